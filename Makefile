@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Every folder of C sources is a static library; the programs, tests, fuzzers and benchmarks link all
+# of them. A new source file is picked up by being there. Objects go to $(O).
+
+.DEFAULT_GOAL := all
+-include config.mk
+srcdir ?= .
+O ?= build
+S := $(srcdir)
+
+# A fresh machine: install what is missing and configure with the defaults.
+config.mk: $(S)/configure
+	@if test -e config.mk; then echo "configure has changed: run it again"; touch config.mk; \
+	else $(S)/scripts/install-deps --if-missing && $(S)/configure $(CONFIGURE_FLAGS); fi
+
+LIBS := common vm checkpoint netcompare block colo
+# Sources with a main(), or for a shared object: in no library.
+PROGRAM_SRCS := colo/colod.c colo/colo.c
+PRELOAD_SRC := vm/preload.c
+
+lib_srcs = $(filter-out $(PROGRAM_SRCS) $(PRELOAD_SRC),$(patsubst $(S)/%,%,$(wildcard $(S)/$(1)/*.c)))
+lib_objs = $(patsubst %.c,$(O)/%.o,$(call lib_srcs,$(1)))
+LIB_FILES := $(foreach lib,$(LIBS) tests/support,$(O)/$(lib)/lib$(notdir $(lib)).a)
+PRODUCT_LIBS := $(filter-out $(O)/tests/%,$(LIB_FILES))
+
+PROGRAMS := $(patsubst $(S)/colo/%.c,$(O)/%,$(wildcard $(addprefix $(S)/,$(PROGRAM_SRCS))))
+PRELOAD := $(patsubst $(S)/vm/preload.c,$(O)/colo-uffd.so,$(wildcard $(S)/$(PRELOAD_SRC)))
+
+progs_in = $(patsubst $(S)/%.c,$(O)/%,$(wildcard $(S)/tests/$(1)/*.c))
+TEST_PROGRAMS := $(foreach kind,unit sim process vm,$(call progs_in,$(kind)))
+FUZZERS := $(call progs_in,fuzz)
+BENCHES := $(call progs_in,bench)
+TOOLS := $(call progs_in,tools)
+
+BASE_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DG_LOG_DOMAIN=\"colo\" -I$(S) -I$(O) -pthread
+ALL_CFLAGS = $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) $(SANITIZE)
+ALL_LIBS = -Wl,--start-group $(1) -Wl,--end-group $(PKG_LIBS) -lpthread
+
+all: $(PROGRAMS) $(PRELOAD) $(TOOLS)
+
+$(O)/%.o: $(S)/%.c config.mk
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+define library
+$(O)/$(1)/lib$(notdir $(1)).a: $(call lib_objs,$(1)) $(S)/$(1)
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$(AR) rcs $$@ $$(filter %.o,$$^)
+endef
+$(foreach lib,$(LIBS) tests/support,$(eval $(call library,$(lib))))
+
+$(PROGRAMS): $(O)/%: $(O)/colo/%.o $(PRODUCT_LIBS)
+	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(PRODUCT_LIBS))
+
+$(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
+
+$(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/%.o $(LIB_FILES)
+	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
+
+-include $(shell find $(O) -name '*.d' 2>/dev/null)
+
+deps:
+	$(S)/scripts/install-deps
+
+check-unit: $(filter $(O)/tests/unit/% $(O)/tests/sim/%,$(TEST_PROGRAMS))
+	$(S)/tests/run --jobs 2 $(O) unit sim
+
+check: all $(TEST_PROGRAMS)
+	$(S)/scripts/install-deps --if-missing
+	$(S)/tests/run $(O) unit sim process vm
+
+# Fuzzers: clang's libFuzzer with the sanitizers, compiled in a folder of their own.
+fuzz:
+	$(S)/tests/fuzz/run $(S) $(O) $(PKG_CFLAGS) -- $(PKG_LIBS)
+
+format:
+	git -C $(S) ls-files '*.c' '*.h' | sed 's|^|$(S)/|' | xargs clang-format -i
+
+clean:
+	rm -rf $(O)/common $(O)/vm $(O)/checkpoint $(O)/netcompare $(O)/block $(O)/colo $(O)/tests \
+	    $(O)/colod $(O)/colo-uffd.so $(O)/bench.json
+ifneq ($(O),.)
+	rm -rf $(O)
+endif
+
+# Keep the objects of programs between builds.
+.SECONDARY:
+
+.PHONY: all deps check check-unit fuzz format clean

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Checkpoints of RAM and device state: dirty-page tracking, capture on the primary, apply on the
+ * secondary, and the stream between them (docs/STREAM.md). Knows nothing of roles, peers or QEMU:
+ * it is given RAM (VmRam), a connected socket and callbacks.
+ *
+ * Threads: a Capture and an Apply each have one thread of their own that does all copying, hashing
+ * and blocking I/O. Their functions are called, and their callbacks run, on the thread that made
+ * them (its default GMainContext). After _free() returns no callback runs any more.
+ */
+#ifndef COLO_CHECKPOINT_CHECKPOINT_H
+#define COLO_CHECKPOINT_CHECKPOINT_H
+
+#include <glib.h>
+
+#include "common/clock.h"
+#include "vm/vm.h"
+
+#define CHECKPOINT_ERROR checkpoint_error_quark()
+GQuark checkpoint_error_quark(void);
+
+typedef enum {
+    CHECKPOINT_ERROR_STREAM,      /* bytes that break the specification: record and offset named */
+    CHECKPOINT_ERROR_VERSION,     /* a stream of another version, or a mandatory record unknown */
+    CHECKPOINT_ERROR_MISMATCH,    /* RAM of another size or name */
+    CHECKPOINT_ERROR_IO,          /* the connection failed or ended */
+    CHECKPOINT_ERROR_TRACKING,    /* dirty pages can't be tracked: says what is missing */
+    CHECKPOINT_ERROR_NO_CONVERGE, /* the guest dirties faster than the link sends */
+} CheckpointError;
+
+/* ---- Sets of pages ---- */
+
+/* A set of page numbers below a fixed limit: a bitmap with its population count. */
+typedef struct PageSet PageSet;
+
+PageSet *page_set_new(guint64 pages);
+void page_set_free(PageSet *set);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageSet, page_set_free)
+void page_set_add_run(PageSet *set, guint64 first, guint64 count);
+void page_set_clear(PageSet *set);
+gboolean page_set_contains(const PageSet *set, guint64 page);
+guint64 page_set_count(const PageSet *set);
+/* The next run of members at or after `from`: its first page and length; FALSE if there is none. */
+gboolean page_set_next_run(const PageSet *set, guint64 from, guint64 *ret_first,
+                           guint64 *ret_count);
+
+/* ---- Dirty tracking ---- */
+
+typedef enum {
+    DIRTY_METHOD_AUTO,       /* the best that works here */
+    DIRTY_METHOD_UFFD,       /* userfaultfd async write-protection + PAGEMAP_SCAN (Linux 6.7) */
+    DIRTY_METHOD_SOFT_DIRTY, /* /proc/PID/clear_refs + pagemap bit 55 (CONFIG_MEM_SOFT_DIRTY) */
+    DIRTY_METHOD_COMPARE,    /* every page is hashed and compared with its last hash */
+} DirtyMethod;
+
+typedef struct DirtyTracker DirtyTracker;
+
+/*
+ * Starts tracking the writes of ram->pid. AUTO tries the methods in the order above. Error:
+ * CHECKPOINT_ERROR_TRACKING, which for AUTO names why each failed.
+ */
+DirtyTracker *dirty_tracker_new(const VmRam *ram, DirtyMethod method, GError **error);
+void dirty_tracker_free(DirtyTracker *tracker);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DirtyTracker, dirty_tracker_free)
+
+/* The method in use, never AUTO; its name as in the configuration ("uffd", ...). */
+DirtyMethod dirty_tracker_method(const DirtyTracker *tracker);
+const char *dirty_method_name(DirtyMethod method);
+gboolean dirty_method_parse(const char *name, DirtyMethod *ret_method);
+
+/*
+ * Adds to `pages` all pages written since the last harvest (or since _new) and starts over, with
+ * no write lost in between. Any one thread at a time. The first harvest may report every page.
+ */
+gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **error);
+
+/* ---- Capture: the primary's side ---- */
+
+/* One output frame that is held back until this checkpoint is complete on the other side. */
+typedef struct {
+    unsigned nic;
+    GBytes *data; /* virtio-net header and frame, as the port gave it */
+} HeldFrame;
+
+typedef struct {
+    guint64 epoch;
+    gint64 harvest_us, copy_us; /* within the pause */
+    gint64 transfer_us;         /* from the end of the copy to the last byte accepted by the socket */
+    guint64 dirty_pages;        /* copied within the pause */
+    guint64 ahead_pages;        /* sent ahead since the checkpoint before */
+    guint64 zero_pages;         /* of both, that were sent as zero */
+    guint64 bytes;              /* on the wire since the checkpoint before */
+} CaptureStats;
+
+typedef struct {
+    unsigned round;         /* from 1 */
+    guint64 total_bytes;    /* RAM size */
+    guint64 sent_bytes;     /* of guest RAM (zero pages count), all rounds */
+    guint64 left_bytes;     /* still dirty */
+    double percent;         /* 0..100, never goes back */
+    gint64 left_us;         /* estimate; -1: unknown yet */
+    double dirty_bytes_per_s, send_bytes_per_s;
+} SyncProgress;
+
+typedef struct {
+    void (*progress)(const SyncProgress *progress, gpointer user_data);
+    /* The first synchronisation is small enough to take the first checkpoint now. */
+    void (*synchronised)(const SyncProgress *progress, gpointer user_data);
+    /* All of the pause's work is done: the VM may resume. */
+    void (*taken)(const CaptureStats *stats, gpointer user_data);
+    /* The last byte is with the kernel. */
+    void (*sent)(const CaptureStats *stats, gpointer user_data);
+    /* Nothing more will be sent; only _free() is left to do. */
+    void (*failed)(const GError *error, gpointer user_data);
+} CaptureCallbacks;
+
+typedef struct Capture Capture;
+
+/*
+ * Makes a capture that writes to the connected blocking socket `fd` (borrowed: keep it open until
+ * _free) and starts its thread. `tracker` is borrowed likewise and used by no one else.
+ */
+Capture *capture_new(const VmRam *ram, DirtyTracker *tracker, int fd,
+                     const CaptureCallbacks *callbacks, gpointer user_data, GError **error);
+
+/* Ends at once, in the middle of a record if need be (shuts the socket down). */
+void capture_free(Capture *capture);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Capture, capture_free)
+
+/*
+ * Sends all RAM in rounds while the VM runs, until what is left fits `pause_pages`; calls
+ * progress() and then synchronised() once. Pages go on being sent ahead after that.
+ */
+void capture_synchronise(Capture *capture, guint64 pause_pages);
+
+/*
+ * Takes checkpoint `epoch` (rising by one each time) of a VM that is paused and has saved
+ * `device_state`; `frames` (of HeldFrame, may be NULL) travel with it. Harvests and copies, calls
+ * taken(), then sends and calls sent(). Takes references of what it is given. Only one at a time.
+ */
+void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames);
+
+/* Pages written since the last checkpoint and not sent ahead, as of the last look. Any thread. */
+guint64 capture_dirty_pages(const Capture *capture);
+
+/* ---- Apply: the secondary's side ---- */
+
+/* A checkpoint that is complete and verified. */
+typedef struct {
+    guint64 epoch;
+    GBytes *device_state;
+    GPtrArray *frames; /* of HeldFrame*; never NULL */
+    guint64 pages, bytes;
+    gint64 transfer_us, apply_us; /* apply_us is 0 until it has been applied */
+} Checkpoint;
+
+Checkpoint *checkpoint_ref(Checkpoint *checkpoint);
+void checkpoint_unref(Checkpoint *checkpoint);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Checkpoint, checkpoint_unref)
+
+typedef struct {
+    void (*progress)(guint64 received_bytes, guint64 total_bytes, gpointer user_data);
+    /* Complete and verified in memory: the commit point. RECEIVED may be sent. */
+    void (*received)(Checkpoint *checkpoint, gpointer user_data);
+    /* RAM is now that of `checkpoint`. */
+    void (*applied)(Checkpoint *checkpoint, gpointer user_data);
+    /* The stream ended or broke; complete checkpoints stay valid. */
+    void (*failed)(const GError *error, gpointer user_data);
+} ApplyCallbacks;
+
+typedef struct Apply Apply;
+
+/*
+ * Reads a stream from the connected blocking socket `fd` (borrowed) in its own thread, stages each
+ * checkpoint, verifies it and applies it to `ram` at once. Staging never holds more than one
+ * incomplete checkpoint, so no more than the guest's RAM.
+ */
+Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpointer user_data,
+                 GError **error);
+
+/*
+ * Stops reading: drops what is incomplete, finishes applying what is complete, and then calls
+ * `done` with the checkpoint that RAM is of, or NULL if there has been none.
+ */
+void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer user_data),
+                  gpointer user_data);
+
+void apply_free(Apply *apply);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Apply, apply_free)
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The configuration of one colod: one table of options (options.c) from which come the file's
+ * parser, --check-config, `colo get/set`, the man page's list and the test that compares them.
+ */
+#ifndef COLO_COLO_CONFIG_H
+#define COLO_COLO_CONFIG_H
+
+#include <glib.h>
+#include <json-c/json.h>
+
+#include "vm/vm.h"
+
+#define CONFIG_ERROR config_error_quark()
+GQuark config_error_quark(void);
+
+typedef enum {
+    CONFIG_ERROR_FILE,    /* missing, unreadable, no key file: FILE or FILE:LINE */
+    CONFIG_ERROR_UNKNOWN, /* unknown section or key, with the nearest known one */
+    CONFIG_ERROR_VALUE,   /* wrong type, unit or range; says what would be right */
+    CONFIG_ERROR_MISSING, /* a required key */
+    CONFIG_ERROR_FIXED,   /* `set` of an option that can't change while running */
+} ConfigError;
+
+typedef struct {
+    char *ifname; /* tap name, default colo%d */
+    char *bridge; /* bridge to attach the tap to; NULL: none */
+} ConfigNic;      /* this host's half of a VmNic, same index */
+
+typedef struct {
+    /* [node] */
+    char *name;   /* this node's name, unique in the pair */
+    char *role;   /* "primary" or "secondary" */
+    char *listen, *peer;
+    char *control_socket;
+    /* [vm], [nic NAME] */
+    VmDescription *vm;
+    GPtrArray *nics; /* of ConfigNic* */
+    /* [checkpoint] */
+    guint64 checkpoint_period_ms; /* live: at least this often */
+    guint64 min_gap_ms;           /* live: never more often, counted from resume to pause */
+    guint64 dirty_limit_pages;    /* live: this many dirty pages ask for a checkpoint; 0: none */
+    char *dirty_method;           /* "auto", "uffd", "soft-dirty", "compare" */
+    guint64 output_limit_bytes;   /* held output at most */
+    /* [link] */
+    guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
+    /* [arbiter] */
+    char *arbiter, *arbiter_path;
+    /* [log] */
+    char *log_level;              /* live: "error", "warning", "info", "debug" */
+} Config;
+
+/* Reads and checks a file. Errors name FILE:LINE, the key and what would be right. */
+Config *config_load(const char *path, GError **error);
+void config_free(Config *config);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
+
+/* Live options: text in the file's own syntax. Error: CONFIG_ERROR_UNKNOWN, _VALUE or _FIXED. */
+gboolean config_set(Config *config, const char *name, const char *value, GError **error);
+char *config_get(const Config *config, const char *name, GError **error);
+/* All options as {"name": {"value","unit","live","help",...}}; new reference. */
+json_object *config_list(const Config *config);
+
+#endif

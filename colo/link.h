@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * All bytes between the two hosts pass here: connecting, listening, the versioned hello, framing,
+ * TCP_NODELAY, keepalive, heartbeats. A link is three TCP connections: control (messages and
+ * heartbeats), checkpoint (a raw stream, given to Capture or Apply) and packets (mirrored frames).
+ * docs/PROTOCOL.md is the specification.
+ *
+ * Both sides listen for their whole life; the side that wants to become secondary dials. The
+ * primary accepts one peer at a time. The end of any of the connections, or silence of the control
+ * connection for heartbeat-timeout, is the end of the link: down() is called once and the link may
+ * dial or accept anew.
+ *
+ * Threads: one thread, its default GMainContext; nothing blocks. link_fd() is for an engine's thread.
+ */
+#ifndef COLO_COLO_LINK_H
+#define COLO_COLO_LINK_H
+
+#include <gio/gio.h>
+#include <json-c/json.h>
+
+#define LINK_ERROR link_error_quark()
+GQuark link_error_quark(void);
+
+typedef enum {
+    LINK_ERROR_ADDRESS,  /* an address that can't be parsed, bound (port in use) or reached */
+    LINK_ERROR_PROTOCOL, /* bytes that break the protocol: what and where */
+    LINK_ERROR_REFUSED,  /* one side won't pair with the other: what differs */
+    LINK_ERROR_CLOSED,   /* the peer ended a connection */
+    LINK_ERROR_TIMEOUT,  /* no heartbeat in time */
+    LINK_ERROR_OVERRUN,  /* the peer doesn't read the control connection */
+} LinkError;
+
+/* Messages on the control connection; the payload of each is in docs/PROTOCOL.md. */
+typedef enum {
+    LINK_MSG_RECEIVED = 16, /* secondary: be64 epoch, verified in memory. The commit point. */
+    LINK_MSG_APPLIED,       /* secondary: be64 epoch, be64 apply_us */
+    LINK_MSG_READY,         /* secondary: device state was loaded twice; protection may be claimed */
+    LINK_MSG_ADDRESSES,     /* primary: addresses_serialise() of nic be32 */
+    LINK_MSG_GOODBYE,       /* either: ends on purpose (text reason): don't take over, don't dial */
+    LINK_MSG_FAILED,        /* either: can't go on as a pair (text reason); the VM lives on */
+} LinkMessage;
+
+typedef struct {
+    void (*up)(json_object *peer_hello, gpointer user_data);
+    void (*message)(guint type, const guint8 *payload, gsize len, gpointer user_data);
+    void (*packet)(unsigned nic, guint64 epoch, const guint8 *data, gsize len, gpointer user_data);
+    /* A link that was up has ended. The engines must be freed before this returns. */
+    void (*down)(const GError *why, gpointer user_data);
+    /* An attempt failed (nobody there, refused, ...). Dialling goes on by itself; the same reason is
+     * reported once. `refused` means that the peer is there and said no. */
+    void (*attempt_failed)(const GError *why, gpointer user_data);
+} LinkCallbacks;
+
+typedef struct {
+    const char *listen;           /* "ADDRESS:PORT", "[v6]:PORT" */
+    const char *peer;             /* likewise */
+    guint heartbeat_interval_ms;
+    guint heartbeat_timeout_ms;
+} LinkOptions;
+
+typedef struct Link Link;
+
+/* Binds the listening socket. Error: LINK_ERROR_ADDRESS. */
+Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpointer user_data,
+               GError **error);
+void link_free(Link *link);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Link, link_free)
+
+/*
+ * From now on accepts a secondary (as primary) or dials the primary (as secondary), until an attempt
+ * succeeds; after down() it has to be called again. `hello` is this side's part of the handshake:
+ * {"name", "identity": vm_identity()}; the link adds versions, role and session. New references are
+ * taken. link_idle() goes back to neither: connections are refused with `reason`.
+ */
+void link_accept(Link *link, json_object *hello);
+void link_dial(Link *link, json_object *hello);
+void link_idle(Link *link, const char *reason);
+
+/* Ends a link that is up (or an attempt) from this side, without calling down(). */
+void link_close(Link *link);
+
+gboolean link_is_up(const Link *link);
+
+/* The session both sides agreed on: 32 hex digits, new for every pairing. NULL if not up. */
+const char *link_session(const Link *link);
+
+/* The checkpoint connection: blocking, borrowed, valid until down() returns or link_close(). */
+int link_checkpoint_fd(const Link *link);
+
+/* Queues a control message (and tries to send it at once). A no-op if the link is not up. */
+void link_send(Link *link, guint type, const void *payload, gsize len);
+
+/*
+ * Mirrors a frame to the peer. Bounded: FALSE, dropped and counted if the connection is congested.
+ */
+gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
+
+void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms);
+
+#endif

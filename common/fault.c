@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "common/fault.h"
+
+#include <signal.h>
+#include <string.h>
+
+static const ColoFaultPoint points[] = {
+    {"primary-sync-start", "the secondary never held a checkpoint: it must not take over"},
+    {"primary-paused", "the secondary takes over from the checkpoint before"},
+    {"primary-state-saved", "the secondary takes over from the checkpoint before"},
+    {"primary-copied", "the secondary takes over from the checkpoint before"},
+    {"primary-resumed", "the secondary takes over from the checkpoint before"},
+    {"primary-sending", "the secondary drops the incomplete checkpoint and takes over from the one "
+                        "before"},
+    {"primary-sent", "the secondary takes over from this checkpoint or the one before"},
+    {"primary-acknowledged", "the secondary takes over from this checkpoint and sends the output "
+                             "that was held for it"},
+    {"primary-released", "the secondary takes over from this checkpoint; repeated output is "
+                         "harmless"},
+    {"secondary-sync", "the primary goes on unprotected"},
+    {"secondary-staging", "the primary goes on unprotected and releases its output"},
+    {"secondary-verified", "the primary goes on unprotected and releases its output"},
+    {"secondary-received", "the primary goes on unprotected and releases its output"},
+    {"secondary-applying", "the primary goes on unprotected and releases its output"},
+    {"secondary-applied", "the primary goes on unprotected and releases its output"},
+    {"takeover-granted", "nobody else goes on: the arbiter has given this side its yes"},
+    {NULL, NULL},
+};
+
+/* Set once by colo_fault_init() before any thread starts. */
+static const char *armed_name;
+static gint armed_countdown;
+
+const ColoFaultPoint *colo_fault_points(void)
+{
+    return points;
+}
+
+static gboolean is_known(const char *name)
+{
+    for (const ColoFaultPoint *p = points; p->name; p++)
+        if (!strcmp(p->name, name))
+            return TRUE;
+    return FALSE;
+}
+
+gboolean colo_fault_init(GError **error)
+{
+    const char *env = g_getenv("COLO_FAULT");
+    if (!env || !*env)
+        return TRUE;
+    g_auto(GStrv) parts = g_strsplit(env, ":", 2);
+    guint64 count = 1;
+    if (!is_known(parts[0]) ||
+        (parts[1] && !g_ascii_string_to_unsigned(parts[1], 10, 1, G_MAXINT, &count, NULL))) {
+        g_autoptr(GString) names = g_string_new(NULL);
+        for (const ColoFaultPoint *p = points; p->name; p++)
+            g_string_append_printf(names, " %s", p->name);
+        g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                    "COLO_FAULT=%s: expected NAME or NAME:COUNT, NAME one of:%s", env, names->str);
+        return FALSE;
+    }
+    armed_name = g_intern_string(parts[0]);
+    armed_countdown = (gint)count;
+    return TRUE;
+}
+
+void colo_fault_point(const char *name)
+{
+    if (G_LIKELY(!armed_name))
+        return;
+    g_assert(is_known(name));
+    if (!strcmp(armed_name, name) && g_atomic_int_dec_and_test(&armed_countdown))
+        raise(SIGKILL);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's network output and input: ports (the guest's card), the uplink (a tap on a bridge),
+ * and the gate that holds output until it may leave. Knows nothing of roles, peers or checkpoints:
+ * it is given descriptors, epochs and callbacks.
+ *
+ * A Frame is a virtio-net header (NETCOMPARE_VNET_HDR_BYTES) followed by an Ethernet frame, which
+ * may be a super-frame of up to 64 KiB (TSO/USO): the guest keeps its offloads from end to end.
+ *
+ * Threads: all on one thread and its default GMainContext; nothing blocks.
+ */
+#ifndef COLO_NETCOMPARE_NETCOMPARE_H
+#define COLO_NETCOMPARE_NETCOMPARE_H
+
+#include <glib.h>
+
+#include "common/clock.h"
+
+#define NETCOMPARE_ERROR netcompare_error_quark()
+GQuark netcompare_error_quark(void);
+
+typedef enum {
+    NETCOMPARE_ERROR_BRIDGE,     /* the bridge is missing or is no bridge */
+    NETCOMPARE_ERROR_TAP,        /* the tap can't be made: name taken, no /dev/net/tun, ... */
+    NETCOMPARE_ERROR_PERMISSION, /* CAP_NET_ADMIN is missing */
+    NETCOMPARE_ERROR_FRAME,      /* bytes from a port that are no frame */
+    NETCOMPARE_ERROR_CLOSED,     /* the other end is gone */
+} NetcompareError;
+
+/* struct virtio_net_hdr_v1's size (12, little-endian fields), used on every port and uplink. */
+#define NETCOMPARE_VNET_HDR_BYTES 12u
+/* The largest frame accepted, header included. */
+#define NETCOMPARE_FRAME_MAX_BYTES (NETCOMPARE_VNET_HDR_BYTES + 65536u + 22u)
+
+/* `data` (header and frame) is borrowed for the call. */
+typedef void (*FrameFunc)(const guint8 *data, gsize len, gpointer user_data);
+typedef void (*NetErrorFunc)(const GError *error, gpointer user_data);
+
+/* ---- Port: the guest's card, over vm_nic_fd() ---- */
+
+typedef struct Port Port;
+
+/* Speaks on `fd` (borrowed). `output` gets what the guest sends; `failed` is called once. */
+Port *port_new(int fd, FrameFunc output, NetErrorFunc failed, gpointer user_data);
+void port_free(Port *port);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Port, port_free)
+
+/*
+ * Gives a frame to the guest. A guest that doesn't read fills a bounded queue; then the frame is
+ * dropped, counted, and FALSE returned.
+ */
+gboolean port_send(Port *port, const guint8 *data, gsize len);
+
+/* Reads all output the guest has written so far, now: after a pause nothing of it is left inside. */
+void port_drain(Port *port);
+
+/* ---- Uplink: a tap that we make, attach to a bridge and take away again ---- */
+
+typedef struct Uplink Uplink;
+
+/*
+ * Makes tap `ifname` (a pattern like "colo%d" is filled in), attaches it to `bridge` (NULL: to
+ * none) and brings it up, silent: nothing is sent and what comes is dropped, until uplink_open().
+ */
+Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
+                   gpointer user_data, GError **error);
+void uplink_free(Uplink *uplink); /* the tap is gone when this returns */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Uplink, uplink_free)
+
+const char *uplink_ifname(const Uplink *uplink);
+/* Opens for traffic in both directions; uplink_close() silences it again. Idempotent. */
+void uplink_open(Uplink *uplink);
+void uplink_close(Uplink *uplink);
+/* Sends to the network. Silent: dropped. A full tap queue drops and counts. */
+void uplink_send(Uplink *uplink, const guint8 *data, gsize len);
+
+/* ---- Gate: output waits here for its epoch to be committed ---- */
+
+typedef struct Gate Gate;
+
+typedef struct {
+    guint64 frames, bytes;             /* held now */
+    guint64 max_frames, max_bytes;     /* most ever held */
+    guint64 released_frames, dropped_frames;
+} GateStats;
+
+/*
+ * Invariant: a frame added in epoch e is handed to `release` only by gate_release(until > e) or
+ * while the gate is open, and always in the order of adding. Holds at most `limit_bytes`; a frame
+ * over that is refused (see gate_add).
+ */
+Gate *gate_new(gsize limit_bytes,
+               void (*release)(unsigned nic, GBytes *frame, gpointer user_data),
+               gpointer user_data);
+void gate_free(Gate *gate);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Gate, gate_free)
+
+typedef enum {
+    GATE_HELD,   /* or released at once, if open */
+    GATE_FILLING, /* held, but over three quarters full: take a checkpoint at once */
+    GATE_FULL,   /* not held: dropped and counted, as a full switch would */
+} GateResult;
+GateResult gate_add(Gate *gate, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
+
+/* Releases all frames of epochs < until. */
+void gate_release(Gate *gate, guint64 until);
+/* Open: output passes at once (unprotected VM). Opening releases all that is held. */
+void gate_set_open(Gate *gate, gboolean open);
+/* Drops all that is held: the VM it came from is not the one that goes on. */
+void gate_discard(Gate *gate);
+/* Calls `func` for every frame held of epochs < until, oldest first. */
+void gate_foreach(Gate *gate, guint64 until,
+                  void (*func)(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data),
+                  gpointer user_data);
+const GateStats *gate_stats(const Gate *gate);
+
+/* ---- Announcements of an address that has moved ---- */
+
+/*
+ * Learns the guest's addresses from the frames it sends (source MAC, VLAN; IPv4 from ARP and IPv4
+ * headers, IPv6 from neighbour discovery and headers), bounded.
+ */
+typedef struct Addresses Addresses;
+Addresses *addresses_new(const guint8 mac[6]);
+void addresses_free(Addresses *addresses);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Addresses, addresses_free)
+void addresses_learn(Addresses *addresses, const guint8 *data, gsize len);
+/* Addresses as bytes for the peer, and back (foreign bytes: FALSE if malformed). */
+GBytes *addresses_serialise(const Addresses *addresses);
+gboolean addresses_merge(Addresses *addresses, GBytes *bytes, GError **error);
+/* Makes RARP (always), gratuitous ARP and unsolicited NA frames and calls `send` for each. */
+void addresses_announce(const Addresses *addresses, FrameFunc send, gpointer user_data);
+
+#endif

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A virtual machine seen from outside: its description, its process, its RAM, its device state and
+ * the sockets its network cards speak on. One implementation runs a stock QEMU (vm_qemu_new), one
+ * is a fake for tests (tests/support/fake-vm.h); both stand behind the same operations.
+ *
+ * Threads: a Vm belongs to the thread that made it and calls back on that thread's default
+ * GMainContext. Nothing here blocks. VmRam is plain memory and may be read by any thread.
+ *
+ * Operations are asynchronous: each returns at once and calls `done` exactly once, later, from the
+ * main loop; also when QEMU dies or the Vm is freed in between. At most one operation runs at a
+ * time per Vm; starting another is a bug of the caller (assertion), except vm_kill().
+ */
+#ifndef COLO_VM_VM_H
+#define COLO_VM_VM_H
+
+#include <glib.h>
+#include <json-c/json.h>
+#include <sys/types.h>
+
+#define VM_ERROR vm_error_quark()
+GQuark vm_error_quark(void);
+
+typedef enum {
+    VM_ERROR_DESCRIPTION,  /* the description is wrong: the message names the field */
+    VM_ERROR_NO_QEMU,      /* the QEMU binary is missing or can't be run */
+    VM_ERROR_TOO_OLD,      /* older than VM_QEMU_MINIMUM */
+    VM_ERROR_START,        /* QEMU ended or did not answer while starting; has its stderr */
+    VM_ERROR_PERMISSION,   /* a right is missing: says which capability or sysctl */
+    VM_ERROR_UNSUPPORTED,  /* something in this VM can't be checkpointed: says what */
+    VM_ERROR_DIED,         /* the process is gone */
+    VM_ERROR_TIMEOUT,      /* QEMU did not answer in time */
+    VM_ERROR_QMP,          /* QEMU answered with an error: "Class: text" */
+    VM_ERROR_DEVICE_STATE, /* device state that isn't one */
+} VmError;
+
+/* The oldest QEMU that has all we use. */
+#define VM_QEMU_MINIMUM "6.2"
+
+/* ---- The description: what both hosts must agree on, and what is this host's own. ---- */
+
+typedef struct {
+    char *model; /* QEMU device model without "-pci" guessing: "virtio-net-pci", "e1000", ... */
+    char *mac;   /* "52:54:00:12:34:56" */
+} VmNic;
+
+typedef struct {
+    char *name;          /* for people and logs */
+    char *uuid;          /* identity of the VM, both hosts */
+    char *machine;       /* "pc", "q35", "microvm" or a versioned name, with options after a comma */
+    char *cpu;           /* -cpu, NULL: QEMU's default */
+    unsigned cpus;       /* -smp */
+    guint64 memory_bytes;
+    char *kernel;        /* path or NULL */
+    char *initrd;        /* path or NULL */
+    char *append;        /* kernel command line or NULL */
+    GPtrArray *nics;     /* of VmNic* */
+    GPtrArray *extra;    /* of char*: further QEMU arguments, the same on both hosts */
+    /* This host's own: not compared with the peer. */
+    char *qemu;          /* binary: path or name; NULL: qemu-system-x86_64 */
+    char *accel;         /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
+    char *serial;        /* "none", "file:PATH" or "unix:PATH" */
+} VmDescription;
+
+VmDescription *vm_description_new(void);
+void vm_description_free(VmDescription *description);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmDescription, vm_description_free)
+
+/* Adds a card; copies the strings. */
+void vm_description_add_nic(VmDescription *description, const char *model, const char *mac);
+
+/* Checks every field: FALSE with VM_ERROR_DESCRIPTION naming the first wrong one. */
+gboolean vm_description_check(const VmDescription *description, GError **error);
+
+/*
+ * Compares two identities (vm_identity() of each host). NULL if they may run as a pair, else a
+ * text that names what differs and both values: "machine: pc-i440fx-7.2 here, pc-q35-7.2 there".
+ * `theirs` comes from a peer and is not trusted. Free with g_free().
+ */
+char *vm_identity_difference(json_object *ours, json_object *theirs);
+
+/* ---- RAM ---- */
+
+/*
+ * The guest's RAM: one memfd that QEMU and we map shared. `base` is our mapping; `pid` maps it at
+ * `remote_base`, and its writes there are what a dirty tracker sees. The page size is 4096.
+ */
+typedef struct {
+    const char *id;      /* QEMU's RAM block name, e.g. "pc.ram" */
+    guint8 *base;
+    guint64 size_bytes;  /* whole pages */
+    int memfd;
+    pid_t pid;
+    guint64 remote_base;
+    int uffd;            /* userfaultfd made inside pid; -1: not available */
+    const char *no_uffd; /* why not, for people; NULL if there is one */
+} VmRam;
+
+#define VM_PAGE_SIZE 4096u
+
+/* ---- The VM ---- */
+
+typedef struct Vm Vm;
+
+typedef void (*VmDone)(Vm *vm, const GError *error, gpointer user_data);
+typedef void (*VmStateDone)(Vm *vm, GBytes *state, const GError *error, gpointer user_data);
+
+typedef enum {
+    VM_EVENT_DIED,     /* the process ended unasked; detail: how, and its last words on stderr */
+    VM_EVENT_SHUTDOWN, /* the guest powered off; the VM is stopped */
+    VM_EVENT_RESET,    /* the guest rebooted; it runs on */
+    VM_EVENT_PANICKED, /* the guest reported a panic */
+    VM_EVENT_STOPPED,  /* QEMU stopped the guest unasked (I/O error); detail: the run state */
+} VmEvent;
+
+typedef void (*VmEventFunc)(Vm *vm, VmEvent event, const char *detail, gpointer user_data);
+
+typedef struct {
+    VmEventFunc event;
+    gpointer user_data;
+} VmHandler;
+
+/*
+ * A VM run by a stock QEMU, not started yet. `preload` is the path of colo-uffd.so, or NULL to do
+ * without userfaultfd. Copies the description. Never NULL; errors come from vm_start().
+ */
+Vm *vm_qemu_new(const VmDescription *description, const char *preload, const VmHandler *handler);
+
+/* Kills the process if it lives, waits for it, calls back what is pending (VM_ERROR_DIED). */
+void vm_free(Vm *vm);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
+
+/*
+ * Starts the process, paused before its first instruction (-S), and checks that it can be
+ * checkpointed at all (version, migration blockers, devices known to break, RAM outside the memfd).
+ */
+void vm_start(Vm *vm, VmDone done, gpointer user_data);
+
+/* Stops and continues the virtual CPUs (QMP stop, cont). Idempotent. */
+void vm_pause(Vm *vm, VmDone done, gpointer user_data);
+void vm_resume(Vm *vm, VmDone done, gpointer user_data);
+
+/* Device state of a paused VM, ready for vm_load_device_state() elsewhere. `state` is borrowed. */
+void vm_save_device_state(Vm *vm, VmStateDone done, gpointer user_data);
+
+/*
+ * Loads device state into a paused VM; repeatable. RAM must already be that of the same moment, and
+ * a load may write to it: harvest afterwards. If it fails, the VM's device state is undefined and
+ * only another load can mend it.
+ */
+void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data);
+
+/* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
+void vm_kill(Vm *vm);
+
+/* Valid from vm_start()'s success until vm_free(). Borrowed. */
+const VmRam *vm_ram(const Vm *vm);
+
+/* True between a resume and a pause that succeeded. */
+gboolean vm_is_running(const Vm *vm);
+
+/*
+ * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(). Both directions
+ * carry QEMU's filter-redirector framing with virtio-net headers: be32 length of the frame,
+ * be32 length of the virtio-net header, header, frame.   [proposal: netcompare measures and decides]
+ */
+int vm_nic_fd(const Vm *vm, unsigned index);
+
+/* The VmDescription this VM was made from, borrowed. */
+const VmDescription *vm_description(const Vm *vm);
+
+/*
+ * What both hosts must have in common, as JSON for the handshake: the description's common part
+ * plus what was found out at start (QEMU version, versioned machine name, accelerator). New
+ * reference.
+ */
+json_object *vm_identity(const Vm *vm);
+
+#endif
