@@ -45,24 +45,25 @@ typedef struct {
 } VmNic;
 
 typedef struct {
-    char *name;          /* for people and logs */
-    char *uuid;          /* identity of the VM, both hosts */
-    char *machine;       /* "pc", "q35", "microvm" or a versioned name, with options after a comma */
-    char *cpu;           /* -cpu, NULL: QEMU's default */
-    unsigned cpus;       /* -smp */
+    char *name;    /* for people and logs */
+    char *uuid;    /* identity of the VM, both hosts */
+    char *machine; /* "pc", "q35", "microvm" or a versioned name, with options after a comma */
+    char *cpu;     /* -cpu, NULL: QEMU's default */
+    unsigned cpus; /* -smp */
     guint64 memory_bytes;
-    char *kernel;        /* path or NULL */
-    char *initrd;        /* path or NULL */
-    char *append;        /* kernel command line or NULL */
-    GPtrArray *nics;     /* of VmNic* */
-    GPtrArray *extra;    /* of char*: further QEMU arguments, the same on both hosts */
+    char *kernel;     /* path or NULL */
+    char *initrd;     /* path or NULL */
+    char *append;     /* kernel command line or NULL */
+    GPtrArray *nics;  /* of VmNic* */
+    GPtrArray *extra; /* of char*: further QEMU arguments, the same on both hosts */
     /* This host's own: not compared with the peer. */
-    char *qemu;          /* binary: path or name; NULL: qemu-system-x86_64 */
-    char *accel;         /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
-    char *serial;        /* "none", "file:PATH" or "unix:PATH" */
+    char *qemu;   /* binary: path or name; NULL: qemu-system-x86_64 */
+    char *accel;  /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
+    char *serial; /* "none", "file:PATH" or "unix:PATH" */
 } VmDescription;
 
 VmDescription *vm_description_new(void);
+VmDescription *vm_description_copy(const VmDescription *description);
 void vm_description_free(VmDescription *description);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmDescription, vm_description_free)
 
@@ -86,9 +87,9 @@ char *vm_identity_difference(json_object *ours, json_object *theirs);
  * `remote_base`, and its writes there are what a dirty tracker sees. The page size is 4096.
  */
 typedef struct {
-    const char *id;      /* QEMU's RAM block name, e.g. "pc.ram" */
+    const char *id; /* QEMU's RAM block name, e.g. "pc.ram" */
     guint8 *base;
-    guint64 size_bytes;  /* whole pages */
+    guint64 size_bytes; /* whole pages */
     int memfd;
     pid_t pid;
     guint64 remote_base;
@@ -162,7 +163,8 @@ gboolean vm_is_running(const Vm *vm);
 /*
  * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(). Both directions
  * carry QEMU's filter-redirector framing with virtio-net headers: be32 length of the frame,
- * be32 length of the virtio-net header, header, frame.   [proposal: netcompare measures and decides]
+ * be32 length of the virtio-net header, header, frame.   [proposal: netcompare measures and
+ * decides]
  */
 int vm_nic_fd(const Vm *vm, unsigned index);
 

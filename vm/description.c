@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a VM is made of, and whether two hosts describe the same one. Deliberately no knowledge of
+ * what a QEMU can do: that is asked of the QEMU itself at start.
+ */
+#include "vm/vm_internal.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+/* 1 TiB: PAGEMAP_SCAN and the page bitmaps have been thought through up to here. */
+#define MEMORY_MAX_BYTES (G_GUINT64_CONSTANT(1) << 40)
+#define MEMORY_MIN_BYTES (G_GUINT64_CONSTANT(1) << 20)
+#define CPUS_MAX         255
+#define NICS_MAX         32
+
+static void nic_free(gpointer data)
+{
+    VmNic *nic = data;
+    g_free(nic->model);
+    g_free(nic->mac);
+    g_free(nic);
+}
+
+VmDescription *vm_description_new(void)
+{
+    VmDescription *d = g_new0(VmDescription, 1);
+    d->nics = g_ptr_array_new_with_free_func(nic_free);
+    d->extra = g_ptr_array_new_with_free_func(g_free);
+    d->cpus = 1;
+    d->accel = g_strdup("auto");
+    d->serial = g_strdup("none");
+    return d;
+}
+
+VmDescription *vm_description_copy(const VmDescription *from)
+{
+    VmDescription *d = vm_description_new();
+    g_free(d->accel);
+    g_free(d->serial);
+    d->name = g_strdup(from->name);
+    d->uuid = g_strdup(from->uuid);
+    d->machine = g_strdup(from->machine);
+    d->cpu = g_strdup(from->cpu);
+    d->cpus = from->cpus;
+    d->memory_bytes = from->memory_bytes;
+    d->kernel = g_strdup(from->kernel);
+    d->initrd = g_strdup(from->initrd);
+    d->append = g_strdup(from->append);
+    d->qemu = g_strdup(from->qemu);
+    d->accel = g_strdup(from->accel);
+    d->serial = g_strdup(from->serial);
+    for (guint i = 0; i < from->nics->len; i++) {
+        const VmNic *nic = g_ptr_array_index(from->nics, i);
+        vm_description_add_nic(d, nic->model, nic->mac);
+    }
+    for (guint i = 0; i < from->extra->len; i++)
+        g_ptr_array_add(d->extra, g_strdup(g_ptr_array_index(from->extra, i)));
+    return d;
+}
+
+void vm_description_free(VmDescription *d)
+{
+    if (!d)
+        return;
+    g_free(d->name);
+    g_free(d->uuid);
+    g_free(d->machine);
+    g_free(d->cpu);
+    g_free(d->kernel);
+    g_free(d->initrd);
+    g_free(d->append);
+    g_ptr_array_unref(d->nics);
+    g_ptr_array_unref(d->extra);
+    g_free(d->qemu);
+    g_free(d->accel);
+    g_free(d->serial);
+    g_free(d);
+}
+
+void vm_description_add_nic(VmDescription *description, const char *model, const char *mac)
+{
+    VmNic *nic = g_new0(VmNic, 1);
+    nic->model = g_strdup(model);
+    nic->mac = g_strdup(mac);
+    g_ptr_array_add(description->nics, nic);
+}
+
+G_GNUC_PRINTF(2, 3)
+static gboolean wrong(GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(error, VM_ERROR, VM_ERROR_DESCRIPTION, text);
+    return FALSE;
+}
+
+/* Non-empty, of letters, digits and `more` only. */
+static gboolean is_word(const char *text, const char *more)
+{
+    if (!text || !*text)
+        return FALSE;
+    for (; *text; text++)
+        if (!g_ascii_isalnum(*text) && !strchr(more, *text))
+            return FALSE;
+    return TRUE;
+}
+
+static gboolean check_machine(const char *machine, GError **error)
+{
+    g_auto(GStrv) parts = g_strsplit(machine ? machine : "", ",", -1);
+    const char *name = parts[0] ? parts[0] : "";
+
+    if (strcmp(name, "pc") && strcmp(name, "q35") && strcmp(name, "microvm") &&
+        !g_str_has_prefix(name, "pc-i440fx-") && !g_str_has_prefix(name, "pc-q35-"))
+        return wrong(error,
+                     "machine: '%s' is not supported: use pc, q35, microvm or a versioned name "
+                     "such as pc-q35-7.2",
+                     name);
+    for (char **option = parts + 1; *option; option++)
+        if (g_str_has_prefix(*option, "memory-backend=") || g_str_has_prefix(*option, "accel="))
+            return wrong(error, "machine: the option '%s' is set by us: leave it out", *option);
+    return TRUE;
+}
+
+/* "52:54:00:12:34:56": FALSE if it isn't one. */
+static gboolean parse_mac(const char *text, guint8 ret_mac[6])
+{
+    if (!text || strlen(text) != 17)
+        return FALSE;
+    for (guint i = 0; i < 6; i++, text += 3) {
+        if (!g_ascii_isxdigit(text[0]) || !g_ascii_isxdigit(text[1]) || (i < 5 && text[2] != ':'))
+            return FALSE;
+        ret_mac[i] = (guint8)(g_ascii_xdigit_value(text[0]) << 4 | g_ascii_xdigit_value(text[1]));
+    }
+    return TRUE;
+}
+
+static gboolean check_nic(guint index, const VmNic *nic, GError **error)
+{
+    static const guint8 zeroes[6];
+    guint8 mac[6];
+
+    if (!is_word(nic->model, "-_."))
+        return wrong(error, "nic %u: model '%s': expected a QEMU device such as virtio-net-pci",
+                     index, nic->model ? nic->model : "");
+    if (!parse_mac(nic->mac, mac))
+        return wrong(error, "nic %u: mac '%s': expected six bytes such as 52:54:00:12:34:56", index,
+                     nic->mac ? nic->mac : "");
+    if (mac[0] & 1)
+        return wrong(error, "nic %u: mac '%s' is a multicast address: its first byte must be even",
+                     index, nic->mac);
+    if (!memcmp(mac, zeroes, 6))
+        return wrong(error, "nic %u: mac '%s' is no address", index, nic->mac);
+    return TRUE;
+}
+
+static gboolean check_nics(const GPtrArray *nics, GError **error)
+{
+    if (nics->len > NICS_MAX)
+        return wrong(error, "nics: %u are too many: %u at most", nics->len, NICS_MAX);
+    for (guint i = 0; i < nics->len; i++) {
+        const VmNic *nic = g_ptr_array_index(nics, i);
+        if (!check_nic(i, nic, error))
+            return FALSE;
+        for (guint j = 0; j < i; j++) {
+            const VmNic *other = g_ptr_array_index(nics, j);
+            if (!g_ascii_strcasecmp(nic->mac, other->mac))
+                return wrong(error, "nic %u: mac '%s' is that of nic %u too", i, nic->mac, j);
+        }
+    }
+    return TRUE;
+}
+
+/* Arguments that would fight with ours; what to use instead. */
+static const struct {
+    const char *option, *instead;
+} reserved[] = {
+    {"S",               "a VM always starts stopped"                        },
+    {"M",               "use 'machine'"                                     },
+    {"machine",         "use 'machine'"                                     },
+    {"m",               "use 'memory'"                                      },
+    {"smp",             "use 'cpus'"                                        },
+    {"cpu",             "use 'cpu'"                                         },
+    {"accel",           "use 'accel'"                                       },
+    {"enable-kvm",      "use 'accel'"                                       },
+    {"kernel",          "use 'kernel'"                                      },
+    {"initrd",          "use 'initrd'"                                      },
+    {"append",          "use 'append'"                                      },
+    {"uuid",            "use 'uuid'"                                        },
+    {"name",            "use 'name'"                                        },
+    {"nic",             "use a NIC section"                                 },
+    {"net",             "use a NIC section"                                 },
+    {"serial",          "use 'serial'"                                      },
+    {"numa",            "RAM has to be one block"                           },
+    {"mem-path",        "RAM is shared memory made by us"                   },
+    {"mem-prealloc",    "RAM is shared memory made by us"                   },
+    {"incoming",        "device state is loaded by us"                      },
+    {"loadvm",          "device state is loaded by us"                      },
+    {"daemonize",       "QEMU is our child process"                         },
+    {"preconfig",       "QEMU is started by us"                             },
+    {"only-migratable", "what can't be migrated is found and named at start"},
+    {"no-shutdown",     "it is always given"                                },
+    {"version",         "it would not start a VM"                           },
+    {"help",            "it would not start a VM"                           },
+    {"h",               "it would not start a VM"                           },
+};
+
+static gboolean check_extra(const GPtrArray *extra, GError **error)
+{
+    for (guint i = 0; i < extra->len; i++) {
+        const char *arg = g_ptr_array_index(extra, i);
+        if (!arg || !*arg)
+            return wrong(error, "extra argument %u is empty", i + 1);
+        if (arg[0] != '-')
+            continue;
+        const char *option = arg + (arg[1] == '-' ? 2 : 1);
+        for (gsize j = 0; j < G_N_ELEMENTS(reserved); j++)
+            if (!strcmp(option, reserved[j].option))
+                return wrong(error, "extra argument '%s' can't be used here: %s", arg,
+                             reserved[j].instead);
+    }
+    return TRUE;
+}
+
+static gboolean check_host_part(const VmDescription *d, GError **error)
+{
+    if (d->qemu && !*d->qemu)
+        return wrong(error, "qemu: the name of the binary is empty");
+    if (!d->accel ||
+        (strcmp(d->accel, "auto") && strcmp(d->accel, "kvm") && strcmp(d->accel, "tcg")))
+        return wrong(error, "accel: '%s': expected auto, kvm or tcg", d->accel ? d->accel : "");
+    const char *serial = d->serial ? d->serial : "";
+    if (strcmp(serial, "none") && !(g_str_has_prefix(serial, "file:") && serial[5]) &&
+        !(g_str_has_prefix(serial, "unix:") && serial[5]))
+        return wrong(error, "serial: '%s': expected none, file:PATH or unix:PATH", serial);
+    return TRUE;
+}
+
+gboolean vm_description_check(const VmDescription *d, GError **error)
+{
+    if (!d->name || !*d->name || strlen(d->name) > 64 || !is_word(d->name, "-_.+@"))
+        return wrong(error, "name: '%s': expected 1 to 64 letters, digits and any of -_.+@",
+                     d->name ? d->name : "");
+    if (!d->uuid || !g_uuid_string_is_valid(d->uuid))
+        return wrong(error, "uuid: '%s' is none: uuidgen prints a new one", d->uuid ? d->uuid : "");
+    if (!check_machine(d->machine, error))
+        return FALSE;
+    if (d->cpu && !is_word(d->cpu, "-_.,=+:"))
+        return wrong(error, "cpu: '%s': expected a QEMU CPU model such as host or qemu64", d->cpu);
+    if (d->cpus < 1 || d->cpus > CPUS_MAX)
+        return wrong(error, "cpus: %u: expected 1 to %d", d->cpus, CPUS_MAX);
+    if (d->memory_bytes < MEMORY_MIN_BYTES || d->memory_bytes > MEMORY_MAX_BYTES ||
+        d->memory_bytes % MEMORY_MIN_BYTES)
+        return wrong(error,
+                     "memory: %" G_GUINT64_FORMAT " bytes: expected whole MiB, 1 MiB to 1 TiB",
+                     d->memory_bytes);
+    if (!d->kernel && (d->initrd || d->append))
+        return wrong(error, "%s: it needs a kernel", d->initrd ? "initrd" : "append");
+    if ((d->kernel && !*d->kernel) || (d->initrd && !*d->initrd))
+        return wrong(error, "%s: the path is empty",
+                     d->kernel && !*d->kernel ? "kernel" : "initrd");
+    return check_nics(d->nics, error) && check_extra(d->extra, error) && check_host_part(d, error);
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The identity of a VM: a flat JSON object whose members must be equal on both hosts. Kernel and
+ * initrd are compared by content, not by path. What comes from the peer is only ever compared and
+ * printed, escaped and shortened.
+ */
+#include "vm/vm_internal.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+/* Longest value that a difference quotes, in bytes. */
+#define QUOTE_MAX 120
+
+static void add_string(json_object *object, const char *key, const char *value)
+{
+    json_object_object_add(object, key, value ? json_object_new_string(value) : NULL);
+}
+
+/* XXH3 of a file, "missing" if it can't be read (a start fails before that matters). */
+static void add_file(json_object *object, const char *key, const char *path)
+{
+    g_autoptr(GMappedFile) file = path ? g_mapped_file_new(path, FALSE, NULL) : NULL;
+    g_autofree char *digest = NULL;
+
+    if (file) {
+        XXH128_hash_t hash =
+            XXH3_128bits(g_mapped_file_get_contents(file), g_mapped_file_get_length(file));
+        digest = g_strdup_printf("%016" G_GINT64_MODIFIER "x%016" G_GINT64_MODIFIER "x",
+                                 (guint64)hash.high64, (guint64)hash.low64);
+    }
+    add_string(object, key, digest ? digest : path ? "missing" : NULL);
+}
+
+json_object *vm_identity(const Vm *vm)
+{
+    const VmDescription *d = vm->description;
+    json_object *out = json_object_new_object();
+    json_object *nics = json_object_new_array();
+    json_object *extra = json_object_new_array();
+    const char *comma = strchr(d->machine, ',');
+
+    add_string(out, "name", d->name);
+    add_string(out, "uuid", d->uuid);
+    add_string(out, "qemu", vm->qemu_version);
+    add_string(out, "machine", vm->machine_name);
+    add_string(out, "machine-options", comma ? comma + 1 : NULL);
+    add_string(out, "accel", vm->accel);
+    add_string(out, "cpu", d->cpu);
+    add_string(out, "host-cpu", vm->host_cpu);
+    json_object_object_add(out, "cpus", json_object_new_int64(d->cpus));
+    json_object_object_add(out, "memory", json_object_new_int64((gint64)d->memory_bytes));
+    add_file(out, "kernel", d->kernel);
+    add_file(out, "initrd", d->initrd);
+    add_string(out, "append", d->append);
+    for (guint i = 0; i < d->nics->len; i++) {
+        const VmNic *nic = g_ptr_array_index(d->nics, i);
+        g_autofree char *mac = g_ascii_strdown(nic->mac, -1);
+        json_object *one = json_object_new_object();
+        add_string(one, "model", nic->model);
+        add_string(one, "mac", mac);
+        json_object_array_add(nics, one);
+    }
+    json_object_object_add(out, "nics", nics);
+    for (guint i = 0; i < d->extra->len; i++)
+        json_object_array_add(extra, json_object_new_string(g_ptr_array_index(d->extra, i)));
+    json_object_object_add(out, "extra", extra);
+    return out;
+}
+
+/* How a value is shown to people: plain text for words, JSON for the rest, shortened. */
+static char *quote(json_object *value)
+{
+    if (!value)
+        return g_strdup("none");
+    const char *text = json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN |
+                                                                 JSON_C_TO_STRING_NOSLASHESCAPE);
+    gsize len = strlen(text);
+    if (json_object_is_type(value, json_type_string) && len >= 2) {
+        text++;
+        len -= 2;
+    }
+    g_autofree char *cut = g_strndup(text, MIN(len, QUOTE_MAX));
+    g_autofree char *valid = g_utf8_make_valid(cut, -1);
+    return g_strconcat(valid, len > QUOTE_MAX ? "..." : "", NULL);
+}
+
+static char *difference(const char *key, json_object *ours, json_object *theirs)
+{
+    g_autofree char *here = quote(ours);
+    g_autofree char *there = quote(theirs);
+    g_autofree char *cut = g_strndup(key, QUOTE_MAX);
+    g_autofree char *printable = g_strescape(cut, NULL);
+    return g_strdup_printf("%s: %s here, %s there", printable, here, there);
+}
+
+char *vm_identity_difference(json_object *ours, json_object *theirs)
+{
+    g_assert(json_object_is_type(ours, json_type_object));
+    if (!json_object_is_type(theirs, json_type_object))
+        return g_strdup("the peer sent no identity of its VM");
+    json_object_object_foreach(ours, our_key, our_value)
+    {
+        json_object *their_value = NULL;
+        json_object_object_get_ex(theirs, our_key, &their_value);
+        if (!json_object_equal(our_value, their_value))
+            return difference(our_key, our_value, their_value);
+    }
+    json_object_object_foreach(theirs, key, value)
+    {
+        if (!json_object_object_get_ex(ours, key, NULL) && value)
+            return difference(key, NULL, value);
+    }
+    return NULL;
+}

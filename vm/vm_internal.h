@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What stands behind a Vm: the operations an implementation gives, and the parts all of them share.
+ * vm.c upholds the promises of vm.h (one operation at a time, its callback exactly once, never from
+ * within the call that started it); an implementation only has to call vm_finish() once for each
+ * operation it was given, from wherever it likes on the Vm's thread.
+ */
+#ifndef COLO_VM_VM_INTERNAL_H
+#define COLO_VM_VM_INTERNAL_H
+
+#include "vm/vm.h"
+
+typedef enum { VM_OP_NONE, VM_OP_START, VM_OP_PAUSE, VM_OP_RESUME, VM_OP_SAVE, VM_OP_LOAD } VmOp;
+
+typedef struct {
+    /* Each begins an operation that ends in vm_finish(), at once or later. */
+    void (*start)(Vm *vm);
+    void (*pause)(Vm *vm);
+    void (*resume)(Vm *vm);
+    void (*save)(Vm *vm);
+    void (*load)(Vm *vm, GBytes *state);
+    /* Ends the process and reaps it; called at most once. The RAM stays mapped here. */
+    void (*kill)(Vm *vm);
+    /* Frees what the implementation owns, the structure itself included; kill() came before. */
+    void (*free)(Vm *vm);
+} VmOps;
+
+/* The first member of every implementation's structure. */
+struct Vm {
+    const VmOps *ops;
+    VmDescription *description;
+    VmHandler handler;
+    VmRam ram;
+    GArray *nic_fds; /* of int, our ends; closed by vm_free() */
+    gboolean started, running, dead;
+
+    /* What was found out at start, for the identity. */
+    char *qemu_version; /* "7.2.22" */
+    char *machine_name; /* versioned: "pc-i440fx-7.2" */
+    char *accel;        /* "kvm" or "tcg" */
+    char *host_cpu;     /* of this host, if the guest sees it ("-cpu host"), else NULL */
+
+    /* The operation that runs; only vm.c touches these. */
+    VmOp op;
+    gboolean in_call;
+    union {
+        VmDone done;
+        VmStateDone state_done;
+    };
+    gpointer user_data;
+    GBytes *later_state;
+    GError *later_error;
+    guint later_source;
+};
+
+/* Fills the common part; `vm` is zeroed memory. */
+void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const VmHandler *handler);
+
+/*
+ * Ends the running operation: successfully with `error` NULL, and for a save with its `state`. The
+ * caller may have freed the Vm when this returns: don't touch it afterwards.
+ */
+void vm_finish(Vm *vm, GBytes *state, const GError *error);
+
+/* The operation that runs, VM_OP_NONE if none does; its name for messages ("pause"). */
+VmOp vm_operation(const Vm *vm);
+const char *vm_op_name(VmOp op);
+
+/*
+ * The process has ended unasked: ends the running operation with VM_ERROR_DIED, or, if none runs,
+ * emits VM_EVENT_DIED with `detail`. The Vm may be gone afterwards.
+ */
+void vm_died(Vm *vm, const char *detail);
+
+/* Tells the owner; keeps vm->running true to the event. The Vm may be gone afterwards. */
+void vm_emit(Vm *vm, VmEvent event, const char *detail);
+
+#endif
