@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The test guest's only service program, process 1 after init. It gives a client on the network
+ * something to lose, and notices by itself when the guest's memory was not carried over exactly.
+ *
+ *   TCP 7     echo, any number of connections
+ *   UDP 7     echo
+ *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify,
+ *             dial ADDRESS PORT BYTES (an outgoing connection to an echo server), poweroff, crash
+ *   /www/counter, for the web server: what has been echoed and dirtied, rewritten when it changes
+ *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
+ *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
+ *
+ * The dirtier (dirtier.h) writes to memory at a settable rate. Arguments: ARENA_MIB
+ * PAGES_PER_SECOND. Statically linked, no configuration, no log but corruption on the console. Not
+ * for real networks.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "tests/guest/dirtier.h"
+#include "tests/guest/pattern.h"
+
+#define ECHO_PORT    7
+#define CONTROL_PORT 7001
+#define BULK_PORT    7002
+#define BUFFER_BYTES (64 * 1024)
+#define LINE_BYTES   256
+
+static atomic_uint_fast64_t echoed_bytes;
+static atomic_uint_fast64_t echo_connections;
+
+static void die(const char *what)
+{
+    fprintf(stderr, "colo-guest: FATAL %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+/* A socket bound to `port` on every address of both families; listening if it is a stream. */
+static int open_server(int type, uint16_t port)
+{
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    int one = 1, zero = 0;
+    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        die("socket");
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        die("bind");
+    if ((type & SOCK_STREAM) != 0 && listen(fd, 1024) < 0)
+        die("listen");
+    return fd;
+}
+
+static void set_nodelay(int fd)
+{
+    int one = 1;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+/* ---- Echo: one thread, one epoll ---- */
+
+typedef struct {
+    int fd;
+    size_t start, end; /* what is still to be sent back: buffer[start..end) */
+    char buffer[BUFFER_BYTES];
+} EchoConnection;
+
+static void echo_watch(int epoll_fd, int operation, EchoConnection *connection, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = connection};
+
+    if (epoll_ctl(epoll_fd, operation, connection->fd, &event) < 0)
+        die("epoll_ctl");
+}
+
+static void echo_accept(int epoll_fd, int listen_fd)
+{
+    EchoConnection *connection;
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    connection = malloc(sizeof(*connection));
+    if (connection == NULL) {
+        close(fd);
+        return;
+    }
+    set_nodelay(fd);
+    connection->fd = fd;
+    connection->start = connection->end = 0;
+    atomic_fetch_add(&echo_connections, 1);
+    echo_watch(epoll_fd, EPOLL_CTL_ADD, connection, EPOLLIN);
+}
+
+static void echo_close(EchoConnection *connection)
+{
+    close(connection->fd);
+    free(connection);
+    atomic_fetch_sub(&echo_connections, 1);
+}
+
+/* Sends what is pending; FALSE if the connection is broken. */
+static bool echo_flush(EchoConnection *connection)
+{
+    while (connection->start < connection->end) {
+        ssize_t n = send(connection->fd, connection->buffer + connection->start,
+                         connection->end - connection->start, MSG_NOSIGNAL);
+        if (n < 0)
+            return errno == EAGAIN;
+        connection->start += (size_t)n;
+        atomic_fetch_add(&echoed_bytes, (uint_fast64_t)n);
+    }
+    return true;
+}
+
+/* Reads only when everything read before has been sent back, so that a slow reader slows itself. */
+static void echo_step(int epoll_fd, EchoConnection *connection)
+{
+    if (connection->start == connection->end) {
+        ssize_t n = recv(connection->fd, connection->buffer, sizeof(connection->buffer), 0);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            echo_close(connection);
+            return;
+        }
+        connection->start = 0;
+        connection->end = (size_t)n;
+        if (!echo_flush(connection)) {
+            echo_close(connection);
+            return;
+        }
+        if (connection->start < connection->end)
+            echo_watch(epoll_fd, EPOLL_CTL_MOD, connection, EPOLLOUT);
+        return;
+    }
+    if (!echo_flush(connection))
+        echo_close(connection);
+    else if (connection->start == connection->end)
+        echo_watch(epoll_fd, EPOLL_CTL_MOD, connection, EPOLLIN);
+}
+
+static void *echo_tcp_thread(void *unused)
+{
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    int listen_fd = open_server(SOCK_STREAM | SOCK_NONBLOCK, ECHO_PORT);
+    struct epoll_event accept_event = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event events[64];
+
+    (void)unused;
+    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listen_fd, &accept_event) < 0)
+        die("epoll");
+    for (;;) {
+        int count = epoll_wait(epoll_fd, events, 64, -1);
+
+        for (int i = 0; i < count; i++) {
+            if (events[i].data.ptr == NULL)
+                echo_accept(epoll_fd, listen_fd);
+            else
+                echo_step(epoll_fd, events[i].data.ptr);
+        }
+    }
+    return NULL;
+}
+
+static void *echo_udp_thread(void *unused)
+{
+    static char datagram[BUFFER_BYTES];
+    int fd = open_server(SOCK_DGRAM, ECHO_PORT);
+
+    (void)unused;
+    for (;;) {
+        struct sockaddr_storage from;
+        socklen_t from_length = sizeof(from);
+        ssize_t n =
+            recvfrom(fd, datagram, sizeof(datagram), 0, (struct sockaddr *)&from, &from_length);
+        if (n >= 0)
+            sendto(fd, datagram, (size_t)n, 0, (struct sockaddr *)&from, from_length);
+    }
+    return NULL;
+}
+
+/* ---- Bulk ---- */
+
+/* Sends all bytes; FALSE if the connection is broken. */
+static bool send_all(int fd, const void *data, size_t length)
+{
+    const char *at = data;
+
+    while (length > 0) {
+        ssize_t n = send(fd, at, length, MSG_NOSIGNAL);
+        if (n <= 0)
+            return false;
+        at += n;
+        length -= (size_t)n;
+    }
+    return true;
+}
+
+/* Reads up to a newline, which is dropped; FALSE at the end or when the line is too long. */
+static bool read_line(int fd, char line[LINE_BYTES])
+{
+    for (size_t i = 0; i < LINE_BYTES; i++) {
+        if (recv(fd, line + i, 1, 0) != 1)
+            return false;
+        if (line[i] == '\n') {
+            line[i] = '\0';
+            return true;
+        }
+    }
+    return false;
+}
+
+static void bulk_get(int fd, uint64_t bytes)
+{
+    for (uint64_t offset = 0; offset < bytes;) {
+        size_t length;
+        const char *data = pattern_at(offset, &length);
+
+        if (length > bytes - offset)
+            length = (size_t)(bytes - offset);
+        if (!send_all(fd, data, length))
+            return;
+        offset += length;
+    }
+}
+
+static void bulk_put(int fd, uint64_t bytes)
+{
+    char *buffer = malloc(BUFFER_BYTES);
+    char answer[64];
+    uint64_t offset = 0, bad = UINT64_MAX;
+
+    while (buffer != NULL && offset < bytes) {
+        size_t want = bytes - offset < BUFFER_BYTES ? (size_t)(bytes - offset) : BUFFER_BYTES;
+        ssize_t n = recv(fd, buffer, want, 0);
+
+        if (n <= 0)
+            break;
+        if (bad == UINT64_MAX)
+            bad = pattern_first_difference(buffer, (size_t)n, offset);
+        offset += (uint64_t)n;
+    }
+    free(buffer);
+    if (bad != UINT64_MAX)
+        snprintf(answer, sizeof(answer), "bad %llu\n", (unsigned long long)bad);
+    else
+        snprintf(answer, sizeof(answer), "ok %llu\n", (unsigned long long)offset);
+    send_all(fd, answer, strlen(answer));
+}
+
+static void serve_bulk(int fd)
+{
+    char line[LINE_BYTES];
+    unsigned long long bytes;
+
+    while (read_line(fd, line)) {
+        if (sscanf(line, "get %llu", &bytes) == 1)
+            bulk_get(fd, bytes);
+        else if (sscanf(line, "put %llu", &bytes) == 1)
+            bulk_put(fd, bytes);
+        else
+            return;
+    }
+}
+
+/* ---- Control ---- */
+
+/* Opens a connection outward, has `bytes` of the pattern echoed, and says how that went. */
+static void control_dial(const char *address, uint16_t port, uint64_t bytes, char *answer,
+                         size_t answer_bytes)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
+    char buffer[4096];
+    uint64_t done = 0;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(answer, answer_bytes, "failed cannot connect");
+    if (inet_pton(AF_INET, address, &to.sin_addr) != 1 ||
+        connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+        goto out;
+    set_nodelay(fd);
+    while (done < bytes) {
+        size_t length;
+        const char *data = pattern_at(done, &length);
+
+        if (length > sizeof(buffer))
+            length = sizeof(buffer);
+        if (length > bytes - done)
+            length = (size_t)(bytes - done);
+        if (!send_all(fd, data, length) ||
+            recv(fd, buffer, length, MSG_WAITALL) != (ssize_t)length ||
+            pattern_first_difference(buffer, length, done) != UINT64_MAX) {
+            snprintf(answer, answer_bytes, "failed at %llu: %s", (unsigned long long)done,
+                     errno != 0 ? strerror(errno) : "wrong bytes");
+            goto out;
+        }
+        done += length;
+    }
+    snprintf(answer, answer_bytes, "ok %llu", (unsigned long long)done);
+out:
+    close(fd);
+}
+
+static void control_status(char *answer, size_t answer_bytes)
+{
+    DirtierStatus status;
+
+    dirtier_status(&status);
+    snprintf(answer, answer_bytes,
+             "rate=%llu arena_pages=%llu dirtied=%llu corrupt=%llu echoed_bytes=%llu "
+             "echo_connections=%llu",
+             (unsigned long long)status.pages_per_second, (unsigned long long)status.arena_pages,
+             (unsigned long long)status.dirtied, (unsigned long long)status.corrupt,
+             (unsigned long long)atomic_load(&echoed_bytes),
+             (unsigned long long)atomic_load(&echo_connections));
+}
+
+/* A page that changes, for the web server; replaced whole. */
+static void write_counter(void)
+{
+    static char last[LINE_BYTES];
+    char text[LINE_BYTES];
+    FILE *file;
+
+    control_status(text, sizeof(text));
+    if (strcmp(text, last) == 0)
+        return;
+    strcpy(last, text);
+    file = fopen("/www/counter.new", "w");
+    if (file == NULL)
+        return;
+    fprintf(file, "%s\n", text);
+    fclose(file);
+    rename("/www/counter.new", "/www/counter");
+}
+
+static void control_crash(void)
+{
+    FILE *trigger = fopen("/proc/sysrq-trigger", "w");
+
+    if (trigger != NULL) {
+        fputc('c', trigger);
+        fclose(trigger);
+    }
+}
+
+static void serve_control(int fd)
+{
+    char line[LINE_BYTES], answer[LINE_BYTES], address[64];
+    unsigned long long number;
+    unsigned port;
+
+    while (read_line(fd, line)) {
+        if (strcmp(line, "status") == 0) {
+            control_status(answer, sizeof(answer));
+        } else if (sscanf(line, "rate %llu", &number) == 1) {
+            dirtier_set_rate(number);
+            snprintf(answer, sizeof(answer), "ok rate=%llu", number);
+        } else if (strcmp(line, "verify") == 0) {
+            uint64_t corrupt = dirtier_verify();
+            snprintf(answer, sizeof(answer), "%s corrupt=%llu", corrupt == 0 ? "ok" : "CORRUPT",
+                     (unsigned long long)corrupt);
+        } else if (sscanf(line, "dial %63s %u %llu", address, &port, &number) == 3) {
+            control_dial(address, (uint16_t)port, number, answer, sizeof(answer));
+        } else if (strcmp(line, "poweroff") == 0) {
+            reboot(RB_POWER_OFF);
+        } else if (strcmp(line, "crash") == 0) {
+            control_crash();
+        } else {
+            snprintf(answer, sizeof(answer),
+                     "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, poweroff, crash");
+        }
+        strcat(answer, "\n");
+        if (!send_all(fd, answer, strlen(answer)))
+            return;
+    }
+}
+
+/* ---- Servers with a thread for each connection ---- */
+
+typedef struct {
+    int fd;
+    void (*serve)(int fd);
+} Session;
+
+static void *session_thread(void *data)
+{
+    Session *session = data;
+
+    session->serve(session->fd);
+    close(session->fd);
+    free(session);
+    return NULL;
+}
+
+static void start_thread(void *(*run)(void *), void *data)
+{
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int error;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, 128 * 1024);
+    error = pthread_create(&thread, &attributes, run, data);
+    pthread_attr_destroy(&attributes);
+    if (error != 0) {
+        errno = error;
+        die("pthread_create");
+    }
+}
+
+/* Accepts for ever, a thread for each connection. */
+static void accept_sessions(int listen_fd, void (*serve)(int fd))
+{
+    Session *session;
+    int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    session = malloc(sizeof(*session));
+    if (session == NULL)
+        die("malloc");
+    set_nodelay(fd);
+    session->fd = fd;
+    session->serve = serve;
+    start_thread(session_thread, session);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t arena_mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 32;
+    uint64_t pages_per_second = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+    struct pollfd listeners[2];
+
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_IGN);
+    pattern_init();
+    if (!dirtier_init(arena_mib * 256))
+        die("dirtier: no memory");
+    dirtier_set_rate(pages_per_second);
+    listeners[0] = (struct pollfd){open_server(SOCK_STREAM, CONTROL_PORT), POLLIN, 0};
+    listeners[1] = (struct pollfd){open_server(SOCK_STREAM, BULK_PORT), POLLIN, 0};
+    start_thread(echo_tcp_thread, NULL);
+    start_thread(echo_udp_thread, NULL);
+    start_thread(dirtier_thread, NULL);
+    write_counter();
+    printf("colo-guest: ready\n");
+    fflush(stdout);
+    for (;;) {
+        int ready = poll(listeners, 2, 1000);
+
+        if (ready == 0)
+            write_counter();
+        if (ready <= 0)
+            continue;
+        if (listeners[0].revents != 0)
+            accept_sessions(listeners[0].fd, serve_control);
+        if (listeners[1].revents != 0)
+            accept_sessions(listeners[1].fd, serve_bulk);
+    }
+}
