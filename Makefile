@@ -73,6 +73,17 @@ check: all $(TEST_PROGRAMS)
 	$(S)/scripts/install-deps --if-missing
 	$(S)/tests/run $(O) unit sim process vm
 
+# The test guest: with Debian's cloud kernel, and with the full one, for devices the first can't drive.
+guest:
+	$(S)/scripts/build-guest $(O)/guest
+
+guest-full:
+	$(S)/scripts/build-guest --kernel linux-image-amd64 $(O)/guest-full
+
+# Debian's backported QEMU, unpacked: QEMU=$(O)/qemu-10/qemu-system-x86_64
+qemu-10:
+	$(S)/scripts/fetch-qemu $(O)/qemu-10
+
 # Fuzzers: clang's libFuzzer with the sanitizers, compiled in a folder of their own.
 fuzz:
 	$(S)/tests/fuzz/run $(S) $(O) $(PKG_CFLAGS) -- $(PKG_LIBS)
@@ -90,4 +101,4 @@ endif
 # Keep the objects of programs between builds.
 .SECONDARY:
 
-.PHONY: all deps check check-unit fuzz format clean
+.PHONY: all deps guest guest-full qemu-10 check check-unit fuzz format clean
