@@ -127,6 +127,12 @@ typedef struct {
  */
 Vm *vm_qemu_new(const VmDescription *description, const char *preload, const VmHandler *handler);
 
+/*
+ * How long a QEMU VM may take to answer one command (10 s unless told). After VM_ERROR_TIMEOUT it
+ * is not asked again: every operation fails likewise, and only vm_kill() and vm_free() are left.
+ */
+void vm_qemu_set_timeout_ms(Vm *vm, unsigned timeout_ms);
+
 /* Kills the process if it lives, waits for it, calls back what is pending (VM_ERROR_DIED). */
 void vm_free(Vm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "vm/cmdline.h"
+
+#include <string.h>
+
+const char *cmdline_ram_id(const char *machine)
+{
+    return g_str_has_prefix(machine, "microvm") ? "microvm.ram" : "pc.ram";
+}
+
+char *cmdline_machine_name(const char *machine)
+{
+    return g_strndup(machine, strcspn(machine, ","));
+}
+
+/* In QEMU's option lists a comma within a value is written twice. */
+static char *escape_commas(const char *value)
+{
+    g_auto(GStrv) parts = g_strsplit(value, ",", -1);
+    return g_strjoinv(",,", parts);
+}
+
+static void add(GPtrArray *argv, const char *option, char *value)
+{
+    g_ptr_array_add(argv, g_strdup(option));
+    g_ptr_array_add(argv, value);
+}
+
+static void add_serial(GPtrArray *argv, const char *serial)
+{
+    if (!strcmp(serial, "none")) {
+        add(argv, "-serial", g_strdup("none"));
+        return;
+    }
+    g_autofree char *path = escape_commas(strchr(serial, ':') + 1);
+    add(argv, "-chardev",
+        g_str_has_prefix(serial, "file:")
+            ? g_strdup_printf("file,id=colo-serial,path=%s", path)
+            : g_strdup_printf("socket,id=colo-serial,path=%s,server=on,wait=off", path));
+    add(argv, "-serial", g_strdup("chardev:colo-serial"));
+}
+
+static void add_boot(GPtrArray *argv, const VmDescription *d)
+{
+    if (d->kernel)
+        add(argv, "-kernel", g_strdup(d->kernel));
+    if (d->initrd)
+        add(argv, "-initrd", g_strdup(d->initrd));
+    if (d->append)
+        add(argv, "-append", g_strdup(d->append));
+}
+
+GPtrArray *cmdline_build(const VmDescription *d, const char *accel, int ram_fd, int qmp_fd)
+{
+    GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
+    const char *ram_id = cmdline_ram_id(d->machine);
+
+    g_ptr_array_add(argv, g_strdup(d->qemu ? d->qemu : "qemu-system-x86_64"));
+    for (const char *const *flag =
+             (const char *const[]){"-nodefaults", "-no-user-config", "-no-shutdown", "-S", NULL};
+         *flag; flag++)
+        g_ptr_array_add(argv, g_strdup(*flag));
+    add(argv, "-display", g_strdup("none"));
+    add(argv, "-name", g_strdup(d->name));
+    add(argv, "-uuid", g_strdup(d->uuid));
+    add(argv, "-object",
+        g_strdup_printf("memory-backend-file,id=%s,size=%" G_GUINT64_FORMAT
+                        ",mem-path=/proc/self/fd/%d,share=on",
+                        ram_id, d->memory_bytes, ram_fd));
+    add(argv, "-machine", g_strdup_printf("%s,memory-backend=%s", d->machine, ram_id));
+    add(argv, "-accel", g_strdup(accel));
+    add(argv, "-m", g_strdup_printf("%" G_GUINT64_FORMAT "M", d->memory_bytes >> 20));
+    add(argv, "-smp", g_strdup_printf("%u", d->cpus));
+    if (d->cpu)
+        add(argv, "-cpu", g_strdup(d->cpu));
+    add(argv, "-chardev", g_strdup_printf("socket,id=colo-qmp,fd=%d", qmp_fd));
+    add(argv, "-mon", g_strdup("chardev=colo-qmp,mode=control"));
+    add_serial(argv, d->serial);
+    add_boot(argv, d);
+    for (guint i = 0; i < d->extra->len; i++)
+        g_ptr_array_add(argv, g_strdup(g_ptr_array_index(d->extra, i)));
+    return argv;
+}
