@@ -61,7 +61,7 @@ $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 $(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/%.o $(LIB_FILES)
 	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
 
--include $(shell find $(O) -name '*.d' 2>/dev/null)
+-include $(shell find $(O) -name '*.d' -type f 2>/dev/null)
 
 deps:
 	$(S)/scripts/install-deps
