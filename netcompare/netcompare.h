@@ -40,19 +40,45 @@ typedef void (*NetErrorFunc)(const GError *error, gpointer user_data);
 
 typedef struct Port Port;
 
-/* Speaks on `fd` (borrowed). `output` gets what the guest sends; `failed` is called once. */
+/*
+ * Speaks on `fd` (borrowed, a stream socket). `output` gets what the guest sends;
+ * `failed` is called once: NETCOMPARE_ERROR_CLOSED when QEMU's end is gone, NETCOMPARE_ERROR_FRAME
+ * when what it sends is no frame; after it the port is dead. Both may free the port.
+ */
 Port *port_new(int fd, FrameFunc output, NetErrorFunc failed, gpointer user_data);
 void port_free(Port *port);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Port, port_free)
 
 /*
+ * Tells what the card is (VmNic's model): what header and offloads it takes before it has sent a
+ * frame of its own. Without it: a virtio-net card.
+ */
+void port_set_model(Port *port, const char *model);
+
+/* TRUE if cards of this model take super-frames and unfinished checksums (virtio-net does). */
+gboolean port_model_has_offloads(const char *model);
+
+/*
  * Gives a frame to the guest. A guest that doesn't read fills a bounded queue; then the frame is
- * dropped, counted, and FALSE returned.
+ * dropped, counted, and FALSE returned; so is one that the card can't take, or that is too short or
+ * too long.
  */
 gboolean port_send(Port *port, const guint8 *data, gsize len);
 
-/* Reads all output the guest has written so far, now: after a pause nothing of it is left inside. */
+/*
+ * Reads all output the guest has written so far, now: after a pause nothing of it is left inside.
+ * Calls `output` (and `failed`). No effect from inside `output`.
+ */
 void port_drain(Port *port);
+
+typedef struct {
+    guint64 output_frames, output_bytes; /* from the guest, bytes without virtio-net headers */
+    guint64 input_frames, input_bytes;   /* to the guest */
+    guint64 output_dropped;              /* from the guest, shorter or longer than a frame can be */
+    guint64 input_dropped;               /* see port_send() */
+    guint64 queued_bytes;                /* waiting for QEMU to read */
+} PortStats;
+const PortStats *port_stats(const Port *port);
 
 /* ---- Uplink: a tap that we make, attach to a bridge and take away again ---- */
 
@@ -64,41 +90,56 @@ typedef struct Uplink Uplink;
  */
 Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
                    gpointer user_data, GError **error);
+/* `input` and `failed` may free the uplink. */
 void uplink_free(Uplink *uplink); /* the tap is gone when this returns */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Uplink, uplink_free)
 
 const char *uplink_ifname(const Uplink *uplink);
+/*
+ * Whether the network may give us super-frames and unfinished checksums: TRUE at first; FALSE for a
+ * card that can't take them (see port_model_has_offloads). The kernel then finishes them for us.
+ */
+gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error);
 /* Opens for traffic in both directions; uplink_close() silences it again. Idempotent. */
 void uplink_open(Uplink *uplink);
 void uplink_close(Uplink *uplink);
-/* Sends to the network. Silent: dropped. A full tap queue drops and counts. */
+/* Sends to the network. Silent: dropped. What the kernel refuses is dropped and counted. */
 void uplink_send(Uplink *uplink, const guint8 *data, gsize len);
+
+typedef struct {
+    guint64 output_frames, output_bytes; /* sent to the network, bytes without virtio-net headers */
+    guint64 input_frames, input_bytes;   /* from the network */
+    guint64 output_dropped;              /* while open */
+} UplinkStats;
+const UplinkStats *uplink_stats(const Uplink *uplink);
 
 /* ---- Gate: output waits here for its epoch to be committed ---- */
 
 typedef struct Gate Gate;
 
 typedef struct {
-    guint64 frames, bytes;             /* held now */
-    guint64 max_frames, max_bytes;     /* most ever held */
-    guint64 released_frames, dropped_frames;
+    guint64 frames, bytes;         /* held now */
+    guint64 max_frames, max_bytes; /* most ever held */
+    guint64 released_frames;
+    guint64 dropped_frames;   /* refused because it was full */
+    guint64 discarded_frames; /* by gate_discard() */
 } GateStats;
 
 /*
  * Invariant: a frame added in epoch e is handed to `release` only by gate_release(until > e) or
- * while the gate is open, and always in the order of adding. Holds at most `limit_bytes`; a frame
- * over that is refused (see gate_add).
+ * while the gate is open, and always in the order of adding. Takes at most `limit_bytes` of memory
+ * (a frame counts as its bytes and 128 more); a frame over that is refused (see gate_add).
+ * `release` borrows the frame, and may call the gate again, but not free it.
  */
-Gate *gate_new(gsize limit_bytes,
-               void (*release)(unsigned nic, GBytes *frame, gpointer user_data),
+Gate *gate_new(gsize limit_bytes, void (*release)(unsigned nic, GBytes *frame, gpointer user_data),
                gpointer user_data);
 void gate_free(Gate *gate);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Gate, gate_free)
 
 typedef enum {
-    GATE_HELD,   /* or released at once, if open */
+    GATE_HELD,    /* or released at once, if open */
     GATE_FILLING, /* held, but over three quarters full: take a checkpoint at once */
-    GATE_FULL,   /* not held: dropped and counted, as a full switch would */
+    GATE_FULL,    /* not held: dropped and counted, as a full switch would */
 } GateResult;
 GateResult gate_add(Gate *gate, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 
@@ -117,18 +158,29 @@ const GateStats *gate_stats(const Gate *gate);
 /* ---- Announcements of an address that has moved ---- */
 
 /*
- * Learns the guest's addresses from the frames it sends (source MAC, VLAN; IPv4 from ARP and IPv4
- * headers, IPv6 from neighbour discovery and headers), bounded.
+ * Learns the guest's addresses from the frames it sends: the source MAC and VLAN of all; IPv4 from
+ * ARP and IPv6 from neighbour discovery only, where a host says which addresses are its own. (The
+ * headers of IP packets don't say that: a guest that routes sends other hosts' packets, and
+ * announcing those addresses would hijack them.) Bounded; the longest unheard is forgotten first.
  */
 typedef struct Addresses Addresses;
 Addresses *addresses_new(const guint8 mac[6]);
 void addresses_free(Addresses *addresses);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Addresses, addresses_free)
 void addresses_learn(Addresses *addresses, const guint8 *data, gsize len);
+/*
+ * Looks at a frame from the network: forgets an address that another host says is its own now
+ * (one that floats between hosts), so that a takeover doesn't steal it back.
+ */
+void addresses_heard(Addresses *addresses, const guint8 *data, gsize len);
 /* Addresses as bytes for the peer, and back (foreign bytes: FALSE if malformed). */
 GBytes *addresses_serialise(const Addresses *addresses);
 gboolean addresses_merge(Addresses *addresses, GBytes *bytes, GError **error);
-/* Makes RARP (always), gratuitous ARP and unsolicited NA frames and calls `send` for each. */
+/*
+ * Makes the frames that tell the network where the guest is now, and calls `send` for each: RARP
+ * for every MAC and VLAN (bridges and switches), ARP announcements (RFC 5227) and unsolicited
+ * neighbour advertisements (RFC 4861) for every address.
+ */
 void addresses_announce(const Addresses *addresses, FrameFunc send, gpointer user_data);
 
 #endif
