@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/fsm.h"
+
+/* A primary that has lost its secondary and may go on without it. */
+#define GO_ON_ALONE                                                                                \
+    {                                                                                              \
+        FSM_MOVE, FSM_P_NONE,                                                                      \
+            FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT              \
+    }
+/* A primary that must not go on, as an empty secondary: nothing of its VM may reach anybody. */
+#define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
+/* A secondary that gives up what it holds and looks for the primary. */
+#define LOOK_AGAIN                                                                                 \
+    {                                                                                              \
+        FSM_MOVE, FSM_S_NONE, FSM_DO_CLOSE_LINK | FSM_DO_DROP_APPLY | FSM_DO_DIAL                  \
+    }
+#define FAIL(say)                                                                                  \
+    {                                                                                              \
+        FSM_MOVE, FSM_FAILED,                                                                      \
+            (say) | FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DROP_APPLY |  \
+                FSM_DO_EXIT                                                                        \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        FSM_MOVE, FSM_COMPLETED,                                                                   \
+            FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+                FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
+    }
+#define MOVE(to, actions)                                                                          \
+    {                                                                                              \
+        FSM_MOVE, FSM_##to, (actions)                                                              \
+    }
+#define IGNORE                                                                                     \
+    {                                                                                              \
+        FSM_IGNORE, 0, 0                                                                           \
+    }
+
+/* clang-format off */
+/* A pair that isn't listed is FSM_BUG. */
+static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
+    [FSM_P_STARTING] = {
+        [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_NONE] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(P_SETUP, 0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_SETUP] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = GO_ON_ALONE,
+        [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_SYNCHRONISE),
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_ACTIVE] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = GO_ON_ALONE,
+        [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SAY_PROTECT),
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_COLO] = {
+        /* The VM is gone here and nothing held will ever leave: the secondary need not ask. */
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_LINK_DOWN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |
+                                  FSM_DO_ASK_ARBITER),
+        /* It said itself that it won't take over. */
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_YIELD]        = MOVE(S_STARTING, FSM_DO_SAY_YIELDED | START_OVER),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_PAUSED] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(P_RECOVER, 0),
+        [FSM_GRANTED]      = GO_ON_ALONE,
+        [FSM_DENIED]       = MOVE(S_STARTING, START_OVER),
+        [FSM_UNDECIDED]    = MOVE(P_PAUSED, FSM_DO_ACCEPT),
+        [FSM_ASK_AGAIN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_RECOVER] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_DOWN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_OPEN_GATE | FSM_DO_SYNCHRONISE),
+        [FSM_PEER_FAILED]  = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_PEER_GOODBYE] = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_STARTING] = {
+        [FSM_VM_STARTED]   = MOVE(S_NONE, FSM_DO_DIAL),
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_NONE] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_ACTIVE] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = LOOK_AGAIN,
+        [FSM_PROTECT]      = MOVE(S_COLO, 0),
+        [FSM_PEER_FAILED]  = LOOK_AGAIN,
+        [FSM_PEER_GOODBYE] = LOOK_AGAIN,
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_COLO] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_PEER_GOODBYE] = LOOK_AGAIN,
+        [FSM_YIELDED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_PAUSED] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_DENIED]       = LOOK_AGAIN,
+        [FSM_UNDECIDED]    = MOVE(S_PAUSED, FSM_DO_DIAL),
+        [FSM_ASK_AGAIN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_DEVICE] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_ACCEPT),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_FAILED] = {
+        [FSM_VM_LOST]      = IGNORE,
+        [FSM_SHUTDOWN]     = IGNORE,
+    },
+    [FSM_COMPLETED] = {
+        [FSM_VM_LOST]      = IGNORE,
+        [FSM_SHUTDOWN]     = IGNORE,
+    },
+};
+/* clang-format on */
+
+FsmStep fsm_step(FsmState state, FsmEvent event)
+{
+    g_assert((guint)state < FSM_STATES && (guint)event < FSM_EVENTS);
+    return table[state][event];
+}
+
+const char *fsm_state_name(FsmState state)
+{
+    static const char *const names[FSM_STATES] = {
+        [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",         [FSM_P_SETUP] = "setup",
+        [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",         [FSM_P_PAUSED] = "paused",
+        [FSM_P_RECOVER] = "recover",   [FSM_S_STARTING] = "starting", [FSM_S_NONE] = "none",
+        [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",         [FSM_S_PAUSED] = "paused",
+        [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",       [FSM_COMPLETED] = "completed",
+    };
+    return names[state];
+}
+
+const char *fsm_event_name(FsmEvent event)
+{
+    static const char *const names[FSM_EVENTS] = {
+        [FSM_VM_STARTED] = "vm-started",
+        [FSM_VM_LOST] = "vm-lost",
+        [FSM_LINK_UP] = "link-up",
+        [FSM_LINK_DOWN] = "link-down",
+        [FSM_BLANK] = "blank",
+        [FSM_PROVEN] = "proven",
+        [FSM_PROTECT] = "protect",
+        [FSM_PEER_FAILED] = "peer-failed",
+        [FSM_PEER_GOODBYE] = "peer-goodbye",
+        [FSM_YIELD] = "yield",
+        [FSM_YIELDED] = "yielded",
+        [FSM_GRANTED] = "granted",
+        [FSM_DENIED] = "denied",
+        [FSM_UNDECIDED] = "undecided",
+        [FSM_ASK_AGAIN] = "ask-again",
+        [FSM_TAKEN_OVER] = "taken-over",
+        [FSM_SHUTDOWN] = "shutdown",
+    };
+    return names[event];
+}
+
+gboolean fsm_is_primary(FsmState state)
+{
+    return state <= FSM_P_RECOVER;
+}
+
+gboolean fsm_is_protected(FsmState state)
+{
+    return state == FSM_P_COLO || state == FSM_S_COLO;
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The states of a node and what moves it between them. Pure: a table from (state, event) to (next
+ * state, actions); node.c carries the actions out. Role and state are one thing here, so that what
+ * a primary may do is never asked of a secondary.
+ *
+ *     primary                                          secondary
+ *
+ *     starting                                         starting
+ *        | vm-started                                     | vm-started
+ *        v          link-down                             v         link-down, denied
+ *      none <-------------------.                       none <-----------------.
+ *        | link-up              |                         | link-up            |
+ *        v                      |                         v                    |
+ *      setup ------------------>|                       active --------------->|
+ *        | blank                |                         | protect            |
+ *        v                      |                         v                    |
+ *      active ----------------->|                       colo ---------> paused-'
+ *        | proven               |                         |   link-down   |
+ *        v                      |                         | yielded       | granted
+ *      colo --------> paused ---'                         v               |
+ *        |    link-down |  ^  granted                   device <----------'
+ *        |              |  | link-down                    | taken-over
+ *        | yield      denied v                            v
+ *        v              |  recover --blank--> active    primary: none
+ *      secondary: <-----'
+ *      starting
+ *
+ * Who may answer the clients ("active" side: its gate passes output and its VM runs):
+ *   - primary: always, but in `paused` its output is held and in `colo` it leaves by commit only;
+ *   - secondary: never; it becomes primary, in `device`, only after `granted` or `yielded`.
+ *
+ * Why no two sides are ever active: the primary enters `colo` before it sends PROTECT, and from
+ * then on a lost link takes it to `paused`, where it holds its output until the arbiter (or an
+ * administrator) says yes. The secondary enters `colo` on PROTECT only, so a secondary that may ask
+ * implies a primary that must ask; the arbiter says yes to one. A yielding primary has killed its
+ * VM before it says so. When nobody can decide (undecided), both sides look for each other again: a
+ * secondary that reaches the primary drops its checkpoint and says BLANK after that; the primary
+ * stays in `recover`, still holding, until BLANK. An answer of the arbiter is passed on only in the
+ * `paused` in which it was asked for (node.c), and neither side links up while a question is open.
+ */
+#ifndef COLO_COLO_FSM_H
+#define COLO_COLO_FSM_H
+
+#include <glib.h>
+
+typedef enum {
+    FSM_P_STARTING, /* QEMU is being started */
+    FSM_P_NONE,     /* the VM runs unprotected; a secondary is welcome */
+    FSM_P_SETUP,    /* a secondary is there and makes itself ready */
+    FSM_P_ACTIVE,   /* first synchronisation and proof that the secondary can load */
+    FSM_P_COLO,     /* protected */
+    FSM_P_PAUSED,   /* the link is lost: output held until it is known who goes on */
+    FSM_P_RECOVER,  /* a secondary is back, but may still hold a checkpoint to take over from */
+    FSM_S_STARTING,
+    FSM_S_NONE,    /* the VM is paused and empty; looks for the primary */
+    FSM_S_ACTIVE,  /* receives; must not take over */
+    FSM_S_COLO,    /* holds a checkpoint it may take over from */
+    FSM_S_PAUSED,  /* the link is lost: asks whether it may take over */
+    FSM_S_DEVICE,  /* taking over: loads the device state */
+    FSM_FAILED,    /* the VM is lost on this node: colod exits with an error */
+    FSM_COMPLETED, /* ended on purpose: colod exits */
+    FSM_STATES
+} FsmState;
+
+typedef enum {
+    FSM_VM_STARTED,
+    FSM_VM_LOST, /* QEMU did not start, died, stopped answering or could not be taken over */
+    FSM_LINK_UP,
+    FSM_LINK_DOWN,    /* also: an engine's stream broke */
+    FSM_BLANK,        /* message: the secondary holds no checkpoint */
+    FSM_PROVEN,       /* a checkpoint the secondary can load is complete there */
+    FSM_PROTECT,      /* message: the primary holds its output from now on */
+    FSM_PEER_FAILED,  /* message: the peer can't be half of a pair */
+    FSM_PEER_GOODBYE, /* message: the peer ends on purpose */
+    FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
+    FSM_YIELDED,      /* message: the primary has killed its VM */
+    FSM_GRANTED,      /* the arbiter or an administrator: go on alone */
+    FSM_DENIED,       /* the arbiter: the other side goes on */
+    FSM_UNDECIDED,    /* there is no arbiter, or it can't be asked now */
+    FSM_ASK_AGAIN,    /* the arbiter may be there again */
+    FSM_TAKEN_OVER,
+    FSM_SHUTDOWN, /* the guest powered off, or an administrator ends the service */
+    FSM_EVENTS
+} FsmEvent;
+
+/* Carried out in this order, after the state has changed. */
+typedef enum {
+    FSM_DO_KILL_VM = 1 << 0, /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_SAY_PROTECT = 1 << 1,
+    FSM_DO_SAY_YIELDED = 1 << 2,
+    FSM_DO_SAY_FAILED = 1 << 3,
+    FSM_DO_SAY_GOODBYE = 1 << 4,
+    FSM_DO_CLOSE_LINK = 1 << 5, /* neither dials nor accepts either, until told to */
+    FSM_DO_END_CAPTURE = 1 << 6,
+    FSM_DO_DROP_APPLY = 1 << 7, /* with the checkpoint it holds */
+    FSM_DO_START_VM = 1 << 8,   /* a fresh QEMU, paused */
+    FSM_DO_RUN_VM = 1 << 9,
+    FSM_DO_OPEN_GATE = 1 << 10,   /* releases what is held; output passes from now on */
+    FSM_DO_START_APPLY = 1 << 11, /* and say BLANK */
+    FSM_DO_SYNCHRONISE = 1 << 12,
+    FSM_DO_TAKE_OVER = 1 << 13,
+    FSM_DO_ASK_ARBITER = 1 << 14,
+    FSM_DO_ACCEPT = 1 << 15,
+    FSM_DO_DIAL = 1 << 16,
+    FSM_DO_EXIT = 1 << 17,
+} FsmAction;
+
+typedef enum {
+    FSM_BUG,    /* can't happen: an error of ours */
+    FSM_IGNORE, /* can happen and means nothing here */
+    FSM_MOVE,
+} FsmVerdict;
+
+typedef struct {
+    FsmVerdict verdict;
+    FsmState next;
+    guint actions; /* FsmAction bits */
+} FsmStep;
+
+/* What `event` means in `state`. Pure. */
+FsmStep fsm_step(FsmState state, FsmEvent event);
+
+/* QEMU's word for a state ("none", "setup", "active", "colo", ...); without the role. */
+const char *fsm_state_name(FsmState state);
+const char *fsm_event_name(FsmEvent event);
+gboolean fsm_is_primary(FsmState state);
+/* Each side holds what the other needs: the VM survives the loss of either. */
+gboolean fsm_is_protected(FsmState state);
+
+#endif
