@@ -10,7 +10,8 @@
  * connection for heartbeat-timeout, is the end of the link: down() is called once and the link may
  * dial or accept anew.
  *
- * Threads: one thread, its default GMainContext; nothing blocks. link_fd() is for an engine's thread.
+ * Threads: one thread, its default GMainContext; nothing blocks. link_fd() is for an engine's
+ * thread.
  */
 #ifndef COLO_COLO_LINK_H
 #define COLO_COLO_LINK_H
@@ -32,12 +33,18 @@ typedef enum {
 
 /* Messages on the control connection; the payload of each is in docs/PROTOCOL.md. */
 typedef enum {
-    LINK_MSG_RECEIVED = 16, /* secondary: be64 epoch, verified in memory. The commit point. */
-    LINK_MSG_APPLIED,       /* secondary: be64 epoch, be64 apply_us */
-    LINK_MSG_READY,         /* secondary: device state was loaded twice; protection may be claimed */
-    LINK_MSG_ADDRESSES,     /* primary: addresses_serialise() of nic be32 */
-    LINK_MSG_GOODBYE,       /* either: ends on purpose (text reason): don't take over, don't dial */
-    LINK_MSG_FAILED,        /* either: can't go on as a pair (text reason); the VM lives on */
+    LINK_MSG_BLANK = 16, /* secondary: holds no checkpoint (any more); start synchronising */
+    LINK_MSG_RECEIVED,   /* secondary: be64 epoch: complete and verified in memory; the commit point
+                          */
+    LINK_MSG_APPLIED,    /* secondary: be64 epoch, be64 apply_us */
+    LINK_MSG_READY,      /* secondary: it can load device state; be64 first, be64 count of each run
+                            of pages that loading wrote to and that must be sent again */
+    LINK_MSG_PROTECT,    /* primary: holds its output; from now on the secondary may take over */
+    LINK_MSG_ADDRESSES,  /* primary: be32 nic, addresses_serialise() */
+    LINK_MSG_YIELD,      /* secondary: an administrator wants it to take over now */
+    LINK_MSG_YIELDED,    /* primary: its VM is dead, its held output dropped: take over */
+    LINK_MSG_GOODBYE,    /* either: ends on purpose; don't take over (text: why) */
+    LINK_MSG_FAILED,     /* either: can't be half of a pair (text: why) */
 } LinkMessage;
 
 typedef struct {
@@ -46,14 +53,14 @@ typedef struct {
     void (*packet)(unsigned nic, guint64 epoch, const guint8 *data, gsize len, gpointer user_data);
     /* A link that was up has ended. The engines must be freed before this returns. */
     void (*down)(const GError *why, gpointer user_data);
-    /* An attempt failed (nobody there, refused, ...). Dialling goes on by itself; the same reason is
-     * reported once. `refused` means that the peer is there and said no. */
+    /* An attempt failed (nobody there, refused, ...). Dialling goes on by itself; the same reason
+     * is reported once. `refused` means that the peer is there and said no. */
     void (*attempt_failed)(const GError *why, gpointer user_data);
 } LinkCallbacks;
 
 typedef struct {
-    const char *listen;           /* "ADDRESS:PORT", "[v6]:PORT" */
-    const char *peer;             /* likewise */
+    const char *listen; /* "ADDRESS:PORT", "[v6]:PORT" */
+    const char *peer;   /* likewise */
     guint heartbeat_interval_ms;
     guint heartbeat_timeout_ms;
 } LinkOptions;
@@ -67,8 +74,9 @@ void link_free(Link *link);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Link, link_free)
 
 /*
- * From now on accepts a secondary (as primary) or dials the primary (as secondary), until an attempt
- * succeeds; after down() it has to be called again. `hello` is this side's part of the handshake:
+ * From now on accepts a secondary (as primary) or dials the primary (as secondary), until an
+ * attempt succeeds; after down() it has to be called again. `hello` is this side's part of the
+ * handshake:
  * {"name", "identity": vm_identity()}; the link adds versions, role and session. New references are
  * taken. link_idle() goes back to neither: connections are refused with `reason`.
  */
