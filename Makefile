@@ -33,7 +33,10 @@ FUZZERS := $(call progs_in,fuzz)
 BENCHES := $(call progs_in,bench)
 TOOLS := $(call progs_in,tools)
 
-BASE_CFLAGS := -std=gnu11 -D_GNU_SOURCE -DG_LOG_DOMAIN=\"colo\" -I$(S) -I$(O) -pthread
+VERSION := $(shell cat $(S)/VERSION)
+pkglibdir = $(libdir)/colo
+BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DG_LOG_DOMAIN=\"colo\" -I$(S) -I$(O) -pthread \
+    -DCOLO_VERSION=\"$(VERSION)\" -DCOLO_PKGLIBDIR=\"$(pkglibdir)\"
 ALL_CFLAGS = $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) $(SANITIZE)
 ALL_LIBS = -Wl,--start-group $(1) -Wl,--end-group $(PKG_LIBS) -lpthread
 
