@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Big-endian integers at any address: every format of ours is big-endian on the wire and on disk. */
+/* Big-endian integers at any address: every format of ours is big-endian on the wire and on disk.
+ */
 #ifndef COLO_COMMON_ENDIAN_H
 #define COLO_COMMON_ENDIAN_H
 
