@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The comparator's frame: what is held, which epoch is compared, which timer runs.
+ *
+ * Invariants:
+ *  - A frame of the PVM is handed out by held_release() (a flow's rule: the SVM implies it) or
+ *    because its epoch is older than a committed one; never otherwise, and once.
+ *  - Only frames of Compare.epoch are in flows. Frames of the PVM's next epoch wait in the order
+ *    queue until that epoch is committed: before that, the SVM can't have sent anything in it.
+ *  - Flows are brought into an epoch when they are next used (flow_enter), not when it begins, so
+ *    that a checkpoint costs nothing for flows that are quiet.
+ *  - A flow that can't be forgotten without losing correctness is never evicted. A flow that finds
+ *    no room is not compared: its frames wait for the next checkpoint, as do those of all unknown
+ *    flows from then on, because they may be that flow's.
+ *  - Memory: options.max_held_bytes, options.max_flows flows, FLOW_MAX_FRAMES frames per flow.
+ */
+#include "netcompare/compare_internal.h"
+
+#include <string.h>
+
+#define SPARE_MAX     4096u
+#define EVICT_TRIES   16u
+#define SILENT_FRAMES 4u
+
+const char *compare_reason_name(CompareReason reason)
+{
+    static const char *const names[COMPARE_REASONS] = {
+        [COMPARE_PAYLOAD] = "payload",
+        [COMPARE_FLAG] = "flag",
+        [COMPARE_EXTRA_OUTPUT] = "extra-output",
+        [COMPARE_MISSING_OUTPUT] = "missing-output",
+        [COMPARE_SECONDARY_SILENT] = "secondary-silent",
+        [COMPARE_TABLE_FULL] = "table-full",
+    };
+    return names[reason];
+}
+
+void compare_options_init(CompareOptions *options)
+{
+    *options = (CompareOptions){
+        .timeout_us = COMPARE_TIMEOUT_DEFAULT_US,
+        .ack_timeout_us = COMPARE_ACK_TIMEOUT_DEFAULT_US,
+        .max_flows = COMPARE_MAX_FLOWS_DEFAULT,
+        .max_held_bytes = COMPARE_MAX_HELD_BYTES_DEFAULT,
+        .vnet_hdr = TRUE,
+    };
+}
+
+/* ---- Frames that wait ---- */
+
+static Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame, ColoTime now)
+{
+    Held *held = compare->spare;
+
+    if (held != NULL) {
+        compare->spare = held->order.data;
+        compare->n_spare--;
+    } else {
+        held = g_new0(Held, 1);
+    }
+    held->frame = g_bytes_ref(frame);
+    held->flow = NULL;
+    held->epoch = epoch;
+    held->arrival = now;
+    held->bytes = g_bytes_get_size(frame) + sizeof(*held);
+    held->side = side;
+    held->timer_class = TIMER_OFF;
+    held->order = held->timer = held->fifo = held->seg = (GList){.data = held};
+    held->fifo_queue = held->seg_queue = NULL;
+    held->later = FALSE;
+    held->done = 0;
+    g_queue_push_tail_link(&compare->order[side], &held->order);
+
+    CompareStats *stats = &compare->stats;
+    stats->held_frames++;
+    stats->held_bytes += held->bytes;
+    stats->max_held_bytes = MAX(stats->max_held_bytes, stats->held_bytes);
+    return held;
+}
+
+void held_push_fifo(Held *held, GQueue *queue)
+{
+    g_queue_push_tail_link(queue, &held->fifo);
+    held->fifo_queue = queue;
+}
+
+void held_leave_fifo(Held *held)
+{
+    if (held->fifo_queue != NULL)
+        g_queue_unlink(held->fifo_queue, &held->fifo);
+    held->fifo_queue = NULL;
+}
+
+void held_leave_seg(Held *held)
+{
+    if (held->seg_queue != NULL)
+        g_queue_unlink(held->seg_queue, &held->seg);
+    held->seg_queue = NULL;
+}
+
+static void held_stop_timer(Compare *compare, Held *held)
+{
+    if (held->timer_class != TIMER_OFF)
+        g_queue_unlink(&compare->timers[held->timer_class], &held->timer);
+    held->timer_class = TIMER_OFF;
+}
+
+void held_start_timer(Compare *compare, Held *held, TimerClass timer_class)
+{
+    held_stop_timer(compare, held);
+    held->timer_class = timer_class;
+    g_queue_push_tail_link(&compare->timers[timer_class], &held->timer);
+}
+
+static void held_leave_flow(Held *held)
+{
+    held_leave_fifo(held);
+    held_leave_seg(held);
+    if (held->flow != NULL && held->side == SECONDARY)
+        held->flow->held_secondary--;
+    held->flow = NULL;
+}
+
+void held_free(Compare *compare, Held *held)
+{
+    held_leave_flow(held);
+    held_stop_timer(compare, held);
+    g_queue_unlink(&compare->order[held->side], &held->order);
+    compare->stats.held_frames--;
+    compare->stats.held_bytes -= held->bytes;
+    g_bytes_unref(held->frame);
+    held->frame = NULL;
+    if (compare->n_spare == SPARE_MAX) {
+        g_free(held);
+        return;
+    }
+    held->order.data = compare->spare;
+    compare->spare = held;
+    compare->n_spare++;
+}
+
+static void hand_out(Compare *compare, Held *held)
+{
+    g_autoptr(GBytes) frame = g_bytes_ref(held->frame);
+    guint64 epoch = held->epoch;
+    unsigned nic = held->packet.key.nic;
+
+    held_free(compare, held);
+    compare->actions.release(nic, epoch, frame, compare->user_data);
+}
+
+void held_release(Compare *compare, Held *held)
+{
+    compare->stats.released_by_compare++;
+    held->flow->info.released_frames++;
+    hand_out(compare, held);
+}
+
+/* ---- Flows ---- */
+
+static Flow *flow_of(FlowNode *node)
+{
+    return (Flow *)node; /* its first member */
+}
+
+static CompareFlowInfo flow_info(const Flow *flow)
+{
+    CompareFlowInfo info = flow->info;
+    info.key = flow->node.key;
+    info.waiting = flow->fifo.length > 0 || flow->held_secondary > 0;
+    return info;
+}
+
+static void flow_remove(Compare *compare, Flow *flow)
+{
+    if (compare->actions.flow_ended != NULL) {
+        CompareFlowInfo info = flow_info(flow);
+        compare->actions.flow_ended(&info, compare->user_data);
+    }
+    flow_table_remove(&compare->flows, &flow->node);
+    compare->stats.flows--;
+    g_free(flow);
+}
+
+/*
+ * What is forgotten with a quiet flow must not be missed: no frame waits, the sequence numbers of
+ * both sides are the same, and it has not been given up. (All its bytes that were sent have left,
+ * so that a retransmission may leave too: see tcp_primary() about flows seen from the middle.)
+ */
+static gboolean flow_may_be_forgotten(const FlowNode *node, gpointer user_data)
+{
+    const Flow *flow = (const Flow *)node;
+    const Compare *compare = user_data;
+
+    if (flow->fifo.length > 0 || flow->held_secondary > 0)
+        return FALSE;
+    if (compare->options.offline && flow->node.key.kind == COMPARE_KIND_TCP)
+        return flow->closed;
+    return flow->epoch != compare->epoch || (!flow->opened && !flow->await_syn && !flow->diverged);
+}
+
+static void report(Compare *compare, CompareDivergence *divergence)
+{
+    if (compare->checkpointing)
+        return; /* what would help is on its way */
+    compare->stats.divergences[divergence->reason]++;
+    compare->actions.diverged(divergence, compare->user_data);
+}
+
+/* There is no room for what came with `key`: asks for a checkpoint, once per epoch. */
+static void ask_for_room(Compare *compare, const CompareKey *key, ColoTime now, const char *detail)
+{
+    if (compare->asked_for_room || compare->checkpointing)
+        return;
+    compare->asked_for_room = TRUE;
+    CompareDivergence divergence = {
+        .reason = COMPARE_TABLE_FULL,
+        .key = *key,
+        .epoch = compare->epoch,
+        .when = now,
+        .detail = detail,
+    };
+    report(compare, &divergence);
+}
+
+/* Brings the flow into the running epoch; its frames of older ones are all gone. */
+static void flow_enter(Compare *compare, Flow *flow)
+{
+    if (flow->epoch == compare->epoch)
+        return;
+    flow->epoch = compare->epoch;
+    flow->diverged = FALSE;
+    if (flow->node.key.kind == COMPARE_KIND_TCP)
+        tcp_begin_epoch(flow);
+}
+
+/* The flow of `key`, made if it is not there. NULL: no room, or it can't be known any more. */
+static Flow *flow_get(Compare *compare, const CompareKey *key, ColoTime now)
+{
+    guint64 hash = flow_hash(&compare->flows, key);
+    FlowNode *node = flow_table_find(&compare->flows, key, hash);
+
+    if (node != NULL) {
+        flow_enter(compare, flow_of(node));
+        return flow_of(node);
+    }
+    if (compare->overflowed)
+        return NULL;
+    if (compare->flows.n_flows >= compare->options.max_flows) {
+        FlowNode *oldest =
+            flow_table_oldest(&compare->flows, EVICT_TRIES, flow_may_be_forgotten, compare);
+        if (oldest == NULL) {
+            compare->overflowed = TRUE;
+            ask_for_room(compare, key, now, "no room for another flow before the next checkpoint");
+            return NULL;
+        }
+        compare->stats.evicted_flows++;
+        flow_remove(compare, flow_of(oldest));
+    }
+    Flow *flow = g_new0(Flow, 1);
+    flow->epoch = compare->epoch;
+    flow_table_insert(&compare->flows, &flow->node, key, hash);
+    compare->stats.flows++;
+    compare->stats.max_flows = MAX(compare->stats.max_flows, compare->stats.flows);
+    return flow;
+}
+
+void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes)
+{
+    flow->info.verified_bytes += bytes;
+    compare->stats.verified_bytes += bytes;
+}
+
+/* Offline: nothing will ever release what the flow holds. */
+static void flow_drop_held(Compare *compare, Flow *flow)
+{
+    Held *held;
+    GQueue *queues[] = {&flow->fifo, &flow->markers, &flow->tcp[SECONDARY].later};
+
+    for (guint i = 0; i < G_N_ELEMENTS(queues); i++)
+        while ((held = g_queue_peek_head(queues[i])) != NULL)
+            held_free(compare, held);
+    while ((held = g_queue_peek_head(&flow->tcp[SECONDARY].segs)) != NULL)
+        held_free(compare, held);
+}
+
+static guint sample(guint8 to[COMPARE_SAMPLE_BYTES], const guint8 *from, gsize len)
+{
+    guint n = (guint)MIN(len, COMPARE_SAMPLE_BYTES);
+    if (n > 0)
+        memcpy(to, from, n);
+    return n;
+}
+
+void flow_diverge(Compare *compare, Flow *flow, const Difference *difference)
+{
+    flow->diverged = TRUE;
+    if (!compare->checkpointing) {
+        flow->info.divergences++;
+        flow->info.diverged[difference->reason]++;
+    }
+    CompareDivergence divergence = {
+        .reason = difference->reason,
+        .key = flow->node.key,
+        .epoch = flow->epoch,
+        .when = compare->now,
+        .offset = flow->info.verified_bytes + difference->more_offset,
+        .detail = difference->detail,
+    };
+    divergence.primary_len =
+        sample(divergence.primary, difference->primary, difference->primary_len);
+    divergence.secondary_len =
+        sample(divergence.secondary, difference->secondary, difference->secondary_len);
+    report(compare, &divergence);
+    if (compare->options.offline)
+        flow_drop_held(compare, flow);
+}
+
+/* ---- The object ---- */
+
+Compare *compare_new(const CompareOptions *options, const CompareActions *actions, guint64 epoch,
+                     ColoTime now, gpointer user_data)
+{
+    Compare *compare = g_new0(Compare, 1);
+
+    compare->options = *options;
+    compare->options.max_flows = MAX(options->max_flows, 1);
+    compare->actions = *actions;
+    compare->user_data = user_data;
+    compare->epoch = epoch;
+    compare->running = TRUE;
+    compare->running_since = compare->last_secondary = compare->now = now;
+    flow_table_init(&compare->flows, options->hash_seed);
+    return compare;
+}
+
+static void drop_all_flows(Compare *compare)
+{
+    while (compare->flows.ages.head != NULL)
+        flow_remove(compare, compare->flows.ages.head->data);
+}
+
+void compare_free(Compare *compare)
+{
+    if (compare == NULL)
+        return;
+    for (Side side = PRIMARY; side <= SECONDARY; side++)
+        while (compare->order[side].head != NULL)
+            held_free(compare, compare->order[side].head->data);
+    drop_all_flows(compare);
+    flow_table_clear(&compare->flows);
+    while (compare->spare != NULL) {
+        Held *held = compare->spare;
+        compare->spare = held->order.data;
+        g_free(held);
+    }
+    g_free(compare);
+}
+
+void compare_set_timeouts(Compare *compare, gint64 timeout_us, gint64 ack_timeout_us)
+{
+    compare->options.timeout_us = timeout_us;
+    compare->options.ack_timeout_us = ack_timeout_us;
+}
+
+const CompareStats *compare_stats(const Compare *compare)
+{
+    return &compare->stats;
+}
+
+void compare_foreach_flow(const Compare *compare,
+                          void (*func)(const CompareFlowInfo *info, gpointer user_data),
+                          gpointer user_data)
+{
+    for (GList *l = compare->flows.ages.head; l != NULL; l = l->next) {
+        CompareFlowInfo info = flow_info(flow_of(l->data));
+        func(&info, user_data);
+    }
+}
+
+/* ---- Frames in ---- */
+
+static void process(Compare *compare, Held *held)
+{
+    Flow *flow = flow_get(compare, &held->packet.key, held->arrival);
+    gboolean tcp = held->packet.key.kind == COMPARE_KIND_TCP;
+
+    if (flow ==
+        NULL) { /* the PVM's waits for the checkpoint; of the SVM's nothing will be compared */
+        if (held->side == SECONDARY)
+            held_free(compare, held);
+        return;
+    }
+    held->flow = flow;
+    if (held->side == PRIMARY) {
+        flow->info.primary_frames++;
+        (tcp ? tcp_primary : datagram_primary)(compare, flow, held);
+    } else {
+        flow->held_secondary++;
+        flow->info.secondary_frames++;
+        (tcp ? tcp_secondary : datagram_secondary)(compare, flow, held);
+    }
+}
+
+static gboolean has_room(const Compare *compare, gsize bytes, gsize limit)
+{
+    return compare->stats.held_bytes + bytes + sizeof(Held) <= limit;
+}
+
+static void parse(const Compare *compare, Held *held, unsigned nic)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(held->frame, &len);
+    packet_parse(data, len, compare->options.vnet_hdr, nic, &held->packet);
+}
+
+gboolean compare_primary(Compare *compare, unsigned nic, guint64 epoch, GBytes *frame, ColoTime now)
+{
+    gsize bytes = g_bytes_get_size(frame), limit = compare->options.max_held_bytes;
+
+    compare->now = now;
+    compare->stats.primary_frames++;
+    compare->primary_since_secondary++;
+    if (epoch < compare->epoch) { /* committed already */
+        compare->stats.released_by_checkpoint++;
+        compare->actions.release(nic, epoch, frame, compare->user_data);
+        return TRUE;
+    }
+    if (!has_room(compare, bytes, limit - limit / 4)) {
+        CompareKey nothing = {
+            .nic = nic, .vlan = {COMPARE_NO_VLAN, COMPARE_NO_VLAN}
+        };
+        ask_for_room(compare, &nothing, now, "too much output is waiting");
+    }
+    if (!has_room(compare, bytes, limit)) {
+        compare->stats.dropped++;
+        return FALSE;
+    }
+    Held *held = held_new(compare, PRIMARY, epoch, frame, now);
+    parse(compare, held, nic);
+    if (epoch == compare->epoch)
+        process(compare, held);
+    return TRUE;
+}
+
+void compare_secondary(Compare *compare, unsigned nic, guint64 epoch, GBytes *frame, ColoTime now)
+{
+    compare->now = now;
+    compare->stats.secondary_frames++;
+    if (epoch < compare->epoch) {
+        compare->stats.stale_secondary++;
+        return;
+    }
+    compare->last_secondary = now;
+    compare->primary_since_secondary = 0;
+    /* Without room it is as if the SVM had not sent it: the PVM's waits, and that gets noticed. */
+    if (!has_room(compare, g_bytes_get_size(frame), compare->options.max_held_bytes)) {
+        CompareKey nothing = {
+            .nic = nic, .vlan = {COMPARE_NO_VLAN, COMPARE_NO_VLAN}
+        };
+        ask_for_room(compare, &nothing, now, "too much output is waiting");
+        return;
+    }
+    Held *held = held_new(compare, SECONDARY, epoch, frame, now);
+    parse(compare, held, nic);
+    if (epoch == compare->epoch)
+        process(compare, held);
+}
+
+/* ---- Epochs ---- */
+
+void compare_checkpoint(Compare *compare, guint64 epoch)
+{
+    g_assert(epoch > compare->epoch);
+    compare->checkpointing = TRUE;
+}
+
+/* Frames of the epoch that begins now came early: they have waited outside their flows. */
+static void process_waiting(Compare *compare, Side side)
+{
+    GList *next;
+
+    for (GList *l = compare->order[side].head; l != NULL; l = next) {
+        Held *held = l->data;
+        next = l->next; /* is in no flow yet, and stays */
+        if (held->epoch != compare->epoch)
+            break;
+        held->arrival = compare->now;
+        process(compare, held);
+    }
+}
+
+void compare_committed(Compare *compare, guint64 epoch, ColoTime now)
+{
+    Held *held;
+
+    g_assert(epoch > compare->epoch);
+    compare->now = now;
+    compare->epoch = epoch;
+    compare->checkpointing = compare->running = FALSE;
+    compare->overflowed = compare->asked_for_room = FALSE;
+    while ((held = g_queue_peek_head(&compare->order[SECONDARY])) != NULL && held->epoch < epoch)
+        held_free(compare, held);
+    while ((held = g_queue_peek_head(&compare->order[PRIMARY])) != NULL && held->epoch < epoch) {
+        compare->stats.released_by_checkpoint++;
+        hand_out(compare, held);
+    }
+    process_waiting(compare, PRIMARY);
+    process_waiting(compare, SECONDARY);
+}
+
+void compare_loaded(Compare *compare, guint64 epoch, ColoTime now)
+{
+    if (epoch != compare->epoch)
+        return;
+    compare->running = TRUE;
+    compare->running_since = compare->last_secondary = compare->now = now;
+    compare->primary_since_secondary = 0;
+}
+
+void compare_release_all(Compare *compare)
+{
+    while (compare->order[SECONDARY].head != NULL)
+        held_free(compare, compare->order[SECONDARY].head->data);
+    while (compare->order[PRIMARY].head != NULL)
+        hand_out(compare, compare->order[PRIMARY].head->data);
+    drop_all_flows(compare);
+}
+
+/* ---- Timers ---- */
+
+static gint64 timeout_us(const Compare *compare, TimerClass timer_class)
+{
+    return timer_class == TIMER_PRIMARY_ACK ? compare->options.ack_timeout_us
+                                            : compare->options.timeout_us;
+}
+
+/* When the head of this class is due; G_MAXINT64: never. */
+static gint64 deadline_us(const Compare *compare, TimerClass timer_class)
+{
+    const GList *head = compare->timers[timer_class].head;
+    gint64 timeout = timeout_us(compare, timer_class);
+
+    if (head == NULL || timeout == 0)
+        return G_MAXINT64;
+    gint64 since = ((const Held *)head->data)->arrival.us;
+    return MAX(since, compare->running_since.us) + timeout;
+}
+
+ColoTime compare_next_deadline(const Compare *compare)
+{
+    gint64 next = G_MAXINT64;
+
+    if (compare->running && !compare->checkpointing)
+        for (TimerClass c = 0; c < TIMERS; c++)
+            next = MIN(next, deadline_us(compare, c));
+    return (ColoTime){.us = next};
+}
+
+/* The flow of `held` has waited for the other side in vain. */
+static void give_up(Compare *compare, Held *held)
+{
+    const Packet *p = &held->packet;
+    gboolean primary = held->side == PRIMARY;
+    Difference d = {0};
+
+    if (!primary) {
+        d.reason = COMPARE_EXTRA_OUTPUT;
+        d.detail = "the secondary has sent what the primary has not";
+    } else if (compare->last_secondary.us <= held->arrival.us &&
+               compare->primary_since_secondary >= SILENT_FRAMES) {
+        d.reason = COMPARE_SECONDARY_SILENT;
+        d.detail = "the secondary has sent nothing at all for as long: is its guest hung?";
+    } else {
+        d.reason = COMPARE_MISSING_OUTPUT;
+        d.detail = "the secondary has not sent what the primary has sent";
+    }
+    if (held->done < p->body_len) {
+        *(primary ? &d.primary : &d.secondary) = p->body + held->done;
+        *(primary ? &d.primary_len : &d.secondary_len) = p->body_len - held->done;
+    }
+    flow_diverge(compare, held->flow, &d);
+}
+
+void compare_tick(Compare *compare, ColoTime now)
+{
+    compare->now = now;
+    if (!compare->running || compare->checkpointing)
+        return;
+    for (TimerClass c = 0; c < TIMERS; c++) {
+        while (deadline_us(compare, c) <= now.us) {
+            Held *held = compare->timers[c].head->data;
+            held_stop_timer(compare, held);
+            if (!held->flow->diverged)
+                give_up(compare, held);
+        }
+    }
+}
+
+gboolean compare_give_up_oldest(Compare *compare, ColoTime now)
+{
+    Held *p = g_queue_peek_head(&compare->order[PRIMARY]);
+    Held *s = g_queue_peek_head(&compare->order[SECONDARY]);
+    Held *oldest = p == NULL || (s != NULL && s->arrival.us < p->arrival.us) ? s : p;
+
+    g_assert(compare->options.offline);
+    compare->now = now;
+    if (oldest == NULL)
+        return FALSE;
+    if (oldest->flow != NULL)
+        give_up(compare, oldest); /* and drops all that the flow holds */
+    else
+        held_free(compare, oldest);
+    return TRUE;
+}
+
+void compare_finish(Compare *compare, ColoTime now)
+{
+    while (compare_give_up_oldest(compare, now))
+        ;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside the comparator. compare.c keeps the frames, the epochs and the timers; compare-tcp.c and
+ * compare-datagram.c decide, for one flow, what the SVM has been seen to imply.
+ */
+#ifndef COLO_NETCOMPARE_COMPARE_INTERNAL_H
+#define COLO_NETCOMPARE_COMPARE_INTERNAL_H
+
+#include "netcompare/compare.h"
+#include "netcompare/flow.h"
+#include "netcompare/packet.h"
+
+/* More frames than these waiting on one side of one flow: its comparison is given up. */
+#define FLOW_MAX_FRAMES 16384u
+
+typedef enum { PRIMARY, SECONDARY } Side;
+
+/* One timeout for all of a class, so that each queue is ordered by deadline by itself. */
+typedef enum { TIMER_PRIMARY, TIMER_PRIMARY_ACK, TIMER_SECONDARY, TIMERS, TIMER_OFF } TimerClass;
+
+typedef struct Flow Flow;
+
+/* A frame that waits. Links are in queues as said; `data` of every link is the Held itself. */
+typedef struct {
+    GBytes *frame;
+    Flow *flow; /* NULL: waits for a checkpoint only, or for its epoch to begin */
+    guint64 epoch;
+    ColoTime arrival;
+    gsize bytes;
+    Side side;
+    TimerClass timer_class;
+    GList order; /* Compare.order[side]: all of a side, as they came */
+    GList timer; /* Compare.timers[timer_class] */
+    GList fifo;  /* primary: Flow.fifo; secondary: TcpSide.later or Flow.markers */
+    GList seg;   /* TcpSide.segs */
+    GQueue *fifo_queue, *seg_queue; /* which one it is in; NULL: none */
+    Packet packet;
+    gboolean later; /* primary: of the next connection on the same ports */
+    /* TCP: the body in the side's own sequence space; end counts a FIN. */
+    guint32 first, data_end, end;
+    guint32 done; /* datagrams: bytes of the body found equal */
+} Held;
+
+/* What a side's TCP has said in the running epoch, in its own sequence space. */
+typedef struct {
+    gboolean seen, syn, rst, has_ack, has_urg, has_ts;
+    guint32 isn, ack, urg, ts;
+    PacketSynOptions syn_options;
+    GQueue segs;  /* bytes not verified yet: first and end both strictly ascending */
+    GQueue later; /* secondary: frames of the next connection on the same ports */
+} TcpSide;
+
+/* What the PVM's TCP has said in all epochs: where both sides stand when a checkpoint is loaded. */
+typedef struct {
+    gboolean seen, has_isn, has_end, has_ack, has_urg, has_ts;
+    guint32 isn, end, ack, urg, ts;
+    PacketSynOptions syn_options;
+} TcpTrack;
+
+struct Flow {
+    FlowNode node; /* first */
+    guint64
+        epoch; /* of all that follows but `track` and `info`: older than Compare's, it is void */
+    gboolean diverged; /* nothing is compared or released before the next checkpoint */
+    GQueue fifo;       /* the PVM's frames; released from the head only */
+    guint held_secondary;
+
+    /* TCP */
+    gboolean based;     /* `verified` means something */
+    gboolean opened;    /* both sides' SYNs were seen in this epoch: `delta` maps them */
+    gboolean noted;     /* the secondary host knows `delta` */
+    gboolean await_syn; /* what the SVM sends is of the last connection, up to its next SYN */
+    gboolean await_isn_known;
+    gboolean closed;    /* FIN or RST has been matched */
+    guint32 verified;   /* PVM's space: the SVM has produced all up to here, identically */
+    guint32 delta;      /* SVM's sequence number + delta = PVM's */
+    guint32 await_isn;  /* the last connection's, on the SVM */
+    guint32 ts_advance; /* as last noted */
+    TcpSide tcp[2];
+    GQueue markers; /* the SVM's SYN and RST that the PVM has not sent */
+    TcpTrack track;
+
+    /* Datagrams: the SVM's wait in tcp[SECONDARY].segs */
+
+    CompareFlowInfo info; /* key and waiting are filled in on demand */
+};
+
+struct Compare {
+    CompareOptions options;
+    CompareActions actions;
+    gpointer user_data;
+    guint64 epoch;          /* being compared */
+    gboolean checkpointing; /* the PVM is already one epoch further */
+    gboolean running;       /* the SVM runs in `epoch` */
+    gboolean overflowed;    /* a flow found no room: until the next checkpoint none is added */
+    gboolean asked_for_room;
+    ColoTime now; /* as of the last call */
+    ColoTime running_since, last_secondary;
+    guint primary_since_secondary; /* frames of the PVM since the last of the SVM */
+    FlowTable flows;
+    GQueue order[2];
+    GQueue timers[TIMERS];
+    Held *spare;
+    guint n_spare;
+    CompareStats stats;
+};
+
+/* ---- compare.c, for the others ---- */
+
+/* Unlinks from everywhere and lets go of the frame. */
+void held_free(Compare *compare, Held *held);
+/* Hands the frame out because the SVM implies it. */
+void held_release(Compare *compare, Held *held);
+void held_start_timer(Compare *compare, Held *held, TimerClass timer_class);
+void held_push_fifo(Held *held, GQueue *queue);
+void held_leave_fifo(Held *held);
+void held_leave_seg(Held *held);
+
+typedef struct {
+    CompareReason reason;
+    const char *detail;
+    const guint8 *primary, *secondary; /* from the first difference on */
+    gsize primary_len, secondary_len;
+    guint64 more_offset; /* beyond the flow's verified bytes */
+} Difference;
+
+/* The flow differs: counts it, and asks for a checkpoint unless one is on its way. */
+void flow_diverge(Compare *compare, Flow *flow, const Difference *difference);
+void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes);
+
+/* ---- One flow; called with flow->epoch up to date ---- */
+
+/* A new epoch: both sides are where the PVM's track says. No frame of the flow is held. */
+void tcp_begin_epoch(Flow *flow);
+/* `held` is in no queue of the flow's yet; it stays or has been released when this returns. */
+void tcp_primary(Compare *compare, Flow *flow, Held *held);
+/* Keeps `held` or frees it. */
+void tcp_secondary(Compare *compare, Flow *flow, Held *held);
+/* Notes what the PVM sends in a flow that has diverged. */
+void tcp_track(Flow *flow, const Packet *packet);
+
+void datagram_primary(Compare *compare, Flow *flow, Held *held);
+void datagram_secondary(Compare *compare, Flow *flow, Held *held);
+
+#endif
