@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The configuration of one colod: one table of options (options.c) from which come the file's
+ * The configuration of one colod: one table of options (options.h) from which come the file's
  * parser, --check-config, `colo get/set`, the man page's list and the test that compares them.
  */
 #ifndef COLO_COLO_CONFIG_H
@@ -23,20 +23,22 @@ typedef enum {
 } ConfigError;
 
 typedef struct {
+    char *name;   /* of the section [nic NAME] */
     char *ifname; /* tap name, default colo%d */
     char *bridge; /* bridge to attach the tap to; NULL: none */
 } ConfigNic;      /* this host's half of a VmNic, same index */
 
 typedef struct {
     /* [node] */
-    char *name;   /* this node's name, unique in the pair */
-    char *role;   /* "primary" or "secondary" */
+    char *name; /* this node's name, unique in the pair */
+    char *role; /* "primary" or "secondary" */
     char *listen, *peer;
     char *control_socket;
     /* [vm], [nic NAME] */
     VmDescription *vm;
     GPtrArray *nics; /* of ConfigNic* */
     /* [checkpoint] */
+    char *mode;                   /* "buffered" */
     guint64 checkpoint_period_ms; /* live: at least this often */
     guint64 min_gap_ms;           /* live: never more often, counted from resume to pause */
     guint64 dirty_limit_pages;    /* live: this many dirty pages ask for a checkpoint; 0: none */
@@ -45,20 +47,34 @@ typedef struct {
     /* [link] */
     guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
     /* [arbiter] */
-    char *arbiter, *arbiter_path;
+    char *arbiter, *arbiter_path; /* "none" or "file" */
     /* [log] */
-    char *log_level;              /* live: "error", "warning", "info", "debug" */
+    char *log_level; /* live: "error", "warning", "info", "debug" */
 } Config;
 
-/* Reads and checks a file. Errors name FILE:LINE, the key and what would be right. */
-Config *config_load(const char *path, GError **error);
+/*
+ * Reads and checks a file. `role`, if not NULL, counts instead of the file's. Errors name
+ * FILE:LINE, the key and what would be right.
+ */
+Config *config_load(const char *path, const char *role, GError **error);
+/* The same for `len` bytes of text; `path` is for messages. */
+Config *config_load_data(const char *path, const char *data, gsize len, const char *role,
+                         GError **error);
 void config_free(Config *config);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
 
-/* Live options: text in the file's own syntax. Error: CONFIG_ERROR_UNKNOWN, _VALUE or _FIXED. */
+/*
+ * Options by name, values as text in the file's own syntax. A live option goes by its key
+ * ("min-gap"), any option by section and key ("vm.memory", "nic lan.mac"). Setting changes nothing
+ * if it fails. Error: CONFIG_ERROR_UNKNOWN, _VALUE or _FIXED.
+ */
 gboolean config_set(Config *config, const char *name, const char *value, GError **error);
+/* Free with g_free(); "" if the option has no value. */
 char *config_get(const Config *config, const char *name, GError **error);
-/* All options as {"name": {"value","unit","live","help",...}}; new reference. */
+/*
+ * All options as {"NAME": {"value", "default" (null: none), "type", "live", "help"}}, live ones
+ * under their key, others as SECTION.KEY, in the order of the table; new reference.
+ */
 json_object *config_list(const Config *config);
 
 #endif

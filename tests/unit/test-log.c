@@ -77,9 +77,10 @@ static void test_journald_form(void)
 static void test_terminal_form(void)
 {
     g_autofree char *text = on_terminal(four_levels);
-    g_assert_true(g_regex_match_simple("^\\d\\d:\\d\\d:\\d\\d\\.\\d{3} error   vm=web epoch=12 one 1\r\n"
-                                       "\\d\\d:\\d\\d:\\d\\d\\.\\d{3} warning vm=web epoch=12 two\r\n",
-                                       text, 0, 0));
+    g_assert_true(
+        g_regex_match_simple("^\\d\\d:\\d\\d:\\d\\d\\.\\d{3} error   vm=web epoch=12 one 1\r\n"
+                             "\\d\\d:\\d\\d:\\d\\d\\.\\d{3} warning vm=web epoch=12 two\r\n",
+                             text, 0, 0));
     g_assert_null(strstr(text, "<3>"));
 }
 

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The table of options and the search in it; what values look like is in option-value.c. */
+#include "colo/options.h"
+
+#include <string.h>
+
+#include "colo/config.h"
+
+#define IN(struct_type, owner_name, member)                                                        \
+    .owner = (owner_name), .offset = G_STRUCT_OFFSET(struct_type, member),                         \
+    .size = sizeof(((struct_type *)NULL)->member)
+#define CONFIG(member) IN(Config, OPTION_OF_CONFIG, member)
+#define VM(member)     IN(VmDescription, OPTION_OF_VM, member)
+#define NIC(member)    IN(VmNic, OPTION_OF_VM_NIC, member)
+#define OUR(member)    IN(ConfigNic, OPTION_OF_CONFIG_NIC, member)
+
+#define MIB    (G_GUINT64_CONSTANT(1) << 20)
+#define MIN_MS (60 * G_GUINT64_CONSTANT(1000))
+
+static const char *const roles[] = {"primary", "secondary", NULL};
+static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
+static const char *const modes[] = {"buffered", NULL};
+static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
+static const char *const arbiters[] = {"none", "file", NULL};
+static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
+
+/* clang-format off */
+static const Option table[] = {
+    {"node", "name", OPTION_NAME, CONFIG(name), .required = TRUE,
+     .help = "This node's name, unique in the pair."},
+    {"node", "role", OPTION_CHOICE, CONFIG(role), .choices = roles,
+     .help = "What this node starts as. May be left out if colod is started with --role, which also "
+             "counts instead of what the file says."},
+    {"node", "listen", OPTION_ADDRESS, CONFIG(listen), .required = TRUE,
+     .help = "Where the peer reaches this node."},
+    {"node", "peer", OPTION_ADDRESS, CONFIG(peer),
+     .help = "Where this node reaches the peer: the peer's listen. A secondary needs it."},
+    {"node", "control-socket", OPTION_SOCKET, CONFIG(control_socket),
+     .fallback = "/run/colo/NAME.sock",
+     .help = "The unix socket for colo(1) and other QMP clients. NAME in the default is that of "
+             "the VM."},
+
+    {"vm", "name", OPTION_NAME, VM(name), .required = TRUE,
+     .help = "The VM's name, in logs and for people. The same on both hosts, as all of this section "
+             "but qemu, accel and serial."},
+    {"vm", "uuid", OPTION_TEXT, VM(uuid), .required = TRUE,
+     .help = "The VM's identity. uuidgen(1) makes a new one."},
+    {"vm", "machine", OPTION_TEXT, VM(machine), .fallback = "pc",
+     .help = "QEMU's machine: pc, q35, microvm or a versioned name, with options after a comma."},
+    {"vm", "cpu", OPTION_TEXT, VM(cpu),
+     .help = "QEMU's CPU model, with features after a comma. Without it QEMU chooses."},
+    {"vm", "cpus", OPTION_COUNT, VM(cpus), .fallback = "1", .min = 1, .max = 255,
+     .help = "How many virtual CPUs."},
+    {"vm", "memory", OPTION_SIZE, VM(memory_bytes), .required = TRUE, .min = MIB,
+     .max = MIB << 20, .help = "The guest's RAM, in whole MiB."},
+    {"vm", "kernel", OPTION_PATH, VM(kernel), .help = "A kernel to boot directly."},
+    {"vm", "initrd", OPTION_PATH, VM(initrd), .help = "Its initial RAM disk."},
+    {"vm", "append", OPTION_TEXT, VM(append), .help = "Its command line."},
+    {"vm", "extra", OPTION_ARGUMENTS, VM(extra),
+     .help = "Further arguments for QEMU, quoted as for a shell (and as in all values, a backslash is "
+             "written as two)."},
+    {"vm", "qemu", OPTION_TEXT, VM(qemu), .fallback = "qemu-system-x86_64",
+     .help = "This host's QEMU: a path, or a name to be found in PATH."},
+    {"vm", "accel", OPTION_CHOICE, VM(accel), .fallback = "auto", .choices = accels,
+     .help = "The accelerator; auto is kvm where it is usable, else tcg. What was chosen must be the "
+             "same on both hosts."},
+    {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
+     .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket to connect to)."},
+
+    {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
+     .help = "QEMU's device."},
+    {"nic", "mac", OPTION_TEXT, NIC(mac), .required = TRUE, .help = "The card's address."},
+    {"nic", "bridge", OPTION_INTERFACE, OUR(bridge),
+     .help = "The bridge of this host that the card is attached to. Without it the tap is made and "
+             "left alone."},
+    {"nic", "ifname", OPTION_INTERFACE, OUR(ifname), .fallback = "colo%d",
+     .help = "The name of the tap; the kernel puts the first free number for %d."},
+
+    {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .fallback = "buffered", .choices = modes,
+     .help = "buffered: the secondary VM waits, and the primary's output waits until the next "
+             "checkpoint is complete on the secondary."},
+    {"checkpoint", "checkpoint-period", OPTION_TIME, CONFIG(checkpoint_period_ms), .live = TRUE,
+     .fallback = "100ms", .min = 1, .max = 60 * MIN_MS,
+     .help = "A checkpoint is taken at least this often."},
+    {"checkpoint", "min-gap", OPTION_TIME, CONFIG(min_gap_ms), .live = TRUE, .fallback = "10ms",
+     .max = 60 * MIN_MS,
+     .help = "The guest runs at least this long between two checkpoints, whatever asks for one. Not "
+             "longer than checkpoint-period."},
+    {"checkpoint", "dirty-limit", OPTION_COUNT, CONFIG(dirty_limit_pages), .live = TRUE,
+     .fallback = "16384 pages", .max = G_GUINT64_CONSTANT(1) << 28, .unit = "pages",
+     .help = "So many dirty pages of 4 KiB ask for a checkpoint; 0 sets no limit."},
+    {"checkpoint", "dirty-method", OPTION_CHOICE, CONFIG(dirty_method), .fallback = "auto",
+     .choices = dirty_methods,
+     .help = "How dirty pages are found: userfaultfd (Linux 6.7), soft-dirty bits, or comparison of "
+             "all pages; auto is the first of them that works."},
+    {"checkpoint", "output-limit", OPTION_SIZE, CONFIG(output_limit_bytes), .fallback = "16MiB",
+     .min = MIB, .max = MIB << 14,
+     .help = "How much output may wait for a checkpoint. At three quarters of it a checkpoint is "
+             "taken at once; what goes beyond it is dropped."},
+
+    {"link", "heartbeat-interval", OPTION_TIME, CONFIG(heartbeat_interval_ms), .live = TRUE,
+     .fallback = "100ms", .min = 10, .max = MIN_MS,
+     .help = "How often the nodes tell each other that they live."},
+    {"link", "heartbeat-timeout", OPTION_TIME, CONFIG(heartbeat_timeout_ms), .live = TRUE,
+     .fallback = "1s", .min = 20, .max = 10 * MIN_MS,
+     .help = "A peer that is silent for so long is lost. At least twice heartbeat-interval."},
+
+    {"arbiter", "type", OPTION_CHOICE, CONFIG(arbiter), .fallback = "none", .choices = arbiters,
+     .help = "Who decides which node goes on alone after a lost peer: file (a folder that both hosts "
+             "see) or none (an administrator, with colo failover)."},
+    {"arbiter", "path", OPTION_PATH, CONFIG(arbiter_path), .help = "The folder for type = file."},
+
+    {"log", "log-level", OPTION_CHOICE, CONFIG(log_level), .live = TRUE, .fallback = "info",
+     .choices = log_levels, .help = "The least important lines to log."},
+    {NULL}};
+/* clang-format on */
+
+const Option *options_table(void)
+{
+    return table;
+}
+
+const Option *options_find(const char *section, const char *name)
+{
+    for (const Option *o = table; o->section; o++)
+        if (!strcmp(o->section, section) && !strcmp(o->name, name))
+            return o;
+    return NULL;
+}
+
+/* ---- The nearest name ---- */
+
+/* Names longer than this are not worth a guess (and `row` below is bounded by it). */
+#define GUESS_MAX 40
+
+/* Levenshtein's distance, letters of either case being equal. Both at most GUESS_MAX long. */
+static gsize distance(const char *a, const char *b)
+{
+    gsize row[GUESS_MAX + 1];
+    gsize len = strlen(b);
+    for (gsize j = 0; j <= len; j++)
+        row[j] = j;
+    for (gsize i = 1; a[i - 1]; i++) {
+        gsize diagonal = row[0];
+        row[0] = i;
+        for (gsize j = 1; j <= len; j++) {
+            gsize replaced = diagonal + (g_ascii_tolower(a[i - 1]) != g_ascii_tolower(b[j - 1]));
+            diagonal = row[j];
+            row[j] = MIN(replaced, MIN(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[len];
+}
+
+typedef struct {
+    const char *wanted;
+    const char *best;
+    gsize best_distance;
+} Guess;
+
+static Guess guess_new(const char *wanted)
+{
+    /* Up to a third of the letters may be wrong, and always two. */
+    return (Guess){.wanted = wanted, .best_distance = MAX(strlen(wanted) / 3, 2) + 1};
+}
+
+static void guess_consider(Guess *guess, const char *candidate)
+{
+    if (strlen(guess->wanted) > GUESS_MAX)
+        return;
+    gsize d = distance(guess->wanted, candidate);
+    /* "period" for "checkpoint-period" is far by letters and near for people. */
+    if (d >= guess->best_distance && strlen(guess->wanted) >= 4 &&
+        (g_str_has_suffix(candidate, guess->wanted) || g_str_has_prefix(candidate, guess->wanted)))
+        d = guess->best_distance - 1;
+    if (d < guess->best_distance) {
+        guess->best = candidate;
+        guess->best_distance = d;
+    }
+}
+
+const char *options_nearest_section(const char *section)
+{
+    Guess guess = guess_new(section);
+    for (const Option *o = table; o->section; o++)
+        guess_consider(&guess, o->section);
+    return guess.best;
+}
+
+const char *options_nearest_key(const char *section, const char *name)
+{
+    Guess guess = guess_new(name);
+    for (const Option *o = table; o->section; o++)
+        if (!strcmp(o->section, section))
+            guess_consider(&guess, o->name);
+    return guess.best;
+}
+
+const char *options_nearest_live(const char *name)
+{
+    Guess guess = guess_new(name);
+    for (const Option *o = table; o->section; o++)
+        if (o->live)
+            guess_consider(&guess, o->name);
+    return guess.best;
+}
+
+/* ---- Lists ---- */
+
+/* "a, b and c" */
+static char *join_words(const GPtrArray *words)
+{
+    GString *text = g_string_new(NULL);
+    for (guint i = 0; i < words->len; i++) {
+        if (i > 0)
+            g_string_append(text, i + 1 == words->len ? " and " : ", ");
+        g_string_append(text, g_ptr_array_index(words, i));
+    }
+    return g_string_free(text, FALSE);
+}
+
+char *options_list_keys(const char *section)
+{
+    g_autoptr(GPtrArray) words = g_ptr_array_new();
+    for (const Option *o = table; o->section; o++)
+        if (section ? !strcmp(o->section, section) : o->live)
+            g_ptr_array_add(words, (gpointer)o->name);
+    return join_words(words);
+}
+
+char *options_list_sections(void)
+{
+    g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free);
+    const char *last = "";
+    for (const Option *o = table; o->section; o++) {
+        if (strcmp(o->section, last))
+            g_ptr_array_add(
+                words,
+                g_strdup_printf(!strcmp(o->section, "nic") ? "[%s NAME]" : "[%s]", o->section));
+        last = o->section;
+    }
+    return join_words(words);
+}
+
+char *options_help(gboolean live_only)
+{
+    GString *text = g_string_new(NULL);
+    const char *last = "";
+    for (const Option *o = table; o->section; o++) {
+        if (live_only && !o->live)
+            continue;
+        if (!live_only && strcmp(o->section, last))
+            g_string_append_printf(text, !strcmp(o->section, "nic") ? "[%s NAME]\n" : "[%s]\n",
+                                   o->section);
+        last = o->section;
+        g_autofree char *type = option_type_text(o);
+        g_string_append_printf(text, "  %-20s %s%s%s%s\n", o->name, type,
+                               o->fallback ? "; default " : "", o->fallback ? o->fallback : "",
+                               o->required ? "; required" : "");
+    }
+    return g_string_free(text, FALSE);
+}
