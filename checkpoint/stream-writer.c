@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writes the checkpoint stream into a buffer that its user sends and empties.
+ *
+ * Invariants: `out` holds whole records, followed by at most one PAGES record that is still growing
+ * (`run_at` >= 0) or by nothing while a ZERO run grows (`zero_count` > 0); never both. Bytes enter
+ * the hash when their record is closed, so the hash is always that of `out` up to the open record.
+ */
+#include <string.h>
+#include <xxhash.h>
+
+#include "checkpoint/stream_internal.h"
+#include "common/endian.h"
+
+#define PAGES_HEAD 16u
+
+struct StreamWriter {
+    GByteArray *out;
+    guint32 number;     /* of the next record */
+    guint64 pages;      /* since the last END */
+    XXH3_state_t *hash; /* since the last END */
+    gssize run_at;      /* where in `out` the open PAGES record starts; -1: none */
+    guint64 run_first;
+    guint32 run_count;
+    guint64 zero_first, zero_count; /* the open ZERO run */
+};
+
+static guint8 *grow(StreamWriter *w, gsize len)
+{
+    guint at = w->out->len;
+    g_byte_array_set_size(w->out, at + (guint)len);
+    return w->out->data + at;
+}
+
+static void put_head(StreamWriter *w, guint8 *at, guint type, guint flags, guint32 len)
+{
+    colo_put_be16(at, (guint16)type);
+    colo_put_be16(at + 2, (guint16)flags);
+    colo_put_be32(at + 4, len);
+    colo_put_be32(at + 8, w->number++);
+    colo_put_be32(at + 12, (guint32)XXH3_64bits(at, 12));
+}
+
+StreamWriter *stream_writer_new(const char *id, guint64 size_bytes)
+{
+    gsize id_len = strlen(id);
+    g_assert(id_len >= 1 && id_len <= STREAM_ID_MAX);
+    StreamWriter *w = g_new0(StreamWriter, 1);
+    w->out = g_byte_array_sized_new(2u << 20);
+    w->run_at = -1;
+    w->hash = XXH3_createState();
+    XXH3_64bits_reset(w->hash);
+    guint8 *at = grow(w, STREAM_HEADER_BYTES + id_len);
+    memcpy(at, STREAM_MAGIC, 8);
+    colo_put_be32(at + 8, STREAM_VERSION);
+    colo_put_be32(at + 12, VM_PAGE_SIZE);
+    colo_put_be64(at + 16, size_bytes);
+    colo_put_be32(at + 24, (guint32)id_len);
+    memcpy(at + STREAM_HEADER_BYTES, id, id_len);
+    XXH3_64bits_update(w->hash, at, w->out->len);
+    return w;
+}
+
+void stream_writer_free(StreamWriter *w)
+{
+    if (!w)
+        return;
+    g_byte_array_unref(w->out);
+    XXH3_freeState(w->hash);
+    g_free(w);
+}
+
+void stream_writer_record(StreamWriter *w, guint type, guint flags, const void *payload,
+                          guint32 len)
+{
+    stream_writer_bytes(w, NULL);
+    guint8 *at = grow(w, STREAM_RECORD_BYTES + (gsize)len);
+    put_head(w, at, type, flags, len);
+    if (len > 0)
+        memcpy(at + STREAM_RECORD_BYTES, payload, len);
+    XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + (gsize)len);
+}
+
+static void close_pages(StreamWriter *w)
+{
+    if (w->run_at < 0)
+        return;
+    guint8 *at = w->out->data + w->run_at;
+    gsize len = w->out->len - (gsize)w->run_at;
+    w->run_at = -1;
+    if (w->run_count == 0) {
+        g_byte_array_set_size(w->out, w->out->len - (guint)len);
+        return;
+    }
+    put_head(w, at, STREAM_PAGES, STREAM_MANDATORY, (guint32)(len - STREAM_RECORD_BYTES));
+    colo_put_be64(at + STREAM_RECORD_BYTES, w->run_first);
+    colo_put_be32(at + STREAM_RECORD_BYTES + 8, w->run_count);
+    colo_put_be32(at + STREAM_RECORD_BYTES + 12, 0);
+    XXH3_64bits_update(w->hash, at, len);
+}
+
+static void close_zero(StreamWriter *w)
+{
+    if (w->zero_count == 0)
+        return;
+    guint8 *at = grow(w, STREAM_RECORD_BYTES + 16);
+    put_head(w, at, STREAM_ZERO, STREAM_MANDATORY, 16);
+    colo_put_be64(at + STREAM_RECORD_BYTES, w->zero_first);
+    colo_put_be64(at + STREAM_RECORD_BYTES + 8, w->zero_count);
+    XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + 16);
+    w->zero_count = 0;
+}
+
+const guint8 *stream_writer_bytes(StreamWriter *w, gsize *ret_len)
+{
+    close_pages(w);
+    close_zero(w);
+    if (ret_len)
+        *ret_len = w->out->len;
+    return w->out->data;
+}
+
+void stream_writer_taken(StreamWriter *w)
+{
+    g_assert(w->run_at < 0 && w->zero_count == 0);
+    g_byte_array_set_size(w->out, 0);
+}
+
+gsize stream_writer_pending(const StreamWriter *w)
+{
+    return w->out->len;
+}
+
+void stream_writer_zero_run(StreamWriter *w, guint64 first, guint64 count)
+{
+    w->pages += count;
+    close_pages(w);
+    if (w->zero_count > 0 && w->zero_first + w->zero_count == first) {
+        w->zero_count += count;
+        return;
+    }
+    close_zero(w);
+    w->zero_first = first;
+    w->zero_count = count;
+}
+
+const guint8 *stream_writer_last_page(const StreamWriter *w)
+{
+    if (w->run_at < 0 || w->run_count == 0)
+        return NULL;
+    return w->out->data + w->out->len - VM_PAGE_SIZE;
+}
+
+/* Makes sure that a PAGES record is open that `page` can be added to. */
+static void open_pages(StreamWriter *w, guint64 page)
+{
+    if (w->run_at >= 0 && w->run_count < STREAM_RUN_PAGES && w->run_first + w->run_count == page)
+        return;
+    close_pages(w);
+    w->run_at = (gssize)w->out->len;
+    w->run_first = page;
+    w->run_count = 0;
+    grow(w, STREAM_RECORD_BYTES + PAGES_HEAD);
+}
+
+gboolean stream_writer_page(StreamWriter *w, guint64 page, const guint8 *data)
+{
+    if (!data || page_is_zero(data)) {
+        stream_writer_zero_run(w, page, 1);
+        return TRUE;
+    }
+    close_zero(w);
+    open_pages(w, page);
+    memcpy(grow(w, VM_PAGE_SIZE), data, VM_PAGE_SIZE);
+    w->run_count++;
+    w->pages++;
+    return FALSE;
+}
+
+void stream_writer_begin(StreamWriter *w, guint64 epoch)
+{
+    guint8 payload[8];
+    colo_put_be64(payload, epoch);
+    stream_writer_record(w, STREAM_BEGIN, STREAM_MANDATORY, payload, sizeof(payload));
+}
+
+gboolean stream_writer_device_state(StreamWriter *w, GBytes *state, GError **error)
+{
+    gsize len;
+    const void *data = g_bytes_get_data(state, &len);
+    if (len < 1 || len > STREAM_PAYLOAD_MAX) {
+        g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM,
+                    "a device state of %" G_GSIZE_FORMAT " bytes can't be sent: 1 to %u are "
+                    "possible",
+                    len, STREAM_PAYLOAD_MAX);
+        return FALSE;
+    }
+    stream_writer_record(w, STREAM_DEVICE_STATE, STREAM_MANDATORY, data, (guint32)len);
+    return TRUE;
+}
+
+gboolean stream_writer_frame(StreamWriter *w, unsigned nic, GBytes *frame, GError **error)
+{
+    gsize len;
+    const void *data = g_bytes_get_data(frame, &len);
+    if (len < 1 || len > STREAM_FRAME_MAX) {
+        g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM,
+                    "a frame of %" G_GSIZE_FORMAT " bytes of card %u can't be sent: 1 to %u are "
+                    "possible",
+                    len, nic, STREAM_FRAME_MAX);
+        return FALSE;
+    }
+    stream_writer_bytes(w, NULL);
+    guint8 *at = grow(w, STREAM_RECORD_BYTES + 8 + len);
+    put_head(w, at, STREAM_FRAME, STREAM_MANDATORY, (guint32)(8 + len));
+    colo_put_be32(at + STREAM_RECORD_BYTES, nic);
+    colo_put_be32(at + STREAM_RECORD_BYTES + 4, 0);
+    memcpy(at + STREAM_RECORD_BYTES + 8, data, len);
+    XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + 8 + len);
+    return TRUE;
+}
+
+void stream_writer_end(StreamWriter *w, guint64 epoch)
+{
+    stream_writer_bytes(w, NULL);
+    guint8 *at = grow(w, STREAM_RECORD_BYTES + 24);
+    put_head(w, at, STREAM_END, STREAM_MANDATORY, 24);
+    colo_put_be64(at + STREAM_RECORD_BYTES, epoch);
+    colo_put_be64(at + STREAM_RECORD_BYTES + 8, w->pages);
+    XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + 16);
+    colo_put_be64(at + STREAM_RECORD_BYTES + 16, XXH3_64bits_digest(w->hash));
+    XXH3_64bits_reset(w->hash);
+    w->pages = 0;
+}
