@@ -74,6 +74,13 @@ gboolean dirty_method_parse(const char *name, DirtyMethod *ret_method);
  */
 gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **error);
 
+/*
+ * Tells what was copied of a page after a harvest (`data` NULL: zeros). COMPARE reports a page
+ * until it has been told, and compares with that; the other methods need not know. Capture does
+ * this.
+ */
+void dirty_tracker_copied(DirtyTracker *tracker, guint64 page, const guint8 *data);
+
 /* ---- Capture: the primary's side ---- */
 
 /* One output frame that is held back until this checkpoint is complete on the other side. */
@@ -85,20 +92,20 @@ typedef struct {
 typedef struct {
     guint64 epoch;
     gint64 harvest_us, copy_us; /* within the pause */
-    gint64 transfer_us;         /* from the end of the copy to the last byte accepted by the socket */
-    guint64 dirty_pages;        /* copied within the pause */
-    guint64 ahead_pages;        /* sent ahead since the checkpoint before */
-    guint64 zero_pages;         /* of both, that were sent as zero */
-    guint64 bytes;              /* on the wire since the checkpoint before */
+    gint64 transfer_us;  /* from the end of the copy to the last byte accepted by the socket */
+    guint64 dirty_pages; /* copied within the pause */
+    guint64 ahead_pages; /* sent ahead since the checkpoint before */
+    guint64 zero_pages;  /* of both, that were sent as zero */
+    guint64 bytes;       /* on the wire since the checkpoint before */
 } CaptureStats;
 
 typedef struct {
-    unsigned round;         /* from 1 */
-    guint64 total_bytes;    /* RAM size */
-    guint64 sent_bytes;     /* of guest RAM (zero pages count), all rounds */
-    guint64 left_bytes;     /* still dirty */
-    double percent;         /* 0..100, never goes back */
-    gint64 left_us;         /* estimate; -1: unknown yet */
+    unsigned round;      /* from 1 */
+    guint64 total_bytes; /* RAM size */
+    guint64 sent_bytes;  /* of guest RAM (zero pages count), all rounds */
+    guint64 left_bytes;  /* still dirty */
+    double percent;      /* 0..100, never goes back */
+    gint64 left_us;      /* estimate; -1: unknown yet */
     double dirty_bytes_per_s, send_bytes_per_s;
 } SyncProgress;
 
@@ -142,6 +149,26 @@ void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArr
 
 /* Pages written since the last checkpoint and not sent ahead, as of the last look. Any thread. */
 guint64 capture_dirty_pages(const Capture *capture);
+
+/* How pages are sent ahead and when the first synchronisation gives up (capture-ahead.c says why).
+ */
+typedef struct {
+    guint64 ahead_pages;      /* no sending ahead while fewer pages are dirty */
+    gint64 look_interval_us;  /* between looks at the number of dirty pages, at least */
+    gint64 round_interval_us; /* between rounds of sending ahead, at least */
+    gint64 patience_us;       /* a synchronisation may go without progress for so long, */
+    unsigned patience_rounds; /* and for so many rounds */
+} CaptureTuning;
+
+#define CAPTURE_TUNING_DEFAULT                                                                     \
+    ((CaptureTuning){.ahead_pages = 1024,                                                          \
+                     .look_interval_us = 10000,                                                    \
+                     .round_interval_us = 10000,                                                   \
+                     .patience_us = 10000000,                                                      \
+                     .patience_rounds = 10})
+
+/* At any time; counts from the next round on. Copies. */
+void capture_set_tuning(Capture *capture, const CaptureTuning *tuning);
 
 /* ---- Apply: the secondary's side ---- */
 

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of checkpoint/ share with each other and with its tests. */
+#ifndef COLO_CHECKPOINT_CHECKPOINT_INTERNAL_H
+#define COLO_CHECKPOINT_CHECKPOINT_INTERNAL_H
+
+#include "checkpoint/checkpoint.h"
+
+/* ---- pageset.c ---- */
+
+/* One more than the highest page number that fits. */
+guint64 page_set_limit(const PageSet *set);
+void page_set_remove_run(PageSet *set, guint64 first, guint64 count);
+/* Both sets have the same limit. */
+void page_set_add_set(PageSet *set, const PageSet *other);
+void page_set_remove_set(PageSet *set, const PageSet *other);
+guint64 page_set_count_union(const PageSet *set, const PageSet *other);
+
+/* ---- dirty.c ---- */
+
+/* As dirty_tracker_harvest(), but the next harvest reports the same pages again. */
+gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error);
+
+/* ---- ram.c ---- */
+
+/* FALSE with CHECKPOINT_ERROR_MISMATCH if the stream can't describe this RAM. */
+gboolean ram_check(const VmRam *ram, GError **error);
+
+/*
+ * Looks at the memfd from page `first` on, for `max` pages at most (at least 1): sets *ret_count to
+ * how many have the same answer, and returns whether they are a hole. Reads and fills nothing.
+ */
+gboolean ram_next_extent(const VmRam *ram, guint64 first, guint64 max, guint64 *ret_count);
+
+/* Sets pages to zero; gives the memory of long runs back to the host. Never fills holes. */
+void ram_zero(const VmRam *ram, guint64 first, guint64 count);
+
+gboolean page_is_zero(const guint8 *page);
+
+/*
+ * Page-sized slots, as many as RAM has pages: address space is reserved for all, memory taken as it
+ * is used. For staging, so that memory that was used once is there the next time.
+ */
+typedef struct {
+    guint8 *base;
+    guint64 size_bytes;
+    guint64 ready_bytes; /* memory is there for the slots below */
+} Arena;
+
+/* FALSE with CHECKPOINT_ERROR_IO if the address space can't be had. */
+gboolean arena_init(Arena *arena, guint64 size_bytes, GError **error);
+void arena_clear(Arena *arena);
+/* Takes memory for the first `bytes` now, so that using them does not fault. */
+void arena_prepare(Arena *arena, guint64 bytes);
+/* Gives memory beyond the first `bytes` back. */
+void arena_trim(Arena *arena, guint64 bytes);
+
+/* ---- mailbox.c: from the engine's thread to its owner's main loop ---- */
+
+typedef struct Mailbox Mailbox;
+
+/* Runs on the owner's thread; frees `message`. `deliver` is FALSE if it must only be freed. */
+typedef void (*MailboxFunc)(gpointer message, gboolean deliver, gpointer user_data);
+
+/* On the owner's thread: messages will be dispatched by its thread-default GMainContext. */
+Mailbox *mailbox_new(MailboxFunc func, gpointer user_data);
+
+/* Any thread. In order, with high priority. */
+void mailbox_post(Mailbox *mailbox, gpointer message);
+
+/* On the owner's thread, also from within `func`: nothing is delivered any more. */
+void mailbox_close(Mailbox *mailbox);
+
+#endif

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Dirty tracking by asynchronous write-protection (Linux 6.7 and later; kernel
+ * Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst). The VM's mapping is registered
+ * with the userfaultfd that was made inside its process; the kernel drops a page's protection at
+ * its first write without telling anybody, and PAGEMAP_SCAN reports unprotected pages and protects
+ * them again in one step, so no write falls in between.
+ *
+ * The category mask and the return mask are both exactly PAGE_IS_WRITTEN and nothing is inverted:
+ * only then does the kernel report a page that was written and then unmapped.
+ *
+ * A userfaultfd's features can be set once in its life. A later tracker of the same process finds
+ * them set, and reads in /proc/self/fdinfo whether they are the ones needed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include "checkpoint/dirty_internal.h"
+#include "common/fd.h"
+
+/* Newer than the headers of Debian 12 (include/uapi/linux/userfaultfd.h, fs.h of Linux 6.7). */
+#define WP_HUGETLBFS_SHMEM (1u << 12)
+#define WP_UNPOPULATED     (1u << 13)
+#define WP_ASYNC           (1u << 15)
+#define WANTED_FEATURES    (WP_HUGETLBFS_SHMEM | WP_UNPOPULATED | WP_ASYNC)
+
+typedef struct {
+    guint64 size, flags, start, end, walk_end, vec, vec_len, max_pages;
+    guint64 category_inverted, category_mask, category_anyof_mask, return_mask;
+} PmScanArg;
+
+typedef struct {
+    guint64 start, end, categories;
+} PmRegion;
+
+#define PM_SCAN_IOCTL       _IOWR('f', 16, PmScanArg)
+#define PM_SCAN_WP_MATCHING (1u << 0)
+#define PM_SCAN_CHECK_ASYNC (1u << 1)
+#define PM_PAGE_IS_WRITTEN  (1u << 1)
+
+/* Regions per call; the loop goes on where a call with a full vector stopped. */
+#define REGIONS 16384
+
+typedef struct {
+    int uffd; /* borrowed */
+    int pagemap;
+    guint64 base, size;
+    PmRegion *regions;
+} Uffd;
+
+static gboolean fail(GError **error, const char *what, const char *hint)
+{
+    g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "%s: %s%s", what,
+                g_strerror(errno), hint);
+    return FALSE;
+}
+
+/* Whether the wanted features were set on `fd` before, by the line "API: aa:FEATURES:..." */
+static gboolean has_features(int fd)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", fd);
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return FALSE;
+    const char *api = strstr(text, "\nAPI:");
+    unsigned version, features;
+    return api && sscanf(api, "\nAPI: %x:%x:", &version, &features) == 2 && version == UFFD_API &&
+           (features & WANTED_FEATURES) == WANTED_FEATURES;
+}
+
+static gboolean enable(int fd, GError **error)
+{
+    struct uffdio_api api = {.api = UFFD_API, .features = WANTED_FEATURES};
+    if (ioctl(fd, UFFDIO_API, &api) == 0)
+        return TRUE;
+    int saved = errno;
+    if (saved == EINVAL && has_features(fd))
+        return TRUE;
+    errno = saved;
+    return fail(error, "userfaultfd: asynchronous write-protection",
+                " (it needs Linux 6.7 or later with CONFIG_PTE_MARKER_UFFD_WP)");
+}
+
+static gboolean protect(Uffd *u, GError **error)
+{
+    struct uffdio_register reg = {
+        .range = {.start = u->base, .len = u->size},
+          .mode = UFFDIO_REGISTER_MODE_WP
+    };
+    if (ioctl(u->uffd, UFFDIO_REGISTER, &reg) < 0)
+        return fail(error, "userfaultfd: register the VM's RAM", "");
+    struct uffdio_writeprotect wp = {
+        .range = {.start = u->base, .len = u->size},
+          .mode = UFFDIO_WRITEPROTECT_MODE_WP
+    };
+    if (ioctl(u->uffd, UFFDIO_WRITEPROTECT, &wp) < 0)
+        return fail(error, "userfaultfd: write-protect the VM's RAM", "");
+    return TRUE;
+}
+
+static gboolean scan(Uffd *u, guint64 flags, PageSet *pages, GError **error)
+{
+    PmScanArg arg = {
+        .size = sizeof(arg),
+        .flags = flags | PM_SCAN_CHECK_ASYNC,
+        .start = u->base,
+        .end = u->base + u->size,
+        .vec = (guintptr)u->regions,
+        .vec_len = REGIONS,
+        .category_mask = PM_PAGE_IS_WRITTEN,
+        .return_mask = PM_PAGE_IS_WRITTEN,
+    };
+    while (arg.start < arg.end) {
+        int n = ioctl(u->pagemap, PM_SCAN_IOCTL, &arg);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail(error, "PAGEMAP_SCAN of the VM's RAM",
+                        errno == ESRCH    ? " (the VM's process has ended)"
+                        : errno == EPERM  ? " (the VM's mapping of its RAM was replaced)"
+                        : errno == ENOTTY ? " (it needs Linux 6.7 or later)"
+                                          : "");
+        for (int i = 0; i < n; i++) {
+            const PmRegion *r = &u->regions[i];
+            page_set_add_run(pages, (r->start - u->base) / VM_PAGE_SIZE,
+                             (r->end - r->start) / VM_PAGE_SIZE);
+        }
+        if (arg.walk_end <= arg.start)
+            break;
+        arg.start = arg.walk_end;
+    }
+    if (arg.start >= arg.end)
+        return TRUE;
+    errno = EFAULT;
+    return fail(error, "PAGEMAP_SCAN stopped before the end of the VM's RAM", "");
+}
+
+static gboolean uffd_harvest(gpointer state, PageSet *pages, GError **error)
+{
+    return scan(state, PM_SCAN_WP_MATCHING, pages, error);
+}
+
+static gboolean uffd_peek(gpointer state, PageSet *pages, GError **error)
+{
+    return scan(state, 0, pages, error);
+}
+
+static void uffd_stop(gpointer state)
+{
+    Uffd *u = state;
+    /* Unregistering lifts the protection; it fails only if the process is gone. */
+    struct uffdio_range range = {.start = u->base, .len = u->size};
+    ioctl(u->uffd, UFFDIO_UNREGISTER, &range);
+    colo_fd_close(&u->pagemap);
+    g_free(u->regions);
+    g_free(u);
+}
+
+static gpointer uffd_start(const VmRam *ram, GError **error)
+{
+    if (ram->uffd < 0) {
+        g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "%s",
+                    ram->no_uffd ? ram->no_uffd : "the VM has no userfaultfd");
+        return NULL;
+    }
+    COLO_AUTO_FD pagemap = dirty_open_proc(ram->pid, "pagemap", O_RDONLY, error);
+    if (pagemap < 0 || !enable(ram->uffd, error))
+        return NULL;
+    Uffd *u = g_new0(Uffd, 1);
+    u->uffd = ram->uffd;
+    u->pagemap = colo_fd_steal(&pagemap);
+    u->base = ram->remote_base;
+    u->size = ram->size_bytes;
+    u->regions = g_new(PmRegion, REGIONS);
+    g_autoptr(PageSet) first = page_set_new(u->size / VM_PAGE_SIZE);
+    /* One scan here, so that a kernel without it is found now and not at the first checkpoint. */
+    if (protect(u, error) && scan(u, 0, first, error))
+        return u;
+    uffd_stop(u);
+    return NULL;
+}
+
+const DirtyOps dirty_uffd_ops = {
+    .name = "uffd",
+    .start = uffd_start,
+    .stop = uffd_stop,
+    .harvest = uffd_harvest,
+    .peek = uffd_peek,
+};

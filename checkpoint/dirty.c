@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Chooses a method of dirty tracking and stands for it. The contract that each method upholds and
+ * each test tries to break: a page whose contents changed after the harvest that last reported it
+ * is reported by the next harvest. A page may be reported without need, never the other way.
+ *
+ * Two kinds of change are not writes and are not seen by uffd or soft-dirty:
+ * - what is written through another mapping than the VM's own (so, by colod itself through
+ *   VmRam.base): who does that adds the pages to the set himself;
+ * - a clean page that the VM gives back to the host (virtio-balloon, free page reporting). Its
+ *   contents are undefined for the guest from then on (virtio 1.2, 5.5.6), so the secondary may
+ * keep the old ones.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "checkpoint/dirty_internal.h"
+
+G_DEFINE_QUARK(checkpoint - error - quark, checkpoint_error)
+
+struct DirtyTracker {
+    DirtyMethod method;
+    const DirtyOps *ops;
+    gpointer state;
+};
+
+static const DirtyOps *ops_of(DirtyMethod method)
+{
+    switch (method) {
+    case DIRTY_METHOD_UFFD:
+        return &dirty_uffd_ops;
+    case DIRTY_METHOD_SOFT_DIRTY:
+        return &dirty_soft_ops;
+    case DIRTY_METHOD_COMPARE:
+        return &dirty_compare_ops;
+    case DIRTY_METHOD_AUTO:
+        break;
+    }
+    return NULL;
+}
+
+const char *dirty_method_name(DirtyMethod method)
+{
+    const DirtyOps *ops = ops_of(method);
+    return ops ? ops->name : "auto";
+}
+
+gboolean dirty_method_parse(const char *name, DirtyMethod *ret_method)
+{
+    for (DirtyMethod m = DIRTY_METHOD_AUTO; m <= DIRTY_METHOD_COMPARE; m++) {
+        if (!strcmp(name, dirty_method_name(m))) {
+            *ret_method = m;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+int dirty_open_proc(pid_t pid, const char *file, int flags, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/%s", (int)pid, file);
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0)
+        g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "open %s: %s%s", path,
+                    g_strerror(errno),
+                    errno == EACCES || errno == EPERM
+                        ? " (run as the VM's own user, or with CAP_SYS_PTRACE)"
+                        : "");
+    return fd;
+}
+
+static DirtyTracker *start(const VmRam *ram, DirtyMethod method, GError **error)
+{
+    const DirtyOps *ops = ops_of(method);
+    gpointer state = ops->start(ram, error);
+    if (!state) {
+        g_prefix_error(error, "%s: ", ops->name);
+        return NULL;
+    }
+    DirtyTracker *tracker = g_new(DirtyTracker, 1);
+    *tracker = (DirtyTracker){.method = method, .ops = ops, .state = state};
+    return tracker;
+}
+
+DirtyTracker *dirty_tracker_new(const VmRam *ram, DirtyMethod method, GError **error)
+{
+    if (method != DIRTY_METHOD_AUTO) {
+        DirtyTracker *tracker = start(ram, method, error);
+        if (!tracker)
+            g_prefix_error(error, "dirty pages can't be tracked: ");
+        return tracker;
+    }
+    g_autoptr(GString) why = g_string_new(NULL);
+    for (DirtyMethod m = DIRTY_METHOD_UFFD; m <= DIRTY_METHOD_COMPARE; m++) {
+        g_autoptr(GError) failed = NULL;
+        DirtyTracker *tracker = start(ram, m, &failed);
+        if (tracker)
+            return tracker;
+        g_string_append_printf(why, "%s%s", why->len ? "; " : "", failed->message);
+    }
+    g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING,
+                "dirty pages can't be tracked by any method: %s", why->str);
+    return NULL;
+}
+
+void dirty_tracker_free(DirtyTracker *tracker)
+{
+    if (!tracker)
+        return;
+    tracker->ops->stop(tracker->state);
+    g_free(tracker);
+}
+
+DirtyMethod dirty_tracker_method(const DirtyTracker *tracker)
+{
+    return tracker->method;
+}
+
+gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **error)
+{
+    return tracker->ops->harvest(tracker->state, pages, error);
+}
+
+gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error)
+{
+    return tracker->ops->peek(tracker->state, pages, error);
+}
+
+void dirty_tracker_copied(DirtyTracker *tracker, guint64 page, const guint8 *data)
+{
+    if (tracker->ops->copied)
+        tracker->ops->copied(tracker->state, page, data);
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a method of dirty tracking is, seen from dirty.c. */
+#ifndef COLO_CHECKPOINT_DIRTY_INTERNAL_H
+#define COLO_CHECKPOINT_DIRTY_INTERNAL_H
+
+#include "checkpoint/checkpoint_internal.h"
+
+typedef struct {
+    const char *name;
+    /* The method's own state, or NULL with CHECKPOINT_ERROR_TRACKING. `ram` outlives it. */
+    gpointer (*start)(const VmRam *ram, GError **error);
+    void (*stop)(gpointer state);
+    gboolean (*harvest)(gpointer state, PageSet *pages, GError **error);
+    /* As harvest, but starts nothing over. */
+    gboolean (*peek)(gpointer state, PageSet *pages, GError **error);
+    /* See dirty_tracker_copied(). NULL: no need to know. */
+    void (*copied)(gpointer state, guint64 page, const guint8 *data);
+} DirtyOps;
+
+extern const DirtyOps dirty_uffd_ops;
+extern const DirtyOps dirty_soft_ops;
+extern const DirtyOps dirty_compare_ops;
+
+/* Opens /proc/PID/`file`; errors say which right is missing. -1 on error. */
+int dirty_open_proc(pid_t pid, const char *file, int flags, GError **error);
+
+#endif
