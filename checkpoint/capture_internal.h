@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The capture's own state, shared by capture.c (thread, checkpoints), capture-ahead.c (what is sent
+ * while the VM runs) and capture-output.c (from the writer to the socket). */
+#ifndef COLO_CHECKPOINT_CAPTURE_INTERNAL_H
+#define COLO_CHECKPOINT_CAPTURE_INTERNAL_H
+
+#include "checkpoint/stream_internal.h"
+
+/* Bytes are given to the socket when about so many have come together. */
+#define CAPTURE_CHUNK_BYTES (256u << 10)
+
+/* A checkpoint that the owner wants taken. */
+typedef struct {
+    guint64 epoch;
+    GBytes *device_state;
+    GPtrArray *frames; /* or NULL */
+} TakeCommand;
+
+struct Capture {
+    const VmRam *ram;      /* borrowed */
+    DirtyTracker *tracker; /* borrowed; the thread's alone */
+    int fd;                /* borrowed */
+    CaptureCallbacks callbacks;
+    gpointer user_data;
+    Mailbox *mailbox;
+    GThread *thread;
+    int wake; /* eventfd: a command is waiting */
+
+    /* Commands, under lock. */
+    GMutex lock;
+    gboolean quit;
+    gboolean want_sync;
+    guint64 pause_pages;
+    TakeCommand *take;
+    CaptureTuning tuning;
+
+    guint64 dirty_now; /* atomic */
+
+    /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last
+     * written to the stream, or has been written to since the last harvest (the tracker knows). */
+    StreamWriter *writer;
+    gsize out_sent;   /* bytes of the writer's that the socket has taken */
+    PageSet *pending; /* to be sent */
+    PageSet *fresh;   /* harvested by the last round, to be sent by the next or the pause */
+    PageSet *copied;  /* by the checkpoint at hand; the n-th page is in staging slot n */
+    PageSet *look;    /* scratch */
+    PageSet *touched; /* pages that colod's own mapping has mapped: data, no fault */
+    Arena staging;
+    guint64 staging_peak; /* slots; falls slowly */
+    gboolean synchronised;
+    ColoTime next_look, next_round;
+    gint64 round_gap_us;
+    CaptureStats stats; /* of the checkpoint to come */
+
+    /* The owner's. */
+    gboolean busy; /* from capture_take() until sent() */
+    guint64 last_epoch;
+};
+
+/* What a step of the thread came to. */
+typedef enum {
+    FLOW_OK,
+    FLOW_COMMAND, /* broken off: a command is waiting; can be taken up again */
+    FLOW_FAILED,  /* the error is set, or not if it is because of quit */
+} Flow;
+
+/* capture.c */
+gboolean capture_command_waiting(Capture *capture);
+CaptureTuning capture_tuning(Capture *capture);
+void capture_post_progress(Capture *capture, const SyncProgress *progress, gboolean done);
+
+/*
+ * Whether `page` can be read through colod's mapping without filling a hole; if so, reading it does
+ * not fault a second time.
+ */
+gboolean capture_touch(Capture *capture, guint64 page);
+
+/* capture-output.c: gives what the writer holds to the socket. */
+Flow capture_flush(Capture *capture, gboolean interruptible, GError **error);
+/* Waits for a command, at most `timeout_us` (-1: for ever), and forgets that it was told. */
+void capture_wait(Capture *capture, gint64 timeout_us);
+
+/* capture-ahead.c */
+/* Rounds over all RAM until what is left fits the pause. */
+Flow capture_synchronise_run(Capture *capture, guint64 pause_pages, GError **error);
+/* Looks and sends ahead if it is time. */
+Flow capture_idle_step(Capture *capture, GError **error);
+/* Brings capture_dirty_pages() up to date if it is time. */
+gboolean capture_look(Capture *capture, GError **error);
+/* How long there is nothing to do, in microseconds. */
+gint64 capture_idle_us(const Capture *capture);
+/* A checkpoint has been copied: starts over. */
+void capture_ahead_reset(Capture *capture);
+
+#endif
