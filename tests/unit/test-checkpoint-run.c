@@ -546,6 +546,7 @@ static void test_no_converge(void)
     tuning.patience_us = 0;
     tuning.patience_rounds = 3;
     capture_set_tuning(pair->capture, &tuning);
+    fill(pair->primary); /* else the first round could be short enough to need no reader */
     GThread *reader = g_thread_new("reader", narrow_reader, pair);
     capture_synchronise(pair->capture, 0);
     while (!pair->capture_error) {
