@@ -189,8 +189,9 @@ static void on_process_ended(const char *how, gpointer user_data)
     g_autofree char *detail = g_strdup(how);
 
     if (vm_operation(&self->vm) == VM_OP_START) {
-        g_autoptr(GError) error =
-            g_error_new(VM_ERROR, VM_ERROR_START, "QEMU did not start: it %s", detail);
+        g_autoptr(GError) error = g_error_new(
+            VM_ERROR, VM_ERROR_START, "QEMU did not start (machine %s, accel %s): it %s",
+            self->vm.description->machine, self->vm.accel, detail);
         fail_start(self, error);
         return;
     }

@@ -5,13 +5,15 @@
  */
 #include "tests/support/vm-wait.h"
 
+#include <glib/gstdio.h>
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MIB (1024u * 1024u)
@@ -131,6 +133,387 @@ static void test_microvm(void)
           (const char *const[]){"-device", "virtio-rng-device", NULL});
 }
 
+/* ---- Refusals at start ---- */
+
+static void expect_refused(VmDescription *d, int code, const char *says)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Vm) vm = vm_qemu_new(d, preload, NULL);
+
+    g_assert_false(vm_wait_start(vm, &error));
+    g_assert_error(error, VM_ERROR, code);
+    if (!strstr(error->message, says))
+        g_error("'%s' does not say '%s'", error->message, says);
+    vm_description_free(d);
+}
+
+static VmDescription *describe_with(const char *machine, const char *option, const char *value)
+{
+    VmDescription *d = describe(machine);
+    add_extra(d, option, value);
+    return d;
+}
+
+static void test_refuses_vga(void)
+{
+    expect_refused(describe_with("pc", "-device", "VGA"), VM_ERROR_UNSUPPORTED, "vga.vram");
+    expect_refused(describe_with("q35", "-vga", "std"), VM_ERROR_UNSUPPORTED, "display adapter");
+}
+
+static void test_refuses_nvme(void)
+{
+    VmDescription *d = describe_with("q35", "-drive", "if=none,id=d,driver=null-co,size=1M");
+    add_extra(d, "-device", "nvme,serial=x,drive=d");
+    expect_refused(d, VM_ERROR_UNSUPPORTED, "nvme");
+}
+
+static void test_refuses_ivshmem(void)
+{
+    VmDescription *d = describe_with("pc", "-object", "memory-backend-ram,id=m,size=1M,share=on");
+    add_extra(d, "-device", "ivshmem-plain,memdev=m");
+    expect_refused(d, VM_ERROR_UNSUPPORTED, "ivshmem");
+}
+
+static void test_refuses_blocked(void)
+{
+    VmDescription *d = describe("pc");
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = g_dir_make_tmp("colo-XXXXXX", NULL);
+    g_autofree char *drive = g_strdup_printf("if=none,id=d,driver=vvfat,dir=%s,rw=on", dir);
+
+    add_extra(d, "-drive", drive);
+    add_extra(d, "-device", "virtio-blk-pci,drive=d");
+    g_autoptr(Vm) vm = vm_qemu_new(d, preload, NULL);
+    g_assert_false(vm_wait_start(vm, &error));
+    g_assert_error(error, VM_ERROR, VM_ERROR_UNSUPPORTED);
+    g_assert_nonnull(strstr(error->message, "vvfat"));
+    g_rmdir(dir);
+    vm_description_free(d);
+}
+
+static void test_refuses_missing_binary(void)
+{
+    VmDescription *d = describe("pc");
+    g_free(d->qemu);
+    d->qemu = g_strdup("/nonexistent/qemu");
+    expect_refused(d, VM_ERROR_NO_QEMU, "no such program");
+    d = describe("pc");
+    g_free(d->qemu);
+    d->qemu = g_strdup("/bin/false");
+    expect_refused(d, VM_ERROR_START, "exited with status 1");
+    d = describe("pc");
+    g_free(d->qemu);
+    d->qemu = g_strdup("/etc/passwd");
+    expect_refused(d, VM_ERROR_NO_QEMU, "not executable");
+}
+
+static void test_refuses_bad_arguments(void)
+{
+    VmDescription *d = describe("pc");
+    expect_refused(describe_with("pc", "-nonsense", "1"), VM_ERROR_START, "nonsense");
+    expect_refused(describe_with("pc", "-device", "no-such-thing"), VM_ERROR_START,
+                   "no-such-thing");
+    d->kernel = g_strdup("/nonexistent/vmlinuz");
+    expect_refused(d, VM_ERROR_DESCRIPTION, "/nonexistent/vmlinuz");
+    expect_refused(describe("pc-i440fx-99.9"), VM_ERROR_START, "machine pc-i440fx-99.9");
+    d = describe("pc");
+    d->memory_bytes = 0;
+    expect_refused(d, VM_ERROR_DESCRIPTION, "memory");
+}
+
+/* ---- QEMU dies, hangs, is killed ---- */
+
+typedef enum { PAUSE, RESUME, SAVE, LOAD, OPERATIONS } Operation;
+
+typedef struct {
+    gboolean answered;
+    GError *error;
+} Answer;
+
+static void done(Vm *vm, const GError *error, gpointer user_data)
+{
+    Answer *answer = user_data;
+    (void)vm;
+    g_assert_false(answer->answered);
+    answer->answered = TRUE;
+    answer->error = error ? g_error_copy(error) : NULL;
+}
+
+static void state_done(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
+{
+    g_assert_true(!state == !!error);
+    done(vm, error, user_data);
+}
+
+static void begin(Vm *vm, Operation operation, GBytes *state, Answer *answer)
+{
+    if (operation == PAUSE)
+        vm_pause(vm, done, answer);
+    else if (operation == RESUME)
+        vm_resume(vm, done, answer);
+    else if (operation == SAVE)
+        vm_save_device_state(vm, state_done, answer);
+    else
+        vm_load_device_state(vm, state, done, answer);
+}
+
+static void wait_for(Answer *answer)
+{
+    while (!answer->answered)
+        g_main_context_iteration(NULL, TRUE);
+}
+
+static GBytes *saved_state(Vm *vm)
+{
+    g_autoptr(GError) error = NULL;
+    GBytes *state = vm_wait_save(vm, &error);
+    g_assert_no_error(error);
+    return state;
+}
+
+static void test_killed_in_operation(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+
+    for (Operation operation = PAUSE; operation < OPERATIONS; operation++) {
+        Seen seen = {0};
+        Answer answer = {0};
+        g_autoptr(Vm) vm = started(d, &seen);
+        g_autoptr(GBytes) state = saved_state(vm);
+        kill(vm_ram(vm)->pid, SIGSTOP);
+        begin(vm, operation, state, &answer);
+        kill(vm_ram(vm)->pid, SIGKILL);
+        wait_for(&answer);
+        g_assert_error(answer.error, VM_ERROR, VM_ERROR_DIED);
+        g_assert_nonnull(strstr(answer.error->message, "signal 9"));
+        g_assert_cmpuint(seen.events, ==, 0);
+        g_error_free(answer.error);
+        /* its RAM is still ours to read */
+        g_assert_cmpint(vm_ram(vm)->base[0], >=, 0);
+    }
+}
+
+static void test_killed_while_idle(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+    g_autoptr(GError) error = NULL;
+    Seen seen = {0};
+    g_autoptr(Vm) vm = started(d, &seen);
+
+    vm_wait_resume(vm, &error);
+    g_assert_no_error(error);
+    kill(vm_ram(vm)->pid, SIGABRT);
+    while (!seen.events)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpint(seen.last, ==, VM_EVENT_DIED);
+    g_assert_nonnull(strstr(seen.detail, "signal 6"));
+    g_assert_false(vm_is_running(vm));
+    g_assert_false(vm_wait_pause(vm, &error));
+    g_assert_error(error, VM_ERROR, VM_ERROR_DIED);
+    g_free(seen.detail);
+}
+
+static void test_hangs(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+
+    for (Operation operation = PAUSE; operation < OPERATIONS; operation++) {
+        Answer answer = {0}, again = {0};
+        g_autoptr(Vm) vm = started(d, NULL);
+        g_autoptr(GBytes) state = saved_state(vm);
+        pid_t pid = vm_ram(vm)->pid;
+        vm_qemu_set_timeout_ms(vm, 100);
+        kill(pid, SIGSTOP);
+        begin(vm, operation, state, &answer);
+        wait_for(&answer);
+        g_assert_error(answer.error, VM_ERROR, VM_ERROR_TIMEOUT);
+        kill(pid, SIGCONT);
+        begin(vm, operation, state, &again);
+        wait_for(&again);
+        g_assert_error(again.error, VM_ERROR, VM_ERROR_TIMEOUT);
+        g_error_free(answer.error);
+        g_error_free(again.error);
+        kill(pid, SIGSTOP);
+        vm_kill(vm); /* ends a stopped process too */
+        g_assert_cmpint(kill(pid, 0), ==, -1);
+        g_assert_cmpint(errno, ==, ESRCH);
+    }
+}
+
+static void test_freed_in_operation(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+    Answer answer = {0}, starting = {0};
+    Vm *vm = started(d, NULL);
+
+    vm_pause(vm, done, &answer);
+    vm_free(vm);
+    g_assert_true(answer.answered);
+    g_assert_error(answer.error, VM_ERROR, VM_ERROR_DIED);
+    g_error_free(answer.error);
+
+    vm = vm_qemu_new(d, preload, NULL);
+    vm_start(vm, done, &starting);
+    vm_free(vm);
+    g_assert_error(starting.error, VM_ERROR, VM_ERROR_DIED);
+    g_error_free(starting.error);
+}
+
+/* A load that QEMU refuses leaves a VM that takes the next one. */
+static void test_load_after_failed_load(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+    g_autoptr(Vm) vm = started(d, NULL);
+    g_autoptr(GBytes) state = saved_state(vm);
+    g_autoptr(GError) error = NULL;
+
+    for (unsigned i = 0; i < 20; i++) {
+        g_autofree guint8 *copy = g_memdup2(g_bytes_get_data(state, NULL), g_bytes_get_size(state));
+        /* the length of the first section's name, behind "QEVM", 3 and the machine's name */
+        gsize first = 8 + 5 + strlen("pc-i440fx-") + 3;
+        copy[first + 6] ^= 0x20;
+        g_autoptr(GBytes) broken = g_bytes_new(copy, g_bytes_get_size(state));
+        g_assert_false(vm_wait_load(vm, broken, &error));
+        g_assert_error(error, VM_ERROR, VM_ERROR_QMP);
+        g_clear_error(&error);
+        vm_wait_load(vm, state, &error);
+        g_assert_no_error(error);
+    }
+    g_autoptr(GBytes) other = g_bytes_new("QEVM", 4);
+    g_assert_false(vm_wait_load(vm, other, &error));
+    g_assert_error(error, VM_ERROR, VM_ERROR_DEVICE_STATE);
+    g_clear_error(&error);
+    vm_wait_resume(vm, &error);
+    g_assert_no_error(error);
+}
+
+static void test_pause_and_resume_twice(void)
+{
+    g_autoptr(VmDescription) d = describe("q35");
+    g_autoptr(Vm) vm = started(d, NULL);
+    g_autoptr(GError) error = NULL;
+
+    for (unsigned i = 0; i < 2; i++)
+        g_assert_true(vm_wait_pause(vm, &error));
+    for (unsigned i = 0; i < 2; i++)
+        g_assert_true(vm_wait_resume(vm, &error));
+    g_assert_true(vm_is_running(vm));
+    for (unsigned i = 0; i < 2; i++)
+        g_assert_true(vm_wait_pause(vm, &error));
+    g_assert_false(vm_is_running(vm));
+    g_assert_no_error(error);
+}
+
+static void test_userfaultfd(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+    g_autoptr(Vm) vm = started(d, NULL);
+    const VmRam *ram = vm_ram(vm);
+
+    g_assert_true((ram->uffd >= 0) == !ram->no_uffd);
+    if (ram->no_uffd)
+        g_assert_true(strstr(ram->no_uffd, "userfaultfd") != NULL);
+    g_assert_cmpuint(ram->size_bytes, ==, 64 * MIB);
+    g_assert_cmpuint(ram->remote_base % VM_PAGE_SIZE, ==, 0);
+
+    g_autoptr(Vm) without = vm_qemu_new(d, NULL, NULL);
+    g_autoptr(GError) error = NULL;
+    vm_wait_start(without, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(vm_ram(without)->uffd, ==, -1);
+    g_assert_nonnull(vm_ram(without)->no_uffd);
+}
+
+/* ---- Nothing is left behind ---- */
+
+static unsigned count_entries(const char *path)
+{
+    unsigned count = 0;
+    DIR *dir = opendir(path);
+    g_assert_nonnull(dir);
+    while (readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
+}
+
+static void test_leaves_nothing(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+    vm_description_add_nic(d, "virtio-net-pci", "52:54:00:00:00:01");
+    vm_free(started(d, NULL)); /* whatever libraries open once */
+    unsigned fds = count_entries("/proc/self/fd"), nets = count_entries("/sys/class/net");
+
+    for (unsigned i = 0; i < 5; i++) {
+        Vm *vm = started(d, NULL);
+        pid_t pid = vm_ram(vm)->pid;
+        vm_free(vm);
+        g_assert_cmpint(kill(pid, 0), ==, -1);
+        g_autoptr(VmDescription) bad = describe_with("pc", "-device", "VGA");
+        vm_description_add_nic(bad, "virtio-net-pci", "52:54:00:00:00:01");
+        g_autoptr(Vm) refused = vm_qemu_new(bad, preload, NULL);
+        g_assert_false(vm_wait_start(refused, NULL));
+    }
+    g_assert_cmpuint(count_entries("/proc/self/fd"), ==, fds);
+    g_assert_cmpuint(count_entries("/sys/class/net"), ==, nets);
+}
+
+/* QEMU dies with us: a child of this test starts one and is killed. */
+static void test_dies_with_us(void)
+{
+    int report[2];
+    pid_t qemu_pid = 0;
+    int failed = pipe(report);
+    g_assert_false(failed);
+    pid_t child = fork();
+
+    if (child == 0) {
+        g_autoptr(VmDescription) d = describe("pc");
+        Vm *vm = started(d, NULL);
+        (void)!write(report[1], &vm_ram(vm)->pid, sizeof(pid_t));
+        pause();
+        _exit(0);
+    }
+    g_assert_cmpint(read(report[0], &qemu_pid, sizeof(qemu_pid)), ==, sizeof(qemu_pid));
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    /* it is not our child, so its end shows as the end of its entry, or as a zombie of init's */
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps", (int)qemu_pid);
+    for (;;) {
+        g_autofree char *maps = NULL;
+        if (!g_file_get_contents(path, &maps, NULL, NULL) || !*maps)
+            break;
+        g_usleep(1000);
+    }
+    close(report[0]);
+    close(report[1]);
+}
+
+/* ---- Frames ---- */
+
+static void test_framing_reaches_card(void)
+{
+    g_autoptr(VmDescription) d = describe("pc");
+    g_autoptr(GError) error = NULL;
+    vm_description_add_nic(d, "virtio-net-pci", "52:54:00:00:00:01");
+    g_autoptr(Vm) vm = started(d, NULL);
+    g_autofree guint8 *frames = g_malloc0(1000 * 80);
+
+    for (unsigned i = 0; i < 1000; i++) { /* be32 72, be32 12, header, 60 bytes */
+        frames[i * 80 + 3] = 72;
+        frames[i * 80 + 7] = 12;
+    }
+    vm_wait_resume(vm, &error);
+    g_assert_no_error(error);
+    for (gsize sent = 0; sent < 80000;) { /* a card that is not set up takes, and drops, them */
+        ssize_t put = write(vm_nic_fd(vm, 0), frames + sent, 80000 - sent);
+        g_assert_true(put > 0 || errno == EAGAIN);
+        sent += put > 0 ? (gsize)put : 0;
+    }
+    vm_wait_pause(vm, &error); /* QEMU has not choked on them */
+    g_assert_no_error(error);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -145,6 +528,22 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/qemu/loads/pc", test_pc);
     g_test_add_func("/vm/qemu/loads/q35", test_q35);
     g_test_add_func("/vm/qemu/loads/microvm", test_microvm);
+    g_test_add_func("/vm/qemu/refuses/vga", test_refuses_vga);
+    g_test_add_func("/vm/qemu/refuses/nvme", test_refuses_nvme);
+    g_test_add_func("/vm/qemu/refuses/ivshmem", test_refuses_ivshmem);
+    g_test_add_func("/vm/qemu/refuses/migration-blocker", test_refuses_blocked);
+    g_test_add_func("/vm/qemu/refuses/missing-binary", test_refuses_missing_binary);
+    g_test_add_func("/vm/qemu/refuses/bad-arguments", test_refuses_bad_arguments);
+    g_test_add_func("/vm/qemu/killed/in-operation", test_killed_in_operation);
+    g_test_add_func("/vm/qemu/killed/while-idle", test_killed_while_idle);
+    g_test_add_func("/vm/qemu/hangs", test_hangs);
+    g_test_add_func("/vm/qemu/freed-in-operation", test_freed_in_operation);
+    g_test_add_func("/vm/qemu/load-after-failed-load", test_load_after_failed_load);
+    g_test_add_func("/vm/qemu/pause-and-resume-twice", test_pause_and_resume_twice);
+    g_test_add_func("/vm/qemu/userfaultfd", test_userfaultfd);
+    g_test_add_func("/vm/qemu/leaves-nothing", test_leaves_nothing);
+    g_test_add_func("/vm/qemu/dies-with-us", test_dies_with_us);
+    g_test_add_func("/vm/qemu/framing", test_framing_reaches_card);
     int status = g_test_run();
     g_free(preload);
     return status;
