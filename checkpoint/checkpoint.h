@@ -66,6 +66,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DirtyTracker, dirty_tracker_free)
 /* The method in use, never AUTO; its name as in the configuration ("uffd", ...). */
 DirtyMethod dirty_tracker_method(const DirtyTracker *tracker);
 const char *dirty_method_name(DirtyMethod method);
+/* Why AUTO did not take a better method, for people; NULL if it has the best one. */
+const char *dirty_tracker_passed_over(const DirtyTracker *tracker);
 gboolean dirty_method_parse(const char *name, DirtyMethod *ret_method);
 
 /*

@@ -23,6 +23,7 @@ struct DirtyTracker {
     DirtyMethod method;
     const DirtyOps *ops;
     gpointer state;
+    char *passed_over; /* or NULL */
 };
 
 static const DirtyOps *ops_of(DirtyMethod method)
@@ -95,8 +96,10 @@ DirtyTracker *dirty_tracker_new(const VmRam *ram, DirtyMethod method, GError **e
     for (DirtyMethod m = DIRTY_METHOD_UFFD; m <= DIRTY_METHOD_COMPARE; m++) {
         g_autoptr(GError) failed = NULL;
         DirtyTracker *tracker = start(ram, m, &failed);
-        if (tracker)
+        if (tracker) {
+            tracker->passed_over = why->len > 0 ? g_strdup(why->str) : NULL;
             return tracker;
+        }
         g_string_append_printf(why, "%s%s", why->len ? "; " : "", failed->message);
     }
     g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING,
@@ -109,12 +112,18 @@ void dirty_tracker_free(DirtyTracker *tracker)
     if (!tracker)
         return;
     tracker->ops->stop(tracker->state);
+    g_free(tracker->passed_over);
     g_free(tracker);
 }
 
 DirtyMethod dirty_tracker_method(const DirtyTracker *tracker)
 {
     return tracker->method;
+}
+
+const char *dirty_tracker_passed_over(const DirtyTracker *tracker)
+{
+    return tracker->passed_over;
 }
 
 gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **error)
