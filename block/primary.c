@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's end of the connection. Three threads: the sender empties the queue into the socket,
+ * the receiver does the handshake and takes the peer's answers, the syncer (sync.c) compares and
+ * sends.
+ *
+ *   attach -> HELLO, BITMAP..., READY received -> START sent, everything written from here on
+ * follows
+ *          -> synchronisation -> SYNC_END/SYNCED -> synchronised(), marks may come
+ *
+ * The dirty maps: `current` takes writes; the other holds what was written before the mark
+ * `rotated` and is emptied when the peer has applied that mark or a later one. If it is not yet
+ * empty at the next mark, the maps are not exchanged, and more than necessary stays dirty: never
+ * less.
+ */
+#include "block/primary.h"
+
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/endian.h"
+
+#define DEFAULT_QUEUE (G_GUINT64_CONSTANT(64) << 20)
+
+void primary_fail(Primary *p, const GError *error)
+{
+    g_mutex_lock(&p->mutex);
+    gboolean first = !p->failed && !p->stop;
+    p->failed = TRUE;
+    g_cond_broadcast(&p->changed);
+    g_mutex_unlock(&p->mutex);
+    if (first && !g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_PEER))
+        queue_push(&p->queue, QUEUE_CONTROL, wire_error_new(error));
+    queue_close(&p->queue);
+    if (first && p->set->callbacks.lost)
+        p->set->callbacks.lost(error, p->set->user_data);
+}
+
+/* ---- Sending ---- */
+
+static void push_control(Primary *p, guint16 type, guint64 epoch, guint64 offset)
+{
+    WireHeader header = {.type = type, .epoch = epoch, .offset = offset};
+    queue_push(&p->queue, QUEUE_CONTROL, wire_record_new(&header));
+}
+
+void primary_send_write(Primary *p, Disk *disk, const guint8 *data, guint32 count, guint64 offset)
+{
+    if (!p->streaming)
+        return;
+    while (count > 0) {
+        WireHeader header = {.type = WIRE_WRITE,
+                             .disk = (guint16)disk->index,
+                             .length = MIN(count, WIRE_DATA_MAX),
+                             .epoch = p->epoch,
+                             .offset = offset};
+        WireRecord *record = wire_record_new(&header);
+        memcpy(wire_payload(record), data, header.length);
+        if (!queue_push(&p->queue, QUEUE_WRITE, record))
+            return;
+        data += header.length;
+        offset += header.length;
+        count -= header.length;
+    }
+}
+
+void primary_send_zero(Primary *p, Disk *disk, guint64 len, guint64 offset, gboolean may_trim)
+{
+    if (!p->streaming)
+        return;
+    WireHeader header = {.type = WIRE_ZERO,
+                         .disk = (guint16)disk->index,
+                         .length = 12,
+                         .epoch = p->epoch,
+                         .offset = offset};
+    WireRecord *record = wire_record_new(&header);
+    colo_put_be64(wire_payload(record), len);
+    colo_put_be32(wire_payload(record) + 8, may_trim ? 1 : 0);
+    queue_push(&p->queue, QUEUE_WRITE, record);
+}
+
+/* Adds records to the running hash that each mark closes, and fills it in there. */
+static void hash_records(XXH3_state_t *hash, WireRecord *list)
+{
+    for (; list; list = list->next) {
+        guint16 type = colo_get_be16(list->bytes);
+        if (type == WIRE_MARK)
+            colo_put_be64(wire_payload(list), XXH3_64bits_digest(hash));
+        if (type == WIRE_MARK || type == WIRE_START)
+            XXH3_64bits_reset(hash);
+        else
+            XXH3_64bits_update(hash, list->bytes, list->len);
+    }
+}
+
+static gpointer sender_thread(gpointer data)
+{
+    Primary *p = data;
+    XXH3_state_t *hash = XXH3_createState();
+    XXH3_64bits_reset(hash);
+    for (;;) {
+        WireRecord *list = queue_pop_all(&p->queue);
+        if (!list)
+            break;
+        g_autoptr(GError) error = NULL;
+        hash_records(hash, list);
+        gsize bytes = 0;
+        for (WireRecord *record = list; record; record = record->next)
+            bytes += record->len;
+        gboolean ok = wire_write(p->fd, list, &error);
+        wire_records_free(list);
+        queue_sent(&p->queue, bytes);
+        if (!ok) {
+            /* The peer's last words may still be on their way to the receiver, which then reports.
+             */
+            queue_close(&p->queue);
+            shutdown(p->fd, SHUT_WR);
+            break;
+        }
+    }
+    XXH3_freeState(hash);
+    return NULL;
+}
+
+/* ---- Handshake ---- */
+
+/* `bits` are the peer's, of `header->count` chunks. */
+static void add_bitmap(Primary *p, const WireHeader *header, const guint8 *bits)
+{
+    guint64 first = header->offset / BLOCK_CHUNK_BYTES;
+    for (guint32 i = 0; i < header->count; i++)
+        if (chunk_test(bits, i))
+            chunk_mark(p->scope[header->disk], first + i);
+}
+
+/*
+ * Both images come from the same session, and the side that wrote in it counts its changes from a
+ * checkpoint not later than the one the other has: then the bitmaps name every difference.
+ */
+static gboolean is_incremental(const WireHello *ours, const WireHello *theirs)
+{
+    if (!ours->has_lineage || !theirs->has_lineage || ours->writer == theirs->writer ||
+        memcmp(ours->lineage, theirs->lineage, BLOCK_SESSION_BYTES))
+        return FALSE;
+    return ours->writer ? ours->lineage_epoch <= theirs->lineage_epoch
+                        : theirs->lineage_epoch <= ours->lineage_epoch;
+}
+
+static void make_scope(Primary *p)
+{
+    DiskSet *set = p->set;
+    p->progress.full = !is_incremental(&p->hello, &p->theirs);
+    for (guint i = 0; i < set->n_disks; i++) {
+        Disk *disk = &set->disks[i];
+        for (gsize k = 0; k < disk->dirty[0].n_bytes; k++) {
+            guint8 *byte = &p->scope[i][k];
+            *byte |= disk->dirty[0].bits[k] | disk->dirty[1].bits[k];
+            if (p->progress.full)
+                *byte = 0xff;
+        }
+        for (guint64 chunk = 0; chunk < disk->dirty[0].chunks; chunk++)
+            if (chunk_test(p->scope[i], chunk))
+                p->progress.total_bytes +=
+                    MIN(BLOCK_CHUNK_BYTES, set->sizes[i] - chunk * BLOCK_CHUNK_BYTES);
+    }
+}
+
+/* From here on every change is either in the scope or behind START in the stream. */
+static void start_streaming(Primary *p)
+{
+    set_exclude(p->set);
+    g_mutex_lock(&p->mutex);
+    make_scope(p);
+    g_mutex_unlock(&p->mutex);
+    push_control(p, WIRE_START, 0, p->seed);
+    p->streaming = TRUE;
+    __atomic_store_n(&p->old_dirty, TRUE, __ATOMIC_RELEASE);
+    set_release(p->set);
+    p->syncer = g_thread_new("disk-sync", sync_thread, p);
+}
+
+/* ---- The peer's answers ---- */
+
+static void handle_need(Primary *p, const WireHeader *header, const guint8 *bits)
+{
+    guint64 first = header->offset / BLOCK_CHUNK_BYTES;
+    gsize byte = (gsize)(first / 8);
+    g_mutex_lock(&p->mutex);
+    if (header->disk < p->need_disk || (header->disk == p->need_disk && byte < p->need_byte)) {
+        p->need_disk = header->disk;
+        p->need_byte = byte;
+    }
+    for (guint32 i = 0; i < header->count; i++) {
+        guint64 chunk = first + i;
+        if (chunk_test(bits, i)) {
+            if (!chunk_test(p->need[header->disk], chunk))
+                p->need_count++;
+            chunk_mark(p->need[header->disk], chunk);
+        } else {
+            p->progress.done_bytes +=
+                MIN(BLOCK_CHUNK_BYTES, p->set->sizes[header->disk] - chunk * BLOCK_CHUNK_BYTES);
+        }
+    }
+    p->progress.done_bytes = MIN(p->progress.done_bytes, p->progress.total_bytes);
+    if (p->outstanding > 0)
+        p->outstanding--;
+    g_cond_broadcast(&p->changed);
+    g_mutex_unlock(&p->mutex);
+}
+
+/* The peer's images are those of checkpoint `epoch`: what was written before is no difference now.
+ */
+static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
+{
+    DiskSet *set = p->set;
+    set_share(set);
+    guint64 last = p->epoch, rotated = p->rotated;
+    guint old = 1 - set->current_map;
+    set_release(set);
+    if (epoch == 0 || epoch > last) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STREAM,
+                    "record APPLIED: epoch %" G_GUINT64_FORMAT " has not been marked", epoch);
+        return FALSE;
+    }
+    g_mutex_lock(&set->mutex);
+    set->record.state = BLOCK_STATE_OWNED;
+    set->record.has_lineage = TRUE;
+    set->record.writer = TRUE;
+    memcpy(set->record.session, p->hello.session, BLOCK_SESSION_BYTES);
+    set->record.committed = set->record.applied = epoch;
+    gboolean ok = set_write_state(set, FALSE, FALSE, error);
+    g_mutex_unlock(&set->mutex);
+    /* Only after the lineage: a map without its bits must not be read with the older epoch. */
+    if (ok && epoch >= rotated && __atomic_load_n(&p->old_dirty, __ATOMIC_ACQUIRE)) {
+        for (guint i = 0; i < set->n_disks && ok; i++)
+            ok = dirty_clear(&set->disks[i].dirty[old]) == 0;
+        if (ok)
+            __atomic_store_n(&p->old_dirty, FALSE, __ATOMIC_RELEASE);
+        ok = TRUE; /* what could not be cleared stays dirty */
+    }
+    if (ok && set->callbacks.applied)
+        set->callbacks.applied(epoch, set->user_data);
+    return ok;
+}
+
+static gboolean unexpected(const WireHeader *header, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STREAM, "record %s: unexpected here",
+                wire_type_name(header->type));
+    return FALSE;
+}
+
+static gboolean handle_answer(Primary *p, const WireHeader *header, const guint8 *payload,
+                              GError **error)
+{
+    switch (header->type) {
+    case WIRE_NEED:
+        handle_need(p, header, payload);
+        return TRUE;
+    case WIRE_SYNCED:
+        g_mutex_lock(&p->mutex);
+        p->synced_reply = TRUE;
+        g_cond_broadcast(&p->changed);
+        g_mutex_unlock(&p->mutex);
+        return TRUE;
+    case WIRE_APPLIED:
+        return handle_applied(p, header->epoch, error);
+    default:
+        return unexpected(header, error);
+    }
+}
+
+/* One record; `have_hello` and `ready` say how far the handshake is. */
+static gboolean handle(Primary *p, const WireHeader *header, const guint8 *payload,
+                       gboolean *have_hello, gboolean *ready, GError **error)
+{
+    DiskSet *set = p->set;
+    if (header->type & WIRE_OPTIONAL)
+        return TRUE;
+    if (!*have_hello) {
+        if (header->type != WIRE_HELLO)
+            return unexpected(header, error);
+        *have_hello = TRUE;
+        return wire_hello_check(payload, header->length, &p->hello, set->configs, set->sizes,
+                                set->n_disks, &p->theirs, error);
+    }
+    if (!*ready && header->type == WIRE_BITMAP) {
+        add_bitmap(p, header, payload);
+        return TRUE;
+    }
+    if (!*ready && header->type == WIRE_READY) {
+        *ready = TRUE;
+        start_streaming(p);
+        return TRUE;
+    }
+    return *ready ? handle_answer(p, header, payload, error) : unexpected(header, error);
+}
+
+static gpointer receiver_thread(gpointer data)
+{
+    Primary *p = data;
+    DiskSet *set = p->set;
+    g_autofree guint8 *buf = g_malloc(WIRE_DATA_MAX);
+    guint8 raw[WIRE_HEADER];
+    WireReader reader = {.fd = p->fd};
+    gboolean have_hello = FALSE, ready = FALSE;
+    g_autoptr(GError) error = NULL;
+    queue_push(&p->queue, QUEUE_CONTROL,
+               wire_hello_new(&p->hello, set->configs, set->sizes, set->n_disks));
+    do {
+        WireHeader header;
+        if (!wire_read(&reader, set->sizes, set->n_disks, raw, &header, buf, &error))
+            break;
+        handle(p, &header, buf, &have_hello, &ready, &error);
+    } while (!error);
+    primary_fail(p, error);
+    return NULL;
+}
+
+/* ---- From the controlling thread ---- */
+
+gboolean disk_set_attach_primary(DiskSet *set, int fd, const guint8 *session, GError **error)
+{
+    if (set->mode != DISK_MODE_ACTIVE || set->primary) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_MODE,
+                    set->primary ? "the disks have a peer already"
+                                 : "only active disks can be replicated");
+        close(fd);
+        return FALSE;
+    }
+    Primary *p = g_new0(Primary, 1);
+    p->set = set;
+    p->fd = fd;
+    set_hello(set, session, TRUE, &p->hello);
+    queue_init(&p->queue, set->options.queue_bytes ? set->options.queue_bytes : DEFAULT_QUEUE);
+    g_mutex_init(&p->mutex);
+    g_cond_init(&p->changed);
+    p->seed = (guint64)g_random_int() << 32 | g_random_int();
+    p->scope = g_new0(guint8 *, set->n_disks);
+    p->need = g_new0(guint8 *, set->n_disks);
+    for (guint i = 0; i < set->n_disks; i++) {
+        p->scope[i] = g_malloc0(set->disks[i].dirty[0].n_bytes + 1);
+        p->need[i] = g_malloc0(set->disks[i].dirty[0].n_bytes + 1);
+    }
+    set_exclude(set);
+    set->primary = p;
+    set_release(set);
+    p->sender = g_thread_new("disk-send", sender_thread, p);
+    p->receiver = g_thread_new("disk-answers", receiver_thread, p);
+    return TRUE;
+}
+
+void primary_free(Primary *p)
+{
+    DiskSet *set = p->set;
+    g_mutex_lock(&p->mutex);
+    p->stop = TRUE;
+    g_cond_broadcast(&p->changed);
+    g_mutex_unlock(&p->mutex);
+    queue_close(&p->queue); /* writers stop waiting: only then can the gate be had */
+    shutdown(p->fd, SHUT_RDWR);
+    g_thread_join(p->receiver);
+    g_thread_join(p->sender);
+    if (p->syncer)
+        g_thread_join(p->syncer);
+    set_exclude(set);
+    set->primary = NULL;
+    set_release(set);
+    close(p->fd);
+    for (guint i = 0; i < set->n_disks; i++) {
+        g_free(p->scope[i]);
+        g_free(p->need[i]);
+    }
+    g_free(p->scope);
+    g_free(p->need);
+    queue_clear(&p->queue);
+    g_mutex_clear(&p->mutex);
+    g_cond_clear(&p->changed);
+    g_free(p);
+}
+
+gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
+{
+    Primary *p = set->primary;
+    if (p)
+        g_mutex_lock(&p->mutex);
+    gboolean ok = p && p->synchronised && !p->failed && epoch > p->epoch;
+    if (p)
+        g_mutex_unlock(&p->mutex);
+    if (!ok) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_MODE,
+                    "checkpoint %" G_GUINT64_FORMAT " can't be marked: %s", epoch,
+                    !p                 ? "the disks have no peer"
+                    : !p->synchronised ? "the disks are not synchronised"
+                    : p->failed        ? "the peer's disks are lost"
+                                       : "epochs must rise");
+        return FALSE;
+    }
+    set_exclude(set);
+    if (!__atomic_load_n(&p->old_dirty, __ATOMIC_ACQUIRE)) {
+        set->current_map = 1 - set->current_map;
+        p->rotated = epoch;
+        __atomic_store_n(&p->old_dirty, TRUE, __ATOMIC_RELEASE);
+    }
+    p->epoch = epoch;
+    WireHeader header = {.type = WIRE_MARK, .length = 8, .epoch = epoch};
+    WireRecord *record = wire_record_new(&header);
+    queue_push(&p->queue, QUEUE_CONTROL, record);
+    set_release(set);
+    return TRUE;
+}
+
+void primary_status(Primary *p, DiskSetStatus *status)
+{
+    g_mutex_lock(&p->mutex);
+    status->attached = !p->failed;
+    status->in_sync = p->synchronised && !p->failed;
+    status->sync = p->progress;
+    g_mutex_unlock(&p->mutex);
+    status->queue_bytes = queue_bytes(&p->queue);
+}
+
+void primary_set_rate(Primary *p)
+{
+    g_mutex_lock(&p->mutex);
+    g_cond_broadcast(&p->changed);
+    g_mutex_unlock(&p->mutex);
+}

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A disk set from inside. Locks, outermost first:
+ *
+ *   gate          shared by every use of the images and overlays, exclusive for what changes the
+ * mode, the epoch or a whole image at once (mark, apply, takeover). a disk's ranges   for every
+ * change of the image or overlay. mutex         the stages' bookkeeping and the state record; never
+ * held during guest I/O.
+ */
+#ifndef COLO_BLOCK_SET_H
+#define COLO_BLOCK_SET_H
+
+#include <pthread.h>
+
+#include "block/dirty.h"
+#include "block/image.h"
+#include "block/overlay.h"
+#include "block/range-lock.h"
+#include "block/stage.h"
+#include "block/state.h"
+#include "block/wire.h"
+
+typedef struct Primary Primary;
+typedef struct Replica Replica;
+
+struct Disk {
+    DiskSet *set;
+    guint index;
+    DiskConfig config; /* strings owned */
+    Image image;
+    RangeLock ranges;
+    DirtyMap dirty[2]; /* set->current_map takes writes; together: all since the lineage's epoch */
+    Stage stages[2];   /* set->open_stage takes records; the other may be complete */
+    Overlay overlay;   /* open while the set is a replica */
+};
+
+struct DiskSet {
+    DiskSetOptions options;
+    DiskSetCallbacks callbacks;
+    gpointer user_data;
+    char *state_dir;
+    Disk *disks;
+    guint n_disks;
+    DiskConfig *configs; /* the disks', as an array */
+    guint64 *sizes;
+
+    pthread_rwlock_t gate;
+    DiskMode mode;     /* gate */
+    guint current_map; /* gate */
+    Primary *primary;  /* gate: non-NULL from attach to detach */
+
+    GMutex mutex;
+    GCond stage_free;
+    StateFile state;
+    StateRecord record;      /* mutex: what the state file says */
+    Replica *replica;        /* controlling thread */
+    guint open_stage;        /* mutex */
+    guint64 complete_epoch;  /* mutex: of the stage that waits to be applied; 0: none */
+    gboolean replica_synced; /* mutex: since the first mark of a session */
+    guint64 sync_rate;       /* atomic */
+};
+
+static inline void set_share(DiskSet *set)
+{
+    pthread_rwlock_rdlock(&set->gate);
+}
+static inline void set_exclude(DiskSet *set)
+{
+    pthread_rwlock_wrlock(&set->gate);
+}
+static inline void set_release(DiskSet *set)
+{
+    pthread_rwlock_unlock(&set->gate);
+}
+
+/* Writes set->record; the mutex is held. BLOCK_ERROR_IO. */
+gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **error);
+
+/* What this side says in the handshake of `session`. */
+void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello *ret_hello);
+
+/* Opens the overlays of a set that becomes a replica; closes them. */
+gboolean set_open_overlays(DiskSet *set, GError **error);
+void set_close_overlays(DiskSet *set);
+
+/* Takes a change's aligned range of the disk. */
+static inline RangeHold *disk_hold(Disk *disk, guint64 offset, guint64 len)
+{
+    guint64 start = offset / IMAGE_BLOCK * IMAGE_BLOCK;
+    guint64 end = (offset + len + IMAGE_BLOCK - 1) / IMAGE_BLOCK * IMAGE_BLOCK;
+    return range_lock_take(&disk->ranges, start, end - start);
+}
+
+/* ---- stream.c: what both ends do ---- */
+
+typedef struct {
+    int fd;
+    guint64 at; /* bytes received */
+} WireReader;
+
+/*
+ * Reads a record: header checked, payload in `buf` (WIRE_DATA_MAX bytes). `ret_raw` gets the
+ * header's bytes. BLOCK_ERROR_STREAM, or BLOCK_ERROR_PEER if the connection ended or an ERROR
+ * record came.
+ */
+gboolean wire_read(WireReader *reader, const guint64 *sizes, guint n_disks, guint8 *ret_raw,
+                   WireHeader *ret_header, guint8 *buf, GError **error);
+
+/* Writes records (borrowed, a list) to a socket. BLOCK_ERROR_PEER. */
+gboolean wire_write(int fd, const WireRecord *list, GError **error);
+
+WireRecord *wire_error_new(const GError *error);
+
+/* XXH3-128 of a chunk, as sent: the seed makes equal hashes of different chunks unguessable. */
+void wire_hash_chunk(const void *data, gsize len, guint64 seed, guint8 *ret_hash);
+
+/* ---- primary.c, sync.c ---- */
+
+void primary_free(Primary *primary); /* ends its threads; the gate must not be held */
+/* Sends a change to the peer if one is attached; the gate is shared and the range held. */
+void primary_send_write(Primary *primary, Disk *disk, const guint8 *data, guint32 count,
+                        guint64 offset);
+void primary_send_zero(Primary *primary, Disk *disk, guint64 len, guint64 offset,
+                       gboolean may_trim);
+void primary_status(Primary *primary, DiskSetStatus *status);
+void primary_set_rate(Primary *primary);
+
+/* ---- replica.c ---- */
+
+void replica_free(Replica *replica);
+gboolean replica_is_working(Replica *replica);
+void replica_send_applied(Replica *replica, guint64 epoch);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The state file of a disk set: what its images are, for the process that comes after this one. One
+ * record, written in place within one page, so a death of the process leaves the old or the new
+ * one.
+ *
+ *   state       the images are                                       can be owned  lineage
+ *   OWNED       whatever the guest wrote                             yes           as recorded
+ *   INCOMPLETE  in the middle of a synchronisation or a takeover     no            none
+ *   REPLICA     checkpoint `applied`; if `committed` is newer, its   yes           (session,
+ *               journals are whole and have to be applied first                    committed)
+ *
+ * Lineage (session, epoch) means: these images are that session's checkpoint `epoch` plus changes
+ * within the chunks that the dirty bitmaps name.
+ */
+#ifndef COLO_BLOCK_STATE_H
+#define COLO_BLOCK_STATE_H
+
+#include "block/file.h"
+
+typedef enum {
+    BLOCK_STATE_OWNED = 1,
+    BLOCK_STATE_INCOMPLETE = 2,
+    BLOCK_STATE_REPLICA = 3,
+} BlockState;
+
+typedef struct {
+    BlockState state;
+    gboolean has_lineage;
+    gboolean writer; /* this side was the session's primary */
+    guint8 session[BLOCK_SESSION_BYTES];
+    guint64 committed, applied;
+    guint64 set_hash; /* of the disks' names and sizes: another set's files are not believed */
+} StateRecord;
+
+typedef struct {
+    BlockFile file;
+    guint8 boot_id[16];
+} StateFile;
+
+/*
+ * Opens or makes DIR/state. *ret_found tells whether there was a record. *ret_trusted tells whether
+ * everything written before is certain to be there: the last process ended cleanly, or died without
+ * the machine. A damaged record, or another set's: BLOCK_ERROR_STATE, with the way out.
+ */
+gboolean state_open(StateFile *state, const char *dir, guint64 set_hash,
+                    const DiskSetOptions *options, StateRecord *ret_record, gboolean *ret_found,
+                    gboolean *ret_trusted, GError **error);
+void state_close(StateFile *state);
+
+/* Writes the record, `clean` if all files have been synced before and nothing follows. `sync`: it
+ * is durable on return. 0 or a negative errno. */
+int state_write(const StateFile *state, const StateRecord *record, gboolean clean, gboolean sync);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/support/block-pair.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A hang is a failure too, but no test waits this long. */
+#define GUARD_US (G_GINT64_CONSTANT(120) * G_USEC_PER_SEC)
+
+static const char *const disk_names[SIDE_DISKS] = {"vda", "vdb"};
+
+Side *side_new(const guint64 *sizes)
+{
+    Side *side = g_new0(Side, 1);
+    g_mutex_init(&side->mutex);
+    g_cond_init(&side->changed);
+    /* In memory if possible: what is tested doesn't depend on how long a sync takes. */
+    side->dir = g_file_test("/dev/shm", G_FILE_TEST_IS_DIR)
+                    ? g_mkdtemp(g_strdup("/dev/shm/colo-disks-XXXXXX"))
+                    : g_dir_make_tmp("colo-disks-XXXXXX", NULL);
+    g_assert_nonnull(side->dir);
+    for (guint i = 0; i < SIDE_DISKS; i++) {
+        side->paths[i] = g_strdup_printf("%s/%s.img", side->dir, disk_names[i]);
+        side->sizes[i] = sizes[i];
+        g_assert_true(g_file_set_contents(side->paths[i], "", 0, NULL));
+        g_assert_cmpint(truncate(side->paths[i], (off_t)sizes[i]), ==, 0);
+        side->configs[i] =
+            (DiskConfig){.name = disk_names[i], .path = side->paths[i], .format = "raw"};
+    }
+    side->options.state_dir = side->dir;
+    return side;
+}
+
+void side_free(Side *side)
+{
+    side_close(side);
+    GDir *dir = g_dir_open(side->dir, 0, NULL);
+    const char *name;
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(side->dir, name, NULL);
+        g_unlink(path);
+    }
+    g_dir_close(dir);
+    g_rmdir(side->dir);
+    for (guint i = 0; i < SIDE_DISKS; i++)
+        g_free(side->paths[i]);
+    g_free(side->dir);
+    g_free(side->lost_message);
+    g_mutex_clear(&side->mutex);
+    g_cond_clear(&side->changed);
+    g_free(side);
+}
+
+static int fault(const char *what, const char *file, guint64 offset, gsize *len, gpointer data)
+{
+    Side *side = data;
+    (void)offset;
+    int r = 0;
+    g_mutex_lock(&side->mutex);
+    side->changes++;
+    if (side->dead) {
+        r = -EIO;
+        *len = 0;
+    } else if (side->die_at && side->changes >= side->die_at) {
+        side->dead = TRUE;
+        r = -EIO;
+        /* What fits in a page is written whole or not at all, the rest may be torn anywhere. */
+        *len = *len > 4096 ? *len / 2 : 0;
+    } else if (side->refuse_with && (!side->refuse_what || !strcmp(what, side->refuse_what)) &&
+               strstr(file, side->refuse_file)) {
+        r = side->refuse_with;
+        *len = 0;
+    }
+    g_mutex_unlock(&side->mutex);
+    return r;
+}
+
+void side_refuse(Side *side, const char *what, const char *file, int negative_errno)
+{
+    g_mutex_lock(&side->mutex);
+    side->refuse_what = what;
+    side->refuse_file = file;
+    side->refuse_with = negative_errno;
+    g_mutex_unlock(&side->mutex);
+}
+
+static void on_synchronised(const DiskSyncProgress *progress, gpointer data)
+{
+    Side *side = data;
+    g_mutex_lock(&side->mutex);
+    side->synchronised = TRUE;
+    side->progress = *progress;
+    g_cond_broadcast(&side->changed);
+    g_mutex_unlock(&side->mutex);
+}
+
+static void on_marked(guint64 epoch, gpointer data)
+{
+    Side *side = data;
+    g_mutex_lock(&side->mutex);
+    side->marked = epoch;
+    g_cond_broadcast(&side->changed);
+    g_mutex_unlock(&side->mutex);
+}
+
+static void on_applied(guint64 epoch, gpointer data)
+{
+    Side *side = data;
+    g_mutex_lock(&side->mutex);
+    side->applied = epoch;
+    g_cond_broadcast(&side->changed);
+    g_mutex_unlock(&side->mutex);
+}
+
+static void on_lost(const GError *error, gpointer data)
+{
+    Side *side = data;
+    g_mutex_lock(&side->mutex);
+    g_assert_false(side->lost);
+    side->lost = TRUE;
+    g_free(side->lost_message);
+    side->lost_message = g_strdup(error->message);
+    g_cond_broadcast(&side->changed);
+    g_mutex_unlock(&side->mutex);
+}
+
+static void forget(Side *side)
+{
+    g_mutex_lock(&side->mutex);
+    side->synchronised = side->lost = FALSE;
+    side->marked = side->applied = 0;
+    g_mutex_unlock(&side->mutex);
+}
+
+gboolean side_open(Side *side, gboolean owner, GError **error)
+{
+    static const DiskSetCallbacks callbacks = {.synchronised = on_synchronised,
+                                               .marked = on_marked,
+                                               .applied = on_applied,
+                                               .lost = on_lost};
+    g_assert_null(side->set);
+    forget(side);
+    side->dead = FALSE;
+    side->changes = 0;
+    side->options.fault = fault;
+    side->options.fault_data = side;
+    side->set =
+        disk_set_open(side->configs, SIDE_DISKS, owner, &side->options, &callbacks, side, error);
+    if (!side->set)
+        return FALSE;
+    for (guint i = 0; i < SIDE_DISKS; i++) {
+        side->disks[i] = disk_set_find(side->set, disk_names[i]);
+        g_assert_nonnull(side->disks[i]);
+        g_assert_cmpuint(disk_size(side->disks[i]), ==, side->sizes[i]);
+    }
+    return TRUE;
+}
+
+void side_close(Side *side)
+{
+    g_clear_pointer(&side->set, disk_set_free);
+}
+
+gboolean side_is_dead(Side *side)
+{
+    g_mutex_lock(&side->mutex);
+    gboolean dead = side->dead;
+    g_mutex_unlock(&side->mutex);
+    return dead;
+}
+
+void side_crash(Side *side)
+{
+    g_mutex_lock(&side->mutex);
+    side->dead = TRUE;
+    g_mutex_unlock(&side->mutex);
+    side_close(side);
+}
+
+void side_pair(Side *primary, Side *replica)
+{
+    int fds[2];
+    guint8 session[BLOCK_SESSION_BYTES];
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    for (guint i = 0; i < BLOCK_SESSION_BYTES; i++)
+        session[i] = (guint8)g_random_int();
+    forget(primary);
+    forget(replica);
+    disk_set_attach_replica(replica->set, fds[0], session, &error);
+    g_assert_no_error(error);
+    disk_set_attach_primary(primary->set, fds[1], session, &error);
+    g_assert_no_error(error);
+}
+
+gboolean side_synchronise(Side *primary, Side *replica)
+{
+    side_pair(primary, replica);
+    return side_wait_synchronised(primary);
+}
+
+/* Waits until `*value` is at least `wanted`. */
+static gboolean wait_for(Side *side, const guint64 *value, const gboolean *flag, guint64 wanted)
+{
+    gint64 until = g_get_monotonic_time() + GUARD_US;
+    g_mutex_lock(&side->mutex);
+    while (!(flag && *flag) && !(value && *value >= wanted) && !side->lost)
+        if (!g_cond_wait_until(&side->changed, &side->mutex, until))
+            g_error("nothing happens any more");
+    gboolean ok = (flag && *flag) || (value && *value >= wanted);
+    g_mutex_unlock(&side->mutex);
+    return ok;
+}
+
+gboolean side_wait_synchronised(Side *side)
+{
+    return wait_for(side, NULL, &side->synchronised, 0);
+}
+
+gboolean side_wait_marked(Side *side, guint64 epoch)
+{
+    return wait_for(side, &side->marked, NULL, epoch);
+}
+
+gboolean side_wait_applied(Side *side, guint64 epoch)
+{
+    return wait_for(side, &side->applied, NULL, epoch);
+}
+
+void side_wait_lost(Side *side)
+{
+    wait_for(side, NULL, &side->lost, 0);
+}
+
+guint8 *side_image(const Side *side, guint disk)
+{
+    char *bytes = NULL;
+    gsize len = 0;
+    g_assert_true(g_file_get_contents(side->paths[disk], &bytes, &len, NULL));
+    g_assert_cmpuint(len, ==, side->sizes[disk]);
+    return (guint8 *)bytes;
+}
+
+guint8 *side_read(const Side *side, guint disk)
+{
+    guint8 *bytes = g_malloc(side->sizes[disk]);
+    g_assert_cmpint(disk_read(side->disks[disk], bytes, (guint32)side->sizes[disk], 0), ==, 0);
+    return bytes;
+}

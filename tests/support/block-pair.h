@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two disk sets in one process, connected by a socket pair, with everything that happens to them
+ * noted in a mailbox. A side can be made to die at its N-th change to a file; what it leaves is
+ * then opened again as another process would.
+ */
+#ifndef COLO_TESTS_BLOCK_PAIR_H
+#define COLO_TESTS_BLOCK_PAIR_H
+
+#include "block/block.h"
+
+#define SIDE_DISKS 2u
+
+/* One host. */
+typedef struct {
+    char *dir;
+    char *paths[SIDE_DISKS];
+    guint64 sizes[SIDE_DISKS];
+    DiskConfig configs[SIDE_DISKS];
+    DiskSetOptions options;
+    DiskSet *set;
+    Disk *disks[SIDE_DISKS];
+
+    GMutex mutex; /* everything below */
+    GCond changed;
+    gint64 die_at; /* change number at which the process dies; 0: never */
+    gint64 changes;
+    gboolean dead;
+    int refuse_with;         /* negative errno for matching changes; 0: none */
+    const char *refuse_what; /* "write", ...; NULL: any */
+    const char *refuse_file; /* a part of the file's name */
+    gboolean synchronised, lost;
+    char *lost_message;
+    guint64 marked, applied;
+    DiskSyncProgress progress;
+} Side;
+
+/* Makes a folder with images of these sizes, all zeroes. The set is not open. */
+Side *side_new(const guint64 *sizes);
+
+/* Closes the set and removes the folder. */
+void side_free(Side *side);
+
+/* Opens the set; resets the mailbox and the fault. The caller looks at the error if NULL-able. */
+gboolean side_open(Side *side, gboolean owner, GError **error);
+
+/* Frees the set; for a crash dead before, so that nothing more reaches the files. */
+void side_close(Side *side);
+void side_crash(Side *side);
+gboolean side_is_dead(Side *side);
+
+/* Connects the open sets of both sides in a new session. */
+void side_pair(Side *primary, Side *replica);
+
+/* Attaches both and waits until synchronised; FALSE if either is lost. */
+gboolean side_synchronise(Side *primary, Side *replica);
+
+/* Wait for an event; FALSE if the side is lost (or dead) instead. */
+gboolean side_wait_synchronised(Side *side);
+gboolean side_wait_marked(Side *side, guint64 epoch);
+gboolean side_wait_applied(Side *side, guint64 epoch);
+void side_wait_lost(Side *side);
+
+/* The image file's bytes, to be freed. */
+guint8 *side_image(const Side *side, guint disk);
+
+/* The disk's contents as its guest reads them, to be freed. */
+guint8 *side_read(const Side *side, guint disk);
+
+/* Lets every change of kind `what` (NULL: any) to files whose name contains `file` fail from now
+ * on; 0 ends it. */
+void side_refuse(Side *side, const char *what, const char *file, int negative_errno);
+
+#endif
