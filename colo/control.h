@@ -28,11 +28,10 @@ typedef struct ControlRequest ControlRequest;
  * Runs a command. `arguments` is an object, borrowed. It must answer exactly once, now or later,
  * with control_reply() or control_fail(); the client may be gone by then, which is fine.
  */
-typedef void (*ControlHandler)(ControlRequest *request, json_object *arguments,
-                               gpointer user_data);
+typedef void (*ControlHandler)(ControlRequest *request, json_object *arguments, gpointer user_data);
 
 typedef struct {
-    const char *name;      /* "status" */
+    const char *name; /* "status" */
     ControlHandler handler;
     const char *arguments; /* for help and checking: "name:string value:string", "?" = optional */
     const char *help;      /* one sentence */
