@@ -63,7 +63,7 @@ struct Port {
     gpointer user_data;
 };
 
-G_DEFINE_QUARK(colo - netcompare - error, netcompare_error)
+G_DEFINE_QUARK(netcompare_error, netcompare_error)
 
 gboolean port_model_has_offloads(const char *model)
 {
