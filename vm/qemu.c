@@ -201,10 +201,27 @@ static void on_process_ended(const char *how, gpointer user_data)
 
 /* ---- Start ---- */
 
+/*
+ * Does the processor virtualise? A /dev/kvm may be there without it (kvm-pvm in some clouds), and
+ * then makes VMs, but does not get an ordinary guest through its boot.
+ */
+static gboolean has_virtualisation(void)
+{
+    g_autofree char *info = NULL;
+
+    if (!g_file_get_contents("/proc/cpuinfo", &info, NULL, NULL))
+        return FALSE;
+    const char *flags = strstr(info, "\nflags");
+    g_autofree char *line = flags ? g_strndup(flags, 1 + strcspn(flags + 1, "\n")) : g_strdup("");
+    g_auto(GStrv) words = g_strsplit(line, " ", -1);
+    return g_strv_contains((const char *const *)words, "vmx") ||
+           g_strv_contains((const char *const *)words, "svm");
+}
+
 /* "kvm" or "tcg"; NULL with VM_ERROR_PERMISSION if KVM is wanted and can't be had. */
 static const char *choose_accel(const char *wanted, GError **error)
 {
-    if (!strcmp(wanted, "tcg"))
+    if (!strcmp(wanted, "tcg") || (!strcmp(wanted, "auto") && !has_virtualisation()))
         return "tcg";
     COLO_AUTO_FD kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     COLO_AUTO_FD vm = kvm >= 0 ? ioctl(kvm, KVM_CREATE_VM, 0) : -1;
