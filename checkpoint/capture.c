@@ -147,6 +147,10 @@ static gboolean take_copy(Capture *c, GError **error)
     ColoTime start = colo_time_now();
     page_set_add_set(c->pending, c->fresh);
     page_set_clear(c->fresh);
+    g_mutex_lock(&c->lock);
+    page_set_add_set(c->pending, c->added);
+    page_set_clear(c->added);
+    g_mutex_unlock(&c->lock);
     if (!dirty_tracker_harvest(c->tracker, c->pending, error))
         return FALSE;
     ColoTime harvested = colo_time_now();
@@ -314,6 +318,7 @@ Capture *capture_new(const VmRam *ram, DirtyTracker *tracker, int fd,
     c->pending = page_set_new(pages);
     page_set_add_run(c->pending, 0, pages);
     c->fresh = page_set_new(pages);
+    c->added = page_set_new(pages);
     c->copied = page_set_new(pages);
     c->look = page_set_new(pages);
     c->touched = page_set_new(pages);
@@ -347,6 +352,7 @@ void capture_free(Capture *c)
     stream_writer_free(c->writer);
     page_set_free(c->pending);
     page_set_free(c->fresh);
+    page_set_free(c->added);
     page_set_free(c->copied);
     page_set_free(c->look);
     page_set_free(c->touched);
@@ -377,6 +383,13 @@ void capture_take(Capture *c, guint64 epoch, GBytes *device_state, GPtrArray *fr
     c->take = command;
     g_mutex_unlock(&c->lock);
     wake(c);
+}
+
+void capture_add_pages(Capture *c, guint64 first, guint64 count)
+{
+    g_mutex_lock(&c->lock);
+    page_set_add_run(c->added, first, count);
+    g_mutex_unlock(&c->lock);
 }
 
 guint64 capture_dirty_pages(const Capture *c)

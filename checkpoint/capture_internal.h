@@ -32,6 +32,7 @@ struct Capture {
     gboolean want_sync;
     guint64 pause_pages;
     TakeCommand *take;
+    PageSet *added; /* by capture_add_pages(), for the next checkpoint */
     CaptureTuning tuning;
 
     guint64 dirty_now; /* atomic */

@@ -149,6 +149,9 @@ void capture_synchronise(Capture *capture, guint64 pause_pages);
  */
 void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames);
 
+/* Has the next checkpoint carry these pages of RAM, whether they were written or not. */
+void capture_add_pages(Capture *capture, guint64 first, guint64 count);
+
 /* Pages written since the last checkpoint and not sent ahead, as of the last look. Any thread. */
 guint64 capture_dirty_pages(const Capture *capture);
 

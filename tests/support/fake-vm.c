@@ -39,6 +39,9 @@ typedef struct {
     gpointer wrote_data;
 } FakeVm;
 
+/* A load writes to the same pages every time, as QEMU's does. */
+#define LOAD_WRITES_SEED 1
+
 static FakeVm *fake(const Vm *vm)
 {
     return (FakeVm *)vm;
@@ -253,6 +256,7 @@ static GError *take_state(FakeVm *self, GBytes *bytes)
     self->steps = colo_get_be64(state + 8);
     self->random = colo_get_be64(state + 16);
     guint64 random = self->random;
+    self->random = LOAD_WRITES_SEED;
     for (unsigned i = 0; i < self->load_writes; i++)
         write_page(self);
     self->random = random;

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * colod: one half of a protected VM. Reads the configuration, makes a node and runs it until it
+ * ends. Exit status: 0 ended on purpose, 1 the VM or the service failed, 2 wrong usage or
+ * configuration.
+ */
+#include "colo/config.h"
+#include "colo/log.h"
+#include "colo/node.h"
+#include "common/fault.h"
+
+#include <glib-unix.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+typedef struct {
+    Node *node;
+    GMainLoop *loop;
+    char *preload; /* path of colo-uffd.so; NULL: do without */
+    int status;
+} Daemon;
+
+static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
+{
+    const Daemon *service = user_data;
+    return vm_qemu_new(description, service->preload, handler);
+}
+
+static void on_ended(const GError *error, gpointer user_data)
+{
+    Daemon *service = user_data;
+    service->status = error ? EXIT_FAILED : EXIT_ENDED;
+    g_main_loop_quit(service->loop);
+}
+
+static gboolean on_signal(gpointer user_data)
+{
+    Daemon *service = user_data;
+    log_info("asked to end by a signal");
+    node_shut_down(service->node);
+    return G_SOURCE_CONTINUE;
+}
+
+/* colo-uffd.so: COLO_UFFD_LIBRARY, or beside this program (a build), or where it was installed. */
+static char *find_preload(void)
+{
+    const char *named = g_getenv("COLO_UFFD_LIBRARY");
+    if (named)
+        return *named ? g_strdup(named) : NULL;
+    char exe[4096];
+    ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+    if (len > 0) {
+        exe[len] = '\0';
+        g_autofree char *dir = g_path_get_dirname(exe);
+        g_autofree char *beside = g_build_filename(dir, "colo-uffd.so", NULL);
+        if (g_file_test(beside, G_FILE_TEST_EXISTS))
+            return g_steal_pointer(&beside);
+    }
+    return g_strdup(COLO_PKGLIBDIR "/colo-uffd.so");
+}
+
+static int run(Config *config)
+{
+    Daemon service = {
+        .loop = g_main_loop_new(NULL, FALSE), .preload = find_preload(), .status = EXIT_FAILED};
+    NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = &service};
+    g_autoptr(GError) error = NULL;
+    service.node = node_new(config, &handler, &error);
+    if (service.node) {
+        g_unix_signal_add(SIGTERM, on_signal, &service);
+        g_unix_signal_add(SIGINT, on_signal, &service);
+        g_main_loop_run(service.loop);
+    } else {
+        log_error("%s", error->message);
+    }
+    node_free(service.node);
+    g_main_loop_unref(service.loop);
+    g_free(service.preload);
+    return service.status;
+}
+
+static int fail_usage(const GError *error)
+{
+    fprintf(stderr, "colod: %s\n", error->message);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    g_autofree char *file = NULL;
+    g_autofree char *role = NULL;
+    gboolean check = FALSE, version = FALSE;
+    const GOptionEntry entries[] = {
+        {"config",       'c', 0, G_OPTION_ARG_FILENAME, &file,    "Read the configuration from FILE",
+         "FILE"                                                                                             },
+        {"role",         'r', 0, G_OPTION_ARG_STRING,   &role,
+         "primary or secondary: instead of what the file says",                                       "ROLE"},
+        {"check-config", 0,   0, G_OPTION_ARG_NONE,     &check,   "Check the configuration and end",  NULL  },
+        {"version",      'V', 0, G_OPTION_ARG_NONE,     &version, "Print the version and end",        NULL  },
+        G_OPTION_ENTRY_NULL
+    };
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_option_context_set_summary(context, "Runs one half of a fault-tolerant virtual machine.");
+    g_option_context_set_description(context, "See colod(8) and colod.conf(5).");
+    g_option_context_add_main_entries(context, entries, NULL);
+    g_autoptr(GError) error = NULL;
+    if (!g_option_context_parse(context, &argc, &argv, &error))
+        return fail_usage(error);
+    if (version) {
+        puts("colod " COLO_VERSION);
+        return EXIT_ENDED;
+    }
+    if (!file || argc > 1) {
+        g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
+        fputs(help, stderr);
+        return EXIT_USAGE;
+    }
+    g_autoptr(Config) config = config_load(file, role, &error);
+    if (!config || !colo_fault_init(&error))
+        return fail_usage(error);
+    if (check) {
+        printf("%s: the configuration is right\n", file);
+        return EXIT_ENDED;
+    }
+    log_init(config->vm->name, config->log_level);
+    return run(config);
+}

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What administrators see of a node and ask of it: the commands of the control socket. */
+#include "colo/log.h"
+#include "colo/node_internal.h"
+
+#include <string.h>
+
+/* ---- status ---- */
+
+static void add_int(json_object *object, const char *name, gint64 value)
+{
+    json_object_object_add(object, name, json_object_new_int64(value));
+}
+
+static void add_string(json_object *object, const char *name, const char *value)
+{
+    json_object_object_add(object, name, value ? json_object_new_string(value) : NULL);
+}
+
+static json_object *add_object(json_object *parent, const char *name)
+{
+    json_object *object = json_object_new_object();
+    json_object_object_add(parent, name, object);
+    return object;
+}
+
+static void add_ms(json_object *parent, const char *name, const Stats *stats)
+{
+    json_object *object = add_object(parent, name);
+    json_object_object_add(object, "p50", json_object_new_double(stats_p50_ms(stats)));
+    json_object_object_add(object, "p99", json_object_new_double(stats_p99_ms(stats)));
+    json_object_object_add(object, "max", json_object_new_double(stats_max_ms(stats)));
+}
+
+static void add_vm(const Node *node, json_object *status)
+{
+    json_object *vm = add_object(status, "vm");
+    add_string(vm, "name", node->config->vm->name);
+    add_string(vm, "uuid", node->config->vm->uuid);
+    add_string(vm, "state", !node->vm ? "dead" : vm_is_running(node->vm) ? "running" : "paused");
+    if (node->vm && vm_ram(node->vm))
+        add_int(vm, "pid", vm_ram(node->vm)->pid);
+}
+
+static void add_peer(const Node *node, json_object *status)
+{
+    json_object *peer = add_object(status, "peer");
+    add_string(peer, "name", node->peer_name);
+    add_string(peer, "address", node->config->peer);
+    json_object_object_add(peer, "connected", json_object_new_boolean(link_is_up(node->link)));
+    add_string(status, "session", link_session(node->link));
+}
+
+static void add_checkpoints(const Node *node, json_object *status)
+{
+    json_object *checkpoints = add_object(status, "checkpoints");
+    add_int(checkpoints, "total", (gint64)node->checkpoints);
+    json_object *reasons = add_object(checkpoints, "by-reason");
+    for (CheckpointReason reason = 0; reason < REASONS; reason++)
+        add_int(reasons, checkpoint_reason_name(reason), (gint64)node->by_reason[reason]);
+    add_ms(status, "pause-ms", node->pause_stats);
+    add_ms(status, "transfer-ms", node->transfer_stats);
+    add_ms(status, "apply-ms", node->apply_stats);
+    json_object *dirty = add_object(status, "dirty");
+    add_string(dirty, "method",
+               node->tracker ? dirty_method_name(dirty_tracker_method(node->tracker)) : NULL);
+    add_int(dirty, "pages", node->capture ? (gint64)capture_dirty_pages(node->capture) : 0);
+    json_object *bytes = add_object(status, "bytes");
+    add_int(bytes, "last", (gint64)node->bytes_last);
+    add_int(bytes, "total", (gint64)node->bytes_total);
+}
+
+static void add_sync(const Node *node, json_object *status)
+{
+    if (!node->has_progress || fsm_is_protected(node->state)) {
+        json_object_object_add(status, "sync", NULL);
+        return;
+    }
+    const SyncProgress *progress = &node->progress;
+    json_object *sync = add_object(status, "sync");
+    json_object_object_add(sync, "percent", json_object_new_double(progress->percent));
+    add_int(sync, "round", progress->round);
+    add_int(sync, "sent-bytes", (gint64)progress->sent_bytes);
+    add_int(sync, "total-bytes", (gint64)progress->total_bytes);
+    if (progress->left_us >= 0)
+        add_int(sync, "left-ms", progress->left_us / COLO_US_PER_MS);
+}
+
+static void add_frames(const Node *node, json_object *status)
+{
+    const GateStats *stats = gate_stats(node->gate);
+    json_object *held = add_object(status, "held");
+    add_int(held, "frames", (gint64)stats->frames);
+    add_int(held, "bytes", (gint64)stats->bytes);
+    add_int(held, "max-frames", (gint64)stats->max_frames);
+    add_int(held, "max-bytes", (gint64)stats->max_bytes);
+    add_int(held, "released", (gint64)stats->released_frames);
+    add_int(held, "dropped", (gint64)stats->dropped_frames);
+    json_object *packets = add_object(status, "packets");
+    add_int(packets, "mirrored", (gint64)node->mirror_sent);
+    add_int(packets, "dropped", (gint64)(node->mirror_congested + node->mirror_dropped));
+}
+
+static void add_last_error(const Node *node, json_object *status)
+{
+    if (!node->last_error) {
+        json_object_object_add(status, "last-error", NULL);
+        return;
+    }
+    json_object *last = add_object(status, "last-error");
+    g_autoptr(GDateTime) when =
+        g_date_time_new_from_unix_local(node->last_error_at / G_USEC_PER_SEC);
+    g_autofree char *text = g_date_time_format_iso8601(when);
+    add_string(last, "text", node->last_error->message);
+    add_string(last, "when", text);
+}
+
+static void do_status(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Node *node = user_data;
+    json_object *status = json_object_new_object();
+    add_string(status, "node", node->config->name);
+    add_vm(node, status);
+    add_string(status, "role", fsm_is_primary(node->state) ? "primary" : "secondary");
+    add_string(status, "state", fsm_state_name(node->state));
+    json_object_object_add(status, "protected",
+                           json_object_new_boolean(fsm_is_protected(node->state)));
+    add_string(status, "mode", node->config->mode);
+    add_peer(node, status);
+    add_int(status, "epoch", (gint64)node->epoch);
+    add_checkpoints(node, status);
+    add_sync(node, status);
+    add_frames(node, status);
+    json_object *arbiter = add_object(status, "arbiter");
+    add_string(arbiter, "type", node->config->arbiter);
+    add_int(status, "takeovers", (gint64)node->takeovers);
+    add_last_error(node, status);
+    add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
+    control_reply(request, status);
+}
+
+/* ---- live options ---- */
+
+static void fail(ControlRequest *request, GError *error)
+{
+    control_fail(request, error);
+    g_error_free(error);
+}
+
+static void do_get(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Node *node = user_data;
+    json_object *name;
+    if (!json_object_object_get_ex(arguments, "name", &name)) {
+        control_reply(request, config_list(node->config));
+        return;
+    }
+    GError *error = NULL;
+    g_autofree char *value = config_get(node->config, json_object_get_string(name), &error);
+    if (!value) {
+        fail(request, error);
+        return;
+    }
+    json_object *result = json_object_new_object();
+    add_string(result, "value", value);
+    control_reply(request, result);
+}
+
+static void do_set(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Node *node = user_data;
+    const char *name = json_object_get_string(json_object_object_get(arguments, "name"));
+    const char *value = json_object_get_string(json_object_object_get(arguments, "value"));
+    GError *error = NULL;
+    if (!config_set(node->config, name, value, &error)) {
+        fail(request, error);
+        return;
+    }
+    log_info("%s set to %s", name, value);
+    link_set_heartbeat(node->link, (guint)node->config->heartbeat_interval_ms,
+                       (guint)node->config->heartbeat_timeout_ms);
+    log_set_level(node->config->log_level);
+    primary_reschedule(node);
+    control_reply(request, NULL);
+}
+
+/* ---- orders ---- */
+
+static GError *state_error(const Node *node, const char *wanted, const char *way_out)
+{
+    return g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                       "%s is not possible on this node, which is %s in state %s: %s", wanted,
+                       fsm_is_primary(node->state) ? "primary" : "secondary",
+                       fsm_state_name(node->state), way_out);
+}
+
+static void do_checkpoint(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (node->state != FSM_P_COLO) {
+        fail(request, state_error(node, "a checkpoint", "ask the primary of a protected VM"));
+        return;
+    }
+    node->admin_asks = TRUE;
+    primary_reschedule(node);
+    control_reply(request, NULL);
+}
+
+static void do_failover(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Node *node = user_data;
+    json_object *force = json_object_object_get(arguments, "force");
+    switch (node->state) {
+    case FSM_P_COLO:
+        control_reply(request, NULL);
+        node_event(node, FSM_YIELD);
+        return;
+    case FSM_S_COLO:
+        link_send(node->link, LINK_MSG_YIELD, NULL, 0);
+        control_reply(request, NULL);
+        return;
+    case FSM_P_PAUSED:
+    case FSM_S_PAUSED:
+        node->forced = !strcmp(node->config->arbiter, "none") || json_object_get_boolean(force);
+        control_reply(request, NULL);
+        node_event(node, FSM_ASK_AGAIN);
+        return;
+    default:
+        fail(request, state_error(node, "a failover",
+                                  "the VM must be protected (state colo), or "
+                                  "have been when the link was lost (state "
+                                  "paused)"));
+    }
+}
+
+static void do_quit(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    control_reply(request, NULL);
+    node_shut_down(user_data);
+}
+
+static const ControlCommand commands[] = {
+    {"status",     do_status,     "",                         "Tells the state of this node and its VM."                            },
+    {"get",        do_get,        "name:string?",             "Tells the value of one option, or of all."                           },
+    {"set",        do_set,        "name:string value:string", "Changes a live option."                                              },
+    {"checkpoint", do_checkpoint, "",                         "Takes a checkpoint now."                                             },
+    {"failover",   do_failover,   "force:bool?",
+     "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "
+     "arbiter agrees, or with force if it can't be asked."                                                                          },
+    {"quit",       do_quit,       "",                         "Ends this node and its VM; the peer of a primary does not take over."},
+    {NULL,         NULL,          NULL,                       NULL                                                                  },
+};
+
+gboolean control_init(Node *node, GError **error)
+{
+    node->control = control_new(node->config->control_socket, commands, node, error);
+    return node->control != NULL;
+}

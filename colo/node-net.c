@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's frames. On the primary: port -> gate -> uplink, and uplink -> port, mirrored to the
+ * secondary. A silent node (secondary, or a primary that has lost its VM) has closed uplinks and
+ * whatever its guest says is dropped.
+ */
+#include "colo/log.h"
+#include "colo/node_internal.h"
+#include "common/endian.h"
+
+#include <netinet/ether.h>
+#include <string.h>
+
+static void on_output(const guint8 *data, gsize len, gpointer user_data)
+{
+    Card *card = user_data;
+    if (!fsm_is_primary(card->node->state) && card->node->state != FSM_S_DEVICE)
+        return;
+    addresses_learn(card->addresses, data, len);
+    primary_output(card->node, card->index, data, len);
+}
+
+static void on_input(const guint8 *data, gsize len, gpointer user_data)
+{
+    Card *card = user_data;
+    addresses_heard(card->addresses, data, len);
+    primary_input(card->node, card->index, data, len);
+}
+
+static void on_port_failed(const GError *error, gpointer user_data)
+{
+    Card *card = user_data;
+    node_vm_lost(card->node, "the guest's network card can't be reached", error);
+}
+
+static void on_uplink_failed(const GError *error, gpointer user_data)
+{
+    Card *card = user_data;
+    node_report(card->node, "the uplink has failed", error);
+}
+
+static void card_free(gpointer data)
+{
+    Card *card = data;
+    port_free(card->port);
+    uplink_free(card->uplink);
+    addresses_free(card->addresses);
+    g_free(card);
+}
+
+gboolean net_init(Node *node, GError **error)
+{
+    node->cards = g_ptr_array_new_with_free_func(card_free);
+    for (guint i = 0; i < node->config->nics->len; i++) {
+        const ConfigNic *ours = g_ptr_array_index(node->config->nics, i);
+        const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
+        struct ether_addr mac = {0};
+        ether_aton_r(nic->mac, &mac);
+        Card *card = g_new0(Card, 1);
+        g_ptr_array_add(node->cards, card);
+        card->node = node;
+        card->index = i;
+        card->addresses = addresses_new(mac.ether_addr_octet);
+        card->uplink =
+            uplink_new(ours->ifname, ours->bridge, on_input, on_uplink_failed, card, error);
+        if (!card->uplink ||
+            !uplink_set_offloads(card->uplink, port_model_has_offloads(nic->model), error)) {
+            g_prefix_error(error, "nic %s: ", ours->name);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+void net_finalise(Node *node)
+{
+    g_clear_pointer(&node->cards, g_ptr_array_unref);
+}
+
+static Card *card_at(Node *node, unsigned nic)
+{
+    return nic < node->cards->len ? g_ptr_array_index(node->cards, nic) : NULL;
+}
+
+void net_attach(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        Card *card = card_at(node, i);
+        const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
+        card->port = port_new(vm_nic_fd(node->vm, i), on_output, on_port_failed, card);
+        port_set_model(card->port, nic->model);
+    }
+}
+
+void net_detach(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++)
+        g_clear_pointer(&card_at(node, i)->port, port_free);
+}
+
+void net_set_open(Node *node, gboolean open)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        Uplink *uplink = card_at(node, i)->uplink;
+        if (open)
+            uplink_open(uplink);
+        else
+            uplink_close(uplink);
+    }
+}
+
+void net_drain(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++)
+        port_drain(card_at(node, i)->port);
+}
+
+void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    Card *card = card_at(node, nic);
+    if (card)
+        uplink_send(card->uplink, data, len);
+}
+
+void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    Card *card = card_at(node, nic);
+    if (card && card->port)
+        port_send(card->port, data, len);
+}
+
+static void send_on_card(const guint8 *data, gsize len, gpointer user_data)
+{
+    Card *card = user_data;
+    uplink_send(card->uplink, data, len);
+}
+
+void net_announce(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        Card *card = card_at(node, i);
+        addresses_announce(card->addresses, send_on_card, card);
+    }
+}
+
+void net_send_addresses(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        g_autoptr(GBytes) bytes = addresses_serialise(card_at(node, i)->addresses);
+        gsize len;
+        const void *data = g_bytes_get_data(bytes, &len);
+        g_autofree guint8 *payload = g_malloc(4 + len);
+        colo_put_be32(payload, i);
+        if (len)
+            memcpy(payload + 4, data, len);
+        link_send(node->link, LINK_MSG_ADDRESSES, payload, 4 + len);
+    }
+}
+
+gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    Card *card = len >= 4 ? card_at(node, colo_get_be32(payload)) : NULL;
+    if (!card) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "addresses of a network card that the VM doesn't have");
+        return FALSE;
+    }
+    g_autoptr(GBytes) bytes = g_bytes_new(payload + 4, len - 4);
+    return addresses_merge(card->addresses, bytes, error);
+}

@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's checkpoint cycle:
+ *
+ *   idle --due--> pausing --> saving --> copying --> resuming --> sending --sent, RECEIVED--> idle
+ *                    |          |           |           |
+ *                    `-- link down: cancelled, only the VM is resumed -> idle
+ *
+ * Output commit: the gate is closed in the pause of a session's first checkpoint and opened again
+ * only by primary_open_gate(), when the secondary has no claim any more. While it is closed, the
+ * one place that releases output is primary_received(): on RECEIVED(e), the epochs before e.
+ *
+ * What comes for the guest while it is paused for a checkpoint is deferred and given to it in the
+ * new epoch, so that what is mirrored with epoch e is what the guest was given after checkpoint e.
+ *
+ * Protection is claimed once the secondary has loaded PROOFS checkpoints (READY), the last of them
+ * without writing to a page of RAM that it had not named before: those it named it can put back, and
+ * each time it names one, the next checkpoint carries it once more.
+ */
+#include "colo/log.h"
+#include "colo/node_internal.h"
+#include "common/endian.h"
+#include "common/fault.h"
+
+#include <string.h>
+
+/* The first checkpoint is taken when no more than this is left to copy in its pause. */
+#define FIRST_PAUSE_PAGES 4096
+
+/* Loads that the secondary shows before protection is claimed: some devices break on the second. */
+#define PROOFS 2
+
+/* ---- Output and input ---- */
+
+static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    net_send(user_data, nic, data, len);
+}
+
+void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (node->gate_open) {
+        net_send(node, nic, data, len);
+        return;
+    }
+    gboolean was_waiting = gate_stats(node->gate)->frames > 0;
+    switch (gate_add(node->gate, nic, node->epoch, data, len)) {
+    case GATE_HELD:
+        break;
+    case GATE_FILLING:
+        node->output_filling = TRUE;
+        primary_reschedule(node);
+        return;
+    case GATE_FULL:
+        if (!node->output_filling)
+            log_warning("held output has reached output-limit: frames are dropped until the next "
+                        "checkpoint is complete");
+        node->output_filling = TRUE;
+        primary_reschedule(node);
+        return;
+    }
+    if (!was_waiting)
+        primary_reschedule(node);
+}
+
+static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    net_deliver(node, nic, data, len);
+    if (node->gate_open || !node->capture)
+        return;
+    if (link_send_packet(node->link, nic, node->epoch, data, len))
+        node->mirror_sent++;
+    else
+        node->mirror_congested++;
+}
+
+static gboolean is_in_pause(const Node *node)
+{
+    return node->cycle.phase >= CYCLE_PAUSING && node->cycle.phase <= CYCLE_RESUMING;
+}
+
+void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (is_in_pause(node))
+        g_queue_push_tail(node->deferred, input_new(nic, 0, data, len));
+    else
+        give_to_guest(node, nic, data, len);
+}
+
+static void give_deferred(Node *node)
+{
+    for (Input *input; (input = g_queue_pop_head(node->deferred)); input_free(input)) {
+        gsize len;
+        const guint8 *data = g_bytes_get_data(input->data, &len);
+        give_to_guest(node, input->nic, data, len);
+    }
+}
+
+void primary_open_gate(Node *node)
+{
+    node->gate_open = TRUE;
+    node->output_filling = FALSE;
+    gate_set_open(node->gate, TRUE);
+}
+
+/* ---- The cycle ---- */
+
+static void go_idle(Node *node)
+{
+    node->cycle.phase = CYCLE_IDLE;
+    node->cycle.cancelled = FALSE;
+    primary_reschedule(node);
+}
+
+/* Ends the cycle if the checkpoint is sent, received and the VM runs again. */
+static void complete_cycle(Node *node)
+{
+    Cycle *cycle = &node->cycle;
+    if (cycle->phase != CYCLE_SENDING || !cycle->sent || !cycle->received)
+        return;
+    const CaptureStats *stats = &cycle->stats;
+    gint64 pause_us = colo_time_diff_us(cycle->resumed, cycle->pause_started);
+    node->checkpoints++;
+    node->by_reason[cycle->reason]++;
+    node->bytes_last = stats->bytes;
+    node->bytes_total += stats->bytes;
+    stats_add(node->pause_stats, pause_us);
+    stats_add(node->transfer_stats, stats->transfer_us);
+    log_debug("checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT
+              " harvest_us=%" G_GINT64_FORMAT " copy_us=%" G_GINT64_FORMAT
+              " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
+              " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT,
+              checkpoint_reason_name(cycle->reason), pause_us, stats->harvest_us, stats->copy_us,
+              stats->transfer_us, stats->dirty_pages, stats->ahead_pages, stats->bytes);
+    go_idle(node);
+}
+
+static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be resumed after a checkpoint", error);
+        return;
+    }
+    Cycle *cycle = &node->cycle;
+    cycle->resumed = colo_time_now();
+    cycle->phase = CYCLE_SENDING;
+    give_deferred(node);
+    colo_fault_point("primary-resumed");
+    if (cycle->cancelled)
+        go_idle(node);
+    else
+        complete_cycle(node);
+}
+
+static void resume(Node *node)
+{
+    node->cycle.phase = CYCLE_RESUMING;
+    vm_resume(node->vm, on_resumed, node);
+}
+
+static void on_taken(const CaptureStats *stats, gpointer user_data)
+{
+    Node *node = user_data;
+    node->epoch = stats->epoch;
+    node->cycle.stats = *stats;
+    log_set_epoch(node->epoch);
+    resume(node);
+}
+
+static void add_held(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
+{
+    (void)epoch;
+    HeldFrame *held = g_new(HeldFrame, 1);
+    *held = (HeldFrame){.nic = nic, .data = g_bytes_ref(frame)};
+    g_ptr_array_add(user_data, held);
+}
+
+static void held_frame_free(gpointer data)
+{
+    HeldFrame *held = data;
+    g_bytes_unref(held->data);
+    g_free(held);
+}
+
+static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the device state can't be saved", error);
+        return;
+    }
+    colo_fault_point("primary-state-saved");
+    if (node->cycle.cancelled) {
+        resume(node);
+        return;
+    }
+    Cycle *cycle = &node->cycle;
+    cycle->phase = CYCLE_COPYING;
+    g_autoptr(GPtrArray) frames = g_ptr_array_new_with_free_func(held_frame_free);
+    gate_foreach(node->gate, cycle->epoch, add_held, frames);
+    capture_take(node->capture, cycle->epoch, state, frames);
+}
+
+static void on_paused(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be paused for a checkpoint", error);
+        return;
+    }
+    colo_fault_point("primary-paused");
+    /* What the guest has sent until here belongs to the epoch that ends. */
+    net_drain(node);
+    if (node->cycle.cancelled) {
+        resume(node);
+        return;
+    }
+    if (node->gate_open) {
+        /* The first pause of a session: what left before it is part of this checkpoint. */
+        node->gate_open = FALSE;
+        gate_set_open(node->gate, FALSE);
+    }
+    node->cycle.phase = CYCLE_SAVING;
+    vm_save_device_state(vm, on_saved, node);
+}
+
+static void take_checkpoint(Node *node, CheckpointReason reason)
+{
+    g_assert(node->cycle.phase == CYCLE_IDLE && node->capture);
+    node->cycle = (Cycle){.phase = CYCLE_PAUSING,
+                          .epoch = node->epoch + 1,
+                          .reason = reason,
+                          .pause_started = colo_time_now(),
+                          .resumed = node->cycle.resumed};
+    if (reason == REASON_ADMIN)
+        node->admin_asks = FALSE;
+    node->output_filling = FALSE;
+    vm_pause(node->vm, on_paused, node);
+}
+
+static void on_sent(const CaptureStats *stats, gpointer user_data)
+{
+    Node *node = user_data;
+    Cycle *cycle = &node->cycle;
+    cycle->sent = TRUE;
+    cycle->stats = *stats;
+    complete_cycle(node);
+}
+
+gboolean primary_received(Node *node, guint64 epoch, GError **error)
+{
+    Cycle *cycle = &node->cycle;
+    if (!node->capture || cycle->phase < CYCLE_RESUMING || cycle->cancelled || cycle->received ||
+        epoch != cycle->epoch) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "the peer says that it has checkpoint %" G_GUINT64_FORMAT
+                    ", which it wasn't sent",
+                    epoch);
+        return FALSE;
+    }
+    cycle->received = TRUE;
+    colo_fault_point("primary-acknowledged");
+    gate_release(node->gate, epoch);
+    colo_fault_point("primary-released");
+    complete_cycle(node);
+    return TRUE;
+}
+
+gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error)
+{
+    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
+    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || len % 16) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'ready' (%zu bytes) in state %s", len, fsm_state_name(node->state));
+        return FALSE;
+    }
+    for (gsize at = 0; at < len; at += 16) {
+        guint64 first = colo_get_be64(runs + at), count = colo_get_be64(runs + at + 8);
+        if (first >= ram_pages || count > ram_pages - first) {
+            g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                        "message 'ready': pages %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
+                        " of %" G_GUINT64_FORMAT,
+                        first, count, ram_pages);
+            return FALSE;
+        }
+        capture_add_pages(node->capture, first, count);
+    }
+    if (++node->proofs >= PROOFS && len == 0) {
+        node_event(node, FSM_PROVEN);
+    } else {
+        node->proof = PROOF_DUE;
+    }
+    primary_reschedule(node);
+    return TRUE;
+}
+
+/* ---- Schedule ---- */
+
+static void schedule_look(Node *node)
+{
+    if (!node->capture || node->cycle.phase != CYCLE_IDLE)
+        return;
+    if (node->state == FSM_P_ACTIVE) {
+        if (node->proof == PROOF_DUE) {
+            node->proof = PROOF_LOAD;
+            take_checkpoint(node, REASON_INITIAL);
+        }
+        return;
+    }
+    const Config *config = node->config;
+    ScheduleOptions options = {.period_us = (gint64)config->checkpoint_period_ms * COLO_US_PER_MS,
+                               .min_gap_us = (gint64)config->min_gap_ms * COLO_US_PER_MS,
+                               .dirty_limit_pages = config->dirty_limit_pages};
+    ScheduleFacts facts = {.resumed = node->cycle.resumed,
+                           .output_waits = gate_stats(node->gate)->frames > 0,
+                           .output_filling = node->output_filling,
+                           .admin_asks = node->admin_asks,
+                           .dirty_pages = capture_dirty_pages(node->capture)};
+    ScheduleDecision decision = schedule_decide(&options, &facts, colo_time_now());
+    if (decision.due)
+        take_checkpoint(node, decision.reason);
+    else
+        g_source_set_ready_time(node->schedule_timer, decision.look_again.us);
+}
+
+static gboolean on_schedule_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    g_source_set_ready_time(node->schedule_timer, -1);
+    schedule_look(node);
+    return G_SOURCE_CONTINUE;
+}
+
+void primary_reschedule(Node *node)
+{
+    /* From the main loop, not from within whatever has changed a fact. */
+    g_source_set_ready_time(node->schedule_timer, 0);
+}
+
+/* ---- The session ---- */
+
+static void on_progress(const SyncProgress *progress, gpointer user_data)
+{
+    Node *node = user_data;
+    node->has_progress = TRUE;
+    node->progress = *progress;
+    log_debug("synchronising: round %u, %.0f %%", progress->round, progress->percent);
+}
+
+static void on_synchronised(const SyncProgress *progress, gpointer user_data)
+{
+    Node *node = user_data;
+    node->has_progress = TRUE;
+    node->progress = *progress;
+    log_info("synchronised: %" G_GUINT64_FORMAT " MiB in %u rounds", progress->sent_bytes >> 20,
+             progress->round);
+    node->proof = PROOF_DUE;
+    primary_reschedule(node);
+}
+
+static void on_capture_failed(const GError *error, gpointer user_data)
+{
+    node_link_lost(user_data, "the checkpoint stream to the secondary has failed", error);
+}
+
+void primary_synchronise(Node *node)
+{
+    static const CaptureCallbacks callbacks = {.progress = on_progress,
+                                               .synchronised = on_synchronised,
+                                               .taken = on_taken,
+                                               .sent = on_sent,
+                                               .failed = on_capture_failed};
+    g_autoptr(GError) error = NULL;
+    node->proof = PROOF_SYNCHRONISE;
+    node->proofs = 0;
+    node->has_progress = FALSE;
+    node->capture = capture_new(vm_ram(node->vm), node->tracker, link_checkpoint_fd(node->link),
+                                &callbacks, node, &error);
+    if (!node->capture) {
+        node_link_lost(node, "checkpoints can't be captured", error);
+        return;
+    }
+    net_send_addresses(node);
+    capture_synchronise(node->capture, FIRST_PAUSE_PAGES);
+    colo_fault_point("primary-sync-start");
+}
+
+void primary_end_capture(Node *node)
+{
+    Cycle *cycle = &node->cycle;
+    g_clear_pointer(&node->capture, capture_free);
+    node->has_progress = FALSE;
+    if (!node->vm || cycle->phase == CYCLE_IDLE)
+        return;
+    if (cycle->phase == CYCLE_SENDING) {
+        go_idle(node);
+        return;
+    }
+    cycle->cancelled = TRUE;
+    /* capture_free() has taken away the callback that would have resumed the VM. */
+    if (cycle->phase == CYCLE_COPYING)
+        resume(node);
+}
+
+void primary_forget_vm(Node *node)
+{
+    node->cycle = (Cycle){0};
+    g_source_set_ready_time(node->schedule_timer, -1);
+    node->gate_open = FALSE;
+    node->output_filling = FALSE;
+    gate_set_open(node->gate, FALSE);
+    gate_discard(node->gate);
+    g_queue_clear_full(node->deferred, (GDestroyNotify)input_free);
+}
+
+static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
+{
+    (void)source;
+    return callback(user_data);
+}
+
+void primary_init(Node *node)
+{
+    static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
+    node->gate = gate_new(node->config->output_limit_bytes, on_released, node);
+    node->deferred = g_queue_new();
+    node->schedule_timer = g_source_new(&timer_funcs, sizeof(GSource));
+    g_source_set_callback(node->schedule_timer, on_schedule_timer, node, NULL);
+    g_source_set_priority(node->schedule_timer, G_PRIORITY_HIGH);
+    g_source_attach(node->schedule_timer, NULL);
+}
+
+void primary_finalise(Node *node)
+{
+    capture_free(node->capture);
+    g_source_destroy(node->schedule_timer);
+    g_source_unref(node->schedule_timer);
+    gate_free(node->gate);
+    g_queue_free_full(node->deferred, (GDestroyNotify)input_free);
+}

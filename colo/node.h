@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A node: one half of a protected VM. Puts the engines together and carries out what fsm.h says. */
+#ifndef COLO_COLO_NODE_H
+#define COLO_COLO_NODE_H
+
+#include "colo/config.h"
+
+#define NODE_ERROR node_error_quark()
+GQuark node_error_quark(void);
+
+typedef enum {
+    NODE_ERROR_PROTOCOL, /* the peer sent what it may not send now */
+    NODE_ERROR_LOAD,     /* the checkpoint can't be taken over */
+} NodeError;
+
+typedef struct Node Node;
+
+/* Makes the VM that the node is half of: vm_qemu_new() but for tests. */
+typedef Vm *(*NodeMakeVm)(const VmDescription *description, const VmHandler *handler,
+                          gpointer user_data);
+
+typedef struct {
+    NodeMakeVm make_vm;
+    /* Called once, from the main loop, when the node has completed (error is NULL) or failed. */
+    void (*ended)(const GError *error, gpointer user_data);
+    gpointer user_data;
+} NodeHandler;
+
+/*
+ * Makes a node in the role that `config` (borrowed) names: binds its sockets, makes its taps and
+ * starts its VM. Error: of whatever can't be made.
+ */
+Node *node_new(Config *config, const NodeHandler *handler, GError **error);
+
+/* Ends the service on purpose: the peer is told not to take over. */
+void node_shut_down(Node *node);
+
+void node_free(Node *node);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Node, node_free)
+
+#endif

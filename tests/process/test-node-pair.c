@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two whole nodes on loopback, with fake VMs: real links, arbiter, captures and applies. A fake
+ * VM's device state holds a digest of all its RAM, so each load that succeeds shows that the
+ * secondary's RAM was the primary's at its pause, to the byte. Freeing a node is how a host dies
+ * here: its sockets close and nothing is said.
+ */
+#include "colo/log.h"
+#include "colo/node_internal.h"
+#include "tests/support/fake-vm.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#define GUEST_BYTES  (8 * 1024 * 1024)
+#define WAIT_SECONDS 60
+
+typedef struct {
+    const char *name;
+    Config *config;
+    Node *node;
+    Vm *vm; /* the node's latest */
+    gboolean ended;
+    GError *error;
+    /* Injected into the next VM made. */
+    FakeVmOperation faulty_operation;
+    FakeVmFault fault;
+    unsigned nth;
+} Host;
+
+typedef struct {
+    char *dir;
+    Host host[2];
+} Fixture;
+
+static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
+{
+    Host *host = user_data;
+    host->vm = fake_vm_new(description, (guint64)g_test_rand_int(), handler);
+    fake_vm_set_load_writes(host->vm, 3);
+    fake_vm_autorun(host->vm, 1, 50);
+    if (host->fault != FAKE_VM_OK)
+        fake_vm_inject(host->vm, host->faulty_operation, host->fault, host->nth);
+    host->fault = FAKE_VM_OK;
+    return host->vm;
+}
+
+static void on_ended(const GError *error, gpointer user_data)
+{
+    Host *host = user_data;
+    host->ended = TRUE;
+    if (error)
+        host->error = g_error_copy(error);
+}
+
+/* A port nobody listens on at the moment. */
+static guint16 free_port(void)
+{
+    g_autoptr(GSocketListener) listener = g_socket_listener_new();
+    guint16 port = g_socket_listener_add_any_inet_port(listener, NULL, NULL);
+    g_assert_cmpint(port, !=, 0);
+    g_socket_listener_close(listener);
+    return port;
+}
+
+static Config *make_config(const char *dir, const char *name, guint16 own, guint16 other,
+                           const char *arbiter)
+{
+    Config *config = g_new0(Config, 1);
+    config->name = g_strdup(name);
+    config->listen = g_strdup_printf("127.0.0.1:%u", own);
+    config->peer = g_strdup_printf("127.0.0.1:%u", other);
+    config->control_socket = g_strdup_printf("%s/%s.sock", dir, name);
+    config->vm = fake_vm_description(GUEST_BYTES, 0);
+    config->nics = g_ptr_array_new();
+    config->checkpoint_period_ms = 20;
+    config->min_gap_ms = 1;
+    config->dirty_method = g_strdup("auto");
+    config->output_limit_bytes = 1024 * 1024;
+    config->heartbeat_interval_ms = 100;
+    config->heartbeat_timeout_ms = 10000;
+    config->arbiter = g_strdup(arbiter);
+    config->arbiter_path = g_strdup(dir);
+    config->mode = g_strdup("buffered");
+    config->log_level = g_strdup("warning");
+    return config;
+}
+
+static void start(Host *host, const char *role)
+{
+    g_autoptr(GError) error = NULL;
+    NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = host};
+    g_free(host->config->role);
+    host->config->role = g_strdup(role);
+    host->ended = FALSE;
+    g_clear_error(&host->error);
+    host->node = node_new(host->config, &handler, &error);
+    g_assert_no_error(error);
+}
+
+static void die(Host *host)
+{
+    g_clear_pointer(&host->node, node_free);
+    host->vm = NULL;
+}
+
+static void set_up(Fixture *fixture, const char *arbiter)
+{
+    g_autoptr(GError) error = NULL;
+    fixture->dir = g_dir_make_tmp("colo-node-XXXXXX", &error);
+    g_assert_no_error(error);
+    guint16 ports[2] = {free_port(), free_port()};
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "beta" : "alpha";
+        fixture->host[i] = (Host){
+            .name = name, .config = make_config(fixture->dir, name, ports[i], ports[!i], arbiter)};
+    }
+}
+
+static void tear_down(Fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        die(&fixture->host[i]);
+        config_free(fixture->host[i].config);
+        g_clear_error(&fixture->host[i].error);
+    }
+    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir));) {
+        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
+        g_unlink(path);
+    }
+    g_rmdir(fixture->dir);
+    g_free(fixture->dir);
+}
+
+static gboolean wake(gpointer user_data)
+{
+    (void)user_data;
+    return G_SOURCE_CONTINUE;
+}
+
+/* Runs the main loop until `condition`, which may name `host` and `other`, holds. */
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        ColoTime deadline = colo_time_add_us(colo_time_now(), WAIT_SECONDS * G_USEC_PER_SEC);      \
+        guint waker = g_timeout_add(20, wake, NULL);                                               \
+        while (!(condition)) {                                                                     \
+            if (colo_time_diff_us(colo_time_now(), deadline) > 0)                                  \
+                g_error("waited too long for %s", #condition);                                     \
+            g_main_context_iteration(NULL, TRUE);                                                  \
+        }                                                                                          \
+        g_source_remove(waker);                                                                    \
+    } while (0)
+
+static void protect(Fixture *fixture, int primary)
+{
+    Host *a = &fixture->host[primary], *b = &fixture->host[!primary];
+    WAIT_FOR(a->node->state == FSM_P_COLO && b->node->state == FSM_S_COLO);
+}
+
+static void start_pair(Fixture *fixture, const char *arbiter)
+{
+    set_up(fixture, arbiter);
+    start(&fixture->host[0], "primary");
+    start(&fixture->host[1], "secondary");
+    protect(fixture, 0);
+}
+
+static void test_protects(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Node *a = fixture.host[0].node, *b = fixture.host[1].node;
+    guint64 from = b->epoch;
+    WAIT_FOR(b->epoch >= from + 50);
+    g_assert_cmpuint(a->by_reason[REASON_INITIAL], ==, 2);
+    g_assert_cmpuint(a->by_reason[REASON_PERIOD], >=, 40);
+    g_assert_true(vm_is_running(fixture.host[0].vm));
+    g_assert_false(vm_is_running(fixture.host[1].vm));
+    tear_down(&fixture);
+}
+
+/* Kill, rejoin, kill the other, at moments that the seed chooses. */
+static void test_kill_and_rejoin(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    int primary = 0;
+    guint64 steps = 0;
+    for (int round = 0; round < 10; round++) {
+        Host *a = &fixture.host[primary], *b = &fixture.host[!primary];
+        guint64 until = b->node->epoch + (guint64)g_test_rand_int_range(1, 20);
+        WAIT_FOR(b->node->epoch >= until);
+        die(a);
+        WAIT_FOR(b->node->state == FSM_P_NONE);
+        g_assert_true(vm_is_running(b->vm));
+        g_assert_cmpuint(b->node->takeovers, ==, 1 + (guint64)(round / 2));
+        /* The guest's life goes on; it never starts anew. */
+        g_assert_cmpuint(fake_vm_steps(b->vm), >, steps);
+        steps = fake_vm_steps(b->vm);
+        start(a, "secondary");
+        primary = !primary;
+        protect(&fixture, primary);
+        fixture.host[!primary].node->takeovers = (guint64)(round + 1) / 2;
+    }
+    tear_down(&fixture);
+}
+
+static void test_secondary_dies(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0];
+    die(&fixture.host[1]);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    g_assert_true(a->node->gate_open);
+    WAIT_FOR(a->node->cycle.phase == CYCLE_IDLE && vm_is_running(a->vm));
+    start(&fixture.host[1], "secondary");
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
+/* Its VM is gone for certain, so nobody has to be asked, even without an arbiter. */
+static void test_primary_vm_dies(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "none");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_die(a->vm);
+    WAIT_FOR(a->ended && b->node->state == FSM_P_NONE);
+    g_assert_error(a->error, VM_ERROR, VM_ERROR_DIED);
+    g_assert_true(vm_is_running(b->vm));
+    tear_down(&fixture);
+}
+
+typedef struct {
+    FakeVmOperation operation;
+    FakeVmFault fault;
+} BadDay;
+
+/* Whatever goes wrong in the primary's checkpoint, the secondary has the one before. */
+static void test_primary_checkpoint_fails(gconstpointer data)
+{
+    const BadDay *bad = data;
+    Fixture fixture;
+    start_pair(&fixture, "none");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_inject(a->vm, bad->operation, bad->fault, 3);
+    WAIT_FOR(a->ended && b->node->state == FSM_P_NONE);
+    g_assert_nonnull(a->error);
+    g_assert_true(vm_is_running(b->vm));
+    tear_down(&fixture);
+}
+
+/* A VM that can't be loaded is never called protected. */
+static void test_secondary_cannot_load(gconstpointer data)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    b->faulty_operation = FAKE_VM_LOAD;
+    b->fault = FAKE_VM_FAIL;
+    b->nth = GPOINTER_TO_UINT(data);
+    start(a, "primary");
+    start(b, "secondary");
+    WAIT_FOR(b->ended);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    g_assert_nonnull(b->error);
+    g_assert_true(vm_is_running(a->vm));
+    g_assert_true(a->node->gate_open);
+    tear_down(&fixture);
+}
+
+static void test_without_arbiter(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "none");
+    Host *b = &fixture.host[1];
+    die(&fixture.host[0]);
+    WAIT_FOR(b->node->state == FSM_S_PAUSED);
+    g_assert_false(vm_is_running(b->vm));
+    b->node->forced = TRUE;
+    node_event(b->node, FSM_ASK_AGAIN);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_true(vm_is_running(b->vm));
+    tear_down(&fixture);
+}
+
+static void test_hand_over(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "none");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    node_event(a->node, FSM_YIELD);
+    protect(&fixture, 1);
+    g_assert_true(vm_is_running(b->vm));
+    g_assert_false(vm_is_running(a->vm));
+    tear_down(&fixture);
+}
+
+static void test_primary_ends_on_purpose(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    node_shut_down(a->node);
+    WAIT_FOR(a->ended && b->node->state == FSM_S_NONE);
+    g_assert_no_error(a->error);
+    g_assert_false(vm_is_running(b->vm));
+    tear_down(&fixture);
+}
+
+static void test_secondary_ends_on_purpose(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "none");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    node_shut_down(b->node);
+    WAIT_FOR(b->ended && a->node->state == FSM_P_NONE);
+    g_assert_true(a->node->gate_open);
+    tear_down(&fixture);
+}
+
+static void test_other_vm_is_refused(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    b->config->vm->cpus = a->config->vm->cpus + 1;
+    start(a, "primary");
+    start(b, "secondary");
+    WAIT_FOR(a->node->last_error && b->node->last_error);
+    g_assert_nonnull(strstr(a->node->last_error->message, "cpus"));
+    g_assert_nonnull(strstr(b->node->last_error->message, "cpus"));
+    g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
+    tear_down(&fixture);
+}
+
+int main(int argc, char **argv)
+{
+    static const BadDay bad_days[] = {
+        {FAKE_VM_PAUSE,  FAKE_VM_DIE    },
+        {FAKE_VM_PAUSE,  FAKE_VM_TIMEOUT},
+        {FAKE_VM_SAVE,   FAKE_VM_DIE    },
+        {FAKE_VM_SAVE,   FAKE_VM_FAIL   },
+        {FAKE_VM_SAVE,   FAKE_VM_TIMEOUT},
+        {FAKE_VM_RESUME, FAKE_VM_DIE    },
+        {FAKE_VM_RESUME, FAKE_VM_TIMEOUT}
+    };
+
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    g_test_add_func("/node-pair/protects", test_protects);
+    g_test_add_func("/node-pair/kill-and-rejoin", test_kill_and_rejoin);
+    g_test_add_func("/node-pair/secondary-dies", test_secondary_dies);
+    g_test_add_func("/node-pair/primary-vm-dies", test_primary_vm_dies);
+    for (guint i = 0; i < G_N_ELEMENTS(bad_days); i++) {
+        g_autofree char *path = g_strdup_printf("/node-pair/primary-checkpoint-fails/%u", i);
+        g_test_add_data_func(path, &bad_days[i], test_primary_checkpoint_fails);
+    }
+    g_test_add_data_func("/node-pair/secondary-cannot-load/first", GUINT_TO_POINTER(1),
+                         test_secondary_cannot_load);
+    g_test_add_data_func("/node-pair/secondary-cannot-load/second", GUINT_TO_POINTER(2),
+                         test_secondary_cannot_load);
+    g_test_add_func("/node-pair/without-arbiter", test_without_arbiter);
+    g_test_add_func("/node-pair/hand-over", test_hand_over);
+    g_test_add_func("/node-pair/primary-ends-on-purpose", test_primary_ends_on_purpose);
+    g_test_add_func("/node-pair/secondary-ends-on-purpose", test_secondary_ends_on_purpose);
+    g_test_add_func("/node-pair/other-vm-is-refused", test_other_vm_is_refused);
+    return g_test_run();
+}
