@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Every folder of C sources is a static library; the programs, tests, fuzzers and benchmarks link all
-# of them. A new source file is picked up by being there. Objects go to $(O).
+# of them. A new source file is picked up by being there. Objects go to $(O)/obj.
 
 .DEFAULT_GOAL := all
 -include config.mk
@@ -20,9 +20,9 @@ PROGRAM_SRCS := colo/colod.c colo/colo.c
 PRELOAD_SRC := vm/preload.c
 
 lib_srcs = $(filter-out $(PROGRAM_SRCS) $(PRELOAD_SRC),$(patsubst $(S)/%,%,$(wildcard $(S)/$(1)/*.c)))
-lib_objs = $(patsubst %.c,$(O)/%.o,$(call lib_srcs,$(1)))
-LIB_FILES := $(foreach lib,$(LIBS) tests/support,$(O)/$(lib)/lib$(notdir $(lib)).a)
-PRODUCT_LIBS := $(filter-out $(O)/tests/%,$(LIB_FILES))
+lib_objs = $(patsubst %.c,$(O)/obj/%.o,$(call lib_srcs,$(1)))
+LIB_FILES := $(foreach lib,$(LIBS) tests/support,$(O)/obj/$(lib)/lib$(notdir $(lib)).a)
+PRODUCT_LIBS := $(filter-out $(O)/obj/tests/%,$(LIB_FILES))
 
 PROGRAMS := $(patsubst $(S)/colo/%.c,$(O)/%,$(wildcard $(addprefix $(S)/,$(PROGRAM_SRCS))))
 PRELOAD := $(patsubst $(S)/vm/preload.c,$(O)/colo-uffd.so,$(wildcard $(S)/$(PRELOAD_SRC)))
@@ -42,26 +42,27 @@ ALL_LIBS = -Wl,--start-group $(1) -Wl,--end-group $(PKG_LIBS) -lpthread
 
 all: $(PROGRAMS) $(PRELOAD) $(TOOLS)
 
-$(O)/%.o: $(S)/%.c config.mk
+$(O)/obj/%.o: $(S)/%.c config.mk
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 define library
-$(O)/$(1)/lib$(notdir $(1)).a: $(call lib_objs,$(1)) $(S)/$(1)
+$(O)/obj/$(1)/lib$(notdir $(1)).a: $(call lib_objs,$(1)) $(S)/$(1)
 	@mkdir -p $$(@D)
 	@rm -f $$@
 	$(AR) rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach lib,$(LIBS) tests/support,$(eval $(call library,$(lib))))
 
-$(PROGRAMS): $(O)/%: $(O)/colo/%.o $(PRODUCT_LIBS)
+$(PROGRAMS): $(O)/%: $(O)/obj/colo/%.o $(PRODUCT_LIBS)
 	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(PRODUCT_LIBS))
 
 $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
 
-$(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/%.o $(LIB_FILES)
+$(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
+	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
 
 -include $(shell find $(O) -name '*.d' -type f 2>/dev/null)
@@ -95,8 +96,7 @@ format:
 	git -C $(S) ls-files '*.c' '*.h' | sed 's|^|$(S)/|' | xargs clang-format -i
 
 clean:
-	rm -rf $(O)/common $(O)/vm $(O)/checkpoint $(O)/netcompare $(O)/block $(O)/colo $(O)/tests \
-	    $(O)/colod $(O)/colo-uffd.so $(O)/bench.json
+	rm -rf $(O)/obj $(O)/tests $(PROGRAMS) $(PRELOAD) $(O)/bench.json
 ifneq ($(O),.)
 	rm -rf $(O)
 endif
