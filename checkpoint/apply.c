@@ -167,8 +167,13 @@ static void stage(Apply *a, const StreamRecord *record)
         return;
     }
     page_set_remove_run(a->zero, record->first, record->count);
-    for (guint64 i = 0; i < record->count; i++)
-        memcpy(staging_slot(a, record->first + i), record->data + i * VM_PAGE_SIZE, VM_PAGE_SIZE);
+    const guint8 *data = record->data;
+    for (guint64 page = record->first; page < record->first + record->count; page++) {
+        memcpy(staging_slot(a, page), data, VM_PAGE_SIZE);
+        data += VM_PAGE_SIZE;
+        /* Maps the page now, so that writing it later does not fault. */
+        (void)*(volatile guint8 *)(a->ram->base + page * VM_PAGE_SIZE);
+    }
 }
 
 /* The first checkpoint goes to RAM at once; `staged` only counts its pages. */
@@ -176,8 +181,7 @@ static void write_through(Apply *a, const StreamRecord *record)
 {
     page_set_add_run(a->staged, record->first, record->count);
     if (record->data)
-        memcpy(a->ram->base + record->first * VM_PAGE_SIZE, record->data,
-               record->count * VM_PAGE_SIZE);
+        ram_write_new(a->ram, record->first, record->count, record->data);
     else
         ram_zero(a->ram, record->first, record->count);
     ColoTime now = colo_time_now();
@@ -198,36 +202,24 @@ static void take_pages(Apply *a, const StreamRecord *record)
     }
 }
 
-/* Writes the pages of one run of `staged` to RAM; it is all zero or all data. */
-static void apply_run(Apply *a, guint64 first, guint64 count, gboolean zero)
-{
-    if (zero) {
-        ram_zero(a->ram, first, count);
-        return;
-    }
-    for (guint64 page = first; page < first + count; page++)
-        memcpy(a->ram->base + page * VM_PAGE_SIZE, staging_slot(a, page), VM_PAGE_SIZE);
-}
-
 static void apply_staged(Apply *a)
 {
     guint64 applied = 0, half = page_set_count(a->staged) / 2;
     gboolean halfway = FALSE;
-    guint64 first, count, zero_first, zero_count;
+    guint64 first, count;
+    for (guint64 at = 0; page_set_next_run(a->zero, at, &first, &count); at = first + count) {
+        ram_zero(a->ram, first, count);
+        applied += count;
+    }
     page_set_remove_set(a->staged, a->zero);
     for (guint64 at = 0; page_set_next_run(a->staged, at, &first, &count); at = first + count) {
-        apply_run(a, first, count, FALSE);
-        memset(a->slots + first, 0, count * sizeof(*a->slots));
-        applied += count;
         if (!halfway && applied >= half) {
             halfway = TRUE;
             colo_fault_point("secondary-applying");
         }
-    }
-    for (guint64 at = 0; page_set_next_run(a->zero, at, &zero_first, &zero_count);
-         at = zero_first + zero_count) {
-        apply_run(a, zero_first, zero_count, TRUE);
-        memset(a->slots + zero_first, 0, zero_count * sizeof(*a->slots));
+        for (guint64 page = first; page < first + count; page++)
+            memcpy(a->ram->base + page * VM_PAGE_SIZE, staging_slot(a, page), VM_PAGE_SIZE);
+        applied += count;
     }
     if (!halfway)
         colo_fault_point("secondary-applying");
@@ -239,6 +231,11 @@ static void settle_staging(Apply *a)
         MAX(MAX(a->used_slots, a->staging_peak - a->staging_peak / 64), STAGING_MIN_PAGES);
     a->staging.ready_bytes = MAX(a->staging.ready_bytes, (guint64)a->used_slots * VM_PAGE_SIZE);
     arena_trim(&a->staging, 2 * a->staging_peak * VM_PAGE_SIZE);
+    /* All slots are free again; those of `zero` too, which may have had data before. */
+    page_set_add_set(a->staged, a->zero);
+    guint64 first, count;
+    for (guint64 at = 0; page_set_next_run(a->staged, at, &first, &count); at = first + count)
+        memset(a->slots + first, 0, count * sizeof(*a->slots));
     a->used_slots = 0;
     page_set_clear(a->staged);
     page_set_clear(a->zero);

@@ -29,6 +29,8 @@
 #define MIB              (1024.0 * 1024.0)
 /* Pages that are worked on between two looks at the command slot. */
 #define BATCH_PAGES 64
+/* Staging memory taken between two looks at the command slot; half a millisecond's worth. */
+#define PREPARE_BYTES (2u << 20)
 
 /* A synchronisation at work. */
 typedef struct {
@@ -206,7 +208,6 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
     } while (page_set_count(c->pending) > pause_pages);
     capture_ahead_reset(c);
     __atomic_store_n(&c->dirty_now, page_set_count(c->pending), __ATOMIC_RELAXED);
-    arena_prepare(&c->staging, 2 * page_set_count(c->pending) * VM_PAGE_SIZE);
     capture_post_progress(c, &sync.progress, TRUE);
     return FLOW_OK;
 }
@@ -227,8 +228,12 @@ void capture_ahead_reset(Capture *c)
  * does not fault. Stops when a command waits. */
 static void prepare_pause(Capture *c, guint64 dirty)
 {
-    guint64 slots = MIN(dirty + dirty / 4, c->ram->size_bytes / VM_PAGE_SIZE);
-    arena_prepare(&c->staging, slots * VM_PAGE_SIZE);
+    guint64 want = MIN((dirty + dirty / 4) * VM_PAGE_SIZE, c->ram->size_bytes);
+    while (c->staging.ready_bytes < want) {
+        if (capture_command_waiting(c))
+            return;
+        arena_prepare(&c->staging, MIN(c->staging.ready_bytes + PREPARE_BYTES, want));
+    }
     guint64 first, count, batch = 0;
     page_set_remove_set(c->look, c->touched);
     for (guint64 at = 0; page_set_next_run(c->look, at, &first, &count); at = first + count) {

@@ -75,6 +75,23 @@ void ram_zero(const VmRam *ram, guint64 first, guint64 count)
     }
 }
 
+void ram_write_new(const VmRam *ram, guint64 first, guint64 count, const guint8 *data)
+{
+    guint64 offset = first * VM_PAGE_SIZE, len = count * VM_PAGE_SIZE;
+    while (len > 0) {
+        ssize_t put = pwrite(ram->memfd, data, len, (off_t)offset);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0) {
+            memcpy(ram->base + offset, data, len);
+            return;
+        }
+        data += put;
+        offset += (guint64)put;
+        len -= (guint64)put;
+    }
+}
+
 gboolean page_is_zero(const guint8 *page)
 {
     /* 64 bytes at a time, in words that the compiler makes vectors of. */

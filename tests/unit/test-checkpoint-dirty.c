@@ -191,7 +191,8 @@ static void child_pause(Child *child)
         sched_yield();
 }
 
-/* Returns when all writers are on their way, so that each writes something before the next pause. */
+/* Returns when all writers are on their way, so that each writes something before the next pause.
+ */
 static void child_resume(Child *child)
 {
     __atomic_store_n(&child->control->pause, 0, __ATOMIC_SEQ_CST);

@@ -496,6 +496,56 @@ static void test_writer_limits(void)
     g_assert_no_error(error);
 }
 
+/* ---- The fuzzer's seeds ---- */
+
+/* What has no pages with data is small, and mutates well. */
+static GByteArray *seed_of_zeros(void)
+{
+    g_autoptr(StreamWriter) writer = stream_writer_new(ID, PAGES * VM_PAGE_SIZE);
+    g_autofree guint8 *ram = g_malloc0(PAGES * VM_PAGE_SIZE);
+    GByteArray *bytes = g_byte_array_new();
+    write_checkpoint(writer, 1, ram, 0, PAGES);
+    write_checkpoint(writer, 2, ram, 3, 4);
+    write_checkpoint(writer, 3, ram, 60, 4);
+    take_bytes(writer, bytes);
+    return bytes;
+}
+
+/*
+ * The seeds are streams of this version: a writer that comes to write other bytes needs another
+ * version. COLO_WRITE_SEEDS=1 writes them anew.
+ */
+static void check_seed(const char *name, const GByteArray *stream)
+{
+    const char *tests = g_getenv("COLO_TESTS");
+    if (!tests) {
+        g_test_skip("COLO_TESTS does not say where the tests' folder is");
+        return;
+    }
+    g_autofree char *path = g_build_filename(tests, "fuzz", "corpus", "stream", name, NULL);
+    g_autoptr(GByteArray) seed = g_byte_array_new();
+    static const guint8 mode = 1; /* see fuzz-stream.c */
+    g_byte_array_append(seed, &mode, 1);
+    g_byte_array_append(seed, stream->data, stream->len);
+    g_autoptr(GError) error = NULL;
+    if (g_getenv("COLO_WRITE_SEEDS"))
+        g_file_set_contents(path, (const char *)seed->data, seed->len, &error);
+    g_assert_no_error(error);
+    g_autofree char *there = NULL;
+    gsize len;
+    g_file_get_contents(path, &there, &len, &error);
+    g_assert_no_error(error);
+    g_assert_cmpmem(there, len, seed->data, seed->len);
+}
+
+static void test_seeds(void)
+{
+    g_autoptr(Sample) sample = sample_new();
+    g_autoptr(GByteArray) zeros = seed_of_zeros();
+    check_seed("two-checkpoints", sample->bytes);
+    check_seed("zeros", zeros);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -512,5 +562,6 @@ int main(int argc, char **argv)
     g_test_add_func("/stream/hostile-lengths", test_hostile_lengths);
     g_test_add_func("/stream/header", test_header);
     g_test_add_func("/stream/writer-limits", test_writer_limits);
+    g_test_add_func("/stream/seeds", test_seeds);
     return g_test_run();
 }

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What checkpoints cost in memory alone, without a VM and without a network: 512 MiB of RAM in this
+ * process, a socket pair between capture and apply. Prints lines "name value unit".
+ *
+ * harvest_N, copy_N: medians over REPEATS checkpoints with N scattered dirty pages, as the pause of
+ * the primary has them; transfer_N to the last byte in the socket, apply_N from verified to
+ * applied.
+ */
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "checkpoint/stream_internal.h"
+#include "tests/support/test-ram.h"
+
+#define PAGES   (512u * 256u)
+#define REPEATS 25u
+#define MIB     (1024.0 * 1024.0)
+
+typedef struct {
+    TestRam *primary, *secondary;
+    gboolean synchronised, taken, sent, applied;
+    gint64 taken_at_us, apply_us;
+    CaptureStats stats;
+} Bench;
+
+static void on_synchronised(const SyncProgress *progress, gpointer data)
+{
+    (void)progress;
+    ((Bench *)data)->synchronised = TRUE;
+}
+
+static void on_taken(const CaptureStats *stats, gpointer data)
+{
+    Bench *b = data;
+    (void)stats;
+    b->taken_at_us = g_get_monotonic_time();
+    b->taken = TRUE;
+}
+
+static void on_sent(const CaptureStats *stats, gpointer data)
+{
+    Bench *b = data;
+    b->stats = *stats;
+    b->sent = TRUE;
+}
+
+static void on_applied(Checkpoint *checkpoint, gpointer data)
+{
+    Bench *b = data;
+    b->apply_us = checkpoint->apply_us;
+    b->applied = TRUE;
+}
+
+static void on_failed(const GError *error, gpointer data)
+{
+    (void)data;
+    g_error("bench-checkpoint: %s", error->message);
+}
+
+static void wait_for(const gboolean *flag)
+{
+    while (!*flag)
+        g_main_context_iteration(NULL, TRUE);
+}
+
+static int compare(gconstpointer a, gconstpointer b)
+{
+    gint64 x = *(const gint64 *)a, y = *(const gint64 *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void print_median(const char *name, guint pages, gint64 *values)
+{
+    qsort(values, REPEATS, sizeof(*values), compare);
+    printf("%s_%u %.3f ms\n", name, pages, (double)values[REPEATS / 2] / 1000.0);
+}
+
+/* Writes to `count` pages, spread over all of RAM. */
+static void dirty(TestRam *ram, guint count, guint salt)
+{
+    for (guint i = 0; i < count; i++) {
+        guint64 page = ((guint64)i * PAGES / count + salt) % PAGES;
+        memset(ram->guest + page * VM_PAGE_SIZE, (int)(salt + 1), 256);
+    }
+}
+
+static void bench_checkpoints(Bench *b, Capture *capture, guint64 *epoch, guint pages)
+{
+    gint64 harvest[REPEATS], copy[REPEATS], taken[REPEATS], transfer[REPEATS], apply[REPEATS];
+    g_autoptr(GBytes) state = g_bytes_new_take(g_malloc0(100 << 10), 100 << 10);
+    for (guint i = 0; i < REPEATS; i++) {
+        dirty(b->primary, pages, i);
+        b->taken = b->sent = b->applied = FALSE;
+        gint64 start = g_get_monotonic_time();
+        capture_take(capture, ++*epoch, state, NULL);
+        wait_for(&b->taken);
+        taken[i] = b->taken_at_us - start;
+        wait_for(&b->sent);
+        wait_for(&b->applied);
+        harvest[i] = b->stats.harvest_us;
+        copy[i] = b->stats.copy_us;
+        transfer[i] = b->stats.transfer_us;
+        apply[i] = b->apply_us;
+    }
+    print_median("harvest", pages, harvest);
+    print_median("copy", pages, copy);
+    print_median("take_to_taken", pages, taken);
+    print_median("transfer", pages, transfer);
+    print_median("apply", pages, apply);
+}
+
+typedef struct {
+    const guint8 *bytes;
+    gsize len, at;
+} Bytes;
+
+static gssize read_bytes(gpointer opaque, guint8 *buf, gsize len, GError **error)
+{
+    Bytes *from = opaque;
+    (void)error;
+    gsize n = MIN(len, from->len - from->at);
+    memcpy(buf, from->bytes + from->at, n);
+    from->at += n;
+    return (gssize)n;
+}
+
+/* The stream's code alone: writing and reading 256 MiB of pages, without a socket. */
+static void bench_stream(Bench *b)
+{
+    g_autoptr(StreamWriter) writer = stream_writer_new("pc.ram", b->primary->ram.size_bytes);
+    gint64 start = g_get_monotonic_time();
+    guint64 pages = PAGES / 2;
+    for (guint64 page = 0; page < pages; page++) {
+        stream_writer_page(writer, page, b->primary->ram.base + page * VM_PAGE_SIZE);
+        if (stream_writer_pending(writer) >= 256u << 10) {
+            stream_writer_bytes(writer, NULL);
+            stream_writer_taken(writer);
+        }
+    }
+    double us = (double)(g_get_monotonic_time() - start);
+    printf("stream_write_rate %.0f MiB/s\n", (double)pages * VM_PAGE_SIZE / MIB / us * 1e6);
+
+    g_autoptr(StreamWriter) again = stream_writer_new("pc.ram", b->primary->ram.size_bytes);
+    for (guint64 page = 0; page < pages; page++)
+        stream_writer_page(again, page, b->primary->ram.base + page * VM_PAGE_SIZE);
+    Bytes from = {0};
+    from.bytes = stream_writer_bytes(again, &from.len);
+    g_autoptr(StreamReader) reader =
+        stream_reader_new("pc.ram", b->primary->ram.size_bytes, read_bytes, &from);
+    start = g_get_monotonic_time();
+    StreamRecord record;
+    guint64 read = 0;
+    while (read < pages && stream_reader_next(reader, &record, NULL))
+        read += record.count;
+    us = (double)(g_get_monotonic_time() - start);
+    printf("stream_read_rate %.0f MiB/s\n", (double)read * VM_PAGE_SIZE / MIB / us * 1e6);
+}
+
+int main(void)
+{
+    static const CaptureCallbacks capture_callbacks = {
+        .synchronised = on_synchronised, .taken = on_taken, .sent = on_sent, .failed = on_failed};
+    static const ApplyCallbacks apply_callbacks = {.applied = on_applied, .failed = on_failed};
+    g_autoptr(GError) error = NULL;
+    Bench b = {.primary = test_ram_new(PAGES), .secondary = test_ram_new(PAGES)};
+    for (guint64 page = 0; page < PAGES; page++)
+        memset(b.primary->guest + page * VM_PAGE_SIZE, (int)(page % 255 + 1), VM_PAGE_SIZE);
+    DirtyTracker *tracker = dirty_tracker_new(&b.primary->ram, DIRTY_METHOD_AUTO, &error);
+    g_assert_no_error(error);
+    fprintf(stderr, "dirty pages by %s\n", dirty_method_name(dirty_tracker_method(tracker)));
+    int fds[2];
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    Capture *capture =
+        capture_new(&b.primary->ram, tracker, fds[0], &capture_callbacks, &b, &error);
+    g_assert_no_error(error);
+    Apply *apply = apply_new(&b.secondary->ram, fds[1], &apply_callbacks, &b, &error);
+    g_assert_no_error(error);
+    /* Nothing is sent ahead: what a pause costs is the question. */
+    CaptureTuning tuning = CAPTURE_TUNING_DEFAULT;
+    tuning.ahead_pages = PAGES;
+    capture_set_tuning(capture, &tuning);
+
+    gint64 start = g_get_monotonic_time();
+    capture_synchronise(capture, 0);
+    wait_for(&b.synchronised);
+    double us = (double)(g_get_monotonic_time() - start);
+    printf("memory_sync_rate %.0f MiB/s\n", PAGES * (double)VM_PAGE_SIZE / MIB / us * 1e6);
+    guint64 epoch = 0;
+    static const guint counts[] = {0, 1000, 10000, 50000};
+    for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
+        bench_checkpoints(&b, capture, &epoch, counts[i]);
+    bench_stream(&b);
+
+    capture_free(capture);
+    apply_free(apply);
+    dirty_tracker_free(tracker);
+    close(fds[0]);
+    close(fds[1]);
+    test_ram_free(b.primary);
+    test_ram_free(b.secondary);
+    return 0;
+}
