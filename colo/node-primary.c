@@ -259,7 +259,8 @@ static void on_sent(const CaptureStats *stats, gpointer user_data)
 gboolean primary_received(Node *node, guint64 epoch, GError **error)
 {
     Cycle *cycle = &node->cycle;
-    if (!node->capture || cycle->phase < CYCLE_RESUMING || cycle->cancelled || cycle->received ||
+    /* As soon as it is being copied: its bytes may be there before we hear that they were. */
+    if (!node->capture || cycle->phase < CYCLE_COPYING || cycle->cancelled || cycle->received ||
         epoch != cycle->epoch) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "the peer says that it has checkpoint %" G_GUINT64_FORMAT
