@@ -1,25 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `file`: a directory that both hosts see. A decision is a file DIR/UUID.SESSION that holds the
- * winner's name; who makes it first has won. It is written whole under a name of its own, synced,
- * and then given its place with link(2), which fails if the place is taken: also on NFS, where
- * O_EXCL was not always reliable, a reader never sees half a decision. Decisions are never removed
- * here: the loser may come back late and ask.
+ * `file`: a directory that both hosts see. A decision is the file UUID.SESSION in it, and says who
+ * may go on; who makes it first has won. It is written whole under a name of its own (a draft),
+ * synced, and then given its place with link(2), which fails if the place is taken. So there never
+ * is half a decision, whatever dies when, and it is right on NFS, where O_EXCL was not always.
  *
- * The storage may hang, so a question is asked in a thread; its answer comes from the main loop,
- * and is dropped if the arbiter is freed first.
+ * Invariants:
+ * - What counts is what stands in the decision file, read after the attempt to make it: the result
+ *   of link(2) isn't asked (an NFS client may repeat a request whose answer was lost).
+ * - Yes is said only after the file and its folder are synced: a crash of the storage can't take
+ *   back what somebody already acts on. No needs no such care: who is told no stops.
+ * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of it.
+ * - Decisions are never changed or removed here: the loser may come back late and ask. (A file per
+ *   lost peer, some hundred bytes: an administrator may remove old ones.)
+ *
+ * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
+ * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.
+ *
+ * Storage may hang for ever: each question has a thread of its own, whose end nobody waits for.
  */
 #include "colo/arbiter.h"
 
-#include "common/fd.h"
-
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-/* A decision is a few lines. */
-#define DECISION_MAX_BYTES 4096
+#include "common/fd.h"
+
+#define FIRST_LINE         "colo decision 1"
+#define DECISION_MAX_BYTES 4096u
+#define WAY_OUT            "is the storage there, on both hosts?"
 
 G_DEFINE_QUARK(arbiter - error - quark, arbiter_error)
 
@@ -27,13 +40,15 @@ typedef void (*AnswerFunc)(ArbiterAnswer answer, const GError *error, gpointer u
 
 struct Arbiter {
     char *dir;            /* NULL: there is none */
-    GPtrArray *questions; /* of Question* that are under way */
+    GPtrArray *questions; /* of Question*, under way */
 };
 
-/* One question, on its way through a thread. */
+/* One question on its way through a thread. The thread has a reference, so has the arbiter. */
 typedef struct {
-    Arbiter *arbiter; /* NULL: freed meanwhile; main thread only */
-    char *dir, *file, *who;
+    gint refs;
+    GMainContext *context;
+    Arbiter *arbiter; /* NULL: freed meanwhile. Only touched by the asker's thread */
+    char *dir, *uuid, *session, *who; /* all but dir escaped */
     guint64 epoch;
     ArbiterAnswer result;
     GError *error;
@@ -41,83 +56,232 @@ typedef struct {
     gpointer user_data;
 } Question;
 
-static void question_free(Question *question)
+static void question_unref(gpointer data)
 {
+    Question *question = data;
+    if (!g_atomic_int_dec_and_test(&question->refs))
+        return;
+    g_main_context_unref(question->context);
     g_free(question->dir);
-    g_free(question->file);
+    g_free(question->uuid);
+    g_free(question->session);
     g_free(question->who);
     g_clear_error(&question->error);
     g_free(question);
 }
 
-static ArbiterAnswer cannot_ask(const char *what, const char *path, GError **error)
+static gboolean fail(const char *what, const char *path, GError **error)
 {
-    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                "can't %s %s: %s (is the storage of [arbiter] path there, on both hosts?)", what,
-                path, g_strerror(errno));
-    return ARBITER_UNKNOWN;
+    int code = errno;
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK, "arbiter: can't %s %s: %s (%s)", what,
+                path, g_strerror(code), WAY_OUT);
+    return FALSE;
 }
 
-/* Who won, from a decision file that exists. */
-static ArbiterAnswer read_decision(const char *path, const char *who, GError **error)
+/* ---- Files ---- */
+
+/* A name as part of a file name: no dot, no slash, nothing odd. */
+static char *escape(const char *name)
 {
-    COLO_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return cannot_ask("open", path, error);
-    char text[DECISION_MAX_BYTES + 1];
-    ssize_t len = read(fd, text, DECISION_MAX_BYTES);
-    if (len < 0)
-        return cannot_ask("read", path, error);
-    text[len] = '\0';
-    char *end = strchr(text, '\n');
-    if (!g_str_has_prefix(text, "granted-to ") || !end) {
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                    "%s is no decision of an arbiter: look at it, and let an administrator decide",
-                    path);
-        return ARBITER_UNKNOWN;
-    }
-    *end = '\0';
-    return strcmp(text + strlen("granted-to "), who) ? ARBITER_DENIED : ARBITER_GRANTED;
+    GString *out = g_string_new(NULL);
+    for (const char *c = name; *c; c++)
+        if (g_ascii_isalnum(*c) || *c == '-' || *c == '_')
+            g_string_append_c(out, *c);
+        else
+            g_string_append_printf(out, "%%%02x", (guint8)*c);
+    return g_string_free(out, FALSE);
 }
 
-static gboolean write_decision(const char *path, const char *who, guint64 epoch)
-{
-    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
-    g_autofree char *when = g_date_time_format_iso8601(now);
-    g_autofree char *text =
-        g_strdup_printf("granted-to %s\nepoch %" G_GUINT64_FORMAT "\nat %s\n", who, epoch, when);
-    COLO_AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && fsync(fd) == 0;
-}
-
-static gboolean sync_dir(const char *dir)
+static gboolean sync_folder(const char *dir, GError **error)
 {
     COLO_AUTO_FD fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd >= 0 && fsync(fd) == 0;
+    if (fd < 0 || fsync(fd) < 0)
+        return fail("sync", dir, error);
+    return TRUE;
+}
+
+static gboolean write_new_file(const char *path, const char *text, GError **error)
+{
+    COLO_AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return fail("make", path, error);
+    for (gsize done = 0, len = strlen(text); done < len;) {
+        ssize_t put = write(fd, text + done, len - done);
+        if (put < 0 && errno != EINTR)
+            return fail("write", path, error);
+        done += (gsize)MAX(put, 0);
+    }
+    if (fsync(fd) < 0)
+        return fail("sync", path, error);
+    /* On NFS, errors of delayed writing come here at the latest. */
+    if (close(colo_fd_steal(&fd)) < 0)
+        return fail("close", path, error);
+    return TRUE;
+}
+
+/* Names this process among all that ever write there: process ids come again. */
+static const char *instance(void)
+{
+    static gsize once;
+    static char text[17];
+    if (g_once_init_enter(&once)) {
+        g_snprintf(text, sizeof(text), "%08x%08x", g_random_int(), g_random_int());
+        g_once_init_leave(&once, 1);
+    }
+    return text;
+}
+
+/* Drafts are named .UUID.SESSION.WHO.INSTANCE.NUMBER.draft */
+static char *draft_path(const Question *question)
+{
+    static gint counter;
+    return g_strdup_printf("%s/.%s.%s.%s.%s.%d.draft", question->dir, question->uuid,
+                           question->session, question->who, instance(),
+                           g_atomic_int_add(&counter, 1));
+}
+
+static gboolean is_leftover(const char *name, const Question *question)
+{
+    g_auto(GStrv) parts = g_strsplit(name, ".", -1);
+    return g_strv_length(parts) == 7 && !*parts[0] && !strcmp(parts[1], question->uuid) &&
+           !strcmp(parts[3], question->who) && strcmp(parts[4], instance()) != 0 &&
+           !strcmp(parts[6], "draft");
+}
+
+/* Removes drafts of a predecessor that crashed. That it fails changes no answer. */
+static void remove_leftovers(const Question *question)
+{
+    DIR *dir = opendir(question->dir);
+    if (!dir)
+        return;
+    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
+        if (is_leftover(entry->d_name, question))
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    closedir(dir);
+}
+
+/* ---- Decisions ---- */
+
+static char *write_text(const char *who, guint64 epoch)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+    return g_strdup_printf("%s\ngranted-to %s\nepoch %" G_GUINT64_FORMAT "\nat %s\n", FIRST_LINE,
+                           who, epoch, when);
+}
+
+/* The winner's escaped name, or NULL if this is not a whole decision. */
+static char *parse_text(const char *text, gsize len)
+{
+    if (memchr(text, '\0', len) || len == 0 || text[len - 1] != '\n')
+        return NULL;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    guint64 epoch;
+    /* Four lines and what is after the last newline. */
+    if (g_strv_length(lines) != 5 || strcmp(lines[0], FIRST_LINE) != 0 ||
+        !g_str_has_prefix(lines[1], "granted-to ") || !g_str_has_prefix(lines[2], "epoch ") ||
+        !g_str_has_prefix(lines[3], "at ") || *lines[4] ||
+        !g_ascii_string_to_unsigned(lines[2] + strlen("epoch "), 10, 0, G_MAXUINT64, &epoch, NULL))
+        return NULL;
+    const char *who = lines[1] + strlen("granted-to ");
+    return *who ? g_strdup(who) : NULL;
+}
+
+static gboolean read_text(int fd, const char *path, char text[DECISION_MAX_BYTES + 1],
+                          gsize *ret_len, GError **error)
+{
+    gsize len = 0;
+    ssize_t got;
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return fail("look at", path, error);
+    if (!S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        return fail("read what should be a file,", path, error);
+    }
+    do {
+        got = read(fd, text + len, DECISION_MAX_BYTES - len);
+        if (got < 0 && errno != EINTR)
+            return fail("read", path, error);
+        len += (gsize)MAX(got, 0);
+    } while (got != 0 && len < DECISION_MAX_BYTES);
+    text[len] = '\0';
+    *ret_len = len;
+    return TRUE;
+}
+
+/*
+ * The answer of a decision that has been made. FALSE with an error if it can't be told; FALSE
+ * without one if there is none yet.
+ */
+static gboolean read_decision(const Question *question, const char *path, ArbiterAnswer *ret_answer,
+                              GError **error)
+{
+    char text[DECISION_MAX_BYTES + 1];
+    gsize len = 0;
+    COLO_AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? FALSE : fail("open", path, error);
+    if (!read_text(fd, path, text, &len, error))
+        return FALSE;
+    g_autofree char *winner = parse_text(text, len);
+    if (!winner) {
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                    "arbiter: %s is not a decision (an administrator must see which side runs, and "
+                    "may then remove it)",
+                    path);
+        return FALSE;
+    }
+    if (strcmp(winner, question->who) != 0) {
+        *ret_answer = ARBITER_DENIED;
+        return TRUE;
+    }
+    if (fsync(fd) < 0)
+        return fail("sync", path, error);
+    if (!sync_folder(question->dir, error))
+        return FALSE;
+    *ret_answer = ARBITER_GRANTED;
+    return TRUE;
+}
+
+/* Tries to be the first. TRUE: somebody was, and the decision can be read. */
+static gboolean make_decision(const Question *question, const char *path, GError **error)
+{
+    g_autofree char *text = write_text(question->who, question->epoch);
+    g_autofree char *draft = draft_path(question);
+    gboolean made = write_new_file(draft, text, error);
+    if (made && link(draft, path) < 0 && errno != EEXIST)
+        made = fail("make", path, error);
+    (void)unlink(draft);
+    return made;
 }
 
 static ArbiterAnswer decide(const Question *question, GError **error)
 {
-    g_autofree char *decision = g_build_filename(question->dir, question->file, NULL);
-    if (access(decision, F_OK) == 0)
-        return read_decision(decision, question->who, error);
-
-    g_autofree char *name =
-        g_strdup_printf(".%s.%s.%08x", question->file, question->who, g_random_int());
-    g_autofree char *draft = g_build_filename(question->dir, name, NULL);
-    ArbiterAnswer answer;
-    if (!write_decision(draft, question->who, question->epoch))
-        answer = cannot_ask("write", draft, error);
-    else if (link(draft, decision) < 0 && errno != EEXIST)
-        answer = cannot_ask("make", decision, error);
-    else if (!sync_dir(question->dir))
-        answer = cannot_ask("sync", question->dir, error);
+    g_autoptr(GError) reading = NULL;
+    g_autofree char *path =
+        g_strdup_printf("%s/%s.%s", question->dir, question->uuid, question->session);
+    ArbiterAnswer answer = ARBITER_UNKNOWN;
+    remove_leftovers(question);
+    if (read_decision(question, path, &answer, &reading))
+        return answer;
+    if (reading) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    if (!make_decision(question, path, error))
+        return ARBITER_UNKNOWN;
+    if (read_decision(question, path, &answer, &reading))
+        return answer;
+    if (reading)
+        g_propagate_error(error, g_steal_pointer(&reading));
     else
-        /* Ours or another's: what is there now has won. */
-        answer = read_decision(decision, question->who, error);
-    unlink(draft);
-    return answer;
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                    "arbiter: %s was made and is gone again (who removes files there?)", path);
+    return ARBITER_UNKNOWN;
 }
+
+/* ---- Questions ---- */
 
 static gboolean deliver(gpointer data)
 {
@@ -126,47 +290,115 @@ static gboolean deliver(gpointer data)
         g_ptr_array_remove_fast(question->arbiter->questions, question);
         question->answer(question->result, question->error, question->user_data);
     }
-    question_free(question);
     return G_SOURCE_REMOVE;
+}
+
+/* Has the answer given by the asker's main loop; takes a reference of the question. */
+static void post(Question *question)
+{
+    g_autoptr(GSource) source = g_idle_source_new();
+    g_source_set_priority(source, G_PRIORITY_HIGH);
+    g_source_set_callback(source, deliver, question, question_unref);
+    g_source_attach(source, question->context);
 }
 
 static gpointer ask_thread(gpointer data)
 {
     Question *question = data;
     question->result = decide(question, &question->error);
-    g_idle_add_full(G_PRIORITY_HIGH, deliver, question, NULL);
+    post(question);
     return NULL;
 }
 
-static gboolean answer_manual(gpointer data)
+void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                 guint64 epoch, AnswerFunc answer, gpointer user_data)
 {
-    Question *question = data;
-    question->result = ARBITER_MANUAL;
-    return deliver(question);
+    Question *question = g_new0(Question, 1);
+    *question = (Question){.refs = 2, /* the arbiter's and the thread's */
+                           .context = g_main_context_ref_thread_default(),
+                           .arbiter = arbiter,
+                           .dir = g_strdup(arbiter->dir),
+                           .uuid = escape(uuid),
+                           .session = escape(session),
+                           .who = escape(who),
+                           .epoch = epoch,
+                           .answer = answer,
+                           .user_data = user_data};
+    g_ptr_array_add(arbiter->questions, question);
+    if (!arbiter->dir) {
+        question->result = ARBITER_MANUAL;
+        post(question);
+        return;
+    }
+    GThread *thread = g_thread_try_new("arbiter", ask_thread, question, &question->error);
+    if (thread) {
+        g_thread_unref(thread);
+        return;
+    }
+    question->result = ARBITER_UNKNOWN;
+    post(question);
+}
+
+/* ---- Life ---- */
+
+static gboolean refuse(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static gboolean refuse(GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_CONFIG, "arbiter: %s", text);
+    return FALSE;
+}
+
+/* Does there what a question will do: root is let in by access() where writing isn't possible. */
+static gboolean try_folder(const char *dir, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    g_autofree char *first = g_strdup_printf("%s/.probe.%s", dir, instance());
+    g_autofree char *second = g_strconcat(first, ".2", NULL);
+    if (!write_new_file(first, "probe\n", &cause))
+        return refuse(error, "the directory %s can't be written to: %s", dir, cause->message);
+    int result = link(first, second);
+    int code = errno;
+    (void)unlink(first);
+    (void)unlink(second);
+    if (result < 0)
+        return refuse(error,
+                      "%s: its file system has no hard links (%s); use one that has: a local one, "
+                      "NFS, a cluster file system",
+                      dir, g_strerror(code));
+    return TRUE;
+}
+
+static gboolean check_folder(const char *path, GError **error)
+{
+    struct stat st;
+    if (!path || !*path)
+        return refuse(error, "type file needs a path: a directory that both hosts see");
+    if (stat(path, &st) < 0)
+        return refuse(error, "%s: %s (it has to be a directory that both hosts see)", path,
+                      g_strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return refuse(error, "%s is not a directory (it has to be one that both hosts see)", path);
+    return try_folder(path, error);
 }
 
 Arbiter *arbiter_new(const char *type, const char *path, GError **error)
 {
-    Arbiter *arbiter = g_new0(Arbiter, 1);
-    arbiter->questions = g_ptr_array_new();
-    if (!strcmp(type, "none"))
-        return arbiter;
-    if (strcmp(type, "file")) {
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_CONFIG,
-                    "arbiter '%s' is unknown: use none or file", type);
-    } else if (!path || !g_file_test(path, G_FILE_TEST_IS_DIR)) {
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_CONFIG,
-                    "arbiter: %s is not a directory (it must be one that both hosts see)",
-                    path ? path : "the path");
-    } else if (access(path, R_OK | W_OK | X_OK) < 0) {
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_CONFIG,
-                    "arbiter: the directory %s can't be written to: %s", path, g_strerror(errno));
-    } else {
-        arbiter->dir = g_strdup(path);
-        return arbiter;
+    gboolean file = !strcmp(type, "file");
+    if (!file && strcmp(type, "none") != 0) {
+        refuse(error, "unknown type '%s': none and file are known", type);
+        return NULL;
     }
-    arbiter_free(arbiter);
-    return NULL;
+    if (file && !check_folder(path, error))
+        return NULL;
+    Arbiter *arbiter = g_new0(Arbiter, 1);
+    arbiter->dir = file ? g_strdup(path) : NULL;
+    arbiter->questions = g_ptr_array_new_with_free_func(question_unref);
+    return arbiter;
 }
 
 void arbiter_free(Arbiter *arbiter)
@@ -178,22 +410,4 @@ void arbiter_free(Arbiter *arbiter)
     g_ptr_array_unref(arbiter->questions);
     g_free(arbiter->dir);
     g_free(arbiter);
-}
-
-void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
-                 guint64 epoch, AnswerFunc answer, gpointer user_data)
-{
-    Question *question = g_new0(Question, 1);
-    *question = (Question){.arbiter = arbiter,
-                           .dir = g_strdup(arbiter->dir),
-                           .file = g_strdup_printf("%s.%s", uuid, session),
-                           .who = g_strdup(who),
-                           .epoch = epoch,
-                           .answer = answer,
-                           .user_data = user_data};
-    g_ptr_array_add(arbiter->questions, question);
-    if (arbiter->dir)
-        g_thread_unref(g_thread_new("arbiter", ask_thread, question));
-    else
-        g_idle_add_full(G_PRIORITY_HIGH, answer_manual, question, NULL);
 }

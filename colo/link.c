@@ -1,537 +1,426 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How a link is made. The dialling side opens the control connection and says hello; the accepting
- * side compares, makes a session (128 random bits) and answers; then the other two connections are
- * opened with that session. When all three are answered the link is up. Every step has
- * HANDSHAKE_MS in all; whatever fails on the way ends the attempt, with the reason on both sides.
+ * The link that is up, and the public functions. docs/PROTOCOL.md is the specification.
  *
- *   idle --accept--> accepting --hello--> pairing --three connections--> up
- *   idle --dial--> dialling --answer--> pairing --three connections--> up
- *   pairing --failure, time--> accepting or dialling (again after a growing delay)
- *   up --end of a connection, silence--> idle, down() is called
+ *   idle --link_accept--> accepting --hello--> pairing --all three--> up
+ *   idle --link_dial--> dialling --answer--> pairing --all three--> up
+ *   pairing --failure, time--> accepting, dialling
+ *   up --end of a connection, silence, broken protocol--> down() --> idle
+ *   any --link_close, link_idle--> idle
  *
- * Silence: the heartbeat timer counts from the last byte that was read, and reads once more before
- * it declares the peer lost, so that a process that was itself stopped for long finds the bytes
- * that came meanwhile. What it can't know then is whether the peer has given it up: that is the
- * arbiter's part.
+ * Invariants:
+ * - down() is called once for each up(), or not at all if this side ended the link; never from
+ *   within a function that the service has called (what link_send() finds out comes from the main
+ *   loop).
+ * - Whatever ends the link, what the peer had sent on control before is delivered first.
+ * - Control and heartbeats run at G_PRIORITY_HIGH: after a stop of this process nothing else in the
+ *   main loop runs before the link has read what came meanwhile, its end included.
  */
-#include "colo/link.h"
+#include <string.h>
+#include <sys/socket.h>
 
 #include "colo/link_internal.h"
 #include "common/endian.h"
 #include "common/fd.h"
-#include "vm/vm.h"
 
-#include <errno.h>
-#include <glib-unix.h>
-#include <string.h>
-#include <sys/random.h>
-
-#define HANDSHAKE_MS        5000
-#define DIAL_DELAY_MIN_MS   50
-#define DIAL_DELAY_MAX_MS   1000
-#define MESSAGE_HEAD_BYTES  8
-#define MESSAGE_MAX_BYTES   (4 * 1024 * 1024)
-#define PACKET_HEAD_BYTES   16
-#define PACKET_MAX_BYTES    (128 * 1024)
-#define CONTROL_QUEUE_BYTES (8 * 1024 * 1024)
-#define PACKETS_QUEUE_BYTES (4 * 1024 * 1024)
-/* Connections that have not said who they are yet. */
-#define STRANGERS_MAX 16
-
-#define MSG_HEARTBEAT 1
+#define HANDSHAKE_MS        5000u
+#define LINGER_MS           1000u
+#define LINGER_MAX          4u
+#define CONTROL_QUEUE_BYTES ((gsize)4 * 1024 * 1024)
+#define PACKETS_QUEUE_BYTES ((gsize)4 * 1024 * 1024)
+/* Reasons that are remembered as reported. */
+#define REPORTED_MAX 64u
+/* Turns of reading control before the link goes down: more than both kernels can hold. */
+#define LAST_READS 64
 
 G_DEFINE_QUARK(link - error - quark, link_error)
 
-typedef enum { MODE_IDLE, MODE_ACCEPTING, MODE_DIALLING } Mode;
+const char *const link_channel_names[LINK_CHANNELS] = {"control", "checkpoint", "packets"};
 
-/* An incoming connection before its hello. */
-typedef struct {
-    Link *link;
-    Conn *conn;
-    guint timer;
-} Stranger;
+static void go_down(Link *link, GError *why);
 
-struct Link {
-    LinkCallbacks callbacks;
-    gpointer user_data;
-    guint interval_ms, timeout_ms;
-    LinkAddress listen, peer;
-    int listen_fd;
-    guint listen_source;
-    GPtrArray *strangers;
+/* ---- Small parts ---- */
 
-    Mode mode;
-    char *idle_reason;
-    json_object *hello;
-
-    /* The pairing, under way or up. */
-    char *session;
-    json_object *peer_hello;
-    Conn *conns[CHANNELS];
-    gboolean answered[CHANNELS]; /* its hello has been answered with yes */
-    int checkpoint_fd;
-    gboolean up;
-
-    guint handshake_timer, dial_timer, heartbeat_timer;
-    guint dial_delay_ms;
-    char *last_failure;
-};
-
-static const char *const channel_names[CHANNELS] = {"control", "checkpoint", "packets"};
-
-static void dial(Link *link);
-
-/* ---- Ends ---- */
-
-static void clear_timer(guint *timer)
+Link *link_ref(Link *link)
 {
-    if (*timer)
-        g_source_remove(*timer);
-    *timer = 0;
+    link->refs++;
+    return link;
 }
 
-/* Ends the pairing, whatever its stage. */
-static void drop(Link *link)
+void link_unref(Link *link)
 {
-    clear_timer(&link->handshake_timer);
-    clear_timer(&link->dial_timer);
-    clear_timer(&link->heartbeat_timer);
-    for (Channel channel = 0; channel < CHANNELS; channel++) {
-        g_clear_pointer(&link->conns[channel], conn_free);
-        link->answered[channel] = FALSE;
-    }
-    if (link->checkpoint_fd >= 0)
-        shutdown(link->checkpoint_fd, SHUT_RDWR);
-    colo_fd_close(&link->checkpoint_fd);
-    g_clear_pointer(&link->session, g_free);
-    g_clear_pointer(&link->peer_hello, json_object_put);
-    link->up = FALSE;
-}
-
-static void tell_attempt_failed(Link *link, const GError *why)
-{
-    if (!g_strcmp0(link->last_failure, why->message))
+    if (--link->refs > 0)
         return;
-    g_free(link->last_failure);
-    link->last_failure = g_strdup(why->message);
+    g_hash_table_unref(link->reported);
+    json_object_put(link->hello);
+    g_free(link->peer_address);
+    g_free(link->idle_reason);
+    g_free(link);
+}
+
+GSource *link_timer(guint ms, GSourceFunc func, gpointer data)
+{
+    GSource *source = g_timeout_source_new(ms);
+    g_source_set_priority(source, G_PRIORITY_HIGH);
+    g_source_set_callback(source, func, data, NULL);
+    g_source_attach(source, g_main_context_get_thread_default());
+    return source;
+}
+
+void link_source_clear(GSource **source)
+{
+    if (*source)
+        g_source_destroy(*source);
+    g_clear_pointer(source, g_source_unref);
+}
+
+void link_report(Link *link, const GError *why)
+{
+    if (link->freed || g_hash_table_contains(link->reported, why->message))
+        return;
+    if (g_hash_table_size(link->reported) >= REPORTED_MAX)
+        g_hash_table_remove_all(link->reported);
+    g_hash_table_add(link->reported, g_strdup(why->message));
+    link_ref(link);
     link->callbacks.attempt_failed(why, link->user_data);
+    link_unref(link);
 }
 
-static gboolean on_dial_timer(gpointer user_data)
+json_object *link_hello_with(const Link *link, const char *member, const char *value)
 {
-    Link *link = user_data;
-    link->dial_timer = 0;
-    dial(link);
-    return G_SOURCE_REMOVE;
+    json_object *hello = json_object_new_object();
+    json_object_object_add(hello, member, json_object_new_string(value));
+    json_object_object_foreach(link->hello, key, ours)
+        json_object_object_add(hello, key, json_object_get(ours));
+    return hello;
 }
 
-static void fail(Link *link, const GError *why)
+/* ---- Pairings ---- */
+
+Pairing *pairing_new(const char *session, json_object *peer_hello, const char *address)
 {
-    gboolean was_up = link->up;
-    drop(link);
-    if (was_up) {
-        link->mode = MODE_IDLE;
-        link->callbacks.down(why, link->user_data);
+    Pairing *pairing = g_new0(Pairing, 1);
+    pairing->session = g_strdup(session);
+    pairing->peer_hello = json_object_get(peer_hello);
+    pairing->peer = g_strdup_printf("%s (%s)", wire_string(peer_hello, "name", 255), address);
+    return pairing;
+}
+
+void pairing_free(Pairing *pairing)
+{
+    if (!pairing)
         return;
-    }
-    if (link->mode == MODE_DIALLING) {
-        link->dial_timer =
-            g_timeout_add_full(G_PRIORITY_HIGH, link->dial_delay_ms, on_dial_timer, link, NULL);
-        link->dial_delay_ms = MIN(2 * link->dial_delay_ms, DIAL_DELAY_MAX_MS);
-    }
-    tell_attempt_failed(link, why);
+    /* Wakes an engine that waits in a duplicate of the descriptor. */
+    if (pairing->channels[LINK_CHECKPOINT])
+        shutdown(channel_fd(pairing->channels[LINK_CHECKPOINT]), SHUT_RDWR);
+    for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
+        channel_close(pairing->channels[which]);
+    json_object_put(pairing->peer_hello);
+    g_free(pairing->session);
+    g_free(pairing->peer);
+    g_free(pairing);
 }
 
-static void fail_new(Link *link, LinkError code, const char *text)
+gboolean pairing_is_complete(const Pairing *pairing)
 {
-    g_autoptr(GError) why = g_error_new_literal(LINK_ERROR, code, text);
-    fail(link, why);
-}
-
-static gboolean on_handshake_timer(gpointer user_data)
-{
-    Link *link = user_data;
-    link->handshake_timer = 0;
-    fail_new(link, LINK_ERROR_TIMEOUT, "the peer has begun to pair and did not go on");
-    return G_SOURCE_REMOVE;
-}
-
-/* ---- Up: messages, packets, heartbeats ---- */
-
-static gsize on_control_data(Conn *conn, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)conn;
-    Link *link = user_data;
-    if (!link->up || len < MESSAGE_HEAD_BYTES)
-        return 0;
-    guint16 type = colo_get_be16(data);
-    guint32 body = colo_get_be32(data + 4);
-    if (body > MESSAGE_MAX_BYTES) {
-        fail_new(link, LINK_ERROR_PROTOCOL, "a message on the control connection is too long");
-        return 0;
-    }
-    if (len < MESSAGE_HEAD_BYTES + body)
-        return 0;
-    if (type != MSG_HEARTBEAT)
-        link->callbacks.message(type, data + MESSAGE_HEAD_BYTES, body, link->user_data);
-    return MESSAGE_HEAD_BYTES + body;
-}
-
-static gsize on_packets_data(Conn *conn, const guint8 *data, gsize len, gpointer user_data)
-{
-    Link *link = user_data;
-    gsize used = 0;
-    while (link->up && link->conns[CHANNEL_PACKETS] == conn && len - used >= PACKET_HEAD_BYTES) {
-        const guint8 *head = data + used;
-        guint32 body = colo_get_be32(head);
-        if (body > PACKET_MAX_BYTES) {
-            fail_new(link, LINK_ERROR_PROTOCOL, "a frame on the packets connection is too long");
-            return 0;
-        }
-        if (len - used < PACKET_HEAD_BYTES + body)
-            break;
-        used += PACKET_HEAD_BYTES + body;
-        link->callbacks.packet(colo_get_be32(head + 4), colo_get_be64(head + 8),
-                               head + PACKET_HEAD_BYTES, body, link->user_data);
-    }
-    return used;
-}
-
-static void on_closed(Conn *conn, const GError *why, gpointer user_data)
-{
-    (void)conn;
-    fail(user_data, why);
-}
-
-static void on_never_connected(Conn *conn, gpointer user_data)
-{
-    (void)conn;
-    (void)user_data;
-    g_assert_not_reached();
-}
-
-static const ConnCallbacks control_callbacks = {
-    .data = on_control_data, .closed = on_closed, .connected = on_never_connected};
-static const ConnCallbacks packets_callbacks = {
-    .data = on_packets_data, .closed = on_closed, .connected = on_never_connected};
-
-static gboolean is_silent(const Link *link)
-{
-    gint64 us = colo_time_diff_us(colo_time_now(), conn_last_heard(link->conns[CHANNEL_CONTROL]));
-    return us > (gint64)link->timeout_ms * COLO_US_PER_MS;
-}
-
-static gboolean on_heartbeat_timer(gpointer user_data)
-{
-    Link *link = user_data;
-    link_send(link, MSG_HEARTBEAT, NULL, 0);
-    if (is_silent(link)) {
-        conn_read(link->conns[CHANNEL_CONTROL]);
-        /* That may have ended the link. */
-        if (link->up && is_silent(link))
-            fail_new(link, LINK_ERROR_TIMEOUT, "the peer has been silent for heartbeat-timeout");
-    }
-    return G_SOURCE_CONTINUE;
-}
-
-static void start_heartbeat(Link *link)
-{
-    clear_timer(&link->heartbeat_timer);
-    link->heartbeat_timer =
-        g_timeout_add_full(G_PRIORITY_HIGH, link->interval_ms, on_heartbeat_timer, link, NULL);
-}
-
-static void go_up_if_complete(Link *link)
-{
-    for (Channel channel = 0; channel < CHANNELS; channel++)
-        if (!link->answered[channel])
-            return;
-    clear_timer(&link->handshake_timer);
-    conn_set_user_data(link->conns[CHANNEL_CONTROL], &control_callbacks, link);
-    conn_set_user_data(link->conns[CHANNEL_PACKETS], &packets_callbacks, link);
-    /* The accepting side says nothing there before the other has said on control that it is up. */
-    link->checkpoint_fd = conn_steal_fd(link->conns[CHANNEL_CHECKPOINT]);
-    g_clear_pointer(&link->conns[CHANNEL_CHECKPOINT], conn_free);
-    link->up = TRUE;
-    link->dial_delay_ms = DIAL_DELAY_MIN_MS;
-    g_clear_pointer(&link->last_failure, g_free);
-    start_heartbeat(link);
-    json_object *peer_hello = json_object_get(link->peer_hello);
-    link->callbacks.up(peer_hello, link->user_data);
-    json_object_put(peer_hello);
-    /* What came on control meanwhile. */
-    if (link->up)
-        conn_read(link->conns[CHANNEL_CONTROL]);
-}
-
-/* ---- Accepting ---- */
-
-static void stranger_free(gpointer data)
-{
-    Stranger *stranger = data;
-    clear_timer(&stranger->timer);
-    conn_free(stranger->conn);
-    g_free(stranger);
-}
-
-static void send_hello(Conn *conn, json_object *object)
-{
-    g_autoptr(GByteArray) bytes = hello_build(object);
-    conn_send(conn, bytes->data, bytes->len, NULL, 0);
-    json_object_put(object);
-}
-
-static json_object *new_object(const char *member, const char *value)
-{
-    json_object *object = json_object_new_object();
-    json_object_object_add(object, member, json_object_new_string(value));
-    return object;
-}
-
-/* Says no, with the reason, and forgets the connection. */
-static void refuse(Stranger *stranger, LinkError code, const char *reason)
-{
-    Link *link = stranger->link;
-    g_autoptr(GError) why = g_error_new_literal(LINK_ERROR, code, reason);
-    send_hello(stranger->conn, new_object("refused", reason));
-    g_ptr_array_remove_fast(link->strangers, stranger);
-    /* A node that is busy or idle says so to the other; here it is no news. */
-    if (link->mode == MODE_ACCEPTING && !link->session)
-        tell_attempt_failed(link, why);
-}
-
-/* Why this hello can't be the other half; NULL if it can. */
-static char *find_difference(const Link *link, json_object *theirs)
-{
-    json_object *hello = NULL, *our_identity = NULL, *their_identity = NULL;
-    const char *name = NULL;
-    if (json_object_object_get_ex(theirs, "hello", &hello))
-        name = hello_string(hello, "name");
-    if (!name || !json_object_object_get_ex(hello, "identity", &their_identity))
-        return g_strdup("the hello names no node or VM");
-    if (!g_strcmp0(name, hello_string(link->hello, "name")))
-        return g_strdup_printf("both nodes are named '%s': give each its own [node] name", name);
-    json_object_object_get_ex(link->hello, "identity", &our_identity);
-    return vm_identity_difference(our_identity, their_identity);
-}
-
-static char *make_session(void)
-{
-    guint8 bytes[16];
-    g_assert(getrandom(bytes, sizeof(bytes), 0) == sizeof(bytes));
-    g_autoptr(GString) text = g_string_new(NULL);
-    for (gsize i = 0; i < sizeof(bytes); i++)
-        g_string_append_printf(text, "%02x", bytes[i]);
-    return g_string_free(g_steal_pointer(&text), FALSE);
-}
-
-static void adopt(Stranger *stranger, Channel channel, json_object *answer)
-{
-    Link *link = stranger->link;
-    link->conns[channel] = g_steal_pointer(&stranger->conn);
-    conn_set_user_data(link->conns[channel],
-                       channel == CHANNEL_PACKETS ? &packets_callbacks : &control_callbacks, link);
-    link->answered[channel] = TRUE;
-    g_ptr_array_remove_fast(link->strangers, stranger);
-    send_hello(link->conns[channel], answer);
-    go_up_if_complete(link);
-}
-
-static void admit_control(Stranger *stranger, json_object *theirs)
-{
-    Link *link = stranger->link;
-    if (link->mode != MODE_ACCEPTING) {
-        g_autofree char *reason =
-            g_strdup_printf("not a primary that takes a secondary now (%s)",
-                            link->idle_reason ? link->idle_reason : "looks for one itself");
-        refuse(stranger, LINK_ERROR_REFUSED, reason);
-        return;
-    }
-    if (link->session) {
-        refuse(stranger, LINK_ERROR_REFUSED, "already paired with another node");
-        return;
-    }
-    g_autofree char *difference = find_difference(link, theirs);
-    if (difference) {
-        refuse(stranger, LINK_ERROR_REFUSED, difference);
-        return;
-    }
-    link->session = make_session();
-    link->peer_hello = json_object_get(json_object_object_get(theirs, "hello"));
-    link->handshake_timer = g_timeout_add(HANDSHAKE_MS, on_handshake_timer, link);
-    json_object *answer = new_object("session", link->session);
-    json_object_object_add(answer, "hello", json_object_get(link->hello));
-    adopt(stranger, CHANNEL_CONTROL, answer);
-}
-
-static void admit(Stranger *stranger, json_object *theirs)
-{
-    Link *link = stranger->link;
-    const char *name = hello_string(theirs, "channel");
-    if (!g_strcmp0(name, channel_names[CHANNEL_CONTROL])) {
-        admit_control(stranger, theirs);
-        return;
-    }
-    for (Channel channel = CHANNEL_CONTROL + 1; channel < CHANNELS; channel++)
-        if (!g_strcmp0(name, channel_names[channel]) && link->session && !link->up &&
-            link->mode == MODE_ACCEPTING && !link->conns[channel] &&
-            !g_strcmp0(hello_string(theirs, "session"), link->session)) {
-            adopt(stranger, channel, new_object("session", link->session));
-            return;
-        }
-    refuse(stranger, LINK_ERROR_PROTOCOL, "no such session or channel");
-}
-
-static gsize on_stranger_data(Conn *conn, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)conn;
-    Stranger *stranger = user_data;
-    g_autoptr(GError) error = NULL;
-    json_object *object = NULL;
-    gsize used = 0;
-    switch (hello_parse(data, len, &object, &used, &error)) {
-    case HELLO_SHORT:
-        return 0;
-    case HELLO_BAD:
-        refuse(stranger, LINK_ERROR_PROTOCOL, error->message);
-        return 0;
-    case HELLO_WHOLE:
-        admit(stranger, object);
-        json_object_put(object);
-        return used;
-    }
-    return 0;
-}
-
-static void on_stranger_closed(Conn *conn, const GError *why, gpointer user_data)
-{
-    (void)conn;
-    (void)why;
-    Stranger *stranger = user_data;
-    g_ptr_array_remove_fast(stranger->link->strangers, stranger);
-}
-
-static gboolean on_stranger_timer(gpointer user_data)
-{
-    Stranger *stranger = user_data;
-    stranger->timer = 0;
-    refuse(stranger, LINK_ERROR_TIMEOUT, "no hello in time");
-    return G_SOURCE_REMOVE;
-}
-
-static const ConnCallbacks stranger_callbacks = {
-    .data = on_stranger_data, .closed = on_stranger_closed, .connected = on_never_connected};
-
-static gboolean on_incoming(gint fd, GIOCondition condition, gpointer user_data)
-{
-    (void)condition;
-    Link *link = user_data;
-    COLO_AUTO_FD incoming = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (incoming < 0 || link->strangers->len >= STRANGERS_MAX)
-        return G_SOURCE_CONTINUE;
-    Stranger *stranger = g_new0(Stranger, 1);
-    stranger->link = link;
-    stranger->conn = conn_new(colo_fd_steal(&incoming), NULL, &stranger_callbacks, stranger);
-    stranger->timer = g_timeout_add(HANDSHAKE_MS, on_stranger_timer, stranger);
-    g_ptr_array_add(link->strangers, stranger);
-    return G_SOURCE_CONTINUE;
-}
-
-/* ---- Dialling ---- */
-
-static Channel channel_of(const Link *link, const Conn *conn)
-{
-    Channel channel = CHANNEL_CONTROL;
-    while (link->conns[channel] != conn)
-        channel++;
-    return channel;
-}
-
-static void on_connected(Conn *conn, gpointer user_data)
-{
-    Link *link = user_data;
-    Channel channel = channel_of(link, conn);
-    json_object *object = new_object("channel", channel_names[channel]);
-    if (channel == CHANNEL_CONTROL)
-        json_object_object_add(object, "hello", json_object_get(link->hello));
-    else
-        json_object_object_add(object, "session", json_object_new_string(link->session));
-    send_hello(conn, object);
-}
-
-static gboolean open_channel(Link *link, Channel channel);
-
-static void handle_answer(Link *link, Channel channel, json_object *answer)
-{
-    const char *refused = hello_string(answer, "refused");
-    const char *session = hello_string(answer, "session");
-    json_object *hello;
-    if (refused) {
-        g_autofree char *text = g_strdup_printf("%s says: %s", link->peer.text, refused);
-        fail_new(link, LINK_ERROR_REFUSED, text);
-        return;
-    }
-    gboolean right =
-        session && (channel == CHANNEL_CONTROL ? json_object_object_get_ex(answer, "hello", &hello)
-                                               : !strcmp(session, link->session));
-    if (!right) {
-        fail_new(link, LINK_ERROR_PROTOCOL, "the peer's answer names no session");
-        return;
-    }
-    link->answered[channel] = TRUE;
-    if (channel == CHANNEL_CONTROL) {
-        link->session = g_strdup(session);
-        link->peer_hello = json_object_get(hello);
-        if (!open_channel(link, CHANNEL_CHECKPOINT) || !open_channel(link, CHANNEL_PACKETS))
-            return;
-    }
-    go_up_if_complete(link);
-}
-
-static gsize on_answer_data(Conn *conn, const guint8 *data, gsize len, gpointer user_data)
-{
-    Link *link = user_data;
-    Channel channel = channel_of(link, conn);
-    g_autoptr(GError) error = NULL;
-    json_object *object = NULL;
-    gsize used = 0;
-    /* After its answer control may bring messages: they wait until the link is up. */
-    if (link->answered[channel])
-        return 0;
-    switch (hello_parse(data, len, &object, &used, &error)) {
-    case HELLO_SHORT:
-        return 0;
-    case HELLO_BAD:
-        fail(link, error);
-        return 0;
-    case HELLO_WHOLE:
-        handle_answer(link, channel, object);
-        json_object_put(object);
-        return used;
-    }
-    return 0;
-}
-
-static const ConnCallbacks answer_callbacks = {
-    .data = on_answer_data, .closed = on_closed, .connected = on_connected};
-
-static gboolean open_channel(Link *link, Channel channel)
-{
-    g_autoptr(GError) error = NULL;
-    int fd = link_address_connect(&link->peer, &error);
-    if (fd < 0) {
-        fail(link, error);
-        return FALSE;
-    }
-    link->conns[channel] = conn_new(fd, &link->peer, &answer_callbacks, link);
+    for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
+        if (!pairing->answered[which])
+            return FALSE;
     return TRUE;
 }
 
-static void dial(Link *link)
+/* ---- Closing on purpose ---- */
+
+/* A pairing that we have ended, until the peer has read what we said last. */
+typedef struct {
+    Link *link;
+    Pairing *pairing;
+    GSource *timer;
+} Linger;
+
+static void linger_free(gpointer data)
 {
-    link->handshake_timer = g_timeout_add(HANDSHAKE_MS, on_handshake_timer, link);
-    open_channel(link, CHANNEL_CONTROL);
+    Linger *linger = data;
+    link_source_clear(&linger->timer);
+    pairing_free(linger->pairing);
+    g_free(linger);
+}
+
+static gboolean on_linger_timeout(gpointer user_data)
+{
+    Linger *linger = user_data;
+    g_ptr_array_remove(linger->link->lingering, linger);
+    return G_SOURCE_REMOVE;
+}
+
+static gsize ignore_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    (void)channel;
+    (void)data;
+    (void)user_data;
+    return len;
+}
+
+static void on_linger_ended(Channel *channel, const GError *why, gpointer user_data)
+{
+    Linger *linger = user_data;
+    (void)channel;
+    (void)why;
+    g_ptr_array_remove(linger->link->lingering, linger);
+}
+
+static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
+{
+    (void)channel;
+    (void)why;
+    (void)user_data;
+}
+
+static void linger_on(Link *link, Pairing *pairing)
+{
+    static const ChannelHandler last_words = {ignore_data, on_linger_ended};
+    static const ChannelHandler nothing = {ignore_data, ignore_end};
+    Linger *linger = g_new(Linger, 1);
+    *linger = (Linger){.link = link, .pairing = pairing};
+    linger->timer = link_timer(LINGER_MS, on_linger_timeout, linger);
+    if (link->lingering->len >= LINGER_MAX)
+        g_ptr_array_remove_index(link->lingering, 0);
+    g_ptr_array_add(link->lingering, linger);
+    for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
+        channel_handle(pairing->channels[which],
+                       which == LINK_CONTROL ? CHANNEL_READ : CHANNEL_HOLD, G_PRIORITY_DEFAULT,
+                       which == LINK_CONTROL ? &last_words : &nothing, linger);
+    channel_finish(pairing->channels[LINK_CONTROL]);
+}
+
+/* Takes the pairing out of the link, which is idle then. */
+static Pairing *let_go(Link *link)
+{
+    link->up = FALSE;
+    link_source_clear(&link->beat_source);
+    link_source_clear(&link->failing_source);
+    g_clear_error(&link->failing);
+    return g_steal_pointer(&link->pairing);
+}
+
+static void set_intent(Link *link, LinkIntent intent, json_object *hello, const char *idle_reason)
+{
+    link_dial_end(link);
+    link_source_clear(&link->handshake);
+    if (link->up)
+        linger_on(link, let_go(link));
+    else
+        g_clear_pointer(&link->pairing, pairing_free);
+    link->intent = intent;
+    g_free(link->idle_reason);
+    link->idle_reason = g_strdup(idle_reason);
+    json_object_put(link->hello);
+    link->hello = hello;
+    g_hash_table_remove_all(link->reported);
+}
+
+/* ---- Control ---- */
+
+static void put_message(Link *link, guint16 type, const void *payload, gsize len)
+{
+    guint8 head[WIRE_MESSAGE_HEAD];
+    wire_put_message(head, type, len);
+    channel_write(link->pairing->channels[LINK_CONTROL], head, sizeof(head), payload, len, TRUE);
+}
+
+static gboolean check_beat(Link *link, const WireMessage *message, GError **error)
+{
+    guint64 number = colo_get_be64(message->payload);
+    if (number == link->beats_heard) {
+        link->beats_heard++;
+        return TRUE;
+    }
+    g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
+                "control: heartbeat %" G_GUINT64_FORMAT " where %" G_GUINT64_FORMAT " belongs",
+                number, link->beats_heard);
+    return FALSE;
+}
+
+static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    Link *link = user_data;
+    g_autoptr(GError) error = NULL;
+    WireMessage message;
+    heartbeat_heard(&link->heartbeat, channel_heard(channel));
+    WireResult result = wire_parse_message(data, len, &message, &error);
+    if (result == WIRE_SHORT)
+        return 0;
+    if (result == WIRE_WHOLE && message.type >= WIRE_TYPE_SERVICE) {
+        link_ref(link);
+        link->callbacks.message(message.type, message.payload, message.len, link->user_data);
+        link_unref(link);
+        return message.used;
+    }
+    if (result == WIRE_WHOLE && check_beat(link, &message, &error))
+        return message.used;
+    go_down(link, g_steal_pointer(&error));
+    return 0;
+}
+
+/* ---- Packets ---- */
+
+static gsize on_packets_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    Link *link = link_ref(user_data);
+    g_autoptr(GError) error = NULL;
+    WirePacket packet;
+    WireResult result = WIRE_SHORT;
+    gsize used = 0;
+    while (channel_is_open(channel) && link->up &&
+           link->pairing->channels[LINK_PACKETS] == channel) {
+        result = wire_parse_packet(data + used, len - used, &packet, &error);
+        if (result != WIRE_WHOLE)
+            break;
+        used += packet.used;
+        link->packets.received_frames++;
+        link->packets.received_bytes += packet.len;
+        link->callbacks.packet(packet.nic, packet.epoch, packet.frame, packet.len, link->user_data);
+    }
+    if (result == WIRE_BAD)
+        go_down(link, g_steal_pointer(&error));
+    link_unref(link);
+    return used;
+}
+
+/* ---- Heartbeats ---- */
+
+static void send_beat(Link *link, ColoTime now)
+{
+    guint8 payload[16];
+    colo_put_be64(payload, link->beats_sent++);
+    colo_put_be64(payload + 8, (guint64)now.us);
+    put_message(link, WIRE_TYPE_HEARTBEAT, payload, sizeof(payload));
+}
+
+/* All that has come on control, as far as it is wanted. */
+static void read_control(Link *link)
+{
+    Channel *control = link->pairing->channels[LINK_CONTROL];
+    channel_ref(control);
+    for (int i = 0; i < LAST_READS && channel_read_now(control); i++)
+        ;
+    channel_unref(control);
+}
+
+/* The peer counts as lost, unless its bytes are there and we only had no time to read them. */
+static void check_silence(Link *link)
+{
+    read_control(link);
+    if (link->up && link->heartbeat.silence_us >= link->heartbeat.timeout_us)
+        go_down(link, g_error_new(LINK_ERROR, LINK_ERROR_TIMEOUT,
+                                  "no sign of life for %" G_GINT64_FORMAT " ms",
+                                  link->heartbeat.silence_us / COLO_US_PER_MS));
+}
+
+static gboolean on_beat(gpointer user_data)
+{
+    Link *link = link_ref(user_data);
+    ColoTime now = colo_time_now();
+    guint todo = heartbeat_step(&link->heartbeat, now);
+    if (todo & HEARTBEAT_SEND)
+        send_beat(link, now);
+    if (todo & HEARTBEAT_LOST)
+        check_silence(link);
+    if (link->beat_source)
+        g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
+    link_unref(link);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean call_back(GSource *source, GSourceFunc func, gpointer user_data)
+{
+    (void)source;
+    return func(user_data);
+}
+
+static void start_beating(Link *link)
+{
+    /* Unlike a timeout source, one that is given each next moment anew. */
+    static GSourceFuncs funcs = {.dispatch = call_back};
+    heartbeat_start(&link->heartbeat, link->interval_ms, link->timeout_ms, colo_time_now());
+    link_source_clear(&link->beat_source);
+    link->beat_source = g_source_new(&funcs, sizeof(GSource));
+    g_source_set_priority(link->beat_source, G_PRIORITY_HIGH);
+    g_source_set_callback(link->beat_source, on_beat, link, NULL);
+    g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
+    g_source_attach(link->beat_source, g_main_context_get_thread_default());
+}
+
+/* ---- Up and down ---- */
+
+static void on_ended(Channel *channel, const GError *why, gpointer user_data)
+{
+    Link *link = user_data;
+    LinkChannel which = 0;
+    while (link->pairing->channels[which] != channel)
+        which++;
+    GError *error = g_error_copy(why);
+    g_prefix_error(&error, "%s connection: ", link_channel_names[which]);
+    go_down(link, error);
+}
+
+/* Takes `why`. Only from the main loop. */
+static void go_down(Link *link, GError *why)
+{
+    g_autoptr(GError) error = why;
+    link_ref(link);
+    Pairing *pairing = link->pairing;
+    /* In control's own handler this does nothing: it has been read up to what is wrong. */
+    read_control(link);
+    if (link->up && link->pairing == pairing) {
+        g_prefix_error(&error, "%s: ", pairing->peer);
+        let_go(link);
+        g_free(link->idle_reason);
+        link->idle_reason = g_strdup("it has just lost its peer");
+        link->intent = LINK_IDLE;
+        link->callbacks.down(error, link->user_data);
+        /* Only now: the engines had its descriptor. */
+        pairing_free(pairing);
+    }
+    link_unref(link);
+}
+
+static gboolean on_failing(gpointer user_data)
+{
+    Link *link = user_data;
+    go_down(link, g_steal_pointer(&link->failing));
+    return G_SOURCE_REMOVE;
+}
+
+/* For what is found out while the service is calling. */
+static void go_down_later(Link *link, GError *why)
+{
+    link->failing = why;
+    link->failing_source = link_timer(0, on_failing, link);
+}
+
+void link_go_up(Link *link)
+{
+    static const ChannelHandler control = {on_control_data, on_ended};
+    static const ChannelHandler packets = {on_packets_data, on_ended};
+    static const ChannelHandler checkpoint = {ignore_data, on_ended};
+    Pairing *pairing = link->pairing;
+    Channel **channels = pairing->channels;
+    /* Our answer, some hundred bytes: a fresh socket takes it whole. */
+    g_assert_cmpuint(channel_queued(channels[LINK_CHECKPOINT]), ==, 0);
+    colo_fd_set_nonblocking(channel_fd(channels[LINK_CHECKPOINT]), FALSE, NULL);
+    link->up = TRUE;
+    link_dial_end(link);
+    link_source_clear(&link->handshake);
+    g_hash_table_remove_all(link->reported);
+    channel_handle(channels[LINK_CONTROL], CHANNEL_READ, G_PRIORITY_HIGH, &control, link);
+    channel_handle(channels[LINK_PACKETS], CHANNEL_READ, G_PRIORITY_DEFAULT, &packets, link);
+    channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &checkpoint, link);
+    link->beats_sent = link->beats_heard = 0;
+    start_beating(link);
+    json_object *hello = json_object_get(pairing->peer_hello);
+    link->callbacks.up(hello, link->user_data);
+    json_object_put(hello);
 }
 
 /* ---- The interface ---- */
@@ -540,19 +429,24 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
                GError **error)
 {
     g_autoptr(Link) link = g_new0(Link, 1);
+    g_autofree char *host = NULL;
+    guint16 port;
+    link->refs = 1;
     link->callbacks = *callbacks;
     link->user_data = user_data;
     link->interval_ms = options->heartbeat_interval_ms;
     link->timeout_ms = options->heartbeat_timeout_ms;
-    link->checkpoint_fd = link->listen_fd = -1;
-    link->strangers = g_ptr_array_new_with_free_func(stranger_free);
-    if (!link_address_resolve(options->listen, &link->listen, error) ||
-        (options->peer && !link_address_resolve(options->peer, &link->peer, error)))
+    link->handshake_ms =
+        options->handshake_timeout_ms ? options->handshake_timeout_ms : HANDSHAKE_MS;
+    link->listen_fd = -1;
+    link->reported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    link->lingering = g_ptr_array_new_with_free_func(linger_free);
+    link->idle_reason = g_strdup("it is starting");
+    link->peer_address = g_strdup(options->peer);
+    if (options->peer && !link_address_split("peer", options->peer, &host, &port, error))
         return NULL;
-    link->listen_fd = link_address_listen(&link->listen, error);
-    if (link->listen_fd < 0)
+    if (!link_listen(link, options->listen, error))
         return NULL;
-    link->listen_source = g_unix_fd_add(link->listen_fd, G_IO_IN, on_incoming, link);
     return g_steal_pointer(&link);
 }
 
@@ -560,50 +454,51 @@ void link_free(Link *link)
 {
     if (!link)
         return;
-    drop(link);
-    clear_timer(&link->listen_source);
-    colo_fd_close(&link->listen_fd);
-    g_ptr_array_unref(link->strangers);
-    link_address_clear(&link->listen);
-    link_address_clear(&link->peer);
-    json_object_put(link->hello);
-    g_free(link->idle_reason);
-    g_free(link->last_failure);
-    g_free(link);
+    link->freed = TRUE;
+    link_listen_end(link);
+    set_intent(link, LINK_IDLE, NULL, NULL);
+    /* There is no main loop to wait in. What has come is read, so that closing doesn't reset. */
+    for (guint i = link->lingering->len; i > 0; i--) {
+        Linger *linger = g_ptr_array_index(link->lingering, i - 1);
+        channel_read_now(linger->pairing->channels[LINK_CONTROL]);
+    }
+    g_clear_pointer(&link->lingering, g_ptr_array_unref);
+    link_unref(link);
 }
 
-static void set_mode(Link *link, Mode mode, json_object *hello, const char *idle_reason)
+static void seek(Link *link, LinkIntent intent, json_object *hello)
 {
-    drop(link);
-    link->mode = mode;
-    json_object_put(link->hello);
-    link->hello = json_object_get(hello);
-    g_free(link->idle_reason);
-    link->idle_reason = g_strdup(idle_reason);
-    g_clear_pointer(&link->last_failure, g_free);
-    link->dial_delay_ms = DIAL_DELAY_MIN_MS;
+    json_object *ours = json_object_new_object();
+    json_object *name = NULL, *identity = NULL;
+    json_object_object_get_ex(hello, "name", &name);
+    json_object_object_get_ex(hello, "identity", &identity);
+    json_object_object_add(
+        ours, "role", json_object_new_string(intent == LINK_ACCEPTING ? "primary" : "secondary"));
+    json_object_object_add(ours, "colo", json_object_new_string(COLO_VERSION));
+    json_object_object_add(ours, "name", json_object_get(name));
+    json_object_object_add(ours, "identity", json_object_get(identity));
+    set_intent(link, intent, ours, NULL);
 }
 
 void link_accept(Link *link, json_object *hello)
 {
-    set_mode(link, MODE_ACCEPTING, hello, NULL);
+    seek(link, LINK_ACCEPTING, hello);
 }
 
 void link_dial(Link *link, json_object *hello)
 {
-    set_mode(link, MODE_DIALLING, hello, NULL);
-    /* From the main loop: an attempt may fail at once. */
-    link->dial_timer = g_timeout_add_full(G_PRIORITY_HIGH, 0, on_dial_timer, link, NULL);
+    seek(link, LINK_DIALLING, hello);
+    link_dial_start(link);
 }
 
 void link_idle(Link *link, const char *reason)
 {
-    set_mode(link, MODE_IDLE, NULL, reason);
+    set_intent(link, LINK_IDLE, NULL, reason);
 }
 
 void link_close(Link *link)
 {
-    set_mode(link, MODE_IDLE, NULL, "closing a link");
+    set_intent(link, LINK_IDLE, NULL, "it has just ended a link");
 }
 
 gboolean link_is_up(const Link *link)
@@ -613,37 +508,54 @@ gboolean link_is_up(const Link *link)
 
 const char *link_session(const Link *link)
 {
-    return link->up ? link->session : NULL;
+    return link->up ? link->pairing->session : NULL;
 }
 
 int link_checkpoint_fd(const Link *link)
 {
-    return link->checkpoint_fd;
+    return link->up ? channel_fd(link->pairing->channels[LINK_CHECKPOINT]) : -1;
 }
 
 void link_send(Link *link, guint type, const void *payload, gsize len)
 {
-    if (!link->up)
+    g_assert(type >= WIRE_TYPE_SERVICE && type <= G_MAXUINT16 && len <= LINK_MESSAGE_MAX);
+    if (!link->up || link->failing)
         return;
-    guint8 head[MESSAGE_HEAD_BYTES] = {0};
-    colo_put_be16(head, (guint16)type);
-    colo_put_be32(head + 4, (guint32)len);
-    Conn *control = link->conns[CHANNEL_CONTROL];
-    if (conn_queued(control) > CONTROL_QUEUE_BYTES)
-        return; /* It reads nothing: its heartbeats, or ours at its side, will end this. */
-    conn_send(control, head, sizeof(head), payload, len);
+    put_message(link, (guint16)type, payload, len);
+    gsize queued = channel_queued(link->pairing->channels[LINK_CONTROL]);
+    if (queued > CONTROL_QUEUE_BYTES)
+        go_down_later(link, g_error_new(LINK_ERROR, LINK_ERROR_OVERRUN,
+                                        "control connection: %zu bytes wait and the peer doesn't "
+                                        "read them",
+                                        queued));
 }
 
 gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
-    if (!link->up || conn_queued(link->conns[CHANNEL_PACKETS]) + len > PACKETS_QUEUE_BYTES)
+    guint8 head[WIRE_PACKET_HEAD];
+    if (!link->up)
         return FALSE;
-    guint8 head[PACKET_HEAD_BYTES];
-    colo_put_be32(head, (guint32)len);
-    colo_put_be32(head + 4, nic);
-    colo_put_be64(head + 8, epoch);
-    conn_send(link->conns[CHANNEL_PACKETS], head, sizeof(head), data, len);
+    Channel *packets = link->pairing->channels[LINK_PACKETS];
+    if (len == 0 || len > LINK_PACKET_MAX ||
+        channel_queued(packets) + sizeof(head) + len > PACKETS_QUEUE_BYTES) {
+        link->packets.dropped_frames++;
+        return FALSE;
+    }
+    wire_put_packet(head, nic, epoch, len);
+    channel_write(packets, head, sizeof(head), data, len, FALSE);
+    link->packets.sent_frames++;
+    link->packets.sent_bytes += len;
     return TRUE;
+}
+
+const LinkPacketStats *link_packet_stats(const Link *link)
+{
+    return &link->packets;
+}
+
+guint16 link_port(const Link *link)
+{
+    return link_address_port(link->listen_fd);
 }
 
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)
@@ -651,5 +563,5 @@ void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)
     link->interval_ms = interval_ms;
     link->timeout_ms = timeout_ms;
     if (link->up)
-        start_heartbeat(link);
+        start_beating(link);
 }

@@ -10,8 +10,8 @@
  * connection for heartbeat-timeout, is the end of the link: down() is called once and the link may
  * dial or accept anew.
  *
- * Threads: one thread, its default GMainContext; nothing blocks. link_fd() is for an engine's
- * thread.
+ * Threads: one thread, its default GMainContext; nothing blocks. link_checkpoint_fd() is for an
+ * engine's thread. A callback may call any function here, link_free() too.
  */
 #ifndef COLO_COLO_LINK_H
 #define COLO_COLO_LINK_H
@@ -31,11 +31,14 @@ typedef enum {
     LINK_ERROR_OVERRUN,  /* the peer doesn't read the control connection */
 } LinkError;
 
+/* The longest message payload and the longest frame, in bytes. */
+#define LINK_MESSAGE_MAX 1048576u
+#define LINK_PACKET_MAX  131072u
+
 /* Messages on the control connection; the payload of each is in docs/PROTOCOL.md. */
 typedef enum {
     LINK_MSG_BLANK = 16, /* secondary: holds no checkpoint (any more); start synchronising */
-    LINK_MSG_RECEIVED,   /* secondary: be64 epoch: complete and verified in memory; the commit point
-                          */
+    LINK_MSG_RECEIVED,   /* secondary: be64 epoch: complete and verified; the commit point */
     LINK_MSG_APPLIED,    /* secondary: be64 epoch, be64 apply_us */
     LINK_MSG_READY,      /* secondary: it can load device state; be64 first, be64 count of each run
                             of pages that loading wrote to and that must be sent again */
@@ -59,15 +62,26 @@ typedef struct {
 } LinkCallbacks;
 
 typedef struct {
-    const char *listen; /* "ADDRESS:PORT", "[v6]:PORT" */
-    const char *peer;   /* likewise */
+    const char *listen; /* "ADDRESS:PORT", "[v6]:PORT"; port 0: any, see link_port() */
+    const char *peer;   /* likewise; resolved anew at each attempt */
     guint heartbeat_interval_ms;
     guint heartbeat_timeout_ms;
+    guint handshake_timeout_ms; /* how long a pairing may take; 0: 5000 */
 } LinkOptions;
+
+/* Frames of the packets connection since link_new(). */
+typedef struct {
+    guint64 sent_frames, sent_bytes; /* queued for sending */
+    guint64 dropped_frames;          /* not queued: congested */
+    guint64 received_frames, received_bytes;
+} LinkPacketStats;
 
 typedef struct Link Link;
 
-/* Binds the listening socket. Error: LINK_ERROR_ADDRESS. */
+/*
+ * Binds the listening socket (a name in `listen` is resolved, which may block). Connections are
+ * refused until link_accept(). Callbacks must all be set. Error: LINK_ERROR_ADDRESS.
+ */
 Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpointer user_data,
                GError **error);
 void link_free(Link *link);
@@ -76,15 +90,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Link, link_free)
 /*
  * From now on accepts a secondary (as primary) or dials the primary (as secondary), until an
  * attempt succeeds; after down() it has to be called again. `hello` is this side's part of the
- * handshake:
- * {"name", "identity": vm_identity()}; the link adds versions, role and session. New references are
- * taken. link_idle() goes back to neither: connections are refused with `reason`.
+ * handshake: {"name", "identity": vm_identity()}; the link adds version, role and session. It is
+ * copied. link_idle() goes back to neither: connections are refused with `reason`. Each of them
+ * ends a link that is up, like link_close().
  */
 void link_accept(Link *link, json_object *hello);
 void link_dial(Link *link, json_object *hello);
 void link_idle(Link *link, const char *reason);
 
-/* Ends a link that is up (or an attempt) from this side, without calling down(). */
+/*
+ * Ends a link that is up (or an attempt) from this side, without calling down(). What was given to
+ * link_send() before still goes out; the peer reads it before it sees the end.
+ */
 void link_close(Link *link);
 
 gboolean link_is_up(const Link *link);
@@ -92,17 +109,34 @@ gboolean link_is_up(const Link *link);
 /* The session both sides agreed on: 32 hex digits, new for every pairing. NULL if not up. */
 const char *link_session(const Link *link);
 
-/* The checkpoint connection: blocking, borrowed, valid until down() returns or link_close(). */
+/*
+ * The checkpoint connection: blocking, borrowed, valid until down() returns or link_close(); -1 if
+ * not up. The link never reads or writes it but watches it for its end, which an engine causes too
+ * by shutting it down.
+ */
 int link_checkpoint_fd(const Link *link);
 
-/* Queues a control message (and tries to send it at once). A no-op if the link is not up. */
+/*
+ * Queues a control message (and tries to send it at once). A no-op if the link is not up. A peer
+ * that doesn't read them ends the link, from the main loop (LINK_ERROR_OVERRUN). `len` is at most
+ * LINK_MESSAGE_MAX, `type` one of LinkMessage.
+ */
 void link_send(Link *link, guint type, const void *payload, gsize len);
 
 /*
- * Mirrors a frame to the peer. Bounded: FALSE, dropped and counted if the connection is congested.
+ * Mirrors a frame to the peer: 1 to LINK_PACKET_MAX bytes, sent at the end of this turn of the main
+ * loop at the latest. Bounded: FALSE, dropped and counted if the connection is congested; FALSE if
+ * not up.
  */
 gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 
+/* Borrowed. */
+const LinkPacketStats *link_packet_stats(const Link *link);
+
+/* The port it listens on. */
+guint16 link_port(const Link *link);
+
+/* Live change; counts anew from now. */
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms);
 
 #endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/support/link-end.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/endian.h"
+
+static void on_up(json_object *peer_hello, gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    json_object *name;
+    g_assert_true(json_object_object_get_ex(peer_hello, "name", &name));
+    g_free(side->peer_name);
+    side->peer_name = g_strdup(json_object_get_string(name));
+    side->ups++;
+    if (side->on_up)
+        side->on_up(side);
+}
+
+static void on_message(guint type, const guint8 *payload, gsize len, gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    g_ptr_array_add(side->messages,
+                    g_strdup_printf("%u:%.*s", type, (int)MIN(len, 64), (const char *)payload));
+    if (side->on_message)
+        side->on_message(side);
+}
+
+static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len,
+                      gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    side->packet_frames++;
+    if (side->keep_packets) {
+        g_autofree char *sum = g_compute_checksum_for_data(G_CHECKSUM_MD5, data, len);
+        g_ptr_array_add(side->packets,
+                        g_strdup_printf("%u:%" G_GUINT64_FORMAT ":%zu:%s", nic, epoch, len, sum));
+    }
+    if (side->on_packet)
+        side->on_packet(side);
+}
+
+static void on_down(const GError *why, gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    g_clear_error(&side->down);
+    side->down = g_error_copy(why);
+    side->downs++;
+    if (side->on_down)
+        side->on_down(side);
+}
+
+static void on_attempt_failed(const GError *why, gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    side->failures++;
+    g_ptr_array_add(side->reasons, g_error_copy(why));
+    if (side->on_failure)
+        side->on_failure(side);
+}
+
+LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
+{
+    static const LinkEndOptions none;
+    const LinkEndOptions *o = options ? options : &none;
+    g_autofree char *peer = peer_port ? g_strdup_printf("127.0.0.1:%u", peer_port) : NULL;
+    g_autoptr(GError) error = NULL;
+    LinkEnd *side = g_new0(LinkEnd, 1);
+    side->reasons = g_ptr_array_new_with_free_func((GDestroyNotify)g_error_free);
+    side->messages = g_ptr_array_new_with_free_func(g_free);
+    side->packets = g_ptr_array_new_with_free_func(g_free);
+    LinkOptions link_options = {
+        .listen = o->listen ? o->listen : "127.0.0.1:0",
+        .peer = o->peer ? o->peer : peer,
+        .heartbeat_interval_ms = o->interval_ms ? o->interval_ms : 20,
+        .heartbeat_timeout_ms = o->timeout_ms ? o->timeout_ms : 10000,
+        .handshake_timeout_ms = o->handshake_ms ? o->handshake_ms : 10000,
+    };
+    LinkCallbacks callbacks = {.up = on_up,
+                               .message = on_message,
+                               .packet = on_packet,
+                               .down = on_down,
+                               .attempt_failed = on_attempt_failed};
+    side->link = link_new(&link_options, &callbacks, side, &error);
+    g_assert_no_error(error);
+    return side;
+}
+
+void link_end_free(LinkEnd *side)
+{
+    if (!side)
+        return;
+    link_free(side->link);
+    g_ptr_array_unref(side->reasons);
+    g_ptr_array_unref(side->messages);
+    g_ptr_array_unref(side->packets);
+    g_clear_error(&side->down);
+    g_free(side->peer_name);
+    g_free(side);
+}
+
+json_object *link_end_hello(const char *name, const char *uuid)
+{
+    json_object *hello = json_object_new_object();
+    json_object *identity = json_object_new_object();
+    json_object_object_add(identity, "uuid", json_object_new_string(uuid));
+    json_object_object_add(identity, "machine", json_object_new_string("pc-i440fx-7.2"));
+    json_object_object_add(hello, "name", json_object_new_string(name));
+    json_object_object_add(hello, "identity", identity);
+    return hello;
+}
+
+void link_end_accept(LinkEnd *side, const char *name)
+{
+    json_object *hello = link_end_hello(name, LINK_END_UUID);
+    link_accept(side->link, hello);
+    json_object_put(hello);
+}
+
+void link_end_dial(LinkEnd *side, const char *name)
+{
+    json_object *hello = link_end_hello(name, LINK_END_UUID);
+    link_dial(side->link, hello);
+    json_object_put(hello);
+}
+
+void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd **ret_secondary)
+{
+    LinkEnd *primary = link_end_new(options, 0);
+    LinkEnd *secondary = link_end_new(options, link_port(primary->link));
+    link_end_accept(primary, "alpha");
+    link_end_dial(secondary, "beta");
+    link_end_wait(primary->ups == 1 && secondary->ups == 1);
+    *ret_primary = primary;
+    *ret_secondary = secondary;
+}
+
+gboolean link_end_has_reason(const LinkEnd *side, LinkError code, const char *text)
+{
+    for (guint i = 0; i < side->reasons->len; i++) {
+        const GError *reason = g_ptr_array_index(side->reasons, i);
+        if (g_error_matches(reason, LINK_ERROR, (gint)code) && strstr(reason->message, text))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* ---- Strangers ---- */
+
+int stranger_connect(guint16 port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    return fd;
+}
+
+GBytes *stranger_hello(unsigned version, unsigned kind, const char *body)
+{
+    gsize len = strlen(body);
+    guint8 *bytes = g_malloc(16 + len);
+    memcpy(bytes, "COLOLINK", 8);
+    colo_put_be16(bytes + 8, (guint16)version);
+    colo_put_be16(bytes + 10, (guint16)kind);
+    colo_put_be32(bytes + 12, (guint32)len);
+    memcpy(bytes + 16, body, len);
+    return g_bytes_new_take(bytes, 16 + len);
+}
+
+void stranger_send(int fd, const void *data, gsize len)
+{
+    const guint8 *at = data;
+    while (len > 0) {
+        ssize_t put = send(fd, at, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (put < 0 && errno != EAGAIN)
+            return; /* refused in the middle: what it has to say is read next */
+        if (put > 0) {
+            at += put;
+            len -= (gsize)put;
+        }
+        g_main_context_iteration(NULL, FALSE);
+    }
+}
+
+void stranger_send_bytes(int fd, GBytes *bytes)
+{
+    gsize len;
+    const void *data = g_bytes_get_data(bytes, &len);
+    stranger_send(fd, data, len);
+    g_bytes_unref(bytes);
+}
+
+/* Bytes read; 0 at the end. */
+static gsize read_some(int fd, void *buffer, gsize len)
+{
+    for (;;) {
+        ssize_t got = recv(fd, buffer, len, MSG_DONTWAIT);
+        if (got >= 0)
+            return (gsize)got;
+        if (errno != EAGAIN)
+            return 0;
+        g_main_context_iteration(NULL, FALSE);
+    }
+}
+
+char *stranger_read_to_end(int fd)
+{
+    GString *text = g_string_new(NULL);
+    char buffer[4096];
+    for (gsize got; (got = read_some(fd, buffer, sizeof(buffer))) > 0;)
+        for (gsize i = 0; i < got; i++)
+            g_string_append_c(text, buffer[i] ? buffer[i] : '.');
+    return g_string_free(text, FALSE);
+}
+
+static void read_exactly(int fd, guint8 *buffer, gsize len)
+{
+    for (gsize done = 0; done < len;) {
+        gsize got = read_some(fd, buffer + done, len - done);
+        g_assert_cmpuint(got, >, 0);
+        done += got;
+    }
+}
+
+json_object *stranger_read_hello(int fd, unsigned *ret_kind)
+{
+    guint8 head[16];
+    read_exactly(fd, head, sizeof(head));
+    g_assert_cmpmem(head, 8, "COLOLINK", 8);
+    g_assert_cmpuint(colo_get_be16(head + 8), ==, 1);
+    *ret_kind = colo_get_be16(head + 10);
+    gsize len = colo_get_be32(head + 12);
+    g_autofree char *body = g_malloc0(len + 1);
+    read_exactly(fd, (guint8 *)body, len);
+    json_object *object = json_tokener_parse(body);
+    g_assert_nonnull(object);
+    return object;
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* One end of a link and all that it reports, for tests; and a raw socket that plays a stranger. */
+#ifndef COLO_TESTS_SUPPORT_LINK_END_H
+#define COLO_TESTS_SUPPORT_LINK_END_H
+
+#include "colo/link.h"
+
+typedef struct LinkEnd LinkEnd;
+
+struct LinkEnd {
+    Link *link;
+    unsigned ups, downs, failures;
+    char *peer_name;     /* of the last up() */
+    GError *down;        /* of the last down() */
+    GPtrArray *reasons;  /* of GError*: all attempt_failed() */
+    GPtrArray *messages; /* of char*: "TYPE:TEXT" */
+    GPtrArray *packets;  /* of char*: "NIC:EPOCH:LENGTH:CHECKSUM" if `keep_packets` */
+    gboolean keep_packets;
+    guint64 packet_frames;
+    /* Called after what happened was noted; may be NULL. */
+    void (*on_up)(LinkEnd *side);
+    void (*on_down)(LinkEnd *side);
+    void (*on_message)(LinkEnd *side);
+    void (*on_packet)(LinkEnd *side);
+    void (*on_failure)(LinkEnd *side);
+    gpointer user_data;
+};
+
+#define LINK_END_UUID "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"
+
+/* What a side may be made with other than the default; 0 and NULL are the defaults. */
+typedef struct {
+    const char *listen; /* "127.0.0.1:0" */
+    const char *peer;
+    guint interval_ms, timeout_ms, handshake_ms; /* 20, 10000, 10000 */
+} LinkEndOptions;
+
+/* `peer_port` is where it will dial; 0: nowhere. */
+LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port);
+void link_end_free(LinkEnd *side);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LinkEnd, link_end_free)
+
+/* A hello of node `name` and a VM; new reference. */
+json_object *link_end_hello(const char *name, const char *uuid);
+
+void link_end_accept(LinkEnd *side, const char *name);
+void link_end_dial(LinkEnd *side, const char *name);
+
+/* Iterates the main loop until the condition holds; the test's time limit is the only one. */
+#define link_end_wait(condition)                                                                   \
+    do {                                                                                           \
+        while (!(condition))                                                                       \
+            g_main_context_iteration(NULL, TRUE);                                                  \
+    } while (0)
+
+/* Two new sides, linked. */
+void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd **ret_secondary);
+
+/* The newest reason, and whether one of them has this code and text in it. */
+gboolean link_end_has_reason(const LinkEnd *side, LinkError code, const char *text);
+
+/* ---- Strangers: blocking sockets that run the main loop while they wait ---- */
+
+int stranger_connect(guint16 port);
+/* A hello as bytes; kind 1 hello, 2 answer, 3 refusal. */
+GBytes *stranger_hello(unsigned version, unsigned kind, const char *body);
+void stranger_send(int fd, const void *data, gsize len);
+void stranger_send_bytes(int fd, GBytes *bytes); /* takes the reference */
+/* Reads until the end of the connection; what came, as text. Free with g_free(). */
+char *stranger_read_to_end(int fd);
+/* Reads one hello, answer or refusal: its body. New reference. */
+json_object *stranger_read_hello(int fd, unsigned *ret_kind);
+
+#endif
