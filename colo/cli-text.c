@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * JSON as text for people. What is shown may quote a peer or QEMU: control characters don't reach
+ * the terminal. An older or newer colod may say less or other things: nothing here relies on a
+ * member being there or having its type.
+ */
+#include <string.h>
+
+#include "colo/cli.h"
+
+/* ---- Looking into JSON ---- */
+
+/* The value at "a.b.c"; NULL if it isn't there. */
+static json_object *at(json_object *object, const char *path)
+{
+    g_auto(GStrv) names = g_strsplit(path, ".", -1);
+    for (char **name = names; *name; name++)
+        if (!json_object_is_type(object, json_type_object) ||
+            !json_object_object_get_ex(object, *name, &object))
+            return NULL;
+    return object;
+}
+
+static char *printable(const char *text)
+{
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    GString *out = g_string_new(NULL);
+    for (const char *c = valid; *c; c = g_utf8_next_char(c)) {
+        gunichar u = g_utf8_get_char(c);
+        g_string_append_unichar(out, u == '\n' || u == '\t' ? ' ' : g_unichar_iscntrl(u) ? '?' : u);
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* A string, or `otherwise`. */
+static char *text_at(json_object *object, const char *path, const char *otherwise)
+{
+    json_object *value = at(object, path);
+    return json_object_is_type(value, json_type_string) ? printable(json_object_get_string(value))
+                                                        : g_strdup(otherwise);
+}
+
+static gboolean is_number(json_object *value)
+{
+    return json_object_is_type(value, json_type_int) ||
+           json_object_is_type(value, json_type_double);
+}
+
+/* A number as it is; "-" if there is none. */
+static char *count_at(json_object *object, const char *path)
+{
+    json_object *value = at(object, path);
+    return is_number(value)
+               ? g_strdup_printf("%" G_GINT64_FORMAT, (gint64)json_object_get_int64(value))
+               : g_strdup("-");
+}
+
+static char *bytes_at(json_object *object, const char *path)
+{
+    json_object *value = at(object, path);
+    return is_number(value) ? cli_bytes(json_object_get_int64(value)) : g_strdup("-");
+}
+
+static gboolean true_at(json_object *object, const char *path)
+{
+    return json_object_get_boolean(at(object, path));
+}
+
+/* ---- Quantities ---- */
+
+char *cli_bytes(gint64 bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double value = (double)bytes;
+    gsize unit = 0;
+    while (value >= 1024 && unit + 1 < G_N_ELEMENTS(units)) {
+        value /= 1024;
+        unit++;
+    }
+    return unit == 0 ? g_strdup_printf("%" G_GINT64_FORMAT " B", bytes)
+                     : g_strdup_printf("%.1f %s", value, units[unit]);
+}
+
+char *cli_duration(gint64 ms)
+{
+    gint64 s = ms / 1000;
+    if (ms < 1000)
+        return g_strdup_printf("%" G_GINT64_FORMAT " ms", ms);
+    if (s < 60)
+        return g_strdup_printf("%.1f s", (double)ms / 1000);
+    if (s < 3600)
+        return g_strdup_printf("%" G_GINT64_FORMAT "m %" G_GINT64_FORMAT "s", s / 60, s % 60);
+    if (s < 86400)
+        return g_strdup_printf("%" G_GINT64_FORMAT "h %" G_GINT64_FORMAT "m", s / 3600,
+                               s / 60 % 60);
+    return g_strdup_printf("%" G_GINT64_FORMAT "d %" G_GINT64_FORMAT "h", s / 86400, s / 3600 % 24);
+}
+
+/* ---- Status ---- */
+
+#define LINE(label) "  " label
+
+static void add_headline(GString *page, json_object *status, gboolean colour)
+{
+    gboolean is_protected = true_at(status, "protected");
+    g_autofree char *vm = text_at(status, "vm.name", "-");
+    g_autofree char *vm_state = text_at(status, "vm.state", "-");
+    g_autofree char *role = text_at(status, "role", "-");
+    g_autofree char *state = text_at(status, "state", "-");
+    g_autofree char *mode = text_at(status, "mode", "-");
+    const char *begin = !colour ? "" : is_protected ? "\033[1;32m" : "\033[1;31m";
+    g_string_append_printf(page, "%s: %s%s%s (%s, state %s, mode %s, VM %s)\n\n", vm, begin,
+                           is_protected ? "PROTECTED" : "NOT PROTECTED", colour ? "\033[0m" : "",
+                           role, state, mode, vm_state);
+}
+
+static void add_nodes(GString *page, json_object *status)
+{
+    g_autofree char *node = text_at(status, "node", "-");
+    json_object *uptime = at(status, "uptime-s");
+    g_autofree char *up = cli_duration(json_object_get_int64(uptime) * 1000);
+    g_string_append_printf(page, LINE("node         %s, up %s\n"), node,
+                           is_number(uptime) ? up : "-");
+    g_autofree char *name = text_at(status, "peer.name", "-");
+    g_autofree char *address = text_at(status, "peer.address", "an unknown address");
+    g_string_append_printf(page, LINE("peer         %s at %s, %sconnected"), name, address,
+                           true_at(status, "peer.connected") ? "" : "not ");
+    json_object *heard = at(status, "peer.last-heard-ms");
+    if (is_number(heard)) {
+        g_autofree char *ago = cli_duration(json_object_get_int64(heard));
+        g_string_append_printf(page, ", heard %s ago", ago);
+    }
+    g_string_append(page, "\n");
+}
+
+static void add_times(GString *page, json_object *status, const char *label, const char *member)
+{
+    static const char *const columns[] = {"p50", "p99", "max"};
+    g_string_append_printf(page, LINE("  %-10s"), label);
+    for (gsize i = 0; i < G_N_ELEMENTS(columns); i++) {
+        g_autofree char *path = g_strconcat(member, ".", columns[i], NULL);
+        json_object *value = at(status, path);
+        if (is_number(value))
+            g_string_append_printf(page, "%9.1f", json_object_get_double(value));
+        else
+            g_string_append_printf(page, "%9s", "-");
+    }
+    g_string_append(page, " ms\n");
+}
+
+static void add_checkpoints(GString *page, json_object *status)
+{
+    g_autofree char *epoch = count_at(status, "epoch");
+    g_autofree char *total = count_at(status, "checkpoints.total");
+    g_string_append_printf(page, LINE("epoch        %s\n"), epoch);
+    g_string_append_printf(page, LINE("checkpoints  %s"), total);
+    json_object *reasons = at(status, "checkpoints.by-reason");
+    const char *separator = ": ";
+    if (json_object_is_type(reasons, json_type_object)) {
+        json_object_object_foreach(reasons, name, value)
+        {
+            g_autofree char *reason = printable(name);
+            if (!is_number(value) || json_object_get_int64(value) == 0)
+                continue;
+            g_string_append_printf(page, "%s%s %" G_GINT64_FORMAT, separator, reason,
+                                   (gint64)json_object_get_int64(value));
+            separator = ", ";
+        }
+    }
+    g_string_append(page, "\n                  p50      p99      max\n");
+    add_times(page, status, "pause", "pause-ms");
+    add_times(page, status, "transfer", "transfer-ms");
+    add_times(page, status, "apply", "apply-ms");
+}
+
+static void add_sync(GString *page, json_object *status)
+{
+    json_object *percent = at(status, "sync.percent");
+    if (!is_number(percent))
+        return;
+    g_autofree char *sent = bytes_at(status, "sync.sent-bytes");
+    g_autofree char *total = bytes_at(status, "sync.total-bytes");
+    g_string_append_printf(page, LINE("sync         %.1f %%, sent %s for %s"),
+                           json_object_get_double(percent), sent, total);
+    json_object *left = at(status, "sync.left-ms");
+    if (is_number(left)) {
+        g_autofree char *time = cli_duration(json_object_get_int64(left));
+        g_string_append_printf(page, ", %s left", time);
+    }
+    g_string_append(page, "\n");
+}
+
+static void add_traffic(GString *page, json_object *status)
+{
+    g_autofree char *pages = count_at(status, "dirty.pages");
+    g_autofree char *method = text_at(status, "dirty.method", "-");
+    g_autofree char *last = bytes_at(status, "bytes.last");
+    g_autofree char *total = bytes_at(status, "bytes.total");
+    g_autofree char *frames = count_at(status, "held.frames");
+    g_autofree char *bytes = bytes_at(status, "held.bytes");
+    g_autofree char *max_frames = count_at(status, "held.max-frames");
+    g_autofree char *max_bytes = bytes_at(status, "held.max-bytes");
+    g_autofree char *mirrored = count_at(status, "packets.mirrored");
+    g_autofree char *dropped = count_at(status, "packets.dropped");
+    g_string_append_printf(page, LINE("dirty        %s pages (%s)\n"), pages, method);
+    g_string_append_printf(page, LINE("sent         %s last, %s in all\n"), last, total);
+    g_string_append_printf(page, LINE("held         %s frames, %s (at most %s, %s)\n"), frames,
+                           bytes, max_frames, max_bytes);
+    g_string_append_printf(page, LINE("packets      %s mirrored, %s dropped\n"), mirrored, dropped);
+}
+
+char *cli_status_page(json_object *status, gboolean colour)
+{
+    GString *page = g_string_new(NULL);
+    add_headline(page, status, colour);
+    add_nodes(page, status);
+    add_sync(page, status);
+    add_checkpoints(page, status);
+    add_traffic(page, status);
+    g_autofree char *arbiter = text_at(status, "arbiter.type", "-");
+    g_autofree char *answer = text_at(status, "arbiter.answer", NULL);
+    g_autofree char *takeovers = count_at(status, "takeovers");
+    g_autofree char *error = text_at(status, "last-error.text", "none");
+    g_autofree char *when = text_at(status, "last-error.when", NULL);
+    g_string_append_printf(page, LINE("arbiter      %s%s%s\n"), arbiter, answer ? ": " : "",
+                           answer ? answer : "");
+    g_string_append_printf(page, LINE("takeovers    %s\n"), takeovers);
+    g_string_append_printf(page, LINE("last error   %s%s%s\n"), error, when ? ", at " : "",
+                           when ? when : "");
+    return g_string_free(page, FALSE);
+}
+
+/* ---- Events and options ---- */
+
+static void add_event_data(GString *line, json_object *data)
+{
+    if (!json_object_is_type(data, json_type_object)) {
+        g_autofree char *text =
+            printable(json_object_to_json_string_ext(data, JSON_C_TO_STRING_PLAIN));
+        if (data)
+            g_string_append_printf(line, " %s", text);
+        return;
+    }
+    json_object_object_foreach(data, name, value)
+    {
+        g_autofree char *key = printable(name);
+        g_autofree char *text =
+            printable(json_object_is_type(value, json_type_string)
+                          ? json_object_get_string(value)
+                          : json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN));
+        g_string_append_printf(line, strpbrk(text, " ") ? " %s=\"%s\"" : " %s=%s", key, text);
+    }
+}
+
+char *cli_event_line(json_object *event)
+{
+    GString *line = g_string_new(NULL);
+    json_object *seconds = at(event, "timestamp.seconds");
+    g_autoptr(GDateTime) when =
+        is_number(seconds) ? g_date_time_new_from_unix_local(json_object_get_int64(seconds)) : NULL;
+    g_autofree char *time = when ? g_date_time_format(when, "%Y-%m-%d %H:%M:%S") : NULL;
+    g_autofree char *name = text_at(event, "event", "-");
+    gint64 us = json_object_get_int64(at(event, "timestamp.microseconds"));
+    g_string_append_printf(line, "%s.%03d %s", time ? time : "-", (int)CLAMP(us / 1000, 0, 999),
+                           name);
+    add_event_data(line, at(event, "data"));
+    return g_string_free(line, FALSE);
+}
+
+char *cli_option_list(json_object *options)
+{
+    GString *list = g_string_new(NULL);
+    if (!json_object_is_type(options, json_type_object))
+        return g_string_free(list, FALSE);
+    json_object_object_foreach(options, name, option)
+    {
+        g_autofree char *key = printable(name);
+        g_autofree char *value = text_at(option, "value", "-");
+        g_string_append_printf(list, "%-24s %s%s\n", key, *value ? value : "-",
+                               true_at(option, "live") ? "  (live)" : "");
+    }
+    return g_string_free(list, FALSE);
+}

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * colo: what an administrator says to a colod. One table has the commands, their arguments, options
+ * and help. Exit status: 0 done, 1 the command failed, 2 wrong usage, 3 no colod is there.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "colo/cli.h"
+#include "colo/options.h"
+
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_COLOD = 3 };
+
+typedef struct Command Command;
+
+typedef struct {
+    const char *path; /* of the socket */
+    const Command *command;
+    gboolean json, follow, force, help;
+    const char *arguments[2];
+    guint n_arguments;
+} Invocation;
+
+/* Option bits of a command. */
+enum { JSON = 1, FOLLOW = 2, FORCE = 4 };
+
+struct Command {
+    const char *name;
+    const char *arguments; /* as shown */
+    guint min, max;        /* how many */
+    guint options;
+    int (*run)(const Invocation *invocation);
+    const char *help;
+};
+
+/* ---- Running ---- */
+
+static int fail(const GError *error)
+{
+    fprintf(stderr, "colo: %s\n", error->message);
+    if (g_error_matches(error, CLI_ERROR, CLI_ERROR_NO_COLOD))
+        return EXIT_NO_COLOD;
+    return g_error_matches(error, CLI_ERROR, CLI_ERROR_AMBIGUOUS) ? EXIT_USAGE : EXIT_FAILED;
+}
+
+static void print_json(json_object *object, int flags)
+{
+    puts(json_object_to_json_string_ext(object, flags | JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+/* Runs one command and hands its result to `show` (NULL: show nothing). Owns `arguments`. */
+static int execute(const Invocation *invocation, const char *command, json_object *arguments,
+                   void (*show)(json_object *result))
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(CliConnection) connection = cli_connect(invocation->path, &error);
+    if (!connection) {
+        json_object_put(arguments);
+        return fail(error);
+    }
+    gboolean ok;
+    json_object *result = cli_execute(connection, command, arguments, &ok, &error);
+    if (!ok)
+        return fail(error);
+    if (invocation->json)
+        print_json(result, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED);
+    else if (show)
+        show(result);
+    json_object_put(result);
+    return EXIT_DONE;
+}
+
+static json_object *string_argument(json_object *arguments, const char *name, const char *value)
+{
+    if (!arguments)
+        arguments = json_object_new_object();
+    json_object_object_add(arguments, name, json_object_new_string(value));
+    return arguments;
+}
+
+static void show_status(json_object *result)
+{
+    g_autofree char *page = cli_status_page(result, isatty(STDOUT_FILENO) && !g_getenv("NO_COLOR"));
+    fputs(page, stdout);
+}
+
+static int run_status(const Invocation *invocation)
+{
+    return execute(invocation, "status", NULL, show_status);
+}
+
+static int run_watch(const Invocation *invocation)
+{
+    g_autoptr(GError) error = NULL;
+    return cli_watch(invocation->path, &error) ? EXIT_DONE : fail(error);
+}
+
+static void show_option(json_object *result)
+{
+    json_object *value = NULL;
+    json_object_object_get_ex(result, "value", &value);
+    puts(value ? json_object_get_string(value) : "-");
+}
+
+static void show_options(json_object *result)
+{
+    g_autofree char *list = cli_option_list(result);
+    fputs(list, stdout);
+}
+
+static int run_get(const Invocation *invocation)
+{
+    if (invocation->n_arguments == 0)
+        return execute(invocation, "get", NULL, show_options);
+    return execute(invocation, "get", string_argument(NULL, "name", invocation->arguments[0]),
+                   show_option);
+}
+
+static int run_set(const Invocation *invocation)
+{
+    json_object *arguments = string_argument(NULL, "name", invocation->arguments[0]);
+    string_argument(arguments, "value", invocation->arguments[1]);
+    return execute(invocation, "set", arguments, NULL);
+}
+
+static int run_plain(const Invocation *invocation)
+{
+    return execute(invocation, invocation->command->name, NULL, NULL);
+}
+
+static int run_failover(const Invocation *invocation)
+{
+    json_object *arguments = NULL;
+    if (invocation->force) {
+        arguments = json_object_new_object();
+        json_object_object_add(arguments, "force", json_object_new_boolean(TRUE));
+    }
+    return execute(invocation, "failover", arguments, NULL);
+}
+
+static void print_event(const Invocation *invocation, json_object *event)
+{
+    if (invocation->json) {
+        print_json(event, JSON_C_TO_STRING_PLAIN);
+    } else {
+        g_autofree char *line = cli_event_line(event);
+        puts(line);
+    }
+    fflush(stdout);
+}
+
+static int run_events(const Invocation *invocation)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean ok = FALSE;
+    g_autoptr(CliConnection) connection = cli_connect(invocation->path, &error);
+    json_object *kept =
+        connection ? cli_execute(connection, "query-events", NULL, &ok, &error) : NULL;
+    if (!ok)
+        return fail(error);
+    /* Live events come after the first command, which this was: there is no gap and no repetition.
+     */
+    gboolean is_list = json_object_is_type(kept, json_type_array);
+    for (gsize i = 0; is_list && i < json_object_array_length(kept); i++)
+        print_event(invocation, json_object_array_get_idx(kept, i));
+    json_object_put(kept);
+    while (invocation->follow && !ferror(stdout)) {
+        json_object *event = cli_next_event(connection, -1, &error);
+        if (error)
+            return fail(error);
+        if (event)
+            print_event(invocation, event);
+        json_object_put(event);
+    }
+    return EXIT_DONE;
+}
+
+/* ---- The table ---- */
+
+static const Command commands[] = {
+    {"status",     "",           0, 0, JSON,          run_status,
+     "Shows the state of the VM, of this node and of the peer."                                             },
+    {"watch",      "",           0, 0, 0,             run_watch,
+     "Shows the status on one screen, kept up to date; q ends it."                                          },
+    {"get",        "[NAME]",     0, 1, JSON,          run_get,
+     "Shows the value of an option, or of all: live ones by their key (min-gap), others by section "
+     "and key (vm.memory)."                                                                                 },
+    {"set",        "NAME VALUE", 2, 2, JSON,          run_set,
+     "Changes a live option until colod ends. Values are written as in the configuration."                  },
+    {"checkpoint", "",           0, 0, JSON,          run_plain,    "Has the primary take a checkpoint now."},
+    {"failover",   "",           0, 0, JSON | FORCE,  run_failover,
+     "Of a protected VM: the secondary takes over now. After a lost link: this node goes on alone, "
+     "if the arbiter agrees; with --force also if it can't be asked: only after making sure that "
+     "the "
+     "other node is off."                                                                                   },
+    {"events",     "",           0, 0, JSON | FOLLOW, run_events,
+     "Shows the last events, one a line; with --follow also those to come."                                 },
+    {"quit",       "",           0, 0, JSON,          run_plain,
+     "Ends colod and its VM; the peer is told, and does not take over."                                     },
+    {NULL,         NULL,         0, 0, 0,             NULL,         NULL                                    },
+};
+
+/* ---- Usage ---- */
+
+static void print_usage(FILE *file)
+{
+    fputs("Usage: colo [--socket PATH] COMMAND [ARGUMENT]... [OPTION]...\n\n"
+          "Controls a running colod.\n\nCommands:\n",
+          file);
+    for (const Command *c = commands; c->name; c++) {
+        g_autofree char *synopsis = g_strdup_printf("%s %s", c->name, c->arguments);
+        fprintf(file, "  %-16s %.*s\n", synopsis, (int)strcspn(c->help, ".:"), c->help);
+    }
+    fputs("\nOptions:\n"
+          "  --socket PATH    The control socket; else COLO_SOCKET from the environment, else the\n"
+          "                   only one in " CLI_RUN_FOLDER "\n"
+          "  --json           Prints JSON\n"
+          "  --help           Prints this, or after a command its help\n"
+          "  --version        Prints the version\n\n"
+          "Exit status: 0 done, 1 the command failed, 2 wrong usage, 3 no colod is there.\n",
+          file);
+}
+
+static void print_help(const Command *c)
+{
+    printf("Usage: colo %s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
+           c->options & JSON ? " [--json]" : "", c->options & FOLLOW ? " [--follow]" : "",
+           c->options & FORCE ? " [--force]" : "", c->help);
+    if (!strcmp(c->name, "set") || !strcmp(c->name, "get")) {
+        g_autofree char *live = options_help(TRUE);
+        printf("\nLive options:\n%s", live);
+    }
+}
+
+G_GNUC_PRINTF(1, 2)
+static int wrong_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    fprintf(stderr, "colo: %s\n", text);
+    return EXIT_USAGE;
+}
+
+/* ---- The command line ---- */
+
+static const Command *find_command(const char *name)
+{
+    for (const Command *c = commands; c->name; c++)
+        if (!strcmp(c->name, name))
+            return c;
+    return NULL;
+}
+
+/* A flag that some commands have; FALSE if `text` is none. */
+static gboolean take_flag(Invocation *invocation, const char *text, guint *seen)
+{
+    const struct {
+        const char *text;
+        guint bit;
+        gboolean *flag;
+    } flags[] = {
+        {"--json",   JSON,   &invocation->json  },
+        {"--follow", FOLLOW, &invocation->follow},
+        {"-f",       FOLLOW, &invocation->follow},
+        {"--force",  FORCE,  &invocation->force },
+        {"--help",   0,      &invocation->help  },
+        {"-h",       0,      &invocation->help  },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(flags); i++) {
+        if (strcmp(flags[i].text, text))
+            continue;
+        *flags[i].flag = TRUE;
+        *seen |= flags[i].bit;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+static int take_word(Invocation *invocation, const char *word)
+{
+    if (!invocation->command) {
+        invocation->command = find_command(word);
+        return invocation->command
+                   ? EXIT_DONE
+                   : wrong_usage("unknown command '%s': colo --help lists them", word);
+    }
+    if (invocation->n_arguments == invocation->command->max)
+        return wrong_usage("%s: '%s' is too much: colo %s --help", invocation->command->name, word,
+                           invocation->command->name);
+    invocation->arguments[invocation->n_arguments++] = word;
+    return EXIT_DONE;
+}
+
+static int parse(Invocation *invocation, int argc, char **argv)
+{
+    gboolean words_only = FALSE;
+    guint seen = 0;
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        int status = EXIT_DONE;
+        if (words_only || arg[0] != '-' || !arg[1])
+            status = take_word(invocation, arg);
+        else if (!strcmp(arg, "--"))
+            words_only = TRUE;
+        else if (g_str_has_prefix(arg, "--socket="))
+            invocation->path = arg + strlen("--socket=");
+        else if ((!strcmp(arg, "--socket") || !strcmp(arg, "-s")) && i + 1 < argc)
+            invocation->path = argv[++i];
+        else if (!strcmp(arg, "--socket") || !strcmp(arg, "-s"))
+            status = wrong_usage("%s needs the path of a control socket", arg);
+        else if (!take_flag(invocation, arg, &seen))
+            status = wrong_usage("unknown option '%s': colo --help lists them", arg);
+        if (status != EXIT_DONE)
+            return status;
+    }
+    const Command *c = invocation->command;
+    if (!c || invocation->help)
+        return EXIT_DONE;
+    if (seen & ~c->options)
+        return wrong_usage("%s does not take that option: colo %s --help", c->name, c->name);
+    if (invocation->n_arguments < c->min)
+        return wrong_usage("usage: colo %s %s", c->name, c->arguments);
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    Invocation invocation = {.path = g_getenv("COLO_SOCKET")};
+    if (argc == 2 && !strcmp(argv[1], "--version")) {
+        puts("colo " COLO_VERSION);
+        return EXIT_DONE;
+    }
+    int status = parse(&invocation, argc, argv);
+    if (status != EXIT_DONE)
+        return status;
+    if (invocation.help && invocation.command) {
+        print_help(invocation.command);
+        return EXIT_DONE;
+    }
+    if (!invocation.command) {
+        print_usage(invocation.help ? stdout : stderr);
+        return invocation.help ? EXIT_DONE : EXIT_USAGE;
+    }
+    g_autoptr(GError) error = NULL;
+    g_autofree char *found = NULL;
+    if (!invocation.path || !*invocation.path)
+        invocation.path = found = cli_find_socket(CLI_RUN_FOLDER, &error);
+    if (!invocation.path)
+        return fail(error);
+    return invocation.command->run(&invocation);
+}

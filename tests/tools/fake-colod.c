@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fake-colod SOCKET CONFIG STATUS: the control socket of a colod without one behind it, for tests
+ * of `colo`. Options are those of the file CONFIG, the status is what is in the file STATUS.
+ * Further commands: emit (an event of that name) and hang (never answers). Ends by `quit`.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "colo/config.h"
+#include "colo/control.h"
+
+typedef struct {
+    Control *control;
+    Config *config;
+    const char *status_path;
+    GMainLoop *loop;
+} Fake;
+
+static void fail(ControlRequest *request, GError *error)
+{
+    control_fail(request, error);
+    g_error_free(error);
+}
+
+static const char *string_of(json_object *arguments, const char *name)
+{
+    return json_object_get_string(json_object_object_get(arguments, name));
+}
+
+static void do_status(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Fake *fake = user_data;
+    control_reply(request, json_object_from_file(fake->status_path));
+}
+
+static void do_get(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    const Fake *fake = user_data;
+    const char *name = string_of(arguments, "name");
+    if (!name) {
+        control_reply(request, config_list(fake->config));
+        return;
+    }
+    GError *error = NULL;
+    g_autofree char *value = config_get(fake->config, name, &error);
+    if (!value) {
+        fail(request, error);
+        return;
+    }
+    json_object *result = json_object_new_object();
+    json_object_object_add(result, "value", json_object_new_string(value));
+    control_reply(request, result);
+}
+
+static void do_set(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    const Fake *fake = user_data;
+    GError *error = NULL;
+    if (config_set(fake->config, string_of(arguments, "name"), string_of(arguments, "value"),
+                   &error))
+        control_reply(request, NULL);
+    else
+        fail(request, error);
+}
+
+static void do_checkpoint(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Fake *fake = user_data;
+    control_event(fake->control, "CHECKPOINT", NULL);
+    control_reply(request, NULL);
+}
+
+static void do_failover(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)user_data;
+    if (json_object_get_boolean(json_object_object_get(arguments, "force")))
+        control_reply(request, NULL);
+    else
+        fail(request, g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                                  "failover: not in state none: wait for a peer"));
+}
+
+static void do_emit(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    const Fake *fake = user_data;
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "text", json_object_new_string("a b\033[2J"));
+    json_object_object_add(data, "epoch", json_object_new_int(7));
+    control_event(fake->control, string_of(arguments, "name"), data);
+    control_reply(request, NULL);
+}
+
+static void do_hang(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)request, (void)arguments, (void)user_data;
+}
+
+static void do_quit(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Fake *fake = user_data;
+    control_reply(request, NULL);
+    g_main_loop_quit(fake->loop);
+}
+
+static const ControlCommand commands[] = {
+    {"status",     do_status,     "",                         "Tells what is in a file."},
+    {"get",        do_get,        "name:string?",             "Tells options."          },
+    {"set",        do_set,        "name:string value:string", "Changes an option."      },
+    {"checkpoint", do_checkpoint, "",                         "Emits CHECKPOINT."       },
+    {"failover",   do_failover,   "force:bool?",              "Fails without force."    },
+    {"emit",       do_emit,       "name:string",              "Emits an event."         },
+    {"hang",       do_hang,       "",                         "Never answers."          },
+    {"quit",       do_quit,       "",                         "Ends."                   },
+    {NULL,         NULL,          NULL,                       NULL                      },
+};
+
+int main(int argc, char **argv)
+{
+    if (argc != 4) {
+        fprintf(stderr, "usage: fake-colod SOCKET CONFIG STATUS\n");
+        return 2;
+    }
+    g_autoptr(GError) error = NULL;
+    Fake fake = {.config = config_load(argv[2], "primary", &error), .status_path = argv[3]};
+    if (fake.config)
+        fake.control = control_new(argv[1], commands, &fake, &error);
+    if (error) {
+        fprintf(stderr, "fake-colod: %s\n", error->message);
+        return 1;
+    }
+    fake.loop = g_main_loop_new(NULL, FALSE);
+    g_main_loop_run(fake.loop);
+    g_main_loop_unref(fake.loop);
+    control_free(fake.control);
+    config_free(fake.config);
+    return 0;
+}
