@@ -65,7 +65,7 @@ static const Option table[] = {
      .help = "The accelerator; auto is kvm where it is usable, else tcg. What was chosen must be the "
              "same on both hosts."},
     {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
-     .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket to connect to)."},
+     .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes)."},
 
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},
@@ -170,9 +170,9 @@ static void guess_consider(Guess *guess, const char *candidate)
         return;
     gsize d = distance(guess->wanted, candidate);
     /* "period" for "checkpoint-period" is far by letters and near for people. */
-    if (d >= guess->best_distance && strlen(guess->wanted) >= 4 &&
+    if (strlen(guess->wanted) >= 4 &&
         (g_str_has_suffix(candidate, guess->wanted) || g_str_has_prefix(candidate, guess->wanted)))
-        d = guess->best_distance - 1;
+        d = MIN(d, 2);
     if (d < guess->best_distance) {
         guess->best = candidate;
         guess->best_distance = d;

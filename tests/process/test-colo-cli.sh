@@ -1,0 +1,240 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The colo tool against a fake colod that serves a real control socket.
+# shellcheck disable=SC2317 # functions are called by trap and by wait_for
+set -u
+# shellcheck source=tests/support/tap.sh
+. "$COLO_TESTS/support/tap.sh"
+
+colo=$COLO_BUILD/colo
+dir=$(mktemp -d)
+fake_pid='' script_pid=''
+cleanup() {
+    for pid in $fake_pid $script_pid; do
+        kill -CONT "$pid" 2>/dev/null
+        kill "$pid" 2>/dev/null
+    done
+    wait
+    rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM HUP
+
+COLO_SOCKET=$dir/web.sock
+export COLO_SOCKET
+unset NO_COLOR
+
+cat >"$dir/colod.conf" <<CONF
+[node]
+name=alpha
+listen=127.0.0.1:9000
+[vm]
+name=web
+uuid=6f1c3c2e-3f5e-4a8a-9c3e-0a6b7d1f2e01
+memory=64MiB
+CONF
+status() {
+    printf '{"vm":{"name":"web","state":"running"},"role":"primary","state":"%s",
+        "protected":true,"epoch":7}' "$1" >"$dir/status.new"
+    mv "$dir/status.new" "$dir/status.json"
+}
+status colo
+
+# wait_for COMMAND...: until it succeeds; the runner's time limit is the end of patience.
+wait_for() {
+    until "$@" >/dev/null 2>&1; do
+        [ -z "$fake_pid" ] || kill -0 "$fake_pid" || return 1
+        sleep 0.05
+    done
+}
+
+start_fake() {
+    "$COLO_BUILD/tests/tools/fake-colod" "$COLO_SOCKET" "$dir/colod.conf" "$dir/status.json" &
+    fake_pid=$!
+    wait_for "$colo" get
+}
+
+# run ARGUMENT...: the output in $out and $err, the exit status in $code
+run() {
+    code=0
+    "$colo" "$@" >"$dir/out" 2>"$dir/err" || code=$?
+    out=$(cat "$dir/out")
+    err=$(cat "$dir/err")
+}
+
+# ---- Without a colod ----
+run status
+is "no colod: exit 3" $code 3
+is "no colod: what to do" "$err" "colo: no colod serves $COLO_SOCKET (No such file or directory): \
+is it running? colod --config FILE starts it, --socket names another"
+run --socket "$dir/other.sock" status
+has "--socket counts instead of COLO_SOCKET" "$err" "$dir/other.sock"
+run status --socket="$dir/third.sock"
+has "--socket=PATH, after the command" "$err" "$dir/third.sock"
+
+# ---- Wrong usage ----
+usage() {
+    what=$1 message=$2
+    shift 2
+    run "$@"
+    is "$what: exit 2" $code 2
+    is "$what: message" "$err" "$message"
+}
+usage "unknown command" "colo: unknown command 'fly': colo --help lists them" fly
+usage "unknown option" "colo: unknown option '--fast': colo --help lists them" status --fast
+usage "option of another command" "colo: status does not take that option: colo status --help" \
+    status --follow
+usage "too few arguments" "colo: usage: colo set NAME VALUE" set min-gap
+usage "too many arguments" "colo: checkpoint: 'now' is too much: colo checkpoint --help" \
+    checkpoint now
+usage "--socket alone" "colo: --socket needs the path of a control socket" status --socket
+run
+is "no command: exit 2" $code 2
+has "no command: usage on stderr" "$err" "Usage: colo"
+
+# ---- Help: one table ----
+run --help
+is "--help: exit 0" $code 0
+help=$out
+for command in status watch get set checkpoint failover events quit; do
+    has "--help lists $command" "$help" "  $command"
+    run "$command" --help
+    is "$command --help: exit 0" $code 0
+    has "$command --help" "$out" "Usage: colo $command"
+done
+commands=$(printf '%s\n' "$help" | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+page=$COLO_TESTS/../docs/man/colo.1
+is "colo.1 has the commands of --help, in their order" \
+    "$(sed -n '/^\.SH COMMANDS/,/^\.SH OPTIONS/s/^\.BR* \([a-z]*\).*/\1/p' "$page")" "$commands"
+run set --help
+has "set --help lists the live options" "$out" "heartbeat-timeout"
+run --version
+has "--version" "$out" "colo "
+
+# ---- With a colod ----
+start_fake
+run status
+is "status: exit 0" $code 0
+has "status: a page" "$out" "web: PROTECTED (primary, state colo, mode -, VM running)"
+run status --json
+has "status --json" "$out" '"epoch": 7'
+is "status --json is JSON" "$("$COLO_BUILD/tests/tools/json-get" vm.name <"$dir/out")" web
+
+run get min-gap
+is "get NAME" "$out" 10ms
+run get
+has "get: all options" "$out" "vm.memory                64MiB"
+has "get: live ones" "$out" "min-gap                  10ms  (live)"
+run get --json
+has "get --json" "$out" '"heartbeat-timeout":'
+run set min-gap 20ms
+is "set: exit 0" "$code$out$err" 0
+run get min-gap
+is "set has set" "$out" 20ms
+run set min-gap 20
+is "set, wrong: exit 1" $code 1
+is "set, wrong: colod's words" "$err" \
+    "colo: min-gap: '20': the unit is missing (ms, s or min): write, say, 20ms"
+run set -- min-gap -5ms
+is "-- ends the options" "$err" \
+    "colo: min-gap: '-5ms': expected a whole number with its unit such as 100ms"
+run get period
+is "get, unknown name" "$code $err" \
+    "1 colo: unknown option 'period': did you mean 'checkpoint-period'?"
+
+run failover
+is "failover, refused: exit 1" "$code $err" "1 colo: failover: not in state none: wait for a peer"
+run failover --force
+is "failover --force" "$code" 0
+
+run checkpoint
+is "checkpoint" "$code$out$err" 0
+run events
+has "events" "$out" "CHECKPOINT"
+run events --json
+is "events --json: a line each" "$("$COLO_BUILD/tests/tools/json-get" event <"$dir/out")" CHECKPOINT
+
+"$colo" events --follow >"$dir/followed" &
+script_pid=$!
+wait_for grep -q CHECKPOINT "$dir/followed"
+run checkpoint
+two_events() {
+    [ "$(grep -c CHECKPOINT "$dir/followed")" = 2 ]
+}
+wait_for two_events
+pass "events --follow shows the old and the new"
+kill "$script_pid"
+wait "$script_pid" 2>/dev/null
+script_pid=''
+
+# ---- watch ----
+"$colo" watch >"$dir/watched" &
+script_pid=$!
+wait_for grep -q 'state colo' "$dir/watched"
+status paused
+wait_for grep -q 'state paused' "$dir/watched"
+pass "watch, no terminal: a new page when something has changed"
+kill -TERM "$script_pid"
+code=0
+wait "$script_pid" || code=$?
+script_pid=''
+is "watch ends well on SIGTERM" $code 0
+not_ok "watch, no terminal: no escape sequences" grep -q "$(printf '\033')" "$dir/watched"
+
+if command -v script >/dev/null; then
+    # The terminal's modes before and after, and what was drawn between; q ends it.
+    mkfifo "$dir/keys"
+    script -qefc "stty -a >$dir/before; $colo watch; stty -a >$dir/after" "$dir/typescript" \
+        <"$dir/keys" >/dev/null 2>&1 &
+    script_pid=$!
+    exec 3>"$dir/keys"
+    wait_for grep -q 'state paused' "$dir/typescript"
+    status colo
+    wait_for grep -q 'state colo' "$dir/typescript"
+    pass "watch, terminal: redrawn"
+    printf q >&3
+    wait_for test -s "$dir/after"
+    exec 3>&-
+    wait "$script_pid"
+    script_pid=''
+    pass "watch, terminal: q ends it"
+    is "watch, terminal: the modes are as before" "$(cat "$dir/after")" "$(cat "$dir/before")"
+    has "watch, terminal: the cursor and the screen are back" "$(cat "$dir/typescript")" \
+        "$(printf '\033[?25h\033[?1049l')"
+else
+    tap_skip "watch on a terminal" "script(1) is missing"
+fi
+
+# ---- The end ----
+"$colo" events --follow >/dev/null 2>"$dir/err-follow" &
+script_pid=$!
+wait_for "$colo" get min-gap
+run quit
+is "quit" "$code$out$err" 0
+wait "$fake_pid"
+fake_pid=''
+code=0
+wait "$script_pid" || code=$?
+script_pid=''
+is "events --follow: exit 3 when colod ends" $code 3
+is "events --follow: why" "$(cat "$dir/err-follow")" "colo: the colod that served $COLO_SOCKET has ended"
+run status
+is "after quit: exit 3" $code 3
+
+# A socket that a killed colod has left.
+start_fake
+kill -KILL "$fake_pid"
+wait "$fake_pid" 2>/dev/null
+fake_pid=''
+run status
+is "stale socket: exit 3" $code 3
+has "stale socket: why" "$err" "(Connection refused)"
+
+# A stopped colod: a clear end instead of a wait for ever.
+start_fake
+kill -STOP "$fake_pid"
+run status
+is "stopped colod: exit 3" $code 3
+is "stopped colod: why" "$err" \
+    "colo: the colod that serves $COLO_SOCKET does not answer (greeting): is it stopped?"
+tap_done
