@@ -68,7 +68,7 @@ hosts_setup() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     hosts_sweep
-    mkdir -m 700 "$HOSTS_DIR" || return 1
+    mkdir -m 700 "$HOSTS_DIR" && mkdir "$HOSTS_DIR/arbiter" || return 1
     for hosts_name in switch alpha beta client; do
         ip netns add "$hosts_prefix-$hosts_name" || return 1
         mkdir "$HOSTS_DIR/$hosts_name"
@@ -237,7 +237,7 @@ hosts_guest() {
 }
 
 # hosts_wait SECONDS WHAT COMMAND...: until the command succeeds. After the given time it says that it
-# waited for WHAT, shows the ends of all logs and fails; at once if a process of HOSTS_WATCH (process
+# waited for WHAT, shows the ends of all logs (not with HOSTS_QUIET) and fails; at once if a process of HOSTS_WATCH (process
 # numbers) has ended.
 hosts_wait() {
     hosts_deadline=$(($(hosts_uptime_ms) + $1 * 1000)) hosts_what=$2
@@ -249,7 +249,7 @@ hosts_wait() {
         done
         if [ -n "$hosts_gone" ] || [ "$(hosts_uptime_ms)" -ge $hosts_deadline ]; then
             echo "waited in vain for $hosts_what${hosts_gone:+: $hosts_gone}" >&2
-            hosts_tails >&2
+            [ -n "${HOSTS_QUIET:-}" ] || hosts_tails >&2
             return 1
         fi
         sleep 0.05
