@@ -35,6 +35,8 @@ TOOLS := $(call progs_in,tools)
 
 VERSION := $(shell cat $(S)/VERSION)
 pkglibdir = $(libdir)/colo
+docdir ?= $(datarootdir)/doc/colo
+systemdunitdir ?= $(prefix)/lib/systemd/system
 BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DG_LOG_DOMAIN=\"colo\" -I$(S) -I$(O) -pthread \
     -DCOLO_VERSION=\"$(VERSION)\" -DCOLO_PKGLIBDIR=\"$(pkglibdir)\"
 ALL_CFLAGS = $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) $(SANITIZE)
@@ -73,9 +75,25 @@ deps:
 check-unit: $(filter $(O)/tests/unit/% $(O)/tests/sim/%,$(TEST_PROGRAMS))
 	$(S)/tests/run --jobs 2 $(O) unit sim
 
+# Everything there is to test; what is missing is installed or fetched first. Without the other QEMU
+# (no network, say) the VM tests run on the installed one only.
 check: all $(TEST_PROGRAMS)
 	$(S)/scripts/install-deps --if-missing
+	$(MAKE) guest guest-full
+	-$(MAKE) qemu-10
 	$(S)/tests/run $(O) unit sim process vm
+
+# A VM that survives the death of its host, shown: DEMO_KILLS=N, DEMO_DEATH=power.
+demo: all
+	$(S)/scripts/install-deps --if-missing
+	$(MAKE) guest
+	@$(S)/tests/demo $(O)
+
+# Measures, and writes $(O)/bench.json: BENCH='name...' makes a part of it.
+bench: all $(BENCHES)
+	$(S)/scripts/install-deps --if-missing
+	$(MAKE) guest
+	$(S)/tests/bench/run $(O)
 
 # The test guest: with Debian's cloud kernel, and with the full one, for devices the first can't drive.
 guest:
@@ -88,20 +106,50 @@ guest-full:
 qemu-10:
 	$(S)/scripts/fetch-qemu $(O)/qemu-10
 
-# Fuzzers: clang's libFuzzer with the sanitizers, compiled in a folder of their own.
+# Fuzzers: clang's libFuzzer with the sanitizers, compiled in a folder of their own. FUZZ='name...'
+# runs some, FUZZ_SECONDS each.
+FUZZ_SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 fuzz:
-	$(S)/tests/fuzz/run $(S) $(O) $(PKG_CFLAGS) -- $(PKG_LIBS)
+	$(MAKE) O=$(O)/fuzz CC=clang CFLAGS='-O1 -g' WARNINGS=-Wall \
+	    SANITIZE='$(FUZZ_SANITIZE) -fsanitize=fuzzer-no-link' fuzzers
+	$(S)/tests/fuzz/run $(S)/tests/fuzz $(O)/fuzz
+
+fuzzers: $(FUZZERS)
+
+$(FUZZERS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(SANITIZE) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
+
+install: all
+	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(pkglibdir) $(DESTDIR)$(docdir)
+	install -m 755 $(O)/colod $(DESTDIR)$(sbindir)
+	for program in $(filter-out $(O)/colod,$(PROGRAMS)); do \
+	    install -m 755 $$program $(DESTDIR)$(bindir) || exit 1; done
+	install -m 755 $(PRELOAD) $(DESTDIR)$(pkglibdir)
+	for page in $(wildcard $(S)/docs/man/*.[1-8]); do section=$${page##*.}; \
+	    install -d $(DESTDIR)$(mandir)/man$$section && \
+	    install -m 644 $$page $(DESTDIR)$(mandir)/man$$section || exit 1; done
+	install -m 644 $(wildcard $(S)/README.md $(S)/LICENSE $(S)/docs/*.md) $(DESTDIR)$(docdir)
+	install -d $(DESTDIR)$(systemdunitdir)
+	sed 's|@sbindir@|$(sbindir)|; s|@sysconfdir@|$(sysconfdir)|' $(S)/dist/colod@.service.in \
+	    >$(DESTDIR)$(systemdunitdir)/colod@.service
+
+# Format, clang-tidy, cppcheck and shellcheck, each if it is installed; in CI (CI=true) all must be.
+lint: all
+	$(S)/scripts/lint $(S) -- $(BASE_CFLAGS) $(PKG_CFLAGS)
 
 format:
 	git -C $(S) ls-files '*.c' '*.h' | sed 's|^|$(S)/|' | xargs clang-format -i
 
 clean:
-	rm -rf $(O)/obj $(O)/tests $(PROGRAMS) $(PRELOAD) $(O)/bench.json
-ifneq ($(O),.)
+	rm -rf $(O)/obj $(O)/tests $(PROGRAMS) $(PRELOAD) $(O)/bench.json $(O)/fuzz $(O)/guest \
+	    $(O)/guest-full $(O)/qemu-10
+ifneq ($(O),$(CURDIR))
 	rm -rf $(O)
 endif
 
 # Keep the objects of programs between builds.
 .SECONDARY:
 
-.PHONY: all deps guest guest-full qemu-10 check check-unit fuzz format clean
+.PHONY: all deps guest guest-full qemu-10 check check-unit demo bench fuzz fuzzers install lint format \
+    clean
