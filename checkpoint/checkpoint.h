@@ -145,7 +145,10 @@ void capture_synchronise(Capture *capture, guint64 pause_pages);
 /*
  * Takes checkpoint `epoch` (rising by one each time) of a VM that is paused and has saved
  * `device_state`; `frames` (of HeldFrame, may be NULL) travel with it. Harvests and copies, calls
- * taken(), then sends and calls sent(). Takes references of what it is given. Only one at a time.
+ * taken(), then sends and calls sent(). Takes references of what it is given, which must not change
+ * until sent(). Only one at a time. Before synchronised() it ends the synchronisation and copies
+ * all that is left in the pause. Limits (docs/STREAM.md), beyond which it fails: a device state of
+ * 64 MiB, frames of 256 KiB, 2^20 of them, 256 MiB in all.
  */
 void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames);
 
@@ -205,14 +208,16 @@ typedef struct Apply Apply;
 /*
  * Reads a stream from the connected blocking socket `fd` (borrowed) in its own thread, stages each
  * checkpoint, verifies it and applies it to `ram` at once. Staging never holds more than one
- * incomplete checkpoint, so no more than the guest's RAM.
+ * incomplete checkpoint, so no more than the guest's RAM. The pages of the first checkpoint are
+ * written to `ram` as they come: until it is complete, RAM is unusable.
  */
 Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpointer user_data,
                  GError **error);
 
 /*
  * Stops reading: drops what is incomplete, finishes applying what is complete, and then calls
- * `done` with the checkpoint that RAM is of, or NULL if there has been none.
+ * `done` with the checkpoint that RAM is of, or NULL if there has been none. The socket is shut
+ * down; failed() is not called for that. Once.
  */
 void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer user_data),
                   gpointer user_data);

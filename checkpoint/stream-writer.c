@@ -16,10 +16,11 @@
 
 struct StreamWriter {
     GByteArray *out;
-    guint32 number;     /* of the next record */
-    guint64 pages;      /* since the last END */
-    XXH3_state_t *hash; /* since the last END */
-    gssize run_at;      /* where in `out` the open PAGES record starts; -1: none */
+    guint32 number;              /* of the next record */
+    guint64 pages;               /* since the last END */
+    guint64 frames, frame_bytes; /* likewise */
+    XXH3_state_t *hash;          /* since the last END */
+    gssize run_at;               /* where in `out` the open PAGES record starts; -1: none */
     guint64 run_first;
     guint32 run_count;
     guint64 zero_first, zero_count; /* the open ZERO run */
@@ -210,6 +211,15 @@ gboolean stream_writer_frame(StreamWriter *w, unsigned nic, GBytes *frame, GErro
                     len, nic, STREAM_FRAME_MAX);
         return FALSE;
     }
+    if (w->frames >= STREAM_FRAMES_MAX || len > STREAM_FRAMES_BYTES_MAX - w->frame_bytes) {
+        g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM,
+                    "more held frames than a checkpoint can carry (%u, %u bytes): take checkpoints "
+                    "more often, or hold less output",
+                    STREAM_FRAMES_MAX, STREAM_FRAMES_BYTES_MAX);
+        return FALSE;
+    }
+    w->frames++;
+    w->frame_bytes += len;
     stream_writer_bytes(w, NULL);
     guint8 *at = grow(w, STREAM_RECORD_BYTES + 8 + len);
     put_head(w, at, STREAM_FRAME, STREAM_MANDATORY, (guint32)(8 + len));
@@ -230,5 +240,5 @@ void stream_writer_end(StreamWriter *w, guint64 epoch)
     XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + 16);
     colo_put_be64(at + STREAM_RECORD_BYTES + 16, XXH3_64bits_digest(w->hash));
     XXH3_64bits_reset(w->hash);
-    w->pages = 0;
+    w->pages = w->frames = w->frame_bytes = 0;
 }

@@ -492,6 +492,15 @@ static void test_writer_limits(void)
     g_assert_nonnull(strstr(error->message, "card 2"));
     g_clear_error(&error);
     g_autoptr(GBytes) largest = g_bytes_new_take(g_malloc0(STREAM_FRAME_MAX), STREAM_FRAME_MAX);
+    for (guint64 sent = 0; sent < STREAM_FRAMES_BYTES_MAX; sent += STREAM_FRAME_MAX) {
+        g_assert_true(stream_writer_frame(writer, 2, largest, &error));
+        stream_writer_bytes(writer, NULL);
+        stream_writer_taken(writer);
+    }
+    g_assert_false(stream_writer_frame(writer, 2, largest, &error));
+    g_assert_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM);
+    g_clear_error(&error);
+    stream_writer_end(writer, 1); /* the next checkpoint may have as many */
     g_assert_true(stream_writer_frame(writer, 2, largest, &error));
     g_assert_no_error(error);
 }
