@@ -4,10 +4,11 @@
  *
  * Normally: one TCP connection, never opened again, carries numbered records to the guest's echo
  * server and back (echo-client.h), beside it go fresh HTTP requests (http-client.h). Runs for
- * --seconds or until SIGTERM or SIGINT. SIGUSR1 prints a line of JSON with the figures up to now
- * and the longest gap since the last such line. --live tells people on standard error. Ends with
- * one JSON object on standard output, and with 0 if nothing was lost, 1 if something was, 2 if it
- * could not begin. A record that is on its way at the end is waited for (--drain-s).
+ * --seconds or until SIGTERM or SIGINT. A first line of JSON says that it is connected; SIGUSR1
+ * prints a line of JSON with the figures up to now and the longest gap since the last such line.
+ * --live tells people on standard error. Ends with one JSON object on standard output, and with 0
+ * if nothing was lost, 1 if something was, 2 if it could not begin. A record that is on its way at
+ * the end is waited for (--drain-s).
  *
  * With --get BYTES or --put BYTES: one bulk transfer of the guest's pattern, checked; JSON too.
  *
@@ -318,6 +319,9 @@ static int traffic_main(const char *address)
             return 2;
         }
     }
+    /* From here on SIGUSR1 and SIGTERM do what they should. */
+    puts("{\"connected\":true}");
+    fflush(stdout);
     run.start = run.next_tell = colo_time_now();
     if (http.threads > 0)
         run.http = http_client_new(address, 80, &http);
