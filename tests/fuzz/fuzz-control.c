@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A client that sends any bytes, cut in pieces of a length that the first byte gives: all that
+ * comes back is lines of JSON, and the server is none the worse.
+ */
+#include <glib/gstdio.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "colo/control_internal.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void do_echo(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)user_data;
+    control_reply(request, json_object_get(arguments));
+}
+
+static void do_fail(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments, (void)user_data;
+    g_autoptr(GError) error = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE, "not now");
+    control_fail(request, error);
+}
+
+static const ControlCommand commands[] = {
+    {"e",  do_echo, "s:string? i:int? n:number? b:bool? a:array? o:object?", "Echoes."},
+    {"f",  do_fail, "s:string",                                              "Fails." },
+    {NULL, NULL,    NULL,                                                    NULL     },
+};
+
+static Control *server(void)
+{
+    static Control *control;
+    if (control)
+        return control;
+    g_autofree char *folder = g_dir_make_tmp("colo-fuzz-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(folder, "control", NULL);
+    control = control_new(path, commands, NULL, NULL);
+    g_assert(control);
+    /* Clients come by socketpair(): nothing has to stay on disk. */
+    g_unlink(path);
+    g_rmdir(folder);
+    return control;
+}
+
+static void check_lines(GString *output)
+{
+    for (char *end; (end = strstr(output->str, "\r\n"));
+         g_string_erase(output, 0, end + 2 - output->str)) {
+        *end = '\0';
+        g_assert(g_utf8_validate(output->str, -1, NULL));
+        json_object *line = json_tokener_parse(output->str);
+        g_assert(json_object_is_type(line, json_type_object));
+        json_object_put(line);
+    }
+}
+
+static void run_and_read(int fd, GString *output)
+{
+    char buf[16384];
+    ssize_t got;
+    do {
+        while (g_main_context_iteration(NULL, FALSE))
+            ;
+        got = recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+        if (got > 0)
+            g_string_append_len(output, buf, got);
+    } while (got > 0);
+    check_lines(output);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    gsize piece = data[0] ? data[0] : 4096;
+    int fds[2];
+    g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+    control_add_client(server(), fds[0]);
+    g_autoptr(GString) output = g_string_new(NULL);
+    for (gsize at = 1; at < size; at += piece) {
+        g_assert(send(fds[1], data + at, MIN(piece, size - at), MSG_NOSIGNAL) > 0);
+        run_and_read(fds[1], output);
+    }
+    control_event(server(), "E",
+                  json_object_new_string_len((const char *)data, (int)MIN(size, 99)));
+    shutdown(fds[1], SHUT_WR);
+    run_and_read(fds[1], output);
+    g_assert(output->len == 0);
+    close(fds[1]);
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+    return 0;
+}
