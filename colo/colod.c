@@ -20,6 +20,7 @@ enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 typedef struct {
     Node *node;
     GMainLoop *loop;
+    const Config *config;
     char *preload; /* path of colo-uffd.so; NULL: do without */
     int status;
 } Daemon;
@@ -27,7 +28,9 @@ typedef struct {
 static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
 {
     const Daemon *service = user_data;
-    return vm_qemu_new(description, service->preload, handler);
+    Vm *vm = vm_qemu_new(description, service->preload, handler);
+    vm_qemu_set_timeout_ms(vm, (unsigned)service->config->qemu_timeout_ms);
+    return vm;
 }
 
 static void on_ended(const GError *error, gpointer user_data)

@@ -36,6 +36,7 @@ typedef struct {
     char *control_socket;
     /* [vm], [nic NAME] */
     VmDescription *vm;
+    guint64 qemu_timeout_ms;
     GPtrArray *nics; /* of ConfigNic* */
     /* [checkpoint] */
     char *mode;                   /* "buffered" */

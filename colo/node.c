@@ -116,6 +116,8 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
         node_vm_lost(node, "the VM can't be protected", tracking);
         return;
     }
+    json_object_put(node->identity);
+    node->identity = vm_identity(vm);
     log_info("VM started, paused; dirty pages tracked by %s",
              dirty_method_name(dirty_tracker_method(node->tracker)));
     net_attach(node);
@@ -264,7 +266,7 @@ static void seek_peer(Node *node, void (*seek)(Link *, json_object *))
 {
     json_object *hello = json_object_new_object();
     json_object_object_add(hello, "name", json_object_new_string(node->config->name));
-    json_object_object_add(hello, "identity", vm_identity(node->vm));
+    json_object_object_add(hello, "identity", json_object_get(node->identity));
     seek(node->link, hello);
     json_object_put(hello);
 }
@@ -488,6 +490,7 @@ void node_free(Node *node)
     stats_free(node->transfer_stats);
     stats_free(node->apply_stats);
     g_clear_error(&node->last_error);
+    json_object_put(node->identity);
     g_free(node->peer_name);
     g_free(node->claim);
     g_free(node);

@@ -63,6 +63,7 @@ struct Node {
     FsmState state;
     guint64 epoch; /* of the last checkpoint: taken (primary) or received (secondary) */
     Vm *vm;
+    json_object *identity; /* of the VM, for hellos */
     DirtyTracker *tracker; /* as long as vm */
     Link *link;
     Arbiter *arbiter;

@@ -67,6 +67,11 @@ static const Option table[] = {
     {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
      .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes)."},
 
+    {"vm", "qemu-timeout", OPTION_TIME, CONFIG(qemu_timeout_ms), .fallback = "3s", .min = 100,
+     .max = 10 * MIN_MS,
+     .help = "A QEMU that does not answer for so long is lost. It may take as long to load or save the "
+             "state of the VM's devices."},
+
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},
     {"nic", "mac", OPTION_TEXT, NIC(mac), .required = TRUE, .help = "The card's address."},
