@@ -68,8 +68,10 @@ static char *find_preload(void)
 
 static int run(Config *config)
 {
-    Daemon service = {
-        .loop = g_main_loop_new(NULL, FALSE), .preload = find_preload(), .status = EXIT_FAILED};
+    Daemon service = {.loop = g_main_loop_new(NULL, FALSE),
+                      .config = config,
+                      .preload = find_preload(),
+                      .status = EXIT_FAILED};
     NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = &service};
     g_autoptr(GError) error = NULL;
     service.node = node_new(config, &handler, &error);
