@@ -18,14 +18,17 @@ LIBS := common vm checkpoint netcompare block colo
 # Sources with a main(), or for a shared object: in no library.
 PROGRAM_SRCS := colo/colod.c colo/colo.c
 PRELOAD_SRC := vm/preload.c
+PLUGIN_SRC := block/plugin.c
 
-lib_srcs = $(filter-out $(PROGRAM_SRCS) $(PRELOAD_SRC),$(patsubst $(S)/%,%,$(wildcard $(S)/$(1)/*.c)))
+lib_srcs = $(filter-out $(PROGRAM_SRCS) $(PRELOAD_SRC) $(PLUGIN_SRC),$(patsubst $(S)/%,%,$(wildcard $(S)/$(1)/*.c)))
 lib_objs = $(patsubst %.c,$(O)/obj/%.o,$(call lib_srcs,$(1)))
 LIB_FILES := $(foreach lib,$(LIBS) tests/support,$(O)/obj/$(lib)/lib$(notdir $(lib)).a)
 PRODUCT_LIBS := $(filter-out $(O)/obj/tests/%,$(LIB_FILES))
 
 PROGRAMS := $(patsubst $(S)/colo/%.c,$(O)/%,$(wildcard $(addprefix $(S)/,$(PROGRAM_SRCS))))
 PRELOAD := $(patsubst $(S)/vm/preload.c,$(O)/colo-uffd.so,$(wildcard $(S)/$(PRELOAD_SRC)))
+
+PLUGIN := $(O)/colo-disk.so
 
 progs_in = $(patsubst $(S)/%.c,$(O)/%,$(wildcard $(S)/tests/$(1)/*.c))
 TEST_PROGRAMS := $(foreach kind,unit sim process vm,$(call progs_in,$(kind)))
@@ -42,7 +45,7 @@ BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DG_LOG_DOMAIN=\"colo\" -I$(S) -I$(O) -pt
 ALL_CFLAGS = $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) $(SANITIZE)
 ALL_LIBS = -Wl,--start-group $(1) -Wl,--end-group $(PKG_LIBS) -lpthread
 
-all: $(PROGRAMS) $(PRELOAD) $(TOOLS)
+all: $(PROGRAMS) $(PRELOAD) $(PLUGIN) $(TOOLS)
 
 $(O)/obj/%.o: $(S)/%.c config.mk
 	@mkdir -p $(@D)
@@ -58,6 +61,12 @@ $(foreach lib,$(LIBS) tests/support,$(eval $(call library,$(lib))))
 
 $(PROGRAMS): $(O)/%: $(O)/obj/colo/%.o $(PRODUCT_LIBS)
 	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(PRODUCT_LIBS))
+
+# Position-independent, so from the sources and not from the libraries.
+$(PLUGIN): $(wildcard $(S)/block/*.c $(S)/common/*.c $(S)/block/*.h $(S)/common/*.h) config.mk
+	@mkdir -p $(@D)
+	$(CC) $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -shared \
+	    -o $@ $(filter %.c,$^) $(PKG_LIBS) -lpthread
 
 $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 	@mkdir -p $(@D)
@@ -125,7 +134,7 @@ install: all
 	install -m 755 $(O)/colod $(DESTDIR)$(sbindir)
 	for program in $(filter-out $(O)/colod,$(PROGRAMS)); do \
 	    install -m 755 $$program $(DESTDIR)$(bindir) || exit 1; done
-	install -m 755 $(PRELOAD) $(DESTDIR)$(pkglibdir)
+	install -m 755 $(PRELOAD) $(PLUGIN) $(DESTDIR)$(pkglibdir)
 	for page in $(wildcard $(S)/docs/man/*.[1-8]); do section=$${page##*.}; \
 	    install -d $(DESTDIR)$(mandir)/man$$section && \
 	    install -m 644 $$page $(DESTDIR)$(mandir)/man$$section || exit 1; done
@@ -142,7 +151,7 @@ format:
 	git -C $(S) ls-files '*.c' '*.h' | sed 's|^|$(S)/|' | xargs clang-format -i
 
 clean:
-	rm -rf $(O)/obj $(O)/tests $(PROGRAMS) $(PRELOAD) $(O)/bench.json $(O)/fuzz $(O)/guest \
+	rm -rf $(O)/obj $(O)/tests $(PROGRAMS) $(PRELOAD) $(PLUGIN) $(O)/bench.json $(O)/fuzz $(O)/guest \
 	    $(O)/guest-full $(O)/qemu-10
 ifneq ($(O),$(CURDIR))
 	rm -rf $(O)

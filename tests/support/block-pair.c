@@ -72,7 +72,7 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
     } else if (side->refuse_with && (!side->refuse_what || !strcmp(what, side->refuse_what)) &&
                strstr(file, side->refuse_file)) {
         r = side->refuse_with;
-        *len = 0;
+        *len /= 2;
     }
     g_mutex_unlock(&side->mutex);
     return r;

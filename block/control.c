@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "block/control.h"
+
+#include <errno.h>
+#include <json-c/json.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+/* A longer line is an error: nothing we are asked is anywhere near. */
+#define LINE_MAX_BYTES 65536u
+
+struct BlockControl {
+    int fd;
+    DiskSet *set;
+    GThread *thread;
+    GMutex send_mutex;
+    void (*ended)(gpointer user_data);
+    gpointer user_data;
+    int passed_fd; /* came with the bytes read last; -1: none */
+    char *line;    /* what has been read of the next lines */
+    gsize line_len;
+};
+
+/* ---- Sending ---- */
+
+/* One object, one line. If it can't be sent, the reader finds the connection ended. Consumes it. */
+static void send_object(BlockControl *control, json_object *object)
+{
+    const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
+    g_autofree char *line = g_strconcat(text, "\n", NULL);
+    g_mutex_lock(&control->send_mutex);
+    colo_fd_write_all(control->fd, line, strlen(line), NULL);
+    g_mutex_unlock(&control->send_mutex);
+    json_object_put(object);
+}
+
+static void add_uint(json_object *object, const char *key, guint64 value)
+{
+    json_object_object_add(object, key, json_object_new_uint64(value));
+}
+
+static void add_bool(json_object *object, const char *key, gboolean value)
+{
+    json_object_object_add(object, key, json_object_new_boolean(value));
+}
+
+static void send_event(BlockControl *control, const char *name, json_object *data)
+{
+    json_object *event = json_object_new_object();
+    json_object_object_add(event, "event", json_object_new_string(name));
+    json_object_object_add(event, "data", data);
+    send_object(control, event);
+}
+
+static json_object *sync_object(const DiskSyncProgress *progress)
+{
+    json_object *object = json_object_new_object();
+    add_uint(object, "total-bytes", progress->total_bytes);
+    add_uint(object, "done-bytes", progress->done_bytes);
+    add_uint(object, "sent-bytes", progress->sent_bytes);
+    add_bool(object, "full", progress->full);
+    return object;
+}
+
+static json_object *epoch_object(guint64 epoch)
+{
+    json_object *object = json_object_new_object();
+    add_uint(object, "epoch", epoch);
+    return object;
+}
+
+static void on_progress(const DiskSyncProgress *progress, gpointer control)
+{
+    send_event(control, "SYNC_PROGRESS", sync_object(progress));
+}
+
+static void on_synchronised(const DiskSyncProgress *progress, gpointer control)
+{
+    send_event(control, "SYNCHRONISED", sync_object(progress));
+}
+
+static void on_marked(guint64 epoch, gpointer control)
+{
+    send_event(control, "MARKED", epoch_object(epoch));
+}
+
+static void on_applied(guint64 epoch, gpointer control)
+{
+    send_event(control, "APPLIED", epoch_object(epoch));
+}
+
+static void on_lost(const GError *error, gpointer control)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "reason", json_object_new_string(error->message));
+    send_event(control, "LOST", data);
+}
+
+const DiskSetCallbacks *block_control_callbacks(void)
+{
+    static const DiskSetCallbacks callbacks = {.progress = on_progress,
+                                               .synchronised = on_synchronised,
+                                               .marked = on_marked,
+                                               .applied = on_applied,
+                                               .lost = on_lost};
+    return &callbacks;
+}
+
+/* ---- Commands: each returns its result, or NULL with an error ---- */
+
+static json_object *done(gboolean ok)
+{
+    return ok ? json_object_new_object() : NULL;
+}
+
+static gboolean bad_argument(const char *name, const char *wanted, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG, "argument \"%s\" must be %s", name, wanted);
+    return FALSE;
+}
+
+static gboolean get_uint(json_object *arguments, const char *name, guint64 *ret_value,
+                         GError **error)
+{
+    json_object *value;
+    if (!json_object_object_get_ex(arguments, name, &value) ||
+        !json_object_is_type(value, json_type_int) || json_object_get_int64(value) < 0)
+        return bad_argument(name, "a number", error);
+    *ret_value = json_object_get_uint64(value);
+    return TRUE;
+}
+
+static gboolean get_session(json_object *arguments, guint8 *ret_session, GError **error)
+{
+    json_object *value;
+    gboolean ok = json_object_object_get_ex(arguments, "session", &value) &&
+                  json_object_is_type(value, json_type_string) &&
+                  json_object_get_string_len(value) == 2 * BLOCK_SESSION_BYTES;
+    for (guint i = 0; ok && i < BLOCK_SESSION_BYTES; i++) {
+        const char *digits = json_object_get_string(value) + (gsize)2 * i;
+        int high = g_ascii_xdigit_value(digits[0]), low = g_ascii_xdigit_value(digits[1]);
+        ok = high >= 0 && low >= 0;
+        ret_session[i] = (guint8)(high << 4 | low);
+    }
+    return ok || bad_argument("session", "32 hexadecimal digits", error);
+}
+
+static json_object *do_attach(BlockControl *control, json_object *arguments, GError **error)
+{
+    guint8 session[BLOCK_SESSION_BYTES];
+    json_object *role;
+    if (!get_session(arguments, session, error))
+        return NULL;
+    if (!json_object_object_get_ex(arguments, "role", &role) ||
+        (strcmp(json_object_get_string(role), "primary") &&
+         strcmp(json_object_get_string(role), "replica"))) {
+        bad_argument("role", "\"primary\" or \"replica\"", error);
+        return NULL;
+    }
+    if (control->passed_fd < 0) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
+                    "attach needs a connected socket, passed with it (SCM_RIGHTS)");
+        return NULL;
+    }
+    int fd = colo_fd_steal(&control->passed_fd);
+    if (!strcmp(json_object_get_string(role), "primary"))
+        return done(disk_set_attach_primary(control->set, fd, session, error));
+    return done(disk_set_attach_replica(control->set, fd, session, error));
+}
+
+static json_object *do_detach(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments, (void)error;
+    disk_set_detach(control->set);
+    return done(TRUE);
+}
+
+static json_object *with_epoch(BlockControl *control, json_object *arguments,
+                               gboolean (*run)(DiskSet *, guint64, GError **), GError **error)
+{
+    guint64 epoch;
+    return done(get_uint(arguments, "epoch", &epoch, error) && run(control->set, epoch, error));
+}
+
+static json_object *do_mark(BlockControl *control, json_object *arguments, GError **error)
+{
+    return with_epoch(control, arguments, disk_set_mark, error);
+}
+
+static json_object *do_apply(BlockControl *control, json_object *arguments, GError **error)
+{
+    return with_epoch(control, arguments, disk_set_apply, error);
+}
+
+static json_object *do_takeover(BlockControl *control, json_object *arguments, GError **error)
+{
+    return with_epoch(control, arguments, disk_set_takeover, error);
+}
+
+static json_object *do_activate(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments;
+    return done(disk_set_activate(control->set, error));
+}
+
+static json_object *do_inactivate(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments;
+    return done(disk_set_inactivate(control->set, error));
+}
+
+static json_object *do_become_replica(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments;
+    return done(disk_set_become_replica(control->set, error));
+}
+
+static json_object *do_sync(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments;
+    return done(disk_set_sync(control->set, error));
+}
+
+static json_object *do_limit(BlockControl *control, json_object *arguments, GError **error)
+{
+    guint64 rate;
+    if (!get_uint(arguments, "bytes-per-second", &rate, error))
+        return NULL;
+    disk_set_limit_sync_rate(control->set, rate);
+    return done(TRUE);
+}
+
+static json_object *do_status(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments, (void)error;
+    DiskSetStatus status;
+    disk_set_status(control->set, &status);
+    json_object *object = json_object_new_object();
+    json_object_object_add(object, "mode", json_object_new_string(disk_mode_name(status.mode)));
+    add_bool(object, "attached", status.attached);
+    add_bool(object, "in-sync", status.in_sync);
+    add_uint(object, "epoch", status.epoch);
+    add_uint(object, "queue-bytes", status.queue_bytes);
+    json_object_object_add(object, "sync", sync_object(&status.sync));
+    json_object *disks = json_object_new_array();
+    for (guint i = 0; i < status.n_disks; i++) {
+        DiskStatus disk;
+        disk_set_disk_status(control->set, i, &disk);
+        json_object *entry = json_object_new_object();
+        json_object_object_add(entry, "name", json_object_new_string(disk.name));
+        add_uint(entry, "size-bytes", disk.size_bytes);
+        add_uint(entry, "dirty-bytes", disk.dirty_bytes);
+        add_uint(entry, "staged-bytes", disk.staged_bytes);
+        add_uint(entry, "overlay-bytes", disk.overlay_bytes);
+        json_object_array_add(disks, entry);
+    }
+    json_object_object_add(object, "disks", disks);
+    return object;
+}
+
+static const struct {
+    const char *name;
+    json_object *(*run)(BlockControl *control, json_object *arguments, GError **error);
+} commands[] = {
+    {"status",          do_status        },
+    {"attach",          do_attach        },
+    {"detach",          do_detach        },
+    {"mark",            do_mark          },
+    {"apply",           do_apply         },
+    {"takeover",        do_takeover      },
+    {"activate",        do_activate      },
+    {"inactivate",      do_inactivate    },
+    {"become-replica",  do_become_replica},
+    {"sync",            do_sync          },
+    {"limit-sync-rate", do_limit         },
+};
+
+static json_object *run_command(BlockControl *control, json_object *request, GError **error)
+{
+    json_object *execute, *arguments = NULL;
+    if (!json_object_object_get_ex(request, "execute", &execute) ||
+        !json_object_is_type(execute, json_type_string)) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
+                    "expected a line with {\"execute\": NAME, ...}");
+        return NULL;
+    }
+    json_object_object_get_ex(request, "arguments", &arguments);
+    for (guint i = 0; i < G_N_ELEMENTS(commands); i++)
+        if (!strcmp(json_object_get_string(execute), commands[i].name))
+            return commands[i].run(control, arguments, error);
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG, "no command \"%s\"",
+                json_object_get_string(execute));
+    return NULL;
+}
+
+static void handle_line(BlockControl *control, const char *line, gsize len)
+{
+    g_autoptr(GError) error = NULL;
+    json_tokener *tokener = json_tokener_new_ex(8);
+    json_object *request = json_tokener_parse_ex(tokener, line, (int)len);
+    json_object *result = run_command(control, request, &error), *id, *reply;
+    reply = json_object_new_object();
+    if (result) {
+        json_object_object_add(reply, "return", result);
+    } else {
+        json_object *object = json_object_new_object();
+        json_object_object_add(object, "class", json_object_new_string("GenericError"));
+        json_object_object_add(object, "desc", json_object_new_string(error->message));
+        json_object_object_add(reply, "error", object);
+    }
+    if (json_object_object_get_ex(request, "id", &id))
+        json_object_object_add(reply, "id", json_object_get(id));
+    send_object(control, reply);
+    json_object_put(request);
+    json_tokener_free(tokener);
+    colo_fd_close(&control->passed_fd); /* sent with a command that has no use for it */
+}
+
+/* ---- Receiving ---- */
+
+/* Reads some bytes, and a descriptor if one came with them. 0: the end. */
+static gssize receive(BlockControl *control, char *buf, gsize len)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = len};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } space = {0};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = space.space,
+                             .msg_controllen = sizeof(space.space)};
+    ssize_t got;
+    do {
+        got = recvmsg(control->fd, &message, MSG_CMSG_CLOEXEC);
+    } while (got < 0 && errno == EINTR);
+    struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
+        cmsg->cmsg_len == CMSG_LEN(sizeof(int))) {
+        colo_fd_close(&control->passed_fd);
+        memcpy(&control->passed_fd, CMSG_DATA(cmsg), sizeof(int));
+    }
+    return got;
+}
+
+static gpointer control_thread(gpointer data)
+{
+    BlockControl *control = data;
+    while (control->line_len < LINE_MAX_BYTES) {
+        gssize got =
+            receive(control, control->line + control->line_len, LINE_MAX_BYTES - control->line_len);
+        if (got <= 0)
+            break;
+        control->line_len += (gsize)got;
+        char *newline;
+        while ((newline = memchr(control->line, '\n', control->line_len))) {
+            gsize len = (gsize)(newline - control->line);
+            handle_line(control, control->line, len);
+            control->line_len -= len + 1;
+            memmove(control->line, newline + 1, control->line_len);
+        }
+    }
+    if (control->ended)
+        control->ended(control->user_data);
+    return NULL;
+}
+
+BlockControl *block_control_new(int fd)
+{
+    BlockControl *control = g_new0(BlockControl, 1);
+    control->fd = fd;
+    control->passed_fd = -1;
+    control->line = g_malloc(LINE_MAX_BYTES);
+    g_mutex_init(&control->send_mutex);
+    return control;
+}
+
+void block_control_start(BlockControl *control, DiskSet *set, void (*ended)(gpointer),
+                         gpointer user_data)
+{
+    control->set = set;
+    control->ended = ended;
+    control->user_data = user_data;
+    control->thread = g_thread_new("disk-control", control_thread, control);
+}
+
+void block_control_stop(BlockControl *control)
+{
+    shutdown(control->fd, SHUT_RDWR);
+    if (control->thread)
+        g_thread_join(control->thread);
+    control->thread = NULL;
+}
+
+void block_control_free(BlockControl *control)
+{
+    if (!control)
+        return;
+    block_control_stop(control);
+    colo_fd_close(&control->passed_fd);
+    close(control->fd);
+    g_free(control->line);
+    g_mutex_clear(&control->send_mutex);
+    g_free(control);
+}

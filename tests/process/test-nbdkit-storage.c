@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Real storage that gives out: full file systems (a small tmpfs in a mount namespace of our own)
+ * under the image, the journal and the overlay, and nbdkit's own error and delay filters in front.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "tests/support/block-server.h"
+
+#define MIB (1u << 20)
+
+static const guint64 sizes[] = {8 * MIB};
+
+/* A server on a file system of `mib` MiB. */
+static BlockServer *server_on_small_fs(guint mib)
+{
+    BlockServer *server = block_server_new(sizes, 0);
+    g_autofree char *options = g_strdup_printf("size=%um", mib);
+    g_assert_cmpint(mount("none", server->dir, "tmpfs", 0, options), ==, 0);
+    g_autofree char *path = block_server_image(server, 0);
+    g_assert_true(g_file_set_contents(path, "", 0, NULL));
+    g_assert_cmpint(truncate(path, (off_t)sizes[0]), ==, 0);
+    return server;
+}
+
+static void free_with_fs(BlockServer *server)
+{
+    block_server_kill(server);
+    g_assert_cmpint(umount(server->dir), ==, 0);
+    block_server_free(server);
+}
+
+static int write_mib(struct nbd_handle *nbd, guint8 value, guint mib)
+{
+    g_autofree guint8 *buf = g_malloc(MIB);
+    memset(buf, value, MIB);
+    return nbd_pwrite(nbd, buf, MIB, (guint64)mib * MIB, 0) < 0 ? -nbd_get_errno() : 0;
+}
+
+static guint8 byte_of_mib(struct nbd_handle *nbd, guint mib)
+{
+    guint8 byte = 0;
+    g_assert_cmpint(nbd_pread(nbd, &byte, 1, (guint64)mib * MIB + 5, 0), ==, 0);
+    return byte;
+}
+
+/* Writes until the file system is full; returns how many succeeded. */
+static guint write_until_full(struct nbd_handle *nbd)
+{
+    for (guint i = 0; i < 8; i++) {
+        int r = write_mib(nbd, (guint8)(i + 1), i);
+        if (r == 0)
+            continue;
+        g_assert_cmpint(r, ==, -ENOSPC);
+        return i;
+    }
+    g_assert_not_reached();
+}
+
+/* The guest gets ENOSPC, as it would from any disk; what it wrote before is there; trimming helps.
+ */
+static void test_image_full(void)
+{
+    BlockServer *server = server_on_small_fs(4);
+    g_assert_true(block_server_start(server, TRUE, NULL, NULL));
+    struct nbd_handle *nbd = block_server_connect(server, "vda");
+    guint written = write_until_full(nbd);
+    g_assert_cmpuint(written, >, 1);
+    for (guint i = 0; i < written; i++)
+        g_assert_cmphex(byte_of_mib(nbd, i), ==, i + 1);
+    g_assert_cmpint(nbd_trim(nbd, 2 * MIB, 0, 0), ==, 0);
+    g_assert_cmpint(write_mib(nbd, 0x55, 7), ==, 0);
+    g_assert_cmphex(byte_of_mib(nbd, 7), ==, 0x55);
+    nbd_close(nbd);
+    free_with_fs(server);
+}
+
+static void pair(BlockServer *primary, BlockServer *replica)
+{
+    static const char *const small[] = {"stage-memory=64K", NULL};
+    g_assert_true(block_server_start(primary, TRUE, NULL, NULL));
+    g_assert_true(block_server_start(replica, FALSE, small, NULL));
+    block_server_pair(primary, replica);
+    json_object_put(block_server_wait(primary, "SYNCHRONISED"));
+    block_server_ok(primary, "mark", block_server_epoch(1));
+    json_object_put(block_server_wait(replica, "MARKED"));
+    block_server_ok(replica, "apply", block_server_epoch(1));
+}
+
+/* The stage outgrows its file system: protection ends with the reason on both sides, the primary's
+ * guest notices nothing, and the replica is still the last checkpoint. */
+static void test_spill_full(void)
+{
+    BlockServer *primary = block_server_new(sizes, 1), *replica = server_on_small_fs(2);
+    pair(primary, replica);
+    struct nbd_handle *nbd = block_server_connect(primary, "vda");
+    for (guint i = 0; i < 6; i++)
+        g_assert_cmpint(write_mib(nbd, (guint8)(i + 1), i), ==, 0);
+    json_object *lost = block_server_wait(primary, "LOST");
+    const char *reason = json_object_get_string(json_object_object_get(lost, "reason"));
+    g_assert_nonnull(strstr(reason, "vda"));
+    g_assert_nonnull(strstr(reason, g_strerror(ENOSPC)));
+    json_object_put(lost);
+    json_object_put(block_server_wait(replica, "LOST"));
+    block_server_ok(primary, "detach", NULL);
+    g_assert_cmpint(write_mib(nbd, 9, 7), ==, 0);
+    block_server_ok(replica, "takeover", block_server_epoch(1));
+    struct nbd_handle *other = block_server_connect(replica, "vda");
+    g_assert_cmphex(byte_of_mib(other, 0), ==, 0);
+    nbd_close(other);
+    nbd_close(nbd);
+    block_server_free(primary);
+    free_with_fs(replica);
+}
+
+/* The replica's guest outgrows the overlay: it gets the error, the image is not touched. */
+static void test_overlay_full(void)
+{
+    BlockServer *primary = block_server_new(sizes, 1), *replica = server_on_small_fs(4);
+    pair(primary, replica);
+    struct nbd_handle *nbd = block_server_connect(replica, "vda");
+    guint written = write_until_full(nbd);
+    for (guint i = 0; i < written; i++)
+        g_assert_cmphex(byte_of_mib(nbd, i), ==, i + 1);
+    gsize len;
+    g_autofree guint8 *image = block_server_bytes(replica, 0, &len);
+    g_assert_cmphex(image[5], ==, 0);
+    /* The journal of the next checkpoint has no room either: protection ends. And the takeover,
+     * which needs room for the overlay in the image, says so and leaves a replica that can try
+     * again. */
+    block_server_ok(primary, "mark", block_server_epoch(2));
+    json_object_put(block_server_wait(replica, "LOST"));
+    json_object *reply = block_server_command(replica, "takeover", block_server_epoch(1), -1);
+    g_assert_nonnull(strstr(json_object_to_json_string(reply), g_strerror(ENOSPC)));
+    json_object_put(reply);
+    g_assert_cmphex(byte_of_mib(nbd, 1), ==, 2);
+    g_assert_cmpint(mount("none", replica->dir, "tmpfs", MS_REMOUNT, "size=16m"), ==, 0);
+    block_server_ok(replica, "takeover", block_server_epoch(1));
+    g_assert_cmphex(byte_of_mib(nbd, 1), ==, 2);
+    nbd_close(nbd);
+    block_server_free(primary);
+    free_with_fs(replica);
+}
+
+/* A slow and failing front: errors are the client's alone, both images stay equal. */
+static void test_filters(void)
+{
+    static const char *const broken[] = {"--filter=error", "--filter=delay",
+                                         "error-pwrite-rate=40%", "delay-write=1ms", NULL};
+    BlockServer *primary = block_server_new(sizes, 1), *replica = block_server_new(sizes, 1);
+    g_assert_true(block_server_start(primary, TRUE, broken, NULL));
+    g_assert_true(block_server_start(replica, FALSE, NULL, NULL));
+    block_server_pair(primary, replica);
+    json_object_put(block_server_wait(primary, "SYNCHRONISED"));
+    struct nbd_handle *nbd = block_server_connect(primary, "vda");
+    guint failed = 0;
+    for (guint i = 0; i < 64; i++)
+        failed += write_mib(nbd, (guint8)(i + 1), i % 8) < 0;
+    g_assert_cmpuint(failed, >, 0);
+    g_assert_cmpuint(failed, <, 64);
+    block_server_ok(primary, "mark", block_server_epoch(1));
+    json_object_put(block_server_wait(replica, "MARKED"));
+    gsize len;
+    g_autofree guint8 *a = block_server_bytes(primary, 0, &len);
+    g_autofree guint8 *b = block_server_bytes(replica, 0, &len);
+    g_assert_cmpmem(a, len, b, len);
+    nbd_close(nbd);
+    block_server_free(primary);
+    block_server_free(replica);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    if (block_server_missing()) {
+        g_print("1..0 # SKIP %s\n", block_server_missing());
+        return 0;
+    }
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+        g_print("1..0 # SKIP no mount namespace of our own: %s\n", g_strerror(errno));
+        return 0;
+    }
+    g_test_add_func("/nbdkit/storage/image-full", test_image_full);
+    g_test_add_func("/nbdkit/storage/spill-full", test_spill_full);
+    g_test_add_func("/nbdkit/storage/overlay-full", test_overlay_full);
+    g_test_add_func("/nbdkit/storage/filters", test_filters);
+    return g_test_run();
+}
