@@ -18,7 +18,7 @@ for file in sbin/colod bin/colo; do
     ok "$file is there and runs" "$work/usr/$file" --version
     is "$file: mode" "$(stat -c %a "$work/usr/$file")" 755
 done
-for file in lib/colo/colo-uffd.so share/doc/colo/README.md share/doc/colo/LICENSE \
+for file in lib/colo/colo-uffd.so lib/colo/colo-disk.so share/doc/colo/README.md share/doc/colo/LICENSE \
     lib/systemd/system/colod@.service; do
     ok "$file is there" test -s "$work/usr/$file"
 done
