@@ -106,11 +106,28 @@ static void copy_touched(Node *node, gboolean put_back)
     }
 }
 
+/* The pages written since the last call; the caller frees the set. */
+static PageSet *harvest(Node *node, GError **error)
+{
+    const VmRam *ram = vm_ram(node->vm);
+    g_autoptr(PageSet) written = page_set_new(ram->size_bytes / VM_PAGE_SIZE);
+    if (!dirty_tracker_harvest(node->tracker, written, error))
+        return NULL;
+    if (dirty_tracker_method(node->tracker) == DIRTY_METHOD_COMPARE) {
+        /* It compares with what it was told last. */
+        guint64 count;
+        for (guint64 first = 0; page_set_next_run(written, first, &first, &count); first += count)
+            for (guint64 page = first; page < first + count; page++)
+                dirty_tracker_copied(node->tracker, page, ram->base + page * VM_PAGE_SIZE);
+    }
+    return g_steal_pointer(&written);
+}
+
 /* Before a load: pages written until now don't count, and the known ones are kept aside. */
 static gboolean prepare_load(Node *node, GError **error)
 {
-    g_autoptr(PageSet) before = page_set_new(vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE);
-    if (!dirty_tracker_harvest(node->tracker, before, error))
+    g_autoptr(PageSet) before = harvest(node, error);
+    if (!before)
         return FALSE;
     node->kept = g_realloc(node->kept, page_set_count(node->touched) * VM_PAGE_SIZE);
     copy_touched(node, FALSE);
@@ -123,8 +140,8 @@ static gboolean prepare_load(Node *node, GError **error)
  */
 static GByteArray *repair_load(Node *node, GError **error)
 {
-    g_autoptr(PageSet) written = page_set_new(vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE);
-    if (!dirty_tracker_harvest(node->tracker, written, error))
+    g_autoptr(PageSet) written = harvest(node, error);
+    if (!written)
         return NULL;
     copy_touched(node, TRUE);
     GByteArray *runs = g_byte_array_new();

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define GUEST_BYTES  (8 * 1024 * 1024)
+#define LOAD_WRITES  3
 #define WAIT_SECONDS 60
 
 typedef struct {
@@ -37,7 +38,7 @@ static Vm *make_vm(const VmDescription *description, const VmHandler *handler, g
 {
     Host *host = user_data;
     host->vm = fake_vm_new(description, (guint64)g_test_rand_int(), handler);
-    fake_vm_set_load_writes(host->vm, 3);
+    fake_vm_set_load_writes(host->vm, LOAD_WRITES);
     fake_vm_autorun(host->vm, 1, 50);
     if (host->fault != FAKE_VM_OK)
         fake_vm_inject(host->vm, host->faulty_operation, host->fault, host->nth);
@@ -177,6 +178,28 @@ static void test_protects(void)
     g_assert_cmpuint(a->by_reason[REASON_PERIOD], >=, 40);
     g_assert_true(vm_is_running(fixture.host[0].vm));
     g_assert_false(vm_is_running(fixture.host[1].vm));
+    tear_down(&fixture);
+}
+
+/* The slowest way to find dirty pages is as right as the others. */
+static void test_compares_pages(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    for (int i = 0; i < 2; i++) {
+        g_free(fixture.host[i].config->dirty_method);
+        fixture.host[i].config->dirty_method = g_strdup("compare");
+    }
+    start(&fixture.host[0], "primary");
+    start(&fixture.host[1], "secondary");
+    protect(&fixture, 0);
+    Node *b = fixture.host[1].node;
+    /* What a load of the fake VM writes to, and nothing else, is taken for touched. */
+    g_assert_cmpuint(page_set_count(b->touched), ==, LOAD_WRITES);
+    guint64 from = b->epoch;
+    WAIT_FOR(b->epoch >= from + 10);
+    die(&fixture.host[0]);
+    WAIT_FOR(b->state == FSM_P_NONE);
     tear_down(&fixture);
 }
 
@@ -351,6 +374,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
     g_test_add_func("/node-pair/protects", test_protects);
+    g_test_add_func("/node-pair/compares-pages", test_compares_pages);
     g_test_add_func("/node-pair/kill-and-rejoin", test_kill_and_rejoin);
     g_test_add_func("/node-pair/secondary-dies", test_secondary_dies);
     g_test_add_func("/node-pair/primary-vm-dies", test_primary_vm_dies);
