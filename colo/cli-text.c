@@ -118,7 +118,8 @@ static void add_nodes(GString *page, json_object *status)
 {
     g_autofree char *node = text_at(status, "node", "-");
     json_object *uptime = at(status, "uptime-s");
-    g_autofree char *up = cli_duration(json_object_get_int64(uptime) * 1000);
+    g_autofree char *up =
+        cli_duration(CLAMP(json_object_get_int64(uptime), 0, G_MAXINT64 / 1000) * 1000);
     g_string_append_printf(page, LINE("node         %s, up %s\n"), node,
                            is_number(uptime) ? up : "-");
     g_autofree char *name = text_at(status, "peer.name", "-");

@@ -348,8 +348,10 @@ int main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     g_autofree char *found = NULL;
     if (!invocation.path || !*invocation.path)
-        invocation.path = found = cli_find_socket(CLI_RUN_FOLDER, &error);
-    if (!invocation.path)
+        found = cli_find_socket(CLI_RUN_FOLDER, &error);
+    if (error)
         return fail(error);
+    if (found)
+        invocation.path = found;
     return invocation.command->run(&invocation);
 }

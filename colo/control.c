@@ -248,35 +248,44 @@ static gboolean check_message(json_object *message, GError **error)
     return FALSE;
 }
 
+/* The command that `message` asks for, checked with its arguments; NULL and an error if it's wrong.
+ */
+static const ControlCommand *look_up(const Control *control, json_object *message,
+                                     gboolean *ret_own, GError **error)
+{
+    if (!check_message(message, error))
+        return NULL;
+    const char *name = json_object_get_string(json_object_object_get(message, "execute"));
+    const ControlCommand *command = find_command(own_commands, name);
+    *ret_own = command != NULL;
+    if (!command)
+        command = find_command(control->commands, name);
+    if (!command) {
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_COMMAND,
+                    "The command %s has not been found (query-commands lists what there is)", name);
+        return NULL;
+    }
+    json_object *arguments = json_object_object_get(message, "arguments");
+    return control_arguments_check(name, command->arguments, arguments, error) ? command : NULL;
+}
+
 void control_execute(ControlClient *client, json_object *message)
 {
     Control *control = control_client_control(client);
     ControlRequest *request = request_new(client, message);
     g_autoptr(GError) error = NULL;
-    json_object *arguments = NULL;
-    const ControlCommand *command = NULL;
     gboolean own = FALSE;
 
     control_client_set_wants_events(client);
-    if (check_message(message, &error)) {
-        const char *name = json_object_get_string(json_object_object_get(message, "execute"));
-        command = find_command(own_commands, name);
-        own = command != NULL;
-        if (!command)
-            command = find_command(control->commands, name);
-        if (!command)
-            g_set_error(&error, CONTROL_ERROR, CONTROL_ERROR_COMMAND,
-                        "The command %s has not been found (query-commands lists what there is)",
-                        name);
-        json_object_object_get_ex(message, "arguments", &arguments);
-    }
-    if (error || !control_arguments_check(command->name, command->arguments, arguments, &error)) {
+    const ControlCommand *command = look_up(control, message, &own, &error);
+    if (!command) {
         control_fail(request, error);
         return;
     }
-    json_object *object = arguments ? json_object_get(arguments) : json_object_new_object();
-    command->handler(request, object, own ? control : control->user_data);
-    json_object_put(object);
+    json_object *arguments = json_object_object_get(message, "arguments");
+    arguments = arguments ? json_object_get(arguments) : json_object_new_object();
+    command->handler(request, arguments, own ? control : control->user_data);
+    json_object_put(arguments);
 }
 
 /* ---- Events ---- */

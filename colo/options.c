@@ -117,7 +117,7 @@ static const Option table[] = {
 
     {"log", "log-level", OPTION_CHOICE, CONFIG(log_level), .live = TRUE, .fallback = "info",
      .choices = log_levels, .help = "The least important lines to log."},
-    {NULL}};
+    {.section = NULL}};
 /* clang-format on */
 
 const Option *options_table(void)
