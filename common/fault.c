@@ -9,7 +9,7 @@ static const ColoFaultPoint points[] = {
     {"primary-paused",       "the secondary takes over from the checkpoint before"            },
     {"primary-state-saved",  "the secondary takes over from the checkpoint before"            },
     {"primary-copied",       "the secondary takes over from the checkpoint before"            },
-    {"primary-resumed",      "the secondary takes over from the checkpoint before"            },
+    {"primary-resumed",      "the secondary takes over from this checkpoint or the one before"},
     {"primary-sending",      "the secondary drops the incomplete checkpoint and takes over from the one "
                         "before"                                       },
     {"primary-sent",         "the secondary takes over from this checkpoint or the one before"},

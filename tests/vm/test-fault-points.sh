@@ -1,0 +1,114 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# colod killed at every fault point (common/fault.c), on one guest with traffic all the time, and
+# what the table says of each checked. A node carries the fault of the role it will have when its
+# turn comes: one that has taken over dies by its own as soon as it is protected again. The counts
+# are such that it happens in protection, after the checkpoints that prove it.
+set -u
+# shellcheck source=tests/support/pair.sh
+. "$COLO_TESTS/support/pair.sh"
+
+tested=''
+
+# protections HOST: how often it became the primary of a protected pair since the mark.
+protections() {
+    tail -n "+$(cat "$HOSTS_DIR/$1/marked")" "$HOSTS_DIR/$1/colod.log" | grep -c 'primary colo (proven)'
+}
+
+# the secondary dies: fault POINT COUNT WHETHER-IN-PROTECTION
+secondary_dies() {
+    tested="$tested $1"
+    mark
+    node_start "$secondary" secondary "COLO_FAULT=$1:$2"
+    died "$secondary" 137 "$1"
+    gone_on "$1"
+    is "$1: times protected" "$(protections "$primary")" "$3"
+    if [ "$3" = 1 ]; then
+        decided_for "$primary" "$1"
+    else
+        not_decided "$1"
+    fi
+    wait_ok "$1: its output is released" hosts_status_is "$primary" held.frames 0
+}
+
+# The primary, which carries the fault POINT, dies once it is protected by the next one; LEAST and
+# MOST: from which epoch the secondary goes on, counted from the last that was known to be complete.
+primary_dies() { # POINT LEAST MOST [NEXT'S ENVIRONMENT]
+    tested="$tested $1"
+    mark
+    node_start "$secondary" secondary ${4:+"$4"}
+    died "$primary" 137 "$1"
+    taken_over "$1"
+    decided_for "$primary" "$1"
+    more=$(($(takeover_epoch "$primary") - $(completed_epoch "$secondary")))
+    ok "$1: taken over $2 to $3 checkpoints after the last that was complete ($more)" \
+        test $more -ge "$2" -a $more -le "$3"
+}
+
+pair_setup log.log-level=debug
+pair_boot
+client_start
+
+secondary_dies secondary-sync 1 0
+secondary_dies secondary-staging 4000 1
+secondary_dies secondary-verified 30 1
+secondary_dies secondary-received 30 1
+secondary_dies secondary-applying 30 1
+secondary_dies secondary-applied 30 1
+
+# From here on each new secondary carries a fault for when it will be the primary.
+node_start "$secondary" secondary COLO_FAULT=primary-paused:30
+need "$secondary joins: protected" is_pair "$primary" "$secondary"
+mark
+hosts_kill "$primary"
+taken_over "killed"
+primary_dies primary-paused 0 0 COLO_FAULT=primary-state-saved:30
+primary_dies primary-state-saved 0 0 COLO_FAULT=primary-copied:30
+primary_dies primary-copied 0 0 COLO_FAULT=primary-resumed:30
+primary_dies primary-resumed 0 1 COLO_FAULT=primary-sending:30
+primary_dies primary-sending 0 0 COLO_FAULT=primary-sent:30
+primary_dies primary-sent 0 1 COLO_FAULT=primary-acknowledged:30
+primary_dies primary-acknowledged 1 1 COLO_FAULT=primary-released:30
+primary_dies primary-released 1 1
+
+ok "the guest's memory is what it wrote" guest_verifies
+client_end
+
+# Its yes belongs to a node that died right after it: nobody else may go on, not even the old
+# primary, which was only out of reach.
+point='takeover-granted'
+tested="$tested $point"
+node_start "$secondary" secondary COLO_FAULT=$point:1
+need "$secondary joins: protected" is_pair "$primary" "$secondary"
+mark
+old=$(pid_of "$primary")
+kill -STOP "$old"
+died "$secondary" 137 "$point"
+kill -CONT "$old"
+need "$point: the old primary becomes an empty secondary" is_in "$primary" secondary none
+decided_for "$secondary" "$point"
+ok "$point: its VM doesn't run" hosts_status_is "$primary" vm.state paused
+hosts_kill "$primary"
+hosts_kill "$secondary"
+
+point='primary-sync-start'
+tested="$tested $point"
+mark
+node_start "$primary" primary "COLO_FAULT=$point:1"
+need "$point: $primary runs" is_alone "$primary"
+node_start "$secondary" secondary
+died "$primary" 137 "$point"
+need "$point: $secondary waits" is_in "$secondary" secondary none
+ok "$point: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+ok "$point: it has seen the primary" logged "$secondary" "secondary none -> secondary active"
+is "$point: takeovers" "$(hosts_status "$secondary" takeovers)" 0
+not_decided "$point"
+
+nothing_left
+
+# A new fault point doesn't go untested.
+known=$(COLO_FAULT='?' "$COLO_BUILD/colod" --config "$HOSTS_DIR/alpha/colod.conf" --role primary \
+    --check-config 2>&1 | sed 's/.*one of://')
+is "every fault point was tested" "$(echo "$tested" | tr ' ' '\n' | sort)" \
+    "$(echo "$known" | tr ' ' '\n' | sort)"
+tap_done
