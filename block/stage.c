@@ -186,7 +186,7 @@ gboolean stage_apply(Stage *stage, Image *image, GError **error)
     g_assert(stage->sealed);
     g_autofree guint8 *buf = g_malloc(STAGE_ENTRY_MAX);
     for (guint64 pos = 0; pos < stage->length;) {
-        Entry entry;
+        Entry entry = {0};
         if (!next_entry(stage, &pos, &entry, error))
             return FALSE;
         int r;
@@ -206,7 +206,7 @@ gboolean stage_apply(Stage *stage, Image *image, GError **error)
 static gboolean check_entries(const Stage *stage)
 {
     for (guint64 pos = 0; pos < stage->length;) {
-        Entry entry;
+        Entry entry = {0};
         if (!next_entry(stage, &pos, &entry, NULL))
             return FALSE;
         if (entry.kind == ENTRY_WRITE)

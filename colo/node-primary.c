@@ -14,8 +14,8 @@
  * new epoch, so that what is mirrored with epoch e is what the guest was given after checkpoint e.
  *
  * Protection is claimed once the secondary has loaded PROOFS checkpoints (READY), the last of them
- * without writing to a page of RAM that it had not named before: those it named it can put back, and
- * each time it names one, the next checkpoint carries it once more.
+ * without writing to a page of RAM that it had not named before: those it named it can put back,
+ * and each time it names one, the next checkpoint carries it once more.
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"

@@ -86,19 +86,19 @@ struct Node {
     gboolean admin_asks;
     gboolean output_filling;
     Proof proof;
-    unsigned proofs; /* loads that READY has told of */
+    unsigned proofs;  /* loads that READY has told of */
     GQueue *deferred; /* of Input*: came while the VM was paused for a checkpoint */
     gboolean has_progress;
     SyncProgress progress;
 
     /* secondary (node-secondary.c) */
     Apply *apply;
-    int apply_fd;         /* the checkpoint connection, our own descriptor; -1: none */
-    Checkpoint *last;     /* received last */
+    int apply_fd;          /* the checkpoint connection, our own descriptor; -1: none */
+    Checkpoint *last;      /* received last */
     unsigned proofs_tried; /* loads of this session */
-    PageSet *touched;     /* pages that loads wrote to */
-    guint8 *kept;         /* their contents before the load of a takeover */
-    GQueue *mirrored;     /* of Input*: what the primary's guest was given since `last` */
+    PageSet *touched;      /* pages that loads wrote to */
+    guint8 *kept;          /* their contents before the load of a takeover */
+    GQueue *mirrored;      /* of Input*: what the primary's guest was given since `last` */
     gsize mirrored_bytes;
     guint64 mirror_dropped;
     ColoTime link_lost;

@@ -74,7 +74,8 @@ void fake_vm_inject(Vm *vm, FakeVmOperation operation, FakeVmFault fault, unsign
 void fake_vm_release(Vm *vm);
 gboolean fake_vm_is_held(const Vm *vm);
 
-/* Every successful load from now on writes to `pages` pages of RAM, always the same, as QEMU's may. */
+/* Every successful load from now on writes to `pages` pages of RAM, always the same, as QEMU's may.
+ */
 void fake_vm_set_load_writes(Vm *vm, unsigned pages);
 
 /* The process ends unasked, now. */

@@ -114,7 +114,8 @@ static void start_side(Side *side, const Case *which, const char *name)
     d->memory_bytes = 128 * 1024 * 1024;
     d->kernel = guest_file("vmlinuz");
     d->initrd = guest_file("initrd.gz");
-    d->append = g_strdup("console=ttyS0 quiet panic=1 dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000");
+    d->append = g_strdup(
+        "console=ttyS0 quiet panic=1 dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000");
     d->qemu = g_strdup(g_getenv("QEMU"));
     d->accel = g_strdup("tcg");
     d->serial = g_strdup_printf("file:%s", side->serial);
