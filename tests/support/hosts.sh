@@ -26,6 +26,7 @@ HOSTS_GUEST_IP6=fd77::10
 HOSTS_SYNC_PORT=9000
 HOSTS_DIR=/tmp/colo-hosts-$$
 hosts_prefix=colo-$$
+hosts_started=''
 hosts_at_exit=:
 
 # Says on stdout what is missing to make test hosts, and fails; succeeds if nothing is.
@@ -100,6 +101,7 @@ hosts_start() {
     shift 2
     setsid ip netns exec "$hosts_prefix-$hosts_name" "$@" >>"$hosts_log" 2>&1 </dev/null &
     hosts_pid=$!
+    hosts_started="$hosts_started $hosts_pid"
 }
 
 # SIGKILLs all that runs on a host, as often as something is left; the kernel's part of the host lives
@@ -237,8 +239,8 @@ hosts_guest() {
 }
 
 # hosts_wait SECONDS WHAT COMMAND...: until the command succeeds. After the given time it says that it
-# waited for WHAT, shows the ends of all logs (not with HOSTS_QUIET) and fails; at once if a process of HOSTS_WATCH (process
-# numbers) has ended.
+# waited for WHAT, shows the ends of all logs (not with HOSTS_QUIET) and fails; at once if a process of
+# HOSTS_WATCH (process numbers) has ended.
 hosts_wait() {
     hosts_deadline=$(($(hosts_uptime_ms) + $1 * 1000)) hosts_what=$2
     shift 2
@@ -299,5 +301,7 @@ hosts_teardown() {
     trap - EXIT
     $hosts_at_exit
     hosts_remove $$
+    # shellcheck disable=SC2086 # a list it is; they are dead, and no zombie of theirs stays
+    [ -z "$hosts_started" ] || wait $hosts_started 2>/dev/null || true
     exit $hosts_result
 }
