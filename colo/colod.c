@@ -7,6 +7,7 @@
 #include "colo/config.h"
 #include "colo/log.h"
 #include "colo/node.h"
+#include "colo/options.h"
 #include "common/fault.h"
 
 #include <glib-unix.h>
@@ -110,7 +111,10 @@ int main(int argc, char **argv)
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_option_context_set_summary(context, "Runs one half of a fault-tolerant virtual machine.");
-    g_option_context_set_description(context, "See colod(8) and colod.conf(5).");
+    g_autofree char *options = options_help(FALSE);
+    g_autofree char *description =
+        g_strdup_printf("The options in FILE:\n\n%s\nSee colod(8) and colod.conf(5).", options);
+    g_option_context_set_description(context, description);
     g_option_context_add_main_entries(context, entries, NULL);
     g_autoptr(GError) error = NULL;
     if (!g_option_context_parse(context, &argc, &argv, &error))

@@ -122,7 +122,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     json_object *status = json_object_new_object();
     add_string(status, "node", node->config->name);
     add_vm(node, status);
-    add_string(status, "role", fsm_is_primary(node->state) ? "primary" : "secondary");
+    add_string(status, "role", node_role(node));
     add_string(status, "state", fsm_state_name(node->state));
     json_object_object_add(status, "protected",
                            json_object_new_boolean(fsm_is_protected(node->state)));
@@ -134,6 +134,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_frames(node, status);
     json_object *arbiter = add_object(status, "arbiter");
     add_string(arbiter, "type", node->config->arbiter);
+    add_string(arbiter, "answer", node->arbiter_answer);
     add_int(status, "takeovers", (gint64)node->takeovers);
     add_last_error(node, status);
     add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
@@ -191,8 +192,7 @@ static GError *state_error(const Node *node, const char *wanted, const char *way
 {
     return g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
                        "%s is not possible on this node, which is %s in state %s: %s", wanted,
-                       fsm_is_primary(node->state) ? "primary" : "secondary",
-                       fsm_state_name(node->state), way_out);
+                       node_role(node), fsm_state_name(node->state), way_out);
 }
 
 static void do_checkpoint(ControlRequest *request, json_object *arguments, gpointer user_data)

@@ -33,6 +33,11 @@ void input_free(Input *input)
     g_free(input);
 }
 
+const char *node_role(const Node *node)
+{
+    return node->is_primary ? "primary" : "secondary";
+}
+
 void node_emit(Node *node, const char *name, json_object *data)
 {
     if (node->control)
@@ -304,6 +309,11 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
     if (asked->question != node->question ||
         (node->state != FSM_P_PAUSED && node->state != FSM_S_PAUSED))
         return;
+    static const char *const answers[] = {[ARBITER_GRANTED] = "granted",
+                                          [ARBITER_DENIED] = "denied",
+                                          [ARBITER_MANUAL] = "manual",
+                                          [ARBITER_UNKNOWN] = "unknown"};
+    node->arbiter_answer = answers[answer];
     switch (answer) {
     case ARBITER_GRANTED:
         node_event(node, FSM_GRANTED);
@@ -402,8 +412,10 @@ static void carry_out(Node *node, guint actions)
 
 static void set_state(Node *node, FsmState next, FsmEvent event)
 {
-    const char *role = fsm_is_primary(next) ? "primary" : "secondary";
-    const char *before = fsm_is_primary(node->state) ? "primary" : "secondary";
+    const char *before = node_role(node);
+    if (next != FSM_FAILED && next != FSM_COMPLETED)
+        node->is_primary = fsm_is_primary(next);
+    const char *role = node_role(node);
     if (next != node->state)
         log_info("state %s %s -> %s %s (%s)", before, fsm_state_name(node->state), role,
                  fsm_state_name(next), fsm_event_name(event));
@@ -427,7 +439,7 @@ void node_event(Node *node, FsmEvent event)
         return;
     if (step.verdict == FSM_BUG)
         g_error("event %s in state %s (%s)", fsm_event_name(event), fsm_state_name(node->state),
-                fsm_is_primary(node->state) ? "primary" : "secondary");
+                node_role(node));
     set_state(node, step.next, event);
     carry_out(node, step.actions);
 }
@@ -443,7 +455,8 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->pause_stats = stats_new();
     node->transfer_stats = stats_new();
     node->apply_stats = stats_new();
-    node->state = !strcmp(config->role, "primary") ? FSM_P_STARTING : FSM_S_STARTING;
+    node->is_primary = !strcmp(config->role, "primary");
+    node->state = node->is_primary ? FSM_P_STARTING : FSM_S_STARTING;
     primary_init(node);
     secondary_init(node);
 

@@ -61,7 +61,8 @@ struct Node {
     NodeHandler handler;
 
     FsmState state;
-    guint64 epoch; /* of the last checkpoint: taken (primary) or received (secondary) */
+    gboolean is_primary; /* its role, also after the end */
+    guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
     Vm *vm;
     json_object *identity; /* of the VM, for hellos */
     DirtyTracker *tracker; /* as long as vm */
@@ -73,6 +74,7 @@ struct Node {
     /* What the peer said in its hello, and the session in which this node is entitled (fsm.h). */
     char *peer_name;
     char *claim;
+    const char *arbiter_answer; /* the last one, for status; NULL: never asked */
     guint question; /* number of the last question to the arbiter: stale answers are ignored */
     guint ask_again_timer;
     gboolean forced; /* an administrator decides, whatever the arbiter can't say */
@@ -126,6 +128,8 @@ void input_free(Input *input);
 
 /* ---- node.c ---- */
 
+/* "primary" or "secondary". */
+const char *node_role(const Node *node);
 /* Feeds an event to the state machine and carries out what follows. */
 void node_event(Node *node, FsmEvent event);
 /* Remembers an error for status and logs it; `what` goes before it. */
