@@ -77,7 +77,7 @@ static gboolean compare_one(Compare *compare, Flow *flow, Held *p, Held *s)
 
 static void compare_heads(Compare *compare, Flow *flow)
 {
-    GQueue *theirs = &flow->tcp[SECONDARY].segs;
+    GQueue *theirs = &flow->segs[SECONDARY];
 
     while (!flow->diverged && flow->fifo.head != NULL && theirs->head != NULL) {
         Held *p = flow->fifo.head->data, *s = theirs->head->data;
@@ -121,7 +121,7 @@ void datagram_secondary(Compare *compare, Flow *flow, Held *held)
         return;
     }
     held_start_timer(compare, held, TIMER_SECONDARY);
-    g_queue_push_tail_link(&flow->tcp[SECONDARY].segs, &held->seg);
-    held->seg_queue = &flow->tcp[SECONDARY].segs;
+    g_queue_push_tail_link(&flow->segs[SECONDARY], &held->seg);
+    held->seg_queue = &flow->segs[SECONDARY];
     compare_heads(compare, flow);
 }

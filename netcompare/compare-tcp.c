@@ -189,7 +189,7 @@ static gboolean insert(Compare *compare, GQueue *segs, Held *held)
 /* The segment of `side` that has the byte (or FIN) at `verified`; NULL: not there yet. */
 static Held *segment_at_verified(Compare *compare, Flow *flow, Side side)
 {
-    GQueue *segs = &flow->tcp[side].segs;
+    GQueue *segs = &flow->segs[side];
 
     while (segs->head != NULL) {
         Held *held = segs->head->data;
@@ -392,7 +392,7 @@ static void take_primary(Compare *compare, Flow *flow, Held *held)
             flow->verified = held->first;
         }
         if (seq_diff(held->end, flow->verified) > 0 &&
-            !insert(compare, &flow->tcp[PRIMARY].segs, held)) {
+            !insert(compare, &flow->segs[PRIMARY], held)) {
             contradicts_itself(compare, flow);
             return;
         }
@@ -414,9 +414,9 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
         }
         flow->await_syn = FALSE;
     }
-    if (svm->later.length > 0 || is_next_connection(svm, p)) {
+    if (flow->later.length > 0 || is_next_connection(svm, p)) {
         held_start_timer(compare, held, TIMER_SECONDARY);
-        held_push_fifo(held, &svm->later);
+        held_push_fifo(held, &flow->later);
         return;
     }
     gboolean first_syn = (p->flags & TCP_SYN) && !svm->syn;
@@ -443,7 +443,7 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
         return;
     }
     held_start_timer(compare, held, TIMER_SECONDARY);
-    if (!insert(compare, &svm->segs, held)) {
+    if (!insert(compare, &flow->segs[SECONDARY], held)) {
         held_free(compare, held);
         contradicts_itself(compare, flow);
         return;
@@ -493,11 +493,11 @@ static void turn_page(Compare *compare, Flow *flow)
     GQueue primary = G_QUEUE_INIT, secondary = G_QUEUE_INIT;
     Held *held;
 
-    while ((held = g_queue_peek_head(&svm->segs)) != NULL)
+    while ((held = g_queue_peek_head(&flow->segs[SECONDARY])) != NULL)
         held_free(compare, held);
     while ((held = g_queue_peek_head(&flow->markers)) != NULL)
         held_free(compare, held);
-    while ((held = g_queue_peek_head(&svm->later)) != NULL) {
+    while ((held = g_queue_peek_head(&flow->later)) != NULL) {
         held_leave_fifo(held);
         g_queue_push_tail_link(&secondary, &held->fifo);
     }

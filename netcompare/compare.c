@@ -152,7 +152,7 @@ static void hand_out(Compare *compare, Held *held)
 void held_release(Compare *compare, Held *held)
 {
     compare->stats.released_by_compare++;
-    held->flow->info.released_frames++;
+    held->flow->released_frames++;
     hand_out(compare, held);
 }
 
@@ -165,9 +165,18 @@ static Flow *flow_of(FlowNode *node)
 
 static CompareFlowInfo flow_info(const Flow *flow)
 {
-    CompareFlowInfo info = flow->info;
-    info.key = flow->node.key;
-    info.waiting = flow->fifo.length > 0 || flow->held_secondary > 0;
+    CompareFlowInfo info = {
+        .key = flow->node.key,
+        .primary_frames = flow->primary_frames,
+        .secondary_frames = flow->secondary_frames,
+        .verified_bytes = flow->verified_bytes,
+        .released_frames = flow->released_frames,
+        .waiting = flow->fifo.length > 0 || flow->held_secondary > 0,
+    };
+    for (guint i = 0; i < COMPARE_REASONS; i++) {
+        info.diverged[i] = flow->diverged_for[i];
+        info.divergences += flow->diverged_for[i];
+    }
     return info;
 }
 
@@ -179,7 +188,7 @@ static void flow_remove(Compare *compare, Flow *flow)
     }
     flow_table_remove(&compare->flows, &flow->node);
     compare->stats.flows--;
-    g_free(flow);
+    g_aligned_free(flow);
 }
 
 /*
@@ -257,7 +266,7 @@ static Flow *flow_get(Compare *compare, const CompareKey *key, ColoTime now)
         compare->stats.evicted_flows++;
         flow_remove(compare, flow_of(oldest));
     }
-    Flow *flow = g_new0(Flow, 1);
+    Flow *flow = g_aligned_alloc0(1, sizeof(Flow), 64);
     flow->epoch = compare->epoch;
     flow_table_insert(&compare->flows, &flow->node, key, hash);
     compare->stats.flows++;
@@ -267,7 +276,7 @@ static Flow *flow_get(Compare *compare, const CompareKey *key, ColoTime now)
 
 void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes)
 {
-    flow->info.verified_bytes += bytes;
+    flow->verified_bytes += bytes;
     compare->stats.verified_bytes += bytes;
 }
 
@@ -275,12 +284,12 @@ void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes)
 static void flow_drop_held(Compare *compare, Flow *flow)
 {
     Held *held;
-    GQueue *queues[] = {&flow->fifo, &flow->markers, &flow->tcp[SECONDARY].later};
+    GQueue *queues[] = {&flow->fifo, &flow->markers, &flow->later};
 
     for (guint i = 0; i < G_N_ELEMENTS(queues); i++)
         while ((held = g_queue_peek_head(queues[i])) != NULL)
             held_free(compare, held);
-    while ((held = g_queue_peek_head(&flow->tcp[SECONDARY].segs)) != NULL)
+    while ((held = g_queue_peek_head(&flow->segs[SECONDARY])) != NULL)
         held_free(compare, held);
 }
 
@@ -295,16 +304,14 @@ static guint sample(guint8 to[COMPARE_SAMPLE_BYTES], const guint8 *from, gsize l
 void flow_diverge(Compare *compare, Flow *flow, const Difference *difference)
 {
     flow->diverged = TRUE;
-    if (!compare->checkpointing) {
-        flow->info.divergences++;
-        flow->info.diverged[difference->reason]++;
-    }
+    if (!compare->checkpointing)
+        flow->diverged_for[difference->reason]++;
     CompareDivergence divergence = {
         .reason = difference->reason,
         .key = flow->node.key,
         .epoch = flow->epoch,
         .when = compare->now,
-        .offset = flow->info.verified_bytes + difference->more_offset,
+        .offset = flow->verified_bytes + difference->more_offset,
         .detail = difference->detail,
     };
     divergence.primary_len =
@@ -393,11 +400,11 @@ static void process(Compare *compare, Held *held)
     }
     held->flow = flow;
     if (held->side == PRIMARY) {
-        flow->info.primary_frames++;
+        flow->primary_frames++;
         (tcp ? tcp_primary : datagram_primary)(compare, flow, held);
     } else {
         flow->held_secondary++;
-        flow->info.secondary_frames++;
+        flow->secondary_frames++;
         (tcp ? tcp_secondary : datagram_secondary)(compare, flow, held);
     }
 }

@@ -6,6 +6,8 @@
 #ifndef COLO_NETCOMPARE_COMPARE_INTERNAL_H
 #define COLO_NETCOMPARE_COMPARE_INTERNAL_H
 
+#include <stdbool.h>
+
 #include "netcompare/compare.h"
 #include "netcompare/flow.h"
 #include "netcompare/packet.h"
@@ -29,10 +31,10 @@ typedef struct {
     gsize bytes;
     Side side;
     TimerClass timer_class;
-    GList order; /* Compare.order[side]: all of a side, as they came */
-    GList timer; /* Compare.timers[timer_class] */
-    GList fifo;  /* primary: Flow.fifo; secondary: TcpSide.later or Flow.markers */
-    GList seg;   /* TcpSide.segs */
+    GList order;                    /* Compare.order[side]: all of a side, as they came */
+    GList timer;                    /* Compare.timers[timer_class] */
+    GList fifo;                     /* primary: Flow.fifo; secondary: Flow.later or .markers */
+    GList seg;                      /* Flow.segs[side] */
     GQueue *fifo_queue, *seg_queue; /* which one it is in; NULL: none */
     Packet packet;
     gboolean later; /* primary: of the next connection on the same ports */
@@ -43,46 +45,48 @@ typedef struct {
 
 /* What a side's TCP has said in the running epoch, in its own sequence space. */
 typedef struct {
-    gboolean seen, syn, rst, has_ack, has_urg, has_ts;
     guint32 isn, ack, urg, ts;
     PacketSynOptions syn_options;
-    GQueue segs;  /* bytes not verified yet: first and end both strictly ascending */
-    GQueue later; /* secondary: frames of the next connection on the same ports */
+    bool seen, syn, rst, has_ack, has_urg, has_ts;
 } TcpSide;
 
 /* What the PVM's TCP has said in all epochs: where both sides stand when a checkpoint is loaded. */
 typedef struct {
-    gboolean seen, has_isn, has_end, has_ack, has_urg, has_ts;
     guint32 isn, end, ack, urg, ts;
     PacketSynOptions syn_options;
+    bool seen, has_isn, has_end, has_ack, has_urg, has_ts;
 } TcpTrack;
 
+/* Ordered by how often things are used: with many flows, a packet costs its cache misses. */
 struct Flow {
     FlowNode node; /* first */
-    guint64
-        epoch; /* of all that follows but `track` and `info`: older than Compare's, it is void */
-    gboolean diverged; /* nothing is compared or released before the next checkpoint */
-    GQueue fifo;       /* the PVM's frames; released from the head only */
+
+    guint64 epoch;  /* of what follows but `track` and counters: older than Compare's, it is void */
+    GQueue fifo;    /* the PVM's frames; released from the head only */
+    GQueue segs[2]; /* TCP: bytes not verified, first and end both strictly ascending; datagrams:
+                       the SVM's that wait */
     guint held_secondary;
+    bool diverged; /* nothing is compared or released before the next checkpoint */
 
     /* TCP */
-    gboolean based;     /* `verified` means something */
-    gboolean opened;    /* both sides' SYNs were seen in this epoch: `delta` maps them */
-    gboolean noted;     /* the secondary host knows `delta` */
-    gboolean await_syn; /* what the SVM sends is of the last connection, up to its next SYN */
-    gboolean await_isn_known;
-    gboolean closed;    /* FIN or RST has been matched */
+    bool based;     /* `verified` means something */
+    bool opened;    /* both sides' SYNs were seen in this epoch: `delta` maps them */
+    bool noted;     /* the secondary host knows `delta` */
+    bool await_syn; /* what the SVM sends is of the last connection, up to its next SYN */
+    bool await_isn_known;
+    bool closed;        /* FIN or RST has been matched */
     guint32 verified;   /* PVM's space: the SVM has produced all up to here, identically */
     guint32 delta;      /* SVM's sequence number + delta = PVM's */
-    guint32 await_isn;  /* the last connection's, on the SVM */
     guint32 ts_advance; /* as last noted */
     TcpSide tcp[2];
-    GQueue markers; /* the SVM's SYN and RST that the PVM has not sent */
     TcpTrack track;
 
-    /* Datagrams: the SVM's wait in tcp[SECONDARY].segs */
+    guint64 primary_frames, secondary_frames, verified_bytes, released_frames;
 
-    CompareFlowInfo info; /* key and waiting are filled in on demand */
+    GQueue later;      /* secondary: frames of the next connection on the same ports */
+    GQueue markers;    /* the SVM's SYN and RST that the PVM has not sent */
+    guint32 await_isn; /* the last connection's, on the SVM */
+    guint32 diverged_for[COMPARE_REASONS];
 };
 
 struct Compare {

@@ -7,6 +7,8 @@
 #ifndef COLO_NETCOMPARE_FLOW_H
 #define COLO_NETCOMPARE_FLOW_H
 
+#include <stdbool.h>
+
 #include "netcompare/compare.h"
 
 typedef struct FlowNode FlowNode;
@@ -15,7 +17,7 @@ struct FlowNode {
     guint64 hash;
     CompareKey key;
     GList age; /* in FlowTable.ages; data is the node */
-    gboolean used;
+    bool used;
 };
 
 typedef struct {
