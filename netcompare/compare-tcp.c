@@ -280,10 +280,12 @@ static void note(Compare *compare, Flow *flow, const Packet *p)
     CompareNote n = {
         .key = flow->node.key,
         .epoch = flow->epoch,
-        .has_isn = flow->opened,
+        .has_isn = flow->tcp[PRIMARY].syn && svm->syn,
         .pvm_isn = flow->tcp[PRIMARY].isn,
         .svm_isn = svm->isn,
         .ts_advance = flow->ts_advance,
+        .has_ts = svm->has_ts,
+        .svm_ts = svm->ts,
     };
     compare->stats.notes++;
     compare->actions.note(&n, compare->user_data);

@@ -101,14 +101,16 @@ typedef struct {
 typedef struct {
     CompareKey key;
     guint64 epoch;
-    gboolean has_isn;   /* opened in this epoch: the initial sequence numbers differ */
+    gboolean has_isn;   /* the SYNs are known; they differ if seen in this epoch on both sides */
     guint32 pvm_isn;    /* meaningful with has_isn */
     guint32 svm_isn;    /* meaningful with has_isn */
+    gboolean has_ts;    /* the connection has timestamps */
+    guint32 svm_ts;     /* meaningful with has_ts: one that the SVM's TCP has sent */
     guint32 ts_advance; /* to be added to the SVM's TSval: never behind what was released */
 } CompareNote;
 
 /* A note for the wire (docs/COMPARE.md), and back: FALSE if the bytes are no note. */
-#define COMPARE_NOTE_BYTES 68u
+#define COMPARE_NOTE_BYTES 72u
 void compare_note_pack(const CompareNote *note, guint8 bytes[COMPARE_NOTE_BYTES]);
 gboolean compare_note_unpack(const guint8 *bytes, gsize len, CompareNote *ret_note);
 

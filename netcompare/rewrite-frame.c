@@ -111,10 +111,13 @@ GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMa
 
 /*
  * u8 version | then for each map: be32 nic | be16 outer, inner vlan, sport, dport, ethertype |
- * u8 has_isn, 0 | src[16] | dst[16] | be32 seq, ts, isn
+ * u8 flags, 0 | src[16] | dst[16] | be32 seq, ts, isn, ts_last
  */
 #define EXPORT_VERSION 1
-#define EXPORT_BYTES   60u
+#define EXPORT_BYTES   64u
+#define EXPORT_HAS_ISN 1
+#define EXPORT_HAS_TS  2
+#define EXPORT_UNKNOWN 4
 
 void rewrite_export_append(GByteArray *bytes, const RewriteExported *map)
 {
@@ -128,12 +131,14 @@ void rewrite_export_append(GByteArray *bytes, const RewriteExported *map)
     colo_put_be16(record + 8, map->key.sport);
     colo_put_be16(record + 10, map->key.dport);
     colo_put_be16(record + 12, map->key.ethertype);
-    record[14] = map->has_isn ? 1 : 0;
+    record[14] = (guint8)((map->has_isn ? EXPORT_HAS_ISN : 0) | (map->has_ts ? EXPORT_HAS_TS : 0) |
+                          (map->unknown ? EXPORT_UNKNOWN : 0));
     memcpy(record + 16, map->key.src, 16);
     memcpy(record + 32, map->key.dst, 16);
     colo_put_be32(record + 48, map->seq);
     colo_put_be32(record + 52, map->ts);
     colo_put_be32(record + 56, map->isn);
+    colo_put_be32(record + 60, map->ts_last);
     g_byte_array_append(bytes, record, sizeof(record));
 }
 
@@ -159,10 +164,13 @@ GArray *rewrite_export_parse(GBytes *bytes, GError **error)
                     .ethertype = colo_get_be16(at + 12),
                     .proto = PROTO_TCP,
                     .kind = COMPARE_KIND_TCP},
-            .has_isn = at[14] != 0,
+            .has_isn = (at[14] & EXPORT_HAS_ISN) != 0,
+            .has_ts = (at[14] & EXPORT_HAS_TS) != 0,
+            .unknown = (at[14] & EXPORT_UNKNOWN) != 0,
             .seq = colo_get_be32(at + 48),
             .ts = colo_get_be32(at + 52),
             .isn = colo_get_be32(at + 56),
+            .ts_last = colo_get_be32(at + 60),
         };
         memcpy(map.key.src, at + 16, 16);
         memcpy(map.key.dst, at + 32, 16);

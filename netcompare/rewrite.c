@@ -12,7 +12,8 @@
  *    with another one voids it.
  *  - Input for a connection that the client has opened (SYN) and the guest has not answered waits;
  *    it can't be mapped yet, and unmapped the guest would answer it with a reset.
- *  - In ACTIVE a map lives until its connection is closed and its room is needed.
+ *  - In ACTIVE a map lives until its connection is closed, and some time longer: the last ACK may
+ *    have been lost.
  */
 #include "netcompare/rewrite.h"
 
@@ -21,7 +22,8 @@
 #include "netcompare/flow.h"
 #include "netcompare/rewrite_internal.h"
 
-#define EVICT_TRIES 64u
+#define EVICT_TRIES    64u
+#define EXPORTS_CLOSED 100u
 
 typedef struct {
     FlowNode node;   /* first */
@@ -29,6 +31,7 @@ typedef struct {
     guint32 ts_base; /* the part of `ts` that was imported */
     guint32 isn;     /* the guest's */
     guint32 client_isn;
+    guint32 guest_end;         /* after the guest's FIN */
     guint32 ts_first, ts_last; /* of the guest's timestamps seen in this epoch */
     bool mapped;               /* `seq` is known */
     bool has_isn;              /* the guest's SYN is known */
@@ -37,7 +40,8 @@ typedef struct {
     bool client_syn; /* the client wants a new connection; the guest has not answered */
     bool guest_fin, client_fin;
     bool closed;
-    GQueue waiting; /* of GBytes: input */
+    guint8 exports_closed; /* exports since then */
+    GQueue waiting;        /* of GBytes: input */
 } Connection;
 
 struct Rewrite {
@@ -206,7 +210,7 @@ static void learn_from_client(Rewrite *rewrite, Connection *c, const Packet *pac
         return;
     c->seq = packet->ack - 1 - c->isn;
     if (packet->ts_offset != 0 && c->has_ts && c->seq != 0)
-        c->ts = packet->tsecr - c->ts_last;
+        c->ts = c->ts_base = packet->tsecr - c->ts_last;
     c->mapped = TRUE;
     rewrite->stats.guessed++;
 }
@@ -239,12 +243,25 @@ static void wait(Rewrite *rewrite, Connection *c, GBytes *frame)
     g_queue_push_tail(&c->waiting, g_bytes_ref(frame));
 }
 
-static void note_end(Connection *c, const Packet *packet, bool *fin)
+/* Closed: reset, or both FINs are out and the guest's has been acknowledged. */
+static void note_client_end(Connection *c, const Packet *packet)
 {
     if (packet->flags & TCP_FIN)
-        *fin = true;
-    if ((packet->flags & TCP_RST) || (c->guest_fin && c->client_fin))
-        c->closed = true;
+        c->client_fin = TRUE;
+    gboolean acked = c->guest_fin && (packet->flags & TCP_ACK) &&
+                     seq_diff(packet->ack - c->seq, c->guest_end) >= 0;
+    if ((packet->flags & TCP_RST) || (acked && c->client_fin))
+        c->closed = TRUE;
+}
+
+static void note_guest_end(Connection *c, const Packet *packet)
+{
+    if (packet->flags & TCP_FIN) {
+        c->guest_fin = TRUE;
+        c->guest_end = packet_tcp_end(packet);
+    }
+    if (packet->flags & TCP_RST)
+        c->closed = TRUE;
 }
 
 void rewrite_input(Rewrite *rewrite, unsigned nic, GBytes *frame)
@@ -271,7 +288,7 @@ void rewrite_input(Rewrite *rewrite, unsigned nic, GBytes *frame)
         return;
     }
     learn_from_client(rewrite, c, &packet);
-    note_end(c, &packet, &c->client_fin);
+    note_client_end(c, &packet);
     deliver(rewrite, nic, c, frame, &packet);
 }
 
@@ -292,7 +309,7 @@ static void deliver_waiting(Rewrite *rewrite, unsigned nic, Connection *c)
 }
 
 /* The guest's SYN: of a new connection, unless it is the one we know. */
-static void note_guest_syn(Connection *c, const Packet *packet)
+static void note_guest_syn(Connection *c, const Packet *packet, gboolean active)
 {
     c->client_syn = FALSE;
     if (c->has_isn && c->isn == packet->seq)
@@ -300,46 +317,46 @@ static void note_guest_syn(Connection *c, const Packet *packet)
     c->isn = packet->seq;
     c->has_isn = c->opened = TRUE;
     c->seq = c->ts = c->ts_base = 0;
-    c->mapped = c->has_ts = c->guest_fin = c->client_fin = c->closed = FALSE;
+    c->has_ts = c->guest_fin = c->client_fin = c->closed = FALSE;
+    c->mapped = active; /* it leaves as it is, and so the client knows it */
 }
 
-static void note_guest_ts(Connection *c, const Packet *packet)
+/* The guest has sent this timestamp. */
+static void note_guest_ts(Connection *c, guint32 ts)
 {
-    if (packet->ts_offset == 0)
-        return;
     if (!c->has_ts)
-        c->ts_first = c->ts_last = packet->tsval;
-    else if (seq_diff(packet->tsval, c->ts_last) > 0)
-        c->ts_last = packet->tsval;
+        c->ts_first = c->ts_last = ts;
+    else if (seq_diff(ts, c->ts_last) > 0)
+        c->ts_last = ts;
     c->has_ts = TRUE;
 }
 
-GBytes *rewrite_output(Rewrite *rewrite, unsigned nic, GBytes *frame)
+void rewrite_observe(Rewrite *rewrite, unsigned nic, GBytes *frame)
 {
     Packet packet;
 
     if (!parse(rewrite, nic, frame, FALSE, &packet))
-        return g_bytes_ref(frame);
+        return;
     gboolean syn = (packet.flags & TCP_SYN) && !(packet.flags & TCP_RST);
     Connection *c = connection_find(rewrite, &packet.key);
     if (c == NULL && syn && !rewrite->active)
         c = connection_get(rewrite, &packet.key);
     if (c == NULL)
-        return g_bytes_ref(frame);
+        return;
 
     gboolean answered = c->client_syn && (packet.flags & (TCP_SYN | TCP_RST));
     if (syn)
-        note_guest_syn(c, &packet);
+        note_guest_syn(c, &packet, rewrite->active);
     if (packet.flags & TCP_RST)
         c->client_syn = FALSE;
-    note_guest_ts(c, &packet);
-    note_end(c, &packet, &c->guest_fin);
+    if (packet.ts_offset != 0)
+        note_guest_ts(c, packet.tsval);
+    note_guest_end(c, &packet);
     if (answered)
         deliver_waiting(rewrite, nic, c);
-    return rewrite->active ? rewrite_kept_output(rewrite, nic, frame) : g_bytes_ref(frame);
 }
 
-GBytes *rewrite_kept_output(Rewrite *rewrite, unsigned nic, GBytes *frame)
+GBytes *rewrite_map_output(Rewrite *rewrite, unsigned nic, GBytes *frame)
 {
     Packet packet;
     Connection *c;
@@ -359,18 +376,26 @@ GBytes *rewrite_kept_output(Rewrite *rewrite, unsigned nic, GBytes *frame)
 
 void rewrite_note(Rewrite *rewrite, const CompareNote *note)
 {
+    gboolean opened = note->has_isn && note->pvm_isn != note->svm_isn;
+
     if (note->epoch != rewrite->epoch || rewrite->active)
         return;
     Connection *c =
-        note->has_isn ? connection_find(rewrite, &note->key) : connection_get(rewrite, &note->key);
+        opened ? connection_find(rewrite, &note->key) : connection_get(rewrite, &note->key);
     if (c == NULL)
         return;
-    if (note->has_isn) {
-        if (!c->opened || c->isn != note->svm_isn)
-            return; /* about a connection that was here before this one */
+    if (note->has_isn && c->has_isn && c->isn != note->svm_isn)
+        return; /* about a connection that was here before this one */
+    if (opened) {
         c->seq = note->pvm_isn - note->svm_isn;
         c->mapped = TRUE;
     }
+    if (note->has_isn) { /* so that its SYN, sent again by the copy, is not taken for a new one */
+        c->isn = note->svm_isn;
+        c->has_isn = TRUE;
+    }
+    if (note->has_ts)
+        note_guest_ts(c, note->svm_ts);
     c->ts = c->ts_base + note->ts_advance;
 }
 
@@ -392,7 +417,10 @@ gboolean rewrite_checkpoint(Rewrite *rewrite, guint64 epoch, GBytes *exported, G
         c->ts = c->ts_base = map->ts;
         c->isn = map->isn;
         c->has_isn = map->has_isn;
-        c->mapped = TRUE;
+        c->ts_first = c->ts_last = map->ts_last;
+        c->has_ts = map->has_ts;
+        c->mapped = !map->unknown;
+        c->opened = map->unknown;
     }
     return TRUE;
 }
@@ -402,22 +430,36 @@ void rewrite_takeover(Rewrite *rewrite)
     rewrite->active = TRUE;
 }
 
-GBytes *rewrite_export(const Rewrite *rewrite)
+static gboolean is_worth_exporting(const Connection *c)
+{
+    return c->seq != 0 || c->ts != 0 || (c->opened && !c->mapped);
+}
+
+GBytes *rewrite_export(Rewrite *rewrite)
 {
     GByteArray *bytes = g_byte_array_new();
+    GList *next;
 
     g_assert(rewrite->active);
-    for (GList *l = rewrite->table.ages.head; l != NULL; l = l->next) {
-        const Connection *c = l->data;
+    for (GList *l = rewrite->table.ages.head; l != NULL; l = next) {
+        Connection *c = l->data;
+        next = l->next;
+        /* The last ACK may have been lost: what is closed is remembered for a while. */
+        if (!is_worth_exporting(c) || (c->closed && ++c->exports_closed > EXPORTS_CLOSED)) {
+            connection_remove(rewrite, c);
+            continue;
+        }
         RewriteExported map = {
             .key = c->node.key,
             .seq = c->mapped ? c->seq : 0,
             .ts = c->ts,
             .isn = c->isn,
+            .ts_last = c->ts_last,
             .has_isn = c->has_isn,
+            .has_ts = c->has_ts,
+            .unknown = c->opened && !c->mapped,
         };
-        if (!c->closed && (map.seq != 0 || map.ts != 0))
-            rewrite_export_append(bytes, &map);
+        rewrite_export_append(bytes, &map);
     }
     if (bytes->len == 0) {
         g_byte_array_unref(bytes);

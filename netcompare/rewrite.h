@@ -6,9 +6,9 @@
  * Why: a connection opened since the last checkpoint has another initial sequence number on the
  * secondary VM (SVM), and another timestamp clock; the client knows the primary VM's (PVM's) only.
  *
- *                 client's numbers                     guest's numbers
- *     network  --- rewrite_input() --- ack, SACK, TSecr - map ---> deliver() --> guest
- *              <-- rewrite_output() -- seq, TSval + map ---------- (once active) guest
+ *              client's numbers                         guest's numbers
+ *     network ----- rewrite_input(): ack, SACK, TSecr - map -----> deliver() -> guest
+ *             <---- rewrite_map_output(): seq, TSval + map --- held, compared --- rewrite_observe()
  *
  *   SHADOW  beside a running SVM: what clients send is mapped for the SVM, which thereby goes the
  *           same way as the PVM; what the SVM sends is looked at only, the comparator wants it raw.
@@ -59,17 +59,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Rewrite, rewrite_free)
 /* A frame from the network: mapped if need be (a copy) and delivered; or it waits. */
 void rewrite_input(Rewrite *rewrite, unsigned nic, GBytes *frame);
 
-/*
- * A frame from the guest. Returns what is to leave (a new reference, or a mapped copy): in SHADOW
- * always the frame itself, for the comparator.
- */
-GBytes *rewrite_output(Rewrite *rewrite, unsigned nic, GBytes *frame);
+/* The guest has sent `frame`: to be called at once, before it is compared or held. */
+void rewrite_observe(Rewrite *rewrite, unsigned nic, GBytes *frame);
 
 /*
- * Maps an output frame that was seen in SHADOW and kept: those that the secondary sends first at a
- * takeover. ACTIVE only.
+ * A frame that was observed leaves now, after a takeover: returns it mapped (a copy, or a new
+ * reference if nothing changes). Also for frames observed in SHADOW and kept, which the secondary
+ * sends first at a takeover. ACTIVE only.
  */
-GBytes *rewrite_kept_output(Rewrite *rewrite, unsigned nic, GBytes *frame);
+GBytes *rewrite_map_output(Rewrite *rewrite, unsigned nic, GBytes *frame);
 
 /* From the comparator on the primary. One of another epoch than the running one is ignored. */
 void rewrite_note(Rewrite *rewrite, const CompareNote *note);
@@ -86,7 +84,7 @@ void rewrite_takeover(Rewrite *rewrite);
 
 /* The maps of an ACTIVE rewriter (docs/COMPARE.md), for the next secondary. NULL: there are none.
  */
-GBytes *rewrite_export(const Rewrite *rewrite);
+GBytes *rewrite_export(Rewrite *rewrite);
 
 const RewriteStats *rewrite_stats(const Rewrite *rewrite);
 

@@ -24,8 +24,10 @@ GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMa
 typedef struct {
     CompareKey key;
     guint32 seq, ts;
-    guint32 isn; /* the guest's; meaningful with has_isn */
-    gboolean has_isn;
+    guint32 isn;     /* the guest's; meaningful with has_isn */
+    guint32 ts_last; /* the guest's last; meaningful with has_ts */
+    gboolean has_isn, has_ts;
+    gboolean unknown; /* the client has not told yet which SYN it knows: seq is to be learnt */
 } RewriteExported;
 
 void rewrite_export_append(GByteArray *bytes, const RewriteExported *map);

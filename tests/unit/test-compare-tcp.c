@@ -677,6 +677,8 @@ static void test_note_isn(void)
     g_assert_cmpuint(back.svm_isn, ==, note->svm_isn);
     g_assert_cmpuint(back.ts_advance, ==, note->ts_advance);
     g_assert_cmpuint(back.epoch, ==, 1);
+    g_assert_true(back.has_ts);
+    g_assert_cmpuint(back.svm_ts, ==, 507);
     g_assert_false(compare_note_unpack(bytes, sizeof(bytes) - 1, &back));
     bytes[52] = 9;
     g_assert_false(compare_note_unpack(bytes, sizeof(bytes), &back));
