@@ -16,7 +16,7 @@ config.mk: $(S)/configure
 
 LIBS := common vm checkpoint netcompare block colo
 # Sources with a main(), or for a shared object: in no library.
-PROGRAM_SRCS := colo/colod.c colo/colo.c
+PROGRAM_SRCS := colo/colod.c colo/colo.c colo/colo-compare.c
 PRELOAD_SRC := vm/preload.c
 PLUGIN_SRC := block/plugin.c
 

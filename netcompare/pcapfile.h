@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Captured frames from a file, pcap or pcapng, link type Ethernet; one frame in memory at a time. */
+#ifndef COLO_NETCOMPARE_PCAPFILE_H
+#define COLO_NETCOMPARE_PCAPFILE_H
+
+#include <glib.h>
+
+#define PCAPFILE_ERROR pcapfile_error_quark()
+GQuark pcapfile_error_quark(void);
+
+typedef enum {
+    PCAPFILE_ERROR_OPEN,   /* missing, no capture, another link type */
+    PCAPFILE_ERROR_FILTER, /* a filter expression that makes no sense */
+    PCAPFILE_ERROR_READ,   /* damaged or cut short */
+} PcapFileError;
+
+typedef struct PcapFile PcapFile;
+
+/* `filter` is in libpcap's language; NULL: all frames. */
+PcapFile *pcapfile_open(const char *path, const char *filter, GError **error);
+void pcapfile_free(PcapFile *capture);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(PcapFile, pcapfile_free)
+
+typedef struct {
+    const guint8 *data; /* good until the next call */
+    gsize len;          /* captured; of `wire_len` */
+    gsize wire_len;
+    gint64 time_us; /* since the epoch of the wall clock */
+} PcapFrame;
+
+/* The next frame that the filter lets through. At the end `data` is NULL. Error:
+ * PCAPFILE_ERROR_READ. */
+gboolean pcapfile_next(PcapFile *capture, PcapFrame *ret_frame, GError **error);
+
+#endif
