@@ -170,18 +170,22 @@ static char *write_text(const char *who, guint64 epoch)
                            who, epoch, when);
 }
 
+/* Only digits. (GLib's own parser may fail when two threads use it first at the same moment.) */
+static gboolean is_number(const char *text)
+{
+    return *text && text[strspn(text, "0123456789")] == '\0';
+}
+
 /* The winner's escaped name, or NULL if this is not a whole decision. */
 static char *parse_text(const char *text, gsize len)
 {
     if (memchr(text, '\0', len) || len == 0 || text[len - 1] != '\n')
         return NULL;
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    guint64 epoch;
     /* Four lines and what is after the last newline. */
     if (g_strv_length(lines) != 5 || strcmp(lines[0], FIRST_LINE) != 0 ||
         !g_str_has_prefix(lines[1], "granted-to ") || !g_str_has_prefix(lines[2], "epoch ") ||
-        !g_str_has_prefix(lines[3], "at ") || *lines[4] ||
-        !g_ascii_string_to_unsigned(lines[2] + strlen("epoch "), 10, 0, G_MAXUINT64, &epoch, NULL))
+        !g_str_has_prefix(lines[3], "at ") || *lines[4] || !is_number(lines[2] + strlen("epoch ")))
         return NULL;
     const char *who = lines[1] + strlen("granted-to ");
     return *who ? g_strdup(who) : NULL;
@@ -357,7 +361,7 @@ static gboolean refuse(GError **error, const char *format, ...)
 static gboolean try_folder(const char *dir, GError **error)
 {
     g_autoptr(GError) cause = NULL;
-    g_autofree char *first = g_strdup_printf("%s/.probe.%s", dir, instance());
+    g_autofree char *first = g_strdup_printf("%s/.probe.%s.%08x", dir, instance(), g_random_int());
     g_autofree char *second = g_strconcat(first, ".2", NULL);
     if (!write_new_file(first, "probe\n", &cause))
         return refuse(error, "the directory %s can't be written to: %s", dir, cause->message);

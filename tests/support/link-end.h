@@ -59,7 +59,7 @@ void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd
 /* The newest reason, and whether one of them has this code and text in it. */
 gboolean link_end_has_reason(const LinkEnd *side, LinkError code, const char *text);
 
-/* ---- Strangers: blocking sockets that run the main loop while they wait ---- */
+/* ---- Strangers: sockets whose functions run the main loop while they wait ---- */
 
 int stranger_connect(guint16 port);
 /* A hello as bytes; kind 1 hello, 2 answer, 3 refusal. */
