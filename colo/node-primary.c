@@ -30,6 +30,9 @@
 /* Loads that the secondary shows before protection is claimed: some devices break on the second. */
 #define PROOFS 2
 
+/* Input that waits for the end of a pause, at most. */
+#define DEFERRED_LIMIT_BYTES (16 * 1024 * 1024)
+
 /* ---- Output and input ---- */
 
 static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
@@ -83,10 +86,14 @@ static gboolean is_in_pause(const Node *node)
 
 void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (is_in_pause(node))
-        g_queue_push_tail(node->deferred, input_new(nic, 0, data, len));
-    else
+    if (!is_in_pause(node)) {
         give_to_guest(node, nic, data, len);
+        return;
+    }
+    if (node->deferred_bytes + len > DEFERRED_LIMIT_BYTES)
+        return; /* as a card whose ring is full */
+    node->deferred_bytes += len;
+    g_queue_push_tail(node->deferred, input_new(nic, 0, data, len));
 }
 
 static void give_deferred(Node *node)
@@ -96,6 +103,7 @@ static void give_deferred(Node *node)
         const guint8 *data = g_bytes_get_data(input->data, &len);
         give_to_guest(node, input->nic, data, len);
     }
+    node->deferred_bytes = 0;
 }
 
 void primary_open_gate(Node *node)
@@ -421,6 +429,7 @@ void primary_forget_vm(Node *node)
     gate_set_open(node->gate, FALSE);
     gate_discard(node->gate);
     g_queue_clear_full(node->deferred, (GDestroyNotify)input_free);
+    node->deferred_bytes = 0;
 }
 
 static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)

@@ -22,6 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define CHECK_MS 1000
+
 /* Loads after which the pages they write to must be known. */
 #define PROOFS_MAX 16
 
@@ -85,6 +87,53 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     node->bytes_last = checkpoint->bytes;
     node->bytes_total += checkpoint->bytes;
     stats_add(node->transfer_stats, checkpoint->transfer_us);
+}
+
+/* ---- The waiting QEMU ---- */
+
+/*
+ * Nothing else is asked of a secondary's QEMU for days, and one that hangs is found out too late:
+ * so it is told to stop, which it has done long since, every CHECK_MS.
+ */
+static void on_checked(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    node->checking = FALSE;
+    if (error) {
+        node_vm_lost(node, "the waiting VM does not answer", error);
+        return;
+    }
+    g_autoptr(GBytes) state = g_steal_pointer(&node->waiting_load);
+    if (state)
+        vm_load_device_state(vm, state, node->waiting_done, node);
+}
+
+static gboolean on_check_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    if (node->state == FSM_S_COLO && !node->checking) {
+        node->checking = TRUE;
+        vm_pause(node->vm, on_checked, node);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+static void load_device_state(Node *node, GBytes *state, VmDone done)
+{
+    if (!node->checking) {
+        vm_load_device_state(node->vm, state, done, node);
+        return;
+    }
+    node->waiting_load = g_bytes_ref(state);
+    node->waiting_done = done;
+}
+
+void secondary_forget_vm(Node *node)
+{
+    node->checking = FALSE;
+    g_clear_pointer(&node->waiting_load, g_bytes_unref);
 }
 
 /* ---- Loading ---- */
@@ -189,7 +238,7 @@ static void start_proof(Node *node)
 {
     g_autoptr(GError) error = NULL;
     if (prepare_load(node, &error))
-        vm_load_device_state(node->vm, node->last->device_state, on_proof_loaded, node);
+        load_device_state(node, node->last->device_state, on_proof_loaded);
     else
         node_vm_lost(node, "the VM can't be protected", error);
 }
@@ -329,7 +378,7 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
     forget_input_before(node, checkpoint->epoch);
     g_autoptr(GError) error = NULL;
     if (prepare_load(node, &error))
-        vm_load_device_state(node->vm, checkpoint->device_state, on_loaded, node);
+        load_device_state(node, checkpoint->device_state, on_loaded);
     else
         node_vm_lost(node, "can't take over", error);
 }
@@ -344,10 +393,12 @@ void secondary_init(Node *node)
 {
     node->mirrored = g_queue_new();
     node->apply_fd = -1;
+    node->check_timer = g_timeout_add(CHECK_MS, on_check_timer, node);
 }
 
 void secondary_finalise(Node *node)
 {
+    g_source_remove(node->check_timer);
     secondary_drop_apply(node);
     g_queue_free(node->mirrored);
 }

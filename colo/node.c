@@ -140,6 +140,7 @@ static void kill_vm(Node *node)
 {
     net_set_open(node, FALSE);
     primary_forget_vm(node);
+    secondary_forget_vm(node);
     net_detach(node);
     /* The engines' threads use its RAM. */
     g_clear_pointer(&node->capture, capture_free);

@@ -90,13 +90,18 @@ struct Node {
     Proof proof;
     unsigned proofs;  /* loads that READY has told of */
     GQueue *deferred; /* of Input*: came while the VM was paused for a checkpoint */
+    gsize deferred_bytes;
     gboolean has_progress;
     SyncProgress progress;
 
     /* secondary (node-secondary.c) */
     Apply *apply;
-    int apply_fd;          /* the checkpoint connection, our own descriptor; -1: none */
-    Checkpoint *last;      /* received last */
+    int apply_fd;     /* the checkpoint connection, our own descriptor; -1: none */
+    Checkpoint *last; /* received last */
+    guint check_timer;
+    gboolean checking;    /* a check of QEMU is under way; a load waits for its end */
+    GBytes *waiting_load; /* NULL: none */
+    VmDone waiting_done;
     unsigned proofs_tried; /* loads of this session */
     PageSet *touched;      /* pages that loads wrote to */
     guint8 *kept;          /* their contents before the load of a takeover */
@@ -163,6 +168,8 @@ void secondary_finalise(Node *node);
 void secondary_start_apply(Node *node);
 void secondary_drop_apply(Node *node);
 void secondary_take_over(Node *node);
+/* Before the VM is freed: forgets what was asked of it. */
+void secondary_forget_vm(Node *node);
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 
 /* ---- node-net.c ---- */

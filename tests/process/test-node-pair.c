@@ -176,7 +176,7 @@ static void test_protects(void)
     WAIT_FOR(b->epoch >= from + 50);
     g_assert_cmpuint(a->by_reason[REASON_INITIAL], ==, 2);
     g_assert_cmpuint(a->by_reason[REASON_PERIOD], >=, 40);
-    g_assert_true(vm_is_running(fixture.host[0].vm));
+    WAIT_FOR(vm_is_running(fixture.host[0].vm));
     g_assert_false(vm_is_running(fixture.host[1].vm));
     tear_down(&fixture);
 }
@@ -275,6 +275,36 @@ static void test_primary_checkpoint_fails(gconstpointer data)
     tear_down(&fixture);
 }
 
+/* A secondary whose QEMU hangs is none: found out before it is needed. */
+static void test_secondary_hangs(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "none");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_TIMEOUT, 1);
+    WAIT_FOR(b->ended && a->node->state == FSM_P_NONE);
+    g_assert_error(b->error, VM_ERROR, VM_ERROR_TIMEOUT);
+    g_assert_true(vm_is_running(a->vm));
+    g_assert_true(a->node->gate_open);
+    tear_down(&fixture);
+}
+
+/* A takeover that meets a check under way waits for its answer. */
+static void test_takeover_during_check(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *b = &fixture.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(b->node->checking);
+    die(&fixture.host[0]);
+    WAIT_FOR(b->node->waiting_load);
+    fake_vm_release(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_true(vm_is_running(b->vm));
+    tear_down(&fixture);
+}
+
 /* A VM that can't be loaded is never called protected. */
 static void test_secondary_cannot_load(gconstpointer data)
 {
@@ -316,7 +346,7 @@ static void test_hand_over(void)
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     node_event(a->node, FSM_YIELD);
     protect(&fixture, 1);
-    g_assert_true(vm_is_running(b->vm));
+    WAIT_FOR(vm_is_running(b->vm));
     g_assert_false(vm_is_running(a->vm));
     tear_down(&fixture);
 }
@@ -386,6 +416,8 @@ int main(int argc, char **argv)
                          test_secondary_cannot_load);
     g_test_add_data_func("/node-pair/secondary-cannot-load/second", GUINT_TO_POINTER(2),
                          test_secondary_cannot_load);
+    g_test_add_func("/node-pair/secondary-hangs", test_secondary_hangs);
+    g_test_add_func("/node-pair/takeover-during-check", test_takeover_during_check);
     g_test_add_func("/node-pair/without-arbiter", test_without_arbiter);
     g_test_add_func("/node-pair/hand-over", test_hand_over);
     g_test_add_func("/node-pair/primary-ends-on-purpose", test_primary_ends_on_purpose);
