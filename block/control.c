@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "block/wire.h"
 #include "common/fd.h"
 
 /* A longer line is an error: nothing we are asked is anywhere near. */
@@ -133,30 +134,25 @@ static gboolean get_uint(json_object *arguments, const char *name, guint64 *ret_
     return TRUE;
 }
 
-static gboolean get_session(json_object *arguments, guint8 *ret_session, GError **error)
+static const char *get_string(json_object *arguments, const char *name)
 {
     json_object *value;
-    gboolean ok = json_object_object_get_ex(arguments, "session", &value) &&
-                  json_object_is_type(value, json_type_string) &&
-                  json_object_get_string_len(value) == 2 * BLOCK_SESSION_BYTES;
-    for (guint i = 0; ok && i < BLOCK_SESSION_BYTES; i++) {
-        const char *digits = json_object_get_string(value) + (gsize)2 * i;
-        int high = g_ascii_xdigit_value(digits[0]), low = g_ascii_xdigit_value(digits[1]);
-        ok = high >= 0 && low >= 0;
-        ret_session[i] = (guint8)(high << 4 | low);
-    }
-    return ok || bad_argument("session", "32 hexadecimal digits", error);
+    if (!json_object_object_get_ex(arguments, name, &value) ||
+        !json_object_is_type(value, json_type_string))
+        return "";
+    return json_object_get_string(value);
 }
 
 static json_object *do_attach(BlockControl *control, json_object *arguments, GError **error)
 {
     guint8 session[BLOCK_SESSION_BYTES];
-    json_object *role;
-    if (!get_session(arguments, session, error))
+    const char *role = get_string(arguments, "role");
+    gboolean primary = !strcmp(role, "primary");
+    if (!wire_session_parse(json_object_object_get(arguments, "session"), session)) {
+        bad_argument("session", "32 hexadecimal digits", error);
         return NULL;
-    if (!json_object_object_get_ex(arguments, "role", &role) ||
-        (strcmp(json_object_get_string(role), "primary") &&
-         strcmp(json_object_get_string(role), "replica"))) {
+    }
+    if (!primary && strcmp(role, "replica")) {
         bad_argument("role", "\"primary\" or \"replica\"", error);
         return NULL;
     }
@@ -166,7 +162,7 @@ static json_object *do_attach(BlockControl *control, json_object *arguments, GEr
         return NULL;
     }
     int fd = colo_fd_steal(&control->passed_fd);
-    if (!strcmp(json_object_get_string(role), "primary"))
+    if (primary)
         return done(disk_set_attach_primary(control->set, fd, session, error));
     return done(disk_set_attach_replica(control->set, fd, session, error));
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "block/wire.h"
 
-#include <json-c/json.h>
 #include <string.h>
 #include <xxhash.h>
 
@@ -143,8 +142,9 @@ static char *session_text(const guint8 *session)
     return g_string_free(text, FALSE);
 }
 
-static gboolean session_parse(json_object *text, guint8 *session)
+gboolean wire_session_parse(json_object *text, guint8 *ret_session)
 {
+    guint8 session[BLOCK_SESSION_BYTES];
     if (!json_object_is_type(text, json_type_string) ||
         json_object_get_string_len(text) != 2 * BLOCK_SESSION_BYTES)
         return FALSE;
@@ -155,6 +155,7 @@ static gboolean session_parse(json_object *text, guint8 *session)
             return FALSE;
         session[i] = (guint8)(high << 4 | low);
     }
+    memcpy(ret_session, session, sizeof(session));
     return TRUE;
 }
 
@@ -253,7 +254,7 @@ static void read_lineage(json_object *hello, WireHello *theirs)
                           json_object_object_get_ex(from, "session", &session) &&
                           json_object_object_get_ex(from, "epoch", &epoch) &&
                           json_object_object_get_ex(from, "writer", &writer) &&
-                          session_parse(session, theirs->lineage) &&
+                          wire_session_parse(session, theirs->lineage) &&
                           json_object_is_type(epoch, json_type_int) &&
                           json_object_is_type(writer, json_type_boolean);
     if (theirs->has_lineage) {
@@ -271,7 +272,7 @@ static gboolean check_object(json_object *hello, const WireHello *ours, const Di
         return mismatch(error, "the peer's disks speak another version of the stream than %u",
                         WIRE_VERSION);
     if (!json_object_object_get_ex(hello, "session", &session) ||
-        !session_parse(session, theirs->session) ||
+        !wire_session_parse(session, theirs->session) ||
         memcmp(theirs->session, ours->session, BLOCK_SESSION_BYTES))
         return mismatch(error, "the peer's disks belong to another session");
     theirs->primary = !strcmp(string_of(hello, "role"), "primary");

@@ -7,6 +7,8 @@
 #ifndef COLO_BLOCK_WIRE_H
 #define COLO_BLOCK_WIRE_H
 
+#include <json-c/json.h>
+
 #include "block/block.h"
 
 #define WIRE_VERSION 1u
@@ -73,6 +75,9 @@ gboolean wire_decode(const guint8 *bytes, const guint64 *sizes, guint n_disks, g
                      WireHeader *ret_header, GError **error);
 
 const char *wire_type_name(guint16 type);
+
+/* A session from its 32 hexadecimal digits. FALSE, and nothing written, for anything else. */
+gboolean wire_session_parse(json_object *text, guint8 *ret_session);
 
 /* What each side tells about itself. */
 typedef struct {
