@@ -88,7 +88,7 @@ static void draw_screen(const char *page)
         size = (struct winsize){.ws_row = 24, .ws_col = 80};
     g_auto(GStrv) lines = g_strsplit(page, "\n", -1);
     fputs("\033[H\033[?7l", stdout);
-    for (guint row = 0; lines[row] && row < size.ws_row; row++)
+    for (guint row = 0; row < size.ws_row && lines[row]; row++)
         printf("%s%s\033[K", row > 0 ? "\r\n" : "", lines[row]);
     fputs("\033[J\033[?7h", stdout);
 }

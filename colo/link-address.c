@@ -114,11 +114,10 @@ char *link_address_peer(int fd)
 
 guint16 link_address_port(int fd)
 {
-    struct sockaddr_storage address;
+    /* Both families have the port in the same place. */
+    struct sockaddr_in6 address = {0};
     socklen_t len = sizeof(address);
     if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
         return 0;
-    if (address.ss_family == AF_INET6)
-        return ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
-    return ntohs(((const struct sockaddr_in *)&address)->sin_port);
+    return ntohs(address.sin6_port);
 }

@@ -360,6 +360,7 @@ static void on_ended(Channel *channel, const GError *why, gpointer user_data)
     while (link->pairing->channels[which] != channel)
         which++;
     GError *error = g_error_copy(why);
+    g_assert(which < LINK_CHANNELS);
     g_prefix_error(&error, "%s connection: ", link_channel_names[which]);
     go_down(link, error);
 }

@@ -222,7 +222,11 @@ static void on_proof_loaded(Vm *vm, const GError *error, gpointer user_data)
         return;
     g_autoptr(GError) failed = NULL;
     g_autoptr(GByteArray) runs = repair_load(node, &failed);
-    if (runs && ++node->proofs_tried == PROOFS_MAX && runs->len > 0)
+    if (!runs) {
+        node_vm_lost(node, "dirty pages of the secondary can't be seen", failed);
+        return;
+    }
+    if (++node->proofs_tried == PROOFS_MAX && runs->len > 0)
         failed = g_error_new(NODE_ERROR, NODE_ERROR_LOAD,
                              "after %u loads the device state still writes to new pages of RAM",
                              PROOFS_MAX);
