@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/support/host-pair.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
+{
+    Host *host = user_data;
+    host->vm = fake_vm_new(description, (guint64)g_test_rand_int(), handler);
+    fake_vm_set_load_writes(host->vm, LOAD_WRITES);
+    fake_vm_autorun(host->vm, 1, 50);
+    if (host->fault != FAKE_VM_OK)
+        fake_vm_inject(host->vm, host->faulty_operation, host->fault, host->nth);
+    host->fault = FAKE_VM_OK;
+    return host->vm;
+}
+
+static void on_ended(const GError *error, gpointer user_data)
+{
+    Host *host = user_data;
+    host->ended = TRUE;
+    if (error)
+        host->error = g_error_copy(error);
+}
+
+/* A port nobody listens on at the moment. */
+static guint16 free_port(void)
+{
+    g_autoptr(GSocketListener) listener = g_socket_listener_new();
+    guint16 port = g_socket_listener_add_any_inet_port(listener, NULL, NULL);
+    g_assert_cmpint(port, !=, 0);
+    g_socket_listener_close(listener);
+    return port;
+}
+
+static Config *make_config(const char *dir, const char *name, guint16 own, guint16 other,
+                           const char *arbiter)
+{
+    Config *config = g_new0(Config, 1);
+    config->name = g_strdup(name);
+    config->listen = g_strdup_printf("127.0.0.1:%u", own);
+    config->peer = g_strdup_printf("127.0.0.1:%u", other);
+    config->control_socket = g_strdup_printf("%s/%s.sock", dir, name);
+    config->vm = fake_vm_description(GUEST_BYTES, 0);
+    config->nics = g_ptr_array_new();
+    config->checkpoint_period_ms = 20;
+    config->min_gap_ms = 1;
+    config->dirty_method = g_strdup("auto");
+    config->output_limit_bytes = 1024 * 1024;
+    config->heartbeat_interval_ms = 100;
+    config->heartbeat_timeout_ms = 10000;
+    config->arbiter = g_strdup(arbiter);
+    config->arbiter_path = g_strdup(dir);
+    config->mode = g_strdup("buffered");
+    config->log_level = g_strdup("warning");
+    return config;
+}
+
+void start(Host *host, const char *role)
+{
+    g_autoptr(GError) error = NULL;
+    NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = host};
+    g_free(host->config->role);
+    host->config->role = g_strdup(role);
+    host->ended = FALSE;
+    g_clear_error(&host->error);
+    host->node = node_new(host->config, &handler, &error);
+    g_assert_no_error(error);
+}
+
+void die(Host *host)
+{
+    g_clear_pointer(&host->node, node_free);
+    host->vm = NULL;
+}
+
+void set_up(Fixture *fixture, const char *arbiter)
+{
+    g_autoptr(GError) error = NULL;
+    fixture->dir = g_dir_make_tmp("colo-node-XXXXXX", &error);
+    g_assert_no_error(error);
+    guint16 ports[2] = {free_port(), free_port()};
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "beta" : "alpha";
+        fixture->host[i] = (Host){
+            .name = name, .config = make_config(fixture->dir, name, ports[i], ports[!i], arbiter)};
+    }
+}
+
+void tear_down(Fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        die(&fixture->host[i]);
+        config_free(fixture->host[i].config);
+        g_clear_error(&fixture->host[i].error);
+    }
+    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir));) {
+        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
+        g_unlink(path);
+    }
+    g_rmdir(fixture->dir);
+    g_free(fixture->dir);
+}
+
+gboolean host_pair_wake(gpointer user_data)
+{
+    (void)user_data;
+    return G_SOURCE_CONTINUE;
+}
+
+void protect(Fixture *fixture, int primary)
+{
+    Host *a = &fixture->host[primary], *b = &fixture->host[!primary];
+    WAIT_FOR(a->node->state == FSM_P_COLO && b->node->state == FSM_S_COLO);
+}
+
+void start_pair(Fixture *fixture, const char *arbiter)
+{
+    set_up(fixture, arbiter);
+    start(&fixture->host[0], "primary");
+    start(&fixture->host[1], "secondary");
+    protect(fixture, 0);
+}

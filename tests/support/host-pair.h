@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Two whole nodes on loopback, with fake VMs: real links, arbiter, captures and applies. A fake
+ * VM's device state holds a digest of all its RAM, so each load that succeeds shows that the
+ * secondary's RAM was the primary's at its pause, to the byte. Freeing a node is how a host dies
+ * here: its sockets close and nothing is said.
+ */
+#ifndef COLO_TESTS_HOST_PAIR_H
+#define COLO_TESTS_HOST_PAIR_H
+
+#include "colo/node_internal.h"
+#include "tests/support/fake-vm.h"
+
+#define GUEST_BYTES  (8 * 1024 * 1024)
+#define LOAD_WRITES  3
+#define WAIT_SECONDS 60
+
+typedef struct {
+    const char *name;
+    Config *config;
+    Node *node;
+    Vm *vm; /* the node's latest */
+    gboolean ended;
+    GError *error;
+    /* Injected into the next VM made. */
+    FakeVmOperation faulty_operation;
+    FakeVmFault fault;
+    unsigned nth;
+} Host;
+
+typedef struct {
+    char *dir;
+    Host host[2];
+} Fixture;
+
+/* Makes both hosts; nothing runs yet. Host 0 is "alpha", host 1 "beta". */
+void set_up(Fixture *fixture, const char *arbiter);
+void tear_down(Fixture *fixture);
+void start(Host *host, const char *role);
+void die(Host *host);
+/* Waits until the pair is protected. */
+void protect(Fixture *fixture, int primary);
+/* Sets up, starts alpha as primary and beta as secondary, and waits until they are protected. */
+void start_pair(Fixture *fixture, const char *arbiter);
+
+gboolean host_pair_wake(gpointer user_data);
+
+/* Runs the main loop until `condition`, which may name `host` and `other`, holds. */
+#define WAIT_FOR(condition)                                                                        \
+    do {                                                                                           \
+        ColoTime deadline = colo_time_add_us(colo_time_now(), WAIT_SECONDS * G_USEC_PER_SEC);      \
+        guint waker = g_timeout_add(20, host_pair_wake, NULL);                                     \
+        while (!(condition)) {                                                                     \
+            if (colo_time_diff_us(colo_time_now(), deadline) > 0)                                  \
+                g_error("waited too long for %s", #condition);                                     \
+            g_main_context_iteration(NULL, TRUE);                                                  \
+        }                                                                                          \
+        g_source_remove(waker);                                                                    \
+    } while (0)
+
+#endif
