@@ -111,7 +111,7 @@ void net_set_open(Node *node, gboolean open)
 
 void net_drain(Node *node)
 {
-    for (guint i = 0; i < node->cards->len; i++)
+    for (guint i = 0; i < node->cards->len && card_at(node, i)->port; i++)
         port_drain(card_at(node, i)->port);
 }
 

@@ -165,6 +165,26 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
         complete_cycle(node);
 }
 
+static void on_running(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be resumed", error);
+        return;
+    }
+    go_idle(node);
+    give_deferred(node);
+}
+
+void primary_run(Node *node)
+{
+    /* A secondary may be here before QEMU has answered: no checkpoint until then. */
+    node->cycle = (Cycle){.phase = CYCLE_RESUMING, .cancelled = TRUE};
+    vm_resume(node->vm, on_running, node);
+}
+
 static void resume(Node *node)
 {
     node->cycle.phase = CYCLE_RESUMING;
@@ -200,6 +220,14 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     Node *node = user_data;
     if (vm != node->vm)
         return;
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP) &&
+        (node->cycle.cancelled || node->state == FSM_P_ACTIVE)) {
+        /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
+        if (!node->cycle.cancelled)
+            node_link_lost(node, "the device state can't be saved", error);
+        resume(node);
+        return;
+    }
     if (error) {
         node_vm_lost(node, "the device state can't be saved", error);
         return;
@@ -228,6 +256,8 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     colo_fault_point("primary-paused");
     /* What the guest has sent until here belongs to the epoch that ends. */
     net_drain(node);
+    if (vm != node->vm)
+        return; /* a card of it has failed */
     if (node->cycle.cancelled) {
         resume(node);
         return;
@@ -287,7 +317,8 @@ gboolean primary_received(Node *node, guint64 epoch, GError **error)
 gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error)
 {
     guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
-    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || len % 16) {
+    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || !node->cycle.received ||
+        len % 16) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'ready' (%zu bytes) in state %s", len, fsm_state_name(node->state));
         return FALSE;

@@ -132,7 +132,7 @@ static void load_device_state(Node *node, GBytes *state, VmDone done)
 
 void secondary_forget_vm(Node *node)
 {
-    node->checking = FALSE;
+    node->checking = node->loading = FALSE;
     g_clear_pointer(&node->waiting_load, g_bytes_unref);
 }
 
@@ -213,13 +213,17 @@ static void on_proof_loaded(Vm *vm, const GError *error, gpointer user_data)
     Node *node = user_data;
     if (vm != node->vm)
         return;
+    node->loading = FALSE;
     if (error) {
         node_vm_lost(node, "the device state of this VM can't be loaded on this host", error);
         return;
     }
     /* The link may have gone meanwhile: then nobody waits for the proof. */
-    if (!node->apply || node->state != FSM_S_ACTIVE)
+    if (!node->apply) {
+        if (node->state == FSM_S_ACTIVE)
+            secondary_start_apply(node);
         return;
+    }
     g_autoptr(GError) failed = NULL;
     g_autoptr(GByteArray) runs = repair_load(node, &failed);
     if (!runs) {
@@ -241,10 +245,28 @@ static void on_proof_loaded(Vm *vm, const GError *error, gpointer user_data)
 static void start_proof(Node *node)
 {
     g_autoptr(GError) error = NULL;
-    if (prepare_load(node, &error))
-        load_device_state(node, node->last->device_state, on_proof_loaded);
-    else
+    if (node->loading) {
+        error = g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL,
+                            "checkpoint %" G_GUINT64_FORMAT " came before the one before was READY",
+                            node->epoch);
+        node_link_lost(node, "the peer broke the protocol", error);
+        return;
+    }
+    if (!prepare_load(node, &error)) {
         node_vm_lost(node, "the VM can't be protected", error);
+        return;
+    }
+    node->loading = TRUE;
+    load_device_state(node, node->last->device_state, on_proof_loaded);
+}
+
+gboolean secondary_may_protect(const Node *node, GError **error)
+{
+    if (!node->loading && node->proofs_tried > 0)
+        return TRUE;
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'protect' before a checkpoint was READY");
+    return FALSE;
 }
 
 static void on_applied(Checkpoint *checkpoint, gpointer user_data)
@@ -279,6 +301,9 @@ void secondary_start_apply(Node *node)
     g_autoptr(GError) error = NULL;
     node->proofs_tried = 0;
     node->has_progress = FALSE;
+    /* The load of a session before this one may write to RAM: its end calls this again. */
+    if (node->loading)
+        return;
     node->touched = page_set_new(vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE);
     /* Our own descriptor: what is complete is finished after the link is closed. */
     node->apply_fd = dup(link_checkpoint_fd(node->link));

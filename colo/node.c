@@ -151,15 +151,6 @@ static void kill_vm(Node *node)
     vm_free(vm);
 }
 
-static void on_running(Vm *vm, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error)
-        node_vm_lost(node, "the VM can't be resumed", error);
-}
-
 /* ---- The link ---- */
 
 static void on_link_up(json_object *peer_hello, gpointer user_data)
@@ -232,7 +223,7 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
     case LINK_MSG_READY:
         return primary_ready(node, payload, len, error);
     case LINK_MSG_PROTECT:
-        return peer_event(node, FSM_PROTECT, error);
+        return secondary_may_protect(node, error) && peer_event(node, FSM_PROTECT, error);
     case LINK_MSG_ADDRESSES:
         return net_receive_addresses(node, payload, len, error);
     case LINK_MSG_YIELD:
@@ -283,9 +274,6 @@ static void close_link(Node *node)
         shutdown(node->apply_fd, SHUT_RDWR);
     link_close(node->link);
     link_idle(node->link, fsm_state_name(node->state));
-    if (node->ask_again_timer)
-        g_source_remove(node->ask_again_timer);
-    node->ask_again_timer = 0;
 }
 
 /* ---- The arbiter ---- */
@@ -315,6 +303,9 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
                                           [ARBITER_MANUAL] = "manual",
                                           [ARBITER_UNKNOWN] = "unknown"};
     node->arbiter_answer = answers[answer];
+    /* An administrator's decision is for this one question. */
+    gboolean forced = node->forced;
+    node->forced = FALSE;
     switch (answer) {
     case ARBITER_GRANTED:
         node_event(node, FSM_GRANTED);
@@ -332,8 +323,6 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
                     "other is dead)");
         break;
     }
-    gboolean forced = node->forced;
-    node->forced = FALSE;
     if (forced) {
         log_warning("going on by an administrator's decision");
         node_event(node, FSM_GRANTED);
@@ -363,6 +352,7 @@ static void say(Node *node, guint type)
 static gboolean on_end(gpointer user_data)
 {
     Node *node = user_data;
+    node->end_source = 0;
     node->handler.ended(node->state == FSM_FAILED ? node->last_error : NULL,
                         node->handler.user_data);
     return G_SOURCE_REMOVE;
@@ -391,7 +381,7 @@ static void carry_out(Node *node, guint actions)
         start_vm(node);
     if (actions & FSM_DO_RUN_VM) {
         net_set_open(node, TRUE);
-        vm_resume(node->vm, on_running, node);
+        primary_run(node);
     }
     if (actions & FSM_DO_OPEN_GATE)
         primary_open_gate(node);
@@ -408,7 +398,15 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_DIAL)
         seek_peer(node, link_dial);
     if (actions & FSM_DO_EXIT)
-        g_idle_add(on_end, node);
+        node->end_source = g_idle_add(on_end, node);
+}
+
+/* The arbiter is asked again in the state that wanted it only. */
+static void forget_asking_again(Node *node)
+{
+    if (node->ask_again_timer)
+        g_source_remove(node->ask_again_timer);
+    node->ask_again_timer = 0;
 }
 
 static void set_state(Node *node, FsmState next, FsmEvent event)
@@ -430,6 +428,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         node->claim = g_strdup(link_session(node->link));
     }
     node->state = next;
+    forget_asking_again(node);
     node_emit(node, "STATE_CHANGED", data);
 }
 
@@ -492,8 +491,9 @@ void node_free(Node *node)
         return;
     if (node->vm)
         kill_vm(node);
-    if (node->ask_again_timer)
-        g_source_remove(node->ask_again_timer);
+    forget_asking_again(node);
+    if (node->end_source)
+        g_source_remove(node->end_source);
     primary_finalise(node);
     secondary_finalise(node);
     link_free(node->link);

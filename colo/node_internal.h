@@ -35,8 +35,8 @@ typedef enum {
     CYCLE_PAUSING,
     CYCLE_SAVING,
     CYCLE_COPYING,
-    CYCLE_RESUMING,
-    CYCLE_SENDING, /* the VM runs; waits for the last byte and for RECEIVED */
+    CYCLE_RESUMING, /* also: started */
+    CYCLE_SENDING,  /* the VM runs; waits for the last byte and for RECEIVED */
 } CyclePhase;
 
 /* What the primary does before it claims protection. */
@@ -49,7 +49,7 @@ typedef enum {
 typedef struct {
     CyclePhase phase;
     guint64 epoch;      /* of the checkpoint under way */
-    gboolean cancelled; /* the link went down under it: only resume the VM */
+    gboolean cancelled; /* there is no session for it (any more): only resume the VM */
     gboolean sent, received;
     CheckpointReason reason;
     CaptureStats stats;
@@ -77,7 +77,8 @@ struct Node {
     const char *arbiter_answer; /* the last one, for status; NULL: never asked */
     guint question; /* number of the last question to the arbiter: stale answers are ignored */
     guint ask_again_timer;
-    gboolean forced; /* an administrator decides, whatever the arbiter can't say */
+    guint end_source; /* about to tell that it has ended */
+    gboolean forced;  /* an administrator decides, whatever the arbiter can't say */
 
     /* primary (node-primary.c) */
     Gate *gate;
@@ -103,6 +104,7 @@ struct Node {
     GBytes *waiting_load; /* NULL: none */
     VmDone waiting_done;
     unsigned proofs_tried; /* loads of this session */
+    gboolean loading;      /* a proof, maybe of a session that has ended */
     PageSet *touched;      /* pages that loads wrote to */
     guint8 *kept;          /* their contents before the load of a takeover */
     GQueue *mirrored;      /* of Input*: what the primary's guest was given since `last` */
@@ -150,6 +152,8 @@ void node_emit(Node *node, const char *name, json_object *data);
 
 void primary_init(Node *node);
 void primary_finalise(Node *node);
+/* Lets a VM that was just started go. */
+void primary_run(Node *node);
 void primary_open_gate(Node *node);
 void primary_synchronise(Node *node);
 void primary_end_capture(Node *node);
@@ -167,6 +171,9 @@ void secondary_init(Node *node);
 void secondary_finalise(Node *node);
 void secondary_start_apply(Node *node);
 void secondary_drop_apply(Node *node);
+/* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
+ */
+gboolean secondary_may_protect(const Node *node, GError **error);
 void secondary_take_over(Node *node);
 /* Before the VM is freed: forgets what was asked of it. */
 void secondary_forget_vm(Node *node);
@@ -182,7 +189,7 @@ void net_attach(Node *node);
 void net_detach(Node *node);
 /* Opens or silences the uplinks. */
 void net_set_open(Node *node, gboolean open);
-/* Reads everything that the guest has sent until now. */
+/* Reads everything that the guest has sent until now; the VM may be lost by that. */
 void net_drain(Node *node);
 /* Sends to the outside. */
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);

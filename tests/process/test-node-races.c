@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Pairs of nodes at bad moments: links that break and come back while the VM or the arbiter is
+ * busy, and what must not be left behind of one session in the next.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* As a network does it: neither side has said anything. */
+static void cut_link(Fixture *fixture)
+{
+    shutdown(link_checkpoint_fd(fixture->host[0].node->link), SHUT_RDWR);
+}
+
+static void inject(Host *host, FakeVmOperation operation, FakeVmFault fault, unsigned nth)
+{
+    host->faulty_operation = operation;
+    host->fault = fault;
+    host->nth = nth;
+}
+
+/* An administrator's "force" is for one question, not for the next lost link. */
+static void test_force_is_not_kept(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Node *b = fixture.host[1].node;
+    die(&fixture.host[0]);
+    WAIT_FOR(b->state == FSM_S_PAUSED);
+    b->forced = TRUE;
+    node_event(b, FSM_ASK_AGAIN);
+    WAIT_FOR(b->state == FSM_P_NONE);
+    g_assert_false(b->forced);
+    tear_down(&fixture);
+}
+
+/* The arbiter can't be asked, and the link is back before it would be asked again. */
+static void test_arbiter_is_not_asked_when_linked(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Node *a = fixture.host[0].node, *b = fixture.host[1].node;
+    g_autofree char *session = g_strdup(link_session(a->link));
+    g_autofree char *path = g_strdup_printf("%s/%s.%s", fixture.dir, a->config->vm->uuid, session);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    cut_link(&fixture);
+    WAIT_FOR(a->state == FSM_P_PAUSED && a->ask_again_timer);
+    WAIT_FOR(fsm_is_protected(a->state) && fsm_is_protected(b->state));
+    g_assert_cmpuint(a->ask_again_timer, ==, 0);
+    g_assert_cmpuint(b->ask_again_timer, ==, 0);
+    g_assert_cmpstr(link_session(a->link), !=, session);
+    g_assert_cmpint(g_rmdir(path), ==, 0);
+    tear_down(&fixture);
+}
+
+/* A secondary is there and synchronised before QEMU has answered to the first resume. */
+static void test_slow_start(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0];
+    inject(a, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    start(a, "primary");
+    start(&fixture.host[1], "secondary");
+    WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
+    g_main_context_iteration(NULL, FALSE);
+    fake_vm_release(a->vm);
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
+/* The link breaks and comes back while the secondary's QEMU is loading for the session before. */
+static void test_slow_proof(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    inject(b, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    start(a, "primary");
+    start(b, "secondary");
+    WAIT_FOR(b->vm && fake_vm_is_held(b->vm));
+    g_autofree char *session = g_strdup(link_session(b->node->link));
+    cut_link(&fixture);
+    WAIT_FOR(link_is_up(b->node->link) && strcmp(session, link_session(b->node->link)) != 0);
+    /* Nothing may touch RAM while it loads. */
+    g_assert_null(b->node->apply);
+    fake_vm_release(b->vm);
+    protect(&fixture, 0);
+    g_assert_cmpuint(b->node->proofs_tried, >=, 2);
+    tear_down(&fixture);
+}
+
+/* A primary that claims protection before it was shown that the secondary can load. */
+static void test_early_protect(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    inject(b, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    start(a, "primary");
+    start(b, "secondary");
+    WAIT_FOR(b->vm && fake_vm_is_held(b->vm));
+    link_send(a->node->link, LINK_MSG_PROTECT, NULL, 0);
+    link_send(a->node->link, LINK_MSG_YIELDED, NULL, 0);
+    WAIT_FOR(b->node->state != FSM_S_ACTIVE);
+    g_assert_cmpint(b->node->state, ==, FSM_S_NONE);
+    g_assert_nonnull(strstr(b->node->last_error->message, "protect"));
+    fake_vm_release(b->vm);
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
+/* A VM that can't be saved is not protected; that is no reason to end it. */
+static void test_first_save_fails(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0];
+    inject(a, FAKE_VM_SAVE, FAKE_VM_FAIL, 1);
+    start(a, "primary");
+    start(&fixture.host[1], "secondary");
+    WAIT_FOR(a->node->last_error);
+    g_assert_nonnull(strstr(a->node->last_error->message, "saved"));
+    protect(&fixture, 0);
+    g_assert_false(a->ended);
+    tear_down(&fixture);
+}
+
+/* The node goes before it could say that it has ended. */
+static void test_freed_at_the_end(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    node_shut_down(fixture.host[0].node);
+    g_assert_cmpint(fixture.host[0].node->state, ==, FSM_COMPLETED);
+    die(&fixture.host[0]);
+    WAIT_FOR(fixture.host[1].node->state == FSM_S_NONE);
+    g_assert_false(fixture.host[0].ended);
+    tear_down(&fixture);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    g_test_add_func("/node-races/force-is-not-kept", test_force_is_not_kept);
+    g_test_add_func("/node-races/arbiter-is-not-asked-when-linked",
+                    test_arbiter_is_not_asked_when_linked);
+    g_test_add_func("/node-races/freed-at-the-end", test_freed_at_the_end);
+    g_test_add_func("/node-races/slow-start", test_slow_start);
+    g_test_add_func("/node-races/slow-proof", test_slow_proof);
+    g_test_add_func("/node-races/early-protect", test_early_protect);
+    g_test_add_func("/node-races/first-save-fails", test_first_save_fails);
+    return g_test_run();
+}
