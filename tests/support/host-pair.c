@@ -104,12 +104,6 @@ void tear_down(Fixture *fixture)
     g_free(fixture->dir);
 }
 
-gboolean host_pair_wake(gpointer user_data)
-{
-    (void)user_data;
-    return G_SOURCE_CONTINUE;
-}
-
 void protect(Fixture *fixture, int primary)
 {
     Host *a = &fixture->host[primary], *b = &fixture->host[!primary];

@@ -10,10 +10,10 @@
 
 #include "colo/node_internal.h"
 #include "tests/support/fake-vm.h"
+#include "tests/support/wait.h"
 
 #define GUEST_BYTES  (8 * 1024 * 1024)
 #define LOAD_WRITES  3
-#define WAIT_SECONDS 60
 
 typedef struct {
     const char *name;
@@ -43,19 +43,6 @@ void protect(Fixture *fixture, int primary);
 /* Sets up, starts alpha as primary and beta as secondary, and waits until they are protected. */
 void start_pair(Fixture *fixture, const char *arbiter);
 
-gboolean host_pair_wake(gpointer user_data);
 
-/* Runs the main loop until `condition`, which may name `host` and `other`, holds. */
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        ColoTime deadline = colo_time_add_us(colo_time_now(), WAIT_SECONDS * G_USEC_PER_SEC);      \
-        guint waker = g_timeout_add(20, host_pair_wake, NULL);                                     \
-        while (!(condition)) {                                                                     \
-            if (colo_time_diff_us(colo_time_now(), deadline) > 0)                                  \
-                g_error("waited too long for %s", #condition);                                     \
-            g_main_context_iteration(NULL, TRUE);                                                  \
-        }                                                                                          \
-        g_source_remove(waker);                                                                    \
-    } while (0)
 
 #endif

@@ -10,19 +10,19 @@
  * Needs QEMU (QEMU selects the binary) and the guest (COLO_GUEST, default: the build folder's).
  */
 #include "checkpoint/checkpoint.h"
-#include "common/fd.h"
+#include "tests/support/vm-wait.h"
+#include "tests/support/wait.h"
 
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CHECKPOINTS  200
-#define LOAD_EVERY   10
-#define RUN_US       (10 * COLO_US_PER_MS) /* at least, between checkpoints */
-#define ARENA_MIB    16
-#define PAUSE_PAGES  4096
-#define WAIT_SECONDS 120
+#define CHECKPOINTS 200
+#define LOAD_EVERY  10
+#define RUN_US      (10 * COLO_US_PER_MS) /* at least, between checkpoints */
+#define ARENA_MIB   16
+#define PAUSE_PAGES 4096
 
 typedef struct {
     const char *machine;
@@ -33,7 +33,6 @@ typedef struct {
     Vm *vm;
     DirtyTracker *tracker;
     char *serial;
-    gboolean done; /* of the running operation */
     GBytes *state;
 } Side;
 
@@ -46,45 +45,7 @@ typedef struct {
     guint64 applied;
 } Pair;
 
-/* ---- The main loop, until something holds ---- */
-
-static gboolean wake(gpointer user_data)
-{
-    (void)user_data;
-    return G_SOURCE_CONTINUE;
-}
-
-#define WAIT_FOR(condition)                                                                        \
-    do {                                                                                           \
-        ColoTime deadline = colo_time_add_us(colo_time_now(), WAIT_SECONDS * G_USEC_PER_SEC);      \
-        guint waker = g_timeout_add(5, wake, NULL);                                                \
-        while (!(condition)) {                                                                     \
-            if (colo_time_diff_us(colo_time_now(), deadline) > 0)                                  \
-                g_error("waited too long for %s", #condition);                                     \
-            g_main_context_iteration(NULL, TRUE);                                                  \
-        }                                                                                          \
-        g_source_remove(waker);                                                                    \
-    } while (0)
-
-static void on_done(Vm *vm, const GError *error, gpointer user_data)
-{
-    (void)vm;
-    g_assert_no_error(error);
-    ((Side *)user_data)->done = TRUE;
-}
-
-static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
-{
-    Side *side = user_data;
-    on_done(vm, error, side);
-    side->state = g_bytes_ref(state);
-}
-
-static void wait_done(Side *side)
-{
-    WAIT_FOR(side->done);
-    side->done = FALSE;
-}
+/* ---- The sides ---- */
 
 static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
 {
@@ -92,8 +53,6 @@ static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_da
     (void)user_data;
     g_error("VM event %d: %s", event, detail ? detail : "");
 }
-
-/* ---- The sides ---- */
 
 static char *guest_file(const char *name)
 {
@@ -126,8 +85,8 @@ static void start_side(Side *side, const Case *which, const char *name)
 
     g_autoptr(GError) error = NULL;
     side->vm = vm_qemu_new(d, preload, &(VmHandler){.event = on_event});
-    vm_start(side->vm, on_done, side);
-    wait_done(side);
+    vm_wait_start(side->vm, &error);
+    g_assert_no_error(error);
     side->tracker = dirty_tracker_new(vm_ram(side->vm), DIRTY_METHOD_AUTO, &error);
     g_assert_no_error(error);
 }
@@ -162,14 +121,16 @@ static void assert_no_corruption(const Side *side)
 
 static void pause_side(Side *side)
 {
-    vm_pause(side->vm, on_done, side);
-    wait_done(side);
+    g_autoptr(GError) error = NULL;
+    vm_wait_pause(side->vm, &error);
+    g_assert_no_error(error);
 }
 
 static void resume_side(Side *side)
 {
-    vm_resume(side->vm, on_done, side);
-    wait_done(side);
+    g_autoptr(GError) error = NULL;
+    vm_wait_resume(side->vm, &error);
+    g_assert_no_error(error);
 }
 
 static void run_for(gint64 us)
@@ -266,11 +227,12 @@ static void assert_same_ram(const guint8 *expected, const VmRam *ram, guint64 ep
 static void take_checkpoint(Pair *pair, guint64 epoch, guint8 *expected)
 {
     const VmRam *ram = vm_ram(pair->primary.vm);
+    g_autoptr(GError) error = NULL;
     g_clear_pointer(&pair->primary.state, g_bytes_unref);
     pair->taken = FALSE;
     pause_side(&pair->primary);
-    vm_save_device_state(pair->primary.vm, on_saved, &pair->primary);
-    wait_done(&pair->primary);
+    pair->primary.state = vm_wait_save(pair->primary.vm, &error);
+    g_assert_no_error(error);
     capture_take(pair->capture, epoch, pair->primary.state, NULL);
     WAIT_FOR(pair->taken);
     memcpy(expected, ram->base, ram->size_bytes);
@@ -287,8 +249,8 @@ static guint64 load(Pair *pair)
     g_autoptr(GError) error = NULL;
     dirty_tracker_harvest(pair->secondary.tracker, touched, &error);
     page_set_clear(touched);
-    vm_load_device_state(pair->secondary.vm, pair->primary.state, on_done, &pair->secondary);
-    wait_done(&pair->secondary);
+    vm_wait_load(pair->secondary.vm, pair->primary.state, &error);
+    g_assert_no_error(error);
     dirty_tracker_harvest(pair->secondary.tracker, touched, &error);
     g_assert_no_error(error);
     for (guint64 first = 0, count; page_set_next_run(touched, first, &first, &count);
