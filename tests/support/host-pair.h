@@ -12,8 +12,8 @@
 #include "tests/support/fake-vm.h"
 #include "tests/support/wait.h"
 
-#define GUEST_BYTES  (8 * 1024 * 1024)
-#define LOAD_WRITES  3
+#define GUEST_BYTES (8 * 1024 * 1024)
+#define LOAD_WRITES 3
 
 typedef struct {
     const char *name;
@@ -42,7 +42,5 @@ void die(Host *host);
 void protect(Fixture *fixture, int primary);
 /* Sets up, starts alpha as primary and beta as secondary, and waits until they are protected. */
 void start_pair(Fixture *fixture, const char *arbiter);
-
-
 
 #endif
