@@ -28,7 +28,7 @@
 
 /* ---- Where both sides stand ---- */
 
-void tcp_track(Flow *flow, const Packet *p)
+static void track(Flow *flow, const Packet *p)
 {
     TcpTrack *t = &flow->track;
     guint32 end = packet_tcp_end(p);
@@ -171,17 +171,7 @@ static gboolean insert(Compare *compare, GQueue *segs, Held *held)
         after = after->prev;
         leave_stream(compare, same);
     }
-    if (after == NULL) {
-        g_queue_push_head_link(segs, &held->seg);
-    } else if (after->next == NULL) {
-        g_queue_push_tail_link(segs, &held->seg);
-    } else {
-        held->seg.prev = after;
-        held->seg.next = after->next;
-        after->next->prev = &held->seg;
-        after->next = &held->seg;
-        segs->length++;
-    }
+    g_queue_insert_after_link(segs, after, &held->seg);
     held->seg_queue = segs;
     return TRUE;
 }
@@ -488,6 +478,14 @@ static gboolean is_implied(Compare *compare, Flow *flow, const Held *held)
     return urgent_matches(compare, flow, held);
 }
 
+gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held)
+{
+    const Packet *p = &held->packet;
+
+    return !held->later && (p->flags & (TCP_ACK | TCP_SYN | TCP_RST | TCP_URG)) == TCP_ACK &&
+           may_compare(flow) && seq_diff(held->end, flow->verified) <= 0;
+}
+
 /* The PVM's next connection on these ports is at the head of the fifo: begin it on both sides. */
 static void turn_page(Compare *compare, Flow *flow)
 {
@@ -562,7 +560,7 @@ void tcp_primary(Compare *compare, Flow *flow, Held *held)
     const Packet *p = &held->packet;
     gboolean pure_ack = p->body_len == 0 && !(p->flags & (TCP_SYN | TCP_FIN | TCP_RST));
 
-    tcp_track(flow, p);
+    track(flow, p);
     if (flow->diverged) {
         if (compare->options.offline)
             held_free(compare, held);

@@ -589,6 +589,19 @@ static void give_up(Compare *compare, Held *held)
     flow_diverge(compare, held->flow, &d);
 }
 
+/* Gives a frame the time of a pure ACK, in its place: the queue is ordered by arrival. */
+static void wait_as_ack(Compare *compare, Held *held)
+{
+    GQueue *queue = &compare->timers[TIMER_PRIMARY_ACK];
+    GList *before = queue->tail;
+
+    while (before != NULL && ((Held *)before->data)->arrival.us > held->arrival.us)
+        before = before->prev;
+    held_stop_timer(compare, held);
+    g_queue_insert_after_link(queue, before, &held->timer);
+    held->timer_class = TIMER_PRIMARY_ACK;
+}
+
 void compare_tick(Compare *compare, ColoTime now)
 {
     compare->now = now;
@@ -597,8 +610,14 @@ void compare_tick(Compare *compare, ColoTime now)
     for (TimerClass c = 0; c < TIMERS; c++) {
         while (deadline_us(compare, c) <= now.us) {
             Held *held = compare->timers[c].head->data;
+            Flow *flow = held->flow;
+            if (c == TIMER_PRIMARY && !flow->diverged && flow->node.key.kind == COMPARE_KIND_TCP &&
+                tcp_lacks_ack_only(flow, held)) {
+                wait_as_ack(compare, held);
+                continue;
+            }
             held_stop_timer(compare, held);
-            if (!held->flow->diverged)
+            if (!flow->diverged)
                 give_up(compare, held);
         }
     }

@@ -140,8 +140,8 @@ void tcp_begin_epoch(Flow *flow);
 void tcp_primary(Compare *compare, Flow *flow, Held *held);
 /* Keeps `held` or frees it. */
 void tcp_secondary(Compare *compare, Flow *flow, Held *held);
-/* Notes what the PVM sends in a flow that has diverged. */
-void tcp_track(Flow *flow, const Packet *packet);
+/* Is the SVM's ACK all that this frame of the PVM waits for? */
+gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held);
 
 void datagram_primary(Compare *compare, Flow *flow, Held *held);
 void datagram_secondary(Compare *compare, Flow *flow, Held *held);

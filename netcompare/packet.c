@@ -397,3 +397,47 @@ void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned ni
         set_opaque(packet, eth, (gsize)(c.end - eth));
     packet->partial_csum = partial;
 }
+
+/* Error messages, which quote the packet that they are about. */
+static gboolean icmp_quotes(guint8 proto, guint8 type)
+{
+    if (proto == PROTO_ICMPV6)
+        return type >= 1 && type <= 4;
+    return type == 3 || type == 4 || type == 11 || type == 12;
+}
+
+gboolean packet_quoted_tcp(const guint8 *frame, const Packet *packet, CompareKey *ret_key,
+                           guint32 *ret_seq_offset)
+{
+    const guint8 *ip = packet->body + 8; /* after the ICMP header */
+    gboolean v6 = packet->key.proto == PROTO_ICMPV6;
+    gsize header = IPV6_BYTES;
+
+    if (packet->key.kind != COMPARE_KIND_ICMP || packet->body_len < 8 + 20 ||
+        !icmp_quotes(packet->key.proto, packet->body[0]) || ip[0] >> 4 != (v6 ? 6 : 4))
+        return FALSE;
+    if (!v6)
+        header = (gsize)(ip[0] & 15) * 4;
+    if (header < 20 || packet->body_len < 8 + header + 8 || ip[v6 ? 6 : 9] != PROTO_TCP)
+        return FALSE;
+    if (!v6 && (colo_get_be16(ip + 6) & 0x1fff) != 0)
+        return FALSE; /* a later fragment */
+    *ret_key = (CompareKey){
+        .nic = packet->key.nic,
+        .vlan = {packet->key.vlan[0], packet->key.vlan[1]},
+        .ethertype = packet->key.ethertype,
+        .proto = PROTO_TCP,
+        .kind = COMPARE_KIND_TCP,
+        .sport = colo_get_be16(ip + header),
+        .dport = colo_get_be16(ip + header + 2)
+    };
+    if (v6) {
+        memcpy(ret_key->src, ip + 8, 16);
+        memcpy(ret_key->dst, ip + 24, 16);
+    } else {
+        set_ipv4_address(ret_key->src, ip + 12);
+        set_ipv4_address(ret_key->dst, ip + 16);
+    }
+    *ret_seq_offset = (guint32)(ip + header + 4 - frame);
+    return TRUE;
+}

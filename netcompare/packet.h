@@ -73,6 +73,13 @@ typedef struct {
 /* Fills `packet`, whose pointers are into `frame`. Any bytes will do. */
 void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned nic, Packet *packet);
 
+/*
+ * Is `packet`, parsed from `frame`, an ICMP error that quotes the beginning of a TCP segment? Then
+ * the key of the segment's own flow, and where in the frame its sequence number is.
+ */
+gboolean packet_quoted_tcp(const guint8 *frame, const Packet *packet, CompareKey *ret_key,
+                           guint32 *ret_seq_offset);
+
 /* TCP: the sequence number after the segment (SYN and FIN count one each). */
 static inline guint32 packet_tcp_end(const Packet *packet)
 {

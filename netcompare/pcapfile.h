@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Captured frames from a file, pcap or pcapng, link type Ethernet; one frame in memory at a time. */
+/* Captured frames from a file, pcap or pcapng, link type Ethernet; one frame in memory at a time.
+ */
 #ifndef COLO_NETCOMPARE_PCAPFILE_H
 #define COLO_NETCOMPARE_PCAPFILE_H
 

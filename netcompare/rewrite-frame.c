@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Changing the numbers in a TCP header. The checksum is adjusted by what changed (RFC 1624), so
- * that a wrong one stays wrong, and a super-frame costs no more than a small one. A partial one
- * (only the pseudo header's sum, to be completed by a network card) does not cover the header yet
- * and stays as it is.
+ * Changing the numbers in a TCP header, and in an ICMP error that quotes one. The checksum is
+ * adjusted by what changed (RFC 1624), so that a wrong one stays wrong, and a super-frame costs no
+ * more than a small one. A partial one (only the pseudo header's sum, to be completed by a network
+ * card) does not cover the header yet and stays as it is.
  */
 #include "netcompare/rewrite_internal.h"
 
@@ -12,11 +12,14 @@
 
 #include "common/endian.h"
 
-#define TCP_CHECKSUM_AT 16u
+#define TCP_CHECKSUM_AT  16u
+#define ICMP_CHECKSUM_AT 2u
 
 typedef struct {
     GBytes *frame;        /* as it came */
     const Packet *packet; /* parsed from it */
+    guint32 header;       /* where the TCP or ICMP header is */
+    guint32 checksum;     /* where its checksum is in it */
     guint8 *copy;         /* NULL: nothing has changed yet */
 } Edit;
 
@@ -25,13 +28,12 @@ static const guint8 *current(const Edit *edit)
     return edit->copy != NULL ? edit->copy : g_bytes_get_data(edit->frame, NULL);
 }
 
-/* Sum of the 16-bit words that hold bytes `at`..`at` + 4 of the TCP header, whose length is even.
- */
-static guint32 words_around(const guint8 *tcp, guint32 at)
+/* Sum of the 16-bit words that hold bytes `at`..`at` + 4, counted from the header. */
+static guint32 words_around(const guint8 *header, guint32 at)
 {
     guint32 sum = 0;
     for (guint32 i = at & ~1u; i < at + 4; i += 2)
-        sum += colo_get_be16(tcp + i);
+        sum += colo_get_be16(header + i);
     return sum;
 }
 
@@ -55,13 +57,21 @@ static void add_to_field(Edit *edit, guint32 offset, guint32 delta)
         return;
     if (edit->copy == NULL)
         edit->copy = g_memdup2(current(edit), g_bytes_get_size(edit->frame));
-    guint8 *tcp = edit->copy + edit->packet->tcp_offset;
-    guint32 at = offset - edit->packet->tcp_offset, before = words_around(tcp, at);
+    guint8 *header = edit->copy + edit->header, *checksum = header + edit->checksum;
+    guint32 at = offset - edit->header, before = words_around(header, at);
 
-    colo_put_be32(tcp + at, colo_get_be32(tcp + at) + delta);
+    colo_put_be32(header + at, colo_get_be32(header + at) + delta);
     if (!edit->packet->partial_csum)
-        colo_put_be16(tcp + TCP_CHECKSUM_AT, adjusted(colo_get_be16(tcp + TCP_CHECKSUM_AT), before,
-                                                      words_around(tcp, at)));
+        colo_put_be16(checksum,
+                      adjusted(colo_get_be16(checksum), before, words_around(header, at)));
+}
+
+static Edit edit_tcp(GBytes *frame, const Packet *packet)
+{
+    return (Edit){.frame = frame,
+                  .packet = packet,
+                  .header = packet->tcp_offset,
+                  .checksum = TCP_CHECKSUM_AT};
 }
 
 static GBytes *finish(Edit *edit)
@@ -73,7 +83,7 @@ static GBytes *finish(Edit *edit)
 
 GBytes *rewrite_frame_output(GBytes *frame, const Packet *packet, const RewriteMap *map)
 {
-    Edit edit = {.frame = frame, .packet = packet};
+    Edit edit = edit_tcp(frame, packet);
 
     add_to_field(&edit, packet->tcp_offset + 4, map->seq);
     if (packet->ts_offset != 0)
@@ -95,7 +105,7 @@ static guint32 mapped_echo(guint32 tsecr, const RewriteMap *map)
 
 GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMap *map)
 {
-    Edit edit = {.frame = frame, .packet = packet};
+    Edit edit = edit_tcp(frame, packet);
 
     if (!(packet->flags & TCP_ACK))
         return g_bytes_ref(frame); /* says nothing of the guest's numbers */
@@ -104,6 +114,18 @@ GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMa
         add_to_field(&edit, packet->sack_offset + 4 * i, -map->seq);
     if (packet->ts_offset != 0 && map->ts != 0)
         add_to_field(&edit, packet->ts_offset + 4, mapped_echo(packet->tsecr, map) - packet->tsecr);
+    return finish(&edit);
+}
+
+GBytes *rewrite_frame_quoted(GBytes *frame, const Packet *packet, guint32 seq_offset,
+                             const RewriteMap *map)
+{
+    Edit edit = {.frame = frame,
+                 .packet = packet,
+                 .header = packet->l4_offset,
+                 .checksum = ICMP_CHECKSUM_AT};
+
+    add_to_field(&edit, seq_offset, -map->seq);
     return finish(&edit);
 }
 

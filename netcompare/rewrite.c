@@ -197,6 +197,26 @@ static void deliver(Rewrite *rewrite, unsigned nic, Connection *c, GBytes *frame
     rewrite->deliver(nic, mapped, rewrite->user_data);
 }
 
+/* Not TCP; but an ICMP error may be about a connection (path MTU, unreachable). */
+static void deliver_other(Rewrite *rewrite, unsigned nic, GBytes *frame, const Packet *packet)
+{
+    CompareKey key;
+    guint32 seq_offset;
+    Connection *c = NULL;
+
+    if (packet_quoted_tcp(g_bytes_get_data(frame, NULL), packet, &key, &seq_offset))
+        c = connection_find(rewrite, &key);
+    if (c == NULL) {
+        rewrite->deliver(nic, frame, rewrite->user_data);
+        return;
+    }
+    RewriteMap map = map_of(c);
+    g_autoptr(GBytes) mapped = rewrite_frame_quoted(frame, packet, seq_offset, &map);
+    if (mapped != frame)
+        rewrite->stats.rewritten_input++;
+    rewrite->deliver(nic, mapped, rewrite->user_data);
+}
+
 /*
  * No note has come, but the client answers the guest's SYN: it acknowledges the SYN that it has
  * got. (Data that came with that SYN would mislead this; a client that sends it without having
@@ -269,7 +289,7 @@ void rewrite_input(Rewrite *rewrite, unsigned nic, GBytes *frame)
     Packet packet;
 
     if (!parse(rewrite, nic, frame, TRUE, &packet)) {
-        rewrite->deliver(nic, frame, rewrite->user_data);
+        deliver_other(rewrite, nic, frame, &packet);
         return;
     }
     if ((packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {

@@ -24,6 +24,10 @@ static void check(const guint8 *frame, gsize len, gboolean vnet)
     } else {
         g_assert(p.key.kind != COMPARE_KIND_TCP);
     }
+    CompareKey quoted;
+    guint32 seq_offset;
+    if (packet_quoted_tcp(frame, &p, &quoted, &seq_offset))
+        g_assert(seq_offset > p.l4_offset && seq_offset + 4 <= len);
     if (p.key.kind == COMPARE_KIND_OPAQUE)
         g_assert(p.body + p.body_len == frame + len);
     g_autofree char *text = compare_key_to_string(&p.key);

@@ -183,6 +183,27 @@ static void test_ack_timeout(void)
     rig_diverged(rig, COMPARE_MISSING_OUTPUT);
 }
 
+/* Likewise when the ACK travels with data that the SVM has sent, with an older ACK. */
+static void test_ack_timeout_with_data(void)
+{
+    g_autoptr(Rig) rig = opened();
+
+    send_from(rig, P, TCP_ACK, 0, 20, "answer");
+    send_from(rig, S, TCP_ACK, 0, 10, "answer");
+    rig_wait_ms(rig, 100);
+    send_from(rig, P, TCP_ACK, 6, 20, NULL); /* has waited less, and is due later */
+    rig_wait_ms(rig, 100);
+    expect(rig, 0);
+    send_from(rig, S, TCP_ACK, 6, 20, NULL);
+    expect(rig, 2);
+    send_from(rig, P, TCP_ACK, 6, 30, "more");
+    send_from(rig, S, TCP_ACK, 6, 20, "more");
+    rig_wait_ms(rig, 249);
+    expect(rig, 0);
+    rig_wait_ms(rig, 2);
+    rig_diverged(rig, COMPARE_MISSING_OUTPUT);
+}
+
 static void test_ack_wraps(void)
 {
     g_autoptr(Rig) rig = rig_new(NULL);
@@ -742,6 +763,7 @@ int main(int argc, char **argv)
     ADD("ack-waits-for-secondary", test_ack_waits_for_secondary);
     ADD("ack-with-data", test_ack_with_data);
     ADD("ack-timeout", test_ack_timeout);
+    ADD("ack-timeout-with-data", test_ack_timeout_with_data);
     ADD("ack-wraps", test_ack_wraps);
     ADD("sequence-wraps", test_sequence_wraps);
     ADD("fin-apart", test_fin_apart);

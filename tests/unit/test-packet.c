@@ -218,6 +218,47 @@ static void test_icmp(void)
     assert_key(&p, "icmp6 fd00::2 -> fd00::1 type 136 code 0 id 0 nic 3");
 }
 
+static gboolean quotes(const FrameSpec *spec, CompareKey *key, guint32 *seq_offset)
+{
+    Packet p;
+    parse_spec(spec, &p);
+    return packet_quoted_tcp(g_bytes_get_data(kept, NULL), &p, key, seq_offset);
+}
+
+/* An error about a segment of the guest's; cut anywhere before its sequence number, it quotes none.
+ */
+static void test_icmp_quotes(void)
+{
+    static const guint8 v4[] = {3,  4, 0,    0, 0,    0,  5,    0,    0x45, 0, 5, 0xdc,
+                                0,  0, 0x40, 0, 0x40, 6,  0,    0,    10,   0, 0, 2,
+                                10, 0, 0,    1, 0,    80, 0x12, 0x67, 1,    2, 3, 4};
+    static const guint8 v6[8 + 40 + 8] = {2,
+                                          [8] = 0x60,
+                                          [8 + 6] = PROTO_TCP,
+                                          [8 + 23] = 2,
+                                          [8 + 39] = 1,
+                                          [8 + 41] = 80,
+                                          [8 + 43] = 99};
+    FrameSpec spec = {.src = 1, .dst = 2, .proto = PROTO_ICMP, .data = v4};
+    Packet p = {0};
+    guint32 seq_offset;
+
+    for (spec.len = 0; spec.len < sizeof(v4); spec.len++)
+        g_assert_false(quotes(&spec, &p.key, &seq_offset));
+    g_assert_true(quotes(&spec, &p.key, &seq_offset));
+    g_assert_cmpuint(seq_offset, ==, 14 + 20 + 8 + 20 + 4);
+    assert_key(&p, "tcp 10.0.0.2:80 -> 10.0.0.1:4711 nic 3");
+    spec.v6 = TRUE;
+    spec.proto = PROTO_ICMPV6;
+    spec.data = v6;
+    spec.len = sizeof(v6);
+    g_assert_true(quotes(&spec, &p.key, &seq_offset));
+    g_assert_cmpuint(seq_offset, ==, 14 + 40 + 8 + 40 + 4);
+    g_assert_cmpuint(p.key.dport, ==, 99);
+    spec.len--;
+    g_assert_false(quotes(&spec, &p.key, &seq_offset));
+}
+
 static void test_other_ip(void)
 {
     FrameSpec spec = {.src = 2, .dst = 1, .proto = 47, .data = "GRE?", .len = 4};
@@ -330,6 +371,7 @@ int main(int argc, char **argv)
     g_test_add_func("/packet/atomic-fragment", test_atomic_fragment);
     g_test_add_func("/packet/udp", test_udp);
     g_test_add_func("/packet/icmp", test_icmp);
+    g_test_add_func("/packet/icmp-quotes", test_icmp_quotes);
     g_test_add_func("/packet/other-ip", test_other_ip);
     g_test_add_func("/packet/arp", test_arp);
     g_test_add_func("/packet/llc", test_llc);

@@ -358,6 +358,39 @@ static void test_first_fragment(void)
     g_assert_cmpuint(p.ack, ==, ISN_S + 101);
 }
 
+static guint32 sum16(const guint8 *p, gsize len)
+{
+    guint32 s = 0;
+    for (gsize i = 0; i < len; i += 2)
+        s += (guint32)(p[i] << 8 | p[i + 1]);
+    while (s >> 16)
+        s = (s & 0xffff) + (s >> 16);
+    return s;
+}
+
+/* "Fragmentation needed" about a segment that the client's side knows by the PVM's number. */
+static void test_icmp_error(void)
+{
+    guint8 error[] = {3,  4, 0,    0, 0,    0,  5,    0,    0x45, 0,    5,    0xdc,
+                      0,  0, 0x40, 0, 0x40, 6,  0,    0,    10,   0,    0,    2,
+                      10, 0, 0,    1, 0,    80, 0x12, 0x67, 0xff, 0xff, 0xff, 0xff};
+    FrameSpec spec = {.src = 9, .dst = 2, .proto = PROTO_ICMP, .data = error, .len = sizeof(error)};
+    g_autoptr(Rig) rig = rig_new(8);
+    guint32 sum = ~sum16(error, sizeof(error));
+
+    error[2] = (guint8)(sum >> 8);
+    error[3] = (guint8)sum;
+    open_passive(rig);
+    g_autoptr(GBytes) frame = netframe_new(&spec);
+    g_ptr_array_set_size(rig->delivered, 0);
+    rewrite_input(rig->rewrite, 0, frame);
+    const guint8 *icmp = (const guint8 *)g_bytes_get_data(rig->delivered->pdata[0], NULL) + 34;
+    g_assert_cmpuint(sum16(icmp, sizeof(error)), ==, 0xffff);
+    guint32 seq;
+    memcpy(&seq, icmp + 32, 4);
+    g_assert_cmpuint(GUINT32_FROM_BE(seq), ==, 0xffffffff - ISN_P + ISN_S);
+}
+
 static void test_others_pass(void)
 {
     g_autoptr(Rig) rig = rig_new(8);
@@ -630,6 +663,7 @@ int main(int argc, char **argv)
     ADD("checksums", test_checksums);
     ADD("wrong-checksum-stays", test_wrong_checksum_stays);
     ADD("first-fragment", test_first_fragment);
+    ADD("icmp-error", test_icmp_error);
     ADD("others-pass", test_others_pass);
     ADD("waits-for-syn-ack", test_waits_for_syn_ack);
     ADD("waits-until-refused", test_waits_until_refused);
