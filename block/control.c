@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <json-c/json.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,8 +21,8 @@ struct BlockControl {
     GMutex send_mutex;
     void (*ended)(gpointer user_data);
     gpointer user_data;
-    int passed_fd; /* came with the bytes read last; -1: none */
-    char *line;    /* what has been read of the next lines */
+    int fds;
+    char *line; /* what has been read of the next lines */
     gsize line_len;
 };
 
@@ -143,6 +144,19 @@ static const char *get_string(json_object *arguments, const char *name)
     return json_object_get_string(value);
 }
 
+/* The descriptor that was sent before the command: it is there, or it will not come. */
+static int take_fd(BlockControl *control, GError **error)
+{
+    struct pollfd poll_fd = {.fd = control->fds, .events = POLLIN};
+    g_autoptr(GError) why = NULL;
+    int fd = poll(&poll_fd, 1, 0) == 1 ? colo_fd_receive(control->fds, &why) : -1;
+    if (fd < 0)
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
+                    "attach needs a connected socket, sent before it: %s",
+                    why ? why->message : "nothing was sent");
+    return fd;
+}
+
 static json_object *do_attach(BlockControl *control, json_object *arguments, GError **error)
 {
     guint8 session[BLOCK_SESSION_BYTES];
@@ -156,12 +170,9 @@ static json_object *do_attach(BlockControl *control, json_object *arguments, GEr
         bad_argument("role", "\"primary\" or \"replica\"", error);
         return NULL;
     }
-    if (control->passed_fd < 0) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
-                    "attach needs a connected socket, passed with it (SCM_RIGHTS)");
+    int fd = take_fd(control, error);
+    if (fd < 0)
         return NULL;
-    }
-    int fd = colo_fd_steal(&control->passed_fd);
     if (primary)
         return done(disk_set_attach_primary(control->set, fd, session, error));
     return done(disk_set_attach_replica(control->set, fd, session, error));
@@ -257,21 +268,28 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
     return object;
 }
 
+static json_object *do_nothing(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)control, (void)arguments, (void)error;
+    return done(TRUE);
+}
+
 static const struct {
     const char *name;
     json_object *(*run)(BlockControl *control, json_object *arguments, GError **error);
 } commands[] = {
-    {"status",          do_status        },
-    {"attach",          do_attach        },
-    {"detach",          do_detach        },
-    {"mark",            do_mark          },
-    {"apply",           do_apply         },
-    {"takeover",        do_takeover      },
-    {"activate",        do_activate      },
-    {"inactivate",      do_inactivate    },
-    {"become-replica",  do_become_replica},
-    {"sync",            do_sync          },
-    {"limit-sync-rate", do_limit         },
+    {"qmp_capabilities", do_nothing       },
+    {"status",           do_status        },
+    {"attach",           do_attach        },
+    {"detach",           do_detach        },
+    {"mark",             do_mark          },
+    {"apply",            do_apply         },
+    {"takeover",         do_takeover      },
+    {"activate",         do_activate      },
+    {"inactivate",       do_inactivate    },
+    {"become-replica",   do_become_replica},
+    {"sync",             do_sync          },
+    {"limit-sync-rate",  do_limit         },
 };
 
 static json_object *run_command(BlockControl *control, json_object *request, GError **error)
@@ -312,42 +330,19 @@ static void handle_line(BlockControl *control, const char *line, gsize len)
     send_object(control, reply);
     json_object_put(request);
     json_tokener_free(tokener);
-    colo_fd_close(&control->passed_fd); /* sent with a command that has no use for it */
 }
 
 /* ---- Receiving ---- */
-
-/* Reads some bytes, and a descriptor if one came with them. 0: the end. */
-static gssize receive(BlockControl *control, char *buf, gsize len)
-{
-    struct iovec iov = {.iov_base = buf, .iov_len = len};
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } space = {0};
-    struct msghdr message = {.msg_iov = &iov,
-                             .msg_iovlen = 1,
-                             .msg_control = space.space,
-                             .msg_controllen = sizeof(space.space)};
-    ssize_t got;
-    do {
-        got = recvmsg(control->fd, &message, MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
-    struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
-    if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
-        cmsg->cmsg_len == CMSG_LEN(sizeof(int))) {
-        colo_fd_close(&control->passed_fd);
-        memcpy(&control->passed_fd, CMSG_DATA(cmsg), sizeof(int));
-    }
-    return got;
-}
 
 static gpointer control_thread(gpointer data)
 {
     BlockControl *control = data;
     while (control->line_len < LINE_MAX_BYTES) {
-        gssize got =
-            receive(control, control->line + control->line_len, LINE_MAX_BYTES - control->line_len);
+        ssize_t got;
+        do {
+            got = read(control->fd, control->line + control->line_len,
+                       LINE_MAX_BYTES - control->line_len);
+        } while (got < 0 && errno == EINTR);
         if (got <= 0)
             break;
         control->line_len += (gsize)got;
@@ -364,11 +359,22 @@ static gpointer control_thread(gpointer data)
     return NULL;
 }
 
-BlockControl *block_control_new(int fd)
+static void greet(BlockControl *control)
+{
+    json_object *object = json_object_new_object(), *greeting = json_object_new_object();
+    json_object *version = json_object_new_object();
+    json_object_object_add(version, "stream", json_object_new_int(WIRE_VERSION));
+    json_object_object_add(greeting, "version", version);
+    json_object_object_add(greeting, "capabilities", json_object_new_array());
+    json_object_object_add(object, "QMP", greeting);
+    send_object(control, object);
+}
+
+BlockControl *block_control_new(int fd, int fds)
 {
     BlockControl *control = g_new0(BlockControl, 1);
     control->fd = fd;
-    control->passed_fd = -1;
+    control->fds = fds;
     control->line = g_malloc(LINE_MAX_BYTES);
     g_mutex_init(&control->send_mutex);
     return control;
@@ -380,6 +386,7 @@ void block_control_start(BlockControl *control, DiskSet *set, void (*ended)(gpoi
     control->set = set;
     control->ended = ended;
     control->user_data = user_data;
+    greet(control);
     control->thread = g_thread_new("disk-control", control_thread, control);
 }
 
@@ -396,7 +403,7 @@ void block_control_free(BlockControl *control)
     if (!control)
         return;
     block_control_stop(control);
-    colo_fd_close(&control->passed_fd);
+    close(control->fds);
     close(control->fd);
     g_free(control->line);
     g_mutex_clear(&control->send_mutex);

@@ -12,14 +12,15 @@
 
 typedef struct BlockControl BlockControl;
 
-/* For `fd`, which is taken over. Events go out from now on, commands are read after _start(). */
-BlockControl *block_control_new(int fd);
+/* For the connection `fd` and the socket `fds` on which descriptors come (colo_fd_send()); both are
+ * taken over. */
+BlockControl *block_control_new(int fd, int fds);
 
 /* Sets of a control use these callbacks, with the control as user_data. */
 const DiskSetCallbacks *block_control_callbacks(void);
 
-/* Starts the thread. `ended` is called on it when the other side closed the connection or broke the
- * protocol: the one who gave the orders is gone. `set` is borrowed until _free(). */
+/* Greets and starts the thread. `ended` is called on it when the other side closed the connection
+ * or broke the protocol: the one who gave the orders is gone. `set` is borrowed until _free(). */
 void block_control_start(BlockControl *control, DiskSet *set, void (*ended)(gpointer user_data),
                          gpointer user_data);
 

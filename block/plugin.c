@@ -4,7 +4,7 @@
  * over one inherited socket. All it does is translate; the work is the disk set's.
  *
  *   nbdkit --foreground --exit-with-parent --unix SOCKET colo-disk.so \
- *       control-fd=N state-dir=DIR owner=yes|no disk=NAME,FORMAT,PATH ...
+ *       control-fd=N fds-fd=N state-dir=DIR owner=yes|no disk=NAME,FORMAT,PATH ...
  *
  * When the control connection ends, nbdkit ends too: a server without its colod is a lost host.
  */
@@ -26,10 +26,10 @@ static struct {
     GPtrArray *disks; /* of DiskConfig* */
     DiskSetOptions options;
     gboolean owner, have_owner, direct;
-    int control_fd;
+    int control_fd, fds_fd;
     BlockControl *control;
     DiskSet *set;
-} plugin = {.control_fd = -1};
+} plugin = {.control_fd = -1, .fds_fd = -1};
 
 static void disk_config_free(gpointer data)
 {
@@ -107,6 +107,8 @@ static int plugin_config(const char *key, const char *value)
     }
     if (!strcmp(key, "control-fd"))
         return nbdkit_parse_int("control-fd", value, &plugin.control_fd);
+    if (!strcmp(key, "fds-fd"))
+        return nbdkit_parse_int("fds-fd", value, &plugin.fds_fd);
     if (!strcmp(key, "owner")) {
         plugin.have_owner = TRUE;
         return parse_bool(value, &plugin.owner);
@@ -129,13 +131,15 @@ static int plugin_config_complete(void)
                           : !plugin.options.state_dir ? "state-dir"
                           : !plugin.have_owner        ? "owner"
                           : plugin.control_fd < 0     ? "control-fd"
+                          : plugin.fds_fd < 0         ? "fds-fd"
                                                       : NULL;
     if (missing) {
         nbdkit_error("the parameter %s is missing", missing);
         return -1;
     }
-    if (fcntl(plugin.control_fd, F_SETFD, FD_CLOEXEC) < 0) {
-        nbdkit_error("control-fd=%d: %m", plugin.control_fd);
+    if (fcntl(plugin.control_fd, F_SETFD, FD_CLOEXEC) < 0 ||
+        fcntl(plugin.fds_fd, F_SETFD, FD_CLOEXEC) < 0) {
+        nbdkit_error("control-fd or fds-fd: %m");
         return -1;
     }
     return 0;
@@ -146,6 +150,7 @@ static int plugin_config_complete(void)
     "state-dir=DIR          (required) Folder for state, bitmaps, journals and overlays.\n"        \
     "owner=BOOL             (required) The disks belong to this side (primary), or not.\n"         \
     "control-fd=N           (required) Inherited unix socket to control the disks.\n"              \
+    "fds-fd=N               (required) Inherited unix socket on which descriptors come.\n"         \
     "direct=BOOL            Open the images with O_DIRECT [no].\n"                                 \
     "stage-memory=SIZE      Staged bytes per disk before they go to a file [64M].\n"               \
     "queue=SIZE             Unsent bytes before a writer waits [64M].\n"                           \
@@ -160,7 +165,7 @@ static int plugin_get_ready(void)
         disks[i] = *(DiskConfig *)plugin.disks->pdata[i];
         disks[i].direct = plugin.direct;
     }
-    plugin.control = block_control_new(plugin.control_fd);
+    plugin.control = block_control_new(plugin.control_fd, plugin.fds_fd);
     plugin.set = disk_set_open(disks, plugin.disks->len, plugin.owner, &plugin.options,
                                block_control_callbacks(), plugin.control, &error);
     if (!plugin.set) {

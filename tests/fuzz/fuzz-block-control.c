@@ -34,7 +34,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
     size = MIN(size, 1000);
     g_assert(size == 0 || write(fds[0], data, size) == (gssize)size);
     shutdown(fds[0], SHUT_WR);
-    BlockControl *control = block_control_new(fds[1]);
+    BlockControl *control = block_control_new(fds[1], dup(fds[0]));
     ended = FALSE;
     block_control_start(control, side->set, on_ended, NULL);
     g_mutex_lock(&mutex);

@@ -280,7 +280,7 @@ static void test_control(void)
     json_object_object_add(arguments, "session",
                            json_object_new_string("00112233445566778899aabbccddeeff"));
     json_object_object_add(arguments, "role", json_object_new_string("primary"));
-    assert_error(server, "attach", arguments, "passed with it");
+    assert_error(server, "attach", arguments, "nothing was sent");
     block_server_ok(server, "inactivate", NULL);
     json_object *reply = block_server_command(server, "status", NULL, -1);
     json_object *status = json_object_object_get(reply, "return");

@@ -52,7 +52,7 @@ static void object_put(gpointer object)
 BlockServer *block_server_new(const guint64 *sizes, guint n)
 {
     BlockServer *server = g_new0(BlockServer, 1);
-    server->control = -1;
+    server->control = server->fds = -1;
     server->dir = g_dir_make_tmp("colo-nbdkit-XXXXXX", NULL);
     g_assert_nonnull(server->dir);
     server->socket = g_build_filename(server->dir, "socket", NULL);
@@ -66,7 +66,7 @@ BlockServer *block_server_new(const guint64 *sizes, guint n)
     return server;
 }
 
-static GPtrArray *command_line(BlockServer *server, gboolean owner, int control,
+static GPtrArray *command_line(BlockServer *server, gboolean owner, int control, int fds_fd,
                                const char *const *arguments)
 {
     GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
@@ -81,6 +81,7 @@ static GPtrArray *command_line(BlockServer *server, gboolean owner, int control,
         g_ptr_array_add(argv, g_strdup(arguments[i]));
     g_ptr_array_add(argv, plugin_path());
     g_ptr_array_add(argv, g_strdup_printf("control-fd=%d", control));
+    g_ptr_array_add(argv, g_strdup_printf("fds-fd=%d", fds_fd));
     g_ptr_array_add(argv, g_strdup_printf("state-dir=%s", server->dir));
     g_ptr_array_add(argv, g_strdup_printf("owner=%s", owner ? "yes" : "no"));
     for (guint i = 0; i < 26; i++) {
@@ -96,9 +97,11 @@ static GPtrArray *command_line(BlockServer *server, gboolean owner, int control,
     return argv;
 }
 
-static void keep_control(gpointer data)
+static void keep_sockets(gpointer data)
 {
-    fcntl(GPOINTER_TO_INT(data), F_SETFD, 0);
+    const int *fds = data;
+    fcntl(fds[0], F_SETFD, 0);
+    fcntl(fds[1], F_SETFD, 0);
 }
 
 /* nbdkit writes its pid file when it listens. */
@@ -116,23 +119,44 @@ static gboolean wait_until_listening(BlockServer *server)
     return TRUE;
 }
 
+/* The next object from the server; NULL at the end. */
+static json_object *read_object(BlockServer *server)
+{
+    char *newline;
+    while (!(newline = memchr(server->line->str, '\n', server->line->len))) {
+        char buf[4096];
+        ssize_t got = read(server->control, buf, sizeof(buf));
+        if (got <= 0)
+            return NULL;
+        g_string_append_len(server->line, buf, got);
+    }
+    *newline = 0;
+    json_object *object = json_tokener_parse(server->line->str);
+    g_string_erase(server->line, 0, newline + 1 - server->line->str);
+    g_assert_nonnull(object);
+    return object;
+}
+
 gboolean block_server_start(BlockServer *server, gboolean owner, const char *const *arguments,
                             char **ret_stderr)
 {
-    int fds[2], stderr_fd = -1;
+    int control[2], fds[2], stderr_fd = -1;
     g_autoptr(GError) error = NULL;
     g_autofree char *pidfile = g_strconcat(server->socket, ".pid", NULL);
     g_unlink(pidfile);
     g_unlink(server->socket);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), ==, 0);
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-    g_autoptr(GPtrArray) argv = command_line(server, owner, fds[1], arguments);
+    int kept[2] = {control[1], fds[1]};
+    g_autoptr(GPtrArray) argv = command_line(server, owner, kept[0], kept[1], arguments);
     g_spawn_async_with_pipes(NULL, (char **)argv->pdata, NULL,
-                             G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, keep_control,
-                             GINT_TO_POINTER(fds[1]), &server->pid, NULL, NULL,
-                             ret_stderr ? &stderr_fd : NULL, &error);
+                             G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, keep_sockets, kept,
+                             &server->pid, NULL, NULL, ret_stderr ? &stderr_fd : NULL, &error);
     g_assert_no_error(error);
-    close(fds[1]);
-    server->control = fds[0];
+    close(kept[0]);
+    close(kept[1]);
+    server->control = control[0];
+    server->fds = fds[0];
     gboolean ok = wait_until_listening(server);
     if (!ok && ret_stderr) {
         char text[4096];
@@ -141,9 +165,13 @@ gboolean block_server_start(BlockServer *server, gboolean owner, const char *con
     }
     if (stderr_fd >= 0)
         close(stderr_fd);
-    if (!ok)
+    if (!ok) {
         colo_fd_close(&server->control);
-    return ok;
+        colo_fd_close(&server->fds);
+        return FALSE;
+    }
+    json_object_put(read_object(server)); /* the greeting */
+    return TRUE;
 }
 
 static void reap(BlockServer *server)
@@ -152,6 +180,7 @@ static void reap(BlockServer *server)
         g_assert_cmpint(waitpid(server->pid, NULL, 0), ==, server->pid);
     server->pid = 0;
     colo_fd_close(&server->control);
+    colo_fd_close(&server->fds);
     g_string_truncate(server->line, 0);
     g_ptr_array_set_size(server->events, 0);
 }
@@ -187,46 +216,6 @@ void block_server_free(BlockServer *server)
     g_free(server);
 }
 
-/* The next object from the server; NULL at the end. */
-static json_object *read_object(BlockServer *server)
-{
-    char *newline;
-    while (!(newline = memchr(server->line->str, '\n', server->line->len))) {
-        char buf[4096];
-        ssize_t got = read(server->control, buf, sizeof(buf));
-        if (got <= 0)
-            return NULL;
-        g_string_append_len(server->line, buf, got);
-    }
-    *newline = 0;
-    json_object *object = json_tokener_parse(server->line->str);
-    g_string_erase(server->line, 0, newline + 1 - server->line->str);
-    g_assert_nonnull(object);
-    return object;
-}
-
-static void send_line(BlockServer *server, const char *line, int fd)
-{
-    struct iovec iov = {.iov_base = (char *)line, .iov_len = strlen(line)};
-    union {
-        struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
-    } space = {0};
-    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (fd >= 0) {
-        message.msg_control = space.space;
-        message.msg_controllen = sizeof(space.space);
-        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-    }
-    g_assert_cmpint(sendmsg(server->control, &message, MSG_NOSIGNAL), ==, (ssize_t)strlen(line));
-    if (fd >= 0)
-        close(fd);
-}
-
 json_object *block_server_command(BlockServer *server, const char *name, json_object *arguments,
                                   int fd)
 {
@@ -238,7 +227,11 @@ json_object *block_server_command(BlockServer *server, const char *name, json_ob
     json_object_object_add(request, "id", json_object_new_int(wanted));
     g_autofree char *line = g_strconcat(json_object_to_json_string(request), "\n", NULL);
     json_object_put(request);
-    send_line(server, line, fd);
+    if (fd >= 0) {
+        g_assert_true(colo_fd_send(server->fds, fd, NULL));
+        close(fd);
+    }
+    g_assert_true(colo_fd_write_all(server->control, line, strlen(line), NULL));
     for (;;) {
         json_object *object = read_object(server);
         g_assert_nonnull(object);

@@ -12,7 +12,7 @@ typedef struct {
     char *dir; /* state, images and socket; kept over restarts */
     char *socket;
     GPid pid;
-    int control;
+    int control, fds;
     GString *line;     /* read and not yet taken */
     GPtrArray *events; /* of json_object*, in order, not yet waited for */
     guint next_id;
