@@ -62,8 +62,8 @@ $(foreach lib,$(LIBS) tests/support,$(eval $(call library,$(lib))))
 $(PROGRAMS): $(O)/%: $(O)/obj/colo/%.o $(PRODUCT_LIBS)
 	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(PRODUCT_LIBS))
 
-# Position-independent, so from the sources and not from the libraries.
-$(PLUGIN): $(wildcard $(S)/block/*.c $(S)/common/*.c $(S)/block/*.h $(S)/common/*.h) config.mk
+# Position-independent, so from the sources and not from the libraries; without the service's end of it.
+$(PLUGIN): $(filter-out $(S)/block/server.c,$(wildcard $(S)/block/*.[ch] $(S)/common/*.[ch])) config.mk
 	@mkdir -p $(@D)
 	$(CC) $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -shared \
 	    -o $@ $(filter %.c,$^) $(PKG_LIBS) -lpthread

@@ -11,7 +11,7 @@
 
 #include "common/fd.h"
 
-static char *plugin_path(void)
+char *block_server_plugin(void)
 {
     const char *build = g_getenv("COLO_BUILD");
     if (build)
@@ -25,7 +25,7 @@ static char *plugin_path(void)
 
 const char *block_server_missing(void)
 {
-    g_autofree char *nbdkit = g_find_program_in_path("nbdkit"), *plugin = plugin_path();
+    g_autofree char *nbdkit = g_find_program_in_path("nbdkit"), *plugin = block_server_plugin();
     if (!nbdkit)
         return "nbdkit is not installed";
     return g_file_test(plugin, G_FILE_TEST_EXISTS) ? NULL : "colo-disk.so is not built";
@@ -79,7 +79,7 @@ static GPtrArray *command_line(BlockServer *server, gboolean owner, int control,
     g_ptr_array_add(argv, g_strconcat(server->socket, ".pid", NULL));
     for (guint i = 0; arguments && arguments[i] && g_str_has_prefix(arguments[i], "--"); i++)
         g_ptr_array_add(argv, g_strdup(arguments[i]));
-    g_ptr_array_add(argv, plugin_path());
+    g_ptr_array_add(argv, block_server_plugin());
     g_ptr_array_add(argv, g_strdup_printf("control-fd=%d", control));
     g_ptr_array_add(argv, g_strdup_printf("fds-fd=%d", fds_fd));
     g_ptr_array_add(argv, g_strdup_printf("state-dir=%s", server->dir));

@@ -21,6 +21,9 @@ typedef struct {
 /* NULL and a reason if nbdkit or the plugin is missing here. */
 const char *block_server_missing(void);
 
+/* Path of the plugin that has been built with the test. */
+char *block_server_plugin(void);
+
 /* A folder with `n` images named vda, vdb, ... of these sizes. Nothing runs yet. */
 BlockServer *block_server_new(const guint64 *sizes, guint n);
 

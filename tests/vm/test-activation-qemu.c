@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,6 +38,7 @@ typedef struct {
     gboolean op_activate;
     gboolean failed;
     char *message;
+    int version; /* QEMU's major one */
 } Fixture;
 
 static void sh(const char *format, ...) G_GNUC_PRINTF(1, 2);
@@ -196,6 +198,9 @@ static void qemu_start(Fixture *f, const char *d1, const char *const *more)
     f->control = fds[0];
     f->in = fdopen(fds[0], "r");
     g_assert_nonnull(fgets(greeting, sizeof(greeting), f->in));
+    const char *major = strstr(greeting, "\"major\": ");
+    g_assert_nonnull(major);
+    f->version = atoi(major + strlen("\"major\": "));
     qmp_ok(f, "{\"execute\": \"qmp_capabilities\"}\n");
 }
 
@@ -208,14 +213,15 @@ static void qemu_close(Fixture *f)
     close(f->stderr_fd);
 }
 
-/* QEMU has died of the assertion; skips the test if it has not. */
+/* QEMU 7 has died of the assertion. Later ones may have learned to survive. */
 static void expect_abort(Fixture *f, json_object *reply)
 {
-    if (reply) {
+    if (reply && f->version > 7) {
+        g_test_message("QEMU %d survives it", f->version);
         json_object_put(reply);
-        g_test_skip("this QEMU survives it");
         return;
     }
+    g_assert_null(reply);
     char text[8192];
     gsize len = 0;
     ssize_t got;

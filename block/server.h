@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The nbdkit process that serves a VM's disks, seen from the service: started, commanded and
+ * watched. It dies with us, and a disk server that died is a lost host. Commands and events are
+ * those of docs/DISKS.md, "Control".
+ *
+ * Threads: one thread, its default GMainContext. Nothing blocks.
+ */
+#ifndef COLO_BLOCK_SERVER_H
+#define COLO_BLOCK_SERVER_H
+
+#include <json-c/json.h>
+
+#include "block/block.h"
+
+typedef struct {
+    const char *nbdkit;    /* binary; NULL: "nbdkit" from PATH */
+    const char *plugin;    /* path of colo-disk.so */
+    const char *socket;    /* unix socket for QEMU; must not exist */
+    const char *state_dir; /* as in DiskSetOptions, like the sizes below */
+    gboolean owner;        /* the disks belong to this side */
+    guint64 stage_memory_bytes, queue_bytes, sync_rate_bytes;
+} DiskServerOptions;
+
+typedef struct {
+    /* The exports are served: QEMU may be started. */
+    void (*ready)(gpointer user_data);
+    /* "MARKED", ...; `data` is borrowed. */
+    void (*event)(const char *name, json_object *data, gpointer user_data);
+    /* It has ended, could not start, or can't be spoken to: why, with its last words. Once, and
+     * nothing after it; commands that were waiting have failed before. */
+    void (*died)(const GError *error, gpointer user_data);
+} DiskServerCallbacks;
+
+typedef struct DiskServer DiskServer;
+
+/* `result` is borrowed, NULL with an error. */
+typedef void (*DiskServerDone)(json_object *result, const GError *error, gpointer user_data);
+
+/*
+ * Starts it. All DiskConfig.direct must be equal. BLOCK_ERROR_IO or VM_ERROR_NO_QEMU if it can't
+ * even be started; what is wrong with a disk comes through died().
+ */
+DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig *disks,
+                              guint n_disks, const DiskServerCallbacks *callbacks,
+                              gpointer user_data, GError **error);
+
+/* SIGKILL; no callback any more, pending commands neither. NULL is fine. Not from a callback. */
+void disk_server_free(DiskServer *server);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskServer, disk_server_free)
+
+/* Runs a command, also before ready(); `arguments` may be NULL, its reference is taken. `done` is
+ * called once, later. Without an answer after `timeout_ms` it fails, but may still be carried out.
+ */
+void disk_server_command(DiskServer *server, const char *name, json_object *arguments,
+                         guint timeout_ms, DiskServerDone done, gpointer user_data);
+
+/* The commands mark, apply and takeover. */
+void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
+                               guint timeout_ms, DiskServerDone done, gpointer user_data);
+
+/* Attaches to the peer's disks over the connected socket `fd` (the caller keeps its copy).
+ * `session` is 32 hexadecimal digits. */
+void disk_server_attach(DiskServer *server, gboolean primary, const char *session, int fd,
+                        guint timeout_ms, DiskServerDone done, gpointer user_data);
+
+#endif
