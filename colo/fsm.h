@@ -86,15 +86,16 @@ typedef enum {
 
 /* Carried out in this order, after the state has changed. */
 typedef enum {
-    FSM_DO_KILL_VM = 1 << 0, /* with its output: silences the uplinks and drops what is held */
-    FSM_DO_SAY_PROTECT = 1 << 1,
-    FSM_DO_SAY_YIELDED = 1 << 2,
-    FSM_DO_SAY_FAILED = 1 << 3,
-    FSM_DO_SAY_GOODBYE = 1 << 4,
-    FSM_DO_CLOSE_LINK = 1 << 5, /* neither dials nor accepts either, until told to */
-    FSM_DO_END_CAPTURE = 1 << 6,
-    FSM_DO_DROP_APPLY = 1 << 7, /* with the checkpoint it holds */
-    FSM_DO_START_VM = 1 << 8,   /* a fresh QEMU, paused */
+    FSM_DO_SAY_PROTECT = 1 << 0,
+    FSM_DO_SAY_FAILED =
+        1 << 1, /* before the VM is dead, which takes time: the peer needs no more */
+    FSM_DO_SAY_GOODBYE = 1 << 2, /* than to know that this side won't go on, or it shall not */
+    FSM_DO_KILL_VM = 1 << 3,     /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_SAY_YIELDED = 1 << 4, /* only now may the peer go on */
+    FSM_DO_END_CAPTURE = 1 << 5, /* what was said is on its way before a connection ends */
+    FSM_DO_DROP_APPLY = 1 << 6,  /* with the checkpoint it holds */
+    FSM_DO_CLOSE_LINK = 1 << 7,  /* neither dials nor accepts either, until told to */
+    FSM_DO_START_VM = 1 << 8,    /* a fresh QEMU, paused */
     FSM_DO_RUN_VM = 1 << 9,
     FSM_DO_OPEN_GATE = 1 << 10,   /* releases what is held; output passes from now on */
     FSM_DO_START_APPLY = 1 << 11, /* and say BLANK */

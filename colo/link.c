@@ -10,8 +10,8 @@
  *
  * Invariants:
  * - down() is called once for each up(), or not at all if this side ended the link; never from
- *   within a function that the service has called (what link_send() finds out comes from the main
- *   loop).
+ *   within a function that the service has called, but link_break() (what link_send() finds out
+ *   comes from the main loop).
  * - Whatever ends the link, what the peer had sent on control before is delivered first.
  * - Control and heartbeats run at G_PRIORITY_HIGH: after a stop of this process nothing else in the
  *   main loop runs before the link has read what came meanwhile, its end included.
@@ -500,6 +500,12 @@ void link_idle(Link *link, const char *reason)
 void link_close(Link *link)
 {
     set_intent(link, LINK_IDLE, NULL, "it has just ended a link");
+}
+
+void link_break(Link *link, const GError *why)
+{
+    if (link->up)
+        go_down(link, g_error_copy(why));
 }
 
 gboolean link_is_up(const Link *link)

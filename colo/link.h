@@ -104,6 +104,13 @@ void link_idle(Link *link, const char *reason);
  */
 void link_close(Link *link);
 
+/*
+ * Ends a link that is up because the service has found it broken (an engine's stream, say), as if
+ * the link had: what the peer has said until now is delivered, and then, if it is still up, down()
+ * is called, all from within. Only from the main loop.
+ */
+void link_break(Link *link, const GError *why);
+
 gboolean link_is_up(const Link *link);
 
 /* The session both sides agreed on: 32 hex digits, new for every pairing. NULL if not up. */

@@ -409,7 +409,17 @@ static void on_synchronised(const SyncProgress *progress, gpointer user_data)
 
 static void on_capture_failed(const GError *error, gpointer user_data)
 {
-    node_link_lost(user_data, "the checkpoint stream to the secondary has failed", error);
+    Node *node = user_data;
+    /*
+     * A process that ends can't be looked into before its end is told. The link is well: hand over,
+     * instead of asking the arbiter to go on with a VM that is dead.
+     */
+    if (node->state == FSM_P_COLO &&
+        g_error_matches(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING)) {
+        node_vm_lost(node, "the VM's memory can't be followed any more", error);
+        return;
+    }
+    node_stream_lost(node, "the checkpoint stream to the secondary has failed", error);
 }
 
 void primary_synchronise(Node *node)

@@ -289,7 +289,7 @@ static void on_apply_failed(const GError *error, gpointer user_data)
     Node *node = user_data;
     /* While taking over, the end of the stream is no news. */
     if (node->state == FSM_S_ACTIVE || node->state == FSM_S_COLO)
-        node_link_lost(node, "the checkpoint stream from the primary has failed", error);
+        node_stream_lost(node, "the checkpoint stream from the primary has failed", error);
 }
 
 void secondary_start_apply(Node *node)

@@ -73,6 +73,13 @@ void node_link_lost(Node *node, const char *what, const GError *error)
     node_event(node, FSM_LINK_DOWN);
 }
 
+void node_stream_lost(Node *node, const char *what, const GError *error)
+{
+    g_autoptr(GError) why = g_error_copy(error);
+    g_prefix_error(&why, "%s: ", what);
+    link_break(node->link, why);
+}
+
 /* ---- The VM ---- */
 
 static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
@@ -136,17 +143,22 @@ static void start_vm(Node *node)
     vm_start(node->vm, on_vm_started, node);
 }
 
+/* Ends the VM's process and its output; its RAM stays, for the engines use it. */
 static void kill_vm(Node *node)
 {
     net_set_open(node, FALSE);
     primary_forget_vm(node);
     secondary_forget_vm(node);
     net_detach(node);
-    /* The engines' threads use its RAM. */
-    g_clear_pointer(&node->capture, capture_free);
-    secondary_drop_apply(node);
+    if (node->vm)
+        vm_kill(node->vm);
+}
+
+/* After kill_vm() and the engines' end. */
+static void free_vm(Node *node)
+{
     g_clear_pointer(&node->tracker, dirty_tracker_free);
-    /* First out of sight: what it calls back while dying is nobody's business. */
+    /* First out of sight: what it calls back while it goes is nobody's business. */
     Vm *vm = g_steal_pointer(&node->vm);
     vm_free(vm);
 }
@@ -360,21 +372,23 @@ static gboolean on_end(gpointer user_data)
 
 static void carry_out(Node *node, guint actions)
 {
-    if (actions & FSM_DO_KILL_VM)
-        kill_vm(node);
     if (actions & FSM_DO_SAY_PROTECT)
         link_send(node->link, LINK_MSG_PROTECT, NULL, 0);
-    if (actions & FSM_DO_SAY_YIELDED)
-        say(node, LINK_MSG_YIELDED);
     if (actions & FSM_DO_SAY_FAILED)
         say(node, LINK_MSG_FAILED);
     if (actions & FSM_DO_SAY_GOODBYE)
         say(node, LINK_MSG_GOODBYE);
-    /* The engines use the link's sockets: they go first. */
+    if (actions & FSM_DO_KILL_VM)
+        kill_vm(node);
+    if (actions & FSM_DO_SAY_YIELDED)
+        say(node, LINK_MSG_YIELDED);
+    /* The engines use the VM's RAM and the link's sockets: they go first. */
     if (actions & FSM_DO_END_CAPTURE)
         primary_end_capture(node);
     if (actions & FSM_DO_DROP_APPLY)
         secondary_drop_apply(node);
+    if (actions & FSM_DO_KILL_VM)
+        free_vm(node);
     if (actions & FSM_DO_CLOSE_LINK)
         close_link(node);
     if (actions & FSM_DO_START_VM)
@@ -489,8 +503,12 @@ void node_free(Node *node)
 {
     if (!node)
         return;
-    if (node->vm)
+    if (node->vm) {
         kill_vm(node);
+        primary_end_capture(node);
+        secondary_drop_apply(node);
+        free_vm(node);
+    }
     forget_asking_again(node);
     if (node->end_source)
         g_source_remove(node->end_source);

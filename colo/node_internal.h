@@ -145,6 +145,8 @@ void node_report(Node *node, const char *what, const GError *error);
 void node_vm_lost(Node *node, const char *what, const GError *error);
 /* The peer or its stream broke the rules, or went away: ends the link. */
 void node_link_lost(Node *node, const char *what, const GError *error);
+/* The same for an engine, which may know before the peer's last words were read: they count. */
+void node_stream_lost(Node *node, const char *what, const GError *error);
 /* Sends a control event; `data` may be NULL. */
 void node_emit(Node *node, const char *name, json_object *data);
 

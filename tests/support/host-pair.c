@@ -75,17 +75,24 @@ void die(Host *host)
     host->vm = NULL;
 }
 
-void set_up(Fixture *fixture, const char *arbiter)
+void set_up_in(Fixture *fixture, const char *dir, const guint16 ports[2], const char *arbiter)
 {
-    g_autoptr(GError) error = NULL;
-    fixture->dir = g_dir_make_tmp("colo-node-XXXXXX", &error);
-    g_assert_no_error(error);
-    guint16 ports[2] = {free_port(), free_port()};
+    fixture->dir = g_strdup(dir);
     for (int i = 0; i < 2; i++) {
         const char *name = i ? "beta" : "alpha";
+        fixture->ports[i] = ports[i];
         fixture->host[i] = (Host){
             .name = name, .config = make_config(fixture->dir, name, ports[i], ports[!i], arbiter)};
     }
+}
+
+void set_up(Fixture *fixture, const char *arbiter)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = g_dir_make_tmp("colo-node-XXXXXX", &error);
+    g_assert_no_error(error);
+    guint16 ports[2] = {free_port(), free_port()};
+    set_up_in(fixture, dir, ports, arbiter);
 }
 
 void tear_down(Fixture *fixture)

@@ -30,11 +30,14 @@ typedef struct {
 
 typedef struct {
     char *dir;
+    guint16 ports[2];
     Host host[2];
 } Fixture;
 
 /* Makes both hosts; nothing runs yet. Host 0 is "alpha", host 1 "beta". */
 void set_up(Fixture *fixture, const char *arbiter);
+/* The same in a folder and on ports that another process has chosen. */
+void set_up_in(Fixture *fixture, const char *dir, const guint16 ports[2], const char *arbiter);
 void tear_down(Fixture *fixture);
 void start(Host *host, const char *role);
 void die(Host *host);
