@@ -161,7 +161,7 @@ char *compare_key_to_string(const CompareKey *key)
     else if (key->kind == COMPARE_KIND_IP || key->kind == COMPARE_KIND_FRAGMENT)
         g_string_append_printf(s, " protocol %u", key->proto);
     else if (key->kind == COMPARE_KIND_ICMP)
-        g_string_append_printf(s, " type %u code %u id %u", key->sport >> 8, key->sport & 255,
+        g_string_append_printf(s, " type %d code %d id %u", key->sport >> 8, key->sport & 255,
                                key->dport);
     else if (key->kind == COMPARE_KIND_ARP)
         g_string_append_printf(s, " operation %u", key->sport);

@@ -199,6 +199,44 @@ static void test_guest_only(void)
     assert_out(run, "equal: 0 of 0 flows");
 }
 
+static void add32(GByteArray *a, guint32 v)
+{
+    g_byte_array_append(a, (const guint8 *)&v, sizeof(v));
+}
+
+/* The same frame in a pcapng file, written by hand: section, interface, enhanced packet. */
+static void capture_ng(const char *path, const FrameSpec *spec)
+{
+    static const guint32 section[] = {0x0a0d0d0a, 28, 0x1a2b3c4d, 1, G_MAXUINT32, G_MAXUINT32, 28};
+    static const guint32 interface[] = {1, 20, DLT_EN10MB, 65536, 20};
+    g_autoptr(GByteArray) a = g_byte_array_new();
+    g_autoptr(GBytes) frame = netframe_new(spec);
+    gsize len = g_bytes_get_size(frame), padded = (len + 3) & ~(gsize)3;
+    g_autofree guint8 *data = g_malloc0(padded);
+
+    memcpy(data, g_bytes_get_data(frame, NULL), len);
+    g_byte_array_append(a, (const guint8 *)section, sizeof(section));
+    g_byte_array_append(a, (const guint8 *)interface, sizeof(interface));
+    const guint32 packet[] = {6, (guint32)(32 + padded), 0, 0, 1000, (guint32)len, (guint32)len};
+    for (guint i = 0; i < G_N_ELEMENTS(packet); i++)
+        add32(a, packet[i]);
+    g_byte_array_append(a, data, (guint)padded);
+    add32(a, (guint32)(32 + padded));
+    g_assert_true(g_file_set_contents(path, (const char *)a->data, a->len, NULL));
+}
+
+static void test_pcapng(void)
+{
+    g_autoptr(Run) run = run_new();
+    FrameSpec frame = tcp(TCP_ACK, 101, "same");
+
+    capture(run->primary, DLT_EN10MB, &frame, 1);
+    capture_ng(run->secondary, &frame);
+    run_it(run, NULL, NULL);
+    g_assert_cmpint(run->status, ==, 0);
+    assert_out(run, "equal: 0 of 1 flows differ, 4 bytes equal");
+}
+
 static void assert_bad(Run *run, const char *option, const char *value, const char *message)
 {
     run_it(run, option, value);
@@ -260,6 +298,7 @@ int main(int argc, char **argv)
     g_test_add_func("/colo-compare/json", test_json);
     g_test_add_func("/colo-compare/missing", test_missing);
     g_test_add_func("/colo-compare/guest-only", test_guest_only);
+    g_test_add_func("/colo-compare/pcapng", test_pcapng);
     g_test_add_func("/colo-compare/bad-input", test_bad_input);
     g_test_add_func("/colo-compare/many-frames", test_many_frames);
     return g_test_run();
