@@ -98,6 +98,11 @@ static void diverge(Compare *compare, Flow *flow, CompareReason reason, const ch
     flow_diverge(compare, flow, &(Difference){.reason = reason, .detail = detail});
 }
 
+static void too_many(Compare *compare, Flow *flow)
+{
+    diverge(compare, flow, COMPARE_TABLE_FULL, "too many frames of this flow are waiting");
+}
+
 /* ---- Bytes that wait ---- */
 
 static void set_range(Held *held)
@@ -409,6 +414,8 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
     if (flow->later.length > 0 || is_next_connection(svm, p)) {
         held_start_timer(compare, held, TIMER_SECONDARY);
         held_push_fifo(held, &flow->later);
+        if (flow->later.length > FLOW_MAX_LATER)
+            too_many(compare, flow);
         return;
     }
     gboolean first_syn = (p->flags & TCP_SYN) && !svm->syn;
@@ -571,11 +578,14 @@ void tcp_primary(Compare *compare, Flow *flow, Held *held)
     held_push_fifo(held, &flow->fifo);
     held_start_timer(compare, held, pure_ack ? TIMER_PRIMARY_ACK : TIMER_PRIMARY);
     if (flow->fifo.length > FLOW_MAX_FRAMES) {
-        diverge(compare, flow, COMPARE_TABLE_FULL, "too many frames of this flow are waiting");
+        too_many(compare, flow);
         return;
     }
     take_primary(compare, flow, held);
     release_implied(compare, flow);
+    const Held *last = g_queue_peek_tail(&flow->fifo);
+    if (!flow->diverged && last != NULL && last->later && flow->fifo.length > FLOW_MAX_LATER)
+        too_many(compare, flow);
 }
 
 void tcp_secondary(Compare *compare, Flow *flow, Held *held)
@@ -586,7 +596,7 @@ void tcp_secondary(Compare *compare, Flow *flow, Held *held)
     }
     if (flow->held_secondary > FLOW_MAX_FRAMES) {
         held_free(compare, held);
-        diverge(compare, flow, COMPARE_TABLE_FULL, "too many frames of this flow are waiting");
+        too_many(compare, flow);
         return;
     }
     take_secondary(compare, flow, held);

@@ -538,8 +538,8 @@ void compare_release_all(Compare *compare)
 
 static gint64 timeout_us(const Compare *compare, TimerClass timer_class)
 {
-    return timer_class == TIMER_PRIMARY_ACK ? compare->options.ack_timeout_us
-                                            : compare->options.timeout_us;
+    gboolean ack = timer_class == TIMER_PRIMARY_ACK || timer_class == TIMER_PRIMARY_LATE;
+    return ack ? compare->options.ack_timeout_us : compare->options.timeout_us;
 }
 
 /* When the head of this class is due; G_MAXINT64: never. */
@@ -589,19 +589,6 @@ static void give_up(Compare *compare, Held *held)
     flow_diverge(compare, held->flow, &d);
 }
 
-/* Gives a frame the time of a pure ACK, in its place: the queue is ordered by arrival. */
-static void wait_as_ack(Compare *compare, Held *held)
-{
-    GQueue *queue = &compare->timers[TIMER_PRIMARY_ACK];
-    GList *before = queue->tail;
-
-    while (before != NULL && ((Held *)before->data)->arrival.us > held->arrival.us)
-        before = before->prev;
-    held_stop_timer(compare, held);
-    g_queue_insert_after_link(queue, before, &held->timer);
-    held->timer_class = TIMER_PRIMARY_ACK;
-}
-
 void compare_tick(Compare *compare, ColoTime now)
 {
     compare->now = now;
@@ -613,7 +600,7 @@ void compare_tick(Compare *compare, ColoTime now)
             Flow *flow = held->flow;
             if (c == TIMER_PRIMARY && !flow->diverged && flow->node.key.kind == COMPARE_KIND_TCP &&
                 tcp_lacks_ack_only(flow, held)) {
-                wait_as_ack(compare, held);
+                held_start_timer(compare, held, TIMER_PRIMARY_LATE);
                 continue;
             }
             held_stop_timer(compare, held);

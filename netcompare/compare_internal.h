@@ -13,12 +13,21 @@
 #include "netcompare/packet.h"
 
 /* More frames than these waiting on one side of one flow: its comparison is given up. */
-#define FLOW_MAX_FRAMES 16384u
+#define FLOW_MAX_FRAMES 4096u
+/* Likewise, of the next connection on the same ports: they are sorted anew at each page turned. */
+#define FLOW_MAX_LATER 256u
 
 typedef enum { PRIMARY, SECONDARY } Side;
 
 /* One timeout for all of a class, so that each queue is ordered by deadline by itself. */
-typedef enum { TIMER_PRIMARY, TIMER_PRIMARY_ACK, TIMER_SECONDARY, TIMERS, TIMER_OFF } TimerClass;
+typedef enum {
+    TIMER_PRIMARY,
+    TIMER_PRIMARY_ACK,  /* pure ACKs */
+    TIMER_PRIMARY_LATE, /* when TIMER_PRIMARY was over, only the SVM's ACK was lacking */
+    TIMER_SECONDARY,
+    TIMERS,
+    TIMER_OFF
+} TimerClass;
 
 typedef struct Flow Flow;
 

@@ -639,6 +639,39 @@ static void test_port_reused(void)
     }
 }
 
+/* What waits for the last connection to end is bounded, on each side. */
+static void test_port_reused_too_much(void)
+{
+    for (int side = P; side <= S; side++) {
+        g_autoptr(Rig) rig = opened();
+        if (side == P)
+            send_from(rig, P, TCP_ACK, 0, 0, "waits");
+        for (guint32 i = 0; i < 400 && rig->divergences->len == 0; i++) {
+            FrameSpec syn = rig_tcp(TCP_SYN | TCP_ACK, 7 * i, i, NULL);
+            if (side == P)
+                rig_primary(rig, &syn);
+            else
+                rig_secondary(rig, &syn);
+        }
+        rig_diverged(rig, COMPARE_TABLE_FULL);
+        guint64 waiting = compare_stats(rig->compare)->primary_frames - 1;
+        rig_checkpoint(rig);
+        expect(rig, (guint)waiting);
+    }
+}
+
+/* More than can be sorted quickly: given up, not slow. */
+static void test_too_many_frames(void)
+{
+    for (int side = P; side <= S; side++) {
+        g_autoptr(Rig) rig = opened();
+        for (gint32 at = 20000; at > 0 && rig->divergences->len == 0; at -= 2)
+            send_from(rig, side, TCP_ACK, at, 0, "x");
+        rig_diverged(rig, COMPARE_TABLE_FULL);
+        g_assert_cmpuint(compare_stats(rig->compare)->held_frames, <=, 5000);
+    }
+}
+
 /* The second connection's bytes are not taken for the first one's. */
 static void test_port_reused_differs(void)
 {
@@ -790,6 +823,8 @@ int main(int argc, char **argv)
     ADD("retransmission-after-checkpoint", test_retransmission_after_checkpoint);
     ADD("syn-over-checkpoint", test_syn_over_checkpoint);
     ADD("port-reused", test_port_reused);
+    ADD("port-reused-too-much", test_port_reused_too_much);
+    ADD("too-many-frames", test_too_many_frames);
     ADD("port-reused-differs", test_port_reused_differs);
     ADD("half-open", test_half_open);
     ADD("note-isn", test_note_isn);
