@@ -143,6 +143,90 @@ static void test_freed_at_the_end(void)
     tear_down(&fixture);
 }
 
+/* ---- Storms ---- */
+
+#define STORM_ROUNDS 200
+
+static gboolean is_active(const Host *host)
+{
+    return host->node && host->node->vm && vm_is_running(host->vm) && host->node->gate_open;
+}
+
+/* Some turns of the main loop, after each of which at most one side may be active. */
+static void turn(Fixture *fixture, int turns)
+{
+    while (turns-- > 0) {
+        g_main_context_iteration(NULL, FALSE);
+        g_assert_false(is_active(&fixture->host[0]) && is_active(&fixture->host[1]));
+    }
+}
+
+/* The end of the last hold, so that the pair can come together again. */
+static void release(Host *host)
+{
+    if (host->node && host->node->vm && fake_vm_is_held(host->vm))
+        fake_vm_release(host->vm);
+}
+
+/* Both again, in whatever roles they have now; the one that has ended comes back as secondary. */
+static gboolean is_settled(Fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        Host *host = &fixture->host[i];
+        release(host);
+        if (host->ended)
+            die(host);
+        if (!host->node)
+            start(host, "secondary");
+    }
+    turn(fixture, 1);
+    const Node *a = fixture->host[0].node, *b = fixture->host[1].node;
+    return a->state != b->state && fsm_is_protected(a->state) && fsm_is_protected(b->state);
+}
+
+static void one_bad_thing(Fixture *fixture)
+{
+    Host *host = &fixture->host[g_test_rand_int_range(0, 2)];
+    switch (g_test_rand_int_range(0, 5)) {
+    case 0:
+        cut_link(fixture);
+        break;
+    case 1:
+        die(host);
+        break;
+    case 2:
+        if (host->node->state == FSM_P_COLO)
+            node_event(host->node, FSM_YIELD);
+        break;
+    case 3:
+        fake_vm_die(host->vm);
+        break;
+    case 4: /* in mid-checkpoint, or mid-check */
+        fake_vm_inject(host->vm,
+                       (FakeVmOperation)g_test_rand_int_range(FAKE_VM_PAUSE, FAKE_VM_LOAD),
+                       FAKE_VM_HOLD, 1);
+        turn(fixture, g_test_rand_int_range(1, 200));
+        cut_link(fixture);
+        break;
+    }
+}
+
+/* Anything, at any moment, again and again: the VM survives, on one side at a time. */
+static void test_storm(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    for (int round = 0; round < STORM_ROUNDS; round++) {
+        turn(&fixture, g_test_rand_int_range(1, 400));
+        if (!is_settled(&fixture))
+            continue;
+        one_bad_thing(&fixture);
+        turn(&fixture, g_test_rand_int_range(1, 100));
+        WAIT_FOR(is_settled(&fixture));
+    }
+    tear_down(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -155,5 +239,6 @@ int main(int argc, char **argv)
     g_test_add_func("/node-races/slow-proof", test_slow_proof);
     g_test_add_func("/node-races/early-protect", test_early_protect);
     g_test_add_func("/node-races/first-save-fails", test_first_save_fails);
+    g_test_add_func("/node-races/storm", test_storm);
     return g_test_run();
 }
