@@ -204,7 +204,7 @@ static void add_traffic(GString *page, json_object *status)
     g_autofree char *mirrored = count_at(status, "packets.mirrored");
     g_autofree char *dropped = count_at(status, "packets.dropped");
     g_string_append_printf(page, LINE("dirty        %s pages (%s)\n"), pages, method);
-    g_string_append_printf(page, LINE("sent         %s last, %s in all\n"), last, total);
+    g_string_append_printf(page, LINE("stream       %s last, %s in all\n"), last, total);
     g_string_append_printf(page, LINE("held         %s frames, %s (at most %s, %s)\n"), frames,
                            bytes, max_frames, max_bytes);
     g_string_append_printf(page, LINE("packets      %s mirrored, %s dropped\n"), mirrored, dropped);

@@ -40,7 +40,7 @@ static void test_page(void)
                     "    transfer        1.0      2.0      3.0 ms\n"
                     "    apply           1.0      2.0      3.0 ms\n"
                     "  dirty        17 pages (uffd)\n"
-                    "  sent         120.0 KiB last, 1.2 GiB in all\n"
+                    "  stream       120.0 KiB last, 1.2 GiB in all\n"
                     "  held         3 frames, 4.5 KiB (at most 120, 1.2 MiB)\n"
                     "  packets      99 mirrored, 0 dropped\n"
                     "  arbiter      file: granted\n"
