@@ -432,6 +432,7 @@ void primary_synchronise(Node *node)
     g_autoptr(GError) error = NULL;
     node->proof = PROOF_SYNCHRONISE;
     node->proofs = 0;
+    node->admin_asks = FALSE;
     node->has_progress = FALSE;
     node->capture = capture_new(vm_ram(node->vm), node->tracker, link_checkpoint_fd(node->link),
                                 &callbacks, node, &error);

@@ -19,6 +19,7 @@
 #include "common/fault.h"
 #include "common/fd.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -29,13 +30,15 @@
 
 /* Mirrored input kept at most. Beyond it the oldest is dropped: TCP sends it again. */
 #define MIRRORED_LIMIT_BYTES (16 * 1024 * 1024)
+/* What a frame costs besides its bytes: about this. */
+#define INPUT_OVERHEAD_BYTES 128
 
 /* ---- Mirrored input ---- */
 
 static void drop_oldest_input(Node *node)
 {
     Input *input = g_queue_pop_head(node->mirrored);
-    node->mirrored_bytes -= g_bytes_get_size(input->data);
+    node->mirrored_bytes -= g_bytes_get_size(input->data) + INPUT_OVERHEAD_BYTES;
     input_free(input);
 }
 
@@ -44,7 +47,7 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
     if (!node->last || epoch < node->last->epoch)
         return;
     g_queue_push_tail(node->mirrored, input_new(nic, epoch, data, len));
-    node->mirrored_bytes += len;
+    node->mirrored_bytes += len + INPUT_OVERHEAD_BYTES;
     while (node->mirrored_bytes > MIRRORED_LIMIT_BYTES) {
         drop_oldest_input(node);
         node->mirror_dropped++;
@@ -234,6 +237,10 @@ static void on_proof_loaded(Vm *vm, const GError *error, gpointer user_data)
         failed = g_error_new(NODE_ERROR, NODE_ERROR_LOAD,
                              "after %u loads the device state still writes to new pages of RAM",
                              PROOFS_MAX);
+    if (runs && runs->len > LINK_MESSAGE_MAX && !failed)
+        failed = g_error_new(NODE_ERROR, NODE_ERROR_LOAD,
+                             "loading the device state wrote to %u pages of RAM: too many",
+                             runs->len / 16);
     if (failed) {
         node_vm_lost(node, "the VM can't be protected", failed);
         return;
@@ -306,7 +313,7 @@ void secondary_start_apply(Node *node)
         return;
     node->touched = page_set_new(vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE);
     /* Our own descriptor: what is complete is finished after the link is closed. */
-    node->apply_fd = dup(link_checkpoint_fd(node->link));
+    node->apply_fd = fcntl(link_checkpoint_fd(node->link), F_DUPFD_CLOEXEC, 0);
     node->apply = apply_new(vm_ram(node->vm), node->apply_fd, &callbacks, node, &error);
     if (!node->apply) {
         node_link_lost(node, "checkpoints can't be received", error);

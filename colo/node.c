@@ -18,6 +18,9 @@
 /* How long to wait before an arbiter that couldn't be asked is asked again. */
 #define ASK_AGAIN_MS 1000
 
+/* QEMU's own words may be long. */
+#define REASON_MAX_BYTES 512
+
 G_DEFINE_QUARK(node - error - quark, node_error)
 
 Input *input_new(unsigned nic, guint64 epoch, const guint8 *data, gsize len)
@@ -244,6 +247,7 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
             node_event(node, FSM_YIELD);
         return TRUE;
     case LINK_MSG_YIELDED:
+        node->link_lost = colo_time_now();
         return peer_event(node, FSM_YIELDED, error);
     case LINK_MSG_GOODBYE:
         log_peer_text("ends", payload, len);
@@ -357,8 +361,10 @@ static void ask_arbiter(Node *node)
 
 static void say(Node *node, guint type)
 {
-    const char *why = node->last_error ? node->last_error->message : "shut down";
-    link_send(node->link, type, why, strlen(why));
+    /* The last error may be an old one: only of a failure it is the reason. */
+    gboolean failed = node->state == FSM_FAILED && node->last_error;
+    const char *why = failed ? node->last_error->message : "as it was asked to";
+    link_send(node->link, type, why, MIN(strlen(why), REASON_MAX_BYTES));
 }
 
 static gboolean on_end(gpointer user_data)

@@ -98,8 +98,9 @@ static const Option table[] = {
      .choices = dirty_methods,
      .help = "How dirty pages are found: userfaultfd (Linux 6.7), soft-dirty bits, or comparison of "
              "all pages; auto is the first of them that works."},
+    /* A checkpoint carries up to 2^20 frames (checkpoint.h): more than fit this. */
     {"checkpoint", "output-limit", OPTION_SIZE, CONFIG(output_limit_bytes), .fallback = "16MiB",
-     .min = MIB, .max = MIB << 14,
+     .min = MIB, .max = MIB << 7,
      .help = "How much output may wait for a checkpoint. At three quarters of it a checkpoint is "
              "taken at once; what goes beyond it is dropped."},
 

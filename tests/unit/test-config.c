@@ -63,7 +63,7 @@ static void test_everything_set(void)
                   "qemu=/opt/qemu\naccel=tcg\nserial=file:/tmp/log\n"
                   "[checkpoint]\ncheckpoint-period=2s\nmin-gap=0ms\n"
                   "dirty-limit=500 pages\ndirty-method=compare\n"
-                  "output-limit = 1 GiB\n[link]\nheartbeat-interval=1s\n"
+                  "output-limit = 64 MiB\n[link]\nheartbeat-interval=1s\n"
                   "heartbeat-timeout=1min\n[arbiter]\ntype=file\npath=/srv/arb\n"
                   "[log]\nlog-level=debug\n");
     g_assert_cmpstr(c->role, ==, "secondary"); /* the argument counts */
@@ -86,7 +86,7 @@ static void test_everything_set(void)
     g_assert_cmpuint(c->checkpoint_period_ms, ==, 2000);
     g_assert_cmpuint(c->min_gap_ms, ==, 0);
     g_assert_cmpuint(c->dirty_limit_pages, ==, 500);
-    g_assert_cmpuint(c->output_limit_bytes, ==, 1u << 30);
+    g_assert_cmpuint(c->output_limit_bytes, ==, 64u << 20);
     g_assert_cmpuint(c->heartbeat_timeout_ms, ==, 60000);
     g_assert_cmpstr(c->arbiter_path, ==, "/srv/arb");
     g_assert_cmpstr(c->log_level, ==, "debug");
