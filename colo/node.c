@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The node's state and its actions. Every change of state goes through set_state(), called by
- * node_event() only; what follows from it is carried out in the order of FsmAction. An action may
- * report an error, but never feeds an event from within: events come from the main loop, so that no
- * two transitions nest. The few that must be immediate are queued (node_event() is re-entrant).
+ * node_event() only; what follows from it is carried out in the order of FsmAction. Events come
+ * from the main loop; the two actions that may feed one from within, where the link breaks at once,
+ * are the last of their steps (the table's test checks that), so nothing is carried out in a state
+ * that has gone.
  */
 #include "colo/node.h"
 
