@@ -30,7 +30,7 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
 static void on_port_failed(const GError *error, gpointer user_data)
 {
     Card *card = user_data;
-    node_vm_lost(card->node, "the guest's network card can't be reached", error);
+    node_vm_ending(card->node, "the guest's network card can't be reached", error);
 }
 
 static void on_uplink_failed(const GError *error, gpointer user_data)

@@ -416,7 +416,7 @@ static void on_capture_failed(const GError *error, gpointer user_data)
      */
     if (node->state == FSM_P_COLO &&
         g_error_matches(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING)) {
-        node_vm_lost(node, "the VM's memory can't be followed any more", error);
+        node_vm_ending(node, "the VM's memory can't be followed any more", error);
         return;
     }
     node_stream_lost(node, "the checkpoint stream to the secondary has failed", error);

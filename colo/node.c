@@ -16,6 +16,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
+/* How long QEMU's end may take to follow the first sign of it. */
+#define VM_ENDING_MS 200
+
 /* How long to wait before an arbiter that couldn't be asked is asked again. */
 #define ASK_AGAIN_MS 1000
 
@@ -68,6 +71,24 @@ void node_vm_lost(Node *node, const char *what, const GError *error)
         return;
     node_report(node, what, error);
     node_event(node, FSM_VM_LOST);
+}
+
+static gboolean on_vm_ending(gpointer user_data)
+{
+    Node *node = user_data;
+    g_autoptr(GError) sign = g_steal_pointer(&node->ending_sign);
+    node->ending_timer = 0;
+    node_vm_lost(node, "the VM is lost", sign);
+    return G_SOURCE_REMOVE;
+}
+
+void node_vm_ending(Node *node, const char *what, const GError *sign)
+{
+    if (node->ending_timer || !node->vm)
+        return;
+    node->ending_sign = g_error_copy(sign);
+    g_prefix_error(&node->ending_sign, "%s: ", what);
+    node->ending_timer = g_timeout_add(VM_ENDING_MS, on_vm_ending, node);
 }
 
 void node_link_lost(Node *node, const char *what, const GError *error)
@@ -150,6 +171,10 @@ static void start_vm(Node *node)
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */
 static void kill_vm(Node *node)
 {
+    if (node->ending_timer)
+        g_source_remove(node->ending_timer);
+    node->ending_timer = 0;
+    g_clear_error(&node->ending_sign);
     net_set_open(node, FALSE);
     primary_forget_vm(node);
     secondary_forget_vm(node);

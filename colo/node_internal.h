@@ -66,6 +66,8 @@ struct Node {
     Vm *vm;
     json_object *identity; /* of the VM, for hellos */
     DirtyTracker *tracker; /* as long as vm */
+    guint ending_timer;    /* runs while vm's end is expected */
+    GError *ending_sign;
     Link *link;
     Arbiter *arbiter;
     Control *control;
@@ -143,6 +145,11 @@ void node_event(Node *node, FsmEvent event);
 void node_report(Node *node, const char *what, const GError *error);
 /* The VM can't go on here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
+/*
+ * A sign that the VM's process is ending. It will say itself how, and better than the sign does; if
+ * it doesn't in a moment, the VM is lost all the same.
+ */
+void node_vm_ending(Node *node, const char *what, const GError *sign);
 /* The peer or its stream broke the rules, or went away: ends the link. */
 void node_link_lost(Node *node, const char *what, const GError *error);
 /* The same for an engine, which may know before the peer's last words were read: they count. */

@@ -1,0 +1,313 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What goes wrong around a protected VM: processes that die, hang and come back to life, links that
+# are cut, an arbiter that is out of reach, administrators in disagreement, strangers at the control
+# socket. One guest, booted once, with traffic all the time; each bad day begins with a protected
+# pair and has to end with exactly one VM that goes on and a client that has noticed only a pause.
+# shellcheck disable=SC2317 # functions are called by need() and ok()
+set -u
+# shellcheck source=tests/support/pair.sh
+. "$COLO_TESTS/support/pair.sh"
+
+heartbeat_ms=700
+
+# The pair is protected again by itself, whoever is the primary now.
+settled() { # WHAT
+    need "$1: protected again, with one primary" is_pair_either_way
+    if hosts_status_is "$primary" role secondary; then pair_swap; fi
+    client_unharmed "$1"
+}
+
+one_is_alone() {
+    is_alone "$primary" || is_alone "$secondary"
+}
+
+# The host that goes on alone is $primary from here on; the other one is an empty secondary.
+one_goes_on() { # WHAT
+    need "$1: one of them goes on" one_is_alone
+    if is_alone "$secondary"; then pair_swap; fi
+    need "$1: the other one starts over, empty" is_in "$secondary" secondary none
+    ok "$1: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+    client_unharmed "$1"
+}
+
+silent_since() { # HOST FRAMES WHAT
+    is "$3: $1 has not let out a frame" "$(spoken "$1")" "$2"
+}
+
+qemu_of() {
+    hosts_status "$1" vm.pid
+}
+
+restart() { # WHAT: what has died comes back
+    pair_join
+    client_unharmed "$1, rejoined"
+}
+
+# ---- Strangers at the control socket ----
+
+checkpoints() {
+    hosts_status "$primary" checkpoints.total
+}
+
+has_more_checkpoints() { # THAN
+    [ "$(checkpoints)" -gt "$1" ]
+}
+
+strangers() {
+    what='strangers at the control socket'
+    socket=$HOSTS_DIR/$primary/control
+    mark
+    # Those who connect and say nothing, or never end what they say, stay until all is over.
+    clients='' number=0
+    while [ $number -lt 100 ]; do
+        number=$((number + 1))
+        case $((number % 4)) in
+        0) said='' ;;
+        1) said='{"execute":"qmp_capabilities"}' ;;
+        2) said='{"execute":"qmp_capabilities"}{"execute":"sta' ;;
+        3) said='{"execute":"qmp_capabilities"}{"execute":"status"}' ;;
+        esac
+        printf %s "$said" >"$HOSTS_DIR/said-$((number % 4))"
+        hosts_start "$primary" stranger socat -t 600 \
+            "FILE:$HOSTS_DIR/said-$((number % 4)),ignoreeof" "UNIX:$socket"
+        clients="$clients $hosts_pid"
+    done
+    for bytes in 1 100 10000 1000000; do
+        head -c $bytes /dev/urandom | socat - "UNIX:$socket" >/dev/null 2>&1
+    done
+    head -c 3000000 /dev/zero | tr '\0' '[' | socat - "UNIX:$socket" >/dev/null 2>&1
+    printf '{"execute":"failover","arguments":{"force":"no"}}{"execute":3}{"execute":"nonsense"}\n' |
+        socat - "UNIX:$socket" >/dev/null 2>&1
+    total=$(checkpoints)
+    need "$what: checkpoints go on" has_more_checkpoints "$total"
+    ok "$what: the pair is still protected" is_pair "$primary" "$secondary"
+    client_unharmed "$what"
+    for pid in $clients; do
+        kill -KILL "$pid" 2>/dev/null
+        wait "$pid" 2>/dev/null
+    done
+    not_ok "$what: nothing has happened to the state" logged "$primary" 'state primary'
+}
+
+# ---- QEMU dies, QEMU hangs ----
+
+secondary_qemu_hangs() {
+    what="the secondary's QEMU hangs"
+    mark
+    kill -STOP "$(qemu_of "$secondary")"
+    died "$secondary" 1 "$what"
+    ok "$what: it says so" logged "$secondary" 'does not answer'
+    gone_on "$what"
+    restart "$what"
+}
+
+secondary_qemu_dies() {
+    what="the secondary's QEMU is killed"
+    mark
+    kill -KILL "$(qemu_of "$secondary")"
+    died "$secondary" 1 "$what"
+    ok "$what: it says so" logged "$secondary" 'killed by signal 9'
+    gone_on "$what"
+    restart "$what"
+}
+
+primary_qemu_dies() {
+    what="the primary's QEMU is killed"
+    mark
+    kill -KILL "$(qemu_of "$primary")"
+    died "$primary" 1 "$what"
+    ok "$what: it says so" logged "$primary" 'killed by signal 9'
+    taken_over "$what"
+    not_decided "$what"
+    restart "$what"
+}
+
+primary_qemu_hangs() {
+    what="the primary's QEMU hangs"
+    mark
+    kill -STOP "$(qemu_of "$primary")"
+    died "$primary" 1 "$what"
+    ok "$what: it says so" logged "$primary" 'did not answer'
+    taken_over "$what"
+    not_decided "$what"
+    restart "$what"
+}
+
+# ---- Hosts and links ----
+
+secondary_host_dies() {
+    what='the secondary host is killed'
+    mark
+    hosts_kill "$secondary"
+    gone_on "$what"
+    decided_for "$primary" "$what"
+    restart "$what"
+}
+
+primary_host_falls_silent() {
+    what='the primary host falls silent'
+    mark
+    hosts_power_off "$primary"
+    taken_over "$what"
+    decided_for "$primary" "$what"
+    hosts_mend "$secondary"
+    restart "$what"
+}
+
+secondary_host_falls_silent() {
+    what='the secondary host falls silent'
+    mark
+    hosts_power_off "$secondary"
+    gone_on "$what"
+    decided_for "$primary" "$what"
+    hosts_mend "$secondary"
+    restart "$what"
+}
+
+link_is_cut() {
+    what='the link is cut'
+    mark
+    hosts_cut alpha sync0
+    one_goes_on "$what"
+    decided_for "$primary" "$what"
+    frames=$(spoken "$secondary")
+    hosts_mend alpha sync0
+    settled "$what"
+    silent_since "$secondary" "$frames" "$what"
+}
+
+primary_is_stopped() {
+    what='the primary is stopped for longer than heartbeat-timeout'
+    mark
+    stopped=$(pid_of "$primary")
+    kill -STOP "$stopped"
+    frames=$(spoken "$primary")
+    taken_over "$what"
+    decided_for "$primary" "$what"
+    kill -CONT "$stopped"
+    settled "$what, and goes on"
+    ok "$what, and goes on: it has learnt of the takeover" \
+        logged "$secondary" 'primary paused -> secondary starting (denied)'
+    silent_since "$secondary" "$frames" "$what, and goes on"
+}
+
+# ---- Administrators ----
+
+both_fail_over() {
+    hosts_colo "$primary" failover >"$HOSTS_DIR/failover-1" 2>&1 &
+    one=$!
+    hosts_colo "$secondary" failover >"$HOSTS_DIR/failover-2" 2>&1 &
+    two=$!
+    wait $one
+    wait $two
+}
+
+both_told_in_protection() {
+    what='both are told to fail over'
+    mark
+    both_fail_over
+    # The order matters: a pair that hasn't begun to change its state looks settled, too.
+    need "$what: the primary yields" logged "$primary" '(yield)'
+    settled "$what"
+    not_decided "$what"
+}
+
+says_why_it_waits() { # HOST
+    hosts_status_is "$1" state paused && hosts_status "$1" last-error.text | grep -q 'arbiter: '
+}
+
+arbiter_goes() {
+    mv "$HOSTS_DIR/arbiter" "$HOSTS_DIR/arbiter.away"
+}
+
+arbiter_comes_back() {
+    mv "$HOSTS_DIR/arbiter.away" "$HOSTS_DIR/arbiter"
+}
+
+both_told_when_cut() {
+    what='both are told to fail over, the link being cut'
+    mark
+    arbiter_goes
+    hosts_cut alpha sync0
+    need "$what: the primary waits for the arbiter and says so" says_why_it_waits "$primary"
+    need "$what: the secondary, too" says_why_it_waits "$secondary"
+    arbiter_comes_back
+    both_fail_over
+    one_goes_on "$what"
+    decided_for "$primary" "$what"
+    hosts_mend alpha sync0
+    settled "$what"
+}
+
+# ---- The arbiter ----
+
+arbiter_is_away() {
+    what='the primary dies and the arbiter is away'
+    mark
+    arbiter_goes
+    hosts_kill "$primary"
+    need "$what: the secondary waits and says why" says_why_it_waits "$secondary"
+    ok "$what: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+    arbiter_comes_back
+    taken_over "$what, and comes back"
+    decided_for "$primary" "$what, and comes back"
+    restart "$what"
+}
+
+link_comes_back_before_the_arbiter() {
+    what='the link comes back before the arbiter'
+    mark
+    arbiter_goes
+    hosts_cut alpha sync0
+    need "$what: the primary waits" says_why_it_waits "$primary"
+    need "$what: the secondary waits" says_why_it_waits "$secondary"
+    hosts_mend alpha sync0
+    need "$what: protected as before" is_pair "$primary" "$secondary"
+    arbiter_comes_back
+    not_decided "$what"
+    client_unharmed "$what"
+}
+
+# The secondary comes without an arbiter: what it is told decides.
+no_arbiter() {
+    what='without an arbiter'
+    hosts_kill "$secondary"
+    gone_on "$what: the secondary dies"
+    cp "$HOSTS_DIR/$secondary/colod.conf" "$HOSTS_DIR/with-arbiter"
+    sed -i 's/^type=file/type=none/; /^path=/d' "$HOSTS_DIR/$secondary/colod.conf"
+    pair_join
+    cp "$HOSTS_DIR/with-arbiter" "$HOSTS_DIR/$secondary/colod.conf"
+    mark
+    hosts_kill "$primary"
+    need "$what: the secondary waits" is_in "$secondary" secondary paused
+    need "$what: it says for what" logged "$secondary" 'until an administrator decides'
+    ok "$what: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+    ok "$what: it is told to go on" hosts_colo "$secondary" failover
+    taken_over "$what, told"
+    not_decided "$what"
+    restart "$what"
+}
+
+pair_setup "link.heartbeat-timeout=${heartbeat_ms}ms" vm.qemu-timeout=2s
+pair_boot
+client_start
+pair_join
+
+strangers
+secondary_qemu_dies
+secondary_qemu_hangs
+primary_qemu_dies
+primary_qemu_hangs
+secondary_host_dies
+primary_host_falls_silent
+secondary_host_falls_silent
+link_is_cut
+primary_is_stopped
+both_told_in_protection
+both_told_when_cut
+arbiter_is_away
+link_comes_back_before_the_arbiter
+no_arbiter
+
+pair_end
