@@ -150,7 +150,12 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
     g_autoptr(GError) tracking = NULL;
     node->tracker = dirty_tracker_new(vm_ram(vm), method, &tracking);
     if (!node->tracker) {
-        node_vm_lost(node, "the VM can't be protected", tracking);
+        node_vm_lost(
+            node,
+            method == DIRTY_METHOD_AUTO
+                ? "the VM can't be protected"
+                : "the VM can't be protected with this dirty-method (auto takes what works)",
+            tracking);
         return;
     }
     json_object_put(node->identity);

@@ -35,7 +35,8 @@ gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, GError **e
                        .size_bytes = size_bytes,
                        .memfd = colo_fd_steal(&memfd),
                        .uffd = -1,
-                       .no_uffd = "colo-uffd.so was not preloaded"};
+                       .no_uffd = "no userfaultfd: colo-uffd.so was not preloaded "
+                                  "(is COLO_UFFD_LIBRARY set and empty?)"};
     return TRUE;
 }
 
