@@ -68,7 +68,7 @@ need "the primary comes: protected" is_pair alpha beta
 mark
 stop beta
 need "the secondary ends: the primary goes on" is_alone alpha
-ok "the secondary ends: it gave the reason" logged alpha 'the peer ends: shut down'
+ok "the secondary ends: it gave the reason" logged alpha 'the peer ends: as it was asked to'
 stop alpha
 node_start alpha primary
 need "no secondary yet: the primary runs" is_alone alpha
