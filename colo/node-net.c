@@ -23,8 +23,12 @@ static void on_output(const guint8 *data, gsize len, gpointer user_data)
 static void on_input(const guint8 *data, gsize len, gpointer user_data)
 {
     Card *card = user_data;
+    Node *node = card->node;
     addresses_heard(card->addresses, data, len);
-    primary_input(card->node, card->index, data, len);
+    if (node->state == FSM_S_DEVICE)
+        secondary_input(node, card->index, data, len);
+    else
+        primary_input(node, card->index, data, len);
 }
 
 static void on_port_failed(const GError *error, gpointer user_data)

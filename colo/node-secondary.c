@@ -54,6 +54,12 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
     }
 }
 
+void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    /* After all that was mirrored, whatever its epoch. */
+    secondary_mirrored(node, nic, G_MAXUINT64, data, len);
+}
+
 static void forget_input_before(Node *node, guint64 epoch)
 {
     for (Input *input; (input = g_queue_peek_head(node->mirrored)) && input->epoch < epoch;)
@@ -346,7 +352,7 @@ static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
         node_vm_lost(node, "the VM can't be resumed after the takeover", error);
         return;
     }
-    /* What the primary's guest was given after this checkpoint, this guest has not seen. */
+    /* What the primary's guest was given after this checkpoint, and what has come here since. */
     for (GList *at = node->mirrored->head; at; at = at->next) {
         const Input *input = at->data;
         gsize len;
@@ -383,16 +389,18 @@ static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
                     "before",
                     runs->len / 16);
     primary_open_gate(node);
-    net_set_open(node, TRUE);
-    /* The old primary may or may not have let these go: a client knows them by their numbers. */
+    vm_resume(vm, on_taken_over, node);
+}
+
+/* The old primary may or may not have let these go: a client knows them by their numbers. */
+static void send_held_frames(Node *node)
+{
     for (guint i = 0; i < node->last->frames->len; i++) {
         const HeldFrame *held = g_ptr_array_index(node->last->frames, i);
         gsize len;
         const guint8 *data = g_bytes_get_data(held->data, &len);
         net_send(node, held->nic, data, len);
     }
-    net_announce(node);
-    vm_resume(vm, on_taken_over, node);
 }
 
 static void on_finished(Checkpoint *checkpoint, gpointer user_data)
@@ -412,6 +420,7 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
     forget_input_before(node, checkpoint->epoch);
+    send_held_frames(node);
     g_autoptr(GError) error = NULL;
     if (prepare_load(node, &error))
         load_device_state(node, checkpoint->device_state, on_loaded);
@@ -419,9 +428,16 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
         node_vm_lost(node, "can't take over", error);
 }
 
+/*
+ * The network is told at once where the guest is now, before the VM can run: what clients send
+ * until then would go to the dead host, and be missed for as long as TCP waits before it sends it
+ * again.
+ */
 void secondary_take_over(Node *node)
 {
     colo_fault_point("takeover-granted");
+    net_set_open(node, TRUE);
+    net_announce(node);
     apply_finish(node->apply, on_finished, node);
 }
 

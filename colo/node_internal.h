@@ -186,6 +186,8 @@ gboolean secondary_may_protect(const Node *node, GError **error);
 void secondary_take_over(Node *node);
 /* Before the VM is freed: forgets what was asked of it. */
 void secondary_forget_vm(Node *node);
+/* A frame from the network while the VM is being taken over: it waits until the VM runs. */
+void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 
 /* ---- node-net.c ---- */
