@@ -106,6 +106,7 @@ void dirtier_set_rate(uint64_t pages_per_second)
 void dirtier_status(DirtierStatus *ret_status)
 {
     *ret_status = (DirtierStatus){
+        .arena = arena,
         .arena_pages = arena_pages,
         .pages_per_second = atomic_load(&rate),
         .dirtied = atomic_load(&dirtied),

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 typedef struct {
+    const void *arena; /* its address in this process */
     uint64_t arena_pages;
     uint64_t pages_per_second; /* as asked for */
     uint64_t dirtied;          /* writes so far */

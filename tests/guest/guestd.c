@@ -327,11 +327,11 @@ static void control_status(char *answer, size_t answer_bytes)
 
     dirtier_status(&status);
     snprintf(answer, answer_bytes,
-             "rate=%llu arena_pages=%llu dirtied=%llu corrupt=%llu echoed_bytes=%llu "
+             "rate=%llu arena=%p arena_pages=%llu dirtied=%llu corrupt=%llu echoed_bytes=%llu "
              "echo_connections=%llu",
-             (unsigned long long)status.pages_per_second, (unsigned long long)status.arena_pages,
-             (unsigned long long)status.dirtied, (unsigned long long)status.corrupt,
-             (unsigned long long)atomic_load(&echoed_bytes),
+             (unsigned long long)status.pages_per_second, status.arena,
+             (unsigned long long)status.arena_pages, (unsigned long long)status.dirtied,
+             (unsigned long long)status.corrupt, (unsigned long long)atomic_load(&echoed_bytes),
              (unsigned long long)atomic_load(&echo_connections));
 }
 

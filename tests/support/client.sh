@@ -31,7 +31,7 @@ client_mark() {
 
 # One figure of the last mark, or of the result.
 client_figure() {
-    echo "$client_line" | "$COLO_BUILD/tests/tools/json-get" "$1"
+    printf '%s\n' "$client_line" | "$COLO_BUILD/tests/tools/json-get" "$1"
 }
 
 # client_recover SECONDS: waits until the client has had several answers from now on. The longest gap
