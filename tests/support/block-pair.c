@@ -239,7 +239,9 @@ guint8 *side_image(const Side *side, guint disk)
 {
     char *bytes = NULL;
     gsize len = 0;
-    g_assert_true(g_file_get_contents(side->paths[disk], &bytes, &len, NULL));
+    g_autoptr(GError) error = NULL;
+    g_file_get_contents(side->paths[disk], &bytes, &len, &error);
+    g_assert_no_error(error);
     g_assert_cmpuint(len, ==, side->sizes[disk]);
     return (guint8 *)bytes;
 }
