@@ -357,7 +357,7 @@ static void on_ended(Channel *channel, const GError *why, gpointer user_data)
 {
     Link *link = user_data;
     LinkChannel which = 0;
-    while (link->pairing->channels[which] != channel)
+    while (which < LINK_CHANNELS && link->pairing->channels[which] != channel)
         which++;
     GError *error = g_error_copy(why);
     g_assert(which < LINK_CHANNELS);

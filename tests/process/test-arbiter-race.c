@@ -60,15 +60,15 @@ static gpointer ask_all(gpointer data)
 static int child(const char *dir, const char *who)
 {
     GThread *threads[THREADS];
+    Asker askers[THREADS];
     char go;
     /* Both hosts begin at once: when the parent lets go of stdin. */
     while (read(STDIN_FILENO, &go, 1) > 0)
         ;
     for (int i = 0; i < THREADS; i++) {
-        Asker *asker = g_new(Asker, 1);
         /* Half of them in another order, so that every session is contended. */
-        *asker = (Asker){dir, who, i % 2 ? SESSIONS / 2 : 0};
-        threads[i] = g_thread_new("asker", ask_all, asker);
+        askers[i] = (Asker){dir, who, i % 2 ? SESSIONS / 2 : 0};
+        threads[i] = g_thread_new("asker", ask_all, &askers[i]);
     }
     for (int i = 0; i < THREADS; i++)
         g_thread_join(threads[i]);

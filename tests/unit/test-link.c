@@ -349,6 +349,67 @@ static void test_restart_in_down(void)
     g_assert_cmpuint(secondary->downs, ==, 5);
 }
 
+static void break_own(LinkEnd *end)
+{
+    g_autoptr(GError) why = g_error_new_literal(LINK_ERROR, LINK_ERROR_PROTOCOL, "nonsense");
+    link_break(end->link, why);
+}
+
+/* Says it, and returns when it is there: loopback keeps the order of one sender. */
+static void say_and_wait(LinkEnd *from, LinkEnd *to)
+{
+    char byte;
+    link_send(from->link, LINK_MSG_GOODBYE, "bye", 3);
+    g_assert_true(colo_fd_write_all(link_checkpoint_fd(from->link), "x", 1, NULL));
+    g_assert_true(colo_fd_read_all(link_checkpoint_fd(to->link), &byte, 1, NULL));
+}
+
+/* Found broken by the service: what the peer has said counts, then down(), from within. */
+static void test_break(void)
+{
+    g_autoptr(LinkEnd) primary = NULL;
+    g_autoptr(LinkEnd) secondary = NULL;
+    link_end_pair(NULL, &primary, &secondary);
+    say_and_wait(primary, secondary);
+    break_own(secondary);
+    g_assert_cmpuint(secondary->messages->len, ==, 1);
+    g_assert_cmpuint(secondary->downs, ==, 1);
+    g_assert_error(secondary->down, LINK_ERROR, LINK_ERROR_PROTOCOL);
+    g_assert_false(link_is_up(secondary->link));
+    link_end_wait(primary->downs == 1);
+    /* Not up: nothing to break. */
+    break_own(secondary);
+    g_assert_cmpuint(secondary->downs, ==, 1);
+}
+
+/* From a message that makes no sense: the ones behind it aren't delivered any more. */
+static void test_break_in_message(void)
+{
+    g_autoptr(LinkEnd) primary = NULL;
+    g_autoptr(LinkEnd) secondary = NULL;
+    link_end_pair(NULL, &primary, &secondary);
+    secondary->on_message = break_own;
+    for (int i = 0; i < 3; i++)
+        link_send(primary->link, LINK_MSG_BLANK, NULL, 0);
+    link_end_wait(secondary->downs && primary->downs);
+    g_assert_cmpuint(secondary->messages->len, ==, 1);
+    g_assert_cmpuint(secondary->downs, ==, 1);
+}
+
+/* The last words of a peer that answers them by ending the link: no down() after that. */
+static void test_break_meets_close(void)
+{
+    g_autoptr(LinkEnd) primary = NULL;
+    g_autoptr(LinkEnd) secondary = NULL;
+    link_end_pair(NULL, &primary, &secondary);
+    secondary->on_message = close_own;
+    say_and_wait(primary, secondary);
+    break_own(secondary);
+    g_assert_cmpuint(secondary->messages->len, ==, 1);
+    g_assert_cmpuint(secondary->downs, ==, 0);
+    link_end_wait(primary->downs == 1);
+}
+
 /* A peer that is there and reads nothing. */
 static void test_overrun(void)
 {
@@ -400,6 +461,9 @@ int main(int argc, char **argv)
     g_test_add_data_func("/link/end-in-callback/close", GINT_TO_POINTER(0), test_end_in_callback);
     g_test_add_data_func("/link/end-in-callback/free", GINT_TO_POINTER(1), test_end_in_callback);
     g_test_add_func("/link/restart-in-down", test_restart_in_down);
+    g_test_add_func("/link/break", test_break);
+    g_test_add_func("/link/break-in-message", test_break_in_message);
+    g_test_add_func("/link/break-meets-close", test_break_meets_close);
     g_test_add_func("/link/overrun", test_overrun);
     g_test_add_func("/link/set-heartbeat", test_set_heartbeat);
     return g_test_run();
