@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-G_DEFINE_QUARK(block - error - quark, block_error)
+G_DEFINE_QUARK(block_error, block_error)
 
 const char *disk_mode_name(DiskMode mode)
 {

@@ -17,7 +17,7 @@
 
 #include "checkpoint/dirty_internal.h"
 
-G_DEFINE_QUARK(checkpoint - error - quark, checkpoint_error)
+G_DEFINE_QUARK(checkpoint_error, checkpoint_error)
 
 struct DirtyTracker {
     DirtyMethod method;

@@ -14,6 +14,9 @@
  * - Decisions are never changed or removed here: the loser may come back late and ask. (A file per
  *   lost peer, some hundred bytes: an administrator may remove old ones.)
  *
+ * Two nodes that ask different folders would both be told yes. So the folder has a name of its own,
+ * random, in FOLDER_ID, made by who needs it first; the handshake compares it.
+ *
  * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
  * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.
  *
@@ -32,14 +35,16 @@
 
 #define FIRST_LINE         "colo decision 1"
 #define DECISION_MAX_BYTES 4096u
+#define FOLDER_ID          "colo-arbiter-id"
 #define WAY_OUT            "is the storage there, on both hosts?"
 
-G_DEFINE_QUARK(arbiter - error - quark, arbiter_error)
+G_DEFINE_QUARK(arbiter_error, arbiter_error)
 
 typedef void (*AnswerFunc)(ArbiterAnswer answer, const GError *error, gpointer user_data);
 
 struct Arbiter {
-    char *dir;            /* NULL: there is none */
+    char *dir; /* NULL: there is none */
+    char *identity;
     GPtrArray *questions; /* of Question*, under way */
 };
 
@@ -390,6 +395,29 @@ static gboolean check_folder(const char *path, GError **error)
     return try_folder(path, error);
 }
 
+/* The folder's name for itself, "file NAME"; NULL with ARBITER_ERROR_CONFIG. */
+static char *identify_folder(const char *dir, GError **error)
+{
+    g_autoptr(GError) cause = NULL;
+    g_autofree char *path = g_build_filename(dir, FOLDER_ID, NULL);
+    g_autofree char *draft = g_strdup_printf("%s.%s.%08x", path, instance(), g_random_int());
+    g_autofree char *ours = g_strdup_printf("%s\n", instance());
+    g_autofree char *text = NULL;
+    if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
+        /* Of two that make it at once, one has made it; both read it then. */
+        if (write_new_file(draft, ours, &cause))
+            (void)!link(draft, path);
+        (void)unlink(draft);
+    }
+    if (!cause)
+        g_file_get_contents(path, &text, NULL, &cause);
+    if (cause) {
+        refuse(error, "%s can't be made or read: %s", path, cause->message);
+        return NULL;
+    }
+    return g_strdup_printf("file %.64s", g_strchomp(g_strcanon(text, "0123456789abcdef", '\n')));
+}
+
 Arbiter *arbiter_new(const char *type, const char *path, GError **error)
 {
     gboolean file = !strcmp(type, "file");
@@ -399,10 +427,19 @@ Arbiter *arbiter_new(const char *type, const char *path, GError **error)
     }
     if (file && !check_folder(path, error))
         return NULL;
+    g_autofree char *identity = file ? identify_folder(path, error) : g_strdup("none");
+    if (!identity)
+        return NULL;
     Arbiter *arbiter = g_new0(Arbiter, 1);
     arbiter->dir = file ? g_strdup(path) : NULL;
+    arbiter->identity = g_steal_pointer(&identity);
     arbiter->questions = g_ptr_array_new_with_free_func(question_unref);
     return arbiter;
+}
+
+const char *arbiter_identity(const Arbiter *arbiter)
+{
+    return arbiter->identity;
 }
 
 void arbiter_free(Arbiter *arbiter)
@@ -413,5 +450,6 @@ void arbiter_free(Arbiter *arbiter)
         ((Question *)g_ptr_array_index(arbiter->questions, i))->arbiter = NULL;
     g_ptr_array_unref(arbiter->questions);
     g_free(arbiter->dir);
+    g_free(arbiter->identity);
     g_free(arbiter);
 }

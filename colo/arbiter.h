@@ -28,6 +28,10 @@ typedef struct Arbiter Arbiter;
 
 /* `type` is "none" or "file"; `path` (file) a directory that both hosts see. Checked here. */
 Arbiter *arbiter_new(const char *type, const char *path, GError **error);
+/* What both nodes must have in common: "none", or "file" and a name that the folder itself holds.
+ */
+const char *arbiter_identity(const Arbiter *arbiter);
+
 void arbiter_free(Arbiter *arbiter);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Arbiter, arbiter_free)
 

@@ -13,7 +13,7 @@
 #include "colo/cli.h"
 #include "common/clock.h"
 
-G_DEFINE_QUARK(cli - error - quark, cli_error)
+G_DEFINE_QUARK(cli_error, cli_error)
 
 #define ANSWER_TIMEOUT_MS 10000
 #define LINE_MAX_BYTES    (16u << 20)

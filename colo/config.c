@@ -11,7 +11,7 @@
 #include "colo/config-file.h"
 #include "colo/options.h"
 
-G_DEFINE_QUARK(config - error - quark, config_error)
+G_DEFINE_QUARK(config_error, config_error)
 
 #define NIC_PREFIX "nic "
 

@@ -25,7 +25,7 @@
 #include "colo/log.h"
 #include "common/fd.h"
 
-G_DEFINE_QUARK(control - error - quark, control_error)
+G_DEFINE_QUARK(control_error, control_error)
 
 #define ACCEPT_RETRY_MS 100
 

@@ -33,7 +33,7 @@
 /* Turns of reading control before the link goes down: more than both kernels can hold. */
 #define LAST_READS 64
 
-G_DEFINE_QUARK(link - error - quark, link_error)
+G_DEFINE_QUARK(link_error, link_error)
 
 const char *const link_channel_names[LINK_CHANNELS] = {"control", "checkpoint", "packets"};
 

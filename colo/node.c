@@ -25,7 +25,7 @@
 /* QEMU's own words may be long. */
 #define REASON_MAX_BYTES 512
 
-G_DEFINE_QUARK(node - error - quark, node_error)
+G_DEFINE_QUARK(node_error, node_error)
 
 Input *input_new(unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
@@ -95,7 +95,11 @@ void node_link_lost(Node *node, const char *what, const GError *error)
 {
     node->link_lost = colo_time_now();
     node_report(node, what, error);
-    node_event(node, FSM_LINK_DOWN);
+    if (node->ending_timer)
+        /* Whoever the arbiter would let go on, it can't be this VM. */
+        node_vm_lost(node, "the VM is lost", node->ending_sign);
+    else
+        node_event(node, FSM_LINK_DOWN);
 }
 
 void node_stream_lost(Node *node, const char *what, const GError *error)
@@ -160,6 +164,8 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
     }
     json_object_put(node->identity);
     node->identity = vm_identity(vm);
+    json_object_object_add(node->identity, "arbiter",
+                           json_object_new_string(arbiter_identity(node->arbiter)));
     log_info("VM started, paused; dirty pages tracked by %s",
              dirty_method_name(dirty_tracker_method(node->tracker)));
     net_attach(node);

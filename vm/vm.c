@@ -13,7 +13,7 @@
 
 #include "common/fd.h"
 
-G_DEFINE_QUARK(colo - vm - error, vm_error)
+G_DEFINE_QUARK(vm_error, vm_error)
 
 void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const VmHandler *handler)
 {

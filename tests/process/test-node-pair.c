@@ -227,6 +227,22 @@ static void test_other_vm_is_refused(void)
     tear_down(&fixture);
 }
 
+/* Two arbiters would both say yes. */
+static void test_other_arbiter_is_refused(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    g_free(b->config->arbiter);
+    b->config->arbiter = g_strdup("none");
+    start(a, "primary");
+    start(b, "secondary");
+    WAIT_FOR(a->node->last_error && b->node->last_error);
+    g_assert_nonnull(strstr(a->node->last_error->message, "arbiter"));
+    g_assert_nonnull(strstr(b->node->last_error->message, "arbiter"));
+    tear_down(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     static const BadDay bad_days[] = {
@@ -261,5 +277,6 @@ int main(int argc, char **argv)
     g_test_add_func("/node-pair/primary-ends-on-purpose", test_primary_ends_on_purpose);
     g_test_add_func("/node-pair/secondary-ends-on-purpose", test_secondary_ends_on_purpose);
     g_test_add_func("/node-pair/other-vm-is-refused", test_other_vm_is_refused);
+    g_test_add_func("/node-pair/other-arbiter-is-refused", test_other_arbiter_is_refused);
     return g_test_run();
 }

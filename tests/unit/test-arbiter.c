@@ -28,13 +28,14 @@ static void set_up(Fixture *fixture, gconstpointer data)
     fixture->decision = g_strdup_printf("%s/%s.%s", fixture->dir, UUID, SESSION);
 }
 
-/* How many entries the folder has. */
+/* How many entries the folder has, besides its own name. */
 static guint entries(const Fixture *fixture)
 {
     guint count = 0;
     g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
-    while (g_dir_read_name(dir))
-        count++;
+    for (const char *name; (name = g_dir_read_name(dir));)
+        if (strcmp(name, "colo-arbiter-id") != 0)
+            count++;
     return count;
 }
 
@@ -118,6 +119,34 @@ static void test_first_wins(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(ask(fixture, "alphaa"), ==, ARBITER_DENIED);
     /* The decision, and nothing else. */
     g_assert_cmpuint(entries(fixture), ==, 1);
+}
+
+static char *identity_of(const char *type, const char *dir)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Arbiter) arbiter = arbiter_new(type, dir, &error);
+    g_assert_no_error(error);
+    return g_strdup(arbiter_identity(arbiter));
+}
+
+/* Two nodes find out that they would ask different folders, or not ask at all. */
+static void test_folders_have_names(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    g_autofree char *other_dir = g_dir_make_tmp("colo-arbiter-XXXXXX", NULL);
+    g_autofree char *other_name = g_build_filename(other_dir, "colo-arbiter-id", NULL);
+    g_autofree char *ours = identity_of("file", fixture->dir);
+    g_autofree char *again = identity_of("file", fixture->dir);
+    g_autofree char *none = identity_of("none", NULL);
+    /* A name of an earlier life, not of this process. */
+    g_assert_true(g_file_set_contents(other_name, "0123456789abcdef\n", -1, NULL));
+    g_autofree char *other = identity_of("file", other_dir);
+    g_assert_cmpstr(ours, ==, again);
+    g_assert_cmpstr(ours, !=, other);
+    g_assert_cmpstr(other, ==, "file 0123456789abcdef");
+    g_assert_cmpstr(none, ==, "none");
+    g_unlink(other_name);
+    g_rmdir(other_dir);
 }
 
 static void test_sessions_are_apart(Fixture *fixture, gconstpointer data)
@@ -254,7 +283,8 @@ static void test_folder_gone(Fixture *fixture, gconstpointer data)
     g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL);
     Answered answered = {0};
     (void)data;
-    g_assert_cmpint(g_rmdir(fixture->dir), ==, 0);
+    g_autofree char *away = g_strconcat(fixture->dir, ".away", NULL);
+    g_assert_cmpint(g_rename(fixture->dir, away), ==, 0);
     arbiter_ask(arbiter, UUID, SESSION, "alpha", 7, on_answer, &answered);
     while (!answered.answers)
         g_main_context_iteration(NULL, TRUE);
@@ -262,7 +292,7 @@ static void test_folder_gone(Fixture *fixture, gconstpointer data)
     g_assert_nonnull(strstr(answered.error->message, fixture->dir));
     g_clear_error(&answered.error);
     /* It may be asked again, and the storage may be back by then. */
-    g_assert_cmpint(g_mkdir(fixture->dir, 0700), ==, 0);
+    g_assert_cmpint(g_rename(away, fixture->dir), ==, 0);
     arbiter_ask(arbiter, UUID, SESSION, "alpha", 7, on_answer, &answered);
     while (answered.answers < 2)
         g_main_context_iteration(NULL, TRUE);
@@ -333,6 +363,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/arbiter/none", test_none);
     ADD("first-wins", test_first_wins);
+    ADD("folders-have-names", test_folders_have_names);
     ADD("sessions-are-apart", test_sessions_are_apart);
     ADD("readable", test_readable);
     ADD("odd-names", test_odd_names);
