@@ -131,7 +131,7 @@ static unsigned remove_dir(const char *path)
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     while ((name = g_dir_read_name(dir))) {
         g_autofree char *file = g_build_filename(path, name, NULL);
-        drafts += name[0] == '.';
+        drafts += g_str_has_suffix(name, ".draft");
         g_unlink(file);
     }
     g_assert_cmpint(g_rmdir(path), ==, 0);
