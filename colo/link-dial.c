@@ -97,10 +97,9 @@ static gboolean on_handshake_timeout(gpointer user_data)
 static LinkChannel which_of(const Link *link, const Channel *channel)
 {
     LinkChannel which = 0;
-    while (link->dial->channels[which] != channel) {
+    while (which < LINK_CHANNELS && link->dial->channels[which] != channel)
         which++;
-        g_assert(which < LINK_CHANNELS);
-    }
+    g_assert(which < LINK_CHANNELS);
     return which;
 }
 
