@@ -415,7 +415,13 @@ static char *identify_folder(const char *dir, GError **error)
         refuse(error, "%s can't be made or read: %s", path, cause->message);
         return NULL;
     }
-    return g_strdup_printf("file %.64s", g_strchomp(g_strcanon(text, "0123456789abcdef", '\n')));
+    g_strchomp(text);
+    if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16) {
+        refuse(error, "%s is not the name of a folder (if both hosts see this folder, remove it)",
+               path);
+        return NULL;
+    }
+    return g_strconcat("file ", text, NULL);
 }
 
 Arbiter *arbiter_new(const char *type, const char *path, GError **error)

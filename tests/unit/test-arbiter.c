@@ -349,6 +349,14 @@ static void test_config(Fixture *fixture, gconstpointer data)
     expect_config("file", fixture->decision, "is not a directory");
     expect_config("file", "/proc/self", "/proc/self can't be written to");
     g_unlink(fixture->decision);
+    /* Two folders with no name of their own would be taken for one. */
+    g_autofree char *id = g_build_filename(fixture->dir, "colo-arbiter-id", NULL);
+    static const char *const names[] = {"", "\n", "0123456789abcde", "0123456789abcdeg", "a\nb"};
+    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_assert_true(g_file_set_contents(id, names[i], -1, NULL));
+        expect_config("file", fixture->dir, "colo-arbiter-id is not the name of a folder");
+    }
+    g_unlink(id);
     g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL);
     g_assert_nonnull(arbiter);
     /* The probe leaves nothing. */
