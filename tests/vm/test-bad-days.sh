@@ -269,26 +269,6 @@ link_comes_back_before_the_arbiter() {
     client_unharmed "$what"
 }
 
-# The secondary comes without an arbiter: what it is told decides.
-no_arbiter() {
-    what='without an arbiter'
-    hosts_kill "$secondary"
-    gone_on "$what: the secondary dies"
-    cp "$HOSTS_DIR/$secondary/colod.conf" "$HOSTS_DIR/with-arbiter"
-    sed -i 's/^type=file/type=none/; /^path=/d' "$HOSTS_DIR/$secondary/colod.conf"
-    pair_join
-    cp "$HOSTS_DIR/with-arbiter" "$HOSTS_DIR/$secondary/colod.conf"
-    mark
-    hosts_kill "$primary"
-    need "$what: the secondary waits" is_in "$secondary" secondary paused
-    need "$what: it says for what" logged "$secondary" 'until an administrator decides'
-    ok "$what: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
-    ok "$what: it is told to go on" hosts_colo "$secondary" failover
-    taken_over "$what, told"
-    not_decided "$what"
-    restart "$what"
-}
-
 pair_setup "link.heartbeat-timeout=${heartbeat_ms}ms" vm.qemu-timeout=2s
 pair_boot
 client_start
@@ -308,6 +288,5 @@ both_told_in_protection
 both_told_when_cut
 arbiter_is_away
 link_comes_back_before_the_arbiter
-no_arbiter
 
 pair_end
