@@ -305,10 +305,12 @@ static gboolean deliver(gpointer data)
 /* Has the answer given by the asker's main loop; takes a reference of the question. */
 static void post(Question *question)
 {
+    /* Once attached, the question and its context may be gone before this returns. */
+    g_autoptr(GMainContext) context = g_main_context_ref(question->context);
     g_autoptr(GSource) source = g_idle_source_new();
     g_source_set_priority(source, G_PRIORITY_HIGH);
     g_source_set_callback(source, deliver, question, question_unref);
-    g_source_attach(source, question->context);
+    g_source_attach(source, context);
 }
 
 static gpointer ask_thread(gpointer data)
