@@ -3,10 +3,11 @@
  * The test guest's only service program, process 1 after init. It gives a client on the network
  * something to lose, and notices by itself when the guest's memory was not carried over exactly.
  *
- *   TCP 7     echo, any number of connections
+ *   TCP 7     echo, any number of connections; 8 is the same without TCP_NODELAY
  *   UDP 7     echo
- *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify,
- *             dial ADDRESS PORT BYTES (an outgoing connection to an echo server), poweroff, crash
+ *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify, dial ADDRESS
+ *             PORT BYTES (an outgoing connection to an echo server: "ok BYTES", "failed ..." or,
+ *             if the server ended it, "closed BYTES-ECHOED"), poweroff, crash
  *   /www/counter, for the web server: what has been echoed and dirtied, rewritten when it changes
  *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
@@ -36,11 +37,12 @@
 #include "tests/guest/dirtier.h"
 #include "tests/guest/pattern.h"
 
-#define ECHO_PORT    7
-#define CONTROL_PORT 7001
-#define BULK_PORT    7002
-#define BUFFER_BYTES (64 * 1024)
-#define LINE_BYTES   256
+#define ECHO_PORT       7
+#define ECHO_NAGLE_PORT 8
+#define CONTROL_PORT    7001
+#define BULK_PORT       7002
+#define BUFFER_BYTES    (64 * 1024)
+#define LINE_BYTES      256
 
 static atomic_uint_fast64_t echoed_bytes;
 static atomic_uint_fast64_t echo_connections;
@@ -80,8 +82,9 @@ static void set_nodelay(int fd)
 
 typedef struct {
     int fd;
+    bool nodelay;      /* of listening ones: for those that they accept */
     size_t start, end; /* what is still to be sent back: buffer[start..end) */
-    char buffer[BUFFER_BYTES];
+    char *buffer;      /* BUFFER_BYTES; NULL: it listens */
 } EchoConnection;
 
 static void echo_watch(int epoll_fd, int operation, EchoConnection *connection, uint32_t events)
@@ -92,21 +95,21 @@ static void echo_watch(int epoll_fd, int operation, EchoConnection *connection, 
         die("epoll_ctl");
 }
 
-static void echo_accept(int epoll_fd, int listen_fd)
+static void echo_accept(int epoll_fd, const EchoConnection *listener)
 {
     EchoConnection *connection;
-    int fd = accept4(listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd < 0)
         return;
-    connection = malloc(sizeof(*connection));
+    connection = malloc(sizeof(*connection) + BUFFER_BYTES);
     if (connection == NULL) {
         close(fd);
         return;
     }
-    set_nodelay(fd);
-    connection->fd = fd;
-    connection->start = connection->end = 0;
+    if (listener->nodelay)
+        set_nodelay(fd);
+    *connection = (EchoConnection){.fd = fd, .buffer = (char *)(connection + 1)};
     atomic_fetch_add(&echo_connections, 1);
     echo_watch(epoll_fd, EPOLL_CTL_ADD, connection, EPOLLIN);
 }
@@ -136,7 +139,7 @@ static bool echo_flush(EchoConnection *connection)
 static void echo_step(int epoll_fd, EchoConnection *connection)
 {
     if (connection->start == connection->end) {
-        ssize_t n = recv(connection->fd, connection->buffer, sizeof(connection->buffer), 0);
+        ssize_t n = recv(connection->fd, connection->buffer, BUFFER_BYTES, 0);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
@@ -161,22 +164,28 @@ static void echo_step(int epoll_fd, EchoConnection *connection)
 
 static void *echo_tcp_thread(void *unused)
 {
+    static EchoConnection listeners[2] = {{.nodelay = true}, {.nodelay = false}};
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    int listen_fd = open_server(SOCK_STREAM | SOCK_NONBLOCK, ECHO_PORT);
-    struct epoll_event accept_event = {.events = EPOLLIN, .data.ptr = NULL};
     struct epoll_event events[64];
 
     (void)unused;
-    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listen_fd, &accept_event) < 0)
+    if (epoll_fd < 0)
         die("epoll");
+    for (int i = 0; i < 2; i++) {
+        listeners[i].fd = open_server(SOCK_STREAM | SOCK_NONBLOCK,
+                                      listeners[i].nodelay ? ECHO_PORT : ECHO_NAGLE_PORT);
+        echo_watch(epoll_fd, EPOLL_CTL_ADD, &listeners[i], EPOLLIN);
+    }
     for (;;) {
         int count = epoll_wait(epoll_fd, events, 64, -1);
 
         for (int i = 0; i < count; i++) {
-            if (events[i].data.ptr == NULL)
-                echo_accept(epoll_fd, listen_fd);
+            EchoConnection *connection = events[i].data.ptr;
+
+            if (connection->buffer == NULL)
+                echo_accept(epoll_fd, connection);
             else
-                echo_step(epoll_fd, events[i].data.ptr);
+                echo_step(epoll_fd, connection);
         }
     }
     return NULL;
@@ -285,33 +294,57 @@ static void serve_bulk(int fd)
 
 /* ---- Control ---- */
 
+/* A connection to a numeric address of either family; -1 if there is none. */
+static int connect_to(const char *address, uint16_t port)
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    bool is_v4 = inet_pton(AF_INET, address, &v4.sin_addr) == 1;
+    const void *to = is_v4 ? (void *)&v4 : &v6;
+    int fd;
+
+    if (!is_v4 && inet_pton(AF_INET6, address, &v6.sin6_addr) != 1)
+        return -1;
+    fd = socket(is_v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, to, is_v4 ? sizeof(v4) : sizeof(v6)) < 0) {
+        close(fd);
+        return -1;
+    }
+    set_nodelay(fd);
+    return fd;
+}
+
 /* Opens a connection outward, has `bytes` of the pattern echoed, and says how that went. */
 static void control_dial(const char *address, uint16_t port, uint64_t bytes, char *answer,
                          size_t answer_bytes)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     char buffer[4096];
     uint64_t done = 0;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = connect_to(address, port);
 
-    snprintf(answer, answer_bytes, "failed cannot connect");
-    if (inet_pton(AF_INET, address, &to.sin_addr) != 1 ||
-        connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
-        goto out;
-    set_nodelay(fd);
+    if (fd < 0) {
+        snprintf(answer, answer_bytes, "failed cannot connect: %s", strerror(errno));
+        return;
+    }
     while (done < bytes) {
         size_t length;
         const char *data = pattern_at(done, &length);
+        ssize_t echoed = -1;
 
         if (length > sizeof(buffer))
             length = sizeof(buffer);
         if (length > bytes - done)
             length = (size_t)(bytes - done);
-        if (!send_all(fd, data, length) ||
-            recv(fd, buffer, length, MSG_WAITALL) != (ssize_t)length ||
+        if (send_all(fd, data, length))
+            echoed = recv(fd, buffer, length, MSG_WAITALL);
+        if (echoed == 0) {
+            snprintf(answer, answer_bytes, "closed %llu", (unsigned long long)done);
+            goto out;
+        }
+        if (echoed != (ssize_t)length ||
             pattern_first_difference(buffer, length, done) != UINT64_MAX) {
             snprintf(answer, answer_bytes, "failed at %llu: %s", (unsigned long long)done,
-                     errno != 0 ? strerror(errno) : "wrong bytes");
+                     echoed < 0 ? strerror(errno) : "wrong or missing bytes");
             goto out;
         }
         done += length;

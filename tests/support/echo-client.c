@@ -70,6 +70,7 @@ EchoClient *echo_client_new(const char *address, guint16 port, const EchoOptions
                             GError **error)
 {
     g_autoptr(EchoClient) client = g_new0(EchoClient, 1);
+    int zero = 0;
 
     g_assert(options->record_bytes >= ECHO_RECORD_MIN_BYTES && options->record_bytes % 8 == 0);
     client->options = *options;
@@ -78,6 +79,8 @@ EchoClient *echo_client_new(const char *address, guint16 port, const EchoOptions
     client->in = g_malloc(options->record_bytes);
     client->figures.latencies_us = g_array_new(FALSE, FALSE, sizeof(guint32));
     client->fd = echo_connect(address, port, error);
+    if (options->nagle)
+        setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &zero, sizeof(zero));
     return client->fd >= 0 ? g_steal_pointer(&client) : NULL;
 }
 

@@ -19,6 +19,7 @@ typedef struct {
     guint record_bytes; /* a multiple of 8 */
     guint window;       /* records on their way at most */
     gint64 interval_us; /* between two sends at least; 0: as the window allows */
+    gboolean nagle;     /* without TCP_NODELAY */
 } EchoOptions;
 
 typedef struct {

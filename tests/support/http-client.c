@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/fd.h"
 #include "tests/support/echo-client.h"
+#include "tests/support/traffic-error.h"
 
 #define TIMEOUT_S      10
 #define RESPONSE_BYTES 65536
@@ -33,7 +34,7 @@ static gboolean check_response(char *response, gsize length, GError **error)
 
     if (!g_str_has_prefix(response, "HTTP/1.") || body == NULL ||
         strncmp(response + 8, " 200", 4) != 0) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "answered: %.40s",
+        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_WRONG, "answered: %.40s",
                     length > 0 ? response : "nothing");
         return FALSE;
     }
@@ -42,7 +43,7 @@ static gboolean check_response(char *response, gsize length, GError **error)
         guint64 bytes = g_ascii_strtoull(announced + 17, NULL, 10);
         gsize got = length - (gsize)(body + 4 - response);
         if (bytes != got) {
-            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+            g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_WRONG,
                         "body of %" G_GUINT64_FORMAT " bytes has %zu", bytes, got);
             return FALSE;
         }
@@ -50,13 +51,14 @@ static gboolean check_response(char *response, gsize length, GError **error)
     return TRUE;
 }
 
-static gboolean make_request(const HttpClient *client, GError **error)
+gboolean http_get(const char *address, guint16 port, const char *path, guint timeout_s,
+                  char **ret_body, GError **error)
 {
-    const struct timeval timeout = {.tv_sec = TIMEOUT_S};
-    g_autofree char *request = g_strdup_printf("GET %s HTTP/1.0\r\n\r\n", client->options.path);
+    const struct timeval timeout = {.tv_sec = timeout_s};
+    g_autofree char *request = g_strdup_printf("GET %s HTTP/1.0\r\n\r\n", path);
     g_autofree char *response = g_malloc(RESPONSE_BYTES + 1);
     gsize length = 0;
-    COLO_AUTO_FD fd = echo_connect(client->address, client->port, error);
+    COLO_AUTO_FD fd = echo_connect(address, port, error);
 
     if (fd < 0 || !colo_fd_set_nonblocking(fd, FALSE, error))
         return FALSE;
@@ -77,7 +79,11 @@ static gboolean make_request(const HttpClient *client, GError **error)
         length += (gsize)n;
     }
     response[length] = '\0';
-    return check_response(response, length, error);
+    if (!check_response(response, length, error))
+        return FALSE;
+    if (ret_body != NULL)
+        *ret_body = g_strdup(strstr(response, "\r\n\r\n") + 4);
+    return TRUE;
 }
 
 static void count_request(HttpClient *client, gint64 duration_us, const GError *error)
@@ -107,7 +113,7 @@ static gpointer request_thread(gpointer data)
         ColoTime start = colo_time_now(), end;
 
         g_mutex_unlock(&client->lock);
-        make_request(client, &error);
+        http_get(client->address, client->port, client->options.path, TIMEOUT_S, NULL, &error);
         end = colo_time_now();
         g_mutex_lock(&client->lock);
         count_request(client, colo_time_diff_us(end, start), error);

@@ -23,6 +23,12 @@ typedef struct {
 
 typedef struct HttpClient HttpClient;
 
+/* One request on a connection of its own, and its checked answer; the body, of text, belongs to the
+ * caller (NULL: not wanted). TRAFFIC_ERROR_WRONG if the answer is not right,
+ * G_FILE_ERROR if there is none, or none for so many seconds. Blocks. */
+gboolean http_get(const char *address, guint16 port, const char *path, guint timeout_s,
+                  char **ret_body, GError **error);
+
 /* Starts the threads. Copies the options. */
 HttpClient *http_client_new(const char *address, guint16 port, const HttpOptions *options);
 

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
-#include "tests/guest/pattern.h"
+#include "tests/support/bulk-client.h"
 #include "tests/support/echo-client.h"
 #include "tests/support/http-client.h"
 
@@ -33,7 +33,7 @@ static struct {
     double every_ms, http_every_ms;
     char *http_path;
     gint64 get_bytes, put_bytes;
-    gboolean live, no_echo;
+    gboolean live, no_echo, nagle;
 } options = {.record_bytes = 64, .window = 1, .drain_s = 15, .tell_gap_ms = 40};
 
 static const GOptionEntry entries[] = {
@@ -42,6 +42,7 @@ static const GOptionEntry entries[] = {
      "send a record each N ms [as soon as the window allows]",                                                 "N"    },
     {"window",        0, 0, G_OPTION_ARG_INT,    &options.window,        "records on their way at most [1]",   "N"    },
     {"record-bytes",  0, 0, G_OPTION_ARG_INT,    &options.record_bytes,  "size of a record [64]",              "N"    },
+    {"nagle",         0, 0, G_OPTION_ARG_NONE,   &options.nagle,         "neither side sets TCP_NODELAY",      NULL   },
     {"no-echo",       0, 0, G_OPTION_ARG_NONE,   &options.no_echo,       "HTTP requests only",                 NULL   },
     {"http",          0, 0, G_OPTION_ARG_INT,    &options.http_threads,  "HTTP requests at a time [0]",        "N"    },
     {"http-every-ms", 0, 0, G_OPTION_ARG_DOUBLE, &options.http_every_ms,
@@ -295,7 +296,8 @@ static int traffic_main(const char *address)
 {
     EchoOptions echo = {.record_bytes = (guint)options.record_bytes,
                         .window = (guint)options.window,
-                        .interval_us = (gint64)(options.every_ms * COLO_US_PER_MS)};
+                        .interval_us = (gint64)(options.every_ms * COLO_US_PER_MS),
+                        .nagle = options.nagle};
     HttpOptions http = {.threads = (guint)options.http_threads,
                         .interval_us = (gint64)(options.http_every_ms * COLO_US_PER_MS),
                         .slow_us = G_USEC_PER_SEC,
@@ -313,7 +315,7 @@ static int traffic_main(const char *address)
     sigprocmask(SIG_BLOCK, &set, NULL);
     run.signals = signalfd(-1, &set, SFD_CLOEXEC);
     if (!options.no_echo) {
-        run.echo = echo_client_new(address, 7, &echo, &error);
+        run.echo = echo_client_new(address, options.nagle ? 8 : 7, &echo, &error);
         if (run.echo == NULL) {
             fprintf(stderr, "traffic: %s\n", error->message);
             return 2;
@@ -334,73 +336,6 @@ static int traffic_main(const char *address)
 
 /* ---- Bulk ---- */
 
-/* Reads until `bytes` have come or the end; the stream offset of the first wrong byte, or
- * UINT64_MAX. */
-static guint64 read_pattern(int fd, guint64 bytes, guint64 *ret_bytes)
-{
-    static char buffer[256 * 1024];
-    guint64 done = 0, bad = UINT64_MAX;
-
-    while (done < bytes) {
-        gssize n = recv(fd, buffer, MIN(sizeof(buffer), bytes - done), 0);
-        if (n <= 0)
-            break;
-        if (bad == UINT64_MAX)
-            bad = pattern_first_difference(buffer, (size_t)n, done);
-        done += (guint64)n;
-    }
-    *ret_bytes = done;
-    return bad;
-}
-
-static gboolean bulk_get(int fd, guint64 bytes, GError **error)
-{
-    g_autofree char *request = g_strdup_printf("get %" G_GUINT64_FORMAT "\n", bytes);
-    guint64 done, bad;
-
-    if (!colo_fd_write_all(fd, request, strlen(request), error))
-        return FALSE;
-    bad = read_pattern(fd, bytes, &done);
-    if (bad != UINT64_MAX)
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "wrong byte at %" G_GUINT64_FORMAT,
-                    bad);
-    else if (done < bytes)
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "ended after %" G_GUINT64_FORMAT,
-                    done);
-    return bad == UINT64_MAX && done == bytes;
-}
-
-static gboolean bulk_put(int fd, guint64 bytes, GError **error)
-{
-    g_autofree char *request = g_strdup_printf("put %" G_GUINT64_FORMAT "\n", bytes);
-    g_autofree char *expected = g_strdup_printf("ok %" G_GUINT64_FORMAT "\n", bytes);
-    char answer[64] = "";
-    gsize length = 0;
-
-    if (!colo_fd_write_all(fd, request, strlen(request), error))
-        return FALSE;
-    for (guint64 offset = 0; offset < bytes;) {
-        gsize part;
-        const char *data = pattern_at(offset, &part);
-
-        part = MIN(part, bytes - offset);
-        if (!colo_fd_write_all(fd, data, part, error))
-            return FALSE;
-        offset += part;
-    }
-    while (length < sizeof(answer) - 1 && strchr(answer, '\n') == NULL) {
-        gssize n = recv(fd, answer + length, sizeof(answer) - 1 - length, 0);
-        if (n <= 0)
-            break;
-        length += (gsize)n;
-    }
-    if (strcmp(answer, expected) == 0)
-        return TRUE;
-    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED, "the guest answered: %s",
-                length > 0 ? g_strchomp(answer) : "nothing");
-    return FALSE;
-}
-
 static int bulk_main(const char *address)
 {
     guint64 bytes = (guint64)(options.get_bytes > 0 ? options.get_bytes : options.put_bytes);
@@ -410,14 +345,9 @@ static int bulk_main(const char *address)
     double seconds;
     COLO_AUTO_FD fd = echo_connect(address, 7002, &error);
 
-    pattern_init();
     start = colo_time_now();
-    if (fd >= 0 && colo_fd_set_nonblocking(fd, FALSE, &error)) {
-        if (options.get_bytes > 0)
-            bulk_get(fd, bytes, &error);
-        else
-            bulk_put(fd, bytes, &error);
-    }
+    if (fd >= 0 && colo_fd_set_nonblocking(fd, FALSE, &error))
+        bulk_transfer(fd, options.get_bytes > 0, bytes, NULL, NULL, &error);
     seconds = (double)colo_time_diff_us(colo_time_now(), start) / 1e6;
     add_int(result, "bytes", bytes);
     add_double(result, "seconds", seconds);
