@@ -60,6 +60,7 @@ struct Apply {
     guint64 staging_peak;
     GBytes *device_state;
     GPtrArray *frames;
+    GBytes *attachment;
     ColoTime begun, last_post;
     Checkpoint *applied; /* what RAM is of, or NULL */
 };
@@ -78,6 +79,7 @@ void checkpoint_unref(Checkpoint *checkpoint)
         return;
     g_bytes_unref(checkpoint->device_state);
     g_ptr_array_unref(checkpoint->frames);
+    g_bytes_unref(checkpoint->attachment);
     g_free(checkpoint);
 }
 
@@ -251,6 +253,7 @@ static void complete(Apply *a, const StreamRecord *end)
     checkpoint->epoch = end->epoch;
     checkpoint->device_state = g_steal_pointer(&a->device_state);
     checkpoint->frames = g_steal_pointer(&a->frames);
+    checkpoint->attachment = g_steal_pointer(&a->attachment);
     a->frames = frames_new();
     checkpoint->pages = end->total_pages;
     checkpoint->bytes = end->total_bytes;
@@ -305,6 +308,9 @@ static gboolean step(Apply *a, GError **error)
         break;
     case STREAM_DEVICE_STATE:
         a->device_state = record.bytes;
+        break;
+    case STREAM_ATTACHMENT:
+        a->attachment = record.bytes;
         break;
     case STREAM_FRAME: {
         HeldFrame *frame = g_new(HeldFrame, 1);
@@ -404,6 +410,7 @@ void apply_free(Apply *a)
     g_free(a->slots);
     arena_clear(&a->staging);
     g_clear_pointer(&a->device_state, g_bytes_unref);
+    g_clear_pointer(&a->attachment, g_bytes_unref);
     g_clear_pointer(&a->frames, g_ptr_array_unref);
     checkpoint_unref(a->applied);
     g_mutex_clear(&a->lock);

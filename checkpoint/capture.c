@@ -106,6 +106,7 @@ static void take_command_free(TakeCommand *take)
     g_bytes_unref(take->device_state);
     if (take->frames)
         g_ptr_array_unref(take->frames);
+    g_bytes_unref(take->attachment);
     g_free(take);
 }
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TakeCommand, take_command_free)
@@ -234,6 +235,7 @@ static gboolean take(Capture *c, const TakeCommand *command, GError **error)
     stream_writer_begin(c->writer, command->epoch);
     if (!send_staging(c, error) ||
         !stream_writer_device_state(c->writer, command->device_state, error) ||
+        (command->attachment && !stream_writer_attachment(c->writer, command->attachment, error)) ||
         !send_frames(c, command->frames, error))
         return FALSE;
     stream_writer_end(c->writer, command->epoch);
@@ -369,7 +371,8 @@ void capture_synchronise(Capture *c, guint64 pause_pages)
     wake(c);
 }
 
-void capture_take(Capture *c, guint64 epoch, GBytes *device_state, GPtrArray *frames)
+void capture_take(Capture *c, guint64 epoch, GBytes *device_state, GPtrArray *frames,
+                  GBytes *attachment)
 {
     g_assert(!c->busy && (c->last_epoch == 0 || epoch == c->last_epoch + 1));
     c->busy = TRUE;
@@ -377,7 +380,8 @@ void capture_take(Capture *c, guint64 epoch, GBytes *device_state, GPtrArray *fr
     TakeCommand *command = g_new(TakeCommand, 1);
     *command = (TakeCommand){.epoch = epoch,
                              .device_state = g_bytes_ref(device_state),
-                             .frames = frames ? g_ptr_array_ref(frames) : NULL};
+                             .frames = frames ? g_ptr_array_ref(frames) : NULL,
+                             .attachment = attachment ? g_bytes_ref(attachment) : NULL};
     g_mutex_lock(&c->lock);
     take_command_free(c->take); /* of a capture that has failed */
     c->take = command;

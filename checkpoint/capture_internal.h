@@ -13,7 +13,8 @@
 typedef struct {
     guint64 epoch;
     GBytes *device_state;
-    GPtrArray *frames; /* or NULL */
+    GPtrArray *frames;  /* or NULL */
+    GBytes *attachment; /* or NULL */
 } TakeCommand;
 
 struct Capture {

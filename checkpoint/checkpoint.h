@@ -144,13 +144,15 @@ void capture_synchronise(Capture *capture, guint64 pause_pages);
 
 /*
  * Takes checkpoint `epoch` (rising by one each time) of a VM that is paused and has saved
- * `device_state`; `frames` (of HeldFrame, may be NULL) travel with it. Harvests and copies, calls
- * taken(), then sends and calls sent(). Takes references of what it is given, which must not change
- * until sent(). Only one at a time. Before synchronised() it ends the synchronisation and copies
- * all that is left in the pause. Limits (docs/STREAM.md), beyond which it fails: a device state of
- * 64 MiB, frames of 256 KiB, 2^20 of them, 256 MiB in all.
+ * `device_state`; `frames` (of HeldFrame, may be NULL) and `attachment` (the service's own bytes,
+ * may be NULL) travel with it. Harvests and copies, calls taken(), then sends and calls sent().
+ * Takes references of what it is given, which must not change until sent(). Only one at a time.
+ * Before synchronised() it ends the synchronisation and copies all that is left in the pause.
+ * Limits (docs/STREAM.md), beyond which it fails: a device state of 64 MiB, an attachment of 64
+ * MiB, frames of 256 KiB, 2^20 of them, 256 MiB in all.
  */
-void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames);
+void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames,
+                  GBytes *attachment);
 
 /* Has the next checkpoint carry these pages of RAM, whether they were written or not. */
 void capture_add_pages(Capture *capture, guint64 first, guint64 count);
@@ -184,7 +186,8 @@ void capture_set_tuning(Capture *capture, const CaptureTuning *tuning);
 typedef struct {
     guint64 epoch;
     GBytes *device_state;
-    GPtrArray *frames; /* of HeldFrame*; never NULL */
+    GPtrArray *frames;  /* of HeldFrame*; never NULL */
+    GBytes *attachment; /* NULL: none */
     guint64 pages, bytes;
     gint64 transfer_us, apply_us; /* apply_us is 0 until it has been applied */
 } Checkpoint;

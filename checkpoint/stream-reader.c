@@ -5,8 +5,8 @@
  * and its offset.
  *
  * Memory: one buffer of BUFFER_BYTES, in which a PAGES or FRAME record lies whole; a device state
- * grows with the bytes that have arrived, not with the length that was announced; one bit per page
- * until the first END.
+ * or attachment grows with the bytes that have arrived, not with the length that was announced; one
+ * bit per page until the first END.
  *
  * Bytes enter the hash when they are consumed, all but the last 8 of an END.
  */
@@ -38,7 +38,7 @@ struct StreamReader {
     const char *record_name;
     guint32 record_number;
     /* The checkpoint at hand. */
-    gboolean begun, has_state, has_epoch;
+    gboolean begun, has_state, has_attachment, has_epoch;
     guint64 epoch; /* of the last BEGIN */
     guint64 named_pages, frames, frame_bytes, start_offset;
     PageSet *missing; /* until the first END: pages not named yet */
@@ -177,6 +177,7 @@ static const struct {
     [STREAM_DEVICE_STATE] = {"DEVICE_STATE", 1,                         STREAM_PAYLOAD_MAX           },
     [STREAM_FRAME] = {"FRAME",        FRAME_HEAD + 1,            FRAME_HEAD + STREAM_FRAME_MAX},
     [STREAM_END] = {"END",          24,                        24                           },
+    [STREAM_ATTACHMENT] = {"ATTACHMENT",   1,                         STREAM_PAYLOAD_MAX           },
 };
 
 static gboolean is_known(guint type)
@@ -280,21 +281,22 @@ static gboolean read_begin(StreamReader *r, guint32 len, StreamRecord *record, G
     return TRUE;
 }
 
-static gboolean read_device_state(StreamReader *r, guint32 len, StreamRecord *record,
-                                  GError **error)
+/* What may come once per checkpoint; `*has` says whether it has. */
+static gboolean read_once(StreamReader *r, gboolean *has, guint32 len, StreamRecord *record,
+                          GError **error)
 {
-    if (!r->begun || r->has_state)
+    if (!r->begun || *has)
         return bad(r, CHECKPOINT_ERROR_STREAM, error,
                    r->begun ? "a second one before END" : "before BEGIN");
-    r->has_state = TRUE;
-    g_autoptr(GByteArray) state = g_byte_array_new();
-    while (state->len < len) {
+    *has = TRUE;
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    while (bytes->len < len) {
         if (!need(r, 1, error))
             return FALSE;
-        gsize part = MIN(r->end - r->pos, (gsize)(len - state->len));
-        g_byte_array_append(state, consume(r, part, part), (guint)part);
+        gsize part = MIN(r->end - r->pos, (gsize)(len - bytes->len));
+        g_byte_array_append(bytes, consume(r, part, part), (guint)part);
     }
-    record->bytes = g_byte_array_free_to_bytes(g_steal_pointer(&state));
+    record->bytes = g_byte_array_free_to_bytes(g_steal_pointer(&bytes));
     return TRUE;
 }
 
@@ -347,7 +349,7 @@ static gboolean read_end(StreamReader *r, guint32 len, StreamRecord *record, GEr
     record->total_bytes = r->offset - r->start_offset;
     record->total_pages = pages;
     XXH3_64bits_reset(r->hash);
-    r->begun = r->has_state = FALSE;
+    r->begun = r->has_state = r->has_attachment = FALSE;
     r->named_pages = r->frames = r->frame_bytes = 0;
     r->start_offset = r->offset;
     return TRUE;
@@ -375,7 +377,9 @@ static gboolean read_payload(StreamReader *r, guint32 len, StreamRecord *record,
     case STREAM_BEGIN:
         return read_begin(r, len, record, error);
     case STREAM_DEVICE_STATE:
-        return read_device_state(r, len, record, error);
+        return read_once(r, &r->has_state, len, record, error);
+    case STREAM_ATTACHMENT:
+        return read_once(r, &r->has_attachment, len, record, error);
     case STREAM_FRAME:
         return read_frame(r, len, record, error);
     case STREAM_END:

@@ -185,19 +185,29 @@ void stream_writer_begin(StreamWriter *w, guint64 epoch)
     stream_writer_record(w, STREAM_BEGIN, STREAM_MANDATORY, payload, sizeof(payload));
 }
 
-gboolean stream_writer_device_state(StreamWriter *w, GBytes *state, GError **error)
+static gboolean write_whole(StreamWriter *w, guint type, const char *what, GBytes *bytes,
+                            GError **error)
 {
     gsize len;
-    const void *data = g_bytes_get_data(state, &len);
+    const void *data = g_bytes_get_data(bytes, &len);
     if (len < 1 || len > STREAM_PAYLOAD_MAX) {
         g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM,
-                    "a device state of %" G_GSIZE_FORMAT " bytes can't be sent: 1 to %u are "
-                    "possible",
+                    "%s of %" G_GSIZE_FORMAT " bytes can't be sent: 1 to %u are possible", what,
                     len, STREAM_PAYLOAD_MAX);
         return FALSE;
     }
-    stream_writer_record(w, STREAM_DEVICE_STATE, STREAM_MANDATORY, data, (guint32)len);
+    stream_writer_record(w, type, STREAM_MANDATORY, data, (guint32)len);
     return TRUE;
+}
+
+gboolean stream_writer_device_state(StreamWriter *w, GBytes *state, GError **error)
+{
+    return write_whole(w, STREAM_DEVICE_STATE, "a device state", state, error);
+}
+
+gboolean stream_writer_attachment(StreamWriter *w, GBytes *attachment, GError **error)
+{
+    return write_whole(w, STREAM_ATTACHMENT, "an attachment", attachment, error);
 }
 
 gboolean stream_writer_frame(StreamWriter *w, unsigned nic, GBytes *frame, GError **error)

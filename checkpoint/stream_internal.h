@@ -27,6 +27,7 @@ typedef enum {
     STREAM_DEVICE_STATE,
     STREAM_FRAME,
     STREAM_END,
+    STREAM_ATTACHMENT,
 } StreamType;
 
 /* ---- Writer ---- */
@@ -48,6 +49,7 @@ void stream_writer_zero_run(StreamWriter *writer, guint64 first, guint64 count);
 void stream_writer_begin(StreamWriter *writer, guint64 epoch);
 /* FALSE with CHECKPOINT_ERROR_STREAM if it is larger than the format allows. */
 gboolean stream_writer_device_state(StreamWriter *writer, GBytes *state, GError **error);
+gboolean stream_writer_attachment(StreamWriter *writer, GBytes *attachment, GError **error);
 gboolean stream_writer_frame(StreamWriter *writer, unsigned nic, GBytes *frame, GError **error);
 void stream_writer_end(StreamWriter *writer, guint64 epoch);
 /* A record of any type, for those that this version doesn't know. */
@@ -83,7 +85,7 @@ typedef struct {
     const guint8 *data;   /* PAGES: count pages; valid until the next call */
     guint64 epoch;        /* BEGIN, END */
     unsigned nic;         /* FRAME */
-    GBytes *bytes;        /* DEVICE_STATE, FRAME: owned by the receiver */
+    GBytes *bytes;        /* DEVICE_STATE, ATTACHMENT, FRAME: owned by the receiver */
     guint64 total_bytes;  /* END: bytes of this checkpoint on the wire, */
     guint64 total_pages;  /* and its pages */
 } StreamRecord;

@@ -39,7 +39,8 @@ typedef struct {
     guint64 qemu_timeout_ms;
     GPtrArray *nics; /* of ConfigNic* */
     /* [checkpoint] */
-    char *mode;                   /* "buffered" */
+    char *mode;                   /* "colo", "buffered", "auto" */
+    guint64 compare_timeout_ms;   /* live: of output; see netcompare/compare.h */
     guint64 checkpoint_period_ms; /* live: at least this often */
     guint64 min_gap_ms;           /* live: never more often, counted from resume to pause */
     guint64 dirty_limit_pages;    /* live: this many dirty pages ask for a checkpoint; 0: none */

@@ -31,6 +31,9 @@ typedef enum {
     LINK_ERROR_OVERRUN,  /* the peer doesn't read the control connection */
 } LinkError;
 
+/* In place of a card's number: the frame is a note of the comparator (COMPARE.md), not a frame. */
+#define LINK_NIC_NOTE G_MAXUINT32
+
 /* The longest message payload and the longest frame, in bytes. */
 #define LINK_MESSAGE_MAX 1048576u
 #define LINK_PACKET_MAX  131072u
@@ -48,6 +51,13 @@ typedef enum {
     LINK_MSG_YIELDED,    /* primary: its VM is dead, its held output dropped: take over */
     LINK_MSG_GOODBYE,    /* either: ends on purpose; don't take over (text: why) */
     LINK_MSG_FAILED,     /* either: can't be half of a pair (text: why) */
+    LINK_MSG_PREPARE, /* primary: be64 epoch: stop the VM and say DIRTY: that checkpoint is next */
+    LINK_MSG_DIRTY,   /* secondary: be64 epoch, be32 parts to follow, be32 0, then be32 first,
+                         be32 count of each run of pages to be put right by the checkpoint */
+    LINK_MSG_LOADED,  /* secondary: be64 epoch: its VM runs from that checkpoint on */
+    LINK_MSG_STALLED, /* secondary: be64 epoch, text: its VM doesn't run in that epoch, and why */
+    LINK_MSG_SETTLED, /* primary: be64 epoch, be64 count: so many frames of the secondary's VM in
+                         that epoch need not be sent again at a takeover */
 } LinkMessage;
 
 typedef struct {

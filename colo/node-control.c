@@ -182,6 +182,7 @@ static void do_set(ControlRequest *request, json_object *arguments, gpointer use
     link_set_heartbeat(node->link, (guint)node->config->heartbeat_interval_ms,
                        (guint)node->config->heartbeat_timeout_ms);
     log_set_level(node->config->log_level);
+    comparing_tune(node);
     primary_reschedule(node);
     control_reply(request, NULL);
 }

@@ -14,10 +14,14 @@
 static void on_output(const guint8 *data, gsize len, gpointer user_data)
 {
     Card *card = user_data;
-    if (!fsm_is_primary(card->node->state) && card->node->state != FSM_S_DEVICE)
+    Node *node = card->node;
+    /* A VM that is being taken over speaks for itself once the gate is open. */
+    if (!fsm_is_primary(node->state) && !node->gate_open) {
+        secondary_output(node, card->index, data, len);
         return;
+    }
     addresses_learn(card->addresses, data, len);
-    primary_output(card->node, card->index, data, len);
+    primary_output(node, card->index, data, len);
 }
 
 static void on_input(const guint8 *data, gsize len, gpointer user_data)
@@ -126,11 +130,45 @@ void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
         uplink_send(card->uplink, data, len);
 }
 
+void net_send_mapped(Node *node, unsigned nic, GBytes *frame)
+{
+    g_autoptr(GBytes) mapped =
+        node->rewrite ? rewrite_map_output(node->rewrite, nic, frame) : g_bytes_ref(frame);
+    gsize len;
+    const guint8 *data = g_bytes_get_data(mapped, &len);
+    net_send(node, nic, data, len);
+}
+
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     Card *card = card_at(node, nic);
     if (card && card->port)
         port_send(card->port, data, len);
+}
+
+static void deliver_frame(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    net_deliver(user_data, nic, data, len);
+}
+
+Rewrite *net_new_rewrite(Node *node, guint64 epoch)
+{
+    RewriteOptions options;
+    rewrite_options_init(&options);
+    options.hash_seed = (guint64)g_random_int() << 32 | g_random_int();
+    return rewrite_new(&options, epoch, deliver_frame, node);
+}
+
+void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (!node->rewrite) {
+        net_deliver(node, nic, data, len);
+        return;
+    }
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    rewrite_input(node->rewrite, nic, frame);
 }
 
 static void send_on_card(const guint8 *data, gsize len, gpointer user_data)

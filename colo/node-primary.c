@@ -2,13 +2,18 @@
 /*
  * The primary's checkpoint cycle:
  *
- *   idle --due--> pausing --> saving --> copying --> resuming --> sending --sent, RECEIVED--> idle
- *                    |          |           |           |
- *                    `-- link down: cancelled, only the VM is resumed -> idle
+ *   idle --due--> preparing --> pausing --> saving --> copying --> resuming --> sending -.
+ *     ^            |              |          |           |           |                   |
+ *     |            |              `-- link down: cancelled, only the VM is resumed -> idle
+ *     `------------'-------------------------------------------------- sent, RECEIVED ---'
+ *
+ * Preparing: a secondary's VM that runs is told to stand still, and the pages that it has written
+ * are added to the checkpoint (node-svm.c). One that waits needs none of this.
  *
  * Output commit: the gate is closed in the pause of a session's first checkpoint and opened again
- * only by primary_open_gate(), when the secondary has no claim any more. While it is closed, the
- * one place that releases output is primary_received(): on RECEIVED(e), the epochs before e.
+ * only by primary_open_gate(), when the secondary has no claim any more. While it is closed, output
+ * is released by primary_received(): on RECEIVED(e), the epochs before e; and, in an epoch that
+ * compares, by the comparator (node-compare.c).
  *
  * What comes for the guest while it is paused for a checkpoint is deferred and given to it in the
  * new epoch, so that what is mirrored with epoch e is what the guest was given after checkpoint e.
@@ -37,15 +42,24 @@
 
 static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
 {
-    gsize len;
-    const guint8 *data = g_bytes_get_data(frame, &len);
-    net_send(user_data, nic, data, len);
+    net_send_mapped(user_data, nic, frame);
 }
 
 void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (node->gate_open) {
+    if (node->gate_open && !node->rewrite) {
         net_send(node, nic, data, len);
+        return;
+    }
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    if (node->rewrite)
+        rewrite_observe(node->rewrite, nic, frame);
+    if (node->gate_open) {
+        net_send_mapped(node, nic, frame);
+        return;
+    }
+    if (node->compares) {
+        comparing_output(node, nic, frame);
         return;
     }
     gboolean was_waiting = gate_stats(node->gate)->frames > 0;
@@ -70,7 +84,7 @@ void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 
 static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    net_deliver(node, nic, data, len);
+    net_deliver_mapped(node, nic, data, len);
     if (node->gate_open || !node->capture)
         return;
     if (link_send_packet(node->link, nic, node->epoch, data, len))
@@ -108,9 +122,42 @@ static void give_deferred(Node *node)
 
 void primary_open_gate(Node *node)
 {
+    comparing_forget(node, TRUE);
     node->gate_open = TRUE;
     node->output_filling = FALSE;
     gate_set_open(node->gate, TRUE);
+}
+
+/* ---- Answers of the secondary ---- */
+
+/*
+ * A secondary that sends heartbeats but never answers would hold the output for ever. What it may
+ * take: three orders to its QEMU, each as long as qemu-timeout, and the link's own time.
+ */
+static gboolean on_no_answer(gpointer user_data)
+{
+    Node *node = user_data;
+    node->answer_timer = 0;
+    g_autoptr(GError) error =
+        g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "checkpoint %" G_GUINT64_FORMAT " is not complete there", node->cycle.epoch);
+    node_link_lost(node, "the secondary is there but doesn't answer", error);
+    return G_SOURCE_REMOVE;
+}
+
+static void answered(Node *node)
+{
+    if (node->answer_timer)
+        g_source_remove(node->answer_timer);
+    node->answer_timer = 0;
+}
+
+static void expect_answer(Node *node)
+{
+    answered(node);
+    node->answer_timer = g_timeout_add(
+        (guint)(3 * node->config->qemu_timeout_ms + node->config->heartbeat_timeout_ms),
+        on_no_answer, node);
 }
 
 /* ---- The cycle ---- */
@@ -195,17 +242,33 @@ static void on_taken(const CaptureStats *stats, gpointer user_data)
 {
     Node *node = user_data;
     node->epoch = stats->epoch;
+    node->compares = node->cycle.compares;
     node->cycle.stats = *stats;
     log_set_epoch(node->epoch);
     resume(node);
 }
 
-static void add_held(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
+typedef struct {
+    Node *node;
+    GPtrArray *frames; /* of HeldFrame* */
+} HeldFrames;
+
+/* As the clients are to see it: whoever sends it need not know how it is mapped. */
+static void add_held(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    const HeldFrames *to = user_data;
+    HeldFrame *held = g_new(HeldFrame, 1);
+    *held =
+        (HeldFrame){.nic = nic,
+                    .data = to->node->rewrite ? rewrite_map_output(to->node->rewrite, nic, frame)
+                                              : g_bytes_ref(frame)};
+    g_ptr_array_add(to->frames, held);
+}
+
+static void add_held_in_gate(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
 {
     (void)epoch;
-    HeldFrame *held = g_new(HeldFrame, 1);
-    *held = (HeldFrame){.nic = nic, .data = g_bytes_ref(frame)};
-    g_ptr_array_add(user_data, held);
+    add_held(nic, frame, user_data);
 }
 
 static void held_frame_free(gpointer data)
@@ -213,6 +276,35 @@ static void held_frame_free(gpointer data)
     HeldFrame *held = data;
     g_bytes_unref(held->data);
     g_free(held);
+}
+
+/* Held until this checkpoint is complete. */
+static GPtrArray *held_frames(Node *node)
+{
+    GPtrArray *frames = g_ptr_array_new_with_free_func(held_frame_free);
+    HeldFrames to = {.node = node, .frames = frames};
+    gate_foreach(node->gate, node->cycle.epoch, add_held_in_gate, &to);
+    if (node->compare)
+        compare_foreach_held(node->compare, node->cycle.epoch, add_held, &to);
+    return frames;
+}
+
+/* docs/STREAM.md, "The attachment". */
+static GBytes *attachment(Node *node)
+{
+    guint8 head[] = {1, node->cycle.compares ? 1 : 0};
+    GByteArray *bytes = g_byte_array_new();
+    g_byte_array_append(bytes, head, sizeof(head));
+    g_autoptr(GBytes) maps = node->rewrite ? rewrite_export(node->rewrite) : NULL;
+    if (maps) {
+        gsize len;
+        const guint8 *data = g_bytes_get_data(maps, &len);
+        g_byte_array_append(bytes, data, (guint)len);
+    } else {
+        /* Every connection that needed it has ended. */
+        g_clear_pointer(&node->rewrite, rewrite_free);
+    }
+    return g_byte_array_free_to_bytes(bytes);
 }
 
 static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
@@ -239,9 +331,9 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     }
     Cycle *cycle = &node->cycle;
     cycle->phase = CYCLE_COPYING;
-    g_autoptr(GPtrArray) frames = g_ptr_array_new_with_free_func(held_frame_free);
-    gate_foreach(node->gate, cycle->epoch, add_held, frames);
-    capture_take(node->capture, cycle->epoch, state, frames);
+    g_autoptr(GPtrArray) frames = held_frames(node);
+    g_autoptr(GBytes) service = attachment(node);
+    capture_take(node->capture, cycle->epoch, state, frames, service);
 }
 
 static void on_paused(Vm *vm, const GError *error, gpointer user_data)
@@ -267,22 +359,72 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
         node->gate_open = FALSE;
         gate_set_open(node->gate, FALSE);
     }
+    comparing_pause(node);
     node->cycle.phase = CYCLE_SAVING;
     vm_save_device_state(vm, on_saved, node);
+}
+
+static void pause_vm(Node *node)
+{
+    node->cycle.phase = CYCLE_PAUSING;
+    node->cycle.pause_started = colo_time_now();
+    vm_pause(node->vm, on_paused, node);
+}
+
+/* The secondary has named pages that the next checkpoint is to carry. */
+static gboolean add_pages(Node *node, const char *message, guint64 ram_pages, guint64 first,
+                          guint64 count, GError **error)
+{
+    if (first >= ram_pages || count > ram_pages - first) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message '%s': pages %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
+                    " of %" G_GUINT64_FORMAT,
+                    message, first, count, ram_pages);
+        return FALSE;
+    }
+    capture_add_pages(node->capture, first, count);
+    return TRUE;
 }
 
 static void take_checkpoint(Node *node, CheckpointReason reason)
 {
     g_assert(node->cycle.phase == CYCLE_IDLE && node->capture);
-    node->cycle = (Cycle){.phase = CYCLE_PAUSING,
+    node->cycle = (Cycle){.phase = CYCLE_PREPARING,
                           .epoch = node->epoch + 1,
                           .reason = reason,
-                          .pause_started = colo_time_now(),
                           .resumed = node->cycle.resumed};
     if (reason == REASON_ADMIN)
         node->admin_asks = FALSE;
     node->output_filling = FALSE;
-    vm_pause(node->vm, on_paused, node);
+    if (node->peer_vm == PEER_VM_STANDS) {
+        pause_vm(node);
+        return;
+    }
+    guint8 payload[8];
+    expect_answer(node);
+    colo_put_be64(payload, node->cycle.epoch);
+    link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
+}
+
+gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
+    if (node->cycle.phase != CYCLE_PREPARING || node->peer_vm == PEER_VM_STANDS || len < 16 ||
+        len % 8 || colo_get_be64(payload) != node->cycle.epoch) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'dirty' (%zu bytes) that wasn't asked for", len);
+        return FALSE;
+    }
+    for (gsize at = 16; at < len; at += 8) {
+        guint64 first = colo_get_be32(payload + at), count = colo_get_be32(payload + at + 4);
+        if (!add_pages(node, "dirty", ram_pages, first, count, error))
+            return FALSE;
+    }
+    if (colo_get_be32(payload + 8) == 0) {
+        answered(node);
+        pause_vm(node);
+    }
+    return TRUE;
 }
 
 static void on_sent(const CaptureStats *stats, gpointer user_data)
@@ -291,6 +433,8 @@ static void on_sent(const CaptureStats *stats, gpointer user_data)
     Cycle *cycle = &node->cycle;
     cycle->sent = TRUE;
     cycle->stats = *stats;
+    if (!cycle->received || node->proof == PROOF_LOAD)
+        expect_answer(node);
     complete_cycle(node);
 }
 
@@ -307,8 +451,11 @@ gboolean primary_received(Node *node, guint64 epoch, GError **error)
         return FALSE;
     }
     cycle->received = TRUE;
+    if (node->proof != PROOF_LOAD)
+        answered(node);
     colo_fault_point("primary-acknowledged");
     gate_release(node->gate, epoch);
+    comparing_committed(node);
     colo_fault_point("primary-released");
     complete_cycle(node);
     return TRUE;
@@ -325,16 +472,12 @@ gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error
     }
     for (gsize at = 0; at < len; at += 16) {
         guint64 first = colo_get_be64(runs + at), count = colo_get_be64(runs + at + 8);
-        if (first >= ram_pages || count > ram_pages - first) {
-            g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                        "message 'ready': pages %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
-                        " of %" G_GUINT64_FORMAT,
-                        first, count, ram_pages);
+        if (!add_pages(node, "ready", ram_pages, first, count, error))
             return FALSE;
-        }
-        capture_add_pages(node->capture, first, count);
     }
+    answered(node);
     if (++node->proofs >= PROOFS && len == 0) {
+        node->proof = PROOF_DONE;
         node_event(node, FSM_PROVEN);
     } else {
         node->proof = PROOF_DUE;
@@ -361,7 +504,10 @@ static void schedule_look(Node *node)
                                .min_gap_us = (gint64)config->min_gap_ms * COLO_US_PER_MS,
                                .dirty_limit_pages = config->dirty_limit_pages};
     ScheduleFacts facts = {.resumed = node->cycle.resumed,
-                           .output_waits = gate_stats(node->gate)->frames > 0,
+                           .output_waits = gate_stats(node->gate)->frames > 0 ||
+                                           comparing_waits_for_checkpoint(node),
+                           .diverged = node->diverged,
+                           .divergence = node->divergence,
                            .output_filling = node->output_filling,
                            .admin_asks = node->admin_asks,
                            .dirty_pages = capture_dirty_pages(node->capture)};
@@ -450,9 +596,11 @@ void primary_end_capture(Node *node)
     Cycle *cycle = &node->cycle;
     g_clear_pointer(&node->capture, capture_free);
     node->has_progress = FALSE;
+    answered(node);
+    comparing_end(node);
     if (!node->vm || cycle->phase == CYCLE_IDLE)
         return;
-    if (cycle->phase == CYCLE_SENDING) {
+    if (cycle->phase == CYCLE_PREPARING || cycle->phase == CYCLE_SENDING) {
         go_idle(node);
         return;
     }
@@ -465,6 +613,9 @@ void primary_end_capture(Node *node)
 void primary_forget_vm(Node *node)
 {
     node->cycle = (Cycle){0};
+    answered(node);
+    comparing_forget(node, FALSE);
+    g_clear_pointer(&node->rewrite, rewrite_free);
     g_source_set_ready_time(node->schedule_timer, -1);
     node->gate_open = FALSE;
     node->output_filling = FALSE;
@@ -474,21 +625,11 @@ void primary_forget_vm(Node *node)
     node->deferred_bytes = 0;
 }
 
-static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
-{
-    (void)source;
-    return callback(user_data);
-}
-
 void primary_init(Node *node)
 {
-    static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
     node->gate = gate_new(node->config->output_limit_bytes, on_released, node);
     node->deferred = g_queue_new();
-    node->schedule_timer = g_source_new(&timer_funcs, sizeof(GSource));
-    g_source_set_callback(node->schedule_timer, on_schedule_timer, node, NULL);
-    g_source_set_priority(node->schedule_timer, G_PRIORITY_HIGH);
-    g_source_attach(node->schedule_timer, NULL);
+    node->schedule_timer = node_timer_new(on_schedule_timer, node);
 }
 
 void primary_finalise(Node *node)

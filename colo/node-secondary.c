@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The secondary: receives and applies checkpoints, keeps what the primary's guest was given since,
- * and takes over.
+ * The secondary: receives checkpoints, and keeps what a takeover will need besides them.
  *
  * RECEIVED(e) is said when checkpoint e is complete and verified in this process's memory: from
  * then on this node can finish it alone. Mirrored input of epochs before e is part of it and
  * forgotten.
  *
- * A load of device state may write to RAM, for QEMU resets the machine first. The pages that loads
- * are known to write to are kept aside before each, and put back after it, so that RAM is that of
- * the checkpoint to the byte. They are learnt before protection is claimed: each checkpoint of that
- * time is loaded, to know that it can be, and READY names the pages that were written and not known
- * before, which the primary then sends again.
+ * While our VM runs (`colo` mode), mirrored input of its epoch is given to it, mapped by the
+ * rewriter; input of another waits. What the VM says goes to the primary as it is, to be compared,
+ * and is kept until the primary says that it has settled: at a takeover it is sent first, for the
+ * primary may have died before its own VM's copy left.
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
@@ -21,33 +19,68 @@
 
 #include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
-
-#define CHECK_MS 1000
-
-/* Loads after which the pages they write to must be known. */
-#define PROOFS_MAX 16
 
 /* Mirrored input kept at most. Beyond it the oldest is dropped: TCP sends it again. */
 #define MIRRORED_LIMIT_BYTES (16 * 1024 * 1024)
+/* Our VM's output kept at most: more than a client's TCP has unacknowledged. */
+#define SAID_LIMIT_BYTES (16 * 1024 * 1024)
 /* What a frame costs besides its bytes: about this. */
 #define INPUT_OVERHEAD_BYTES 128
+
+#define ATTACHMENT_VERSION 1
+#define ATTACHMENT_RUN     1
+#define ATTACHMENT_HEAD    2u
+
+static gsize cost_of(const Input *input)
+{
+    return g_bytes_get_size(input->data) + INPUT_OVERHEAD_BYTES;
+}
 
 /* ---- Mirrored input ---- */
 
 static void drop_oldest_input(Node *node)
 {
     Input *input = g_queue_pop_head(node->mirrored);
-    node->mirrored_bytes -= g_bytes_get_size(input->data) + INPUT_OVERHEAD_BYTES;
+    node->mirrored_bytes -= cost_of(input);
     input_free(input);
+}
+
+static void give(Node *node, const Input *input)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(input->data, &len);
+    if (input->nic != LINK_NIC_NOTE) {
+        net_deliver_mapped(node, input->nic, data, len);
+        return;
+    }
+    CompareNote note;
+    if (compare_note_unpack(data, len, &note)) {
+        rewrite_note(node->rewrite, &note);
+        return;
+    }
+    g_autoptr(GError) error =
+        g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL, "%zu bytes that are no note", len);
+    node_stream_lost(node, "the peer broke the protocol", error);
+}
+
+/* The VM runs in the epoch that this belongs to, and nothing that came before it waits. */
+static gboolean may_give(const Node *node, guint64 epoch)
+{
+    return node->svm_job == SVM_IDLE && node->svm_epoch == epoch && vm_is_running(node->vm);
 }
 
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
     if (!node->last || epoch < node->last->epoch)
         return;
-    g_queue_push_tail(node->mirrored, input_new(nic, epoch, data, len));
-    node->mirrored_bytes += len + INPUT_OVERHEAD_BYTES;
+    Input *input = input_new(nic, epoch, data, len);
+    if (may_give(node, epoch) && g_queue_is_empty(node->mirrored)) {
+        give(node, input);
+        input_free(input);
+        return;
+    }
+    g_queue_push_tail(node->mirrored, input);
+    node->mirrored_bytes += cost_of(input);
     while (node->mirrored_bytes > MIRRORED_LIMIT_BYTES) {
         drop_oldest_input(node);
         node->mirror_dropped++;
@@ -57,13 +90,74 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
 void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     /* After all that was mirrored, whatever its epoch. */
-    secondary_mirrored(node, nic, G_MAXUINT64, data, len);
+    if (node->gate_open && node->svm_job == SVM_IDLE && vm_is_running(node->vm) &&
+        g_queue_is_empty(node->mirrored))
+        net_deliver_mapped(node, nic, data, len);
+    else
+        secondary_mirrored(node, nic, G_MAXUINT64, data, len);
 }
 
 static void forget_input_before(Node *node, guint64 epoch)
 {
     for (Input *input; (input = g_queue_peek_head(node->mirrored)) && input->epoch < epoch;)
         drop_oldest_input(node);
+}
+
+void secondary_give_mirrored(Node *node)
+{
+    gboolean all = node->state == FSM_S_DEVICE;
+    for (Input *input;
+         (input = g_queue_peek_head(node->mirrored)) && (all || input->epoch <= node->svm_epoch);) {
+        g_queue_pop_head(node->mirrored);
+        node->mirrored_bytes -= cost_of(input);
+        give(node, input);
+        input_free(input);
+    }
+}
+
+/* ---- What our VM says ---- */
+
+static void drop_oldest_said(Node *node)
+{
+    Input *said = g_queue_pop_head(node->said);
+    node->said_bytes -= cost_of(said);
+    input_free(said);
+}
+
+static void forget_said(Node *node)
+{
+    while (!g_queue_is_empty(node->said))
+        drop_oldest_said(node);
+    node->said_count = 0;
+}
+
+void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (!node->svm_speaks)
+        return;
+    Input *said = input_new(nic, node->said_count + 1, data, len);
+    rewrite_observe(node->rewrite, nic, said->data);
+    /* One that doesn't get there is numbered, and so settles, with the next one that does. */
+    if (link_send_packet(node->link, nic, node->svm_epoch, data, len))
+        node->said_count++;
+    g_queue_push_tail(node->said, said);
+    node->said_bytes += cost_of(said);
+    while (node->said_bytes > SAID_LIMIT_BYTES)
+        drop_oldest_said(node);
+}
+
+gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    if (len != 16) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'settled' of %zu bytes", len);
+        return FALSE;
+    }
+    if (colo_get_be64(payload) != node->svm_epoch)
+        return TRUE; /* of an epoch that is over here */
+    guint64 count = colo_get_be64(payload + 8);
+    for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= count;)
+        drop_oldest_said(node);
+    return TRUE;
 }
 
 /* ---- Receiving ---- */
@@ -80,10 +174,41 @@ static void on_progress(guint64 received_bytes, guint64 total_bytes, gpointer us
             total_bytes ? MIN(100.0, 100.0 * (double)received_bytes / (double)total_bytes) : 0};
 }
 
+static gboolean check_attachment(const Checkpoint *checkpoint, GError **error)
+{
+    gsize len = 0;
+    const guint8 *bytes =
+        checkpoint->attachment ? g_bytes_get_data(checkpoint->attachment, &len) : NULL;
+    if (len >= ATTACHMENT_HEAD && bytes[0] == ATTACHMENT_VERSION && !(bytes[1] & ~ATTACHMENT_RUN))
+        return TRUE;
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "the attachment of checkpoint %" G_GUINT64_FORMAT " (%zu bytes) is none of ours",
+                checkpoint->epoch, len);
+    return FALSE;
+}
+
+gboolean secondary_is_to_run(const Checkpoint *checkpoint)
+{
+    const guint8 *bytes = g_bytes_get_data(checkpoint->attachment, NULL);
+    return (bytes[1] & ATTACHMENT_RUN) != 0;
+}
+
 static void on_received(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
     guint8 payload[8];
+    g_autoptr(GError) error = NULL;
+    if (!check_attachment(checkpoint, &error)) {
+        node_link_lost(node, "the peer broke the protocol", error);
+        return;
+    }
+    if (!svm_stands_still(node, &error)) {
+        /* A VM that has run is lost: its memory has been changed under it. */
+        (node->state == FSM_S_ACTIVE ? node_link_lost
+                                     : node_vm_lost)(node, "the peer broke the protocol", error);
+        return;
+    }
+    node->svm_spoilt = FALSE;
     g_clear_pointer(&node->last, checkpoint_unref);
     node->last = checkpoint_ref(checkpoint);
     node->epoch = checkpoint->epoch;
@@ -98,190 +223,6 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     stats_add(node->transfer_stats, checkpoint->transfer_us);
 }
 
-/* ---- The waiting QEMU ---- */
-
-/*
- * Nothing else is asked of a secondary's QEMU for days, and one that hangs is found out too late:
- * so it is told to stop, which it has done long since, every CHECK_MS.
- */
-static void on_checked(Vm *vm, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    node->checking = FALSE;
-    if (error) {
-        node_vm_lost(node, "the waiting VM does not answer", error);
-        return;
-    }
-    g_autoptr(GBytes) state = g_steal_pointer(&node->waiting_load);
-    if (state)
-        vm_load_device_state(vm, state, node->waiting_done, node);
-}
-
-static gboolean on_check_timer(gpointer user_data)
-{
-    Node *node = user_data;
-    if (node->state == FSM_S_COLO && !node->checking) {
-        node->checking = TRUE;
-        vm_pause(node->vm, on_checked, node);
-    }
-    return G_SOURCE_CONTINUE;
-}
-
-static void load_device_state(Node *node, GBytes *state, VmDone done)
-{
-    if (!node->checking) {
-        vm_load_device_state(node->vm, state, done, node);
-        return;
-    }
-    node->waiting_load = g_bytes_ref(state);
-    node->waiting_done = done;
-}
-
-void secondary_forget_vm(Node *node)
-{
-    node->checking = node->loading = FALSE;
-    g_clear_pointer(&node->waiting_load, g_bytes_unref);
-}
-
-/* ---- Loading ---- */
-
-/* Copies the pages that loads are known to write to, in order, or puts the copy back. */
-static void copy_touched(Node *node, gboolean put_back)
-{
-    guint8 *kept = node->kept;
-    guint64 count;
-    for (guint64 first = 0; page_set_next_run(node->touched, first, &first, &count);
-         first += count) {
-        guint8 *ram = vm_ram(node->vm)->base + first * VM_PAGE_SIZE;
-        gsize len = count * VM_PAGE_SIZE;
-        if (put_back)
-            memcpy(ram, kept, len);
-        else
-            memcpy(kept, ram, len);
-        kept += len;
-    }
-}
-
-/* The pages written since the last call; the caller frees the set. */
-static PageSet *harvest(Node *node, GError **error)
-{
-    const VmRam *ram = vm_ram(node->vm);
-    g_autoptr(PageSet) written = page_set_new(ram->size_bytes / VM_PAGE_SIZE);
-    if (!dirty_tracker_harvest(node->tracker, written, error))
-        return NULL;
-    if (dirty_tracker_method(node->tracker) == DIRTY_METHOD_COMPARE) {
-        /* It compares with what it was told last. */
-        guint64 count;
-        for (guint64 first = 0; page_set_next_run(written, first, &first, &count); first += count)
-            for (guint64 page = first; page < first + count; page++)
-                dirty_tracker_copied(node->tracker, page, ram->base + page * VM_PAGE_SIZE);
-    }
-    return g_steal_pointer(&written);
-}
-
-/* Before a load: pages written until now don't count, and the known ones are kept aside. */
-static gboolean prepare_load(Node *node, GError **error)
-{
-    g_autoptr(PageSet) before = harvest(node, error);
-    if (!before)
-        return FALSE;
-    node->kept = g_realloc(node->kept, page_set_count(node->touched) * VM_PAGE_SIZE);
-    copy_touched(node, FALSE);
-    return TRUE;
-}
-
-/*
- * After a load: puts back what was kept, and tells which other pages the load wrote to as runs of
- * be64 first, be64 count. They are known from now on.
- */
-static GByteArray *repair_load(Node *node, GError **error)
-{
-    g_autoptr(PageSet) written = harvest(node, error);
-    if (!written)
-        return NULL;
-    copy_touched(node, TRUE);
-    GByteArray *runs = g_byte_array_new();
-    guint64 count;
-    for (guint64 first = 0; page_set_next_run(written, first, &first, &count); first += count)
-        for (guint64 page = first; page < first + count; page++) {
-            if (page_set_contains(node->touched, page))
-                continue;
-            guint8 run[16];
-            colo_put_be64(run, page);
-            colo_put_be64(run + 8, 1);
-            g_byte_array_append(runs, run, sizeof(run));
-            page_set_add_run(node->touched, page, 1);
-        }
-    return runs;
-}
-
-static void on_proof_loaded(Vm *vm, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    node->loading = FALSE;
-    if (error) {
-        node_vm_lost(node, "the device state of this VM can't be loaded on this host", error);
-        return;
-    }
-    /* The link may have gone meanwhile: then nobody waits for the proof. */
-    if (!node->apply) {
-        if (node->state == FSM_S_ACTIVE)
-            secondary_start_apply(node);
-        return;
-    }
-    g_autoptr(GError) failed = NULL;
-    g_autoptr(GByteArray) runs = repair_load(node, &failed);
-    if (!runs) {
-        node_vm_lost(node, "dirty pages of the secondary can't be seen", failed);
-        return;
-    }
-    if (++node->proofs_tried == PROOFS_MAX && runs->len > 0)
-        failed = g_error_new(NODE_ERROR, NODE_ERROR_LOAD,
-                             "after %u loads the device state still writes to new pages of RAM",
-                             PROOFS_MAX);
-    if (runs && runs->len > LINK_MESSAGE_MAX && !failed)
-        failed = g_error_new(NODE_ERROR, NODE_ERROR_LOAD,
-                             "loading the device state wrote to %u pages of RAM: too many",
-                             runs->len / 16);
-    if (failed) {
-        node_vm_lost(node, "the VM can't be protected", failed);
-        return;
-    }
-    log_info("the device state can be loaded; that wrote to %u new pages of RAM", runs->len / 16);
-    link_send(node->link, LINK_MSG_READY, runs->data, runs->len);
-}
-
-static void start_proof(Node *node)
-{
-    g_autoptr(GError) error = NULL;
-    if (node->loading) {
-        error = g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL,
-                            "checkpoint %" G_GUINT64_FORMAT " came before the one before was READY",
-                            node->epoch);
-        node_link_lost(node, "the peer broke the protocol", error);
-        return;
-    }
-    if (!prepare_load(node, &error)) {
-        node_vm_lost(node, "the VM can't be protected", error);
-        return;
-    }
-    node->loading = TRUE;
-    load_device_state(node, node->last->device_state, on_proof_loaded);
-}
-
-gboolean secondary_may_protect(const Node *node, GError **error)
-{
-    if (!node->loading && node->proofs_tried > 0)
-        return TRUE;
-    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                "message 'protect' before a checkpoint was READY");
-    return FALSE;
-}
-
 static void on_applied(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
@@ -293,8 +234,11 @@ static void on_applied(Checkpoint *checkpoint, gpointer user_data)
     log_debug("checkpoint applied pages=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
               checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);
-    if (node->state == FSM_S_ACTIVE)
-        start_proof(node);
+    if (node->state == FSM_S_ACTIVE ||
+        (node->state == FSM_S_COLO && secondary_is_to_run(checkpoint))) {
+        node->load_due = checkpoint_ref(checkpoint);
+        svm_step(node);
+    }
 }
 
 static void on_apply_failed(const GError *error, gpointer user_data)
@@ -305,19 +249,14 @@ static void on_apply_failed(const GError *error, gpointer user_data)
         node_stream_lost(node, "the checkpoint stream from the primary has failed", error);
 }
 
-void secondary_start_apply(Node *node)
+void secondary_begin(Node *node)
 {
     static const ApplyCallbacks callbacks = {.progress = on_progress,
                                              .received = on_received,
                                              .applied = on_applied,
                                              .failed = on_apply_failed};
     g_autoptr(GError) error = NULL;
-    node->proofs_tried = 0;
     node->has_progress = FALSE;
-    /* The load of a session before this one may write to RAM: its end calls this again. */
-    if (node->loading)
-        return;
-    node->touched = page_set_new(vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE);
     /* Our own descriptor: what is complete is finished after the link is closed. */
     node->apply_fd = fcntl(link_checkpoint_fd(node->link), F_DUPFD_CLOEXEC, 0);
     node->apply = apply_new(vm_ram(node->vm), node->apply_fd, &callbacks, node, &error);
@@ -334,123 +273,53 @@ void secondary_drop_apply(Node *node)
     g_clear_pointer(&node->apply, apply_free);
     colo_fd_close(&node->apply_fd);
     g_clear_pointer(&node->last, checkpoint_unref);
-    g_clear_pointer(&node->touched, page_set_free);
-    g_clear_pointer(&node->kept, g_free);
     node->has_progress = FALSE;
     while (!g_queue_is_empty(node->mirrored))
         drop_oldest_input(node);
+    forget_said(node);
+    svm_forget(node);
+    svm_step(node);
 }
 
-/* ---- Takeover ---- */
+/* ---- Epochs of our VM ---- */
 
-static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
+gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error)
 {
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error) {
-        node_vm_lost(node, "the VM can't be resumed after the takeover", error);
-        return;
-    }
-    /* What the primary's guest was given after this checkpoint, and what has come here since. */
-    for (GList *at = node->mirrored->head; at; at = at->next) {
-        const Input *input = at->data;
-        gsize len;
-        const guint8 *data = g_bytes_get_data(input->data, &len);
-        net_deliver(node, input->nic, data, len);
-    }
-    node->takeovers++;
-    log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
-                node->epoch,
-                (double)colo_time_diff_us(colo_time_now(), node->link_lost) / COLO_US_PER_MS);
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "epoch", json_object_new_int64((gint64)node->epoch));
-    node_emit(node, "TAKEN_OVER", data);
-    node_event(node, FSM_TAKEN_OVER);
+    gsize len;
+    const guint8 *bytes = g_bytes_get_data(checkpoint->attachment, &len);
+    g_autoptr(GBytes) maps =
+        len > ATTACHMENT_HEAD ? g_bytes_new(bytes + ATTACHMENT_HEAD, len - ATTACHMENT_HEAD) : NULL;
+    if (!node->rewrite)
+        node->rewrite = net_new_rewrite(node, checkpoint->epoch);
+    if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, maps, error))
+        return FALSE;
+    forget_said(node);
+    node->svm_epoch = checkpoint->epoch;
+    return TRUE;
 }
 
-static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
+/* Notes tell how to map what is about to be sent. */
+static void take_notes(Node *node)
 {
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error) {
-        node_vm_lost(node, "the device state can't be loaded for the takeover", error);
-        return;
+    for (GList *at = node->mirrored->head, *next; at; at = next) {
+        Input *input = at->data;
+        next = at->next;
+        if (input->nic != LINK_NIC_NOTE)
+            continue;
+        g_queue_delete_link(node->mirrored, at);
+        node->mirrored_bytes -= cost_of(input);
+        give(node, input);
+        input_free(input);
     }
-    g_autoptr(GError) failed = NULL;
-    g_autoptr(GByteArray) runs = repair_load(node, &failed);
-    if (!runs) {
-        node_vm_lost(node, "RAM can't be checked after the takeover", failed);
-        return;
+}
+
+void secondary_speak(Node *node)
+{
+    take_notes(node);
+    rewrite_takeover(node->rewrite);
+    for (const GList *at = node->said->head; at; at = at->next) {
+        const Input *said = at->data;
+        net_send_mapped(node, said->nic, said->data);
     }
-    if (runs->len > 0)
-        log_warning("loading the device state wrote to %u pages of RAM, which it had not done "
-                    "before",
-                    runs->len / 16);
     primary_open_gate(node);
-    vm_resume(vm, on_taken_over, node);
-}
-
-/* The old primary may or may not have let these go: a client knows them by their numbers. */
-static void send_held_frames(Node *node)
-{
-    for (guint i = 0; i < node->last->frames->len; i++) {
-        const HeldFrame *held = g_ptr_array_index(node->last->frames, i);
-        gsize len;
-        const guint8 *data = g_bytes_get_data(held->data, &len);
-        net_send(node, held->nic, data, len);
-    }
-}
-
-static void on_finished(Checkpoint *checkpoint, gpointer user_data)
-{
-    Node *node = user_data;
-    if (!checkpoint) {
-        g_autoptr(GError) error =
-            g_error_new(NODE_ERROR, NODE_ERROR_LOAD, "no complete checkpoint is here");
-        node_vm_lost(node, "can't take over", error);
-        return;
-    }
-    /* It may be a later one than was last said to be RECEIVED: as good, and nothing of it is lost.
-     */
-    checkpoint_ref(checkpoint);
-    checkpoint_unref(node->last);
-    node->last = checkpoint;
-    node->epoch = checkpoint->epoch;
-    log_set_epoch(node->epoch);
-    forget_input_before(node, checkpoint->epoch);
-    send_held_frames(node);
-    g_autoptr(GError) error = NULL;
-    if (prepare_load(node, &error))
-        load_device_state(node, checkpoint->device_state, on_loaded);
-    else
-        node_vm_lost(node, "can't take over", error);
-}
-
-/*
- * The network is told at once where the guest is now, before the VM can run: what clients send
- * until then would go to the dead host, and be missed for as long as TCP waits before it sends it
- * again.
- */
-void secondary_take_over(Node *node)
-{
-    colo_fault_point("takeover-granted");
-    net_set_open(node, TRUE);
-    net_announce(node);
-    apply_finish(node->apply, on_finished, node);
-}
-
-void secondary_init(Node *node)
-{
-    node->mirrored = g_queue_new();
-    node->apply_fd = -1;
-    node->check_timer = g_timeout_add(CHECK_MS, on_check_timer, node);
-}
-
-void secondary_finalise(Node *node)
-{
-    g_source_remove(node->check_timer);
-    secondary_drop_apply(node);
-    g_queue_free(node->mirrored);
 }

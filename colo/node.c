@@ -53,6 +53,29 @@ void node_emit(Node *node, const char *name, json_object *data)
         json_object_put(data);
 }
 
+static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
+{
+    (void)source;
+    return callback(user_data);
+}
+
+GSource *node_timer_new(GSourceFunc callback, Node *node)
+{
+    static GSourceFuncs functions = {.dispatch = timer_dispatch};
+    GSource *timer = g_source_new(&functions, sizeof(GSource));
+    g_source_set_callback(timer, callback, node, NULL);
+    g_source_set_priority(timer, G_PRIORITY_HIGH);
+    g_source_attach(timer, NULL);
+    return timer;
+}
+
+void node_mode_changed(Node *node, Mode mode)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "mode", json_object_new_string(mode_name(mode)));
+    node_emit(node, "MODE_CHANGED", data);
+}
+
 void node_report(Node *node, const char *what, const GError *error)
 {
     log_error("%s: %s", what, error->message);
@@ -111,11 +134,38 @@ void node_stream_lost(Node *node, const char *what, const GError *error)
 
 /* ---- The VM ---- */
 
+/* What happens to a copy is news about the copy. */
+static void on_svm_event(Node *node, VmEvent event, const char *detail)
+{
+    switch (event) {
+    case VM_EVENT_SHUTDOWN:
+        svm_stalled(node, "its guest has powered off");
+        break;
+    case VM_EVENT_PANICKED:
+        node_emit(node, "GUEST_PANICKED", NULL);
+        svm_stalled(node, "its guest has panicked");
+        break;
+    case VM_EVENT_STOPPED: {
+        g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
+        node_emit(node, "GUEST_STOPPED", NULL);
+        svm_stalled(node, why);
+        break;
+    }
+    case VM_EVENT_RESET:
+    case VM_EVENT_DIED:
+        break;
+    }
+}
+
 static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
 {
     Node *node = user_data;
     if (vm != node->vm)
         return;
+    if (!fsm_is_primary(node->state) && event != VM_EVENT_DIED) {
+        on_svm_event(node, event, detail);
+        return;
+    }
     g_autoptr(GError) error = NULL;
     switch (event) {
     case VM_EVENT_DIED:
@@ -188,7 +238,8 @@ static void kill_vm(Node *node)
     g_clear_error(&node->ending_sign);
     net_set_open(node, FALSE);
     primary_forget_vm(node);
-    secondary_forget_vm(node);
+    svm_forget(node);
+    node->svm_job = SVM_IDLE;
     net_detach(node);
     if (node->vm)
         vm_kill(node->vm);
@@ -276,6 +327,16 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return primary_ready(node, payload, len, error);
     case LINK_MSG_PROTECT:
         return secondary_may_protect(node, error) && peer_event(node, FSM_PROTECT, error);
+    case LINK_MSG_PREPARE:
+        return only_bytes(len, 8, error) && svm_prepare(node, colo_get_be64(payload), error);
+    case LINK_MSG_DIRTY:
+        return primary_dirty(node, payload, len, error);
+    case LINK_MSG_LOADED:
+        return only_bytes(len, 8, error) && comparing_loaded(node, colo_get_be64(payload), error);
+    case LINK_MSG_STALLED:
+        return comparing_stalled(node, payload, len, error);
+    case LINK_MSG_SETTLED:
+        return secondary_settled(node, payload, len, error);
     case LINK_MSG_ADDRESSES:
         return net_receive_addresses(node, payload, len, error);
     case LINK_MSG_YIELD:
@@ -309,7 +370,11 @@ static void on_message(guint type, const guint8 *payload, gsize len, gpointer us
 static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len,
                       gpointer user_data)
 {
-    secondary_mirrored(user_data, nic, epoch, data, len);
+    Node *node = user_data;
+    if (fsm_is_primary(node->state))
+        comparing_secondary_output(node, nic, epoch, data, len);
+    else
+        secondary_mirrored(node, nic, epoch, data, len);
 }
 
 static void seek_peer(Node *node, void (*seek)(Link *, json_object *))
@@ -515,7 +580,11 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->is_primary = !strcmp(config->role, "primary");
     node->state = node->is_primary ? FSM_P_STARTING : FSM_S_STARTING;
     primary_init(node);
-    secondary_init(node);
+    comparing_init(node);
+    node->mirrored = g_queue_new();
+    node->said = g_queue_new();
+    node->apply_fd = -1;
+    svm_init(node);
 
     node->arbiter = arbiter_new(config->arbiter, config->arbiter_path, error);
     if (!node->arbiter || !net_init(node, error))
@@ -555,8 +624,12 @@ void node_free(Node *node)
     forget_asking_again(node);
     if (node->end_source)
         g_source_remove(node->end_source);
+    comparing_finalise(node);
     primary_finalise(node);
-    secondary_finalise(node);
+    secondary_drop_apply(node);
+    svm_finalise(node);
+    g_queue_free(node->mirrored);
+    g_queue_free(node->said);
     link_free(node->link);
     arbiter_free(node->arbiter);
     control_free(node->control);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside a node. node.c holds the state and carries out the actions of fsm.h; node-primary.c runs
- * the checkpoint cycle, node-secondary.c the receiving side and the takeover, node-net.c the
- * guest's frames, node-control.c what administrators see and ask for. All of it runs on the main
+ * the checkpoint cycle and node-compare.c the comparing between checkpoints; node-secondary.c is
+ * the receiving side, node-svm.c what it does to its VM, up to the takeover; node-net.c moves the
+ * guest's frames, node-control.c is what administrators see and ask for. All of it runs on the main
  * thread.
  */
 #ifndef COLO_COLO_NODE_INTERNAL_H
@@ -14,10 +15,12 @@
 #include "colo/control.h"
 #include "colo/fsm.h"
 #include "colo/link.h"
+#include "colo/mode.h"
 #include "colo/node.h"
 #include "colo/schedule.h"
 #include "colo/stats.h"
 #include "netcompare/netcompare.h"
+#include "netcompare/rewrite.h"
 #include "vm/vm.h"
 
 /* A network card of the guest and its way out. */
@@ -32,6 +35,7 @@ typedef struct {
 /* Where the primary is in its checkpoint cycle. */
 typedef enum {
     CYCLE_IDLE,
+    CYCLE_PREPARING, /* the VM runs; waits for the secondary's to stand still */
     CYCLE_PAUSING,
     CYCLE_SAVING,
     CYCLE_COPYING,
@@ -44,6 +48,7 @@ typedef enum {
     PROOF_SYNCHRONISE, /* all RAM is on its way */
     PROOF_DUE,         /* a checkpoint for the secondary to try is to be taken */
     PROOF_LOAD,        /* the secondary loads it: READY is to come, nothing else is sent */
+    PROOF_DONE,
 } Proof;
 
 typedef struct {
@@ -51,10 +56,28 @@ typedef struct {
     guint64 epoch;      /* of the checkpoint under way */
     gboolean cancelled; /* there is no session for it (any more): only resume the VM */
     gboolean sent, received;
+    gboolean compares; /* the epoch that it begins */
     CheckpointReason reason;
     CaptureStats stats;
     ColoTime pause_started, resumed;
 } Cycle;
+
+/* The secondary's VM, as the primary knows it. */
+typedef enum {
+    PEER_VM_STANDS,  /* waits, as in `buffered` mode */
+    PEER_VM_LOADS,   /* told to run from the checkpoint that is complete there */
+    PEER_VM_RUNS,    /* LOADED */
+    PEER_VM_STALLED, /* should run and doesn't */
+} PeerVm;
+
+/* What is being done to the secondary's VM: one thing at a time. */
+typedef enum {
+    SVM_IDLE,
+    SVM_CHECKING, /* is told to stop, which it has: does it answer? */
+    SVM_STOPPING,
+    SVM_LOADING,
+    SVM_RESUMING,
+} SvmJob;
 
 struct Node {
     Config *config; /* borrowed */
@@ -96,23 +119,51 @@ struct Node {
     gsize deferred_bytes;
     gboolean has_progress;
     SyncProgress progress;
+    guint answer_timer; /* runs while the secondary owes an answer */
+
+    /* primary, comparing (node-compare.c) */
+    Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
+    gboolean compares; /* the running epoch: its output goes there and not to the gate */
+    PeerVm peer_vm;
+    ModePolicy mode_policy;
+    gboolean diverged; /* since the last checkpoint */
+    CheckpointReason divergence;
+    guint64 compared_before; /* frames that had left by comparing when the epoch began */
+    GSource *compare_timer;
+    guint settled_timer;
+    guint64 settled_seen, settled_said;
+
+    /* Either side: maps TCP's numbers (rewrite.h). The secondary's from the session's start; after
+     * a takeover as long as there is a connection to map. NULL: nothing is mapped. */
+    Rewrite *rewrite;
 
     /* secondary (node-secondary.c) */
     Apply *apply;
     int apply_fd;     /* the checkpoint connection, our own descriptor; -1: none */
     Checkpoint *last; /* received last */
-    guint check_timer;
-    gboolean checking;    /* a check of QEMU is under way; a load waits for its end */
-    GBytes *waiting_load; /* NULL: none */
-    VmDone waiting_done;
-    unsigned proofs_tried; /* loads of this session */
-    gboolean loading;      /* a proof, maybe of a session that has ended */
-    PageSet *touched;      /* pages that loads wrote to */
-    guint8 *kept;          /* their contents before the load of a takeover */
-    GQueue *mirrored;      /* of Input*: what the primary's guest was given since `last` */
+    GQueue *mirrored; /* of Input*: what the primary's guest was given since `last` */
     gsize mirrored_bytes;
     guint64 mirror_dropped;
+    GQueue *said; /* of Input*: output of our VM that may not have left; epoch: its number there */
+    gsize said_bytes;
+    guint64 said_count; /* frames sent to the primary in this epoch */
     ColoTime link_lost;
+
+    /* secondary (node-svm.c) */
+    SvmJob svm_job;
+    gboolean start_due;    /* a session waits for the VM to stand still */
+    guint64 prepare_epoch; /* PREPARE is to be answered; 0: no */
+    Checkpoint *load_due;  /* applied, and to be loaded; NULL: none */
+    guint check_timer;
+    gboolean check_due;
+    guint64 svm_epoch;     /* the checkpoint that the VM's device state is of; 0: none */
+    gboolean svm_speaks;   /* its output is that of svm_epoch, and counts */
+    gboolean svm_spoilt;   /* has run and stopped by itself: RAM is no checkpoint's */
+    PageSet *svm_dirty;    /* pages that the next checkpoint has to put right */
+    Checkpoint *finished;  /* what to take over from, once it is known */
+    unsigned proofs_tried; /* loads of this session */
+    PageSet *touched;      /* pages that loads wrote to */
+    guint8 *kept;          /* their contents before the load at hand */
 
     /* for status */
     guint64 checkpoints, by_reason[REASONS];
@@ -156,6 +207,10 @@ void node_link_lost(Node *node, const char *what, const GError *error);
 void node_stream_lost(Node *node, const char *what, const GError *error);
 /* Sends a control event; `data` may be NULL. */
 void node_emit(Node *node, const char *name, json_object *data);
+/* A timer for g_source_set_ready_time(), of high priority; not set. */
+GSource *node_timer_new(GSourceFunc callback, Node *node);
+/* Tells that output is handled in another way from now on. */
+void node_mode_changed(Node *node, Mode mode);
 
 /* ---- node-primary.c ---- */
 
@@ -169,26 +224,81 @@ void primary_end_capture(Node *node);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
 gboolean primary_received(Node *node, guint64 epoch, GError **error);
 gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error);
+gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error);
 /* Something that the schedule depends on has changed. */
 void primary_reschedule(Node *node);
 /* Before the VM is freed: forgets the cycle. */
 void primary_forget_vm(Node *node);
 
+/* ---- node-compare.c ---- */
+
+void comparing_init(Node *node);
+void comparing_finalise(Node *node);
+/* In the pause, all output of the epoch that ends is known: decides about the one that begins. */
+void comparing_pause(Node *node);
+/* RECEIVED of the checkpoint under way: what was held before it leaves. */
+void comparing_committed(Node *node);
+/* The guest has sent this, in an epoch that compares. */
+void comparing_output(Node *node, unsigned nic, GBytes *frame);
+/* The secondary's has. */
+void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const guint8 *data,
+                                gsize len);
+/* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
+gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
+gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error);
+/* No secondary is there any more; what is held stays held. */
+void comparing_end(Node *node);
+/* Lets go of what is held, or (FALSE) drops it. */
+void comparing_forget(Node *node, gboolean release);
+/* Output that only a checkpoint can release. */
+gboolean comparing_waits_for_checkpoint(const Node *node);
+/* Live options may have changed. */
+void comparing_tune(Node *node);
+
 /* ---- node-secondary.c ---- */
 
 void secondary_init(Node *node);
 void secondary_finalise(Node *node);
-void secondary_start_apply(Node *node);
+/* The VM stands still: a session may begin. */
+void secondary_begin(Node *node);
 void secondary_drop_apply(Node *node);
+/* A frame from the network while the VM is being taken over: it waits until the VM runs. */
+void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* From the primary: what its guest was given, or a note. */
+void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
+/* Our VM has sent this. */
+void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error);
+/* The VM is that of checkpoint svm_epoch and begins to run: maps, input and output start over. */
+gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
+/* Gives the VM, which runs, what has waited for it: of svm_epoch, or (taking over) all. */
+void secondary_give_mirrored(Node *node);
+/* From here on the VM speaks for itself: sends what may not have left yet, and opens the gate. */
+void secondary_speak(Node *node);
+/* The service's part of a checkpoint. */
+gboolean secondary_is_to_run(const Checkpoint *checkpoint);
+
+/* ---- node-svm.c ---- */
+
+void svm_init(Node *node);
+void svm_finalise(Node *node);
+/* Does the next thing that is due, if nothing is under way. */
+void svm_step(Node *node);
+/* FSM actions. */
+void secondary_start_apply(Node *node);
+void secondary_take_over(Node *node);
+/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
+/* Whether RAM may be changed by a checkpoint that has come: FALSE with NODE_ERROR_PROTOCOL. */
+gboolean svm_stands_still(const Node *node, GError **error);
 /* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
  */
 gboolean secondary_may_protect(const Node *node, GError **error);
-void secondary_take_over(Node *node);
-/* Before the VM is freed: forgets what was asked of it. */
-void secondary_forget_vm(Node *node);
-/* A frame from the network while the VM is being taken over: it waits until the VM runs. */
-void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
-void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
+/* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
+void svm_stalled(Node *node, const char *why);
+/* The session is over, or the VM about to be freed: forgets what was to be done. */
+void svm_forget(Node *node);
 
 /* ---- node-net.c ---- */
 
@@ -202,10 +312,14 @@ void net_detach(Node *node);
 void net_set_open(Node *node, gboolean open);
 /* Reads everything that the guest has sent until now; the VM may be lost by that. */
 void net_drain(Node *node);
-/* Sends to the outside. */
+/* Sends to the outside, as the guest said it or (net_send_mapped) as the clients know it. */
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);
+void net_send_mapped(Node *node, unsigned nic, GBytes *frame);
 /* Gives to the guest, now. */
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
+void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* A rewriter for a guest that is to run in `epoch`. */
+Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_announce(Node *node);
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error);

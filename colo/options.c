@@ -19,7 +19,7 @@
 
 static const char *const roles[] = {"primary", "secondary", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
-static const char *const modes[] = {"buffered", NULL};
+static const char *const modes[] = {"colo", "buffered", "auto", NULL};
 static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
 static const char *const arbiters[] = {"none", "file", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
@@ -81,9 +81,17 @@ static const Option table[] = {
     {"nic", "ifname", OPTION_INTERFACE, OUR(ifname), .fallback = "colo%d",
      .help = "The name of the tap; the kernel puts the first free number for %d."},
 
-    {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .fallback = "buffered", .choices = modes,
-     .help = "buffered: the secondary VM waits, and the primary's output waits until the next "
-             "checkpoint is complete on the secondary."},
+    {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .live = TRUE, .fallback = "colo",
+     .choices = modes,
+     .help = "colo: the secondary VM runs too, and output leaves as soon as both have said the same. "
+             "buffered: the secondary VM waits, and output waits until the next checkpoint is "
+             "complete there. auto: colo, but buffered for a while when the VMs differ too often. "
+             "Counts on the primary."},
+    {"checkpoint", "compare-timeout", OPTION_TIME, CONFIG(compare_timeout_ms), .live = TRUE,
+     .fallback = "60ms", .min = 1, .max = MIN_MS,
+     .help = "In colo mode, output that the secondary VM has not said for so long asks for a "
+             "checkpoint. Bare TCP acknowledgements, which a guest may delay, are given 250ms at "
+             "least."},
     {"checkpoint", "checkpoint-period", OPTION_TIME, CONFIG(checkpoint_period_ms), .live = TRUE,
      .fallback = "100ms", .min = 1, .max = 60 * MIN_MS,
      .help = "A checkpoint is taken at least this often."},

@@ -24,6 +24,8 @@ ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleF
     ColoTime gap_end = colo_time_add_us(facts->resumed, options->min_gap_us);
     if (since_us < options->min_gap_us)
         return (ScheduleDecision){.look_again = gap_end};
+    if (facts->diverged)
+        return due(facts->divergence);
     if (facts->output_waits)
         return due(REASON_OUTPUT);
     if (options->dirty_limit_pages && facts->dirty_pages >= options->dirty_limit_pages)
@@ -41,6 +43,9 @@ const char *checkpoint_reason_name(CheckpointReason reason)
         [REASON_INITIAL] = "initial",
         [REASON_PERIOD] = "period",
         [REASON_OUTPUT] = "output",
+        [REASON_MISMATCH] = "mismatch",
+        [REASON_COMPARE_TIMEOUT] = "compare-timeout",
+        [REASON_TABLE_FULL] = "table-full",
         [REASON_DIRTY_LIMIT] = "dirty-limit",
         [REASON_OUTPUT_LIMIT] = "output-limit",
         [REASON_ADMIN] = "admin",

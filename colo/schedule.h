@@ -2,9 +2,10 @@
 /*
  * When the primary takes its next checkpoint, and why. Pure: facts and the time in, a decision out.
  *
- * In `buffered` mode output waits for the next checkpoint, so waiting output asks for one as soon
- * as min-gap allows: a client's latency is about min-gap plus the transfer, and an idle VM is left
- * alone for checkpoint-period.
+ * Output that only a checkpoint can release (in `buffered` mode all of it, in `colo` mode that of a
+ * connection in which the VMs differ) asks for one as soon as min-gap allows: a client's latency is
+ * about min-gap plus the transfer, and a VM without such output is left alone for
+ * checkpoint-period.
  */
 #ifndef COLO_COLO_SCHEDULE_H
 #define COLO_COLO_SCHEDULE_H
@@ -12,12 +13,15 @@
 #include "common/clock.h"
 
 typedef enum {
-    REASON_INITIAL,      /* the first ones, until the VM is protected */
-    REASON_PERIOD,       /* checkpoint-period has passed */
-    REASON_OUTPUT,       /* output waits and min-gap has passed */
-    REASON_DIRTY_LIMIT,  /* more dirty pages than dirty-limit */
-    REASON_OUTPUT_LIMIT, /* the held output has nearly reached output-limit */
-    REASON_ADMIN,        /* an administrator asked for it */
+    REASON_INITIAL,         /* the first ones, until the VM is protected */
+    REASON_PERIOD,          /* checkpoint-period has passed */
+    REASON_OUTPUT,          /* output waits for a checkpoint and min-gap has passed */
+    REASON_MISMATCH,        /* the VMs' outputs differ */
+    REASON_COMPARE_TIMEOUT, /* the secondary VM has not said in time what the primary has */
+    REASON_TABLE_FULL,      /* no room to go on comparing */
+    REASON_DIRTY_LIMIT,     /* more dirty pages than dirty-limit */
+    REASON_OUTPUT_LIMIT,    /* the held output has nearly reached output-limit */
+    REASON_ADMIN,           /* an administrator asked for it */
     REASONS
 } CheckpointReason;
 
@@ -28,8 +32,10 @@ typedef struct {
 } ScheduleOptions;
 
 typedef struct {
-    ColoTime resumed; /* when the VM last resumed from a checkpoint */
-    gboolean output_waits;
+    ColoTime resumed;      /* when the VM last resumed from a checkpoint */
+    gboolean output_waits; /* for a checkpoint */
+    gboolean diverged;
+    CheckpointReason divergence; /* if diverged: why */
     gboolean output_filling;
     gboolean admin_asks;
     guint64 dirty_pages;

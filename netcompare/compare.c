@@ -62,6 +62,7 @@ static Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame,
     held->flow = NULL;
     held->epoch = epoch;
     held->arrival = now;
+    held->secondary_before = compare->secondary_in_epoch;
     held->bytes = g_bytes_get_size(frame) + sizeof(*held);
     held->side = side;
     held->timer_class = TIMER_OFF;
@@ -469,6 +470,7 @@ void compare_secondary(Compare *compare, unsigned nic, guint64 epoch, GBytes *fr
         return;
     }
     Held *held = held_new(compare, SECONDARY, epoch, frame, now);
+    compare->secondary_in_epoch += epoch == compare->epoch;
     parse(compare, held, nic);
     if (epoch == compare->epoch)
         process(compare, held);
@@ -493,6 +495,9 @@ static void process_waiting(Compare *compare, Side side)
         if (held->epoch != compare->epoch)
             break;
         held->arrival = compare->now;
+        held->secondary_before = compare->secondary_in_epoch;
+        if (side == SECONDARY)
+            compare->secondary_in_epoch++;
         process(compare, held);
     }
 }
@@ -506,6 +511,7 @@ void compare_committed(Compare *compare, guint64 epoch, ColoTime now)
     compare->epoch = epoch;
     compare->checkpointing = compare->running = FALSE;
     compare->overflowed = compare->asked_for_room = FALSE;
+    compare->secondary_in_epoch = 0;
     while ((held = g_queue_peek_head(&compare->order[SECONDARY])) != NULL && held->epoch < epoch)
         held_free(compare, held);
     while ((held = g_queue_peek_head(&compare->order[PRIMARY])) != NULL && held->epoch < epoch) {
@@ -532,6 +538,31 @@ void compare_release_all(Compare *compare)
     while (compare->order[PRIMARY].head != NULL)
         hand_out(compare, compare->order[PRIMARY].head->data);
     drop_all_flows(compare);
+}
+
+void compare_foreach_held(const Compare *compare, guint64 until,
+                          void (*func)(unsigned nic, GBytes *frame, gpointer user_data),
+                          gpointer user_data)
+{
+    for (GList *l = compare->order[PRIMARY].head; l != NULL; l = l->next) {
+        const Held *held = l->data;
+        if (held->epoch >= until)
+            break;
+        func(held->packet.key.nic, held->frame, user_data);
+    }
+}
+
+guint64 compare_settled(const Compare *compare)
+{
+    guint64 settled = compare->secondary_in_epoch;
+
+    for (Side side = PRIMARY; side <= SECONDARY; side++) {
+        const Held *oldest =
+            compare->order[side].head != NULL ? compare->order[side].head->data : NULL;
+        if (oldest != NULL && oldest->epoch == compare->epoch)
+            settled = MIN(settled, oldest->secondary_before);
+    }
+    return settled;
 }
 
 /* ---- Timers ---- */

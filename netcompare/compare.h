@@ -199,6 +199,19 @@ void compare_loaded(Compare *compare, guint64 epoch, ColoTime now);
 /* Unprotected: releases everything held and forgets all flows. */
 void compare_release_all(Compare *compare);
 
+/* Calls `func` for every frame of the PVM that is held, of epochs < until, oldest first. */
+void compare_foreach_held(const Compare *compare, guint64 until,
+                          void (*func)(unsigned nic, GBytes *frame, gpointer user_data),
+                          gpointer user_data);
+
+/*
+ * How many frames of the SVM in the running epoch, from its first on, came before everything that
+ * still waits on either side: what they imply has left. So the secondary need not send them again
+ * at a takeover. (An ACK of the SVM that is ahead of the PVM's counts too early, by as much as it
+ * is ahead.)
+ */
+guint64 compare_settled(const Compare *compare);
+
 /* The moment compare_tick() is due; us is G_MAXINT64 if nothing waits. */
 ColoTime compare_next_deadline(const Compare *compare);
 void compare_tick(Compare *compare, ColoTime now);

@@ -37,6 +37,7 @@ typedef struct {
     Flow *flow; /* NULL: waits for a checkpoint only, or for its epoch to begin */
     guint64 epoch;
     ColoTime arrival;
+    guint64 secondary_before; /* frames of the SVM that came before it in its epoch */
     gsize bytes;
     Side side;
     TimerClass timer_class;
@@ -110,6 +111,7 @@ struct Compare {
     ColoTime now; /* as of the last call */
     ColoTime running_since, last_secondary;
     guint primary_since_secondary; /* frames of the PVM since the last of the SVM */
+    guint64 secondary_in_epoch;    /* frames of the SVM in `epoch` */
     FlowTable flows;
     GQueue order[2];
     GQueue timers[TIMERS];

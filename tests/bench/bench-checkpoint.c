@@ -96,7 +96,7 @@ static void bench_checkpoints(Bench *b, Capture *capture, guint64 *epoch, guint 
         dirty(b->primary, pages, i);
         b->taken = b->sent = b->applied = FALSE;
         gint64 start = g_get_monotonic_time();
-        capture_take(capture, ++*epoch, state, NULL);
+        capture_take(capture, ++*epoch, state, NULL, NULL);
         wait_for(&b->taken);
         taken[i] = b->taken_at_us - start;
         wait_for(&b->sent);

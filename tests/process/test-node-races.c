@@ -231,14 +231,14 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
-    g_test_add_func("/node-races/force-is-not-kept", test_force_is_not_kept);
-    g_test_add_func("/node-races/arbiter-is-not-asked-when-linked",
-                    test_arbiter_is_not_asked_when_linked);
-    g_test_add_func("/node-races/freed-at-the-end", test_freed_at_the_end);
-    g_test_add_func("/node-races/slow-start", test_slow_start);
-    g_test_add_func("/node-races/slow-proof", test_slow_proof);
-    g_test_add_func("/node-races/early-protect", test_early_protect);
-    g_test_add_func("/node-races/first-save-fails", test_first_save_fails);
-    g_test_add_func("/node-races/storm", test_storm);
+    add_pair_test("/node-races/force-is-not-kept", test_force_is_not_kept);
+    add_pair_test("/node-races/arbiter-is-not-asked-when-linked",
+                  test_arbiter_is_not_asked_when_linked);
+    add_pair_test("/node-races/freed-at-the-end", test_freed_at_the_end);
+    add_pair_test("/node-races/slow-start", test_slow_start);
+    add_pair_test("/node-races/slow-proof", test_slow_proof);
+    add_pair_test("/node-races/early-protect", test_early_protect);
+    add_pair_test("/node-races/first-save-fails", test_first_save_fails);
+    add_pair_test("/node-races/storm", test_storm);
     return g_test_run();
 }

@@ -4,6 +4,56 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
+/* ---- Modes ---- */
+
+typedef struct {
+    const char *mode;
+    void (*test)(void);
+    void (*data_test)(gconstpointer data);
+    gconstpointer data;
+} PairTest;
+
+static const char *mode = "buffered";
+
+static void run_pair_test(gconstpointer data)
+{
+    const PairTest *pair_test = data;
+    mode = pair_test->mode;
+    if (pair_test->test)
+        pair_test->test();
+    else
+        pair_test->data_test(pair_test->data);
+}
+
+static void add_in_modes(const char *path, const PairTest *pair_test)
+{
+    static const char *const modes[] = {"buffered", "colo"};
+    for (guint i = 0; i < G_N_ELEMENTS(modes); i++) {
+        g_autofree char *whole = g_strdup_printf("/%s%s", modes[i], path);
+        PairTest *copy = g_new(PairTest, 1);
+        *copy = *pair_test;
+        copy->mode = modes[i];
+        g_test_add_data_func_full(whole, copy, run_pair_test, g_free);
+    }
+}
+
+void add_pair_test(const char *path, void (*test)(void))
+{
+    add_in_modes(path, &(PairTest){.test = test});
+}
+
+void add_pair_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data))
+{
+    add_in_modes(path, &(PairTest){.data_test = test, .data = data});
+}
+
+gboolean in_colo_mode(void)
+{
+    return !strcmp(mode, "colo");
+}
+
+/* ---- Hosts ---- */
+
 static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
 {
     Host *host = user_data;
@@ -54,7 +104,9 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->heartbeat_timeout_ms = 10000;
     config->arbiter = g_strdup(arbiter);
     config->arbiter_path = g_strdup(dir);
-    config->mode = g_strdup("buffered");
+    config->mode = g_strdup(mode);
+    config->compare_timeout_ms = 60;
+    config->qemu_timeout_ms = 3000;
     config->log_level = g_strdup("warning");
     return config;
 }

@@ -34,6 +34,12 @@ typedef struct {
     Host host[2];
 } Fixture;
 
+/* Adds a test of pairs twice: in `buffered` and in `colo` mode. */
+void add_pair_test(const char *path, void (*test)(void));
+void add_pair_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data));
+/* Whether the test at hand is in `colo` mode. */
+gboolean in_colo_mode(void);
+
 /* Makes both hosts; nothing runs yet. Host 0 is "alpha", host 1 "beta". */
 void set_up(Fixture *fixture, const char *arbiter);
 /* The same in a folder and on ports that another process has chosen. */

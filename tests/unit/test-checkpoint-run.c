@@ -272,6 +272,12 @@ static GPtrArray *frames_of(guint64 epoch)
     return frames;
 }
 
+/* NULL for every third. */
+static GBytes *attachment_of(guint64 epoch)
+{
+    return epoch % 3 ? g_bytes_new(&epoch, sizeof(epoch)) : NULL;
+}
+
 static void start_take(Pair *pair)
 {
     pair->epoch++;
@@ -282,7 +288,8 @@ static void start_take(Pair *pair)
     g_autofree char *text = g_strdup_printf("state of %" G_GUINT64_FORMAT, pair->epoch);
     g_autoptr(GBytes) state = g_bytes_new(text, strlen(text));
     g_autoptr(GPtrArray) frames = frames_of(pair->epoch);
-    capture_take(pair->capture, pair->epoch, state, pair->epoch % 4 ? frames : NULL);
+    g_autoptr(GBytes) attachment = attachment_of(pair->epoch);
+    capture_take(pair->capture, pair->epoch, state, pair->epoch % 4 ? frames : NULL, attachment);
 }
 
 static void check_contents(const Pair *pair)
@@ -291,6 +298,10 @@ static void check_contents(const Pair *pair)
     gsize len;
     const char *state = g_bytes_get_data(pair->last->device_state, &len);
     g_assert_cmpmem(state, len, text, strlen(text));
+    g_autoptr(GBytes) attachment = attachment_of(pair->epoch);
+    g_assert_true(!attachment == !pair->last->attachment);
+    if (attachment)
+        g_assert_true(g_bytes_equal(attachment, pair->last->attachment));
     g_autoptr(GPtrArray) frames = frames_of(pair->epoch);
     g_assert_cmpuint(pair->last->frames->len, ==, frames->len);
     for (guint i = 0; i < frames->len; i++) {

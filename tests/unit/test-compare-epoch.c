@@ -364,6 +364,46 @@ static void test_offline(void)
     g_assert_cmpuint(compare_stats(rig->compare)->held_frames, ==, 0);
 }
 
+static void count_frame(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    g_assert_cmpuint(nic, ==, 0);
+    g_assert_nonnull(frame);
+    (*(guint *)user_data)++;
+}
+
+static guint held_until(const Rig *rig, guint64 until)
+{
+    guint count = 0;
+    compare_foreach_held(rig->compare, until, count_frame, &count);
+    return count;
+}
+
+/* What the SVM has sent counts as settled up to the oldest frame that waits, of either side. */
+static void test_settled(void)
+{
+    g_autoptr(Rig) rig = rig_new(NULL);
+    FrameSpec a = rig_tcp(TCP_ACK, 100, 1, "aaaa"), b = rig_tcp(TCP_ACK, 104, 1, "bbbb");
+
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 0);
+    rig_primary(rig, &a);
+    g_assert_cmpuint(held_until(rig, 1), ==, 0);
+    g_assert_cmpuint(held_until(rig, 2), ==, 1);
+    rig_secondary(rig, &a);
+    g_assert_cmpuint(rig_released(rig), ==, 1);
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 1);
+    g_assert_cmpuint(held_until(rig, 2), ==, 0);
+
+    /* The SVM is ahead: its frame is not settled before the PVM's has left. */
+    rig_secondary(rig, &b);
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 1);
+    rig_primary(rig, &b);
+    g_assert_cmpuint(rig_released(rig), ==, 1);
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 2);
+
+    rig_checkpoint(rig);
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -383,6 +423,7 @@ int main(int argc, char **argv)
     ADD("table-full", test_table_full);
     ADD("release-all", test_release_all);
     ADD("reasons-per-flow", test_reasons_per_flow);
+    ADD("settled", test_settled);
     ADD("offline", test_offline);
     return g_test_run();
 }

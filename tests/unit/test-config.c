@@ -37,7 +37,7 @@ static void test_defaults(void)
     g_assert_null(c->vm->kernel);
     g_assert_cmpuint(c->vm->extra->len, ==, 0);
     g_assert_cmpuint(c->nics->len, ==, 0);
-    g_assert_cmpstr(c->mode, ==, "buffered");
+    g_assert_cmpstr(c->mode, ==, "colo");
     g_assert_cmpuint(c->checkpoint_period_ms, ==, 100);
     g_assert_cmpuint(c->min_gap_ms, ==, 10);
     g_assert_cmpuint(c->dirty_limit_pages, ==, 16384);
@@ -205,7 +205,7 @@ static const Bad bad[] = {
     {"[checkpoint]\ndirty-limit=10MiB\n",                         NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: dirty-limit: '10MiB': unknown unit 'MiB': write 10 or 10 pages"                                                                         },
     {"[checkpoint]\nmode=colo2\n",                                NULL,        CONFIG_ERROR_VALUE,
-     "web.conf:2: mode: 'colo2': expected buffered"                                                                                                       },
+     "web.conf:2: mode: 'colo2': expected colo, buffered or auto"                                                                                                       },
     {"[log]\nlog-level=loud\n",                                   NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: log-level: 'loud': expected error, warning, info or debug"                                                                              },
  /* What is missing. */
@@ -348,17 +348,17 @@ static void test_set_wrong(void)
     g_assert_cmpuint(c->heartbeat_interval_ms, ==, 100);
     expect_set_error(c, "vm.memory", "1GiB", CONFIG_ERROR_FIXED,
                      "'vm.memory' can't change while colod runs: change the file and start colod "
-                     "again (checkpoint-period, min-gap, dirty-limit, heartbeat-interval, "
+                     "again (mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, heartbeat-interval, "
                      "heartbeat-timeout and log-level can)");
     expect_set_error(
         c, "memory", "1GiB", CONFIG_ERROR_FIXED,
         "'memory' can't change while colod runs: change the file and start colod again "
-        "(checkpoint-period, min-gap, dirty-limit, heartbeat-interval, "
+        "(mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, heartbeat-interval, "
         "heartbeat-timeout and log-level can)");
     expect_set_error(c, "period", "1s", CONFIG_ERROR_UNKNOWN,
                      "unknown option 'period': did you mean 'checkpoint-period'?");
     expect_set_error(c, "", "1s", CONFIG_ERROR_UNKNOWN,
-                     "unknown option '': live options are checkpoint-period, min-gap, dirty-limit, "
+                     "unknown option '': live options are mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, "
                      "heartbeat-interval, heartbeat-timeout and log-level");
 }
 
@@ -395,7 +395,7 @@ static void test_get_wrong(void)
         {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"  },
         {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"  },
         {"nic lan.mac",
-         "unknown option 'nic lan.mac': live options are checkpoint-period, min-gap, "
+         "unknown option 'nic lan.mac': live options are mode, compare-timeout, checkpoint-period, min-gap, "
          "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"   },
         {"loglevel",    "unknown option 'loglevel': did you mean 'log-level'?"},
     };

@@ -25,12 +25,20 @@ static void test_reasons(void)
     assert_due(decide(idle, 100000), REASON_PERIOD);
     assert_due(decide((ScheduleFacts){.output_waits = TRUE}, 10000), REASON_OUTPUT);
     assert_due(decide((ScheduleFacts){.dirty_pages = 5000}, 10000), REASON_DIRTY_LIMIT);
+    assert_due(decide((ScheduleFacts){.diverged = TRUE,
+                                      .divergence = REASON_COMPARE_TIMEOUT,
+                                      .output_waits = TRUE},
+                      10000),
+               REASON_COMPARE_TIMEOUT);
     g_assert_false(decide((ScheduleFacts){.dirty_pages = 4999}, 10000).due);
 }
 
 static void test_min_gap_holds_back(void)
 {
-    ScheduleFacts busy = {.output_waits = TRUE, .dirty_pages = G_MAXUINT64};
+    ScheduleFacts busy = {.output_waits = TRUE,
+                          .diverged = TRUE,
+                          .divergence = REASON_MISMATCH,
+                          .dirty_pages = G_MAXUINT64};
     ScheduleDecision decision = decide(busy, 9999);
     g_assert_false(decision.due);
     g_assert_cmpint(decision.look_again.us, ==, resumed.us + options.min_gap_us);
@@ -62,6 +70,8 @@ static void test_always_wakes(void)
                                .dirty_limit_pages = (guint64)g_test_rand_int_range(0, 3)};
         ScheduleFacts facts = {.resumed = resumed,
                                .output_waits = g_test_rand_bit(),
+                               .diverged = g_test_rand_bit(),
+                               .divergence = REASON_MISMATCH,
                                .dirty_pages = (guint64)g_test_rand_int_range(0, 4)};
         ColoTime now = colo_time_add_us(resumed, g_test_rand_int_range(0, 400000));
         ScheduleDecision decision = schedule_decide(&any, &facts, now);

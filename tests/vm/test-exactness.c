@@ -233,7 +233,7 @@ static void take_checkpoint(Pair *pair, guint64 epoch, guint8 *expected)
     pause_side(&pair->primary);
     pair->primary.state = vm_wait_save(pair->primary.vm, &error);
     g_assert_no_error(error);
-    capture_take(pair->capture, epoch, pair->primary.state, NULL);
+    capture_take(pair->capture, epoch, pair->primary.state, NULL, NULL);
     WAIT_FOR(pair->taken);
     memcpy(expected, ram->base, ram->size_bytes);
     resume_side(&pair->primary);
