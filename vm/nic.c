@@ -98,9 +98,15 @@ void nic_add_arguments(GPtrArray *argv, GArray *inherited, guint index, const Vm
         g_strdup_printf("filter-redirector,id=colo-net%u-to,netdev=colo-net%u,queue=tx,"
                         "indev=colo-net%u-in,vnet_hdr_support=on",
                         index, index, index));
+    /*
+     * A guest that has been loaded would announce its address itself, five times over: after each
+     * checkpoint, and unlike the VM that it is a copy of. (Telling QEMU "announce-rounds" 0 makes
+     * 7.2 crash at the second load.) We announce it, when it has moved.
+     */
+    gboolean is_virtio = g_str_has_prefix(nic->model, "virtio-net");
     add(argv, "-device",
-        g_strdup_printf("%s,id=nic%u,netdev=colo-net%u,mac=%s", nic->model, index, index,
-                        nic->mac));
+        g_strdup_printf("%s,id=nic%u,netdev=colo-net%u,mac=%s%s", nic->model, index, index,
+                        nic->mac, is_virtio ? ",guest_announce=off" : ""));
     g_array_append_val(inherited, fds->tap);
     g_array_append_val(inherited, fds->theirs);
     g_array_append_val(inherited, fds->theirs_in);
