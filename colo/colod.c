@@ -10,7 +10,9 @@
 #include "colo/options.h"
 #include "common/fault.h"
 
+#include <errno.h>
 #include <glib-unix.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,14 @@ static char *find_preload(void)
             return g_steal_pointer(&beside);
     }
     return g_strdup(COLO_PKGLIBDIR "/colo-uffd.so");
+}
+
+/* Threads and processes that we start have normal priority, unless they ask (vm/process.h). */
+static void be_realtime(void)
+{
+    const struct sched_param lowest = {.sched_priority = 1};
+    if (sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest) < 0)
+        log_info("no real-time priority: %s", g_strerror(errno));
 }
 
 static int run(Config *config)
@@ -136,5 +146,7 @@ int main(int argc, char **argv)
         return EXIT_ENDED;
     }
     log_init(config->vm->name, config->log_level);
+    if (!strcmp(config->realtime, "yes"))
+        be_realtime();
     return run(config);
 }

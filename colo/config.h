@@ -34,6 +34,7 @@ typedef struct {
     char *role; /* "primary" or "secondary" */
     char *listen, *peer;
     char *control_socket;
+    char *realtime; /* "yes", "no" */
     /* [vm], [nic NAME] */
     VmDescription *vm;
     guint64 qemu_timeout_ms;

@@ -8,7 +8,7 @@
  * had to wait for the checkpoint after all. After two such epochs in a row comparing pauses, each
  * time twice as long, until an epoch was worth it:
  *
- *     colo:  20 ms to 1 s    a storm of divergences costs little more than `buffered` does
+ *     colo:  20 ms to 5 s    a storm of divergences costs little more than `buffered` does
  *     auto:  1 s to 1 min    and the change is told (hysteresis)
  */
 #ifndef COLO_COLO_MODE_H

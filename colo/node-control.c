@@ -101,6 +101,27 @@ static void add_frames(const Node *node, json_object *status)
     add_int(packets, "dropped", (gint64)(node->mirror_congested + node->mirror_dropped));
 }
 
+static void add_compare(const Node *node, json_object *status)
+{
+    static const char *const peer_vms[] = {[PEER_VM_STANDS] = "stands",
+                                           [PEER_VM_LOADS] = "loads",
+                                           [PEER_VM_RUNS] = "runs",
+                                           [PEER_VM_STALLED] = "stalled"};
+    json_object_object_add(status, "comparing", json_object_new_boolean(node->compares));
+    if (!node->compare) {
+        json_object_object_add(status, "compare", NULL);
+        return;
+    }
+    const CompareStats *stats = compare_stats(node->compare);
+    json_object *compare = add_object(status, "compare");
+    add_string(compare, "vm", peer_vms[node->peer_vm]);
+    add_int(compare, "flows", (gint64)stats->flows);
+    add_int(compare, "released", (gint64)stats->released_by_compare);
+    add_int(compare, "committed", (gint64)stats->released_by_checkpoint);
+    add_int(compare, "verified-bytes", (gint64)stats->verified_bytes);
+    add_int(compare, "secondary-frames", (gint64)stats->secondary_frames);
+}
+
 static void add_last_error(const Node *node, json_object *status)
 {
     if (!node->last_error) {
@@ -132,6 +153,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_checkpoints(node, status);
     add_sync(node, status);
     add_frames(node, status);
+    add_compare(node, status);
     json_object *arbiter = add_object(status, "arbiter");
     add_string(arbiter, "type", node->config->arbiter);
     add_string(arbiter, "answer", node->arbiter_answer);

@@ -18,6 +18,7 @@
 #define MIN_MS (60 * G_GUINT64_CONSTANT(1000))
 
 static const char *const roles[] = {"primary", "secondary", NULL};
+static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
 static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
@@ -39,6 +40,10 @@ static const Option table[] = {
      .fallback = "/run/colo/NAME.sock",
      .help = "The unix socket for colo(1) and other QMP clients. NAME in the default is that of "
              "the VM."},
+    {"node", "realtime", OPTION_CHOICE, CONFIG(realtime), .fallback = "yes", .choices = yes_no,
+     .help = "Whether colod and the first thread of its QEMU, which move the guest's frames, run with "
+             "real-time priority (the lowest one of SCHED_RR; needs CAP_SYS_NICE, else it is left "
+             "out). On a busy host each frame otherwise waits its turn several times."},
 
     {"vm", "name", OPTION_NAME, VM(name), .required = TRUE,
      .help = "The VM's name, in logs and for people. The same on both hosts, as all of this section "

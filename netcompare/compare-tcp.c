@@ -7,7 +7,8 @@
  *   - its bytes and its FIN end at or before `verified`,
  *   - its ACK is at most the highest ACK the SVM has sent,
  *   - its SYN, RST and urgent pointer have been sent by the SVM too, a SYN with the same options.
- * How the bytes are cut into segments, windows, timestamps and SACK blocks don't matter.
+ * How the bytes are cut into segments, windows, timestamps and SACK blocks don't matter; but a
+ * frame leaves with the smaller of both VMs' receive windows.
  *
  * The SVM's sequence numbers are the PVM's for connections that the last checkpoint contains, and
  * differ by `delta` for those opened since, which is known when both SYNs have been seen. For one
@@ -20,6 +21,7 @@
  * one: until its own new SYN it is not listened to (`await_syn`).
  */
 #include "netcompare/compare_internal.h"
+#include "netcompare/rewrite_internal.h"
 
 #include <string.h>
 
@@ -48,6 +50,10 @@ static void track(Flow *flow, const Packet *p)
         t->has_ack = TRUE;
         t->ack = p->ack;
     }
+    if ((p->flags & (TCP_ACK | TCP_SYN)) == TCP_ACK) {
+        t->has_window = TRUE;
+        t->window = p->window;
+    }
     if (p->flags & TCP_URG) {
         t->has_urg = TRUE;
         t->urg = p->seq + p->urgent;
@@ -72,6 +78,8 @@ void tcp_begin_epoch(Flow *flow)
         .urg = t->urg,
         .has_ts = t->has_ts,
         .ts = t->ts,
+        .has_window = t->has_window,
+        .window = t->window,
     };
 
     flow->tcp[PRIMARY] = flow->tcp[SECONDARY] = side;
@@ -342,6 +350,10 @@ static void hear(Compare *compare, Flow *flow, Side which, const Packet *p)
         side->has_ack = TRUE;
         side->ack = p->ack;
     }
+    if ((p->flags & (TCP_ACK | TCP_SYN)) == TCP_ACK) {
+        side->has_window = TRUE;
+        side->window = p->window;
+    }
     if (p->flags & TCP_URG) {
         side->has_urg = TRUE;
         side->urg = p->seq + p->urgent;
@@ -512,6 +524,7 @@ static void turn_page(Compare *compare, Flow *flow)
         held_leave_fifo(held);
         g_queue_push_tail_link(&primary, &held->fifo);
     }
+    tcp_forget_narrowed(compare, flow);
     flow->await_isn_known = flow->await_syn ? flow->await_isn_known : svm->syn;
     flow->await_isn = flow->await_syn ? flow->await_isn : svm->isn;
     flow->await_syn = TRUE;
@@ -542,6 +555,70 @@ static void turn_page(Compare *compare, Flow *flow)
     }
 }
 
+/*
+ * A client that is told the PVM's window, where the SVM's is smaller, sends what the SVM has no
+ * room for and drops: the SVM falls behind, and the client, whose segment has arrived at the PVM,
+ * sends it again only when its timer expires. So a frame leaves with the smaller window; raw ones
+ * are compared, for both sides scale alike and the SVM's edge is at least as far as its ACK, which
+ * is not behind the frame's. When the SVM's window has grown and no frame comes that could say so,
+ * the last one is sent again.
+ */
+void tcp_forget_narrowed(Compare *compare, Flow *flow)
+{
+    if (flow->narrowed == NULL)
+        return;
+    g_queue_unlink(&compare->narrowed, &flow->narrowed_link);
+    g_clear_pointer(&flow->narrowed, g_bytes_unref);
+}
+
+static void narrow(Compare *compare, Flow *flow, Held *held)
+{
+    const TcpSide *svm = &flow->tcp[SECONDARY];
+    const Packet *p = &held->packet;
+
+    if ((p->flags & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK)
+        return;
+    tcp_forget_narrowed(compare, flow);
+    if (!svm->has_window || p->window <= svm->window || compare->options.offline)
+        return;
+    flow->narrowed = held->frame;
+    flow->narrowed_to = svm->window;
+    flow->narrowed_nic = p->key.nic;
+    flow->narrowed_link = (GList){.data = flow};
+    g_queue_push_tail_link(&compare->narrowed, &flow->narrowed_link);
+    held->frame = rewrite_frame_window(flow->narrowed, p, svm->window);
+}
+
+static void widen(Compare *compare, Flow *flow, guint16 to)
+{
+    g_autoptr(GBytes) frame = g_bytes_ref(flow->narrowed);
+    Packet p;
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+
+    packet_parse(data, len, compare->options.vnet_hdr, flow->narrowed_nic, &p);
+    flow->narrowed_to = MIN(to, p.window);
+    g_autoptr(GBytes) widened = rewrite_frame_window(frame, &p, flow->narrowed_to);
+    if (flow->narrowed_to == p.window)
+        tcp_forget_narrowed(compare, flow);
+    compare->actions.release(p.key.nic, flow->epoch, widened, compare->user_data);
+}
+
+static void widen_if_grown(Compare *compare, Flow *flow)
+{
+    guint16 window = flow->tcp[SECONDARY].window;
+
+    if (flow->narrowed != NULL && !flow->diverged && flow->fifo.length == 0 &&
+        window > flow->narrowed_to + flow->narrowed_to / 2)
+        widen(compare, flow, window);
+}
+
+void tcp_widen_all(Compare *compare)
+{
+    while (compare->narrowed.head != NULL)
+        widen(compare, compare->narrowed.head->data, G_MAXUINT16);
+}
+
 static void release_implied(Compare *compare, Flow *flow)
 {
     Held *held;
@@ -556,6 +633,7 @@ static void release_implied(Compare *compare, Flow *flow)
         if (held->packet.flags & TCP_RST)
             flow->closed = TRUE;
         note(compare, flow, &held->packet);
+        narrow(compare, flow, held);
         held_release(compare, held);
     }
 }
@@ -601,4 +679,5 @@ void tcp_secondary(Compare *compare, Flow *flow, Held *held)
     }
     take_secondary(compare, flow, held);
     release_implied(compare, flow);
+    widen_if_grown(compare, flow);
 }

@@ -21,6 +21,7 @@
 #define SPARE_MAX     4096u
 #define EVICT_TRIES   16u
 #define SILENT_FRAMES 4u
+#define GRACE_MAX     3
 
 const char *compare_reason_name(CompareReason reason)
 {
@@ -150,11 +151,36 @@ static void hand_out(Compare *compare, Held *held)
     compare->actions.release(nic, epoch, frame, compare->user_data);
 }
 
+/*
+ * A VM that has just been loaded is slow at first (a TCG one has to translate all its code anew):
+ * until it has said all that the PVM has, it is given twice what it took the last times, at most
+ * GRACE_MAX times the timeout more.
+ */
+static void catch_up(Compare *compare)
+{
+    gint64 took = colo_time_diff_us(compare->now, compare->loaded);
+    compare->caught_up = TRUE;
+    compare->grace_us = (compare->grace_us + 2 * took) / 2;
+}
+
+static void stay_behind(Compare *compare)
+{
+    compare->caught_up = TRUE;
+    compare->grace_us = 2 * compare->grace_us + compare->options.timeout_us;
+}
+
+static gint64 grace_us(const Compare *compare)
+{
+    return compare->caught_up ? 0 : MIN(compare->grace_us, GRACE_MAX * compare->options.timeout_us);
+}
+
 void held_release(Compare *compare, Held *held)
 {
     compare->stats.released_by_compare++;
     held->flow->released_frames++;
     hand_out(compare, held);
+    if (!compare->caught_up && compare->order[PRIMARY].head == NULL)
+        catch_up(compare);
 }
 
 /* ---- Flows ---- */
@@ -187,6 +213,7 @@ static void flow_remove(Compare *compare, Flow *flow)
         CompareFlowInfo info = flow_info(flow);
         compare->actions.flow_ended(&info, compare->user_data);
     }
+    tcp_forget_narrowed(compare, flow);
     flow_table_remove(&compare->flows, &flow->node);
     compare->stats.flows--;
     g_aligned_free(flow);
@@ -202,7 +229,7 @@ static gboolean flow_may_be_forgotten(const FlowNode *node, gpointer user_data)
     const Flow *flow = (const Flow *)node;
     const Compare *compare = user_data;
 
-    if (flow->fifo.length > 0 || flow->held_secondary > 0)
+    if (flow->fifo.length > 0 || flow->held_secondary > 0 || (flow->narrowed && !flow->closed))
         return FALSE;
     if (compare->options.offline && flow->node.key.kind == COMPARE_KIND_TCP)
         return flow->closed;
@@ -336,7 +363,7 @@ Compare *compare_new(const CompareOptions *options, const CompareActions *action
     compare->actions = *actions;
     compare->user_data = user_data;
     compare->epoch = epoch;
-    compare->running = TRUE;
+    compare->running = compare->caught_up = TRUE;
     compare->running_since = compare->last_secondary = compare->now = now;
     flow_table_init(&compare->flows, options->hash_seed);
     return compare;
@@ -509,6 +536,7 @@ void compare_committed(Compare *compare, guint64 epoch, ColoTime now)
     g_assert(epoch > compare->epoch);
     compare->now = now;
     compare->epoch = epoch;
+    tcp_widen_all(compare);
     compare->checkpointing = compare->running = FALSE;
     compare->overflowed = compare->asked_for_room = FALSE;
     compare->secondary_in_epoch = 0;
@@ -527,14 +555,16 @@ void compare_loaded(Compare *compare, guint64 epoch, ColoTime now)
     if (epoch != compare->epoch)
         return;
     compare->running = TRUE;
-    compare->running_since = compare->last_secondary = compare->now = now;
+    compare->running_since = compare->last_secondary = compare->now = compare->loaded = now;
     compare->primary_since_secondary = 0;
+    compare->caught_up = FALSE;
 }
 
 void compare_release_all(Compare *compare)
 {
     while (compare->order[SECONDARY].head != NULL)
         held_free(compare, compare->order[SECONDARY].head->data);
+    tcp_widen_all(compare);
     while (compare->order[PRIMARY].head != NULL)
         hand_out(compare, compare->order[PRIMARY].head->data);
     drop_all_flows(compare);
@@ -582,7 +612,7 @@ static gint64 deadline_us(const Compare *compare, TimerClass timer_class)
     if (head == NULL || timeout == 0)
         return G_MAXINT64;
     gint64 since = ((const Held *)head->data)->arrival.us;
-    return MAX(since, compare->running_since.us) + timeout;
+    return MAX(since, compare->running_since.us) + timeout + grace_us(compare);
 }
 
 ColoTime compare_next_deadline(const Compare *compare)
@@ -635,8 +665,11 @@ void compare_tick(Compare *compare, ColoTime now)
                 continue;
             }
             held_stop_timer(compare, held);
-            if (!flow->diverged)
-                give_up(compare, held);
+            if (flow->diverged)
+                continue;
+            if (!compare->caught_up)
+                stay_behind(compare);
+            give_up(compare, held);
         }
     }
 }

@@ -56,15 +56,17 @@ typedef struct {
 /* What a side's TCP has said in the running epoch, in its own sequence space. */
 typedef struct {
     guint32 isn, ack, urg, ts;
+    guint16 window; /* as in the header: not scaled */
     PacketSynOptions syn_options;
-    bool seen, syn, rst, has_ack, has_urg, has_ts;
+    bool seen, syn, rst, has_ack, has_urg, has_ts, has_window;
 } TcpSide;
 
 /* What the PVM's TCP has said in all epochs: where both sides stand when a checkpoint is loaded. */
 typedef struct {
     guint32 isn, end, ack, urg, ts;
+    guint16 window;
     PacketSynOptions syn_options;
-    bool seen, has_isn, has_end, has_ack, has_urg, has_ts;
+    bool seen, has_isn, has_end, has_ack, has_urg, has_ts, has_window;
 } TcpTrack;
 
 /* Ordered by how often things are used: with many flows, a packet costs its cache misses. */
@@ -97,6 +99,11 @@ struct Flow {
     GQueue markers;    /* the SVM's SYN and RST that the PVM has not sent */
     guint32 await_isn; /* the last connection's, on the SVM */
     guint32 diverged_for[COMPARE_REASONS];
+
+    GBytes *narrowed; /* left last, with a smaller window than the PVM's; NULL: none */
+    guint16 narrowed_to;
+    unsigned narrowed_nic;
+    GList narrowed_link; /* in Compare.narrowed, if `narrowed` */
 };
 
 struct Compare {
@@ -115,6 +122,10 @@ struct Compare {
     FlowTable flows;
     GQueue order[2];
     GQueue timers[TIMERS];
+    GQueue narrowed;    /* flows whose client must still be told the PVM's window */
+    gboolean caught_up; /* the SVM, once since it was loaded */
+    gint64 grace_us;    /* what it is given beyond the timeout until it has */
+    ColoTime loaded;
     Held *spare;
     guint n_spare;
     CompareStats stats;
@@ -153,6 +164,11 @@ void tcp_primary(Compare *compare, Flow *flow, Held *held);
 void tcp_secondary(Compare *compare, Flow *flow, Held *held);
 /* Is the SVM's ACK all that this frame of the PVM waits for? */
 gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held);
+
+/* The flow is about to go. */
+void tcp_forget_narrowed(Compare *compare, Flow *flow);
+/* The PVM's windows may be known again: a checkpoint has made the SVM equal. */
+void tcp_widen_all(Compare *compare);
 
 void datagram_primary(Compare *compare, Flow *flow, Held *held);
 void datagram_secondary(Compare *compare, Flow *flow, Held *held);

@@ -12,6 +12,7 @@
 
 #include "common/endian.h"
 
+#define TCP_FLAGS_AT     12u /* data offset and flags, then the window */
 #define TCP_CHECKSUM_AT  16u
 #define ICMP_CHECKSUM_AT 2u
 
@@ -79,6 +80,13 @@ static GBytes *finish(Edit *edit)
     if (edit->copy == NULL)
         return g_bytes_ref(edit->frame);
     return g_bytes_new_take(edit->copy, g_bytes_get_size(edit->frame));
+}
+
+GBytes *rewrite_frame_window(GBytes *frame, const Packet *packet, guint16 window)
+{
+    Edit edit = edit_tcp(frame, packet);
+    add_to_field(&edit, packet->tcp_offset + TCP_FLAGS_AT, (guint32)window - packet->window);
+    return finish(&edit);
 }
 
 GBytes *rewrite_frame_output(GBytes *frame, const Packet *packet, const RewriteMap *map)

@@ -26,6 +26,9 @@ GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMa
 GBytes *rewrite_frame_quoted(GBytes *frame, const Packet *packet, guint32 seq_offset,
                              const RewriteMap *map);
 
+/* The frame with another receive window in its TCP header: a copy. */
+GBytes *rewrite_frame_window(GBytes *frame, const Packet *packet, guint16 window);
+
 /* One exported map. */
 typedef struct {
     CompareKey key;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -119,9 +120,13 @@ void process_free(Process *process)
 
 /* Everything the child does between fork and exec: only what is safe in a signal handler. */
 static void run_child(const char *path, char **argv, char **envp, const GArray *fds, int null,
-                      int output, int report, pid_t parent)
+                      int output, int report, pid_t parent, gboolean realtime)
 {
+    const struct sched_param lowest = {.sched_priority = 1};
     sigset_t none;
+
+    if (realtime) /* if it is refused, then not */
+        sched_setscheduler(0, SCHED_RR | SCHED_RESET_ON_FORK, &lowest);
 
     sigemptyset(&none);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -204,11 +209,12 @@ Process *process_start(char **argv, char **envp, const GArray *fds, ProcessEnded
     COLO_AUTO_FD report_theirs = report[1];
 
     pid_t parent = getpid();
+    gboolean realtime = (sched_getscheduler(0) & ~SCHED_RESET_ON_FORK) == SCHED_RR;
     pid_t pid = fork();
     if (pid < 0)
         return fail_system("fork", error);
     if (pid == 0)
-        run_child(path, argv, envp, fds, null, output_theirs, report_theirs, parent);
+        run_child(path, argv, envp, fds, null, output_theirs, report_theirs, parent, realtime);
     colo_fd_close(&report_theirs);
     int reason = read_report(report_ours);
     COLO_AUTO_FD pidfd = reason ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);

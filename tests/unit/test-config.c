@@ -428,7 +428,7 @@ static void test_list(void)
             g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_FIXED);
         }
     }
-    g_assert_cmpuint(live, ==, 6);
+    g_assert_cmpuint(live, ==, 8);
     g_assert_true(json_object_object_get_ex(list, "nic lan.mac", NULL));
     json_object_put(list);
 }

@@ -44,7 +44,7 @@ static void test_table_is_sound(void)
                 g_assert_cmpstr(before->section, !=, o->section);
         last = o->section;
         g_assert_true(g_str_has_suffix(o->help, "."));
-        g_assert_true(g_ascii_isupper(o->help[0]) || g_str_has_prefix(o->help, "buffered: "));
+        g_assert_true(g_ascii_isupper(o->help[0]) || g_str_has_prefix(o->help, "colo: "));
         g_assert_true((o->type == OPTION_CHOICE) == (o->choices != NULL));
         g_assert_false(o->required && o->fallback);
         gboolean number =
