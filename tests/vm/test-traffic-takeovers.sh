@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Everything a client can do, through kills of the primary at random moments with rejoins in between:
 # nothing is lost, doubled or changed, and no connection breaks. Prints how long the client waited.
-# Environment: ROUNDS (for each mode), SEED (of the moments), MODES ("colo buffered"), BULK_MB, BULK_MBIT.
+# Environment: ROUNDS (in each mode), SEED (of the moments), MODES, BULK_MB, BULK_MBIT.
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
@@ -43,11 +43,25 @@ rounds_in() { # MODE ROUNDS
     diag "$(mixed_distribution)"
 }
 
-pair_setup vm.memory=96MiB
+set_mode() { # MODE
+    for host in alpha beta; do
+        sed -i "s/^mode=.*/mode=$1/" "$HOSTS_DIR/$host/colod.conf"
+        ok "$host: mode $1" hosts_colo $host set mode "$1"
+    done
+}
+
+first_modes=${MODES:-colo buffered}
+pair_setup vm.memory=192MiB "checkpoint.mode=${first_modes%% *}"
 pair_boot
 pair_join
 mixed_start --bulk-mb "${BULK_MB:-10}" --bulk-mbit "${BULK_MBIT:-20}"
-rounds_in buffered "${ROUNDS:-2}"
+for mode in $first_modes; do
+    set_mode "$mode"
+    case $mode in
+    colo) rounds_in colo "${ROUNDS:-4}" ;;
+    *) rounds_in "$mode" "${ROUNDS:-2}" ;;
+    esac
+done
 ok "the guest's memory is what it wrote" guest_verifies
 mixed_end
 nothing_left
