@@ -143,6 +143,38 @@ static void test_freed_at_the_end(void)
     tear_down(&fixture);
 }
 
+static void set_mode(Host *host, const char *mode)
+{
+    g_free(host->config->mode);
+    host->config->mode = g_strdup(mode);
+}
+
+/* Each load shows that RAM is right (fake-vm.h), whatever the mode was when it was written. */
+static void test_mode_changes(void)
+{
+    static const char *const modes[] = {"colo", "buffered", "auto"};
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    int primary = 0;
+    for (int round = 0; round < 300; round++) {
+        Host *a = &fixture.host[primary], *b = &fixture.host[!primary];
+        guint64 until = b->node->epoch + (guint64)g_test_rand_int_range(0, 4);
+        WAIT_FOR(b->ended || b->node->epoch >= until);
+        set_mode(a, modes[g_test_rand_int_range(0, 3)]);
+        for (int turns = g_test_rand_int_range(0, 50); turns > 0; turns--)
+            g_main_context_iteration(NULL, FALSE);
+        if (g_test_rand_int_range(0, 4))
+            continue;
+        die(a);
+        WAIT_FOR(b->ended || b->node->state == FSM_P_NONE);
+        g_assert_no_error(b->error);
+        start(a, "secondary");
+        primary = !primary;
+        protect(&fixture, primary);
+    }
+    tear_down(&fixture);
+}
+
 /* ---- Storms ---- */
 
 #define STORM_ROUNDS 200
@@ -239,6 +271,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-races/slow-proof", test_slow_proof);
     add_pair_test("/node-races/early-protect", test_early_protect);
     add_pair_test("/node-races/first-save-fails", test_first_save_fails);
+    add_pair_test("/node-races/mode-changes", test_mode_changes);
     add_pair_test("/node-races/storm", test_storm);
     return g_test_run();
 }
