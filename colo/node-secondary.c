@@ -209,6 +209,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
         return;
     }
     node->svm_spoilt = FALSE;
+    node->applying = TRUE;
     g_clear_pointer(&node->last, checkpoint_unref);
     node->last = checkpoint_ref(checkpoint);
     node->epoch = checkpoint->epoch;
@@ -235,10 +236,10 @@ static void on_applied(Checkpoint *checkpoint, gpointer user_data)
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
               checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);
     if (node->state == FSM_S_ACTIVE ||
-        (node->state == FSM_S_COLO && secondary_is_to_run(checkpoint))) {
+        (node->state == FSM_S_COLO && secondary_is_to_run(checkpoint)))
         node->load_due = checkpoint_ref(checkpoint);
-        svm_step(node);
-    }
+    node->applying = FALSE;
+    svm_step(node);
 }
 
 static void on_apply_failed(const GError *error, gpointer user_data)

@@ -253,7 +253,7 @@ static void answer_prepare(Node *node)
 gboolean svm_stands_still(const Node *node, GError **error)
 {
     if ((node->svm_job == SVM_IDLE || node->svm_job == SVM_CHECKING) && !node->load_due &&
-        !vm_is_running(node->vm))
+        !node->applying && !vm_is_running(node->vm))
         return TRUE;
     g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                 "a checkpoint came while the VM was running or being loaded");
@@ -477,7 +477,7 @@ void svm_step(Node *node)
         secondary_begin(node);
     } else if (node->load_due) {
         load(node);
-    } else if (node->prepare_epoch) {
+    } else if (node->prepare_epoch && !node->applying) {
         answer_prepare(node);
     } else if (node->check_due && !running) {
         check(node);
@@ -504,7 +504,8 @@ gboolean secondary_may_protect(const Node *node, GError **error)
 
 void svm_forget(Node *node)
 {
-    node->start_due = node->check_due = node->svm_speaks = node->svm_spoilt = FALSE;
+    node->start_due = node->check_due = node->applying = FALSE;
+    node->svm_speaks = node->svm_spoilt = FALSE;
     node->prepare_epoch = node->svm_epoch = 0;
     node->proofs_tried = 0;
     g_clear_pointer(&node->load_due, checkpoint_unref);

@@ -153,6 +153,7 @@ struct Node {
     SvmJob svm_job;
     gboolean start_due;    /* a session waits for the VM to stand still */
     guint64 prepare_epoch; /* PREPARE is to be answered; 0: no */
+    gboolean applying;     /* a checkpoint has been received and RAM is not that of it yet */
     Checkpoint *load_due;  /* applied, and to be loaded; NULL: none */
     guint check_timer;
     gboolean check_due;

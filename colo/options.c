@@ -93,13 +93,15 @@ static const Option table[] = {
              "complete there. auto: colo, but buffered for a while when the VMs differ too often. "
              "Counts on the primary."},
     {"checkpoint", "compare-timeout", OPTION_TIME, CONFIG(compare_timeout_ms), .live = TRUE,
-     .fallback = "60ms", .min = 1, .max = MIN_MS,
+     .fallback = "150ms", .min = 1, .max = MIN_MS,
      .help = "In colo mode, output that the secondary VM has not said for so long asks for a "
              "checkpoint. Bare TCP acknowledgements, which a guest may delay, are given 250ms at "
              "least."},
     {"checkpoint", "checkpoint-period", OPTION_TIME, CONFIG(checkpoint_period_ms), .live = TRUE,
-     .fallback = "100ms", .min = 1, .max = 60 * MIN_MS,
-     .help = "A checkpoint is taken at least this often."},
+     .fallback = "1s", .min = 1, .max = 60 * MIN_MS,
+     .help = "A checkpoint is taken at least this often. Output does not wait for it: in buffered mode "
+             "it asks for one itself, in colo mode it needs none. Under TCG, each checkpoint in colo "
+             "mode makes QEMU translate the secondary's code anew."},
     {"checkpoint", "min-gap", OPTION_TIME, CONFIG(min_gap_ms), .live = TRUE, .fallback = "10ms",
      .max = 60 * MIN_MS,
      .help = "The guest runs at least this long between two checkpoints, whatever asks for one. Not "

@@ -175,6 +175,27 @@ static void test_mode_changes(void)
     tear_down(&fixture);
 }
 
+/* The next checkpoint is due as soon as the last one is received, and not applied yet. */
+static void test_no_gap(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    for (int i = 0; i < 2; i++) {
+        fixture.host[i].config->checkpoint_period_ms = 1;
+        fixture.host[i].config->min_gap_ms = 0;
+    }
+    start(&fixture.host[0], "primary");
+    start(&fixture.host[1], "secondary");
+    protect(&fixture, 0);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_autorun(a->vm, 1, 4000);
+    guint64 until = b->node->epoch + 300;
+    WAIT_FOR(b->node->epoch >= until || a->node->last_error || b->ended);
+    g_assert_null(a->node->last_error);
+    g_assert_false(b->ended);
+    tear_down(&fixture);
+}
+
 /* ---- Storms ---- */
 
 #define STORM_ROUNDS 200
@@ -272,6 +293,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-races/early-protect", test_early_protect);
     add_pair_test("/node-races/first-save-fails", test_first_save_fails);
     add_pair_test("/node-races/mode-changes", test_mode_changes);
+    add_pair_test("/node-races/no-gap", test_no_gap);
     add_pair_test("/node-races/storm", test_storm);
     return g_test_run();
 }

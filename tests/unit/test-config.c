@@ -38,7 +38,7 @@ static void test_defaults(void)
     g_assert_cmpuint(c->vm->extra->len, ==, 0);
     g_assert_cmpuint(c->nics->len, ==, 0);
     g_assert_cmpstr(c->mode, ==, "colo");
-    g_assert_cmpuint(c->checkpoint_period_ms, ==, 100);
+    g_assert_cmpuint(c->checkpoint_period_ms, ==, 1000);
     g_assert_cmpuint(c->min_gap_ms, ==, 10);
     g_assert_cmpuint(c->dirty_limit_pages, ==, 16384);
     g_assert_cmpuint(c->output_limit_bytes, ==, 16u << 20);
@@ -338,7 +338,7 @@ static void test_set_wrong(void)
     g_autoptr(Config) c = load_good(GOOD);
     expect_set_error(c, "checkpoint-period", "5ms", CONFIG_ERROR_VALUE,
                      "min-gap: 10ms is longer than checkpoint-period (5ms)");
-    g_assert_cmpuint(c->checkpoint_period_ms, ==, 100);
+    g_assert_cmpuint(c->checkpoint_period_ms, ==, 1000);
     expect_set_error(c, "log-level", "loud", CONFIG_ERROR_VALUE,
                      "log-level: 'loud': expected error, warning, info or debug");
     g_assert_cmpstr(c->log_level, ==, "info");
