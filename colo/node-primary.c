@@ -404,6 +404,7 @@ static void take_checkpoint(Node *node, CheckpointReason reason)
     expect_answer(node);
     colo_put_be64(payload, node->cycle.epoch);
     link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
+    colo_fault_point("primary-preparing");
 }
 
 gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)

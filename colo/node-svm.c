@@ -17,6 +17,9 @@
  * names the pages that were written and not known before, which the primary then sends again. If a
  * later load writes to yet another page, the VM doesn't run before the next checkpoint.
  *
+ * A VM whose primary is lost goes on running while the arbiter is asked; when nobody can decide, it
+ * stands still: its clients can't hear it, and it shouldn't give them up.
+ *
  * Takeover: a VM that runs, or stands still in the epoch of the last complete checkpoint, goes on
  * where it is; it said all that clients have heard. Otherwise the checkpoint is loaded. A VM that
  * has run and then stopped by itself can do neither until the next checkpoint.
@@ -156,7 +159,7 @@ static void on_stopped(Vm *vm, const GError *error, gpointer user_data)
         return;
     node->svm_job = SVM_IDLE;
     if (error) {
-        node_vm_lost(node, "the VM can't be paused", error);
+        node_vm_lost(node, "the secondary's VM does not answer", error);
         return;
     }
     /* What it has said until here belongs to the epoch that ends. */
@@ -276,6 +279,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
     if (node->apply) {
         colo_put_be64(payload, node->svm_epoch);
         link_send(node->link, LINK_MSG_LOADED, payload, sizeof(payload));
+        colo_fault_point("secondary-loaded");
         secondary_give_mirrored(node);
     }
     svm_step(node);
@@ -470,7 +474,8 @@ void svm_step(Node *node)
     gboolean running = vm_is_running(node->vm);
     if (node->state == FSM_S_DEVICE) {
         take_over(node);
-    } else if (running && (!node->apply || node->prepare_epoch || !node->svm_speaks)) {
+    } else if (running &&
+               (!node->apply || node->prepare_epoch || !node->svm_speaks || node->undecided)) {
         stop(node);
     } else if (node->start_due) {
         node->start_due = FALSE;

@@ -446,7 +446,9 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         node_event(node, FSM_GRANTED);
         return;
     }
+    node->undecided = TRUE;
     node_event(node, FSM_UNDECIDED);
+    svm_step(node);
     if (answer == ARBITER_UNKNOWN)
         node->ask_again_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_again, node);
 }
@@ -550,6 +552,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         node->claim = g_strdup(link_session(node->link));
     }
     node->state = next;
+    node->undecided &= event == FSM_UNDECIDED;
     forget_asking_again(node);
     node_emit(node, "STATE_CHANGED", data);
 }

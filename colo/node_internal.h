@@ -102,8 +102,9 @@ struct Node {
     const char *arbiter_answer; /* the last one, for status; NULL: never asked */
     guint question; /* number of the last question to the arbiter: stale answers are ignored */
     guint ask_again_timer;
-    guint end_source; /* about to tell that it has ended */
-    gboolean forced;  /* an administrator decides, whatever the arbiter can't say */
+    guint end_source;   /* about to tell that it has ended */
+    gboolean forced;    /* an administrator decides, whatever the arbiter can't say */
+    gboolean undecided; /* in `paused`: nobody could say who goes on */
 
     /* primary (node-primary.c) */
     Gate *gate;

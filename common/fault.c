@@ -6,6 +6,7 @@
 
 static const ColoFaultPoint points[] = {
     {"primary-sync-start",   "the secondary never held a checkpoint: it must not take over"   },
+    {"primary-preparing",    "the secondary's VM goes on where it was told to stand still"    },
     {"primary-paused",       "the secondary takes over from the checkpoint before"            },
     {"primary-state-saved",  "the secondary takes over from the checkpoint before"            },
     {"primary-copied",       "the secondary takes over from the checkpoint before"            },
@@ -23,6 +24,8 @@ static const ColoFaultPoint points[] = {
     {"secondary-received",   "the primary goes on unprotected and releases its output"        },
     {"secondary-applying",   "the primary goes on unprotected and releases its output"        },
     {"secondary-applied",    "the primary goes on unprotected and releases its output"        },
+    {"secondary-prepared",   "the primary goes on unprotected and releases its output"        },
+    {"secondary-loaded",     "the primary goes on unprotected and releases its output"        },
     {"takeover-granted",     "nobody else goes on: the arbiter has given this side its yes"   },
     {NULL,                   NULL                                                             },
 };

@@ -13,7 +13,7 @@ primary_dies() {
     hosts_kill "$primary"
     need "$what: the secondary waits" is_in "$secondary" secondary paused
     need "$what: it says for what" logged "$secondary" 'until an administrator decides'
-    ok "$what: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+    wait_ok "$what: its VM stands still" hosts_status_is "$secondary" vm.state paused
     ok "$what: it is told to go on" hosts_colo "$secondary" failover
     taken_over "$what, told"
     not_decided "$what"

@@ -248,7 +248,7 @@ arbiter_is_away() {
     arbiter_goes
     hosts_kill "$primary"
     need "$what: the secondary waits and says why" says_why_it_waits "$secondary"
-    ok "$what: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+    wait_ok "$what: its VM stands still" hosts_status_is "$secondary" vm.state paused
     arbiter_comes_back
     taken_over "$what, and comes back"
     decided_for "$primary" "$what, and comes back"

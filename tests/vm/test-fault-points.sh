@@ -45,7 +45,7 @@ primary_dies() { # POINT LEAST MOST [NEXT'S ENVIRONMENT]
         test $more -ge "$2" -a $more -le "$3"
 }
 
-pair_setup log.log-level=debug
+pair_setup log.log-level=debug checkpoint.mode="${MODE:-colo}" checkpoint.checkpoint-period=100ms
 pair_boot
 client_start
 
@@ -55,13 +55,22 @@ secondary_dies secondary-verified 30 1
 secondary_dies secondary-received 30 1
 secondary_dies secondary-applying 30 1
 secondary_dies secondary-applied 30 1
+if [ "${MODE:-colo}" = colo ]; then
+    secondary_dies secondary-prepared 30 1
+    secondary_dies secondary-loaded 30 1
+fi
 
+# Only a secondary whose VM runs has to be told to stand still.
+if [ "${MODE:-colo}" = colo ]; then first=preparing; else first=paused; fi
 # From here on each new secondary carries a fault for when it will be the primary.
-node_start "$secondary" secondary COLO_FAULT=primary-paused:30
+node_start "$secondary" secondary COLO_FAULT=primary-$first:30
 need "$secondary joins: protected" is_pair "$primary" "$secondary"
 mark
 hosts_kill "$primary"
 taken_over "killed"
+if [ "${MODE:-colo}" = colo ]; then
+    primary_dies primary-preparing 0 0 COLO_FAULT=primary-paused:30
+fi
 primary_dies primary-paused 0 0 COLO_FAULT=primary-state-saved:30
 primary_dies primary-state-saved 0 0 COLO_FAULT=primary-copied:30
 primary_dies primary-copied 0 0 COLO_FAULT=primary-resumed:30
@@ -107,6 +116,7 @@ not_decided "$point"
 nothing_left
 
 # A new fault point doesn't go untested.
+[ "${MODE:-colo}" = colo ] || tested="$tested primary-preparing secondary-prepared secondary-loaded"
 known=$(COLO_FAULT='?' "$COLO_BUILD/colod" --config "$HOSTS_DIR/alpha/colod.conf" --role primary \
     --check-config 2>&1 | sed 's/.*one of://')
 is "every fault point was tested" "$(echo "$tested" | tr ' ' '\n' | sort)" \
