@@ -125,6 +125,40 @@ static void test_timeout_waits_for_loaded(void)
     rig_diverged(rig, COMPARE_MISSING_OUTPUT);
 }
 
+/* A checkpoint after which the SVM answers the first frame `ms` after it was loaded. */
+static void slow_start(Rig *rig, gint64 ms)
+{
+    FrameSpec a = udp(1, "a");
+    rig_checkpoint(rig);
+    rig_primary(rig, &a);
+    rig_wait_ms(rig, ms);
+    rig_secondary(rig, &a);
+    expect(rig, 1);
+}
+
+/* An SVM that needs time after each load gets it, and no more than before once it has caught up. */
+static void test_slow_after_load(void)
+{
+    g_autoptr(Rig) rig = rig_new(NULL);
+    FrameSpec a = udp(1, "a");
+
+    slow_start(rig, 50);
+    slow_start(rig, 100);
+    slow_start(rig, 150);
+    rig_primary(rig, &a);
+    rig_wait_ms(rig, 61);
+    rig_diverged(rig, COMPARE_MISSING_OUTPUT);
+
+    /* However slow it was: there is a limit. */
+    for (int i = 0; i < 10; i++) {
+        rig_checkpoint(rig);
+        g_ptr_array_set_size(rig->released, 0);
+        rig_primary(rig, &a);
+        rig_wait_ms(rig, 4 * 60 + 1);
+        rig_diverged(rig, COMPARE_MISSING_OUTPUT);
+    }
+}
+
 /* No checkpoint is asked for while one is on its way; afterwards all is well. */
 static void test_no_request_while_checkpointing(void)
 {
@@ -423,6 +457,7 @@ int main(int argc, char **argv)
     ADD("table-full", test_table_full);
     ADD("release-all", test_release_all);
     ADD("reasons-per-flow", test_reasons_per_flow);
+    ADD("slow-after-load", test_slow_after_load);
     ADD("settled", test_settled);
     ADD("offline", test_offline);
     return g_test_run();

@@ -783,6 +783,85 @@ static void test_ipv6_and_vlan_are_other_flows(void)
     expect(rig, 1);
 }
 
+/* ---- Windows ---- */
+
+static void send_window(Rig *rig, int side, guint32 heard, guint16 window, const char *text)
+{
+    FrameSpec spec = rig_tcp(TCP_ACK, (side == P ? ISN_P : ISN_S) + 1, ISN_C + 1 + heard, text);
+    spec.window = window;
+    if (side == P)
+        g_assert_true(rig_primary(rig, &spec));
+    else
+        rig_secondary(rig, &spec);
+}
+
+/* Exactly one frame has left, with this window and a right checksum. */
+static void expect_window(Rig *rig, guint16 window)
+{
+    Packet packet;
+    gsize len;
+
+    g_assert_cmpuint(rig->released->len, ==, 1);
+    const guint8 *data = g_bytes_get_data(rig->released->pdata[0], &len);
+    g_assert_true(netframe_checksums_ok(data, len, FALSE));
+    packet_parse(data, len, FALSE, 0, &packet);
+    g_assert_cmpuint(packet.window, ==, window);
+    expect(rig, 1);
+}
+
+/* A client never sends more than both VMs can take. */
+static void test_smaller_window(void)
+{
+    g_autoptr(Rig) rig = opened();
+
+    send_window(rig, S, 100, 50, NULL);
+    send_window(rig, P, 100, 900, NULL);
+    expect_window(rig, 50);
+    send_window(rig, P, 100, 20, NULL); /* the PVM's is smaller */
+    expect_window(rig, 20);
+    send_window(rig, P, 200, 901, "abc");
+    expect(rig, 0);
+    send_window(rig, S, 200, 51, "abc");
+    expect_window(rig, 51);
+}
+
+/* When the SVM has room again the client hears it, though the PVM has nothing more to say. */
+static void test_window_grows(void)
+{
+    g_autoptr(Rig) rig = opened();
+
+    send_window(rig, S, 100, 0, NULL);
+    send_window(rig, P, 100, 900, NULL);
+    expect_window(rig, 0);
+    send_window(rig, S, 100, 100, NULL);
+    expect_window(rig, 100);
+    send_window(rig, S, 100, 120, NULL); /* not worth a frame */
+    expect(rig, 0);
+    send_window(rig, S, 100, 2000, NULL);
+    expect_window(rig, 900);
+    send_window(rig, S, 100, 4000, NULL); /* all has been said */
+    expect(rig, 0);
+}
+
+/* A checkpoint makes the SVM's window the PVM's: the client hears that, once. */
+static void test_window_at_checkpoint(void)
+{
+    g_autoptr(Rig) rig = opened();
+
+    send_window(rig, S, 100, 50, NULL);
+    send_window(rig, P, 100, 900, NULL);
+    expect_window(rig, 50);
+    rig_checkpoint(rig);
+    expect_window(rig, 900);
+    /* And it counts as what the SVM has said. */
+    send_window(rig, P, 100, 1000, NULL);
+    expect_window(rig, 900);
+    rig_checkpoint(rig);
+    expect_window(rig, 1000);
+    rig_checkpoint(rig);
+    expect(rig, 0);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -829,6 +908,9 @@ int main(int argc, char **argv)
     ADD("half-open", test_half_open);
     ADD("note-isn", test_note_isn);
     ADD("note-timestamps", test_note_timestamps);
+    ADD("smaller-window", test_smaller_window);
+    ADD("window-grows", test_window_grows);
+    ADD("window-at-checkpoint", test_window_at_checkpoint);
     ADD("vlan-and-ipv6-are-other-flows", test_ipv6_and_vlan_are_other_flows);
     return g_test_run();
 }
