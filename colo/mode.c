@@ -44,10 +44,10 @@ gboolean mode_learn(ModePolicy *policy, Mode mode, const ModeEpoch *epoch, ColoT
 {
     if (mode == MODE_BUFFERED)
         return FALSE;
-    if (!epoch->diverged || epoch->by_comparing > epoch->by_checkpoint) {
-        /* Silence proves nothing. */
-        if (epoch->by_comparing > 0)
-            policy->in_vain = 0;
+    if (epoch->frames == 0)
+        return FALSE; /* silence proves nothing */
+    if (epoch->waited_us / (gint64)epoch->frames <= epoch->buffered_us) {
+        policy->in_vain = 0;
         return FALSE;
     }
     if (++policy->in_vain < PATIENCE)

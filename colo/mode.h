@@ -4,9 +4,9 @@
  * wait, so that output leaves with checkpoints only (`buffered`). Pure: what an epoch brought and
  * the time in, an answer out.
  *
- * An epoch of comparing was in vain if the VMs diverged and no more output left by comparing than
- * had to wait for the checkpoint after all. After two such epochs in a row comparing pauses, each
- * time twice as long, until an epoch was worth it:
+ * An epoch of comparing was in vain if its output waited longer, on average, than it would have for
+ * checkpoints in `buffered` mode: because the VMs differ, or because the secondary's is slow. After
+ * two such epochs in a row comparing pauses, each time twice as long, until an epoch was worth it:
  *
  *     colo:  20 ms to 5 s    a storm of divergences costs little more than `buffered` does
  *     auto:  1 s to 1 min    and the change is told (hysteresis)
@@ -29,9 +29,9 @@ typedef struct {
 } ModePolicy;
 
 typedef struct {
-    gboolean diverged;
-    guint64 by_comparing;  /* frames that left because the secondary VM implied them */
-    guint64 by_checkpoint; /* frames that left with the checkpoint that ended the epoch */
+    guint64 frames;     /* of output in the epoch */
+    gint64 waited_us;   /* all of them together */
+    gint64 buffered_us; /* what one waits in `buffered` mode */
 } ModeEpoch;
 
 /* Whether the epoch that is about to begin compares. */

@@ -131,20 +131,22 @@ static void set_peer_vm(Node *node, PeerVm state)
 
 /* ---- Epochs ---- */
 
-static void count_frame(unsigned nic, GBytes *frame, gpointer user_data)
+/* What a frame waits in `buffered` mode: for the gap's end, the pause and the transfer. */
+static gint64 buffered_wait_us(const Node *node)
 {
-    (void)nic;
-    (void)frame;
-    (*(guint64 *)user_data)++;
+    double ms = (double)node->config->min_gap_ms + stats_p50_ms(node->pause_stats) +
+                stats_p50_ms(node->transfer_stats);
+    return (gint64)(ms * COLO_US_PER_MS);
 }
 
 /* Was comparing worth it in the epoch that ends? */
 static void learn(Node *node, Mode mode, ColoTime now)
 {
-    ModeEpoch epoch = {.diverged = node->diverged || node->peer_vm == PEER_VM_STALLED,
-                       .by_comparing = compare_stats(node->compare)->released_by_compare -
-                                       node->compared_before};
-    compare_foreach_held(node->compare, node->cycle.epoch, count_frame, &epoch.by_checkpoint);
+    CompareWaits before = node->waits, waits = compare_waits(node->compare, now);
+    ModeEpoch epoch = {.frames = waits.frames - before.frames,
+                       .waited_us = waits.waited_us - before.waited_us,
+                       .buffered_us = buffered_wait_us(node)};
+    node->waits = waits;
     if (mode_learn(&node->mode_policy, mode, &epoch, now) && mode == MODE_AUTO) {
         log_info("the VMs differ too often: buffered mode for %.0f s",
                  (double)colo_time_diff_us(node->mode_policy.until, now) / G_USEC_PER_SEC);
@@ -178,8 +180,10 @@ void comparing_pause(Node *node)
     if (cycle->compares && pausing && mode == MODE_AUTO)
         node_mode_changed(node, MODE_COLO);
     /* Anew: of epochs that didn't compare it knows nothing. */
-    if (cycle->compares && !node->compare)
+    if (cycle->compares && !node->compare) {
         node->compare = new_compare(node, cycle->epoch - 1);
+        node->waits = (CompareWaits){0};
+    }
     if (node->compare)
         compare_checkpoint(node->compare, cycle->epoch);
     arm(node);
@@ -195,8 +199,6 @@ void comparing_committed(Node *node)
     compare_committed(node->compare, cycle->epoch, colo_time_now());
     if (!cycle->compares)
         g_clear_pointer(&node->compare, compare_free);
-    else
-        node->compared_before = compare_stats(node->compare)->released_by_compare;
     arm(node);
 }
 

@@ -129,7 +129,7 @@ struct Node {
     ModePolicy mode_policy;
     gboolean diverged; /* since the last checkpoint */
     CheckpointReason divergence;
-    guint64 compared_before; /* frames that had left by comparing when the epoch began */
+    CompareWaits waits; /* as of the last checkpoint */
     GSource *compare_timer;
     guint settled_timer;
     guint64 settled_seen, settled_said;

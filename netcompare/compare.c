@@ -62,7 +62,7 @@ static Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame,
     held->frame = g_bytes_ref(frame);
     held->flow = NULL;
     held->epoch = epoch;
-    held->arrival = now;
+    held->came = held->arrival = now;
     held->secondary_before = compare->secondary_in_epoch;
     held->bytes = g_bytes_get_size(frame) + sizeof(*held);
     held->side = side;
@@ -147,6 +147,7 @@ static void hand_out(Compare *compare, Held *held)
     guint64 epoch = held->epoch;
     unsigned nic = held->packet.key.nic;
 
+    compare->waited_us += colo_time_diff_us(compare->now, held->came);
     held_free(compare, held);
     compare->actions.release(nic, epoch, frame, compare->user_data);
 }
@@ -580,6 +581,20 @@ void compare_foreach_held(const Compare *compare, guint64 until,
             break;
         func(held->packet.key.nic, held->frame, user_data);
     }
+}
+
+CompareWaits compare_waits(const Compare *compare, ColoTime now)
+{
+    const CompareStats *stats = &compare->stats;
+    CompareWaits waits = {.frames = stats->released_by_compare + stats->released_by_checkpoint,
+                          .waited_us = compare->waited_us};
+
+    for (GList *l = compare->order[PRIMARY].head; l != NULL; l = l->next) {
+        const Held *held = l->data;
+        waits.frames++;
+        waits.waited_us += colo_time_diff_us(now, held->came);
+    }
+    return waits;
 }
 
 guint64 compare_settled(const Compare *compare)

@@ -204,6 +204,14 @@ void compare_foreach_held(const Compare *compare, guint64 until,
                           void (*func)(unsigned nic, GBytes *frame, gpointer user_data),
                           gpointer user_data);
 
+/* All frames of the PVM so far, those that are held too, and how long they have waited in all. */
+typedef struct {
+    guint64 frames;
+    gint64 waited_us;
+} CompareWaits;
+
+CompareWaits compare_waits(const Compare *compare, ColoTime now);
+
 /*
  * How many frames of the SVM in the running epoch, from its first on, came before everything that
  * still waits on either side: what they imply has left. So the secondary need not send them again

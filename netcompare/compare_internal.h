@@ -36,7 +36,8 @@ typedef struct {
     GBytes *frame;
     Flow *flow; /* NULL: waits for a checkpoint only, or for its epoch to begin */
     guint64 epoch;
-    ColoTime arrival;
+    ColoTime came,
+        arrival; /* when it did; when waiting for the other side began to mean something */
     guint64 secondary_before; /* frames of the SVM that came before it in its epoch */
     gsize bytes;
     Side side;
@@ -119,6 +120,7 @@ struct Compare {
     ColoTime running_since, last_secondary;
     guint primary_since_secondary; /* frames of the PVM since the last of the SVM */
     guint64 secondary_in_epoch;    /* frames of the SVM in `epoch` */
+    gint64 waited_us;              /* in all, by frames of the PVM that have left */
     FlowTable flows;
     GQueue order[2];
     GQueue timers[TIMERS];

@@ -3,10 +3,13 @@
 
 #define MS(n) ((ColoTime){.us = (n)*COLO_US_PER_MS})
 
-static const ModeEpoch in_vain = {.diverged = TRUE, .by_comparing = 1, .by_checkpoint = 1};
-static const ModeEpoch worth = {.diverged = TRUE, .by_comparing = 50, .by_checkpoint = 3};
-static const ModeEpoch equal = {.by_comparing = 10};
-static const ModeEpoch silent = {0};
+#define BUFFERED_US 13000
+
+static const ModeEpoch in_vain = {.frames = 2, .waited_us = 26002, .buffered_us = BUFFERED_US};
+/* A few frames waited for a checkpoint, many did not wait. */
+static const ModeEpoch worth = {.frames = 53, .waited_us = 400000, .buffered_us = BUFFERED_US};
+static const ModeEpoch equal = {.frames = 10, .waited_us = 5000, .buffered_us = BUFFERED_US};
+static const ModeEpoch silent = {.buffered_us = BUFFERED_US};
 
 static void test_names(void)
 {
