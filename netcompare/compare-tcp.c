@@ -376,6 +376,12 @@ static void contradicts_itself(Compare *compare, Flow *flow)
     diverge(compare, flow, COMPARE_PAYLOAD, "a retransmission carries other bytes than before");
 }
 
+/* A connection that the guest opens. */
+static gboolean opens(const Packet *p)
+{
+    return (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
+
 /* A frame of the PVM that is in the fifo, and of the present connection unless marked `later`. */
 static void take_primary(Compare *compare, Flow *flow, Held *held)
 {
@@ -390,6 +396,8 @@ static void take_primary(Compare *compare, Flow *flow, Held *held)
     settle_markers(compare, flow);
     if (flow->diverged)
         return;
+    if (opens(p) && !flow->tcp[SECONDARY].syn && !held->is_opening)
+        held_opens(compare, held);
     set_range(held);
     if ((p->flags & TCP_SYN) && !(p->flags & TCP_RST) && !flow->based) {
         flow->based = TRUE;
@@ -441,6 +449,8 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
         if ((first_syn && !pvm->syn) || (first_rst && !pvm->rst)) {
             held_start_timer(compare, held, TIMER_SECONDARY);
             held_push_fifo(held, &flow->markers);
+            if (opens(p))
+                held_opens(compare, held);
         } else {
             held_free(compare, held);
         }

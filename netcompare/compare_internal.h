@@ -25,6 +25,7 @@ typedef enum {
     TIMER_PRIMARY_ACK,  /* pure ACKs */
     TIMER_PRIMARY_LATE, /* when TIMER_PRIMARY was over, only the SVM's ACK was lacking */
     TIMER_SECONDARY,
+    TIMER_SUSPECT, /* the PVM's SYN, where the SVM has opened another connection instead */
     TIMERS,
     TIMER_OFF
 } TimerClass;
@@ -46,8 +47,10 @@ typedef struct {
     GList timer;                    /* Compare.timers[timer_class] */
     GList fifo;                     /* primary: Flow.fifo; secondary: Flow.later or .markers */
     GList seg;                      /* Flow.segs[side] */
+    GList opening;                  /* Compare.opening[side] */
     GQueue *fifo_queue, *seg_queue; /* which one it is in; NULL: none */
     Packet packet;
+    gboolean is_opening;
     gboolean later; /* primary: of the next connection on the same ports */
     /* TCP: the body in the side's own sequence space; end counts a FIN. */
     guint32 first, data_end, end;
@@ -124,6 +127,7 @@ struct Compare {
     FlowTable flows;
     GQueue order[2];
     GQueue timers[TIMERS];
+    GQueue opening[2];  /* SYNs of connections that the other side has not opened */
     GQueue narrowed;    /* flows whose client must still be told the PVM's window */
     gboolean caught_up; /* the SVM, once since it was loaded */
     gint64 grace_us;    /* what it is given beyond the timeout until it has */
@@ -143,6 +147,8 @@ void held_start_timer(Compare *compare, Held *held, TimerClass timer_class);
 void held_push_fifo(Held *held, GQueue *queue);
 void held_leave_fifo(Held *held);
 void held_leave_seg(Held *held);
+/* A SYN (without ACK) of a connection that only this side has opened. */
+void held_opens(Compare *compare, Held *held);
 
 typedef struct {
     CompareReason reason;

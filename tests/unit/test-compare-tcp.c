@@ -783,6 +783,49 @@ static void test_ipv6_and_vlan_are_other_flows(void)
     expect(rig, 1);
 }
 
+/* ---- Connections that the guest opens ---- */
+
+static void send_syn(Rig *rig, int side, guint16 sport)
+{
+    FrameSpec spec = rig_tcp(TCP_SYN, 100u * sport + (side == P ? 0 : 7), 0, NULL);
+    spec.sport = sport;
+    spec.dport = 5432;
+    if (side == P)
+        g_assert_true(rig_primary(rig, &spec));
+    else
+        rig_secondary(rig, &spec);
+}
+
+/* The VMs take different ports: that is noticed long before the timeout, whoever was first. */
+static void test_other_port(void)
+{
+    for (int first = P; first <= S; first++) {
+        g_autoptr(Rig) rig = rig_new(NULL);
+        send_syn(rig, first, first == P ? 40000 : 40002);
+        send_syn(rig, !first, first == P ? 40002 : 40000);
+        rig_wait_ms(rig, 9);
+        expect(rig, 0);
+        rig_wait_ms(rig, 2);
+        const CompareDivergence *d = rig_diverged(rig, COMPARE_FLAG);
+        g_assert_cmpuint(d->key.sport, ==, 40000);
+        g_assert_nonnull(strstr(d->detail, "another connection"));
+    }
+}
+
+/* Two connections opened in another order are the same two. */
+static void test_other_order(void)
+{
+    g_autoptr(Rig) rig = rig_new(NULL);
+
+    send_syn(rig, P, 40000);
+    send_syn(rig, S, 40002);
+    rig_wait_ms(rig, 5);
+    send_syn(rig, P, 40002);
+    send_syn(rig, S, 40000);
+    rig_wait_ms(rig, 500);
+    expect(rig, 2);
+}
+
 /* ---- Windows ---- */
 
 static void send_window(Rig *rig, int side, guint32 heard, guint16 window, const char *text)
@@ -908,6 +951,8 @@ int main(int argc, char **argv)
     ADD("half-open", test_half_open);
     ADD("note-isn", test_note_isn);
     ADD("note-timestamps", test_note_timestamps);
+    ADD("other-port", test_other_port);
+    ADD("other-order", test_other_order);
     ADD("smaller-window", test_smaller_window);
     ADD("window-grows", test_window_grows);
     ADD("window-at-checkpoint", test_window_at_checkpoint);
