@@ -5,9 +5,10 @@
  *
  *   TCP 7     echo, any number of connections; 8 is the same without TCP_NODELAY
  *   UDP 7     echo
- *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify, dial ADDRESS
- *             PORT BYTES (an outgoing connection to an echo server: "ok BYTES", "failed ..." or,
- *             if the server ended it, "closed BYTES-ECHOED"), poweroff, crash
+ *   TCP 13    each line is answered with the nanoseconds since the guest has started: something
+ * that two copies of the guest never say alike TCP 7001  control, a line in, a line out: status,
+ * rate PAGES_PER_SECOND, verify, dial ADDRESS PORT BYTES (an outgoing connection to an echo server:
+ * "ok BYTES", "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), poweroff, crash
  *   /www/counter, for the web server: what has been echoed and dirtied, rewritten when it changes
  *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
@@ -32,6 +33,7 @@
 #include <sys/epoll.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tests/guest/dirtier.h"
@@ -39,6 +41,7 @@
 
 #define ECHO_PORT       7
 #define ECHO_NAGLE_PORT 8
+#define TIME_PORT       13
 #define CONTROL_PORT    7001
 #define BULK_PORT       7002
 #define BUFFER_BYTES    (64 * 1024)
@@ -292,6 +295,22 @@ static void serve_bulk(int fd)
     }
 }
 
+/* ---- Time ---- */
+
+static void serve_time(int fd)
+{
+    char line[LINE_BYTES];
+    struct timespec now;
+
+    while (read_line(fd, line)) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        snprintf(line, sizeof(line), "%llu\n",
+                 (unsigned long long)now.tv_sec * 1000000000u + (unsigned long long)now.tv_nsec);
+        if (!send_all(fd, line, strlen(line)))
+            return;
+    }
+}
+
 /* ---- Control ---- */
 
 /* A connection to a numeric address of either family; -1 if there is none. */
@@ -484,7 +503,7 @@ int main(int argc, char **argv)
 {
     uint64_t arena_mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 32;
     uint64_t pages_per_second = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
-    struct pollfd listeners[2];
+    struct pollfd listeners[3];
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_IGN);
@@ -494,6 +513,7 @@ int main(int argc, char **argv)
     dirtier_set_rate(pages_per_second);
     listeners[0] = (struct pollfd){open_server(SOCK_STREAM, CONTROL_PORT), POLLIN, 0};
     listeners[1] = (struct pollfd){open_server(SOCK_STREAM, BULK_PORT), POLLIN, 0};
+    listeners[2] = (struct pollfd){open_server(SOCK_STREAM, TIME_PORT), POLLIN, 0};
     start_thread(echo_tcp_thread, NULL);
     start_thread(echo_udp_thread, NULL);
     start_thread(dirtier_thread, NULL);
@@ -501,7 +521,7 @@ int main(int argc, char **argv)
     printf("colo-guest: ready\n");
     fflush(stdout);
     for (;;) {
-        int ready = poll(listeners, 2, 1000);
+        int ready = poll(listeners, 3, 1000);
 
         if (ready == 0)
             write_counter();
@@ -511,5 +531,7 @@ int main(int argc, char **argv)
             accept_sessions(listeners[0].fd, serve_control);
         if (listeners[1].revents != 0)
             accept_sessions(listeners[1].fd, serve_bulk);
+        if (listeners[2].revents != 0)
+            accept_sessions(listeners[2].fd, serve_time);
     }
 }

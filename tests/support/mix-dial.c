@@ -132,29 +132,13 @@ static gpointer server_thread(gpointer data)
 
 /* ---- The control connection ---- */
 
-/* One line of an answer; as long as the lane does not stop it may take its time. */
+/* The guest's word; as long as the lane does not stop it may take its time. */
 static gboolean read_answer(MixLane *lane, int fd, gboolean patient, char answer[static 256],
                             GError **error)
 {
-    gsize length = 0;
-
     while (patient && !mix_is_stopping(lane) && !is_readable(fd, TURN_MS))
         ;
-    while (length < 255) {
-        gssize n = recv(fd, answer + length, 1, 0);
-        if (n <= 0) {
-            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PIPE, "dial: the control connection: %s",
-                        n == 0            ? "ended"
-                        : errno == EAGAIN ? "no answer"
-                                          : g_strerror(errno));
-            return FALSE;
-        }
-        if (answer[length] == '\n')
-            break;
-        length++;
-    }
-    answer[length] = '\0';
-    return TRUE;
+    return mix_read_line(fd, answer, 256, error);
 }
 
 /* One connection outward, of `bytes` or for as long as the lane runs; the guest's word on it. */

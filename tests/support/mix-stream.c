@@ -13,6 +13,7 @@
 #define ECHO_PORT       7
 #define ECHO_NAGLE_PORT 8
 #define HTTP_PORT       80
+#define TIME_PORT       13
 #define ECHO_WINDOW     4
 
 /* How long a lane sleeps at most before it looks whether to stop. */
@@ -107,6 +108,42 @@ void mix_run_http(MixLane *lane)
         }
         mix_pause(lane, lane->options->interval_us);
     }
+}
+
+/* ---- Time ---- */
+
+/* One question; its answer must be a later time than the last one. */
+static gboolean ask_time(int fd, guint64 *last_ns, GError **error)
+{
+    char line[64];
+    guint64 ns;
+
+    if (!colo_fd_write_all(fd, "time\n", 5, error) || !mix_read_line(fd, line, sizeof(line), error))
+        return FALSE;
+    if (!g_ascii_string_to_unsigned(line, 10, *last_ns + 1, G_MAXUINT64, &ns, NULL)) {
+        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_WRONG,
+                    "time: '%s' after %" G_GUINT64_FORMAT, line, *last_ns);
+        return FALSE;
+    }
+    *last_ns = ns;
+    return TRUE;
+}
+
+void mix_run_time(MixLane *lane)
+{
+    g_autoptr(GError) error = NULL;
+    guint64 last_ns = 0;
+    COLO_AUTO_FD fd = mix_connect(lane, TIME_PORT, &error);
+
+    while (error == NULL && !mix_is_stopping(lane)) {
+        mix_begin(lane);
+        if (ask_time(fd, &last_ns, &error))
+            mix_done(lane, 0);
+        mix_pause(lane, lane->options->interval_us);
+    }
+    mix_idle(lane);
+    if (error != NULL)
+        mix_fail(lane, error);
 }
 
 /* ---- Bulk ---- */

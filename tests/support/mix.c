@@ -2,6 +2,7 @@
 /* See mix.h: the lanes and what they have in common. */
 #include "tests/support/mix_internal.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -17,6 +18,7 @@ static const MixKind kinds[] = {
     {"echo",        mix_run_echo,      FALSE, FALSE, FALSE},
     {"echo-nagle",  mix_run_echo,      FALSE, FALSE, TRUE },
     {"http",        mix_run_http,      FALSE, FALSE, FALSE},
+    {"time",        mix_run_time,      FALSE, FALSE, FALSE},
     {"get",         mix_run_bulk,      FALSE, FALSE, FALSE},
     {"put",         mix_run_bulk,      FALSE, FALSE, TRUE },
     {"dial",        mix_run_dial,      FALSE, FALSE, FALSE},
@@ -26,6 +28,7 @@ static const MixKind kinds[] = {
     {"echo6",       mix_run_echo,      TRUE,  FALSE, FALSE},
     {"echo-nagle6", mix_run_echo,      TRUE,  FALSE, TRUE },
     {"http6",       mix_run_http,      TRUE,  FALSE, FALSE},
+    {"time6",       mix_run_time,      TRUE,  FALSE, FALSE},
     {"get6",        mix_run_bulk,      TRUE,  FALSE, FALSE},
     {"put6",        mix_run_bulk,      TRUE,  FALSE, TRUE },
     {"dial6",       mix_run_dial,      TRUE,  FALSE, FALSE},
@@ -263,6 +266,27 @@ void mix_fail(MixLane *lane, const GError *error)
     if (figures->error[0] == '\0')
         g_strlcpy(figures->error, error->message, sizeof(figures->error));
     g_mutex_unlock(&lane->lock);
+}
+
+gboolean mix_read_line(int fd, char *line, gsize line_bytes, GError **error)
+{
+    for (gsize length = 0; length < line_bytes; length++) {
+        gssize n = recv(fd, line + length, 1, 0);
+
+        if (n <= 0) {
+            g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_PIPE, "a line was to come: %s",
+                        n == 0            ? "the connection has ended"
+                        : errno == EAGAIN ? "nothing comes"
+                                          : g_strerror(errno));
+            return FALSE;
+        }
+        if (line[length] == '\n') {
+            line[length] = '\0';
+            return TRUE;
+        }
+    }
+    g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_WRONG, "a line has no end");
+    return FALSE;
 }
 
 int mix_connect(const MixLane *lane, guint16 port, GError **error)

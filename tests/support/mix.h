@@ -5,10 +5,11 @@
  *
  *   echo, echo-nagle   records over one connection that is never opened again (echo-client.h)
  *   http               a new connection for each request
- *   get, put           bulk transfers, a new connection for each
- *   dial               connections that the guest opens outward, one after the other
- *   dial-long          one connection that the guest opens outward, for the whole run
- *   udp, ping          datagrams that are to come back, some of them in fragments
+ *   time               questions over one connection whose answers two copies of the guest never
+ * give alike, but which never go backwards get, put           bulk transfers, a new connection for
+ * each dial               connections that the guest opens outward, one after the other dial-long
+ * one connection that the guest opens outward, for the whole run udp, ping          datagrams that
+ * are to come back, some of them in fragments
  *
  * and each again over IPv6, with a 6 at its end. What is lost of TCP is lost; of datagrams those
  * that are lost or come twice around a takeover are counted apart, as excused (mix_event()).

@@ -31,6 +31,7 @@ struct MixLane {
 
 void mix_run_echo(MixLane *lane);
 void mix_run_http(MixLane *lane);
+void mix_run_time(MixLane *lane);
 void mix_run_bulk(MixLane *lane);
 void mix_run_dial(MixLane *lane);
 void mix_run_datagrams(MixLane *lane);
@@ -54,6 +55,9 @@ void mix_done(MixLane *lane, guint64 bytes);
 
 /* Counts as failed, or as corrupted if it is TRAFFIC_ERROR_WRONG. Keeps the first message. */
 void mix_fail(MixLane *lane, const GError *error);
+
+/* Reads a line into `line`, without its newline. FALSE with G_FILE_ERROR if it doesn't come. */
+gboolean mix_read_line(int fd, char *line, gsize line_bytes, GError **error);
 
 /* A connected TCP socket, blocking, with the patience as its timeouts. -1 on error. */
 int mix_connect(const MixLane *lane, guint16 port, GError **error);
