@@ -115,6 +115,7 @@ static void add_compare(const Node *node, json_object *status)
     const CompareStats *stats = compare_stats(node->compare);
     json_object *compare = add_object(status, "compare");
     add_string(compare, "vm", peer_vms[node->peer_vm]);
+    add_int(compare, "held", (gint64)stats->held_frames);
     add_int(compare, "flows", (gint64)stats->flows);
     add_int(compare, "released", (gint64)stats->released_by_compare);
     add_int(compare, "committed", (gint64)stats->released_by_checkpoint);
@@ -205,6 +206,9 @@ static void do_set(ControlRequest *request, json_object *arguments, gpointer use
                        (guint)node->config->heartbeat_timeout_ms);
     log_set_level(node->config->log_level);
     comparing_tune(node);
+    /* An epoch is of one mode. */
+    if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
+        node->admin_asks = TRUE;
     primary_reschedule(node);
     control_reply(request, NULL);
 }
