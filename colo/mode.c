@@ -23,10 +23,10 @@ const char *mode_name(Mode mode)
 
 Mode mode_parse(const char *name)
 {
-    Mode mode = MODE_COLO;
-    while (strcmp(name, mode_name(mode)))
-        mode++;
-    return mode;
+    for (Mode mode = MODE_COLO; mode < MODE_AUTO; mode++)
+        if (!strcmp(name, mode_name(mode)))
+            return mode;
+    return MODE_AUTO;
 }
 
 gboolean mode_compares(ModePolicy *policy, Mode mode, ColoTime now)
