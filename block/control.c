@@ -98,6 +98,8 @@ static void on_lost(const GError *error, gpointer control)
 {
     json_object *data = json_object_new_object();
     json_object_object_add(data, "reason", json_object_new_string(error->message));
+    /* Our own storage, and not the peer or the way to it. */
+    add_bool(data, "failed", g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO));
     send_event(control, "LOST", data);
 }
 

@@ -337,12 +337,15 @@ static void replica_fail(Replica *replica, const GError *error)
 {
     DiskSet *set = replica->set;
     g_atomic_int_set(&replica->failed, TRUE);
-    if (!g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_PEER))
-        send_record(replica, wire_error_new(error), NULL);
-    /* The peer's sender, which may be in the middle of a write, must not wait for a reader. */
-    shutdown(replica->fd, SHUT_RDWR);
     if (!g_atomic_int_get(&replica->stop) && set->callbacks.lost)
         set->callbacks.lost(error, set->user_data);
+    if (!g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_PEER))
+        send_record(replica, wire_error_new(error), NULL);
+    /* The peer's sender, which may be in the middle of a write, must not wait for a reader. But if
+     * it is our storage that has failed, our owner says so to the peer before the connection ends:
+     * until the detach. */
+    if (!g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO))
+        shutdown(replica->fd, SHUT_RDWR);
 }
 
 static gpointer receiver_thread(gpointer data)

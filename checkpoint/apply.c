@@ -13,6 +13,8 @@
  * the primary back, so there is at most one complete checkpoint that is not applied, and one
  * incomplete.
  *
+ * - With apply_allow(), a checkpoint waits between being verified and being complete.
+ *
  * Memory: 4 bytes per page of RAM, two bits per page, and staging: one slot for each page that was
  * named with data since the last END, however often it was named; at most the size of RAM.
  */
@@ -44,6 +46,9 @@ struct Apply {
     GMutex lock;
     gboolean stop;  /* under lock: read nothing more */
     gboolean ended; /* under lock: the thread has posted all but FINISHED */
+    gboolean waits; /* under lock: for a checkpoint to be allowed */
+    guint64 allowed;
+    GCond changed; /* stop or allowed */
 
     /* The owner's. */
     FinishFunc done;
@@ -243,7 +248,18 @@ static void settle_staging(Apply *a)
     page_set_clear(a->zero);
 }
 
-/* END was verified. */
+/* FALSE: the end has come before. */
+static gboolean wait_until_allowed(Apply *a, guint64 epoch)
+{
+    g_mutex_lock(&a->lock);
+    while (a->waits && a->allowed < epoch && !a->stop)
+        g_cond_wait(&a->changed, &a->lock);
+    gboolean allowed = !a->waits || a->allowed >= epoch;
+    g_mutex_unlock(&a->lock);
+    return allowed;
+}
+
+/* END was verified, and the checkpoint is allowed. */
 static void complete(Apply *a, const StreamRecord *end)
 {
     colo_fault_point("secondary-verified");
@@ -319,7 +335,8 @@ static gboolean step(Apply *a, GError **error)
         break;
     }
     case STREAM_END:
-        complete(a, &record);
+        if (wait_until_allowed(a, record.epoch))
+            complete(a, &record);
         break;
     default:
         g_assert_not_reached(); /* the reader gives no others */
@@ -353,6 +370,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     guint64 pages = ram->size_bytes / VM_PAGE_SIZE;
     g_autoptr(Apply) a = g_new0(Apply, 1);
     g_mutex_init(&a->lock);
+    g_cond_init(&a->changed);
     a->ram = ram;
     a->fd = fd;
     a->callbacks = *callbacks;
@@ -380,9 +398,19 @@ static gboolean stop(Apply *a)
     g_mutex_lock(&a->lock);
     gboolean ended = a->ended;
     a->stop = TRUE;
+    g_cond_signal(&a->changed);
     g_mutex_unlock(&a->lock);
     shutdown(a->fd, SHUT_RDWR);
     return ended;
+}
+
+void apply_allow(Apply *a, guint64 epoch)
+{
+    g_mutex_lock(&a->lock);
+    a->waits = TRUE;
+    a->allowed = MAX(a->allowed, epoch);
+    g_cond_signal(&a->changed);
+    g_mutex_unlock(&a->lock);
 }
 
 void apply_finish(Apply *a, FinishFunc done, gpointer user_data)
@@ -414,5 +442,6 @@ void apply_free(Apply *a)
     g_clear_pointer(&a->frames, g_ptr_array_unref);
     checkpoint_unref(a->applied);
     g_mutex_clear(&a->lock);
+    g_cond_clear(&a->changed);
     g_free(a);
 }

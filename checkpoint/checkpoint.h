@@ -218,6 +218,13 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
                  GError **error);
 
 /*
+ * From now on a checkpoint that is complete and verified here is held as if it were incomplete
+ * until it is allowed: something outside of the stream belongs to it. Epochs up to `epoch` are
+ * allowed (0: none yet).
+ */
+void apply_allow(Apply *apply, guint64 epoch);
+
+/*
  * Stops reading: drops what is incomplete, finishes applying what is complete, and then calls
  * `done` with the checkpoint that RAM is of, or NULL if there has been none. The socket is shut
  * down; failed() is not called for that. Once.

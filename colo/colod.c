@@ -25,6 +25,7 @@ typedef struct {
     GMainLoop *loop;
     const Config *config;
     char *preload; /* path of colo-uffd.so; NULL: do without */
+    char *plugin;  /* path of colo-disk.so */
     int status;
 } Daemon;
 
@@ -32,7 +33,11 @@ static Vm *make_vm(const VmDescription *description, const VmHandler *handler, g
 {
     const Daemon *service = user_data;
     Vm *vm = vm_qemu_new(description, service->preload, handler);
-    vm_qemu_set_timeout_ms(vm, (unsigned)service->config->qemu_timeout_ms);
+    /* With disks some of its answers wait for them. */
+    guint64 timeout_ms = service->config->qemu_timeout_ms;
+    if (description->disks->len > 0)
+        timeout_ms += service->config->disk_timeout_ms;
+    vm_qemu_set_timeout_ms(vm, (unsigned)timeout_ms);
     return vm;
 }
 
@@ -51,22 +56,28 @@ static gboolean on_signal(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-/* colo-uffd.so: COLO_UFFD_LIBRARY, or beside this program (a build), or where it was installed. */
-static char *find_preload(void)
+/* A library of ours: beside this program (a build), or where it was installed. */
+static char *find_library(const char *name)
 {
-    const char *named = g_getenv("COLO_UFFD_LIBRARY");
-    if (named)
-        return *named ? g_strdup(named) : NULL;
     char exe[4096];
     ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
     if (len > 0) {
         exe[len] = '\0';
         g_autofree char *dir = g_path_get_dirname(exe);
-        g_autofree char *beside = g_build_filename(dir, "colo-uffd.so", NULL);
+        g_autofree char *beside = g_build_filename(dir, name, NULL);
         if (g_file_test(beside, G_FILE_TEST_EXISTS))
             return g_steal_pointer(&beside);
     }
-    return g_strdup(COLO_PKGLIBDIR "/colo-uffd.so");
+    return g_build_filename(COLO_PKGLIBDIR, name, NULL);
+}
+
+/* COLO_UFFD_LIBRARY counts instead; empty: do without. */
+static char *find_preload(void)
+{
+    const char *given = g_getenv("COLO_UFFD_LIBRARY");
+    if (given)
+        return *given ? g_strdup(given) : NULL;
+    return find_library("colo-uffd.so");
 }
 
 /* Threads and processes that we start have normal priority, unless they ask (vm/process.h). */
@@ -82,8 +93,12 @@ static int run(Config *config)
     Daemon service = {.loop = g_main_loop_new(NULL, FALSE),
                       .config = config,
                       .preload = find_preload(),
+                      .plugin = find_library("colo-disk.so"),
                       .status = EXIT_FAILED};
-    NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = &service};
+    NodeHandler handler = {.make_vm = make_vm,
+                           .disk_plugin = service.plugin,
+                           .ended = on_ended,
+                           .user_data = &service};
     g_autoptr(GError) error = NULL;
     service.node = node_new(config, &handler, &error);
     if (service.node) {
@@ -96,6 +111,7 @@ static int run(Config *config)
     node_free(service.node);
     g_main_loop_unref(service.loop);
     g_free(service.preload);
+    g_free(service.plugin);
     return service.status;
 }
 

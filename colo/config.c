@@ -13,7 +13,15 @@
 
 G_DEFINE_QUARK(config_error, config_error)
 
-#define NIC_PREFIX "nic "
+/* Sections of which there may be many. */
+typedef enum { SECTION_ONCE, SECTION_NIC, SECTION_DISK, SECTION_KINDS } SectionKind;
+
+static const struct {
+    const char *section, *prefix, *example;
+} named[SECTION_KINDS] = {
+    [SECTION_NIC] = {"nic",  "nic ",  "a card needs a name, such as [nic lan]"  },
+    [SECTION_DISK] = {"disk", "disk ", "a disk needs a name, such as [disk root]"},
+};
 
 static void nic_free(gpointer data)
 {
@@ -24,8 +32,8 @@ static void nic_free(gpointer data)
     g_free(nic);
 }
 
-/* The struct that keeps an option's value; `nic` counts for options of NICs only. */
-static void *owner_of(const Config *config, const Option *option, guint nic)
+/* The struct that keeps an option's value; `index` counts for options of named sections only. */
+static void *owner_of(const Config *config, const Option *option, guint index)
 {
     switch (option->owner) {
     case OPTION_OF_CONFIG:
@@ -33,23 +41,27 @@ static void *owner_of(const Config *config, const Option *option, guint nic)
     case OPTION_OF_VM:
         return config->vm;
     case OPTION_OF_VM_NIC:
-        return g_ptr_array_index(config->vm->nics, nic);
+        return g_ptr_array_index(config->vm->nics, index);
     case OPTION_OF_CONFIG_NIC:
-        return g_ptr_array_index(config->nics, nic);
+        return g_ptr_array_index(config->nics, index);
+    case OPTION_OF_VM_DISK:
+        return g_ptr_array_index(config->vm->disks, index);
     }
     g_assert_not_reached();
 }
 
-static gboolean is_of_nic(const Option *option)
+static SectionKind kind_of(const Option *option)
 {
-    return option->owner == OPTION_OF_VM_NIC || option->owner == OPTION_OF_CONFIG_NIC;
+    if (option->owner == OPTION_OF_VM_NIC || option->owner == OPTION_OF_CONFIG_NIC)
+        return SECTION_NIC;
+    return option->owner == OPTION_OF_VM_DISK ? SECTION_DISK : SECTION_ONCE;
 }
 
-static void set_defaults(Config *config, gboolean of_nic, guint nic)
+static void set_defaults(Config *config, SectionKind kind, guint index)
 {
     for (const Option *o = options_table(); o->section; o++)
-        if (is_of_nic(o) == of_nic && o->fallback)
-            g_assert(option_parse(o, o->fallback, owner_of(config, o, nic), NULL));
+        if (kind_of(o) == kind && o->fallback)
+            g_assert(option_parse(o, o->fallback, owner_of(config, o, index), NULL));
 }
 
 static Config *config_new(void)
@@ -57,7 +69,7 @@ static Config *config_new(void)
     Config *config = g_new0(Config, 1);
     config->vm = vm_description_new();
     config->nics = g_ptr_array_new_with_free_func(nic_free);
-    set_defaults(config, FALSE, 0);
+    set_defaults(config, SECTION_ONCE, 0);
     return config;
 }
 
@@ -73,63 +85,96 @@ void config_free(Config *config)
     g_free(config);
 }
 
-static void add_nic(Config *config, const char *name)
+static void add_named(Config *config, SectionKind kind, const char *name)
 {
+    if (kind == SECTION_DISK) {
+        vm_description_add_disk(config->vm, name);
+        set_defaults(config, kind, config->vm->disks->len - 1);
+        return;
+    }
     ConfigNic *nic = g_new0(ConfigNic, 1);
     nic->name = g_strdup(name);
     g_ptr_array_add(config->nics, nic);
     vm_description_add_nic(config->vm, NULL, NULL);
-    set_defaults(config, TRUE, config->nics->len - 1);
+    set_defaults(config, kind, config->nics->len - 1);
 }
 
-/* The index of [nic NAME]; FALSE if there is none. */
-static gboolean find_nic(const Config *config, const char *name, guint *ret_index)
+/* How many sections of a kind there are, and their names. */
+static guint count_of(const Config *config, SectionKind kind)
 {
-    for (guint i = 0; i < config->nics->len; i++) {
-        const ConfigNic *nic = g_ptr_array_index(config->nics, i);
-        if (!strcmp(nic->name, name)) {
+    return kind == SECTION_NIC    ? config->nics->len
+           : kind == SECTION_DISK ? config->vm->disks->len
+                                  : 1;
+}
+
+static const char *name_of(const Config *config, SectionKind kind, guint index)
+{
+    if (kind == SECTION_DISK)
+        return ((const VmDisk *)g_ptr_array_index(config->vm->disks, index))->name;
+    return ((const ConfigNic *)g_ptr_array_index(config->nics, index))->name;
+}
+
+/* The index of [nic NAME], say; FALSE if there is none. */
+static gboolean find_named(const Config *config, SectionKind kind, const char *name,
+                           guint *ret_index)
+{
+    for (guint i = 0; i < count_of(config, kind); i++)
+        if (!strcmp(name_of(config, kind, i), name)) {
             *ret_index = i;
             return TRUE;
         }
-    }
     return FALSE;
+}
+
+/* What kind a section of the file is, by its name. */
+static SectionKind kind_of_section(const char *section)
+{
+    for (SectionKind kind = SECTION_NIC; kind < SECTION_KINDS; kind++)
+        if (g_str_has_prefix(section, named[kind].prefix))
+            return kind;
+    return SECTION_ONCE;
 }
 
 /* The table's name of a section of the file: "nic" for "nic lan". */
 static const char *table_section(const char *section)
 {
-    return g_str_has_prefix(section, NIC_PREFIX) ? "nic" : section;
+    SectionKind kind = kind_of_section(section);
+    return kind == SECTION_ONCE ? section : named[kind].section;
 }
 
 /* ---- Names ---- */
 
-static gboolean check_nic_name(const ConfigFile *file, const ConfigEntry *entry, GError **error)
+static gboolean check_section_name(const ConfigFile *file, const ConfigEntry *entry,
+                                   SectionKind kind, GError **error)
 {
-    const char *name = entry->section + strlen(NIC_PREFIX);
+    const char *name = entry->section + strlen(named[kind].prefix);
     gboolean good = *name && strlen(name) <= 64;
     for (; *name; name++)
         good = good && (g_ascii_isalnum(*name) || strchr("-_.", *name));
     if (!good)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN,
-                    "%s:%u: [%s]: expected [nic NAME], NAME of up to 64 letters, digits and any of "
+                    "%s:%u: [%s]: expected [%s NAME], NAME of up to 64 letters, digits and any of "
                     "-_.",
-                    file->path, entry->line, entry->section);
+                    file->path, entry->line, entry->section, named[kind].section);
     return good;
 }
 
 static gboolean check_section(const ConfigFile *file, const ConfigEntry *entry, GError **error)
 {
     const char *section = entry->section;
-    if (g_str_has_prefix(section, NIC_PREFIX))
-        return check_nic_name(file, entry, error);
+    SectionKind kind = kind_of_section(section);
+    if (kind != SECTION_ONCE)
+        return check_section_name(file, entry, kind, error);
     g_autofree char *all = options_list_sections();
     const char *nearest = options_nearest_section(section);
-    if (nearest && !strcmp(nearest, section) && strcmp(section, "nic"))
+    if (nearest && !strcmp(nearest, section) && !options_section_is_named(section))
         return TRUE;
-    if (nearest && !strcmp(nearest, "nic"))
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN,
-                    "%s:%u: section [%s]: a card needs a name, such as [nic lan]", file->path,
-                    entry->line, section);
+    for (kind = SECTION_NIC; kind < SECTION_KINDS; kind++)
+        if (!g_strcmp0(nearest, named[kind].section))
+            break;
+    if (kind < SECTION_KINDS)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN, "%s:%u: section [%s]: %s",
+                    file->path, entry->line, section, named[kind].example);
     else if (nearest)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN,
                     "%s:%u: unknown section [%s]: did you mean [%s]?", file->path, entry->line,
@@ -190,9 +235,9 @@ static gboolean read_value(Config *config, ConfigFile *file, const ConfigEntry *
     if (!value)
         return FALSE;
     const Option *option = options_find(table_section(entry->section), entry->key);
-    /* The entries come in order: a NIC's keys follow its section's line. */
-    guint nic = config->nics->len - 1;
-    if (option_parse(option, value, owner_of(config, option, nic), error))
+    /* The entries come in order: keys follow their section's line. */
+    guint index = count_of(config, kind_of(option)) - 1;
+    if (option_parse(option, value, owner_of(config, option, index), error))
         return TRUE;
     g_prefix_error(error, "%s:%u: ", file->path, entry->line);
     return FALSE;
@@ -204,8 +249,9 @@ static gboolean read_values(Config *config, ConfigFile *file, GError **error)
         const ConfigEntry *entry = g_ptr_array_index(file->entries, i);
         if (entry->key && !read_value(config, file, entry, error))
             return FALSE;
-        if (!entry->key && g_str_has_prefix(entry->section, NIC_PREFIX))
-            add_nic(config, entry->section + strlen(NIC_PREFIX));
+        SectionKind kind = kind_of_section(entry->section);
+        if (!entry->key && kind != SECTION_ONCE)
+            add_named(config, kind, entry->section + strlen(named[kind].prefix));
     }
     return TRUE;
 }
@@ -233,19 +279,20 @@ static gboolean check_required(const ConfigFile *file, const char *section, cons
 
 static gboolean check_all_required(const Config *config, const ConfigFile *file, GError **error)
 {
-    const char *last = "nic";
+    const char *last = "";
     for (const Option *o = options_table(); o->section; o++) {
-        if (strcmp(o->section, last) && !is_of_nic(o) &&
+        if (strcmp(o->section, last) && kind_of(o) == SECTION_ONCE &&
             !check_required(file, o->section, o->section, error))
             return FALSE;
         last = o->section;
     }
-    for (guint i = 0; i < config->nics->len; i++) {
-        const ConfigNic *nic = g_ptr_array_index(config->nics, i);
-        g_autofree char *section = g_strconcat(NIC_PREFIX, nic->name, NULL);
-        if (!check_required(file, section, "nic", error))
-            return FALSE;
-    }
+    for (SectionKind kind = SECTION_NIC; kind < SECTION_KINDS; kind++)
+        for (guint i = 0; i < count_of(config, kind); i++) {
+            g_autofree char *section =
+                g_strconcat(named[kind].prefix, name_of(config, kind, i), NULL);
+            if (!check_required(file, section, named[kind].section, error))
+                return FALSE;
+        }
     return TRUE;
 }
 
@@ -304,7 +351,8 @@ static void prefix_line(const ConfigFile *file, const char *section, const char 
         g_prefix_error(error, "%s: ", file->path);
 }
 
-/* vm_description_check() with the line of what it names: "KEY: ...", "nic N: ...", "extra ...". */
+/* vm_description_check() with the line of what it names: "KEY: ...", "nic N: ...", "extra ...".
+ */
 static gboolean check_vm(const Config *config, const ConfigFile *file, GError **error)
 {
     g_autoptr(GError) why = NULL;
@@ -313,11 +361,13 @@ static gboolean check_vm(const Config *config, const ConfigFile *file, GError **
     g_autofree char *section = g_strdup("vm");
     g_autofree char *key = g_strndup(why->message, strcspn(why->message, ": "));
     const char *text = why->message;
-    if (g_str_has_prefix(text, "nic ") && g_ascii_isdigit(text[4])) {
-        guint index = (guint)g_ascii_strtoull(text + 4, (char **)&text, 10);
-        const ConfigNic *nic = g_ptr_array_index(config->nics, MIN(index, config->nics->len - 1));
+    SectionKind kind = kind_of_section(text);
+    gsize prefix = kind == SECTION_ONCE ? 0 : strlen(named[kind].prefix);
+    if (prefix && g_ascii_isdigit(text[prefix])) {
+        guint index = (guint)g_ascii_strtoull(text + prefix, (char **)&text, 10);
         g_free(section);
-        section = g_strconcat(NIC_PREFIX, nic->name, NULL);
+        section = g_strconcat(named[kind].prefix,
+                              name_of(config, kind, MIN(index, count_of(config, kind) - 1)), NULL);
         text += strspn(text, ": ");
         g_free(key);
         key = g_strndup(text, strcspn(text, ": "));
@@ -342,6 +392,11 @@ static gboolean complete(Config *config, const ConfigFile *file, const char *rol
     }
     if (!check_vm(config, file, error))
         return FALSE;
+    /* Defaults with the VM's name in them. */
+    if (!config_file_find(file, "disks", "state-dir")) {
+        g_autofree char *dir = g_strdup_printf("/var/lib/colo/%s", config->vm->name);
+        g_assert(option_parse(options_find("disks", "state-dir"), dir, config, NULL));
+    }
     if (!config_file_find(file, "node", "control-socket")) {
         g_autofree char *path = g_strdup_printf("/run/colo/%s.sock", config->vm->name);
         return option_parse(options_find("node", "control-socket"), path, config, error);
@@ -386,17 +441,18 @@ static const Option *unknown(const char *name, GError **error)
     const char *elsewhere = section_with(name);
     const char *nearest = options_nearest_live(name);
     g_autofree char *all = options_list_keys(NULL);
-    g_autofree char *hint = elsewhere
-                                ? g_strdup_printf("did you mean '%s%s.%s'?", elsewhere,
-                                                  strcmp(elsewhere, "nic") ? "" : " NAME", name)
-                            : nearest ? g_strdup_printf("did you mean '%s'?", nearest)
-                                      : g_strdup_printf("live options are %s", all);
+    g_autofree char *hint =
+        elsewhere ? g_strdup_printf("did you mean '%s%s.%s'?", elsewhere,
+                                    options_section_is_named(elsewhere) ? " NAME" : "", name)
+        : nearest ? g_strdup_printf("did you mean '%s'?", nearest)
+                  : g_strdup_printf("live options are %s", all);
     g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN, "unknown option '%s': %s", name, hint);
     return NULL;
 }
 
-/* An option by its live key or by SECTION.KEY; the NIC's index if it is one's. */
-static const Option *resolve(const Config *config, const char *name, guint *ret_nic, GError **error)
+/* An option by its live key or by SECTION.KEY; the index of a named section. */
+static const Option *resolve(const Config *config, const char *name, guint *ret_index,
+                             GError **error)
 {
     const char *dot = strrchr(name, '.');
     const Option *option = find_live(name);
@@ -404,19 +460,20 @@ static const Option *resolve(const Config *config, const char *name, guint *ret_
         return option ? option : unknown(name, error);
     g_autofree char *section = g_strndup(name, (gsize)(dot - name));
     option = options_find(table_section(section), dot + 1);
-    if (!option ||
-        (is_of_nic(option) && (!g_str_has_prefix(section, NIC_PREFIX) ||
-                               !find_nic(config, section + strlen(NIC_PREFIX), ret_nic))))
+    SectionKind kind = option ? kind_of(option) : SECTION_ONCE;
+    if (!option || kind != kind_of_section(section) ||
+        (kind != SECTION_ONCE &&
+         !find_named(config, kind, section + strlen(named[kind].prefix), ret_index)))
         return unknown(name, error);
     return option;
 }
 
 gboolean config_set(Config *config, const char *name, const char *value, GError **error)
 {
-    guint nic = 0;
+    guint index = 0;
     const char *fixed_section = find_live(name) ? NULL : section_with(name);
     const Option *option =
-        fixed_section ? options_find(fixed_section, name) : resolve(config, name, &nic, error);
+        fixed_section ? options_find(fixed_section, name) : resolve(config, name, &index, error);
     if (!option)
         return FALSE;
     if (!option->live) {
@@ -439,19 +496,20 @@ gboolean config_set(Config *config, const char *name, const char *value, GError 
 
 char *config_get(const Config *config, const char *name, GError **error)
 {
-    guint nic = 0;
-    const Option *option = resolve(config, name, &nic, error);
-    return option ? option_format(option, owner_of(config, option, nic)) : NULL;
+    guint index = 0;
+    const Option *option = resolve(config, name, &index, error);
+    return option ? option_format(option, owner_of(config, option, index)) : NULL;
 }
 
-static void list_option(const Config *config, const Option *option, guint nic, json_object *list)
+static void list_option(const Config *config, const Option *option, guint index, json_object *list)
 {
-    g_autofree char *value = option_format(option, owner_of(config, option, nic));
+    g_autofree char *value = option_format(option, owner_of(config, option, index));
     g_autofree char *type = option_type_text(option);
     g_autofree char *name = NULL;
-    if (is_of_nic(option)) {
-        const ConfigNic *ours = g_ptr_array_index(config->nics, nic);
-        name = g_strdup_printf(NIC_PREFIX "%s.%s", ours->name, option->name);
+    SectionKind kind = kind_of(option);
+    if (kind != SECTION_ONCE) {
+        name = g_strdup_printf("%s%s.%s", named[kind].prefix, name_of(config, kind, index),
+                               option->name);
     } else {
         name = option->live ? g_strdup(option->name)
                             : g_strdup_printf("%s.%s", option->section, option->name);
@@ -470,7 +528,7 @@ json_object *config_list(const Config *config)
 {
     json_object *list = json_object_new_object();
     for (const Option *o = options_table(); o->section; o++)
-        for (guint i = 0; i < (is_of_nic(o) ? config->nics->len : 1); i++)
+        for (guint i = 0; i < count_of(config, kind_of(o)); i++)
             list_option(config, o, i, list);
     return list;
 }

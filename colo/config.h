@@ -39,6 +39,13 @@ typedef struct {
     VmDescription *vm;
     guint64 qemu_timeout_ms;
     GPtrArray *nics; /* of ConfigNic* */
+    /* [disks]; [disk NAME] is in vm->disks */
+    char *state_dir; /* for what must outlive colod; default /var/lib/colo/NAME */
+    char *nbdkit;
+    char *disk_cache;           /* "writeback", "direct" */
+    guint64 sync_rate_bytes;    /* live: a second, while synchronising; 0: no limit */
+    guint64 stage_memory_bytes; /* of each disk on the secondary, before it is a file */
+    guint64 disk_timeout_ms;    /* an order to the disks */
     /* [checkpoint] */
     char *mode;                   /* "colo", "buffered", "auto" */
     guint64 compare_timeout_ms;   /* live: of output; see netcompare/compare.h */

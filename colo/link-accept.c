@@ -130,7 +130,7 @@ static void adopt(Link *link, Guest *guest, LinkChannel which, json_object *answ
     g_autoptr(GBytes) bytes = wire_build_hello(WIRE_ANSWER, answer);
     const void *data = g_bytes_get_data(bytes, &len);
     channel_write(channel, data, len, NULL, 0, TRUE);
-    if (pairing_is_complete(pairing))
+    if (link_pairing_is_complete(link))
         link_go_up(link);
 }
 
@@ -218,7 +218,7 @@ static void admit(Link *link, Guest *guest, WireKind kind, json_object *theirs)
         admit_control(link, guest, theirs);
         return;
     }
-    for (LinkChannel which = LINK_CONTROL + 1; which < LINK_CHANNELS; which++)
+    for (LinkChannel which = LINK_CONTROL + 1; which < link->channels; which++)
         if (!g_strcmp0(channel, link_channel_names[which])) {
             admit_other(link, guest, which, session);
             return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Dialling: control first; when that is answered, the other two at the same address. An attempt has
+ * Dialling: control first; when that is answered, the others at the same address. An attempt has
  * the handshake's time. Whatever goes wrong ends the attempt, and after a delay, doubled each time
  * up to a second, comes the next. A peer that isn't there yet is normal.
  *
@@ -158,9 +158,9 @@ static void handle_answer(Link *link, LinkChannel which, json_object *theirs)
     pairing->answered[which] = TRUE;
     channel_handle(pairing->channels[which], CHANNEL_HOLD, G_PRIORITY_HIGH, &handler, link);
     if (which == LINK_CONTROL) {
-        connect_step(link, LINK_CHECKPOINT, G_SOCKET_CONNECTABLE(dial->remote));
-        connect_step(link, LINK_PACKETS, G_SOCKET_CONNECTABLE(dial->remote));
-    } else if (pairing_is_complete(pairing)) {
+        for (LinkChannel other = LINK_CHECKPOINT; other < link->channels; other++)
+            connect_step(link, other, G_SOCKET_CONNECTABLE(dial->remote));
+    } else if (link_pairing_is_complete(link)) {
         link_go_up(link);
     }
 }

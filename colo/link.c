@@ -2,8 +2,8 @@
 /*
  * The link that is up, and the public functions. docs/PROTOCOL.md is the specification.
  *
- *   idle --link_accept--> accepting --hello--> pairing --all three--> up
- *   idle --link_dial--> dialling --answer--> pairing --all three--> up
+ *   idle --link_accept--> accepting --hello--> pairing --all connected--> up
+ *   idle --link_dial--> dialling --answer--> pairing --all connected--> up
  *   pairing --failure, time--> accepting, dialling
  *   up --end of a connection, silence, broken protocol--> down() --> idle
  *   any --link_close, link_idle--> idle
@@ -35,7 +35,7 @@
 
 G_DEFINE_QUARK(link_error, link_error)
 
-const char *const link_channel_names[LINK_CHANNELS] = {"control", "checkpoint", "packets"};
+const char *const link_channel_names[LINK_CHANNELS] = {"control", "checkpoint", "packets", "disks"};
 
 static void go_down(Link *link, GError *why);
 
@@ -95,6 +95,12 @@ json_object *link_hello_with(const Link *link, const char *member, const char *v
     return hello;
 }
 
+/* Raw streams, which others read and write. */
+static gboolean is_engines(LinkChannel which)
+{
+    return which == LINK_CHECKPOINT || which == LINK_DISKS;
+}
+
 /* ---- Pairings ---- */
 
 Pairing *pairing_new(const char *session, json_object *peer_hello, const char *address)
@@ -111,8 +117,9 @@ void pairing_free(Pairing *pairing)
     if (!pairing)
         return;
     /* Wakes an engine that waits in a duplicate of the descriptor. */
-    if (pairing->channels[LINK_CHECKPOINT])
-        shutdown(channel_fd(pairing->channels[LINK_CHECKPOINT]), SHUT_RDWR);
+    for (LinkChannel which = LINK_CHECKPOINT; which < LINK_CHANNELS; which++)
+        if (is_engines(which) && pairing->channels[which])
+            shutdown(channel_fd(pairing->channels[which]), SHUT_RDWR);
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
         channel_close(pairing->channels[which]);
     json_object_put(pairing->peer_hello);
@@ -121,10 +128,10 @@ void pairing_free(Pairing *pairing)
     g_free(pairing);
 }
 
-gboolean pairing_is_complete(const Pairing *pairing)
+gboolean link_pairing_is_complete(const Link *link)
 {
-    for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
-        if (!pairing->answered[which])
+    for (LinkChannel which = 0; which < link->channels; which++)
+        if (!link->pairing->answered[which])
             return FALSE;
     return TRUE;
 }
@@ -186,7 +193,7 @@ static void linger_on(Link *link, Pairing *pairing)
     if (link->lingering->len >= LINGER_MAX)
         g_ptr_array_remove_index(link->lingering, 0);
     g_ptr_array_add(link->lingering, linger);
-    for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
+    for (LinkChannel which = 0; which < link->channels; which++)
         channel_handle(pairing->channels[which],
                        which == LINK_CONTROL ? CHANNEL_READ : CHANNEL_HOLD, G_PRIORITY_DEFAULT,
                        which == LINK_CONTROL ? &last_words : &nothing, linger);
@@ -357,10 +364,10 @@ static void on_ended(Channel *channel, const GError *why, gpointer user_data)
 {
     Link *link = user_data;
     LinkChannel which = 0;
-    while (which < LINK_CHANNELS && link->pairing->channels[which] != channel)
+    while (which < link->channels && link->pairing->channels[which] != channel)
         which++;
     GError *error = g_error_copy(why);
-    g_assert(which < LINK_CHANNELS);
+    g_assert(which < link->channels);
     g_prefix_error(&error, "%s connection: ", link_channel_names[which]);
     go_down(link, error);
 }
@@ -404,19 +411,26 @@ void link_go_up(Link *link)
 {
     static const ChannelHandler control = {on_control_data, on_ended};
     static const ChannelHandler packets = {on_packets_data, on_ended};
-    static const ChannelHandler checkpoint = {ignore_data, on_ended};
+    static const ChannelHandler engines = {ignore_data, on_ended};
     Pairing *pairing = link->pairing;
     Channel **channels = pairing->channels;
-    /* Our answer, some hundred bytes: a fresh socket takes it whole. */
-    g_assert_cmpuint(channel_queued(channels[LINK_CHECKPOINT]), ==, 0);
-    colo_fd_set_nonblocking(channel_fd(channels[LINK_CHECKPOINT]), FALSE, NULL);
+    for (LinkChannel which = 0; which < link->channels; which++) {
+        if (!is_engines(which))
+            continue;
+        /* Our answer, some hundred bytes: a fresh socket takes it whole. */
+        g_assert_cmpuint(channel_queued(channels[which]), ==, 0);
+        colo_fd_set_nonblocking(channel_fd(channels[which]), FALSE, NULL);
+    }
     link->up = TRUE;
     link_dial_end(link);
     link_source_clear(&link->handshake);
     g_hash_table_remove_all(link->reported);
     channel_handle(channels[LINK_CONTROL], CHANNEL_READ, G_PRIORITY_HIGH, &control, link);
     channel_handle(channels[LINK_PACKETS], CHANNEL_READ, G_PRIORITY_DEFAULT, &packets, link);
-    channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &checkpoint, link);
+    channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &engines, link);
+    /* The disk server says itself why its connection ends, and better: that comes first. */
+    if (channels[LINK_DISKS])
+        channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
     link->beats_sent = link->beats_heard = 0;
     start_beating(link);
     json_object *hello = json_object_get(pairing->peer_hello);
@@ -439,6 +453,7 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
     link->timeout_ms = options->heartbeat_timeout_ms;
     link->handshake_ms =
         options->handshake_timeout_ms ? options->handshake_timeout_ms : HANDSHAKE_MS;
+    link->channels = options->disks ? LINK_CHANNELS : LINK_DISKS;
     link->listen_fd = -1;
     link->reported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     link->lingering = g_ptr_array_new_with_free_func(linger_free);
@@ -521,6 +536,12 @@ const char *link_session(const Link *link)
 int link_checkpoint_fd(const Link *link)
 {
     return link->up ? channel_fd(link->pairing->channels[LINK_CHECKPOINT]) : -1;
+}
+
+int link_disks_fd(const Link *link)
+{
+    Channel *disks = link->up ? link->pairing->channels[LINK_DISKS] : NULL;
+    return disks ? channel_fd(disks) : -1;
 }
 
 void link_send(Link *link, guint type, const void *payload, gsize len)

@@ -2,7 +2,8 @@
 /*
  * All bytes between the two hosts pass here: connecting, listening, the versioned hello, framing,
  * TCP_NODELAY, keepalive, heartbeats. A link is three TCP connections: control (messages and
- * heartbeats), checkpoint (a raw stream, given to Capture or Apply) and packets (mirrored frames).
+ * heartbeats), checkpoint (a raw stream, given to Capture or Apply) and packets (mirrored frames);
+ * and a fourth if the VM has disks: disks (a raw stream, given to the disk server).
  * docs/PROTOCOL.md is the specification.
  *
  * Both sides listen for their whole life; the side that wants to become secondary dials. The
@@ -77,6 +78,7 @@ typedef struct {
     guint heartbeat_interval_ms;
     guint heartbeat_timeout_ms;
     guint handshake_timeout_ms; /* how long a pairing may take; 0: 5000 */
+    gboolean disks;             /* the VM has disks: there is a fourth connection */
 } LinkOptions;
 
 /* Frames of the packets connection since link_new(). */
@@ -132,6 +134,9 @@ const char *link_session(const Link *link);
  * by shutting it down.
  */
 int link_checkpoint_fd(const Link *link);
+
+/* The disks connection, likewise; -1 if not up, or without disks. */
+int link_disks_fd(const Link *link);
 
 /*
  * Queues a control message (and tries to send it at once). A no-op if the link is not up. A peer

@@ -165,7 +165,7 @@ int channel_fd(const Channel *channel);
 
 /* ---- The link (link.c, link-accept.c, link-dial.c) ---- */
 
-typedef enum { LINK_CONTROL, LINK_CHECKPOINT, LINK_PACKETS, LINK_CHANNELS } LinkChannel;
+typedef enum { LINK_CONTROL, LINK_CHECKPOINT, LINK_PACKETS, LINK_DISKS, LINK_CHANNELS } LinkChannel;
 extern const char *const link_channel_names[LINK_CHANNELS];
 
 typedef enum { LINK_IDLE, LINK_ACCEPTING, LINK_DIALLING } LinkIntent;
@@ -176,8 +176,8 @@ typedef struct Dial Dial;
 typedef struct {
     char *session;
     json_object *peer_hello;
-    char *peer; /* for people: "beta (10.0.0.2)" */
-    Channel *channels[LINK_CHANNELS];
+    char *peer;                       /* for people: "beta (10.0.0.2)" */
+    Channel *channels[LINK_CHANNELS]; /* NULL: not there, or not yet */
     gboolean answered[LINK_CHANNELS];
 } Pairing;
 
@@ -188,6 +188,7 @@ struct Link {
     gpointer user_data;
     char *peer_address;
     guint interval_ms, timeout_ms, handshake_ms;
+    guint channels; /* how many a pairing has: all, or all but LINK_DISKS */
 
     int listen_fd;
     GSource *listen_source;
@@ -224,7 +225,8 @@ void link_go_up(Link *link);
 
 Pairing *pairing_new(const char *session, json_object *peer_hello, const char *address);
 void pairing_free(Pairing *pairing);
-gboolean pairing_is_complete(const Pairing *pairing);
+/* The pairing has all channels it needs, answered. */
+gboolean link_pairing_is_complete(const Link *link);
 
 /* A one-shot timer at high priority; `data` is borrowed. NULL-safe removal. */
 GSource *link_timer(guint ms, GSourceFunc func, gpointer data);

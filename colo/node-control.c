@@ -153,6 +153,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_int(status, "epoch", (gint64)node->epoch);
     add_checkpoints(node, status);
     add_sync(node, status);
+    disks_add_status(node, status);
     add_frames(node, status);
     add_compare(node, status);
     json_object *arbiter = add_object(status, "arbiter");
@@ -205,6 +206,7 @@ static void do_set(ControlRequest *request, json_object *arguments, gpointer use
     link_set_heartbeat(node->link, (guint)node->config->heartbeat_interval_ms,
                        (guint)node->config->heartbeat_timeout_ms);
     log_set_level(node->config->log_level);
+    disks_limit_sync_rate(node);
     comparing_tune(node);
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)

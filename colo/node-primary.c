@@ -155,9 +155,10 @@ static void answered(Node *node)
 static void expect_answer(Node *node)
 {
     answered(node);
-    node->answer_timer = g_timeout_add(
-        (guint)(3 * node->config->qemu_timeout_ms + node->config->heartbeat_timeout_ms),
-        on_no_answer, node);
+    node->answer_timer = g_timeout_add((guint)(3 * node->config->qemu_timeout_ms +
+                                               node->config->heartbeat_timeout_ms +
+                                               (node->disks ? node->config->disk_timeout_ms : 0)),
+                                       on_no_answer, node);
 }
 
 /* ---- The cycle ---- */
@@ -229,13 +230,13 @@ void primary_run(Node *node)
 {
     /* A secondary may be here before QEMU has answered: no checkpoint until then. */
     node->cycle = (Cycle){.phase = CYCLE_RESUMING, .cancelled = TRUE};
-    vm_resume(node->vm, on_running, node);
+    disks_resume(node, on_running);
 }
 
 static void resume(Node *node)
 {
     node->cycle.phase = CYCLE_RESUMING;
-    vm_resume(node->vm, on_resumed, node);
+    disks_resume(node, on_resumed);
 }
 
 static void on_taken(const CaptureStats *stats, gpointer user_data)
@@ -307,6 +308,16 @@ static GBytes *attachment(Node *node)
     return g_byte_array_free_to_bytes(bytes);
 }
 
+/* Everything that belongs to the checkpoint is there, but for RAM. */
+static void copy(Node *node, GBytes *state)
+{
+    Cycle *cycle = &node->cycle;
+    cycle->phase = CYCLE_COPYING;
+    g_autoptr(GPtrArray) frames = held_frames(node);
+    g_autoptr(GBytes) service = attachment(node);
+    capture_take(node->capture, cycle->epoch, state, frames, service);
+}
+
 static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
@@ -329,11 +340,26 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
         resume(node);
         return;
     }
+    if (node->cycle.marked)
+        copy(node, state);
+    else
+        node->cycle.state = g_bytes_ref(state);
+}
+
+/* Of this checkpoint, saving and the disks' mark go on at the same time. */
+static void on_marked(Node *node, guint64 epoch, const GError *error)
+{
     Cycle *cycle = &node->cycle;
-    cycle->phase = CYCLE_COPYING;
-    g_autoptr(GPtrArray) frames = held_frames(node);
-    g_autoptr(GBytes) service = attachment(node);
-    capture_take(node->capture, cycle->epoch, state, frames, service);
+    (void)epoch;
+    if (error) {
+        node_stream_lost(node, "the disks can't take part in a checkpoint", error);
+        return;
+    }
+    colo_fault_point("primary-disks-marked");
+    cycle->marked = TRUE;
+    g_autoptr(GBytes) state = g_steal_pointer(&cycle->state);
+    if (state)
+        copy(node, state);
 }
 
 static void on_paused(Vm *vm, const GError *error, gpointer user_data)
@@ -346,6 +372,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
         return;
     }
     colo_fault_point("primary-paused");
+    disks_vm_paused(node);
     /* What the guest has sent until here belongs to the epoch that ends. */
     net_drain(node);
     if (vm != node->vm)
@@ -361,7 +388,10 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     }
     comparing_pause(node);
     node->cycle.phase = CYCLE_SAVING;
+    node->cycle.marked = !node->disks;
     vm_save_device_state(vm, on_saved, node);
+    if (node->disks)
+        disks_mark(node, node->cycle.epoch, on_marked);
 }
 
 static void pause_vm(Node *node)
@@ -386,6 +416,30 @@ static gboolean add_pages(Node *node, const char *message, guint64 ram_pages, gu
     return TRUE;
 }
 
+/* A secondary's VM that runs has to stand still first. */
+static void prepare(Node *node)
+{
+    if (node->peer_vm == PEER_VM_STANDS) {
+        pause_vm(node);
+        return;
+    }
+    guint8 payload[8];
+    expect_answer(node);
+    colo_put_be64(payload, node->cycle.epoch);
+    link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
+    colo_fault_point("primary-preparing");
+}
+
+/* QEMU flushes the disks in each pause: now there is little left to flush. If it fails, the flush
+ * fails too, and the guest is told. */
+static void on_synced(Node *node, guint64 epoch, const GError *error)
+{
+    (void)epoch;
+    if (error)
+        node_report(node, "the disks can't be synced", error);
+    prepare(node);
+}
+
 static void take_checkpoint(Node *node, CheckpointReason reason)
 {
     g_assert(node->cycle.phase == CYCLE_IDLE && node->capture);
@@ -396,15 +450,10 @@ static void take_checkpoint(Node *node, CheckpointReason reason)
     if (reason == REASON_ADMIN)
         node->admin_asks = FALSE;
     node->output_filling = FALSE;
-    if (node->peer_vm == PEER_VM_STANDS) {
-        pause_vm(node);
-        return;
-    }
-    guint8 payload[8];
-    expect_answer(node);
-    colo_put_be64(payload, node->cycle.epoch);
-    link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
-    colo_fault_point("primary-preparing");
+    if (node->disks)
+        disks_sync(node, node->cycle.epoch, on_synced);
+    else
+        prepare(node);
 }
 
 gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)
@@ -494,7 +543,7 @@ static void schedule_look(Node *node)
     if (!node->capture || node->cycle.phase != CYCLE_IDLE)
         return;
     if (node->state == FSM_P_ACTIVE) {
-        if (node->proof == PROOF_DUE) {
+        if (node->proof == PROOF_DUE && disks_may_checkpoint(node)) {
             node->proof = PROOF_LOAD;
             take_checkpoint(node, REASON_INITIAL);
         }
@@ -587,6 +636,7 @@ void primary_synchronise(Node *node)
         node_link_lost(node, "checkpoints can't be captured", error);
         return;
     }
+    disks_attach(node);
     net_send_addresses(node);
     capture_synchronise(node->capture, FIRST_PAUSE_PAGES);
     colo_fault_point("primary-sync-start");
@@ -596,6 +646,7 @@ void primary_end_capture(Node *node)
 {
     Cycle *cycle = &node->cycle;
     g_clear_pointer(&node->capture, capture_free);
+    disks_detach(node);
     node->has_progress = FALSE;
     answered(node);
     comparing_end(node);
@@ -606,13 +657,17 @@ void primary_end_capture(Node *node)
         return;
     }
     cycle->cancelled = TRUE;
-    /* capture_free() has taken away the callback that would have resumed the VM. */
-    if (cycle->phase == CYCLE_COPYING)
+    /* capture_free() and disks_detach() have taken away the callback that would have resumed the
+     * VM. */
+    if (cycle->phase == CYCLE_COPYING || cycle->state) {
+        g_clear_pointer(&cycle->state, g_bytes_unref);
         resume(node);
+    }
 }
 
 void primary_forget_vm(Node *node)
 {
+    g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
     answered(node);
     comparing_forget(node, FALSE);

@@ -217,6 +217,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     colo_put_be64(payload, checkpoint->epoch);
     link_send(node->link, LINK_MSG_RECEIVED, payload, sizeof(payload));
     colo_fault_point("secondary-received");
+    disks_received(node, checkpoint->epoch);
     forget_input_before(node, checkpoint->epoch);
     node->checkpoints++;
     node->bytes_last = checkpoint->bytes;
@@ -265,6 +266,7 @@ void secondary_begin(Node *node)
         node_link_lost(node, "checkpoints can't be received", error);
         return;
     }
+    disks_attach(node);
     link_send(node->link, LINK_MSG_BLANK, NULL, 0);
     colo_fault_point("secondary-sync");
 }
@@ -272,6 +274,7 @@ void secondary_begin(Node *node)
 void secondary_drop_apply(Node *node)
 {
     g_clear_pointer(&node->apply, apply_free);
+    disks_detach(node);
     colo_fd_close(&node->apply_fd);
     g_clear_pointer(&node->last, checkpoint_unref);
     node->has_progress = FALSE;

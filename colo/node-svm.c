@@ -162,6 +162,7 @@ static void on_stopped(Vm *vm, const GError *error, gpointer user_data)
         node_vm_lost(node, "the secondary's VM does not answer", error);
         return;
     }
+    disks_vm_paused(node);
     /* What it has said until here belongs to the epoch that ends. */
     net_drain(node);
     if (!is_current(vm, node))
@@ -263,6 +264,29 @@ gboolean svm_stands_still(const Node *node, GError **error)
     return FALSE;
 }
 
+/* ---- Disks ---- */
+
+static void on_released(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (!is_current(vm, node))
+        return;
+    node->svm_job = SVM_IDLE;
+    if (error) {
+        node_vm_lost(node, "the VM can't give up its disks", error);
+        return;
+    }
+    disks_apply(node);
+    svm_step(node);
+}
+
+/* Their bytes are about to change under the VM, which stands still. */
+static void release(Node *node)
+{
+    node->svm_job = SVM_RELEASING;
+    vm_release_disks(node->vm, on_released, node);
+}
+
 /* ---- Loading and running ---- */
 
 static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
@@ -292,7 +316,7 @@ static void resume(Node *node)
     net_drain(node);
     node->svm_speaks = TRUE;
     node->svm_job = SVM_RESUMING;
-    vm_resume(node->vm, on_resumed, node);
+    disks_resume(node, on_resumed);
 }
 
 static gboolean prove(Node *node, const GByteArray *runs, GError **error)
@@ -406,16 +430,22 @@ static void take_over(Node *node)
     gboolean here = node->svm_epoch == checkpoint->epoch;
     if (!here && vm_is_running(node->vm)) {
         stop(node);
+    } else if (disks_apply_is_due(node)) {
+        release(node);
+    } else if (!disks_are_at(node, checkpoint->epoch)) {
+        return; /* about to be */
     } else if (!here) {
         if (!node->load_due)
             node->load_due = checkpoint_ref(node->finished);
         load(node);
+    } else if (!disks_take_over(node, checkpoint->epoch)) {
+        return; /* under way */
     } else if (!node->gate_open) {
         secondary_speak(node);
         take_over(node);
     } else if (!vm_is_running(node->vm)) {
         node->svm_job = SVM_RESUMING;
-        vm_resume(node->vm, on_resumed, node);
+        disks_resume(node, on_resumed);
     } else {
         finish_takeover(node);
     }
@@ -480,8 +510,12 @@ void svm_step(Node *node)
     } else if (node->start_due) {
         node->start_due = FALSE;
         secondary_begin(node);
+    } else if (!running && disks_apply_is_due(node)) {
+        release(node);
     } else if (node->load_due) {
-        load(node);
+        /* Else it is called again when the disks are there. */
+        if (disks_are_at(node, node->load_due->epoch))
+            load(node);
     } else if (node->prepare_epoch && !node->applying) {
         answer_prepare(node);
     } else if (node->check_due && !running) {

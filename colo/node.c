@@ -185,6 +185,7 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         break;
     case VM_EVENT_STOPPED:
         log_warning("QEMU has stopped the guest: %s", detail);
+        disks_vm_paused(node);
         node_emit(node, "GUEST_STOPPED", NULL);
         break;
     }
@@ -222,11 +223,19 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
     node_event(node, FSM_VM_STARTED);
 }
 
-static void start_vm(Node *node)
+void node_disks_ready(Node *node)
 {
     VmHandler handler = {.event = on_vm_event, .user_data = node};
     node->vm = node->handler.make_vm(node->config->vm, &handler, node->handler.user_data);
     vm_start(node->vm, on_vm_started, node);
+}
+
+static void start_vm(Node *node)
+{
+    if (node->config->vm->disks->len > 0)
+        disks_start(node);
+    else
+        node_disks_ready(node);
 }
 
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */
@@ -252,6 +261,7 @@ static void free_vm(Node *node)
     /* First out of sight: what it calls back while it goes is nobody's business. */
     Vm *vm = g_steal_pointer(&node->vm);
     vm_free(vm);
+    disks_stop(node);
 }
 
 /* ---- The link ---- */
@@ -595,7 +605,8 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     LinkOptions options = {.listen = config->listen,
                            .peer = config->peer,
                            .heartbeat_interval_ms = (guint)config->heartbeat_interval_ms,
-                           .heartbeat_timeout_ms = (guint)config->heartbeat_timeout_ms};
+                           .heartbeat_timeout_ms = (guint)config->heartbeat_timeout_ms,
+                           .disks = config->vm->disks->len > 0};
     LinkCallbacks callbacks = {.up = on_link_up,
                                .message = on_message,
                                .packet = on_packet,
@@ -618,7 +629,7 @@ void node_free(Node *node)
 {
     if (!node)
         return;
-    if (node->vm) {
+    if (node->vm || node->disks) {
         kill_vm(node);
         primary_end_capture(node);
         secondary_drop_apply(node);

@@ -21,6 +21,7 @@ typedef Vm *(*NodeMakeVm)(const VmDescription *description, const VmHandler *han
 
 typedef struct {
     NodeMakeVm make_vm;
+    const char *disk_plugin; /* path of colo-disk.so; borrowed; may be NULL without disks */
     /* Called once, from the main loop, when the node has completed (error is NULL) or failed. */
     void (*ended)(const GError *error, gpointer user_data);
     gpointer user_data;

@@ -59,6 +59,8 @@ typedef struct {
     gboolean compares; /* the epoch that it begins */
     CheckpointReason reason;
     CaptureStats stats;
+    gboolean marked; /* this checkpoint's place in the disks' stream */
+    GBytes *state;   /* saved while the disks have not been marked yet; else NULL */
     ColoTime pause_started, resumed;
 } Cycle;
 
@@ -77,7 +79,10 @@ typedef enum {
     SVM_STOPPING,
     SVM_LOADING,
     SVM_RESUMING,
+    SVM_RELEASING, /* gives up its disks, which are about to change */
 } SvmJob;
+
+typedef struct Disks Disks;
 
 struct Node {
     Config *config; /* borrowed */
@@ -95,6 +100,7 @@ struct Node {
     Arbiter *arbiter;
     Control *control;
     GPtrArray *cards; /* of Card* */
+    Disks *disks;     /* as long as vm, from before it; NULL: the VM has none */
 
     /* What the peer said in its hello, and the session in which this node is entitled (fsm.h). */
     char *peer_name;
@@ -211,6 +217,8 @@ void node_stream_lost(Node *node, const char *what, const GError *error);
 void node_emit(Node *node, const char *name, json_object *data);
 /* A timer for g_source_set_ready_time(), of high priority; not set. */
 GSource *node_timer_new(GSourceFunc callback, Node *node);
+/* The disks are served: the VM can be started. */
+void node_disks_ready(Node *node);
 /* Tells that output is handled in another way from now on. */
 void node_mode_changed(Node *node, Mode mode);
 
@@ -328,6 +336,41 @@ gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GEr
 /* The primary's side: a frame the guest sent, and one that came for it. */
 void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
 void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+
+/* ---- node-disks.c ---- */
+
+/* Ends an order to the disks; not called if the session has ended meanwhile. */
+typedef void (*DisksDone)(Node *node, guint64 epoch, const GError *error);
+
+/* Starts the disk server, as the owner of the disks or not; then node_disks_ready(). */
+void disks_start(Node *node);
+/* After the VM has gone. */
+void disks_stop(Node *node);
+/* A session begins (the link is up), or has ended. */
+void disks_attach(Node *node);
+void disks_detach(Node *node);
+/* Primary: the secondary's disks are in step with ours. */
+gboolean disks_may_checkpoint(const Node *node);
+/* Primary, of a VM with disks: makes what was written durable, so that the pause need not; and, in
+ * the pause, ends the epoch in the disks' stream. */
+void disks_sync(Node *node, guint64 epoch, DisksDone done);
+void disks_mark(Node *node, guint64 epoch, DisksDone done);
+/* Secondary: checkpoint `epoch` is complete; it has to be applied as soon as the VM stands still.
+ */
+void disks_received(Node *node, guint64 epoch);
+gboolean disks_apply_is_due(const Node *node);
+/* Applies what is due: the VM stands still and has given up its disks. Then svm_step(). */
+void disks_apply(Node *node);
+gboolean disks_are_at(const Node *node, guint64 epoch);
+/* TRUE if the disks belong to this side; else takes them over (at checkpoint `epoch`), and calls
+ * svm_step() when that is done. */
+gboolean disks_take_over(Node *node, guint64 epoch);
+/* Resumes the VM, if the activation flag allows it; else the VM is lost. */
+void disks_resume(Node *node, VmDone done);
+void disks_vm_paused(Node *node);
+/* sync-rate may have changed. */
+void disks_limit_sync_rate(Node *node);
+void disks_add_status(const Node *node, json_object *status);
 
 /* ---- node-control.c ---- */
 

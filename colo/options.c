@@ -13,6 +13,7 @@
 #define VM(member)     IN(VmDescription, OPTION_OF_VM, member)
 #define NIC(member)    IN(VmNic, OPTION_OF_VM_NIC, member)
 #define OUR(member)    IN(ConfigNic, OPTION_OF_CONFIG_NIC, member)
+#define DISK(member)   IN(VmDisk, OPTION_OF_VM_DISK, member)
 
 #define MIB    (G_GUINT64_CONSTANT(1) << 20)
 #define MIN_MS (60 * G_GUINT64_CONSTANT(1000))
@@ -22,6 +23,9 @@ static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
 static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
+static const char *const formats[] = {"raw", "qcow2", NULL};
+static const char *const on_errors[] = {"report", "stop", "enospc", NULL};
+static const char *const caches[] = {"writeback", "direct", NULL};
 static const char *const arbiters[] = {"none", "file", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
@@ -86,6 +90,39 @@ static const Option table[] = {
     {"nic", "ifname", OPTION_INTERFACE, OUR(ifname), .fallback = "colo%d",
      .help = "The name of the tap; the kernel puts the first free number for %d."},
 
+    {"disk", "path", OPTION_PATH, DISK(path), .required = TRUE,
+     .help = "This host's image, a file or a block device. On both hosts of the same size; for qcow2 "
+             "it must have room for all that the guest may write, see colod(8)."},
+    {"disk", "format", OPTION_CHOICE, DISK(format), .fallback = "raw", .choices = formats,
+     .help = "What the image is."},
+    {"disk", "model", OPTION_TEXT, DISK(model), .fallback = "virtio-blk-pci",
+     .help = "QEMU's device: virtio-blk-pci, ide-hd, scsi-hd (with a controller in extra)."},
+    {"disk", "on-error", OPTION_CHOICE, DISK(on_error), .fallback = "report", .choices = on_errors,
+     .help = "What an I/O error does to the guest: report tells it, stop stops it until the next "
+             "checkpoint tries again, enospc stops it for a full file system only."},
+
+    {"disks", "state-dir", OPTION_PATH, CONFIG(state_dir), .fallback = "/var/lib/colo/NAME",
+     .help = "The folder for what is known about the disks and for what the secondary keeps of them: "
+             "up to twice what the guest writes between two checkpoints. Not on tmpfs: it must "
+             "outlive a reboot. NAME in the default is that of the VM."},
+    {"disks", "nbdkit", OPTION_TEXT, CONFIG(nbdkit), .fallback = "nbdkit",
+     .help = "This host's nbdkit: a path, or a name to be found in PATH."},
+    {"disks", "cache", OPTION_CHOICE, CONFIG(disk_cache), .fallback = "writeback",
+     .choices = caches,
+     .help = "writeback: through the page cache. direct: past it (O_DIRECT)."},
+    {"disks", "sync-rate", OPTION_SIZE, CONFIG(sync_rate_bytes), .live = TRUE, .fallback = "0B",
+     .max = MIB << 20,
+     .help = "While the secondary's disks are synchronised, so much is read and compared a second; 0B "
+             "sets no limit. Counts on the primary."},
+    {"disks", "stage-memory", OPTION_SIZE, CONFIG(stage_memory_bytes), .fallback = "64MiB",
+     .min = MIB, .max = MIB << 16,
+     .help = "What the guest has written since a checkpoint is kept in the secondary's memory up to "
+             "this size for each disk, from there on in a file."},
+    {"disks", "disk-timeout", OPTION_TIME, CONFIG(disk_timeout_ms), .fallback = "30s", .min = 100,
+     .max = 60 * MIN_MS,
+     .help = "Disks that take longer to carry out an order are lost: to apply what a checkpoint "
+             "brought, or to make all that was written durable at a takeover."},
+
     {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .live = TRUE, .fallback = "colo",
      .choices = modes,
      .help = "colo: the secondary VM runs too, and output leaves as soon as both have said the same. "
@@ -147,6 +184,11 @@ const Option *options_find(const char *section, const char *name)
         if (!strcmp(o->section, section) && !strcmp(o->name, name))
             return o;
     return NULL;
+}
+
+gboolean options_section_is_named(const char *section)
+{
+    return !strcmp(section, "nic") || !strcmp(section, "disk");
 }
 
 /* ---- The nearest name ---- */
@@ -256,8 +298,8 @@ char *options_list_sections(void)
     for (const Option *o = table; o->section; o++) {
         if (strcmp(o->section, last))
             g_ptr_array_add(
-                words,
-                g_strdup_printf(!strcmp(o->section, "nic") ? "[%s NAME]" : "[%s]", o->section));
+                words, g_strdup_printf(options_section_is_named(o->section) ? "[%s NAME]" : "[%s]",
+                                       o->section));
         last = o->section;
     }
     return join_words(words);
@@ -271,8 +313,8 @@ char *options_help(gboolean live_only)
         if (live_only && !o->live)
             continue;
         if (!live_only && strcmp(o->section, last))
-            g_string_append_printf(text, !strcmp(o->section, "nic") ? "[%s NAME]\n" : "[%s]\n",
-                                   o->section);
+            g_string_append_printf(
+                text, options_section_is_named(o->section) ? "[%s NAME]\n" : "[%s]\n", o->section);
         last = o->section;
         g_autofree char *type = option_type_text(o);
         g_string_append_printf(text, "  %-20s %s%s%s%s\n", o->name, type,

@@ -30,10 +30,11 @@ typedef enum {
     OPTION_OF_VM,         /* VmDescription */
     OPTION_OF_VM_NIC,     /* VmNic */
     OPTION_OF_CONFIG_NIC, /* ConfigNic */
+    OPTION_OF_VM_DISK,    /* VmDisk */
 } OptionOwner;
 
 typedef struct {
-    const char *section; /* "nic" for every [nic NAME] */
+    const char *section; /* "nic" for every [nic NAME], "disk" for every [disk NAME] */
     const char *name;
     OptionType type;
     OptionOwner owner;
@@ -52,6 +53,9 @@ const Option *options_table(void);
 
 /* By section and key; NULL if there is none. */
 const Option *options_find(const char *section, const char *name);
+
+/* Whether there may be many of a section, each with a name: [nic NAME]. */
+gboolean options_section_is_named(const char *section);
 
 /* The nearest known name: of a section, of a key in `section`, of a live key. NULL: none is near.
  */

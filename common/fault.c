@@ -5,29 +5,33 @@
 #include <string.h>
 
 static const ColoFaultPoint points[] = {
-    {"primary-sync-start",   "the secondary never held a checkpoint: it must not take over"   },
-    {"primary-preparing",    "the secondary's VM goes on where it was told to stand still"    },
-    {"primary-paused",       "the secondary takes over from the checkpoint before"            },
-    {"primary-state-saved",  "the secondary takes over from the checkpoint before"            },
-    {"primary-copied",       "the secondary takes over from the checkpoint before"            },
-    {"primary-resumed",      "the secondary takes over from this checkpoint or the one before"},
-    {"primary-sending",      "the secondary drops the incomplete checkpoint and takes over from the one "
-                        "before"                                       },
-    {"primary-sent",         "the secondary takes over from this checkpoint or the one before"},
-    {"primary-acknowledged", "the secondary takes over from this checkpoint and sends the output "
-                             "that was held for it"               },
-    {"primary-released",     "the secondary takes over from this checkpoint; repeated output is "
-                         "harmless"                                   },
-    {"secondary-sync",       "the primary goes on unprotected"                                },
-    {"secondary-staging",    "the primary goes on unprotected and releases its output"        },
-    {"secondary-verified",   "the primary goes on unprotected and releases its output"        },
-    {"secondary-received",   "the primary goes on unprotected and releases its output"        },
-    {"secondary-applying",   "the primary goes on unprotected and releases its output"        },
-    {"secondary-applied",    "the primary goes on unprotected and releases its output"        },
-    {"secondary-prepared",   "the primary goes on unprotected and releases its output"        },
-    {"secondary-loaded",     "the primary goes on unprotected and releases its output"        },
-    {"takeover-granted",     "nobody else goes on: the arbiter has given this side its yes"   },
-    {NULL,                   NULL                                                             },
+    {"primary-sync-start",     "the secondary never held a checkpoint: it must not take over"          },
+    {"primary-preparing",      "the secondary's VM goes on where it was told to stand still"           },
+    {"primary-paused",         "the secondary takes over from the checkpoint before"                   },
+    {"primary-state-saved",    "the secondary takes over from the checkpoint before"                   },
+    {"primary-disks-marked",   "the secondary drops the disks' checkpoint and takes over from the "
+                             "checkpoint before"                           },
+    {"primary-copied",         "the secondary takes over from the checkpoint before"                   },
+    {"primary-resumed",        "the secondary takes over from this checkpoint or the one before"       },
+    {"primary-sending",        "the secondary drops the incomplete checkpoint and takes over from the one "
+                        "before"                                                },
+    {"primary-sent",           "the secondary takes over from this checkpoint or the one before"       },
+    {"primary-acknowledged",   "the secondary takes over from this checkpoint and sends the output "
+                             "that was held for it"                        },
+    {"primary-released",       "the secondary takes over from this checkpoint; repeated output is "
+                         "harmless"                                            },
+    {"secondary-sync",         "the primary goes on unprotected"                                       },
+    {"secondary-staging",      "the primary goes on unprotected and releases its output"               },
+    {"secondary-disks-marked", "the primary goes on unprotected and releases its output"               },
+    {"secondary-verified",     "the primary goes on unprotected and releases its output"               },
+    {"secondary-received",     "the primary goes on unprotected and releases its output"               },
+    {"secondary-applying",     "the primary goes on unprotected and releases its output"               },
+    {"secondary-applied",      "the primary goes on unprotected and releases its output"               },
+    {"secondary-prepared",     "the primary goes on unprotected and releases its output"               },
+    {"secondary-loaded",       "the primary goes on unprotected and releases its output"               },
+    {"takeover-granted",       "nobody else goes on: the arbiter has given this side its yes"          },
+    {"takeover-disks",         "nobody else goes on; the disks here are incomplete, or this side's own"},
+    {NULL,                     NULL                                                                    },
 };
 
 /* Set once by colo_fault_init() before any thread starts. */

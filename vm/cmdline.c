@@ -40,6 +40,26 @@ static void add_serial(GPtrArray *argv, const char *serial)
     add(argv, "-serial", g_strdup("chardev:colo-serial"));
 }
 
+/*
+ * A guest that writes zeroes or trims frees space in the image. The serial number is what a guest
+ * finds its disks by (/dev/disk/by-id), 20 bytes at most.
+ */
+static void add_disk(GPtrArray *argv, const VmDescription *d, guint index, const VmDisk *disk)
+{
+    gboolean report = !strcmp(disk->on_error, "report"), stop = !strcmp(disk->on_error, "stop");
+    g_autofree char *socket = escape_commas(d->disk_socket);
+    g_autofree char *serial = g_strndup(disk->name, 20);
+    add(argv, "-blockdev",
+        g_strdup_printf("driver=%s,node-name=colo-disk%u,discard=unmap,file.driver=nbd,"
+                        "file.node-name=colo-disk%u-export,file.discard=unmap,"
+                        "file.server.type=unix,file.server.path=%s,file.export=%s",
+                        disk->format, index, index, socket, disk->name));
+    add(argv, "-device",
+        g_strdup_printf("%s,id=disk%u,drive=colo-disk%u,serial=%s,werror=%s,rerror=%s", disk->model,
+                        index, index, serial, report ? "report" : disk->on_error,
+                        stop ? "stop" : "report"));
+}
+
 static void add_boot(GPtrArray *argv, const VmDescription *d)
 {
     if (d->kernel)
@@ -77,6 +97,8 @@ GPtrArray *cmdline_build(const VmDescription *d, const char *accel, int ram_fd, 
     add(argv, "-mon", g_strdup("chardev=colo-qmp,mode=control"));
     add_serial(argv, d->serial);
     add_boot(argv, d);
+    for (guint i = 0; i < d->disks->len; i++)
+        add_disk(argv, d, i, g_ptr_array_index(d->disks, i));
     for (guint i = 0; i < d->extra->len; i++)
         g_ptr_array_add(argv, g_strdup(g_ptr_array_index(d->extra, i)));
     return argv;

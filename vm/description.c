@@ -13,6 +13,7 @@
 #define MEMORY_MIN_BYTES (G_GUINT64_CONSTANT(1) << 20)
 #define CPUS_MAX         255
 #define NICS_MAX         32
+#define DISKS_MAX        32
 
 static void nic_free(gpointer data)
 {
@@ -22,10 +23,22 @@ static void nic_free(gpointer data)
     g_free(nic);
 }
 
+static void disk_free(gpointer data)
+{
+    VmDisk *disk = data;
+    g_free(disk->name);
+    g_free(disk->format);
+    g_free(disk->model);
+    g_free(disk->path);
+    g_free(disk->on_error);
+    g_free(disk);
+}
+
 VmDescription *vm_description_new(void)
 {
     VmDescription *d = g_new0(VmDescription, 1);
     d->nics = g_ptr_array_new_with_free_func(nic_free);
+    d->disks = g_ptr_array_new_with_free_func(disk_free);
     d->extra = g_ptr_array_new_with_free_func(g_free);
     d->cpus = 1;
     d->accel = g_strdup("auto");
@@ -54,6 +67,17 @@ VmDescription *vm_description_copy(const VmDescription *from)
         const VmNic *nic = g_ptr_array_index(from->nics, i);
         vm_description_add_nic(d, nic->model, nic->mac);
     }
+    for (guint i = 0; i < from->disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(from->disks, i);
+        VmDisk *copy = g_new0(VmDisk, 1);
+        *copy = (VmDisk){.name = g_strdup(disk->name),
+                         .format = g_strdup(disk->format),
+                         .model = g_strdup(disk->model),
+                         .path = g_strdup(disk->path),
+                         .on_error = g_strdup(disk->on_error)};
+        g_ptr_array_add(d->disks, copy);
+    }
+    d->disk_socket = g_strdup(from->disk_socket);
     for (guint i = 0; i < from->extra->len; i++)
         g_ptr_array_add(d->extra, g_strdup(g_ptr_array_index(from->extra, i)));
     return d;
@@ -71,10 +95,12 @@ void vm_description_free(VmDescription *d)
     g_free(d->initrd);
     g_free(d->append);
     g_ptr_array_unref(d->nics);
+    g_ptr_array_unref(d->disks);
     g_ptr_array_unref(d->extra);
     g_free(d->qemu);
     g_free(d->accel);
     g_free(d->serial);
+    g_free(d->disk_socket);
     g_free(d);
 }
 
@@ -84,6 +110,17 @@ void vm_description_add_nic(VmDescription *description, const char *model, const
     nic->model = g_strdup(model);
     nic->mac = g_strdup(mac);
     g_ptr_array_add(description->nics, nic);
+}
+
+VmDisk *vm_description_add_disk(VmDescription *description, const char *name)
+{
+    VmDisk *disk = g_new0(VmDisk, 1);
+    *disk = (VmDisk){.name = g_strdup(name),
+                     .format = g_strdup("raw"),
+                     .model = g_strdup("virtio-blk-pci"),
+                     .on_error = g_strdup("report")};
+    g_ptr_array_add(description->disks, disk);
+    return disk;
 }
 
 G_GNUC_PRINTF(2, 3)
@@ -169,6 +206,53 @@ static gboolean check_nics(const GPtrArray *nics, GError **error)
             const VmNic *other = g_ptr_array_index(nics, j);
             if (!g_ascii_strcasecmp(nic->mac, other->mac))
                 return wrong(error, "nic %u: mac '%s' is that of nic %u too", i, nic->mac, j);
+        }
+    }
+    return TRUE;
+}
+
+static gboolean is_one_of(const char *text, const char *const *words)
+{
+    return text && g_strv_contains(words, text);
+}
+
+static gboolean check_disk(guint index, const VmDisk *disk, GError **error)
+{
+    static const char *const formats[] = {"raw", "qcow2", NULL};
+    static const char *const on_errors[] = {"report", "stop", "enospc", NULL};
+
+    if (!is_word(disk->name, "-_.") || strlen(disk->name) > 64)
+        return wrong(error, "disk %u: name '%s': expected 1 to 64 letters, digits and any of -_.",
+                     index, disk->name ? disk->name : "");
+    if (!is_one_of(disk->format, formats))
+        return wrong(error, "disk %u: format '%s': expected raw or qcow2", index,
+                     disk->format ? disk->format : "");
+    if (!is_word(disk->model, "-_."))
+        return wrong(error, "disk %u: model '%s': expected a QEMU device such as virtio-blk-pci",
+                     index, disk->model ? disk->model : "");
+    if (!disk->path || disk->path[0] != '/')
+        return wrong(error, "disk %u: path '%s': expected an absolute path", index,
+                     disk->path ? disk->path : "");
+    if (!is_one_of(disk->on_error, on_errors))
+        return wrong(error, "disk %u: on-error '%s': expected report, stop or enospc", index,
+                     disk->on_error ? disk->on_error : "");
+    return TRUE;
+}
+
+static gboolean check_disks(const GPtrArray *disks, GError **error)
+{
+    if (disks->len > DISKS_MAX)
+        return wrong(error, "disks: %u are too many: %u at most", disks->len, DISKS_MAX);
+    for (guint i = 0; i < disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(disks, i);
+        if (!check_disk(i, disk, error))
+            return FALSE;
+        for (guint j = 0; j < i; j++) {
+            const VmDisk *other = g_ptr_array_index(disks, j);
+            if (!strcmp(disk->name, other->name))
+                return wrong(error, "disk %u: name '%s' is that of disk %u too", i, disk->name, j);
+            if (!strcmp(disk->path, other->path))
+                return wrong(error, "disk %u: path '%s' is that of disk %u too", i, disk->path, j);
         }
     }
     return TRUE;
@@ -262,5 +346,6 @@ gboolean vm_description_check(const VmDescription *d, GError **error)
     if ((d->kernel && !*d->kernel) || (d->initrd && !*d->initrd))
         return wrong(error, "%s: the path is empty",
                      d->kernel && !*d->kernel ? "kernel" : "initrd");
-    return check_nics(d->nics, error) && check_extra(d->extra, error) && check_host_part(d, error);
+    return check_nics(d->nics, error) && check_disks(d->disks, error) &&
+           check_extra(d->extra, error) && check_host_part(d, error);
 }

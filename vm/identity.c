@@ -6,7 +6,11 @@
  */
 #include "vm/vm_internal.h"
 
+#include "common/fd.h"
+
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 /* Longest value that a difference quotes, in bytes. */
@@ -30,6 +34,28 @@ static void add_file(json_object *object, const char *key, const char *path)
                                  (guint64)hash.high64, (guint64)hash.low64);
     }
     add_string(object, key, digest ? digest : path ? "missing" : NULL);
+}
+
+/* What an image holds in bytes; -1 if it can't be opened (serving it fails before that matters). */
+static gint64 image_bytes(const char *path)
+{
+    COLO_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd < 0 ? -1 : (gint64)lseek(fd, 0, SEEK_END);
+}
+
+static json_object *disks_of(const VmDescription *d)
+{
+    json_object *disks = json_object_new_array();
+    for (guint i = 0; i < d->disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(d->disks, i);
+        json_object *one = json_object_new_object();
+        add_string(one, "name", disk->name);
+        add_string(one, "format", disk->format);
+        add_string(one, "model", disk->model);
+        json_object_object_add(one, "bytes", json_object_new_int64(image_bytes(disk->path)));
+        json_object_array_add(disks, one);
+    }
+    return disks;
 }
 
 json_object *vm_identity(const Vm *vm)
@@ -62,6 +88,7 @@ json_object *vm_identity(const Vm *vm)
         json_object_array_add(nics, one);
     }
     json_object_object_add(out, "nics", nics);
+    json_object_object_add(out, "disks", disks_of(d));
     for (guint i = 0; i < d->extra->len; i++)
         json_object_array_add(extra, json_object_new_string(g_ptr_array_index(d->extra, i)));
     json_object_object_add(out, "extra", extra);

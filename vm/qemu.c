@@ -118,6 +118,12 @@ static void op_save(Vm *vm)
         qemu_save(vm);
 }
 
+static void op_release(Vm *vm)
+{
+    if (!is_stuck(qemu_vm(vm)))
+        qemu_release(vm);
+}
+
 static void op_load(Vm *vm, GBytes *state)
 {
     if (!is_stuck(qemu_vm(vm)))
@@ -265,6 +271,14 @@ static gboolean check_file(const char *what, const char *path, GError **error)
     return FALSE;
 }
 
+static gboolean check_disks(const VmDescription *d, GError **error)
+{
+    if (d->disks->len == 0 || d->disk_socket)
+        return TRUE;
+    g_set_error(error, VM_ERROR, VM_ERROR_DESCRIPTION, "disks: nothing serves them to QEMU");
+    return FALSE;
+}
+
 static gboolean make_nics(QemuVm *self, GError **error)
 {
     for (guint i = 0; i < self->vm.description->nics->len; i++) {
@@ -351,7 +365,7 @@ static gboolean prepare(QemuVm *self, GError **error)
     const VmDescription *d = vm->description;
 
     if (!vm_description_check(d, error) || !check_file("kernel", d->kernel, error) ||
-        !check_file("initrd", d->initrd, error) ||
+        !check_file("initrd", d->initrd, error) || !check_disks(d, error) ||
         (self->preload && !check_file("colo-uffd.so", self->preload, error)))
         return FALSE;
     const char *accel = choose_accel(d->accel, error);
@@ -493,6 +507,7 @@ static const VmOps qemu_ops = {
     .resume = op_resume,
     .save = op_save,
     .load = op_load,
+    .release = op_release,
     .kill = op_kill,
     .free = op_free,
 };

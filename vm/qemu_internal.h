@@ -49,6 +49,7 @@ void qemu_execute(QemuVm *self, const char *command, json_object *arguments, Qmp
 /* qemu_state.c */
 void qemu_save(Vm *vm);
 void qemu_load(Vm *vm, GBytes *state);
+void qemu_release(Vm *vm);
 /* The event JOB_STATUS_CHANGE. */
 void qemu_job_changed(QemuVm *self, json_object *data);
 /* Forgets a load that can't go on. */

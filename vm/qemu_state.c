@@ -78,6 +78,31 @@ void qemu_save(Vm *vm)
     qemu_execute(self, "xen-save-devices-state", arguments, on_saved);
 }
 
+/* ---- Disks ---- */
+
+static void on_released(json_object *result, const GError *error, gpointer user_data)
+{
+    QemuVm *self = user_data;
+    if (result)
+        vm_finish(&self->vm, NULL, NULL);
+    else
+        qemu_fail(self, error);
+}
+
+/*
+ * With live=true the same command leaves the disks inactive, as after a migration: all caches are
+ * written back, and `cont` activates the disks, whose drivers then open their images anew
+ * (qmp_xen_save_devices_state and bdrv_inactivate_recurse, QEMU 7.2). What it saves is of no use.
+ */
+void qemu_release(Vm *vm)
+{
+    json_object *arguments = json_object_new_object();
+
+    json_object_object_add(arguments, "filename", text("/dev/null"));
+    json_object_object_add(arguments, "live", json_object_new_boolean(TRUE));
+    qemu_execute(qemu_vm(vm), "xen-save-devices-state", arguments, on_released);
+}
+
 /* ---- In ---- */
 
 void qemu_load_clear(QemuVm *self)

@@ -13,6 +13,8 @@
 
 #include "common/fd.h"
 
+#include <string.h>
+
 G_DEFINE_QUARK(vm_error, vm_error)
 
 void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const VmHandler *handler)
@@ -28,7 +30,8 @@ void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const V
 const char *vm_op_name(VmOp op)
 {
     static const char *const names[] = {
-        "nothing", "start", "pause", "resume", "save device state", "load device state"};
+        "nothing",           "start",        "pause", "resume", "save device state",
+        "load device state", "release disks"};
     return names[op];
 }
 
@@ -54,6 +57,10 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
             vm->running = TRUE;
         else if (op == VM_OP_PAUSE)
             vm->running = FALSE;
+        if (op == VM_OP_RESUME)
+            vm->released = FALSE;
+        else if (op == VM_OP_RELEASE)
+            vm->released = TRUE;
     }
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
@@ -168,6 +175,30 @@ void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data
     if (!begin(vm, VM_OP_LOAD, user_data))
         return;
     vm->ops->load(vm, state);
+    vm->in_call = FALSE;
+}
+
+static gboolean has_cached_disks(const Vm *vm)
+{
+    for (guint i = 0; i < vm->description->disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(vm->description->disks, i);
+        if (strcmp(disk->format, "raw") != 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+void vm_release_disks(Vm *vm, VmDone done, gpointer user_data)
+{
+    vm->done = done;
+    if (!begin(vm, VM_OP_RELEASE, user_data))
+        return;
+    g_assert(!vm->running);
+    /* QEMU (7.2 at least) aborts when disks are given up twice. */
+    if (vm->released || !vm->ops->release || !has_cached_disks(vm))
+        vm_finish(vm, NULL, NULL);
+    else
+        vm->ops->release(vm);
     vm->in_call = FALSE;
 }
 

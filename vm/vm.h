@@ -45,6 +45,15 @@ typedef struct {
 } VmNic;
 
 typedef struct {
+    char *name;   /* "vda": of the NBD export, and the serial number that the guest sees */
+    char *format; /* "raw" or "qcow2" */
+    char *model;  /* QEMU device: "virtio-blk-pci", "ide-hd", ... */
+    /* This host's own: not compared with the peer. */
+    char *path;     /* the image: absolute */
+    char *on_error; /* "report", "stop" or "enospc": what an I/O error does to the guest */
+} VmDisk;
+
+typedef struct {
     char *name;    /* for people and logs */
     char *uuid;    /* identity of the VM, both hosts */
     char *machine; /* "pc", "q35", "microvm" or a versioned name, with options after a comma */
@@ -55,11 +64,13 @@ typedef struct {
     char *initrd;     /* path or NULL */
     char *append;     /* kernel command line or NULL */
     GPtrArray *nics;  /* of VmNic* */
+    GPtrArray *disks; /* of VmDisk* */
     GPtrArray *extra; /* of char*: further QEMU arguments, the same on both hosts */
     /* This host's own: not compared with the peer. */
-    char *qemu;   /* binary: path or name; NULL: qemu-system-x86_64 */
-    char *accel;  /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
-    char *serial; /* "none", "file:PATH" or "unix:PATH" */
+    char *qemu;        /* binary: path or name; NULL: qemu-system-x86_64 */
+    char *accel;       /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
+    char *serial;      /* "none", "file:PATH" or "unix:PATH" */
+    char *disk_socket; /* the unix socket of the disks' NBD server; needed when there are any */
 } VmDescription;
 
 VmDescription *vm_description_new(void);
@@ -69,6 +80,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmDescription, vm_description_free)
 
 /* Adds a card; copies the strings. */
 void vm_description_add_nic(VmDescription *description, const char *model, const char *mac);
+
+/* Adds a disk with the defaults of a raw one; copies the string. */
+VmDisk *vm_description_add_disk(VmDescription *description, const char *name);
 
 /* Checks every field: FALSE with VM_ERROR_DESCRIPTION naming the first wrong one. */
 gboolean vm_description_check(const VmDescription *description, GError **error);
@@ -156,6 +170,13 @@ void vm_save_device_state(Vm *vm, VmStateDone done, gpointer user_data);
  * only another load can mend it.
  */
 void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data);
+
+/*
+ * Gives up the disks of a paused VM: QEMU writes back and forgets what it has cached of them (the
+ * metadata of qcow2), so that they may change under it. The next resume takes them again and reads
+ * the metadata anew; if it can't, it fails. Nothing to do for raw disks, or if it was done already.
+ */
+void vm_release_disks(Vm *vm, VmDone done, gpointer user_data);
 
 /* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
 void vm_kill(Vm *vm);

@@ -10,7 +10,15 @@
 
 #include "vm/vm.h"
 
-typedef enum { VM_OP_NONE, VM_OP_START, VM_OP_PAUSE, VM_OP_RESUME, VM_OP_SAVE, VM_OP_LOAD } VmOp;
+typedef enum {
+    VM_OP_NONE,
+    VM_OP_START,
+    VM_OP_PAUSE,
+    VM_OP_RESUME,
+    VM_OP_SAVE,
+    VM_OP_LOAD,
+    VM_OP_RELEASE,
+} VmOp;
 
 typedef struct {
     /* Each begins an operation that ends in vm_finish(), at once or later. */
@@ -19,6 +27,8 @@ typedef struct {
     void (*resume)(Vm *vm);
     void (*save)(Vm *vm);
     void (*load)(Vm *vm, GBytes *state);
+    /* Asked of a VM with cached disks only; NULL: never caches anything. */
+    void (*release)(Vm *vm);
     /* Ends the process and reaps it; called at most once. The RAM stays mapped here. */
     void (*kill)(Vm *vm);
     /* Frees what the implementation owns, the structure itself included; kill() came before. */
@@ -33,6 +43,7 @@ struct Vm {
     VmRam ram;
     GArray *nic_fds; /* of int, our ends; closed by vm_free() */
     gboolean started, running, dead;
+    gboolean released; /* its disks, since it ran last */
 
     /* What was found out at start, for the identity. */
     char *qemu_version; /* "7.2.22" */

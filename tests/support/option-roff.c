@@ -25,7 +25,8 @@ char *option_roff(void)
     for (const Option *o = options_table(); o->section; o++) {
         if (strcmp(o->section, last))
             g_string_append_printf(
-                out, strcmp(o->section, "nic") ? ".SS [%s]\n" : ".SS [%s NAME]\n", o->section);
+                out, options_section_is_named(o->section) ? ".SS [%s NAME]\n" : ".SS [%s]\n",
+                o->section);
         last = o->section;
         g_autofree char *type = option_type_text(o);
         g_string_append(out, ".TP\n\\fB");

@@ -131,10 +131,27 @@ static const Bad bad[] = {
     {"[nod]\n",                                                   NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:1: unknown section [nod]: did you mean [node]?"                                                                                            },
     {"[storage]\n",                                               NULL,        CONFIG_ERROR_UNKNOWN,
-     "web.conf:1: unknown section [storage]: there are [node], [vm], [nic NAME], [checkpoint], "
-     "[link], [arbiter] and [log]"                                                                                                                        },
+     "web.conf:1: unknown section [storage]: there are [node], [vm], [nic NAME], "
+     "[disk NAME], [disks], [checkpoint], [link], [arbiter] and [log]"                                                                                    },
     {"[nic]\n",                                                   NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:1: section [nic]: a card needs a name, such as [nic lan]"                                                                                  },
+    {"[disk]\n",                                                  NULL,        CONFIG_ERROR_UNKNOWN,
+     "web.conf:1: section [disk]: a disk needs a name, such as [disk root]"                                                                               },
+    {"[disk a/b]\n",                                              NULL,        CONFIG_ERROR_UNKNOWN,
+     "web.conf:1: [disk a/b]: expected [disk NAME], NAME of up to 64 letters, digits and any of "
+     "-_."                                                                                                                                                },
+    {GOOD "[disk root]\n",                                        "primary",   CONFIG_ERROR_MISSING,
+     "web.conf:9: [disk root] needs the key 'path': This host's image, a file or a block device. "
+     "On "
+     "both hosts of the same size; for qcow2 it must have room for all that the guest may write, "
+     "see "
+     "colod(8)."                                                                                                                                          },
+    {GOOD "[disk root]\npath=a.img\n",                            "primary",   CONFIG_ERROR_VALUE,
+     "web.conf:10: path: 'a.img': expected an absolute path"                                                                                              },
+    {GOOD "[disk root]\npath=/a\nformat=vmdk\n",                  "primary",   CONFIG_ERROR_VALUE,
+     "web.conf:11: format: 'vmdk': expected raw or qcow2"                                                                                                 },
+    {GOOD "[disk root]\npath=/a\n[disk data]\npath=/a\n",         "primary",   CONFIG_ERROR_VALUE,
+     "web.conf:12: path '/a' is that of disk 0 too"                                                                                                       },
     {"[nic a b]\n",                                               NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:1: [nic a b]: expected [nic NAME], NAME of up to 64 letters, digits and any of -_."                                                        },
     {"[checkpoint]\nperiod=1s\n",                                 NULL,        CONFIG_ERROR_UNKNOWN,
@@ -205,7 +222,7 @@ static const Bad bad[] = {
     {"[checkpoint]\ndirty-limit=10MiB\n",                         NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: dirty-limit: '10MiB': unknown unit 'MiB': write 10 or 10 pages"                                                                         },
     {"[checkpoint]\nmode=colo2\n",                                NULL,        CONFIG_ERROR_VALUE,
-     "web.conf:2: mode: 'colo2': expected colo, buffered or auto"                                                                                                       },
+     "web.conf:2: mode: 'colo2': expected colo, buffered or auto"                                                                                         },
     {"[log]\nlog-level=loud\n",                                   NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: log-level: 'loud': expected error, warning, info or debug"                                                                              },
  /* What is missing. */
@@ -348,17 +365,20 @@ static void test_set_wrong(void)
     g_assert_cmpuint(c->heartbeat_interval_ms, ==, 100);
     expect_set_error(c, "vm.memory", "1GiB", CONFIG_ERROR_FIXED,
                      "'vm.memory' can't change while colod runs: change the file and start colod "
-                     "again (mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, heartbeat-interval, "
+                     "again (sync-rate, mode, compare-timeout, checkpoint-period, min-gap, "
+                     "dirty-limit, heartbeat-interval, "
                      "heartbeat-timeout and log-level can)");
     expect_set_error(
         c, "memory", "1GiB", CONFIG_ERROR_FIXED,
         "'memory' can't change while colod runs: change the file and start colod again "
-        "(mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, heartbeat-interval, "
+        "(sync-rate, mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, "
+        "heartbeat-interval, "
         "heartbeat-timeout and log-level can)");
     expect_set_error(c, "period", "1s", CONFIG_ERROR_UNKNOWN,
                      "unknown option 'period': did you mean 'checkpoint-period'?");
     expect_set_error(c, "", "1s", CONFIG_ERROR_UNKNOWN,
-                     "unknown option '': live options are mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, "
+                     "unknown option '': live options are sync-rate, mode, compare-timeout, "
+                     "checkpoint-period, min-gap, dirty-limit, "
                      "heartbeat-interval, heartbeat-timeout and log-level");
 }
 
@@ -392,12 +412,12 @@ static void test_get_wrong(void)
     static const struct {
         const char *name, *message;
     } cases[] = {
-        {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"  },
-        {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"  },
-        {"nic lan.mac",
-         "unknown option 'nic lan.mac': live options are mode, compare-timeout, checkpoint-period, min-gap, "
-         "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"   },
-        {"loglevel",    "unknown option 'loglevel': did you mean 'log-level'?"},
+        {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"},
+        {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"},
+        {"nic lan.mac", "unknown option 'nic lan.mac': live options are sync-rate, mode, "
+         "compare-timeout, checkpoint-period, min-gap, "
+                        "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"                                                     },
+        {"loglevel",             "unknown option 'loglevel': did you mean 'log-level'?"  },
     };
     g_autoptr(Config) c = load_good(GOOD);
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -428,7 +448,7 @@ static void test_list(void)
             g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_FIXED);
         }
     }
-    g_assert_cmpuint(live, ==, 8);
+    g_assert_cmpuint(live, ==, 9);
     g_assert_true(json_object_object_get_ex(list, "nic lan.mac", NULL));
     json_object_put(list);
 }

@@ -18,6 +18,8 @@ static void *owner_of(Config *config, const Option *option)
         return g_ptr_array_index(config->vm->nics, 0);
     case OPTION_OF_CONFIG_NIC:
         return g_ptr_array_index(config->nics, 0);
+    case OPTION_OF_VM_DISK:
+        return g_ptr_array_index(config->vm->disks, 0);
     }
     g_assert_not_reached();
 }
@@ -26,7 +28,8 @@ static Config *example(void)
 {
     static const char text[] = "[node]\nname=a\nlisten=10.0.0.1:1\n[vm]\nname=web\nmemory=1MiB\n"
                                "uuid=6f1c3c2e-3f5e-4a8a-9c3e-0a6b7d1f2e01\n"
-                               "[nic lan]\nmac=52:54:00:12:34:56\n";
+                               "[nic lan]\nmac=52:54:00:12:34:56\n"
+                               "[disk root]\npath=/x\n";
     g_autoptr(GError) error = NULL;
     Config *config = config_load_data("x", text, strlen(text), "primary", &error);
     g_assert_no_error(error);
@@ -126,9 +129,10 @@ static void test_help(void)
         g_autofree char *line = g_strdup_printf("  %s ", o->name);
         g_assert_nonnull(strstr(all, line));
         g_assert_true((strstr(live, line) != NULL) == o->live ||
-                      !strcmp(o->section, "nic")); /* no live one has such a name */
+                      options_section_is_named(o->section)); /* no live one has such a name */
     }
     g_assert_nonnull(strstr(all, "[nic NAME]\n"));
+    g_assert_nonnull(strstr(all, "[disk NAME]\n"));
     g_assert_null(strstr(live, "["));
 }
 
