@@ -147,7 +147,7 @@ static const Bad bad[] = {
      "see "
      "colod(8)."                                                                                                                                          },
     {GOOD "[disk root]\npath=a.img\n",                            "primary",   CONFIG_ERROR_VALUE,
-     "web.conf:10: path: 'a.img': expected an absolute path"                                                                                              },
+     "web.conf:10: path: 'a.img': expected an absolute path (one that begins with /)"                                                                     },
     {GOOD "[disk root]\npath=/a\nformat=vmdk\n",                  "primary",   CONFIG_ERROR_VALUE,
      "web.conf:11: format: 'vmdk': expected raw or qcow2"                                                                                                 },
     {GOOD "[disk root]\npath=/a\n[disk data]\npath=/a\n",         "primary",   CONFIG_ERROR_VALUE,
@@ -412,12 +412,12 @@ static void test_get_wrong(void)
     static const struct {
         const char *name, *message;
     } cases[] = {
-        {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"},
-        {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"},
+        {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"                                     },
+        {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"                                     },
         {"nic lan.mac", "unknown option 'nic lan.mac': live options are sync-rate, mode, "
-         "compare-timeout, checkpoint-period, min-gap, "
-                        "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"                                                     },
-        {"loglevel",             "unknown option 'loglevel': did you mean 'log-level'?"  },
+                        "compare-timeout, checkpoint-period, min-gap, "
+                        "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"},
+        {"loglevel",    "unknown option 'loglevel': did you mean 'log-level'?"                                   },
     };
     g_autoptr(Config) c = load_good(GOOD);
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
