@@ -109,7 +109,7 @@ static const Option table[] = {
      .help = "This host's nbdkit: a path, or a name to be found in PATH."},
     {"disks", "cache", OPTION_CHOICE, CONFIG(disk_cache), .fallback = "writeback",
      .choices = caches,
-     .help = "writeback: through the page cache. direct: past it (O_DIRECT)."},
+     .help = "How the images are used: writeback, through the page cache, or direct, past it (O_DIRECT)."},
     {"disks", "sync-rate", OPTION_SIZE, CONFIG(sync_rate_bytes), .live = TRUE, .fallback = "0B",
      .max = MIB << 20,
      .help = "While the secondary's disks are synchronised, so much is read and compared a second; 0B "
