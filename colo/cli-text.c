@@ -210,6 +210,79 @@ static void add_traffic(GString *page, json_object *status)
     g_string_append_printf(page, LINE("packets      %s mirrored, %s dropped\n"), mirrored, dropped);
 }
 
+/* "48 54 "HT"", or "nothing". */
+static char *bytes_of(json_object *divergence, const char *side)
+{
+    g_autofree char *hex = text_at(divergence, side, "");
+    GString *text = g_string_new(*hex ? hex : "nothing");
+    if (*hex)
+        g_string_append(text, " \"");
+    for (const char *c = hex; g_ascii_isxdigit(c[0]) && g_ascii_isxdigit(c[1]);) {
+        char byte = (char)(g_ascii_xdigit_value(c[0]) << 4 | g_ascii_xdigit_value(c[1]));
+        g_string_append_c(text, g_ascii_isprint(byte) ? byte : '.');
+        c += c[2] == ' ' ? 3 : 2;
+    }
+    if (*hex)
+        g_string_append_c(text, '"');
+    return g_string_free(text, FALSE);
+}
+
+/* What and where, without the bytes. */
+static char *divergence_text(json_object *divergence)
+{
+    g_autofree char *reason = text_at(divergence, "reason", "-");
+    g_autofree char *flow = text_at(divergence, "flow", "-");
+    g_autofree char *epoch = count_at(divergence, "epoch");
+    g_autofree char *offset = count_at(divergence, "offset");
+    g_autofree char *detail = text_at(divergence, "detail", "-");
+    return g_strdup_printf("%s, %s, epoch %s, after %s equal bytes: %s", reason, flow, epoch,
+                           offset, detail);
+}
+
+#define DIVERGENCES_SHOWN 3
+
+static void add_divergences(GString *page, json_object *status)
+{
+    json_object *last = at(status, "compare.last");
+    json_object *counts = at(status, "compare.divergences");
+    gsize n = json_object_is_type(last, json_type_array) ? json_object_array_length(last) : 0;
+    const char *separator = LINE("differences  ");
+    if (json_object_is_type(counts, json_type_object)) {
+        json_object_object_foreach(counts, name, value)
+        {
+            g_autofree char *reason = printable(name);
+            if (!is_number(value) || json_object_get_int64(value) == 0)
+                continue;
+            g_string_append_printf(page, "%s%s %" G_GINT64_FORMAT, separator, reason,
+                                   (gint64)json_object_get_int64(value));
+            separator = ", ";
+        }
+    }
+    if (*separator == ',')
+        g_string_append(page, "\n");
+    for (gsize i = n > DIVERGENCES_SHOWN ? n - DIVERGENCES_SHOWN : 0; i < n; i++) {
+        json_object *divergence = json_object_array_get_idx(last, i);
+        g_autofree char *when = text_at(divergence, "when", "-");
+        g_autofree char *text = divergence_text(divergence);
+        g_autofree char *primary = bytes_of(divergence, "primary");
+        g_autofree char *secondary = bytes_of(divergence, "secondary");
+        g_string_append_printf(
+            page, LINE("  at %s: %s\n") LINE("    primary    %s\n") LINE("    secondary  %s\n"),
+            when, text, primary, secondary);
+    }
+}
+
+static void add_capture(GString *page, json_object *status)
+{
+    g_autofree char *file = text_at(status, "capture.file", NULL);
+    if (!file)
+        return;
+    g_autofree char *last = count_at(status, "capture.last");
+    g_autofree char *written = count_at(status, "capture.written");
+    g_string_append_printf(page, LINE("capture      %s, the last %s, %s written\n"), file, last,
+                           written);
+}
+
 char *cli_status_page(json_object *status, gboolean colour)
 {
     GString *page = g_string_new(NULL);
@@ -218,6 +291,8 @@ char *cli_status_page(json_object *status, gboolean colour)
     add_sync(page, status);
     add_checkpoints(page, status);
     add_traffic(page, status);
+    add_divergences(page, status);
+    add_capture(page, status);
     g_autofree char *arbiter = text_at(status, "arbiter.type", "-");
     g_autofree char *answer = text_at(status, "arbiter.answer", NULL);
     g_autofree char *takeovers = count_at(status, "takeovers");
@@ -232,6 +307,18 @@ char *cli_status_page(json_object *status, gboolean colour)
 }
 
 /* ---- Events and options ---- */
+
+static void add_divergence(GString *line, json_object *data)
+{
+    g_autofree char *text = divergence_text(data);
+    g_autofree char *primary = bytes_of(data, "primary");
+    g_autofree char *secondary = bytes_of(data, "secondary");
+    g_string_append_printf(line, " %s (primary %s, secondary %s)", text, primary, secondary);
+    json_object *left_out = at(data, "left-out");
+    if (is_number(left_out))
+        g_string_append_printf(line, ", %" G_GINT64_FORMAT " others before it",
+                               (gint64)json_object_get_int64(left_out));
+}
 
 static void add_event_data(GString *line, json_object *data)
 {
@@ -264,7 +351,10 @@ char *cli_event_line(json_object *event)
     gint64 us = json_object_get_int64(at(event, "timestamp.microseconds"));
     g_string_append_printf(line, "%s.%03d %s", time ? time : "-", (int)CLAMP(us / 1000, 0, 999),
                            name);
-    add_event_data(line, at(event, "data"));
+    if (!strcmp(name, "DIVERGED"))
+        add_divergence(line, at(event, "data"));
+    else
+        add_event_data(line, at(event, "data"));
     return g_string_free(line, FALSE);
 }
 

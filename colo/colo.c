@@ -19,12 +19,13 @@ typedef struct {
     const char *path; /* of the socket */
     const Command *command;
     gboolean json, follow, force, help;
+    const char *last; /* as written; NULL: not given */
     const char *arguments[2];
     guint n_arguments;
 } Invocation;
 
 /* Option bits of a command. */
-enum { JSON = 1, FOLLOW = 2, FORCE = 4 };
+enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8 };
 
 struct Command {
     const char *name;
@@ -130,6 +131,43 @@ static int run_plain(const Invocation *invocation)
     return execute(invocation, invocation->command->name, NULL, NULL);
 }
 
+G_GNUC_PRINTF(1, 2)
+static int wrong_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    fprintf(stderr, "colo: %s\n", text);
+    return EXIT_USAGE;
+}
+
+static int run_capture(const Invocation *invocation)
+{
+    const char *what = invocation->arguments[0];
+    gboolean on = !strcmp(what, "on");
+    if (!on && strcmp(what, "off") != 0)
+        return wrong_usage("capture: '%s' is neither on nor off", what);
+    if (on != (invocation->n_arguments == 2))
+        return wrong_usage(on ? "capture on: needs a FILE" : "capture off: takes no FILE");
+    if (!on && invocation->last)
+        return wrong_usage("capture off: takes no --last");
+    if (!on)
+        return execute(invocation, "capture-off", NULL, NULL);
+    /* colod is somewhere else: what is relative is so to this program. */
+    g_autofree char *file = g_canonicalize_filename(invocation->arguments[1], NULL);
+    json_object *arguments = string_argument(NULL, "file", file);
+    guint64 last;
+    if (invocation->last) {
+        if (!g_ascii_string_to_unsigned(invocation->last, 10, 1, 10000, &last, NULL)) {
+            json_object_put(arguments);
+            return wrong_usage("--last %s: not a number from 1 to 10000", invocation->last);
+        }
+        json_object_object_add(arguments, "last", json_object_new_int64((gint64)last));
+    }
+    return execute(invocation, "capture-on", arguments, NULL);
+}
+
 static int run_failover(const Invocation *invocation)
 {
     json_object *arguments = NULL;
@@ -180,26 +218,29 @@ static int run_events(const Invocation *invocation)
 /* ---- The table ---- */
 
 static const Command commands[] = {
-    {"status",     "",           0, 0, JSON,          run_status,
-     "Shows the state of the VM, of this node and of the peer."                                             },
-    {"watch",      "",           0, 0, 0,             run_watch,
-     "Shows the status on one screen, kept up to date; q ends it."                                          },
-    {"get",        "[NAME]",     0, 1, JSON,          run_get,
+    {"status",     "",            0, 0, JSON,          run_status,
+     "Shows the state of the VM, of this node and of the peer."                                              },
+    {"watch",      "",            0, 0, 0,             run_watch,
+     "Shows the status on one screen, kept up to date; q ends it."                                           },
+    {"get",        "[NAME]",      0, 1, JSON,          run_get,
      "Shows the value of an option, or of all: live ones by their key (min-gap), others by section "
-     "and key (vm.memory)."                                                                                 },
-    {"set",        "NAME VALUE", 2, 2, JSON,          run_set,
-     "Changes a live option until colod ends. Values are written as in the configuration."                  },
-    {"checkpoint", "",           0, 0, JSON,          run_plain,    "Has the primary take a checkpoint now."},
-    {"failover",   "",           0, 0, JSON | FORCE,  run_failover,
+     "and key (vm.memory)."                                                                                  },
+    {"set",        "NAME VALUE",  2, 2, JSON,          run_set,
+     "Changes a live option until colod ends. Values are written as in the configuration."                   },
+    {"checkpoint", "",            0, 0, JSON,          run_plain,    "Has the primary take a checkpoint now."},
+    {"failover",   "",            0, 0, JSON | FORCE,  run_failover,
      "Of a protected VM: the secondary takes over now. After a lost link: this node goes on alone, "
      "if the arbiter agrees; with --force also if it can't be asked: only after making sure that "
      "the "
-     "other node is off."                                                                                   },
-    {"events",     "",           0, 0, JSON | FOLLOW, run_events,
-     "Shows the last events, one a line; with --follow also those to come."                                 },
-    {"quit",       "",           0, 0, JSON,          run_plain,
-     "Ends colod and its VM; the peer is told, and does not take over."                                     },
-    {NULL,         NULL,         0, 0, 0,             NULL,         NULL                                    },
+     "other node is off."                                                                                    },
+    {"events",     "",            0, 0, JSON | FOLLOW, run_events,
+     "Shows the last events, one a line; with --follow also those to come."                                  },
+    {"capture",    "on FILE|off", 1, 2, JSON | LAST,   run_capture,
+     "Has colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng stands "
+     "for /tmp/web-000001.pcapng and on, of which the last 10 stay, or with --last N the last N."            },
+    {"quit",       "",            0, 0, JSON,          run_plain,
+     "Ends colod and its VM; the peer is told, and does not take over."                                      },
+    {NULL,         NULL,          0, 0, 0,             NULL,         NULL                                    },
 };
 
 /* ---- Usage ---- */
@@ -225,24 +266,13 @@ static void print_usage(FILE *file)
 
 static void print_help(const Command *c)
 {
-    printf("Usage: colo %s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
+    printf("Usage: colo %s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
            c->options & JSON ? " [--json]" : "", c->options & FOLLOW ? " [--follow]" : "",
-           c->options & FORCE ? " [--force]" : "", c->help);
+           c->options & FORCE ? " [--force]" : "", c->options & LAST ? " [--last N]" : "", c->help);
     if (!strcmp(c->name, "set") || !strcmp(c->name, "get")) {
         g_autofree char *live = options_help(TRUE);
         printf("\nLive options:\n%s", live);
     }
-}
-
-G_GNUC_PRINTF(1, 2)
-static int wrong_usage(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    fprintf(stderr, "colo: %s\n", text);
-    return EXIT_USAGE;
 }
 
 /* ---- The command line ---- */
@@ -312,7 +342,12 @@ static int parse(Invocation *invocation, int argc, char **argv)
             invocation->path = argv[++i];
         else if (!strcmp(arg, "--socket") || !strcmp(arg, "-s"))
             status = wrong_usage("%s needs the path of a control socket", arg);
-        else if (!take_flag(invocation, arg, &seen))
+        else if (!strcmp(arg, "--last") && i + 1 == argc)
+            status = wrong_usage("--last needs a number");
+        else if (!strcmp(arg, "--last")) {
+            invocation->last = argv[++i];
+            seen |= LAST;
+        } else if (!take_flag(invocation, arg, &seen))
             status = wrong_usage("unknown option '%s': colo --help lists them", arg);
         if (status != EXIT_DONE)
             return status;

@@ -36,14 +36,6 @@ static gint64 ack_timeout_us(const Node *node)
 
 /* ---- What the comparator says ---- */
 
-static void node_divergence(Node *node, const CompareDivergence *divergence)
-{
-    (void)node;
-    g_autofree char *flow = compare_key_to_string(&divergence->key);
-    log_info("the VMs differ (%s): %s: %s", compare_reason_name(divergence->reason), flow,
-             divergence->detail);
-}
-
 static void on_release(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
 {
     (void)epoch;
@@ -194,6 +186,7 @@ void comparing_committed(Node *node)
     const Cycle *cycle = &node->cycle;
     node->diverged = FALSE;
     set_peer_vm(node, cycle->compares ? PEER_VM_LOADS : PEER_VM_STANDS);
+    recording_flush(node);
     if (!node->compare)
         return;
     compare_committed(node->compare, cycle->epoch, colo_time_now());
@@ -204,7 +197,10 @@ void comparing_committed(Node *node)
 
 void comparing_output(Node *node, unsigned nic, GBytes *frame)
 {
-    compare_primary(node->compare, nic, node->epoch, frame, colo_time_now());
+    ColoTime now = colo_time_now();
+    if (node->recorder)
+        recorder_primary(node->recorder, nic, node->epoch, frame, now);
+    compare_primary(node->compare, nic, node->epoch, frame, now);
     arm(node);
     if (node->peer_vm == PEER_VM_STALLED)
         primary_reschedule(node);
@@ -216,7 +212,10 @@ void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const g
     if (!node->compare || (node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS))
         return;
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
-    compare_secondary(node->compare, nic, epoch, frame, colo_time_now());
+    ColoTime now = colo_time_now();
+    if (node->recorder)
+        recorder_secondary(node->recorder, nic, epoch, frame, now);
+    compare_secondary(node->compare, nic, epoch, frame, now);
     arm(node);
 }
 
@@ -266,6 +265,7 @@ void comparing_end(Node *node)
 {
     set_peer_vm(node, PEER_VM_STANDS);
     node->compares = node->diverged = FALSE;
+    recording_flush(node);
     g_source_set_ready_time(node->compare_timer, -1);
 }
 

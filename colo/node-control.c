@@ -108,12 +108,11 @@ static void add_compare(const Node *node, json_object *status)
                                            [PEER_VM_RUNS] = "runs",
                                            [PEER_VM_STALLED] = "stalled"};
     json_object_object_add(status, "comparing", json_object_new_boolean(node->compares));
-    if (!node->compare) {
-        json_object_object_add(status, "compare", NULL);
-        return;
-    }
-    const CompareStats *stats = compare_stats(node->compare);
     json_object *compare = add_object(status, "compare");
+    divergence_log_describe(&node->divergences, compare);
+    if (!node->compare)
+        return;
+    const CompareStats *stats = compare_stats(node->compare);
     add_string(compare, "vm", peer_vms[node->peer_vm]);
     add_int(compare, "held", (gint64)stats->held_frames);
     add_int(compare, "flows", (gint64)stats->flows);
@@ -156,6 +155,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     disks_add_status(node, status);
     add_frames(node, status);
     add_compare(node, status);
+    recording_add_status(node, status);
     json_object *arbiter = add_object(status, "arbiter");
     add_string(arbiter, "type", node->config->arbiter);
     add_string(arbiter, "answer", node->arbiter_answer);
@@ -272,15 +272,18 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",     do_status,     "",                         "Tells the state of this node and its VM."                            },
-    {"get",        do_get,        "name:string?",             "Tells the value of one option, or of all."                           },
-    {"set",        do_set,        "name:string value:string", "Changes a live option."                                              },
-    {"checkpoint", do_checkpoint, "",                         "Takes a checkpoint now."                                             },
-    {"failover",   do_failover,   "force:bool?",
+    {"status",      do_status,      "",                         "Tells the state of this node and its VM."                            },
+    {"get",         do_get,         "name:string?",             "Tells the value of one option, or of all."                           },
+    {"set",         do_set,         "name:string value:string", "Changes a live option."                                              },
+    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now."                                             },
+    {"failover",    do_failover,    "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "
-     "arbiter agrees, or with force if it can't be asked."                                                                          },
-    {"quit",       do_quit,       "",                         "Ends this node and its VM; the peer of a primary does not take over."},
-    {NULL,         NULL,          NULL,                       NULL                                                                  },
+     "arbiter agrees, or with force if it can't be asked."                                                                            },
+    {"capture-on",  do_capture_on,  "file:string last:int?",
+     "Writes what the VMs sent where they differ to files."                                                                           },
+    {"capture-off", do_capture_off, "",                         "Ends that; the files stay."                                          },
+    {"quit",        do_quit,        "",                         "Ends this node and its VM; the peer of a primary does not take over."},
+    {NULL,          NULL,           NULL,                       NULL                                                                  },
 };
 
 gboolean control_init(Node *node, GError **error)

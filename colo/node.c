@@ -639,6 +639,7 @@ void node_free(Node *node)
     if (node->end_source)
         g_source_remove(node->end_source);
     comparing_finalise(node);
+    recording_finalise(node);
     primary_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);

@@ -13,6 +13,7 @@
 #include "colo/arbiter.h"
 #include "colo/config.h"
 #include "colo/control.h"
+#include "colo/divergence.h"
 #include "colo/fsm.h"
 #include "colo/link.h"
 #include "colo/mode.h"
@@ -20,6 +21,7 @@
 #include "colo/schedule.h"
 #include "colo/stats.h"
 #include "netcompare/netcompare.h"
+#include "netcompare/recorder.h"
 #include "netcompare/rewrite.h"
 #include "vm/vm.h"
 
@@ -139,6 +141,10 @@ struct Node {
     GSource *compare_timer;
     guint settled_timer;
     guint64 settled_seen, settled_said;
+
+    /* differences (node-capture.c) */
+    Recorder *recorder; /* told of both VMs' output; NULL: off */
+    DivergenceLog divergences;
 
     /* Either side: maps TCP's numbers (rewrite.h). The secondary's from the session's start; after
      * a takeover as long as there is a connection to map. NULL: nothing is mapped. */
@@ -264,6 +270,19 @@ void comparing_forget(Node *node, gboolean release);
 gboolean comparing_waits_for_checkpoint(const Node *node);
 /* Live options may have changed. */
 void comparing_tune(Node *node);
+
+/* ---- node-capture.c ---- */
+
+/* The VMs differ: remembered, told to administrators, and to the recorder. */
+void node_divergence(Node *node, const CompareDivergence *divergence);
+/* The VMs are equal again, or not compared any more: what was recorded of differences is whole. */
+void recording_flush(Node *node);
+/* Adds what is known of differences, and of their recording. */
+void recording_add_status(const Node *node, json_object *status);
+void recording_finalise(Node *node);
+/* Commands. */
+void do_capture_on(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_capture_off(ControlRequest *request, json_object *arguments, gpointer user_data);
 
 /* ---- node-secondary.c ---- */
 

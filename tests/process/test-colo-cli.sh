@@ -96,7 +96,7 @@ has "no command: usage on stderr" "$err" "Usage: colo"
 run --help
 is "--help: exit 0" $code 0
 help=$out
-for command in status watch get set checkpoint failover events quit; do
+for command in status watch get set checkpoint failover events capture quit; do
     has "--help lists $command" "$help" "  $command"
     run "$command" --help
     is "$command --help: exit 0" $code 0
@@ -209,6 +209,22 @@ fi
 "$colo" events --follow >/dev/null 2>"$dir/err-follow" &
 script_pid=$!
 wait_for "$colo" get min-gap
+# ---- Captures ----
+run capture on cap.pcapng --last 3
+is "capture on: an absolute path, a number" "$code $err" \
+    "1 colo: capture-on {\"file\":\"$PWD/cap.pcapng\",\"last\":3}"
+run capture on /tmp/cap.pcapng
+is "capture on, as many as colod wants" "$code $err" '1 colo: capture-on {"file":"/tmp/cap.pcapng"}'
+run capture off
+is "capture off" "$code$out$err" 0
+usage "capture, neither" "colo: capture: 'maybe' is neither on nor off" capture maybe
+usage "capture on, no file" "colo: capture on: needs a FILE" capture on
+usage "capture off, a file" "colo: capture off: takes no FILE" capture off x
+usage "capture off, --last" "colo: capture off: takes no --last" capture off --last 1
+usage "capture on, --last 0" "colo: --last 0: not a number from 1 to 10000" capture on x --last 0
+usage "capture on, --last without" "colo: --last needs a number" capture on x --last
+usage "quit --last" "colo: quit does not take that option: colo quit --help" quit --last 3
+
 run quit
 is "quit" "$code$out$err" 0
 wait "$fake_pid"

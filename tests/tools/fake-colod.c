@@ -83,6 +83,21 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
                                   "failover: not in state none: wait for a peer"));
 }
 
+/* Says what it was asked, as an error: that is shown. */
+static void do_capture_on(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)user_data;
+    fail(request,
+         g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE, "capture-on %s",
+                     json_object_to_json_string_ext(arguments, JSON_C_TO_STRING_NOSLASHESCAPE)));
+}
+
+static void do_capture_off(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments, (void)user_data;
+    control_reply(request, NULL);
+}
+
 static void do_emit(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     const Fake *fake = user_data;
@@ -107,15 +122,17 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",     do_status,     "",                         "Tells what is in a file."},
-    {"get",        do_get,        "name:string?",             "Tells options."          },
-    {"set",        do_set,        "name:string value:string", "Changes an option."      },
-    {"checkpoint", do_checkpoint, "",                         "Emits CHECKPOINT."       },
-    {"failover",   do_failover,   "force:bool?",              "Fails without force."    },
-    {"emit",       do_emit,       "name:string",              "Emits an event."         },
-    {"hang",       do_hang,       "",                         "Never answers."          },
-    {"quit",       do_quit,       "",                         "Ends."                   },
-    {NULL,         NULL,          NULL,                       NULL                      },
+    {"status",      do_status,      "",                         "Tells what is in a file."},
+    {"get",         do_get,         "name:string?",             "Tells options."          },
+    {"set",         do_set,         "name:string value:string", "Changes an option."      },
+    {"checkpoint",  do_checkpoint,  "",                         "Emits CHECKPOINT."       },
+    {"failover",    do_failover,    "force:bool?",              "Fails without force."    },
+    {"capture-on",  do_capture_on,  "file:string last:int?",    "Tells its arguments."    },
+    {"capture-off", do_capture_off, "",                         "Does nothing."           },
+    {"emit",        do_emit,        "name:string",              "Emits an event."         },
+    {"hang",        do_hang,        "",                         "Never answers."          },
+    {"quit",        do_quit,        "",                         "Ends."                   },
+    {NULL,          NULL,           NULL,                       NULL                      },
 };
 
 int main(int argc, char **argv)

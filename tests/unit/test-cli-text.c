@@ -118,6 +118,34 @@ static void test_events(void)
     expect_event("7", "-.000 -");
 }
 
+#define DIFFERENCE                                                                                 \
+    "{\"reason\":\"payload\",\"flow\":\"tcp 10.0.0.2:80 -> 10.0.0.1:4711\",\"epoch\":9,"           \
+    "\"when\":\"2026-01-01T00:00:00.250Z\",\"offset\":1234,\"detail\":\"other bytes\","            \
+    "\"primary\":\"48 54 0a\",\"secondary\":null"
+
+static void test_differences(void)
+{
+    g_autofree char *page =
+        page_of("{\"compare\":{\"divergences\":{\"payload\":11,\"flag\":0,\"extra-output\":2},"
+                "\"last\":[7,1,2,{}," DIFFERENCE "}]},"
+                "\"capture\":{\"file\":\"/x/y.pcapng\",\"last\":10,\"written\":4}}",
+                FALSE);
+    g_assert_nonnull(strstr(page, "\n  differences  payload 11, extra-output 2\n    at -: -, "));
+    g_assert_nonnull(strstr(page, "\n    at 2026-01-01T00:00:00.250Z: payload, tcp 10.0.0.2:80 -> "
+                                  "10.0.0.1:4711, epoch 9, after 1234 equal bytes: other bytes\n"
+                                  "      primary    48 54 0a \"HT.\"\n"
+                                  "      secondary  nothing\n"
+                                  "  capture      /x/y.pcapng, the last 10, 4 written\n"));
+    expect_event(
+        "{\"event\":\"DIVERGED\",\"data\":" DIFFERENCE ",\"left-out\":3}}",
+        "DIVERGED payload, tcp 10.0.0.2:80 -> 10.0.0.1:4711, epoch 9, after 1234 equal "
+        "bytes: other bytes (primary 48 54 0a \"HT.\", secondary nothing), 3 others before "
+        "it");
+    expect_event("{\"event\":\"DIVERGED\",\"data\":7}",
+                 "DIVERGED -, -, epoch -, after - equal bytes: - (primary nothing, secondary "
+                 "nothing)");
+}
+
 static void test_option_list(void)
 {
     json_object *list = json_tokener_parse(
@@ -162,6 +190,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cli/page-in-trouble", test_page_in_trouble);
     g_test_add_func("/cli/page-of-anything", test_page_of_anything);
     g_test_add_func("/cli/events", test_events);
+    g_test_add_func("/cli/differences", test_differences);
     g_test_add_func("/cli/option-list", test_option_list);
     g_test_add_func("/cli/quantities", test_quantities);
     return g_test_run();
