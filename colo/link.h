@@ -58,7 +58,8 @@ typedef enum {
     LINK_MSG_LOADED,  /* secondary: be64 epoch: its VM runs from that checkpoint on */
     LINK_MSG_STALLED, /* secondary: be64 epoch, text: its VM doesn't run in that epoch, and why */
     LINK_MSG_SETTLED, /* primary: be64 epoch, be64 count: so many frames of the secondary's VM in
-                         that epoch need not be sent again at a takeover */
+                         that epoch need not be sent again at a takeover; then be64 numbers
+                            of single ones, ascending */
 } LinkMessage;
 
 typedef struct {

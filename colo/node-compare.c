@@ -19,7 +19,8 @@
 #include <string.h>
 
 /* The secondary hears this often what it need not keep. */
-#define SETTLED_MS 10
+#define SETTLED_MS            10
+#define SETTLED_DATAGRAMS_MAX 8192u
 
 /* An ACK may be delayed by a guest (RFC 1122: up to 500 ms; Linux: 40 to 200). */
 #define ACK_TIMEOUT_MS 250
@@ -75,6 +76,15 @@ static void on_note(const CompareNote *note, gpointer user_data)
     primary_reschedule(node);
 }
 
+/* One that finds no room is sent again at a takeover, that is all. */
+static void on_settled(guint64 epoch, guint64 number, gpointer user_data)
+{
+    Node *node = user_data;
+    (void)epoch;
+    if (node->settled_datagrams->len < SETTLED_DATAGRAMS_MAX)
+        g_array_append_val(node->settled_datagrams, number);
+}
+
 /* ---- Time ---- */
 
 static void arm(Node *node)
@@ -95,16 +105,28 @@ static gboolean on_compare_timer(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
+static gint compare_numbers(gconstpointer a, gconstpointer b)
+{
+    guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
+    return (x > y) - (x < y);
+}
+
 /* What had settled when last looked at: so an ACK that was a little ahead has left too. */
 static gboolean on_settled_timer(gpointer user_data)
 {
     Node *node = user_data;
-    if (node->settled_seen != node->settled_said) {
-        guint8 payload[16];
+    GArray *datagrams = node->settled_datagrams;
+    if (node->settled_seen != node->settled_said || datagrams->len > 0) {
+        gsize len = 16 + 8 * (gsize)datagrams->len;
+        g_autofree guint8 *payload = g_malloc(len);
         colo_put_be64(payload, node->epoch);
         colo_put_be64(payload + 8, node->settled_seen);
-        link_send(node->link, LINK_MSG_SETTLED, payload, sizeof(payload));
+        g_array_sort(datagrams, compare_numbers);
+        for (guint i = 0; i < datagrams->len; i++)
+            colo_put_be64(payload + 16 + 8 * (gsize)i, g_array_index(datagrams, guint64, i));
+        link_send(node->link, LINK_MSG_SETTLED, payload, len);
         node->settled_said = node->settled_seen;
+        g_array_set_size(datagrams, 0);
     }
     node->settled_seen = compare_settled(node->compare);
     return G_SOURCE_CONTINUE;
@@ -117,6 +139,7 @@ static void set_peer_vm(Node *node, PeerVm state)
         g_source_remove(node->settled_timer);
     node->settled_timer = 0;
     node->settled_seen = node->settled_said = 0;
+    g_array_set_size(node->settled_datagrams, 0);
     if (state == PEER_VM_RUNS)
         node->settled_timer = g_timeout_add(SETTLED_MS, on_settled_timer, node);
 }
@@ -149,7 +172,7 @@ static void learn(Node *node, Mode mode, ColoTime now)
 static Compare *new_compare(Node *node, guint64 epoch)
 {
     static const CompareActions actions = {
-        .release = on_release, .diverged = on_diverged, .note = on_note};
+        .release = on_release, .diverged = on_diverged, .note = on_note, .settled = on_settled};
     CompareOptions options;
     compare_options_init(&options);
     options.timeout_us = compare_timeout_us(node);
@@ -288,12 +311,14 @@ void comparing_tune(Node *node)
 
 void comparing_init(Node *node)
 {
+    node->settled_datagrams = g_array_new(FALSE, FALSE, sizeof(guint64));
     node->compare_timer = node_timer_new(on_compare_timer, node);
 }
 
 void comparing_finalise(Node *node)
 {
     comparing_forget(node, FALSE);
+    g_array_unref(node->settled_datagrams);
     g_source_destroy(node->compare_timer);
     g_source_unref(node->compare_timer);
 }

@@ -117,9 +117,10 @@ void secondary_give_mirrored(Node *node)
 
 /* ---- What our VM says ---- */
 
-static void drop_oldest_said(Node *node)
+static void drop_said(Node *node, GList *link)
 {
-    Input *said = g_queue_pop_head(node->said);
+    Input *said = link->data;
+    g_queue_delete_link(node->said, link);
     node->said_bytes -= cost_of(said);
     input_free(said);
 }
@@ -127,7 +128,7 @@ static void drop_oldest_said(Node *node)
 static void forget_said(Node *node)
 {
     while (!g_queue_is_empty(node->said))
-        drop_oldest_said(node);
+        drop_said(node, node->said->head);
     node->said_count = 0;
 }
 
@@ -143,12 +144,12 @@ void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
     g_queue_push_tail(node->said, said);
     node->said_bytes += cost_of(said);
     while (node->said_bytes > SAID_LIMIT_BYTES)
-        drop_oldest_said(node);
+        drop_said(node, node->said->head);
 }
 
 gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error)
 {
-    if (len != 16) {
+    if (len < 16 || len % 8) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'settled' of %zu bytes", len);
         return FALSE;
     }
@@ -156,7 +157,17 @@ gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError 
         return TRUE; /* of an epoch that is over here */
     guint64 count = colo_get_be64(payload + 8);
     for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= count;)
-        drop_oldest_said(node);
+        drop_said(node, node->said->head);
+    /* Then single ones, ascending as ours are. */
+    gsize at = 16;
+    for (GList *l = node->said->head, *next; l && at < len; l = next) {
+        const Input *said = l->data;
+        next = l->next;
+        while (at < len && colo_get_be64(payload + at) < said->epoch)
+            at += 8;
+        if (at < len && colo_get_be64(payload + at) == said->epoch)
+            drop_said(node, l);
+    }
     return TRUE;
 }
 

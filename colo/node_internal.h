@@ -141,6 +141,7 @@ struct Node {
     GSource *compare_timer;
     guint settled_timer;
     guint64 settled_seen, settled_said;
+    GArray *settled_datagrams; /* of guint64: numbers, not said yet */
 
     /* differences (node-capture.c) */
     Recorder *recorder; /* told of both VMs' output; NULL: off */

@@ -83,10 +83,13 @@ static void compare_heads(Compare *compare, Flow *flow)
         Held *p = flow->fifo.head->data, *s = theirs->head->data;
         if (!compare_one(compare, flow, p, s))
             return;
-        if (s->done == s->packet.body_len)
+        guint64 settled = s->done == s->packet.body_len ? s->secondary_before + 1 : 0;
+        if (settled)
             held_free(compare, s);
         if (p->done == p->packet.body_len)
             held_release(compare, p);
+        if (settled && compare->actions.settled)
+            compare->actions.settled(compare->epoch, settled, compare->user_data);
     }
 }
 

@@ -152,6 +152,11 @@ typedef struct {
     void (*diverged)(const CompareDivergence *divergence, gpointer user_data);
     /* To be sent to the secondary before the next frame released. May be NULL. */
     void (*note)(const CompareNote *note, gpointer user_data);
+    /*
+     * The frame of the SVM that was the `number`th of the epoch, from 1, is no TCP and has been
+     * found in what the PVM sent: it has left, whatever came before it. May be NULL.
+     */
+    void (*settled)(guint64 epoch, guint64 number, gpointer user_data);
     /* A flow leaves the table. May be NULL. */
     void (*flow_ended)(const CompareFlowInfo *info, gpointer user_data);
 } CompareActions;

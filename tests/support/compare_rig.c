@@ -24,6 +24,13 @@ static void on_note(const CompareNote *note, gpointer user_data)
     g_array_append_val(rig->notes, *note);
 }
 
+static void on_settled(guint64 epoch, guint64 number, gpointer user_data)
+{
+    Rig *rig = user_data;
+    g_assert_cmpuint(epoch, <=, rig->epoch);
+    g_array_append_val(rig->settled, number);
+}
+
 static void on_ended(const CompareFlowInfo *info, gpointer user_data)
 {
     Rig *rig = user_data;
@@ -42,6 +49,7 @@ Rig *rig_new(const CompareOptions *options)
         .release = on_release,
         .diverged = on_diverged,
         .note = on_note,
+        .settled = on_settled,
         .flow_ended = on_ended,
     };
     CompareOptions defaults;
@@ -53,6 +61,7 @@ Rig *rig_new(const CompareOptions *options)
     rig->released = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
     rig->divergences = g_array_new(FALSE, FALSE, sizeof(CompareDivergence));
     rig->notes = g_array_new(FALSE, FALSE, sizeof(CompareNote));
+    rig->settled = g_array_new(FALSE, FALSE, sizeof(guint64));
     rig->ended = g_array_new(FALSE, FALSE, sizeof(CompareFlowInfo));
     rig->compare =
         compare_new(options != NULL ? options : &defaults, &actions, rig->epoch, rig->now, rig);
@@ -66,6 +75,7 @@ void rig_free(Rig *rig)
     g_array_unref(rig->divergences);
     g_array_unref(rig->notes);
     g_array_unref(rig->ended);
+    g_array_unref(rig->settled);
     g_free(rig);
 }
 

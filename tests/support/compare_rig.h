@@ -15,6 +15,7 @@ typedef struct {
     GArray *divergences;        /* of CompareDivergence */
     GArray *notes;              /* of CompareNote */
     GArray *ended;              /* of CompareFlowInfo */
+    GArray *settled;            /* of guint64: numbers of datagrams */
     guint notes_before_release; /* how many notes there were at the last release */
 } Rig;
 

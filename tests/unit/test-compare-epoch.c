@@ -438,6 +438,25 @@ static void test_settled(void)
     g_assert_cmpuint(compare_settled(rig->compare), ==, 0);
 }
 
+/* A datagram settles by itself, whatever came before it; segments don't. */
+static void test_datagram_settles(void)
+{
+    g_autoptr(Rig) rig = rig_new(NULL);
+    FrameSpec segment = rig_tcp(TCP_ACK, 100, 1, "aaaa"), a = udp(1, "a"), b = udp(2, "b");
+
+    rig_secondary(rig, &segment);
+    rig_secondary(rig, &a);
+    rig_secondary(rig, &b);
+    g_assert_cmpuint(rig->settled->len, ==, 0);
+    rig_primary(rig, &b);
+    g_assert_cmpuint(rig->settled->len, ==, 1);
+    g_assert_cmpuint(g_array_index(rig->settled, guint64, 0), ==, 3);
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 0);
+    rig_primary(rig, &segment);
+    g_assert_cmpuint(rig->settled->len, ==, 1);
+    g_assert_cmpuint(compare_settled(rig->compare), ==, 1);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -459,6 +478,7 @@ int main(int argc, char **argv)
     ADD("reasons-per-flow", test_reasons_per_flow);
     ADD("slow-after-load", test_slow_after_load);
     ADD("settled", test_settled);
+    ADD("datagram-settles", test_datagram_settles);
     ADD("offline", test_offline);
     return g_test_run();
 }
