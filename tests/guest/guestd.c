@@ -8,7 +8,9 @@
  *   TCP 13    each line is answered with the nanoseconds since the guest has started: something
  * that two copies of the guest never say alike TCP 7001  control, a line in, a line out: status,
  * rate PAGES_PER_SECOND, verify, dial ADDRESS PORT BYTES (an outgoing connection to an echo server:
- * "ok BYTES", "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), poweroff, crash
+ * "ok BYTES", "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), umount (the disk's
+ * file system), poweroff, crash
+ *   TCP 7004  records, durable before they are acknowledged (recorder.h)
  *   /www/counter, for the web server: what has been echoed and dirtied, rewritten when it changes
  *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
@@ -38,12 +40,14 @@
 
 #include "tests/guest/dirtier.h"
 #include "tests/guest/pattern.h"
+#include "tests/guest/recorder.h"
 
 #define ECHO_PORT       7
 #define ECHO_NAGLE_PORT 8
 #define TIME_PORT       13
 #define CONTROL_PORT    7001
 #define BULK_PORT       7002
+#define RECORDS_PORT    7004
 #define BUFFER_BYTES    (64 * 1024)
 #define LINE_BYTES      256
 
@@ -434,13 +438,17 @@ static void serve_control(int fd)
                      (unsigned long long)corrupt);
         } else if (sscanf(line, "dial %63s %u %llu", address, &port, &number) == 3) {
             control_dial(address, (uint16_t)port, number, answer, sizeof(answer));
+        } else if (strcmp(line, "umount") == 0) {
+            const char *failed = recorder_unmount();
+            snprintf(answer, sizeof(answer), "%s", failed == NULL ? "ok" : failed);
         } else if (strcmp(line, "poweroff") == 0) {
             reboot(RB_POWER_OFF);
         } else if (strcmp(line, "crash") == 0) {
             control_crash();
         } else {
             snprintf(answer, sizeof(answer),
-                     "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, poweroff, crash");
+                     "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, umount, poweroff, "
+                     "crash");
         }
         strcat(answer, "\n");
         if (!send_all(fd, answer, strlen(answer)))
@@ -503,7 +511,7 @@ int main(int argc, char **argv)
 {
     uint64_t arena_mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 32;
     uint64_t pages_per_second = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
-    struct pollfd listeners[3];
+    struct pollfd listeners[4];
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_IGN);
@@ -514,6 +522,7 @@ int main(int argc, char **argv)
     listeners[0] = (struct pollfd){open_server(SOCK_STREAM, CONTROL_PORT), POLLIN, 0};
     listeners[1] = (struct pollfd){open_server(SOCK_STREAM, BULK_PORT), POLLIN, 0};
     listeners[2] = (struct pollfd){open_server(SOCK_STREAM, TIME_PORT), POLLIN, 0};
+    listeners[3] = (struct pollfd){open_server(SOCK_STREAM, RECORDS_PORT), POLLIN, 0};
     start_thread(echo_tcp_thread, NULL);
     start_thread(echo_udp_thread, NULL);
     start_thread(dirtier_thread, NULL);
@@ -521,7 +530,7 @@ int main(int argc, char **argv)
     printf("colo-guest: ready\n");
     fflush(stdout);
     for (;;) {
-        int ready = poll(listeners, 3, 1000);
+        int ready = poll(listeners, 4, 1000);
 
         if (ready == 0)
             write_counter();
@@ -533,5 +542,7 @@ int main(int argc, char **argv)
             accept_sessions(listeners[1].fd, serve_bulk);
         if (listeners[2].revents != 0)
             accept_sessions(listeners[2].fd, serve_time);
+        if (listeners[3].revents != 0)
+            accept_sessions(listeners[3].fd, recorder_serve);
     }
 }
