@@ -119,7 +119,7 @@ static gboolean on_settled_timer(gpointer user_data)
     if (node->settled_seen != node->settled_said || datagrams->len > 0) {
         gsize len = 16 + 8 * (gsize)datagrams->len;
         g_autofree guint8 *payload = g_malloc(len);
-        colo_put_be64(payload, node->epoch);
+        colo_put_be64(payload, node->committed);
         colo_put_be64(payload + 8, node->settled_seen);
         g_array_sort(datagrams, compare_numbers);
         for (guint i = 0; i < datagrams->len; i++)
@@ -208,6 +208,7 @@ void comparing_committed(Node *node)
 {
     const Cycle *cycle = &node->cycle;
     node->diverged = FALSE;
+    node->committed = cycle->epoch;
     set_peer_vm(node, cycle->compares ? PEER_VM_LOADS : PEER_VM_STANDS);
     recording_flush(node);
     if (!node->compare)
@@ -242,15 +243,9 @@ void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const g
     arm(node);
 }
 
-/* The last checkpoint that is complete on the secondary. */
-static guint64 committed_epoch(const Node *node)
-{
-    return node->cycle.received ? node->cycle.epoch : node->epoch;
-}
-
 gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
 {
-    if (node->peer_vm != PEER_VM_LOADS || epoch != committed_epoch(node)) {
+    if (node->peer_vm != PEER_VM_LOADS || epoch != node->committed) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "the peer says that its VM runs from checkpoint %" G_GUINT64_FORMAT
                     ", which it wasn't told to",
@@ -266,7 +261,7 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
 gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error)
 {
     if (len < 8 || (node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS) ||
-        colo_get_be64(payload) != committed_epoch(node)) {
+        colo_get_be64(payload) != node->committed) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'stalled' (%zu bytes), but the peer's VM isn't to run", len);
         return FALSE;

@@ -134,6 +134,7 @@ struct Node {
     Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
     gboolean compares; /* the running epoch: its output goes there and not to the gate */
     PeerVm peer_vm;
+    guint64 committed; /* the last checkpoint that is complete on the secondary */
     ModePolicy mode_policy;
     gboolean diverged; /* since the last checkpoint */
     CheckpointReason divergence;
