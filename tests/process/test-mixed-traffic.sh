@@ -95,7 +95,8 @@ client_of udp,ping
 need "datagrams are going" counts udp "done"
 mixed_event
 ip -n "$hosts_prefix-alpha" addr del "$HOSTS_GUEST_IP/24" dev br0
-need "udp: what is lost just after an event is excused" counts udp excused
+need "udp: what is lost just after an event is excused" counts udp excused_lost
+kill -HUP "$mixed_pid"
 sees udp lost "the guest is gone"
 is "pings, too" "$([ "$(mixed_figure kinds.ping.lost)" -gt 0 ] && echo lost)" lost
 ip -n "$hosts_prefix-alpha" addr add "$HOSTS_GUEST_IP/24" dev br0

@@ -160,7 +160,7 @@ static void take_answer(Pinger *pinger, const guint8 *record, gsize length)
     datagram = &g_array_index(pinger->sent, Datagram, number - 1);
     if (datagram->answered) {
         gboolean excused = mix_is_excused(pinger->lane, datagram->sent);
-        count(pinger, excused ? &figures->excused : &figures->duplicated);
+        count(pinger, excused ? &figures->excused_duplicated : &figures->duplicated);
         return;
     }
     if (number <= pinger->decided)
@@ -185,11 +185,24 @@ static void receive(Pinger *pinger)
     }
 }
 
-/* Those that were sent before `then` and have not come back never will. */
-static void give_up(Pinger *pinger, ColoTime then)
+static void count_lost(Pinger *pinger, guint number, ColoTime sent)
 {
     MixFigures *figures = &pinger->lane->figures;
 
+    if (mix_is_excused(pinger->lane, sent)) {
+        count(pinger, &figures->excused_lost);
+        return;
+    }
+    if (figures->lost == 0)
+        g_snprintf(figures->error, sizeof(figures->error),
+                   "the first was number %u, %" G_GINT64_FORMAT " ms after an event", number,
+                   mix_since_event_us(pinger->lane, sent) / 1000);
+    count(pinger, &figures->lost);
+}
+
+/* Those that were sent before `then` and have not come back never will. */
+static void give_up(Pinger *pinger, ColoTime then)
+{
     while (pinger->decided < pinger->sent->len) {
         const Datagram *datagram = &g_array_index(pinger->sent, Datagram, pinger->decided);
 
@@ -199,8 +212,7 @@ static void give_up(Pinger *pinger, ColoTime then)
         if (datagram->answered)
             continue;
         pinger->unanswered--;
-        count(pinger,
-              mix_is_excused(pinger->lane, datagram->sent) ? &figures->excused : &figures->lost);
+        count_lost(pinger, pinger->decided, datagram->sent);
     }
 }
 

@@ -37,13 +37,17 @@ static const MixKind kinds[] = {
     {"ping6",       mix_run_datagrams, TRUE,  TRUE,  TRUE },
 };
 
+typedef struct {
+    ColoTime begin, end;
+} Event;
+
 struct Mix {
     MixOptions options;
     GPtrArray *lanes; /* of MixLane */
     GMutex lock;      /* of all below */
     GCond stopped;
     gboolean stopping;
-    GArray *events; /* of ColoTime */
+    GArray *events; /* of Event */
 };
 
 Mix *mix_new(const MixOptions *options)
@@ -52,7 +56,7 @@ Mix *mix_new(const MixOptions *options)
 
     mix->options = *options;
     mix->lanes = g_ptr_array_new_with_free_func(g_free);
-    mix->events = g_array_new(FALSE, FALSE, sizeof(ColoTime));
+    mix->events = g_array_new(FALSE, FALSE, sizeof(Event));
     g_mutex_init(&mix->lock);
     g_cond_init(&mix->stopped);
     return mix;
@@ -142,9 +146,10 @@ void mix_peek(const Mix *mix, guint index, MixFigures *ret_figures)
 void mix_event(Mix *mix)
 {
     ColoTime now = colo_time_now();
+    Event event = {.begin = now, .end = {.us = G_MAXINT64}};
 
     g_mutex_lock(&mix->lock);
-    g_array_append_val(mix->events, now);
+    g_array_append_val(mix->events, event);
     g_mutex_unlock(&mix->lock);
     for (guint i = 0; i < mix->lanes->len; i++) {
         MixLane *lane = mix->lanes->pdata[i];
@@ -158,6 +163,13 @@ void mix_event(Mix *mix)
 
 void mix_watch(Mix *mix)
 {
+    g_mutex_lock(&mix->lock);
+    if (mix->events->len > 0) {
+        Event *event = &g_array_index(mix->events, Event, mix->events->len - 1);
+        if (event->end.us == G_MAXINT64)
+            event->end = colo_time_add_us(colo_time_now(), mix->options.excuse_us);
+    }
+    g_mutex_unlock(&mix->lock);
     for (guint i = 0; i < mix->lanes->len; i++) {
         MixLane *lane = mix->lanes->pdata[i];
         g_mutex_lock(&lane->lock);
@@ -208,11 +220,26 @@ gboolean mix_is_excused(const MixLane *lane, ColoTime sent)
 
     g_mutex_lock(&lane->mix->lock);
     for (guint i = 0; i < lane->mix->events->len && !excused; i++) {
-        gint64 after_us = colo_time_diff_us(sent, g_array_index(lane->mix->events, ColoTime, i));
-        excused = after_us >= -EXCUSED_BEFORE_US && after_us <= lane->options->excuse_us;
+        const Event *event = &g_array_index(lane->mix->events, Event, i);
+        excused =
+            colo_time_diff_us(sent, event->begin) >= -EXCUSED_BEFORE_US && sent.us <= event->end.us;
     }
     g_mutex_unlock(&lane->mix->lock);
     return excused;
+}
+
+gint64 mix_since_event_us(const MixLane *lane, ColoTime moment)
+{
+    gint64 since_us = -1;
+
+    g_mutex_lock(&lane->mix->lock);
+    for (guint i = 0; i < lane->mix->events->len; i++) {
+        gint64 us = colo_time_diff_us(moment, g_array_index(lane->mix->events, Event, i).begin);
+        if (us >= 0)
+            since_us = us;
+    }
+    g_mutex_unlock(&lane->mix->lock);
+    return since_us;
 }
 
 void mix_begin(MixLane *lane)

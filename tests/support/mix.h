@@ -27,7 +27,7 @@ typedef struct {
     guint64 bulk_rate;          /* bytes a second and lane; 0: as many as there are */
     guint record_bytes;         /* of the echo lanes; the window is 4 records */
     guint patience_s;           /* what does not go on for so long has failed */
-    gint64 excuse_us;           /* how long after mix_event() datagrams may be lost */
+    gint64 excuse_us;           /* how long after mix_watch() datagrams may be lost */
 } MixOptions;
 
 typedef struct {
@@ -38,11 +38,11 @@ typedef struct {
     guint64 lost, duplicated; /* records or datagrams */
     guint64 corrupted;        /* of anything: wrong bytes */
     guint64 failed;           /* connections that did not come about, broke, or stood still */
-    guint64 excused;          /* datagrams lost or come twice around an event */
-    gint64 gap_us;            /* longest wait for something to go on */
-    gint64 gap_since_us;      /* the same, since the last mix_event() */
-    gboolean went_on;         /* since mix_watch() */
-    char error[160];          /* of the first failure; "" */
+    guint64 excused_lost, excused_duplicated; /* datagrams, around an event */
+    gint64 gap_us;                            /* longest wait for something to go on */
+    gint64 gap_since_us;                      /* the same, since the last mix_event() */
+    gboolean went_on;                         /* since mix_watch() */
+    char error[160];                          /* of the first failure; "" */
 } MixFigures;
 
 typedef struct Mix Mix;
@@ -63,10 +63,11 @@ gboolean mix_start_lane(Mix *mix, const char *kind);
 guint mix_lanes(const Mix *mix);
 void mix_peek(const Mix *mix, guint lane, MixFigures *ret_figures);
 
-/* Something happens now that datagrams may be lost in: begins gap_since_us anew. */
+/* Something happens now that datagrams may be lost in, until mix_watch(): begins gap_since_us anew.
+ */
 void mix_event(Mix *mix);
 
-/* Begins went_on anew: what goes on from here on has got over it. */
+/* It is over: begins went_on anew; what goes on from here on has got over it. */
 void mix_watch(Mix *mix);
 
 /* Lets all that has begun come to its end, as fast as it can, and stops. Blocks. */

@@ -44,6 +44,9 @@ void mix_pause(MixLane *lane, gint64 us);
 /* Whether a moment is around an event, so that a datagram may be lost. */
 gboolean mix_is_excused(const MixLane *lane, ColoTime sent);
 
+/* Microseconds since the last event before that moment; -1: there was none. */
+gint64 mix_since_event_us(const MixLane *lane, ColoTime moment);
+
 /* The wait for something begins, unless it has; something has come, and more may; nothing is due.
  */
 void mix_begin(MixLane *lane);

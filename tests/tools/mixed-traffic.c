@@ -23,7 +23,7 @@ static struct {
     double every_ms, bulk_mb, bulk_mbit;
     int record_bytes, patience_s, excuse_ms;
 } options = {
-    .every_ms = 20, .bulk_mb = 100, .record_bytes = 64, .patience_s = 60, .excuse_ms = 3000};
+    .every_ms = 20, .bulk_mb = 100, .record_bytes = 64, .patience_s = 60, .excuse_ms = 500};
 
 static const GOptionEntry entries[] = {
     {"kinds",        0, 0, G_OPTION_ARG_STRING, &options.kinds,        "which [all]",                           "NAME,..."},
@@ -41,7 +41,7 @@ static const GOptionEntry entries[] = {
     {"patience-s",   0, 0, G_OPTION_ARG_INT,    &options.patience_s,
      "what stands still so long has failed [60]",                                                               "N"       },
     {"excuse-ms",    0, 0, G_OPTION_ARG_INT,    &options.excuse_ms,
-     "datagrams may be lost so long after SIGUSR2 [3000]",                                                      "N"       },
+     "datagrams may be lost so long after SIGHUP [500]",                                                        "N"       },
     {NULL,           0, 0, G_OPTION_ARG_NONE,   NULL,                  NULL,                                    NULL      },
 };
 
@@ -69,8 +69,10 @@ static json_object *describe_kind(const MixFigures *figures)
     add_int(kind, "duplicated", figures->duplicated);
     add_int(kind, "corrupted", figures->corrupted);
     add_int(kind, "failed", figures->failed);
-    if (figures->datagrams)
-        add_int(kind, "excused", figures->excused);
+    if (figures->datagrams) {
+        add_int(kind, "excused_lost", figures->excused_lost);
+        add_int(kind, "excused_duplicated", figures->excused_duplicated);
+    }
     add_ms(kind, "gap_ms", figures->gap_us);
     add_ms(kind, "gap_since_ms", figures->gap_since_us);
     json_object_object_add(

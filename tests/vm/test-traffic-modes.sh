@@ -29,7 +29,7 @@ change_to() { # MODE WHAT
 pair_setup vm.memory=192MiB checkpoint.mode=buffered
 pair_boot
 pair_join
-mixed_start --bulk-mb 5 --bulk-mbit 20
+mixed_start --kinds "$MIXED_COMPARABLE" --bulk-mb 5 --bulk-mbit 20
 change_to colo "from buffered to colo"
 change_to buffered "from colo to buffered"
 change_to auto "from buffered to auto"

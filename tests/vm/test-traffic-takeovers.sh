@@ -54,7 +54,7 @@ first_modes=${MODES:-colo buffered}
 pair_setup vm.memory=192MiB "checkpoint.mode=${first_modes%% *}"
 pair_boot
 pair_join
-mixed_start --bulk-mb "${BULK_MB:-10}" --bulk-mbit "${BULK_MBIT:-20}"
+mixed_start --kinds "$MIXED_COMPARABLE" --bulk-mb "${BULK_MB:-10}" --bulk-mbit "${BULK_MBIT:-20}"
 for mode in $first_modes; do
     set_mode "$mode"
     case $mode in
