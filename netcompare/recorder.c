@@ -257,8 +257,11 @@ static gboolean put_file(Job *job, const char *part, const GByteArray *bytes)
     return TRUE;
 }
 
+/* One at a time: a recorder that was freed may still be writing what a new one continues. */
 static gboolean write_file(Job *job)
 {
+    static GMutex writing;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writing);
     guint64 highest = 0;
     g_autoptr(GByteArray) bytes = encode(job);
     g_autofree char *part = g_strdup_printf("%s/.%s.part", job->folder, job->stem);
