@@ -191,6 +191,43 @@ static void add_sync(GString *page, json_object *status)
     g_string_append(page, "\n");
 }
 
+static void add_image(GString *page, json_object *image)
+{
+    g_autofree char *name = text_at(image, "name", "-");
+    g_autofree char *size = bytes_at(image, "size-bytes");
+    g_autofree char *dirty = bytes_at(image, "dirty-bytes");
+    g_autofree char *staged = bytes_at(image, "staged-bytes");
+    g_autofree char *overlay = bytes_at(image, "overlay-bytes");
+    g_string_append_printf(page, LINE("  %-10s %s, dirty %s, staged %s, overlay %s\n"), name, size,
+                           dirty, staged, overlay);
+}
+
+static void add_disks(GString *page, json_object *status)
+{
+    json_object *images = at(status, "disks.images");
+    if (!json_object_is_type(at(status, "disks"), json_type_object))
+        return;
+    g_autofree char *flag = text_at(status, "disks.flag", "-");
+    g_autofree char *mode = text_at(status, "disks.mode", "-");
+    g_autofree char *epoch = count_at(status, "disks.epoch");
+    g_autofree char *queue = bytes_at(status, "disks.queue-bytes");
+    g_string_append_printf(page, LINE("disks        %s (%s), %s, epoch %s, %s to send"), flag, mode,
+                           !true_at(status, "disks.attached") ? "no peer"
+                           : true_at(status, "disks.in-sync") ? "in sync"
+                                                              : "synchronising",
+                           epoch, queue);
+    json_object *total = at(status, "disks.sync.total-bytes");
+    json_object *done = at(status, "disks.sync.done-bytes");
+    if (is_number(total) && is_number(done) && json_object_get_double(total) > 0)
+        g_string_append_printf(page, ", %.1f %% compared",
+                               100 * json_object_get_double(done) / json_object_get_double(total));
+    g_string_append(page, "\n");
+    for (gsize i = 0; json_object_is_type(images, json_type_array) &&
+                      i < json_object_array_length(images) && i < 32;
+         i++)
+        add_image(page, json_object_array_get_idx(images, i));
+}
+
 static void add_traffic(GString *page, json_object *status)
 {
     g_autofree char *pages = count_at(status, "dirty.pages");
@@ -291,6 +328,7 @@ char *cli_status_page(json_object *status, gboolean colour)
     add_sync(page, status);
     add_checkpoints(page, status);
     add_traffic(page, status);
+    add_disks(page, status);
     add_divergences(page, status);
     add_capture(page, status);
     g_autofree char *arbiter = text_at(status, "arbiter.type", "-");

@@ -80,6 +80,7 @@ LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
         .heartbeat_interval_ms = o->interval_ms ? o->interval_ms : 20,
         .heartbeat_timeout_ms = o->timeout_ms ? o->timeout_ms : 10000,
         .handshake_timeout_ms = o->handshake_ms ? o->handshake_ms : 10000,
+        .disks = o->disks,
     };
     LinkCallbacks callbacks = {.up = on_up,
                                .message = on_message,

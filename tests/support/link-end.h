@@ -33,6 +33,7 @@ typedef struct {
     const char *listen; /* "127.0.0.1:0" */
     const char *peer;
     guint interval_ms, timeout_ms, handshake_ms; /* 20, 10000, 10000 */
+    gboolean disks;                              /* no: three connections */
 } LinkEndOptions;
 
 /* `peer_port` is where it will dial; 0: nowhere. */

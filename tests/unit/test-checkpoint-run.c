@@ -105,7 +105,7 @@ typedef struct {
     int fds[2];
     guint8 *at_pause; /* the primary's RAM when it was paused last */
     guint64 epoch;
-    gboolean synchronised, taken, sent, applied_it, finished;
+    gboolean synchronised, taken, sent, finished;
     guint64 received, applied; /* epochs */
     double percent;
     CaptureStats stats;
@@ -525,6 +525,32 @@ static void test_finish_without_checkpoint(void)
     g_assert_null(pair->apply_error);
 }
 
+/* One that waits to be allowed is not there: RAM stays that of the one before. */
+static void test_allowed(gconstpointer data)
+{
+    gboolean allowed = GPOINTER_TO_INT(data);
+    g_autoptr(Pair) pair = pair_new(DIRTY_METHOD_AUTO);
+    apply_allow(pair->apply, 1);
+    fill(pair->primary);
+    capture_synchronise(pair->capture, PAGES);
+    wait_for(&pair->synchronised);
+    take(pair);
+    g_autofree guint8 *first = g_memdup2(pair->at_pause, PAGES * VM_PAGE_SIZE);
+    memset(pair->primary->guest, 77, 8 * VM_PAGE_SIZE);
+    start_take(pair);
+    wait_for(&pair->sent);
+    if (allowed)
+        apply_allow(pair->apply, 2);
+    while (allowed && pair->applied != 2)
+        g_main_context_iteration(NULL, TRUE);
+    apply_finish(pair->apply, on_finished, pair);
+    wait_for(&pair->finished);
+    g_assert_cmpuint(pair->received, ==, allowed ? 2 : 1);
+    g_assert_cmpuint(pair->finish_epoch, ==, allowed ? 2 : 1);
+    g_assert_cmpmem(pair->secondary->guest, PAGES * VM_PAGE_SIZE, allowed ? pair->at_pause : first,
+                    PAGES * VM_PAGE_SIZE);
+}
+
 /*
  * A link so narrow that a round can't end before some of it was read, and a guest that dirties more
  * than a pause takes before each read: never done.
@@ -632,6 +658,8 @@ int main(int argc, char **argv)
     g_test_add_func("/checkpoint/end-at-any-moment", test_end_at_any_moment);
     g_test_add_func("/checkpoint/connection-lost", test_connection_lost);
     g_test_add_func("/checkpoint/finish-without-checkpoint", test_finish_without_checkpoint);
+    g_test_add_data_func("/checkpoint/allowed/no", GINT_TO_POINTER(FALSE), test_allowed);
+    g_test_add_data_func("/checkpoint/allowed/yes", GINT_TO_POINTER(TRUE), test_allowed);
     g_test_add_func("/checkpoint/no-converge", test_no_converge);
     g_test_add_func("/checkpoint/pause-does-not-wait-for-the-link",
                     test_pause_does_not_wait_for_the_link);

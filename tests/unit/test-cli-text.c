@@ -48,6 +48,21 @@ static void test_page(void)
                     "  last error   none\n");
 }
 
+static void test_page_with_disks(void)
+{
+    g_autofree char *page = page_of(
+        "{\"disks\":{\"flag\":\"inactive\",\"mode\":\"replica\",\"attached\":true,\"in-sync\":true,"
+        "\"epoch\":12,\"queue-bytes\":0,\"sync\":{\"total-bytes\":4096,\"done-bytes\":1024},"
+        "\"images\":[{\"name\":\"root\",\"size-bytes\":1073741824,\"dirty-bytes\":65536,"
+        "\"staged-bytes\":512,\"overlay-bytes\":0}]}}",
+        FALSE);
+    g_assert_nonnull(strstr(page,
+                            "  disks        inactive (replica), in sync, epoch 12, 0 B to send, "
+                            "25.0 % compared\n"
+                            "    root       1.0 GiB, dirty 64.0 KiB, staged 512 B, overlay 0 "
+                            "B\n"));
+}
+
 static void test_page_in_trouble(void)
 {
     g_autofree char *page =
@@ -187,6 +202,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cli/page", test_page);
+    g_test_add_func("/cli/page-with-disks", test_page_with_disks);
     g_test_add_func("/cli/page-in-trouble", test_page_in_trouble);
     g_test_add_func("/cli/page-of-anything", test_page_of_anything);
     g_test_add_func("/cli/events", test_events);

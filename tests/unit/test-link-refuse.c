@@ -159,6 +159,9 @@ static void test_bad_hellos(void)
                          "names no channel");
     expect_hello_refused(end, 1, 1, "{\"channel\":\"video\"}", LINK_ERROR_PROTOCOL,
                          "names no channel", "names no channel");
+    /* This end's VM has no disks. */
+    expect_hello_refused(end, 1, 1, "{\"channel\":\"disks\"}", LINK_ERROR_PROTOCOL,
+                         "names no channel", "names no channel");
     expect_hello_refused(end, 1, 1, "{\"channel\":\"control\"}", LINK_ERROR_REFUSED,
                          "version, role and name", "refused a node (127.0.0.1)");
     guint8 huge[16] = "COLOLINK\0\1\0\1\xff\xff\xff\xff";

@@ -174,6 +174,51 @@ static void write_stream(LinkEnd *side)
     g_assert_no_error(error);
 }
 
+static void write_disks(LinkEnd *side)
+{
+    g_autoptr(GError) error = NULL;
+    write_stream(side);
+    g_assert_true(colo_fd_write_all(link_disks_fd(side->link), "disks", 6, &error));
+    g_assert_no_error(error);
+}
+
+/* A VM with disks has a fourth connection, as raw as the checkpoint's and apart from it. */
+static void test_disks(void)
+{
+    static const LinkEndOptions options = {.disks = TRUE};
+    char text[20] = "";
+    g_autoptr(GError) error = NULL;
+    g_autoptr(LinkEnd) primary = link_end_new(&options, 0);
+    g_autoptr(LinkEnd) secondary = link_end_new(&options, link_port(primary->link));
+    g_assert_cmpint(link_disks_fd(primary->link), ==, -1);
+    primary->on_up = secondary->on_up = write_disks;
+    link_end_accept(primary, "alpha");
+    link_end_dial(secondary, "beta");
+    link_end_wait(primary->ups && secondary->ups);
+    LinkEnd *sides[] = {primary, secondary};
+    for (int i = 0; i < 2; i++) {
+        g_assert_true(colo_fd_read_all(link_disks_fd(sides[i]->link), text, 6, &error));
+        g_assert_no_error(error);
+        g_assert_cmpstr(text, ==, "disks");
+        g_assert_true(colo_fd_read_all(link_checkpoint_fd(sides[i]->link), text, 19, &error));
+        g_assert_cmpstr(text, ==, "COLOLINK raw stream");
+    }
+    shutdown(link_disks_fd(secondary->link), SHUT_RDWR);
+    link_end_wait(primary->downs == 1 && secondary->downs == 1);
+    g_assert_nonnull(strstr(primary->down->message, "disks connection"));
+    g_assert_cmpint(link_disks_fd(primary->link), ==, -1);
+}
+
+/* Without disks there is none. */
+static void test_no_disks(void)
+{
+    g_autoptr(LinkEnd) primary = NULL;
+    g_autoptr(LinkEnd) secondary = NULL;
+    link_end_pair(NULL, &primary, &secondary);
+    g_assert_cmpint(link_disks_fd(primary->link), ==, -1);
+    g_assert_cmpint(link_disks_fd(secondary->link), ==, -1);
+}
+
 /* Bytes that come right behind the hello, or before it is read, belong to the engine. */
 static void test_checkpoint_is_raw(void)
 {
@@ -452,6 +497,8 @@ int main(int argc, char **argv)
     g_test_add_func("/link/messages", test_messages);
     g_test_add_func("/link/longest-message", test_longest_message);
     g_test_add_func("/link/message-from-up", test_message_from_up);
+    g_test_add_func("/link/disks", test_disks);
+    g_test_add_func("/link/no-disks", test_no_disks);
     g_test_add_func("/link/checkpoint-is-raw", test_checkpoint_is_raw);
     g_test_add_data_func("/link/checkpoint-end/primary", GINT_TO_POINTER(1), test_checkpoint_end);
     g_test_add_data_func("/link/checkpoint-end/secondary", GINT_TO_POINTER(0), test_checkpoint_end);

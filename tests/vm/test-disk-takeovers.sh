@@ -55,7 +55,7 @@ takeovers() {
     what="$1, $2 mode"
     make_images "$1"
     for host in alpha beta; do
-        hosts_config $host vm.memory=96MiB "checkpoint.mode=$2" log.log-level=debug \
+        hosts_config $host "checkpoint.mode=$2" log.log-level=debug \
             "disk root.path=$(image_of $host)" "disk root.format=$1" \
             "disks.state-dir=$HOSTS_DIR/$host/disks"
     done
