@@ -20,9 +20,11 @@
  * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
  * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.
  *
+ * Whose a VM is stands in UUID.owner: arbiter-owner.c.
+ *
  * Storage may hang for ever: each question has a thread of its own, whose end nobody waits for.
  */
-#include "colo/arbiter.h"
+#include "colo/arbiter_internal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -33,33 +35,18 @@
 
 #include "common/fd.h"
 
-#define FIRST_LINE         "colo decision 1"
-#define DECISION_MAX_BYTES 4096u
-#define FOLDER_ID          "colo-arbiter-id"
-#define WAY_OUT            "is the storage there, on both hosts?"
+#define FIRST_LINE "colo decision 1"
+#define FOLDER_ID  "colo-arbiter-id"
+#define WAY_OUT    "is the storage there, on both hosts?"
 
 G_DEFINE_QUARK(arbiter_error, arbiter_error)
-
-typedef void (*AnswerFunc)(ArbiterAnswer answer, const GError *error, gpointer user_data);
 
 struct Arbiter {
     char *dir; /* NULL: there is none */
     char *identity;
     GPtrArray *questions; /* of Question*, under way */
+    GQueue *turns;        /* of Question*, in turn; the first has a thread */
 };
-
-/* One question on its way through a thread. The thread has a reference, so has the arbiter. */
-typedef struct {
-    gint refs;
-    GMainContext *context;
-    Arbiter *arbiter; /* NULL: freed meanwhile. Only touched by the asker's thread */
-    char *dir, *uuid, *session, *who; /* all but dir escaped */
-    guint64 epoch;
-    ArbiterAnswer result;
-    GError *error;
-    AnswerFunc answer;
-    gpointer user_data;
-} Question;
 
 static void question_unref(gpointer data)
 {
@@ -75,7 +62,7 @@ static void question_unref(gpointer data)
     g_free(question);
 }
 
-static gboolean fail(const char *what, const char *path, GError **error)
+gboolean arbiter_fail(const char *what, const char *path, GError **error)
 {
     int code = errno;
     g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK, "arbiter: can't %s %s: %s (%s)", what,
@@ -97,30 +84,30 @@ static char *escape(const char *name)
     return g_string_free(out, FALSE);
 }
 
-static gboolean sync_folder(const char *dir, GError **error)
+gboolean arbiter_sync_folder(const char *dir, GError **error)
 {
     COLO_AUTO_FD fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) < 0)
-        return fail("sync", dir, error);
+        return arbiter_fail("sync", dir, error);
     return TRUE;
 }
 
-static gboolean write_new_file(const char *path, const char *text, GError **error)
+gboolean arbiter_write_new_file(const char *path, const char *text, GError **error)
 {
     COLO_AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
-        return fail("make", path, error);
+        return arbiter_fail("make", path, error);
     for (gsize done = 0, len = strlen(text); done < len;) {
         ssize_t put = write(fd, text + done, len - done);
         if (put < 0 && errno != EINTR)
-            return fail("write", path, error);
+            return arbiter_fail("write", path, error);
         done += (gsize)MAX(put, 0);
     }
     if (fsync(fd) < 0)
-        return fail("sync", path, error);
+        return arbiter_fail("sync", path, error);
     /* On NFS, errors of delayed writing come here at the latest. */
     if (close(colo_fd_steal(&fd)) < 0)
-        return fail("close", path, error);
+        return arbiter_fail("close", path, error);
     return TRUE;
 }
 
@@ -137,7 +124,7 @@ static const char *instance(void)
 }
 
 /* Drafts are named .UUID.SESSION.WHO.INSTANCE.NUMBER.draft */
-static char *draft_path(const Question *question)
+char *arbiter_draft_path(const Question *question)
 {
     static gint counter;
     return g_strdup_printf("%s/.%s.%s.%s.%s.%d.draft", question->dir, question->uuid,
@@ -196,42 +183,43 @@ static char *parse_text(const char *text, gsize len)
     return *who ? g_strdup(who) : NULL;
 }
 
-static gboolean read_text(int fd, const char *path, char text[DECISION_MAX_BYTES + 1],
-                          gsize *ret_len, GError **error)
+gboolean arbiter_read_text(int fd, const char *path, char text[ARBITER_TEXT_MAX_BYTES + 1],
+                           gsize *ret_len, GError **error)
 {
     gsize len = 0;
     ssize_t got;
     struct stat st;
     if (fstat(fd, &st) < 0)
-        return fail("look at", path, error);
+        return arbiter_fail("look at", path, error);
     if (!S_ISREG(st.st_mode)) {
         errno = EINVAL;
-        return fail("read what should be a file,", path, error);
+        return arbiter_fail("read what should be a file,", path, error);
     }
     do {
-        got = read(fd, text + len, DECISION_MAX_BYTES - len);
+        got = read(fd, text + len, ARBITER_TEXT_MAX_BYTES - len);
         if (got < 0 && errno != EINTR)
-            return fail("read", path, error);
+            return arbiter_fail("read", path, error);
         len += (gsize)MAX(got, 0);
-    } while (got != 0 && len < DECISION_MAX_BYTES);
+    } while (got != 0 && len < ARBITER_TEXT_MAX_BYTES);
     text[len] = '\0';
     *ret_len = len;
     return TRUE;
 }
 
-/*
- * The answer of a decision that has been made. FALSE with an error if it can't be told; FALSE
- * without one if there is none yet.
- */
-static gboolean read_decision(const Question *question, const char *path, ArbiterAnswer *ret_answer,
-                              GError **error)
+static char *decision_path(const Question *question)
 {
-    char text[DECISION_MAX_BYTES + 1];
+    return g_strdup_printf("%s/%s.%s", question->dir, question->uuid, question->session);
+}
+
+gboolean arbiter_read_winner(const Question *question, char **ret_winner, GError **error)
+{
+    char text[ARBITER_TEXT_MAX_BYTES + 1];
     gsize len = 0;
+    g_autofree char *path = decision_path(question);
     COLO_AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? FALSE : fail("open", path, error);
-    if (!read_text(fd, path, text, &len, error))
+        return errno == ENOENT ? FALSE : arbiter_fail("open", path, error);
+    if (!arbiter_read_text(fd, path, text, &len, error))
         return FALSE;
     g_autofree char *winner = parse_text(text, len);
     if (!winner) {
@@ -241,15 +229,23 @@ static gboolean read_decision(const Question *question, const char *path, Arbite
                     path);
         return FALSE;
     }
-    if (strcmp(winner, question->who) != 0) {
-        *ret_answer = ARBITER_DENIED;
-        return TRUE;
+    if (!strcmp(winner, question->who)) {
+        if (fsync(fd) < 0)
+            return arbiter_fail("sync", path, error);
+        if (!arbiter_sync_folder(question->dir, error))
+            return FALSE;
     }
-    if (fsync(fd) < 0)
-        return fail("sync", path, error);
-    if (!sync_folder(question->dir, error))
+    *ret_winner = g_steal_pointer(&winner);
+    return TRUE;
+}
+
+/* The answer of a decision that has been made; FALSE as arbiter_read_winner(). */
+static gboolean read_decision(const Question *question, ArbiterAnswer *ret_answer, GError **error)
+{
+    g_autofree char *winner = NULL;
+    if (!arbiter_read_winner(question, &winner, error))
         return FALSE;
-    *ret_answer = ARBITER_GRANTED;
+    *ret_answer = strcmp(winner, question->who) != 0 ? ARBITER_DENIED : ARBITER_GRANTED;
     return TRUE;
 }
 
@@ -257,22 +253,21 @@ static gboolean read_decision(const Question *question, const char *path, Arbite
 static gboolean make_decision(const Question *question, const char *path, GError **error)
 {
     g_autofree char *text = write_text(question->who, question->epoch);
-    g_autofree char *draft = draft_path(question);
-    gboolean made = write_new_file(draft, text, error);
+    g_autofree char *draft = arbiter_draft_path(question);
+    gboolean made = arbiter_write_new_file(draft, text, error);
     if (made && link(draft, path) < 0 && errno != EEXIST)
-        made = fail("make", path, error);
+        made = arbiter_fail("make", path, error);
     (void)unlink(draft);
     return made;
 }
 
-static ArbiterAnswer decide(const Question *question, GError **error)
+ArbiterAnswer arbiter_decide(const Question *question, GError **error)
 {
     g_autoptr(GError) reading = NULL;
-    g_autofree char *path =
-        g_strdup_printf("%s/%s.%s", question->dir, question->uuid, question->session);
+    g_autofree char *path = decision_path(question);
     ArbiterAnswer answer = ARBITER_UNKNOWN;
     remove_leftovers(question);
-    if (read_decision(question, path, &answer, &reading))
+    if (read_decision(question, &answer, &reading))
         return answer;
     if (reading) {
         g_propagate_error(error, g_steal_pointer(&reading));
@@ -280,7 +275,7 @@ static ArbiterAnswer decide(const Question *question, GError **error)
     }
     if (!make_decision(question, path, error))
         return ARBITER_UNKNOWN;
-    if (read_decision(question, path, &answer, &reading))
+    if (read_decision(question, &answer, &reading))
         return answer;
     if (reading)
         g_propagate_error(error, g_steal_pointer(&reading));
@@ -292,13 +287,26 @@ static ArbiterAnswer decide(const Question *question, GError **error)
 
 /* ---- Questions ---- */
 
+static void start(Question *question);
+
+/* The next one in turn, now that the first is answered. */
+static void next_turn(Arbiter *arbiter)
+{
+    g_queue_pop_head(arbiter->turns);
+    Question *next = g_queue_peek_head(arbiter->turns);
+    if (next)
+        start(next);
+}
+
 static gboolean deliver(gpointer data)
 {
     Question *question = data;
-    if (question->arbiter) {
-        g_ptr_array_remove_fast(question->arbiter->questions, question);
-        question->answer(question->result, question->error, question->user_data);
-    }
+    if (!question->arbiter)
+        return G_SOURCE_REMOVE;
+    if (question->in_turn)
+        next_turn(question->arbiter);
+    g_ptr_array_remove_fast(question->arbiter->questions, question);
+    question->answer(question->result, question->error, question->user_data);
     return G_SOURCE_REMOVE;
 }
 
@@ -316,27 +324,14 @@ static void post(Question *question)
 static gpointer ask_thread(gpointer data)
 {
     Question *question = data;
-    question->result = decide(question, &question->error);
+    question->result = question->work(question, &question->error);
     post(question);
     return NULL;
 }
 
-void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
-                 guint64 epoch, AnswerFunc answer, gpointer user_data)
+static void start(Question *question)
 {
-    Question *question = g_new0(Question, 1);
-    *question = (Question){.refs = 2, /* the arbiter's and the thread's */
-                           .context = g_main_context_ref_thread_default(),
-                           .arbiter = arbiter,
-                           .dir = g_strdup(arbiter->dir),
-                           .uuid = escape(uuid),
-                           .session = escape(session),
-                           .who = escape(who),
-                           .epoch = epoch,
-                           .answer = answer,
-                           .user_data = user_data};
-    g_ptr_array_add(arbiter->questions, question);
-    if (!arbiter->dir) {
+    if (!question->dir) {
         question->result = ARBITER_MANUAL;
         post(question);
         return;
@@ -348,6 +343,36 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
     }
     question->result = ARBITER_UNKNOWN;
     post(question);
+}
+
+void arbiter_question(Arbiter *arbiter, const Question *like)
+{
+    Question *question = g_memdup2(like, sizeof(*like));
+    question->refs = 2; /* the arbiter's and the thread's */
+    question->context = g_main_context_ref_thread_default();
+    question->arbiter = arbiter;
+    question->dir = g_strdup(arbiter->dir);
+    question->uuid = escape(like->uuid);
+    question->session = escape(like->session);
+    question->who = escape(like->who);
+    g_ptr_array_add(arbiter->questions, question);
+    if (question->in_turn)
+        g_queue_push_tail(arbiter->turns, question);
+    if (!question->in_turn || g_queue_get_length(arbiter->turns) == 1)
+        start(question);
+}
+
+void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                 guint64 epoch, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {.uuid = (char *)uuid,
+                     .session = (char *)session,
+                     .who = (char *)who,
+                     .epoch = epoch,
+                     .work = arbiter_decide,
+                     .answer = answer,
+                     .user_data = user_data};
+    arbiter_question(arbiter, &like);
 }
 
 /* ---- Life ---- */
@@ -370,7 +395,7 @@ static gboolean try_folder(const char *dir, GError **error)
     g_autoptr(GError) cause = NULL;
     g_autofree char *first = g_strdup_printf("%s/.probe.%s.%08x", dir, instance(), g_random_int());
     g_autofree char *second = g_strconcat(first, ".2", NULL);
-    if (!write_new_file(first, "probe\n", &cause))
+    if (!arbiter_write_new_file(first, "probe\n", &cause))
         return refuse(error, "the directory %s can't be written to: %s", dir, cause->message);
     int result = link(first, second);
     int code = errno;
@@ -407,7 +432,7 @@ static char *identify_folder(const char *dir, GError **error)
     g_autofree char *text = NULL;
     if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
         /* Of two that make it at once, one has made it; both read it then. */
-        if (write_new_file(draft, ours, &cause))
+        if (arbiter_write_new_file(draft, ours, &cause))
             (void)!link(draft, path);
         (void)unlink(draft);
     }
@@ -442,6 +467,7 @@ Arbiter *arbiter_new(const char *type, const char *path, GError **error)
     arbiter->dir = file ? g_strdup(path) : NULL;
     arbiter->identity = g_steal_pointer(&identity);
     arbiter->questions = g_ptr_array_new_with_free_func(question_unref);
+    arbiter->turns = g_queue_new();
     return arbiter;
 }
 
@@ -456,6 +482,10 @@ void arbiter_free(Arbiter *arbiter)
         return;
     for (guint i = 0; i < arbiter->questions->len; i++)
         ((Question *)g_ptr_array_index(arbiter->questions, i))->arbiter = NULL;
+    /* Those that wait for their turn have no thread: it won't come. */
+    for (GList *at = arbiter->turns->head ? arbiter->turns->head->next : NULL; at; at = at->next)
+        question_unref(at->data);
+    g_queue_free(arbiter->turns);
     g_ptr_array_unref(arbiter->questions);
     g_free(arbiter->dir);
     g_free(arbiter->identity);

@@ -2,7 +2,8 @@
 /*
  * The arbiter answers one question, asked once per lost peer: "may I go on alone?" For one session
  * (a pairing of two hosts) at most one side is ever told yes, however often and in whatever order
- * both ask. A side that has been told yes is told yes again.
+ * both ask. A side that has been told yes is told yes again. And it knows whose a VM is, so that
+ * a node that was overtaken and is started again doesn't start the VM a second time.
  */
 #ifndef COLO_COLO_ARBITER_H
 #define COLO_COLO_ARBITER_H
@@ -15,6 +16,7 @@ GQuark arbiter_error_quark(void);
 typedef enum {
     ARBITER_ERROR_CONFIG, /* unusable as configured: path missing, not writable, ... */
     ARBITER_ERROR_ASK,    /* the question could not be answered: nobody may go on because of it */
+    ARBITER_ERROR_OWNER,  /* the VM is somebody else's */
 } ArbiterError;
 
 typedef enum {
@@ -22,6 +24,7 @@ typedef enum {
     ARBITER_DENIED,  /* the other side goes on: stop */
     ARBITER_MANUAL,  /* there is no arbiter: an administrator must decide */
     ARBITER_UNKNOWN, /* could not be asked (error is set): hold everything, may be asked again */
+    ARBITER_OPEN,    /* of arbiter_claim() only */
 } ArbiterAnswer;
 
 typedef struct Arbiter Arbiter;
@@ -35,14 +38,50 @@ const char *arbiter_identity(const Arbiter *arbiter);
 void arbiter_free(Arbiter *arbiter);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Arbiter, arbiter_free)
 
+/* The answer comes from the main loop: storage may hang, so it is asked in a thread. */
+typedef void (*ArbiterFunc)(ArbiterAnswer answer, const GError *error, gpointer user_data);
+
 /*
  * Asks for session `session` of VM `uuid` on behalf of `who` (a node's name, unique in the pair),
- * which goes on from `epoch`. The answer comes from the main loop (storage may hang: asked in a
- * thread). `error` is set for UNKNOWN only.
+ * which goes on from `epoch`. `error` is set for UNKNOWN only.
  */
 void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
-                 guint64 epoch,
-                 void (*answer)(ArbiterAnswer answer, const GError *error, gpointer user_data),
-                 gpointer user_data);
+                 guint64 epoch, ArbiterFunc answer, gpointer user_data);
+
+/* ---- Whose the VM is, for a node that starts ---- */
+
+/*
+ * The arbiter keeps for each VM who runs it (its owner) and, from before protection is claimed on,
+ * in which session: if a decision was made for that, its winner counts. The three functions below
+ * are carried out in the order of the calls. Without an arbiter the answer is MANUAL.
+ */
+
+typedef enum {
+    ARBITER_LOOK,     /* don't decide a session that isn't decided yet: OPEN */
+    ARBITER_CLAIM,    /* decide it in favour of `who` */
+    ARBITER_OVERRULE, /* an administrator knows that nobody else runs the VM */
+} ArbiterClaim;
+
+/*
+ * May `who` start the VM? GRANTED: it is the owner, or nobody was and now it is. DENIED: somebody
+ * else is; `error` (ARBITER_ERROR_OWNER) names it. OPEN: `who` ran it, protected, and the other
+ * side may be about to go on with it. UNKNOWN: `error` says why.
+ */
+void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterClaim claim,
+                   ArbiterFunc answer, gpointer user_data);
+
+/*
+ * `who`, which alone may run the VM, is about to claim protection in `session`, or (NULL) runs it
+ * alone. GRANTED: that is on storage. UNKNOWN: it may be or not.
+ */
+void arbiter_record(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                    ArbiterFunc answer, gpointer user_data);
+
+/*
+ * `who` ran the VM and has ended it on purpose: anybody may start it now (GRANTED), unless somebody
+ * has taken it over (DENIED), which nobody can any more.
+ */
+void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, ArbiterFunc answer,
+                     gpointer user_data);
 
 #endif

@@ -125,14 +125,17 @@ int main(int argc, char **argv)
 {
     g_autofree char *file = NULL;
     g_autofree char *role = NULL;
-    gboolean check = FALSE, version = FALSE;
+    gboolean check = FALSE, version = FALSE, overrule = FALSE;
     const GOptionEntry entries[] = {
-        {"config",       'c', 0, G_OPTION_ARG_FILENAME, &file,    "Read the configuration from FILE",
-         "FILE"                                                                                             },
-        {"role",         'r', 0, G_OPTION_ARG_STRING,   &role,
-         "primary or secondary: instead of what the file says",                                       "ROLE"},
-        {"check-config", 0,   0, G_OPTION_ARG_NONE,     &check,   "Check the configuration and end",  NULL  },
-        {"version",      'V', 0, G_OPTION_ARG_NONE,     &version, "Print the version and end",        NULL  },
+        {"config",           'c', 0, G_OPTION_ARG_FILENAME, &file,     "Read the configuration from FILE",
+         "FILE"                                                                                                  },
+        {"role",             'r', 0, G_OPTION_ARG_STRING,   &role,
+         "primary, secondary or auto: instead of what the file says",                                      "ROLE"},
+        {"overrule-arbiter", 0,   0, G_OPTION_ARG_NONE,     &overrule,
+         "Start the VM here though the arbiter says that it is the other node's, which is off for "
+         "certain",                                                                                        NULL  },
+        {"check-config",     0,   0, G_OPTION_ARG_NONE,     &check,    "Check the configuration and end",  NULL  },
+        {"version",          'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",        NULL  },
         G_OPTION_ENTRY_NULL
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -157,6 +160,12 @@ int main(int argc, char **argv)
     g_autoptr(Config) config = config_load(file, role, &error);
     if (!config || !colo_fault_init(&error))
         return fail_usage(error);
+    if (overrule && !strcmp(config->role, "secondary")) {
+        fputs("colod: --overrule-arbiter makes a node the primary: this one has role secondary\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    config->overrule = overrule;
     if (check) {
         printf("%s: the configuration is right\n", file);
         return EXIT_ENDED;

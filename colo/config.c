@@ -329,8 +329,12 @@ static gboolean check_rules(const Config *c, const Option **ret_option, GError *
                       "file needs the key 'path': a folder that both hosts see");
     if (!c->role)
         return broken(ret_option, "node", "role", error,
-                      "neither given here nor with --role: primary or secondary");
-    if (!strcmp(c->role, "secondary") && !c->peer)
+                      "neither given here nor with --role: primary, secondary or auto");
+    if (!strcmp(c->role, "auto") && !strcmp(c->arbiter, "none"))
+        return broken(ret_option, "node", "role", error,
+                      "auto needs an arbiter, which knows whose the VM is: say primary or "
+                      "secondary, or set type in [arbiter]");
+    if (strcmp(c->role, "primary") != 0 && !c->peer)
         return broken(ret_option, "node", "peer", error,
                       "a secondary needs it: the address that the primary listens on");
     if (c->peer && !strcmp(c->peer, c->listen))

@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     /* [node] */
     char *name; /* this node's name, unique in the pair */
-    char *role; /* "primary" or "secondary" */
+    char *role; /* "primary", "secondary" or "auto" */
     char *listen, *peer;
     char *control_socket;
     char *realtime; /* "yes", "no" */
@@ -58,6 +58,7 @@ typedef struct {
     guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
     /* [arbiter] */
     char *arbiter, *arbiter_path; /* "none" or "file" */
+    gboolean overrule;            /* of the command line: the VM is this node's, whatever it says */
     /* [log] */
     char *log_level; /* live: "error", "warning", "info", "debug" */
 } Config;

@@ -26,6 +26,13 @@
             FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
                 FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
     }
+/* Likewise, by who runs the VM for certain: anybody may start it then. */
+#define END_OWNER                                                                                  \
+    {                                                                                              \
+        FSM_MOVE, FSM_COMPLETED,                                                                   \
+            FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+                FSM_DO_DROP_APPLY | FSM_DO_RELEASE | FSM_DO_EXIT                                   \
+    }
 #define MOVE(to, actions)                                                                          \
     {                                                                                              \
         FSM_MOVE, FSM_##to, (actions)                                                              \
@@ -38,23 +45,29 @@
 /* clang-format off */
 /* A pair that isn't listed is FSM_BUG. */
 static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
+    [FSM_P_ASKING] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_GRANTED]      = MOVE(P_STARTING, FSM_DO_START_VM),
+        [FSM_DENIED]       = MOVE(S_STARTING, FSM_DO_START_VM),
+        [FSM_SHUTDOWN]     = END,
+    },
     [FSM_P_STARTING] = {
         [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_SHUTDOWN]     = END,
+        [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_NONE] = {
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(P_SETUP, 0),
-        [FSM_SHUTDOWN]     = END,
+        [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_SETUP] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
         [FSM_LINK_DOWN]    = GO_ON_ALONE,
-        [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_SYNCHRONISE),
+        [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_RECORD | FSM_DO_SYNCHRONISE),
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
-        [FSM_SHUTDOWN]     = END,
+        [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_ACTIVE] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
@@ -62,10 +75,10 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SAY_PROTECT),
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
-        [FSM_SHUTDOWN]     = END,
+        [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_COLO] = {
-        /* The VM is gone here and nothing held will ever leave: the secondary need not ask. */
+        /* The VM is gone here and nothing held will ever leave: the secondary is to go on. */
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
         [FSM_LINK_DOWN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |
                                   FSM_DO_ASK_ARBITER),
@@ -73,7 +86,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
         [FSM_YIELD]        = MOVE(S_STARTING, FSM_DO_SAY_YIELDED | START_OVER),
-        [FSM_SHUTDOWN]     = END,
+        [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_PAUSED] = {
         [FSM_VM_LOST]      = FAIL(0),
@@ -87,7 +100,15 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_P_RECOVER] = {
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_DOWN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
-        [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_OPEN_GATE | FSM_DO_SYNCHRONISE),
+        /*
+         * It holds nothing now: but did it go on, and has been started again since? Then this VM
+         * is old.
+         */
+        [FSM_BLANK]        = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
+        [FSM_ASK_AGAIN]    = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
+        [FSM_GRANTED]      = MOVE(P_ACTIVE, FSM_DO_OPEN_GATE | FSM_DO_RECORD |
+                                  FSM_DO_SYNCHRONISE),
+        [FSM_DENIED]       = MOVE(S_STARTING, START_OVER),
         [FSM_PEER_FAILED]  = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
         [FSM_PEER_GOODBYE] = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
         [FSM_SHUTDOWN]     = END,
@@ -114,7 +135,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
         [FSM_LINK_DOWN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
-        [FSM_YIELDED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        /* Nobody else can go on, but that it did must be known to who starts again. */
+        [FSM_YIELDED]      = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_PAUSED] = {
@@ -128,8 +150,9 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_S_DEVICE] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_ACCEPT),
-        [FSM_SHUTDOWN]     = END,
+        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_RECORD |
+                                  FSM_DO_ACCEPT),
+        [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_FAILED] = {
         [FSM_VM_LOST]      = IGNORE,
@@ -151,11 +174,12 @@ FsmStep fsm_step(FsmState state, FsmEvent event)
 const char *fsm_state_name(FsmState state)
 {
     static const char *const names[FSM_STATES] = {
-        [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",         [FSM_P_SETUP] = "setup",
-        [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",         [FSM_P_PAUSED] = "paused",
-        [FSM_P_RECOVER] = "recover",   [FSM_S_STARTING] = "starting", [FSM_S_NONE] = "none",
-        [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",         [FSM_S_PAUSED] = "paused",
-        [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",       [FSM_COMPLETED] = "completed",
+        [FSM_P_ASKING] = "starting",   [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",
+        [FSM_P_SETUP] = "setup",       [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",
+        [FSM_P_PAUSED] = "paused",     [FSM_P_RECOVER] = "recover",   [FSM_S_STARTING] = "starting",
+        [FSM_S_NONE] = "none",         [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",
+        [FSM_S_PAUSED] = "paused",     [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",
+        [FSM_COMPLETED] = "completed",
     };
     return names[state];
 }

@@ -6,6 +6,9 @@
  *
  *     primary                                          secondary
  *
+ *     starting: asking                ----- denied ---> (role auto)
+ *        | granted
+ *        v
  *     starting                                         starting
  *        | vm-started                                     | vm-started
  *        v          link-down                             v         link-down, denied
@@ -16,19 +19,19 @@
  *        | blank                |                         | protect            |
  *        v                      |                         v                    |
  *      active ----------------->|                       colo ---------> paused-'
- *        | proven               |                         |   link-down   |
- *        v                      |                         | yielded       | granted
- *      colo --------> paused ---'                         v               |
+ *        | proven               |                           link-down,    |
+ *        v                      |                           yielded       | granted
+ *      colo --------> paused ---'                                         |
  *        |    link-down |  ^  granted                   device <----------'
  *        |              |  | link-down                    | taken-over
  *        | yield      denied v                            v
- *        v              |  recover --blank--> active    primary: none
+ *        v              |  recover --granted> active    primary: none
  *      secondary: <-----'
  *      starting
  *
  * Who may answer the clients ("active" side: its gate passes output and its VM runs):
  *   - primary: always, but in `paused` its output is held and in `colo` it leaves by commit only;
- *   - secondary: never; it becomes primary, in `device`, only after `granted` or `yielded`.
+ *   - secondary: never; it becomes primary, in `device`, only after `granted`.
  *
  * Why no two sides are ever active: the primary enters `colo` before it sends PROTECT, and from
  * then on a lost link takes it to `paused`, where it holds its output until the arbiter (or an
@@ -36,8 +39,14 @@
  * implies a primary that must ask; the arbiter says yes to one. A yielding primary has killed its
  * VM before it says so. When nobody can decide (undecided), both sides look for each other again: a
  * secondary that reaches the primary drops its checkpoint and says BLANK after that; the primary
- * stays in `recover`, still holding, until BLANK. An answer of the arbiter is passed on only in the
- * `paused` in which it was asked for (node.c), and neither side links up while a question is open.
+ * stays in `recover`, still holding, until BLANK, and until the arbiter says that the secondary,
+ * which may have been started again meanwhile, did not go on. An answer of the arbiter is passed on
+ * only in the `paused` or `recover` in which it was asked for (node.c), and neither side links up
+ * while a question is open.
+ *
+ * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
+ * says that the VM is its own (arbiter-owner.c). For that each takeover has a decision, and a
+ * primary has its session on record before PROTECT. Without an arbiter only administrators know.
  */
 #ifndef COLO_COLO_FSM_H
 #define COLO_COLO_FSM_H
@@ -45,6 +54,7 @@
 #include <glib.h>
 
 typedef enum {
+    FSM_P_ASKING,   /* may this node start the VM? Nothing runs yet */
     FSM_P_STARTING, /* QEMU is being started */
     FSM_P_NONE,     /* the VM runs unprotected; a secondary is welcome */
     FSM_P_SETUP,    /* a secondary is there and makes itself ready */
@@ -75,8 +85,8 @@ typedef enum {
     FSM_PEER_GOODBYE, /* message: the peer ends on purpose */
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
     FSM_YIELDED,      /* message: the primary has killed its VM */
-    FSM_GRANTED,      /* the arbiter or an administrator: go on alone */
-    FSM_DENIED,       /* the arbiter: the other side goes on */
+    FSM_GRANTED,      /* the arbiter or an administrator: go on alone, or start the VM */
+    FSM_DENIED,       /* the arbiter: the other side goes on, or has */
     FSM_UNDECIDED,    /* there is no arbiter, or it can't be asked now */
     FSM_ASK_AGAIN,    /* the arbiter may be there again */
     FSM_TAKEN_OVER,
@@ -98,13 +108,15 @@ typedef enum {
     FSM_DO_START_VM = 1 << 8,    /* a fresh QEMU, paused */
     FSM_DO_RUN_VM = 1 << 9,
     FSM_DO_OPEN_GATE = 1 << 10,   /* releases what is held; output passes from now on */
-    FSM_DO_START_APPLY = 1 << 11, /* and say BLANK */
-    FSM_DO_SYNCHRONISE = 1 << 12,
-    FSM_DO_TAKE_OVER = 1 << 13,
-    FSM_DO_ASK_ARBITER = 1 << 14,
-    FSM_DO_ACCEPT = 1 << 15,
-    FSM_DO_DIAL = 1 << 16,
-    FSM_DO_EXIT = 1 << 17,
+    FSM_DO_RECORD = 1 << 11,      /* with the arbiter: that the VM is this node's */
+    FSM_DO_START_APPLY = 1 << 12, /* and say BLANK */
+    FSM_DO_SYNCHRONISE = 1 << 13,
+    FSM_DO_TAKE_OVER = 1 << 14,
+    FSM_DO_ASK_ARBITER = 1 << 15,
+    FSM_DO_ACCEPT = 1 << 16,
+    FSM_DO_DIAL = 1 << 17,
+    FSM_DO_RELEASE = 1 << 18, /* with the arbiter: that the VM is nobody's, before the exit */
+    FSM_DO_EXIT = 1 << 19,
 } FsmAction;
 
 typedef enum {

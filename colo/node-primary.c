@@ -528,7 +528,7 @@ gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error
     answered(node);
     if (++node->proofs >= PROOFS && len == 0) {
         node->proof = PROOF_DONE;
-        node_event(node, FSM_PROVEN);
+        owner_proven(node);
     } else {
         node->proof = PROOF_DUE;
     }

@@ -356,6 +356,7 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return TRUE;
     case LINK_MSG_YIELDED:
         node->link_lost = colo_time_now();
+        node->yielded = TRUE;
         return peer_event(node, FSM_YIELDED, error);
     case LINK_MSG_GOODBYE:
         log_peer_text("ends", payload, len);
@@ -424,7 +425,8 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
     g_autofree Question *asked = user_data;
     Node *node = asked->node;
     if (asked->question != node->question ||
-        (node->state != FSM_P_PAUSED && node->state != FSM_S_PAUSED))
+        (node->state != FSM_P_PAUSED && node->state != FSM_P_RECOVER &&
+         node->state != FSM_S_PAUSED))
         return;
     static const char *const answers[] = {[ARBITER_GRANTED] = "granted",
                                           [ARBITER_DENIED] = "denied",
@@ -445,7 +447,13 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
     case ARBITER_UNKNOWN:
         node_report(node, "the arbiter can't be asked, output stays held", error);
         break;
+    case ARBITER_OPEN:
+        g_assert_not_reached();
     case ARBITER_MANUAL:
+        if (node->yielded || node->state == FSM_P_RECOVER) {
+            node_event(node, FSM_GRANTED);
+            return;
+        }
         log_warning("no arbiter: output stays held until an administrator decides "
                     "('colo failover' on the side that is to go on, after making sure that the "
                     "other is dead)");
@@ -456,9 +464,11 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         node_event(node, FSM_GRANTED);
         return;
     }
-    node->undecided = TRUE;
-    node_event(node, FSM_UNDECIDED);
-    svm_step(node);
+    if (node->state != FSM_P_RECOVER) {
+        node->undecided = TRUE;
+        node_event(node, FSM_UNDECIDED);
+        svm_step(node);
+    }
     if (answer == ARBITER_UNKNOWN)
         node->ask_again_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_again, node);
 }
@@ -481,13 +491,20 @@ static void say(Node *node, guint type)
     link_send(node->link, type, why, MIN(strlen(why), REASON_MAX_BYTES));
 }
 
-static gboolean on_end(gpointer user_data)
+gboolean node_end_now(gpointer user_data)
 {
     Node *node = user_data;
     node->end_source = 0;
     node->handler.ended(node->state == FSM_FAILED ? node->last_error : NULL,
                         node->handler.user_data);
     return G_SOURCE_REMOVE;
+}
+
+void node_end(Node *node)
+{
+    if (node->end_source)
+        g_source_remove(node->end_source);
+    node->end_source = g_idle_add(node_end_now, node);
 }
 
 static void carry_out(Node *node, guint actions)
@@ -519,6 +536,8 @@ static void carry_out(Node *node, guint actions)
     }
     if (actions & FSM_DO_OPEN_GATE)
         primary_open_gate(node);
+    if (actions & FSM_DO_RECORD)
+        owner_record(node);
     if (actions & FSM_DO_START_APPLY)
         secondary_start_apply(node);
     if (actions & FSM_DO_SYNCHRONISE)
@@ -531,8 +550,10 @@ static void carry_out(Node *node, guint actions)
         seek_peer(node, link_accept);
     if (actions & FSM_DO_DIAL)
         seek_peer(node, link_dial);
-    if (actions & FSM_DO_EXIT)
-        node->end_source = g_idle_add(on_end, node);
+    if (actions & FSM_DO_RELEASE)
+        owner_release(node);
+    else if (actions & FSM_DO_EXIT)
+        node_end(node);
 }
 
 /* The arbiter is asked again in the state that wanted it only. */
@@ -563,6 +584,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     }
     node->state = next;
     node->undecided &= event == FSM_UNDECIDED;
+    node->yielded &= next == FSM_S_PAUSED;
     forget_asking_again(node);
     node_emit(node, "STATE_CHANGED", data);
 }
@@ -590,8 +612,10 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->pause_stats = stats_new();
     node->transfer_stats = stats_new();
     node->apply_stats = stats_new();
-    node->is_primary = !strcmp(config->role, "primary");
-    node->state = node->is_primary ? FSM_P_STARTING : FSM_S_STARTING;
+    node->is_primary = strcmp(config->role, "secondary") != 0;
+    node->state = !node->is_primary                  ? FSM_S_STARTING
+                  : !strcmp(config->arbiter, "none") ? FSM_P_STARTING
+                                                     : FSM_P_ASKING;
     primary_init(node);
     comparing_init(node);
     node->mirrored = g_queue_new();
@@ -616,7 +640,10 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     if (!node->link || !control_init(node, error))
         return NULL;
     link_idle(node->link, "starting");
-    start_vm(node);
+    if (node->state == FSM_P_ASKING)
+        owner_claim(node);
+    else
+        start_vm(node);
     return g_steal_pointer(&node);
 }
 
@@ -636,6 +663,7 @@ void node_free(Node *node)
         free_vm(node);
     }
     forget_asking_again(node);
+    owner_finalise(node);
     if (node->end_source)
         g_source_remove(node->end_source);
     comparing_finalise(node);

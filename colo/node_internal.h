@@ -113,6 +113,14 @@ struct Node {
     guint end_source;   /* about to tell that it has ended */
     gboolean forced;    /* an administrator decides, whatever the arbiter can't say */
     gboolean undecided; /* in `paused`: nobody could say who goes on */
+    gboolean yielded;   /* in `paused`: the peer's VM is dead for certain */
+
+    /* whose the VM is (node-owner.c) */
+    guint owner_timer;     /* the arbiter is to be asked again */
+    ArbiterClaim claiming; /* how it is asked next */
+    char *record_session;  /* to be on record; NULL: none */
+    guint record_number;   /* of records asked for: stale answers are ignored */
+    gboolean recorded;     /* the last one is on storage */
 
     /* primary (node-primary.c) */
     Gate *gate;
@@ -229,6 +237,21 @@ GSource *node_timer_new(GSourceFunc callback, Node *node);
 void node_disks_ready(Node *node);
 /* Tells that output is handled in another way from now on. */
 void node_mode_changed(Node *node, Mode mode);
+
+/* Has the owner of the node told that it has ended, from the main loop. */
+void node_end(Node *node);
+gboolean node_end_now(gpointer node);
+
+/* ---- node-owner.c ---- */
+
+/* May this node start the VM? Feeds what follows from the answer. */
+void owner_claim(Node *node);
+/* FSM actions. */
+void owner_record(Node *node);
+void owner_release(Node *node);
+/* The secondary has shown that it can go on: FSM_PROVEN, as soon as the session is on record. */
+void owner_proven(Node *node);
+void owner_finalise(Node *node);
 
 /* ---- node-primary.c ---- */
 

@@ -18,7 +18,7 @@
 #define MIB    (G_GUINT64_CONSTANT(1) << 20)
 #define MIN_MS (60 * G_GUINT64_CONSTANT(1000))
 
-static const char *const roles[] = {"primary", "secondary", NULL};
+static const char *const roles[] = {"primary", "secondary", "auto", NULL};
 static const char *const yes_no[] = {"yes", "no", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
@@ -34,12 +34,13 @@ static const Option table[] = {
     {"node", "name", OPTION_NAME, CONFIG(name), .required = TRUE,
      .help = "This node's name, unique in the pair."},
     {"node", "role", OPTION_CHOICE, CONFIG(role), .choices = roles,
-     .help = "What this node starts as. May be left out if colod is started with --role, which also "
-             "counts instead of what the file says."},
+     .help = "What this node starts as; auto: primary, unless the arbiter knows that the VM is the "
+             "other node's. May be left out if colod is started with --role, which also counts "
+             "instead of what the file says."},
     {"node", "listen", OPTION_ADDRESS, CONFIG(listen), .required = TRUE,
      .help = "Where the peer reaches this node."},
     {"node", "peer", OPTION_ADDRESS, CONFIG(peer),
-     .help = "Where this node reaches the peer: the peer's listen. A secondary needs it."},
+     .help = "Where this node reaches the peer: the peer's listen. All but a primary need it."},
     {"node", "control-socket", OPTION_SOCKET, CONFIG(control_socket),
      .fallback = "/run/colo/NAME.sock",
      .help = "The unix socket for colo(1) and other QMP clients. NAME in the default is that of "

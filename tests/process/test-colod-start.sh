@@ -162,5 +162,5 @@ else
     tap_skip 'QEMU is too old' 'no bash'
 fi
 
-is "no draft is left with the arbiter" "$(find "$dir/arbiter" -type f ! -name colo-arbiter-id)" ""
+is "no draft is left with the arbiter" "$(find "$dir/arbiter" -name '*.draft')" ""
 tap_done

@@ -45,8 +45,9 @@ G_NORETURN static void run_other(char **argv)
     set_up_in(&fixture, argv[2], ports, argv[6]);
     Host *host = &fixture.host[1];
     start(host, argv[3]);
-    /* Between two turns of the main loop it may have been protected and no longer. */
-    WAIT_FOR(host->node->claim && !fsm_is_protected(host->node->state));
+    /* Between two turns of the main loop it may have been protected and no longer. What yields to
+     * it lets it ask first. */
+    WAIT_FOR(host->node->claim && !fsm_is_protected(host->node->state) && !host->node->yielded);
     FsmState state = host->node->state;
     die(host);
     /* The status is the answer: no leak checker may change it for what the fixture still holds. */

@@ -3,6 +3,7 @@
 #include "colo/log.h"
 #include "tests/support/host-pair.h"
 
+#include <glib/gstdio.h>
 #include <string.h>
 
 static void test_protects(void)
@@ -67,6 +68,125 @@ static void test_kill_and_rejoin(void)
         protect(&fixture, primary);
         fixture.host[!primary].node->takeovers = (guint64)(round + 1) / 2;
     }
+    tear_down(&fixture);
+}
+
+/* A service manager starts an overtaken primary again, as it was: it must not start the VM. */
+static void test_overtaken_comes_back(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    start(a, "primary");
+    WAIT_FOR(a->ended);
+    g_assert_error(a->error, ARBITER_ERROR, ARBITER_ERROR_OWNER);
+    g_assert_nonnull(strstr(a->error->message, "node beta"));
+    g_assert_null(a->vm);
+    die(a);
+    /* Role auto does what is right, whoever was the last. */
+    start(a, "auto");
+    protect(&fixture, 1);
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    start(b, "auto");
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
+/* A primary that yields, too, has been overtaken. */
+static void test_yielded_comes_back(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_die(a->vm);
+    WAIT_FOR(a->ended && b->node->state == FSM_P_NONE);
+    die(a);
+    start(a, "auto");
+    protect(&fixture, 1);
+    tear_down(&fixture);
+}
+
+/* Both are lost at once: who ran the VM does so again, once nobody else can have it. */
+static void test_both_come_back(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    for (int i = 0; i < 2; i++)
+        fixture.host[i].config->heartbeat_timeout_ms = 500;
+    start(&fixture.host[0], "auto");
+    start(&fixture.host[1], "auto");
+    protect(&fixture, 0);
+    die(&fixture.host[1]);
+    die(&fixture.host[0]);
+    start(&fixture.host[1], "auto");
+    g_assert_false(fsm_is_primary(fixture.host[1].node->state));
+    start(&fixture.host[0], "primary");
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
+/* After an end on purpose the VM is nobody's: the other node may start it. */
+static void test_ended_then_other(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    node_shut_down(a->node);
+    WAIT_FOR(a->ended && b->node->state == FSM_S_NONE);
+    die(a);
+    die(b);
+    start(b, "primary");
+    start(a, "auto");
+    protect(&fixture, 1);
+    tear_down(&fixture);
+}
+
+/* An administrator knows that the other node is gone for good. */
+static void test_overrules(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    die(b);
+    a->config->overrule = TRUE;
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    start(b, "auto");
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
+/* Storage that can't be asked: nothing is started until it can. */
+static void test_starts_when_asked(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0];
+    g_autofree char *path = g_strdup_printf("%s/%s.owner", fixture.dir, a->config->vm->uuid);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    a->is_to_ask = TRUE;
+    start(a, "primary");
+    WAIT_FOR(a->node->owner_timer);
+    g_assert_cmpint(a->node->state, ==, FSM_P_ASKING);
+    g_assert_null(a->vm);
+    g_assert_nonnull(strstr(a->node->last_error->message, path));
+    g_assert_cmpint(g_rmdir(path), ==, 0);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    die(a);
+    /* Ended while it asks. */
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    start(a, "primary");
+    WAIT_FOR(a->node->owner_timer);
+    node_shut_down(a->node);
+    WAIT_FOR(a->ended);
+    g_assert_no_error(a->error);
+    g_assert_cmpint(g_rmdir(path), ==, 0);
     tear_down(&fixture);
 }
 
@@ -263,6 +383,12 @@ int main(int argc, char **argv)
     add_pair_test("/node-pair/protects", test_protects);
     add_pair_test("/node-pair/compares-pages", test_compares_pages);
     add_pair_test("/node-pair/kill-and-rejoin", test_kill_and_rejoin);
+    add_pair_test("/node-pair/overtaken-comes-back", test_overtaken_comes_back);
+    add_pair_test("/node-pair/yielded-comes-back", test_yielded_comes_back);
+    add_pair_test("/node-pair/both-come-back", test_both_come_back);
+    add_pair_test("/node-pair/ended-then-other", test_ended_then_other);
+    add_pair_test("/node-pair/overrules", test_overrules);
+    add_pair_test("/node-pair/starts-when-asked", test_starts_when_asked);
     add_pair_test("/node-pair/secondary-dies", test_secondary_dies);
     add_pair_test("/node-pair/primary-vm-dies", test_primary_vm_dies);
     for (guint i = 0; i < G_N_ELEMENTS(bad_days); i++) {

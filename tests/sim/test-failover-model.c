@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two nodes, a link that breaks at any moment, an arbiter that may be out of reach, administrators
- * and crashes: every state that the table of fsm.c can lead such a pair into is visited
- * (breadth-first, exhaustively, within bounds on sessions and messages in flight), and in each of
- * them it is checked that
+ * Two nodes, a link that breaks at any moment, an arbiter that may be out of reach, administrators,
+ * crashes and service managers that start a node again in any role: every state that the table of
+ * fsm.c can lead such a pair into is visited (breadth-first, exhaustively, within bounds on
+ * sessions and messages in flight), and in each of them it is checked that
  *
  *   1. no two sides are active: an open gate, or a takeover, on one side only;
  *   2. nobody takes over from a checkpoint after which the other side let output go unheld;
  *   3. no internal event meets a state that has no answer for it.
  *
- * What the nodes do besides changing state is modelled from the FsmAction bits, as node.c does it.
+ * What the nodes do besides changing state is modelled from the FsmAction bits, as node.c and
+ * node-owner.c do it. Storage is what arbiter-owner.c makes of it: what is read may be old when it
+ * is judged, what is written lands at any later moment or, if its writer dies, never. A pair
+ * without an arbiter has administrators in its place, who don't start an overtaken node as primary.
  */
 #include "colo/fsm.h"
 
@@ -17,6 +20,8 @@
 
 #define SESSIONS 3
 #define QUEUE    3
+#define RESTARTS 2
+#define WRITES   2
 
 typedef enum {
     MSG_NONE,
@@ -43,6 +48,14 @@ typedef struct {
     guint8 captured;  /* primary: the session's first checkpoint was taken */
     guint8 stale;     /* secondary: the other side's gate was open while this one had a claim */
     guint8 crashed;
+    guint8 yielded;  /* the other side's VM is dead for certain */
+    guint8 is_auto;  /* role auto */
+    guint8 has_read; /* starting: it knows the record below, which may be old */
+    guint8 read_owner, read_session;
+    guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
+    guint8 recorded;       /* the last of them has landed */
+    guint8 proven;         /* the secondary has shown that it can go on */
+    guint8 releasing;      /* has ended, and may yet say so to storage */
 } Side;
 
 typedef struct {
@@ -51,6 +64,9 @@ typedef struct {
     guint8 connected;             /* the connection exists; a side may not have noticed yet */
     guint8 granted[SESSIONS + 1]; /* 0: nobody, 1 + side */
     guint8 queue[2][QUEUE];       /* messages to side i */
+    guint8 owner, owner_session;  /* on record: 0: nobody, 1 + side; 0: none */
+    guint8 has_arbiter;
+    guint8 restarts;
 } Pair;
 
 typedef struct {
@@ -88,6 +104,18 @@ static void send_to(Pair *pair, int to, Message message)
     pair->connected = FALSE;
 }
 
+static void write_record(Side *side, guint8 session)
+{
+    side->recorded = side->proven = FALSE;
+    for (int i = 0; i < WRITES; i++)
+        if (!side->writes[i]) {
+            side->writes[i] = 1 + session;
+            return;
+        }
+    /* Out of the model's bounds: as if the process had died here. */
+    side->crashed = TRUE;
+}
+
 static void carry_out(Pair *pair, int me, guint actions)
 {
     Side *side = &pair->side[me];
@@ -105,15 +133,19 @@ static void carry_out(Pair *pair, int me, guint actions)
         side->captured = FALSE;
     if (actions & FSM_DO_CLOSE_LINK) {
         /* What was sent before may still arrive: the peer drains its queue or loses it. */
-        side->seek = SEEK_NONE;
-        if (side->sees_link) {
-            side->sees_link = FALSE;
+        if (side->sees_link || side->seek != SEEK_NONE)
             pair->connected = FALSE;
+        if (side->sees_link)
             memset(pair->queue[me], 0, QUEUE);
-        }
+        side->seek = SEEK_NONE;
+        side->sees_link = FALSE;
     }
     if (actions & FSM_DO_OPEN_GATE)
         side->gate_open = TRUE;
+    if (actions & FSM_DO_RECORD)
+        write_record(side, side->state == FSM_P_ACTIVE ? pair->session : 0);
+    if (actions & FSM_DO_RELEASE)
+        side->releasing = TRUE;
     if (actions & FSM_DO_START_APPLY)
         send_to(pair, !me, MSG_BLANK);
     if (actions & FSM_DO_TAKE_OVER)
@@ -139,6 +171,8 @@ static void event(Pair *pair, int me, FsmEvent what)
         side->claim = pair->session;
     side->state = (guint8)step.next;
     side->asking = FALSE;
+    side->has_read = side->read_owner = side->read_session = 0;
+    side->yielded &= step.next == FSM_S_PAUSED;
     carry_out(pair, me, step.actions);
     if (step.next == FSM_P_NONE && what == FSM_TAKEN_OVER)
         side->gate_open = TRUE;
@@ -220,7 +254,10 @@ static void receive(Pair *pair, int me, Message message)
         send_to(pair, !me, MSG_PROOF);
         break;
     case MSG_PROOF:
-        if (side->state == FSM_P_ACTIVE)
+        if (side->state != FSM_P_ACTIVE)
+            break;
+        side->proven = TRUE;
+        if (side->recorded || !pair->has_arbiter)
             event(pair, me, FSM_PROVEN);
         break;
     case MSG_PROTECT:
@@ -231,6 +268,7 @@ static void receive(Pair *pair, int me, Message message)
             event(pair, me, FSM_YIELD);
         break;
     case MSG_YIELDED:
+        side->yielded = TRUE;
         event(pair, me, FSM_YIELDED);
         break;
     case MSG_GOODBYE:
@@ -302,10 +340,11 @@ static void own_steps(Search *search, int i)
     default:
         break;
     }
-    WITH_COPY(pair, search)
-    {
-        event(pair, i, FSM_VM_LOST);
-    }
+    if (side->state != FSM_P_ASKING)
+        WITH_COPY(pair, search)
+        {
+            event(pair, i, FSM_VM_LOST);
+        }
     WITH_COPY(pair, search)
     {
         event(pair, i, FSM_SHUTDOWN);
@@ -317,11 +356,104 @@ static void own_steps(Search *search, int i)
     }
 }
 
-/* The arbiter, or an administrator in its place: says yes to one side of a session, ever. */
+/* Says yes to one side of a session, ever. */
+static gboolean decide(Pair *pair, int i, guint8 session)
+{
+    if (!pair->granted[session])
+        pair->granted[session] = (guint8)(1 + i);
+    return pair->granted[session] == 1 + i;
+}
+
+/* The answer of arbiter_claim() for what was read; with the decision that it may make. */
+static gboolean owns(Pair *pair, int i, guint8 owner, guint8 session)
+{
+    if (session && pair->granted[session])
+        return pair->granted[session] == 1 + i;
+    if (owner != 1 + i)
+        return FALSE;
+    return !session || decide(pair, i, session);
+}
+
+/* A node that may be started as primary, and asks first. */
+static void claim_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    if (side->state != FSM_P_ASKING)
+        return;
+    if (!side->has_read) {
+        WITH_COPY(pair, search)
+        {
+            Side *own = &pair->side[i];
+            if (!pair->owner)
+                pair->owner = (guint8)(1 + i);
+            own->has_read = TRUE;
+            own->read_owner = pair->owner;
+            own->read_session = pair->owner_session;
+        }
+        return;
+    }
+    WITH_COPY(pair, search)
+    {
+        FsmEvent otherwise = side->is_auto ? FSM_DENIED : FSM_VM_LOST;
+        event(pair, i,
+              owns(pair, i, side->read_owner, side->read_session) ? FSM_GRANTED : otherwise);
+    }
+}
+
+static void storage_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    if (!search->from->has_arbiter)
+        return;
+    if (side->writes[0] && !side->crashed)
+        WITH_COPY(pair, search)
+        {
+            Side *own = &pair->side[i];
+            pair->owner = (guint8)(1 + i);
+            pair->owner_session = own->writes[0] - 1;
+            memmove(own->writes, own->writes + 1, WRITES - 1);
+            own->writes[WRITES - 1] = 0;
+            own->recorded = !own->writes[0];
+            if (own->recorded && own->proven && own->state == FSM_P_ACTIVE)
+                event(pair, i, FSM_PROVEN);
+        }
+    if (side->releasing && !side->writes[0] && !side->crashed)
+        WITH_COPY(pair, search)
+        {
+            pair->side[i].releasing = FALSE;
+            if (pair->owner && owns(pair, i, pair->owner, pair->owner_session))
+                pair->owner = pair->owner_session = 0;
+        }
+}
+
+/* A service manager, or an administrator, starts a node again. */
+static void restart_steps(Search *search, int i)
+{
+    static const Side fresh[] = {
+        {.state = FSM_P_ASKING},
+        {.state = FSM_P_ASKING, .is_auto = TRUE},
+        {.state = FSM_S_STARTING                    },
+    };
+    const Pair *now = search->from;
+    if (!is_dead(&now->side[i]) || !now->has_arbiter || now->restarts == RESTARTS)
+        return;
+    for (gsize role = 0; role < G_N_ELEMENTS(fresh); role++)
+        WITH_COPY(pair, search)
+        {
+            pair->side[i] = fresh[role];
+            pair->restarts++;
+            pair->connected = FALSE;
+            memset(pair->queue[i], 0, QUEUE);
+        }
+}
+
+/* The arbiter, or an administrator in its place. */
 static void arbiter_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
-    if (side->state != FSM_P_PAUSED && side->state != FSM_S_PAUSED)
+    if (side->state == FSM_P_RECOVER && !side->asking)
+        return; /* not before BLANK */
+    if (side->state != FSM_P_PAUSED && side->state != FSM_P_RECOVER && side->state != FSM_S_PAUSED)
         return;
     if (!side->asking) {
         WITH_COPY(pair, search)
@@ -330,17 +462,22 @@ static void arbiter_steps(Search *search, int i)
         }
         return;
     }
-    guint8 winner = search->from->granted[side->claim];
-    WITH_COPY(pair, search)
-    {
-        if (!winner)
-            pair->granted[side->claim] = (guint8)(1 + i);
-        event(pair, i, !winner || winner == 1 + i ? FSM_GRANTED : FSM_DENIED);
+    if (!search->from->has_arbiter && (side->yielded || side->state == FSM_P_RECOVER)) {
+        WITH_COPY(pair, search)
+        {
+            event(pair, i, FSM_GRANTED);
+        }
+        return;
     }
     WITH_COPY(pair, search)
     {
-        event(pair, i, FSM_UNDECIDED);
+        event(pair, i, decide(pair, i, side->claim) ? FSM_GRANTED : FSM_DENIED);
     }
+    if (side->state != FSM_P_RECOVER) /* it goes on asking */
+        WITH_COPY(pair, search)
+        {
+            event(pair, i, FSM_UNDECIDED);
+        }
 }
 
 static guint pair_hash(gconstpointer data)
@@ -357,50 +494,96 @@ static gboolean pair_equal(gconstpointer a, gconstpointer b)
     return !memcmp(a, b, sizeof(Pair));
 }
 
-static void explore(Search *search)
+static void explore(Search *search, gboolean has_arbiter, const Side *first, const Side *second)
 {
-    Pair start = {0};
-    start.side[0].state = FSM_P_STARTING;
-    start.side[1].state = FSM_S_STARTING;
+    Pair begin = {
+        .side = {*first, *second},
+          .has_arbiter = (guint8)has_arbiter
+    };
     search->seen = g_hash_table_new_full(pair_hash, pair_equal, g_free, NULL);
     search->todo = g_queue_new();
-    visit(search, &start);
+    visit(search, &begin);
     while ((search->from = g_queue_pop_head(search->todo))) {
         link_steps(search);
         message_steps(search);
         for (int i = 0; i < 2; i++) {
+            storage_steps(search, i);
+            restart_steps(search, i);
             if (is_dead(&search->from->side[i]))
                 continue;
             own_steps(search, i);
             arbiter_steps(search, i);
+            claim_steps(search, i);
         }
     }
+    g_test_message("%u states of the pair", g_hash_table_size(search->seen));
 }
 
-static void test_no_two_active(void)
+typedef struct {
+    gboolean second_took_over, first_took_back, overtaken_came_back, overtaken_refused;
+    gboolean reached[FSM_STATES];
+} Sights;
+
+static Sights see(Search *search)
 {
-    Search search = {0};
-    explore(&search);
-    gboolean reached[FSM_STATES] = {FALSE};
-    gboolean second_took_over = FALSE, first_took_back = FALSE;
+    Sights sights = {0};
     GHashTableIter iter;
     gpointer key;
-    g_hash_table_iter_init(&iter, search.seen);
+    g_hash_table_iter_init(&iter, search->seen);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
         const Pair *pair = key;
-        reached[pair->side[0].state] = reached[pair->side[1].state] = TRUE;
-        second_took_over |= pair->side[1].state == FSM_P_NONE;
-        first_took_back |= pair->side[0].state == FSM_P_NONE && pair->session == SESSIONS &&
-                           pair->side[1].state == FSM_S_STARTING;
+        const Side *a = &pair->side[0], *b = &pair->side[1];
+        sights.reached[a->state] = sights.reached[b->state] = TRUE;
+        sights.second_took_over |= b->state == FSM_P_NONE;
+        sights.first_took_back |=
+            a->state == FSM_P_NONE && pair->session == SESSIONS && b->state == FSM_S_STARTING;
+        /* Of role auto, and it is a secondary of the one that has overtaken it. */
+        sights.overtaken_came_back |=
+            pair->restarts > 0 && a->is_auto && a->state == FSM_S_COLO && b->state == FSM_P_COLO;
+        sights.overtaken_refused |= pair->restarts > 0 && !a->is_auto && !a->claim &&
+                                    a->state == FSM_FAILED && b->state == FSM_P_NONE;
     }
-    g_test_message("%u states of the pair", g_hash_table_size(search.seen));
+    g_hash_table_destroy(search->seen);
+    g_queue_free(search->todo);
+    return sights;
+}
+
+static const Side as_secondary = {.state = FSM_S_STARTING};
+
+static void test_without_arbiter(void)
+{
+    static const Side as_primary = {.state = FSM_P_STARTING};
+    Search search = {0};
+    explore(&search, FALSE, &as_primary, &as_secondary);
+    Sights sights = see(&search);
     for (FsmState state = 0; state < FSM_STATES; state++)
-        if (!reached[state])
+        if (!sights.reached[state] && state != FSM_P_ASKING)
             g_error("the model never reaches state %s", fsm_state_name(state));
-    g_assert_true(second_took_over);
-    g_assert_true(first_took_back);
-    g_hash_table_destroy(search.seen);
-    g_queue_free(search.todo);
+    g_assert_true(sights.second_took_over && sights.first_took_back);
+}
+
+static void test_with_arbiter(void)
+{
+    static const Side as_primary = {.state = FSM_P_ASKING};
+    Search search = {0};
+    explore(&search, TRUE, &as_primary, &as_secondary);
+    Sights sights = see(&search);
+    for (FsmState state = 0; state < FSM_STATES; state++)
+        if (!sights.reached[state])
+            g_error("the model never reaches state %s", fsm_state_name(state));
+    g_assert_true(sights.second_took_over && sights.first_took_back);
+    g_assert_true(sights.overtaken_came_back && sights.overtaken_refused);
+}
+
+/* Two that are started alike find out who is what. */
+static void test_both_auto(void)
+{
+    static const Side as_auto = {.state = FSM_P_ASKING, .is_auto = TRUE};
+    Search search = {0};
+    explore(&search, TRUE, &as_auto, &as_auto);
+    Sights sights = see(&search);
+    g_assert_true(sights.reached[FSM_P_COLO] && sights.reached[FSM_S_COLO]);
+    g_assert_true(sights.second_took_over && sights.overtaken_came_back);
 }
 
 static void test_table_is_whole(void)
@@ -415,17 +598,18 @@ static void test_table_is_whole(void)
             /* Output is let go only by a primary, and only where nobody else can have a claim. */
             if (step.actions & FSM_DO_OPEN_GATE)
                 g_assert_true(step.next == FSM_P_NONE || step.next == FSM_P_ACTIVE);
-            if (state == FSM_P_PAUSED && (step.actions & FSM_DO_OPEN_GATE))
+            if ((state == FSM_P_PAUSED || state == FSM_P_RECOVER) &&
+                (step.actions & FSM_DO_OPEN_GATE))
                 g_assert_cmpint(event_, ==, FSM_GRANTED);
             if (step.actions & FSM_DO_TAKE_OVER)
-                g_assert_true(state == FSM_S_COLO || state == FSM_S_PAUSED);
+                g_assert_true(state == FSM_S_PAUSED && event_ == FSM_GRANTED);
             /* These may find the link broken and feed that from within: nothing may come after. */
             if (step.actions & FSM_DO_START_APPLY)
                 g_assert_cmpuint(step.actions, <, FSM_DO_START_APPLY << 1);
             if (step.actions & FSM_DO_SYNCHRONISE)
                 g_assert_cmpuint(step.actions, <, FSM_DO_SYNCHRONISE << 1);
             /* A VM that must not go on is dead before anything else happens. */
-            if (fsm_is_primary(state) && step.next == FSM_S_STARTING)
+            if (fsm_is_primary(state) && state != FSM_P_ASKING && step.next == FSM_S_STARTING)
                 g_assert_true((step.actions & FSM_DO_KILL_VM) && (step.actions & FSM_DO_START_VM));
             if (step.next == FSM_FAILED || step.next == FSM_COMPLETED)
                 g_assert_true((step.actions & FSM_DO_KILL_VM) && (step.actions & FSM_DO_EXIT));
@@ -437,6 +621,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/failover-model/table-is-whole", test_table_is_whole);
-    g_test_add_func("/failover-model/no-two-active", test_no_two_active);
+    g_test_add_func("/failover-model/without-arbiter", test_without_arbiter);
+    g_test_add_func("/failover-model/with-arbiter", test_with_arbiter);
+    g_test_add_func("/failover-model/both-auto", test_both_auto);
     return g_test_run();
 }

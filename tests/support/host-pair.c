@@ -121,6 +121,7 @@ void start(Host *host, const char *role)
     g_clear_error(&host->error);
     host->node = node_new(host->config, &handler, &error);
     g_assert_no_error(error);
+    WAIT_FOR(host->is_to_ask || host->node->state != FSM_P_ASKING);
 }
 
 void die(Host *host)

@@ -26,6 +26,7 @@ typedef struct {
     FakeVmOperation faulty_operation;
     FakeVmFault fault;
     unsigned nth;
+    gboolean is_to_ask; /* start() doesn't wait for the arbiter */
 } Host;
 
 typedef struct {

@@ -150,7 +150,7 @@ pair_swap() {
 # ---- Decisions ----
 
 decisions() {
-    find "$HOSTS_DIR/arbiter" -type f ! -name colo-arbiter-id -printf '%f\n' | sort
+    find "$HOSTS_DIR/arbiter" -type f ! -name colo-arbiter-id ! -name '*.owner' -printf '%f\n' | sort
 }
 
 # decided_for NAME WHAT: since the mark the arbiter has made one decision, for that node.

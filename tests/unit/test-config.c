@@ -169,7 +169,7 @@ static const Bad bad[] = {
     {"[node]\nname=\n",                                           NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: name: the value is empty: give one, or leave the key out"                                                                               },
     {"[node]\nrole=master\n",                                     NULL,        CONFIG_ERROR_VALUE,
-     "web.conf:2: role: 'master': expected primary or secondary"                                                                                          },
+     "web.conf:2: role: 'master': expected primary, secondary or auto"                                                                                          },
     {"[node]\nlisten=9000\n",                                     NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: listen: '9000': expected ADDRESS:PORT such as 192.0.2.1:9000 or "
      "[2001:db8::1]:9000"                                                                                                                                 },
@@ -238,9 +238,9 @@ static const Bad bad[] = {
     {GOOD "[nic lan]\n",                                          "primary",   CONFIG_ERROR_MISSING,
      "web.conf:9: [nic lan] needs the key 'mac': The card's address."                                                                                     },
  /* Rules across options. */
-    {GOOD,                                                        "both",      CONFIG_ERROR_VALUE,   "--role: role: 'both': expected primary or secondary"},
+    {GOOD,                                                        "both",      CONFIG_ERROR_VALUE,   "--role: role: 'both': expected primary, secondary or auto"},
     {GOOD,                                                        NULL,        CONFIG_ERROR_VALUE,
-     "web.conf:1: role: neither given here nor with --role: primary or secondary"                                                                         },
+     "web.conf:1: role: neither given here nor with --role: primary, secondary or auto"                                                                         },
     {VM "[node]\nname=a\nlisten=10.0.0.1:1\n",                    "secondary", CONFIG_ERROR_VALUE,
      "web.conf:5: peer: a secondary needs it: the address that the primary listens on"                                                                    },
     {VM "[node]\nname=a\nlisten=10.0.0.1:1\npeer=10.0.0.1:1\n",   "primary",   CONFIG_ERROR_VALUE,

@@ -39,6 +39,21 @@ qemu_of() {
     hosts_status "$1" vm.pid
 }
 
+# A service manager that starts the overtaken one as what it was doesn't make a second VM.
+refused_as_primary() { # WHAT
+    mark
+    node_start "$secondary" primary
+    died "$secondary" 1 "$1, started as primary again"
+    ok "$1, started as primary again: it says who runs the VM" \
+        logged "$secondary" "is run by node $primary"
+}
+
+comes_back_by_itself() { # WHAT
+    node_start "$secondary" auto
+    need "$1: role auto makes it the secondary" is_pair "$primary" "$secondary"
+    client_unharmed "$1, rejoined"
+}
+
 restart() { # WHAT: what has died comes back
     pair_join
     client_unharmed "$1, rejoined"
@@ -119,8 +134,9 @@ primary_qemu_dies() {
     died "$primary" 1 "$what"
     ok "$what: it says so" logged "$primary" 'killed by signal 9'
     taken_over "$what"
-    not_decided "$what"
-    restart "$what"
+    decided_for "$primary" "$what"
+    refused_as_primary "$what"
+    comes_back_by_itself "$what"
 }
 
 primary_qemu_hangs() {
@@ -130,7 +146,7 @@ primary_qemu_hangs() {
     died "$primary" 1 "$what"
     ok "$what: it says so" logged "$primary" 'did not answer'
     taken_over "$what"
-    not_decided "$what"
+    decided_for "$primary" "$what"
     restart "$what"
 }
 
@@ -152,6 +168,7 @@ primary_host_falls_silent() {
     taken_over "$what"
     decided_for "$primary" "$what"
     hosts_mend "$secondary"
+    refused_as_primary "$what"
     restart "$what"
 }
 
@@ -210,7 +227,7 @@ both_told_in_protection() {
     # The order matters: a pair that hasn't begun to change its state looks settled, too.
     need "$what: the primary yields" logged "$primary" '(yield)'
     settled "$what"
-    not_decided "$what"
+    decided_for "$primary" "$what"
 }
 
 says_why_it_waits() { # HOST
@@ -263,9 +280,11 @@ link_comes_back_before_the_arbiter() {
     need "$what: the primary waits" says_why_it_waits "$primary"
     need "$what: the secondary waits" says_why_it_waits "$secondary"
     hosts_mend alpha sync0
-    need "$what: protected as before" is_pair "$primary" "$secondary"
+    # The secondary could have gone on and have been started again: the primary can't know.
+    need "$what: linked, the primary still waits" is_in "$primary" primary recover
     arbiter_comes_back
-    not_decided "$what"
+    need "$what: protected as before" is_pair "$primary" "$secondary"
+    decided_for "$primary" "$what"
     client_unharmed "$what"
 }
 

@@ -103,6 +103,7 @@ hosts_kill "$secondary"
 point='primary-sync-start'
 tested="$tested $point"
 mark
+rm -f "$HOSTS_DIR/arbiter/"*.owner # nobody runs it: no question whose it is
 node_start "$primary" primary "COLO_FAULT=$point:1"
 need "$point: $primary runs" is_alone "$primary"
 node_start "$secondary" secondary

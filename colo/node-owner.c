@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whose the VM is: a node that starts as primary, or as either, asks the arbiter first; who runs
+ * the VM keeps it on record there (arbiter-owner.c says why that is enough). What can't be asked or
+ * written is tried again until it can: meanwhile no VM is started, and no protection is claimed.
+ */
+#include "colo/log.h"
+#include "colo/node_internal.h"
+
+#include <string.h>
+
+/* How long to wait before an arbiter that couldn't be asked is asked again. */
+#define AGAIN_MS 1000
+
+/*
+ * A primary that is back at once gives its secondary this many heartbeat timeouts to find out and
+ * to take over: it has the VM's state, this node no more.
+ */
+#define PATIENCE 2
+
+/* A record that can't be removed must not keep a node from ending. */
+#define RELEASE_MS 2000
+
+static void arm(Node *node, guint ms, GSourceFunc func)
+{
+    if (node->owner_timer)
+        g_source_remove(node->owner_timer);
+    node->owner_timer = g_timeout_add(ms, func, node);
+}
+
+/* ---- Starting ---- */
+
+static gboolean on_claim_again(gpointer user_data)
+{
+    Node *node = user_data;
+    node->owner_timer = 0;
+    if (node->state == FSM_P_ASKING)
+        owner_claim(node);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_claimed(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (node->state != FSM_P_ASKING)
+        return;
+    switch (answer) {
+    case ARBITER_MANUAL:
+    case ARBITER_GRANTED:
+        node_event(node, FSM_GRANTED);
+        return;
+    case ARBITER_DENIED:
+        if (strcmp(node->config->role, "auto") != 0) {
+            node_vm_lost(node, "this node can't start as primary", error);
+            return;
+        }
+        log_warning("the VM is the other node's: starting as its secondary");
+        node_event(node, FSM_DENIED);
+        return;
+    case ARBITER_OPEN:
+        log_info("this node ran the VM, protected: its secondary may be taking over, let it");
+        node->claiming = ARBITER_CLAIM;
+        arm(node, (guint)(PATIENCE * node->config->heartbeat_timeout_ms), on_claim_again);
+        return;
+    case ARBITER_UNKNOWN:
+        node_report(node, "the arbiter can't be asked, the VM isn't started", error);
+        arm(node, AGAIN_MS, on_claim_again);
+        return;
+    }
+}
+
+void owner_claim(Node *node)
+{
+    if (node->config->overrule) {
+        log_warning("the VM is started here by an administrator's decision, whoever had it");
+        node->claiming = ARBITER_OVERRULE;
+    }
+    arbiter_claim(node->arbiter, node->config->vm->uuid, node->config->name, node->claiming,
+                  on_claimed, node);
+}
+
+/* ---- Running ---- */
+
+typedef struct {
+    Node *node;
+    guint number;
+} Asked;
+
+static void ask_record(Node *node);
+
+static gboolean on_record_again(gpointer user_data)
+{
+    Node *node = user_data;
+    node->owner_timer = 0;
+    ask_record(node);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean may_write(const Node *node)
+{
+    return fsm_is_primary(node->state) && node->state != FSM_P_PAUSED &&
+           node->state != FSM_P_RECOVER;
+}
+
+static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    g_autofree Asked *asked = user_data;
+    Node *node = asked->node;
+    if (asked->number != node->record_number || !may_write(node))
+        return;
+    if (answer == ARBITER_UNKNOWN) {
+        node_report(node, "the arbiter can't be told whose the VM is", error);
+        arm(node, AGAIN_MS, on_record_again);
+        return;
+    }
+    node->recorded = TRUE;
+    if (node->state == FSM_P_ACTIVE && node->proof == PROOF_DONE)
+        owner_proven(node);
+}
+
+/* Only who runs the VM alone writes: nobody can have won anything meanwhile. */
+static void ask_record(Node *node)
+{
+    if (!may_write(node))
+        return;
+    Asked *asked = g_new(Asked, 1);
+    *asked = (Asked){.node = node, .number = ++node->record_number};
+    arbiter_record(node->arbiter, node->config->vm->uuid, node->record_session, node->config->name,
+                   on_recorded, asked);
+}
+
+void owner_record(Node *node)
+{
+    g_free(node->record_session);
+    node->record_session = node->state == FSM_P_ACTIVE ? g_strdup(link_session(node->link)) : NULL;
+    node->recorded = FALSE;
+    ask_record(node);
+}
+
+void owner_proven(Node *node)
+{
+    if (!node->recorded) {
+        log_info("the secondary is ready: protection waits for the arbiter's storage");
+        return;
+    }
+    node_event(node, FSM_PROVEN);
+    primary_reschedule(node);
+}
+
+/* ---- The end ---- */
+
+static void on_released(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (answer == ARBITER_UNKNOWN)
+        log_warning("it stays on record that this node runs the VM: %s", error->message);
+    if (node->end_source) /* else patience has ended, and the end was told */
+        node_end(node);
+}
+
+void owner_release(Node *node)
+{
+    node->end_source = g_timeout_add(RELEASE_MS, node_end_now, node);
+    arbiter_release(node->arbiter, node->config->vm->uuid, node->config->name, on_released, node);
+}
+
+void owner_finalise(Node *node)
+{
+    if (node->owner_timer)
+        g_source_remove(node->owner_timer);
+    node->owner_timer = 0;
+    g_clear_pointer(&node->record_session, g_free);
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Whose a VM is. What two nodes make of it together: tests/sim/test-failover-model.c. */
+#include "colo/arbiter.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#define UUID "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"
+#define S1   "00112233445566778899aabbccddeeff"
+#define S2   "ffeeddccbbaa99887766554433221100"
+
+typedef struct {
+    char *dir, *record;
+    Arbiter *arbiter;
+} Fixture;
+
+typedef struct {
+    gboolean answered;
+    ArbiterAnswer answer;
+    char *text;
+} Answered;
+
+static void set_up(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    g_autoptr(GError) error = NULL;
+    fixture->dir = g_dir_make_tmp("test-arbiter-XXXXXX", NULL);
+    fixture->record = g_build_filename(fixture->dir, UUID ".owner", NULL);
+    fixture->arbiter = arbiter_new("file", fixture->dir, &error);
+    g_assert_no_error(error);
+}
+
+static void tear_down(Fixture *fixture, gconstpointer data)
+{
+    const char *name;
+    (void)data;
+    arbiter_free(fixture->arbiter);
+    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
+    while (dir && (name = g_dir_read_name(dir))) {
+        /* Whatever was done, no draft is left. */
+        g_assert_false(g_str_has_prefix(name, "."));
+        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
+        g_remove(path);
+    }
+    g_rmdir(fixture->dir);
+    g_free(fixture->dir);
+    g_free(fixture->record);
+}
+
+static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Answered *answered = user_data;
+    g_assert_false(answered->answered);
+    *answered = (Answered){TRUE, answer, error ? g_strdup(error->message) : NULL};
+}
+
+static ArbiterAnswer wait_for(Answered *answered)
+{
+    while (!answered->answered)
+        g_main_context_iteration(NULL, TRUE);
+    /* Each but the plain answers says why. */
+    g_assert_true((answered->text != NULL) ==
+                  (answered->answer == ARBITER_DENIED || answered->answer == ARBITER_UNKNOWN));
+    g_free(answered->text);
+    return answered->answer;
+}
+
+static ArbiterAnswer claim(const Fixture *fixture, const char *who, ArbiterClaim how)
+{
+    Answered answered = {0};
+    arbiter_claim(fixture->arbiter, UUID, who, how, on_answer, &answered);
+    return wait_for(&answered);
+}
+
+static void record(const Fixture *fixture, const char *who, const char *session)
+{
+    Answered answered = {0};
+    arbiter_record(fixture->arbiter, UUID, session, who, on_answer, &answered);
+    g_assert_cmpint(wait_for(&answered), ==, ARBITER_GRANTED);
+}
+
+static ArbiterAnswer release(const Fixture *fixture, const char *who)
+{
+    Answered answered = {0};
+    arbiter_release(fixture->arbiter, UUID, who, on_answer, &answered);
+    return wait_for(&answered);
+}
+
+static ArbiterAnswer ask(const Fixture *fixture, const char *who, const char *session)
+{
+    Answered answered = {0};
+    arbiter_ask(fixture->arbiter, UUID, session, who, 7, on_answer, &answered);
+    while (!answered.answered)
+        g_main_context_iteration(NULL, TRUE);
+    return answered.answer;
+}
+
+static void test_first_has_it(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_CLAIM), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
+    g_assert_true(g_str_has_prefix(text, "colo owner 1\nowner alpha\nsession -\nat 2"));
+}
+
+/* The secondary has won: the primary is told so when it comes back, and who it was. */
+static void test_overtaken(Fixture *fixture, gconstpointer data)
+{
+    Answered answered = {0};
+    (void)data;
+    record(fixture, "alpha", S1);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    arbiter_claim(fixture->arbiter, UUID, "alpha", ARBITER_CLAIM, on_answer, &answered);
+    while (!answered.answered)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpint(answered.answer, ==, ARBITER_DENIED);
+    g_assert_nonnull(strstr(answered.text, "is run by node beta"));
+    g_assert_nonnull(strstr(answered.text, "--overrule-arbiter"));
+    g_free(answered.text);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    /* And back: alpha was its secondary, and wins the next one. */
+    record(fixture, "beta", S2);
+    g_assert_cmpint(ask(fixture, "alpha", S2), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_CLAIM), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_CLAIM), ==, ARBITER_GRANTED);
+}
+
+/* It is not decided: who looks is told, who claims it decides it, and the other one is too late. */
+static void test_open(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    record(fixture, "alpha", S1);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_CLAIM), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_OPEN);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_CLAIM), ==, ARBITER_GRANTED);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
+}
+
+static void test_release(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_GRANTED);
+    record(fixture, "alpha", S1);
+    g_assert_cmpint(release(fixture, "beta"), ==, ARBITER_DENIED);
+    g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_GRANTED);
+    g_assert_false(g_file_test(fixture->record, G_FILE_TEST_EXISTS));
+    /* Nobody can take over any more what has ended. */
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    /* Who was overtaken has nothing to release. */
+    record(fixture, "beta", S2);
+    g_assert_cmpint(ask(fixture, "alpha", S2), ==, ARBITER_GRANTED);
+    g_assert_cmpint(release(fixture, "beta"), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_DENIED);
+}
+
+static void test_overrule(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    record(fixture, "beta", NULL);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_OVERRULE), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    g_assert_true(g_file_set_contents(fixture->record, "rubbish\n", -1, NULL));
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_OVERRULE), ==, ARBITER_GRANTED);
+}
+
+/* What is asked for is done in that order, and all of it. */
+static void test_in_turn(Fixture *fixture, gconstpointer data)
+{
+    Answered answered[20] = {0};
+    (void)data;
+    for (gsize i = 0; i < G_N_ELEMENTS(answered); i++) {
+        g_autofree char *session = g_strdup_printf("%032zu", i);
+        arbiter_record(fixture->arbiter, UUID, session, "alpha", on_answer, &answered[i]);
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(answered); i++) {
+        g_assert_cmpint(wait_for(&answered[i]), ==, ARBITER_GRANTED);
+        for (gsize later = i + 2; later < G_N_ELEMENTS(answered); later++)
+            g_assert_false(answered[later].answered);
+    }
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "\nsession 00000000000000000000000000000019\n"));
+}
+
+static void test_freed(Fixture *fixture, gconstpointer data)
+{
+    Answered answered = {0};
+    (void)data;
+    for (int i = 0; i < 20; i++) {
+        g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL);
+        for (int n = 0; n < 3; n++)
+            arbiter_record(arbiter, UUID, S1, "alpha", on_answer, &answered);
+    }
+    /* Their threads are done when nothing is left that they were about to put in place. */
+    for (gboolean drafts = TRUE; drafts;) {
+        drafts = !g_file_test(fixture->record, G_FILE_TEST_EXISTS);
+        g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
+        for (const char *name; (name = g_dir_read_name(dir));)
+            drafts |= g_str_has_suffix(name, ".draft");
+        g_thread_yield();
+    }
+    g_assert_false(answered.answered);
+}
+
+static void test_none(void)
+{
+    g_autoptr(Arbiter) arbiter = arbiter_new("none", NULL, NULL);
+    Answered answered[3] = {0};
+    arbiter_claim(arbiter, UUID, "alpha", ARBITER_LOOK, on_answer, &answered[0]);
+    arbiter_record(arbiter, UUID, S1, "alpha", on_answer, &answered[1]);
+    arbiter_release(arbiter, UUID, "alpha", on_answer, &answered[2]);
+    g_assert_false(answered[0].answered);
+    for (int i = 0; i < 3; i++)
+        g_assert_cmpint(wait_for(&answered[i]), ==, ARBITER_MANUAL);
+}
+
+/* ---- Storage that isn't as it should be: nobody starts a VM because of it ---- */
+
+static void test_not_a_record(Fixture *fixture, gconstpointer data)
+{
+    static const char *const texts[] = {
+        "",
+        "\n",
+        "colo owner 1\n",
+        "colo owner 1\nowner alpha\nsession -\nat 2026",
+        "colo owner 1\nowner \nsession -\nat 2026\n",
+        "colo owner 1\nowner alpha\nsession \nat 2026\n",
+        "colo owner 1\nowner alpha\nsession ../x\nat 2026\n",
+        "colo owner 2\nowner alpha\nsession -\nat 2026\n",
+        "colo owner 1\nowner alpha\nsession -\nat 2026\nmore\n",
+    };
+    (void)data;
+    for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_assert_true(g_file_set_contents(fixture->record, texts[i], -1, NULL));
+        g_assert_cmpint(claim(fixture, "alpha", ARBITER_CLAIM), ==, ARBITER_UNKNOWN);
+        g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_UNKNOWN);
+        g_autofree char *after = NULL;
+        g_assert_true(g_file_get_contents(fixture->record, &after, NULL, NULL));
+        g_assert_cmpstr(after, ==, texts[i]);
+    }
+}
+
+static void test_not_a_decision(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *decision = g_build_filename(fixture->dir, UUID "." S1, NULL);
+    (void)data;
+    record(fixture, "alpha", S1);
+    g_assert_true(g_file_set_contents(decision, "half a deci", -1, NULL));
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_UNKNOWN);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_CLAIM), ==, ARBITER_UNKNOWN);
+    g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_UNKNOWN);
+}
+
+static void test_folder_gone(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *away = g_strconcat(fixture->dir, ".away", NULL);
+    Answered answered = {0};
+    (void)data;
+    g_assert_cmpint(g_rename(fixture->dir, away), ==, 0);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_UNKNOWN);
+    arbiter_record(fixture->arbiter, UUID, S1, "alpha", on_answer, &answered);
+    g_assert_cmpint(wait_for(&answered), ==, ARBITER_UNKNOWN);
+    g_assert_cmpint(g_rename(away, fixture->dir), ==, 0);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
+}
+
+#define ADD(name, func) g_test_add("/arbiter-owner/" name, Fixture, NULL, set_up, func, tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("first-has-it", test_first_has_it);
+    ADD("overtaken", test_overtaken);
+    ADD("open", test_open);
+    ADD("release", test_release);
+    ADD("overrule", test_overrule);
+    ADD("in-turn", test_in_turn);
+    ADD("freed", test_freed);
+    ADD("not-a-record", test_not_a_record);
+    ADD("not-a-decision", test_not_a_decision);
+    ADD("folder-gone", test_folder_gone);
+    g_test_add_func("/arbiter-owner/none", test_none);
+    return g_test_run();
+}
