@@ -105,11 +105,19 @@ hosts_start() {
 }
 
 # SIGKILLs all that runs on a host, as often as something is left; the kernel's part of the host lives
-# on and resets connections. For a host that falls silent: hosts_power_off.
+# on and resets connections. For a host that falls silent: hosts_power_off. A process leaves its namespace
+# before its sockets are closed: when this returns they are.
 hosts_kill() {
+    hosts_killed=''
     while hosts_pids=$(ip netns pids "$hosts_prefix-$1" 2>/dev/null) && [ -n "$hosts_pids" ]; do
+        hosts_killed="$hosts_killed $hosts_pids"
         # shellcheck disable=SC2086
         kill -KILL $hosts_pids 2>/dev/null || true
+    done
+    for hosts_dying in $hosts_killed; do
+        while grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$hosts_dying/status"; do
+            sleep 0.01
+        done
     done
 }
 
