@@ -1,0 +1,104 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# What can go wrong with the disks of a protected VM: a disk server that dies on either side, a
+# secondary that has no room for what the primary writes, pairs whose disks differ, images that can't
+# be used. A guest commits records all the time and must not notice.
+set -u
+# shellcheck source=tests/support/pair.sh
+. "$COLO_TESTS/support/pair.sh"
+
+for tool in nbdkit mkfs.ext4 qemu-img; do
+    PATH=$PATH:/sbin:/usr/sbin command -v $tool >/dev/null || tap_skip_all "no $tool"
+done
+PATH=$PATH:/sbin:/usr/sbin
+GUEST_ARGS=disk=vda
+
+disk_config() { # HOST [OPTION=VALUE]...
+    disk_host=$1
+    shift
+    hosts_config "$disk_host" log.log-level=debug "disk root.path=$HOSTS_DIR/$disk_host/root.img" \
+        "disks.state-dir=$HOSTS_DIR/$disk_host/disks" "$@"
+}
+
+acknowledged() {
+    wc -l <"$HOSTS_DIR/client/records.log"
+}
+
+has_acknowledged() {
+    [ "$(acknowledged)" -ge "$1" ]
+}
+
+records_go_on() { # WHAT
+    need "$1: records go on" has_acknowledged $(($(acknowledged) + 5))
+}
+
+# refused HOST TEXT WHAT: its colod ends with an error that says so.
+refused() {
+    mark
+    node_start "$1" secondary
+    died "$1" 1 "$3"
+    ok "$3: says so" logged "$1" "$2"
+}
+
+pair_setup
+for host in alpha beta; do
+    truncate -s 64M "$HOSTS_DIR/$host/root.img"
+    disk_config $host
+done
+mkfs.ext4 -q -F "$HOSTS_DIR/alpha/root.img"
+pair_boot
+hosts_start client records "$COLO_BUILD/tests/tools/records" write "$HOSTS_GUEST_IP"
+HOSTS_WATCH=$hosts_pid
+
+# Images that can't be used: a secondary says so and ends, the primary does not notice.
+disk_config beta "disk root.path=$HOSTS_DIR/beta/none.img"
+refused beta "none.img" "a missing image"
+disk_config beta "disk root.format=qcow2"
+refused beta "qcow2" "an image that isn't what it should be"
+disk_config beta "disk root.path=$HOSTS_DIR/alpha/root.img"
+refused beta "locked" "an image in use"
+truncate -s 32M "$HOSTS_DIR/beta/small.img"
+disk_config beta "disk root.path=$HOSTS_DIR/beta/small.img" "disks.state-dir=$HOSTS_DIR/beta/small"
+node_start beta secondary
+need "a smaller image: refused" logged beta "disks:"
+hosts_kill beta
+records_go_on "images that can't be used"
+disk_config beta
+
+# The disk server dies.
+pair_join
+mark
+kill -KILL "$(hosts_running beta nbdkit)"
+died beta 1 "the secondary's disk server is killed"
+need "the secondary's disk server is killed: alpha goes on unprotected" is_alone alpha
+not_decided "the secondary's disk server is killed"
+records_go_on "the secondary's disk server is killed"
+pair_join
+mark
+kill -KILL "$(hosts_running alpha nbdkit)"
+died alpha 1 "the primary's disk server is killed"
+pair_swap
+need "the primary's disk server is killed: beta takes over" is_alone beta
+records_go_on "the primary's disk server is killed"
+
+# The secondary runs out of room for what is staged: it ends, and says so before the link does.
+mkdir "$HOSTS_DIR/alpha/full"
+if mount -t tmpfs -o size=16M tmpfs "$HOSTS_DIR/alpha/full" 2>/dev/null; then
+    hosts_at_exit="umount -l $HOSTS_DIR/alpha/full"
+    disk_config alpha "disks.state-dir=$HOSTS_DIR/alpha/full"
+    pair_join
+    mark
+    dd if=/dev/zero of="$HOSTS_DIR/alpha/full/fill" bs=4k 2>/dev/null || true
+    died alpha 1 "no room on the secondary"
+    ok "no room on the secondary: says so" logged alpha "No space left on device"
+    need "no room on the secondary: beta goes on unprotected" is_alone beta
+    not_decided "no room on the secondary"
+    records_go_on "no room on the secondary"
+else
+    tap_skip "no room on the secondary" "no tmpfs"
+fi
+disk_config alpha
+pair_join
+HOSTS_WATCH=''
+nothing_left
+tap_done
