@@ -130,7 +130,8 @@ active_hosts() {
 }
 
 pair_boot() {
-    rm -f "$HOSTS_DIR/$primary/serial.log"
+    # A new guest, whoever ran one before.
+    rm -f "$HOSTS_DIR/$primary/serial.log" "$HOSTS_DIR/arbiter/"*.owner
     node_start "$primary" primary
     HOSTS_WATCH=$(pid_of "$primary")
     need "the guest boots on $primary" \
