@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * colo-compare: the packet comparator on two captures, of what two VMs sent. Tells where they
- * differ, and why. The captures are read side by side, each frame at its time after the first one
- * of its own capture, and never held in memory as a whole: a flow that has waited longest is given
- * up when too much waits.
+ * differ, and why; also on one file of `colo capture`, which has both. They are read side by side,
+ * each frame at its time after the first one of its own capture, and never held in memory as a
+ * whole: a flow that has waited longest is given up when too much waits.
  *
  * Exit status: 0 equal, 1 different, 2 bad input or use.
  */
@@ -126,12 +126,36 @@ static gboolean input_next(Run *run, Input *input, GError **error)
     return TRUE;
 }
 
-static gboolean input_open(Run *run, Input *input, const char *path, GError **error)
+/* `paths` has one capture of each VM, or one of both. */
+static gboolean input_open(Run *run, int side, char **paths, GError **error)
 {
-    input->capture = pcapfile_open(path, opt_filter, error);
+    Input *input = &run->inputs[side];
+
+    input->capture = paths[1] != NULL ? pcapfile_open(paths[side], opt_filter, error)
+                                      : pcapfile_open_side(paths[0], opt_filter, side == 1, error);
     if (input->capture == NULL || !input_next(run, input, error))
         return FALSE;
     input->start_us = input->frame.time_us;
+    return TRUE;
+}
+
+/* Of one capture of both VMs, times are times. */
+static gboolean start_together(Run *run, const char *path, GError **error)
+{
+    Input *p = &run->inputs[0], *s = &run->inputs[1];
+
+    if (p->frame.data == NULL && s->frame.data == NULL) {
+        g_set_error(error, PCAPFILE_ERROR, PCAPFILE_ERROR_OPEN,
+                    "capture %s has no frame to be compared of interfaces that are named PVM and "
+                    "SVM, as files of 'colo capture' have: give two captures, one of each VM",
+                    path);
+        return FALSE;
+    }
+    if (p->frame.data == NULL)
+        p->start_us = s->start_us;
+    if (s->frame.data == NULL)
+        s->start_us = p->start_us;
+    p->start_us = s->start_us = MIN(p->start_us, s->start_us);
     return TRUE;
 }
 
@@ -302,9 +326,9 @@ static void feed(Run *run, int side, ColoTime now)
     while (stats->held_bytes > MAX_HELD_BYTES / 2 && compare_give_up_oldest(run->compare, now))
         ;
     if (side == 0)
-        compare_primary(run->compare, 0, 0, bytes, now);
+        compare_primary(run->compare, frame->nic, 0, bytes, now);
     else
-        compare_secondary(run->compare, 0, 0, bytes, now);
+        compare_secondary(run->compare, frame->nic, 0, bytes, now);
 }
 
 static gboolean compare_captures(Run *run, GError **error)
@@ -341,8 +365,10 @@ static gboolean run_on(Run *run, char **paths, GError **error)
     if (!parse_guest(run, error))
         return FALSE;
     for (int i = 0; i < 2; i++)
-        if (!input_open(run, &run->inputs[i], paths[i], error))
+        if (!input_open(run, i, paths, error))
             return FALSE;
+    if (paths[1] == NULL && !start_together(run, paths[0], error))
+        return FALSE;
     run->divergences = g_hash_table_new_full(key_hash, key_equal, NULL, g_free);
     run->compare = compare_new(&options, &actions, 0, (ColoTime){0}, run);
     return compare_captures(run, error);
@@ -350,8 +376,8 @@ static gboolean run_on(Run *run, char **paths, GError **error)
 
 static int parse_options(int *argc, char ***argv)
 {
-    g_autoptr(GOptionContext) context =
-        g_option_context_new("PRIMARY.pcap SECONDARY.pcap - compare what two VMs sent");
+    g_autoptr(GOptionContext) context = g_option_context_new(
+        "PRIMARY.pcap SECONDARY.pcap | BOTH.pcapng - compare what two VMs sent");
     g_autoptr(GError) error = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
@@ -363,9 +389,9 @@ static int parse_options(int *argc, char ***argv)
         puts("colo-compare " COLO_VERSION);
         return EXIT_EQUAL;
     }
-    if (*argc != 3) {
-        fputs("colo-compare: two captures are needed: colo-compare [OPTION]... PRIMARY.pcap "
-              "SECONDARY.pcap\n",
+    if (*argc != 2 && *argc != 3) {
+        fputs("colo-compare: two captures are needed, or one of 'colo capture': colo-compare "
+              "[OPTION]... PRIMARY.pcap SECONDARY.pcap\n",
               stderr);
         return EXIT_BAD_INPUT;
     }

@@ -19,6 +19,12 @@ typedef struct PcapFile PcapFile;
 
 /* `filter` is in libpcap's language; NULL: all frames. */
 PcapFile *pcapfile_open(const char *path, const char *filter, GError **error);
+/*
+ * Only what one VM has sent, of a pcapng file that has both (recorder.h): of interfaces whose names
+ * begin with "PVM nic ", or "SVM nic ", followed by the card's number.
+ */
+PcapFile *pcapfile_open_side(const char *path, const char *filter, gboolean secondary,
+                             GError **error);
 void pcapfile_free(PcapFile *capture);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PcapFile, pcapfile_free)
 
@@ -27,6 +33,7 @@ typedef struct {
     gsize len;          /* captured; of `wire_len` */
     gsize wire_len;
     gint64 time_us; /* since the epoch of the wall clock */
+    unsigned nic;   /* of pcapfile_open_side(), else 0 */
 } PcapFrame;
 
 /* The next frame that the filter lets through. At the end `data` is NULL. Error:

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "netcompare/packet.h"
+#include "netcompare/pcapng.h"
 #include "tests/support/netframe.h"
 
 typedef struct {
@@ -87,7 +88,7 @@ static void run_it(Run *run, const char *option, const char *value)
     if (value != NULL)
         argv[argc++] = value;
     argv[argc++] = run->primary;
-    argv[argc++] = run->secondary;
+    argv[argc++] = run->secondary; /* may be NULL: one capture of both */
     g_clear_pointer(&run->out, g_free);
     g_clear_pointer(&run->err, g_free);
     g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &run->out,
@@ -268,6 +269,65 @@ static void test_bad_input(void)
     assert_bad(run, NULL, NULL, "a pcap or pcapng file is expected");
 }
 
+static void add_frame(GByteArray *out, guint32 interface, gint64 ms, FrameSpec spec)
+{
+    g_autoptr(GBytes) frame = netframe_new(&spec);
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    pcapng_packet(out, interface, G_GINT64_CONSTANT(1700000000000000) + ms * 1000, data, len,
+                  interface == 1 ? "a comment" : NULL);
+}
+
+/* What `colo capture` writes: both VMs in one file, of two cards with the same flow. */
+static void capture_both(const Run *run, const char *second_answer)
+{
+    static const char *const names[] = {"PVM nic 0", "SVM nic 0", "PVM nic 1", "SVM nic 1"};
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    pcapng_section(out, "why");
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++)
+        pcapng_interface(out, names[i]);
+    for (guint32 nic = 0; nic < 2; nic++) {
+        const char *answer = nic == 0 ? "HTTP/1.1 200 OK" : second_answer;
+        add_frame(out, 2 * nic, 1, tcp(TCP_ACK, 101, "HTTP/1.1 "));
+        add_frame(out, 2 * nic, 2, tcp(TCP_ACK, 110, "200 OK"));
+        add_frame(out, 2 * nic + 1, 3, tcp(TCP_ACK, 101, answer));
+    }
+    g_assert_true(g_file_set_contents(run->primary, (char *)out->data, (gssize)out->len, NULL));
+}
+
+static void test_one_file(void)
+{
+    g_autoptr(Run) run = run_new();
+    char *other = g_steal_pointer(&run->secondary);
+
+    capture_both(run, "HTTP/1.1 200 OK");
+    run_it(run, NULL, NULL);
+    g_assert_cmpint(run->status, ==, 0);
+    assert_out(run, "equal: 0 of 2 flows differ, 30 bytes equal\n");
+    capture_both(run, "HTTP/1.1 404 NO");
+    run_it(run, "--explain", NULL);
+    g_assert_cmpint(run->status, ==, 1);
+    assert_out(run, "DIFFERENT (payload) at 0.002000 s, offset 9: ");
+    assert_out(run, "different: 1 of 2 flows differ");
+    run_it(run, "--filter", "port 80");
+    g_assert_cmpint(run->status, ==, 1);
+    assert_bad(run, "--filter", "port 81", "no frame to be compared");
+    assert_bad(run, "--filter", "no such thing", "filter 'no such thing'");
+
+    char *bytes;
+    gsize len;
+    g_assert_true(g_file_get_contents(run->primary, &bytes, &len, NULL));
+    g_assert_true(g_file_set_contents(run->primary, bytes, (gssize)len - 3, NULL));
+    g_free(bytes);
+    assert_bad(run, NULL, NULL, "the file is cut short");
+    const FrameSpec frame = tcp(TCP_ACK, 101, "x");
+    capture(run->primary, DLT_EN10MB, &frame, 1);
+    assert_bad(run, NULL, NULL, "this is no pcapng file");
+    g_unlink(run->primary);
+    assert_bad(run, NULL, NULL, "No such file");
+    run->secondary = other;
+}
+
 /* Much more than may wait, and the other side's has it later: bounded memory, all equal. */
 static void test_many_frames(void)
 {
@@ -299,6 +359,7 @@ int main(int argc, char **argv)
     g_test_add_func("/colo-compare/missing", test_missing);
     g_test_add_func("/colo-compare/guest-only", test_guest_only);
     g_test_add_func("/colo-compare/pcapng", test_pcapng);
+    g_test_add_func("/colo-compare/one-file", test_one_file);
     g_test_add_func("/colo-compare/bad-input", test_bad_input);
     g_test_add_func("/colo-compare/many-frames", test_many_frames);
     return g_test_run();
