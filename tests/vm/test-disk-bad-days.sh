@@ -88,30 +88,36 @@ need "death at secondary-disks-marked: protected before" logged beta "-> primary
 died alpha 137 "death at secondary-disks-marked"
 need "death at secondary-disks-marked: beta goes on" is_alone beta
 records_go_on "death at secondary-disks-marked"
+node_start alpha secondary COLO_FAULT=primary-disks-marked:20
+need "death at primary-disks-marked: alpha joins" is_pair beta alpha
 mark
-node_start alpha secondary COLO_FAULT=takeover-disks
-need "death at takeover-disks: protected before" is_pair beta alpha
 kill -KILL "$(pid_of beta)"
-died beta 137 "death at takeover-disks: the primary"
-died alpha 137 "death at takeover-disks"
+died beta 137 "death at primary-disks-marked: beta is killed"
+pair_swap
+need "death at primary-disks-marked: alpha takes over" is_alone alpha
+node_start beta secondary
+died alpha 137 "death at primary-disks-marked"
+pair_swap
+need "death at primary-disks-marked: beta takes over" is_alone beta
+records_go_on "death at primary-disks-marked"
 
 # The secondary runs out of room for what is staged: it ends, and says so before the link does.
-mkdir "$HOSTS_DIR/beta/full"
-if mount -t tmpfs -o size=16M tmpfs "$HOSTS_DIR/beta/full" 2>/dev/null; then
-    hosts_at_exit="umount -l $HOSTS_DIR/beta/full"
-    disk_config beta "disks.state-dir=$HOSTS_DIR/beta/full"
+mkdir "$HOSTS_DIR/alpha/full"
+if mount -t tmpfs -o size=16M tmpfs "$HOSTS_DIR/alpha/full" 2>/dev/null; then
+    hosts_at_exit="umount -l $HOSTS_DIR/alpha/full"
+    disk_config alpha "disks.state-dir=$HOSTS_DIR/alpha/full"
     pair_join
     mark
-    dd if=/dev/zero of="$HOSTS_DIR/beta/full/fill" bs=4k 2>/dev/null || true
-    died beta 1 "no room on the secondary"
-    ok "no room on the secondary: says so" logged beta "No space left on device"
-    need "no room on the secondary: alpha goes on unprotected" is_alone alpha
+    dd if=/dev/zero of="$HOSTS_DIR/alpha/full/fill" bs=4k 2>/dev/null || true
+    died alpha 1 "no room on the secondary"
+    ok "no room on the secondary: says so" logged alpha "No space left on device"
+    need "no room on the secondary: beta goes on unprotected" is_alone beta
     not_decided "no room on the secondary"
     records_go_on "no room on the secondary"
 else
     tap_skip "no room on the secondary" "no tmpfs"
 fi
-disk_config beta
+disk_config alpha
 pair_join
 HOSTS_WATCH=''
 nothing_left
