@@ -81,11 +81,6 @@ void owner_claim(Node *node)
 
 /* ---- Running ---- */
 
-typedef struct {
-    Node *node;
-    guint number;
-} Asked;
-
 static void ask_record(Node *node);
 
 static gboolean on_record_again(gpointer user_data)
@@ -104,9 +99,9 @@ static gboolean may_write(const Node *node)
 
 static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
-    g_autofree Asked *asked = user_data;
-    Node *node = asked->node;
-    if (asked->number != node->record_number || !may_write(node))
+    Node *node = user_data;
+    /* They are answered in their order: only the last one counts. */
+    if (--node->records_asked > 0 || !may_write(node))
         return;
     if (answer == ARBITER_UNKNOWN) {
         node_report(node, "the arbiter can't be told whose the VM is", error);
@@ -123,10 +118,9 @@ static void ask_record(Node *node)
 {
     if (!may_write(node))
         return;
-    Asked *asked = g_new(Asked, 1);
-    *asked = (Asked){.node = node, .number = ++node->record_number};
+    node->records_asked++;
     arbiter_record(node->arbiter, node->config->vm->uuid, node->record_session, node->config->name,
-                   on_recorded, asked);
+                   on_recorded, node);
 }
 
 void owner_record(Node *node)

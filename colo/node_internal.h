@@ -119,7 +119,7 @@ struct Node {
     guint owner_timer;     /* the arbiter is to be asked again */
     ArbiterClaim claiming; /* how it is asked next */
     char *record_session;  /* to be on record; NULL: none */
-    guint record_number;   /* of records asked for: stale answers are ignored */
+    guint records_asked;   /* and not yet answered */
     gboolean recorded;     /* the last one is on storage */
 
     /* primary (node-primary.c) */
