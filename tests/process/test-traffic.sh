@@ -13,7 +13,7 @@ why=$(hosts_missing) || tap_skip_all "$why"
 hosts_setup || exit 1
 source=$(dirname "$COLO_TESTS")
 gcc -std=gnu11 -D_GNU_SOURCE -O1 -g -pthread -I"$source" -o "$HOSTS_DIR/guestd" \
-    "$COLO_TESTS/guest/guestd.c" "$COLO_TESTS/guest/dirtier.c" || exit 1
+    "$COLO_TESTS"/guest/*.c || exit 1
 ip -n "$hosts_prefix-alpha" addr add "$HOSTS_GUEST_IP/24" dev br0
 
 # shellcheck disable=SC2317 # called by name
