@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A service whose answers the two VMs never give alike: where they differ is in status and events, and
 # recorded to files that colo-compare (and tcpdump, where it is) reads.
+# shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"

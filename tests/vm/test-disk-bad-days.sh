@@ -3,6 +3,7 @@
 # What can go wrong with the disks of a protected VM: a disk server that dies on either side, a
 # secondary that has no room for what the primary writes, pairs whose disks differ, images that can't
 # be used. A guest commits records all the time and must not notice.
+# shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
@@ -40,6 +41,7 @@ refused() {
     ok "$3: says so" logged "$1" "$2"
 }
 
+# shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 for host in alpha beta; do
     truncate -s 64M "$HOSTS_DIR/$host/root.img"

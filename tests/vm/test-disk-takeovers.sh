@@ -4,6 +4,7 @@
 # primary is killed again and again at random moments, with rejoin in between. In the end every
 # acknowledged record is there, the file system and the image are sound, and both hosts' images equal.
 # ROUNDS: how many kills of each kind (5).
+# shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
@@ -90,8 +91,8 @@ takeovers() {
     epoch=$(($(hosts_status "$primary" epoch) + 2))
     need "$what: all is applied" is_applied $epoch
     for host in $primary $secondary; do
-        hosts_colo $host quit >/dev/null
-        need "$what: $host ends" is_empty $host
+        hosts_colo "$host" quit >/dev/null
+        need "$what: $host ends" is_empty "$host"
     done
     ok "$what: both images are equal" cmp "$(image_of alpha)" "$(image_of beta)"
     plain=$(image_of beta)
@@ -107,6 +108,7 @@ takeovers() {
         "$COLO_BUILD/tests/tools/records" check "$HOSTS_DIR/files" "$count"
 }
 
+# shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 takeovers raw buffered
 takeovers qcow2 buffered

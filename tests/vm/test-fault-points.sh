@@ -55,6 +55,7 @@ fresh_disks() {
     done
 }
 
+# shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 fresh_disks
 for host in alpha beta; do
