@@ -24,6 +24,7 @@ fail() {
     tap_count=$((tap_count + 1))
     tap_failed=$((tap_failed + 1))
     echo "not ok $tap_count - $*"
+    diag "not ok $tap_count - $*" >&2 # prove shows stderr only
 }
 
 # One test that can't be made here: tap_skip WHAT WHY
@@ -40,8 +41,8 @@ ok() {
         pass "$ok_what"
     else
         fail "$ok_what"
-        diag "failed: $*"
-        diag "$ok_output"
+        diag "failed: $*" >&2
+        diag "$ok_output" >&2
     fi
 }
 
@@ -51,8 +52,8 @@ not_ok() {
     shift
     if ok_output=$("$@" 2>&1); then
         fail "$ok_what"
-        diag "succeeded: $*"
-        diag "$ok_output"
+        diag "succeeded: $*" >&2
+        diag "$ok_output" >&2
     else
         pass "$ok_what"
     fi
@@ -64,8 +65,8 @@ is() {
         pass "$1"
     else
         fail "$1"
-        diag "got:      $2"
-        diag "expected: $3"
+        diag "got:      $2" >&2
+        diag "expected: $3" >&2
     fi
 }
 
@@ -75,8 +76,8 @@ has() {
     *"$3"*) pass "$1" ;;
     *)
         fail "$1"
-        diag "not there: $3"
-        diag "in:        $2"
+        diag "not there: $3" >&2
+        diag "in:        $2" >&2
         ;;
     esac
 }
