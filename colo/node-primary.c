@@ -459,8 +459,8 @@ static void take_checkpoint(Node *node, CheckpointReason reason)
 gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)
 {
     guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
-    if (node->cycle.phase != CYCLE_PREPARING || node->peer_vm == PEER_VM_STANDS || len < 16 ||
-        len % 8 || colo_get_be64(payload) != node->cycle.epoch) {
+    if (node->cycle.phase != CYCLE_PREPARING || !node->answer_timer || len < 16 || len % 8 ||
+        colo_get_be64(payload) != node->cycle.epoch) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'dirty' (%zu bytes) that wasn't asked for", len);
         return FALSE;
