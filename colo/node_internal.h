@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside a node. node.c holds the state and carries out the actions of fsm.h; node-primary.c runs
- * the checkpoint cycle and node-compare.c the comparing between checkpoints; node-secondary.c is
- * the receiving side, node-svm.c what it does to its VM, up to the takeover; node-net.c moves the
- * guest's frames, node-control.c is what administrators see and ask for. All of it runs on the main
- * thread.
+ * the checkpoint cycle, node-traffic.c its guest's frames and node-compare.c the comparing between
+ * checkpoints; node-secondary.c is the receiving side, node-svm.c what it does to its VM, up to the
+ * takeover; node-net.c moves frames, node-control.c is what administrators see and ask for. All of
+ * it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_INTERNAL_H
 #define COLO_COLO_NODE_INTERNAL_H
@@ -123,20 +123,22 @@ struct Node {
     gboolean recorded;     /* the last one is on storage */
 
     /* primary (node-primary.c) */
-    Gate *gate;
-    gboolean gate_open;
     Capture *capture;
     Cycle cycle;
     GSource *schedule_timer;
     gboolean admin_asks;
-    gboolean output_filling;
     Proof proof;
-    unsigned proofs;  /* loads that READY has told of */
-    GQueue *deferred; /* of Input*: came while the VM was paused for a checkpoint */
-    gsize deferred_bytes;
+    unsigned proofs; /* loads that READY has told of */
     gboolean has_progress;
     SyncProgress progress;
     guint answer_timer; /* runs while the secondary owes an answer */
+
+    /* primary, its guest's frames (node-traffic.c) */
+    Gate *gate;
+    gboolean gate_open;
+    gboolean output_filling;
+    GQueue *deferred; /* of Input*: came while the VM was paused for a checkpoint */
+    gsize deferred_bytes;
 
     /* primary, comparing (node-compare.c) */
     Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
@@ -259,7 +261,6 @@ void primary_init(Node *node);
 void primary_finalise(Node *node);
 /* Lets a VM that was just started go. */
 void primary_run(Node *node);
-void primary_open_gate(Node *node);
 void primary_synchronise(Node *node);
 void primary_end_capture(Node *node);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
@@ -270,6 +271,24 @@ gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **er
 void primary_reschedule(Node *node);
 /* Before the VM is freed: forgets the cycle. */
 void primary_forget_vm(Node *node);
+
+/* ---- node-traffic.c ---- */
+
+void primary_init_traffic(Node *node);
+void primary_finalise_traffic(Node *node);
+/* Before the VM is freed: nothing of its output leaves, and no input waits for it. */
+void primary_forget_traffic(Node *node);
+/* The guest has sent this. */
+void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* This has come for it. */
+void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* The VM runs again: gives it what has come meanwhile. */
+void primary_give_deferred(Node *node);
+/* All output leaves at once, also what was held; or is held from now on. */
+void primary_open_gate(Node *node);
+void primary_close_gate(Node *node);
+/* Output that is held until the checkpoint under way is complete: HeldFrame*, to be freed. */
+GPtrArray *primary_held_frames(Node *node);
 
 /* ---- node-compare.c ---- */
 
@@ -377,9 +396,6 @@ Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_announce(Node *node);
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error);
-/* The primary's side: a frame the guest sent, and one that came for it. */
-void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
-void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
 
 /* ---- node-disks.c ---- */
 
