@@ -220,6 +220,23 @@ const char *node_role(const Node *node);
 void node_event(Node *node, FsmEvent event);
 /* Remembers an error for status and logs it; `what` goes before it. */
 void node_report(Node *node, const char *what, const GError *error);
+/* Sends a control event; `data` may be NULL. */
+void node_emit(Node *node, const char *name, json_object *data);
+/* A timer for g_source_set_ready_time(), of high priority; not set. */
+GSource *node_timer_new(GSourceFunc callback, Node *node);
+/* Tells that output is handled in another way from now on. */
+void node_mode_changed(Node *node, Mode mode);
+
+/* Has the owner of the node told that it has ended, from the main loop. */
+void node_end(Node *node);
+gboolean node_end_now(gpointer node);
+
+/* ---- node-vm.c ---- */
+
+/* Starts the disks, then the VM, paused: FSM_VM_STARTED, or the VM is lost. */
+void node_vm_start(Node *node);
+/* The disks are served: the VM can be started. */
+void node_disks_ready(Node *node);
 /* The VM can't go on here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
 /*
@@ -227,22 +244,21 @@ void node_vm_lost(Node *node, const char *what, const GError *error);
  * it doesn't in a moment, the VM is lost all the same.
  */
 void node_vm_ending(Node *node, const char *what, const GError *sign);
+/* Ends the VM's process and its output; its RAM stays, for the engines use it. */
+void node_vm_kill(Node *node);
+/* After node_vm_kill() and the engines' end. */
+void node_vm_free(Node *node);
+
+/* ---- node-link.c ---- */
+
+gboolean node_link_init(Node *node, GError **error);
+/* Looks for the peer with link_accept() or link_dial(). */
+void node_link_seek(Node *node, void (*seek)(Link *, json_object *));
+void node_link_close(Node *node);
 /* The peer or its stream broke the rules, or went away: ends the link. */
 void node_link_lost(Node *node, const char *what, const GError *error);
 /* The same for an engine, which may know before the peer's last words were read: they count. */
 void node_stream_lost(Node *node, const char *what, const GError *error);
-/* Sends a control event; `data` may be NULL. */
-void node_emit(Node *node, const char *name, json_object *data);
-/* A timer for g_source_set_ready_time(), of high priority; not set. */
-GSource *node_timer_new(GSourceFunc callback, Node *node);
-/* The disks are served: the VM can be started. */
-void node_disks_ready(Node *node);
-/* Tells that output is handled in another way from now on. */
-void node_mode_changed(Node *node, Mode mode);
-
-/* Has the owner of the node told that it has ended, from the main loop. */
-void node_end(Node *node);
-gboolean node_end_now(gpointer node);
 
 /* ---- node-owner.c ---- */
 

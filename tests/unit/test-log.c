@@ -29,7 +29,8 @@ static char *output_of(Body body, int read_fd, int write_fd)
     g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
     g_assert_cmpint(status, ==, 0);
     close(write_fd);
-    /* To the end: 0 on a pipe, EIO on a terminal. A terminal gives what was written in parts, and late. */
+    /* To the end: 0 on a pipe, EIO on a terminal. A terminal gives what was written in parts, and
+     * late. */
     g_autoptr(GString) text = g_string_new(NULL);
     char buf[4096];
     for (ssize_t got; (got = read(read_fd, buf, sizeof(buf))) > 0;)
