@@ -105,8 +105,10 @@ bench: all $(BENCHES)
 	$(S)/tests/bench/run $(O)
 
 # The test guest: with Debian's cloud kernel, and with the full one, for devices the first can't drive.
+# The root file system is for both.
 guest:
 	$(S)/scripts/build-guest $(O)/guest
+	$(S)/scripts/build-guest-root $(O)/guest
 
 guest-full:
 	$(S)/scripts/build-guest --kernel linux-image-amd64 $(O)/guest-full

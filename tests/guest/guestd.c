@@ -6,11 +6,14 @@
  *   TCP 7     echo, any number of connections; 8 is the same without TCP_NODELAY
  *   UDP 7     echo
  *   TCP 13    each line is answered with the nanoseconds since the guest has started: something
- * that two copies of the guest never say alike TCP 7001  control, a line in, a line out: status,
- * rate PAGES_PER_SECOND, verify, dial ADDRESS PORT BYTES (an outgoing connection to an echo server:
- * "ok BYTES", "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), umount (the disk's
- * file system), poweroff, crash
+ *             that two copies of the guest never say alike
+ *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify,
+ *             dial ADDRESS PORT BYTES (an outgoing connection to an echo server: "ok BYTES",
+ *             "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), forget (what is
+ *             cached of disks), umount (recorder.h), poweroff, crash
  *   TCP 7004  records, durable before they are acknowledged (recorder.h)
+ *   TCP 7005  SQLite's shell on the database /srv/database, if the root file system has one; the
+ *             first error ends the connection
  *   /www/counter, for the web server: what has been echoed and dirtied, rewritten when it changes
  *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
@@ -48,6 +51,7 @@
 #define CONTROL_PORT    7001
 #define BULK_PORT       7002
 #define RECORDS_PORT    7004
+#define DATABASE_PORT   7005
 #define BUFFER_BYTES    (64 * 1024)
 #define LINE_BYTES      256
 
@@ -410,14 +414,27 @@ static void write_counter(void)
     rename("/www/counter.new", "/www/counter");
 }
 
-static void control_crash(void)
+/* Writes to a file of the kernel's; NULL or why not. */
+static const char *tell_kernel(const char *path, const char *text)
 {
-    FILE *trigger = fopen("/proc/sysrq-trigger", "w");
+    FILE *file = fopen(path, "w");
+    bool told = file != NULL && fputs(text, file) >= 0;
 
-    if (trigger != NULL) {
-        fputc('c', trigger);
-        fclose(trigger);
-    }
+    if (file != NULL)
+        told = fclose(file) == 0 && told;
+    return told ? NULL : strerror(errno);
+}
+
+/* What is read from now on comes from the disks. */
+static const char *control_forget(void)
+{
+    sync();
+    return tell_kernel("/proc/sys/vm/drop_caches", "3");
+}
+
+static void control_verdict(const char *failed, char *answer, size_t answer_bytes)
+{
+    snprintf(answer, answer_bytes, "%s", failed == NULL ? "ok" : failed);
 }
 
 static void serve_control(int fd)
@@ -438,22 +455,35 @@ static void serve_control(int fd)
                      (unsigned long long)corrupt);
         } else if (sscanf(line, "dial %63s %u %llu", address, &port, &number) == 3) {
             control_dial(address, (uint16_t)port, number, answer, sizeof(answer));
+        } else if (strcmp(line, "forget") == 0) {
+            control_verdict(control_forget(), answer, sizeof(answer));
         } else if (strcmp(line, "umount") == 0) {
-            const char *failed = recorder_unmount();
-            snprintf(answer, sizeof(answer), "%s", failed == NULL ? "ok" : failed);
+            control_verdict(recorder_unmount(), answer, sizeof(answer));
         } else if (strcmp(line, "poweroff") == 0) {
             reboot(RB_POWER_OFF);
         } else if (strcmp(line, "crash") == 0) {
-            control_crash();
+            tell_kernel("/proc/sysrq-trigger", "c");
         } else {
             snprintf(answer, sizeof(answer),
-                     "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, umount, poweroff, "
-                     "crash");
+                     "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, forget, umount, "
+                     "poweroff, crash");
         }
         strcat(answer, "\n");
         if (!send_all(fd, answer, strlen(answer)))
             return;
     }
+}
+
+/* ---- Database ---- */
+
+static void serve_database(int fd)
+{
+    if (fork() != 0)
+        return;
+    for (int i = 0; i <= 2; i++)
+        dup2(fd, i);
+    execl("/usr/bin/sqlite3", "sqlite3", "-batch", "-bail", "/srv/database", NULL);
+    _exit(1);
 }
 
 /* ---- Servers with a thread for each connection ---- */
@@ -490,8 +520,8 @@ static void start_thread(void *(*run)(void *), void *data)
     }
 }
 
-/* Accepts for ever, a thread for each connection. */
-static void accept_sessions(int listen_fd, void (*serve)(int fd))
+/* Accepts a connection, which gets a thread of its own. */
+static void accept_session(int listen_fd, void (*serve)(int fd))
 {
     Session *session;
     int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -511,7 +541,18 @@ int main(int argc, char **argv)
 {
     uint64_t arena_mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 32;
     uint64_t pages_per_second = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
-    struct pollfd listeners[4];
+    static const struct {
+        uint16_t port;
+        void (*serve)(int fd);
+    } servers[] = {
+        {CONTROL_PORT,  serve_control },
+        {BULK_PORT,     serve_bulk    },
+        {TIME_PORT,     serve_time    },
+        {RECORDS_PORT,  recorder_serve},
+        {DATABASE_PORT, serve_database},
+    };
+    enum { SERVERS = sizeof(servers) / sizeof(servers[0]) };
+    struct pollfd listeners[SERVERS];
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGCHLD, SIG_IGN);
@@ -519,10 +560,8 @@ int main(int argc, char **argv)
     if (!dirtier_init(arena_mib * 256))
         die("dirtier: no memory");
     dirtier_set_rate(pages_per_second);
-    listeners[0] = (struct pollfd){open_server(SOCK_STREAM, CONTROL_PORT), POLLIN, 0};
-    listeners[1] = (struct pollfd){open_server(SOCK_STREAM, BULK_PORT), POLLIN, 0};
-    listeners[2] = (struct pollfd){open_server(SOCK_STREAM, TIME_PORT), POLLIN, 0};
-    listeners[3] = (struct pollfd){open_server(SOCK_STREAM, RECORDS_PORT), POLLIN, 0};
+    for (int i = 0; i < SERVERS; i++)
+        listeners[i] = (struct pollfd){open_server(SOCK_STREAM, servers[i].port), POLLIN, 0};
     start_thread(echo_tcp_thread, NULL);
     start_thread(echo_udp_thread, NULL);
     start_thread(dirtier_thread, NULL);
@@ -530,19 +569,14 @@ int main(int argc, char **argv)
     printf("colo-guest: ready\n");
     fflush(stdout);
     for (;;) {
-        int ready = poll(listeners, 4, 1000);
+        int ready = poll(listeners, SERVERS, 1000);
 
         if (ready == 0)
             write_counter();
         if (ready <= 0)
             continue;
-        if (listeners[0].revents != 0)
-            accept_sessions(listeners[0].fd, serve_control);
-        if (listeners[1].revents != 0)
-            accept_sessions(listeners[1].fd, serve_bulk);
-        if (listeners[2].revents != 0)
-            accept_sessions(listeners[2].fd, serve_time);
-        if (listeners[3].revents != 0)
-            accept_sessions(listeners[3].fd, recorder_serve);
+        for (int i = 0; i < SERVERS; i++)
+            if (listeners[i].revents != 0)
+                accept_session(listeners[i].fd, servers[i].serve);
     }
 }

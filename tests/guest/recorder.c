@@ -76,7 +76,10 @@ void recorder_serve(int fd)
 const char *recorder_unmount(void)
 {
     pthread_mutex_lock(&lock);
-    const char *failed = umount("/data") == 0 ? NULL : strerror(errno);
+    bool done = umount("/data") == 0;
+    if (!done && errno == EINVAL)
+        done = mount(NULL, "/", NULL, MS_REMOUNT | MS_RDONLY, NULL) == 0;
+    const char *failed = done ? NULL : strerror(errno);
     pthread_mutex_unlock(&lock);
     return failed;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Writes records (record.h) to the file system in /data, each durable before it is acknowledged. */
+/* Writes records (record.h) to the folder /data, each durable before it is acknowledged. */
 #ifndef COLO_TESTS_GUEST_RECORDER_H
 #define COLO_TESTS_GUEST_RECORDER_H
 
@@ -9,7 +9,10 @@
  */
 void recorder_serve(int fd);
 
-/* Unmounts /data; NULL or why not. */
+/*
+ * Unmounts /data; if nothing is mounted there (any more), the root file system becomes read-only.
+ * NULL or why not.
+ */
 const char *recorder_unmount(void);
 
 #endif
