@@ -104,12 +104,12 @@ hosts_start() {
     hosts_started="$hosts_started $hosts_pid"
 }
 
-# SIGKILLs all that runs on a host, as often as something is left; the kernel's part of the host lives
-# on and resets connections. For a host that falls silent: hosts_power_off. A process leaves its namespace
-# before its sockets are closed: when this returns they are.
+# hosts_kill HOST...: SIGKILLs all that runs there, as often as something is left; the kernel's part of
+# the host lives on and resets connections. For a host that falls silent: hosts_power_off. A process
+# leaves its namespace before its sockets are closed: when this returns they are.
 hosts_kill() {
     hosts_killed=''
-    while hosts_pids=$(ip netns pids "$hosts_prefix-$1" 2>/dev/null) && [ -n "$hosts_pids" ]; do
+    while hosts_pids=$(hosts_pids_of "$@") && [ -n "$hosts_pids" ]; do
         hosts_killed="$hosts_killed $hosts_pids"
         # shellcheck disable=SC2086
         kill -KILL $hosts_pids 2>/dev/null || true
@@ -118,6 +118,12 @@ hosts_kill() {
         while grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$hosts_dying/status"; do
             sleep 0.01
         done
+    done
+}
+
+hosts_pids_of() { # HOST...
+    for hosts_name; do
+        ip netns pids "$hosts_prefix-$hosts_name" 2>/dev/null || true
     done
 }
 

@@ -7,30 +7,16 @@
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
+# shellcheck source=tests/support/disks.sh
+. "$COLO_TESTS/support/disks.sh"
 
-for tool in nbdkit mkfs.ext4 qemu-img; do
-    PATH=$PATH:/sbin:/usr/sbin command -v $tool >/dev/null || tap_skip_all "no $tool"
-done
-PATH=$PATH:/sbin:/usr/sbin
 GUEST_ARGS=disk=vda
 
 disk_config() { # HOST [OPTION=VALUE]...
     disk_host=$1
     shift
-    hosts_config "$disk_host" log.log-level=debug "disk root.path=$HOSTS_DIR/$disk_host/root.img" \
+    hosts_config "$disk_host" log.log-level=debug "disk root.path=$(image_of "$disk_host" root)" \
         "disks.state-dir=$HOSTS_DIR/$disk_host/disks" "$@"
-}
-
-acknowledged() {
-    wc -l <"$HOSTS_DIR/client/records.log"
-}
-
-has_acknowledged() {
-    [ "$(acknowledged)" -ge "$1" ]
-}
-
-records_go_on() { # WHAT
-    need "$1: records go on" has_acknowledged $(($(acknowledged) + 5))
 }
 
 # refused HOST TEXT WHAT: its colod ends with an error that says so.
@@ -49,8 +35,8 @@ for host in alpha beta; do
 done
 mkfs.ext4 -q -F "$HOSTS_DIR/alpha/root.img"
 pair_boot
-hosts_start client records "$COLO_BUILD/tests/tools/records" write "$HOSTS_GUEST_IP"
-HOSTS_WATCH=$hosts_pid
+writer_start records write "$HOSTS_GUEST_IP"
+HOSTS_WATCH=$writer
 
 # Images that can't be used: a secondary says so and ends, the primary does not notice.
 disk_config beta "disk root.path=$HOSTS_DIR/beta/none.img"
@@ -64,7 +50,7 @@ disk_config beta "disk root.path=$HOSTS_DIR/beta/small.img" "disks.state-dir=$HO
 node_start beta secondary
 need "a smaller image: refused" logged beta "disks:"
 hosts_kill beta
-records_go_on "images that can't be used"
+goes_on "images that can't be used" records 5
 disk_config beta
 
 # The disk server dies.
@@ -74,14 +60,14 @@ kill -KILL "$(hosts_running beta nbdkit)"
 died beta 1 "the secondary's disk server is killed"
 need "the secondary's disk server is killed: alpha goes on unprotected" is_alone alpha
 not_decided "the secondary's disk server is killed"
-records_go_on "the secondary's disk server is killed"
+goes_on "the secondary's disk server is killed" records 5
 pair_join
 mark
 kill -KILL "$(hosts_running alpha nbdkit)"
 died alpha 1 "the primary's disk server is killed"
 pair_swap
 need "the primary's disk server is killed: beta takes over" is_alone beta
-records_go_on "the primary's disk server is killed"
+goes_on "the primary's disk server is killed" records 5
 
 # Deaths at the moments that only a VM with disks has.
 mark
@@ -89,7 +75,7 @@ node_start alpha secondary COLO_FAULT=secondary-disks-marked:20
 need "death at secondary-disks-marked: protected before" logged beta "-> primary colo"
 died alpha 137 "death at secondary-disks-marked"
 need "death at secondary-disks-marked: beta goes on" is_alone beta
-records_go_on "death at secondary-disks-marked"
+goes_on "death at secondary-disks-marked" records 5
 node_start alpha secondary COLO_FAULT=primary-disks-marked:20
 need "death at primary-disks-marked: alpha joins" is_pair beta alpha
 mark
@@ -101,7 +87,7 @@ node_start beta secondary
 died alpha 137 "death at primary-disks-marked"
 pair_swap
 need "death at primary-disks-marked: beta takes over" is_alone beta
-records_go_on "death at primary-disks-marked"
+goes_on "death at primary-disks-marked" records 5
 
 # The secondary runs out of room for what is staged: it ends, and says so before the link does.
 mkdir "$HOSTS_DIR/alpha/full"
@@ -115,7 +101,7 @@ if mount -t tmpfs -o size=16M tmpfs "$HOSTS_DIR/alpha/full" 2>/dev/null; then
     ok "no room on the secondary: says so" logged alpha "No space left on device"
     need "no room on the secondary: beta goes on unprotected" is_alone beta
     not_decided "no room on the secondary"
-    records_go_on "no room on the secondary"
+    goes_on "no room on the secondary" records 5
 else
     tap_skip "no room on the secondary" "no tmpfs"
 fi

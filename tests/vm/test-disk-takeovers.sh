@@ -1,48 +1,57 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
-# A guest writes records to an ext4 file system, each durable before it is acknowledged, while the
-# primary is killed again and again at random moments, with rejoin in between. In the end every
-# acknowledged record is there, the file system and the image are sound, and both hosts' images equal.
-# ROUNDS: how many kills of each kind (5).
+# A guest runs from a root file system on its replicated disk. Two clients have it write all the time:
+# transactions of an SQLite database, and records that are synced to files. The primary is killed
+# again and again at random moments, with rejoin in between; after each takeover the guest forgets
+# what it had cached. In the end everything that was acknowledged is there, once and as it was written,
+# database, file systems and images are sound, and both hosts' images equal. In the last of the cases
+# both hosts die at once, and all of it is to be found in the image of the primary.
+# ROUNDS: how many kills in each case (5).
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
+# shellcheck source=tests/support/disks.sh
+. "$COLO_TESTS/support/disks.sh"
 
-for tool in nbdkit qemu-img mkfs.ext4 e2fsck debugfs; do
-    PATH=$PATH:/sbin:/usr/sbin command -v $tool >/dev/null || tap_skip_all "no $tool"
-done
-PATH=$PATH:/sbin:/usr/sbin
+command -v sqlite3 >/dev/null || tap_skip_all "no sqlite3"
+root=$COLO_BUILD/guest/root.ext4
+[ -e "$root" ] || tap_skip_all "no root file system for the test guest (make guest)"
 rounds=${ROUNDS:-5}
-GUEST_ARGS=disk=vda
 
-# Of 64 MiB, with a file system; alpha's is the first primary's, beta's has something else in it.
-make_images() { # FORMAT
-    for host in alpha beta; do
-        image=$HOSTS_DIR/$host/root.img
-        rm -rf "$image" "$HOSTS_DIR/$host/disks"
-        truncate -s 64M "$HOSTS_DIR/$host/plain"
-        [ $host = beta ] || mkfs.ext4 -q -F "$HOSTS_DIR/$host/plain"
-        if [ "$1" = qcow2 ]; then
-            qemu-img convert -O qcow2 "$HOSTS_DIR/$host/plain" "$image"
+# Alpha's are the first primary's, beta's have something else in them. The root has the format, the
+# other disk is raw.
+make_images() { # FORMAT DISKS
+    rm -rf "$HOSTS_DIR"/*/*.img "$HOSTS_DIR"/*/disks
+    for disk in $2; do
+        image=$(image_of alpha "$disk")
+        case $disk,$1 in
+        root,raw) cp "$root" "$image" ;;
+        root,qcow2)
+            qemu-img convert -O qcow2 "$root" "$image"
             truncate -s 68M "$image"
-            rm "$HOSTS_DIR/$host/plain"
-        else
-            mv "$HOSTS_DIR/$host/plain" "$image"
+            ;;
+        *)
+            truncate -s 32M "$image"
+            mkfs.ext4 -q -F "$image"
+            ;;
+        esac
+        if [ "$disk,$1" = root,qcow2 ]; then
+            qemu-img create -q -f qcow2 "$(image_of beta root)" 64M
         fi
+        truncate -s "$(stat -c %s "$image")" "$(image_of beta "$disk")"
     done
 }
 
-image_of() {
-    echo "$HOSTS_DIR/$1/root.img"
-}
-
-acknowledged() {
-    wc -l <"$HOSTS_DIR/client/records.log"
-}
-
-has_acknowledged() {
-    [ "$(acknowledged)" -ge "$1" ]
+configure() { # FORMAT MODE DISKS
+    for host in alpha beta; do
+        set -- "$1" "$2" "$3" "checkpoint.mode=$2" log.log-level=debug \
+            "disks.state-dir=$HOSTS_DIR/$host/disks" "disk root.format=$1"
+        for disk in $3; do
+            set -- "$@" "disk $disk.path=$(image_of $host "$disk")"
+        done
+        (shift 3 && hosts_config $host "$@")
+    done
 }
 
 # All that the primary's disks have written is in the secondary's image. No epoch later than this one
@@ -51,66 +60,124 @@ is_applied() { # EPOCH
     [ "$(hosts_status "$secondary" disks.epoch)" -ge "$1" ]
 }
 
-# takeovers FORMAT MODE
-takeovers() {
-    what="$1, $2 mode"
-    make_images "$1"
-    for host in alpha beta; do
-        hosts_config $host "checkpoint.mode=$2" log.log-level=debug \
-            "disk root.path=$(image_of $host)" "disk root.format=$1" \
-            "disks.state-dir=$HOSTS_DIR/$host/disks"
-    done
-    primary=alpha secondary=beta
-    pair_boot
-    not_ok "$what: the guest has its disk" grep FATAL "$HOSTS_DIR/$primary/serial.log"
-    rm -f "$HOSTS_DIR/client/records.log"
-    hosts_start client records "$COLO_BUILD/tests/tools/records" write "$HOSTS_GUEST_IP"
-    records=$hosts_pid
-    HOSTS_WATCH=$records
+random_up_to() {
+    awk -v seed="$(hosts_uptime_ms)" -v most="$1" 'BEGIN { srand(seed); print 1 + int(rand() * most) }'
+}
+
+kill_primaries() { # WHAT
     for round in $(seq "$rounds"); do
         pair_join
-        more=$(awk -v seed="$(hosts_uptime_ms)" 'BEGIN { srand(seed); print 1 + int(rand() * 60) }')
-        need "$what, round $round: $more more records" \
-            has_acknowledged $(($(acknowledged) + more))
+        goes_on "$1, round $round" transactions "$(random_up_to 12)"
+        goes_on "$1, round $round" records "$(random_up_to 12)"
         mark
         hosts_kill "$primary"
         pair_swap
-        need "$what, round $round: $primary takes over" is_alone "$primary"
-        need "$what, round $round: records go on" has_acknowledged $(($(acknowledged) + 1))
+        need "$1, round $round: $primary takes over" is_alone "$primary"
+        is "$1, round $round: the guest forgets what it has cached" "$(hosts_guest forget)" ok
+        goes_on "$1, round $round" transactions 1
+        goes_on "$1, round $round" records 1
     done
-    HOSTS_WATCH=''
-    kill -TERM "$records"
-    need "$what: the client ends" has_ended "$records"
-    wait "$records"
-    is "$what: it has lost nothing" $? 0
-    count=$(acknowledged)
-    diag "$what: $count records"
+}
 
+writer_ends() { # WHAT NAME PID
+    kill -TERM "$3"
+    need "$1: the writer of $2 ends" has_ended "$3"
+    wait "$3"
+    is "$1: it has lost nothing, and kept its connection" $? 0
+}
+
+# The clients end, the guest writes no more, the pair ends.
+quiesce() { # WHAT DISKS
+    writer_ends "$1" transactions "$transactions"
+    writer_ends "$1" records "$records"
     pair_join
-    is "$what: the guest unmounts its disk" "$(hosts_guest umount)" ok
+    for disk in $2; do
+        is "$1: the guest writes no more" "$(hosts_guest umount)" ok
+    done
     epoch=$(($(hosts_status "$primary" epoch) + 2))
-    need "$what: all is applied" is_applied $epoch
+    need "$1: all is applied" is_applied $epoch
     for host in $primary $secondary; do
         hosts_colo "$host" quit >/dev/null
-        need "$what: $host ends" is_empty "$host"
+        need "$1: $host ends" is_empty "$host"
     done
-    ok "$what: both images are equal" cmp "$(image_of alpha)" "$(image_of beta)"
-    plain=$(image_of beta)
-    if [ "$1" = qcow2 ]; then
-        ok "$what: qemu-img check" qemu-img check -q "$plain"
-        plain=$HOSTS_DIR/plain
-        qemu-img convert -O raw "$(image_of beta)" "$plain"
+    for disk in $2; do
+        ok "$1: both images of $disk are equal" \
+            cmp "$(image_of alpha "$disk")" "$(image_of beta "$disk")"
+    done
+}
+
+# Both hosts die in the same moment, the clients' last requests on their way.
+both_die() { # WHAT
+    pair_join
+    goes_on "$1" transactions "$(random_up_to 12)"
+    hosts_kill alpha beta
+    kill -KILL "$transactions" "$records"
+    wait "$transactions" "$records" 2>/dev/null
+}
+
+rows_are_right() { # DATABASE COUNT
+    sqlite3 "$1" 'SELECT number, hex(content) FROM entry ORDER BY rowid' |
+        "$COLO_BUILD/tests/tools/records" check-sql "$2"
+}
+
+# What lies on the primary's disks.
+check_images() { # WHAT FORMAT DISKS
+    files=$HOSTS_DIR/files
+    rm -rf "$files" && mkdir "$files"
+    for disk in $3; do
+        plain=$HOSTS_DIR/$disk.plain
+        if [ "$disk,$2" = root,qcow2 ]; then
+            ok "$1: qemu-img check" qemu-img check -q "$(image_of "$primary" root)"
+            qemu-img convert -O raw "$(image_of "$primary" root)" "$plain"
+        else
+            cp "$(image_of "$primary" "$disk")" "$plain"
+        fi
+        # After a death the journals are to be worked off, the file system's and the database's.
+        [ "$writes" = ended ] || e2fsck -f -p "$plain" >/dev/null
+        ok "$1: e2fsck of $disk" e2fsck -f -n "$plain"
+        mkdir "$files/$disk"
+        debugfs -R "rdump / $files/$disk" "$plain" >/dev/null 2>&1
+    done
+    data=$files/root/data
+    [ ! -e "$files/data" ] || data=$files/data
+    count=$(acknowledged transactions)
+    diag "$1: $count transactions, $(acknowledged records) records"
+    database=$files/root/srv/database
+    is "$1: PRAGMA integrity_check" "$(sqlite3 "$database" 'PRAGMA integrity_check' 2>&1)" ok
+    ok "$1: every transaction is there" rows_are_right "$database" "$count"
+    ok "$1: every record is there" \
+        "$COLO_BUILD/tests/tools/records" check "$data" "$(acknowledged records)"
+}
+
+# takeovers FORMAT MODE JOURNAL-MODE WRITES DISKS: WRITES have "ended" before the pair does, or not.
+takeovers() {
+    what="$1, $2 mode, $3" writes=$4
+    make_images "$1" "$5"
+    GUEST_ARGS="dirty_rate=500 root=vda"
+    [ "$5" = root ] || GUEST_ARGS="$GUEST_ARGS disk=vdb"
+    configure "$1" "$2" "$5"
+    primary=alpha secondary=beta
+    pair_boot
+    not_ok "$what: the guest has its disks" grep FATAL "$HOSTS_DIR/$primary/serial.log"
+    writer_start transactions sql "$HOSTS_GUEST_IP" "$3"
+    transactions=$writer
+    writer_start records write "$HOSTS_GUEST_IP"
+    records=$writer
+    HOSTS_WATCH="$transactions $records"
+    kill_primaries "$what"
+    HOSTS_WATCH=''
+    if [ "$writes" = ended ]; then
+        quiesce "$what" "$5"
+    else
+        both_die "$what"
     fi
-    ok "$what: e2fsck" e2fsck -f -n "$plain"
-    rm -rf "$HOSTS_DIR/files" && mkdir "$HOSTS_DIR/files"
-    debugfs -R "rdump / $HOSTS_DIR/files" "$plain" >/dev/null 2>&1
-    ok "$what: every record is there" \
-        "$COLO_BUILD/tests/tools/records" check "$HOSTS_DIR/files" "$count"
+    check_images "$what" "$1" "$5"
 }
 
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
-takeovers raw buffered
-takeovers qcow2 buffered
-takeovers qcow2 colo
+takeovers raw colo wal ended root
+takeovers qcow2 buffered wal ended "root data"
+takeovers qcow2 colo delete ended root
+takeovers raw buffered delete not-ended root
 tap_done
