@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 /*
  * QEMU's image locking (block/file-posix.c of QEMU 2.10 and later): each permission is a byte. Who
@@ -191,6 +192,16 @@ int image_sync(Image *image)
             g_atomic_int_set(&image->sync_error, r);
     }
     return r;
+}
+
+guint64 image_stamp(const Image *image)
+{
+    struct stat st;
+    if (fstat(image->file.fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return 1;
+    const guint64 what[] = {st.st_ino, (guint64)st.st_mtim.tv_sec, (guint64)st.st_mtim.tv_nsec,
+                            (guint64)st.st_ctim.tv_sec, (guint64)st.st_ctim.tv_nsec};
+    return XXH3_64bits(what, sizeof(what)) | 1;
 }
 
 int image_extent(const Image *image, guint64 offset, guint64 len, guint64 *ret_len,

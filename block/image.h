@@ -33,6 +33,10 @@ int image_zero(const Image *image, guint64 len, guint64 offset, gboolean may_pun
 /* Zeroes without storage; -EOPNOTSUPP, with nothing changed, if the storage has no such thing. */
 int image_punch(const Image *image, guint64 len, guint64 offset);
 
+/* Changes whenever somebody writes to it by its file name, and is never 0. A block device keeps no
+ * such record: it always looks the same. */
+guint64 image_stamp(const Image *image);
+
 /* A real fdatasync. Once it has failed it fails for ever: data may be lost without a trace. */
 int image_sync(Image *image);
 

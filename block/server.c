@@ -137,13 +137,24 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     return server;
 }
 
+void disk_server_end(DiskServer *server)
+{
+    server->dead = TRUE;
+    g_clear_pointer(&server->qmp, qmp_free);
+    colo_fd_close(&server->fds);
+}
+
+gboolean disk_server_wait(DiskServer *server, guint timeout_ms)
+{
+    return process_wait(server->process, timeout_ms);
+}
+
 void disk_server_free(DiskServer *server)
 {
     if (!server)
         return;
-    qmp_free(server->qmp);
+    disk_server_end(server);
     process_free(server->process);
-    colo_fd_close(&server->fds);
     g_free(server->ended);
     g_free(server);
 }

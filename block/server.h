@@ -45,6 +45,16 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
                               guint n_disks, const DiskServerCallbacks *callbacks,
                               gpointer user_data, GError **error);
 
+/*
+ * Lets it end in order: it makes durable what it has done, so that whoever starts it next, even
+ * after a reboot, finds its files to be right. No callback any more, pending commands neither. Not
+ * from a callback. The exports must have no client any more.
+ */
+void disk_server_end(DiskServer *server);
+
+/* Blocks until it has ended, at most that long; FALSE: not yet. */
+gboolean disk_server_wait(DiskServer *server, guint timeout_ms);
+
 /* SIGKILL; no callback any more, pending commands neither. NULL is fine. Not from a callback. */
 void disk_server_free(DiskServer *server);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskServer, disk_server_free)

@@ -84,6 +84,14 @@ static guint64 hash_disks(const DiskSet *set)
     return XXH3_64bits(text->str, text->len);
 }
 
+static guint64 stamp_images(const DiskSet *set)
+{
+    guint64 stamp = 0;
+    for (guint i = 0; i < set->n_disks; i++)
+        stamp = XXH3_64bits_withSeed(&stamp, sizeof(stamp), image_stamp(&set->disks[i].image));
+    return stamp | 1;
+}
+
 /* Finishes the apply that an earlier process began: every disk has the committed epoch's journal.
  */
 static gboolean replay(DiskSet *set, GError **error)
@@ -124,8 +132,11 @@ static gboolean recover(DiskSet *set, gboolean found, gboolean trusted, gboolean
     else if (record->state == BLOCK_STATE_REPLICA && record->applied != record->committed &&
              !replay(set, error))
         return FALSE;
-    if (!trusted || !maps_valid || record->state == BLOCK_STATE_INCOMPLETE)
+    /* Whoever has changed the images since a clean end has told no bitmap. */
+    gboolean touched = record->images && record->images != stamp_images(set);
+    if (!trusted || touched || !maps_valid || record->state == BLOCK_STATE_INCOMPLETE)
         record->has_lineage = FALSE;
+    record->images = 0;
     record->set_hash = hash_disks(set);
     if (!set_write_state(set, FALSE, TRUE, error))
         return FALSE;
@@ -242,6 +253,7 @@ static void end_cleanly(DiskSet *set)
             dirty_sync(&disk->dirty[1]) < 0)
             return;
     }
+    set->record.images = stamp_images(set);
     set_write_state(set, TRUE, TRUE, NULL);
 }
 

@@ -39,6 +39,7 @@ static gboolean decode(const guint8 *bytes, StateRecord *record)
     *record = (StateRecord){.state = state,
                             .has_lineage = (flags & FLAG_LINEAGE) != 0,
                             .writer = (flags & FLAG_WRITER) != 0,
+                            .images = colo_get_be64(bytes + 32),
                             .committed = colo_get_be64(bytes + 48),
                             .applied = colo_get_be64(bytes + 56),
                             .set_hash = colo_get_be64(bytes + 64)};
@@ -104,6 +105,7 @@ int state_write(const StateFile *state, const StateRecord *record, gboolean clea
     colo_put_be16(bytes + 12, (guint16)record->state);
     colo_put_be16(bytes + 14, flags);
     memcpy(bytes + 16, record->session, BLOCK_SESSION_BYTES);
+    colo_put_be64(bytes + 32, record->images);
     colo_put_be64(bytes + 48, record->committed);
     colo_put_be64(bytes + 56, record->applied);
     colo_put_be64(bytes + 64, record->set_hash);

@@ -30,6 +30,7 @@ typedef struct {
     gboolean writer; /* this side was the session's primary */
     guint8 session[BLOCK_SESSION_BYTES];
     guint64 committed, applied;
+    guint64 images;   /* after a clean end: their stamps then; else 0 */
     guint64 set_hash; /* of the disks' names and sizes: another set's files are not believed */
 } StateRecord;
 

@@ -19,7 +19,9 @@
  *   over (the answer to an order before the detach, an event before the detach's own answer) is
  *   ignored.
  *
- * The disk server's end is the end of the VM here. The end of its connection to the peer's ends the
+ * The disk server's end is the end of the VM here. When the node ends, the server ends in order, so
+ * that its files count after a reboot too; it is killed if it has failed, or another VM is to be
+ * started, for which its files count all the same. The end of its connection to the peer's ends the
  * session, but only after a moment: the peer, if it is alive, says on the link what it means.
  *
  * A node whose VM has no disks has no Disks; every function takes that.
@@ -49,6 +51,7 @@ struct Disks {
     DiskServer *server;
     BlockActivation *activation;
     char *socket;
+    gboolean failed;
     GError *failure; /* to be told from the main loop */
     guint failure_source;
     guint status_timer;
@@ -91,6 +94,7 @@ static gboolean on_failure(gpointer user_data)
 /* The disks can't go on here. Not at once: whoever has found out is the disk server's own code. */
 static void fail(Disks *disks, const GError *error)
 {
+    disks->failed = TRUE;
     /* Orders fail with it first, but its end brings its last words. */
     if (disks->failure || g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
         return;
@@ -541,7 +545,7 @@ void disks_start(Node *node)
     disks->status_timer = g_timeout_add(STATUS_MS, on_status_timer, disks);
 }
 
-void disks_stop(Node *node)
+void disks_stop(Node *node, gboolean node_ends)
 {
     Disks *disks = g_steal_pointer(&node->disks);
     if (!disks)
@@ -551,7 +555,12 @@ void disks_stop(Node *node)
     if (disks->status_timer)
         g_source_remove(disks->status_timer);
     forget_lost(disks);
-    disk_server_free(disks->server);
+    if (node_ends && disks->server && !disks->failed) {
+        disk_server_end(disks->server);
+        node->disks_ending = disks->server;
+    } else {
+        disk_server_free(disks->server);
+    }
     g_unlink(disks->socket);
     block_activation_free(disks->activation);
     for (guint i = 0; i < disks->orders->len; i++) {
@@ -567,4 +576,16 @@ void disks_stop(Node *node)
     g_clear_error(&disks->failure);
     g_free(disks->socket);
     g_free(disks);
+}
+
+void disks_await_end(Node *node)
+{
+    guint64 timeout_ms = node->config->disk_timeout_ms;
+    if (!node->disks_ending)
+        return;
+    if (!disk_server_wait(node->disks_ending, (guint)timeout_ms))
+        log_warning("the disks are not synced after %" G_GUINT64_FORMAT
+                    " ms: their server is killed, and after a reboot all of them is compared",
+                    timeout_ms);
+    g_clear_pointer(&node->disks_ending, disk_server_free);
 }

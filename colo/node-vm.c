@@ -154,11 +154,11 @@ void node_vm_kill(Node *node)
         vm_kill(node->vm);
 }
 
-void node_vm_free(Node *node)
+void node_vm_free(Node *node, gboolean node_ends)
 {
     g_clear_pointer(&node->tracker, dirty_tracker_free);
     /* First out of sight: what it calls back while it goes is nobody's business. */
     Vm *vm = g_steal_pointer(&node->vm);
     vm_free(vm);
-    disks_stop(node);
+    disks_stop(node, node_ends);
 }

@@ -202,7 +202,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_DROP_APPLY)
         secondary_drop_apply(node);
     if (actions & FSM_DO_KILL_VM)
-        node_vm_free(node);
+        node_vm_free(node, (actions & FSM_DO_EXIT) != 0);
     if (actions & FSM_DO_CLOSE_LINK)
         node_link_close(node);
     if (actions & FSM_DO_START_VM)
@@ -326,7 +326,7 @@ void node_free(Node *node)
         node_vm_kill(node);
         primary_end_capture(node);
         secondary_drop_apply(node);
-        node_vm_free(node);
+        node_vm_free(node, TRUE);
     }
     forget_asking_again(node);
     owner_finalise(node);
@@ -348,6 +348,7 @@ void node_free(Node *node)
     stats_free(node->apply_stats);
     g_clear_error(&node->last_error);
     json_object_put(node->identity);
+    disks_await_end(node); /* last: whoever watches this node has been told all by now */
     g_free(node->peer_name);
     g_free(node->claim);
     g_free(node);

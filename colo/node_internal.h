@@ -103,6 +103,7 @@ struct Node {
     Control *control;
     GPtrArray *cards; /* of Card* */
     Disks *disks;     /* as long as vm, from before it; NULL: the VM has none */
+    struct DiskServer *disks_ending; /* after them, if this node ends */
 
     /* What the peer said in its hello, and the session in which this node is entitled (fsm.h). */
     char *peer_name;
@@ -246,8 +247,8 @@ void node_vm_lost(Node *node, const char *what, const GError *error);
 void node_vm_ending(Node *node, const char *what, const GError *sign);
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */
 void node_vm_kill(Node *node);
-/* After node_vm_kill() and the engines' end. */
-void node_vm_free(Node *node);
+/* After node_vm_kill() and the engines' end. `node_ends`: no other VM comes after this one. */
+void node_vm_free(Node *node, gboolean node_ends);
 
 /* ---- node-link.c ---- */
 
@@ -420,8 +421,10 @@ typedef void (*DisksDone)(Node *node, guint64 epoch, const GError *error);
 
 /* Starts the disk server, as the owner of the disks or not; then node_disks_ready(). */
 void disks_start(Node *node);
-/* After the VM has gone. */
-void disks_stop(Node *node);
+/* After the VM has gone. If the node ends, the disk server begins to end in order. */
+void disks_stop(Node *node, gboolean node_ends);
+/* Blocks until it has ended, for disk-timeout at most; then it is killed. */
+void disks_await_end(Node *node);
 /* A session begins (the link is up), or has ended. */
 void disks_attach(Node *node);
 void disks_detach(Node *node);

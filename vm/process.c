@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -97,6 +98,20 @@ static gboolean on_ended(gint fd, GIOCondition condition, gpointer user_data)
     g_autofree char *how = describe_end(process, status);
     process->ended(how, process->user_data);
     return G_SOURCE_REMOVE;
+}
+
+gboolean process_wait(const Process *process, guint timeout_ms)
+{
+    gint64 until_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
+    struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
+    gint64 left_us;
+
+    if (process->pid == 0)
+        return TRUE;
+    while ((left_us = until_us - g_get_monotonic_time()) > 0)
+        if (poll(&end, 1, (int)(left_us / 1000 + 1)) > 0)
+            return TRUE;
+    return FALSE;
 }
 
 void process_free(Process *process)

@@ -30,6 +30,9 @@ pid_t process_pid(const Process *process);
 /* The last few KiB that it wrote to stderr, trimmed; valid until the next call. */
 const char *process_last_words(Process *process);
 
+/* Waits until it has ended, at most that long; what it writes meanwhile isn't read. */
+gboolean process_wait(const Process *process, guint timeout_ms);
+
 /* Kills it if it lives, reaps it, calls nothing back any more. NULL is fine. */
 void process_free(Process *process);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Process, process_free)

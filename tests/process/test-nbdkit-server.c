@@ -151,21 +151,79 @@ static void test_command_fails(void)
     host_free(host);
 }
 
+/* The one child of this test. */
+static pid_t server_pid(void)
+{
+    g_autofree char *children = NULL;
+    g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid());
+    g_assert_true(g_file_get_contents(path, &children, NULL, NULL));
+    return (pid_t)g_ascii_strtoll(children, NULL, 10);
+}
+
 /* nbdkit is killed: died() says so, and a command that waited has failed before. */
 static void test_killed(void)
 {
     Host *host = host_new(TRUE);
     struct nbd_handle *nbd = block_server_connect(host->folder, "vda");
-    g_autofree char *children = NULL;
-    g_autofree char *path = g_strdup_printf("/proc/self/task/%d/children", getpid());
-    g_assert_true(g_file_get_contents(path, &children, NULL, NULL));
-    kill((pid_t)g_ascii_strtoll(children, NULL, 10), SIGKILL);
+    kill(server_pid(), SIGKILL);
     disk_server_command(host->server, "status", NULL, TIMEOUT_MS, on_done, host);
     WAIT_FOR(host->died);
     g_assert_nonnull(strstr(host->died, "killed by signal 9"));
     g_assert_true(host->replied);
     g_assert_nonnull(host->error);
     nbd_close(nbd);
+    host_free(host);
+}
+
+static char *state_of(const Host *host)
+{
+    g_autofree char *path = g_build_filename(host->folder->dir, "state", NULL);
+    char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    g_assert_cmpuint(len, ==, 96);
+    return bytes;
+}
+
+/* docs/DISKS.md: bit 0 of the state's flags. */
+static gboolean says_clean(const Host *host)
+{
+    g_autofree char *bytes = state_of(host);
+    return bytes[15] & 1;
+}
+
+/* Asked to end, it syncs and says so; while it runs, and killed, it doesn't. */
+static void test_ordered_end(void)
+{
+    Host *host = host_new(TRUE);
+    struct nbd_handle *nbd = block_server_connect(host->folder, "vda");
+    guint8 byte = 0x42;
+    g_assert_cmpint(nbd_pwrite(nbd, &byte, 1, 77, 0), ==, 0);
+    nbd_close(nbd);
+    g_assert_false(says_clean(host));
+    disk_server_end(host->server);
+    g_assert_true(disk_server_wait(host->server, TIMEOUT_MS));
+    disk_server_free(host->server);
+    g_assert_true(says_clean(host));
+    start(host, TRUE);
+    WAIT_FOR(host->ready);
+    disk_server_free(host->server);
+    host->server = NULL;
+    g_assert_false(says_clean(host));
+    g_assert_null(host->died);
+    host_free(host);
+}
+
+/* A server that doesn't end is waited for no longer than was said. */
+static void test_end_takes_too_long(void)
+{
+    Host *host = host_new(TRUE);
+    kill(server_pid(), SIGSTOP);
+    disk_server_end(host->server);
+    g_assert_false(disk_server_wait(host->server, 20));
+    disk_server_free(host->server);
+    host->server = NULL;
+    g_assert_false(says_clean(host));
     host_free(host);
 }
 
@@ -195,6 +253,8 @@ int main(int argc, char **argv)
     g_test_add_func("/nbdkit/server/pair", test_pair);
     g_test_add_func("/nbdkit/server/command-fails", test_command_fails);
     g_test_add_func("/nbdkit/server/killed", test_killed);
+    g_test_add_func("/nbdkit/server/ordered-end", test_ordered_end);
+    g_test_add_func("/nbdkit/server/end-takes-too-long", test_end_takes_too_long);
     g_test_add_func("/nbdkit/server/bad-disk", test_bad_disk);
     return g_test_run();
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -223,6 +224,35 @@ static void test_clean_end(Fixture *f, gconstpointer data)
     g_assert_true(side_synchronise(f->a, f->b));
     g_assert_false(f->a->progress.full);
     g_assert_cmpuint(f->a->progress.sent_bytes, ==, BLOCK_CHUNK_BYTES);
+}
+
+/* Somebody writes to an image between a clean end and the next start: nothing tells where. */
+static void test_touched_image(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_close(f->a);
+    side_close(f->b);
+    int fd = open(f->b->paths[0], O_WRONLY | O_CLOEXEC);
+    static const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 1}};
+    g_assert_cmpint(pwrite(fd, "x", 1, 300000), ==, 1);
+    g_assert_cmpint(futimens(fd, times), ==, 0); /* the clock of files may be too coarse */
+    close(fd);
+    open_ok(f->a, TRUE);
+    open_ok(f->b, FALSE);
+    g_assert_true(side_synchronise(f->a, f->b));
+    g_assert_true(f->a->progress.full);
+    checkpoint(f, 2);
+    assert_same_images(f);
+}
+
+/* What could not be synced is not called clean. */
+static void test_unsynced_end(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_refuse(f->b, "sync", "vda", -EIO);
+    side_close(f->b);
+    patch_state(f->b, 72, 0xff, TRUE);
+    assert_open_fails(f->b, TRUE, BLOCK_ERROR_STATE, "incomplete replica");
 }
 
 /* ---- Data path ---- */
@@ -755,6 +785,8 @@ int main(int argc, char **argv)
     ADD("incomplete", setup_open, test_incomplete);
     ADD("other-boot", setup_joined, test_other_boot);
     ADD("clean-end", setup_joined, test_clean_end);
+    ADD("touched-image", setup_joined, test_touched_image);
+    ADD("unsynced-end", setup_joined, test_unsynced_end);
     ADD("bounds", setup_open, test_bounds);
     ADD("direct", setup, test_direct);
     ADD("extents", setup_open, test_extents);
