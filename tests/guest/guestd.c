@@ -9,8 +9,8 @@
  *             that two copies of the guest never say alike
  *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify,
  *             dial ADDRESS PORT BYTES (an outgoing connection to an echo server: "ok BYTES",
- *             "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), forget (what is
- *             cached of disks), umount (recorder.h), poweroff, crash
+ *             "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), disk ORDER
+ *             (diskio.h), forget (what is cached of disks), umount (recorder.h), poweroff, crash
  *   TCP 7004  records, durable before they are acknowledged (recorder.h)
  *   TCP 7005  SQLite's shell on the database /srv/database, if the root file system has one; the
  *             first error ends the connection
@@ -42,6 +42,7 @@
 #include <unistd.h>
 
 #include "tests/guest/dirtier.h"
+#include "tests/guest/diskio.h"
 #include "tests/guest/pattern.h"
 #include "tests/guest/recorder.h"
 
@@ -455,6 +456,8 @@ static void serve_control(int fd)
                      (unsigned long long)corrupt);
         } else if (sscanf(line, "dial %63s %u %llu", address, &port, &number) == 3) {
             control_dial(address, (uint16_t)port, number, answer, sizeof(answer));
+        } else if (strncmp(line, "disk ", 5) == 0) {
+            diskio_run(line + 5, answer, sizeof(answer));
         } else if (strcmp(line, "forget") == 0) {
             control_verdict(control_forget(), answer, sizeof(answer));
         } else if (strcmp(line, "umount") == 0) {
@@ -464,9 +467,10 @@ static void serve_control(int fd)
         } else if (strcmp(line, "crash") == 0) {
             tell_kernel("/proc/sysrq-trigger", "c");
         } else {
-            snprintf(answer, sizeof(answer),
-                     "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, forget, umount, "
-                     "poweroff, crash");
+            snprintf(
+                answer, sizeof(answer),
+                "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, disk ORDER, forget, "
+                "umount, poweroff, crash");
         }
         strcat(answer, "\n");
         if (!send_all(fd, answer, strlen(answer)))
