@@ -101,8 +101,8 @@ struct Node {
     Link *link;
     Arbiter *arbiter;
     Control *control;
-    GPtrArray *cards; /* of Card* */
-    Disks *disks;     /* as long as vm, from before it; NULL: the VM has none */
+    GPtrArray *cards;                /* of Card* */
+    Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
 
     /* What the peer said in its hello, and the session in which this node is entitled (fsm.h). */
