@@ -87,6 +87,7 @@ typedef struct {
     guint64 total_bytes; /* to be looked at */
     guint64 done_bytes;  /* known to be equal, or sent */
     guint64 sent_bytes;  /* of the guest's data that had to be sent */
+    guint64 elapsed_ms;  /* since it began, or from its begin to its end */
     gboolean full;       /* everything is compared; else only what the bitmaps name */
 } DiskSyncProgress;
 

@@ -63,6 +63,7 @@ static json_object *sync_object(const DiskSyncProgress *progress)
     add_uint(object, "total-bytes", progress->total_bytes);
     add_uint(object, "done-bytes", progress->done_bytes);
     add_uint(object, "sent-bytes", progress->sent_bytes);
+    add_uint(object, "elapsed-ms", progress->elapsed_ms);
     add_bool(object, "full", progress->full);
     return object;
 }

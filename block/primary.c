@@ -166,12 +166,19 @@ static void make_scope(Primary *p)
     }
 }
 
+void primary_note_elapsed(Primary *p)
+{
+    if (p->began_us && !p->synchronised)
+        p->progress.elapsed_ms = (guint64)(g_get_monotonic_time() - p->began_us) / 1000;
+}
+
 /* From here on every change is either in the scope or behind START in the stream. */
 static void start_streaming(Primary *p)
 {
     set_exclude(p->set);
     g_mutex_lock(&p->mutex);
     make_scope(p);
+    p->began_us = g_get_monotonic_time();
     g_mutex_unlock(&p->mutex);
     push_control(p, WIRE_START, 0, p->seed);
     p->streaming = TRUE;
@@ -416,6 +423,7 @@ void primary_status(Primary *p, DiskSetStatus *status)
     g_mutex_lock(&p->mutex);
     status->attached = !p->failed;
     status->in_sync = p->synchronised && !p->failed;
+    primary_note_elapsed(p);
     status->sync = p->progress;
     g_mutex_unlock(&p->mutex);
     status->queue_bytes = queue_bytes(&p->queue);

@@ -200,6 +200,7 @@ static void report(Sync *sync)
 {
     Primary *p = sync->p;
     g_mutex_lock(&p->mutex);
+    primary_note_elapsed(p);
     DiskSyncProgress progress = p->progress;
     g_mutex_unlock(&p->mutex);
     /* A hundred times in all, not for every chunk. */
@@ -243,6 +244,7 @@ static void finish(Primary *p)
     g_mutex_lock(&p->mutex);
     while (!p->stop && !p->failed && !p->synced_reply)
         g_cond_wait(&p->changed, &p->mutex);
+    primary_note_elapsed(p);
     p->synchronised = p->synced_reply && !p->stop && !p->failed;
     p->progress.done_bytes = p->progress.total_bytes;
     gboolean done = p->synchronised;
