@@ -68,7 +68,7 @@ static const Option table[] = {
     {"vm", "append", OPTION_TEXT, VM(append), .help = "Its command line."},
     {"vm", "extra", OPTION_ARGUMENTS, VM(extra),
      .help = "Further arguments for QEMU, quoted as for a shell (and as in all values, a backslash is "
-             "written as two)."},
+             "written as two). They come before the VM's disks and network cards."},
     {"vm", "qemu", OPTION_TEXT, VM(qemu), .fallback = "qemu-system-x86_64",
      .help = "This host's QEMU: a path, or a name to be found in PATH."},
     {"vm", "accel", OPTION_CHOICE, VM(accel), .fallback = "auto", .choices = accels,

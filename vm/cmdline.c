@@ -41,6 +41,22 @@ static void add_serial(GPtrArray *argv, const char *serial)
 }
 
 /*
+ * ",bus=ide.N" for an IDE disk of a q35: QEMU would put two on a port of its AHCI, which takes one.
+ * Other disks go where QEMU puts them.
+ */
+static char *disk_bus(const VmDescription *d, guint index, const VmDisk *disk)
+{
+    guint port = 0;
+    if (!strstr(d->machine, "q35") || !g_str_has_prefix(disk->model, "ide-"))
+        return g_strdup("");
+    for (guint i = 0; i < index; i++) {
+        const VmDisk *before = g_ptr_array_index(d->disks, i);
+        port += g_str_has_prefix(before->model, "ide-");
+    }
+    return g_strdup_printf(",bus=ide.%u", port);
+}
+
+/*
  * A guest that writes zeroes or trims frees space in the image. The serial number is what a guest
  * finds its disks by (/dev/disk/by-id), 20 bytes at most.
  */
@@ -49,15 +65,16 @@ static void add_disk(GPtrArray *argv, const VmDescription *d, guint index, const
     gboolean report = !strcmp(disk->on_error, "report"), stop = !strcmp(disk->on_error, "stop");
     g_autofree char *socket = escape_commas(d->disk_socket);
     g_autofree char *serial = g_strndup(disk->name, 20);
+    g_autofree char *bus = disk_bus(d, index, disk);
     add(argv, "-blockdev",
         g_strdup_printf("driver=%s,node-name=colo-disk%u,discard=unmap,file.driver=nbd,"
                         "file.node-name=colo-disk%u-export,file.discard=unmap,"
                         "file.server.type=unix,file.server.path=%s,file.export=%s",
                         disk->format, index, index, socket, disk->name));
     add(argv, "-device",
-        g_strdup_printf("%s,id=disk%u,drive=colo-disk%u,serial=%s,werror=%s,rerror=%s", disk->model,
-                        index, index, serial, report ? "report" : disk->on_error,
-                        stop ? "stop" : "report"));
+        g_strdup_printf("%s,id=disk%u,drive=colo-disk%u,serial=%s,werror=%s,rerror=%s%s",
+                        disk->model, index, index, serial, report ? "report" : disk->on_error,
+                        stop ? "stop" : "report", bus));
 }
 
 static void add_boot(GPtrArray *argv, const VmDescription *d)
@@ -97,9 +114,11 @@ GPtrArray *cmdline_build(const VmDescription *d, const char *accel, int ram_fd, 
     add(argv, "-mon", g_strdup("chardev=colo-qmp,mode=control"));
     add_serial(argv, d->serial);
     add_boot(argv, d);
-    for (guint i = 0; i < d->disks->len; i++)
-        add_disk(argv, d, i, g_ptr_array_index(d->disks, i));
+    /* The user's arguments may have the disks' controllers, and QEMU makes devices in this order.
+     */
     for (guint i = 0; i < d->extra->len; i++)
         g_ptr_array_add(argv, g_strdup(g_ptr_array_index(d->extra, i)));
+    for (guint i = 0; i < d->disks->len; i++)
+        add_disk(argv, d, i, g_ptr_array_index(d->disks, i));
     return argv;
 }

@@ -284,6 +284,58 @@ static void test_command_line(void)
     g_assert_cmpstr(cmdline_ram_id("microvm,rtc=on"), ==, "microvm.ram");
 }
 
+static guint position(GPtrArray *argv, const char *part)
+{
+    for (guint i = 0; i < argv->len; i++)
+        if (strstr(g_ptr_array_index(argv, i), part))
+            return i;
+    g_error("no %s among QEMU's arguments", part);
+}
+
+static const char *device_of(GPtrArray *argv, guint disk)
+{
+    g_autofree char *part = g_strdup_printf("drive=colo-disk%u,", disk);
+    return g_ptr_array_index(argv, position(argv, part));
+}
+
+/* QEMU makes devices in the order of its command line: a disk after the controller that it needs.
+ */
+static void test_controller_before_disk(void)
+{
+    g_autoptr(VmDescription) d = good();
+    d->disk_socket = g_strdup("/nbd");
+    vm_description_add_disk(d, "root");
+    g_ptr_array_add(d->extra, g_strdup("-device"));
+    g_ptr_array_add(d->extra, g_strdup("virtio-scsi-pci"));
+    g_autoptr(GPtrArray) argv = cmdline_build(d, "tcg", 11, 12);
+
+    g_assert_cmpuint(position(argv, "virtio-scsi-pci"), <, position(argv, "drive=colo-disk0"));
+}
+
+/* On a q35 each IDE disk needs a port of its own; on a pc QEMU finds a place for each. */
+static void test_ide_disks(void)
+{
+    const char *const models[] = {"ide-hd", "virtio-blk-pci", "ide-hd"};
+    g_autoptr(VmDescription) d = good();
+    for (guint i = 0; i < G_N_ELEMENTS(models); i++) {
+        VmDisk *disk = vm_description_add_disk(d, "root");
+        g_free(disk->model);
+        disk->model = g_strdup(models[i]);
+    }
+    d->disk_socket = g_strdup("/nbd");
+    g_free(d->machine);
+    d->machine = g_strdup("pc-q35-7.2,usb=off");
+    g_autoptr(GPtrArray) q35 = cmdline_build(d, "tcg", 11, 12);
+    g_assert_true(g_str_has_suffix(device_of(q35, 0), ",bus=ide.0"));
+    g_assert_false(strstr(device_of(q35, 1), "bus="));
+    g_assert_true(g_str_has_suffix(device_of(q35, 2), ",bus=ide.1"));
+
+    g_free(d->machine);
+    d->machine = g_strdup("pc");
+    g_autoptr(GPtrArray) pc = cmdline_build(d, "tcg", 11, 12);
+    g_assert_false(strstr(device_of(pc, 2), "bus="));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -298,5 +350,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/identity/files-by-content", test_files_by_content);
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
     g_test_add_func("/vm/command-line", test_command_line);
+    g_test_add_func("/vm/controller-before-disk", test_controller_before_disk);
+    g_test_add_func("/vm/ide-disks", test_ide_disks);
     return g_test_run();
 }

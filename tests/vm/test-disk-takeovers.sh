@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A guest runs from a root file system on its replicated disk. Two clients have it write all the time:
-# transactions of an SQLite database, and records that are synced to files. The primary is killed
-# again and again at random moments, with rejoin in between; after each takeover the guest forgets
-# what it had cached. In the end everything that was acknowledged is there, once and as it was written,
-# database, file systems and images are sound, and both hosts' images equal. In the last of the cases
-# both hosts die at once, and all of it is to be found in the image of the primary.
+# transactions of an SQLite database, and records that are synced to files, in some cases on a second
+# disk of another model. The primary is killed again and again at random moments, with rejoin in
+# between; after each takeover the guest forgets what it had cached. In the end everything that was
+# acknowledged is there, once and as it was written, database, file systems and images are sound, and
+# both hosts' images equal. In the last of the cases both hosts die at once, and all of it is to be
+# found in the images of the primary.
 # ROUNDS: how many kills in each case (5).
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
@@ -19,38 +20,35 @@ root=$COLO_BUILD/guest/root.ext4
 [ -e "$root" ] || tap_skip_all "no root file system for the test guest (make guest)"
 rounds=${ROUNDS:-5}
 
-# Alpha's are the first primary's, beta's have something else in them. The root has the format, the
-# other disk is raw.
-make_images() { # FORMAT DISKS
+# Alpha's are the first primary's, beta's are empty. The root has the format, the other disk is raw.
+make_images() { # FORMAT
     rm -rf "$HOSTS_DIR"/*/*.img "$HOSTS_DIR"/*/disks
-    for disk in $2; do
-        image=$(image_of alpha "$disk")
-        case $disk,$1 in
-        root,raw) cp "$root" "$image" ;;
-        root,qcow2)
-            qemu-img convert -O qcow2 "$root" "$image"
-            truncate -s 68M "$image"
-            ;;
-        *)
-            truncate -s 32M "$image"
-            mkfs.ext4 -q -F "$image"
-            ;;
-        esac
-        if [ "$disk,$1" = root,qcow2 ]; then
-            qemu-img create -q -f qcow2 "$(image_of beta root)" 64M
+    for host in alpha beta; do
+        truncate -s 32M "$(image_of $host data)"
+        if [ "$1" = raw ]; then
+            truncate -s 64M "$(image_of $host root)"
+        else
+            qemu-img create -q -f qcow2 "$(image_of $host root)" 64M
         fi
-        truncate -s "$(stat -c %s "$image")" "$(image_of beta "$disk")"
     done
+    mkfs.ext4 -q -F "$(image_of alpha data)"
+    qemu-img convert -n -O "$1" "$root" "$(image_of alpha root)"
+    [ "$1" = raw ] || truncate -s 68M "$(image_of alpha root)" "$(image_of beta root)"
 }
 
-configure() { # FORMAT MODE DISKS
+configure() { # FORMAT MODE DATA-MODEL
+    case $3 in
+    '') GUEST_ARGS="dirty_rate=500 root=vda" ;;
+    *) GUEST_ARGS="dirty_rate=500 root=vda scsi disk=sda" ;;
+    esac
+    controller=''
+    [ "$3" != scsi-hd ] || controller="-device virtio-scsi-pci"
     for host in alpha beta; do
-        set -- "$1" "$2" "$3" "checkpoint.mode=$2" log.log-level=debug \
-            "disks.state-dir=$HOSTS_DIR/$host/disks" "disk root.format=$1"
-        for disk in $3; do
-            set -- "$@" "disk $disk.path=$(image_of $host "$disk")"
-        done
-        (shift 3 && hosts_config $host "$@")
+        hosts_config $host "checkpoint.mode=$2" log.log-level=debug \
+            ${controller:+"vm.extra=$controller"} \
+            "disk root.path=$(image_of $host root)" "disk root.format=$1" \
+            ${3:+"disk data.path=$(image_of $host data)" "disk data.model=$3"} \
+            "disks.state-dir=$HOSTS_DIR/$host/disks"
     done
 }
 
@@ -87,11 +85,11 @@ writer_ends() { # WHAT NAME PID
 }
 
 # The clients end, the guest writes no more, the pair ends.
-quiesce() { # WHAT DISKS
+quiesce() { # WHAT
     writer_ends "$1" transactions "$transactions"
     writer_ends "$1" records "$records"
     pair_join
-    for disk in $2; do
+    for disk in $disks; do
         is "$1: the guest writes no more" "$(hosts_guest umount)" ok
     done
     epoch=$(($(hosts_status "$primary" epoch) + 2))
@@ -100,7 +98,7 @@ quiesce() { # WHAT DISKS
         hosts_colo "$host" quit >/dev/null
         need "$1: $host ends" is_empty "$host"
     done
-    for disk in $2; do
+    for disk in $disks; do
         ok "$1: both images of $disk are equal" \
             cmp "$(image_of alpha "$disk")" "$(image_of beta "$disk")"
     done
@@ -121,10 +119,10 @@ rows_are_right() { # DATABASE COUNT
 }
 
 # What lies on the primary's disks.
-check_images() { # WHAT FORMAT DISKS
+check_images() { # WHAT FORMAT
     files=$HOSTS_DIR/files
     rm -rf "$files" && mkdir "$files"
-    for disk in $3; do
+    for disk in $disks; do
         plain=$HOSTS_DIR/$disk.plain
         if [ "$disk,$2" = root,qcow2 ]; then
             ok "$1: qemu-img check" qemu-img check -q "$(image_of "$primary" root)"
@@ -138,24 +136,24 @@ check_images() { # WHAT FORMAT DISKS
         mkdir "$files/$disk"
         debugfs -R "rdump / $files/$disk" "$plain" >/dev/null 2>&1
     done
-    data=$files/root/data
-    [ ! -e "$files/data" ] || data=$files/data
+    written=$files/root/data
+    [ ! -e "$files/data" ] || written=$files/data
     count=$(acknowledged transactions)
     diag "$1: $count transactions, $(acknowledged records) records"
     database=$files/root/srv/database
     is "$1: PRAGMA integrity_check" "$(sqlite3 "$database" 'PRAGMA integrity_check' 2>&1)" ok
     ok "$1: every transaction is there" rows_are_right "$database" "$count"
     ok "$1: every record is there" \
-        "$COLO_BUILD/tests/tools/records" check "$data" "$(acknowledged records)"
+        "$COLO_BUILD/tests/tools/records" check "$written" "$(acknowledged records)"
 }
 
-# takeovers FORMAT MODE JOURNAL-MODE WRITES DISKS: WRITES have "ended" before the pair does, or not.
+# takeovers FORMAT MODE JOURNAL-MODE WRITES [DATA-MODEL]: WRITES have "ended" before the pair does, or
+# not. With a DATA-MODEL the records go to a second disk, which is such a device.
 takeovers() {
-    what="$1, $2 mode, $3" writes=$4
-    make_images "$1" "$5"
-    GUEST_ARGS="dirty_rate=500 root=vda"
-    [ "$5" = root ] || GUEST_ARGS="$GUEST_ARGS disk=vdb"
-    configure "$1" "$2" "$5"
+    what="$1, $2 mode, $3${5:+, $5}" writes=$4
+    disks="root${5:+ data}"
+    make_images "$1"
+    configure "$1" "$2" "${5:-}"
     primary=alpha secondary=beta
     pair_boot
     not_ok "$what: the guest has its disks" grep FATAL "$HOSTS_DIR/$primary/serial.log"
@@ -166,18 +164,17 @@ takeovers() {
     HOSTS_WATCH="$transactions $records"
     kill_primaries "$what"
     HOSTS_WATCH=''
-    if [ "$writes" = ended ]; then
-        quiesce "$what" "$5"
-    else
-        both_die "$what"
-    fi
-    check_images "$what" "$1" "$5"
+    case $writes in
+    ended) quiesce "$what" ;;
+    *) both_die "$what" ;;
+    esac
+    check_images "$what" "$1"
 }
 
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
-takeovers raw colo wal ended root
-takeovers qcow2 buffered wal ended "root data"
-takeovers qcow2 colo delete ended root
-takeovers raw buffered delete not-ended root
+takeovers raw colo wal ended
+takeovers qcow2 buffered wal ended scsi-hd
+takeovers qcow2 colo delete ended
+takeovers raw buffered delete not-ended ide-hd
 tap_done
