@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "block/queue.h"
 
+/* How long a change may wait for others, and how many bytes of them are enough. */
+#define GATHER_US    1000
+#define GATHER_BYTES (256u * 1024)
+
 void queue_init(Queue *queue, guint64 limit)
 {
     *queue = (Queue){.limit = limit};
@@ -34,15 +38,26 @@ static gboolean has_room(const Queue *queue, QueueClass class, gsize len)
     return class == QUEUE_CONTROL || queue->bytes == 0 || queue->bytes + len <= limit;
 }
 
+static void hurry(Queue *queue)
+{
+    if (!queue->urgent)
+        g_cond_signal(&queue->filled);
+    queue->urgent = TRUE;
+}
+
 gboolean queue_push(Queue *queue, QueueClass class, WireRecord *record)
 {
     g_mutex_lock(&queue->mutex);
-    while (!queue->closed && !has_room(queue, class, record->len))
+    while (!queue->closed && !has_room(queue, class, record->len)) {
+        hurry(queue);
         g_cond_wait(&queue->room, &queue->mutex);
+    }
     gboolean taken = !queue->closed;
     if (taken) {
         if (!queue->head)
             g_cond_signal(&queue->filled);
+        if (class == QUEUE_CONTROL || queue->bytes + record->len >= GATHER_BYTES)
+            hurry(queue);
         *queue->tail = record;
         queue->tail = &record->next;
         queue->bytes += record->len;
@@ -58,8 +73,13 @@ WireRecord *queue_pop_all(Queue *queue)
     g_mutex_lock(&queue->mutex);
     while (!queue->closed && !queue->head)
         g_cond_wait(&queue->filled, &queue->mutex);
+    gint64 until_us = g_get_monotonic_time() + GATHER_US;
+    while (!queue->closed && !queue->urgent &&
+           g_cond_wait_until(&queue->filled, &queue->mutex, until_us))
+        ;
     WireRecord *list = queue->head;
     queue->head = NULL;
+    queue->urgent = FALSE;
     queue->tail = &queue->head;
     g_mutex_unlock(&queue->mutex);
     return list;
@@ -93,7 +113,9 @@ guint64 queue_bytes(Queue *queue)
 void queue_wait_room(Queue *queue)
 {
     g_mutex_lock(&queue->mutex);
-    while (!queue->closed && !has_room(queue, QUEUE_SYNC, 0))
+    while (!queue->closed && !has_room(queue, QUEUE_SYNC, 0)) {
+        hurry(queue);
         g_cond_wait(&queue->room, &queue->mutex);
+    }
     g_mutex_unlock(&queue->mutex);
 }

@@ -2,8 +2,9 @@
 /*
  * Records on their way to the peer, in order, bounded in bytes. Guest writers wait while it is
  * full, the synchronisation while it is a quarter full, so that it never starves them; control
- * records never wait. Closed, it takes nothing any more and nobody waits; what is in it may still
- * be sent.
+ * records never wait, and are on their way at once; changes alone are gathered for a moment, for it
+ * costs both ends much less to send and receive many at once. Closed, it takes nothing any more and
+ * nobody waits; what is in it may still be sent.
  */
 #ifndef COLO_BLOCK_QUEUE_H
 #define COLO_BLOCK_QUEUE_H
@@ -17,6 +18,7 @@ typedef struct {
     GCond room, filled;
     WireRecord *head, **tail;
     guint64 bytes, limit;
+    gboolean urgent; /* what is there is not to wait for more */
     gboolean closed;
 } Queue;
 

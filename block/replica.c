@@ -460,7 +460,7 @@ static gboolean apply_stages(DiskSet *set, guint64 epoch, GError **error)
     }
     /* The space comes back now or with the next reset: no reason to fail. */
     for (guint i = 0; i < set->n_disks; i++)
-        stage_reset(&set->disks[i].stages[complete]);
+        stage_forget(&set->disks[i].stages[complete]);
     set->complete_epoch = 0;
     return TRUE;
 }

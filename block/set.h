@@ -95,7 +95,9 @@ static inline RangeHold *disk_hold(Disk *disk, guint64 offset, guint64 len)
 
 typedef struct {
     int fd;
-    guint64 at; /* bytes received */
+    guint64 at;       /* bytes taken */
+    gsize start, end; /* of what has been read ahead */
+    guint8 ahead[65536];
 } WireReader;
 
 /*

@@ -215,12 +215,27 @@ static gboolean check_entries(const Stage *stage)
     return TRUE;
 }
 
-int stage_reset(Stage *stage)
+static void forget_log(Stage *stage)
 {
     stage->memory_len = 0;
     stage->length = 0;
     stage->sealed = FALSE;
     XXH3_64bits_reset(stage->hash);
+}
+
+/* To write over what is in a file is much quicker than to let it grow anew for each epoch. */
+int stage_forget(Stage *stage)
+{
+    static const guint8 no_header[JOURNAL_HEADER_USED];
+    if (!stage->sealed || stage->length > stage->memory_limit)
+        return stage_reset(stage);
+    forget_log(stage);
+    return block_file_write(&stage->file, no_header, sizeof(no_header), 0);
+}
+
+int stage_reset(Stage *stage)
+{
+    forget_log(stage);
     if (!stage->in_file)
         return 0;
     int r = block_file_truncate(&stage->file, 0);

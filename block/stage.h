@@ -55,6 +55,9 @@ gboolean stage_apply(Stage *stage, Image *image, GError **error);
 /* Forgets all and gives the space back. */
 int stage_reset(Stage *stage);
 
+/* Forgets all; the file of a sealed stage that fits into memory keeps its space for the next. */
+int stage_forget(Stage *stage);
+
 /*
  * Looks at what an earlier process left: TRUE with stage->sealed if it is a whole journal, or not
  * sealed if it is nothing of use (incomplete, damaged, for another disk). FALSE: could not be read.

@@ -9,20 +9,38 @@
 #include <xxhash.h>
 
 #include "common/endian.h"
-#include "common/fd.h"
 
 #define WRITE_RECORDS 64
 
+/* Takes bytes; what comes with them is read ahead, so that small records don't cost a call each. */
 static gboolean read_exactly(WireReader *reader, void *buf, gsize len, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    if (!colo_fd_read_all(reader->fd, buf, len, &why)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_PEER,
-                    "the disk connection ended at %" G_GUINT64_FORMAT ": %s", reader->at,
-                    why->message);
-        return FALSE;
-    }
+    guint8 *at = buf;
+    gsize here = MIN(len, reader->end - reader->start);
+    memcpy(at, reader->ahead + reader->start, here);
+    reader->start += here;
     reader->at += len;
+    for (at += here, len -= here; len > 0;) {
+        struct iovec iov[] = {
+            {.iov_base = at,            .iov_len = len                  },
+            {.iov_base = reader->ahead, .iov_len = sizeof(reader->ahead)}
+        };
+        ssize_t got = readv(reader->fd, iov, G_N_ELEMENTS(iov));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0) {
+            int saved = errno;
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_PEER,
+                        "the disk connection ended at %" G_GUINT64_FORMAT ": %s", reader->at - len,
+                        got < 0 ? g_strerror(saved) : "end of stream");
+            return FALSE;
+        }
+        gsize taken = MIN(len, (gsize)got);
+        reader->start = 0;
+        reader->end = (gsize)got - taken;
+        at += taken;
+        len -= taken;
+    }
     return TRUE;
 }
 
