@@ -4,12 +4,13 @@
 # QEMU's own file driver (_file), served by nbdkit's file plugin (_nbdkit), and replicated (_buffered,
 # _colo); what a busy disk adds to a checkpoint's pause; how quick a synchronisation is, and what it sends.
 # The guest's program does the I/O past the guest's cache; the host's is used by all. Times are the
-# host's: a guest doesn't see that it stands still. _nbdkit has _file as its baseline, the others have
+# host's: a guest doesn't see that it stands still. Each host has one core of its own, protected or not: what
+# the secondary does takes nothing from the primary then, as if it were another machine. _nbdkit has _file as its baseline, the others have
 # _nbdkit, and _file in the figures that end in _to_file.
 # shellcheck disable=SC2154 # of run
 
 disk_mib=256
-disk_run_ms=$((seconds * 300))
+disk_run_ms=$((seconds * 75))
 
 # NAME ORDER: of the guest's program, up to its fsyncs (tests/guest/diskio.h).
 disk_loads='seq_read read 262144 4 0
@@ -30,19 +31,31 @@ disk_answered() { # NAME
     printf '%s\n' "$disk_answer" | tr ' ' '\n' | sed -n "s/^$1=//p"
 }
 
+# disk_best VARIANT LOAD ORDER...: the load's best rate of four, in disk_value and disk_unit: whatever else
+# this machine has to do meanwhile only takes something away.
+disk_best() {
+    disk_value=0 disk_name="$2, $1"
+    case $2 in
+    seq_*) disk_unit=MiB/s disk_count=bytes disk_scale=1048576 ;;
+    *) disk_unit=1/s disk_count=ops disk_scale=1 ;;
+    esac
+    shift 2
+    for disk_try in 1 2 3 4; do
+        disk_order sync 512 1 0 0 1 || die "the guest can't sync its disk: $disk_answer"
+        disk_began_ms=$(hosts_uptime_ms)
+        disk_order "$@" $disk_run_ms 0 || die "$disk_name, $disk_try: $disk_answer"
+        disk_rate=$(calculate "$(disk_answered $disk_count) * 1000 / $disk_scale /" \
+            "($(hosts_uptime_ms) - $disk_began_ms)")
+        disk_value=$(printf '%s\n' "$disk_value" "$disk_rate" | sort -n | tail -n 1)
+    done
+}
+
 # disk_figures_of VARIANT: what the guest that runs gets from its disk.
 disk_figures_of() {
     disk_order write 1048576 1 0 0 $disk_mib || die "the guest can't write to its disk: $disk_answer"
     printf '%s\n' "$disk_loads" | while read -r load order; do
-        disk_order sync 512 1 0 0 1 || die "the guest can't sync its disk: $disk_answer"
-        disk_began_ms=$(hosts_uptime_ms)
         # shellcheck disable=SC2086 # a list it is
-        disk_order $order $disk_run_ms 0 || die "$load, $1: $disk_answer"
-        disk_took_ms=$(($(hosts_uptime_ms) - disk_began_ms))
-        case $load in
-        seq_*) disk_unit=MiB/s disk_value=$(calculate "$(disk_answered bytes) / 1048.576 / $disk_took_ms") ;;
-        *) disk_unit=1/s disk_value=$(calculate "$(disk_answered ops) * 1000 / $disk_took_ms") ;;
-        esac
+        disk_best "$1" "$load" $order
         disk_baseline=nbdkit
         [ "$1" != nbdkit ] || disk_baseline=file
         figure "disk_vm_${load}_$1" "$disk_value" $disk_unit "$(known "disk_vm_${load}_$disk_baseline")"
@@ -129,7 +142,7 @@ disk_rejoin() { # NAME PRIMARY SECONDARY
 }
 
 disk_part() {
-    pair_disk=1
+    pair_disk=1 HOSTS_CORES=1
     for disk_host in alpha beta; do
         dd if=/dev/urandom of="$(disk_image $disk_host)" bs=1M count=$disk_mib 2>/dev/null
     done
@@ -137,7 +150,7 @@ disk_part() {
         -device virtio-blk-pci,drive=disk
     disk_figures_of file
     plain_down alpha
-    hosts_start switch nbdkit nbdkit --foreground --unix "$HOSTS_DIR/alpha/plain" file "$(disk_image alpha)"
+    hosts_start switch nbdkit taskset -c 0 nbdkit --foreground --unix "$HOSTS_DIR/alpha/plain" file "$(disk_image alpha)"
     hosts_wait 10 "nbdkit" test -S "$HOSTS_DIR/alpha/plain" || die "nbdkit doesn't start"
     plain_up alpha -blockdev "driver=raw,node-name=disk,file.driver=nbd,file.server.type=unix,file.server.path=$HOSTS_DIR/alpha/plain" \
         -device virtio-blk-pci,drive=disk
@@ -150,5 +163,5 @@ disk_part() {
     done
     disk_pauses
     disk_rejoins
-    pair_disk=''
+    pair_disk='' HOSTS_CORES=''
 }

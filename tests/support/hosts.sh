@@ -95,11 +95,15 @@ hosts_exec() {
 }
 
 # hosts_start HOST NAME COMMAND...: in the background, in a session of its own (Ctrl-C is ours), its
-# output to HOSTS_DIR/HOST/NAME.log. The process id is in hosts_pid, and is the command's own.
+# output to HOSTS_DIR/HOST/NAME.log. The process id is in hosts_pid, and is the command's own. With
+# HOSTS_CORES alpha has this machine's first core for itself, and all others have the second one.
 hosts_start() {
     hosts_name=$1 hosts_log=$HOSTS_DIR/$1/$2.log
     shift 2
-    setsid ip netns exec "$hosts_prefix-$hosts_name" "$@" >>"$hosts_log" 2>&1 </dev/null &
+    hosts_core=1
+    [ "$hosts_name" != alpha ] || hosts_core=0
+    setsid ${HOSTS_CORES:+taskset -c $hosts_core} ip netns exec "$hosts_prefix-$hosts_name" "$@" \
+        >>"$hosts_log" 2>&1 </dev/null &
     hosts_pid=$!
     hosts_started="$hosts_started $hosts_pid"
 }
