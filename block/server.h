@@ -60,7 +60,8 @@ void disk_server_free(DiskServer *server);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskServer, disk_server_free)
 
 /* Runs a command, also before ready(); `arguments` may be NULL, its reference is taken. `done` is
- * called once, later. Without an answer after `timeout_ms` it fails, but may still be carried out.
+ * called once, later. Without an answer after `timeout_ms` it fails, but may still be carried out;
+ * 0: it waits for ever.
  */
 void disk_server_command(DiskServer *server, const char *name, json_object *arguments,
                          guint timeout_ms, DiskServerDone done, gpointer user_data);

@@ -260,7 +260,7 @@ static gboolean wait_until_allowed(Apply *a, guint64 epoch)
 }
 
 /* END was verified, and the checkpoint is allowed. */
-static void complete(Apply *a, const StreamRecord *end)
+static gboolean complete(Apply *a, const StreamRecord *end, GError **error)
 {
     colo_fault_point("secondary-verified");
     CountedCheckpoint *counted = g_new0(CountedCheckpoint, 1);
@@ -273,6 +273,8 @@ static void complete(Apply *a, const StreamRecord *end)
     a->frames = frames_new();
     checkpoint->pages = end->total_pages;
     checkpoint->bytes = end->total_bytes;
+    if (a->callbacks.check && !a->callbacks.check(checkpoint, error))
+        return FALSE;
     ColoTime received = colo_time_now();
     checkpoint->transfer_us = colo_time_diff_us(received, a->begun);
     if (a->first)
@@ -288,6 +290,7 @@ static void complete(Apply *a, const StreamRecord *end)
     a->applied = checkpoint_ref(checkpoint);
     colo_fault_point("secondary-applied");
     post(a, MSG_APPLIED, checkpoint, colo_time_diff_us(colo_time_now(), received), NULL);
+    return TRUE;
 }
 
 /* ---- The thread ---- */
@@ -336,7 +339,7 @@ static gboolean step(Apply *a, GError **error)
     }
     case STREAM_END:
         if (wait_until_allowed(a, record.epoch))
-            complete(a, &record);
+            return complete(a, &record, error);
         break;
     default:
         g_assert_not_reached(); /* the reader gives no others */

@@ -197,6 +197,9 @@ void checkpoint_unref(Checkpoint *checkpoint);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Checkpoint, checkpoint_unref)
 
 typedef struct {
+    /* In the thread, of one that is verified: FALSE if it isn't what its owner can use, which is an
+     * error of the stream. NULL: any is. */
+    gboolean (*check)(const Checkpoint *checkpoint, GError **error);
     void (*progress)(guint64 received_bytes, guint64 total_bytes, gpointer user_data);
     /* Complete and verified in memory: the commit point. RECEIVED may be sent. */
     void (*received)(Checkpoint *checkpoint, gpointer user_data);

@@ -134,6 +134,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_COLO] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
         [FSM_LINK_DOWN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        /* The primary shall not lose the arbiter's yes to who can't go on. */
+        [FSM_SPOILT]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         /* Nobody else can go on, but that it did must be known to who starts again. */
         [FSM_YIELDED]      = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
@@ -199,6 +201,7 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_YIELD] = "yield",
         [FSM_YIELDED] = "yielded",
         [FSM_GRANTED] = "granted",
+        [FSM_SPOILT] = "spoilt",
         [FSM_DENIED] = "denied",
         [FSM_UNDECIDED] = "undecided",
         [FSM_ASK_AGAIN] = "ask-again",

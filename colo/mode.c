@@ -31,10 +31,10 @@ Mode mode_parse(const char *name)
 
 gboolean mode_compares(ModePolicy *policy, Mode mode, ColoTime now)
 {
-    if (mode == MODE_BUFFERED) {
-        *policy = (ModePolicy){0};
+    if (policy->mode != mode)
+        *policy = (ModePolicy){.mode = mode};
+    if (mode == MODE_BUFFERED)
         return FALSE;
-    }
     if (policy->pausing && now.us >= policy->until.us)
         policy->pausing = FALSE;
     return !policy->pausing;
@@ -44,9 +44,9 @@ gboolean mode_learn(ModePolicy *policy, Mode mode, const ModeEpoch *epoch, ColoT
 {
     if (mode == MODE_BUFFERED)
         return FALSE;
-    if (epoch->frames == 0)
+    if (epoch->frames == 0 && !epoch->stalled)
         return FALSE; /* silence proves nothing */
-    if (epoch->waited_us / (gint64)epoch->frames <= epoch->buffered_us) {
+    if (!epoch->stalled && epoch->waited_us / (gint64)epoch->frames <= epoch->buffered_us) {
         policy->in_vain = 0;
         return FALSE;
     }

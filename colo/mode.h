@@ -5,10 +5,12 @@
  * the time in, an answer out.
  *
  * An epoch of comparing was in vain if its output waited longer, on average, than it would have for
- * checkpoints in `buffered` mode: because the VMs differ, or because the secondary's is slow. After
- * two such epochs in a row comparing pauses, each time twice as long, until an epoch was worth it:
+ * checkpoints in `buffered` mode: because the VMs differ, or because the secondary's is slow; or if
+ * the secondary's stopped by itself, which a guest that panics in it would do again and again.
+ * After two such epochs in a row comparing pauses, each time twice as long, until an epoch was
+ * worth it:
  *
- *     colo:  20 ms to 5 s    a storm of divergences costs little more than `buffered` does
+ *     colo:  20 ms to 1 s    a storm of divergences costs little more than `buffered` does
  *     auto:  1 s to 1 min    and the change is told (hysteresis)
  */
 #ifndef COLO_COLO_MODE_H
@@ -23,6 +25,7 @@ Mode mode_parse(const char *name);
 const char *mode_name(Mode mode);
 
 typedef struct {
+    Mode mode;        /* in which what follows was learnt */
     guint in_vain;    /* epochs in a row */
     gboolean pausing; /* comparing pauses until `until` */
     ColoTime until;
@@ -32,6 +35,7 @@ typedef struct {
     guint64 frames;     /* of output in the epoch */
     gint64 waited_us;   /* all of them together */
     gint64 buffered_us; /* what one waits in `buffered` mode */
+    gboolean stalled;   /* the secondary VM has stopped by itself */
 } ModeEpoch;
 
 /* Whether the epoch that is about to begin compares. */

@@ -111,23 +111,27 @@ static gint compare_numbers(gconstpointer a, gconstpointer b)
     return (x > y) - (x < y);
 }
 
+static void say_settled(Node *node)
+{
+    GArray *datagrams = node->settled_datagrams;
+    gsize len = 16 + 8 * (gsize)datagrams->len;
+    g_autofree guint8 *payload = g_malloc(len);
+    colo_put_be64(payload, node->committed);
+    colo_put_be64(payload + 8, node->settled_seen);
+    g_array_sort(datagrams, compare_numbers);
+    for (guint i = 0; i < datagrams->len; i++)
+        colo_put_be64(payload + 16 + 8 * (gsize)i, g_array_index(datagrams, guint64, i));
+    link_send(node->link, LINK_MSG_SETTLED, payload, len);
+    node->settled_said = node->settled_seen;
+    g_array_set_size(datagrams, 0);
+}
+
 /* What had settled when last looked at: so an ACK that was a little ahead has left too. */
 static gboolean on_settled_timer(gpointer user_data)
 {
     Node *node = user_data;
-    GArray *datagrams = node->settled_datagrams;
-    if (node->settled_seen != node->settled_said || datagrams->len > 0) {
-        gsize len = 16 + 8 * (gsize)datagrams->len;
-        g_autofree guint8 *payload = g_malloc(len);
-        colo_put_be64(payload, node->committed);
-        colo_put_be64(payload + 8, node->settled_seen);
-        g_array_sort(datagrams, compare_numbers);
-        for (guint i = 0; i < datagrams->len; i++)
-            colo_put_be64(payload + 16 + 8 * (gsize)i, g_array_index(datagrams, guint64, i));
-        link_send(node->link, LINK_MSG_SETTLED, payload, len);
-        node->settled_said = node->settled_seen;
-        g_array_set_size(datagrams, 0);
-    }
+    if (node->settled_seen != node->settled_said || node->settled_datagrams->len > 0)
+        say_settled(node);
     node->settled_seen = compare_settled(node->compare);
     return G_SOURCE_CONTINUE;
 }
@@ -160,7 +164,8 @@ static void learn(Node *node, Mode mode, ColoTime now)
     CompareWaits before = node->waits, waits = compare_waits(node->compare, now);
     ModeEpoch epoch = {.frames = waits.frames - before.frames,
                        .waited_us = waits.waited_us - before.waited_us,
-                       .buffered_us = buffered_wait_us(node)};
+                       .buffered_us = buffered_wait_us(node),
+                       .stalled = node->peer_vm == PEER_VM_STALLED};
     node->waits = waits;
     if (mode_learn(&node->mode_policy, mode, &epoch, now) && mode == MODE_AUTO) {
         log_info("the VMs differ too often: buffered mode for %.0f s",
@@ -226,14 +231,15 @@ void comparing_output(Node *node, unsigned nic, GBytes *frame)
         recorder_primary(node->recorder, nic, node->epoch, frame, now);
     compare_primary(node->compare, nic, node->epoch, frame, now);
     arm(node);
-    if (node->peer_vm == PEER_VM_STALLED)
-        primary_reschedule(node);
 }
 
 void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const guint8 *data,
                                 gsize len)
 {
-    if (!node->compare || (node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS))
+    /* Frames of an epoch may overtake the word that its checkpoint is complete: they count too. */
+    gboolean early = epoch > node->committed && epoch <= node->epoch;
+    if (!node->compare ||
+        (!early && node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS))
         return;
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
     ColoTime now = colo_time_now();
@@ -253,6 +259,7 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
         return FALSE;
     }
     set_peer_vm(node, PEER_VM_RUNS);
+    say_settled(node); /* what the checkpoint released has left */
     compare_loaded(node->compare, epoch, colo_time_now());
     arm(node);
     return TRUE;
@@ -269,14 +276,12 @@ gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError 
     g_autofree char *why = g_utf8_make_valid((const char *)payload + 8, (gssize)MIN(len - 8, 512));
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", why);
     set_peer_vm(node, PEER_VM_STALLED);
+    if (!node->diverged) {
+        node->diverged = TRUE;
+        node->divergence = REASON_STALLED;
+    }
     primary_reschedule(node);
     return TRUE;
-}
-
-gboolean comparing_waits_for_checkpoint(const Node *node)
-{
-    return node->compares && node->peer_vm == PEER_VM_STALLED &&
-           compare_stats(node->compare)->held_frames > 0;
 }
 
 void comparing_end(Node *node)

@@ -235,7 +235,8 @@ void disks_detach(Node *node)
     disks->synchronised = FALSE;
     disks->apply_due = disks->applying = 0;
     forget_lost(disks);
-    disk_server_command(disks->server, "detach", NULL, timeout_of(disks), on_detached, disks);
+    /* Behind a sync it takes as long as that: who can't go on without it says so by itself. */
+    disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
 }
 
 gboolean disks_may_checkpoint(const Node *node)
@@ -312,8 +313,9 @@ static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
     if (disks->epoch)
-        disk_server_epoch_command(disks->server, "takeover", disks->epoch, timeout_of(disks),
-                                  on_switched, switch_new(disks, done, ticket));
+        /* As long as the storage takes to sync: nobody else has the VM. */
+        disk_server_epoch_command(disks->server, "takeover", disks->epoch, 0, on_switched,
+                                  switch_new(disks, done, ticket));
     else
         disk_server_command(disks->server, "activate", NULL, timeout_of(disks), on_switched,
                             switch_new(disks, done, ticket));
@@ -430,7 +432,11 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
             apply_allow(node->apply, epoch_of(data));
     } else if (!strcmp(name, "LOST")) {
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
-        if (json_object_get_boolean(json_object_object_get(data, "failed")) && !node->is_primary) {
+        gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
+        if (node->state == FSM_S_PAUSED || node->state == FSM_S_DEVICE) {
+            /* Of what the last checkpoint doesn't have: a takeover tells what it can't do. */
+            log_warning("disks: %s", why);
+        } else if (failed && !node->is_primary) {
             g_autoptr(GError) error = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_IO, why);
             fail(disks, error);
         } else {

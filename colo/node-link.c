@@ -18,7 +18,8 @@ void node_link_lost(Node *node, const char *what, const GError *error)
         /* Whoever the arbiter would let go on, it can't be this VM. */
         node_vm_lost(node, "the VM is lost", node->ending_sign);
     else
-        node_event(node, FSM_LINK_DOWN);
+        node_event(node,
+                   node->svm_spoilt && node->state == FSM_S_COLO ? FSM_SPOILT : FSM_LINK_DOWN);
 }
 
 void node_stream_lost(Node *node, const char *what, const GError *error)
@@ -113,7 +114,7 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return net_receive_addresses(node, payload, len, error);
     case LINK_MSG_YIELD:
         /* It may cross with our own going: not an error. */
-        if (node->state == FSM_P_COLO)
+        if (node->state == FSM_P_COLO && node->peer_vm != PEER_VM_STALLED)
             node_event(node, FSM_YIELD);
         return TRUE;
     case LINK_MSG_YIELDED:
@@ -144,7 +145,14 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
                       gpointer user_data)
 {
     Node *node = user_data;
-    if (fsm_is_primary(node->state))
+    gboolean primary = fsm_is_primary(node->state);
+    if (nic >= node->cards->len && (primary || nic != LINK_NIC_NOTE)) {
+        g_autoptr(GError) error = g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL,
+                                              "a packet of card %u of %u", nic, node->cards->len);
+        node_stream_lost(node, "the peer broke the protocol", error);
+        return;
+    }
+    if (primary)
         comparing_secondary_output(node, nic, epoch, data, len);
     else
         secondary_mirrored(node, nic, epoch, data, len);

@@ -188,7 +188,8 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
         /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
         if (!node->cycle.cancelled)
             node_link_lost(node, "the device state can't be saved", error);
-        resume(node);
+        if (vm == node->vm)
+            resume(node);
         return;
     }
     if (error) {
@@ -411,8 +412,7 @@ static void schedule_look(Node *node)
                                .min_gap_us = (gint64)config->min_gap_ms * COLO_US_PER_MS,
                                .dirty_limit_pages = config->dirty_limit_pages};
     ScheduleFacts facts = {.resumed = node->cycle.resumed,
-                           .output_waits = gate_stats(node->gate)->frames > 0 ||
-                                           comparing_waits_for_checkpoint(node),
+                           .output_waits = gate_stats(node->gate)->frames > 0,
                            .diverged = node->diverged,
                            .divergence = node->divergence,
                            .output_filling = node->output_filling,

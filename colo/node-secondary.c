@@ -155,6 +155,7 @@ gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError 
     }
     if (colo_get_be64(payload) != node->svm_epoch)
         return TRUE; /* of an epoch that is over here */
+    node->released_epoch = node->svm_epoch;
     guint64 count = colo_get_be64(payload + 8);
     for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= count;)
         drop_said(node, node->said->head);
@@ -209,10 +210,6 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     Node *node = user_data;
     guint8 payload[8];
     g_autoptr(GError) error = NULL;
-    if (!check_attachment(checkpoint, &error)) {
-        node_link_lost(node, "the peer broke the protocol", error);
-        return;
-    }
     if (!svm_stands_still(node, &error)) {
         /* A VM that has run is lost: its memory has been changed under it. */
         (node->state == FSM_S_ACTIVE ? node_link_lost
@@ -264,7 +261,8 @@ static void on_apply_failed(const GError *error, gpointer user_data)
 
 void secondary_begin(Node *node)
 {
-    static const ApplyCallbacks callbacks = {.progress = on_progress,
+    static const ApplyCallbacks callbacks = {.check = check_attachment,
+                                             .progress = on_progress,
                                              .received = on_received,
                                              .applied = on_applied,
                                              .failed = on_apply_failed};

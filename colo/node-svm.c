@@ -22,7 +22,9 @@
  *
  * Takeover: a VM that runs, or stands still in the epoch of the last complete checkpoint, goes on
  * where it is; it said all that clients have heard. Otherwise the checkpoint is loaded. A VM that
- * has run and then stopped by itself can do neither until the next checkpoint.
+ * has run and then stopped by itself (its guest has powered off or panicked, QEMU has stopped it)
+ * can do neither until the next checkpoint, which the primary takes at once: if the link is lost
+ * before, the primary goes on alone.
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
@@ -177,7 +179,9 @@ static void stop(Node *node)
     vm_pause(node->vm, on_stopped, node);
 }
 
-void svm_stalled(Node *node, const char *why)
+/* It should run and doesn't: the primary takes a checkpoint. Nobody may hear what it says until
+ * then. */
+static void stall(Node *node, const char *why)
 {
     log_warning("the VM doesn't run until the next checkpoint: %s", why);
     gsize len = MIN(strlen(why), 512);
@@ -185,10 +189,17 @@ void svm_stalled(Node *node, const char *why)
     colo_put_be64(payload, node->epoch);
     memcpy(payload + 8, why, len);
     link_send(node->link, LINK_MSG_STALLED, payload, 8 + len);
-    /* Nobody may hear what it says from here on. If it has run, its RAM is no checkpoint's. */
-    node->svm_spoilt = node->svm_epoch != 0;
     node->svm_speaks = FALSE;
     node->svm_epoch = 0;
+}
+
+void svm_stopped_by_itself(Node *node, const char *why)
+{
+    /* QEMU may tell of one stop twice. */
+    if (node->svm_epoch == 0)
+        return;
+    node->svm_spoilt = TRUE;
+    stall(node, why);
 }
 
 /* ---- PREPARE and DIRTY ---- */
@@ -300,7 +311,8 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
         node_vm_lost(node, "the VM can't be resumed from a checkpoint", error);
         return;
     }
-    if (node->apply) {
+    /* It may have stopped by itself meanwhile. */
+    if (node->apply && node->svm_speaks) {
         colo_put_be64(payload, node->svm_epoch);
         link_send(node->link, LINK_MSG_LOADED, payload, sizeof(payload));
         colo_fault_point("secondary-loaded");
@@ -346,8 +358,8 @@ static void use_loaded(Node *node, const Checkpoint *checkpoint, const GByteArra
         return;
     }
     if (runs->len > 0 && node->state == FSM_S_COLO) {
-        svm_stalled(node, "loading its device state wrote to a page of RAM, which it had not done "
-                          "before");
+        stall(node, "loading its device state wrote to a page of RAM, which it had not done "
+                    "before");
         return;
     }
     if (runs->len > 0)
@@ -451,7 +463,8 @@ static void take_over(Node *node)
     }
 }
 
-/* The old primary may or may not have let these go: a client knows them by their numbers. */
+/* The old primary may or may not have let these go: a client knows them by their numbers. They were
+ * said before anything that our VM has said since. */
 static void send_held_frames(Node *node, const Checkpoint *checkpoint)
 {
     for (guint i = 0; i < checkpoint->frames->len; i++) {
@@ -476,7 +489,7 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
     node->finished = checkpoint_ref(checkpoint);
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
-    if (node->svm_epoch != checkpoint->epoch)
+    if (node->released_epoch != checkpoint->epoch)
         send_held_frames(node, checkpoint);
     svm_step(node);
 }
@@ -545,7 +558,7 @@ void svm_forget(Node *node)
 {
     node->start_due = node->check_due = node->applying = FALSE;
     node->svm_speaks = node->svm_spoilt = FALSE;
-    node->prepare_epoch = node->svm_epoch = 0;
+    node->prepare_epoch = node->svm_epoch = node->released_epoch = 0;
     node->proofs_tried = 0;
     g_clear_pointer(&node->load_due, checkpoint_unref);
     g_clear_pointer(&node->finished, checkpoint_unref);

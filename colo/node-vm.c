@@ -35,21 +35,27 @@ void node_vm_ending(Node *node, const char *what, const GError *sign)
     node->ending_timer = g_timeout_add(VM_ENDING_MS, on_vm_ending, node);
 }
 
-/* What happens to a copy is news about the copy. */
+/*
+ * What happens to a copy is news about the copy. While the arbiter is asked it can't be made again;
+ * one that has stopped then goes on where it is if this node is to.
+ */
 static void on_svm_event(Node *node, VmEvent event, const char *detail)
 {
     switch (event) {
     case VM_EVENT_SHUTDOWN:
-        svm_stalled(node, "its guest has powered off");
+        svm_stopped_by_itself(node, "its guest has powered off");
         break;
     case VM_EVENT_PANICKED:
         node_emit(node, "GUEST_PANICKED", NULL);
-        svm_stalled(node, "its guest has panicked");
+        if (node->state == FSM_S_COLO)
+            svm_stopped_by_itself(node, "its guest has panicked");
         break;
     case VM_EVENT_STOPPED: {
         g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
         node_emit(node, "GUEST_STOPPED", NULL);
-        svm_stalled(node, why);
+        disks_vm_paused(node);
+        if (node->state == FSM_S_COLO)
+            svm_stopped_by_itself(node, why);
         break;
     }
     case VM_EVENT_RESET:
@@ -63,7 +69,8 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
     Node *node = user_data;
     if (vm != node->vm)
         return;
-    if (!fsm_is_primary(node->state) && event != VM_EVENT_DIED) {
+    /* In a takeover it is a copy no more. */
+    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && event != VM_EVENT_DIED) {
         on_svm_event(node, event, detail);
         return;
     }

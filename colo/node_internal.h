@@ -183,14 +183,15 @@ struct Node {
     Checkpoint *load_due;  /* applied, and to be loaded; NULL: none */
     guint check_timer;
     gboolean check_due;
-    guint64 svm_epoch;     /* the checkpoint that the VM's device state is of; 0: none */
-    gboolean svm_speaks;   /* its output is that of svm_epoch, and counts */
-    gboolean svm_spoilt;   /* has run and stopped by itself: RAM is no checkpoint's */
-    PageSet *svm_dirty;    /* pages that the next checkpoint has to put right */
-    Checkpoint *finished;  /* what to take over from, once it is known */
-    unsigned proofs_tried; /* loads of this session */
-    PageSet *touched;      /* pages that loads wrote to */
-    guint8 *kept;          /* their contents before the load at hand */
+    guint64 svm_epoch;      /* the checkpoint that the VM's device state is of; 0: none */
+    gboolean svm_speaks;    /* its output is that of svm_epoch, and counts */
+    guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
+    gboolean svm_spoilt;    /* has run and stopped by itself: RAM is no checkpoint's */
+    PageSet *svm_dirty;     /* pages that the next checkpoint has to put right */
+    Checkpoint *finished;   /* what to take over from, once it is known */
+    unsigned proofs_tried;  /* loads of this session */
+    PageSet *touched;       /* pages that loads wrote to */
+    guint8 *kept;           /* their contents before the load at hand */
 
     /* for status */
     guint64 checkpoints, by_reason[REASONS];
@@ -327,8 +328,6 @@ gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError 
 void comparing_end(Node *node);
 /* Lets go of what is held, or (FALSE) drops it. */
 void comparing_forget(Node *node, gboolean release);
-/* Output that only a checkpoint can release. */
-gboolean comparing_waits_for_checkpoint(const Node *node);
 /* Live options may have changed. */
 void comparing_tune(Node *node);
 
@@ -386,7 +385,7 @@ gboolean svm_stands_still(const Node *node, GError **error);
  */
 gboolean secondary_may_protect(const Node *node, GError **error);
 /* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
-void svm_stalled(Node *node, const char *why);
+void svm_stopped_by_itself(Node *node, const char *why);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */
 void svm_forget(Node *node);
 

@@ -45,6 +45,7 @@ const char *checkpoint_reason_name(CheckpointReason reason)
         [REASON_OUTPUT] = "output",
         [REASON_MISMATCH] = "mismatch",
         [REASON_COMPARE_TIMEOUT] = "compare-timeout",
+        [REASON_STALLED] = "stalled",
         [REASON_TABLE_FULL] = "table-full",
         [REASON_DIRTY_LIMIT] = "dirty-limit",
         [REASON_OUTPUT_LIMIT] = "output-limit",

@@ -223,7 +223,8 @@ void qmp_execute(Qmp *qmp, const char *command_name, json_object *arguments, gui
         command->source = g_idle_add_full(G_PRIORITY_DEFAULT, on_closed_already, command, NULL);
         return;
     }
-    command->source = g_timeout_add(timeout_ms, on_timeout, command);
+    if (timeout_ms)
+        command->source = g_timeout_add(timeout_ms, on_timeout, command);
     if (qmp->state == READY)
         transmit(qmp, line);
     else

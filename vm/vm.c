@@ -54,7 +54,7 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
         if (op == VM_OP_START)
             vm->started = TRUE;
         else if (op == VM_OP_RESUME)
-            vm->running = TRUE;
+            vm->running = !vm->stopped;
         else if (op == VM_OP_PAUSE)
             vm->running = FALSE;
         if (op == VM_OP_RESUME)
@@ -93,8 +93,10 @@ void vm_finish(Vm *vm, GBytes *state, const GError *error)
 
 void vm_emit(Vm *vm, VmEvent event, const char *detail)
 {
-    if (event == VM_EVENT_DIED || event == VM_EVENT_SHUTDOWN || event == VM_EVENT_STOPPED)
+    if (event == VM_EVENT_DIED || event == VM_EVENT_SHUTDOWN || event == VM_EVENT_STOPPED) {
         vm->running = FALSE;
+        vm->stopped = TRUE;
+    }
     if (vm->handler.event)
         vm->handler.event(vm, event, detail, vm->handler.user_data);
 }
@@ -154,6 +156,7 @@ void vm_resume(Vm *vm, VmDone done, gpointer user_data)
     vm->done = done;
     if (!begin(vm, VM_OP_RESUME, user_data))
         return;
+    vm->stopped = FALSE;
     vm->ops->resume(vm);
     vm->in_call = FALSE;
 }

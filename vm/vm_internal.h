@@ -43,6 +43,7 @@ struct Vm {
     VmRam ram;
     GArray *nic_fds; /* of int, our ends; closed by vm_free() */
     gboolean started, running, dead;
+    gboolean stopped;  /* by itself, since it was last told to run */
     gboolean released; /* its disks, since it ran last */
 
     /* What was found out at start, for the identity. */

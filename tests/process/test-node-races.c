@@ -148,6 +148,22 @@ static void test_freed_at_the_end(void)
     tear_down(&fixture);
 }
 
+/* A packet of a card that the VM doesn't have is believed by neither side. */
+static void test_no_such_card(void)
+{
+    static const guint8 frame[60];
+    for (int from = 0; from < 2; from++) {
+        Fixture fixture;
+        start_pair(&fixture, "file");
+        Node *to = fixture.host[!from].node, *node = fixture.host[from].node;
+        guint32 question = to->question;
+        g_assert_true(link_send_packet(node->link, 0x7ffffff0, node->epoch, frame, sizeof(frame)));
+        WAIT_FOR(to->question > question);
+        g_assert_nonnull(strstr(to->last_error->message, "card"));
+        tear_down(&fixture);
+    }
+}
+
 static void set_mode(Host *host, const char *mode)
 {
     g_free(host->config->mode);
@@ -296,6 +312,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-races/slow-proof", test_slow_proof);
     add_pair_test("/node-races/early-protect", test_early_protect);
     add_pair_test("/node-races/first-save-fails", test_first_save_fails);
+    add_pair_test("/node-races/no-such-card", test_no_such_card);
     add_pair_test("/node-races/mode-changes", test_mode_changes);
     add_pair_test("/node-races/no-gap", test_no_gap);
     add_pair_test("/node-races/storm", test_storm);

@@ -240,6 +240,13 @@ static void link_steps(Search *search)
                 memset(pair->queue[i], 0, QUEUE);
                 event(pair, i, FSM_LINK_DOWN);
             }
+        if (!now->connected && side->sees_link && side->state == FSM_S_COLO)
+            WITH_COPY(pair, search)
+            {
+                pair->side[i].sees_link = FALSE;
+                memset(pair->queue[i], 0, QUEUE);
+                event(pair, i, FSM_SPOILT);
+            }
     }
 }
 

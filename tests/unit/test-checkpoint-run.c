@@ -184,7 +184,18 @@ static const CaptureCallbacks capture_callbacks = {
     .failed = on_capture_failed,
 };
 
+static guint64 unusable_epoch; /* 0: none is */
+
+static gboolean check(const Checkpoint *checkpoint, GError **error)
+{
+    if (checkpoint->epoch != unusable_epoch)
+        return TRUE;
+    g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM, "not one of ours");
+    return FALSE;
+}
+
 static const ApplyCallbacks apply_callbacks = {
+    .check = check,
     .received = on_received,
     .applied = on_applied,
     .failed = on_apply_failed,
@@ -525,6 +536,29 @@ static void test_finish_without_checkpoint(void)
     g_assert_null(pair->apply_error);
 }
 
+/* One that its owner can't use is not there, and an error of the stream. */
+static void test_unusable(void)
+{
+    g_autoptr(Pair) pair = pair_new(DIRTY_METHOD_AUTO);
+    fill(pair->primary);
+    capture_synchronise(pair->capture, PAGES);
+    wait_for(&pair->synchronised);
+    take(pair);
+    g_autofree guint8 *first = g_memdup2(pair->at_pause, PAGES * VM_PAGE_SIZE);
+    memset(pair->primary->guest, 77, 8 * VM_PAGE_SIZE);
+    unusable_epoch = 2;
+    start_take(pair);
+    while (!pair->apply_error)
+        g_main_context_iteration(NULL, TRUE);
+    unusable_epoch = 0;
+    g_assert_error(pair->apply_error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM);
+    g_assert_cmpuint(pair->received, ==, 1);
+    apply_finish(pair->apply, on_finished, pair);
+    wait_for(&pair->finished);
+    g_assert_cmpuint(pair->finish_epoch, ==, 1);
+    g_assert_cmpmem(pair->secondary->guest, PAGES * VM_PAGE_SIZE, first, PAGES * VM_PAGE_SIZE);
+}
+
 /* One that waits to be allowed is not there: RAM stays that of the one before. */
 static void test_allowed(gconstpointer data)
 {
@@ -658,6 +692,7 @@ int main(int argc, char **argv)
     g_test_add_func("/checkpoint/end-at-any-moment", test_end_at_any_moment);
     g_test_add_func("/checkpoint/connection-lost", test_connection_lost);
     g_test_add_func("/checkpoint/finish-without-checkpoint", test_finish_without_checkpoint);
+    g_test_add_func("/checkpoint/unusable", test_unusable);
     g_test_add_data_func("/checkpoint/allowed/no", GINT_TO_POINTER(FALSE), test_allowed);
     g_test_add_data_func("/checkpoint/allowed/yes", GINT_TO_POINTER(TRUE), test_allowed);
     g_test_add_func("/checkpoint/no-converge", test_no_converge);

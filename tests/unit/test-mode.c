@@ -65,6 +65,27 @@ static void test_recovers(void)
     g_assert_true(mode_compares(&policy, MODE_AUTO, MS(t + 1000)));
 }
 
+/* An administrator who asks for another mode gets it now. */
+static void test_change(void)
+{
+    ModePolicy policy = {0};
+    storm(&policy, MODE_AUTO, 0, 600000);
+    g_assert_false(mode_compares(&policy, MODE_AUTO, MS(600001)));
+    g_assert_true(mode_compares(&policy, MODE_COLO, MS(600002)));
+    g_assert_true(mode_compares(&policy, MODE_AUTO, MS(600003)));
+}
+
+/* A copy that stops by itself proves more than its silence. */
+static void test_stalled(void)
+{
+    static const ModeEpoch stalled = {.buffered_us = BUFFERED_US, .stalled = TRUE};
+    ModePolicy policy = {0};
+    g_assert_true(mode_compares(&policy, MODE_COLO, MS(0)));
+    g_assert_false(mode_learn(&policy, MODE_COLO, &stalled, MS(0)));
+    g_assert_true(mode_learn(&policy, MODE_COLO, &stalled, MS(1)));
+    g_assert_false(mode_compares(&policy, MODE_COLO, MS(2)));
+}
+
 static void test_not_in_vain(void)
 {
     static const ModeEpoch *const fine[] = {&worth, &equal, &silent};
@@ -87,5 +108,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mode/storm", test_storm);
     g_test_add_func("/mode/recovers", test_recovers);
     g_test_add_func("/mode/not-in-vain", test_not_in_vain);
+    g_test_add_func("/mode/change", test_change);
+    g_test_add_func("/mode/stalled", test_stalled);
     return g_test_run();
 }

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A secondary's VM that stops by itself: it is told once, a checkpoint makes it right, and while it
+ * can't go on it doesn't compete with the primary, which can.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#include <string.h>
+#include <sys/socket.h>
+
+#define TRIALS 10
+
+static gboolean is_settled(const Fixture *f)
+{
+    const Node *a = f->host[0].node, *b = f->host[1].node;
+    return a->peer_vm == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE && b->svm_epoch == a->epoch &&
+           b->svm_job == SVM_IDLE && vm_is_running(f->host[1].vm);
+}
+
+/* A protected pair whose next checkpoint comes when it is asked for. */
+static void start_quiet_pair(Fixture *f)
+{
+    start_pair(f, "file");
+    WAIT_FOR(is_settled(f));
+    Node *primary = f->host[0].node;
+    guint64 before = primary->epoch;
+    f->host[0].config->checkpoint_period_ms = f->host[1].config->checkpoint_period_ms = 3600 * 1000;
+    primary->admin_asks = TRUE;
+    primary_reschedule(primary);
+    WAIT_FOR(primary->epoch > before && is_settled(f));
+}
+
+static void cut_link(Fixture *f)
+{
+    shutdown(link_checkpoint_fd(f->host[0].node->link), SHUT_RDWR);
+}
+
+/* The primary, which is well, keeps the VM, whatever moment the link is cut at. */
+static void test_stopped_then_cut(void)
+{
+    if (!in_colo_mode())
+        return;
+    for (int i = 0; i < TRIALS; i++) {
+        Fixture f;
+        start_quiet_pair(&f);
+        Host *a = &f.host[0], *b = &f.host[1];
+        /* No checkpoint may come before the cut. */
+        a->config->min_gap_ms = 3600 * 1000;
+        fake_vm_raise(b->vm, VM_EVENT_STOPPED, "io-error");
+        g_assert_true(b->node->svm_spoilt);
+        cut_link(&f);
+        WAIT_FOR(a->node->state == FSM_P_NONE);
+        WAIT_FOR(b->node->state == FSM_S_NONE || b->node->state == FSM_S_ACTIVE);
+        g_assert_false(a->ended || b->ended);
+        g_assert_true(vm_is_running(a->vm));
+        tear_down(&f);
+    }
+}
+
+/* QEMU tells a panic twice: the guest's word, then that it has stopped the VM. */
+static void test_panic(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node, *b = f.host[1].node;
+    guint64 before = a->epoch;
+    fake_vm_step(f.host[1].vm, 500);
+    fake_vm_raise(f.host[1].vm, VM_EVENT_PANICKED, "pause");
+    fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "guest-panicked");
+    g_assert_true(b->svm_spoilt);
+    WAIT_FOR(a->epoch > before && is_settled(&f));
+    g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
+    g_assert_false(b->svm_spoilt);
+    g_assert_null(a->last_error);
+    g_assert_null(b->last_error);
+    tear_down(&f);
+}
+
+/* Nothing is left to take over from: certainly not RAM that is no checkpoint's. */
+static void test_panic_and_death(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Host *b = &f.host[1];
+    fake_vm_step(b->vm, 500);
+    fake_vm_raise(b->vm, VM_EVENT_PANICKED, "pause");
+    fake_vm_raise(b->vm, VM_EVENT_STOPPED, "guest-panicked");
+    die(&f.host[0]);
+    WAIT_FOR(b->node->state == FSM_S_NONE);
+    g_assert_false(b->ended);
+    tear_down(&f);
+}
+
+/* QEMU stops it between the order to run and its answer. */
+static void test_stopped_while_resuming(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node;
+    fake_vm_inject(f.host[1].vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    a->admin_asks = TRUE;
+    primary_reschedule(a);
+    WAIT_FOR(fake_vm_is_held(f.host[1].vm));
+    guint64 before = a->epoch;
+    fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
+    fake_vm_release(f.host[1].vm);
+    WAIT_FOR(a->epoch > before && is_settled(&f));
+    g_assert_null(a->last_error);
+    tear_down(&f);
+}
+
+/* A copy that stops again and again is left alone for a while, each time longer. */
+static void test_again_and_again(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node;
+    f.host[0].config->checkpoint_period_ms = 20;
+    for (int i = 0; i < 3 && !a->mode_policy.pausing; i++) {
+        WAIT_FOR(a->mode_policy.pausing || is_settled(&f));
+        if (!a->mode_policy.pausing)
+            fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "internal-error");
+        WAIT_FOR(a->mode_policy.pausing || a->peer_vm == PEER_VM_LOADS);
+    }
+    g_assert_true(a->mode_policy.pausing);
+    WAIT_FOR(a->peer_vm == PEER_VM_STANDS);
+    WAIT_FOR(is_settled(&f));
+    tear_down(&f);
+}
+
+/* What a checkpoint brought is not sent a second time at a takeover: it is known to have left. */
+static void test_released_is_known(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *b = f.host[1].node;
+    WAIT_FOR(b->released_epoch == b->svm_epoch);
+    f.host[0].node->admin_asks = TRUE;
+    primary_reschedule(f.host[0].node);
+    guint64 before = b->svm_epoch;
+    WAIT_FOR(b->svm_epoch > before && b->released_epoch == b->svm_epoch);
+    tear_down(&f);
+}
+
+/* The VM of a secondary that asks the arbiter goes on where it stopped. */
+static void test_stopped_while_asking(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Host *b = &f.host[1];
+    die(&f.host[0]);
+    WAIT_FOR(b->node->state == FSM_S_PAUSED || b->node->state == FSM_S_DEVICE);
+    fake_vm_raise(b->vm, VM_EVENT_STOPPED, "io-error");
+    WAIT_FOR(b->node->state == FSM_P_NONE || b->ended);
+    g_assert_false(b->ended);
+    WAIT_FOR(vm_is_running(b->vm));
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-stalls/stopped-then-cut", test_stopped_then_cut);
+    add_pair_test("/node-stalls/panic", test_panic);
+    add_pair_test("/node-stalls/panic-and-death", test_panic_and_death);
+    add_pair_test("/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
+    add_pair_test("/node-stalls/again-and-again", test_again_and_again);
+    add_pair_test("/node-stalls/released-is-known", test_released_is_known);
+    add_pair_test("/node-stalls/stopped-while-asking", test_stopped_while_asking);
+    return g_test_run();
+}
