@@ -114,8 +114,7 @@ GPtrArray *cmdline_build(const VmDescription *d, const char *accel, int ram_fd, 
     add(argv, "-mon", g_strdup("chardev=colo-qmp,mode=control"));
     add_serial(argv, d->serial);
     add_boot(argv, d);
-    /* The user's arguments may have the disks' controllers, and QEMU makes devices in this order.
-     */
+    /* QEMU makes devices in this order, and a disk's controller may be among extra. */
     for (guint i = 0; i < d->extra->len; i++)
         g_ptr_array_add(argv, g_strdup(g_ptr_array_index(d->extra, i)));
     for (guint i = 0; i < d->disks->len; i++)

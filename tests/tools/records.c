@@ -81,7 +81,7 @@ static char *row_content(guint64 number)
     return g_string_free(hex, FALSE);
 }
 
-/* Nothing but the count of rows would keep a transaction that is done twice from being seen. */
+/* No column is unique, so that a transaction that is done twice shows: in the count. */
 static gboolean commit_transaction(int fd, guint64 number)
 {
     guint64 earlier = 1 + record_mix(number) % number;

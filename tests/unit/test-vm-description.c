@@ -298,8 +298,7 @@ static const char *device_of(GPtrArray *argv, guint disk)
     return g_ptr_array_index(argv, position(argv, part));
 }
 
-/* QEMU makes devices in the order of its command line: a disk after the controller that it needs.
- */
+/* QEMU makes devices in the order of its command line. */
 static void test_controller_before_disk(void)
 {
     g_autoptr(VmDescription) d = good();
