@@ -99,6 +99,7 @@ static void add_frames(const Node *node, json_object *status)
     json_object *packets = add_object(status, "packets");
     add_int(packets, "mirrored", (gint64)node->mirror_sent);
     add_int(packets, "dropped", (gint64)(node->mirror_congested + node->mirror_dropped));
+    add_int(packets, "input-dropped", (gint64)node->deferred_dropped);
 }
 
 static void add_compare(const Node *node, json_object *status)

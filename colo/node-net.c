@@ -161,6 +161,16 @@ Rewrite *net_new_rewrite(Node *node, guint64 epoch)
     return rewrite_new(&options, epoch, deliver_frame, node);
 }
 
+gboolean net_is_delivered(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        const Port *port = card_at(node, i)->port;
+        if (port && !port_is_read(port))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     if (!node->rewrite) {

@@ -2,13 +2,15 @@
 /*
  * The primary's checkpoint cycle:
  *
- *   idle --due--> preparing --> pausing --> saving --> copying --> resuming --> sending -.
- *     ^            |              |          |           |           |                   |
- *     |            |              `-- link down: cancelled, only the VM is resumed -> idle
- *     `------------'-------------------------------------------------- sent, RECEIVED ---'
+ *   idle --due--> syncing --> preparing --> settling --> pausing --> saving --> copying -.
+ *     ^                                                     |          |                   |
+ *     |                        link down: cancelled, only the VM is resumed -> idle        |
+ *     `---- sent, RECEIVED ---- sending <---- resuming <-----------------------------------'
  *
- * Preparing: a secondary's VM that runs is told to stand still, and the pages that it has written
- * are added to the checkpoint (node-svm.c). One that waits needs none of this.
+ * Syncing: of a VM with disks; so that the pause need not. Preparing: a secondary's VM that runs is
+ * told to stand still, and the pages that it has written are added to the checkpoint (node-svm.c).
+ * One that waits needs none of this. Settling: input is deferred, and QEMU reads what it has been
+ * given already.
  *
  * The guest's frames, which the cycle holds up and lets go, are in node-traffic.c.
  *
@@ -28,6 +30,10 @@
 
 /* Loads that the secondary shows before protection is claimed: some devices break on the second. */
 #define PROOFS 2
+
+/* QEMU reads at once if it gets any CPU: when to look again, and when to pause it all the same. */
+#define SETTLE_LOOK_US 200
+#define SETTLE_MAX_US  (5 * COLO_US_PER_MS)
 
 /* ---- Answers of the secondary ---- */
 
@@ -274,11 +280,38 @@ static gboolean add_pages(Node *node, const char *message, guint64 ram_pages, gu
     return TRUE;
 }
 
+/* No more input is given to the guest: waits until QEMU has read what was. */
+static void settle(Node *node)
+{
+    ColoTime now = colo_time_now();
+    if (net_is_delivered(node) ||
+        colo_time_diff_us(now, node->cycle.settle_started) >= SETTLE_MAX_US)
+        pause_vm(node);
+    else
+        g_source_set_ready_time(node->settle_timer, colo_time_add_us(now, SETTLE_LOOK_US).us);
+}
+
+static gboolean on_settle_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    g_source_set_ready_time(node->settle_timer, -1);
+    settle(node);
+    return G_SOURCE_CONTINUE;
+}
+
+static void begin_settling(Node *node)
+{
+    node->cycle.phase = CYCLE_SETTLING;
+    node->cycle.settle_started = colo_time_now();
+    settle(node);
+}
+
 /* A secondary's VM that runs has to stand still first. */
 static void prepare(Node *node)
 {
+    node->cycle.phase = CYCLE_PREPARING;
     if (node->peer_vm == PEER_VM_STANDS) {
-        pause_vm(node);
+        begin_settling(node);
         return;
     }
     guint8 payload[8];
@@ -301,7 +334,7 @@ static void on_synced(Node *node, guint64 epoch, const GError *error)
 static void take_checkpoint(Node *node, CheckpointReason reason)
 {
     g_assert(node->cycle.phase == CYCLE_IDLE && node->capture);
-    node->cycle = (Cycle){.phase = CYCLE_PREPARING,
+    node->cycle = (Cycle){.phase = CYCLE_SYNCING,
                           .epoch = node->epoch + 1,
                           .reason = reason,
                           .resumed = node->cycle.resumed};
@@ -330,7 +363,7 @@ gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **er
     }
     if (colo_get_be32(payload + 8) == 0) {
         answered(node);
-        pause_vm(node);
+        begin_settling(node);
     }
     return TRUE;
 }
@@ -509,8 +542,10 @@ void primary_end_capture(Node *node)
     comparing_end(node);
     if (!node->vm || cycle->phase == CYCLE_IDLE)
         return;
-    if (cycle->phase == CYCLE_PREPARING || cycle->phase == CYCLE_SENDING) {
+    if (cycle->phase <= CYCLE_SETTLING || cycle->phase == CYCLE_SENDING) {
+        g_source_set_ready_time(node->settle_timer, -1);
         go_idle(node);
+        primary_give_deferred(node);
         return;
     }
     cycle->cancelled = TRUE;
@@ -530,6 +565,7 @@ void primary_forget_vm(Node *node)
     comparing_forget(node, FALSE);
     g_clear_pointer(&node->rewrite, rewrite_free);
     g_source_set_ready_time(node->schedule_timer, -1);
+    g_source_set_ready_time(node->settle_timer, -1);
     primary_forget_traffic(node);
 }
 
@@ -537,6 +573,7 @@ void primary_init(Node *node)
 {
     primary_init_traffic(node);
     node->schedule_timer = node_timer_new(on_schedule_timer, node);
+    node->settle_timer = node_timer_new(on_settle_timer, node);
 }
 
 void primary_finalise(Node *node)
@@ -544,5 +581,7 @@ void primary_finalise(Node *node)
     capture_free(node->capture);
     g_source_destroy(node->schedule_timer);
     g_source_unref(node->schedule_timer);
+    g_source_destroy(node->settle_timer);
+    g_source_unref(node->settle_timer);
     primary_finalise_traffic(node);
 }

@@ -7,13 +7,16 @@
  * is released by primary_received(): on RECEIVED(e), the epochs before e; and, in an epoch that
  * compares, by the comparator (node-compare.c).
  *
- * What comes for the guest while it is paused for a checkpoint is deferred and given to it in the
- * new epoch, so that what is mirrored with epoch e is what the guest was given after checkpoint e.
+ * From the moment that a checkpoint is being prepared until the VM runs again, what comes for the
+ * guest is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read
+ * what was given until then. So what is mirrored with epoch e is what the guest was given after
+ * checkpoint e and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and
+ * the guest had no room for is dropped when it stops, what it reads while it is stopped waits.)
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
 
-/* Input that waits for the end of a pause, at most. */
+/* Input that waits for the end of a pause, at most. Beyond it the oldest is dropped. */
 #define DEFERRED_LIMIT_BYTES (16 * 1024 * 1024)
 
 /* ---- Output ---- */
@@ -127,21 +130,25 @@ static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize le
         node->mirror_congested++;
 }
 
-static gboolean is_in_pause(const Node *node)
+static gboolean is_deferred(const Node *node)
 {
-    return node->cycle.phase >= CYCLE_PAUSING && node->cycle.phase <= CYCLE_RESUMING;
+    return node->cycle.phase >= CYCLE_PREPARING && node->cycle.phase <= CYCLE_RESUMING;
 }
 
 void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (!is_in_pause(node)) {
+    if (!is_deferred(node)) {
         give_to_guest(node, nic, data, len);
         return;
     }
-    if (node->deferred_bytes + len > DEFERRED_LIMIT_BYTES)
-        return; /* as a card whose ring is full */
     node->deferred_bytes += len;
     g_queue_push_tail(node->deferred, input_new(nic, 0, data, len));
+    while (node->deferred_bytes > DEFERRED_LIMIT_BYTES) {
+        Input *oldest = g_queue_pop_head(node->deferred);
+        node->deferred_bytes -= g_bytes_get_size(oldest->data);
+        node->deferred_dropped++;
+        input_free(oldest);
+    }
 }
 
 void primary_give_deferred(Node *node)

@@ -37,7 +37,9 @@ typedef struct {
 /* Where the primary is in its checkpoint cycle. */
 typedef enum {
     CYCLE_IDLE,
+    CYCLE_SYNCING,   /* the VM runs; waits for the disks */
     CYCLE_PREPARING, /* the VM runs; waits for the secondary's to stand still */
+    CYCLE_SETTLING,  /* the VM runs; waits for QEMU to read what it was given */
     CYCLE_PAUSING,
     CYCLE_SAVING,
     CYCLE_COPYING,
@@ -63,7 +65,7 @@ typedef struct {
     CaptureStats stats;
     gboolean marked; /* this checkpoint's place in the disks' stream */
     GBytes *state;   /* saved while the disks have not been marked yet; else NULL */
-    ColoTime pause_started, resumed;
+    ColoTime settle_started, pause_started, resumed;
 } Cycle;
 
 /* The secondary's VM, as the primary knows it. */
@@ -126,7 +128,7 @@ struct Node {
     /* primary (node-primary.c) */
     Capture *capture;
     Cycle cycle;
-    GSource *schedule_timer;
+    GSource *schedule_timer, *settle_timer;
     gboolean admin_asks;
     Proof proof;
     unsigned proofs; /* loads that READY has told of */
@@ -138,8 +140,9 @@ struct Node {
     Gate *gate;
     gboolean gate_open;
     gboolean output_filling;
-    GQueue *deferred; /* of Input*: came while the VM was paused for a checkpoint */
+    GQueue *deferred; /* of Input*: waits for the VM to run in the next epoch */
     gsize deferred_bytes;
+    guint64 deferred_dropped;
 
     /* primary, comparing (node-compare.c) */
     Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
@@ -407,6 +410,8 @@ void net_send_mapped(Node *node, unsigned nic, GBytes *frame);
 /* Gives to the guest, now. */
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
 void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* Whether QEMU has read all that was given to the guest. */
+gboolean net_is_delivered(Node *node);
 /* A rewriter for a guest that is to run in `epoch`. */
 Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_announce(Node *node);

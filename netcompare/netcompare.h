@@ -79,6 +79,8 @@ typedef struct {
     guint64 queued_bytes;                /* waiting for QEMU to read */
 } PortStats;
 const PortStats *port_stats(const Port *port);
+/* Whether QEMU has read all that was sent to it. */
+gboolean port_is_read(const Port *port);
 
 /* ---- Uplink: a tap that we make, attach to a bridge and take away again ---- */
 

@@ -19,7 +19,9 @@
  */
 #include <errno.h>
 #include <glib-unix.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -389,6 +391,12 @@ gboolean port_send(Port *port, const guint8 *data, gsize len)
     if (!fits)
         port->stats.input_dropped++;
     return fits;
+}
+
+gboolean port_is_read(const Port *port)
+{
+    int unread = 0;
+    return port->stats.queued_bytes == 0 && (ioctl(port->fd, SIOCOUTQ, &unread) < 0 || unread == 0);
 }
 
 /* ---- */

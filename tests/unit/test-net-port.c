@@ -402,6 +402,21 @@ static void test_send_is_bounded(Fixture *f, gconstpointer data)
     g_assert_true(port_send(f->port, frame, 12 + 9000));
 }
 
+static void test_is_read(Fixture *f, gconstpointer data)
+{
+    guint8 frame[12 + 60] = {0}, byte;
+    guint8 bytes[2 * (8 + 12 + 60)];
+    (void)data;
+    g_assert_true(port_is_read(f->port));
+    g_assert_true(port_send(f->port, frame, sizeof(frame)));
+    g_assert_false(port_is_read(f->port));
+    g_assert_true(port_send(f->port, frame, sizeof(frame)));
+    g_assert_cmpint(recv(f->qemu, &byte, 1, 0), ==, 1);
+    g_assert_false(port_is_read(f->port));
+    g_assert_cmpint(recv(f->qemu, bytes, sizeof(bytes), 0), ==, sizeof(bytes) - 1);
+    g_assert_true(port_is_read(f->port));
+}
+
 static void test_send_refuses_bad_lengths(Fixture *f, gconstpointer data)
 {
     g_autofree guint8 *frame = g_malloc0(NETCOMPARE_FRAME_MAX_BYTES + 1);
@@ -487,6 +502,7 @@ int main(int argc, char **argv)
     ADD("drain-in-output", test_drain_in_output);
     ADD("send-takes-the-cards-header", test_send_takes_the_cards_header);
     ADD("send-is-bounded", test_send_is_bounded);
+    ADD("is-read", test_is_read);
     ADD("send-refuses-bad-lengths", test_send_refuses_bad_lengths);
     ADD("plain-card", test_plain_card);
     g_test_add_func("/port/free-null", test_free_null);
