@@ -52,14 +52,16 @@ typedef enum {
     LINK_MSG_YIELDED,    /* primary: its VM is dead, its held output dropped: take over */
     LINK_MSG_GOODBYE,    /* either: ends on purpose; don't take over (text: why) */
     LINK_MSG_FAILED,     /* either: can't be half of a pair (text: why) */
-    LINK_MSG_PREPARE, /* primary: be64 epoch: stop the VM and say DIRTY: that checkpoint is next */
-    LINK_MSG_DIRTY,   /* secondary: be64 epoch, be32 parts to follow, be32 0, then be32 first,
-                         be32 count of each run of pages to be put right by the checkpoint */
-    LINK_MSG_LOADED,  /* secondary: be64 epoch: its VM runs from that checkpoint on */
-    LINK_MSG_STALLED, /* secondary: be64 epoch, text: its VM doesn't run in that epoch, and why */
-    LINK_MSG_SETTLED, /* primary: be64 epoch, be64 count: so many frames of the secondary's VM in
-                         that epoch need not be sent again at a takeover; then be64 numbers
-                            of single ones, ascending */
+    LINK_MSG_PREPARE,  /* primary: be64 epoch: stop the VM and say DIRTY: that checkpoint is next */
+    LINK_MSG_DIRTY,    /* secondary: be64 epoch, be32 parts to follow, be32 0, then be32 first,
+                          be32 count of each run of pages to be put right by the checkpoint */
+    LINK_MSG_LOADED,   /* secondary: be64 epoch: its VM runs from that checkpoint on */
+    LINK_MSG_STALLED,  /* secondary: be64 epoch, text: its VM doesn't run in that epoch, and why */
+    LINK_MSG_SETTLED,  /* primary: be64 epoch, be64 count: so many frames of the secondary's VM in
+                          that epoch need not be sent again at a takeover; then be64 numbers
+                             of single ones, ascending */
+    LINK_MSG_REBOOTED, /* secondary: be64 epoch: its VM's guest has rebooted in that epoch, and runs
+                          on */
 } LinkMessage;
 
 typedef struct {

@@ -43,6 +43,16 @@ static void on_release(unsigned nic, guint64 epoch, GBytes *frame, gpointer user
     net_send_mapped(user_data, nic, frame);
 }
 
+/* The VMs are not equal any more; the first reason counts. */
+static void need_checkpoint(Node *node, CheckpointReason reason)
+{
+    if (node->diverged)
+        return;
+    node->diverged = TRUE;
+    node->divergence = reason;
+    primary_reschedule(node);
+}
+
 static void on_diverged(const CompareDivergence *divergence, gpointer user_data)
 {
     static const CheckpointReason reasons[] = {
@@ -55,11 +65,7 @@ static void on_diverged(const CompareDivergence *divergence, gpointer user_data)
     };
     Node *node = user_data;
     node_divergence(node, divergence);
-    if (node->diverged)
-        return;
-    node->diverged = TRUE;
-    node->divergence = reasons[divergence->reason];
-    primary_reschedule(node);
+    need_checkpoint(node, reasons[divergence->reason]);
 }
 
 static void on_note(const CompareNote *note, gpointer user_data)
@@ -67,13 +73,9 @@ static void on_note(const CompareNote *note, gpointer user_data)
     Node *node = user_data;
     guint8 bytes[COMPARE_NOTE_BYTES];
     compare_note_pack(note, bytes);
-    if (link_send_packet(node->link, LINK_NIC_NOTE, note->epoch, bytes, sizeof(bytes)) ||
-        node->diverged)
-        return;
     /* The secondary could map the connection wrongly: only a checkpoint makes that impossible. */
-    node->diverged = TRUE;
-    node->divergence = REASON_TABLE_FULL;
-    primary_reschedule(node);
+    if (!link_send_packet(node->link, LINK_NIC_NOTE, note->epoch, bytes, sizeof(bytes)))
+        need_checkpoint(node, REASON_TABLE_FULL);
 }
 
 /* One that finds no room is sent again at a takeover, that is all. */
@@ -265,22 +267,37 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
     return TRUE;
 }
 
+static gboolean peer_vm_should_run(const Node *node, guint64 epoch)
+{
+    return (node->peer_vm == PEER_VM_LOADS || node->peer_vm == PEER_VM_RUNS) &&
+           epoch == node->committed;
+}
+
 gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error)
 {
-    if (len < 8 || (node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS) ||
-        colo_get_be64(payload) != node->committed) {
+    if (len < 8 || !peer_vm_should_run(node, colo_get_be64(payload))) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'stalled' (%zu bytes), but the peer's VM isn't to run", len);
         return FALSE;
     }
     g_autofree char *why = g_utf8_make_valid((const char *)payload + 8, (gssize)MIN(len - 8, 512));
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", why);
+    node_emit_stalled(node, why);
     set_peer_vm(node, PEER_VM_STALLED);
-    if (!node->diverged) {
-        node->diverged = TRUE;
-        node->divergence = REASON_STALLED;
+    need_checkpoint(node, REASON_STALLED);
+    return TRUE;
+}
+
+gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error)
+{
+    if (!peer_vm_should_run(node, epoch)) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'rebooted', but the peer's VM isn't to run");
+        return FALSE;
     }
-    primary_reschedule(node);
+    log_warning("the guest of the secondary's VM has rebooted");
+    node_emit(node, "SECONDARY_REBOOTED", NULL);
+    need_checkpoint(node, REASON_STALLED);
     return TRUE;
 }
 

@@ -108,6 +108,8 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return only_bytes(len, 8, error) && comparing_loaded(node, colo_get_be64(payload), error);
     case LINK_MSG_STALLED:
         return comparing_stalled(node, payload, len, error);
+    case LINK_MSG_REBOOTED:
+        return only_bytes(len, 8, error) && comparing_rebooted(node, colo_get_be64(payload), error);
     case LINK_MSG_SETTLED:
         return secondary_settled(node, payload, len, error);
     case LINK_MSG_ADDRESSES:

@@ -184,6 +184,7 @@ static void stop(Node *node)
 static void stall(Node *node, const char *why)
 {
     log_warning("the VM doesn't run until the next checkpoint: %s", why);
+    node_emit_stalled(node, why);
     gsize len = MIN(strlen(why), 512);
     g_autofree guint8 *payload = g_malloc(8 + len);
     colo_put_be64(payload, node->epoch);
@@ -191,6 +192,18 @@ static void stall(Node *node, const char *why)
     link_send(node->link, LINK_MSG_STALLED, payload, 8 + len);
     node->svm_speaks = FALSE;
     node->svm_epoch = 0;
+}
+
+void svm_rebooted(Node *node)
+{
+    /* What it says still counts: the primary's guest may be about to reboot, too. */
+    if (node->state != FSM_S_COLO || node->svm_epoch == 0)
+        return;
+    log_warning("the guest of this copy of the VM has rebooted");
+    node_emit(node, "SECONDARY_REBOOTED", NULL);
+    guint8 payload[8];
+    colo_put_be64(payload, node->svm_epoch);
+    link_send(node->link, LINK_MSG_REBOOTED, payload, sizeof(payload));
 }
 
 void svm_stopped_by_itself(Node *node, const char *why)

@@ -59,6 +59,8 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
         break;
     }
     case VM_EVENT_RESET:
+        svm_rebooted(node);
+        break;
     case VM_EVENT_DIED:
         break;
     }

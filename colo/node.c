@@ -47,6 +47,13 @@ void node_emit(Node *node, const char *name, json_object *data)
         json_object_put(data);
 }
 
+void node_emit_stalled(Node *node, const char *why)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "why", json_object_new_string(why));
+    node_emit(node, "STALLED", data);
+}
+
 static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
 {
     (void)source;

@@ -227,6 +227,8 @@ void node_event(Node *node, FsmEvent event);
 void node_report(Node *node, const char *what, const GError *error);
 /* Sends a control event; `data` may be NULL. */
 void node_emit(Node *node, const char *name, json_object *data);
+/* The secondary's VM doesn't run until the next checkpoint. */
+void node_emit_stalled(Node *node, const char *why);
 /* A timer for g_source_set_ready_time(), of high priority; not set. */
 GSource *node_timer_new(GSourceFunc callback, Node *node);
 /* Tells that output is handled in another way from now on. */
@@ -327,6 +329,7 @@ void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const g
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
 gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
 gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error);
 /* No secondary is there any more; what is held stays held. */
 void comparing_end(Node *node);
 /* Lets go of what is held, or (FALSE) drops it. */
@@ -389,6 +392,8 @@ gboolean svm_stands_still(const Node *node, GError **error);
 gboolean secondary_may_protect(const Node *node, GError **error);
 /* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
 void svm_stopped_by_itself(Node *node, const char *why);
+/* It has rebooted by itself, and runs on. */
+void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */
 void svm_forget(Node *node);
 

@@ -18,7 +18,7 @@ typedef enum {
     REASON_OUTPUT,          /* output waits for a checkpoint and min-gap has passed */
     REASON_MISMATCH,        /* the VMs' outputs differ */
     REASON_COMPARE_TIMEOUT, /* the secondary VM has not said in time what the primary has */
-    REASON_STALLED,         /* the secondary VM has stopped by itself */
+    REASON_STALLED,         /* the secondary VM has stopped or rebooted by itself */
     REASON_TABLE_FULL,      /* no room to go on comparing */
     REASON_DIRTY_LIMIT,     /* more dirty pages than dirty-limit */
     REASON_OUTPUT_LIMIT,    /* the held output has nearly reached output-limit */

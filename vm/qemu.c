@@ -146,6 +146,7 @@ static void on_stopped_status(json_object *result, const GError *error, gpointer
     const char *status = result ? member_string(result, "status", "unknown") : "unknown";
     (void)error;
 
+    self->needs_reset |= !strcmp(status, "internal-error");
     if (self->vm.running && strcmp(status, "running"))
         vm_emit(&self->vm, VM_EVENT_STOPPED, status);
 }
@@ -162,10 +163,13 @@ static void on_qmp_event(const char *name, json_object *data, gpointer user_data
             qemu_execute(self, "query-status", NULL, on_stopped_status);
     } else if (!strcmp(name, "SHUTDOWN")) {
         json_object *guest;
+        self->needs_reset = TRUE;
         if (json_object_object_get_ex(data, "guest", &guest) && json_object_get_boolean(guest))
             vm_emit(&self->vm, VM_EVENT_SHUTDOWN, member_string(data, "reason", "guest-shutdown"));
     } else if (!strcmp(name, "RESET")) {
-        if (op != VM_OP_LOAD && op != VM_OP_START)
+        if (op == VM_OP_LOAD)
+            qemu_was_reset(self);
+        else if (op != VM_OP_START)
             vm_emit(&self->vm, VM_EVENT_RESET, member_string(data, "reason", "guest-reset"));
     } else if (!strcmp(name, "GUEST_PANICKED")) {
         vm_emit(&self->vm, VM_EVENT_PANICKED, member_string(data, "action", "unknown"));

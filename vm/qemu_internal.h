@@ -30,6 +30,8 @@ typedef struct {
     gboolean job_accepted;  /* QEMU has answered snapshot-load */
     gboolean job_concluded; /* the job's event has come */
     guint job_timer;
+    gboolean needs_reset; /* the guest has powered off, say: QEMU won't run it again without */
+    gboolean resetting;   /* for the load that runs, which has not begun */
 } QemuVm;
 
 static inline QemuVm *qemu_vm(Vm *vm)
@@ -50,6 +52,8 @@ void qemu_execute(QemuVm *self, const char *command, json_object *arguments, Qmp
 void qemu_save(Vm *vm);
 void qemu_load(Vm *vm, GBytes *state);
 void qemu_release(Vm *vm);
+/* The event RESET, while a load runs. */
+void qemu_was_reset(QemuVm *self);
 /* The event JOB_STATUS_CHANGE. */
 void qemu_job_changed(QemuVm *self, json_object *data);
 /* Forgets a load that can't go on. */

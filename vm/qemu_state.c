@@ -11,7 +11,9 @@
  *     blockdev-add, snapshot-load --> job concluded --> query-jobs, job-dismiss, blockdev-del
  *
  * The commands of each group are sent together and are executed in order. The job and its image are
- * always removed again, so that a load may follow one that failed.
+ * always removed again, so that a load may follow one that failed. QEMU doesn't run a guest again
+ * that has powered off before the machine is reset (7.2, softmmu/runstate.c,
+ * runstate_needs_reset()): then a system_reset comes first.
  */
 #include "vm/qemu_internal.h"
 
@@ -112,7 +114,7 @@ void qemu_load_clear(QemuVm *self)
     if (self->job_timer)
         g_source_remove(self->job_timer);
     self->job_timer = 0;
-    self->job_accepted = self->job_concluded = FALSE;
+    self->job_accepted = self->job_concluded = self->resetting = FALSE;
 }
 
 /* Keeps the first failure of a load. FALSE if QEMU is gone or hangs: the load has been ended. */
@@ -254,7 +256,27 @@ static void start_job(QemuVm *self)
     json_object_object_add(arguments, "vmstate", text(NODE));
     json_object_object_add(arguments, "devices", devices);
     qemu_execute(self, "snapshot-load", arguments, on_load_accepted);
-    self->job_timer = g_timeout_add(self->timeout_ms, on_job_timeout, self);
+}
+
+static void on_reset_requested(json_object *result, const GError *error, gpointer user_data)
+{
+    QemuVm *self = user_data;
+    (void)result;
+
+    if (!error)
+        return;
+    qemu_load_clear(self);
+    qemu_fail(self, error);
+}
+
+/* QEMU answers before it has done it (7.2, softmmu/runstate.c): the event RESET tells. */
+void qemu_was_reset(QemuVm *self)
+{
+    if (!self->resetting)
+        return;
+    self->resetting = self->needs_reset = FALSE;
+    add_carrier(self);
+    start_job(self);
 }
 
 void qemu_load(Vm *vm, GBytes *state)
@@ -271,6 +293,12 @@ void qemu_load(Vm *vm, GBytes *state)
     if (!carrier_write(self->carrier_fd, bytes, len, &error)) {
         g_autoptr(GError) failed = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, error->message);
         vm_finish(vm, NULL, failed);
+        return;
+    }
+    self->job_timer = g_timeout_add(self->timeout_ms, on_job_timeout, self);
+    if (self->needs_reset) {
+        self->resetting = TRUE;
+        qemu_execute(self, "system_reset", NULL, on_reset_requested);
         return;
     }
     add_carrier(self);

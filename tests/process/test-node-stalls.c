@@ -79,6 +79,25 @@ static void test_panic(void)
     tear_down(&f);
 }
 
+/* It reboots alone: it runs on, and could take over, until a checkpoint makes it a copy again. */
+static void test_reboot(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node, *b = f.host[1].node;
+    guint64 before = a->epoch;
+    fake_vm_raise(f.host[1].vm, VM_EVENT_RESET, "guest-reset");
+    g_assert_false(b->svm_spoilt);
+    g_assert_true(vm_is_running(f.host[1].vm));
+    WAIT_FOR(a->epoch > before && is_settled(&f));
+    g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
+    g_assert_null(a->last_error);
+    g_assert_null(b->last_error);
+    tear_down(&f);
+}
+
 /* Nothing is left to take over from: certainly not RAM that is no checkpoint's. */
 static void test_panic_and_death(void)
 {
@@ -175,6 +194,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
     add_pair_test("/node-stalls/stopped-then-cut", test_stopped_then_cut);
+    add_pair_test("/node-stalls/reboot", test_reboot);
     add_pair_test("/node-stalls/panic", test_panic);
     add_pair_test("/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test("/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
