@@ -56,6 +56,25 @@ static char *disk_bus(const VmDescription *d, guint index, const VmDisk *disk)
     return g_strdup_printf(",bus=ide.%u", port);
 }
 
+static gboolean takes_iothread(const VmDisk *disk)
+{
+    return g_str_has_prefix(disk->model, "virtio-blk-");
+}
+
+/*
+ * QEMU's main thread may have real-time priority (vm/process.h), for the guest's frames. On a busy
+ * core it would take that from the disk server after each single answer: so the disks have a thread
+ * of normal priority, which does not poll for answers either.
+ */
+static void add_iothread(GPtrArray *argv, const VmDescription *d)
+{
+    for (guint i = 0; i < d->disks->len; i++)
+        if (takes_iothread(g_ptr_array_index(d->disks, i))) {
+            add(argv, "-object", g_strdup("iothread,id=colo-disks,poll-max-ns=0"));
+            return;
+        }
+}
+
 /*
  * A guest that writes zeroes or trims frees space in the image. The serial number is what a guest
  * finds its disks by (/dev/disk/by-id), 20 bytes at most.
@@ -72,9 +91,10 @@ static void add_disk(GPtrArray *argv, const VmDescription *d, guint index, const
                         "file.server.type=unix,file.server.path=%s,file.export=%s",
                         disk->format, index, index, socket, disk->name));
     add(argv, "-device",
-        g_strdup_printf("%s,id=disk%u,drive=colo-disk%u,serial=%s,werror=%s,rerror=%s%s",
-                        disk->model, index, index, serial, report ? "report" : disk->on_error,
-                        stop ? "stop" : "report", bus));
+        g_strdup_printf("%s%s,id=disk%u,drive=colo-disk%u,serial=%s,werror=%s,rerror=%s%s",
+                        disk->model, takes_iothread(disk) ? ",iothread=colo-disks" : "", index,
+                        index, serial, report ? "report" : disk->on_error, stop ? "stop" : "report",
+                        bus));
 }
 
 static void add_boot(GPtrArray *argv, const VmDescription *d)
@@ -117,6 +137,7 @@ GPtrArray *cmdline_build(const VmDescription *d, const char *accel, int ram_fd, 
     /* QEMU makes devices in this order, and a disk's controller may be among extra. */
     for (guint i = 0; i < d->extra->len; i++)
         g_ptr_array_add(argv, g_strdup(g_ptr_array_index(d->extra, i)));
+    add_iothread(argv, d);
     for (guint i = 0; i < d->disks->len; i++)
         add_disk(argv, d, i, g_ptr_array_index(d->disks, i));
     return argv;

@@ -312,7 +312,7 @@ static void test_controller_before_disk(void)
 }
 
 /* On a q35 each IDE disk needs a port of its own; on a pc QEMU finds a place for each. */
-static void test_ide_disks(void)
+static void test_disk_models(void)
 {
     const char *const models[] = {"ide-hd", "virtio-blk-pci", "ide-hd"};
     g_autoptr(VmDescription) d = good();
@@ -333,6 +333,12 @@ static void test_ide_disks(void)
     d->machine = g_strdup("pc");
     g_autoptr(GPtrArray) pc = cmdline_build(d, "tcg", 11, 12);
     g_assert_false(strstr(device_of(pc, 2), "bus="));
+
+    /* A thread for the disks that can have one, once. */
+    guint object = position(pc, "iothread,id=colo-disks");
+    g_assert_cmpuint(object, <, position(pc, "drive=colo-disk0"));
+    g_assert_false(strstr(device_of(pc, 0), "iothread="));
+    g_assert_nonnull(strstr(device_of(pc, 1), ",iothread=colo-disks"));
 }
 
 int main(int argc, char **argv)
@@ -350,6 +356,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
     g_test_add_func("/vm/command-line", test_command_line);
     g_test_add_func("/vm/controller-before-disk", test_controller_before_disk);
-    g_test_add_func("/vm/ide-disks", test_ide_disks);
+    g_test_add_func("/vm/disk-models", test_disk_models);
     return g_test_run();
 }
