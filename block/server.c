@@ -11,7 +11,7 @@
 struct DiskServer {
     DiskServerCallbacks callbacks;
     gpointer user_data;
-    Process *process;
+    Process *process; /* NULL: another's */
     Qmp *qmp;
     int fds;
     gboolean closed; /* the connection has ended, and all commands on it have failed */
@@ -50,7 +50,7 @@ static void on_closed(const GError *error, gpointer data)
     server->closed = TRUE;
     if (server->ended)
         die(server, server->ended);
-    else if (!g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+    else if (!server->process || !g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
         die(server, error->message); /* alive, but it can't be spoken to */
 }
 
@@ -106,11 +106,26 @@ static gboolean make_pair(int *ret_fds, GError **error)
     return FALSE;
 }
 
+static DiskServer *server_new(const DiskServerCallbacks *callbacks, gpointer user_data)
+{
+    DiskServer *server = g_new0(DiskServer, 1);
+    server->callbacks = *callbacks;
+    server->user_data = user_data;
+    server->fds = -1;
+    return server;
+}
+
+static void speak(DiskServer *server, int control, int fds)
+{
+    static const QmpHandler handler = {on_ready, on_event, on_closed};
+    server->fds = fds;
+    server->qmp = qmp_new(control, &handler, server);
+}
+
 DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig *disks,
                               guint n_disks, const DiskServerCallbacks *callbacks,
                               gpointer user_data, GError **error)
 {
-    static const QmpHandler handler = {on_ready, on_event, on_closed};
     int control[2], fds[2];
     if (!make_pair(control, error))
         return NULL;
@@ -123,17 +138,21 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     g_autoptr(GArray) keep = g_array_new(FALSE, FALSE, sizeof(int));
     g_array_append_vals(keep, inherited, G_N_ELEMENTS(inherited));
     g_auto(GStrv) envp = g_get_environ();
-    DiskServer *server = g_new0(DiskServer, 1);
-    server->callbacks = *callbacks;
-    server->user_data = user_data;
-    server->fds = -1;
+    DiskServer *server = server_new(callbacks, user_data);
     server->process = process_start((char **)argv->pdata, envp, keep, on_ended, server, error);
     if (!server->process) {
         g_free(server);
         return NULL;
     }
-    server->fds = colo_fd_steal(&our_fds);
-    server->qmp = qmp_new(colo_fd_steal(&ours), &handler, server);
+    speak(server, colo_fd_steal(&ours), colo_fd_steal(&our_fds));
+    return server;
+}
+
+DiskServer *disk_server_adopt(int control, int fds, const DiskServerCallbacks *callbacks,
+                              gpointer user_data)
+{
+    DiskServer *server = server_new(callbacks, user_data);
+    speak(server, control, fds);
     return server;
 }
 
@@ -146,7 +165,7 @@ void disk_server_end(DiskServer *server)
 
 gboolean disk_server_wait(DiskServer *server, guint timeout_ms)
 {
-    return process_wait(server->process, timeout_ms);
+    return !server->process || process_wait(server->process, timeout_ms);
 }
 
 void disk_server_free(DiskServer *server)

@@ -46,6 +46,13 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
                               gpointer user_data, GError **error);
 
 /*
+ * For a server that another has started and will end, in tests: `control` and `fds` are our ends of
+ * its two sockets, taken over.
+ */
+DiskServer *disk_server_adopt(int control, int fds, const DiskServerCallbacks *callbacks,
+                              gpointer user_data);
+
+/*
  * Lets it end in order: it makes durable what it has done, so that whoever starts it next, even
  * after a reboot, finds its files to be right. No callback any more, pending commands neither. Not
  * from a callback. The exports must have no client any more.

@@ -528,6 +528,10 @@ static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
                                  .stage_memory_bytes = config->stage_memory_bytes,
                                  .queue_bytes = QUEUE_BYTES,
                                  .sync_rate_bytes = config->sync_rate_bytes};
+    const NodeHandler *handler = &disks->node->handler;
+    if (handler->make_disks)
+        return handler->make_disks(&options, configs, list->len, &callbacks, disks, error,
+                                   handler->user_data);
     return disk_server_start(&options, configs, list->len, &callbacks, disks, error);
 }
 

@@ -3,6 +3,7 @@
 #ifndef COLO_COLO_NODE_H
 #define COLO_COLO_NODE_H
 
+#include "block/server.h"
 #include "colo/config.h"
 
 #define NODE_ERROR node_error_quark()
@@ -19,9 +20,15 @@ typedef struct Node Node;
 typedef Vm *(*NodeMakeVm)(const VmDescription *description, const VmHandler *handler,
                           gpointer user_data);
 
+/* Starts the server of its disks: disk_server_start() but for tests. */
+typedef DiskServer *(*NodeMakeDisks)(const DiskServerOptions *options, const DiskConfig *disks,
+                                     guint n_disks, const DiskServerCallbacks *callbacks,
+                                     gpointer callback_data, GError **error, gpointer user_data);
+
 typedef struct {
     NodeMakeVm make_vm;
-    const char *disk_plugin; /* path of colo-disk.so; borrowed; may be NULL without disks */
+    NodeMakeDisks make_disks; /* NULL: disk_server_start() */
+    const char *disk_plugin;  /* path of colo-disk.so; borrowed; may be NULL without disks */
     /* Called once, from the main loop, when the node has completed (error is NULL) or failed. */
     void (*ended)(const GError *error, gpointer user_data);
     gpointer user_data;

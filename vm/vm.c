@@ -58,9 +58,9 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
         else if (op == VM_OP_PAUSE)
             vm->running = FALSE;
         if (op == VM_OP_RESUME)
-            vm->released = FALSE;
-        else if (op == VM_OP_RELEASE)
-            vm->released = TRUE;
+            vm->released = vm->release_failed = FALSE;
+    } else if (op == VM_OP_RELEASE) {
+        vm->release_failed = TRUE;
     }
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
@@ -197,11 +197,20 @@ void vm_release_disks(Vm *vm, VmDone done, gpointer user_data)
     if (!begin(vm, VM_OP_RELEASE, user_data))
         return;
     g_assert(!vm->running);
-    /* QEMU (7.2 at least) aborts when disks are given up twice. */
-    if (vm->released || !vm->ops->release || !has_cached_disks(vm))
+    g_autoptr(GError) failed = NULL;
+    if (!vm->ops->release || !has_cached_disks(vm)) {
         vm_finish(vm, NULL, NULL);
-    else
+    } else if (vm->released) {
+        if (vm->release_failed)
+            failed = g_error_new(VM_ERROR, VM_ERROR_QMP,
+                                 "%s: an earlier try has failed, and QEMU must run the VM before "
+                                 "the next",
+                                 vm_op_name(VM_OP_RELEASE));
+        vm_finish(vm, NULL, failed);
+    } else {
+        vm->released = TRUE;
         vm->ops->release(vm);
+    }
     vm->in_call = FALSE;
 }
 

@@ -43,8 +43,13 @@ struct Vm {
     VmRam ram;
     GArray *nic_fds; /* of int, our ends; closed by vm_free() */
     gboolean started, running, dead;
-    gboolean stopped;  /* by itself, since it was last told to run */
-    gboolean released; /* its disks, since it ran last */
+    gboolean stopped; /* by itself, since it was last told to run */
+    /*
+     * Its disks have been told to be given up since it ran last: set before the try, for after one
+     * that failed some of them may have been. QEMU (7.2 at least) aborts when one that has been is
+     * told so again; only a `cont` that succeeds has all of them active for certain.
+     */
+    gboolean released, release_failed;
 
     /* What was found out at start, for the identity. */
     char *qemu_version; /* "7.2.22" */

@@ -29,8 +29,10 @@ typedef struct {
     GPtrArray *guest_read; /* of GByteArray: bytes of frames not complete yet */
     struct {
         FakeVmFault fault;
-        unsigned countdown;
+        unsigned countdown, begun;
+        gboolean refused;
     } injected[FAKE_VM_OPERATIONS];
+    gboolean released; /* its disks: perhaps only in part */
     gboolean held;
     GBytes *held_state;
     unsigned load_writes, autorun_steps;
@@ -280,6 +282,8 @@ static void perform(FakeVm *self, FakeVmOperation operation, GBytes *given)
     } else if (operation == FAKE_VM_RESUME && self->steps == LOST_STEPS) {
         error = g_error_new(VM_ERROR, VM_ERROR_QMP,
                             "GenericError: the fake VM has lost its device state");
+    } else if (operation == FAKE_VM_RESUME) {
+        self->released = FALSE;
     }
     vm_finish(&self->vm, state, error);
 }
@@ -290,8 +294,11 @@ static void begin(Vm *vm, FakeVmOperation operation, GBytes *given)
     FakeVmFault fault = FAKE_VM_OK;
     g_autoptr(GError) error = NULL;
 
+    self->injected[operation].begun++;
     if (self->injected[operation].countdown && !--self->injected[operation].countdown)
         fault = self->injected[operation].fault;
+    if (self->injected[operation].refused)
+        fault = FAKE_VM_FAIL;
     switch (fault) {
     case FAKE_VM_OK:
         perform(self, operation, given);
@@ -345,6 +352,15 @@ static void fake_load(Vm *vm, GBytes *state)
     begin(vm, FAKE_VM_LOAD, state);
 }
 
+/* As QEMU's bdrv_inactivate_all(), which asserts that no disk is inactive. */
+static void fake_release(Vm *vm)
+{
+    if (fake(vm)->released)
+        g_error("the VM's disks are given up twice: QEMU would have aborted");
+    fake(vm)->released = TRUE;
+    begin(vm, FAKE_VM_RELEASE, NULL);
+}
+
 /* The guest is gone; our mapping of its RAM stays, and so does its own, which only it wrote to. */
 static void fake_kill(Vm *vm)
 {
@@ -379,6 +395,7 @@ static const VmOps fake_ops = {
     .resume = fake_resume,
     .save = fake_save,
     .load = fake_load,
+    .release = fake_release,
     .kill = fake_kill,
     .free = fake_free,
 };
@@ -407,6 +424,16 @@ void fake_vm_inject(Vm *vm, FakeVmOperation operation, FakeVmFault fault, unsign
     fake(vm)->injected[operation].countdown = nth;
 }
 
+void fake_vm_refuse(Vm *vm, FakeVmOperation operation, gboolean refuse)
+{
+    fake(vm)->injected[operation].refused = refuse;
+}
+
+unsigned fake_vm_count(const Vm *vm, FakeVmOperation operation)
+{
+    return fake(vm)->injected[operation].begun;
+}
+
 gboolean fake_vm_is_held(const Vm *vm)
 {
     return fake(vm)->held;
@@ -417,7 +444,7 @@ void fake_vm_release(Vm *vm)
     static const FakeVmOperation operations[] = {
         [VM_OP_START] = FAKE_VM_START,   [VM_OP_PAUSE] = FAKE_VM_PAUSE,
         [VM_OP_RESUME] = FAKE_VM_RESUME, [VM_OP_SAVE] = FAKE_VM_SAVE,
-        [VM_OP_LOAD] = FAKE_VM_LOAD,
+        [VM_OP_LOAD] = FAKE_VM_LOAD,     [VM_OP_RELEASE] = FAKE_VM_RELEASE,
     };
     FakeVm *self = fake(vm);
     g_autoptr(GBytes) state = g_steal_pointer(&self->held_state);

@@ -56,6 +56,8 @@ typedef enum {
     FAKE_VM_RESUME,
     FAKE_VM_SAVE,
     FAKE_VM_LOAD,
+    FAKE_VM_RELEASE, /* of a VM with a qcow2 disk: twice without a resume ends the test, as it does
+                        QEMU */
     FAKE_VM_OPERATIONS
 } FakeVmOperation;
 
@@ -69,6 +71,12 @@ typedef enum {
 
 /* The `nth` next `operation` (1: the very next) meets `fault`; the ones around it don't. */
 void fake_vm_inject(Vm *vm, FakeVmOperation operation, FakeVmFault fault, unsigned nth);
+
+/* Every `operation` fails (VM_ERROR_QMP) until told otherwise. */
+void fake_vm_refuse(Vm *vm, FakeVmOperation operation, gboolean refuse);
+
+/* How often `operation` was begun. */
+unsigned fake_vm_count(const Vm *vm, FakeVmOperation operation);
 
 /* Lets a held operation go on; asserts that one is held. */
 void fake_vm_release(Vm *vm);

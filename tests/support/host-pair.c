@@ -66,6 +66,15 @@ static Vm *make_vm(const VmDescription *description, const VmHandler *handler, g
     return host->vm;
 }
 
+static DiskServer *make_disks(const DiskServerOptions *options, const DiskConfig *configs,
+                              guint n_disks, const DiskServerCallbacks *callbacks,
+                              gpointer callback_data, GError **error, gpointer user_data)
+{
+    Host *host = user_data;
+    return fake_disks_serve(host->disks, options, configs, n_disks, callbacks, callback_data,
+                            error);
+}
+
 static void on_ended(const GError *error, gpointer user_data)
 {
     Host *host = user_data;
@@ -114,7 +123,8 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
 void start(Host *host, const char *role)
 {
     g_autoptr(GError) error = NULL;
-    NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = host};
+    NodeHandler handler = {
+        .make_vm = make_vm, .make_disks = make_disks, .ended = on_ended, .user_data = host};
     g_free(host->config->role);
     host->config->role = g_strdup(role);
     host->ended = FALSE;
@@ -126,6 +136,10 @@ void start(Host *host, const char *role)
 
 void die(Host *host)
 {
+    if (host->disks && host->ended)
+        fake_disks_await_end(host->disks);
+    else if (host->disks)
+        fake_disks_crash(host->disks);
     g_clear_pointer(&host->node, node_free);
     host->vm = NULL;
 }
@@ -150,10 +164,21 @@ void set_up(Fixture *fixture, const char *arbiter)
     set_up_in(fixture, dir, ports, arbiter);
 }
 
+void set_up_disks(Fixture *fixture, guint n, const char *format)
+{
+    for (int i = 0; i < 2; i++) {
+        Host *host = &fixture->host[i];
+        g_autofree char *dir = g_build_filename(fixture->dir, i ? "beta" : "alpha", NULL);
+        host->disks = fake_disks_new(dir, n, DISK_BYTES);
+        fake_disks_configure(host->disks, host->config, format);
+    }
+}
+
 void tear_down(Fixture *fixture)
 {
     for (int i = 0; i < 2; i++) {
         die(&fixture->host[i]);
+        fake_disks_free(fixture->host[i].disks);
         config_free(fixture->host[i].config);
         g_clear_error(&fixture->host[i].error);
     }

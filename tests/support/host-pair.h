@@ -4,16 +4,21 @@
  * VM's device state holds a digest of all its RAM, so each load that succeeds shows that the
  * secondary's RAM was the primary's at its pause, to the byte. Freeing a node is how a host dies
  * here: its sockets close and nothing is said.
+ *
+ * With set_up_disks() the VMs have disks: the real engine, in this process (fake-disks.h). The fake
+ * guest writes to none: the test does, to whichever side's it means.
  */
 #ifndef COLO_TESTS_HOST_PAIR_H
 #define COLO_TESTS_HOST_PAIR_H
 
 #include "colo/node_internal.h"
+#include "tests/support/fake-disks.h"
 #include "tests/support/fake-vm.h"
 #include "tests/support/wait.h"
 
 #define GUEST_BYTES (8 * 1024 * 1024)
 #define LOAD_WRITES 3
+#define DISK_BYTES  (1024 * 1024)
 
 typedef struct {
     const char *name;
@@ -27,6 +32,7 @@ typedef struct {
     FakeVmFault fault;
     unsigned nth;
     gboolean is_to_ask; /* start() doesn't wait for the arbiter */
+    FakeDisks *disks;   /* or NULL */
 } Host;
 
 typedef struct {
@@ -45,8 +51,11 @@ gboolean in_colo_mode(void);
 void set_up(Fixture *fixture, const char *arbiter);
 /* The same in a folder and on ports that another process has chosen. */
 void set_up_in(Fixture *fixture, const char *dir, const guint16 ports[2], const char *arbiter);
+/* After either: both VMs get `n` disks of DISK_BYTES, of `format` as far as the VM knows. */
+void set_up_disks(Fixture *fixture, guint n, const char *format);
 void tear_down(Fixture *fixture);
 void start(Host *host, const char *role);
+/* Its storage gets no more writes, either; but for a node that has ended in order. */
 void die(Host *host);
 /* Waits until the pair is protected. */
 void protect(Fixture *fixture, int primary);

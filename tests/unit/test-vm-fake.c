@@ -257,6 +257,60 @@ static void test_frames(void)
     g_assert_cmpmem(g_bytes_get_data(frame, NULL), g_bytes_get_size(frame), "x", 1);
 }
 
+static Vm *start_with_cached_disk(Answer *answer)
+{
+    g_autoptr(VmDescription) d = fake_vm_description(MIB, 0);
+    VmDisk *disk = vm_description_add_disk(d, "vda");
+    disk->path = g_strdup("/none");
+    g_free(disk->format);
+    disk->format = g_strdup("qcow2");
+    Vm *vm = fake_vm_new(d, 1, NULL);
+    vm_start(vm, done, answer);
+    expect_ok(answer);
+    return vm;
+}
+
+/* QEMU aborts when it is told twice to give up its disks, also after a try that has failed. */
+static void test_release_once(void)
+{
+    Answer answer = {0};
+    g_autoptr(Vm) vm = start_with_cached_disk(&answer);
+    vm_release_disks(vm, done, &answer);
+    expect_ok(&answer);
+    vm_release_disks(vm, done, &answer);
+    expect_ok(&answer);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 1);
+    fake_vm_refuse(vm, FAKE_VM_RESUME, TRUE);
+    vm_resume(vm, done, &answer);
+    wait_for(&answer);
+    g_assert_error(answer.error, VM_ERROR, VM_ERROR_QMP);
+    answer_clear(&answer);
+    vm_release_disks(vm, done, &answer); /* a `cont` that fails has activated nothing for certain */
+    expect_ok(&answer);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 1);
+}
+
+static void test_release_fails(void)
+{
+    Answer answer = {0};
+    g_autoptr(Vm) vm = start_with_cached_disk(&answer);
+    fake_vm_inject(vm, FAKE_VM_RELEASE, FAKE_VM_FAIL, 1);
+    for (int i = 0; i < 2; i++) {
+        vm_release_disks(vm, done, &answer);
+        wait_for(&answer);
+        g_assert_error(answer.error, VM_ERROR, VM_ERROR_QMP);
+        answer_clear(&answer);
+    }
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 1);
+    vm_resume(vm, done, &answer);
+    expect_ok(&answer);
+    vm_pause(vm, done, &answer);
+    expect_ok(&answer);
+    vm_release_disks(vm, done, &answer);
+    expect_ok(&answer);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 2);
+}
+
 static void test_autorun(void)
 {
     Answer answer = {0};
@@ -280,6 +334,8 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/fake/free-answers", test_free_answers);
     g_test_add_func("/vm/fake/death-is-an-event", test_death_is_an_event);
     g_test_add_func("/vm/fake/frames", test_frames);
+    g_test_add_func("/vm/fake/release-once", test_release_once);
+    g_test_add_func("/vm/fake/release-fails", test_release_fails);
     g_test_add_func("/vm/fake/autorun", test_autorun);
     return g_test_run();
 }
