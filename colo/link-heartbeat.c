@@ -2,14 +2,14 @@
 /*
  * When to send a heartbeat, and when the peer counts as lost. Pure: times in, decisions out.
  *
- * Silence is counted only over time in which this process was running and looking. A step that
- * comes more than one interval late shows that it was not (SIGSTOP, a paused hypervisor, a blocked
- * main loop): what it missed isn't held against the peer. So after such a pause the peer has what
- * was left of its timeout, and no clock reading from before the pause decides anything. The price:
- * a peer that went silent while we were stopped is noticed that much later. docs/PROTOCOL.md, Life
- * and death.
+ * Silence is counted only over time in which this process was running and looking, by the rule of
+ * common/patience.h: a step that comes more than one interval late shows that it was not. So after
+ * such a pause the peer has what was left of its timeout, and no clock reading from before the
+ * pause decides anything. The price: a peer that went silent while we were stopped is noticed that
+ * much later. docs/PROTOCOL.md, Life and death.
  */
 #include "colo/link_internal.h"
+#include "common/patience.h"
 
 static void plan(Heartbeat *heartbeat, ColoTime now)
 {
@@ -35,10 +35,9 @@ void heartbeat_heard(Heartbeat *heartbeat, ColoTime now)
 guint heartbeat_step(Heartbeat *heartbeat, ColoTime now)
 {
     guint todo = 0;
-    gint64 late_us = colo_time_diff_us(now, heartbeat->planned);
-    ColoTime counted = late_us > heartbeat->interval_us ? heartbeat->planned : now;
-    /* A sign of life may have come after the moment that counts. */
-    heartbeat->silence_us += MAX(0, colo_time_diff_us(counted, heartbeat->looked));
+    /* A sign of life may have come after the moment that counts: then nothing does. */
+    heartbeat->silence_us +=
+        patience_counted_us(heartbeat->looked, heartbeat->planned, heartbeat->interval_us, now);
     heartbeat->looked = now;
     if (heartbeat->silence_us >= heartbeat->timeout_us)
         todo |= HEARTBEAT_LOST;

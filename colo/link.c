@@ -22,6 +22,7 @@
 #include "colo/link_internal.h"
 #include "common/endian.h"
 #include "common/fd.h"
+#include "common/patience.h"
 
 #define HANDSHAKE_MS        5000u
 #define LINGER_MS           1000u
@@ -60,7 +61,7 @@ void link_unref(Link *link)
 
 GSource *link_timer(guint ms, GSourceFunc func, gpointer data)
 {
-    GSource *source = g_timeout_source_new(ms);
+    GSource *source = patience_source_new(ms);
     g_source_set_priority(source, G_PRIORITY_HIGH);
     g_source_set_callback(source, func, data, NULL);
     g_source_attach(source, g_main_context_get_thread_default());

@@ -228,7 +228,7 @@ void pairing_free(Pairing *pairing);
 /* The pairing has all channels it needs, answered. */
 gboolean link_pairing_is_complete(const Link *link);
 
-/* A one-shot timer at high priority; `data` is borrowed. NULL-safe removal. */
+/* A one-shot timer (common/patience.h) at high priority; `data` is borrowed. NULL-safe removal. */
 GSource *link_timer(guint ms, GSourceFunc func, gpointer data);
 void link_source_clear(GSource **source);
 

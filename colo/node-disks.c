@@ -29,6 +29,7 @@
 #include "colo/log.h"
 #include "colo/node_internal.h"
 #include "common/fault.h"
+#include "common/patience.h"
 
 #include "block/activation.h"
 #include "block/server.h"
@@ -116,7 +117,7 @@ static void session_lost(Disks *disks, const char *why)
     if (disks->lost_timer)
         return;
     disks->lost = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_PEER, why);
-    disks->lost_timer = g_timeout_add(LOST_MS, on_lost, disks);
+    disks->lost_timer = patience_add(LOST_MS, on_lost, disks);
 }
 
 static void forget_lost(Disks *disks)

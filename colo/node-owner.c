@@ -6,6 +6,7 @@
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
+#include "common/patience.h"
 
 #include <string.h>
 
@@ -25,7 +26,7 @@ static void arm(Node *node, guint ms, GSourceFunc func)
 {
     if (node->owner_timer)
         g_source_remove(node->owner_timer);
-    node->owner_timer = g_timeout_add(ms, func, node);
+    node->owner_timer = patience_add(ms, func, node);
 }
 
 /* ---- Starting ---- */
@@ -154,7 +155,7 @@ static void on_released(ArbiterAnswer answer, const GError *error, gpointer user
 
 void owner_release(Node *node)
 {
-    node->end_source = g_timeout_add(RELEASE_MS, node_end_now, node);
+    node->end_source = patience_add(RELEASE_MS, node_end_now, node);
     arbiter_release(node->arbiter, node->config->vm->uuid, node->config->name, on_released, node);
 }
 

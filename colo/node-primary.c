@@ -22,6 +22,7 @@
 #include "colo/node_internal.h"
 #include "common/endian.h"
 #include "common/fault.h"
+#include "common/patience.h"
 
 #include <string.h>
 
@@ -62,10 +63,10 @@ static void answered(Node *node)
 static void expect_answer(Node *node)
 {
     answered(node);
-    node->answer_timer = g_timeout_add((guint)(3 * node->config->qemu_timeout_ms +
-                                               node->config->heartbeat_timeout_ms +
-                                               (node->disks ? node->config->disk_timeout_ms : 0)),
-                                       on_no_answer, node);
+    node->answer_timer = patience_add((guint)(3 * node->config->qemu_timeout_ms +
+                                              node->config->heartbeat_timeout_ms +
+                                              (node->disks ? node->config->disk_timeout_ms : 0)),
+                                      on_no_answer, node);
 }
 
 /* ---- The cycle ---- */

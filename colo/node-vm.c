@@ -5,6 +5,7 @@
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
+#include "common/patience.h"
 
 /* How long QEMU's end may take to follow the first sign of it. */
 #define VM_ENDING_MS 200
@@ -32,7 +33,7 @@ void node_vm_ending(Node *node, const char *what, const GError *sign)
         return;
     node->ending_sign = g_error_copy(sign);
     g_prefix_error(&node->ending_sign, "%s: ", what);
-    node->ending_timer = g_timeout_add(VM_ENDING_MS, on_vm_ending, node);
+    node->ending_timer = patience_add(VM_ENDING_MS, on_vm_ending, node);
 }
 
 /*

@@ -2,6 +2,7 @@
 #include "vm/process.h"
 
 #include "common/fd.h"
+#include "common/patience.h"
 #include "vm/vm.h"
 
 #include <errno.h>
@@ -102,15 +103,17 @@ static gboolean on_ended(gint fd, GIOCondition condition, gpointer user_data)
 
 gboolean process_wait(const Process *process, guint timeout_ms)
 {
-    gint64 until_us = g_get_monotonic_time() + (gint64)timeout_ms * 1000;
     struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
-    gint64 left_us;
+    Patience patience;
 
     if (process->pid == 0)
         return TRUE;
-    while ((left_us = until_us - g_get_monotonic_time()) > 0)
-        if (poll(&end, 1, (int)(left_us / 1000 + 1)) > 0)
+    patience_start(&patience, timeout_ms * COLO_US_PER_MS, colo_time_now());
+    do {
+        gint64 step_us = colo_time_diff_us(patience.planned, colo_time_now());
+        if (poll(&end, 1, (int)(MAX(step_us, 0) / COLO_US_PER_MS + 1)) > 0)
             return TRUE;
+    } while (!patience_step(&patience, colo_time_now()));
     return FALSE;
 }
 

@@ -17,6 +17,7 @@
 #include "vm/qemu_internal.h"
 
 #include "common/fd.h"
+#include "common/patience.h"
 #include "vm/cmdline.h"
 #include "vm/ram.h"
 #include "vm/suitable.h"
@@ -190,7 +191,7 @@ static void on_qmp_closed(const GError *error, gpointer user_data)
     QemuVm *self = user_data;
     gboolean garbage = !g_error_matches(error, VM_ERROR, VM_ERROR_DIED);
 
-    self->lost_source = g_timeout_add(garbage ? 0 : ENDING_MS, on_lost_for_long, self);
+    self->lost_source = patience_add(garbage ? 0 : ENDING_MS, on_lost_for_long, self);
 }
 
 static void on_process_ended(const char *how, gpointer user_data)

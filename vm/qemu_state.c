@@ -17,6 +17,7 @@
  */
 #include "vm/qemu_internal.h"
 
+#include "common/patience.h"
 #include "vm/carrier.h"
 #include "vm/devstate.h"
 
@@ -295,7 +296,7 @@ void qemu_load(Vm *vm, GBytes *state)
         vm_finish(vm, NULL, failed);
         return;
     }
-    self->job_timer = g_timeout_add(self->timeout_ms, on_job_timeout, self);
+    self->job_timer = patience_add(self->timeout_ms, on_job_timeout, self);
     if (self->needs_reset) {
         self->resetting = TRUE;
         qemu_execute(self, "system_reset", NULL, on_reset_requested);

@@ -2,6 +2,7 @@
 #include "vm/qmp.h"
 
 #include "common/fd.h"
+#include "common/patience.h"
 
 #include <errno.h>
 #include <glib-unix.h>
@@ -224,7 +225,7 @@ void qmp_execute(Qmp *qmp, const char *command_name, json_object *arguments, gui
         return;
     }
     if (timeout_ms)
-        command->source = g_timeout_add(timeout_ms, on_timeout, command);
+        command->source = patience_add(timeout_ms, on_timeout, command);
     if (qmp->state == READY)
         transmit(qmp, line);
     else

@@ -43,7 +43,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Qmp, qmp_free)
 
 /*
  * Sends a command. `arguments` may be NULL, its reference is taken. `reply` may be NULL. After
- * `timeout_ms` without an answer the command fails with VM_ERROR_TIMEOUT; 0: it waits for ever.
+ * `timeout_ms` (common/patience.h) without an answer the command fails with VM_ERROR_TIMEOUT; 0: it
+ * waits for ever.
  */
 void qmp_execute(Qmp *qmp, const char *command, json_object *arguments, guint timeout_ms,
                  QmpReply reply, gpointer user_data);

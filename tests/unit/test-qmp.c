@@ -288,6 +288,19 @@ static void test_timeout(Fixture *f, gconstpointer data)
     g_assert_cmpstr(f->log->str, ==, "reply:timeout event:A ");
 }
 
+/* QEMU may have stood still as long as we have: it is given the time that was left. */
+static void test_timeout_while_stopped(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    negotiate(f);
+    qmp_execute(f->qmp, "a", NULL, 300, on_reply, f);
+    g_usleep(600 * 1000);
+    settle(f);
+    g_assert_cmpstr(f->log->str, ==, "");
+    serve(f, "{\"return\": 1, \"id\": 2}\n");
+    g_assert_cmpstr(f->log->str, ==, "reply:1 ");
+}
+
 static void test_timeout_before_greeting(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -341,6 +354,7 @@ int main(int argc, char **argv)
     ADD("/vm/qmp/huge-line", test_huge_line);
     ADD("/vm/qmp/empty-lines", test_empty_lines);
     ADD("/vm/qmp/timeout", test_timeout);
+    ADD("/vm/qmp/timeout-while-stopped", test_timeout_while_stopped);
     ADD("/vm/qmp/timeout-before-greeting", test_timeout_before_greeting);
     ADD("/vm/qmp/free-within-event", test_free_within_event);
     ADD("/vm/qmp/slow-reader", test_slow_reader);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Asked by SIGUSR1, the process answers with one line for each of its hosts, "NAME STATE EPOCH",
+ * and a "." after them.
+ */
+#include "tests/support/host-child.h"
+
+#include <glib-unix.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "colo/log.h"
+
+#define FLAG "--host-child"
+
+/* ---- The process ---- */
+
+static gboolean on_asked(gpointer user_data)
+{
+    Fixture *fixture = user_data;
+    for (int i = 0; i < 2; i++) {
+        const Host *host = &fixture->host[i];
+        if (host->node)
+            printf("%s %d %" G_GUINT64_FORMAT "\n", host->name, host->node->state,
+                   host->node->epoch);
+    }
+    printf(".\n");
+    fflush(stdout);
+    return G_SOURCE_CONTINUE;
+}
+
+void host_child_main(int argc, char **argv)
+{
+    Fixture fixture;
+    int no_arguments = 1;
+    if (argc != 8 || strcmp(argv[1], FLAG) != 0)
+        return;
+    const guint16 ports[] = {(guint16)atoi(argv[4]), (guint16)atoi(argv[5])};
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    g_test_init(&no_arguments, &argv, NULL);
+    log_init("child", "error");
+    set_up_in(&fixture, argv[3], ports, argv[6]);
+    g_unix_signal_add(SIGUSR1, on_asked, &fixture);
+    for (int i = 0; i < 2; i++) {
+        Host *host = &fixture.host[i];
+        if (!strchr(argv[2], host->name[0]))
+            continue;
+        g_free(host->config->mode);
+        host->config->mode = g_strdup(argv[7]);
+        host->config->qemu_timeout_ms = HOST_CHILD_QEMU_TIMEOUT_MS;
+        host->config->heartbeat_timeout_ms = HOST_CHILD_HEARTBEAT_TIMEOUT_MS;
+        host->config->checkpoint_period_ms = 1;
+        host->config->min_gap_ms = 0;
+        start(host, i ? "secondary" : "primary");
+    }
+    on_asked(&fixture);
+    for (;;)
+        g_main_context_iteration(NULL, TRUE);
+}
+
+/* ---- The test's side ---- */
+
+static gboolean on_said(gint fd, GIOCondition condition, gpointer user_data)
+{
+    HostChild *child = user_data;
+    char buffer[1024];
+    (void)condition;
+    ssize_t got = read(fd, buffer, sizeof(buffer));
+    if (got <= 0)
+        return G_SOURCE_REMOVE;
+    g_string_append_len(child->said, buffer, got);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean has_answered(const HostChild *child)
+{
+    /* GLib may have something to say in between. */
+    return strstr(child->said->str, "\n.\n") != NULL;
+}
+
+void host_child_start(HostChild *child, const Fixture *fixture, const char *which)
+{
+    g_autoptr(GError) error = NULL;
+    const Config *config = fixture->host[0].config;
+    g_autofree char *first = g_strdup_printf("%u", fixture->ports[0]);
+    g_autofree char *second = g_strdup_printf("%u", fixture->ports[1]);
+    const char *argv[] = {"/proc/self/exe", FLAG,         which, fixture->dir, first, second,
+                          config->arbiter,  config->mode, NULL};
+    g_spawn_async_with_pipes(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
+                             &child->pid, NULL, &child->out, NULL, &error);
+    g_assert_no_error(error);
+    child->said = g_string_new(NULL);
+    g_unix_fd_add(child->out, G_IO_IN | G_IO_HUP, on_said, child);
+    WAIT_FOR(has_answered(child));
+}
+
+void host_child_kill(HostChild *child)
+{
+    int status;
+    kill(child->pid, SIGKILL);
+    waitpid(child->pid, &status, 0);
+    /* To its end, which removes the source. */
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+    close(child->out);
+    g_string_free(child->said, TRUE);
+}
+
+void host_child_stop(const HostChild *child)
+{
+    int status;
+    kill(child->pid, SIGSTOP);
+    g_assert_cmpint(waitpid(child->pid, &status, WUNTRACED), ==, child->pid);
+    g_assert_true(WIFSTOPPED(status));
+}
+
+void host_child_continue(const HostChild *child)
+{
+    kill(child->pid, SIGCONT);
+}
+
+HostReport host_child_ask(HostChild *child, const char *name)
+{
+    int state = -1;
+    guint64 epoch = 0;
+    g_string_truncate(child->said, 0);
+    kill(child->pid, SIGUSR1);
+    WAIT_FOR(has_answered(child));
+    g_auto(GStrv) lines = g_strsplit(child->said->str, "\n", -1);
+    for (char **line = lines; *line; line++)
+        if (g_str_has_prefix(*line, name))
+            sscanf(*line + strlen(name), " %d %" G_GUINT64_FORMAT, &state, &epoch);
+    g_assert_cmpint(state, >=, 0);
+    return (HostReport){.state = (FsmState)state, .epoch = epoch};
+}
