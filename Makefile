@@ -92,6 +92,10 @@ check: all $(TEST_PROGRAMS)
 	-$(MAKE) qemu-10
 	$(S)/tests/run $(O) unit sim process vm
 
+# The same with the tests that tests/deep names: before an important change is said to be done.
+check-deep:
+	DEEP=yes $(MAKE) check
+
 # A VM that survives the death of its host, shown: DEMO_KILLS=N, DEMO_DEATH=power.
 demo: all
 	$(S)/scripts/install-deps --if-missing
@@ -162,5 +166,5 @@ endif
 # Keep the objects of programs between builds.
 .SECONDARY:
 
-.PHONY: all deps guest guest-full qemu-10 check check-unit demo bench fuzz fuzzers install lint format \
+.PHONY: all deps guest guest-full qemu-10 check check-deep check-unit demo bench fuzz fuzzers install lint format \
     clean
