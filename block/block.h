@@ -20,6 +20,8 @@
  * not (then it can't be taken over) - also after the death of this process at any moment.
  *  - Two sets of one pairing differ at most in what their dirty bitmaps name, or they know that
  * they can't tell; a resynchronisation then compares everything.
+ *  - No synchronisation overwrites what its source doesn't hold (generation.h), unless that was
+ *    said on the side that loses it.
  *  - Writes that overlap are sent in the order in which they reached the image.
  *
  * Threads: the data path (disk_read() ... disk_extents()) may be called from any number of threads
@@ -32,23 +34,25 @@
 #include <glib.h>
 
 #include "block/activation.h"
+#include "block/generation.h"
 
 #define BLOCK_ERROR block_error_quark()
 GQuark block_error_quark(void);
 
 typedef enum {
-    BLOCK_ERROR_ABANDONED, /* the opposite was asked for meanwhile, or the service ends */
-    BLOCK_ERROR_DISK,      /* an operation on one disk failed: names it */
-    BLOCK_ERROR_RUNNING,   /* not under a running VM */
-    BLOCK_ERROR_INACTIVE,  /* the disks don't belong to this side now */
-    BLOCK_ERROR_CONFIG,    /* a disk or option that can't be: names it */
-    BLOCK_ERROR_LOCKED,    /* an image is in use by another process */
-    BLOCK_ERROR_STATE,     /* state files that are damaged, foreign or say "resynchronise first" */
-    BLOCK_ERROR_IO,        /* a file could not be read or written */
-    BLOCK_ERROR_STREAM,    /* the peer's bytes break the specification: record and offset named */
-    BLOCK_ERROR_MISMATCH,  /* the peer's disks are not the same: which and how */
-    BLOCK_ERROR_PEER,      /* the peer reported a failure, or the connection ended */
-    BLOCK_ERROR_MODE,      /* asked for in the wrong mode or order */
+    BLOCK_ERROR_ABANDONED,  /* the opposite was asked for meanwhile, or the service ends */
+    BLOCK_ERROR_DISK,       /* an operation on one disk failed: names it */
+    BLOCK_ERROR_RUNNING,    /* not under a running VM */
+    BLOCK_ERROR_INACTIVE,   /* the disks don't belong to this side now */
+    BLOCK_ERROR_CONFIG,     /* a disk or option that can't be: names it */
+    BLOCK_ERROR_LOCKED,     /* an image is in use by another process */
+    BLOCK_ERROR_STATE,      /* state files that are damaged, foreign or say "resynchronise first" */
+    BLOCK_ERROR_IO,         /* a file could not be read or written */
+    BLOCK_ERROR_STREAM,     /* the peer's bytes break the specification: record and offset named */
+    BLOCK_ERROR_MISMATCH,   /* the peer's disks are not the same: which and how */
+    BLOCK_ERROR_PEER,       /* the peer reported a failure, or the connection ended */
+    BLOCK_ERROR_MODE,       /* asked for in the wrong mode or order */
+    BLOCK_ERROR_GENERATION, /* a synchronisation would overwrite data that the source lacks */
 } BlockError;
 
 /* Sessions are named by 16 bytes, written as 32 hexadecimal digits. */
@@ -108,9 +112,17 @@ typedef struct DiskSet DiskSet;
 typedef struct Disk Disk;
 
 /*
+ * What disk_set_open() would find: the images are there, of a size, and nobody uses them; and the
+ * data in them. Changes nothing. May block.
+ */
+gboolean disk_set_examine(const DiskConfig *disks, guint n_disks, const char *state_dir,
+                          Generation *ret_generation, GError **error);
+
+/*
  * Opens, checks and locks the images, finishes or discards what an earlier process left behind, and
  * takes the mode: `owner` starts ACTIVE, else REPLICA. An owner whose state says that the images
- * are an incomplete replica is refused (BLOCK_ERROR_STATE, with the way out). May block.
+ * are an incomplete replica is refused (BLOCK_ERROR_STATE, with the way out); whether they are the
+ * newest is its owner's business, who has disk_set_examine(). May block.
  */
 DiskSet *disk_set_open(const DiskConfig *disks, guint n_disks, gboolean owner,
                        const DiskSetOptions *options, const DiskSetCallbacks *callbacks,
@@ -150,6 +162,16 @@ int disk_extents(Disk *disk, guint32 count, guint64 offset, DiskExtentFunc exten
 /* ---- Pairing ---- */
 
 /*
+ * ACTIVE: from now on the guest's writes count though no peer has them: a new generation, unless
+ * nobody can have the current one. To be said before the VM runs, and when it goes on without its
+ * peer. Durable on return. May block.
+ */
+gboolean disk_set_write_alone(DiskSet *set, GError **error);
+
+/* REPLICA: the next primary may overwrite whatever is here. Holds until it begins to. */
+void disk_set_discard(DiskSet *set);
+
+/*
  * Attaches an ACTIVE set to a peer that attaches as replica: `fd` is a connected stream socket
  * (taken over, also on failure), `session` is the same on both sides and new for every pairing.
  * Returns at once; handshake and synchronisation follow on the set's threads, then synchronised()
@@ -177,6 +199,12 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error);
  * I/O.
  */
 gboolean disk_set_apply(DiskSet *set, guint64 epoch, GError **error);
+
+/*
+ * Replica, after marked(epoch) of a mark after which the primary's guest writes no more: applies it
+ * and makes all durable. The images are all that there is of their generation. May block.
+ */
+gboolean disk_set_finish(DiskSet *set, guint64 epoch, GError **error);
 
 /*
  * Replica at checkpoint `epoch` (applied): detaches, drops all later stages, writes the overlay
@@ -221,6 +249,9 @@ typedef struct {
     guint64 epoch;       /* primary: last applied by the peer; replica: last applied */
     guint64 queue_bytes; /* primary: not yet sent */
     DiskSyncProgress sync;
+    Generation generation;
+    gboolean knows_peer; /* has had its handshake in this session: */
+    Generation peer_generation;
     guint n_disks;
 } DiskSetStatus;
 

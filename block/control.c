@@ -101,6 +101,7 @@ static void on_lost(const GError *error, gpointer control)
     json_object_object_add(data, "reason", json_object_new_string(error->message));
     /* Our own storage, and not the peer or the way to it. */
     add_bool(data, "failed", g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO));
+    add_bool(data, "refused", g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_GENERATION));
     send_event(control, "LOST", data);
 }
 
@@ -176,6 +177,8 @@ static json_object *do_attach(BlockControl *control, json_object *arguments, GEr
     int fd = take_fd(control, error);
     if (fd < 0)
         return NULL;
+    if (!primary && json_object_get_boolean(json_object_object_get(arguments, "discard")))
+        disk_set_discard(control->set);
     if (primary)
         return done(disk_set_attach_primary(control->set, fd, session, error));
     return done(disk_set_attach_replica(control->set, fd, session, error));
@@ -205,9 +208,22 @@ static json_object *do_apply(BlockControl *control, json_object *arguments, GErr
     return with_epoch(control, arguments, disk_set_apply, error);
 }
 
+static json_object *generation_object(BlockControl *control)
+{
+    DiskSetStatus status;
+    disk_set_status(control->set, &status);
+    json_object *object = json_object_new_object();
+    json_object_object_add(object, "generation", wire_generation_object(&status.generation));
+    return object;
+}
+
 static json_object *do_takeover(BlockControl *control, json_object *arguments, GError **error)
 {
-    return with_epoch(control, arguments, disk_set_takeover, error);
+    guint64 epoch;
+    if (!get_uint(arguments, "epoch", &epoch, error) ||
+        !disk_set_takeover(control->set, epoch, error))
+        return NULL;
+    return generation_object(control);
 }
 
 static json_object *do_activate(BlockControl *control, json_object *arguments, GError **error)
@@ -226,6 +242,17 @@ static json_object *do_become_replica(BlockControl *control, json_object *argume
 {
     (void)arguments;
     return done(disk_set_become_replica(control->set, error));
+}
+
+static json_object *do_write_alone(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments;
+    return disk_set_write_alone(control->set, error) ? generation_object(control) : NULL;
+}
+
+static json_object *do_finish(BlockControl *control, json_object *arguments, GError **error)
+{
+    return with_epoch(control, arguments, disk_set_finish, error);
 }
 
 static json_object *do_sync(BlockControl *control, json_object *arguments, GError **error)
@@ -255,6 +282,10 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
     add_uint(object, "epoch", status.epoch);
     add_uint(object, "queue-bytes", status.queue_bytes);
     json_object_object_add(object, "sync", sync_object(&status.sync));
+    json_object_object_add(object, "generation", wire_generation_object(&status.generation));
+    json_object_object_add(object, "peer-generation",
+                           status.knows_peer ? wire_generation_object(&status.peer_generation)
+                                             : NULL);
     json_object *disks = json_object_new_array();
     for (guint i = 0; i < status.n_disks; i++) {
         DiskStatus disk;
@@ -291,6 +322,8 @@ static const struct {
     {"activate",         do_activate      },
     {"inactivate",       do_inactivate    },
     {"become-replica",   do_become_replica},
+    {"write-alone",      do_write_alone   },
+    {"finish",           do_finish        },
     {"sync",             do_sync          },
     {"limit-sync-rate",  do_limit         },
 };

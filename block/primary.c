@@ -236,6 +236,9 @@ static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
     set->record.writer = TRUE;
     memcpy(set->record.session, p->hello.session, BLOCK_SESSION_BYTES);
     set->record.committed = set->record.applied = epoch;
+    if (!p->adopted)
+        generation_adopted(&set->record.generation);
+    p->adopted = TRUE;
     gboolean ok = set_write_state(set, FALSE, FALSE, error);
     g_mutex_unlock(&set->mutex);
     /* Only after the lineage: a map without its bits must not be read with the older epoch. */
@@ -289,8 +292,15 @@ static gboolean handle(Primary *p, const WireHeader *header, const guint8 *paylo
         if (header->type != WIRE_HELLO)
             return unexpected(header, error);
         *have_hello = TRUE;
-        return wire_hello_check(payload, header->length, &p->hello, set->configs, set->sizes,
-                                set->n_disks, &p->theirs, error);
+        WireHello theirs;
+        if (!wire_hello_check(payload, header->length, &p->hello, set->configs, set->sizes,
+                              set->n_disks, &theirs, error))
+            return FALSE;
+        g_mutex_lock(&p->mutex);
+        p->theirs = theirs;
+        p->has_theirs = TRUE;
+        g_mutex_unlock(&p->mutex);
+        return set_may_synchronise(&p->hello, &theirs, error);
     }
     if (!*ready && header->type == WIRE_BITMAP) {
         add_bitmap(p, header, payload);
@@ -335,6 +345,13 @@ gboolean disk_set_attach_primary(DiskSet *set, int fd, const guint8 *session, GE
                                  : "only active disks can be replicated");
         close(fd);
         return FALSE;
+    }
+    if (set->record.generation.current == 0 || set->record.generation.data != GENERATION_WRITER) {
+        /* Nobody has said that the VM runs here: then it does from now on. */
+        if (!disk_set_write_alone(set, error)) {
+            close(fd);
+            return FALSE;
+        }
     }
     Primary *p = g_new0(Primary, 1);
     p->set = set;
@@ -425,6 +442,8 @@ void primary_status(Primary *p, DiskSetStatus *status)
     status->in_sync = p->synchronised && !p->failed;
     primary_note_elapsed(p);
     status->sync = p->progress;
+    status->knows_peer = p->has_theirs;
+    status->peer_generation = p->theirs.generation;
     g_mutex_unlock(&p->mutex);
     status->queue_bytes = queue_bytes(&p->queue);
 }

@@ -24,6 +24,8 @@ struct Primary {
     GCond changed;
     /* Under the mutex: */
     gboolean stop, failed, synchronised, synced_reply;
+    gboolean has_theirs; /* `theirs` is complete */
+    gboolean adopted;    /* the peer has become a checkpoint of ours */
     guint8 **scope; /* per disk: what the peer's bitmaps name; from START on: what to compare */
     guint8 **need;  /* per disk: chunks to send */
     guint64 need_count;

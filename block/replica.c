@@ -25,7 +25,8 @@ typedef enum { PHASE_HELLO, PHASE_START, PHASE_SYNCING, PHASE_STAGING } Phase;
 struct Replica {
     DiskSet *set;
     int fd;
-    WireHello hello;
+    WireHello hello, theirs;
+    gboolean has_theirs; /* set->mutex: `theirs` is complete */
     GThread *receiver;
     GMutex send_mutex; /* records are written whole */
     gint failed, stop; /* atomic; stop is set under set->mutex too */
@@ -59,9 +60,13 @@ void replica_send_applied(Replica *replica, guint64 epoch)
     send_plain(replica, WIRE_APPLIED, epoch, NULL);
 }
 
-gboolean replica_is_working(Replica *replica)
+void replica_status(Replica *replica, DiskSetStatus *status)
 {
-    return !g_atomic_int_get(&replica->failed);
+    status->attached = !g_atomic_int_get(&replica->failed);
+    g_mutex_lock(&replica->set->mutex);
+    status->knows_peer = replica->has_theirs;
+    status->peer_generation = replica->theirs.generation;
+    g_mutex_unlock(&replica->set->mutex);
 }
 
 /* ---- Handshake ---- */
@@ -93,6 +98,22 @@ static gboolean send_bitmaps(Replica *replica, GError **error)
     return send_plain(replica, WIRE_READY, 0, error);
 }
 
+static gboolean handle_hello(Replica *replica, const WireHeader *header, const guint8 *payload,
+                             GError **error)
+{
+    DiskSet *set = replica->set;
+    WireHello theirs;
+    replica->phase = PHASE_START;
+    if (!wire_hello_check(payload, header->length, &replica->hello, set->configs, set->sizes,
+                          set->n_disks, &theirs, error))
+        return FALSE;
+    g_mutex_lock(&set->mutex);
+    replica->theirs = theirs;
+    replica->has_theirs = TRUE;
+    g_mutex_unlock(&set->mutex);
+    return set_may_synchronise(&replica->hello, &theirs, error);
+}
+
 /* From here on the images are nobody's until the first mark. */
 static gboolean handle_start(Replica *replica, const WireHeader *header, GError **error)
 {
@@ -104,6 +125,8 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
     set->record.state = BLOCK_STATE_INCOMPLETE;
     set->record.has_lineage = FALSE;
     set->record.committed = set->record.applied = 0;
+    set->record.images = 0;
+    set->discard = FALSE;
     gboolean ok = set_write_state(set, FALSE, TRUE, error);
     g_mutex_unlock(&set->mutex);
     for (guint i = 0; i < set->n_disks && ok; i++)
@@ -228,6 +251,7 @@ static gboolean complete_sync(Replica *replica, guint64 epoch, GError **error)
     set->record.writer = FALSE;
     memcpy(set->record.session, replica->hello.session, BLOCK_SESSION_BYTES);
     set->record.committed = set->record.applied = epoch;
+    generation_adopt(&set->record.generation, &replica->theirs.generation);
     gboolean ok = set_write_state(set, FALSE, TRUE, error);
     set->replica_synced = ok;
     g_mutex_unlock(&set->mutex);
@@ -306,8 +330,6 @@ static gboolean is_expected(Phase phase, guint16 type)
 static gboolean handle(Replica *replica, const WireHeader *header, const guint8 *payload,
                        GError **error)
 {
-    DiskSet *set = replica->set;
-    WireHello theirs;
     if (header->type & WIRE_OPTIONAL)
         return TRUE;
     if (!is_expected(replica->phase, header->type)) {
@@ -317,9 +339,7 @@ static gboolean handle(Replica *replica, const WireHeader *header, const guint8 
     }
     switch (header->type) {
     case WIRE_HELLO:
-        replica->phase = PHASE_START;
-        return wire_hello_check(payload, header->length, &replica->hello, set->configs, set->sizes,
-                                set->n_disks, &theirs, error);
+        return handle_hello(replica, header, payload, error);
     case WIRE_START:
         return handle_start(replica, header, error);
     case WIRE_HASH:
@@ -487,6 +507,20 @@ gboolean disk_set_apply(DiskSet *set, guint64 epoch, GError **error)
     return ok;
 }
 
+gboolean disk_set_finish(DiskSet *set, guint64 epoch, GError **error)
+{
+    if (!disk_set_apply(set, epoch, error))
+        return FALSE;
+    g_mutex_lock(&set->mutex);
+    Generation before = set->record.generation;
+    generation_reach(&set->record.generation);
+    gboolean ok = set_end_cleanly(set, error);
+    if (!ok)
+        set->record.generation = before;
+    g_mutex_unlock(&set->mutex);
+    return ok;
+}
+
 /* ---- Takeover ---- */
 
 static int merge_run(guint64 offset, const void *buf, gsize len, gpointer user_data)
@@ -513,6 +547,8 @@ static gboolean merge(DiskSet *set, GError **error)
     }
     set->record.state = BLOCK_STATE_OWNED;
     set->record.writer = FALSE;
+    if (set->record.generation.data == GENERATION_BEHIND)
+        generation_take_over(&set->record.generation);
     if (set_write_state(set, FALSE, TRUE, error))
         return TRUE;
     set->record.state = BLOCK_STATE_INCOMPLETE;

@@ -32,10 +32,41 @@ void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello 
     *ret_hello = (WireHello){.has_lineage = set->record.has_lineage,
                              .writer = set->record.writer,
                              .lineage_epoch = set->record.committed,
+                             .generation = state_generation(&set->record),
+                             .discard = !primary && set->discard,
                              .primary = primary};
     memcpy(ret_hello->lineage, set->record.session, BLOCK_SESSION_BYTES);
     memcpy(ret_hello->session, session, BLOCK_SESSION_BYTES);
     g_mutex_unlock(&set->mutex);
+}
+
+gboolean set_may_synchronise(const WireHello *ours, const WireHello *theirs, GError **error)
+{
+    const WireHello *source = ours->primary ? ours : theirs;
+    const WireHello *target = ours->primary ? theirs : ours;
+    GenerationPermission permission =
+        generation_may_overwrite(&source->generation, &target->generation);
+    if (permission == GENERATION_ALLOWED ||
+        (permission == GENERATION_NEEDS_DISCARD && target->discard))
+        return TRUE;
+    g_autofree char *have = generation_describe(&ours->generation);
+    g_autofree char *has = generation_describe(&theirs->generation);
+    if (permission == GENERATION_FORBIDDEN) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_GENERATION,
+                    "the primary's disks hold no data that counts (generation %s here, %s there)",
+                    have, has);
+        return FALSE;
+    }
+    static const char *const why[GENERATION_VERDICTS] = {
+        [GENERATION_OLDER] = "are newer than the primary's",
+        [GENERATION_SPLIT] = "and the primary's were both written to since they were equal",
+        [GENERATION_UNRELATED] = "and the primary's have nothing in common"};
+    g_set_error(
+        error, BLOCK_ERROR, BLOCK_ERROR_GENERATION,
+        "the secondary's disks %s (generation %s here, %s there): they are not overwritten. "
+        "If their data is to be lost: colod --discard-this-side, once, on the secondary",
+        why[generation_compare(&source->generation, &target->generation)], have, has);
+    return FALSE;
 }
 
 /* ---- Opening ---- */
@@ -75,12 +106,11 @@ static gboolean open_disk(DiskSet *set, Disk *disk, gboolean *all_valid, GError 
     return TRUE;
 }
 
-static guint64 hash_disks(const DiskSet *set)
+static guint64 hash_disks(const DiskConfig *disks, const guint64 *sizes, guint n_disks)
 {
     g_autoptr(GString) text = g_string_new(NULL);
-    for (guint i = 0; i < set->n_disks; i++)
-        g_string_append_printf(text, "%s %" G_GUINT64_FORMAT "\n", set->configs[i].name,
-                               set->sizes[i]);
+    for (guint i = 0; i < n_disks; i++)
+        g_string_append_printf(text, "%s %" G_GUINT64_FORMAT "\n", disks[i].name, sizes[i]);
     return XXH3_64bits(text->str, text->len);
 }
 
@@ -137,7 +167,7 @@ static gboolean recover(DiskSet *set, gboolean found, gboolean trusted, gboolean
     if (!trusted || touched || !maps_valid || record->state == BLOCK_STATE_INCOMPLETE)
         record->has_lineage = FALSE;
     record->images = 0;
-    record->set_hash = hash_disks(set);
+    record->set_hash = hash_disks(set->configs, set->sizes, set->n_disks);
     if (!set_write_state(set, FALSE, TRUE, error))
         return FALSE;
     for (guint i = 0; i < set->n_disks; i++)
@@ -156,10 +186,11 @@ static gboolean start_mode(DiskSet *set, gboolean owner, GError **error)
         return set_open_overlays(set, error);
     }
     if (set->record.state == BLOCK_STATE_INCOMPLETE) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STATE,
-                    "%s: the disks here are an incomplete replica (start as secondary to "
-                    "resynchronise them, or remove the files in %s to use them as they are)",
-                    set->state_dir, set->state_dir);
+        g_set_error(
+            error, BLOCK_ERROR, BLOCK_ERROR_STATE,
+            "%s: the disks here are an incomplete replica: only the other host's are of use "
+            "(start the VM there, and this node as its secondary)",
+            set->state_dir);
         return FALSE;
     }
     set->mode = DISK_MODE_ACTIVE;
@@ -185,8 +216,9 @@ static gboolean open_all(DiskSet *set, gboolean owner, GError **error)
                 return FALSE;
             }
     }
-    return state_open(&set->state, set->state_dir, hash_disks(set), &set->options, &set->record,
-                      &found, &trusted, error) &&
+    return state_open(&set->state, set->state_dir,
+                      hash_disks(set->configs, set->sizes, set->n_disks), &set->options,
+                      &set->record, &found, &trusted, error) &&
            recover(set, found, trusted, maps_valid, error) && start_mode(set, owner, error);
 }
 
@@ -210,6 +242,31 @@ static void init_disks(DiskSet *set, const DiskConfig *disks)
         range_lock_init(&disk->ranges);
         set->configs[i] = disk->config;
     }
+}
+
+gboolean disk_set_examine(const DiskConfig *disks, guint n_disks, const char *state_dir,
+                          Generation *ret_generation, GError **error)
+{
+    static const DiskSetOptions plain = {0};
+    g_autofree guint64 *sizes = g_new0(guint64, n_disks);
+    StateRecord record;
+    gboolean found, trusted;
+    for (guint i = 0; i < n_disks; i++) {
+        Image image;
+        if (!image_open(&image, &disks[i], &plain, error)) {
+            g_prefix_error(error, "disk %s: ", disks[i].name);
+            return FALSE;
+        }
+        sizes[i] = image.size;
+        image_close(&image);
+    }
+    if (!state_examine(state_dir, hash_disks(disks, sizes, n_disks), &record, &found, &trusted,
+                       error))
+        return FALSE;
+    if (record.state == BLOCK_STATE_REPLICA && !trusted)
+        record.state = BLOCK_STATE_INCOMPLETE;
+    *ret_generation = state_generation(&record);
+    return TRUE;
 }
 
 DiskSet *disk_set_open(const DiskConfig *disks, guint n_disks, gboolean owner,
@@ -242,19 +299,20 @@ DiskSet *disk_set_open(const DiskConfig *disks, guint n_disks, gboolean owner,
     return NULL;
 }
 
-/* Everything written is on the medium, and a process that comes after may believe it. */
-static void end_cleanly(DiskSet *set)
+gboolean set_end_cleanly(DiskSet *set, GError **error)
 {
-    if (set->state.file.fd < 0 || set->record.applied != set->record.committed)
-        return;
     for (guint i = 0; i < set->n_disks; i++) {
         Disk *disk = &set->disks[i];
-        if (image_sync(&disk->image) < 0 || dirty_sync(&disk->dirty[0]) < 0 ||
-            dirty_sync(&disk->dirty[1]) < 0)
-            return;
+        int r = image_sync(&disk->image);
+        if (r == 0)
+            r = dirty_sync(&disk->dirty[0]);
+        if (r == 0)
+            r = dirty_sync(&disk->dirty[1]);
+        if (r < 0)
+            return block_file_fail(&disk->image.file, "sync it", r, error);
     }
     set->record.images = stamp_images(set);
-    set_write_state(set, TRUE, TRUE, NULL);
+    return set_write_state(set, TRUE, TRUE, error);
 }
 
 void disk_set_free(DiskSet *set)
@@ -262,7 +320,9 @@ void disk_set_free(DiskSet *set)
     if (!set)
         return;
     disk_set_detach(set);
-    end_cleanly(set);
+    /* What could not be synced is not called clean. */
+    if (set->state.file.fd >= 0 && set->record.applied == set->record.committed)
+        set_end_cleanly(set, NULL);
     set_close_overlays(set);
     for (guint i = 0; i < set->n_disks; i++) {
         Disk *disk = &set->disks[i];
@@ -356,6 +416,27 @@ gboolean disk_set_become_replica(DiskSet *set, GError **error)
     return TRUE;
 }
 
+gboolean disk_set_write_alone(DiskSet *set, GError **error)
+{
+    if (set->mode != DISK_MODE_ACTIVE)
+        return wrong_mode(set, "be written to alone", error);
+    g_mutex_lock(&set->mutex);
+    Generation before = set->record.generation;
+    generation_begin(&set->record.generation);
+    gboolean ok = set_write_state(set, FALSE, TRUE, error);
+    if (!ok)
+        set->record.generation = before;
+    g_mutex_unlock(&set->mutex);
+    return ok;
+}
+
+void disk_set_discard(DiskSet *set)
+{
+    g_mutex_lock(&set->mutex);
+    set->discard = TRUE;
+    g_mutex_unlock(&set->mutex);
+}
+
 void disk_set_detach(DiskSet *set)
 {
     if (set->primary) {
@@ -383,9 +464,10 @@ void disk_set_status(DiskSet *set, DiskSetStatus *ret_status)
     g_mutex_lock(&set->mutex);
     status.epoch = set->record.has_lineage ? set->record.applied : 0;
     status.in_sync = set->replica_synced && set->record.applied == set->record.committed;
+    status.generation = state_generation(&set->record);
     g_mutex_unlock(&set->mutex);
     if (set->replica)
-        status.attached = replica_is_working(set->replica);
+        replica_status(set->replica, &status);
     if (set->primary)
         primary_status(set->primary, &status);
     *ret_status = status;

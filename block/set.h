@@ -57,6 +57,7 @@ struct DiskSet {
     guint open_stage;        /* mutex */
     guint64 complete_epoch;  /* mutex: of the stage that waits to be applied; 0: none */
     gboolean replica_synced; /* mutex: since the first mark of a session */
+    gboolean discard;        /* mutex: a primary may overwrite whatever is here */
     guint64 sync_rate;       /* atomic */
 };
 
@@ -78,6 +79,13 @@ gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **e
 
 /* What this side says in the handshake of `session`. */
 void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello *ret_hello);
+
+/* Both have said what they have: may the primary's data replace the replica's?
+ * BLOCK_ERROR_GENERATION if not. */
+gboolean set_may_synchronise(const WireHello *ours, const WireHello *theirs, GError **error);
+
+/* Makes all durable, and says so in the state file: a process that comes after may believe it. */
+gboolean set_end_cleanly(DiskSet *set, GError **error);
 
 /* Opens the overlays of a set that becomes a replica; closes them. */
 gboolean set_open_overlays(DiskSet *set, GError **error);
@@ -130,7 +138,7 @@ void primary_set_rate(Primary *primary);
 /* ---- replica.c ---- */
 
 void replica_free(Replica *replica);
-gboolean replica_is_working(Replica *replica);
+void replica_status(Replica *replica, DiskSetStatus *status);
 void replica_send_applied(Replica *replica, guint64 epoch);
 
 #endif

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "block/state.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #include "common/endian.h"
+#include "common/fd.h"
 
 /* docs/DISKS.md, "The state file". */
-enum { STATE_VERSION = 1, STATE_BYTES = 96 };
+enum { STATE_VERSION = 2, STATE_BYTES = 256, STATE_HASH = 248 };
+enum { OLD_VERSION = 1, OLD_HASH = 88 };
+enum { AT_CURRENT = 88, AT_BITMAP = 96, AT_DATA = 104, AT_EXPOSED = 106, AT_HISTORY = 112 };
 enum { FLAG_CLEAN = 1, FLAG_LINEAGE = 2, FLAG_WRITER = 4 };
+G_STATIC_ASSERT(AT_HISTORY + GENERATION_HISTORY * 8 <= STATE_HASH);
 static const char state_magic[8] = "COLOSTAT";
 
 /* The kernel's name for the time since this boot; zeroes if it has none: then only a clean end
@@ -29,11 +36,39 @@ static void read_boot_id(guint8 *boot_id)
     }
 }
 
+static gboolean is_whole(const guint8 *bytes, guint32 version, gsize hashed)
+{
+    return colo_get_be32(bytes + 8) == version &&
+           colo_get_be64(bytes + hashed) == XXH3_64bits(bytes, hashed);
+}
+
+static gboolean decode_generation(const guint8 *bytes, Generation *generation)
+{
+    guint16 data = colo_get_be16(bytes + AT_DATA);
+    *generation = (Generation){.current = colo_get_be64(bytes + AT_CURRENT),
+                               .bitmap = colo_get_be64(bytes + AT_BITMAP),
+                               .data = (GenerationData)data,
+                               .exposed = colo_get_be16(bytes + AT_EXPOSED) != 0};
+    for (guint i = 0; i < GENERATION_HISTORY; i++)
+        generation->history[i] = colo_get_be64(bytes + AT_HISTORY + i * 8);
+    return data < GENERATION_BROKEN;
+}
+
+static void encode_generation(guint8 *bytes, const Generation *generation)
+{
+    colo_put_be64(bytes + AT_CURRENT, generation->current);
+    colo_put_be64(bytes + AT_BITMAP, generation->bitmap);
+    colo_put_be16(bytes + AT_DATA, (guint16)generation->data);
+    colo_put_be16(bytes + AT_EXPOSED, generation->exposed ? 1 : 0);
+    for (guint i = 0; i < GENERATION_HISTORY; i++)
+        colo_put_be64(bytes + AT_HISTORY + i * 8, generation->history[i]);
+}
+
 static gboolean decode(const guint8 *bytes, StateRecord *record)
 {
+    gboolean old = is_whole(bytes, OLD_VERSION, OLD_HASH);
     if (memcmp(bytes, state_magic, sizeof(state_magic)) ||
-        colo_get_be64(bytes + 88) != XXH3_64bits(bytes, 88) ||
-        colo_get_be32(bytes + 8) != STATE_VERSION)
+        (!old && !is_whole(bytes, STATE_VERSION, STATE_HASH)))
         return FALSE;
     guint16 state = colo_get_be16(bytes + 12), flags = colo_get_be16(bytes + 14);
     *record = (StateRecord){.state = state,
@@ -44,7 +79,8 @@ static gboolean decode(const guint8 *bytes, StateRecord *record)
                             .applied = colo_get_be64(bytes + 56),
                             .set_hash = colo_get_be64(bytes + 64)};
     memcpy(record->session, bytes + 16, BLOCK_SESSION_BYTES);
-    return state >= BLOCK_STATE_OWNED && state <= BLOCK_STATE_REPLICA;
+    return (old || decode_generation(bytes, &record->generation)) && state >= BLOCK_STATE_OWNED &&
+           state <= BLOCK_STATE_REPLICA;
 }
 
 static gboolean is_empty(const guint8 *bytes)
@@ -55,39 +91,76 @@ static gboolean is_empty(const guint8 *bytes)
     return TRUE;
 }
 
-gboolean state_open(StateFile *state, const char *dir, guint64 set_hash,
-                    const DiskSetOptions *options, StateRecord *ret_record, gboolean *ret_found,
-                    gboolean *ret_trusted, GError **error)
+/* What the file's bytes say, to a process of this boot. */
+static gboolean judge(const guint8 *bytes, const char *path, const guint8 *boot_id,
+                      guint64 set_hash, StateRecord *ret_record, gboolean *ret_found,
+                      gboolean *ret_trusted, GError **error)
 {
-    g_autofree char *path = g_build_filename(dir, "state", NULL);
-    state->file = BLOCK_FILE_NONE;
-    read_boot_id(state->boot_id);
-    if (!block_file_open(&state->file, path, TRUE, FALSE, options, error))
-        return FALSE;
-    guint8 bytes[STATE_BYTES];
-    int r = block_file_read(&state->file, bytes, sizeof(bytes), 0);
-    if (r < 0) {
-        block_file_fail(&state->file, "read it", r, error);
-        state_close(state);
-        return FALSE;
-    }
     StateRecord record = {0};
     *ret_found = !is_empty(bytes);
     if (*ret_found && (!decode(bytes, &record) || record.set_hash != set_hash)) {
+        g_autofree char *dir = g_path_get_dirname(path);
         g_set_error(
             error, BLOCK_ERROR, BLOCK_ERROR_STATE,
             "%s %s (if the images are known to be good, remove the files in %s; the next "
             "synchronisation will compare everything)",
             path, record.set_hash ? "belongs to disks of other names or sizes" : "is damaged", dir);
-        state_close(state);
         return FALSE;
     }
     static const guint8 no_boot_id[16];
     gboolean same_boot =
-        memcmp(bytes + 72, state->boot_id, 16) == 0 && memcmp(state->boot_id, no_boot_id, 16) != 0;
+        memcmp(bytes + 72, boot_id, 16) == 0 && memcmp(boot_id, no_boot_id, 16) != 0;
     *ret_trusted = *ret_found && ((colo_get_be16(bytes + 14) & FLAG_CLEAN) != 0 || same_boot);
     *ret_record = record;
     return TRUE;
+}
+
+gboolean state_open(StateFile *state, const char *dir, guint64 set_hash,
+                    const DiskSetOptions *options, StateRecord *ret_record, gboolean *ret_found,
+                    gboolean *ret_trusted, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, "state", NULL);
+    guint8 bytes[STATE_BYTES];
+    state->file = BLOCK_FILE_NONE;
+    read_boot_id(state->boot_id);
+    if (!block_file_open(&state->file, path, TRUE, FALSE, options, error))
+        return FALSE;
+    int r = block_file_read(&state->file, bytes, sizeof(bytes), 0);
+    if (r < 0)
+        block_file_fail(&state->file, "read it", r, error);
+    if (r == 0 &&
+        judge(bytes, path, state->boot_id, set_hash, ret_record, ret_found, ret_trusted, error))
+        return TRUE;
+    state_close(state);
+    return FALSE;
+}
+
+gboolean state_examine(const char *dir, guint64 set_hash, StateRecord *ret_record,
+                       gboolean *ret_found, gboolean *ret_trusted, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, "state", NULL);
+    guint8 bytes[STATE_BYTES] = {0}, boot_id[16];
+    read_boot_id(boot_id);
+    COLO_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    int code = errno;
+    if (fd < 0 && code != ENOENT) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "%s: %s", path, g_strerror(code));
+        return FALSE;
+    }
+    if (fd >= 0 && pread(fd, bytes, sizeof(bytes), 0) < 0) {
+        code = errno;
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "%s: %s", path, g_strerror(code));
+        return FALSE;
+    }
+    return judge(bytes, path, boot_id, set_hash, ret_record, ret_found, ret_trusted, error);
+}
+
+Generation state_generation(const StateRecord *record)
+{
+    Generation generation = record->generation;
+    if (record->state == BLOCK_STATE_INCOMPLETE)
+        generation.data = GENERATION_BROKEN;
+    return generation;
 }
 
 void state_close(StateFile *state)
@@ -110,7 +183,8 @@ int state_write(const StateFile *state, const StateRecord *record, gboolean clea
     colo_put_be64(bytes + 56, record->applied);
     colo_put_be64(bytes + 64, record->set_hash);
     memcpy(bytes + 72, state->boot_id, sizeof(state->boot_id));
-    colo_put_be64(bytes + 88, XXH3_64bits(bytes, 88));
+    encode_generation(bytes, &record->generation);
+    colo_put_be64(bytes + STATE_HASH, XXH3_64bits(bytes, STATE_HASH));
     int r = block_file_write(&state->file, bytes, sizeof(bytes), 0);
     return r == 0 && sync ? block_file_sync(&state->file) : r;
 }

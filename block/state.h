@@ -10,6 +10,8 @@
  *   REPLICA     checkpoint `applied`; if `committed` is newer, its   yes           (session,
  *               journals are whole and have to be applied first                    committed)
  *
+ * Only the generation tells whether they are the newest (block/generation.h).
+ *
  * Lineage (session, epoch) means: these images are that session's checkpoint `epoch` plus changes
  * within the chunks that the dirty bitmaps name.
  */
@@ -17,6 +19,7 @@
 #define COLO_BLOCK_STATE_H
 
 #include "block/file.h"
+#include "block/generation.h"
 
 typedef enum {
     BLOCK_STATE_OWNED = 1,
@@ -30,8 +33,9 @@ typedef struct {
     gboolean writer; /* this side was the session's primary */
     guint8 session[BLOCK_SESSION_BYTES];
     guint64 committed, applied;
-    guint64 images;   /* after a clean end: their stamps then; else 0 */
-    guint64 set_hash; /* of the disks' names and sizes: another set's files are not believed */
+    guint64 images;        /* after a clean end: their stamps then; else 0 */
+    guint64 set_hash;      /* of the disks' names and sizes: another set's files are not believed */
+    Generation generation; /* never BROKEN here: state_generation() */
 } StateRecord;
 
 typedef struct {
@@ -48,6 +52,13 @@ gboolean state_open(StateFile *state, const char *dir, guint64 set_hash,
                     const DiskSetOptions *options, StateRecord *ret_record, gboolean *ret_found,
                     gboolean *ret_trusted, GError **error);
 void state_close(StateFile *state);
+
+/* Reads DIR/state as state_open() does, and changes nothing. A missing one is no error. */
+gboolean state_examine(const char *dir, guint64 set_hash, StateRecord *ret_record,
+                       gboolean *ret_found, gboolean *ret_trusted, GError **error);
+
+/* What the record says of the set's data. */
+Generation state_generation(const StateRecord *record);
 
 /* Writes the record, `clean` if all files have been synced before and nothing follows. `sync`: it
  * is durable on return. 0 or a negative errno. */

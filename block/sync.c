@@ -237,21 +237,40 @@ static gboolean compare_all(Sync *sync, GError **error)
     }
 }
 
-static void finish(Primary *p)
+/* The first mark may follow: from now on the peer may have our generation, so what we write without
+ * it belongs to another. Not before: until it has answered, it may still have an older one. */
+static gboolean expose(DiskSet *set, GError **error)
+{
+    g_mutex_lock(&set->mutex);
+    set->record.generation.exposed = TRUE;
+    gboolean ok = set_write_state(set, FALSE, TRUE, error);
+    g_mutex_unlock(&set->mutex);
+    return ok;
+}
+
+static gboolean finish(Primary *p, GError **error)
 {
     WireHeader header = {.type = WIRE_SYNC_END};
     queue_push(&p->queue, QUEUE_CONTROL, wire_record_new(&header));
     g_mutex_lock(&p->mutex);
     while (!p->stop && !p->failed && !p->synced_reply)
         g_cond_wait(&p->changed, &p->mutex);
+    gboolean done = p->synced_reply && !p->stop && !p->failed;
+    g_mutex_unlock(&p->mutex);
+    if (!done)
+        return TRUE;
+    if (!expose(p->set, error))
+        return FALSE;
+    g_mutex_lock(&p->mutex);
     primary_note_elapsed(p);
-    p->synchronised = p->synced_reply && !p->stop && !p->failed;
+    p->synchronised = !p->stop && !p->failed;
     p->progress.done_bytes = p->progress.total_bytes;
-    gboolean done = p->synchronised;
+    done = p->synchronised;
     DiskSyncProgress progress = p->progress;
     g_mutex_unlock(&p->mutex);
     if (done && p->set->callbacks.synchronised)
         p->set->callbacks.synchronised(&progress, p->set->user_data);
+    return TRUE;
 }
 
 gpointer sync_thread(gpointer data)
@@ -259,8 +278,8 @@ gpointer sync_thread(gpointer data)
     Sync sync = {.p = data, .buf = g_malloc(WIRE_DATA_MAX)};
     g_autoptr(GError) error = NULL;
     if (compare_all(&sync, &error))
-        finish(sync.p);
-    else if (error)
+        finish(sync.p, &error);
+    if (error)
         primary_fail(sync.p, error);
     g_free(sync.buf);
     return NULL;

@@ -164,6 +164,29 @@ static void add_string(json_object *object, const char *key, const char *value)
     json_object_object_add(object, key, json_object_new_string(value));
 }
 
+static void add_id(json_object *object, const char *key, guint64 id)
+{
+    char text[GENERATION_TEXT_BYTES];
+    generation_text(id, text);
+    if (id != 0)
+        add_string(object, key, text);
+}
+
+json_object *wire_generation_object(const Generation *generation)
+{
+    json_object *object = json_object_new_object(), *history = json_object_new_array();
+    add_id(object, "current", generation->current);
+    add_id(object, "bitmap", generation->bitmap);
+    for (guint i = 0; i < GENERATION_HISTORY && generation->history[i] != 0; i++) {
+        char text[GENERATION_TEXT_BYTES];
+        generation_text(generation->history[i], text);
+        json_object_array_add(history, json_object_new_string(text));
+    }
+    json_object_object_add(object, "history", history);
+    add_string(object, "data", generation_data_name(generation->data));
+    return object;
+}
+
 WireRecord *wire_hello_new(const WireHello *hello, const DiskConfig *disks, const guint64 *sizes,
                            guint n_disks)
 {
@@ -189,6 +212,9 @@ WireRecord *wire_hello_new(const WireHello *hello, const DiskConfig *disks, cons
         json_object_object_add(from, "writer", json_object_new_boolean(hello->writer));
         json_object_object_add(object, "lineage", from);
     }
+    json_object_object_add(object, "generation", wire_generation_object(&hello->generation));
+    if (hello->discard)
+        json_object_object_add(object, "discard", json_object_new_boolean(TRUE));
     const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
     WireHeader header = {.type = WIRE_HELLO, .length = (guint32)strlen(text)};
     WireRecord *record = wire_record_new(&header);
@@ -263,6 +289,47 @@ static void read_lineage(json_object *hello, WireHello *theirs)
     }
 }
 
+static guint64 id_of(json_object *object, const char *key)
+{
+    guint64 id = 0;
+    generation_parse(string_of(object, key), &id);
+    return id;
+}
+
+gboolean wire_generation_parse(json_object *object, Generation *ret_generation)
+{
+    Generation generation = {0};
+    json_object *history = NULL;
+    if (!json_object_is_type(object, json_type_object) ||
+        !generation_data_parse(string_of(object, "data"), &generation.data))
+        return FALSE;
+    generation.current = id_of(object, "current");
+    generation.bitmap = id_of(object, "bitmap");
+    json_object_object_get_ex(object, "history", &history);
+    if (history && !json_object_is_type(history, json_type_array))
+        return FALSE;
+    gsize count = history ? json_object_array_length(history) : 0;
+    for (gsize i = 0; i < MIN(count, GENERATION_HISTORY); i++) {
+        json_object *text = json_object_array_get_idx(history, i);
+        if (!json_object_is_type(text, json_type_string) ||
+            !generation_parse(json_object_get_string(text), &generation.history[i]))
+            return FALSE;
+    }
+    *ret_generation = generation;
+    return TRUE;
+}
+
+static gboolean read_generation(json_object *hello, WireHello *theirs, GError **error)
+{
+    json_object *discard;
+    theirs->discard = json_object_object_get_ex(hello, "discard", &discard) &&
+                      json_object_is_type(discard, json_type_boolean) &&
+                      json_object_get_boolean(discard);
+    if (wire_generation_parse(json_object_object_get(hello, "generation"), &theirs->generation))
+        return TRUE;
+    return mismatch(error, "the peer does not tell the generation of its disks");
+}
+
 static gboolean check_object(json_object *hello, const WireHello *ours, const DiskConfig *disks,
                              const guint64 *sizes, guint n_disks, WireHello *theirs, GError **error)
 {
@@ -282,7 +349,7 @@ static gboolean check_object(json_object *hello, const WireHello *ours, const Di
     if (!check_disks(hello, disks, sizes, n_disks, error))
         return FALSE;
     read_lineage(hello, theirs);
-    return TRUE;
+    return read_generation(hello, theirs, error);
 }
 
 gboolean wire_hello_check(const guint8 *payload, gsize len, const WireHello *ours,

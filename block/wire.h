@@ -85,8 +85,15 @@ typedef struct {
     gboolean has_lineage, writer;
     guint8 lineage[BLOCK_SESSION_BYTES];
     guint64 lineage_epoch;
+    Generation generation;
+    gboolean discard; /* of a replica: whatever is here may be overwritten */
     gboolean primary;
 } WireHello;
+
+/* {"current", "bitmap", "history": [...], "data"}, identifiers as 16 hexadecimal digits; what is 0
+ * is left out. And back: FALSE if it isn't one. */
+json_object *wire_generation_object(const Generation *generation);
+gboolean wire_generation_parse(json_object *object, Generation *ret_generation);
 
 /* The hello record of a set with these disks. */
 WireRecord *wire_hello_new(const WireHello *hello, const DiskConfig *disks, const guint64 *sizes,

@@ -181,7 +181,7 @@ static char *state_of(const Host *host)
     char *bytes = NULL;
     gsize len;
     g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
-    g_assert_cmpuint(len, ==, 96);
+    g_assert_cmpuint(len, ==, 256);
     return bytes;
 }
 

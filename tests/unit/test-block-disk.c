@@ -155,10 +155,10 @@ static void patch_state(const Side *side, gsize at, guint8 xor, gboolean resign)
     g_autofree char *bytes = NULL;
     gsize len;
     g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
-    g_assert_cmpuint(len, ==, 96);
+    g_assert_cmpuint(len, ==, 256);
     bytes[at] = (char)(bytes[at] ^ xor);
     if (resign)
-        colo_put_be64(bytes + 88, XXH3_64bits(bytes, 88));
+        colo_put_be64(bytes + 248, XXH3_64bits(bytes, 248));
     g_assert_true(g_file_set_contents(path, bytes, (gssize)len, NULL));
 }
 

@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Generations in disk sets: which synchronisation is let begin, and what is on record after it. */
+#include <errno.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "common/endian.h"
+#include "tests/support/block-pair.h"
+
+static const guint64 sizes[SIDE_DISKS] = {1u << 20, 200 * 1024};
+
+typedef struct {
+    Side *a, *b; /* owner and replica */
+} Fixture;
+
+static void open_ok(Side *side, gboolean owner)
+{
+    g_autoptr(GError) error = NULL;
+    side_open(side, owner, &error);
+    g_assert_no_error(error);
+}
+
+static void setup(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->a = side_new(sizes);
+    f->b = side_new(sizes);
+}
+
+static void setup_open(Fixture *f, gconstpointer data)
+{
+    setup(f, data);
+    open_ok(f->a, TRUE);
+    open_ok(f->b, FALSE);
+}
+
+static void setup_joined(Fixture *f, gconstpointer data)
+{
+    setup_open(f, data);
+    g_assert_true(side_synchronise(f->a, f->b));
+    g_assert_true(disk_set_mark(f->a->set, 1, NULL));
+    g_assert_true(side_wait_marked(f->b, 1));
+    g_assert_true(side_wait_applied(f->a, 1));
+}
+
+static void teardown(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_free(f->a);
+    side_free(f->b);
+}
+
+static void fill(Side *side, guint disk, guint8 value, guint32 count, guint64 offset)
+{
+    g_autofree guint8 *buf = g_malloc(count);
+    memset(buf, value, count);
+    g_assert_cmpint(disk_write(side->disks[disk], buf, count, offset, FALSE), ==, 0);
+}
+
+static void assert_same_images(Fixture *f)
+{
+    for (guint i = 0; i < SIDE_DISKS; i++) {
+        g_autofree guint8 *a = side_image(f->a, i), *b = side_image(f->b, i);
+        g_assert_cmpmem(a, sizes[i], b, sizes[i]);
+    }
+}
+
+static void checkpoint(Fixture *f, guint64 epoch)
+{
+    g_autoptr(GError) error = NULL;
+    disk_set_mark(f->a->set, epoch, &error);
+    g_assert_no_error(error);
+    g_assert_true(side_wait_marked(f->b, epoch));
+    disk_set_apply(f->b->set, epoch, &error);
+    g_assert_no_error(error);
+    g_assert_true(side_wait_applied(f->a, epoch));
+}
+
+static char *state_path(const Side *side)
+{
+    return g_build_filename(side->dir, "state", NULL);
+}
+
+/* Changes the state file; `resign`: with a right checksum. */
+static void patch_state(const Side *side, gsize at, guint8 xor, gboolean resign)
+{
+    g_autofree char *path = state_path(side);
+    g_autofree char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    g_assert_cmpuint(len, ==, 256);
+    bytes[at] = (char)(bytes[at] ^ xor);
+    if (resign)
+        colo_put_be64(bytes + 248, XXH3_64bits(bytes, 248));
+    g_assert_true(g_file_set_contents(path, bytes, (gssize)len, NULL));
+}
+
+static Generation generation_of(const Side *side)
+{
+    DiskSetStatus status;
+    disk_set_status(side->set, &status);
+    return status.generation;
+}
+
+/* What is found before anything is opened is what an opened set says. */
+static void assert_examined(const Side *side, GenerationData data)
+{
+    g_autoptr(GError) error = NULL;
+    Generation found;
+    disk_set_examine(side->configs, SIDE_DISKS, side->dir, &found, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(generation_data_name(found.data), ==, generation_data_name(data));
+}
+
+static void write_alone(Side *side)
+{
+    g_autoptr(GError) error = NULL;
+    disk_set_write_alone(side->set, &error);
+    g_assert_no_error(error);
+}
+
+/* Neither side lets it begin, both say why, and nothing is changed. */
+static void assert_refused(Side *primary, Side *replica, const char *why)
+{
+    g_autofree guint8 *before = side_image(replica, 0);
+    Generation generation = generation_of(replica);
+    g_assert_false(side_synchronise(primary, replica));
+    side_wait_lost(replica);
+    const char *messages[] = {primary->lost_message, replica->lost_message};
+    for (guint i = 0; i < 2; i++)
+        if (!strstr(messages[i], why) || !strstr(messages[i], "--discard-this-side"))
+            g_error("\"%s\" does not contain \"%s\"", messages[i], why);
+    disk_set_detach(primary->set);
+    disk_set_detach(replica->set);
+    g_autofree guint8 *after = side_image(replica, 0);
+    g_assert_cmpmem(before, sizes[0], after, sizes[0]);
+    Generation now = generation_of(replica);
+    g_assert_cmpmem(&generation, sizeof(generation), &now, sizeof(now));
+}
+
+static void test_generation_taken_over(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    Generation a = generation_of(f->a), b = generation_of(f->b);
+    g_assert_cmpuint(a.current, ==, b.current);
+    g_assert_cmpint(a.data, ==, GENERATION_WRITER);
+    g_assert_cmpint(b.data, ==, GENERATION_BEHIND);
+    side_close(f->b);
+    assert_examined(f->b, GENERATION_BEHIND);
+    /* What the replica said in the handshake is known. */
+    DiskSetStatus status;
+    disk_set_status(f->a->set, &status);
+    g_assert_true(status.knows_peer);
+    g_assert_cmpuint(status.peer_generation.current, ==, 0);
+}
+
+/* The replica has taken over: who was overtaken can't overwrite it, but the other way round. */
+static void test_overtaken_is_older(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_crash(f->a);
+    g_assert_true(disk_set_takeover(f->b->set, 1, NULL));
+    fill(f->b, 0, 7, 4096, 0);
+    side_close(f->b);
+    open_ok(f->a, TRUE);
+    open_ok(f->b, FALSE);
+    assert_refused(f->a, f->b, "are newer than the primary's");
+    side_close(f->a);
+    side_close(f->b);
+    open_ok(f->b, TRUE);
+    open_ok(f->a, FALSE);
+    g_assert_true(side_synchronise(f->b, f->a));
+}
+
+static void test_split_is_refused(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_crash(f->a);
+    g_assert_true(disk_set_takeover(f->b->set, 1, NULL));
+    open_ok(f->a, TRUE);
+    write_alone(f->a);
+    fill(f->a, 0, 5, 4096, 0);
+    fill(f->b, 0, 7, 4096, 0);
+    side_close(f->b);
+    open_ok(f->b, FALSE);
+    assert_refused(f->a, f->b, "were both written to since they were equal");
+    /* Unless that is said where the data is lost, and then it holds for once. */
+    disk_set_discard(f->b->set);
+    g_assert_true(side_synchronise(f->a, f->b));
+    checkpoint(f, 1);
+    assert_same_images(f);
+    disk_set_detach(f->a->set);
+    side_close(f->b);
+    open_ok(f->b, TRUE);
+    write_alone(f->b);
+    side_close(f->b);
+    open_ok(f->b, FALSE);
+    assert_refused(f->a, f->b, "were both written to since they were equal");
+}
+
+static void test_strangers_are_refused(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    write_alone(f->a);
+    side_close(f->b);
+    open_ok(f->b, TRUE);
+    write_alone(f->b);
+    side_close(f->b);
+    open_ok(f->b, FALSE);
+    assert_refused(f->a, f->b, "have nothing in common");
+}
+
+/* A replica that an administrator has started is no descendant of what its writer went on with. */
+static void test_replica_alone_is_split(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    fill(f->a, 0, 5, 4096, 0);
+    side_crash(f->a);
+    side_close(f->b);
+    open_ok(f->b, TRUE);
+    write_alone(f->b);
+    open_ok(f->a, FALSE);
+    assert_refused(f->b, f->a, "have nothing in common");
+}
+
+static void test_broken_is_overwritten(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_true(side_synchronise(f->a, f->b));
+    side_close(f->b);
+    assert_examined(f->b, GENERATION_BROKEN);
+    disk_set_detach(f->a->set);
+    open_ok(f->b, FALSE);
+    g_assert_true(side_synchronise(f->a, f->b));
+}
+
+/* A last mark: from then on either side holds everything, also after another boot. */
+static void test_finish(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    fill(f->a, 0, 9, 4096, 8192);
+    fill(f->b, 0, 8, 4096, 0); /* of the copy that ends */
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    g_assert_true(side_wait_marked(f->b, 2));
+    disk_set_finish(f->b->set, 2, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(generation_of(f->b).data, ==, GENERATION_IN_STEP);
+    side_crash(f->b);
+    side_close(f->a);
+    assert_same_images(f);
+    patch_state(f->b, 72, 0xff, TRUE);
+    assert_examined(f->b, GENERATION_IN_STEP);
+    open_ok(f->b, TRUE);
+    write_alone(f->b);
+    fill(f->b, 0, 7, 4096, 0);
+    open_ok(f->a, FALSE);
+    g_assert_true(side_synchronise(f->b, f->a));
+}
+
+/* It counts only if all of it is durable. */
+static void test_finish_unsynced(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    g_assert_true(side_wait_marked(f->b, 2));
+    side_refuse(f->b, "sync", "vda", -EIO);
+    g_assert_false(disk_set_finish(f->b->set, 2, NULL));
+    g_assert_cmpint(generation_of(f->b).data, ==, GENERATION_BEHIND);
+    side_crash(f->b);
+    assert_examined(f->b, GENERATION_BEHIND);
+}
+
+/* A primary that dies before it hears that the replica is complete: what it writes next is newer.
+ */
+static void test_exposed(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_true(side_synchronise(f->a, f->b));
+    Generation before = generation_of(f->a);
+    side_crash(f->a);
+    side_close(f->b);
+    open_ok(f->a, TRUE);
+    write_alone(f->a);
+    g_assert_cmpuint(generation_of(f->a).bitmap, ==, before.current);
+    /* Nobody has seen this one: it lasts. */
+    Generation now = generation_of(f->a);
+    side_close(f->a);
+    open_ok(f->a, TRUE);
+    write_alone(f->a);
+    g_assert_cmpuint(generation_of(f->a).current, ==, now.current);
+}
+
+/* A state file of version 1 says nothing of generations. */
+static void test_old_state(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    open_ok(f->a, TRUE);
+    side_close(f->a);
+    g_autofree char *path = state_path(f->a);
+    g_autofree char *bytes = NULL;
+    g_assert_true(g_file_get_contents(path, &bytes, NULL, NULL));
+    colo_put_be32(bytes + 8, 1);
+    colo_put_be64(bytes + 88, XXH3_64bits(bytes, 88));
+    g_assert_true(g_file_set_contents(path, bytes, 96, NULL));
+    assert_examined(f->a, GENERATION_WRITER);
+    open_ok(f->a, TRUE);
+    g_assert_cmpuint(generation_of(f->a).current, ==, 0);
+    write_alone(f->a);
+    g_assert_cmpuint(generation_of(f->a).current, !=, 0);
+}
+
+static void test_examine_errors(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    Generation found;
+    (void)data;
+    open_ok(f->a, TRUE);
+    g_assert_false(disk_set_examine(f->a->configs, SIDE_DISKS, f->a->dir, &found, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LOCKED);
+    g_clear_error(&error);
+    side_close(f->a);
+    f->a->configs[1].path = "/nonexistent/image";
+    g_assert_false(disk_set_examine(f->a->configs, SIDE_DISKS, f->a->dir, &found, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
+    g_assert_nonnull(strstr(error->message, "disk vdb"));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, before, test)                                                                    \
+    g_test_add("/block/disk-generation/" name, Fixture, NULL, before, test, teardown)
+    ADD("taken-over", setup_joined, test_generation_taken_over);
+    ADD("overtaken-is-older", setup_joined, test_overtaken_is_older);
+    ADD("split", setup_joined, test_split_is_refused);
+    ADD("strangers", setup_open, test_strangers_are_refused);
+    ADD("replica-alone", setup_joined, test_replica_alone_is_split);
+    ADD("broken", setup_open, test_broken_is_overwritten);
+    ADD("finish", setup_joined, test_finish);
+    ADD("finish-unsynced", setup_joined, test_finish_unsynced);
+    ADD("exposed", setup_open, test_exposed);
+    ADD("old-state", setup, test_old_state);
+    ADD("examine-errors", setup, test_examine_errors);
+    return g_test_run();
+}
