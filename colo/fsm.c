@@ -146,6 +146,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_LINK_UP]      = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
         [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
         [FSM_DENIED]       = LOOK_AGAIN,
+        /* A load that was under way when the link was lost: it has not asked yet. */
+        [FSM_SPOILT]       = LOOK_AGAIN,
         [FSM_UNDECIDED]    = MOVE(S_PAUSED, FSM_DO_DIAL),
         [FSM_ASK_AGAIN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
         [FSM_SHUTDOWN]     = END,

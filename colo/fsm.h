@@ -86,7 +86,7 @@ typedef enum {
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
     FSM_YIELDED,      /* message: the primary has killed its VM */
     FSM_GRANTED,      /* the arbiter or an administrator: go on alone, or start the VM */
-    FSM_SPOILT,       /* the link is lost, and the VM had stopped by itself since its checkpoint */
+    FSM_SPOILT,       /* the link is lost, and RAM is no checkpoint's: this side can't go on */
     FSM_DENIED,       /* the arbiter: the other side goes on, or has */
     FSM_UNDECIDED,    /* there is no arbiter, or it can't be asked now */
     FSM_ASK_AGAIN,    /* the arbiter may be there again */

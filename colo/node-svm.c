@@ -15,7 +15,11 @@
  * are known to write to are kept aside before each, and put back after it. They are learnt before
  * protection is claimed: each checkpoint of that time is loaded, to know that it can be, and READY
  * names the pages that were written and not known before, which the primary then sends again. If a
- * later load writes to yet another page, the VM doesn't run before the next checkpoint.
+ * later load writes to yet another page, RAM is no checkpoint's any more (svm_spoilt): the VM
+ * neither runs nor can be taken over from before the next checkpoint, which carries that page.
+ *
+ * Who can't go on doesn't ask the arbiter, or the primary, which can, would be told no. So no load
+ * begins while it is asked, and a question waits for the load under way.
  *
  * A VM whose primary is lost goes on running while the arbiter is asked; when nobody can decide, it
  * stands still: its clients can't hear it, and it shouldn't give them up.
@@ -370,9 +374,11 @@ static void use_loaded(Node *node, const Checkpoint *checkpoint, const GByteArra
             node_vm_lost(node, "the VM can't be protected", error);
         return;
     }
-    if (runs->len > 0 && node->state == FSM_S_COLO) {
-        stall(node, "loading its device state wrote to a page of RAM, which it had not done "
-                    "before");
+    if (runs->len > 0 && node->state != FSM_S_DEVICE) {
+        node->svm_spoilt = TRUE;
+        if (node->state == FSM_S_COLO)
+            stall(node, "loading its device state wrote to a page of RAM, which it had not done "
+                        "before");
         return;
     }
     if (runs->len > 0)
@@ -408,7 +414,18 @@ static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
         if (!is_current(vm, node))
             return;
     }
+    if (node->ask_when_loaded) {
+        node->ask_when_loaded = FALSE;
+        /* One whose peer has yielded has nobody to leave the VM to. */
+        node_event(node, node->svm_spoilt && !node->yielded ? FSM_SPOILT : FSM_ASK_AGAIN);
+    }
     svm_step(node);
+}
+
+gboolean svm_ask_when_loaded(Node *node)
+{
+    node->ask_when_loaded = node->svm_job == SVM_LOADING;
+    return node->ask_when_loaded;
 }
 
 static void load(Node *node)
@@ -538,7 +555,7 @@ void svm_step(Node *node)
         secondary_begin(node);
     } else if (!running && disks_apply_is_due(node)) {
         release(node);
-    } else if (node->load_due) {
+    } else if (node->load_due && node->state != FSM_S_PAUSED) {
         /* Else it is called again when the disks are there. */
         if (disks_are_at(node, node->load_due->epoch))
             load(node);
@@ -570,7 +587,7 @@ gboolean secondary_may_protect(const Node *node, GError **error)
 void svm_forget(Node *node)
 {
     node->start_due = node->check_due = node->applying = FALSE;
-    node->svm_speaks = node->svm_spoilt = FALSE;
+    node->svm_speaks = node->svm_spoilt = node->ask_when_loaded = FALSE;
     node->prepare_epoch = node->svm_epoch = node->released_epoch = 0;
     node->proofs_tried = 0;
     g_clear_pointer(&node->load_due, checkpoint_unref);

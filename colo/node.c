@@ -159,6 +159,8 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
 
 static void ask_arbiter(Node *node)
 {
+    if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
+        return;
     Question *question = g_new(Question, 1);
     *question = (Question){.node = node, .question = ++node->question};
     arbiter_ask(node->arbiter, node->config->vm->uuid, node->claim, node->config->name, node->epoch,

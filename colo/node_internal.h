@@ -189,7 +189,8 @@ struct Node {
     guint64 svm_epoch;      /* the checkpoint that the VM's device state is of; 0: none */
     gboolean svm_speaks;    /* its output is that of svm_epoch, and counts */
     guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
-    gboolean svm_spoilt;    /* has run and stopped by itself: RAM is no checkpoint's */
+    gboolean svm_spoilt;    /* RAM is no checkpoint's: it has stopped by itself, or a load did it */
+    gboolean ask_when_loaded;
     PageSet *svm_dirty;     /* pages that the next checkpoint has to put right */
     Checkpoint *finished;   /* what to take over from, once it is known */
     unsigned proofs_tried;  /* loads of this session */
@@ -392,6 +393,8 @@ gboolean svm_stands_still(const Node *node, GError **error);
 gboolean secondary_may_protect(const Node *node, GError **error);
 /* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
 void svm_stopped_by_itself(Node *node, const char *why);
+/* Whether the arbiter has to be asked later: when a load that may spoil RAM is done. */
+gboolean svm_ask_when_loaded(Node *node);
 /* It has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */

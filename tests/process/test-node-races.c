@@ -8,13 +8,6 @@
 
 #include <glib/gstdio.h>
 #include <string.h>
-#include <sys/socket.h>
-
-/* As a network does it: neither side has said anything. */
-static void cut_link(Fixture *fixture)
-{
-    shutdown(link_checkpoint_fd(fixture->host[0].node->link), SHUT_RDWR);
-}
 
 static void inject(Host *host, FakeVmOperation operation, FakeVmFault fault, unsigned nth)
 {

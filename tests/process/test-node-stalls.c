@@ -7,34 +7,8 @@
 #include "tests/support/host-pair.h"
 
 #include <string.h>
-#include <sys/socket.h>
 
 #define TRIALS 10
-
-static gboolean is_settled(const Fixture *f)
-{
-    const Node *a = f->host[0].node, *b = f->host[1].node;
-    return a->peer_vm == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE && b->svm_epoch == a->epoch &&
-           b->svm_job == SVM_IDLE && vm_is_running(f->host[1].vm);
-}
-
-/* A protected pair whose next checkpoint comes when it is asked for. */
-static void start_quiet_pair(Fixture *f)
-{
-    start_pair(f, "file");
-    WAIT_FOR(is_settled(f));
-    Node *primary = f->host[0].node;
-    guint64 before = primary->epoch;
-    f->host[0].config->checkpoint_period_ms = f->host[1].config->checkpoint_period_ms = 3600 * 1000;
-    primary->admin_asks = TRUE;
-    primary_reschedule(primary);
-    WAIT_FOR(primary->epoch > before && is_settled(f));
-}
-
-static void cut_link(Fixture *f)
-{
-    shutdown(link_checkpoint_fd(f->host[0].node->link), SHUT_RDWR);
-}
 
 /* The primary, which is well, keeps the VM, whatever moment the link is cut at. */
 static void test_stopped_then_cut(void)
@@ -71,7 +45,7 @@ static void test_panic(void)
     fake_vm_raise(f.host[1].vm, VM_EVENT_PANICKED, "pause");
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "guest-panicked");
     g_assert_true(b->svm_spoilt);
-    WAIT_FOR(a->epoch > before && is_settled(&f));
+    WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
     g_assert_false(b->svm_spoilt);
     g_assert_null(a->last_error);
@@ -91,7 +65,7 @@ static void test_reboot(void)
     fake_vm_raise(f.host[1].vm, VM_EVENT_RESET, "guest-reset");
     g_assert_false(b->svm_spoilt);
     g_assert_true(vm_is_running(f.host[1].vm));
-    WAIT_FOR(a->epoch > before && is_settled(&f));
+    WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
     g_assert_null(a->last_error);
     g_assert_null(b->last_error);
@@ -130,7 +104,7 @@ static void test_stopped_while_resuming(void)
     guint64 before = a->epoch;
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
     fake_vm_release(f.host[1].vm);
-    WAIT_FOR(a->epoch > before && is_settled(&f));
+    WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_null(a->last_error);
     tear_down(&f);
 }
@@ -145,14 +119,14 @@ static void test_again_and_again(void)
     Node *a = f.host[0].node;
     f.host[0].config->checkpoint_period_ms = 20;
     for (int i = 0; i < 3 && !a->mode_policy.pausing; i++) {
-        WAIT_FOR(a->mode_policy.pausing || is_settled(&f));
+        WAIT_FOR(a->mode_policy.pausing || pair_is_settled(&f));
         if (!a->mode_policy.pausing)
             fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "internal-error");
         WAIT_FOR(a->mode_policy.pausing || a->peer_vm == PEER_VM_LOADS);
     }
     g_assert_true(a->mode_policy.pausing);
     WAIT_FOR(a->peer_vm == PEER_VM_STANDS);
-    WAIT_FOR(is_settled(&f));
+    WAIT_FOR(pair_is_settled(&f));
     tear_down(&f);
 }
 

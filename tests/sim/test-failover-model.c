@@ -247,6 +247,12 @@ static void link_steps(Search *search)
                 memset(pair->queue[i], 0, QUEUE);
                 event(pair, i, FSM_SPOILT);
             }
+        /* Its question waited for a load, which has spoilt RAM: the arbiter never hears it. */
+        if (side->state == FSM_S_PAUSED && side->asking && !side->yielded)
+            WITH_COPY(pair, search)
+            {
+                event(pair, i, FSM_SPOILT);
+            }
     }
 }
 

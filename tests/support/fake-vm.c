@@ -35,6 +35,8 @@ typedef struct {
     gboolean released; /* its disks: perhaps only in part */
     gboolean held;
     GBytes *held_state;
+    gboolean loaded; /* and not run since: RAM must still be that of the state */
+    guint64 loaded_digest;
     unsigned load_writes, autorun_steps;
     guint autorun_source;
     void (*wrote)(guint64 page, gpointer user_data);
@@ -262,6 +264,20 @@ static GError *take_state(FakeVm *self, GBytes *bytes)
     for (unsigned i = 0; i < self->load_writes; i++)
         write_page(self);
     self->random = random;
+    self->loaded = TRUE;
+    self->loaded_digest = colo_get_be64(state + 24);
+    return NULL;
+}
+
+static GError *run_guest(FakeVm *self)
+{
+    if (self->steps == LOST_STEPS)
+        return g_error_new(VM_ERROR, VM_ERROR_QMP,
+                           "GenericError: the fake VM has lost its device state");
+    if (self->loaded && fake_vm_ram_digest(&self->vm) != self->loaded_digest)
+        return g_error_new(VM_ERROR, VM_ERROR_DEVICE_STATE,
+                           "the guest is to run from RAM that is not that of its state");
+    self->loaded = FALSE;
     return NULL;
 }
 
@@ -279,11 +295,10 @@ static void perform(FakeVm *self, FakeVmOperation operation, GBytes *given)
         state = make_state(self);
     } else if (operation == FAKE_VM_LOAD) {
         error = take_state(self, given);
-    } else if (operation == FAKE_VM_RESUME && self->steps == LOST_STEPS) {
-        error = g_error_new(VM_ERROR, VM_ERROR_QMP,
-                            "GenericError: the fake VM has lost its device state");
     } else if (operation == FAKE_VM_RESUME) {
-        self->released = FALSE;
+        error = run_guest(self);
+        if (!error)
+            self->released = FALSE;
     }
     vm_finish(&self->vm, state, error);
 }

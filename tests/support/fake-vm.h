@@ -7,7 +7,8 @@
  * that was loaded with the other's state and RAM.
  *
  * Device state holds the guest's generator, its step count and a digest of all RAM. A load checks
- * the digest: it fails with VM_ERROR_DEVICE_STATE unless RAM is that of the same moment.
+ * the digest: it fails with VM_ERROR_DEVICE_STATE unless RAM is that of the same moment. So does
+ * the resume after it: what the load itself has written must have been put right until then.
  */
 #ifndef COLO_TESTS_FAKE_VM_H
 #define COLO_TESTS_FAKE_VM_H

@@ -3,6 +3,7 @@
 
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 /* ---- Modes ---- */
 
@@ -203,4 +204,28 @@ void start_pair(Fixture *fixture, const char *arbiter)
     start(&fixture->host[0], "primary");
     start(&fixture->host[1], "secondary");
     protect(fixture, 0);
+}
+
+gboolean pair_is_settled(const Fixture *f)
+{
+    const Node *a = f->host[0].node, *b = f->host[1].node;
+    return a->peer_vm == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE && b->svm_epoch == a->epoch &&
+           b->svm_job == SVM_IDLE && vm_is_running(f->host[1].vm);
+}
+
+void start_quiet_pair(Fixture *f)
+{
+    start_pair(f, "file");
+    WAIT_FOR(pair_is_settled(f));
+    Node *primary = f->host[0].node;
+    guint64 before = primary->epoch;
+    f->host[0].config->checkpoint_period_ms = f->host[1].config->checkpoint_period_ms = 3600 * 1000;
+    primary->admin_asks = TRUE;
+    primary_reschedule(primary);
+    WAIT_FOR(primary->epoch > before && pair_is_settled(f));
+}
+
+void cut_link(Fixture *f)
+{
+    shutdown(link_checkpoint_fd(f->host[0].node->link), SHUT_RDWR);
 }

@@ -61,5 +61,11 @@ void die(Host *host);
 void protect(Fixture *fixture, int primary);
 /* Sets up, starts alpha as primary and beta as secondary, and waits until they are protected. */
 void start_pair(Fixture *fixture, const char *arbiter);
+/* `colo` mode: the secondary's VM runs in the primary's epoch, and nothing is under way. */
+gboolean pair_is_settled(const Fixture *fixture);
+/* A protected pair (`colo` mode) whose next checkpoint comes when it is asked for. */
+void start_quiet_pair(Fixture *fixture);
+/* As a network does it: neither side has said anything. */
+void cut_link(Fixture *fixture);
 
 #endif

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Loads that write to pages of RAM which no load has written to before: RAM is no checkpoint's
+ * then, and nobody goes on from it. (A fake VM doesn't run from RAM that is not that of its state.)
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#define MORE_WRITES (LOAD_WRITES + 2)
+
+static void ask_for_checkpoint(Fixture *f)
+{
+    f->host[0].node->admin_asks = TRUE;
+    primary_reschedule(f->host[0].node);
+}
+
+static gboolean is_stalled(const Fixture *f)
+{
+    const Node *b = f->host[1].node;
+    return b->svm_job == SVM_IDLE && !b->load_due && b->svm_epoch == 0 &&
+           b->last->epoch == f->host[0].node->epoch;
+}
+
+/* The next load writes to new pages, and no checkpoint follows it by itself. */
+static void spoil(Fixture *f)
+{
+    start_quiet_pair(f);
+    f->host[0].config->min_gap_ms = 3600 * 1000;
+    fake_vm_set_load_writes(f->host[1].vm, MORE_WRITES);
+    ask_for_checkpoint(f);
+    WAIT_FOR(is_stalled(f));
+    g_assert_true(f->host[1].node->svm_spoilt);
+}
+
+/* The checkpoint after it puts the pages right, and later loads leave them so. */
+static void test_put_right(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    spoil(&f);
+    Node *a = f.host[0].node, *b = f.host[1].node;
+    guint64 before = a->epoch;
+    for (guint64 i = 1; i < 4; i++) {
+        ask_for_checkpoint(&f);
+        WAIT_FOR(a->epoch == before + i && pair_is_settled(&f));
+        g_assert_false(b->svm_spoilt);
+    }
+    die(&f.host[0]);
+    WAIT_FOR(b->state == FSM_P_NONE || f.host[1].ended);
+    g_assert_false(f.host[1].ended);
+    tear_down(&f);
+}
+
+/* Before that, the secondary leaves the arbiter to the primary: dead, or alive behind a cut. */
+static void test_never_asks(void)
+{
+    if (!in_colo_mode())
+        return;
+    for (int alive = 0; alive < 2; alive++) {
+        Fixture f;
+        spoil(&f);
+        Node *b = f.host[1].node;
+        guint question = b->question;
+        if (alive)
+            cut_link(&f);
+        else
+            die(&f.host[0]);
+        WAIT_FOR(f.host[1].ended || !fsm_is_protected(b->state));
+        WAIT_FOR(f.host[1].ended || b->state == FSM_S_NONE || b->state == FSM_S_ACTIVE);
+        g_assert_false(f.host[1].ended);
+        g_assert_cmpuint(b->question, ==, question);
+        if (alive)
+            protect(&f, 0);
+        tear_down(&f);
+    }
+}
+
+/* The link is lost while the load is under way. */
+static void test_lost_in_the_load(void)
+{
+    if (!in_colo_mode())
+        return;
+    for (int spoils = 0; spoils < 2; spoils++) {
+        Fixture f;
+        start_quiet_pair(&f);
+        Host *a = &f.host[0], *b = &f.host[1];
+        fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+        fake_vm_set_load_writes(b->vm, spoils ? MORE_WRITES : LOAD_WRITES);
+        ask_for_checkpoint(&f);
+        WAIT_FOR(fake_vm_is_held(b->vm) && a->node->cycle.phase == CYCLE_IDLE);
+        die(a);
+        WAIT_FOR(b->node->state != FSM_S_COLO);
+        guint question = b->node->question;
+        fake_vm_release(b->vm);
+        WAIT_FOR(b->ended || b->node->state == (spoils ? FSM_S_NONE : FSM_P_NONE));
+        g_assert_false(b->ended);
+        g_assert_cmpuint(b->node->question, ==, spoils ? question : question + 1);
+        tear_down(&f);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-loads/put-right", test_put_right);
+    add_pair_test("/node-loads/never-asks", test_never_asks);
+    add_pair_test("/node-loads/lost-in-the-load", test_lost_in_the_load);
+    return g_test_run();
+}
