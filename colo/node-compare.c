@@ -89,9 +89,17 @@ static void on_settled(guint64 epoch, guint64 number, gpointer user_data)
 
 /* ---- Time ---- */
 
+/* The secondary's VM stands still for the checkpoint at hand: that it says nothing means nothing.
+ */
+static gboolean is_at_rest(const Node *node)
+{
+    return node->cycle.phase >= CYCLE_PREPARING && node->cycle.phase <= CYCLE_PAUSING;
+}
+
 static void arm(Node *node)
 {
-    gint64 due = node->compare ? compare_next_deadline(node->compare).us : G_MAXINT64;
+    gboolean waits = node->compare && !is_at_rest(node);
+    gint64 due = waits ? compare_next_deadline(node->compare).us : G_MAXINT64;
     if (due == G_MAXINT64)
         due = -1;
     if (due != g_source_get_ready_time(node->compare_timer))
@@ -101,7 +109,7 @@ static void arm(Node *node)
 static gboolean on_compare_timer(gpointer user_data)
 {
     Node *node = user_data;
-    if (node->compare)
+    if (node->compare && !is_at_rest(node))
         compare_tick(node->compare, colo_time_now());
     arm(node);
     return G_SOURCE_CONTINUE;

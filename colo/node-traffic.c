@@ -7,11 +7,16 @@
  * is released by primary_received(): on RECEIVED(e), the epochs before e; and, in an epoch that
  * compares, by the comparator (node-compare.c).
  *
- * From the moment that a checkpoint is being prepared until the VM runs again, what comes for the
- * guest is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read
- * what was given until then. So what is mirrored with epoch e is what the guest was given after
- * checkpoint e and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and
- * the guest had no room for is dropped when it stops, what it reads while it is stopped waits.)
+ * From the moment that the VM is about to be paused until it runs again, what comes for the guest
+ * is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read what was
+ * given until then. So what is mirrored with epoch e is what the guest was given after checkpoint e
+ * and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and the guest had
+ * no room for is dropped when it stops, what it reads while it is stopped waits.)
+ *
+ * While the secondary makes itself ready for the checkpoint, which takes as long as its disks, the
+ * guest gets its input: of the epoch that ends, and part of the checkpoint. The secondary's VM,
+ * which stands still, isn't given it any more; the secondary keeps it, and gives it to the VM if it
+ * has to go on from the epoch that ends. Answers to it wait for the checkpoint.
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
@@ -132,7 +137,7 @@ static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize le
 
 static gboolean is_deferred(const Node *node)
 {
-    return node->cycle.phase >= CYCLE_PREPARING && node->cycle.phase <= CYCLE_RESUMING;
+    return node->cycle.phase >= CYCLE_SETTLING && node->cycle.phase <= CYCLE_RESUMING;
 }
 
 void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)

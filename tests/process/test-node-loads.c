@@ -8,12 +8,6 @@
 
 #define MORE_WRITES (LOAD_WRITES + 2)
 
-static void ask_for_checkpoint(Fixture *f)
-{
-    f->host[0].node->admin_asks = TRUE;
-    primary_reschedule(f->host[0].node);
-}
-
 static gboolean is_stalled(const Fixture *f)
 {
     const Node *b = f->host[1].node;

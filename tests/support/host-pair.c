@@ -216,13 +216,23 @@ gboolean pair_is_settled(const Fixture *f)
 void start_quiet_pair(Fixture *f)
 {
     start_pair(f, "file");
+    quieten(f);
+}
+
+void quieten(Fixture *f)
+{
     WAIT_FOR(pair_is_settled(f));
     Node *primary = f->host[0].node;
     guint64 before = primary->epoch;
     f->host[0].config->checkpoint_period_ms = f->host[1].config->checkpoint_period_ms = 3600 * 1000;
-    primary->admin_asks = TRUE;
-    primary_reschedule(primary);
+    ask_for_checkpoint(f);
     WAIT_FOR(primary->epoch > before && pair_is_settled(f));
+}
+
+void ask_for_checkpoint(Fixture *f)
+{
+    f->host[0].node->admin_asks = TRUE;
+    primary_reschedule(f->host[0].node);
 }
 
 void cut_link(Fixture *f)

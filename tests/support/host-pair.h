@@ -65,6 +65,9 @@ void start_pair(Fixture *fixture, const char *arbiter);
 gboolean pair_is_settled(const Fixture *fixture);
 /* A protected pair (`colo` mode) whose next checkpoint comes when it is asked for. */
 void start_quiet_pair(Fixture *fixture);
+/* Makes it that: from now on alpha takes a checkpoint when ask_for_checkpoint() says so. */
+void quieten(Fixture *fixture);
+void ask_for_checkpoint(Fixture *fixture);
 /* As a network does it: neither side has said anything. */
 void cut_link(Fixture *fixture);
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Input for the guest while a checkpoint is on its way: the primary's guest gets it, whatever the
+ * secondary waits for, and its copy gets it in the epoch that it belongs to or not at all.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#define FRAME_BYTES 60
+
+static void on_frame(const guint8 *data, gsize len, gpointer user_data)
+{
+    (void)data;
+    (void)len;
+    (void)user_data;
+}
+
+static void on_failed(const GError *error, gpointer user_data)
+{
+    (void)error;
+    (void)user_data;
+}
+
+/* A card without an uplink: frames reach the node when the test gives them to it. */
+static void add_card(Host *host)
+{
+    Card *card = g_new0(Card, 1);
+    card->node = host->node;
+    card->port = port_new(vm_nic_fd(host->vm, 0), on_frame, on_failed, card);
+    g_ptr_array_add(host->node->cards, card);
+}
+
+/* It goes before the node would look for its uplink. */
+static void remove_card(Host *host)
+{
+    Card *card = g_ptr_array_index(host->node->cards, 0);
+    g_clear_pointer(&card->port, port_free);
+    g_ptr_array_set_size(host->node->cards, 0);
+}
+
+static void start_pair_with_cards(Fixture *f)
+{
+    set_up(f, "file");
+    for (int i = 0; i < 2; i++)
+        vm_description_add_nic(f->host[i].config->vm, "virtio-net-pci", "52:54:00:12:34:56");
+    start(&f->host[0], "primary");
+    start(&f->host[1], "secondary");
+    protect(f, 0);
+    quieten(f);
+    for (int i = 0; i < 2; i++)
+        add_card(&f->host[i]);
+}
+
+static void give_input(Fixture *f, guint8 number)
+{
+    guint8 frame[12 + FRAME_BYTES] = {[12] = number};
+    primary_input(f->host[0].node, 0, frame, sizeof(frame));
+}
+
+static guint8 number_of(GBytes *frame)
+{
+    guint8 number = ((const guint8 *)g_bytes_get_data(frame, NULL))[0];
+    g_bytes_unref(frame);
+    return number;
+}
+
+/* The secondary needs long until it has answered PREPARE. */
+static void test_while_preparing(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_pair_with_cards(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    GBytes *got = NULL;
+    guint64 before = a->node->epoch;
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    g_assert_cmpint(a->node->cycle.phase, ==, CYCLE_PREPARING);
+    give_input(&f, 1);
+    WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
+    g_assert_cmpuint(number_of(got), ==, 1);
+    /* It is kept for the copy, which may have to go on from the epoch that it came in. */
+    WAIT_FOR(g_queue_get_length(b->node->mirrored) == 1);
+    g_assert_cmpuint(((Input *)g_queue_peek_head(b->node->mirrored))->epoch, ==, before);
+    fake_vm_release(b->vm);
+    WAIT_FOR(a->node->epoch > before && pair_is_settled(&f));
+    /* The checkpoint has it: the next that the copy gets is of the new epoch. */
+    give_input(&f, 2);
+    WAIT_FOR((got = fake_vm_receive_frame(b->vm, 0)));
+    g_assert_cmpuint(number_of(got), ==, 2);
+    for (int i = 0; i < 2; i++)
+        remove_card(&f.host[i]);
+    tear_down(&f);
+}
+
+/* In the pause it waits for the new epoch. */
+static void test_while_paused(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_pair_with_cards(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    GBytes *got = NULL;
+    guint64 before = a->node->epoch;
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(fake_vm_is_held(a->vm));
+    give_input(&f, 1);
+    g_assert_cmpuint(g_queue_get_length(a->node->deferred), ==, 1);
+    fake_vm_release(a->vm);
+    WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
+    g_assert_cmpuint(number_of(got), ==, 1);
+    WAIT_FOR((got = fake_vm_receive_frame(b->vm, 0)));
+    g_assert_cmpuint(number_of(got), ==, 1);
+    g_assert_cmpuint(b->node->svm_epoch, ==, before + 1);
+    for (int i = 0; i < 2; i++)
+        remove_card(&f.host[i]);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-input/while-preparing", test_while_preparing);
+    add_pair_test("/node-input/while-paused", test_while_paused);
+    return g_test_run();
+}
