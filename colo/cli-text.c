@@ -405,8 +405,27 @@ char *cli_option_list(json_object *options)
     {
         g_autofree char *key = printable(name);
         g_autofree char *value = text_at(option, "value", "-");
+        g_autofree char *scope = text_at(option, "scope", "");
         g_string_append_printf(list, "%-24s %s%s\n", key, *value ? value : "-",
-                               true_at(option, "live") ? "  (live)" : "");
+                               !true_at(option, "live") ? ""
+                               : !strcmp(scope, "pair") ? "  (live, of the pair)"
+                               : !strcmp(scope, "node") ? "  (live, of this node)"
+                                                        : "  (live)");
     }
     return g_string_free(list, FALSE);
+}
+
+char *cli_set_line(json_object *result)
+{
+    g_autofree char *name = text_at(result, "name", "-");
+    g_autofree char *value = text_at(result, "value", "-");
+    g_autofree char *node = text_at(result, "node", "-");
+    json_object *scope = at(result, "scope");
+    if (strcmp(scope ? json_object_get_string(scope) : "", "pair") != 0)
+        return g_strdup_printf("%s is %s on this node (%s) only", name, value, node);
+    if (true_at(result, "peer-told"))
+        return g_strdup_printf("%s is %s on both nodes", name, value);
+    return g_strdup_printf("%s is %s on this node (%s); no peer is connected: when one is, the "
+                           "primary's value counts",
+                           name, value, node);
 }

@@ -60,6 +60,9 @@ char *cli_event_line(json_object *event);
 /* The list of `colo get`. Free with g_free(). */
 char *cli_option_list(json_object *options);
 
+/* What `colo set` has changed, and where, on one line without its end. Free with g_free(). */
+char *cli_set_line(json_object *result);
+
 /* "1.2 MiB", "3h 12m", "2.5 s". Free with g_free(). */
 char *cli_bytes(gint64 bytes);
 char *cli_duration(gint64 ms);

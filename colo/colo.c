@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "colo/cli.h"
+#include "colo/guess.h"
 #include "colo/options.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_COLOD = 3 };
@@ -37,6 +38,17 @@ struct Command {
 };
 
 /* ---- Running ---- */
+
+G_GNUC_PRINTF(1, 2)
+static int wrong_usage(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    fprintf(stderr, "colo: %s\n", text);
+    return EXIT_USAGE;
+}
 
 static int fail(const GError *error)
 {
@@ -119,27 +131,27 @@ static int run_get(const Invocation *invocation)
                    show_option);
 }
 
+static void show_set(json_object *result)
+{
+    g_autofree char *line = cli_set_line(result);
+    puts(line);
+}
+
+/* NAME VALUE or NAME=VALUE. */
 static int run_set(const Invocation *invocation)
 {
-    json_object *arguments = string_argument(NULL, "name", invocation->arguments[0]);
-    string_argument(arguments, "value", invocation->arguments[1]);
-    return execute(invocation, "set", arguments, NULL);
+    const char *first = invocation->arguments[0], *equals = strchr(first, '=');
+    if (!equals == (invocation->n_arguments == 1))
+        return wrong_usage("usage: colo set NAME VALUE, or NAME=VALUE");
+    g_autofree char *name = equals ? g_strndup(first, (gsize)(equals - first)) : g_strdup(first);
+    json_object *arguments = string_argument(NULL, "name", name);
+    string_argument(arguments, "value", equals ? equals + 1 : invocation->arguments[1]);
+    return execute(invocation, "set", arguments, show_set);
 }
 
 static int run_plain(const Invocation *invocation)
 {
     return execute(invocation, invocation->command->name, NULL, NULL);
-}
-
-G_GNUC_PRINTF(1, 2)
-static int wrong_usage(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    fprintf(stderr, "colo: %s\n", text);
-    return EXIT_USAGE;
 }
 
 static int run_capture(const Invocation *invocation)
@@ -225,8 +237,10 @@ static const Command commands[] = {
     {"get",        "[NAME]",      0, 1, JSON,          run_get,
      "Shows the value of an option, or of all: live ones by their key (min-gap), others by section "
      "and key (vm.memory)."                                                                                  },
-    {"set",        "NAME VALUE",  2, 2, JSON,          run_set,
-     "Changes a live option until colod ends. Values are written as in the configuration."                   },
+    {"set",        "NAME VALUE",  1, 2, JSON,          run_set,
+     "Changes a live option until colod ends; of the pair: on both nodes. Values are written as in "
+     "the "
+     "configuration; NAME=VALUE is right too."                                                               },
     {"checkpoint", "",            0, 0, JSON,          run_plain,    "Has the primary take a checkpoint now."},
     {"failover",   "",            0, 0, JSON | FORCE,  run_failover,
      "Of a protected VM: the secondary takes over now. After a lost link: this node goes on alone, "
@@ -285,8 +299,18 @@ static const Command *find_command(const char *name)
     return NULL;
 }
 
-/* A flag that some commands have; FALSE if `text` is none. */
-static gboolean take_flag(Invocation *invocation, const char *text, guint *seen)
+static const char *nearest_command(const char *name)
+{
+    Guess guess = guess_new(name);
+    for (const Command *c = commands; c->name; c++)
+        guess_consider(&guess, c->name);
+    return guess.best;
+}
+
+/* A flag that some commands have; else FALSE, and *ret_nearest what may have been meant, or NULL.
+ */
+static gboolean take_flag(Invocation *invocation, const char *text, guint *seen,
+                          const char **ret_nearest)
 {
     const struct {
         const char *text;
@@ -300,23 +324,35 @@ static gboolean take_flag(Invocation *invocation, const char *text, guint *seen)
         {"--help",   0,      &invocation->help  },
         {"-h",       0,      &invocation->help  },
     };
+    guint taken = invocation->command ? invocation->command->options : ~0u;
+    Guess guess = guess_new(text);
+    guess_consider(&guess, "--socket");
+    if (taken & LAST)
+        guess_consider(&guess, "--last");
     for (gsize i = 0; i < G_N_ELEMENTS(flags); i++) {
+        if (!(flags[i].bit & ~taken))
+            guess_consider(&guess, flags[i].text);
         if (strcmp(flags[i].text, text))
             continue;
         *flags[i].flag = TRUE;
         *seen |= flags[i].bit;
         return TRUE;
     }
+    *ret_nearest = guess.best;
     return FALSE;
+}
+
+static int unknown(const char *what, const char *name, const char *nearest)
+{
+    return nearest ? wrong_usage("unknown %s '%s': did you mean '%s'?", what, name, nearest)
+                   : wrong_usage("unknown %s '%s': colo --help lists them", what, name);
 }
 
 static int take_word(Invocation *invocation, const char *word)
 {
     if (!invocation->command) {
         invocation->command = find_command(word);
-        return invocation->command
-                   ? EXIT_DONE
-                   : wrong_usage("unknown command '%s': colo --help lists them", word);
+        return invocation->command ? EXIT_DONE : unknown("command", word, nearest_command(word));
     }
     if (invocation->n_arguments == invocation->command->max)
         return wrong_usage("%s: '%s' is too much: colo %s --help", invocation->command->name, word,
@@ -331,8 +367,10 @@ static int parse(Invocation *invocation, int argc, char **argv)
     guint seen = 0;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
+        const char *nearest = NULL;
         int status = EXIT_DONE;
-        if (words_only || arg[0] != '-' || !arg[1])
+        /* No option begins with a digit: -5ms is a value, though never a good one. */
+        if (words_only || arg[0] != '-' || !arg[1] || g_ascii_isdigit(arg[1]))
             status = take_word(invocation, arg);
         else if (!strcmp(arg, "--"))
             words_only = TRUE;
@@ -347,8 +385,8 @@ static int parse(Invocation *invocation, int argc, char **argv)
         else if (!strcmp(arg, "--last")) {
             invocation->last = argv[++i];
             seen |= LAST;
-        } else if (!take_flag(invocation, arg, &seen))
-            status = wrong_usage("unknown option '%s': colo --help lists them", arg);
+        } else if (!take_flag(invocation, arg, &seen, &nearest))
+            status = unknown("option", arg, nearest);
         if (status != EXIT_DONE)
             return status;
     }

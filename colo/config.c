@@ -4,21 +4,15 @@
  * parsed over the defaults, then what is required is missed, and last come the rules across
  * options. The first thing that is wrong is reported, with its line.
  */
-#include "colo/config.h"
+#include "colo/config_internal.h"
 
 #include <string.h>
 
 #include "colo/config-file.h"
-#include "colo/options.h"
 
 G_DEFINE_QUARK(config_error, config_error)
 
-/* Sections of which there may be many. */
-typedef enum { SECTION_ONCE, SECTION_NIC, SECTION_DISK, SECTION_KINDS } SectionKind;
-
-static const struct {
-    const char *section, *prefix, *example;
-} named[SECTION_KINDS] = {
+const ConfigNamedSection config_named[SECTION_KINDS] = {
     [SECTION_NIC] = {"nic",  "nic ",  "a card needs a name, such as [nic lan]"  },
     [SECTION_DISK] = {"disk", "disk ", "a disk needs a name, such as [disk root]"},
 };
@@ -32,8 +26,7 @@ static void nic_free(gpointer data)
     g_free(nic);
 }
 
-/* The struct that keeps an option's value; `index` counts for options of named sections only. */
-static void *owner_of(const Config *config, const Option *option, guint index)
+void *config_owner_of(const Config *config, const Option *option, guint index)
 {
     switch (option->owner) {
     case OPTION_OF_CONFIG:
@@ -50,7 +43,7 @@ static void *owner_of(const Config *config, const Option *option, guint index)
     g_assert_not_reached();
 }
 
-static SectionKind kind_of(const Option *option)
+SectionKind config_kind_of(const Option *option)
 {
     if (option->owner == OPTION_OF_VM_NIC || option->owner == OPTION_OF_CONFIG_NIC)
         return SECTION_NIC;
@@ -60,8 +53,8 @@ static SectionKind kind_of(const Option *option)
 static void set_defaults(Config *config, SectionKind kind, guint index)
 {
     for (const Option *o = options_table(); o->section; o++)
-        if (kind_of(o) == kind && o->fallback)
-            g_assert(option_parse(o, o->fallback, owner_of(config, o, index), NULL));
+        if (config_kind_of(o) == kind && o->fallback)
+            g_assert(option_parse(o, o->fallback, config_owner_of(config, o, index), NULL));
 }
 
 static Config *config_new(void)
@@ -99,47 +92,43 @@ static void add_named(Config *config, SectionKind kind, const char *name)
     set_defaults(config, kind, config->nics->len - 1);
 }
 
-/* How many sections of a kind there are, and their names. */
-static guint count_of(const Config *config, SectionKind kind)
+guint config_count_of(const Config *config, SectionKind kind)
 {
     return kind == SECTION_NIC    ? config->nics->len
            : kind == SECTION_DISK ? config->vm->disks->len
                                   : 1;
 }
 
-static const char *name_of(const Config *config, SectionKind kind, guint index)
+const char *config_name_of(const Config *config, SectionKind kind, guint index)
 {
     if (kind == SECTION_DISK)
         return ((const VmDisk *)g_ptr_array_index(config->vm->disks, index))->name;
     return ((const ConfigNic *)g_ptr_array_index(config->nics, index))->name;
 }
 
-/* The index of [nic NAME], say; FALSE if there is none. */
-static gboolean find_named(const Config *config, SectionKind kind, const char *name,
+gboolean config_find_named(const Config *config, SectionKind kind, const char *name,
                            guint *ret_index)
 {
-    for (guint i = 0; i < count_of(config, kind); i++)
-        if (!strcmp(name_of(config, kind, i), name)) {
+    for (guint i = 0; i < config_count_of(config, kind); i++)
+        if (!strcmp(config_name_of(config, kind, i), name)) {
             *ret_index = i;
             return TRUE;
         }
     return FALSE;
 }
 
-/* What kind a section of the file is, by its name. */
-static SectionKind kind_of_section(const char *section)
+SectionKind config_kind_of_section(const char *section)
 {
     for (SectionKind kind = SECTION_NIC; kind < SECTION_KINDS; kind++)
-        if (g_str_has_prefix(section, named[kind].prefix))
+        if (g_str_has_prefix(section, config_named[kind].prefix))
             return kind;
     return SECTION_ONCE;
 }
 
-/* The table's name of a section of the file: "nic" for "nic lan". */
-static const char *table_section(const char *section)
+const char *config_table_section(const char *section)
 {
-    SectionKind kind = kind_of_section(section);
-    return kind == SECTION_ONCE ? section : named[kind].section;
+    SectionKind kind = config_kind_of_section(section);
+    return kind == SECTION_ONCE ? section : config_named[kind].section;
 }
 
 /* ---- Names ---- */
@@ -147,7 +136,7 @@ static const char *table_section(const char *section)
 static gboolean check_section_name(const ConfigFile *file, const ConfigEntry *entry,
                                    SectionKind kind, GError **error)
 {
-    const char *name = entry->section + strlen(named[kind].prefix);
+    const char *name = entry->section + strlen(config_named[kind].prefix);
     gboolean good = *name && strlen(name) <= 64;
     for (; *name; name++)
         good = good && (g_ascii_isalnum(*name) || strchr("-_.", *name));
@@ -155,14 +144,14 @@ static gboolean check_section_name(const ConfigFile *file, const ConfigEntry *en
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN,
                     "%s:%u: [%s]: expected [%s NAME], NAME of up to 64 letters, digits and any of "
                     "-_.",
-                    file->path, entry->line, entry->section, named[kind].section);
+                    file->path, entry->line, entry->section, config_named[kind].section);
     return good;
 }
 
 static gboolean check_section(const ConfigFile *file, const ConfigEntry *entry, GError **error)
 {
     const char *section = entry->section;
-    SectionKind kind = kind_of_section(section);
+    SectionKind kind = config_kind_of_section(section);
     if (kind != SECTION_ONCE)
         return check_section_name(file, entry, kind, error);
     g_autofree char *all = options_list_sections();
@@ -170,11 +159,11 @@ static gboolean check_section(const ConfigFile *file, const ConfigEntry *entry, 
     if (nearest && !strcmp(nearest, section) && !options_section_is_named(section))
         return TRUE;
     for (kind = SECTION_NIC; kind < SECTION_KINDS; kind++)
-        if (!g_strcmp0(nearest, named[kind].section))
+        if (!g_strcmp0(nearest, config_named[kind].section))
             break;
     if (kind < SECTION_KINDS)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN, "%s:%u: section [%s]: %s",
-                    file->path, entry->line, section, named[kind].example);
+                    file->path, entry->line, section, config_named[kind].example);
     else if (nearest)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN,
                     "%s:%u: unknown section [%s]: did you mean [%s]?", file->path, entry->line,
@@ -186,8 +175,7 @@ static gboolean check_section(const ConfigFile *file, const ConfigEntry *entry, 
     return FALSE;
 }
 
-/* The first section that has the key, or NULL. */
-static const char *section_with(const char *key)
+const char *config_section_with(const char *key)
 {
     for (const Option *o = options_table(); o->section; o++)
         if (!strcmp(o->name, key))
@@ -197,11 +185,11 @@ static const char *section_with(const char *key)
 
 static gboolean check_key(const ConfigFile *file, const ConfigEntry *entry, GError **error)
 {
-    const char *section = table_section(entry->section);
+    const char *section = config_table_section(entry->section);
     if (options_find(section, entry->key))
         return TRUE;
     const char *nearest = options_nearest_key(section, entry->key);
-    const char *elsewhere = section_with(entry->key);
+    const char *elsewhere = config_section_with(entry->key);
     g_autofree char *hint = NULL;
     if (elsewhere) {
         hint = g_strdup_printf("it belongs in [%s]", elsewhere);
@@ -234,10 +222,10 @@ static gboolean read_value(Config *config, ConfigFile *file, const ConfigEntry *
     g_autofree char *value = config_file_value(file, entry, error);
     if (!value)
         return FALSE;
-    const Option *option = options_find(table_section(entry->section), entry->key);
+    const Option *option = options_find(config_table_section(entry->section), entry->key);
     /* The entries come in order: keys follow their section's line. */
-    guint index = count_of(config, kind_of(option)) - 1;
-    if (option_parse(option, value, owner_of(config, option, index), error))
+    guint index = config_count_of(config, config_kind_of(option)) - 1;
+    if (option_parse(option, value, config_owner_of(config, option, index), error))
         return TRUE;
     g_prefix_error(error, "%s:%u: ", file->path, entry->line);
     return FALSE;
@@ -249,9 +237,9 @@ static gboolean read_values(Config *config, ConfigFile *file, GError **error)
         const ConfigEntry *entry = g_ptr_array_index(file->entries, i);
         if (entry->key && !read_value(config, file, entry, error))
             return FALSE;
-        SectionKind kind = kind_of_section(entry->section);
+        SectionKind kind = config_kind_of_section(entry->section);
         if (!entry->key && kind != SECTION_ONCE)
-            add_named(config, kind, entry->section + strlen(named[kind].prefix));
+            add_named(config, kind, entry->section + strlen(config_named[kind].prefix));
     }
     return TRUE;
 }
@@ -281,16 +269,16 @@ static gboolean check_all_required(const Config *config, const ConfigFile *file,
 {
     const char *last = "";
     for (const Option *o = options_table(); o->section; o++) {
-        if (strcmp(o->section, last) && kind_of(o) == SECTION_ONCE &&
+        if (strcmp(o->section, last) && config_kind_of(o) == SECTION_ONCE &&
             !check_required(file, o->section, o->section, error))
             return FALSE;
         last = o->section;
     }
     for (SectionKind kind = SECTION_NIC; kind < SECTION_KINDS; kind++)
-        for (guint i = 0; i < count_of(config, kind); i++) {
+        for (guint i = 0; i < config_count_of(config, kind); i++) {
             g_autofree char *section =
-                g_strconcat(named[kind].prefix, name_of(config, kind, i), NULL);
-            if (!check_required(file, section, named[kind].section, error))
+                g_strconcat(config_named[kind].prefix, config_name_of(config, kind, i), NULL);
+            if (!check_required(file, section, config_named[kind].section, error))
                 return FALSE;
         }
     return TRUE;
@@ -311,8 +299,7 @@ static gboolean broken(const Option **ret_option, const char *section, const cha
     return FALSE;
 }
 
-/* Rules that also hold after a `set`. On failure *ret_option is whose line is to blame. */
-static gboolean check_rules(const Config *c, const Option **ret_option, GError **error)
+gboolean config_check_rules(const Config *c, const Option **ret_option, GError **error)
 {
     if (c->heartbeat_timeout_ms < 2 * c->heartbeat_interval_ms)
         return broken(ret_option, "link", "heartbeat-timeout", error,
@@ -365,13 +352,14 @@ static gboolean check_vm(const Config *config, const ConfigFile *file, GError **
     g_autofree char *section = g_strdup("vm");
     g_autofree char *key = g_strndup(why->message, strcspn(why->message, ": "));
     const char *text = why->message;
-    SectionKind kind = kind_of_section(text);
-    gsize prefix = kind == SECTION_ONCE ? 0 : strlen(named[kind].prefix);
+    SectionKind kind = config_kind_of_section(text);
+    gsize prefix = kind == SECTION_ONCE ? 0 : strlen(config_named[kind].prefix);
     if (prefix && g_ascii_isdigit(text[prefix])) {
         guint index = (guint)g_ascii_strtoull(text + prefix, (char **)&text, 10);
         g_free(section);
-        section = g_strconcat(named[kind].prefix,
-                              name_of(config, kind, MIN(index, count_of(config, kind) - 1)), NULL);
+        section = g_strconcat(
+            config_named[kind].prefix,
+            config_name_of(config, kind, MIN(index, config_count_of(config, kind) - 1)), NULL);
         text += strspn(text, ": ");
         g_free(key);
         key = g_strndup(text, strcspn(text, ": "));
@@ -390,7 +378,7 @@ static gboolean complete(Config *config, const ConfigFile *file, const char *rol
     if (!check_all_required(config, file, error))
         return FALSE;
     const Option *blamed = NULL;
-    if (!check_rules(config, &blamed, error)) {
+    if (!config_check_rules(config, &blamed, error)) {
         prefix_line(file, blamed->section, blamed->name, error);
         return FALSE;
     }
@@ -428,111 +416,4 @@ Config *config_load_data(const char *path, const char *data, gsize len, const ch
 {
     g_autoptr(ConfigFile) file = config_file_new(path, data, len, error);
     return file ? load(file, role, error) : NULL;
-}
-
-/* ---- get and set ---- */
-
-static const Option *find_live(const char *name)
-{
-    for (const Option *o = options_table(); o->section; o++)
-        if (o->live && !strcmp(o->name, name))
-            return o;
-    return NULL;
-}
-
-static const Option *unknown(const char *name, GError **error)
-{
-    const char *elsewhere = section_with(name);
-    const char *nearest = options_nearest_live(name);
-    g_autofree char *all = options_list_keys(NULL);
-    g_autofree char *hint =
-        elsewhere ? g_strdup_printf("did you mean '%s%s.%s'?", elsewhere,
-                                    options_section_is_named(elsewhere) ? " NAME" : "", name)
-        : nearest ? g_strdup_printf("did you mean '%s'?", nearest)
-                  : g_strdup_printf("live options are %s", all);
-    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_UNKNOWN, "unknown option '%s': %s", name, hint);
-    return NULL;
-}
-
-/* An option by its live key or by SECTION.KEY; the index of a named section. */
-static const Option *resolve(const Config *config, const char *name, guint *ret_index,
-                             GError **error)
-{
-    const char *dot = strrchr(name, '.');
-    const Option *option = find_live(name);
-    if (option || !dot)
-        return option ? option : unknown(name, error);
-    g_autofree char *section = g_strndup(name, (gsize)(dot - name));
-    option = options_find(table_section(section), dot + 1);
-    SectionKind kind = option ? kind_of(option) : SECTION_ONCE;
-    if (!option || kind != kind_of_section(section) ||
-        (kind != SECTION_ONCE &&
-         !find_named(config, kind, section + strlen(named[kind].prefix), ret_index)))
-        return unknown(name, error);
-    return option;
-}
-
-gboolean config_set(Config *config, const char *name, const char *value, GError **error)
-{
-    guint index = 0;
-    const char *fixed_section = find_live(name) ? NULL : section_with(name);
-    const Option *option =
-        fixed_section ? options_find(fixed_section, name) : resolve(config, name, &index, error);
-    if (!option)
-        return FALSE;
-    if (!option->live) {
-        g_autofree char *all = options_list_keys(NULL);
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FIXED,
-                    "'%s' can't change while colod runs: change the file and start colod again "
-                    "(%s can)",
-                    name, all);
-        return FALSE;
-    }
-    g_autofree char *before = option_format(option, config);
-    if (!option_parse(option, value, config, error))
-        return FALSE;
-    const Option *blamed;
-    if (check_rules(config, &blamed, error))
-        return TRUE;
-    g_assert(option_parse(option, before, config, NULL));
-    return FALSE;
-}
-
-char *config_get(const Config *config, const char *name, GError **error)
-{
-    guint index = 0;
-    const Option *option = resolve(config, name, &index, error);
-    return option ? option_format(option, owner_of(config, option, index)) : NULL;
-}
-
-static void list_option(const Config *config, const Option *option, guint index, json_object *list)
-{
-    g_autofree char *value = option_format(option, owner_of(config, option, index));
-    g_autofree char *type = option_type_text(option);
-    g_autofree char *name = NULL;
-    SectionKind kind = kind_of(option);
-    if (kind != SECTION_ONCE) {
-        name = g_strdup_printf("%s%s.%s", named[kind].prefix, name_of(config, kind, index),
-                               option->name);
-    } else {
-        name = option->live ? g_strdup(option->name)
-                            : g_strdup_printf("%s.%s", option->section, option->name);
-    }
-    json_object *entry = json_object_new_object();
-    json_object_object_add(entry, "value", json_object_new_string(value));
-    json_object_object_add(entry, "default",
-                           option->fallback ? json_object_new_string(option->fallback) : NULL);
-    json_object_object_add(entry, "type", json_object_new_string(type));
-    json_object_object_add(entry, "live", json_object_new_boolean(option->live));
-    json_object_object_add(entry, "help", json_object_new_string(option->help));
-    json_object_object_add(list, name, entry);
-}
-
-json_object *config_list(const Config *config)
-{
-    json_object *list = json_object_new_object();
-    for (const Option *o = options_table(); o->section; o++)
-        for (guint i = 0; i < count_of(config, kind_of(o)); i++)
-            list_option(config, o, i, list);
-    return list;
 }

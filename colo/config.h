@@ -80,11 +80,26 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Config, config_free)
  * if it fails. Error: CONFIG_ERROR_UNKNOWN, _VALUE or _FIXED.
  */
 gboolean config_set(Config *config, const char *name, const char *value, GError **error);
+/* The key of a live option, by any name that config_set() takes; NULL: there is none. */
+const char *config_live_key(const Config *config, const char *name);
+/* Whether both nodes of a pair share the value of a live option, by its key. */
+gboolean config_is_of_pair(const char *key);
+/* All of those, as lines NAME=VALUE with their ends. Free with g_free(). */
+char *config_pair_text(const Config *config);
+/*
+ * Sets those that `text` names, all or none. *ret_changed (new reference) has those that were
+ * different: {NAME: {"value", "before"}}. Error: CONFIG_ERROR_UNKNOWN for what is no line of an
+ * option of the pair, _VALUE for what breaks a rule.
+ */
+gboolean config_set_pair(Config *config, const char *text, json_object **ret_changed,
+                         GError **error);
+
 /* Free with g_free(); "" if the option has no value. */
 char *config_get(const Config *config, const char *name, GError **error);
 /*
- * All options as {"NAME": {"value", "default" (null: none), "type", "live", "help"}}, live ones
- * under their key, others as SECTION.KEY, in the order of the table; new reference.
+ * All options as {"NAME": {"value", "default" (null: none), "type", "live", "scope", "help"}}, live
+ * ones under their key, others as SECTION.KEY, in the order of the table; new reference. "scope" is
+ * "pair" or "node", of live ones only.
  */
 json_object *config_list(const Config *config);
 

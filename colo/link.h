@@ -62,6 +62,7 @@ typedef enum {
                              of single ones, ascending */
     LINK_MSG_REBOOTED, /* secondary: be64 epoch: its VM's guest has rebooted in that epoch, and runs
                           on */
+    LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */
 } LinkMessage;
 
 typedef struct {

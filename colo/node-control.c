@@ -166,57 +166,13 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     control_reply(request, status);
 }
 
-/* ---- live options ---- */
+/* ---- orders ---- */
 
 static void fail(ControlRequest *request, GError *error)
 {
     control_fail(request, error);
     g_error_free(error);
 }
-
-static void do_get(ControlRequest *request, json_object *arguments, gpointer user_data)
-{
-    Node *node = user_data;
-    json_object *name;
-    if (!json_object_object_get_ex(arguments, "name", &name)) {
-        control_reply(request, config_list(node->config));
-        return;
-    }
-    GError *error = NULL;
-    g_autofree char *value = config_get(node->config, json_object_get_string(name), &error);
-    if (!value) {
-        fail(request, error);
-        return;
-    }
-    json_object *result = json_object_new_object();
-    add_string(result, "value", value);
-    control_reply(request, result);
-}
-
-static void do_set(ControlRequest *request, json_object *arguments, gpointer user_data)
-{
-    Node *node = user_data;
-    const char *name = json_object_get_string(json_object_object_get(arguments, "name"));
-    const char *value = json_object_get_string(json_object_object_get(arguments, "value"));
-    GError *error = NULL;
-    if (!config_set(node->config, name, value, &error)) {
-        fail(request, error);
-        return;
-    }
-    log_info("%s set to %s", name, value);
-    link_set_heartbeat(node->link, (guint)node->config->heartbeat_interval_ms,
-                       (guint)node->config->heartbeat_timeout_ms);
-    log_set_level(node->config->log_level);
-    disks_limit_sync_rate(node);
-    comparing_tune(node);
-    /* An epoch is of one mode. */
-    if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
-        node->admin_asks = TRUE;
-    primary_reschedule(node);
-    control_reply(request, NULL);
-}
-
-/* ---- orders ---- */
 
 static GError *state_error(const Node *node, const char *wanted, const char *way_out)
 {
@@ -281,7 +237,8 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 static const ControlCommand commands[] = {
     {"status",      do_status,      "",                         "Tells the state of this node and its VM."                            },
     {"get",         do_get,         "name:string?",             "Tells the value of one option, or of all."                           },
-    {"set",         do_set,         "name:string value:string", "Changes a live option."                                              },
+    {"set",         do_set,         "name:string value:string",
+     "Changes a live option; of the pair: on both nodes."                                                                             },
     {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now."                                             },
     {"failover",    do_failover,    "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "

@@ -39,6 +39,8 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
                           : NULL;
     log_info("linked with %s, session %s", node->peer_name ? node->peer_name : "the peer",
              link_session(node->link));
+    if (fsm_is_primary(node->state))
+        options_tell(node);
     node_event(node, FSM_LINK_UP);
 }
 
@@ -114,6 +116,8 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return secondary_settled(node, payload, len, error);
     case LINK_MSG_ADDRESSES:
         return net_receive_addresses(node, payload, len, error);
+    case LINK_MSG_OPTIONS:
+        return options_received(node, payload, len, error);
     case LINK_MSG_YIELD:
         /* It may cross with our own going: not an error. */
         if (node->state == FSM_P_COLO && node->peer_vm != PEER_VM_STALLED)

@@ -463,6 +463,16 @@ void disks_vm_paused(Node *node);
 void disks_limit_sync_rate(Node *node);
 void disks_add_status(const Node *node, json_object *status);
 
+/* ---- node-options.c ---- */
+
+/* Primary: tells the secondary all options of the pair. */
+void options_tell(const Node *node);
+/* Message of the peer; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean options_received(Node *node, const guint8 *payload, gsize len, GError **error);
+/* Commands. */
+void do_get(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_set(ControlRequest *request, json_object *arguments, gpointer user_data);
+
 /* ---- node-control.c ---- */
 
 gboolean control_init(Node *node, GError **error);

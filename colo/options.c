@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "colo/config.h"
+#include "colo/guess.h"
 
 #define IN(struct_type, owner_name, member)                                                        \
     .owner = (owner_name), .offset = G_STRUCT_OFFSET(struct_type, member),                         \
@@ -111,10 +112,10 @@ static const Option table[] = {
     {"disks", "cache", OPTION_CHOICE, CONFIG(disk_cache), .fallback = "writeback",
      .choices = caches,
      .help = "How the images are used: writeback, through the page cache, or direct, past it (O_DIRECT)."},
-    {"disks", "sync-rate", OPTION_SIZE, CONFIG(sync_rate_bytes), .live = TRUE, .fallback = "0B",
-     .max = MIB << 20,
+    {"disks", "sync-rate", OPTION_SIZE, CONFIG(sync_rate_bytes), .live = TRUE, .of_pair = TRUE,
+     .fallback = "0B", .max = MIB << 20,
      .help = "While the secondary's disks are synchronised, so much is read and compared a second; 0B "
-             "sets no limit. Counts on the primary."},
+             "sets no limit."},
     {"disks", "stage-memory", OPTION_SIZE, CONFIG(stage_memory_bytes), .fallback = "64MiB",
      .min = MIB, .max = MIB << 16,
      .help = "What the guest has written since a checkpoint is kept in the secondary's memory up to "
@@ -124,28 +125,27 @@ static const Option table[] = {
      .help = "Disks that take longer to carry out an order are lost: to apply what a checkpoint "
              "brought, or to make all that was written durable at a takeover."},
 
-    {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .live = TRUE, .fallback = "colo",
-     .choices = modes,
+    {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .live = TRUE, .of_pair = TRUE,
+     .fallback = "colo", .choices = modes,
      .help = "colo: the secondary VM runs too, and output leaves as soon as both have said the same. "
              "buffered: the secondary VM waits, and output waits until the next checkpoint is "
-             "complete there. auto: colo, but buffered for a while when the VMs differ too often. "
-             "Counts on the primary."},
+             "complete there. auto: colo, but buffered for a while when the VMs differ too often."},
     {"checkpoint", "compare-timeout", OPTION_TIME, CONFIG(compare_timeout_ms), .live = TRUE,
-     .fallback = "150ms", .min = 1, .max = MIN_MS,
+     .of_pair = TRUE, .fallback = "150ms", .min = 1, .max = MIN_MS,
      .help = "In colo mode, output that the secondary VM has not said for so long asks for a "
              "checkpoint. Bare TCP acknowledgements, which a guest may delay, are given 250ms at "
              "least."},
     {"checkpoint", "checkpoint-period", OPTION_TIME, CONFIG(checkpoint_period_ms), .live = TRUE,
-     .fallback = "1s", .min = 1, .max = 60 * MIN_MS,
+     .of_pair = TRUE, .fallback = "1s", .min = 1, .max = 60 * MIN_MS,
      .help = "A checkpoint is taken at least this often. Output does not wait for it: in buffered mode "
              "it asks for one itself, in colo mode it needs none. Under TCG, each checkpoint in colo "
              "mode makes QEMU translate the secondary's code anew."},
-    {"checkpoint", "min-gap", OPTION_TIME, CONFIG(min_gap_ms), .live = TRUE, .fallback = "10ms",
-     .max = 60 * MIN_MS,
+    {"checkpoint", "min-gap", OPTION_TIME, CONFIG(min_gap_ms), .live = TRUE, .of_pair = TRUE,
+     .fallback = "10ms", .max = 60 * MIN_MS,
      .help = "The guest runs at least this long between two checkpoints, whatever asks for one. Not "
              "longer than checkpoint-period."},
     {"checkpoint", "dirty-limit", OPTION_COUNT, CONFIG(dirty_limit_pages), .live = TRUE,
-     .fallback = "16384 pages", .max = G_GUINT64_CONSTANT(1) << 28, .unit = "pages",
+     .of_pair = TRUE, .fallback = "16384 pages", .max = G_GUINT64_CONSTANT(1) << 28, .unit = "pages",
      .help = "So many dirty pages of 4 KiB ask for a checkpoint; 0 sets no limit."},
     {"checkpoint", "dirty-method", OPTION_CHOICE, CONFIG(dirty_method), .fallback = "auto",
      .choices = dirty_methods,
@@ -193,55 +193,6 @@ gboolean options_section_is_named(const char *section)
 }
 
 /* ---- The nearest name ---- */
-
-/* Names longer than this are not worth a guess (and `row` below is bounded by it). */
-#define GUESS_MAX 40
-
-/* Levenshtein's distance, letters of either case being equal. Both at most GUESS_MAX long. */
-static gsize distance(const char *a, const char *b)
-{
-    gsize row[GUESS_MAX + 1];
-    gsize len = strlen(b);
-    for (gsize j = 0; j <= len; j++)
-        row[j] = j;
-    for (gsize i = 1; a[i - 1]; i++) {
-        gsize diagonal = row[0];
-        row[0] = i;
-        for (gsize j = 1; j <= len; j++) {
-            gsize replaced = diagonal + (g_ascii_tolower(a[i - 1]) != g_ascii_tolower(b[j - 1]));
-            diagonal = row[j];
-            row[j] = MIN(replaced, MIN(row[j], row[j - 1]) + 1);
-        }
-    }
-    return row[len];
-}
-
-typedef struct {
-    const char *wanted;
-    const char *best;
-    gsize best_distance;
-} Guess;
-
-static Guess guess_new(const char *wanted)
-{
-    /* Up to a third of the letters may be wrong, and always two. */
-    return (Guess){.wanted = wanted, .best_distance = MAX(strlen(wanted) / 3, 2) + 1};
-}
-
-static void guess_consider(Guess *guess, const char *candidate)
-{
-    if (strlen(guess->wanted) > GUESS_MAX)
-        return;
-    gsize d = distance(guess->wanted, candidate);
-    /* "period" for "checkpoint-period" is far by letters and near for people. */
-    if (strlen(guess->wanted) >= 4 &&
-        (g_str_has_suffix(candidate, guess->wanted) || g_str_has_prefix(candidate, guess->wanted)))
-        d = MIN(d, 2);
-    if (d < guess->best_distance) {
-        guess->best = candidate;
-        guess->best_distance = d;
-    }
-}
 
 const char *options_nearest_section(const char *section)
 {

@@ -46,6 +46,7 @@ typedef struct {
     const char *unit;           /* OPTION_COUNT, may be NULL */
     gboolean required;          /* in the file */
     gboolean live;              /* may change while running */
+    gboolean of_pair;           /* live: one value on both nodes; else each has its own */
 } Option;
 
 /* The table; ends with a NULL section. Sections are contiguous; keys of live options are unique. */

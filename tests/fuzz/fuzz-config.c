@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A configuration file of any bytes: an error with a message or a Config that is sound. Of a good
- * one every option can be got, and every live one set to what it is.
+ * one every option can be got, and every live one set to what it is. The same bytes as a peer's
+ * word about options of the pair: all of it or nothing.
  */
 #include <stdint.h>
 #include <string.h>
@@ -26,8 +27,25 @@ static void use(Config *config)
     json_object_put(list);
 }
 
+static void use_as_word(const uint8_t *data, size_t size)
+{
+    static const char text[] = "[node]\nname=a\nlisten=10.0.0.1:1\n[vm]\nname=web\nmemory=1MiB\n"
+                               "uuid=6f1c3c2e-3f5e-4a8a-9c3e-0a6b7d1f2e01\n";
+    g_autoptr(Config) config = config_load_data("x", text, sizeof(text) - 1, "primary", NULL);
+    g_autofree char *before = config_pair_text(config);
+    g_autofree char *word = g_strndup((const char *)data, size);
+    g_autoptr(GError) error = NULL;
+    json_object *changed = NULL;
+    gboolean ok =
+        g_utf8_validate(word, -1, NULL) && config_set_pair(config, word, &changed, &error);
+    g_autofree char *after = config_pair_text(config);
+    g_assert(ok || !strcmp(before, after));
+    json_object_put(changed);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    use_as_word(data, size);
     static const char *const roles[] = {NULL, "primary", "secondary"};
     for (gsize i = 0; i < G_N_ELEMENTS(roles); i++) {
         g_autoptr(GError) error = NULL;

@@ -81,10 +81,16 @@ usage() {
     is "$what: message" "$err" "$message"
 }
 usage "unknown command" "colo: unknown command 'fly': colo --help lists them" fly
+usage "unknown command, nearly right" "colo: unknown command 'stauts': did you mean 'status'?" stauts
 usage "unknown option" "colo: unknown option '--fast': colo --help lists them" status --fast
+usage "unknown option, nearly right" "colo: unknown option '--folow': did you mean '--follow'?" \
+    events --folow
+usage "no guess at what the command doesn't take" \
+    "colo: unknown option '--folow': colo --help lists them" status --folow
 usage "option of another command" "colo: status does not take that option: colo status --help" \
     status --follow
-usage "too few arguments" "colo: usage: colo set NAME VALUE" set min-gap
+usage "too few arguments" "colo: usage: colo set NAME VALUE, or NAME=VALUE" set min-gap
+usage "a value twice" "colo: usage: colo set NAME VALUE, or NAME=VALUE" set min-gap=1ms 2ms
 usage "too many arguments" "colo: checkpoint: 'now' is too much: colo checkpoint --help" \
     checkpoint now
 usage "--socket alone" "colo: --socket needs the path of a control socket" status --socket
@@ -124,20 +130,28 @@ run get min-gap
 is "get NAME" "$out" 10ms
 run get
 has "get: all options" "$out" "vm.memory                64MiB"
-has "get: live ones" "$out" "min-gap                  10ms  (live)"
+has "get: those of the pair" "$out" "min-gap                  10ms  (live, of the pair)"
+has "get: those of the node" "$out" "log-level                info  (live, of this node)"
 run get --json
 has "get --json" "$out" '"heartbeat-timeout":'
 run set min-gap 20ms
-is "set: exit 0" "$code$out$err" 0
+is "set: exit 0, and where it counts" "$code $out$err" "0 min-gap is 20ms on both nodes"
 run get min-gap
 is "set has set" "$out" 20ms
+run set min-gap=30ms
+is "set NAME=VALUE" "$code $out$err" "0 min-gap is 30ms on both nodes"
+run set log-level debug
+is "set, of the node" "$code $out$err" "0 log-level is debug on this node (alpha) only"
 run set min-gap 20
 is "set, wrong: exit 1" $code 1
 is "set, wrong: colod's words" "$err" \
     "colo: min-gap: '20': the unit is missing (ms, s or min): write, say, 20ms"
-run set -- min-gap -5ms
-is "-- ends the options" "$err" \
-    "colo: min-gap: '-5ms': expected a whole number with its unit such as 100ms"
+for end in '' --; do
+    # shellcheck disable=SC2086 # nothing, or --
+    run set $end min-gap -5ms
+    is "a value that begins with a minus${end:+, after $end}" "$err" \
+        "colo: min-gap: '-5ms': expected a whole number with its unit such as 100ms"
+done
 run get period
 is "get, unknown name" "$code $err" \
     "1 colo: unknown option 'period': did you mean 'checkpoint-period'?"

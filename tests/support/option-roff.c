@@ -39,7 +39,7 @@ char *option_roff(void)
             append_text(out, o->fallback);
         }
         g_string_append(out, o->required ? ", required" : "");
-        g_string_append(out, o->live ? ", live\n" : "\n");
+        g_string_append(out, o->of_pair ? ", live, of the pair\n" : o->live ? ", live\n" : "\n");
         append_text(out, o->help);
         g_string_append(out, "\n");
     }

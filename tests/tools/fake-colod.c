@@ -58,11 +58,19 @@ static void do_set(ControlRequest *request, json_object *arguments, gpointer use
 {
     const Fake *fake = user_data;
     GError *error = NULL;
-    if (config_set(fake->config, string_of(arguments, "name"), string_of(arguments, "value"),
-                   &error))
-        control_reply(request, NULL);
-    else
+    const char *name = string_of(arguments, "name"), *value = string_of(arguments, "value");
+    if (!config_set(fake->config, name, value, &error)) {
         fail(request, error);
+        return;
+    }
+    gboolean of_pair = config_is_of_pair(name);
+    json_object *result = json_object_new_object();
+    json_object_object_add(result, "name", json_object_new_string(name));
+    json_object_object_add(result, "value", json_object_new_string(value));
+    json_object_object_add(result, "scope", json_object_new_string(of_pair ? "pair" : "node"));
+    json_object_object_add(result, "node", json_object_new_string(fake->config->name));
+    json_object_object_add(result, "peer-told", json_object_new_boolean(of_pair));
+    control_reply(request, result);
 }
 
 static void do_checkpoint(ControlRequest *request, json_object *arguments, gpointer user_data)

@@ -175,6 +175,28 @@ static void test_option_list(void)
     g_assert_cmpstr(nothing, ==, "");
 }
 
+static void test_set_line(void)
+{
+    static const struct {
+        const char *result, *line;
+    } cases[] = {
+        {"{\"name\":\"mode\",\"value\":\"auto\",\"scope\":\"pair\",\"node\":\"a\",\"peer-told\":"
+         "true}",                                                                                                          "mode is auto on both nodes"},
+        {                                                                               "{\"name\":\"mode\",\"value\":\"auto\",\"scope\":\"pair\",\"node\":\"a\",\"peer-told\":"
+         "false}",                                                                                                               "mode is auto on this node (a); no peer is connected: when one is, the primary's value "
+         "counts"},
+        { "{\"name\":\"log-level\",\"value\":\"info\",\"scope\":\"node\",\"node\":\"a\"}",
+         "log-level is info on this node (a) only"},
+        {                                                                            "{}", "- is - on this node (-) only"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        json_object *result = json_tokener_parse(cases[i].result);
+        g_autofree char *line = cli_set_line(result);
+        g_assert_cmpstr(line, ==, cases[i].line);
+        json_object_put(result);
+    }
+}
+
 static void test_quantities(void)
 {
     static const struct {
@@ -207,6 +229,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cli/page-of-anything", test_page_of_anything);
     g_test_add_func("/cli/events", test_events);
     g_test_add_func("/cli/differences", test_differences);
+    g_test_add_func("/cli/set-line", test_set_line);
     g_test_add_func("/cli/option-list", test_option_list);
     g_test_add_func("/cli/quantities", test_quantities);
     return g_test_run();

@@ -58,6 +58,7 @@ static void test_table_is_sound(void)
             g_assert_true(other == o || strcmp(other->name, o->name));
         /* `colo set` and the daemon's reaction work on Config only. */
         g_assert_true(!o->live || o->owner == OPTION_OF_CONFIG);
+        g_assert_true(!o->of_pair || o->live);
     }
 }
 
