@@ -7,8 +7,16 @@
         FSM_MOVE, FSM_P_NONE,                                                                      \
             FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT              \
     }
-/* A primary that must not go on, as an empty secondary: nothing of its VM may reach anybody. */
+/* A primary that has been overtaken, as an empty secondary: nothing of its VM may reach anybody. */
 #define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
+/* A primary that must not go on, and whose VM is not seen to run elsewhere yet. */
+#define FREEZE(say)                                                                                \
+    {                                                                                              \
+        FSM_MOVE, FSM_P_FROZEN,                                                                    \
+            (say) | FSM_DO_FREEZE_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DIAL        \
+    }
+/* A primary, or a secondary that holds a checkpoint: the link is lost, and the arbiter must say. */
+#define ASK(to) MOVE(to, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER)
 /* A secondary that gives up what it holds and looks for the primary. */
 #define LOOK_AGAIN                                                                                 \
     {                                                                                              \
@@ -58,7 +66,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_NONE] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_LINK_UP]      = MOVE(P_SETUP, 0),
+        [FSM_LINK_UP]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_SETUP] = {
@@ -90,27 +98,33 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_PAUSED] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_LINK_UP]      = MOVE(P_RECOVER, 0),
+        [FSM_LINK_UP]      = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
         [FSM_GRANTED]      = GO_ON_ALONE,
-        [FSM_DENIED]       = MOVE(S_STARTING, START_OVER),
+        [FSM_DENIED]       = FREEZE(0),
         [FSM_UNDECIDED]    = MOVE(P_PAUSED, FSM_DO_ACCEPT),
-        [FSM_ASK_AGAIN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_ASK_AGAIN]    = ASK(P_PAUSED),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_P_RECOVER] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_LINK_DOWN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
-        /*
-         * It holds nothing now: but did it go on, and has been started again since? Then this VM
-         * is old.
-         */
-        [FSM_BLANK]        = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
+        [FSM_LINK_DOWN]    = ASK(P_PAUSED),
         [FSM_ASK_AGAIN]    = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
-        [FSM_GRANTED]      = MOVE(P_ACTIVE, FSM_DO_OPEN_GATE | FSM_DO_RECORD |
-                                  FSM_DO_SYNCHRONISE),
-        [FSM_DENIED]       = MOVE(S_STARTING, START_OVER),
-        [FSM_PEER_FAILED]  = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
-        [FSM_PEER_GOODBYE] = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_GRANTED]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS | FSM_DO_OPEN_GATE),
+        /* The peer may not know that it has won, if it is the one that has. */
+        [FSM_DENIED]       = FREEZE(FSM_DO_SAY_STANDS),
+        [FSM_UNDECIDED]    = MOVE(P_RECOVER, 0),
+        [FSM_PEER_FAILED]  = ASK(P_PAUSED),
+        [FSM_PEER_GOODBYE] = ASK(P_PAUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_FROZEN] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        /* Only who runs the VM accepts a secondary where this one has been denied. */
+        [FSM_LINK_UP]      = MOVE(S_STARTING, START_OVER),
+        [FSM_GRANTED]      = MOVE(P_NONE, FSM_DO_CLOSE_LINK | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |
+                                  FSM_DO_ACCEPT),
+        [FSM_DENIED]       = MOVE(P_FROZEN, 0),
+        [FSM_UNDECIDED]    = MOVE(P_FROZEN, 0),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_STARTING] = {
@@ -120,7 +134,17 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_S_NONE] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_LINK_UP]      = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
+        [FSM_LINK_UP]      = MOVE(S_SETUP, 0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_SETUP] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = LOOK_AGAIN,
+        [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
+        /* To a predecessor of this node, which is gone. */
+        [FSM_PEER_STANDS]  = IGNORE,
+        [FSM_PEER_FAILED]  = LOOK_AGAIN,
+        [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_ACTIVE] = {
@@ -133,23 +157,38 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_S_COLO] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
-        [FSM_LINK_DOWN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         /* The primary shall not lose the arbiter's yes to who can't go on. */
         [FSM_SPOILT]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         /* Nobody else can go on, but that it did must be known to who starts again. */
-        [FSM_YIELDED]      = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_YIELDED]      = ASK(S_PAUSED),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_PAUSED] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_LINK_UP]      = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
+        [FSM_LINK_UP]      = MOVE(S_RECOVER, 0),
         [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
-        [FSM_DENIED]       = LOOK_AGAIN,
+        [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* A load that was under way when the link was lost: it has not asked yet. */
         [FSM_SPOILT]       = LOOK_AGAIN,
         [FSM_UNDECIDED]    = MOVE(S_PAUSED, FSM_DO_DIAL),
-        [FSM_ASK_AGAIN]    = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER),
+        [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_RECOVER] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = ASK(S_PAUSED),
+        [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
+        [FSM_PEER_STANDS]  = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        /* The answers to a question of before the link was up. */
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_DENIED]       = MOVE(S_RECOVER, 0),
+        [FSM_UNDECIDED]    = MOVE(S_RECOVER, 0),
+        [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
+        /* It did not know itself who goes on. */
+        [FSM_PEER_FAILED]  = ASK(S_PAUSED),
+        [FSM_PEER_GOODBYE] = ASK(S_PAUSED),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_DEVICE] = {
@@ -180,9 +219,10 @@ const char *fsm_state_name(FsmState state)
     static const char *const names[FSM_STATES] = {
         [FSM_P_ASKING] = "starting",   [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",
         [FSM_P_SETUP] = "setup",       [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",
-        [FSM_P_PAUSED] = "paused",     [FSM_P_RECOVER] = "recover",   [FSM_S_STARTING] = "starting",
-        [FSM_S_NONE] = "none",         [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",
-        [FSM_S_PAUSED] = "paused",     [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",
+        [FSM_P_PAUSED] = "paused",     [FSM_P_RECOVER] = "recover",   [FSM_P_FROZEN] = "frozen",
+        [FSM_S_STARTING] = "starting", [FSM_S_NONE] = "none",         [FSM_S_SETUP] = "setup",
+        [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",         [FSM_S_PAUSED] = "paused",
+        [FSM_S_RECOVER] = "recover",   [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",
         [FSM_COMPLETED] = "completed",
     };
     return names[state];
@@ -198,6 +238,8 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_BLANK] = "blank",
         [FSM_PROVEN] = "proven",
         [FSM_PROTECT] = "protect",
+        [FSM_PEER_RUNS] = "peer-runs",
+        [FSM_PEER_STANDS] = "peer-stands",
         [FSM_PEER_FAILED] = "peer-failed",
         [FSM_PEER_GOODBYE] = "peer-goodbye",
         [FSM_YIELD] = "yield",
@@ -215,7 +257,7 @@ const char *fsm_event_name(FsmEvent event)
 
 gboolean fsm_is_primary(FsmState state)
 {
-    return state <= FSM_P_RECOVER;
+    return state <= FSM_P_FROZEN;
 }
 
 gboolean fsm_is_protected(FsmState state)

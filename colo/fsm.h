@@ -6,43 +6,58 @@
  *
  *     primary                                          secondary
  *
- *     starting: asking                ----- denied ---> (role auto)
+ *     starting: asking              ------ denied ---> (role auto)
  *        | granted
  *        v
  *     starting                                         starting
  *        | vm-started                                     | vm-started
- *        v          link-down                             v         link-down, denied
- *      none <-------------------.                       none <-----------------.
- *        | link-up              |                         | link-up            |
- *        v                      |                         v                    |
- *      setup ------------------>|                       active --------------->|
- *        | blank                |                         | protect            |
- *        v                      |                         v                    |
- *      active ----------------->|                       colo ---------> paused-'
- *        | proven               |                           link-down,    |
- *        v                      |                           yielded       | granted
- *      colo --------> paused ---'                                         |
- *        |    link-down |  ^  granted                   device <----------'
- *        |              |  | link-down                    | taken-over
- *        | yield      denied v                            v
- *        v              |  recover --granted> active    primary: none
- *      secondary: <-----'
- *      starting
+ *        v            link-down                           v       link-down
+ *      none <-----------------------.                   none <------------------.
+ *        | link-up: "runs"          |                     | link-up             |
+ *        v                          |                     v                     |
+ *   .->setup ---------------------->|                   setup ----------------->|
+ *   |    | blank                    |                     | peer-runs           |
+ *   |    v                          |                     v                     |
+ *   |  active --------------------->|               .->active ------------------'
+ *   |    | proven                   |               |     | protect
+ *   |    v                          |               |     v
+ *   |  colo --------> paused -------'               |   colo --------> paused
+ *   |    |  link-down | ^ |   granted               |       link-down,  ^  | granted
+ *   |    |      link-up | | denied                  |       yielded     |  |
+ *   |    | yield      v | |                         | peer-runs         |  |
+ *   |    |        recover-+-> frozen                '-------- recover <-'  |
+ *   |    v     granted |  denied |                              |          |
+ *   | secondary:       |         | link-up          peer-stands |          |
+ *   | starting <-------+---------'                              v          |
+ *   '------------------'                                      device <-----'
+ *                                                               | taken-over
+ *                                                               v
+ *                                                             primary: none
  *
  * Who may answer the clients ("active" side: its gate passes output and its VM runs):
- *   - primary: always, but in `paused` its output is held and in `colo` it leaves by commit only;
- *   - secondary: never; it becomes primary, in `device`, only after `granted`.
+ *   - primary: always, but in `paused` and `recover` its output is held, in `colo` it leaves by
+ *     commit only, and in `frozen` the VM stands still;
+ *   - secondary: never; it becomes primary, in `device`, only after `granted`, or when the primary
+ *     says that the arbiter has denied it.
  *
  * Why no two sides are ever active: the primary enters `colo` before it sends PROTECT, and from
  * then on a lost link takes it to `paused`, where it holds its output until the arbiter (or an
  * administrator) says yes. The secondary enters `colo` on PROTECT only, so a secondary that may ask
  * implies a primary that must ask; the arbiter says yes to one. A yielding primary has killed its
- * VM before it says so. When nobody can decide (undecided), both sides look for each other again: a
- * secondary that reaches the primary drops its checkpoint and says BLANK after that; the primary
- * stays in `recover`, still holding, until BLANK, and until the arbiter says that the secondary,
- * which may have been started again meanwhile, did not go on. An answer of the arbiter is passed on
- * only in the `paused` or `recover` in which it was asked for (node.c), and neither side links up
- * while a question is open.
+ * VM before it says so.
+ *
+ * Why no two sides ever throw the VM away: an answer may be lost after it was stored, so a side
+ * that has heard none may have won or lost, and one that has heard no doesn't know whether the
+ * winner knows, or lives. So each keeps what it has until the other is seen to run the VM: the
+ * secondary its checkpoint (`paused`, `recover`) until the primary says that it runs (peer-runs),
+ * the primary its VM (`frozen`) until a primary accepts it as its secondary; where it was denied,
+ * only a side that runs the VM can. When nobody can decide (undecided), both look for each other
+ * again: linked, the primary asks, and tells what it hears; the secondary acts on that, whatever it
+ * knew itself. The peer of `recover` may be a secondary that was started again, which holds
+ * nothing: the primary's question is about whether its predecessor has gone on.
+ *
+ * An answer that comes late, to a question that was given up, counts as long as the side is still
+ * in doubt about the same session (node.c).
  *
  * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
  * says that the VM is its own (arbiter-owner.c). For that each takeover has a decision, and a
@@ -61,12 +76,15 @@ typedef enum {
     FSM_P_ACTIVE,   /* first synchronisation and proof that the secondary can load */
     FSM_P_COLO,     /* protected */
     FSM_P_PAUSED,   /* the link is lost: output held until it is known who goes on */
-    FSM_P_RECOVER,  /* a secondary is back, but may still hold a checkpoint to take over from */
+    FSM_P_RECOVER,  /* likewise, though a secondary is back: asks again */
+    FSM_P_FROZEN,   /* the other side goes on: the VM stands still until that is seen to run it */
     FSM_S_STARTING,
     FSM_S_NONE,    /* the VM is paused and empty; looks for the primary */
+    FSM_S_SETUP,   /* waits for the primary's word that it runs the VM */
     FSM_S_ACTIVE,  /* receives; must not take over */
     FSM_S_COLO,    /* holds a checkpoint it may take over from */
-    FSM_S_PAUSED,  /* the link is lost: asks whether it may take over */
+    FSM_S_PAUSED,  /* the link is lost: keeps that, and asks whether it may take over */
+    FSM_S_RECOVER, /* likewise, though the primary is back: waits for its word */
     FSM_S_DEVICE,  /* taking over: loads the device state */
     FSM_FAILED,    /* the VM is lost on this node: colod exits with an error */
     FSM_COMPLETED, /* ended on purpose: colod exits */
@@ -81,6 +99,8 @@ typedef enum {
     FSM_BLANK,        /* message: the secondary holds no checkpoint */
     FSM_PROVEN,       /* a checkpoint the secondary can load is complete there */
     FSM_PROTECT,      /* message: the primary holds its output from now on */
+    FSM_PEER_RUNS,    /* message: the primary's VM runs and is heard; drop what you hold */
+    FSM_PEER_STANDS,  /* message: the arbiter has denied the primary: the VM is the secondary's */
     FSM_PEER_FAILED,  /* message: the peer can't be half of a pair */
     FSM_PEER_GOODBYE, /* message: the peer ends on purpose */
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
@@ -98,26 +118,30 @@ typedef enum {
 /* Carried out in this order, after the state has changed. */
 typedef enum {
     FSM_DO_SAY_PROTECT = 1 << 0,
+    FSM_DO_SAY_RUNS = 1 << 1, /* with what the peer holds, nobody may go on any more */
+    FSM_DO_SAY_STANDS = 1 << 2,
     FSM_DO_SAY_FAILED =
-        1 << 1, /* before the VM is dead, which takes time: the peer needs no more */
-    FSM_DO_SAY_GOODBYE = 1 << 2, /* than to know that this side won't go on, or it shall not */
-    FSM_DO_KILL_VM = 1 << 3,     /* with its output: silences the uplinks and drops what is held */
-    FSM_DO_SAY_YIELDED = 1 << 4, /* only now may the peer go on */
-    FSM_DO_END_CAPTURE = 1 << 5, /* what was said is on its way before a connection ends */
-    FSM_DO_DROP_APPLY = 1 << 6,  /* with the checkpoint it holds */
-    FSM_DO_CLOSE_LINK = 1 << 7,  /* neither dials nor accepts either, until told to */
-    FSM_DO_START_VM = 1 << 8,    /* a fresh QEMU, paused */
-    FSM_DO_RUN_VM = 1 << 9,
-    FSM_DO_OPEN_GATE = 1 << 10,   /* releases what is held; output passes from now on */
-    FSM_DO_RECORD = 1 << 11,      /* with the arbiter: that the VM is this node's */
-    FSM_DO_START_APPLY = 1 << 12, /* and say BLANK */
-    FSM_DO_SYNCHRONISE = 1 << 13,
-    FSM_DO_TAKE_OVER = 1 << 14,
-    FSM_DO_ASK_ARBITER = 1 << 15,
-    FSM_DO_ACCEPT = 1 << 16,
-    FSM_DO_DIAL = 1 << 17,
-    FSM_DO_RELEASE = 1 << 18, /* with the arbiter: that the VM is nobody's, before the exit */
-    FSM_DO_EXIT = 1 << 19,
+        1 << 3, /* before the VM is dead, which takes time: the peer needs no more */
+    FSM_DO_SAY_GOODBYE = 1 << 4,  /* than to know that this side won't go on, or it shall not */
+    FSM_DO_FREEZE_VM = 1 << 5,    /* pauses it, and silences the uplinks */
+    FSM_DO_KILL_VM = 1 << 6,      /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_SAY_YIELDED = 1 << 7,  /* only now may the peer go on */
+    FSM_DO_END_CAPTURE = 1 << 8,  /* what was said is on its way before a connection ends */
+    FSM_DO_DROP_APPLY = 1 << 9,   /* with the checkpoint it holds */
+    FSM_DO_CLOSE_LINK = 1 << 10,  /* neither dials nor accepts either, until told to */
+    FSM_DO_START_VM = 1 << 11,    /* a fresh QEMU, paused */
+    FSM_DO_RUN_VM = 1 << 12,      /* one that was just started */
+    FSM_DO_RESUME_VM = 1 << 13,   /* one that was frozen */
+    FSM_DO_OPEN_GATE = 1 << 14,   /* releases what is held; output passes from now on */
+    FSM_DO_RECORD = 1 << 15,      /* with the arbiter: that the VM is this node's */
+    FSM_DO_START_APPLY = 1 << 16, /* and say BLANK */
+    FSM_DO_SYNCHRONISE = 1 << 17,
+    FSM_DO_TAKE_OVER = 1 << 18,
+    FSM_DO_ASK_ARBITER = 1 << 19,
+    FSM_DO_ACCEPT = 1 << 20,
+    FSM_DO_DIAL = 1 << 21,
+    FSM_DO_RELEASE = 1 << 22, /* with the arbiter: that the VM is nobody's, before the exit */
+    FSM_DO_EXIT = 1 << 23,
 } FsmAction;
 
 typedef enum {

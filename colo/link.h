@@ -62,6 +62,8 @@ typedef enum {
                              of single ones, ascending */
     LINK_MSG_REBOOTED, /* secondary: be64 epoch: its VM's guest has rebooted in that epoch, and runs
                           on */
+    LINK_MSG_RUNS,     /* primary: its VM runs and is heard: drop what you hold and say BLANK */
+    LINK_MSG_STANDS,   /* primary: the arbiter has denied it: the VM is yours if you hold it */
     LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */
 } LinkMessage;
 

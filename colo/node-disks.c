@@ -434,7 +434,8 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
     } else if (!strcmp(name, "LOST")) {
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
-        if (node->state == FSM_S_PAUSED || node->state == FSM_S_DEVICE) {
+        if (node->state == FSM_S_PAUSED || node->state == FSM_S_RECOVER ||
+            node->state == FSM_S_DEVICE) {
             /* Of what the last checkpoint doesn't have: a takeover tells what it can't do. */
             log_warning("disks: %s", why);
         } else if (failed && !node->is_primary) {

@@ -102,6 +102,11 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return primary_ready(node, payload, len, error);
     case LINK_MSG_PROTECT:
         return secondary_may_protect(node, error) && peer_event(node, FSM_PROTECT, error);
+    case LINK_MSG_RUNS:
+        return peer_event(node, FSM_PEER_RUNS, error);
+    case LINK_MSG_STANDS:
+        node->link_lost = colo_time_now();
+        return peer_event(node, FSM_PEER_STANDS, error);
     case LINK_MSG_PREPARE:
         return only_bytes(len, 8, error) && svm_prepare(node, colo_get_be64(payload), error);
     case LINK_MSG_DIRTY:
@@ -158,10 +163,10 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
         node_stream_lost(node, "the peer broke the protocol", error);
         return;
     }
-    if (primary)
-        comparing_secondary_output(node, nic, epoch, data, len);
-    else
+    if (!primary)
         secondary_mirrored(node, nic, epoch, data, len);
+    else if (node->state == FSM_P_COLO)
+        comparing_secondary_output(node, nic, epoch, data, len);
 }
 
 void node_link_seek(Node *node, void (*seek)(Link *, json_object *))

@@ -95,7 +95,7 @@ static gboolean on_record_again(gpointer user_data)
 static gboolean may_write(const Node *node)
 {
     return fsm_is_primary(node->state) && node->state != FSM_P_PAUSED &&
-           node->state != FSM_P_RECOVER;
+           node->state != FSM_P_RECOVER && node->state != FSM_P_FROZEN;
 }
 
 static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user_data)

@@ -75,7 +75,10 @@ static void go_idle(Node *node)
 {
     node->cycle.phase = CYCLE_IDLE;
     node->cycle.cancelled = FALSE;
-    primary_reschedule(node);
+    if (node->stands)
+        primary_stand(node);
+    else
+        primary_reschedule(node);
 }
 
 /* Ends the cycle if the checkpoint is sent, received and the VM runs again. */
@@ -145,6 +148,12 @@ static void resume(Node *node)
 {
     node->cycle.phase = CYCLE_RESUMING;
     disks_resume(node, on_resumed);
+}
+
+void primary_let_go(Node *node)
+{
+    node->cycle.cancelled = TRUE;
+    resume(node);
 }
 
 static void on_taken(const CaptureStats *stats, gpointer user_data)
@@ -541,7 +550,7 @@ void primary_end_capture(Node *node)
     node->has_progress = FALSE;
     answered(node);
     comparing_end(node);
-    if (!node->vm || cycle->phase == CYCLE_IDLE)
+    if (!node->vm || cycle->phase == CYCLE_IDLE || cycle->phase == CYCLE_STANDING)
         return;
     if (cycle->phase <= CYCLE_SETTLING || cycle->phase == CYCLE_SENDING) {
         g_source_set_ready_time(node->settle_timer, -1);
@@ -562,6 +571,7 @@ void primary_forget_vm(Node *node)
 {
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
+    node->stands = FALSE;
     answered(node);
     comparing_forget(node, FALSE);
     g_clear_pointer(&node->rewrite, rewrite_free);

@@ -547,15 +547,15 @@ void svm_step(Node *node)
     gboolean running = vm_is_running(node->vm);
     if (node->state == FSM_S_DEVICE) {
         take_over(node);
-    } else if (running &&
-               (!node->apply || node->prepare_epoch || !node->svm_speaks || node->undecided)) {
+    } else if (running && (!node->apply || node->prepare_epoch || !node->svm_speaks ||
+                           node->undecided || node->state == FSM_S_RECOVER)) {
         stop(node);
     } else if (node->start_due) {
         node->start_due = FALSE;
         secondary_begin(node);
     } else if (!running && disks_apply_is_due(node)) {
         release(node);
-    } else if (node->load_due && node->state != FSM_S_PAUSED) {
+    } else if (node->load_due && node->state != FSM_S_PAUSED && node->state != FSM_S_RECOVER) {
         /* Else it is called again when the disks are there. */
         if (disks_are_at(node, node->load_due->epoch))
             load(node);

@@ -110,7 +110,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
     Node *node = asked->node;
     if (asked->question != node->question ||
         (node->state != FSM_P_PAUSED && node->state != FSM_P_RECOVER &&
-         node->state != FSM_S_PAUSED))
+         node->state != FSM_S_PAUSED && node->state != FSM_S_RECOVER))
         return;
     static const char *const answers[] = {[ARBITER_GRANTED] = "granted",
                                           [ARBITER_DENIED] = "denied",
@@ -125,8 +125,12 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         node_event(node, FSM_GRANTED);
         return;
     case ARBITER_DENIED:
-        log_warning("the arbiter has let the other side go on");
+        log_warning(
+            "the arbiter has let the other side go on: the VM stands still here until it is "
+            "seen to run there");
+        node->undecided = TRUE;
         node_event(node, FSM_DENIED);
+        svm_step(node);
         return;
     case ARBITER_UNKNOWN:
         node_report(node, "the arbiter can't be asked, output stays held", error);
@@ -197,10 +201,16 @@ static void carry_out(Node *node, guint actions)
 {
     if (actions & FSM_DO_SAY_PROTECT)
         link_send(node->link, LINK_MSG_PROTECT, NULL, 0);
+    if (actions & FSM_DO_SAY_RUNS)
+        link_send(node->link, LINK_MSG_RUNS, NULL, 0);
+    if (actions & FSM_DO_SAY_STANDS)
+        link_send(node->link, LINK_MSG_STANDS, NULL, 0);
     if (actions & FSM_DO_SAY_FAILED)
         say(node, LINK_MSG_FAILED);
     if (actions & FSM_DO_SAY_GOODBYE)
         say(node, LINK_MSG_GOODBYE);
+    if (actions & FSM_DO_FREEZE_VM)
+        primary_freeze(node);
     if (actions & FSM_DO_KILL_VM)
         node_vm_kill(node);
     if (actions & FSM_DO_SAY_YIELDED)
@@ -220,6 +230,8 @@ static void carry_out(Node *node, guint actions)
         net_set_open(node, TRUE);
         primary_run(node);
     }
+    if (actions & FSM_DO_RESUME_VM)
+        primary_unfreeze(node);
     if (actions & FSM_DO_OPEN_GATE)
         primary_open_gate(node);
     if (actions & FSM_DO_RECORD)
@@ -269,7 +281,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         node->claim = g_strdup(link_session(node->link));
     }
     node->state = next;
-    node->undecided &= event == FSM_UNDECIDED;
+    node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
     node->yielded &= next == FSM_S_PAUSED;
     forget_asking_again(node);
     node_emit(node, "STATE_CHANGED", data);

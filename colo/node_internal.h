@@ -43,6 +43,7 @@ typedef enum {
     CYCLE_PAUSING,
     CYCLE_SAVING,
     CYCLE_COPYING,
+    CYCLE_STANDING, /* no checkpoint: the VM is to stand still (node-stand.c) */
     CYCLE_RESUMING, /* also: started */
     CYCLE_SENDING,  /* the VM runs; waits for the last byte and for RECEIVED */
 } CyclePhase;
@@ -135,6 +136,8 @@ struct Node {
     gboolean has_progress;
     SyncProgress progress;
     guint answer_timer; /* runs while the secondary owes an answer */
+    gboolean stands;    /* the VM is to stand still as soon as no cycle is under way */
+    gboolean stood;     /* and does */
 
     /* primary, its guest's frames (node-traffic.c) */
     Gate *gate;
@@ -191,11 +194,11 @@ struct Node {
     guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
     gboolean svm_spoilt;    /* RAM is no checkpoint's: it has stopped by itself, or a load did it */
     gboolean ask_when_loaded;
-    PageSet *svm_dirty;     /* pages that the next checkpoint has to put right */
-    Checkpoint *finished;   /* what to take over from, once it is known */
-    unsigned proofs_tried;  /* loads of this session */
-    PageSet *touched;       /* pages that loads wrote to */
-    guint8 *kept;           /* their contents before the load at hand */
+    PageSet *svm_dirty;    /* pages that the next checkpoint has to put right */
+    Checkpoint *finished;  /* what to take over from, once it is known */
+    unsigned proofs_tried; /* loads of this session */
+    PageSet *touched;      /* pages that loads wrote to */
+    guint8 *kept;          /* their contents before the load at hand */
 
     /* for status */
     guint64 checkpoints, by_reason[REASONS];
@@ -295,6 +298,16 @@ gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **er
 void primary_reschedule(Node *node);
 /* Before the VM is freed: forgets the cycle. */
 void primary_forget_vm(Node *node);
+/* Resumes a VM that stands still outside of a checkpoint. */
+void primary_let_go(Node *node);
+
+/* ---- node-stand.c ---- */
+
+/* FSM actions: nothing leaves and nothing comes in any more; and the end of that. */
+void primary_freeze(Node *node);
+void primary_unfreeze(Node *node);
+/* The cycle has ended, and the VM is to stand still. */
+void primary_stand(Node *node);
 
 /* ---- node-traffic.c ---- */
 

@@ -6,13 +6,21 @@
  * sessions and messages in flight), and in each of them it is checked that
  *
  *   1. no two sides are active: an open gate, or a takeover, on one side only;
- *   2. nobody takes over from a checkpoint after which the other side let output go unheld;
- *   3. no internal event meets a state that has no answer for it.
+ *   2. nobody goes on from a state of the VM after which the other side let output go unheld;
+ *   3. a side that holds a live copy of the VM, from which it could go on, drops it only when the
+ *      other goes on, unless it fails or is told to end: so both never do;
+ *   4. an unprotected VM is heard;
+ *   5. no internal event meets a state that has no answer for it.
+ *
+ * And from each of them, if nothing fails from there on, a state is reached in which one side runs
+ * the VM; only where the side that the arbiter has chosen is lost, administrators have to help.
  *
  * What the nodes do besides changing state is modelled from the FsmAction bits, as node.c and
  * node-owner.c do it. Storage is what arbiter-owner.c makes of it: what is read may be old when it
- * is judged, what is written lands at any later moment or, if its writer dies, never. A pair
- * without an arbiter has administrators in its place, who don't start an overtaken node as primary.
+ * is judged, what is written lands at any later moment or, if its writer dies, never. Each side's
+ * own way there may be cut: its question is then unanswered, and not stored, stored all the same,
+ * or stored at any later moment, even after the asker's end. A pair without an arbiter has
+ * administrators in its place, who don't start an overtaken node as primary.
  */
 #include "colo/fsm.h"
 
@@ -29,6 +37,8 @@ typedef enum {
     MSG_CHECKPOINT, /* the first of a session: from its pause on the gate is closed */
     MSG_PROOF,
     MSG_PROTECT,
+    MSG_RUNS,
+    MSG_STANDS,
     MSG_YIELD,
     MSG_YIELDED,
     MSG_GOODBYE,
@@ -45,8 +55,9 @@ typedef struct {
     guint8 sees_link; /* has had LINK_UP and not yet LINK_DOWN */
     guint8 claim;     /* session in which it was last protected; 0: none */
     guint8 asking;    /* a question to the arbiter is open */
+    guint8 may_spoil; /* secondary: it is the first one, and may wait for a load */
     guint8 captured;  /* primary: the session's first checkpoint was taken */
-    guint8 stale;     /* secondary: the other side's gate was open while this one had a claim */
+    guint8 stale;     /* the other side went on while this one held the VM */
     guint8 crashed;
     guint8 yielded;  /* the other side's VM is dead for certain */
     guint8 is_auto;  /* role auto */
@@ -56,6 +67,7 @@ typedef struct {
     guint8 recorded;       /* the last of them has landed */
     guint8 proven;         /* the secondary has shown that it can go on */
     guint8 releasing;      /* has ended, and may yet say so to storage */
+    guint8 flying;         /* session of a question that was given up and may land yet; 0: none */
 } Side;
 
 typedef struct {
@@ -69,11 +81,23 @@ typedef struct {
     guint8 restarts;
 } Pair;
 
+/* A state of the pair that was reached. */
+typedef struct {
+    Pair pair; /* first: it is its own key */
+    guint number;
+} Known;
+
+/* A step that needs nobody's failure: what storage, the link and the nodes do by themselves. */
+typedef struct {
+    guint from, to;
+} Edge;
+
 typedef struct {
     GHashTable *seen;
-    GQueue *todo;
+    GPtrArray *known; /* of Known*, by number */
+    GArray *edges;
     const Pair *from;
-    const char *step;
+    guint number; /* of from */
 } Search;
 
 static gboolean is_dead(const Side *side)
@@ -86,9 +110,29 @@ static gboolean is_active(const Side *side)
     return !is_dead(side) && (side->gate_open || side->state == FSM_S_DEVICE);
 }
 
-static gboolean has_claim(const Side *side)
+/* Holds what the VM can go on from, and lets nothing out until somebody says so. */
+static gboolean is_holding(const Side *side)
 {
-    return !is_dead(side) && (side->state == FSM_S_COLO || side->state == FSM_S_PAUSED);
+    static const gboolean holding[FSM_STATES] = {
+        [FSM_P_PAUSED] = TRUE, [FSM_P_RECOVER] = TRUE, [FSM_P_FROZEN] = TRUE,
+        [FSM_S_COLO] = TRUE,   [FSM_S_PAUSED] = TRUE,  [FSM_S_RECOVER] = TRUE,
+    };
+    return !is_dead(side) && holding[side->state];
+}
+
+/* Its VM goes on, for clients to hear. */
+static gboolean goes_on(const Side *side)
+{
+    static const gboolean on[FSM_STATES] = {
+        [FSM_P_NONE] = TRUE, [FSM_P_SETUP] = TRUE,  [FSM_P_ACTIVE] = TRUE,
+        [FSM_P_COLO] = TRUE, [FSM_S_DEVICE] = TRUE,
+    };
+    return !is_dead(side) && on[side->state];
+}
+
+static gboolean has_copy(const Side *side)
+{
+    return goes_on(side) || (is_holding(side) && !side->stale);
 }
 
 static void send_to(Pair *pair, int to, Message message)
@@ -119,10 +163,14 @@ static void write_record(Side *side, guint8 session)
 static void carry_out(Pair *pair, int me, guint actions)
 {
     Side *side = &pair->side[me];
-    if (actions & FSM_DO_KILL_VM)
+    if (actions & (FSM_DO_KILL_VM | FSM_DO_FREEZE_VM))
         side->gate_open = FALSE;
     if (actions & FSM_DO_SAY_PROTECT)
         send_to(pair, !me, MSG_PROTECT);
+    if (actions & FSM_DO_SAY_RUNS)
+        send_to(pair, !me, MSG_RUNS);
+    if (actions & FSM_DO_SAY_STANDS)
+        send_to(pair, !me, MSG_STANDS);
     if (actions & FSM_DO_SAY_YIELDED)
         send_to(pair, !me, MSG_YIELDED);
     if (actions & FSM_DO_SAY_FAILED)
@@ -149,13 +197,20 @@ static void carry_out(Pair *pair, int me, guint actions)
     if (actions & FSM_DO_START_APPLY)
         send_to(pair, !me, MSG_BLANK);
     if (actions & FSM_DO_TAKE_OVER)
-        g_assert_false(side->stale);
+        g_assert_cmpint(pair->granted[side->claim], ==, 1 + me);
     if (actions & FSM_DO_ASK_ARBITER)
         side->asking = TRUE;
     if (actions & FSM_DO_ACCEPT)
         side->seek = SEEK_ACCEPT;
     if (actions & FSM_DO_DIAL)
         side->seek = SEEK_DIAL;
+}
+
+/* Ends a copy of the VM: a failure, or the order of somebody who may have it ended. */
+static gboolean is_loss(FsmEvent what)
+{
+    return what == FSM_VM_LOST || what == FSM_SHUTDOWN || what == FSM_SPOILT ||
+           what == FSM_PEER_GOODBYE || what == FSM_YIELD; /* so far */
 }
 
 static void event(Pair *pair, int me, FsmEvent what)
@@ -167,41 +222,76 @@ static void event(Pair *pair, int me, FsmEvent what)
     if (step.verdict == FSM_BUG)
         g_error("event %s in state %s of side %d", fsm_event_name(what),
                 fsm_state_name(side->state), me);
+    Side before = *side;
     if (fsm_is_protected(step.next))
         side->claim = pair->session;
     side->state = (guint8)step.next;
     side->asking = FALSE;
+    side->may_spoil = before.state == FSM_S_COLO && step.next == FSM_S_PAUSED;
     side->has_read = side->read_owner = side->read_session = 0;
     side->yielded &= step.next == FSM_S_PAUSED;
     carry_out(pair, me, step.actions);
     if (step.next == FSM_P_NONE && what == FSM_TAKEN_OVER)
         side->gate_open = TRUE;
+    if (is_holding(&before) && goes_on(side) && before.stale)
+        g_error("event %s in state %s: side %d goes on from where the other has gone on before",
+                fsm_event_name(what), fsm_state_name(before.state), me);
+    if (has_copy(&before) && !has_copy(side) && !side->crashed && !is_loss(what) &&
+        !goes_on(&pair->side[!me]))
+        g_error("event %s in state %s: side %d drops the VM, and the other doesn't run it",
+                fsm_event_name(what), fsm_state_name(before.state), me);
+}
+
+/* Forgets what makes no difference any more: fewer states are to be visited. */
+static void tidy(Pair *pair)
+{
+    for (int i = 0; i < 2; i++) {
+        Side *side = &pair->side[i];
+        if (side->crashed)
+            *side = (Side){.state = FSM_FAILED, .crashed = TRUE, .flying = side->flying};
+        if (!pair->connected && !side->sees_link)
+            memset(pair->queue[i], 0, QUEUE);
+    }
 }
 
 static void check(Pair *pair)
 {
     g_assert_false(is_active(&pair->side[0]) && is_active(&pair->side[1]));
     for (int i = 0; i < 2; i++) {
-        if (!has_claim(&pair->side[i]))
-            pair->side[i].stale = FALSE;
+        Side *side = &pair->side[i];
+        if (!is_holding(side))
+            side->stale = FALSE;
         else if (is_active(&pair->side[!i]))
-            pair->side[i].stale = TRUE;
+            side->stale = TRUE;
+        if (!is_dead(side) && (side->state == FSM_P_NONE || side->state == FSM_P_SETUP))
+            g_assert_true(side->gate_open);
     }
 }
 
 /* Adds a successor, unless it was seen before. */
-static void visit(Search *search, Pair *next)
+static void visit(Search *search, Pair *next, gboolean by_itself)
 {
     check(next);
-    if (g_hash_table_contains(search->seen, next))
-        return;
-    Pair *kept = g_memdup2(next, sizeof(*next));
-    g_hash_table_add(search->seen, kept);
-    g_queue_push_tail(search->todo, kept);
+    tidy(next);
+    Known *known = g_hash_table_lookup(search->seen, next);
+    if (!known) {
+        known = g_new(Known, 1);
+        *known = (Known){.pair = *next, .number = search->known->len};
+        g_hash_table_add(search->seen, known);
+        g_ptr_array_add(search->known, known);
+    }
+    if (by_itself && search->from) {
+        Edge edge = {search->number, known->number};
+        g_array_append_val(search->edges, edge);
+    }
 }
 
-#define WITH_COPY(pair, search)                                                                    \
-    for (Pair next = *(search)->from, *pair = &next; pair; visit(search, pair), pair = NULL)
+#define WITH_COPY(pair, search, by_itself)                                                         \
+    for (Pair next = *(search)->from, *pair = &next; pair;                                         \
+         visit(search, pair, by_itself), pair = NULL)
+/* What happens unless something fails; and what fails, or somebody orders. */
+#define STEP(pair, search)  WITH_COPY(pair, search, TRUE)
+#define FAULT(pair, search) WITH_COPY(pair, search, FALSE)
 
 static void link_steps(Search *search)
 {
@@ -210,7 +300,7 @@ static void link_steps(Search *search)
         const Side *a = &now->side[dials], *b = &now->side[!dials];
         if (!now->connected && !is_dead(a) && !is_dead(b) && a->seek == SEEK_DIAL &&
             b->seek == SEEK_ACCEPT && !a->sees_link && !b->sees_link && now->session < SESSIONS)
-            WITH_COPY(pair, search)
+            STEP(pair, search)
             {
                 pair->connected = TRUE;
                 pair->session++;
@@ -218,7 +308,7 @@ static void link_steps(Search *search)
             }
     }
     if (now->connected)
-        WITH_COPY(pair, search)
+        FAULT(pair, search)
         {
             pair->connected = FALSE;
         }
@@ -227,29 +317,29 @@ static void link_steps(Search *search)
         if (is_dead(side))
             continue;
         if (now->connected && !side->sees_link && side->seek != SEEK_NONE)
-            WITH_COPY(pair, search)
+            STEP(pair, search)
             {
                 pair->side[i].seek = SEEK_NONE;
                 pair->side[i].sees_link = TRUE;
                 event(pair, i, FSM_LINK_UP);
             }
         if (!now->connected && side->sees_link)
-            WITH_COPY(pair, search)
+            STEP(pair, search)
             {
                 pair->side[i].sees_link = FALSE;
                 memset(pair->queue[i], 0, QUEUE);
                 event(pair, i, FSM_LINK_DOWN);
             }
         if (!now->connected && side->sees_link && side->state == FSM_S_COLO)
-            WITH_COPY(pair, search)
+            FAULT(pair, search)
             {
                 pair->side[i].sees_link = FALSE;
                 memset(pair->queue[i], 0, QUEUE);
                 event(pair, i, FSM_SPOILT);
             }
         /* Its question waited for a load, which has spoilt RAM: the arbiter never hears it. */
-        if (side->state == FSM_S_PAUSED && side->asking && !side->yielded)
-            WITH_COPY(pair, search)
+        if (side->may_spoil && !side->yielded)
+            FAULT(pair, search)
             {
                 event(pair, i, FSM_SPOILT);
             }
@@ -275,6 +365,12 @@ static void receive(Pair *pair, int me, Message message)
         break;
     case MSG_PROTECT:
         event(pair, me, FSM_PROTECT);
+        break;
+    case MSG_RUNS:
+        event(pair, me, FSM_PEER_RUNS);
+        break;
+    case MSG_STANDS:
+        event(pair, me, FSM_PEER_STANDS);
         break;
     case MSG_YIELD:
         if (side->state == FSM_P_COLO)
@@ -303,7 +399,7 @@ static void message_steps(Search *search)
         /* Bytes that arrived before the end of the connection may be read before it is noticed. */
         if (!first || !side->sees_link || is_dead(side))
             continue;
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             memmove(pair->queue[i], pair->queue[i] + 1, QUEUE - 1);
             pair->queue[i][QUEUE - 1] = MSG_NONE;
@@ -318,14 +414,14 @@ static void own_steps(Search *search, int i)
     switch ((FsmState)side->state) {
     case FSM_P_STARTING:
     case FSM_S_STARTING:
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             event(pair, i, FSM_VM_STARTED);
         }
         break;
     case FSM_P_ACTIVE:
         if (!side->captured)
-            WITH_COPY(pair, search)
+            STEP(pair, search)
             {
                 pair->side[i].captured = TRUE;
                 pair->side[i].gate_open = FALSE;
@@ -333,19 +429,19 @@ static void own_steps(Search *search, int i)
             }
         break;
     case FSM_P_COLO:
-        WITH_COPY(pair, search)
+        FAULT(pair, search)
         {
             event(pair, i, FSM_YIELD);
         }
         break;
     case FSM_S_COLO:
-        WITH_COPY(pair, search)
+        FAULT(pair, search)
         {
             send_to(pair, !i, MSG_YIELD);
         }
         break;
     case FSM_S_DEVICE:
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             event(pair, i, FSM_TAKEN_OVER);
         }
@@ -354,15 +450,15 @@ static void own_steps(Search *search, int i)
         break;
     }
     if (side->state != FSM_P_ASKING)
-        WITH_COPY(pair, search)
+        FAULT(pair, search)
         {
             event(pair, i, FSM_VM_LOST);
         }
-    WITH_COPY(pair, search)
+    FAULT(pair, search)
     {
         event(pair, i, FSM_SHUTDOWN);
     }
-    WITH_COPY(pair, search)
+    FAULT(pair, search)
     {
         pair->side[i].crashed = TRUE;
         pair->connected = FALSE;
@@ -394,7 +490,7 @@ static void claim_steps(Search *search, int i)
     if (side->state != FSM_P_ASKING)
         return;
     if (!side->has_read) {
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             Side *own = &pair->side[i];
             if (!pair->owner)
@@ -405,7 +501,7 @@ static void claim_steps(Search *search, int i)
         }
         return;
     }
-    WITH_COPY(pair, search)
+    STEP(pair, search)
     {
         FsmEvent otherwise = side->is_auto ? FSM_DENIED : FSM_VM_LOST;
         event(pair, i,
@@ -419,7 +515,7 @@ static void storage_steps(Search *search, int i)
     if (!search->from->has_arbiter)
         return;
     if (side->writes[0] && !side->crashed)
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             Side *own = &pair->side[i];
             pair->owner = (guint8)(1 + i);
@@ -431,7 +527,7 @@ static void storage_steps(Search *search, int i)
                 event(pair, i, FSM_PROVEN);
         }
     if (side->releasing && !side->writes[0] && !side->crashed)
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             pair->side[i].releasing = FALSE;
             if (pair->owner && owns(pair, i, pair->owner, pair->owner_session))
@@ -451,7 +547,7 @@ static void restart_steps(Search *search, int i)
     if (!is_dead(&now->side[i]) || !now->has_arbiter || now->restarts == RESTARTS)
         return;
     for (gsize role = 0; role < G_N_ELEMENTS(fresh); role++)
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             pair->side[i] = fresh[role];
             pair->restarts++;
@@ -460,35 +556,79 @@ static void restart_steps(Search *search, int i)
         }
 }
 
-/* The arbiter, or an administrator in its place. */
+/* An answer to the question of a side that is in doubt. */
+static void answer(Pair *pair, int i)
+{
+    event(pair, i, pair->granted[pair->side[i].claim] == 1 + i ? FSM_GRANTED : FSM_DENIED);
+}
+
+static gboolean may_ask(const Side *side)
+{
+    return side->state == FSM_P_PAUSED || side->state == FSM_P_RECOVER ||
+           side->state == FSM_S_PAUSED;
+}
+
+/* A question that was given up may reach storage all the same; its answer may come, or be lost. */
+static void late_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    if (!side->flying)
+        return;
+    STEP(pair, search)
+    {
+        decide(pair, i, side->flying);
+        pair->side[i].flying = 0;
+    }
+    if ((may_ask(side) || side->state == FSM_S_RECOVER) && side->flying == side->claim &&
+        !side->crashed)
+        STEP(pair, search)
+        {
+            decide(pair, i, side->flying);
+            pair->side[i].flying = 0;
+            answer(pair, i);
+        }
+    FAULT(pair, search)
+    {
+        pair->side[i].flying = 0;
+    }
+}
+
+/*
+ * The arbiter, or an administrator in its place. Each side's storage answers or doesn't; what it
+ * doesn't answer it may have stored, or may store at any later moment.
+ */
 static void arbiter_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
-    if (side->state == FSM_P_RECOVER && !side->asking)
-        return; /* not before BLANK */
-    if (side->state != FSM_P_PAUSED && side->state != FSM_P_RECOVER && side->state != FSM_S_PAUSED)
+    if (!may_ask(side))
         return;
     if (!side->asking) {
-        WITH_COPY(pair, search)
+        STEP(pair, search)
         {
             event(pair, i, FSM_ASK_AGAIN);
         }
         return;
     }
-    if (!search->from->has_arbiter && (side->yielded || side->state == FSM_P_RECOVER)) {
-        WITH_COPY(pair, search)
-        {
-            event(pair, i, FSM_GRANTED);
-        }
-        return;
-    }
-    WITH_COPY(pair, search)
+    STEP(pair, search)
     {
-        event(pair, i, decide(pair, i, side->claim) ? FSM_GRANTED : FSM_DENIED);
+        decide(pair, i, side->claim);
+        answer(pair, i);
     }
-    if (side->state != FSM_P_RECOVER) /* it goes on asking */
-        WITH_COPY(pair, search)
+    FAULT(pair, search)
+    {
+        event(pair, i, FSM_UNDECIDED);
+    }
+    if (!search->from->has_arbiter)
+        return;
+    FAULT(pair, search)
+    {
+        decide(pair, i, side->claim);
+        event(pair, i, FSM_UNDECIDED);
+    }
+    if (!side->flying)
+        FAULT(pair, search)
         {
+            pair->side[i].flying = side->claim;
             event(pair, i, FSM_UNDECIDED);
         }
 }
@@ -507,20 +647,81 @@ static gboolean pair_equal(gconstpointer a, gconstpointer b)
     return !memcmp(a, b, sizeof(Pair));
 }
 
+/* ---- What every state leads to ---- */
+
+/* Where only an administrator can help: whoever the arbiter has chosen has lost the VM. */
+static gboolean is_lost(const Pair *pair)
+{
+    for (int i = 0; i < 2; i++) {
+        const Side *side = &pair->side[i];
+        if (goes_on(side))
+            return FALSE;
+        if (has_copy(side) && pair->granted[side->claim] != 2 - i)
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* Nothing fails from here on: then exactly one side will run the VM. */
+static void check_recovery(const Search *search)
+{
+    guint count = search->known->len;
+    g_autofree guint *first = g_new0(guint, count + 1);
+    g_autofree guint *into = g_new(guint, search->edges->len);
+    g_autofree gboolean *good = g_new0(gboolean, count);
+    const Edge *edges = (const Edge *)(gpointer)search->edges->data;
+    for (guint i = 0; i < search->edges->len; i++)
+        first[edges[i].to + 1]++;
+    for (guint i = 0; i < count; i++)
+        first[i + 1] += first[i];
+    g_autofree guint *at = g_memdup2(first, count * sizeof(guint));
+    for (guint i = 0; i < search->edges->len; i++)
+        into[at[edges[i].to]++] = edges[i].from;
+    GQueue todo = G_QUEUE_INIT;
+    for (guint i = 0; i < count; i++) {
+        const Known *known = g_ptr_array_index(search->known, i);
+        if (goes_on(&known->pair.side[0]) || goes_on(&known->pair.side[1])) {
+            good[i] = TRUE;
+            g_queue_push_tail(&todo, GUINT_TO_POINTER(i));
+        }
+    }
+    while (!g_queue_is_empty(&todo)) {
+        guint to = GPOINTER_TO_UINT(g_queue_pop_head(&todo));
+        for (guint e = first[to]; e < first[to + 1]; e++)
+            if (!good[into[e]]) {
+                good[into[e]] = TRUE;
+                g_queue_push_tail(&todo, GUINT_TO_POINTER(into[e]));
+            }
+    }
+    for (guint i = 0; i < count; i++) {
+        const Known *known = g_ptr_array_index(search->known, i);
+        const Pair *pair = &known->pair;
+        if (!good[i] && !is_lost(pair))
+            g_error("from %s %s and %s %s nobody comes to run the VM",
+                    fsm_is_primary(pair->side[0].state) ? "primary" : "secondary",
+                    fsm_state_name(pair->side[0].state),
+                    fsm_is_primary(pair->side[1].state) ? "primary" : "secondary",
+                    fsm_state_name(pair->side[1].state));
+    }
+}
+
 static void explore(Search *search, gboolean has_arbiter, const Side *first, const Side *second)
 {
     Pair begin = {
         .side = {*first, *second},
           .has_arbiter = (guint8)has_arbiter
     };
-    search->seen = g_hash_table_new_full(pair_hash, pair_equal, g_free, NULL);
-    search->todo = g_queue_new();
-    visit(search, &begin);
-    while ((search->from = g_queue_pop_head(search->todo))) {
+    search->seen = g_hash_table_new(pair_hash, pair_equal);
+    search->known = g_ptr_array_new_with_free_func(g_free);
+    search->edges = g_array_new(FALSE, FALSE, sizeof(Edge));
+    visit(search, &begin, TRUE);
+    while (search->number < search->known->len) {
+        search->from = &((Known *)g_ptr_array_index(search->known, search->number))->pair;
         link_steps(search);
         message_steps(search);
         for (int i = 0; i < 2; i++) {
             storage_steps(search, i);
+            late_steps(search, i);
             restart_steps(search, i);
             if (is_dead(&search->from->side[i]))
                 continue;
@@ -528,8 +729,10 @@ static void explore(Search *search, gboolean has_arbiter, const Side *first, con
             arbiter_steps(search, i);
             claim_steps(search, i);
         }
+        search->number++;
     }
-    g_test_message("%u states of the pair", g_hash_table_size(search->seen));
+    g_test_message("%u states of the pair", search->known->len);
+    check_recovery(search);
 }
 
 typedef struct {
@@ -544,7 +747,7 @@ static Sights see(Search *search)
     gpointer key;
     g_hash_table_iter_init(&iter, search->seen);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        const Pair *pair = key;
+        const Pair *pair = &((const Known *)key)->pair;
         const Side *a = &pair->side[0], *b = &pair->side[1];
         sights.reached[a->state] = sights.reached[b->state] = TRUE;
         sights.second_took_over |= b->state == FSM_P_NONE;
@@ -557,7 +760,8 @@ static Sights see(Search *search)
                                     a->state == FSM_FAILED && b->state == FSM_P_NONE;
     }
     g_hash_table_destroy(search->seen);
-    g_queue_free(search->todo);
+    g_ptr_array_unref(search->known);
+    g_array_unref(search->edges);
     return sights;
 }
 
@@ -610,12 +814,12 @@ static void test_table_is_whole(void)
                 continue;
             /* Output is let go only by a primary, and only where nobody else can have a claim. */
             if (step.actions & FSM_DO_OPEN_GATE)
-                g_assert_true(step.next == FSM_P_NONE || step.next == FSM_P_ACTIVE);
-            if ((state == FSM_P_PAUSED || state == FSM_P_RECOVER) &&
+                g_assert_true(step.next == FSM_P_NONE || step.next == FSM_P_SETUP);
+            if ((state == FSM_P_PAUSED || state == FSM_P_RECOVER || state == FSM_P_FROZEN) &&
                 (step.actions & FSM_DO_OPEN_GATE))
                 g_assert_cmpint(event_, ==, FSM_GRANTED);
             if (step.actions & FSM_DO_TAKE_OVER)
-                g_assert_true(state == FSM_S_PAUSED && event_ == FSM_GRANTED);
+                g_assert_true(event_ == FSM_GRANTED || event_ == FSM_PEER_STANDS);
             /* These may find the link broken and feed that from within: nothing may come after. */
             if (step.actions & FSM_DO_START_APPLY)
                 g_assert_cmpuint(step.actions, <, FSM_DO_START_APPLY << 1);

@@ -22,12 +22,17 @@ one_is_alone() {
     is_alone "$primary" || is_alone "$secondary"
 }
 
-# The host that goes on alone is $primary from here on; the other one is an empty secondary.
+# Denied: what it could have gone on from is kept until the other is seen to run the VM.
+keeps_it() { # HOST
+    is_in "$1" primary frozen || is_in "$1" secondary paused
+}
+
+# The host that goes on alone is $primary from here on.
 one_goes_on() { # WHAT
     need "$1: one of them goes on" one_is_alone
     if is_alone "$secondary"; then pair_swap; fi
-    need "$1: the other one starts over, empty" is_in "$secondary" secondary none
-    ok "$1: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
+    need "$1: the other one keeps what it has" keeps_it "$secondary"
+    wait_ok "$1: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
     client_unharmed "$1"
 }
 
@@ -205,7 +210,7 @@ primary_is_stopped() {
     kill -CONT "$stopped"
     settled "$what, and goes on"
     ok "$what, and goes on: it has learnt of the takeover" \
-        logged "$secondary" 'primary paused -> secondary starting (denied)'
+        logged "$secondary" 'primary paused -> primary frozen (denied)'
     silent_since "$secondary" "$frames" "$what, and goes on"
 }
 

@@ -103,7 +103,7 @@ ok "the guest's memory is what it wrote" guest_verifies
 client_end
 
 # The arbiter's yes belongs to a node that died right after it: nobody else may go on, not even the
-# old primary, which was only out of reach.
+# old primary, which was only out of reach. It keeps its VM, frozen.
 takeover_dies() { # POINT
     point=$1
     tested="$tested $point"
@@ -114,9 +114,9 @@ takeover_dies() { # POINT
     kill -STOP "$old"
     died "$secondary" 137 "$point"
     kill -CONT "$old"
-    need "$point: the old primary becomes an empty secondary" is_in "$primary" secondary none
+    need "$point: the old primary's VM is frozen" is_in "$primary" primary frozen
     decided_for "$secondary" "$point"
-    ok "$point: its VM doesn't run" hosts_status_is "$primary" vm.state paused
+    wait_ok "$point: it doesn't run" hosts_status_is "$primary" vm.state paused
     hosts_kill "$primary"
     hosts_kill "$secondary"
     fresh_disks
@@ -140,7 +140,7 @@ died "$primary" 137 "$point"
 rm -f "$HOSTS_DIR"/arbiter/.*.draft
 need "$point: $secondary waits" is_in "$secondary" secondary none
 ok "$point: its VM doesn't run" hosts_status_is "$secondary" vm.state paused
-ok "$point: it has seen the primary" logged "$secondary" "secondary none -> secondary active"
+ok "$point: it has seen the primary" logged "$secondary" "secondary none -> secondary setup"
 is "$point: takeovers" "$(hosts_status "$secondary" takeovers)" 0
 not_decided "$point"
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The link is lost, and a side doesn't know who goes on, or that it is the other: until somebody
+ * runs the VM, neither throws away what it could go on from. Each side has a way of its own to the
+ * arbiter's storage, which can be away.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#include <glib/gstdio.h>
+#include <unistd.h>
+
+static void set_storage(Host *host, gboolean there)
+{
+    (void)g_unlink(host->config->arbiter_path);
+    g_assert_cmpint(symlink(there ? "." : "away", host->config->arbiter_path), ==, 0);
+}
+
+static void start_pair_in_doubt(Fixture *fixture)
+{
+    set_up(fixture, "file");
+    for (int i = 0; i < 2; i++) {
+        Host *host = &fixture->host[i];
+        g_free(host->config->arbiter_path);
+        host->config->arbiter_path = g_build_filename(fixture->dir, host->name, NULL);
+        set_storage(host, TRUE);
+    }
+    start(&fixture->host[0], "primary");
+    start(&fixture->host[1], "secondary");
+    protect(fixture, 0);
+}
+
+/* As storage has it if the asker's answer was lost. */
+static void decide(Fixture *fixture, const char *winner)
+{
+    g_autoptr(GError) error = NULL;
+    const Node *node = fixture->host[0].node;
+    g_autofree char *path =
+        g_strdup_printf("%s/%s.%s", fixture->dir, node->config->vm->uuid, link_session(node->link));
+    g_autofree char *text = g_strdup_printf(
+        "colo decision 1\ngranted-to %s\nepoch 1\nat 2026-01-01T00:00:00Z\n", winner);
+    g_file_set_contents(path, text, -1, &error);
+    g_assert_no_error(error);
+}
+
+/* Both are told "unknown", and the secondary has won. It learns so from the primary. */
+static void test_secondary_has_won(void)
+{
+    Fixture fixture;
+    start_pair_in_doubt(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    set_storage(a, FALSE);
+    set_storage(b, FALSE);
+    decide(&fixture, "beta");
+    cut_link(&fixture);
+    WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
+    g_assert_nonnull(b->node->last);
+    set_storage(a, TRUE);
+    WAIT_FOR(b->node->takeovers == 1 && b->node->state == FSM_P_NONE);
+    set_storage(b, TRUE);
+    protect(&fixture, 1);
+    g_assert_false(a->ended || b->ended);
+    tear_down(&fixture);
+}
+
+/* The primary has won and is told "unknown": the secondary is denied, and keeps what it has. */
+static void test_primary_has_won(void)
+{
+    Fixture fixture;
+    start_pair_in_doubt(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    set_storage(a, FALSE);
+    decide(&fixture, "alpha");
+    cut_link(&fixture);
+    WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
+    g_assert_cmpstr(b->node->arbiter_answer, ==, "denied");
+    g_assert_nonnull(b->node->last);
+    g_assert_false(a->node->gate_open);
+    set_storage(a, TRUE);
+    protect(&fixture, 0);
+    g_assert_false(a->ended || b->ended);
+    tear_down(&fixture);
+}
+
+/* The secondary has won and dies before it knows: the primary's VM is all there is. */
+static void test_denied_keeps_its_vm(void)
+{
+    Fixture fixture;
+    start_pair_in_doubt(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    set_storage(b, FALSE);
+    decide(&fixture, "beta");
+    cut_link(&fixture);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && a->node->stood);
+    die(b);
+    g_assert_cmpint(a->node->state, ==, FSM_P_FROZEN);
+    g_assert_nonnull(a->node->vm);
+    g_assert_false(vm_is_running(a->vm) || a->node->gate_open);
+    tear_down(&fixture);
+}
+
+/* The primary is denied: its VM stands still as long as the secondary's doesn't run. */
+static void test_frozen_until_seen(void)
+{
+    Fixture fixture;
+    start_pair_in_doubt(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    const Vm *old = a->vm;
+    set_storage(a, FALSE);
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    cut_link(&fixture);
+    WAIT_FOR(b->node->state == FSM_S_DEVICE);
+    set_storage(a, TRUE);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && a->node->stood);
+    g_assert_true(a->vm == old && !vm_is_running(a->vm));
+    fake_vm_release(b->vm);
+    protect(&fixture, 1);
+    tear_down(&fixture);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-doubt/secondary-has-won", test_secondary_has_won);
+    add_pair_test("/node-doubt/primary-has-won", test_primary_has_won);
+    add_pair_test("/node-doubt/denied-keeps-its-vm", test_denied_keeps_its_vm);
+    add_pair_test("/node-doubt/frozen-until-seen", test_frozen_until_seen);
+    return g_test_run();
+}
