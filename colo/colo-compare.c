@@ -345,7 +345,7 @@ static gboolean compare_captures(Run *run, GError **error)
         if (!input_next(run, &run->inputs[side], error))
             return FALSE;
     }
-    compare_finish(run->compare, now);
+    compare_finish(run->compare, FALSE, FALSE, now);
     return TRUE;
 }
 

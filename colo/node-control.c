@@ -117,6 +117,9 @@ static void add_compare(const Node *node, json_object *status)
     add_string(compare, "vm", peer_vms[node->peer_vm]);
     add_int(compare, "held", (gint64)stats->held_frames);
     add_int(compare, "flows", (gint64)stats->flows);
+    add_int(compare, "max-flows", COMPARE_MAX_FLOWS_DEFAULT);
+    add_int(compare, "evicted-flows", (gint64)stats->evicted_flows);
+    add_int(compare, "uncompared", (gint64)stats->uncompared_frames);
     add_int(compare, "released", (gint64)stats->released_by_compare);
     add_int(compare, "committed", (gint64)stats->released_by_checkpoint);
     add_int(compare, "verified-bytes", (gint64)stats->verified_bytes);

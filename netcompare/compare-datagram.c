@@ -9,6 +9,9 @@
 
 #include <string.h>
 
+/* More than this was a super-frame: no Ethernet without jumbo frames takes it. */
+#define PLAIN_UDP_BYTES 1480u
+
 /* The datagram at hand: `unit` bytes of a super-frame, or all. */
 static guint32 datagram_len(const Held *held)
 {
@@ -25,53 +28,74 @@ static guint32 first_difference(const Held *p, const Held *s, guint32 len)
     if (p->packet.skip_len == 0) {
         if (memcmp(a, b, len) == 0)
             return len;
-    } else if (memcmp(a, b, skip) == 0 && memcmp(a + skip_end, b + skip_end, len - skip_end) == 0) {
+    } else if (len >= skip_end && memcmp(a, b, skip) == 0 &&
+               memcmp(a + skip_end, b + skip_end, len - skip_end) == 0) {
         return len;
     }
-    guint32 i = 0;
-    while (a[i] == b[i] || (i >= skip && i < skip_end))
-        i++;
-    return i;
+    for (guint32 i = 0; i < len; i++)
+        if (a[i] != b[i] && (i < skip || i >= skip_end))
+            return i;
+    return len;
 }
 
 static void differ(Compare *compare, Flow *flow, const Held *p, const Held *s, guint32 at,
-                   const char *detail)
+                   const char *detail, const char *field, gint64 primary, gint64 secondary)
 {
-    guint32 p_len = datagram_len(p), s_len = datagram_len(s);
     Difference d = {
-        .reason = COMPARE_PAYLOAD,
-        .detail = detail,
-        .primary = p->packet.body + p->done + at,
-        .primary_len = p_len - at,
-        .secondary = s->packet.body + s->done + at,
-        .secondary_len = s_len - at,
-        .more_offset = at,
+        .reason = COMPARE_PAYLOAD, .detail = detail, .frames = {p, s},
+                .more_offset = at
     };
+
+    difference_add_bytes(&d, PRIMARY, p, p->done + at);
+    difference_add_bytes(&d, SECONDARY, s, s->done + at);
+    d.len[PRIMARY] = MIN(d.len[PRIMARY], datagram_len(p) - at);
+    d.len[SECONDARY] = MIN(d.len[SECONDARY], datagram_len(s) - at);
+    if (field != NULL)
+        difference_say(&d, field, FALSE, primary, secondary);
     flow_diverge(compare, flow, &d);
+}
+
+/*
+ * Offline nothing tells into which datagrams a super-frame of UDP was to be cut: then only the
+ * bytes count, and that both sides end a datagram at the same place at last.
+ */
+static gboolean is_bundled(Flow *flow, const Held *p, const Held *s)
+{
+    if (flow->offline == NULL || flow->node.key.kind != COMPARE_KIND_UDP)
+        return FALSE;
+    if (MAX(p->packet.body_len, s->packet.body_len) > PLAIN_UDP_BYTES)
+        flow->offline->bundles = TRUE;
+    return flow->offline->bundles;
 }
 
 /* Compares one datagram of each side. FALSE: they differ. */
 static gboolean compare_one(Compare *compare, Flow *flow, Held *p, Held *s)
 {
     guint32 p_len = datagram_len(p), s_len = datagram_len(s), len = MIN(p_len, s_len);
+    guint32 have = MIN(len, MIN(held_captured(p), held_captured(s)));
 
-    /* Same kind of flow, so the same bytes to skip, which are within both. */
-    guint32 at = first_difference(p, s, len);
-    if (at < len) {
-        differ(compare, flow, p, s, at, "the datagrams differ");
+    /* Same kind of flow, so the same bytes to skip. */
+    guint32 at = first_difference(p, s, have);
+    if (at < have) {
+        differ(compare, flow, p, s, at, "the datagrams differ", NULL, 0, 0);
         return FALSE;
     }
-    if (p_len != s_len) {
-        differ(compare, flow, p, s, len, "one datagram is longer");
+    if (p_len != s_len && !is_bundled(flow, p, s)) {
+        differ(compare, flow, p, s, len, "one datagram is longer", "length", p->packet.body_len,
+               s->packet.body_len);
         return FALSE;
     }
     if (p->packet.extra != s->packet.extra) {
-        differ(compare, flow, p, s, len, "the datagrams' headers differ");
+        gboolean fragment = flow->node.key.kind == COMPARE_KIND_FRAGMENT;
+        differ(compare, flow, p, s, len, "the datagrams' headers differ",
+               fragment ? "place of the fragment" : "length", p->packet.extra, s->packet.extra);
         return FALSE;
     }
     p->done += len;
     s->done += len;
-    flow_count_verified(compare, flow, len);
+    flow_count_verified(compare, flow, have);
+    if (have < len)
+        flow_count_unseen(flow, len - have);
     return TRUE;
 }
 
@@ -93,13 +117,6 @@ static void compare_heads(Compare *compare, Flow *flow)
     }
 }
 
-static void too_many(Compare *compare, Flow *flow)
-{
-    flow_diverge(compare, flow,
-                 &(Difference){.reason = COMPARE_TABLE_FULL,
-                               .detail = "too many frames of this flow are waiting"});
-}
-
 void datagram_primary(Compare *compare, Flow *flow, Held *held)
 {
     if (flow->diverged && compare->options.offline) {
@@ -110,17 +127,13 @@ void datagram_primary(Compare *compare, Flow *flow, Held *held)
     if (flow->diverged)
         return;
     held_start_timer(compare, held, TIMER_PRIMARY);
-    if (flow->fifo.length > FLOW_MAX_FRAMES)
-        too_many(compare, flow);
     compare_heads(compare, flow);
 }
 
 void datagram_secondary(Compare *compare, Flow *flow, Held *held)
 {
-    if (flow->diverged || flow->held_secondary > FLOW_MAX_FRAMES) {
+    if (flow->diverged) {
         held_free(compare, held);
-        if (!flow->diverged)
-            too_many(compare, flow);
         return;
     }
     held_start_timer(compare, held, TIMER_SECONDARY);

@@ -18,10 +18,10 @@
  * Ports may be used again within an epoch, on each side at another moment. A SYN with a new initial
  * sequence number and all after it wait (`later`) until the PVM's frames of the last connection
  * are gone; then both sides turn the page. The SVM may still be saying its last words on the old
- * one: until its own new SYN it is not listened to (`await_syn`).
+ * one, until its own new SYN (`await_syn`): they may be nothing that the PVM had not said (`last`),
+ * nor may anything of the old one be left when the page is turned.
  */
 #include "netcompare/compare_internal.h"
-#include "netcompare/rewrite_internal.h"
 
 #include <string.h>
 
@@ -87,174 +87,14 @@ void tcp_begin_epoch(Flow *flow)
     flow->verified = t->end;
     flow->delta = 0;
     flow->opened = flow->noted = flow->await_syn = flow->closed = FALSE;
-    flow->ts_advance = 0;
+    flow->ts_advance = flow->ack_delta = 0;
+    rare_free(flow);
 }
 
-static gboolean may_compare(const Flow *flow)
+void tcp_forget(Compare *compare, Flow *flow)
 {
-    return flow->based && flow->tcp[PRIMARY].syn == flow->tcp[SECONDARY].syn;
-}
-
-/* A sequence number of `side` as the PVM counts. */
-static guint32 to_primary(const Flow *flow, Side side, guint32 seq)
-{
-    return side == PRIMARY ? seq : seq + flow->delta;
-}
-
-static void diverge(Compare *compare, Flow *flow, CompareReason reason, const char *detail)
-{
-    flow_diverge(compare, flow, &(Difference){.reason = reason, .detail = detail});
-}
-
-static void too_many(Compare *compare, Flow *flow)
-{
-    diverge(compare, flow, COMPARE_TABLE_FULL, "too many frames of this flow are waiting");
-}
-
-/* ---- Bytes that wait ---- */
-
-static void set_range(Held *held)
-{
-    const Packet *p = &held->packet;
-
-    held->first = p->seq + !!(p->flags & TCP_SYN);
-    held->data_end = held->first + p->body_len;
-    held->end = held->data_end + !!(p->flags & TCP_FIN);
-}
-
-/* The PVM's frame stays in the fifo; the SVM's is not needed any more. */
-static void leave_stream(Compare *compare, Held *held)
-{
-    if (held->side == SECONDARY)
-        held_free(compare, held);
-    else
-        held_leave_seg(held);
-}
-
-/* Do two segments of one side agree where they overlap? */
-static gboolean agree(const Held *a, const Held *b)
-{
-    guint32 from = seq_diff(a->first, b->first) > 0 ? a->first : b->first;
-    guint32 to = seq_diff(a->data_end, b->data_end) < 0 ? a->data_end : b->data_end;
-
-    if (a->end != a->data_end && seq_diff(b->data_end, a->data_end) > 0)
-        return FALSE;
-    if (b->end != b->data_end && seq_diff(a->data_end, b->data_end) > 0)
-        return FALSE;
-    if (seq_diff(to, from) <= 0)
-        return TRUE;
-    return memcmp(a->packet.body + (from - a->first), b->packet.body + (from - b->first),
-                  to - from) == 0;
-}
-
-/*
- * Puts a segment in its place among those that wait. One within another is not kept, so that starts
- * and ends both ascend. FALSE: it contradicts what the same side has sent before.
- */
-static gboolean insert(Compare *compare, GQueue *segs, Held *held)
-{
-    GList *after = segs->tail; /* the last one that begins at or before ours */
-    GList *next;
-
-    while (after != NULL && seq_diff(((Held *)after->data)->first, held->first) > 0)
-        after = after->prev;
-    for (GList *l = after; l != NULL; l = l->prev) {
-        Held *before = l->data;
-        if (seq_diff(before->end, held->first) <= 0)
-            break;
-        if (!agree(before, held))
-            return FALSE;
-        if (seq_diff(before->end, held->end) >= 0) {
-            leave_stream(compare, held);
-            return TRUE;
-        }
-    }
-    for (GList *l = after != NULL ? after->next : segs->head; l != NULL; l = next) {
-        Held *behind = l->data;
-        next = l->next;
-        if (seq_diff(behind->first, held->end) >= 0)
-            break;
-        if (!agree(behind, held))
-            return FALSE;
-        if (seq_diff(behind->end, held->end) <= 0)
-            leave_stream(compare, behind);
-    }
-    if (after != NULL && ((Held *)after->data)->first == held->first) {
-        Held *same = after->data; /* and shorter */
-        after = after->prev;
-        leave_stream(compare, same);
-    }
-    g_queue_insert_after_link(segs, after, &held->seg);
-    held->seg_queue = segs;
-    return TRUE;
-}
-
-/* The segment of `side` that has the byte (or FIN) at `verified`; NULL: not there yet. */
-static Held *segment_at_verified(Compare *compare, Flow *flow, Side side)
-{
-    GQueue *segs = &flow->segs[side];
-
-    while (segs->head != NULL) {
-        Held *held = segs->head->data;
-        if (seq_diff(to_primary(flow, side, held->end), flow->verified) > 0) {
-            gint32 done = seq_diff(flow->verified, to_primary(flow, side, held->first));
-            held->done = done < 0 ? 0 : (guint32)done;
-            return done < 0 ? NULL : held;
-        }
-        leave_stream(compare, held);
-    }
-    return NULL;
-}
-
-static Difference difference_at(const Held *p, const Held *s, guint32 more)
-{
-    return (Difference){
-        .primary = p->packet.body + p->done + more,
-        .primary_len = p->packet.body_len - p->done - more,
-        .secondary = s->packet.body + s->done + more,
-        .secondary_len = s->packet.body_len - s->done - more,
-        .more_offset = more,
-    };
-}
-
-/* Compares what both sides have, from `verified` on. */
-static void advance(Compare *compare, Flow *flow)
-{
-    if (!may_compare(flow) || flow->diverged)
-        return;
-    for (;;) {
-        Held *p = segment_at_verified(compare, flow, PRIMARY);
-        Held *s = segment_at_verified(compare, flow, SECONDARY);
-        if (p == NULL || s == NULL)
-            return;
-        guint32 p_left = p->packet.body_len - p->done, s_left = s->packet.body_len - s->done;
-        if (p_left == 0 && s_left == 0) { /* both FIN */
-            flow->verified++;
-            flow->closed = TRUE;
-            continue;
-        }
-        if (p_left == 0 || s_left == 0) {
-            Difference d = difference_at(p, s, 0);
-            d.reason = COMPARE_FLAG;
-            d.detail = p_left == 0 ? "the primary ends the stream where the secondary goes on"
-                                   : "the secondary ends the stream where the primary goes on";
-            flow_diverge(compare, flow, &d);
-            return;
-        }
-        guint32 n = MIN(p_left, s_left), same = 0;
-        const guint8 *a = p->packet.body + p->done, *b = s->packet.body + s->done;
-        if (memcmp(a, b, n) != 0) {
-            while (a[same] == b[same])
-                same++;
-            Difference d = difference_at(p, s, same);
-            d.reason = COMPARE_PAYLOAD;
-            d.detail = "the streams differ";
-            flow_diverge(compare, flow, &d);
-            return;
-        }
-        flow->verified += n;
-        flow_count_verified(compare, flow, n);
-    }
+    tcp_forget_narrowed(compare, flow);
+    rare_free(flow);
 }
 
 /* ---- Notes for the secondary host ---- */
@@ -318,8 +158,28 @@ static void settle_markers(Compare *compare, Flow *flow)
     }
 }
 
-/* Both SYNs are known: the numbers can be mapped. */
-static void match_syns(Compare *compare, Flow *flow)
+static void compare_syn_options(Compare *compare, Flow *flow, const Held *syn)
+{
+    const PacketSynOptions *p = &flow->tcp[PRIMARY].syn_options;
+    const PacketSynOptions *s = &flow->tcp[SECONDARY].syn_options;
+    Difference d = {.reason = COMPARE_FLAG, .detail = "the options of the SYNs differ"};
+
+    if (memcmp(p, s, sizeof(*p)) == 0)
+        return;
+    d.frames[syn->side] = syn;
+    if (p->mss != s->mss)
+        difference_say(&d, "MSS", FALSE, p->mss ? p->mss : -1, s->mss ? s->mss : -1);
+    else if (p->wscale != s->wscale)
+        difference_say(&d, "window scale", FALSE, p->wscale - 1, s->wscale - 1);
+    else if (p->sack_ok != s->sack_ok)
+        difference_say(&d, "SACK permitted", TRUE, p->sack_ok, s->sack_ok);
+    else
+        difference_say(&d, "timestamps", TRUE, p->ts, s->ts);
+    flow_diverge(compare, flow, &d);
+}
+
+/* Both SYNs are known: the numbers can be mapped. `syn` is the second one. */
+static void match_syns(Compare *compare, Flow *flow, const Held *syn)
 {
     const TcpSide *pvm = &flow->tcp[PRIMARY], *svm = &flow->tcp[SECONDARY];
 
@@ -327,13 +187,13 @@ static void match_syns(Compare *compare, Flow *flow)
         return;
     flow->delta = pvm->isn - svm->isn;
     flow->opened = TRUE;
-    if (memcmp(&pvm->syn_options, &svm->syn_options, sizeof(pvm->syn_options)) != 0)
-        diverge(compare, flow, COMPARE_FLAG, "the options of the SYNs differ");
+    compare_syn_options(compare, flow, syn);
 }
 
 /* What any frame of a side says, apart from its bytes. */
-static void hear(Compare *compare, Flow *flow, Side which, const Packet *p)
+static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
 {
+    const Packet *p = &held->packet;
     TcpSide *side = &flow->tcp[which];
     gboolean syn = FALSE;
 
@@ -343,9 +203,9 @@ static void hear(Compare *compare, Flow *flow, Side which, const Packet *p)
         side->syn_options = p->syn_options;
         syn = TRUE;
     }
+    if (flow->offline != NULL)
+        captured_hear(compare, flow, which, p);
     side->seen = TRUE;
-    if (p->flags & TCP_RST)
-        side->rst = TRUE;
     if ((p->flags & TCP_ACK) && (!side->has_ack || seq_diff(p->ack, side->ack) > 0)) {
         side->has_ack = TRUE;
         side->ack = p->ack;
@@ -355,6 +215,8 @@ static void hear(Compare *compare, Flow *flow, Side which, const Packet *p)
         side->window = p->window;
     }
     if (p->flags & TCP_URG) {
+        if (which == SECONDARY && side->has_urg && side->urg != p->seq + p->urgent)
+            urgent_remember(flow, side->urg);
         side->has_urg = TRUE;
         side->urg = p->seq + p->urgent;
     }
@@ -362,8 +224,11 @@ static void hear(Compare *compare, Flow *flow, Side which, const Packet *p)
         side->has_ts = TRUE;
         side->ts = p->tsval;
     }
+    /* Last: offline these may free what the flow holds. */
+    if ((p->flags & TCP_RST) && reset_hear(compare, flow, which, held))
+        side->rst = TRUE;
     if (syn)
-        match_syns(compare, flow); /* last: offline it may free the frame */
+        match_syns(compare, flow, held);
 }
 
 static gboolean has_bytes(const Packet *p)
@@ -371,9 +236,29 @@ static gboolean has_bytes(const Packet *p)
     return !(p->flags & TCP_RST) && (p->body_len > 0 || (p->flags & TCP_FIN));
 }
 
-static void contradicts_itself(Compare *compare, Flow *flow)
+static void differ_in_place(Compare *compare, Flow *flow, const Held *held, gboolean too_far)
 {
-    diverge(compare, flow, COMPARE_PAYLOAD, "a retransmission carries other bytes than before");
+    Difference d = {.reason = COMPARE_PAYLOAD,
+                    .detail = "a retransmission carries other bytes than before"};
+
+    if (too_far) {
+        d.reason = COMPARE_TABLE_FULL;
+        d.detail = "frames of this flow wait in too much disorder";
+    } else {
+        d.frames[held->side] = held;
+        difference_add_bytes(&d, held->side, held, 0);
+    }
+    flow_diverge(compare, flow, &d);
+}
+
+/* Puts a segment in its place. FALSE: the flow differs, and the segment is in none. */
+static gboolean place(Compare *compare, Flow *flow, Held *held)
+{
+    SegmentPlaced placed = segment_insert(compare, &flow->segs[held->side], held);
+    if (placed == SEGMENT_PLACED)
+        return TRUE;
+    differ_in_place(compare, flow, held, placed == SEGMENT_TOO_FAR);
+    return FALSE;
 }
 
 /* A connection that the guest opens. */
@@ -382,94 +267,207 @@ static gboolean opens(const Packet *p)
     return (p->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
+/* The PVM's first bytes, seen from the middle: all before has left earlier. */
+static void begin_stream(Flow *flow, const Held *held)
+{
+    gboolean before = captured_before_begin(flow, PRIMARY, held);
+
+    flow->based = TRUE;
+    flow->verified = before ? held->end : held->first;
+    if (flow->offline != NULL)
+        flow->offline->maybe_probe = !before && held->packet.body_len == 1;
+}
+
 /* A frame of the PVM that is in the fifo, and of the present connection unless marked `later`. */
 static void take_primary(Compare *compare, Flow *flow, Held *held)
 {
     const Packet *p = &held->packet;
-    Held *last = flow->fifo.length > 1 ? held->fifo.prev->data : NULL;
+    const Held *last = held->fifo.prev != NULL ? held->fifo.prev->data : NULL;
 
     if ((last != NULL && last->later) || is_next_connection(&flow->tcp[PRIMARY], p)) {
         held->later = TRUE;
         return;
     }
-    hear(compare, flow, PRIMARY, p);
-    settle_markers(compare, flow);
+    hear(compare, flow, PRIMARY, held);
     if (flow->diverged)
         return;
+    settle_markers(compare, flow);
     if (opens(p) && !flow->tcp[SECONDARY].syn && !held->is_opening)
         held_opens(compare, held);
-    set_range(held);
+    segment_set_range(held);
     if ((p->flags & TCP_SYN) && !(p->flags & TCP_RST) && !flow->based) {
         flow->based = TRUE;
         flow->verified = p->seq + 1;
     }
     if (has_bytes(p)) {
-        if (!flow->based) { /* seen from the middle: all before has left earlier */
-            flow->based = TRUE;
-            flow->verified = held->first;
-        }
-        if (seq_diff(held->end, flow->verified) > 0 &&
-            !insert(compare, &flow->segs[PRIMARY], held)) {
-            contradicts_itself(compare, flow);
+        if (!flow->based)
+            begin_stream(flow, held);
+        if (seq_diff(held->end, flow->verified) > 0 && !place(compare, flow, held))
             return;
-        }
     }
-    advance(compare, flow);
+    segments_advance(compare, flow);
 }
 
-/* A frame of the SVM: kept in the stream, as a marker or for later, or freed. */
+/* The SVM's SYN or RST that the PVM has not sent waits for it; what else has no bytes is heard. */
+static void take_marker(Compare *compare, Flow *flow, Held *held, gboolean waits)
+{
+    if (waits) {
+        held_start_timer(compare, held, TIMER_SECONDARY);
+        held_push_fifo(held, &flow->markers);
+        if (opens(&held->packet))
+            held_opens(compare, held);
+    } else {
+        held_free(compare, held);
+    }
+    segments_advance(compare, flow);
+}
+
+/* A frame of the SVM, of the present connection: kept in the stream, as a marker, or freed. */
 static void take_secondary(Compare *compare, Flow *flow, Held *held)
 {
     TcpSide *svm = &flow->tcp[SECONDARY];
     const TcpSide *pvm = &flow->tcp[PRIMARY];
     const Packet *p = &held->packet;
 
-    if (flow->await_syn) {
-        if (!(p->flags & TCP_SYN) || (flow->await_isn_known && p->seq == flow->await_isn)) {
-            held_free(compare, held);
-            return;
-        }
-        flow->await_syn = FALSE;
-    }
-    if (flow->later.length > 0 || is_next_connection(svm, p)) {
-        held_start_timer(compare, held, TIMER_SECONDARY);
-        held_push_fifo(held, &flow->later);
-        if (flow->later.length > FLOW_MAX_LATER)
-            too_many(compare, flow);
-        return;
-    }
     gboolean first_syn = (p->flags & TCP_SYN) && !svm->syn;
     gboolean first_rst = (p->flags & TCP_RST) && !svm->rst;
-    hear(compare, flow, SECONDARY, p);
+    segment_set_range(held);
+    gboolean before = captured_before_begin(flow, SECONDARY, held);
+    hear(compare, flow, SECONDARY, held);
     if (flow->diverged) {
         held_free(compare, held);
         return;
     }
     if (!has_bytes(p)) {
-        if ((first_syn && !pvm->syn) || (first_rst && !pvm->rst)) {
-            held_start_timer(compare, held, TIMER_SECONDARY);
-            held_push_fifo(held, &flow->markers);
-            if (opens(p))
-                held_opens(compare, held);
-        } else {
-            held_free(compare, held);
-        }
-        advance(compare, flow);
+        take_marker(compare, flow, held, (first_syn && !pvm->syn) || (first_rst && !pvm->rst));
         return;
     }
-    set_range(held);
-    if (may_compare(flow) &&
-        seq_diff(to_primary(flow, SECONDARY, held->end), flow->verified) <= 0) {
+    if (before || captured_before_begin(flow, PRIMARY, held) ||
+        (tcp_may_compare(flow) &&
+         seq_diff(tcp_to_primary(flow, SECONDARY, held->end), flow->verified) <= 0)) {
         held_free(compare, held); /* nothing new: a retransmission */
         return;
     }
     held_start_timer(compare, held, TIMER_SECONDARY);
-    if (!insert(compare, &flow->segs[SECONDARY], held)) {
+    if (!place(compare, flow, held)) {
         held_free(compare, held);
-        contradicts_itself(compare, flow);
         return;
     }
-    advance(compare, flow);
+    segments_advance(compare, flow);
+}
+
+/* ---- Ports that are used again ---- */
+
+#define ON_THE_LAST                                                                                \
+    "the secondary has sent what the primary has not, on the connection before this one"
+
+static void differ_on_last(Compare *compare, Flow *flow, const Held *held, guint32 from)
+{
+    const Packet *p = &held->packet;
+    Difference d = {.reason = COMPARE_EXTRA_OUTPUT, .detail = ON_THE_LAST};
+
+    d.frames[SECONDARY] = held;
+    difference_add_bytes(&d, SECONDARY, held, from);
+    if (d.len[SECONDARY] == 0)
+        difference_say(&d,
+                       p->flags & TCP_RST   ? "RST"
+                       : p->flags & TCP_FIN ? "FIN"
+                                            : "SYN",
+                       TRUE, 0, 1);
+    flow_diverge(compare, flow, &d);
+}
+
+/* The SVM's late words on the connection before: there may be nothing new in them. */
+static void take_last_words(Compare *compare, Flow *flow, Held *held)
+{
+    const Packet *p = &held->packet;
+    const TcpLast *last = &flow->last;
+
+    segment_set_range(held);
+    gboolean new_bytes = has_bytes(p) && (!last->comparable ||
+                                          seq_diff(held->end + last->delta, last->verified) > 0);
+    gboolean new_reset = (p->flags & TCP_RST) && (!last->rst || !reset_is_last(flow, p));
+    if (new_bytes || new_reset)
+        differ_on_last(compare, flow, held, 0);
+    held_free(compare, held);
+}
+
+/* What the PVM has never said on the connection that is over, it won't say any more. */
+static gboolean is_all_said(Compare *compare, Flow *flow)
+{
+    guint32 gap;
+    const Held *more = tcp_may_compare(flow) ? segment_next(compare, flow, SECONDARY, &gap)
+                                             : g_queue_peek_head(&flow->segs[SECONDARY]);
+    const Held *marker = g_queue_peek_head(&flow->markers);
+
+    if (more != NULL)
+        differ_on_last(compare, flow, more, more->done);
+    else if (marker != NULL)
+        differ_on_last(compare, flow, marker, 0);
+    return more == NULL && marker == NULL;
+}
+
+static void close_page(Compare *compare, Flow *flow)
+{
+    const TcpSide *svm = &flow->tcp[SECONDARY];
+
+    if (!flow->await_syn) {
+        flow->await_isn_known = svm->syn;
+        flow->await_isn = svm->isn;
+    }
+    flow->last = (TcpLast){.verified = flow->verified,
+                           .delta = flow->delta,
+                           .comparable = tcp_may_compare(flow),
+                           .rst = flow->tcp[PRIMARY].rst};
+    flow->await_syn = TRUE;
+    tcp_forget_narrowed(compare, flow);
+    rare_turn_page(flow);
+    flow->tcp[PRIMARY] = flow->tcp[SECONDARY] = (TcpSide){0};
+    flow->based = flow->opened = flow->noted = flow->closed = FALSE;
+    flow->delta = flow->ts_advance = flow->ack_delta = 0;
+    flow->before_connection = flow->verified_bytes;
+    flow->connection++;
+    if (flow->offline != NULL) {
+        FlowOffline *offline = flow->offline;
+        offline->passed = 0;
+        offline->has_begin[PRIMARY] = offline->has_begin[SECONDARY] = FALSE;
+        offline->has_first_ack[PRIMARY] = offline->has_first_ack[SECONDARY] = FALSE;
+        offline->maybe_probe = FALSE;
+    }
+}
+
+/*
+ * The PVM's next connection on these ports is at the head of the fifo: begin it on both sides. Of
+ * what waits, each side's frames up to its next connection after that are taken.
+ */
+static void turn_page(Compare *compare, Flow *flow)
+{
+    Held *held;
+
+    if (!is_all_said(compare, flow))
+        return;
+    close_page(compare, flow);
+    for (GList *l = flow->fifo.head; l != NULL; l = l->next) {
+        held = l->data;
+        held->later = FALSE;
+        take_primary(compare, flow, held);
+        if (flow->diverged) /* offline, the frame has gone */
+            return;
+        if (held->later)
+            break;
+    }
+    if (flow->later.length > 0)
+        flow->await_syn = FALSE;
+    while ((held = g_queue_peek_head(&flow->later)) != NULL) {
+        if (flow->diverged) {
+            held_free(compare, held);
+            continue;
+        }
+        if (is_next_connection(&flow->tcp[SECONDARY], &held->packet))
+            return;
+        held_leave_fifo(held);
+        take_secondary(compare, flow, held);
+    }
 }
 
 /* ---- Release ---- */
@@ -478,13 +476,17 @@ static gboolean urgent_matches(Compare *compare, Flow *flow, const Held *held)
 {
     const TcpSide *svm = &flow->tcp[SECONDARY];
     const Packet *p = &held->packet;
-    guint32 theirs = to_primary(flow, SECONDARY, svm->urg);
+    guint32 theirs = tcp_to_primary(flow, SECONDARY, svm->urg);
 
     if (p->flags & TCP_URG)
-        return svm->has_urg && theirs == p->seq + p->urgent;
+        return urgent_was_said(flow, p->seq + p->urgent);
     if (svm->has_urg && p->body_len > 0 && seq_diff(theirs, held->first) > 0 &&
         seq_diff(theirs, held->end) <= 0) {
-        diverge(compare, flow, COMPARE_FLAG, "only the secondary calls these bytes urgent");
+        Difference d = {.reason = COMPARE_FLAG,
+                        .detail = "only the secondary calls these bytes urgent"};
+        d.frames[PRIMARY] = held;
+        difference_say(&d, "urgent pointer", FALSE, -1, svm->urg);
+        flow_diverge(compare, flow, &d);
         return FALSE;
     }
     return TRUE;
@@ -493,18 +495,11 @@ static gboolean urgent_matches(Compare *compare, Flow *flow, const Held *held)
 /* Does what the SVM has sent imply this frame? */
 static gboolean is_implied(Compare *compare, Flow *flow, const Held *held)
 {
-    const TcpSide *pvm = &flow->tcp[PRIMARY], *svm = &flow->tcp[SECONDARY];
     const Packet *p = &held->packet;
 
-    if ((p->flags & TCP_RST) && (!svm->rst || p->body_len > 0))
+    if (has_bytes(p) && (!tcp_may_compare(flow) || seq_diff(held->end, flow->verified) > 0))
         return FALSE;
-    if ((p->flags & TCP_SYN) && !(pvm->syn && svm->syn))
-        return FALSE;
-    if (has_bytes(p) && (!may_compare(flow) || seq_diff(held->end, flow->verified) > 0))
-        return FALSE;
-    if ((p->flags & TCP_ACK) && !(svm->has_ack && seq_diff(p->ack, svm->ack) <= 0))
-        return FALSE;
-    return urgent_matches(compare, flow, held);
+    return tcp_lacks(flow, p) == NULL && urgent_matches(compare, flow, held);
 }
 
 gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held)
@@ -512,121 +507,7 @@ gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held)
     const Packet *p = &held->packet;
 
     return !held->later && (p->flags & (TCP_ACK | TCP_SYN | TCP_RST | TCP_URG)) == TCP_ACK &&
-           may_compare(flow) && seq_diff(held->end, flow->verified) <= 0;
-}
-
-/* The PVM's next connection on these ports is at the head of the fifo: begin it on both sides. */
-static void turn_page(Compare *compare, Flow *flow)
-{
-    TcpSide *svm = &flow->tcp[SECONDARY];
-    GQueue primary = G_QUEUE_INIT, secondary = G_QUEUE_INIT;
-    Held *held;
-
-    while ((held = g_queue_peek_head(&flow->segs[SECONDARY])) != NULL)
-        held_free(compare, held);
-    while ((held = g_queue_peek_head(&flow->markers)) != NULL)
-        held_free(compare, held);
-    while ((held = g_queue_peek_head(&flow->later)) != NULL) {
-        held_leave_fifo(held);
-        g_queue_push_tail_link(&secondary, &held->fifo);
-    }
-    while ((held = g_queue_peek_head(&flow->fifo)) != NULL) {
-        held_leave_fifo(held);
-        g_queue_push_tail_link(&primary, &held->fifo);
-    }
-    tcp_forget_narrowed(compare, flow);
-    flow->await_isn_known = flow->await_syn ? flow->await_isn_known : svm->syn;
-    flow->await_isn = flow->await_syn ? flow->await_isn : svm->isn;
-    flow->await_syn = TRUE;
-    flow->tcp[PRIMARY] = flow->tcp[SECONDARY] = (TcpSide){0};
-    flow->based = flow->opened = flow->noted = flow->closed = FALSE;
-    flow->delta = flow->ts_advance = 0;
-
-    /* Links first: comparing may give the flow up and free what it holds. */
-    for (GList *l = g_queue_pop_head_link(&primary); l != NULL;
-         l = g_queue_pop_head_link(&primary)) {
-        held = l->data;
-        held->later = FALSE;
-        if (flow->diverged && compare->options.offline) {
-            held_free(compare, held);
-            continue;
-        }
-        held_push_fifo(held, &flow->fifo);
-        if (!flow->diverged)
-            take_primary(compare, flow, held);
-    }
-    for (GList *l = g_queue_pop_head_link(&secondary); l != NULL;
-         l = g_queue_pop_head_link(&secondary)) {
-        held = l->data;
-        if (flow->diverged)
-            held_free(compare, held);
-        else
-            take_secondary(compare, flow, held);
-    }
-}
-
-/*
- * A client that is told the PVM's window, where the SVM's is smaller, sends what the SVM has no
- * room for and drops: the SVM falls behind, and the client, whose segment has arrived at the PVM,
- * sends it again only when its timer expires. So a frame leaves with the smaller window; raw ones
- * are compared, for both sides scale alike and the SVM's edge is at least as far as its ACK, which
- * is not behind the frame's. When the SVM's window has grown and no frame comes that could say so,
- * the last one is sent again.
- */
-void tcp_forget_narrowed(Compare *compare, Flow *flow)
-{
-    if (flow->narrowed == NULL)
-        return;
-    g_queue_unlink(&compare->narrowed, &flow->narrowed_link);
-    g_clear_pointer(&flow->narrowed, g_bytes_unref);
-}
-
-static void narrow(Compare *compare, Flow *flow, Held *held)
-{
-    const TcpSide *svm = &flow->tcp[SECONDARY];
-    const Packet *p = &held->packet;
-
-    if ((p->flags & (TCP_ACK | TCP_SYN | TCP_RST)) != TCP_ACK)
-        return;
-    tcp_forget_narrowed(compare, flow);
-    if (!svm->has_window || p->window <= svm->window || compare->options.offline)
-        return;
-    flow->narrowed = held->frame;
-    flow->narrowed_to = svm->window;
-    flow->narrowed_nic = p->key.nic;
-    flow->narrowed_link = (GList){.data = flow};
-    g_queue_push_tail_link(&compare->narrowed, &flow->narrowed_link);
-    held->frame = rewrite_frame_window(flow->narrowed, p, svm->window);
-}
-
-static void widen(Compare *compare, Flow *flow, guint16 to)
-{
-    g_autoptr(GBytes) frame = g_bytes_ref(flow->narrowed);
-    Packet p;
-    gsize len;
-    const guint8 *data = g_bytes_get_data(frame, &len);
-
-    packet_parse(data, len, compare->options.vnet_hdr, flow->narrowed_nic, &p);
-    flow->narrowed_to = MIN(to, p.window);
-    g_autoptr(GBytes) widened = rewrite_frame_window(frame, &p, flow->narrowed_to);
-    if (flow->narrowed_to == p.window)
-        tcp_forget_narrowed(compare, flow);
-    compare->actions.release(p.key.nic, flow->epoch, widened, compare->user_data);
-}
-
-static void widen_if_grown(Compare *compare, Flow *flow)
-{
-    guint16 window = flow->tcp[SECONDARY].window;
-
-    if (flow->narrowed != NULL && !flow->diverged && flow->fifo.length == 0 &&
-        window > flow->narrowed_to + flow->narrowed_to / 2)
-        widen(compare, flow, window);
-}
-
-void tcp_widen_all(Compare *compare)
-{
-    while (compare->narrowed.head != NULL)
-        widen(compare, compare->narrowed.head->data, G_MAXUINT16);
+           tcp_may_compare(flow) && seq_diff(held->end, flow->verified) <= 0;
 }
 
 static void release_implied(Compare *compare, Flow *flow)
@@ -642,10 +523,20 @@ static void release_implied(Compare *compare, Flow *flow)
             return;
         if (held->packet.flags & TCP_RST)
             flow->closed = TRUE;
+        if (held->packet.flags & TCP_URG)
+            urgent_forget(flow, held->packet.seq + held->packet.urgent);
         note(compare, flow, &held->packet);
-        narrow(compare, flow, held);
+        tcp_narrow(compare, flow, held);
         held_release(compare, held);
     }
+}
+
+gboolean tcp_skip_gap(Compare *compare, Flow *flow)
+{
+    if (!segments_skip_gap(compare, flow))
+        return FALSE;
+    release_implied(compare, flow);
+    return TRUE;
 }
 
 /* ---- In ---- */
@@ -665,29 +556,31 @@ void tcp_primary(Compare *compare, Flow *flow, Held *held)
     }
     held_push_fifo(held, &flow->fifo);
     held_start_timer(compare, held, pure_ack ? TIMER_PRIMARY_ACK : TIMER_PRIMARY);
-    if (flow->fifo.length > FLOW_MAX_FRAMES) {
-        too_many(compare, flow);
-        return;
-    }
     take_primary(compare, flow, held);
     release_implied(compare, flow);
-    const Held *last = g_queue_peek_tail(&flow->fifo);
-    if (!flow->diverged && last != NULL && last->later && flow->fifo.length > FLOW_MAX_LATER)
-        too_many(compare, flow);
 }
 
 void tcp_secondary(Compare *compare, Flow *flow, Held *held)
 {
+    const Packet *p = &held->packet;
+
     if (flow->diverged) {
         held_free(compare, held);
         return;
     }
-    if (flow->held_secondary > FLOW_MAX_FRAMES) {
-        held_free(compare, held);
-        too_many(compare, flow);
+    if (flow->await_syn) {
+        if (!(p->flags & TCP_SYN) || (flow->await_isn_known && p->seq == flow->await_isn)) {
+            take_last_words(compare, flow, held);
+            return;
+        }
+        flow->await_syn = FALSE;
+    }
+    if (flow->later.length > 0 || is_next_connection(&flow->tcp[SECONDARY], p)) {
+        held_start_timer(compare, held, TIMER_SECONDARY);
+        held_push_fifo(held, &flow->later);
         return;
     }
     take_secondary(compare, flow, held);
     release_implied(compare, flow);
-    widen_if_grown(compare, flow);
+    tcp_widen_if_grown(compare, flow);
 }

@@ -11,19 +11,20 @@
  *    that a checkpoint costs nothing for flows that are quiet.
  *  - A flow that can't be forgotten without losing correctness is never evicted. A flow that finds
  *    no room is not compared: its frames wait for the next checkpoint, as do those of all unknown
- *    flows from then on, because they may be that flow's.
- *  - Memory: options.max_held_bytes, options.max_flows flows, FLOW_MAX_FRAMES frames per flow.
+ *    flows from then on, because they may be that flow's. That is said, and such frames are
+ * counted.
+ *  - Memory: options.max_held_bytes for the frames of all flows, COMPARE_FLOW_BYTES for each of at
+ *    most options.max_flows flows. No flow has a limit of its own.
  */
 #include "netcompare/compare_internal.h"
 
 #include <string.h>
 
 #define SPARE_MAX     4096u
-#define EVICT_TRIES   16u
-#define SILENT_FRAMES 4u
-#define GRACE_MAX     3
+#define EVICT_TRIES   64u
 #define OPENING_TRIES 64u
-#define SUSPECT_US    (10 * COLO_US_PER_MS)
+
+G_STATIC_ASSERT(sizeof(Flow) + 2 * 64 + 2 * sizeof(void *) <= COMPARE_FLOW_BYTES);
 
 const char *compare_reason_name(CompareReason reason)
 {
@@ -63,6 +64,7 @@ static Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame,
     }
     held->frame = g_bytes_ref(frame);
     held->flow = NULL;
+    held->origin = NULL;
     held->epoch = epoch;
     held->came = held->arrival = now;
     held->secondary_before = compare->secondary_in_epoch;
@@ -102,7 +104,7 @@ void held_leave_seg(Held *held)
     held->seg_queue = NULL;
 }
 
-static void held_stop_timer(Compare *compare, Held *held)
+void held_stop_timer(Compare *compare, Held *held)
 {
     if (held->timer_class != TIMER_OFF)
         g_queue_unlink(&compare->timers[held->timer_class], &held->timer);
@@ -111,6 +113,8 @@ static void held_stop_timer(Compare *compare, Held *held)
 
 void held_start_timer(Compare *compare, Held *held, TimerClass timer_class)
 {
+    if (held->timer_class == timer_class)
+        return; /* keeps its place, which is by its arrival */
     held_stop_timer(compare, held);
     held->timer_class = timer_class;
     g_queue_push_tail_link(&compare->timers[timer_class], &held->timer);
@@ -171,6 +175,8 @@ void held_free(Compare *compare, Held *held)
     compare->stats.held_bytes -= held->bytes;
     g_bytes_unref(held->frame);
     held->frame = NULL;
+    if (held->origin != NULL)
+        g_clear_pointer(&held->origin, g_free);
     if (compare->n_spare == SPARE_MAX) {
         g_free(held);
         return;
@@ -191,36 +197,13 @@ static void hand_out(Compare *compare, Held *held)
     compare->actions.release(nic, epoch, frame, compare->user_data);
 }
 
-/*
- * A VM that has just been loaded is slow at first (a TCG one has to translate all its code anew):
- * until it has said all that the PVM has, it is given twice what it took the last times, at most
- * GRACE_MAX times the timeout more.
- */
-static void catch_up(Compare *compare)
-{
-    gint64 took = colo_time_diff_us(compare->now, compare->loaded);
-    compare->caught_up = TRUE;
-    compare->grace_us = (compare->grace_us + 2 * took) / 2;
-}
-
-static void stay_behind(Compare *compare)
-{
-    compare->caught_up = TRUE;
-    compare->grace_us = 2 * compare->grace_us + compare->options.timeout_us;
-}
-
-static gint64 grace_us(const Compare *compare)
-{
-    return compare->caught_up ? 0 : MIN(compare->grace_us, GRACE_MAX * compare->options.timeout_us);
-}
-
 void held_release(Compare *compare, Held *held)
 {
     compare->stats.released_by_compare++;
     held->flow->released_frames++;
     hand_out(compare, held);
     if (!compare->caught_up && compare->order[PRIMARY].head == NULL)
-        catch_up(compare);
+        wait_caught_up(compare);
 }
 
 /* ---- Flows ---- */
@@ -240,6 +223,11 @@ static CompareFlowInfo flow_info(const Flow *flow)
         .released_frames = flow->released_frames,
         .waiting = flow->fifo.length > 0 || flow->held_secondary > 0,
     };
+    if (flow->offline != NULL) {
+        info.unseen_bytes = flow->offline->unseen_bytes;
+        info.skipped_bytes = flow->offline->skipped_bytes;
+        info.unfinished = flow->offline->unfinished;
+    }
     for (guint i = 0; i < COMPARE_REASONS; i++) {
         info.diverged[i] = flow->diverged_for[i];
         info.divergences += flow->diverged_for[i];
@@ -253,7 +241,8 @@ static void flow_remove(Compare *compare, Flow *flow)
         CompareFlowInfo info = flow_info(flow);
         compare->actions.flow_ended(&info, compare->user_data);
     }
-    tcp_forget_narrowed(compare, flow);
+    tcp_forget(compare, flow);
+    g_free(flow->offline);
     flow_table_remove(&compare->flows, &flow->node);
     compare->stats.flows--;
     g_aligned_free(flow);
@@ -336,6 +325,8 @@ static Flow *flow_get(Compare *compare, const CompareKey *key, ColoTime now)
     }
     Flow *flow = g_aligned_alloc0(1, sizeof(Flow), 64);
     flow->epoch = compare->epoch;
+    if (compare->options.offline)
+        flow->offline = g_new0(FlowOffline, 1);
     flow_table_insert(&compare->flows, &flow->node, key, hash);
     compare->stats.flows++;
     compare->stats.max_flows = MAX(compare->stats.max_flows, compare->stats.flows);
@@ -348,8 +339,13 @@ void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes)
     compare->stats.verified_bytes += bytes;
 }
 
-/* Offline: nothing will ever release what the flow holds. */
-static void flow_drop_held(Compare *compare, Flow *flow)
+void flow_count_unseen(Flow *flow, guint64 bytes)
+{
+    flow->offline->unseen_bytes += bytes;
+    flow->offline->passed += bytes;
+}
+
+void flow_drop_held(Compare *compare, Flow *flow)
 {
     Held *held;
     GQueue *queues[] = {&flow->fifo, &flow->markers, &flow->later};
@@ -361,12 +357,53 @@ static void flow_drop_held(Compare *compare, Flow *flow)
         held_free(compare, held);
 }
 
+/* ---- Differences ---- */
+
+void difference_add_bytes(Difference *difference, Side side, const Held *held, guint32 from)
+{
+    const Packet *p = &held->packet;
+
+    if (from >= p->body_have)
+        return;
+    difference->bytes[side] = p->body + from;
+    difference->len[side] = p->body_have - from;
+}
+
+void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
+                    gint64 secondary)
+{
+    difference->field = field;
+    difference->is_flag = is_flag;
+    difference->value[PRIMARY] = primary;
+    difference->value[SECONDARY] = secondary;
+}
+
 static guint sample(guint8 to[COMPARE_SAMPLE_BYTES], const guint8 *from, gsize len)
 {
     guint n = (guint)MIN(len, COMPARE_SAMPLE_BYTES);
     if (n > 0)
         memcpy(to, from, n);
     return n;
+}
+
+/* Where in the captures: a difference is found when the later of two frames comes, or at the end.
+ */
+static void add_origins(const Flow *flow, const Difference *difference, CompareDivergence *d)
+{
+    CompareOrigin *origins[] = {&d->primary_origin, &d->secondary_origin};
+    gboolean *before[] = {&d->primary_before, &d->secondary_before};
+    ColoTime when = {.us = G_MININT64};
+
+    for (Side side = PRIMARY; side <= SECONDARY; side++) {
+        const Held *held = difference->frames[side];
+        *before[side] = held == NULL;
+        *origins[side] =
+            held != NULL && held->origin != NULL ? *held->origin : flow->offline->last[side];
+        if (held != NULL)
+            when.us = MAX(when.us, held->came.us);
+    }
+    if (when.us != G_MININT64)
+        d->when = when;
 }
 
 void flow_diverge(Compare *compare, Flow *flow, const Difference *difference)
@@ -379,16 +416,25 @@ void flow_diverge(Compare *compare, Flow *flow, const Difference *difference)
         .key = flow->node.key,
         .epoch = flow->epoch,
         .when = compare->now,
-        .offset = flow->verified_bytes + difference->more_offset,
+        .offset = flow->verified_bytes - flow->before_connection + difference->more_offset,
+        .connection = flow->connection + 1,
         .detail = difference->detail,
+        .field = difference->field,
+        .is_flag = difference->is_flag,
+        .primary_value = difference->value[PRIMARY],
+        .secondary_value = difference->value[SECONDARY],
     };
     divergence.primary_len =
-        sample(divergence.primary, difference->primary, difference->primary_len);
+        sample(divergence.primary, difference->bytes[PRIMARY], difference->len[PRIMARY]);
     divergence.secondary_len =
-        sample(divergence.secondary, difference->secondary, difference->secondary_len);
+        sample(divergence.secondary, difference->bytes[SECONDARY], difference->len[SECONDARY]);
+    if (flow->offline != NULL) {
+        divergence.offset += flow->offline->passed;
+        add_origins(flow, difference, &divergence);
+    }
     report(compare, &divergence);
     if (compare->options.offline)
-        flow_drop_held(compare, flow);
+        flow_drop_held(compare, flow); /* nothing will ever release it */
 }
 
 /* ---- The object ---- */
@@ -460,13 +506,16 @@ static void process(Compare *compare, Held *held)
     Flow *flow = flow_get(compare, &held->packet.key, held->arrival);
     gboolean tcp = held->packet.key.kind == COMPARE_KIND_TCP;
 
-    if (flow ==
-        NULL) { /* the PVM's waits for the checkpoint; of the SVM's nothing will be compared */
-        if (held->side == SECONDARY)
+    if (flow == NULL) {
+        /* The PVM's waits for the checkpoint; of the SVM's nothing will be compared. */
+        compare->stats.uncompared_frames++;
+        if (held->side == SECONDARY || compare->options.offline)
             held_free(compare, held);
         return;
     }
     held->flow = flow;
+    if (held->origin != NULL)
+        flow->offline->last[held->side] = *held->origin;
     if (held->side == PRIMARY) {
         flow->primary_frames++;
         (tcp ? tcp_primary : datagram_primary)(compare, flow, held);
@@ -482,11 +531,13 @@ static gboolean has_room(const Compare *compare, gsize bytes, gsize limit)
     return compare->stats.held_bytes + bytes + sizeof(Held) <= limit;
 }
 
-static void parse(const Compare *compare, Held *held, unsigned nic)
+static void parse(Compare *compare, Held *held, unsigned nic)
 {
     gsize len;
     const guint8 *data = g_bytes_get_data(held->frame, &len);
     packet_parse(data, len, compare->options.vnet_hdr, nic, &held->packet);
+    if (G_UNLIKELY(held->packet.key.kind == COMPARE_KIND_OPAQUE))
+        compare->stats.unparsed_frames[held->side]++;
 }
 
 gboolean compare_primary(Compare *compare, unsigned nic, guint64 epoch, GBytes *frame, ColoTime now)
@@ -541,6 +592,38 @@ void compare_secondary(Compare *compare, unsigned nic, guint64 epoch, GBytes *fr
     parse(compare, held, nic);
     if (epoch == compare->epoch)
         process(compare, held);
+}
+
+void compare_captured(Compare *compare, gboolean secondary, unsigned nic, GBytes *frame,
+                      gsize wire_len, const CompareOrigin *origin, ColoTime now)
+{
+    Side side = secondary ? SECONDARY : PRIMARY;
+    CompareStats *stats = &compare->stats;
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+
+    g_assert(compare->options.offline);
+    compare->now = now;
+    (*(secondary ? &stats->secondary_frames : &stats->primary_frames))++;
+    if (secondary) {
+        compare->last_secondary = now;
+        compare->primary_since_secondary = 0;
+        compare->secondary_in_epoch++;
+    } else {
+        compare->primary_since_secondary++;
+    }
+    Held *held = held_new(compare, side, compare->epoch, frame, now);
+    packet_parse_captured(data, len, wire_len, nic, &held->packet);
+    held->origin = g_memdup2(origin, sizeof(*origin));
+    if (held->packet.key.kind == COMPARE_KIND_OPAQUE) {
+        stats->unparsed_frames[side]++;
+        if (wire_len > len) { /* what was cut off would say which flow it is of, and more */
+            stats->beheaded_frames[side]++;
+            held_free(compare, held);
+            return;
+        }
+    }
+    process(compare, held);
 }
 
 /* ---- Epochs ---- */
@@ -647,111 +730,4 @@ guint64 compare_settled(const Compare *compare)
             settled = MIN(settled, oldest->secondary_before);
     }
     return settled;
-}
-
-/* ---- Timers ---- */
-
-static gint64 timeout_us(const Compare *compare, TimerClass timer_class)
-{
-    gboolean ack = timer_class == TIMER_PRIMARY_ACK || timer_class == TIMER_PRIMARY_LATE;
-    return ack ? compare->options.ack_timeout_us : compare->options.timeout_us;
-}
-
-/* When the head of this class is due; G_MAXINT64: never. */
-static gint64 deadline_us(const Compare *compare, TimerClass timer_class)
-{
-    const GList *head = compare->timers[timer_class].head;
-    gint64 timeout = timeout_us(compare, timer_class);
-
-    if (head == NULL || timeout == 0)
-        return G_MAXINT64;
-    gint64 since = ((const Held *)head->data)->arrival.us;
-    if (timer_class == TIMER_SUSPECT)
-        return since + MIN(timeout, SUSPECT_US);
-    return MAX(since, compare->running_since.us) + timeout + grace_us(compare);
-}
-
-ColoTime compare_next_deadline(const Compare *compare)
-{
-    gint64 next = G_MAXINT64;
-
-    if (compare->running && !compare->checkpointing)
-        for (TimerClass c = 0; c < TIMERS; c++)
-            next = MIN(next, deadline_us(compare, c));
-    return (ColoTime){.us = next};
-}
-
-/* The flow of `held` has waited for the other side in vain. */
-static void give_up(Compare *compare, Held *held, gboolean suspected)
-{
-    const Packet *p = &held->packet;
-    gboolean primary = held->side == PRIMARY;
-    Difference d = {0};
-
-    if (suspected) {
-        d.reason = COMPARE_FLAG;
-        d.detail = "the secondary has opened another connection to the same address and port";
-    } else if (!primary) {
-        d.reason = COMPARE_EXTRA_OUTPUT;
-        d.detail = "the secondary has sent what the primary has not";
-    } else if (compare->last_secondary.us <= held->arrival.us &&
-               compare->primary_since_secondary >= SILENT_FRAMES) {
-        d.reason = COMPARE_SECONDARY_SILENT;
-        d.detail = "the secondary has sent nothing at all for as long: is its guest hung?";
-    } else {
-        d.reason = COMPARE_MISSING_OUTPUT;
-        d.detail = "the secondary has not sent what the primary has sent";
-    }
-    if (held->done < p->body_len) {
-        *(primary ? &d.primary : &d.secondary) = p->body + held->done;
-        *(primary ? &d.primary_len : &d.secondary_len) = p->body_len - held->done;
-    }
-    flow_diverge(compare, held->flow, &d);
-}
-
-void compare_tick(Compare *compare, ColoTime now)
-{
-    compare->now = now;
-    if (!compare->running || compare->checkpointing)
-        return;
-    for (TimerClass c = 0; c < TIMERS; c++) {
-        while (deadline_us(compare, c) <= now.us) {
-            Held *held = compare->timers[c].head->data;
-            Flow *flow = held->flow;
-            if (c == TIMER_PRIMARY && !flow->diverged && flow->node.key.kind == COMPARE_KIND_TCP &&
-                tcp_lacks_ack_only(flow, held)) {
-                held_start_timer(compare, held, TIMER_PRIMARY_LATE);
-                continue;
-            }
-            held_stop_timer(compare, held);
-            if (flow->diverged)
-                continue;
-            if (!compare->caught_up && c != TIMER_SUSPECT)
-                stay_behind(compare);
-            give_up(compare, held, c == TIMER_SUSPECT);
-        }
-    }
-}
-
-gboolean compare_give_up_oldest(Compare *compare, ColoTime now)
-{
-    Held *p = g_queue_peek_head(&compare->order[PRIMARY]);
-    Held *s = g_queue_peek_head(&compare->order[SECONDARY]);
-    Held *oldest = p == NULL || (s != NULL && s->arrival.us < p->arrival.us) ? s : p;
-
-    g_assert(compare->options.offline);
-    compare->now = now;
-    if (oldest == NULL)
-        return FALSE;
-    if (oldest->flow != NULL)
-        give_up(compare, oldest, FALSE); /* and drops all that the flow holds */
-    else
-        held_free(compare, oldest);
-    return TRUE;
-}
-
-void compare_finish(Compare *compare, ColoTime now)
-{
-    while (compare_give_up_oldest(compare, now))
-        ;
 }

@@ -81,13 +81,31 @@ const char *compare_reason_name(CompareReason reason);
 
 #define COMPARE_SAMPLE_BYTES 16u
 
+/* Of a frame in a capture. */
+typedef struct {
+    guint64 number; /* from 1; 0: unknown */
+    gint64 time_us; /* since 1970 */
+} CompareOrigin;
+
 typedef struct {
     CompareReason reason;
     CompareKey key;
     guint64 epoch;
     ColoTime when;
-    guint64 offset;     /* bytes of the flow found equal before the difference */
+    guint64 offset;     /* bytes of the connection (of other flows: in all) before the difference */
+    guint64 connection; /* which one on these ports, from 1 */
     const char *detail; /* one constant sentence: what differs */
+    /*
+     * What differs where there are no bytes: "ACK", "FIN", "MSS"; NULL: bytes. A flag is 0 or 1;
+     * a value of -1: this side has none.
+     */
+    const char *field;
+    gboolean is_flag;
+    gint64 primary_value, secondary_value;
+    /* Offline: the frames, or, where a side has none, its last one of the flow (`primary_before`).
+     */
+    CompareOrigin primary_origin, secondary_origin;
+    gboolean primary_before, secondary_before;
     /* The first differing bytes; lengths are 0 where one side has none. */
     guint8 primary[COMPARE_SAMPLE_BYTES], secondary[COMPARE_SAMPLE_BYTES];
     guint primary_len, secondary_len;
@@ -122,6 +140,9 @@ typedef struct {
     guint64 divergences;
     guint64 diverged[COMPARE_REASONS]; /* by reason */
     gboolean waiting;                  /* output is held, on either side */
+    /* Offline: not compared, as it was cut off when captured; as it is in neither capture. */
+    guint64 unseen_bytes, skipped_bytes;
+    gboolean unfinished; /* it went on where a capture was cut short */
 } CompareFlowInfo;
 
 typedef struct {
@@ -137,6 +158,8 @@ typedef struct {
 #define COMPARE_TIMEOUT_DEFAULT_US     (G_GINT64_CONSTANT(60) * 1000)
 #define COMPARE_ACK_TIMEOUT_DEFAULT_US (G_GINT64_CONSTANT(250) * 1000)
 #define COMPARE_MAX_FLOWS_DEFAULT      262144u
+/* Memory that a flow takes, rounded up: the default above is 192 MiB. */
+#define COMPARE_FLOW_BYTES             768u
 #define COMPARE_MAX_HELD_BYTES_DEFAULT ((gsize)64 << 20)
 
 /* The defaults above, with the virtio-net header. */
@@ -168,6 +191,9 @@ typedef struct {
     guint64 verified_bytes;
     guint64 held_frames, held_bytes, max_held_bytes; /* both sides' */
     guint64 flows, max_flows, evicted_flows;
+    guint64 uncompared_frames;  /* of flows that found no room; they wait for a checkpoint */
+    guint64 unparsed_frames[2]; /* of the PVM and the SVM: malformed, compared whole */
+    guint64 beheaded_frames[2]; /* offline: cut off within their headers, not compared */
     guint64 divergences[COMPARE_REASONS];
     guint64 notes;
 } CompareStats;
@@ -229,15 +255,24 @@ guint64 compare_settled(const Compare *compare);
 ColoTime compare_next_deadline(const Compare *compare);
 void compare_tick(Compare *compare, ColoTime now);
 
-/*
- * The two captures are over (offline): what still waits is missing or extra output, and is
- * reported as such.
- */
-void compare_finish(Compare *compare, ColoTime now);
+/* ---- Offline ---- */
 
 /*
- * Offline: gives up the flow whose frame has waited longest (missing or extra output), to make
- * room. FALSE if nothing waits.
+ * A frame from a capture, of `wire_len` bytes when it was captured: `frame` may have less. Else as
+ * compare_primary() and compare_secondary().
+ */
+void compare_captured(Compare *compare, gboolean secondary, unsigned nic, GBytes *frame,
+                      gsize wire_len, const CompareOrigin *origin, ColoTime now);
+
+/*
+ * The two captures are over: what still waits is missing or extra output, and is reported as such,
+ * unless the capture that lacks it was cut short.
+ */
+void compare_finish(Compare *compare, gboolean primary_cut, gboolean secondary_cut, ColoTime now);
+
+/*
+ * Gives up the flow whose frame has waited longest, to make room: as different if it is known to
+ * be, else as COMPARE_TABLE_FULL. FALSE if nothing waits.
  */
 gboolean compare_give_up_oldest(Compare *compare, ColoTime now);
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the comparator. compare.c keeps the frames, the epochs and the timers; compare-tcp.c and
- * compare-datagram.c decide, for one flow, what the SVM has been seen to imply.
+ * Inside the comparator. compare.c keeps the frames and the epochs; compare-wait.c knows when to
+ * wait no longer; compare-tcp.c and compare-datagram.c decide, for one flow, what the SVM has been
+ * seen to imply. Of TCP, compare-segments.c compares the bytes, compare-rare.c has urgent pointers
+ * and the texts of resets, compare-window.c the receive windows.
  */
 #ifndef COLO_NETCOMPARE_COMPARE_INTERNAL_H
 #define COLO_NETCOMPARE_COMPARE_INTERNAL_H
@@ -11,11 +13,6 @@
 #include "netcompare/compare.h"
 #include "netcompare/flow.h"
 #include "netcompare/packet.h"
-
-/* More frames than these waiting on one side of one flow: its comparison is given up. */
-#define FLOW_MAX_FRAMES 4096u
-/* Likewise, of the next connection on the same ports: they are sorted anew at each page turned. */
-#define FLOW_MAX_LATER 256u
 
 typedef enum { PRIMARY, SECONDARY } Side;
 
@@ -35,7 +32,8 @@ typedef struct Flow Flow;
 /* A frame that waits. Links are in queues as said; `data` of every link is the Held itself. */
 typedef struct {
     GBytes *frame;
-    Flow *flow; /* NULL: waits for a checkpoint only, or for its epoch to begin */
+    Flow *flow;            /* NULL: waits for a checkpoint only, or for its epoch to begin */
+    CompareOrigin *origin; /* offline; NULL: unknown */
     guint64 epoch;
     ColoTime came,
         arrival; /* when it did; when waiting for the other side began to mean something */
@@ -73,6 +71,39 @@ typedef struct {
     bool seen, has_isn, has_end, has_ack, has_urg, has_ts, has_window;
 } TcpTrack;
 
+/* The connection before this one on the same ports. */
+typedef struct {
+    guint32 verified, delta;
+    bool comparable; /* they mean something */
+    bool rst;        /* the PVM has reset it */
+} TcpLast;
+
+/* What few connections have; made when needed. */
+#define TCP_URGENTS 64u
+typedef struct {
+    GBytes *reset_text[2];   /* of each side's first RST; NULL: none */
+    GBytes *last_reset_text; /* the PVM's, of the connection before */
+    guint n_urgent;
+    guint32 urgent[TCP_URGENTS]; /* the SVM's pointers before TcpSide.urg, oldest first */
+} TcpRare;
+
+/* What only the comparison of captures has. */
+typedef struct {
+    CompareOrigin last[2]; /* each side's last frame */
+    guint64 unseen_bytes;  /* were there on both sides, but cut off when captured */
+    guint64 skipped_bytes; /* are in neither capture */
+    guint64 passed;        /* of both, in the present connection */
+    /* From the middle: the highest number up to which a side had sent before. */
+    guint32 begin[2];
+    bool has_begin[2];
+    bool maybe_probe; /* the stream begins with one byte that may be a keepalive's */
+    /* The first ACK of a connection whose SYN was seen: it tells the client's SYN. */
+    guint32 first_ack[2];
+    bool has_first_ack[2];
+    bool bundles;    /* UDP: super-frames were seen */
+    bool unfinished; /* a capture was cut short in it */
+} FlowOffline;
+
 /* Ordered by how often things are used: with many flows, a packet costs its cache misses. */
 struct Flow {
     FlowNode node; /* first */
@@ -91,6 +122,7 @@ struct Flow {
     bool await_syn; /* what the SVM sends is of the last connection, up to its next SYN */
     bool await_isn_known;
     bool closed;        /* FIN or RST has been matched */
+    guint32 ack_delta;  /* SVM's ACK + ack_delta = PVM's; 0 but offline */
     guint32 verified;   /* PVM's space: the SVM has produced all up to here, identically */
     guint32 delta;      /* SVM's sequence number + delta = PVM's */
     guint32 ts_advance; /* as last noted */
@@ -99,9 +131,14 @@ struct Flow {
 
     guint64 primary_frames, secondary_frames, verified_bytes, released_frames;
 
-    GQueue later;      /* secondary: frames of the next connection on the same ports */
-    GQueue markers;    /* the SVM's SYN and RST that the PVM has not sent */
-    guint32 await_isn; /* the last connection's, on the SVM */
+    GQueue later;              /* secondary: frames of the next connection on the same ports */
+    GQueue markers;            /* the SVM's SYN and RST that the PVM has not sent */
+    guint32 await_isn;         /* the last connection's, on the SVM */
+    TcpLast last;              /* while `await_syn` */
+    TcpRare *rare;             /* NULL: nothing of it */
+    FlowOffline *offline;      /* NULL: live */
+    guint64 before_connection; /* verified bytes when the present connection began */
+    guint32 connection;        /* on these ports, from 0 */
     guint32 diverged_for[COMPARE_REASONS];
 
     GBytes *narrowed; /* left last, with a smaller window than the PVM's; NULL: none */
@@ -143,6 +180,7 @@ struct Compare {
 void held_free(Compare *compare, Held *held);
 /* Hands the frame out because the SVM implies it. */
 void held_release(Compare *compare, Held *held);
+void held_stop_timer(Compare *compare, Held *held);
 void held_start_timer(Compare *compare, Held *held, TimerClass timer_class);
 void held_push_fifo(Held *held, GQueue *queue);
 void held_leave_fifo(Held *held);
@@ -153,14 +191,38 @@ void held_opens(Compare *compare, Held *held);
 typedef struct {
     CompareReason reason;
     const char *detail;
-    const guint8 *primary, *secondary; /* from the first difference on */
-    gsize primary_len, secondary_len;
+    const Held *frames[2];  /* those at hand; NULL: none */
+    const guint8 *bytes[2]; /* from the first difference on */
+    gsize len[2];
     guint64 more_offset; /* beyond the flow's verified bytes */
+    const char *field;   /* as in CompareDivergence */
+    gboolean is_flag;
+    gint64 value[2];
+    gboolean goes_on; /* the side that lacks this has more behind it */
 } Difference;
 
+/* The bytes of `held` from `from` on, as far as they were captured. */
+void difference_add_bytes(Difference *difference, Side side, const Held *held, guint32 from);
+/* What differs is no byte; a value of -1: this side has none. */
+void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
+                    gint64 secondary);
 /* The flow differs: counts it, and asks for a checkpoint unless one is on its way. */
 void flow_diverge(Compare *compare, Flow *flow, const Difference *difference);
 void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes);
+void flow_count_unseen(Flow *flow, guint64 bytes);
+/* Offline: lets go of all that the flow holds. */
+void flow_drop_held(Compare *compare, Flow *flow);
+
+/* Bytes of the body from `done` on that were captured. */
+static inline guint32 held_captured(const Held *held)
+{
+    return held->packet.body_have > held->done ? held->packet.body_have - held->done : 0;
+}
+
+/* ---- compare-wait.c ---- */
+
+/* The SVM has said, once since it was loaded, all that the PVM has. */
+void wait_caught_up(Compare *compare);
 
 /* ---- One flow; called with flow->epoch up to date ---- */
 
@@ -172,8 +234,72 @@ void tcp_primary(Compare *compare, Flow *flow, Held *held);
 void tcp_secondary(Compare *compare, Flow *flow, Held *held);
 /* Is the SVM's ACK all that this frame of the PVM waits for? */
 gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held);
-
+/* What of this frame the SVM has not said, its bytes apart; NULL: nothing. */
+const char *tcp_lacks(const Flow *flow, const Packet *packet);
+/* What the flow waits for, and which side lacks it. FALSE: nothing can be said. */
+gboolean tcp_explain(Compare *compare, Flow *flow, Difference *ret_difference);
+/* Offline: goes on behind bytes that neither side has. FALSE: there are none. */
+gboolean tcp_skip_gap(Compare *compare, Flow *flow);
 /* The flow is about to go. */
+void tcp_forget(Compare *compare, Flow *flow);
+
+/* A sequence number of `side` as the PVM counts. */
+static inline guint32 tcp_to_primary(const Flow *flow, Side side, guint32 seq)
+{
+    return side == PRIMARY ? seq : seq + flow->delta;
+}
+
+static inline gboolean tcp_may_compare(const Flow *flow)
+{
+    return flow->based && flow->tcp[PRIMARY].syn == flow->tcp[SECONDARY].syn;
+}
+
+typedef enum {
+    SEGMENT_PLACED,      /* or not needed: the SVM's has been freed then */
+    SEGMENT_CONTRADICTS, /* what the same side has sent before */
+    SEGMENT_TOO_FAR,     /* out of order by too much */
+} SegmentPlaced;
+
+static inline void segment_set_range(Held *held)
+{
+    const Packet *p = &held->packet;
+
+    held->first = p->seq + !!(p->flags & TCP_SYN);
+    held->data_end = held->first + p->body_len;
+    held->end = held->data_end + !!(p->flags & TCP_FIN);
+}
+
+SegmentPlaced segment_insert(Compare *compare, GQueue *segs, Held *held);
+/*
+ * The first segment of `side` that reaches beyond `verified`, and how many bytes are lacking before
+ * it; `done` is set. Those that don't reach are let go. NULL: there is none.
+ */
+Held *segment_next(Compare *compare, Flow *flow, Side side, guint32 *ret_gap);
+/* Compares what both sides have, from `verified` on. */
+void segments_advance(Compare *compare, Flow *flow);
+gboolean segments_skip_gap(Compare *compare, Flow *flow);
+
+/* Offline: what a frame says, before anything else of it is known. */
+void captured_hear(Compare *compare, Flow *flow, Side which, const Packet *p);
+/* Offline: has `side` sent this before what is known of the stream begins? */
+gboolean captured_before_begin(const Flow *flow, Side side, const Held *held);
+
+/* Remembers the text of a side's RST. FALSE: it contradicts what was said, by either side. */
+gboolean reset_hear(Compare *compare, Flow *flow, Side side, const Held *held);
+/* Is the text of this RST, on the connection before, what the PVM's has said? */
+gboolean reset_is_last(const Flow *flow, const Packet *packet);
+/* The SVM's urgent pointer changes from `before`. */
+void urgent_remember(Flow *flow, guint32 before);
+gboolean urgent_was_said(const Flow *flow, guint32 primary_pointer);
+/* Pointers before this one won't come again. */
+void urgent_forget(Flow *flow, guint32 primary_pointer);
+/* The connection is over, another begins on its ports. */
+void rare_turn_page(Flow *flow);
+void rare_free(Flow *flow);
+
+/* A window has been narrowed, or not: `held` leaves with the smaller one. */
+void tcp_narrow(Compare *compare, Flow *flow, Held *held);
+void tcp_widen_if_grown(Compare *compare, Flow *flow);
 void tcp_forget_narrowed(Compare *compare, Flow *flow);
 /* The PVM's windows may be known again: a checkpoint has made the SVM equal. */
 void tcp_widen_all(Compare *compare);

@@ -82,15 +82,20 @@ FlowNode *flow_table_oldest(FlowTable *table, guint tries,
                             gboolean (*may_evict)(const FlowNode *node, gpointer user_data),
                             gpointer user_data)
 {
-    for (guint i = 0; i < tries && table->ages.head != NULL; i++) {
+    FlowNode *second = NULL;
+
+    for (guint i = 0; i < MIN(tries, table->n_flows); i++) {
         FlowNode *node = table->ages.head->data;
-        if (!node->used && may_evict(node, user_data))
+        gboolean may = may_evict(node, user_data);
+        if (may && !node->used)
             return node;
+        if (may && second == NULL)
+            second = node;
         node->used = FALSE;
         g_queue_unlink(&table->ages, &node->age);
         g_queue_push_tail_link(&table->ages, &node->age);
     }
-    return NULL;
+    return second;
 }
 
 /* ---- Keys for people ---- */

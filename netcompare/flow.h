@@ -41,7 +41,8 @@ void flow_table_remove(FlowTable *table, FlowNode *node);
 
 /*
  * The oldest node not used since it was last looked at; all that have been are put behind. Looks
- * at no more than `tries` nodes; NULL if they were all used or refused by `may_evict`.
+ * at no more than `tries` nodes: if they were all used, the oldest of them that `may_evict`; NULL
+ * if it refused all.
  */
 FlowNode *flow_table_oldest(FlowTable *table, guint tries,
                             gboolean (*may_evict)(const FlowNode *node, gpointer user_data),

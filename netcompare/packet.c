@@ -2,7 +2,8 @@
 /*
  * The frame parser. Headers are taken apart only as far as their lengths agree with the bytes that
  * are there; a frame whose headers contradict each other or the frame is left opaque, so that two
- * of them are equal only if every byte is.
+ * of them are equal only if every byte is. Of a frame that was cut when it was captured, lengths
+ * are those it had, and bytes those that are there.
  *
  * Sources: IEEE 802.1Q, RFC 826, 791, 8200, 9293, 7323, 2018, 768, 792, 4443, 9260; virtio 1.2,
  * 5.1.6 for the header before the frame.
@@ -16,6 +17,9 @@
 #define VLAN_BYTES          4u
 #define IPV6_BYTES          40u
 #define MAX_IPV6_EXTENSIONS 8
+/* A super-frame may be longer (BIG TCP); its length field is 0 then, and all that is there counts.
+ */
+#define MAX_IP_BYTES 65535u
 
 enum {
     ETHERTYPE_IPV4 = 0x0800,
@@ -37,6 +41,7 @@ enum {
 typedef struct {
     const guint8 *start; /* of the frame, with its virtio-net header */
     const guint8 *at, *end;
+    gsize cut; /* bytes behind `end` that were not captured */
     guint8 gso_type;
     guint16 gso_size;
 } Cursor;
@@ -46,16 +51,38 @@ static gsize left(const Cursor *c)
     return (gsize)(c->end - c->at);
 }
 
+static gsize left_on_wire(const Cursor *c)
+{
+    return left(c) + c->cut;
+}
+
+/* What follows is `len` bytes long. FALSE: there are not so many. */
+static gboolean narrow(Cursor *c, gsize len)
+{
+    if (len > left_on_wire(c))
+        return FALSE;
+    c->cut = len > left(c) ? len - left(c) : 0;
+    c->end = c->at + (len - c->cut);
+    return TRUE;
+}
+
 static guint32 offset_of(const Cursor *c, const guint8 *p)
 {
     return (guint32)(p - c->start);
 }
 
-static void set_body(Packet *packet, CompareKind kind, const guint8 *body, gsize len)
+static void set_bytes(Packet *packet, CompareKind kind, const guint8 *body, gsize len)
 {
     packet->key.kind = (guint8)kind;
     packet->body = body;
-    packet->body_len = (guint32)len;
+    packet->body_len = packet->body_have = (guint32)len;
+}
+
+/* All that is left from `skip` bytes on. */
+static void set_body(Packet *packet, CompareKind kind, const Cursor *c, gsize skip)
+{
+    set_bytes(packet, kind, c->at + skip, left(c) - skip);
+    packet->body_len += (guint32)c->cut;
 }
 
 /* All of the frame counts, and the flow is the pair of MAC addresses, if there is one. */
@@ -70,7 +97,7 @@ static void set_opaque(Packet *packet, const guint8 *eth, gsize len)
         memcpy(packet->key.dst, eth, 6);
         memcpy(packet->key.src, eth + 6, 6);
     }
-    set_body(packet, COMPARE_KIND_OPAQUE, eth, len);
+    set_bytes(packet, COMPARE_KIND_OPAQUE, eth, len);
 }
 
 /* The options of a TCP header. Stops at the first one that does not fit: the rest stays unknown. */
@@ -138,7 +165,7 @@ static gboolean parse_tcp(const Cursor *c, Packet *packet)
     if (!parse_tcp_header(c, packet, &header))
         return FALSE;
     set_ports(c, packet);
-    set_body(packet, COMPARE_KIND_TCP, c->at + header, left(c) - header);
+    set_body(packet, COMPARE_KIND_TCP, c, header);
     return TRUE;
 }
 
@@ -149,15 +176,15 @@ static gboolean parse_udp(const Cursor *c, Packet *packet)
         return FALSE;
     gboolean gso = c->gso_type != VNET_GSO_NONE;
     guint udp_len = colo_get_be16(c->at + 4);
-    if (!gso && (udp_len < 8 || udp_len > left(c)))
+    if (!gso && (udp_len < 8 || udp_len > left_on_wire(c)))
         return FALSE;
     set_ports(c, packet);
-    set_body(packet, COMPARE_KIND_UDP, c->at + 8, left(c) - 8);
+    set_body(packet, COMPARE_KIND_UDP, c, 8);
     if (c->gso_type == VNET_GSO_UDP_L4 && c->gso_size > 0)
         packet->unit = c->gso_size;
     else if (!gso)
         packet->extra =
-            (guint32)(left(c) - udp_len); /* bytes after the datagram: 0, for sane ones */
+            (guint32)(left_on_wire(c) - udp_len); /* bytes after the datagram: 0, for sane ones */
     return TRUE;
 }
 
@@ -176,7 +203,7 @@ static gboolean parse_icmp(const Cursor *c, Packet *packet)
     packet->key.sport = colo_get_be16(c->at);
     if (left(c) >= 8 && icmp_has_id(packet->key.proto, c->at[0]))
         packet->key.dport = colo_get_be16(c->at + 4);
-    set_body(packet, COMPARE_KIND_ICMP, c->at, left(c));
+    set_body(packet, COMPARE_KIND_ICMP, c, 0);
     packet->skip = 2;
     packet->skip_len = 2;
     return TRUE;
@@ -187,7 +214,7 @@ static gboolean parse_sctp(const Cursor *c, Packet *packet)
     if (left(c) < 12)
         return FALSE;
     set_ports(c, packet);
-    set_body(packet, COMPARE_KIND_SCTP, c->at, left(c));
+    set_body(packet, COMPARE_KIND_SCTP, c, 0);
     packet->skip = 8;
     packet->skip_len = 4;
     return TRUE;
@@ -209,7 +236,7 @@ static gboolean parse_transport(const Cursor *c, guint8 proto, Packet *packet)
     case PROTO_SCTP:
         return parse_sctp(c, packet);
     default:
-        set_body(packet, COMPARE_KIND_IP, c->at, left(c));
+        set_body(packet, COMPARE_KIND_IP, c, 0);
         return TRUE;
     }
 }
@@ -229,7 +256,7 @@ static gboolean parse_fragment(const Cursor *c, guint8 proto, guint32 place, Pac
         set_ports(c, packet);
     else
         packet->has_tcp = FALSE;
-    set_body(packet, COMPARE_KIND_FRAGMENT, c->at, left(c));
+    set_body(packet, COMPARE_KIND_FRAGMENT, c, 0);
     return TRUE;
 }
 
@@ -246,13 +273,15 @@ static gboolean parse_ipv4(Cursor c, Packet *packet)
     if (left(&c) < 20 || ip[0] >> 4 != 4)
         return FALSE;
     gsize header = (gsize)(ip[0] & 15) * 4, total = colo_get_be16(ip + 2);
-    if (header < 20 || total < header || total > left(&c))
+    if (total == 0 && left_on_wire(&c) > MAX_IP_BYTES)
+        total = left_on_wire(&c);
+    if (header < 20 || header > left(&c) || total < header || total > left_on_wire(&c))
         return FALSE;
     packet->l3_offset = offset_of(&c, ip);
     set_ipv4_address(packet->key.src, ip + 12);
     set_ipv4_address(packet->key.dst, ip + 16);
     c.at = ip + header;
-    c.end = ip + total;
+    narrow(&c, total - header);
     guint fragment = colo_get_be16(ip + 6) & 0x3fff;
     if (fragment != 0) /* place << 3 | more, as in IPv6 */
         return parse_fragment(&c, ip[9], (fragment & 0x1fff) << 3 | fragment >> 13, packet);
@@ -279,13 +308,16 @@ static gboolean parse_ipv6(Cursor c, Packet *packet)
     if (left(&c) < IPV6_BYTES || ip[0] >> 4 != 6)
         return FALSE;
     gsize payload = colo_get_be16(ip + 4);
-    if (payload > left(&c) - IPV6_BYTES || (payload == 0 && ip[6] == PROTO_HOPOPTS))
-        return FALSE; /* the latter: a jumbogram */
+    if (payload == 0 && left_on_wire(&c) > MAX_IP_BYTES)
+        payload = left_on_wire(&c) - IPV6_BYTES;
+    if (payload == 0 && ip[6] == PROTO_HOPOPTS)
+        return FALSE; /* a jumbogram that is none */
     packet->l3_offset = offset_of(&c, ip);
     memcpy(packet->key.src, ip + 8, 16);
     memcpy(packet->key.dst, ip + 24, 16);
     c.at = ip + IPV6_BYTES;
-    c.end = c.at + payload;
+    if (!narrow(&c, payload))
+        return FALSE;
 
     guint8 proto = ip[6];
     for (int i = 0; i < MAX_IPV6_EXTENSIONS; i++) {
@@ -324,7 +356,7 @@ static gboolean parse_arp(Cursor c, Packet *packet)
     packet->key.sport = colo_get_be16(c.at + 6);
     set_ipv4_address(packet->key.src, c.at + 14);
     set_ipv4_address(packet->key.dst, c.at + 24);
-    set_body(packet, COMPARE_KIND_ARP, c.at, 28);
+    set_bytes(packet, COMPARE_KIND_ARP, c.at, 28);
     return TRUE;
 }
 
@@ -339,7 +371,7 @@ static gboolean parse_ethernet(const Cursor *c, const guint8 *eth, Packet *packe
 {
     memcpy(packet->key.dst, eth, 6);
     memcpy(packet->key.src, eth + 6, 6);
-    set_body(packet, COMPARE_KIND_ETHERNET, c->at, left(c));
+    set_body(packet, COMPARE_KIND_ETHERNET, c, 0);
     return TRUE;
 }
 
@@ -374,9 +406,13 @@ static gboolean parse_link(Cursor *c, Packet *packet)
     }
 }
 
-void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned nic, Packet *packet)
+static void parse(const guint8 *frame, gsize len, gsize wire_len, gboolean vnet_hdr, unsigned nic,
+                  Packet *packet)
 {
-    Cursor c = {.start = frame, .at = frame, .end = frame + len};
+    Cursor c = {.start = frame,
+                .at = frame,
+                .end = frame + len,
+                .cut = wire_len > len ? wire_len - len : 0};
 
     memset(packet, 0, sizeof(*packet));
     packet->key.nic = nic;
@@ -394,8 +430,19 @@ void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned ni
     }
     const guint8 *eth = c.at;
     if (!parse_link(&c, packet))
-        set_opaque(packet, eth, (gsize)(c.end - eth));
+        set_opaque(packet, eth, (gsize)(frame + len - eth));
     packet->partial_csum = partial;
+}
+
+void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned nic, Packet *packet)
+{
+    parse(frame, len, len, vnet_hdr, nic, packet);
+}
+
+void packet_parse_captured(const guint8 *frame, gsize len, gsize wire_len, unsigned nic,
+                           Packet *packet)
+{
+    parse(frame, len, wire_len, FALSE, nic, packet);
 }
 
 /* Error messages, which quote the packet that they are about. */

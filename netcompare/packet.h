@@ -50,6 +50,7 @@ typedef struct {
      */
     const guint8 *body;
     guint32 body_len;
+    guint32 body_have; /* of them that are there: all, but in a capture that cut frames */
     guint32 unit;
     guint32 skip, skip_len;
     guint32 extra;
@@ -72,6 +73,13 @@ typedef struct {
 
 /* Fills `packet`, whose pointers are into `frame`. Any bytes will do. */
 void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned nic, Packet *packet);
+
+/*
+ * Likewise, of a frame that had `wire_len` bytes when it was captured, of which the first `len` are
+ * there. It is opaque if its headers aren't whole.
+ */
+void packet_parse_captured(const guint8 *frame, gsize len, gsize wire_len, unsigned nic,
+                           Packet *packet);
 
 /*
  * Is `packet`, parsed from `frame`, an ICMP error that quotes the beginning of a TCP segment? Then

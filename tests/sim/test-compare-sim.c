@@ -598,6 +598,8 @@ static void pair(Sim *sim)
 
     compare_options_init(&options);
     options.vnet_hdr = FALSE;
+    if (!sim->no_divergence && chance(sim, 300)) /* a table that is full at once */
+        options.max_flows = 1 + (guint)rnd(sim, CONNS);
     rewrite_options_init(&rewrite_options);
     rewrite_options.vnet_hdr = FALSE;
     sim->epoch++;

@@ -327,6 +327,45 @@ static void test_table_full(void)
     expect(rig, 1);
 }
 
+/* A table of flows that were all used lately: one that can be forgotten makes room. */
+static void test_eviction_of_used(void)
+{
+    CompareOptions options;
+    rig_options_init(&options);
+    options.max_flows = 100;
+    g_autoptr(Rig) rig = rig_new(&options);
+    FrameSpec waiting = udp(999, "waits");
+
+    rig_primary(rig, &waiting);
+    for (guint16 port = 0; port < 200; port++)
+        exchange(rig, port);
+    g_assert_cmpuint(compare_stats(rig->compare)->evicted_flows, ==, 101);
+    rig_secondary(rig, &waiting);
+    expect(rig, 1);
+}
+
+/* What isn't compared is said, counted, and leaves with the checkpoint that was asked for. */
+static void test_uncompared_is_counted(void)
+{
+    CompareOptions options = few_flows();
+    g_autoptr(Rig) rig = rig_new(&options);
+
+    for (guint16 port = 0; port < 5; port++) {
+        FrameSpec a = udp(port, "a");
+        rig_primary(rig, &a);
+    }
+    const CompareDivergence *d = rig_diverged(rig, COMPARE_TABLE_FULL);
+    g_assert_cmpuint(d->key.dport, ==, 3);
+    g_assert_cmpuint(compare_stats(rig->compare)->uncompared_frames, ==, 2);
+    FrameSpec b = udp(7, "b");
+    rig_secondary(rig, &b);
+    g_assert_cmpuint(compare_stats(rig->compare)->uncompared_frames, ==, 3);
+    rig_checkpoint(rig);
+    expect(rig, 5);
+    exchange(rig, 4);
+    g_assert_cmpuint(compare_stats(rig->compare)->uncompared_frames, ==, 3);
+}
+
 static void test_release_all(void)
 {
     g_autoptr(Rig) rig = rig_new(NULL);
@@ -389,7 +428,7 @@ static void test_offline(void)
     rig_primary(rig, &c);
     rig_wait_ms(rig, 1);
     rig_secondary(rig, &d);
-    compare_finish(rig->compare, rig->now);
+    compare_finish(rig->compare, FALSE, FALSE, rig->now);
     g_assert_cmpuint(rig->divergences->len, ==, 2);
     g_assert_cmpint(g_array_index(rig->divergences, CompareDivergence, 0).reason, ==,
                     COMPARE_MISSING_OUTPUT);
@@ -474,6 +513,8 @@ int main(int argc, char **argv)
     ADD("bytes-full", test_bytes_full);
     ADD("eviction", test_eviction);
     ADD("table-full", test_table_full);
+    ADD("eviction-of-used", test_eviction_of_used);
+    ADD("uncompared-is-counted", test_uncompared_is_counted);
     ADD("release-all", test_release_all);
     ADD("reasons-per-flow", test_reasons_per_flow);
     ADD("slow-after-load", test_slow_after_load);
