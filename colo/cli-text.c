@@ -134,6 +134,22 @@ static void add_nodes(GString *page, json_object *status)
     g_string_append(page, "\n");
 }
 
+static void add_waiting(GString *page, json_object *status)
+{
+    static const struct {
+        const char *label, *path;
+    } lines[] = {
+        {"waits for", "waiting.for" },
+        {"what runs", "waiting.runs"},
+        {"possible",  "waiting.can" }
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(lines); i++) {
+        g_autofree char *text = text_at(status, lines[i].path, NULL);
+        if (text)
+            g_string_append_printf(page, LINE("%-12s %s\n"), lines[i].label, text);
+    }
+}
+
 static void add_times(GString *page, json_object *status, const char *label, const char *member)
 {
     static const char *const columns[] = {"p50", "p99", "max"};
@@ -320,11 +336,21 @@ static void add_capture(GString *page, json_object *status)
                            written);
 }
 
+static void add_peer_error(GString *page, json_object *status)
+{
+    g_autofree char *text = text_at(status, "peer.last-error.text", NULL);
+    g_autofree char *when = text_at(status, "peer.last-error.when", "-");
+    g_autofree char *name = text_at(status, "peer.name", "the peer");
+    if (text)
+        g_string_append_printf(page, LINE("  of %-8s %s, at %s\n"), name, text, when);
+}
+
 char *cli_status_page(json_object *status, gboolean colour)
 {
     GString *page = g_string_new(NULL);
     add_headline(page, status, colour);
     add_nodes(page, status);
+    add_waiting(page, status);
     add_sync(page, status);
     add_checkpoints(page, status);
     add_traffic(page, status);
@@ -341,6 +367,7 @@ char *cli_status_page(json_object *status, gboolean colour)
     g_string_append_printf(page, LINE("takeovers    %s\n"), takeovers);
     g_string_append_printf(page, LINE("last error   %s%s%s\n"), error, when ? ", at " : "",
                            when ? when : "");
+    add_peer_error(page, status);
     return g_string_free(page, FALSE);
 }
 

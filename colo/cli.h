@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The parts of `colo`, the person's tool: a connection to a control socket (cli-connection.c), text
- * for people (cli-text.c) and the screen of `colo watch` (cli-watch.c). One thread; calls block.
+ * for people (cli-text.c), the screen of `colo watch` (cli-watch.c) and `colo failover`
+ * (cli-failover.c). One thread; calls block.
  */
 #ifndef COLO_COLO_CLI_H
 #define COLO_COLO_CLI_H
@@ -66,6 +67,23 @@ char *cli_set_line(json_object *result);
 /* "1.2 MiB", "3h 12m", "2.5 s". Free with g_free(). */
 char *cli_bytes(gint64 bytes);
 char *cli_duration(gint64 ms);
+
+/* ---- Failover ---- */
+
+typedef enum { FAILOVER_WAITS, FAILOVER_DONE, FAILOVER_REFUSED } FailoverOutcome;
+
+/*
+ * What has come of a failover that was asked for in status `before`, by the status `now`. Pure.
+ * *ret_text: what has happened, or what is waited for. Free with g_free().
+ */
+FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char **ret_text);
+
+/*
+ * Asks for a failover and, if `wait`, waits for what comes of it: *ret_text says it (else NULL);
+ * what it waits for is said on stderr meanwhile. FALSE if it did not happen: CLI_ERROR_COMMAND.
+ */
+gboolean cli_failover(const char *path, gboolean force, gboolean wait, char **ret_text,
+                      GError **error);
 
 /* ---- Watch ---- */
 

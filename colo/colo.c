@@ -19,14 +19,14 @@ typedef struct Command Command;
 typedef struct {
     const char *path; /* of the socket */
     const Command *command;
-    gboolean json, follow, force, help;
+    gboolean json, follow, force, help, wait, no_wait;
     const char *last; /* as written; NULL: not given */
     const char *arguments[2];
     guint n_arguments;
 } Invocation;
 
 /* Option bits of a command. */
-enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8 };
+enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8, WAIT = 16 };
 
 struct Command {
     const char *name;
@@ -182,12 +182,20 @@ static int run_capture(const Invocation *invocation)
 
 static int run_failover(const Invocation *invocation)
 {
-    json_object *arguments = NULL;
-    if (invocation->force) {
-        arguments = json_object_new_object();
-        json_object_object_add(arguments, "force", json_object_new_boolean(TRUE));
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    gboolean wait = invocation->wait || (isatty(STDOUT_FILENO) && !invocation->no_wait);
+    gboolean ok = cli_failover(invocation->path, invocation->force, wait, &text, &error);
+    if (!ok)
+        return fail(error);
+    if (invocation->json) {
+        json_object *result = string_argument(NULL, "result", text ? text : "asked for");
+        print_json(result, JSON_C_TO_STRING_PLAIN);
+        json_object_put(result);
+    } else if (text) {
+        puts(text);
     }
-    return execute(invocation, "failover", arguments, NULL);
+    return EXIT_DONE;
 }
 
 static void print_event(const Invocation *invocation, json_object *event)
@@ -230,31 +238,32 @@ static int run_events(const Invocation *invocation)
 /* ---- The table ---- */
 
 static const Command commands[] = {
-    {"status",     "",            0, 0, JSON,          run_status,
-     "Shows the state of the VM, of this node and of the peer."                                              },
-    {"watch",      "",            0, 0, 0,             run_watch,
-     "Shows the status on one screen, kept up to date; q ends it."                                           },
-    {"get",        "[NAME]",      0, 1, JSON,          run_get,
+    {"status",     "",            0, 0, JSON,                run_status,
+     "Shows the state of the VM, of this node and of the peer."                                                    },
+    {"watch",      "",            0, 0, 0,                   run_watch,
+     "Shows the status on one screen, kept up to date; q ends it."                                                 },
+    {"get",        "[NAME]",      0, 1, JSON,                run_get,
      "Shows the value of an option, or of all: live ones by their key (min-gap), others by section "
-     "and key (vm.memory)."                                                                                  },
-    {"set",        "NAME VALUE",  1, 2, JSON,          run_set,
+     "and key (vm.memory)."                                                                                        },
+    {"set",        "NAME VALUE",  1, 2, JSON,                run_set,
      "Changes a live option until colod ends; of the pair: on both nodes. Values are written as in "
      "the "
-     "configuration; NAME=VALUE is right too."                                                               },
-    {"checkpoint", "",            0, 0, JSON,          run_plain,    "Has the primary take a checkpoint now."},
-    {"failover",   "",            0, 0, JSON | FORCE,  run_failover,
+     "configuration; NAME=VALUE is right too."                                                                     },
+    {"checkpoint", "",            0, 0, JSON,                run_plain,    "Has the primary take a checkpoint now."},
+    {"failover",   "",            0, 0, JSON | FORCE | WAIT, run_failover,
      "Of a protected VM: the secondary takes over now. After a lost link: this node goes on alone, "
      "if the arbiter agrees; with --force also if it can't be asked: only after making sure that "
-     "the "
-     "other node is off."                                                                                    },
-    {"events",     "",            0, 0, JSON | FOLLOW, run_events,
-     "Shows the last events, one a line; with --follow also those to come."                                  },
-    {"capture",    "on FILE|off", 1, 2, JSON | LAST,   run_capture,
+     "the other node is off. With --wait, as on a terminal, it says what came of it; --no-wait "
+     "only "
+     "gives the order."                                                                                            },
+    {"events",     "",            0, 0, JSON | FOLLOW,       run_events,
+     "Shows the last events, one a line; with --follow also those to come."                                        },
+    {"capture",    "on FILE|off", 1, 2, JSON | LAST,         run_capture,
      "Has colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng stands "
-     "for /tmp/web-000001.pcapng and on, of which the last 10 stay, or with --last N the last N."            },
-    {"quit",       "",            0, 0, JSON,          run_plain,
-     "Ends colod and its VM; the peer is told, and does not take over."                                      },
-    {NULL,         NULL,          0, 0, 0,             NULL,         NULL                                    },
+     "for /tmp/web-000001.pcapng and on, of which the last 10 stay, or with --last N the last N."                  },
+    {"quit",       "",            0, 0, JSON,                run_plain,
+     "Ends colod and its VM; the peer is told, and does not take over."                                            },
+    {NULL,         NULL,          0, 0, 0,                   NULL,         NULL                                    },
 };
 
 /* ---- Usage ---- */
@@ -280,9 +289,10 @@ static void print_usage(FILE *file)
 
 static void print_help(const Command *c)
 {
-    printf("Usage: colo %s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
+    printf("Usage: colo %s%s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
            c->options & JSON ? " [--json]" : "", c->options & FOLLOW ? " [--follow]" : "",
-           c->options & FORCE ? " [--force]" : "", c->options & LAST ? " [--last N]" : "", c->help);
+           c->options & FORCE ? " [--force]" : "", c->options & WAIT ? " [--wait|--no-wait]" : "",
+           c->options & LAST ? " [--last N]" : "", c->help);
     if (!strcmp(c->name, "set") || !strcmp(c->name, "get")) {
         g_autofree char *live = options_help(TRUE);
         printf("\nLive options:\n%s", live);
@@ -317,12 +327,14 @@ static gboolean take_flag(Invocation *invocation, const char *text, guint *seen,
         guint bit;
         gboolean *flag;
     } flags[] = {
-        {"--json",   JSON,   &invocation->json  },
-        {"--follow", FOLLOW, &invocation->follow},
-        {"-f",       FOLLOW, &invocation->follow},
-        {"--force",  FORCE,  &invocation->force },
-        {"--help",   0,      &invocation->help  },
-        {"-h",       0,      &invocation->help  },
+        {"--json",    JSON,   &invocation->json   },
+        {"--follow",  FOLLOW, &invocation->follow },
+        {"-f",        FOLLOW, &invocation->follow },
+        {"--force",   FORCE,  &invocation->force  },
+        {"--wait",    WAIT,   &invocation->wait   },
+        {"--no-wait", WAIT,   &invocation->no_wait},
+        {"--help",    0,      &invocation->help   },
+        {"-h",        0,      &invocation->help   },
     };
     guint taken = invocation->command ? invocation->command->options : ~0u;
     Guess guess = guess_new(text);

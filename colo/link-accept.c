@@ -69,14 +69,16 @@ static void on_refused_ended(Channel *channel, const GError *why, gpointer user_
 
 /*
  * Says no. The connection is read to its end first: closing a socket with unread bytes resets it,
- * and the reset could overtake the reason.
+ * and the reset could overtake the reason. `later`: nothing is wrong, it may ask again.
  */
-static void refuse(Guest *guest, const char *reason)
+static void refuse(Guest *guest, const char *reason, gboolean later)
 {
     static const ChannelHandler handler = {ignore_data, on_refused_ended};
     json_object *body = json_object_new_object();
     gsize len;
     json_object_object_add(body, "reason", json_object_new_string(reason));
+    if (later)
+        json_object_object_add(body, "later", json_object_new_boolean(TRUE));
     g_autoptr(GBytes) bytes = wire_build_hello(WIRE_REFUSAL, body);
     json_object_put(body);
     const void *data = g_bytes_get_data(bytes, &len);
@@ -160,6 +162,7 @@ static char *not_now(const Link *link)
 
 static void admit_control(Link *link, Guest *guest, json_object *theirs)
 {
+    gboolean later = link->intent == LINK_IDLE && !link->pairing;
     g_autofree char *for_them = not_now(link);
     g_autofree char *for_us = g_strdup(for_them);
     const char *name = wire_string(theirs, "name", 255);
@@ -167,9 +170,9 @@ static void admit_control(Link *link, Guest *guest, json_object *theirs)
         g_assert(for_us && for_them);
     if (for_them) {
         g_autofree char *address = g_strdup(guest->address);
-        refuse(guest, for_them);
-        report_guest(link, LINK_ERROR_REFUSED, "refused %s (%s): %s", name ? name : "a node",
-                     address, for_us);
+        refuse(guest, for_them, later);
+        report_guest(link, later ? LINK_ERROR_NOT_NOW : LINK_ERROR_REFUSED, "refused %s (%s): %s",
+                     name ? name : "a node", address, for_us);
         return;
     }
     char session[SESSION_HEX_DIGITS + 1];
@@ -187,7 +190,7 @@ static void admit_other(Link *link, Guest *guest, LinkChannel which, const char 
     if (link->intent != LINK_ACCEPTING || !pairing || g_strcmp0(session, pairing->session) ||
         pairing->channels[which]) {
         g_autofree char *address = g_strdup(guest->address);
-        refuse(guest, "no pairing with that session is under way");
+        refuse(guest, "no pairing with that session is under way", FALSE);
         report_guest(link, LINK_ERROR_REFUSED,
                      "refused a %s connection from %s: no pairing with its session is under way",
                      link_channel_names[which], address);
@@ -202,7 +205,7 @@ static void admit_other(Link *link, Guest *guest, LinkChannel which, const char 
 static void break_off(Link *link, Guest *guest, const char *what)
 {
     g_autofree char *address = g_strdup(guest->address);
-    refuse(guest, what);
+    refuse(guest, what, FALSE);
     report_guest(link, LINK_ERROR_PROTOCOL, "connection from %s: %s", address, what);
 }
 

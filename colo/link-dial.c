@@ -168,8 +168,10 @@ static void handle_answer(Link *link, LinkChannel which, json_object *theirs)
 static void handle_hello(Link *link, LinkChannel which, WireKind kind, json_object *theirs)
 {
     const char *reason = wire_string(theirs, "reason", REASON_MAX);
+    gboolean later = json_object_get_boolean(json_object_object_get(theirs, "later"));
     if (kind == WIRE_REFUSAL)
-        fail(link, LINK_ERROR_REFUSED, "refused: %s", reason ? reason : "no reason was given");
+        fail(link, later ? LINK_ERROR_NOT_NOW : LINK_ERROR_REFUSED, "refused: %s",
+             reason ? reason : "no reason was given");
     else if (kind == WIRE_ANSWER)
         handle_answer(link, which, theirs);
     else

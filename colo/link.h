@@ -27,6 +27,7 @@ typedef enum {
     LINK_ERROR_ADDRESS,  /* an address that can't be parsed, bound (port in use) or reached */
     LINK_ERROR_PROTOCOL, /* bytes that break the protocol: what and where */
     LINK_ERROR_REFUSED,  /* one side won't pair with the other: what differs */
+    LINK_ERROR_NOT_NOW,  /* one side takes no peer at the moment: it will, or it ends */
     LINK_ERROR_CLOSED,   /* the peer ended a connection */
     LINK_ERROR_TIMEOUT,  /* no heartbeat in time */
     LINK_ERROR_OVERRUN,  /* the peer doesn't read the control connection */
@@ -65,6 +66,7 @@ typedef enum {
     LINK_MSG_RUNS,     /* primary: its VM runs and is heard: drop what you hold and say BLANK */
     LINK_MSG_STANDS,   /* primary: the arbiter has denied it: the VM is yours if you hold it */
     LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */
+    LINK_MSG_TROUBLE,      /* both: text: what has gone wrong there, for people */
 } LinkMessage;
 
 typedef struct {

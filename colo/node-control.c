@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What administrators see of a node and ask of it: the commands of the control socket. */
+#include "colo/advice.h"
 #include "colo/log.h"
 #include "colo/node_internal.h"
 
@@ -48,6 +49,7 @@ static void add_peer(const Node *node, json_object *status)
     add_string(peer, "name", node->peer_name);
     add_string(peer, "address", node->config->peer);
     json_object_object_add(peer, "connected", json_object_new_boolean(link_is_up(node->link)));
+    trouble_add_status(node, status, peer);
     add_string(status, "session", link_session(node->link));
 }
 
@@ -126,18 +128,27 @@ static void add_compare(const Node *node, json_object *status)
     add_int(compare, "secondary-frames", (gint64)stats->secondary_frames);
 }
 
-static void add_last_error(const Node *node, json_object *status)
+static const char *peer_called(const Node *node)
 {
-    if (!node->last_error) {
-        json_object_object_add(status, "last-error", NULL);
+    return node->peer_name ? node->peer_name : node->config->peer ? node->config->peer : "the peer";
+}
+
+static void add_waiting(const Node *node, json_object *status)
+{
+    AdviceFacts facts = {.state = node->state,
+                         .peer = peer_called(node),
+                         .no_arbiter = !strcmp(node->config->arbiter, "none"),
+                         .undecided = node->undecided};
+    Advice advice;
+    if (!advice_of(&facts, &advice)) {
+        json_object_object_add(status, "waiting", NULL);
         return;
     }
-    json_object *last = add_object(status, "last-error");
-    g_autoptr(GDateTime) when =
-        g_date_time_new_from_unix_local(node->last_error_at / G_USEC_PER_SEC);
-    g_autofree char *text = g_date_time_format_iso8601(when);
-    add_string(last, "text", node->last_error->message);
-    add_string(last, "when", text);
+    json_object *waiting = add_object(status, "waiting");
+    add_string(waiting, "for", advice.waits);
+    add_string(waiting, "runs", advice.runs);
+    add_string(waiting, "can", advice.can);
+    advice_clear(&advice);
 }
 
 static void do_status(ControlRequest *request, json_object *arguments, gpointer user_data)
@@ -151,6 +162,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_string(status, "state", fsm_state_name(node->state));
     json_object_object_add(status, "protected",
                            json_object_new_boolean(fsm_is_protected(node->state)));
+    add_waiting(node, status);
     add_string(status, "mode", node->config->mode);
     add_peer(node, status);
     add_int(status, "epoch", (gint64)node->epoch);
@@ -164,7 +176,6 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_string(arbiter, "type", node->config->arbiter);
     add_string(arbiter, "answer", node->arbiter_answer);
     add_int(status, "takeovers", (gint64)node->takeovers);
-    add_last_error(node, status);
     add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
     control_reply(request, status);
 }
@@ -197,6 +208,20 @@ static void do_checkpoint(ControlRequest *request, json_object *arguments, gpoin
     control_reply(request, NULL);
 }
 
+static void fail_failover(ControlRequest *request, const Node *node)
+{
+    g_autofree char *overrule = advice_to_overrule(peer_called(node));
+    g_autofree char *no_copy = g_strconcat("there is no copy of the VM here: ", overrule, NULL);
+    gboolean here = fsm_is_primary(node->state) && node->state != FSM_P_ASKING;
+    fail(request, state_error(node, "a failover",
+                              here ? "the VM is here, and unprotected: a secondary must have "
+                                     "joined, and status say PROTECTED"
+                              : link_is_up(node->link)
+                                  ? "the first synchronisation is under way: wait until status "
+                                    "says PROTECTED"
+                                  : no_copy));
+}
+
 static void do_failover(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     Node *node = user_data;
@@ -223,10 +248,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
         node_event(node, FSM_ASK_AGAIN);
         return;
     default:
-        fail(request, state_error(node, "a failover",
-                                  "the VM must be protected (state colo), or "
-                                  "have been when the link was lost (state "
-                                  "paused)"));
+        fail_failover(request, node);
     }
 }
 

@@ -79,10 +79,11 @@ static gboolean only_bytes(gsize len, gsize expected, GError **error)
     return FALSE;
 }
 
-static void log_peer_text(const char *what, const guint8 *payload, gsize len)
+/* An ordered end is no trouble. */
+static void log_farewell(const guint8 *payload, gsize len)
 {
     g_autofree char *text = g_utf8_make_valid((const char *)payload, (gssize)MIN(len, 512));
-    log_warning("the peer %s: %s", what, text);
+    log_info("the peer ends: %s", text);
 }
 
 static gboolean handle_message(Node *node, guint type, const guint8 *payload, gsize len,
@@ -121,6 +122,9 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return secondary_settled(node, payload, len, error);
     case LINK_MSG_ADDRESSES:
         return net_receive_addresses(node, payload, len, error);
+    case LINK_MSG_TROUBLE:
+        trouble_received(node, payload, len);
+        return TRUE;
     case LINK_MSG_OPTIONS:
         return options_received(node, payload, len, error);
     case LINK_MSG_YIELD:
@@ -133,10 +137,10 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         node->yielded = TRUE;
         return peer_event(node, FSM_YIELDED, error);
     case LINK_MSG_GOODBYE:
-        log_peer_text("ends", payload, len);
+        log_farewell(payload, len);
         return peer_event(node, FSM_PEER_GOODBYE, error);
     case LINK_MSG_FAILED:
-        log_peer_text("can't be half of a pair", payload, len);
+        trouble_received(node, payload, len);
         return peer_event(node, FSM_PEER_FAILED, error);
     default:
         log_debug("message of unknown type %u from the peer, %zu bytes: ignored", type, len);

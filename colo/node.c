@@ -77,18 +77,6 @@ void node_mode_changed(Node *node, Mode mode)
     node_emit(node, "MODE_CHANGED", data);
 }
 
-void node_report(Node *node, const char *what, const GError *error)
-{
-    log_error("%s: %s", what, error->message);
-    g_clear_error(&node->last_error);
-    node->last_error = g_error_copy(error);
-    g_prefix_error(&node->last_error, "%s: ", what);
-    node->last_error_at = g_get_real_time();
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "text", json_object_new_string(node->last_error->message));
-    node_emit(node, "ERROR", data);
-}
-
 /* ---- The arbiter ---- */
 
 typedef struct {
@@ -277,6 +265,8 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     json_object_object_add(data, "role", json_object_new_string(role));
     json_object_object_add(data, "event", json_object_new_string(fsm_event_name(event)));
     if (fsm_is_protected(next)) {
+        if (next != node->state)
+            trouble_is_over(node);
         g_free(node->claim);
         node->claim = g_strdup(link_session(node->link));
     }
@@ -367,7 +357,7 @@ void node_free(Node *node)
     stats_free(node->pause_stats);
     stats_free(node->transfer_stats);
     stats_free(node->apply_stats);
-    g_clear_error(&node->last_error);
+    trouble_is_over(node);
     json_object_put(node->identity);
     disks_await_end(node); /* last: whoever watches this node has been told all by now */
     g_free(node->peer_name);

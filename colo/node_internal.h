@@ -208,6 +208,8 @@ struct Node {
     Stats *pause_stats, *transfer_stats, *apply_stats;
     GError *last_error;
     gint64 last_error_at; /* wall clock, for people */
+    char *peer_error;     /* NULL: none */
+    gint64 peer_error_at;
     ColoTime started;
 };
 
@@ -227,8 +229,6 @@ void input_free(Input *input);
 const char *node_role(const Node *node);
 /* Feeds an event to the state machine and carries out what follows. */
 void node_event(Node *node, FsmEvent event);
-/* Remembers an error for status and logs it; `what` goes before it. */
-void node_report(Node *node, const char *what, const GError *error);
 /* Sends a control event; `data` may be NULL. */
 void node_emit(Node *node, const char *name, json_object *data);
 /* The secondary's VM doesn't run until the next checkpoint. */
@@ -475,6 +475,17 @@ void disks_vm_paused(Node *node);
 /* sync-rate may have changed. */
 void disks_limit_sync_rate(Node *node);
 void disks_add_status(const Node *node, json_object *status);
+
+/* ---- node-trouble.c ---- */
+
+/* Remembers an error for status, logs it and tells the peer; `what` goes before it. */
+void node_report(Node *node, const char *what, const GError *error);
+/* The peer's, or the reason for which it has failed. */
+void trouble_received(Node *node, const guint8 *payload, gsize len);
+/* The VM is protected: what was wrong before is no more. */
+void trouble_is_over(Node *node);
+/* Adds "last-error" of this node to `status`, and of the peer to `peer`. */
+void trouble_add_status(const Node *node, json_object *status, json_object *peer);
 
 /* ---- node-options.c ---- */
 

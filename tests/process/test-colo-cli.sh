@@ -159,7 +159,50 @@ is "get, unknown name" "$code $err" \
 run failover
 is "failover, refused: exit 1" "$code $err" "1 colo: failover: not in state none: wait for a peer"
 run failover --force
-is "failover --force" "$code" 0
+is "failover --force, no terminal: it doesn't wait" "$code$out$err" 0
+run failover --force --no-wait
+is "failover --no-wait" "$code$out$err" 0
+
+# Of a secondary that has lost its primary: waits until somebody has decided.
+lost() { # STATE ROLE
+    printf '{"node":"beta","role":"%s","state":"%s","peer":{"name":"alpha"},
+        "waiting":{"for":"a word who goes on"}}' "$2" "$1" >"$dir/status.new"
+    mv "$dir/status.new" "$dir/status.json"
+}
+waits() { # OPTION...
+    lost paused secondary
+    "$colo" failover "$@" >"$dir/waited" 2>"$dir/waited-err" &
+    script_pid=$!
+    wait_for grep -q 'waiting for: a word who goes on' "$dir/waited-err"
+}
+waited() {
+    code=0
+    wait "$script_pid" || code=$?
+    script_pid=''
+}
+waits --force --wait
+lost none primary
+waited
+is "failover --wait: it has happened: exit 0" $code 0
+has "failover --wait: by whom, and how long it took" "$(cat "$dir/waited")" "taken over by beta in "
+waits --force --wait --json
+lost none secondary
+waited
+is "failover --wait: the other goes on: exit 1" $code 1
+has "failover --wait: why" "$(cat "$dir/waited-err")" "colo: refused: the VM is alpha's"
+if command -v script >/dev/null; then
+    lost paused secondary
+    script -qefc "$colo failover --force" "$dir/typescript" </dev/null >/dev/null 2>&1 &
+    script_pid=$!
+    wait_for grep -q 'waiting for' "$dir/typescript"
+    lost none primary
+    waited
+    is "failover on a terminal waits" "$code" 0
+    has "failover on a terminal says so" "$(cat "$dir/typescript")" "taken over by beta in "
+else
+    tap_skip "failover on a terminal" "script(1) is missing"
+fi
+status colo
 
 run checkpoint
 is "checkpoint" "$code$out$err" 0

@@ -261,9 +261,9 @@ static void test_idle(void)
     link_idle(idle->link, "completed: its disks are being merged");
     link_end_dial(secondary, "beta");
     link_end_wait(secondary->failures && idle->failures);
-    g_assert_true(link_end_has_reason(secondary, LINK_ERROR_REFUSED,
+    g_assert_true(link_end_has_reason(secondary, LINK_ERROR_NOT_NOW,
                                       "completed: its disks are being merged"));
-    g_assert_true(link_end_has_reason(idle, LINK_ERROR_REFUSED, "refused beta (127.0.0.1)"));
+    g_assert_true(link_end_has_reason(idle, LINK_ERROR_NOT_NOW, "refused beta (127.0.0.1)"));
     /* It goes on trying by itself. */
     link_end_accept(idle, "alpha");
     link_end_wait(idle->ups && secondary->ups);
