@@ -43,9 +43,9 @@ static void record_clear(Record *record)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Record, record_clear)
 
-static char *record_path(const Question *question)
+static char *record_name(const Question *question)
 {
-    return g_strdup_printf("%s/%s.owner", question->dir, question->uuid);
+    return g_strdup_printf("%s.owner", question->uuid);
 }
 
 static gboolean parse(const char *text, gsize len, Record *ret_record)
@@ -71,18 +71,18 @@ static gboolean read_record(const Question *question, Record *ret_record, GError
 {
     char text[ARBITER_TEXT_MAX_BYTES + 1];
     gsize len = 0;
-    g_autofree char *path = record_path(question);
-    COLO_AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    g_autofree char *name = record_name(question);
+    COLO_AUTO_FD fd = openat(question->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? FALSE : arbiter_fail("open", path, error);
-    if (!arbiter_read_text(fd, path, text, &len, error))
+        return errno == ENOENT ? FALSE : arbiter_fail(question, "open", name, error);
+    if (!arbiter_read_text(question, fd, name, text, &len, error))
         return FALSE;
     if (parse(text, len, ret_record))
         return TRUE;
     g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                "arbiter: %s does not say whose the VM is (an administrator must see which side "
+                "arbiter: %s/%s does not say whose the VM is (an administrator must see which side "
                 "runs it, and may then remove it)",
-                path);
+                question->dir, name);
     return FALSE;
 }
 
@@ -93,15 +93,16 @@ static gboolean write_record(const Question *question, gboolean replace, GError 
     g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
     g_autofree char *text = g_strdup_printf("%s\nowner %s\nsession %s\nat %s\n", FIRST_LINE,
                                             question->who, question->session, when);
-    g_autofree char *path = record_path(question);
-    g_autofree char *draft = arbiter_draft_path(question);
-    gboolean made = arbiter_write_new_file(draft, text, error);
-    if (made && replace && rename(draft, path) < 0)
-        made = arbiter_fail("make", path, error);
-    if (made && !replace && link(draft, path) < 0 && errno != EEXIST)
-        made = arbiter_fail("make", path, error);
-    (void)unlink(draft);
-    return made && arbiter_sync_folder(question->dir, error);
+    g_autofree char *name = record_name(question);
+    g_autofree char *draft = arbiter_draft_name(question);
+    gboolean made = arbiter_write_new_file(question, draft, text, error);
+    if (made && replace && renameat(question->fd, draft, question->fd, name) < 0)
+        made = arbiter_fail(question, "make", name, error);
+    if (made && !replace && linkat(question->fd, draft, question->fd, name, 0) < 0 &&
+        errno != EEXIST)
+        made = arbiter_fail(question, "make", name, error);
+    (void)unlinkat(question->fd, draft, 0);
+    return made && arbiter_sync_folder(question, error);
 }
 
 static ArbiterAnswer deny(const Question *question, const char *owner, GError **error)
@@ -191,12 +192,12 @@ static ArbiterAnswer work_release(const Question *question, GError **error)
     ArbiterAnswer answer = judge(question, &record, TRUE, error);
     if (answer != ARBITER_GRANTED)
         return answer;
-    g_autofree char *path = record_path(question);
-    if (unlink(path) < 0 && errno != ENOENT) {
-        arbiter_fail("remove", path, error);
+    g_autofree char *name = record_name(question);
+    if (unlinkat(question->fd, name, 0) < 0 && errno != ENOENT) {
+        arbiter_fail(question, "remove", name, error);
         return ARBITER_UNKNOWN;
     }
-    return arbiter_sync_folder(question->dir, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+    return arbiter_sync_folder(question, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
 }
 
 void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterClaim claim,

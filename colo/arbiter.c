@@ -1,51 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `file`: a directory that both hosts see. A decision is the file UUID.SESSION in it, and says who
- * may go on; who makes it first has won. It is written whole under a name of its own (a draft),
- * synced, and then given its place with link(2), which fails if the place is taken. So there never
- * is half a decision, whatever dies when, and it is right on NFS, where O_EXCL was not always.
- *
- * Invariants:
- * - What counts is what stands in the decision file, read after the attempt to make it: the result
- *   of link(2) isn't asked (an NFS client may repeat a request whose answer was lost).
- * - Yes is said only after the file and its folder are synced: a crash of the storage can't take
- *   back what somebody already acts on. No needs no such care: who is told no stops.
- * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of it.
- * - Decisions are never changed or removed here: the loser may come back late and ask. (A file per
- *   lost peer, some hundred bytes: an administrator may remove old ones.)
- *
- * Two nodes that ask different folders would both be told yes. So the folder has a name of its own,
- * random, in FOLDER_ID, made by who needs it first; the handshake compares it.
- *
- * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
- * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.
- *
- * Whose a VM is stands in UUID.owner: arbiter-owner.c.
- *
- * Storage may hang for ever: each question has a thread of its own, whose end nobody waits for.
+ * Questions on their way: each is answered in a thread of its own, whose end nobody waits for, for
+ * storage may hang. What is asked is a function (arbiter-folder.c, arbiter-file.c,
+ * arbiter-owner.c). All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of
+ * it.
  */
 #include "colo/arbiter_internal.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "common/fd.h"
-
-#define FIRST_LINE "colo decision 1"
-#define FOLDER_ID  "colo-arbiter-id"
-#define WAY_OUT    "is the storage there, on both hosts?"
 
 G_DEFINE_QUARK(arbiter_error, arbiter_error)
 
 struct Arbiter {
     char *dir; /* NULL: there is none */
-    char *identity;
+    char *state_dir;
+    char *id;       /* the name of the folder; NULL: not known yet */
+    char *identity; /* the same with the type; NULL likewise */
+    gboolean pinned;
     GPtrArray *questions; /* of Question*, under way */
     GQueue *turns;        /* of Question*, in turn; the first has a thread */
+    ArbiterHook hook;
+    gpointer hook_data;
 };
 
 static void question_unref(gpointer data)
@@ -58,19 +35,12 @@ static void question_unref(gpointer data)
     g_free(question->uuid);
     g_free(question->session);
     g_free(question->who);
+    g_free(question->state_dir);
+    g_free(question->expected);
+    g_free(question->found);
     g_clear_error(&question->error);
     g_free(question);
 }
-
-gboolean arbiter_fail(const char *what, const char *path, GError **error)
-{
-    int code = errno;
-    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK, "arbiter: can't %s %s: %s (%s)", what,
-                path, g_strerror(code), WAY_OUT);
-    return FALSE;
-}
-
-/* ---- Files ---- */
 
 /* A name as part of a file name: no dot, no slash, nothing odd. */
 static char *escape(const char *name)
@@ -82,207 +52,6 @@ static char *escape(const char *name)
         else
             g_string_append_printf(out, "%%%02x", (guint8)*c);
     return g_string_free(out, FALSE);
-}
-
-gboolean arbiter_sync_folder(const char *dir, GError **error)
-{
-    COLO_AUTO_FD fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0)
-        return arbiter_fail("sync", dir, error);
-    return TRUE;
-}
-
-gboolean arbiter_write_new_file(const char *path, const char *text, GError **error)
-{
-    COLO_AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return arbiter_fail("make", path, error);
-    for (gsize done = 0, len = strlen(text); done < len;) {
-        ssize_t put = write(fd, text + done, len - done);
-        if (put < 0 && errno != EINTR)
-            return arbiter_fail("write", path, error);
-        done += (gsize)MAX(put, 0);
-    }
-    if (fsync(fd) < 0)
-        return arbiter_fail("sync", path, error);
-    /* On NFS, errors of delayed writing come here at the latest. */
-    if (close(colo_fd_steal(&fd)) < 0)
-        return arbiter_fail("close", path, error);
-    return TRUE;
-}
-
-/* Names this process among all that ever write there: process ids come again. */
-static const char *instance(void)
-{
-    static gsize once;
-    static char text[17];
-    if (g_once_init_enter(&once)) {
-        g_snprintf(text, sizeof(text), "%08x%08x", g_random_int(), g_random_int());
-        g_once_init_leave(&once, 1);
-    }
-    return text;
-}
-
-/* Drafts are named .UUID.SESSION.WHO.INSTANCE.NUMBER.draft */
-char *arbiter_draft_path(const Question *question)
-{
-    static gint counter;
-    return g_strdup_printf("%s/.%s.%s.%s.%s.%d.draft", question->dir, question->uuid,
-                           question->session, question->who, instance(),
-                           g_atomic_int_add(&counter, 1));
-}
-
-static gboolean is_leftover(const char *name, const Question *question)
-{
-    g_auto(GStrv) parts = g_strsplit(name, ".", -1);
-    return g_strv_length(parts) == 7 && !*parts[0] && !strcmp(parts[1], question->uuid) &&
-           !strcmp(parts[3], question->who) && strcmp(parts[4], instance()) != 0 &&
-           !strcmp(parts[6], "draft");
-}
-
-/* Removes drafts of a predecessor that crashed. That it fails changes no answer. */
-static void remove_leftovers(const Question *question)
-{
-    DIR *dir = opendir(question->dir);
-    if (!dir)
-        return;
-    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
-        if (is_leftover(entry->d_name, question))
-            (void)unlinkat(dirfd(dir), entry->d_name, 0);
-    closedir(dir);
-}
-
-/* ---- Decisions ---- */
-
-static char *write_text(const char *who, guint64 epoch)
-{
-    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
-    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
-    return g_strdup_printf("%s\ngranted-to %s\nepoch %" G_GUINT64_FORMAT "\nat %s\n", FIRST_LINE,
-                           who, epoch, when);
-}
-
-/* Only digits. (GLib's own parser may fail when two threads use it first at the same moment.) */
-static gboolean is_number(const char *text)
-{
-    return *text && text[strspn(text, "0123456789")] == '\0';
-}
-
-/* The winner's escaped name, or NULL if this is not a whole decision. */
-static char *parse_text(const char *text, gsize len)
-{
-    if (memchr(text, '\0', len) || len == 0 || text[len - 1] != '\n')
-        return NULL;
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    /* Four lines and what is after the last newline. */
-    if (g_strv_length(lines) != 5 || strcmp(lines[0], FIRST_LINE) != 0 ||
-        !g_str_has_prefix(lines[1], "granted-to ") || !g_str_has_prefix(lines[2], "epoch ") ||
-        !g_str_has_prefix(lines[3], "at ") || *lines[4] || !is_number(lines[2] + strlen("epoch ")))
-        return NULL;
-    const char *who = lines[1] + strlen("granted-to ");
-    return *who ? g_strdup(who) : NULL;
-}
-
-gboolean arbiter_read_text(int fd, const char *path, char text[ARBITER_TEXT_MAX_BYTES + 1],
-                           gsize *ret_len, GError **error)
-{
-    gsize len = 0;
-    ssize_t got;
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return arbiter_fail("look at", path, error);
-    if (!S_ISREG(st.st_mode)) {
-        errno = EINVAL;
-        return arbiter_fail("read what should be a file,", path, error);
-    }
-    do {
-        got = read(fd, text + len, ARBITER_TEXT_MAX_BYTES - len);
-        if (got < 0 && errno != EINTR)
-            return arbiter_fail("read", path, error);
-        len += (gsize)MAX(got, 0);
-    } while (got != 0 && len < ARBITER_TEXT_MAX_BYTES);
-    text[len] = '\0';
-    *ret_len = len;
-    return TRUE;
-}
-
-static char *decision_path(const Question *question)
-{
-    return g_strdup_printf("%s/%s.%s", question->dir, question->uuid, question->session);
-}
-
-gboolean arbiter_read_winner(const Question *question, char **ret_winner, GError **error)
-{
-    char text[ARBITER_TEXT_MAX_BYTES + 1];
-    gsize len = 0;
-    g_autofree char *path = decision_path(question);
-    COLO_AUTO_FD fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? FALSE : arbiter_fail("open", path, error);
-    if (!arbiter_read_text(fd, path, text, &len, error))
-        return FALSE;
-    g_autofree char *winner = parse_text(text, len);
-    if (!winner) {
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                    "arbiter: %s is not a decision (an administrator must see which side runs, and "
-                    "may then remove it)",
-                    path);
-        return FALSE;
-    }
-    if (!strcmp(winner, question->who)) {
-        if (fsync(fd) < 0)
-            return arbiter_fail("sync", path, error);
-        if (!arbiter_sync_folder(question->dir, error))
-            return FALSE;
-    }
-    *ret_winner = g_steal_pointer(&winner);
-    return TRUE;
-}
-
-/* The answer of a decision that has been made; FALSE as arbiter_read_winner(). */
-static gboolean read_decision(const Question *question, ArbiterAnswer *ret_answer, GError **error)
-{
-    g_autofree char *winner = NULL;
-    if (!arbiter_read_winner(question, &winner, error))
-        return FALSE;
-    *ret_answer = strcmp(winner, question->who) != 0 ? ARBITER_DENIED : ARBITER_GRANTED;
-    return TRUE;
-}
-
-/* Tries to be the first. TRUE: somebody was, and the decision can be read. */
-static gboolean make_decision(const Question *question, const char *path, GError **error)
-{
-    g_autofree char *text = write_text(question->who, question->epoch);
-    g_autofree char *draft = arbiter_draft_path(question);
-    gboolean made = arbiter_write_new_file(draft, text, error);
-    if (made && link(draft, path) < 0 && errno != EEXIST)
-        made = arbiter_fail("make", path, error);
-    (void)unlink(draft);
-    return made;
-}
-
-ArbiterAnswer arbiter_decide(const Question *question, GError **error)
-{
-    g_autoptr(GError) reading = NULL;
-    g_autofree char *path = decision_path(question);
-    ArbiterAnswer answer = ARBITER_UNKNOWN;
-    remove_leftovers(question);
-    if (read_decision(question, &answer, &reading))
-        return answer;
-    if (reading) {
-        g_propagate_error(error, g_steal_pointer(&reading));
-        return ARBITER_UNKNOWN;
-    }
-    if (!make_decision(question, path, error))
-        return ARBITER_UNKNOWN;
-    if (read_decision(question, &answer, &reading))
-        return answer;
-    if (reading)
-        g_propagate_error(error, g_steal_pointer(&reading));
-    else
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                    "arbiter: %s was made and is gone again (who removes files there?)", path);
-    return ARBITER_UNKNOWN;
 }
 
 /* ---- Questions ---- */
@@ -298,11 +67,36 @@ static void next_turn(Arbiter *arbiter)
         start(next);
 }
 
+static void set_id(Arbiter *arbiter, const char *id)
+{
+    arbiter->id = g_strdup(id);
+    arbiter->identity = g_strconcat("file ", id, NULL);
+}
+
+/* The first answer says which folder it is; of others asked at the same time none counts. */
+static void learn_id(Arbiter *arbiter, Question *question)
+{
+    if (!question->found || question->result == ARBITER_UNKNOWN)
+        return;
+    if (!arbiter->id) {
+        set_id(arbiter, question->found);
+    } else if (strcmp(arbiter->id, question->found) != 0) {
+        question->result = ARBITER_UNKNOWN;
+        g_clear_error(&question->error);
+        g_set_error(&question->error, ARBITER_ERROR, ARBITER_ERROR_FOLDER,
+                    "arbiter: %s was the folder %s a moment ago, and now is %s", question->dir,
+                    arbiter->id, question->found);
+    }
+}
+
 static gboolean deliver(gpointer data)
 {
     Question *question = data;
     if (!question->arbiter)
         return G_SOURCE_REMOVE;
+    learn_id(question->arbiter, question);
+    question->arbiter->pinned |=
+        question->work == arbiter_write_pin && question->result == ARBITER_GRANTED;
     if (question->in_turn)
         next_turn(question->arbiter);
     g_ptr_array_remove_fast(question->arbiter->questions, question);
@@ -324,7 +118,9 @@ static void post(Question *question)
 static gpointer ask_thread(gpointer data)
 {
     Question *question = data;
-    question->result = question->work(question, &question->error);
+    question->result = question->work == arbiter_write_pin
+                           ? question->work(question, &question->error)
+                           : arbiter_answer_in_folder(question, &question->error);
     post(question);
     return NULL;
 }
@@ -351,15 +147,26 @@ void arbiter_question(Arbiter *arbiter, const Question *like)
     question->refs = 2; /* the arbiter's and the thread's */
     question->context = g_main_context_ref_thread_default();
     question->arbiter = arbiter;
+    question->fd = -1;
+    question->hook = arbiter->hook;
+    question->hook_data = arbiter->hook_data;
     question->dir = g_strdup(arbiter->dir);
-    question->uuid = escape(like->uuid);
-    question->session = escape(like->session);
-    question->who = escape(like->who);
+    question->state_dir = g_strdup(arbiter->state_dir);
+    question->expected = g_strdup(arbiter->id);
+    question->uuid = escape(like->uuid ? like->uuid : "");
+    question->session = escape(like->session ? like->session : "");
+    question->who = escape(like->who ? like->who : "");
     g_ptr_array_add(arbiter->questions, question);
     if (question->in_turn)
         g_queue_push_tail(arbiter->turns, question);
     if (!question->in_turn || g_queue_get_length(arbiter->turns) == 1)
         start(question);
+}
+
+void arbiter_set_hook(Arbiter *arbiter, ArbiterHook hook, gpointer hook_data)
+{
+    arbiter->hook = hook;
+    arbiter->hook_data = hook_data;
 }
 
 void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
@@ -372,6 +179,21 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
                      .work = arbiter_decide,
                      .answer = answer,
                      .user_data = user_data};
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_look(Arbiter *arbiter, gboolean writes, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {
+        .writes = writes, .work = arbiter_look_around, .answer = answer, .user_data = user_data};
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_pin(Arbiter *arbiter, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {
+        .work = arbiter_write_pin, .in_turn = TRUE, .answer = answer, .user_data = user_data};
+    g_assert(!arbiter->dir || (arbiter->id && arbiter->state_dir));
     arbiter_question(arbiter, &like);
 }
 
@@ -389,91 +211,56 @@ static gboolean refuse(GError **error, const char *format, ...)
     return FALSE;
 }
 
-/* Does there what a question will do: root is let in by access() where writing isn't possible. */
-static gboolean try_folder(const char *dir, GError **error)
+/* Makes the state folder, if there is to be one, and learns what is pinned there. */
+static gboolean read_state(Arbiter *arbiter, GError **error)
 {
-    g_autoptr(GError) cause = NULL;
-    g_autofree char *first = g_strdup_printf("%s/.probe.%s.%08x", dir, instance(), g_random_int());
-    g_autofree char *second = g_strconcat(first, ".2", NULL);
-    if (!arbiter_write_new_file(first, "probe\n", &cause))
-        return refuse(error, "the directory %s can't be written to: %s", dir, cause->message);
-    int result = link(first, second);
-    int code = errno;
-    (void)unlink(first);
-    (void)unlink(second);
-    if (result < 0)
-        return refuse(error,
-                      "%s: its file system has no hard links (%s); use one that has: a local one, "
-                      "NFS, a cluster file system",
-                      dir, g_strerror(code));
+    g_autoptr(GError) reading = NULL;
+    if (!arbiter->state_dir)
+        return TRUE;
+    if (g_mkdir_with_parents(arbiter->state_dir, 0700) < 0)
+        return refuse(error, "state-dir %s: %s", arbiter->state_dir, g_strerror(errno));
+    g_autofree char *id = arbiter_read_pin(arbiter->state_dir, &reading);
+    if (reading) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return FALSE;
+    }
+    if (id)
+        set_id(arbiter, id);
+    arbiter->pinned = id != NULL;
     return TRUE;
 }
 
-static gboolean check_folder(const char *path, GError **error)
+Arbiter *arbiter_new(const char *type, const char *path, const char *state_dir, GError **error)
 {
-    struct stat st;
-    if (!path || !*path)
-        return refuse(error, "type file needs a path: a directory that both hosts see");
-    if (stat(path, &st) < 0)
-        return refuse(error, "%s: %s (it has to be a directory that both hosts see)", path,
-                      g_strerror(errno));
-    if (!S_ISDIR(st.st_mode))
-        return refuse(error, "%s is not a directory (it has to be one that both hosts see)", path);
-    return try_folder(path, error);
-}
-
-/* The folder's name for itself, "file NAME"; NULL with ARBITER_ERROR_CONFIG. */
-static char *identify_folder(const char *dir, GError **error)
-{
-    g_autoptr(GError) cause = NULL;
-    g_autofree char *path = g_build_filename(dir, FOLDER_ID, NULL);
-    g_autofree char *draft = g_strdup_printf("%s.%s.%08x", path, instance(), g_random_int());
-    g_autofree char *ours = g_strdup_printf("%s\n", instance());
-    g_autofree char *text = NULL;
-    if (!g_file_test(path, G_FILE_TEST_EXISTS)) {
-        /* Of two that make it at once, one has made it; both read it then. */
-        if (arbiter_write_new_file(draft, ours, &cause))
-            (void)!link(draft, path);
-        (void)unlink(draft);
-    }
-    if (!cause)
-        g_file_get_contents(path, &text, NULL, &cause);
-    if (cause) {
-        refuse(error, "%s can't be made or read: %s", path, cause->message);
-        return NULL;
-    }
-    g_strchomp(text);
-    if (strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16) {
-        refuse(error, "%s is not the name of a folder (if both hosts see this folder, remove it)",
-               path);
-        return NULL;
-    }
-    return g_strconcat("file ", text, NULL);
-}
-
-Arbiter *arbiter_new(const char *type, const char *path, GError **error)
-{
+    g_autoptr(Arbiter) arbiter = g_new0(Arbiter, 1);
     gboolean file = !strcmp(type, "file");
+    arbiter->questions = g_ptr_array_new_with_free_func(question_unref);
+    arbiter->turns = g_queue_new();
     if (!file && strcmp(type, "none") != 0) {
         refuse(error, "unknown type '%s': none and file are known", type);
         return NULL;
     }
-    if (file && !check_folder(path, error))
+    if (!file) {
+        arbiter->identity = g_strdup("none");
+        return g_steal_pointer(&arbiter);
+    }
+    if (!path || !*path) {
+        refuse(error, "type file needs a path: a directory that both hosts see");
         return NULL;
-    g_autofree char *identity = file ? identify_folder(path, error) : g_strdup("none");
-    if (!identity)
-        return NULL;
-    Arbiter *arbiter = g_new0(Arbiter, 1);
-    arbiter->dir = file ? g_strdup(path) : NULL;
-    arbiter->identity = g_steal_pointer(&identity);
-    arbiter->questions = g_ptr_array_new_with_free_func(question_unref);
-    arbiter->turns = g_queue_new();
-    return arbiter;
+    }
+    arbiter->dir = g_strdup(path);
+    arbiter->state_dir = g_strdup(state_dir);
+    return read_state(arbiter, error) ? g_steal_pointer(&arbiter) : NULL;
 }
 
 const char *arbiter_identity(const Arbiter *arbiter)
 {
     return arbiter->identity;
+}
+
+gboolean arbiter_is_pinned(const Arbiter *arbiter)
+{
+    return arbiter->pinned || !arbiter->dir;
 }
 
 void arbiter_free(Arbiter *arbiter)
@@ -488,6 +275,8 @@ void arbiter_free(Arbiter *arbiter)
     g_queue_free(arbiter->turns);
     g_ptr_array_unref(arbiter->questions);
     g_free(arbiter->dir);
+    g_free(arbiter->state_dir);
+    g_free(arbiter->id);
     g_free(arbiter->identity);
     g_free(arbiter);
 }

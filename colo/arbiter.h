@@ -17,6 +17,8 @@ typedef enum {
     ARBITER_ERROR_CONFIG, /* unusable as configured: path missing, not writable, ... */
     ARBITER_ERROR_ASK,    /* the question could not be answered: nobody may go on because of it */
     ARBITER_ERROR_OWNER,  /* the VM is somebody else's */
+    ARBITER_ERROR_FOLDER, /* what is there is not the arbiter's folder, or no use as one */
+    ARBITER_ERROR_EXISTS, /* of arbiter_init_folder(): it is one already */
 } ArbiterError;
 
 typedef enum {
@@ -29,11 +31,19 @@ typedef enum {
 
 typedef struct Arbiter Arbiter;
 
-/* `type` is "none" or "file"; `path` (file) a directory that both hosts see. Checked here. */
-Arbiter *arbiter_new(const char *type, const char *path, GError **error);
-/* What both nodes must have in common: "none", or "file" and a name that the folder itself holds.
+/*
+ * `type` is "none" or "file"; `path` (file) a directory that both hosts see, which is not looked at
+ * before the first question. `state_dir` is where this node remembers which one it is; NULL: it
+ * doesn't.
+ */
+Arbiter *arbiter_new(const char *type, const char *path, const char *state_dir, GError **error);
+/*
+ * What both nodes must have in common: "none", or "file" and a name that the folder itself holds.
+ * NULL: not known before a question was answered.
  */
 const char *arbiter_identity(const Arbiter *arbiter);
+/* It is known which folder it has to be: if it is another one now, the right one may come back. */
+gboolean arbiter_is_pinned(const Arbiter *arbiter);
 
 void arbiter_free(Arbiter *arbiter);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Arbiter, arbiter_free)
@@ -47,6 +57,24 @@ typedef void (*ArbiterFunc)(ArbiterAnswer answer, const GError *error, gpointer 
  */
 void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                  guint64 epoch, ArbiterFunc answer, gpointer user_data);
+
+/*
+ * Is the arbiter there, and the right one? GRANTED or, with `error`, UNKNOWN. `writes`: it is also
+ * tried whether a decision could be made; else nothing is written.
+ */
+void arbiter_look(Arbiter *arbiter, gboolean writes, ArbiterFunc answer, gpointer user_data);
+
+/*
+ * A peer has the same arbiter: from now on no other is this node's. GRANTED: that is on this host's
+ * disk. In turn with the three functions below.
+ */
+void arbiter_pin(Arbiter *arbiter, ArbiterFunc answer, gpointer user_data);
+
+/*
+ * Makes a directory that both hosts see an arbiter's folder, by giving it a name (id). `ret_mount`
+ * says what it is on. May block.
+ */
+gboolean arbiter_init_folder(const char *dir, char **ret_id, char **ret_mount, GError **error);
 
 /* ---- Whose the VM is, for a node that starts ---- */
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "colo/arbiter.h"
 #include "colo/cli.h"
 #include "colo/guess.h"
 #include "colo/options.h"
@@ -25,8 +26,8 @@ typedef struct {
     guint n_arguments;
 } Invocation;
 
-/* Option bits of a command. */
-enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8, WAIT = 16 };
+/* Option bits of a command; ALONE: it needs no colod. */
+enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8, WAIT = 16, ALONE = 32 };
 
 struct Command {
     const char *name;
@@ -198,6 +199,23 @@ static int run_failover(const Invocation *invocation)
     return EXIT_DONE;
 }
 
+/* Before there is a colod: it is this program that makes the folder's name. */
+static int run_arbiter(const Invocation *invocation)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *id = NULL, *mount = NULL;
+    if (strcmp(invocation->arguments[0], "init") != 0)
+        return wrong_usage("arbiter: '%s' is not init", invocation->arguments[0]);
+    /* As the configuration will say it. */
+    g_autofree char *path = g_canonicalize_filename(invocation->arguments[1], NULL);
+    if (!arbiter_init_folder(path, &id, &mount, &error))
+        return fail(error);
+    printf("%s is an arbiter's folder now, named %s (on %s).\n"
+           "Both hosts must see it; don't do this again on the other one.\n",
+           path, id, mount);
+    return EXIT_DONE;
+}
+
 static void print_event(const Invocation *invocation, json_object *event)
 {
     if (invocation->json) {
@@ -261,6 +279,10 @@ static const Command commands[] = {
     {"capture",    "on FILE|off", 1, 2, JSON | LAST,         run_capture,
      "Has colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng stands "
      "for /tmp/web-000001.pcapng and on, of which the last 10 stay, or with --last N the last N."                  },
+    {"arbiter",    "init PATH",   2, 2, ALONE,               run_arbiter,
+     "Makes a directory that both hosts see an arbiter's folder, by giving it a name. Once, on one "
+     "host, while the shared storage is mounted there: a folder of its own on each host is no "
+     "arbiter."                                                                                                    },
     {"quit",       "",            0, 0, JSON,                run_plain,
      "Ends colod and its VM; the peer is told, and does not take over."                                            },
     {NULL,         NULL,          0, 0, 0,                   NULL,         NULL                                    },
@@ -432,7 +454,8 @@ int main(int argc, char **argv)
     }
     g_autoptr(GError) error = NULL;
     g_autofree char *found = NULL;
-    if (!invocation.path || !*invocation.path)
+    gboolean needs_colod = !(invocation.command->options & ALONE);
+    if (needs_colod && (!invocation.path || !*invocation.path))
         found = cli_find_socket(CLI_RUN_FOLDER, &error);
     if (error)
         return fail(error);

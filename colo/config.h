@@ -40,7 +40,7 @@ typedef struct {
     guint64 qemu_timeout_ms;
     GPtrArray *nics; /* of ConfigNic* */
     /* [disks]; [disk NAME] is in vm->disks */
-    char *state_dir; /* for what must outlive colod; default /var/lib/colo/NAME */
+    char *state_dir; /* for what must outlive colod, disks or not; default /var/lib/colo/NAME */
     char *nbdkit;
     char *disk_cache;           /* "writeback", "direct" */
     guint64 sync_rate_bytes;    /* live: a second, while synchronising; 0: no limit */

@@ -41,6 +41,8 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
              link_session(node->link));
     if (fsm_is_primary(node->state))
         options_tell(node);
+    else
+        owner_pin(node);
     node_event(node, FSM_LINK_UP);
 }
 

@@ -114,11 +114,37 @@ static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user
         owner_proven(node);
 }
 
+/*
+ * The arbiter of the first session is this node's from then on, also after a reboot: no protection
+ * before that is on disk.
+ */
+static void on_pinned(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (answer == ARBITER_UNKNOWN) {
+        node_report(node, "this node can't remember its arbiter", error);
+        if (may_write(node))
+            arm(node, AGAIN_MS, on_record_again);
+    } else {
+        ask_record(node);
+    }
+}
+
+void owner_pin(Node *node)
+{
+    if (!arbiter_is_pinned(node->arbiter))
+        arbiter_pin(node->arbiter, on_pinned, node);
+}
+
 /* Only who runs the VM alone writes: nobody can have won anything meanwhile. */
 static void ask_record(Node *node)
 {
     if (!may_write(node))
         return;
+    if (node->record_session && !arbiter_is_pinned(node->arbiter)) {
+        owner_pin(node);
+        return;
+    }
     node->records_asked++;
     arbiter_record(node->arbiter, node->config->vm->uuid, node->record_session, node->config->name,
                    on_recorded, node);

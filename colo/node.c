@@ -311,16 +311,13 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->apply_fd = -1;
     svm_init(node);
 
-    node->arbiter = arbiter_new(config->arbiter, config->arbiter_path, error);
+    node->arbiter = arbiter_new(config->arbiter, config->arbiter_path, config->state_dir, error);
     if (!node->arbiter || !net_init(node, error))
         return NULL;
     if (!node_link_init(node, error) || !control_init(node, error))
         return NULL;
     link_idle(node->link, "starting");
-    if (node->state == FSM_P_ASKING)
-        owner_claim(node);
-    else
-        node_vm_start(node);
+    watch_begin(node);
     return g_steal_pointer(&node);
 }
 
@@ -341,6 +338,7 @@ void node_free(Node *node)
     }
     forget_asking_again(node);
     owner_finalise(node);
+    watch_finalise(node);
     if (node->end_source)
         g_source_remove(node->end_source);
     comparing_finalise(node);

@@ -119,6 +119,11 @@ struct Node {
     gboolean undecided; /* in `paused`: nobody could say who goes on */
     gboolean yielded;   /* in `paused`: the peer's VM is dead for certain */
 
+    /* whether the arbiter is there (node-arbiter.c) */
+    guint watch_timer;     /* it is to be looked for again */
+    gboolean arbiter_seen; /* it was there, so this node has begun to work */
+    char *arbiter_trouble; /* why it isn't; NULL: it is */
+
     /* whose the VM is (node-owner.c) */
     guint owner_timer;     /* the arbiter is to be asked again */
     ArbiterClaim claiming; /* how it is asked next */
@@ -271,6 +276,12 @@ void node_link_lost(Node *node, const char *what, const GError *error);
 /* The same for an engine, which may know before the peer's last words were read: they count. */
 void node_stream_lost(Node *node, const char *what, const GError *error);
 
+/* ---- node-arbiter.c ---- */
+
+/* Once the arbiter is there, this node claims the VM, or starts as secondary. */
+void watch_begin(Node *node);
+void watch_finalise(Node *node);
+
 /* ---- node-owner.c ---- */
 
 /* May this node start the VM? Feeds what follows from the answer. */
@@ -278,6 +289,8 @@ void owner_claim(Node *node);
 /* FSM actions. */
 void owner_record(Node *node);
 void owner_release(Node *node);
+/* A secondary has a peer: both have the same arbiter, which is this node's from now on. */
+void owner_pin(Node *node);
 /* The secondary has shown that it can go on: FSM_PROVEN, as soon as the session is on record. */
 void owner_proven(Node *node);
 void owner_finalise(Node *node);

@@ -104,9 +104,10 @@ static const Option table[] = {
              "checkpoint tries again, enospc stops it for a full file system only."},
 
     {"disks", "state-dir", OPTION_PATH, CONFIG(state_dir), .fallback = "/var/lib/colo/NAME",
-     .help = "The folder for what is known about the disks and for what the secondary keeps of them: "
-             "up to twice what the guest writes between two checkpoints. Not on tmpfs: it must "
-             "outlive a reboot. NAME in the default is that of the VM."},
+     .help = "The folder for what this node must know after a reboot, of a VM without disks too: which "
+             "arbiter is the pair's, what is known about the disks, and what the secondary keeps of "
+             "them, up to twice what the guest writes between two checkpoints. On this host's own "
+             "disk, not on tmpfs. NAME in the default is that of the VM."},
     {"disks", "nbdkit", OPTION_TEXT, CONFIG(nbdkit), .fallback = "nbdkit",
      .help = "This host's nbdkit: a path, or a name to be found in PATH."},
     {"disks", "cache", OPTION_CHOICE, CONFIG(disk_cache), .fallback = "writeback",
@@ -167,7 +168,9 @@ static const Option table[] = {
     {"arbiter", "type", OPTION_CHOICE, CONFIG(arbiter), .fallback = "none", .choices = arbiters,
      .help = "Who decides which node goes on alone after a lost peer: file (a folder that both hosts "
              "see) or none (an administrator, with colo failover)."},
-    {"arbiter", "path", OPTION_PATH, CONFIG(arbiter_path), .help = "The folder for type = file."},
+    {"arbiter", "path", OPTION_PATH, CONFIG(arbiter_path),
+     .help = "The folder for type = file: a directory that both hosts see, made an arbiter's once by "
+             "colo arbiter init."},
 
     {"log", "log-level", OPTION_CHOICE, CONFIG(log_level), .live = TRUE, .fallback = "info",
      .choices = log_levels, .help = "The least important lines to log."},

@@ -44,7 +44,7 @@ static gpointer ask_all(gpointer data)
     const Asker *asker = data;
     g_autoptr(GMainContext) context = g_main_context_new();
     g_main_context_push_thread_default(context);
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", asker->dir, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new("file", asker->dir, NULL, NULL);
     g_assert_nonnull(arbiter);
     for (int i = 0; i < SESSIONS; i++) {
         int session = (asker->first + i) % SESSIONS;
@@ -120,6 +120,8 @@ static char *make_dir(void)
 {
     char *dir = g_dir_make_tmp("test-arbiter-race-XXXXXX", NULL);
     g_assert_nonnull(dir);
+    g_autofree char *id = NULL, *mount = NULL;
+    g_assert_true(arbiter_init_folder(dir, &id, &mount, NULL));
     return dir;
 }
 

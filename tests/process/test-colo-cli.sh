@@ -102,7 +102,7 @@ has "no command: usage on stderr" "$err" "Usage: colo"
 run --help
 is "--help: exit 0" $code 0
 help=$out
-for command in status watch get set checkpoint failover events capture quit; do
+for command in status watch get set checkpoint failover events capture arbiter quit; do
     has "--help lists $command" "$help" "  $command"
     run "$command" --help
     is "$command --help: exit 0" $code 0
@@ -274,6 +274,22 @@ run capture on /tmp/cap.pcapng
 is "capture on, as many as colod wants" "$code $err" '1 colo: capture-on {"file":"/tmp/cap.pcapng"}'
 run capture off
 is "capture off" "$code$out$err" 0
+mkdir "$dir/arbiter"
+run arbiter init "$dir/arbiter"
+is "arbiter init" $code 0
+has "arbiter init: what it is, and where" "$out" "$dir/arbiter is an arbiter's folder now, named"
+has "arbiter init: what is mounted there" "$out" ", mounted on /"
+name=$(cat "$dir/arbiter/colo-arbiter-id")
+run arbiter init "$dir/arbiter"
+is "arbiter init, again" $code 1
+has "arbiter init, again: it says so" "$err" "already, named $name"
+is "arbiter init, again: nothing is changed" "$(cat "$dir/arbiter/colo-arbiter-id")" "$name"
+run arbiter init "$dir/arbiter/missing"
+is "arbiter init, no folder" $code 1
+ok "arbiter init, no folder: none is made" [ ! -e "$dir/arbiter/missing" ]
+usage "arbiter, no init" "colo: arbiter: 'make' is not init" arbiter make "$dir/arbiter"
+usage "arbiter init, no path" "colo: usage: colo arbiter init PATH" arbiter init
+
 usage "capture, neither" "colo: capture: 'maybe' is neither on nor off" capture maybe
 usage "capture on, no file" "colo: capture on: needs a FILE" capture on
 usage "capture off, a file" "colo: capture off: takes no FILE" capture off x

@@ -76,6 +76,10 @@ rights='' flags=''
 
 config arbiter.path="$dir/nowhere"
 fails 1 'no folder for the arbiter' "$dir/nowhere" 'both hosts'
+mkdir "$dir/nameless"
+config arbiter.path="$dir/nameless"
+fails 1 "an arbiter's folder without its name" 'has no name' 'mounted on' 'colo arbiter init'
+is "an arbiter's folder without its name: nothing is made there" "$(ls -A "$dir/nameless")" ''
 config node.control-socket="$dir/fake-qemu/control"
 : >"$dir/fake-qemu"
 fails 1 'no folder for the control socket' "$dir/fake-qemu"

@@ -83,6 +83,7 @@ void fake_disks_configure(const FakeDisks *disks, Config *config, const char *fo
         g_free(disk->format);
         disk->format = g_strdup(format);
     }
+    g_free(config->state_dir);
     config->state_dir = g_strdup(disks->state_dir);
     config->disk_cache = g_strdup("writeback");
     config->disk_timeout_ms = 30000;

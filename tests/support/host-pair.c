@@ -114,6 +114,7 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->heartbeat_timeout_ms = 10000;
     config->arbiter = g_strdup(arbiter);
     config->arbiter_path = g_strdup(dir);
+    config->state_dir = g_strdup_printf("%s/%s.state", dir, name);
     config->mode = g_strdup(mode);
     config->compare_timeout_ms = 60;
     config->qemu_timeout_ms = 3000;
@@ -132,7 +133,8 @@ void start(Host *host, const char *role)
     g_clear_error(&host->error);
     host->node = node_new(host->config, &handler, &error);
     g_assert_no_error(error);
-    WAIT_FOR(host->is_to_ask || host->node->state != FSM_P_ASKING);
+    WAIT_FOR(host->is_to_ask || host->ended ||
+             (host->node->arbiter_seen && host->node->state != FSM_P_ASKING));
 }
 
 void die(Host *host)
@@ -161,6 +163,9 @@ void set_up(Fixture *fixture, const char *arbiter)
     g_autoptr(GError) error = NULL;
     g_autofree char *dir = g_dir_make_tmp("colo-node-XXXXXX", &error);
     g_assert_no_error(error);
+    g_autofree char *id = NULL, *mount = NULL;
+    arbiter_init_folder(dir, &id, &mount, &error);
+    g_assert_no_error(error);
     guint16 ports[2] = {free_port(), free_port()};
     set_up_in(fixture, dir, ports, arbiter);
 }
@@ -180,6 +185,10 @@ void tear_down(Fixture *fixture)
     for (int i = 0; i < 2; i++) {
         die(&fixture->host[i]);
         fake_disks_free(fixture->host[i].disks);
+        g_autofree char *pin =
+            g_build_filename(fixture->host[i].config->state_dir, "arbiter", NULL);
+        g_unlink(pin);
+        g_rmdir(fixture->host[i].config->state_dir);
         config_free(fixture->host[i].config);
         g_clear_error(&fixture->host[i].error);
     }

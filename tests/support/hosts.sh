@@ -69,7 +69,8 @@ hosts_setup() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     hosts_sweep
-    mkdir -m 700 "$HOSTS_DIR" && mkdir "$HOSTS_DIR/arbiter" || return 1
+    mkdir -m 700 "$HOSTS_DIR" && mkdir "$HOSTS_DIR/arbiter" &&
+        "$COLO_BUILD/colo" arbiter init "$HOSTS_DIR/arbiter" >/dev/null || return 1
     for hosts_name in switch alpha beta client; do
         ip netns add "$hosts_prefix-$hosts_name" || return 1
         mkdir "$HOSTS_DIR/$hosts_name"
@@ -186,6 +187,7 @@ ${QEMU:+vm.qemu=$QEMU}
 nic lan.model=virtio-net-pci
 nic lan.mac=52:54:00:c0:10:01
 nic lan.bridge=br0
+disks.state-dir=$HOSTS_DIR/$hosts_name/state
 arbiter.type=file
 arbiter.path=$HOSTS_DIR/arbiter
 CONFIG

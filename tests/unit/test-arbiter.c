@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* One process asks. Many, and dying ones, ask in tests/process/test-arbiter-race.c. */
+/* One process asks a folder that is as it should be (else: test-arbiter-folder.c). Many, and dying
+ * ones, ask in tests/process/test-arbiter-race.c. */
 #include "colo/arbiter.h"
 
 #include <glib/gstdio.h>
@@ -26,6 +27,8 @@ static void set_up(Fixture *fixture, gconstpointer data)
     fixture->dir = g_dir_make_tmp("test-arbiter-XXXXXX", NULL);
     g_assert_nonnull(fixture->dir);
     fixture->decision = g_strdup_printf("%s/%s.%s", fixture->dir, UUID, SESSION);
+    g_autofree char *id = NULL, *mount = NULL;
+    g_assert_true(arbiter_init_folder(fixture->dir, &id, &mount, NULL));
 }
 
 /* How many entries the folder has, besides its own name. */
@@ -65,7 +68,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
 static void ask_session(const char *dir, const char *session, const char *who, Answered *answered)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", dir, &error);
+    g_autoptr(Arbiter) arbiter = arbiter_new("file", dir, NULL, &error);
     g_assert_no_error(error);
     *answered = (Answered){0};
     arbiter_ask(arbiter, UUID, session, who, 7, on_answer, answered);
@@ -98,7 +101,7 @@ static void expect_unknown(const Fixture *fixture, const char *text)
 
 static void test_none(void)
 {
-    g_autoptr(Arbiter) arbiter = arbiter_new("none", NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new("none", NULL, NULL, NULL);
     Answered answered = {0};
     arbiter_ask(arbiter, UUID, SESSION, "alpha", 1, on_answer, &answered);
     g_assert_cmpuint(answered.answers, ==, 0);
@@ -119,34 +122,6 @@ static void test_first_wins(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(ask(fixture, "alphaa"), ==, ARBITER_DENIED);
     /* The decision, and nothing else. */
     g_assert_cmpuint(entries(fixture), ==, 1);
-}
-
-static char *identity_of(const char *type, const char *dir)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Arbiter) arbiter = arbiter_new(type, dir, &error);
-    g_assert_no_error(error);
-    return g_strdup(arbiter_identity(arbiter));
-}
-
-/* Two nodes find out that they would ask different folders, or not ask at all. */
-static void test_folders_have_names(Fixture *fixture, gconstpointer data)
-{
-    (void)data;
-    g_autofree char *other_dir = g_dir_make_tmp("colo-arbiter-XXXXXX", NULL);
-    g_autofree char *other_name = g_build_filename(other_dir, "colo-arbiter-id", NULL);
-    g_autofree char *ours = identity_of("file", fixture->dir);
-    g_autofree char *again = identity_of("file", fixture->dir);
-    g_autofree char *none = identity_of("none", NULL);
-    /* A name of an earlier life, not of this process. */
-    g_assert_true(g_file_set_contents(other_name, "0123456789abcdef\n", -1, NULL));
-    g_autofree char *other = identity_of("file", other_dir);
-    g_assert_cmpstr(ours, ==, again);
-    g_assert_cmpstr(ours, !=, other);
-    g_assert_cmpstr(other, ==, "file 0123456789abcdef");
-    g_assert_cmpstr(none, ==, "none");
-    g_unlink(other_name);
-    g_rmdir(other_dir);
 }
 
 static void test_sessions_are_apart(Fixture *fixture, gconstpointer data)
@@ -196,7 +171,7 @@ static void test_freed(Fixture *fixture, gconstpointer data)
     for (int i = 0; i < 20; i++) {
         g_autofree char *session = g_strdup_printf("session%d", i);
         g_autofree char *path = g_strdup_printf("%s/%s.%s", fixture->dir, UUID, session);
-        g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL);
+        g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
         arbiter_ask(arbiter, UUID, session, "alpha", 1, on_answer, &answered);
         g_clear_pointer(&arbiter, arbiter_free);
         /* The thread goes on: its decision stands, and the next asker gets it. */
@@ -219,7 +194,7 @@ static void test_freed_in_answer(Fixture *fixture, gconstpointer data)
 {
     Answered answered = {0};
     (void)data;
-    freed_in_answer = arbiter_new("file", fixture->dir, NULL);
+    freed_in_answer = arbiter_new("file", fixture->dir, NULL, NULL);
     for (int i = 0; i < 5; i++)
         arbiter_ask(freed_in_answer, UUID, SESSION, "alpha", 1, free_it, &answered);
     while (!answered.answers)
@@ -280,7 +255,7 @@ static void test_odd_files(Fixture *fixture, gconstpointer data)
 
 static void test_folder_gone(Fixture *fixture, gconstpointer data)
 {
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
     Answered answered = {0};
     (void)data;
     g_autofree char *away = g_strconcat(fixture->dir, ".away", NULL);
@@ -331,7 +306,7 @@ static void test_leftovers(Fixture *fixture, gconstpointer data)
 static void expect_config(const char *type, const char *path, const char *text)
 {
     g_autoptr(GError) error = NULL;
-    g_assert_null(arbiter_new(type, path, &error));
+    g_assert_null(arbiter_new(type, path, NULL, &error));
     g_assert_error(error, ARBITER_ERROR, ARBITER_ERROR_CONFIG);
     if (!strstr(error->message, text))
         g_error("'%s' doesn't say '%s'", error->message, text);
@@ -339,28 +314,10 @@ static void expect_config(const char *type, const char *path, const char *text)
 
 static void test_config(Fixture *fixture, gconstpointer data)
 {
-    g_autofree char *missing = g_build_filename(fixture->dir, "missing", NULL);
     (void)data;
     expect_config("etcd", fixture->dir, "unknown type 'etcd'");
     expect_config("file", NULL, "needs a path");
     expect_config("file", "", "needs a path");
-    expect_config("file", missing, missing);
-    put(fixture, "");
-    expect_config("file", fixture->decision, "is not a directory");
-    expect_config("file", "/proc/self", "/proc/self can't be written to");
-    g_unlink(fixture->decision);
-    /* Two folders with no name of their own would be taken for one. */
-    g_autofree char *id = g_build_filename(fixture->dir, "colo-arbiter-id", NULL);
-    static const char *const names[] = {"", "\n", "0123456789abcde", "0123456789abcdeg", "a\nb"};
-    for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
-        g_assert_true(g_file_set_contents(id, names[i], -1, NULL));
-        expect_config("file", fixture->dir, "colo-arbiter-id is not the name of a folder");
-    }
-    g_unlink(id);
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL);
-    g_assert_nonnull(arbiter);
-    /* The probe leaves nothing. */
-    g_assert_cmpuint(entries(fixture), ==, 0);
     arbiter_free(NULL);
 }
 
@@ -371,7 +328,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/arbiter/none", test_none);
     ADD("first-wins", test_first_wins);
-    ADD("folders-have-names", test_folders_have_names);
     ADD("sessions-are-apart", test_sessions_are_apart);
     ADD("readable", test_readable);
     ADD("odd-names", test_odd_names);
