@@ -34,6 +34,7 @@ typedef enum {
 typedef struct PageSet PageSet;
 
 PageSet *page_set_new(guint64 pages);
+PageSet *page_set_copy(const PageSet *set);
 void page_set_free(PageSet *set);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageSet, page_set_free)
 void page_set_add_run(PageSet *set, guint64 first, guint64 count);
@@ -237,5 +238,38 @@ void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer us
 
 void apply_free(Apply *apply);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Apply, apply_free)
+
+/* ---- RAM around a load of device state: the secondary's side ---- */
+
+/*
+ * Loading device state may write to RAM. A guard keeps the pages that loads are known to write to
+ * aside before each load and puts them back after it, tells which other pages one has written to,
+ * and which pages a VM has written that has run since. One order at a time; each is carried out by
+ * a thread of the guard's own, for it looks at all of RAM, while the VM stands still.
+ */
+typedef struct LoadGuard LoadGuard;
+
+/* On the thread that gave the order. `pages` is for the call; NULL with an error. */
+typedef void (*LoadGuardDone)(const PageSet *pages, const GError *error, gpointer user_data);
+
+/* `ram` and `tracker` are borrowed; the guard doesn't use the tracker between orders. */
+LoadGuard *load_guard_new(const VmRam *ram, DirtyTracker *tracker, GError **error);
+/* Ends an order that is under way; its callback doesn't come. The tracker can't be used after that.
+ */
+void load_guard_free(LoadGuard *guard);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(LoadGuard, load_guard_free)
+
+/* Forgets which pages are known, and what the next checkpoint has to carry. No order is under way.
+ */
+void load_guard_reset(LoadGuard *guard);
+/* Pages written until now don't count, and the known ones are kept aside. `pages` is empty. */
+void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
+/*
+ * The known pages are put back. `pages`: those that were written besides. They are known from now
+ * on, and wrong until a checkpoint has carried them.
+ */
+void load_guard_after(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
+/* `pages`: all that the next checkpoint has to carry; they are forgotten. */
+void load_guard_written(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 
 #endif

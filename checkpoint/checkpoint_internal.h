@@ -20,6 +20,20 @@ guint64 page_set_count_union(const PageSet *set, const PageSet *other);
 /* As dirty_tracker_harvest(), but the next harvest reports the same pages again. */
 gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error);
 
+/* As dirty_tracker_harvest(), of RAM that nobody writes to meanwhile: what is there is what would
+ * be copied, so COMPARE need not be told. */
+gboolean dirty_tracker_harvest_still(DirtyTracker *tracker, PageSet *pages, GError **error);
+
+/* Any thread: has a harvest that would take long, now or later, fail soon. For the tracker's end.
+ */
+void dirty_tracker_interrupt(DirtyTracker *tracker);
+
+/* ---- load-guard.c, for tests; no order is under way ---- */
+
+const PageSet *load_guard_known(const LoadGuard *guard);
+/* As if the VM had written to these pages. */
+void load_guard_mark(LoadGuard *guard, guint64 first, guint64 count);
+
 /* ---- ram.c ---- */
 
 /* FALSE with CHECKPOINT_ERROR_MISMATCH if the stream can't describe this RAM. */

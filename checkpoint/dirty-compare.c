@@ -15,17 +15,21 @@
 
 #include "checkpoint/dirty_internal.h"
 
+/* Between two looks at whether to go on: some milliseconds. */
+#define LOOK_PAGES 16384
+
 typedef struct {
     const VmRam *ram;
     guint64 zero_hash;
     guint64 *hashes; /* by page; 0: unknown */
+    gint interrupted;
 } Compare;
 
 static gpointer compare_start(const VmRam *ram, GError **error)
 {
     (void)error;
     static const guint8 zeros[VM_PAGE_SIZE];
-    Compare *c = g_new(Compare, 1);
+    Compare *c = g_new0(Compare, 1);
     c->ram = ram;
     c->zero_hash = XXH3_64bits(zeros, VM_PAGE_SIZE);
     c->hashes = g_new0(guint64, ram->size_bytes / VM_PAGE_SIZE);
@@ -39,28 +43,50 @@ static void compare_stop(gpointer state)
     g_free(c);
 }
 
-static gboolean compare_peek(gpointer state, PageSet *pages, GError **error)
+/* With `take`, a page that has changed counts as copied. */
+static gboolean look(Compare *c, PageSet *pages, gboolean take, GError **error)
 {
-    Compare *c = state;
-    (void)error;
     guint64 total = c->ram->size_bytes / VM_PAGE_SIZE;
     guint64 count;
     for (guint64 page = 0; page < total; page += count) {
-        gboolean hole = ram_next_extent(c->ram, page, total - page, &count);
+        gboolean hole = ram_next_extent(c->ram, page, MIN(total - page, LOOK_PAGES), &count);
+        if (g_atomic_int_get(&c->interrupted)) {
+            g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "interrupted");
+            return FALSE;
+        }
         for (guint64 p = page; p < page + count; p++) {
             guint64 now =
                 hole ? c->zero_hash : XXH3_64bits(c->ram->base + p * VM_PAGE_SIZE, VM_PAGE_SIZE);
-            if (now != c->hashes[p] || c->hashes[p] == 0)
-                page_set_add_run(pages, p, 1);
+            if (now == c->hashes[p] && now != 0)
+                continue;
+            page_set_add_run(pages, p, 1);
+            if (take)
+                c->hashes[p] = now;
         }
     }
     return TRUE;
 }
 
+static gboolean compare_peek(gpointer state, PageSet *pages, GError **error)
+{
+    return look(state, pages, FALSE, error);
+}
+
 static gboolean compare_harvest(gpointer state, PageSet *pages, GError **error)
 {
     /* Nothing starts over: what counts is dirty_tracker_copied(). */
-    return compare_peek(state, pages, error);
+    return look(state, pages, FALSE, error);
+}
+
+static gboolean compare_harvest_still(gpointer state, PageSet *pages, GError **error)
+{
+    return look(state, pages, TRUE, error);
+}
+
+static void compare_interrupt(gpointer state)
+{
+    Compare *c = state;
+    g_atomic_int_set(&c->interrupted, TRUE);
 }
 
 static void compare_copied(gpointer state, guint64 page, const guint8 *data)
@@ -76,4 +102,6 @@ const DirtyOps dirty_compare_ops = {
     .harvest = compare_harvest,
     .peek = compare_peek,
     .copied = compare_copied,
+    .harvest_still = compare_harvest_still,
+    .interrupt = compare_interrupt,
 };

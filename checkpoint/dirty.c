@@ -131,6 +131,18 @@ gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **e
     return tracker->ops->harvest(tracker->state, pages, error);
 }
 
+gboolean dirty_tracker_harvest_still(DirtyTracker *tracker, PageSet *pages, GError **error)
+{
+    return (tracker->ops->harvest_still ? tracker->ops->harvest_still
+                                        : tracker->ops->harvest)(tracker->state, pages, error);
+}
+
+void dirty_tracker_interrupt(DirtyTracker *tracker)
+{
+    if (tracker->ops->interrupt)
+        tracker->ops->interrupt(tracker->state);
+}
+
 gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error)
 {
     return tracker->ops->peek(tracker->state, pages, error);

@@ -15,6 +15,10 @@ typedef struct {
     gboolean (*peek)(gpointer state, PageSet *pages, GError **error);
     /* See dirty_tracker_copied(). NULL: no need to know. */
     void (*copied)(gpointer state, guint64 page, const guint8 *data);
+    /* See dirty_tracker_harvest_still(). NULL: as harvest. */
+    gboolean (*harvest_still)(gpointer state, PageSet *pages, GError **error);
+    /* See dirty_tracker_interrupt(). NULL: it is fast enough. */
+    void (*interrupt)(gpointer state);
 } DirtyOps;
 
 extern const DirtyOps dirty_uffd_ops;

@@ -37,6 +37,13 @@ PageSet *page_set_new(guint64 pages)
     return set;
 }
 
+PageSet *page_set_copy(const PageSet *set)
+{
+    PageSet *copy = page_set_new(set->pages);
+    page_set_add_set(copy, set);
+    return copy;
+}
+
 void page_set_free(PageSet *set)
 {
     if (!set)

@@ -73,7 +73,7 @@ static void on_refused_ended(Channel *channel, const GError *why, gpointer user_
  */
 static void refuse(Guest *guest, const char *reason, gboolean later)
 {
-    static const ChannelHandler handler = {ignore_data, on_refused_ended};
+    static const ChannelHandler handler = {.data = ignore_data, .ended = on_refused_ended};
     json_object *body = json_object_new_object();
     gsize len;
     json_object_object_add(body, "reason", json_object_new_string(reason));
@@ -121,7 +121,7 @@ static void on_pairing_ended(Channel *channel, const GError *why, gpointer user_
 static void adopt(Link *link, Guest *guest, LinkChannel which, json_object *answer)
 {
     /* While it is held no byte is read, so `data` is never called. */
-    static const ChannelHandler handler = {ignore_data, on_pairing_ended};
+    static const ChannelHandler handler = {.data = ignore_data, .ended = on_pairing_ended};
     Pairing *pairing = link->pairing;
     Channel *channel = g_steal_pointer(&guest->channel);
     gsize len;
@@ -299,7 +299,7 @@ static void pause_listening(Link *link, int code)
 
 static void add_guest(Link *link, int fd)
 {
-    static const ChannelHandler handler = {on_guest_data, on_guest_ended};
+    static const ChannelHandler handler = {.data = on_guest_data, .ended = on_guest_ended};
     Guest *guest = g_new0(Guest, 1);
     guest->link = link;
     guest->address = link_address_peer(fd);

@@ -305,9 +305,13 @@ static void flush(Channel *channel)
 
 static gboolean on_writable(gint fd, GIOCondition condition, gpointer user_data)
 {
+    Channel *channel = user_data;
+    const ChannelHandler *handler = channel->handler;
     (void)fd;
     (void)condition;
-    flush(user_data);
+    flush(channel);
+    if (buffer_len(&channel->out) == 0 && handler && handler->drained)
+        handler->drained(channel, channel->user_data);
     return G_SOURCE_CONTINUE;
 }
 

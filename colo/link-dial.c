@@ -143,7 +143,7 @@ static gboolean pair(Link *link, json_object *theirs, const char *session)
 static void handle_answer(Link *link, LinkChannel which, json_object *theirs)
 {
     /* Held: what the peer sends now, being up already, is read when we are up too. */
-    static const ChannelHandler handler = {hold_data, on_ended};
+    static const ChannelHandler handler = {.data = hold_data, .ended = on_ended};
     Dial *dial = link->dial;
     const char *session = wire_string(theirs, "session", 64);
     if (which == LINK_CONTROL) {
@@ -207,7 +207,7 @@ static gsize on_data(Channel *channel, const guint8 *data, gsize len, gpointer u
 
 static void say_hello(Link *link, LinkChannel which)
 {
-    static const ChannelHandler handler = {on_data, on_ended};
+    static const ChannelHandler handler = {.data = on_data, .ended = on_ended};
     Channel *channel = link->dial->channels[which];
     json_object *hello;
     gsize len;

@@ -186,8 +186,8 @@ static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
 
 static void linger_on(Link *link, Pairing *pairing)
 {
-    static const ChannelHandler last_words = {ignore_data, on_linger_ended};
-    static const ChannelHandler nothing = {ignore_data, ignore_end};
+    static const ChannelHandler last_words = {.data = ignore_data, .ended = on_linger_ended};
+    static const ChannelHandler nothing = {.data = ignore_data, .ended = ignore_end};
     Linger *linger = g_new(Linger, 1);
     *linger = (Linger){.link = link, .pairing = pairing};
     linger->timer = link_timer(LINGER_MS, on_linger_timeout, linger);
@@ -268,6 +268,17 @@ static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gp
         return message.used;
     go_down(link, g_steal_pointer(&error));
     return 0;
+}
+
+static void on_control_drained(Channel *channel, gpointer user_data)
+{
+    Link *link = user_data;
+    (void)channel;
+    if (!link->callbacks.sent || !link->up)
+        return;
+    link_ref(link);
+    link->callbacks.sent(link->user_data);
+    link_unref(link);
 }
 
 /* ---- Packets ---- */
@@ -410,9 +421,10 @@ static void go_down_later(Link *link, GError *why)
 
 void link_go_up(Link *link)
 {
-    static const ChannelHandler control = {on_control_data, on_ended};
-    static const ChannelHandler packets = {on_packets_data, on_ended};
-    static const ChannelHandler engines = {ignore_data, on_ended};
+    static const ChannelHandler control = {
+        .data = on_control_data, .ended = on_ended, .drained = on_control_drained};
+    static const ChannelHandler packets = {.data = on_packets_data, .ended = on_ended};
+    static const ChannelHandler engines = {.data = ignore_data, .ended = on_ended};
     Pairing *pairing = link->pairing;
     Channel **channels = pairing->channels;
     for (LinkChannel which = 0; which < link->channels; which++) {
@@ -557,6 +569,11 @@ void link_send(Link *link, guint type, const void *payload, gsize len)
                                         "control connection: %zu bytes wait and the peer doesn't "
                                         "read them",
                                         queued));
+}
+
+gboolean link_has_unsent(const Link *link)
+{
+    return link->up && channel_queued(link->pairing->channels[LINK_CONTROL]) > 0;
 }
 
 gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len)

@@ -78,6 +78,8 @@ typedef struct {
     /* An attempt failed (nobody there, refused, ...). Dialling goes on by itself; the same reason
      * is reported once. `refused` means that the peer is there and said no. */
     void (*attempt_failed)(const GError *why, gpointer user_data);
+    /* link_has_unsent() has become FALSE. Only this one may be NULL. */
+    void (*sent)(gpointer user_data);
 } LinkCallbacks;
 
 typedef struct {
@@ -100,7 +102,7 @@ typedef struct Link Link;
 
 /*
  * Binds the listening socket (a name in `listen` is resolved, which may block). Connections are
- * refused until link_accept(). Callbacks must all be set. Error: LINK_ERROR_ADDRESS.
+ * refused until link_accept(). Callbacks must be set. Error: LINK_ERROR_ADDRESS.
  */
 Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpointer user_data,
                GError **error);
@@ -152,6 +154,11 @@ int link_disks_fd(const Link *link);
  * LINK_MESSAGE_MAX, `type` one of LinkMessage.
  */
 void link_send(Link *link, guint type, const void *payload, gsize len);
+
+/* Whether messages wait because the peer doesn't read as fast: who has much to say waits for
+ * sent().
+ */
+gboolean link_has_unsent(const Link *link);
 
 /*
  * Mirrors a frame to the peer: 1 to LINK_PACKET_MAX bytes, sent at the end of this turn of the main

@@ -121,6 +121,8 @@ typedef struct {
     gsize (*data)(Channel *channel, const guint8 *data, gsize len, gpointer user_data);
     /* Ended or failed (LINK_ERROR_CLOSED): nothing more will come. */
     void (*ended)(Channel *channel, const GError *why, gpointer user_data);
+    /* From the main loop: the kernel has taken all that had to wait. NULL: nobody wants to know. */
+    void (*drained)(Channel *channel, gpointer user_data);
 } ChannelHandler;
 
 typedef enum {

@@ -51,6 +51,11 @@ static void on_link_down(const GError *why, gpointer user_data)
     node_link_lost(user_data, "the link to the peer is lost", why);
 }
 
+static void on_sent(gpointer user_data)
+{
+    svm_send_dirty(user_data);
+}
+
 static void on_attempt_failed(const GError *why, gpointer user_data)
 {
     Node *node = user_data;
@@ -204,7 +209,8 @@ gboolean node_link_init(Node *node, GError **error)
                                .message = on_message,
                                .packet = on_packet,
                                .down = on_link_down,
-                               .attempt_failed = on_attempt_failed};
+                               .attempt_failed = on_attempt_failed,
+                               .sent = on_sent};
     node->link = link_new(&options, &callbacks, node, error);
     return node->link != NULL;
 }

@@ -12,11 +12,12 @@
  * checkpoint then carries. So RAM is that of the checkpoint to the byte.
  *
  * A load of device state may write to RAM, for QEMU resets the machine first. The pages that loads
- * are known to write to are kept aside before each, and put back after it. They are learnt before
- * protection is claimed: each checkpoint of that time is loaded, to know that it can be, and READY
- * names the pages that were written and not known before, which the primary then sends again. If a
- * later load writes to yet another page, RAM is no checkpoint's any more (svm_spoilt): the VM
- * neither runs nor can be taken over from before the next checkpoint, which carries that page.
+ * are known to write to are kept aside before each, and put back after it (LoadGuard). They are
+ * learnt before protection is claimed: each checkpoint of that time is loaded, to know that it can
+ * be, and READY names the pages that were written and not known before, which the primary then
+ * sends again. If a later load writes to yet another page, RAM is no checkpoint's any more
+ * (svm_spoilt): the VM neither runs nor can be taken over from before the next checkpoint, which
+ * carries that page.
  *
  * Who can't go on doesn't ask the arbiter, or the primary, which can, would be told no. So no load
  * begins while it is asked, and a question waits for the load under way.
@@ -42,85 +43,9 @@
 /* Loads after which the pages they write to must be known. */
 #define PROOFS_MAX 16
 
-/* Runs in one DIRTY message. */
-#define DIRTY_RUNS_MAX 65536u
-
 static gboolean is_current(Vm *vm, const Node *node)
 {
     return vm == node->vm;
-}
-
-/* ---- RAM around a load ---- */
-
-/* Copies the pages that loads are known to write to, in order, or puts the copy back. */
-static void copy_touched(Node *node, gboolean put_back)
-{
-    guint8 *kept = node->kept;
-    guint64 count;
-    for (guint64 first = 0; page_set_next_run(node->touched, first, &first, &count);
-         first += count) {
-        guint8 *ram = vm_ram(node->vm)->base + first * VM_PAGE_SIZE;
-        gsize len = count * VM_PAGE_SIZE;
-        if (put_back)
-            memcpy(ram, kept, len);
-        else
-            memcpy(kept, ram, len);
-        kept += len;
-    }
-}
-
-/* The pages written since the last call; the caller frees the set. */
-static PageSet *harvest(Node *node, GError **error)
-{
-    const VmRam *ram = vm_ram(node->vm);
-    g_autoptr(PageSet) written = page_set_new(ram->size_bytes / VM_PAGE_SIZE);
-    if (!dirty_tracker_harvest(node->tracker, written, error))
-        return NULL;
-    if (dirty_tracker_method(node->tracker) == DIRTY_METHOD_COMPARE) {
-        /* It compares with what it was told last. */
-        guint64 count;
-        for (guint64 first = 0; page_set_next_run(written, first, &first, &count); first += count)
-            for (guint64 page = first; page < first + count; page++)
-                dirty_tracker_copied(node->tracker, page, ram->base + page * VM_PAGE_SIZE);
-    }
-    return g_steal_pointer(&written);
-}
-
-/* Before a load: pages written until now don't count, and the known ones are kept aside. */
-static gboolean prepare_load(Node *node, GError **error)
-{
-    g_autoptr(PageSet) before = harvest(node, error);
-    if (!before)
-        return FALSE;
-    node->kept = g_realloc(node->kept, page_set_count(node->touched) * VM_PAGE_SIZE);
-    copy_touched(node, FALSE);
-    return TRUE;
-}
-
-/*
- * After a load: puts back what was kept, and tells which other pages the load wrote to as runs of
- * be64 first, be64 count. They are known from now on, and wrong until the next checkpoint.
- */
-static GByteArray *repair_load(Node *node, GError **error)
-{
-    g_autoptr(PageSet) written = harvest(node, error);
-    if (!written)
-        return NULL;
-    copy_touched(node, TRUE);
-    GByteArray *runs = g_byte_array_new();
-    guint64 count;
-    for (guint64 first = 0; page_set_next_run(written, first, &first, &count); first += count)
-        for (guint64 page = first; page < first + count; page++) {
-            if (page_set_contains(node->touched, page))
-                continue;
-            guint8 run[16];
-            colo_put_be64(run, page);
-            colo_put_be64(run + 8, 1);
-            g_byte_array_append(runs, run, sizeof(run));
-            page_set_add_run(node->touched, page, 1);
-            page_set_add_run(node->svm_dirty, page, 1);
-        }
-    return runs;
 }
 
 /* ---- A check, for a VM that waits ---- */
@@ -219,69 +144,6 @@ void svm_stopped_by_itself(Node *node, const char *why)
     stall(node, why);
 }
 
-/* ---- PREPARE and DIRTY ---- */
-
-gboolean svm_prepare(Node *node, guint64 epoch, GError **error)
-{
-    if (node->state != FSM_S_COLO || node->prepare_epoch || !node->last ||
-        epoch != node->last->epoch + 1) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'prepare' for checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
-                    fsm_state_name(node->state));
-        return FALSE;
-    }
-    node->prepare_epoch = epoch;
-    svm_step(node);
-    return TRUE;
-}
-
-static GArray *runs_of(const PageSet *set)
-{
-    GArray *runs = g_array_new(FALSE, FALSE, 8);
-    guint64 count;
-    for (guint64 first = 0; page_set_next_run(set, first, &first, &count); first += count) {
-        guint8 run[8];
-        colo_put_be32(run, (guint32)first);
-        colo_put_be32(run + 4, (guint32)count);
-        g_array_append_vals(runs, run, 1);
-    }
-    return runs;
-}
-
-static void send_dirty(Node *node, guint64 epoch)
-{
-    g_autoptr(GArray) runs = runs_of(node->svm_dirty);
-    guint parts = MAX((runs->len + DIRTY_RUNS_MAX - 1) / DIRTY_RUNS_MAX, 1);
-    for (guint part = 0; part < parts; part++) {
-        guint first = part * DIRTY_RUNS_MAX;
-        guint count = MIN(runs->len - first, DIRTY_RUNS_MAX);
-        g_autofree guint8 *payload = g_malloc(16 + count * 8);
-        colo_put_be64(payload, epoch);
-        colo_put_be32(payload + 8, parts - part - 1);
-        colo_put_be32(payload + 12, 0);
-        if (count)
-            memcpy(payload + 16, runs->data + (gsize)first * 8, count * 8);
-        link_send(node->link, LINK_MSG_DIRTY, payload, 16 + count * 8);
-    }
-}
-
-static void answer_prepare(Node *node)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(PageSet) written = harvest(node, &error);
-    if (!written) {
-        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
-        return;
-    }
-    guint64 count;
-    for (guint64 first = 0; page_set_next_run(written, first, &first, &count); first += count)
-        page_set_add_run(node->svm_dirty, first, count);
-    send_dirty(node, node->prepare_epoch);
-    page_set_clear(node->svm_dirty);
-    node->prepare_epoch = 0;
-    colo_fault_point("secondary-prepared");
-}
-
 gboolean svm_stands_still(const Node *node, GError **error)
 {
     if ((node->svm_job == SVM_IDLE || node->svm_job == SVM_CHECKING) && !node->load_due &&
@@ -348,47 +210,94 @@ static void resume(Node *node)
     disks_resume(node, on_resumed);
 }
 
-static gboolean prove(Node *node, const GByteArray *runs, GError **error)
+/* READY: the load has written to `pages`, which were not known before. */
+static gboolean prove(Node *node, const PageSet *pages, GError **error)
 {
-    if (++node->proofs_tried == PROOFS_MAX && runs->len > 0) {
+    if (++node->proofs_tried == PROOFS_MAX && page_set_count(pages) > 0) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_LOAD,
                     "after %u loads the device state still writes to new pages of RAM", PROOFS_MAX);
         return FALSE;
     }
+    g_autoptr(GByteArray) runs = g_byte_array_new();
+    guint64 first, count;
+    for (guint64 at = 0; page_set_next_run(pages, at, &first, &count); at = first + count) {
+        guint8 run[16];
+        colo_put_be64(run, first);
+        colo_put_be64(run + 8, count);
+        g_byte_array_append(runs, run, sizeof(run));
+    }
     if (runs->len > LINK_MESSAGE_MAX) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_LOAD,
-                    "loading the device state wrote to %u pages of RAM: too many", runs->len / 16);
+                    "loading the device state wrote to %" G_GUINT64_FORMAT
+                    " pages of RAM: too many",
+                    page_set_count(pages));
         return FALSE;
     }
-    log_info("the device state can be loaded; that wrote to %u new pages of RAM", runs->len / 16);
+    log_info("the device state can be loaded; that wrote to %" G_GUINT64_FORMAT " new pages of RAM",
+             page_set_count(pages));
     link_send(node->link, LINK_MSG_READY, runs->data, runs->len);
     return TRUE;
 }
 
-/* The device state is that of `checkpoint`, and so is RAM but for the pages of `runs`. */
-static void use_loaded(Node *node, const Checkpoint *checkpoint, const GByteArray *runs)
+/* The device state is that of `checkpoint`, and so is RAM but for `pages`. */
+static void use_loaded(Node *node, const Checkpoint *checkpoint, const PageSet *pages)
 {
     g_autoptr(GError) error = NULL;
+    gboolean wrong = page_set_count(pages) > 0;
     if (node->state == FSM_S_ACTIVE) {
-        if (!prove(node, runs, &error))
+        if (!prove(node, pages, &error))
             node_vm_lost(node, "the VM can't be protected", error);
         return;
     }
-    if (runs->len > 0 && node->state != FSM_S_DEVICE) {
+    if (wrong && node->state != FSM_S_DEVICE) {
         node->svm_spoilt = TRUE;
         if (node->state == FSM_S_COLO)
             stall(node, "loading its device state wrote to a page of RAM, which it had not done "
                         "before");
         return;
     }
-    if (runs->len > 0)
-        log_warning("loading the device state wrote to %u pages of RAM, which it had not done "
-                    "before",
-                    runs->len / 16);
+    if (wrong)
+        log_warning("loading the device state wrote to %" G_GUINT64_FORMAT
+                    " pages of RAM, which it had not done before",
+                    page_set_count(pages));
     if (!secondary_enter_epoch(node, checkpoint, &error))
         node_vm_lost(node, "the checkpoint's maps of connections can't be used", error);
     else if (node->state == FSM_S_COLO)
         resume(node);
+}
+
+/* What the load that is over has done to RAM is known. */
+static void ask_if_due(Node *node)
+{
+    if (!node->ask_when_loaded)
+        return;
+    node->ask_when_loaded = FALSE;
+    /* One whose peer has yielded has nobody to leave the VM to. */
+    node_event(node, node->svm_spoilt && !node->yielded ? FSM_SPOILT : FSM_ASK_AGAIN);
+}
+
+gboolean svm_ask_when_loaded(Node *node)
+{
+    node->ask_when_loaded = node->svm_job == SVM_LOADING || node->svm_job == SVM_REPAIRING;
+    return node->ask_when_loaded;
+}
+
+static void on_repaired(const PageSet *pages, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    const Vm *vm = node->vm;
+    node->svm_job = SVM_IDLE;
+    g_autoptr(Checkpoint) loaded = g_steal_pointer(&node->load_due);
+    if (error) {
+        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
+        return;
+    }
+    if (loaded)
+        use_loaded(node, loaded, pages);
+    if (vm != node->vm)
+        return;
+    ask_if_due(node);
+    svm_step(node);
 }
 
 static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
@@ -397,47 +306,38 @@ static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
     if (!is_current(vm, node))
         return;
     node->svm_job = SVM_IDLE;
-    g_autoptr(Checkpoint) loaded = g_steal_pointer(&node->load_due);
     if (error) {
         node_vm_lost(node, "the device state of this VM can't be loaded on this host", error);
+    } else if (node->load_due) {
+        node->svm_job = SVM_REPAIRING;
+        load_guard_after(node->guard, on_repaired, node);
+    } else {
+        svm_step(node); /* the session is over: nobody waits for it */
+    }
+}
+
+static void on_kept(const PageSet *pages, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    (void)pages;
+    node->svm_job = SVM_IDLE;
+    if (error) {
+        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
         return;
     }
-    /* The session may be over: then nobody waits for it. */
-    if (loaded) {
-        g_autoptr(GError) failed = NULL;
-        g_autoptr(GByteArray) runs = repair_load(node, &failed);
-        if (!runs) {
-            node_vm_lost(node, "dirty pages of the secondary can't be seen", failed);
-            return;
-        }
-        use_loaded(node, loaded, runs);
-        if (!is_current(vm, node))
-            return;
-    }
-    if (node->ask_when_loaded) {
-        node->ask_when_loaded = FALSE;
-        /* One whose peer has yielded has nobody to leave the VM to. */
-        node_event(node, node->svm_spoilt && !node->yielded ? FSM_SPOILT : FSM_ASK_AGAIN);
-    }
-    svm_step(node);
-}
-
-gboolean svm_ask_when_loaded(Node *node)
-{
-    node->ask_when_loaded = node->svm_job == SVM_LOADING;
-    return node->ask_when_loaded;
-}
-
-static void load(Node *node)
-{
-    g_autoptr(GError) error = NULL;
-    if (!prepare_load(node, &error)) {
-        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
+    if (!node->load_due || node->state == FSM_S_PAUSED) {
+        svm_step(node);
         return;
     }
     node->svm_epoch = 0;
     node->svm_job = SVM_LOADING;
     vm_load_device_state(node->vm, node->load_due->device_state, on_loaded, node);
+}
+
+static void load(Node *node)
+{
+    node->svm_job = SVM_KEEPING;
+    load_guard_before(node->guard, on_kept, node);
 }
 
 /* ---- Takeover ---- */
@@ -552,6 +452,7 @@ void svm_step(Node *node)
         stop(node);
     } else if (node->start_due) {
         node->start_due = FALSE;
+        load_guard_reset(node->guard);
         secondary_begin(node);
     } else if (!running && disks_apply_is_due(node)) {
         release(node);
@@ -559,8 +460,8 @@ void svm_step(Node *node)
         /* Else it is called again when the disks are there. */
         if (disks_are_at(node, node->load_due->epoch))
             load(node);
-    } else if (node->prepare_epoch && !node->applying) {
-        answer_prepare(node);
+    } else if (node->prepare_epoch && !node->applying && !node->dirty) {
+        svm_answer_prepare(node);
     } else if (node->check_due && !running) {
         check(node);
     }
@@ -568,9 +469,13 @@ void svm_step(Node *node)
 
 void secondary_start_apply(Node *node)
 {
-    guint64 pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
-    node->touched = page_set_new(pages);
-    node->svm_dirty = page_set_new(pages);
+    g_autoptr(GError) error = NULL;
+    if (!node->guard)
+        node->guard = load_guard_new(vm_ram(node->vm), node->tracker, &error);
+    if (!node->guard) {
+        node_vm_lost(node, "the VM can't be protected", error);
+        return;
+    }
     node->start_due = TRUE;
     svm_step(node);
 }
@@ -592,9 +497,7 @@ void svm_forget(Node *node)
     node->proofs_tried = 0;
     g_clear_pointer(&node->load_due, checkpoint_unref);
     g_clear_pointer(&node->finished, checkpoint_unref);
-    g_clear_pointer(&node->touched, page_set_free);
-    g_clear_pointer(&node->svm_dirty, page_set_free);
-    g_clear_pointer(&node->kept, g_free);
+    g_clear_pointer(&node->dirty, page_set_free);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);
 }

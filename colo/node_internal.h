@@ -82,7 +82,10 @@ typedef enum {
     SVM_IDLE,
     SVM_CHECKING, /* is told to stop, which it has: does it answer? */
     SVM_STOPPING,
+    SVM_LOOKING, /* which pages has it written? */
+    SVM_KEEPING, /* pages are kept aside, and put back, around */
     SVM_LOADING,
+    SVM_REPAIRING,
     SVM_RESUMING,
     SVM_RELEASING, /* gives up its disks, which are about to change */
 } SvmJob;
@@ -198,12 +201,14 @@ struct Node {
     gboolean svm_speaks;    /* its output is that of svm_epoch, and counts */
     guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
     gboolean svm_spoilt;    /* RAM is no checkpoint's: it has stopped by itself, or a load did it */
-    gboolean ask_when_loaded;
-    PageSet *svm_dirty;    /* pages that the next checkpoint has to put right */
-    Checkpoint *finished;  /* what to take over from, once it is known */
-    unsigned proofs_tried; /* loads of this session */
-    PageSet *touched;      /* pages that loads wrote to */
-    guint8 *kept;          /* their contents before the load at hand */
+    gboolean ask_when_loaded; /* the arbiter */
+    Checkpoint *finished;     /* what to take over from, once it is known */
+    unsigned proofs_tried;    /* loads of this session */
+    LoadGuard *guard;         /* of the VM, from its first session on */
+
+    /* secondary (node-dirty.c): what is left to say of DIRTY */
+    PageSet *dirty; /* NULL: nothing */
+    guint64 dirty_at, dirty_runs;
 
     /* for status */
     guint64 checkpoints, by_reason[REASONS];
@@ -410,8 +415,6 @@ void svm_step(Node *node);
 /* FSM actions. */
 void secondary_start_apply(Node *node);
 void secondary_take_over(Node *node);
-/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
 /* Whether RAM may be changed by a checkpoint that has come: FALSE with NODE_ERROR_PROTOCOL. */
 gboolean svm_stands_still(const Node *node, GError **error);
 /* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
@@ -425,6 +428,15 @@ gboolean svm_ask_when_loaded(Node *node);
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */
 void svm_forget(Node *node);
+
+/* ---- node-dirty.c ---- */
+
+/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
+/* The VM stands still: looks at what it has written, and says it. */
+void svm_answer_prepare(Node *node);
+/* Says more of it, if the link has room. */
+void svm_send_dirty(Node *node);
 
 /* ---- node-net.c ---- */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a pair of nodes is for: it protects, fails over, hands over, and ends well on bad days. */
+#include "checkpoint/checkpoint_internal.h"
 #include "colo/log.h"
 #include "tests/support/host-pair.h"
 
@@ -36,8 +37,9 @@ static void test_compares_pages(void)
     start(&fixture.host[1], "secondary");
     protect(&fixture, 0);
     Node *b = fixture.host[1].node;
-    /* What a load of the fake VM writes to, and nothing else, is taken for touched. */
-    g_assert_cmpuint(page_set_count(b->touched), ==, LOAD_WRITES);
+    /* What a load of the fake VM writes to, and nothing else, is known as that. */
+    WAIT_FOR(b->svm_job == SVM_IDLE);
+    g_assert_cmpuint(page_set_count(load_guard_known(b->guard)), ==, LOAD_WRITES);
     guint64 from = b->epoch;
     WAIT_FOR(b->epoch >= from + 10);
     die(&fixture.host[0]);

@@ -64,6 +64,13 @@ static void on_attempt_failed(const GError *why, gpointer user_data)
         side->on_failure(side);
 }
 
+static void on_sent(gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    if (side->on_sent)
+        side->on_sent(side);
+}
+
 LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
 {
     static const LinkEndOptions none;
@@ -83,6 +90,7 @@ LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
         .disks = o->disks,
     };
     LinkCallbacks callbacks = {.up = on_up,
+                               .sent = on_sent,
                                .message = on_message,
                                .packet = on_packet,
                                .down = on_down,

@@ -23,6 +23,7 @@ struct LinkEnd {
     void (*on_message)(LinkEnd *side);
     void (*on_packet)(LinkEnd *side);
     void (*on_failure)(LinkEnd *side);
+    void (*on_sent)(LinkEnd *side);
     gpointer user_data;
 };
 

@@ -471,6 +471,31 @@ static void test_overrun(void)
     link_end_wait(secondary->downs == 1);
 }
 
+static void send_more(LinkEnd *side)
+{
+    guint *left = side->user_data;
+    for (; *left > 0 && !link_has_unsent(side->link); (*left)--) {
+        g_autofree char *payload = g_strnfill(LINK_MESSAGE_MAX, 'x');
+        link_send(side->link, LINK_MSG_ADDRESSES, payload, LINK_MESSAGE_MAX);
+    }
+}
+
+/* Who has more to say than may wait says it as the peer reads it. */
+static void test_much_to_say(void)
+{
+    g_autoptr(LinkEnd) primary = NULL;
+    g_autoptr(LinkEnd) secondary = NULL;
+    guint left = 64;
+    link_end_pair(NULL, &primary, &secondary);
+    primary->user_data = &left;
+    primary->on_sent = send_more;
+    send_more(primary);
+    g_assert_cmpuint(left, >, 0);
+    link_end_wait(secondary->messages->len == 64 || primary->downs > 0);
+    g_assert_cmpuint(primary->downs, ==, 0);
+    g_assert_false(link_has_unsent(primary->link));
+}
+
 static void test_set_heartbeat(void)
 {
     g_autoptr(LinkEnd) primary = NULL;
@@ -512,6 +537,7 @@ int main(int argc, char **argv)
     g_test_add_func("/link/break-in-message", test_break_in_message);
     g_test_add_func("/link/break-meets-close", test_break_meets_close);
     g_test_add_func("/link/overrun", test_overrun);
+    g_test_add_func("/link/much-to-say", test_much_to_say);
     g_test_add_func("/link/set-heartbeat", test_set_heartbeat);
     return g_test_run();
 }

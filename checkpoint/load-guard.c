@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Keeps RAM that of the checkpoint while device state is loaded. What is kept is never wrong: an
+ * owner whose load has written to a page that was not known does not load again before a checkpoint
+ * has carried that page.
+ *
+ * A look at all of RAM takes a millisecond for each GiB (uffd) or a tenth of a second (compare), so
+ * it is not for a main loop. The thread has the sets and the tracker while an order is under way,
+ * the owner at all other times.
+ */
+#include <string.h>
+
+#include "checkpoint/checkpoint_internal.h"
+
+typedef enum { ORDER_NONE, ORDER_BEFORE, ORDER_AFTER, ORDER_WRITTEN, ORDER_END } Order;
+
+struct LoadGuard {
+    const VmRam *ram;
+    DirtyTracker *tracker;
+    Mailbox *mailbox;
+    GThread *thread;
+    LoadGuardDone done;
+    gpointer user_data;
+
+    GMutex lock;
+    GCond changed;
+    Order order; /* under lock */
+
+    PageSet *known; /* pages that loads have written to */
+    PageSet *wrong; /* pages that the next checkpoint has to put right */
+    PageSet *found; /* scratch: of the harvest at hand, and what is told */
+    guint8 *kept;   /* contents of the known pages before the load at hand, in order */
+};
+
+/* ---- The thread ---- */
+
+/* Copies the known pages, in order, or puts the copy back. */
+static void copy_known(LoadGuard *guard, gboolean put_back)
+{
+    guint8 *kept = guard->kept;
+    guint64 first, count;
+    for (guint64 at = 0; page_set_next_run(guard->known, at, &first, &count); at = first + count) {
+        guint8 *ram = guard->ram->base + first * VM_PAGE_SIZE;
+        gsize len = count * VM_PAGE_SIZE;
+        if (put_back)
+            memcpy(ram, kept, len);
+        else
+            memcpy(kept, ram, len);
+        kept += len;
+        for (guint64 page = first; put_back && page < first + count; page++)
+            dirty_tracker_copied(guard->tracker, page, guard->ram->base + page * VM_PAGE_SIZE);
+    }
+}
+
+static gboolean carry_out(LoadGuard *guard, Order order, GError **error)
+{
+    page_set_clear(guard->found);
+    if (!dirty_tracker_harvest_still(guard->tracker, guard->found, error))
+        return FALSE;
+    if (order == ORDER_BEFORE) {
+        page_set_clear(guard->found);
+        guard->kept = g_realloc(guard->kept, page_set_count(guard->known) * VM_PAGE_SIZE);
+        copy_known(guard, FALSE);
+    } else if (order == ORDER_AFTER) {
+        copy_known(guard, TRUE);
+        page_set_remove_set(guard->found, guard->known);
+        page_set_add_set(guard->known, guard->found);
+        page_set_add_set(guard->wrong, guard->found);
+    } else {
+        page_set_add_set(guard->found, guard->wrong);
+        page_set_clear(guard->wrong);
+    }
+    return TRUE;
+}
+
+static gpointer guard_thread(gpointer data)
+{
+    LoadGuard *guard = data;
+    for (;;) {
+        g_mutex_lock(&guard->lock);
+        while (guard->order == ORDER_NONE)
+            g_cond_wait(&guard->changed, &guard->lock);
+        Order order = guard->order;
+        if (order != ORDER_END)
+            guard->order = ORDER_NONE;
+        g_mutex_unlock(&guard->lock);
+        if (order == ORDER_END)
+            return NULL;
+        GError **answer = g_new0(GError *, 1);
+        carry_out(guard, order, answer);
+        mailbox_post(guard->mailbox, answer);
+    }
+}
+
+/* ---- The owner's side ---- */
+
+static void deliver(gpointer message, gboolean wanted, gpointer user_data)
+{
+    g_autofree GError **answer = message;
+    g_autoptr(GError) error = *answer;
+    LoadGuard *guard = user_data;
+    if (!wanted)
+        return;
+    LoadGuardDone done = guard->done;
+    guard->done = NULL;
+    done(error ? NULL : guard->found, error, guard->user_data);
+}
+
+static void give(LoadGuard *guard, Order order)
+{
+    g_mutex_lock(&guard->lock);
+    guard->order = order;
+    g_cond_signal(&guard->changed);
+    g_mutex_unlock(&guard->lock);
+}
+
+static void begin(LoadGuard *guard, Order order, LoadGuardDone done, gpointer user_data)
+{
+    g_assert(!guard->done);
+    guard->done = done;
+    guard->user_data = user_data;
+    give(guard, order);
+}
+
+void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    begin(guard, ORDER_BEFORE, done, user_data);
+}
+
+void load_guard_after(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    begin(guard, ORDER_AFTER, done, user_data);
+}
+
+void load_guard_written(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    begin(guard, ORDER_WRITTEN, done, user_data);
+}
+
+void load_guard_reset(LoadGuard *guard)
+{
+    g_assert(!guard->done);
+    page_set_clear(guard->known);
+    page_set_clear(guard->wrong);
+}
+
+const PageSet *load_guard_known(const LoadGuard *guard)
+{
+    return guard->known;
+}
+
+void load_guard_mark(LoadGuard *guard, guint64 first, guint64 count)
+{
+    g_assert(!guard->done);
+    page_set_add_run(guard->wrong, first, count);
+}
+
+LoadGuard *load_guard_new(const VmRam *ram, DirtyTracker *tracker, GError **error)
+{
+    guint64 pages = ram->size_bytes / VM_PAGE_SIZE;
+    g_autoptr(LoadGuard) guard = g_new0(LoadGuard, 1);
+    g_mutex_init(&guard->lock);
+    g_cond_init(&guard->changed);
+    guard->ram = ram;
+    guard->tracker = tracker;
+    guard->known = page_set_new(pages);
+    guard->wrong = page_set_new(pages);
+    guard->found = page_set_new(pages);
+    guard->mailbox = mailbox_new(deliver, guard);
+    guard->thread = g_thread_try_new("colo-guard", guard_thread, guard, error);
+    if (!guard->thread) {
+        g_prefix_error(error, "guard thread: ");
+        return NULL;
+    }
+    return g_steal_pointer(&guard);
+}
+
+void load_guard_free(LoadGuard *guard)
+{
+    if (!guard)
+        return;
+    dirty_tracker_interrupt(guard->tracker);
+    if (guard->thread) {
+        give(guard, ORDER_END);
+        g_thread_join(guard->thread);
+    }
+    mailbox_close(guard->mailbox);
+    page_set_free(guard->known);
+    page_set_free(guard->wrong);
+    page_set_free(guard->found);
+    g_free(guard->kept);
+    g_mutex_clear(&guard->lock);
+    g_cond_clear(&guard->changed);
+    g_free(guard);
+}

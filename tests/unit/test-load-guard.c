@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guard of RAM around a load: what was known is put back, what was not is named, and the thread
+ * that gives the orders doesn't wait for them.
+ */
+#include <glib.h>
+#include <string.h>
+
+#include "checkpoint/checkpoint_internal.h"
+#include "tests/support/test-ram.h"
+#include "tests/support/wait.h"
+
+#define PAGES 256u
+
+typedef struct {
+    TestRam *test;
+    DirtyTracker *tracker;
+    LoadGuard *guard;
+    gboolean done;
+    PageSet *pages; /* of the last answer */
+} Fixture;
+
+static void on_done(const PageSet *pages, const GError *error, gpointer user_data)
+{
+    Fixture *f = user_data;
+    g_assert_no_error(error);
+    page_set_free(f->pages);
+    f->pages = page_set_copy(pages);
+    f->done = TRUE;
+}
+
+typedef void (*Order)(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
+
+static void carry_out(Fixture *f, Order order)
+{
+    f->done = FALSE;
+    order(f->guard, on_done, f);
+    g_assert_false(f->done);
+    WAIT_FOR(f->done);
+}
+
+static void set_up(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    DirtyMethod method;
+    g_assert_true(dirty_method_parse(data, &method));
+    f->test = test_ram_new(PAGES);
+    f->tracker = dirty_tracker_new(&f->test->ram, method, &error);
+    if (!f->tracker) {
+        g_test_skip(error->message);
+        return;
+    }
+    f->guard = load_guard_new(&f->test->ram, f->tracker, &error);
+    g_assert_no_error(error);
+}
+
+static void tear_down(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    load_guard_free(f->guard);
+    dirty_tracker_free(f->tracker);
+    page_set_free(f->pages);
+    test_ram_free(f->test);
+}
+
+static void write_page(Fixture *f, guint page, guint8 byte)
+{
+    memset(f->test->guest + (gsize)page * VM_PAGE_SIZE, byte, VM_PAGE_SIZE);
+}
+
+static guint8 byte_of(const Fixture *f, guint page)
+{
+    return f->test->ram.base[(gsize)page * VM_PAGE_SIZE];
+}
+
+static void assert_pages(const Fixture *f, guint count, const guint *pages)
+{
+    g_assert_cmpuint(page_set_count(f->pages), ==, count);
+    for (guint i = 0; i < count; i++)
+        g_assert_true(page_set_contains(f->pages, pages[i]));
+}
+
+static void test_loads(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    if (!f->guard)
+        return;
+    write_page(f, 1, 0x11);
+    write_page(f, 9, 0x99);
+    carry_out(f, load_guard_before);
+    assert_pages(f, 0, NULL);
+    /* The first load: what it writes to is new, and stays as it is. */
+    write_page(f, 9, 0xee);
+    carry_out(f, load_guard_after);
+    assert_pages(f, 1, (const guint[]){9});
+    g_assert_cmpuint(byte_of(f, 9), ==, 0xee);
+    /* The VM runs; the checkpoint carries what it has written, and the load. */
+    write_page(f, 20, 0x20);
+    carry_out(f, load_guard_written);
+    assert_pages(f, 2, (const guint[]){9, 20});
+    carry_out(f, load_guard_written);
+    assert_pages(f, 0, NULL);
+    /* The checkpoint, through colod's own mapping. */
+    memset(f->test->ram.base + (gsize)9 * VM_PAGE_SIZE, 0x9a, VM_PAGE_SIZE);
+    carry_out(f, load_guard_before);
+    write_page(f, 9, 0xee);
+    write_page(f, 30, 0xee);
+    carry_out(f, load_guard_after);
+    assert_pages(f, 1, (const guint[]){30});
+    g_assert_cmpuint(byte_of(f, 9), ==, 0x9a);
+    g_assert_cmpuint(byte_of(f, 1), ==, 0x11);
+    /* What was put back is not what the VM has written. */
+    carry_out(f, load_guard_written);
+    assert_pages(f, 1, (const guint[]){30});
+    load_guard_reset(f->guard);
+    g_assert_cmpuint(page_set_count(load_guard_known(f->guard)), ==, 0);
+}
+
+/* The VM is killed while an order is under way: nobody is told, and nothing is used after. */
+static void test_freed(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    if (!f->guard)
+        return;
+    for (int i = 0; i < 100; i++) {
+        g_autoptr(GError) error = NULL;
+        f->done = FALSE;
+        load_guard_before(f->guard, on_done, f);
+        for (int turns = g_test_rand_int_range(0, 3); turns > 0 && !f->done; turns--)
+            g_main_context_iteration(NULL, FALSE);
+        gboolean done = f->done;
+        g_clear_pointer(&f->guard, load_guard_free);
+        while (g_main_context_iteration(NULL, FALSE))
+            ;
+        g_assert_cmpint(f->done, ==, done);
+        DirtyMethod method = dirty_tracker_method(f->tracker);
+        dirty_tracker_free(f->tracker);
+        f->tracker = dirty_tracker_new(&f->test->ram, method, &error);
+        g_assert_no_error(error);
+        f->guard = load_guard_new(&f->test->ram, f->tracker, &error);
+        g_assert_no_error(error);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const methods[] = {"uffd", "compare"};
+    g_test_init(&argc, &argv, NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(methods); i++) {
+        g_autofree char *loads = g_strdup_printf("/load-guard/%s/loads", methods[i]);
+        g_autofree char *freed = g_strdup_printf("/load-guard/%s/freed", methods[i]);
+        g_test_add(loads, Fixture, methods[i], set_up, test_loads, tear_down);
+        g_test_add(freed, Fixture, methods[i], set_up, test_freed, tear_down);
+    }
+    return g_test_run();
+}
