@@ -274,6 +274,10 @@ static const Command commands[] = {
      "the other node is off. With --wait, as on a terminal, it says what came of it; --no-wait "
      "only "
      "gives the order."                                                                                            },
+    {"cont",       "",            0, 0, JSON,                run_plain,
+     "Tries at once what is tried again every second: to resume a VM whose disks refuse, or a "
+     "guest "
+     "that an I/O error has stopped."                                                                              },
     {"events",     "",            0, 0, JSON | FOLLOW,       run_events,
      "Shows the last events, one a line; with --follow also those to come."                                        },
     {"capture",    "on FILE|off", 1, 2, JSON | LAST,         run_capture,

@@ -38,7 +38,8 @@ typedef struct {
     /* [vm], [nic NAME] */
     VmDescription *vm;
     guint64 qemu_timeout_ms;
-    GPtrArray *nics; /* of ConfigNic* */
+    guint64 resume_patience_ms; /* live: protected, and the VM can't be resumed; 0: for ever */
+    GPtrArray *nics;            /* of ConfigNic* */
     /* [disks]; [disk NAME] is in vm->disks */
     char *state_dir; /* for what must outlive colod, disks or not; default /var/lib/colo/NAME */
     char *nbdkit;
@@ -46,6 +47,7 @@ typedef struct {
     guint64 sync_rate_bytes;    /* live: a second, while synchronising; 0: no limit */
     guint64 stage_memory_bytes; /* of each disk on the secondary, before it is a file */
     guint64 disk_timeout_ms;    /* an order to the disks */
+    guint64 io_retry_ms; /* live: until a guest that an I/O error stopped goes on; 0: never */
     /* [checkpoint] */
     char *mode;                   /* "colo", "buffered", "auto" */
     guint64 compare_timeout_ms;   /* live: of output; see netcompare/compare.h */

@@ -33,12 +33,21 @@ static void add_ms(json_object *parent, const char *name, const Stats *stats)
     json_object_object_add(object, "max", json_object_new_double(stats_max_ms(stats)));
 }
 
+static const char *vm_state(const Node *node)
+{
+    return !node->vm                 ? "dead"
+           : node->refused           ? "inactive"
+           : node->io_stopped        ? "io-error"
+           : vm_is_running(node->vm) ? "running"
+                                     : "paused";
+}
+
 static void add_vm(const Node *node, json_object *status)
 {
     json_object *vm = add_object(status, "vm");
     add_string(vm, "name", node->config->vm->name);
     add_string(vm, "uuid", node->config->vm->uuid);
-    add_string(vm, "state", !node->vm ? "dead" : vm_is_running(node->vm) ? "running" : "paused");
+    add_string(vm, "state", vm_state(node));
     if (node->vm && vm_ram(node->vm))
         add_int(vm, "pid", vm_ram(node->vm)->pid);
 }
@@ -252,6 +261,19 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
     }
 }
 
+static void do_cont(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (resume_now(node, request))
+        return;
+    if (node->vm && vm_is_running(node->vm))
+        control_reply(request, NULL);
+    else
+        fail(request,
+             state_error(node, "to continue the VM", "nothing has stopped it but its state"));
+}
+
 static void do_quit(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     (void)arguments;
@@ -268,6 +290,10 @@ static const ControlCommand commands[] = {
     {"failover",    do_failover,    "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "
      "arbiter agrees, or with force if it can't be asked."                                                                            },
+    {"cont",        do_cont,        "",
+     "Tries at once what is tried again every second: to resume a VM whose disks refused, or a "
+     "guest "
+     "that an I/O error has stopped. Tells how that try has ended."                                                                   },
     {"capture-on",  do_capture_on,  "file:string last:int?",
      "Writes what the VMs sent where they differ to files."                                                                           },
     {"capture-off", do_capture_off, "",                         "Ends that; the files stay."                                          },

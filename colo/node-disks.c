@@ -12,8 +12,8 @@
  * - A checkpoint is complete on the secondary only if it is for RAM and for all disks: until
  *   MARKED(e), RAM's e is held back (apply_allow()), so RAM never goes where the disks can't
  * follow.
- * - The VM runs only with the activation flag's consent: disks_resume() is the one way to resume
- * it.
+ * - The VM runs only with the activation flag's consent: disks_activate() is asked before every
+ *   resume (node-resume.c), of a copy disks_may_run_copy().
  * - While apply(e) changes the images, the VM stands still and its QEMU has given them up.
  * - Orders are answered in the order in which they were given. What belongs to a session that is
  *   over (the answer to an order before the detach, an event before the detach's own answer) is
@@ -52,6 +52,7 @@ struct Disks {
     DiskServer *server;
     BlockActivation *activation;
     char *socket;
+    GError *qemu_failure; /* of the last `cont` that was part of an activation */
     gboolean failed;
     GError *failure; /* to be told from the main loop */
     guint failure_source;
@@ -255,6 +256,13 @@ static void on_applied(json_object *result, const GError *error, gpointer user_d
     if (order->session != disks->session)
         return;
     disks->applying = 0;
+    if (error && resume_is_to_keep(disks->node) &&
+        !g_error_matches(error, VM_ERROR, VM_ERROR_DIED)) {
+        /* Nobody else may have the VM. It can be tried again, and nothing else is possible. */
+        disks->apply_due = order->epoch;
+        resume_wait(disks->node, "the disks can't be made those of the checkpoint", error);
+        return;
+    }
     if (error) {
         fail(disks, error);
         return;
@@ -306,6 +314,8 @@ static void on_switched(json_object *result, const GError *error, gpointer user_
 {
     g_autofree Order *order = answered(user_data);
     (void)result;
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        fail(order->disks, error);
     order->switched(order->ticket, error);
 }
 
@@ -329,12 +339,21 @@ static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
                         switch_new(disks, done, ticket));
 }
 
-/* QEMU activates what it has given up when the VM is resumed, and doesn't resume it if that fails.
- */
+static void on_qemu_resumed(Vm *vm, const GError *error, gpointer user_data)
+{
+    g_autofree Order *order = answered(user_data);
+    (void)vm;
+    g_clear_error(&order->disks->qemu_failure);
+    order->disks->qemu_failure = error ? g_error_copy(error) : NULL;
+    order->switched(order->ticket, error);
+}
+
+/* QEMU activates what it has given up when the VM is resumed, and doesn't resume it if that fails:
+ * so its disks are active when the VM runs, and not before. */
 static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
 {
-    (void)data;
-    done(ticket, NULL);
+    Disks *disks = data;
+    resume_run(disks->node, on_qemu_resumed, switch_new(disks, done, ticket));
 }
 
 static void on_qemu_released(Vm *vm, const GError *error, gpointer user_data)
@@ -362,37 +381,34 @@ static void make_flag(Disks *disks, gboolean owner)
 static void on_activated(BlockActivation *activation, const GError *error, gpointer user_data)
 {
     Disks *disks = user_data;
-    (void)activation;
-    if (error)
-        fail(disks, error);
-    else
-        svm_step(disks->node);
+    g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    if (error && disks->failed)
+        return; /* the disk server's end is about to be told */
+    if (!error)
+        block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
+    /* Of QEMU its own words: they tell whether it lives. */
+    resume_activated(disks->node, error && qemu_failure ? qemu_failure : error);
 }
 
-gboolean disks_take_over(Node *node, guint64 epoch)
+gboolean disks_activate(Node *node)
 {
     Disks *disks = node->disks;
-    if (!disks || block_activation_flag(disks->activation) == BLOCK_ACTIVE)
+    if (!disks || block_activation_resume(disks->activation, BLOCK_RUN_ACTIVE, NULL))
         return TRUE;
-    if (!block_activation_is_busy(disks->activation) && !disks->failure) {
-        disks->epoch = epoch;
+    if (!block_activation_is_busy(disks->activation)) {
+        gboolean takes_over = node->state == FSM_S_DEVICE;
+        disks->epoch = takes_over ? node->finished->epoch : 0;
         block_activate(disks->activation, on_activated, disks);
-        colo_fault_point("takeover-disks");
+        if (takes_over)
+            colo_fault_point("takeover-disks");
     }
     return FALSE;
 }
 
-void disks_resume(Node *node, VmDone done)
+gboolean disks_may_run_copy(Node *node, GError **error)
 {
-    g_autoptr(GError) error = NULL;
-    gboolean secondary = node->state == FSM_S_ACTIVE || node->state == FSM_S_COLO;
-    if (node->disks &&
-        !block_activation_resume(node->disks->activation,
-                                 secondary ? BLOCK_RUN_OVERLAY : BLOCK_RUN_ACTIVE, &error)) {
-        node_vm_lost(node, "the VM may not run", error);
-        return;
-    }
-    vm_resume(node->vm, done, node);
+    return !node->disks ||
+           block_activation_resume(node->disks->activation, BLOCK_RUN_OVERLAY, error);
 }
 
 void disks_vm_paused(Node *node)
@@ -434,8 +450,7 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
     } else if (!strcmp(name, "LOST")) {
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
-        if (node->state == FSM_S_PAUSED || node->state == FSM_S_RECOVER ||
-            node->state == FSM_S_DEVICE) {
+        if (resume_is_to_keep(node)) {
             /* Of what the last checkpoint doesn't have: a takeover tells what it can't do. */
             log_warning("disks: %s", why);
         } else if (failed && !node->is_primary) {
@@ -586,6 +601,7 @@ void disks_stop(Node *node, gboolean node_ends)
     g_ptr_array_unref(disks->orders);
     json_object_put(disks->status);
     g_clear_error(&disks->failure);
+    g_clear_error(&disks->qemu_failure);
     g_free(disks->socket);
     g_free(disks);
 }

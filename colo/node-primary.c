@@ -75,10 +75,12 @@ static void go_idle(Node *node)
 {
     node->cycle.phase = CYCLE_IDLE;
     node->cycle.cancelled = FALSE;
-    if (node->stands)
+    if (node->stands) {
         primary_stand(node);
-    else
-        primary_reschedule(node);
+        return;
+    }
+    primary_continue(node);
+    primary_reschedule(node);
 }
 
 /* Ends the cycle if the checkpoint is sent, received and the VM runs again. */
@@ -141,13 +143,26 @@ void primary_run(Node *node)
 {
     /* A secondary may be here before QEMU has answered: no checkpoint until then. */
     node->cycle = (Cycle){.phase = CYCLE_RESUMING, .cancelled = TRUE};
-    disks_resume(node, on_running);
+    resume_vm(node, on_running);
+}
+
+void primary_continue(Node *node)
+{
+    if (!node->continue_due || !fsm_is_primary(node->state) || node->cycle.phase != CYCLE_IDLE)
+        return;
+    resume_continues(node);
+    node->cycle.phase = CYCLE_RESUMING;
+    node->cycle.cancelled = TRUE;
+    resume_vm(node, on_running);
 }
 
 static void resume(Node *node)
 {
     node->cycle.phase = CYCLE_RESUMING;
-    disks_resume(node, on_resumed);
+    if (node->io_stopped)
+        on_resumed(node->vm, NULL, node);
+    else
+        resume_vm(node, on_resumed);
 }
 
 void primary_let_go(Node *node)

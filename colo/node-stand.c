@@ -39,8 +39,12 @@ void primary_freeze(Node *node)
 {
     net_set_open(node, FALSE);
     node->stands = TRUE;
-    if (node->cycle.phase == CYCLE_IDLE)
+    if (node->cycle.phase == CYCLE_IDLE) {
         primary_stand(node);
+    } else if (resume_give_up(node)) {
+        node->cycle.phase = CYCLE_STANDING;
+        node->stood = TRUE;
+    }
 }
 
 void primary_unfreeze(Node *node)

@@ -29,7 +29,8 @@
  * where it is; it said all that clients have heard. Otherwise the checkpoint is loaded. A VM that
  * has run and then stopped by itself (its guest has powered off or panicked, QEMU has stopped it)
  * can do neither until the next checkpoint, which the primary takes at once: if the link is lost
- * before, the primary goes on alone.
+ * before, the primary goes on alone. One that QEMU has stopped for an I/O error of its overlay goes
+ * on where it is: what failed is tried again.
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
@@ -46,6 +47,17 @@
 static gboolean is_current(Vm *vm, const Node *node)
 {
     return vm == node->vm;
+}
+
+/* QEMU has refused something: the end of a copy, but not of what may be the only VM. */
+static void refused(Node *node, const char *what, const GError *error)
+{
+    if (resume_may_pass(error) && resume_is_to_keep(node)) {
+        resume_wait(node, what, error);
+        svm_step(node);
+    } else {
+        node_vm_lost(node, what, error);
+    }
 }
 
 /* ---- A check, for a VM that waits ---- */
@@ -110,7 +122,7 @@ static void stop(Node *node)
 
 /* It should run and doesn't: the primary takes a checkpoint. Nobody may hear what it says until
  * then. */
-static void stall(Node *node, const char *why)
+static void tell_stall(Node *node, const char *why)
 {
     log_warning("the VM doesn't run until the next checkpoint: %s", why);
     node_emit_stalled(node, why);
@@ -120,6 +132,12 @@ static void stall(Node *node, const char *why)
     memcpy(payload + 8, why, len);
     link_send(node->link, LINK_MSG_STALLED, payload, 8 + len);
     node->svm_speaks = FALSE;
+}
+
+/* Likewise, and it can't go on from where it is. */
+static void stall(Node *node, const char *why)
+{
+    tell_stall(node, why);
     node->svm_epoch = 0;
 }
 
@@ -144,6 +162,12 @@ void svm_stopped_by_itself(Node *node, const char *why)
     stall(node, why);
 }
 
+void svm_stopped_by_io_error(Node *node, const char *why)
+{
+    if (node->svm_speaks)
+        tell_stall(node, why);
+}
+
 gboolean svm_stands_still(const Node *node, GError **error)
 {
     if ((node->svm_job == SVM_IDLE || node->svm_job == SVM_CHECKING) && !node->load_due &&
@@ -163,7 +187,7 @@ static void on_released(Vm *vm, const GError *error, gpointer user_data)
         return;
     node->svm_job = SVM_IDLE;
     if (error) {
-        node_vm_lost(node, "the VM can't give up its disks", error);
+        refused(node, "the VM can't give up its disks", error);
         return;
     }
     disks_apply(node);
@@ -187,7 +211,13 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
         return;
     node->svm_job = SVM_IDLE;
     if (error) {
-        node_vm_lost(node, "the VM can't be resumed from a checkpoint", error);
+        disks_vm_paused(node);
+        if (!resume_may_pass(error))
+            node_vm_lost(node, "the VM can't be resumed from a checkpoint", error);
+        else if (node->state == FSM_S_COLO)
+            stall(node, error->message);
+        if (is_current(vm, node))
+            svm_step(node);
         return;
     }
     /* It may have stopped by itself meanwhile. */
@@ -206,8 +236,13 @@ static void resume(Node *node)
     node->svm_speaks = FALSE;
     net_drain(node);
     node->svm_speaks = TRUE;
+    g_autoptr(GError) error = NULL;
+    if (!disks_may_run_copy(node, &error)) {
+        node_vm_lost(node, "the VM may not run", error);
+        return;
+    }
     node->svm_job = SVM_RESUMING;
-    disks_resume(node, on_resumed);
+    vm_resume(node->vm, on_resumed, node);
 }
 
 /* READY: the load has written to `pages`, which were not known before. */
@@ -292,7 +327,10 @@ static void on_repaired(const PageSet *pages, const GError *error, gpointer user
         node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
         return;
     }
-    if (loaded)
+    g_autoptr(GError) failed = g_steal_pointer(&node->load_error);
+    if (failed)
+        resume_wait(node, "the device state of this VM can't be loaded on this host", failed);
+    else if (loaded)
         use_loaded(node, loaded, pages);
     if (vm != node->vm)
         return;
@@ -307,7 +345,14 @@ static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
         return;
     node->svm_job = SVM_IDLE;
     if (error) {
-        node_vm_lost(node, "the device state of this VM can't be loaded on this host", error);
+        if (!resume_may_pass(error) || !resume_is_to_keep(node)) {
+            node_vm_lost(node, "the device state of this VM can't be loaded on this host", error);
+            return;
+        }
+        /* Before it is tried again RAM has to be right again. */
+        node->svm_job = SVM_REPAIRING;
+        node->load_error = g_error_copy(error);
+        load_guard_after(node->guard, on_repaired, node);
     } else if (node->load_due) {
         node->svm_job = SVM_REPAIRING;
         load_guard_after(node->guard, on_repaired, node);
@@ -354,6 +399,19 @@ static void finish_takeover(Node *node)
     json_object_object_add(data, "epoch", json_object_new_int64((gint64)node->epoch));
     node_emit(node, "TAKEN_OVER", data);
     node_event(node, FSM_TAKEN_OVER);
+    primary_continue(node);
+}
+
+static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (!is_current(vm, node))
+        return;
+    node->svm_job = SVM_IDLE;
+    if (error)
+        refused(node, "the VM can't be resumed in a takeover", error);
+    else
+        finish_takeover(node);
 }
 
 /* One step of it; each is called again when what it has begun is done. */
@@ -380,16 +438,10 @@ static void take_over(Node *node)
         if (!node->load_due)
             node->load_due = checkpoint_ref(node->finished);
         load(node);
-    } else if (!disks_take_over(node, checkpoint->epoch)) {
-        return; /* under way */
-    } else if (!node->gate_open) {
-        secondary_speak(node);
-        take_over(node);
-    } else if (!vm_is_running(node->vm)) {
-        node->svm_job = SVM_RESUMING;
-        disks_resume(node, on_resumed);
     } else {
-        finish_takeover(node);
+        /* Also of one that runs: it has been on an overlay until now, and unheard. */
+        node->svm_job = SVM_RESUMING;
+        resume_vm(node, on_taken_over);
     }
 }
 
@@ -445,7 +497,11 @@ void svm_step(Node *node)
         node->state > FSM_S_DEVICE)
         return;
     gboolean running = vm_is_running(node->vm);
-    if (node->state == FSM_S_DEVICE) {
+    if (resume_is_waiting(node)) {
+        /* Nobody hears it: it shall not give its clients up meanwhile. */
+        if (running)
+            stop(node);
+    } else if (node->state == FSM_S_DEVICE) {
         take_over(node);
     } else if (running && (!node->apply || node->prepare_epoch || !node->svm_speaks ||
                            node->undecided || node->state == FSM_S_RECOVER)) {
@@ -496,8 +552,10 @@ void svm_forget(Node *node)
     node->prepare_epoch = node->svm_epoch = node->released_epoch = 0;
     node->proofs_tried = 0;
     g_clear_pointer(&node->load_due, checkpoint_unref);
+    g_clear_error(&node->load_error);
     g_clear_pointer(&node->finished, checkpoint_unref);
     g_clear_pointer(&node->dirty, page_set_free);
+    resume_forget_waiting(node);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);
 }

@@ -7,6 +7,8 @@
 #include "colo/node_internal.h"
 #include "common/patience.h"
 
+#include <string.h>
+
 /* How long QEMU's end may take to follow the first sign of it. */
 #define VM_ENDING_MS 200
 
@@ -55,7 +57,9 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
         g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
         node_emit(node, "GUEST_STOPPED", NULL);
         disks_vm_paused(node);
-        if (node->state == FSM_S_COLO)
+        if (node->state == FSM_S_COLO && !strcmp(detail, "io-error"))
+            svm_stopped_by_io_error(node, why);
+        else if (node->state == FSM_S_COLO)
             svm_stopped_by_itself(node, why);
         break;
     }
@@ -95,9 +99,8 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         node_emit(node, "GUEST_PANICKED", NULL);
         break;
     case VM_EVENT_STOPPED:
-        log_warning("QEMU has stopped the guest: %s", detail);
         disks_vm_paused(node);
-        node_emit(node, "GUEST_STOPPED", NULL);
+        resume_guest_stopped(node, detail);
         break;
     }
 }
@@ -156,6 +159,7 @@ void node_vm_kill(Node *node)
     node->ending_timer = 0;
     g_clear_error(&node->ending_sign);
     net_set_open(node, FALSE);
+    resume_forget(node);
     primary_forget_vm(node);
     svm_forget(node);
     node->svm_job = SVM_IDLE;

@@ -308,6 +308,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     comparing_init(node);
     node->mirrored = g_queue_new();
     node->said = g_queue_new();
+    node->cont_requests = g_ptr_array_new();
     node->apply_fd = -1;
     svm_init(node);
 
@@ -348,6 +349,7 @@ void node_free(Node *node)
     svm_finalise(node);
     g_queue_free(node->mirrored);
     g_queue_free(node->said);
+    g_ptr_array_unref(node->cont_requests);
     link_free(node->link);
     arbiter_free(node->arbiter);
     control_free(node->control);

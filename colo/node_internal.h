@@ -3,8 +3,8 @@
  * Inside a node. node.c holds the state and carries out the actions of fsm.h; node-primary.c runs
  * the checkpoint cycle, node-traffic.c its guest's frames and node-compare.c the comparing between
  * checkpoints; node-secondary.c is the receiving side, node-svm.c what it does to its VM, up to the
- * takeover; node-net.c moves frames, node-control.c is what administrators see and ask for. All of
- * it runs on the main thread.
+ * takeover; node-resume.c is the way back to a running VM; node-net.c moves frames, node-control.c
+ * is what administrators see and ask for. All of it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_INTERNAL_H
 #define COLO_COLO_NODE_INTERNAL_H
@@ -134,6 +134,19 @@ struct Node {
     guint records_asked;   /* and not yet answered */
     gboolean recorded;     /* the last one is on storage */
 
+    /* the way back to a running VM (node-resume.c) */
+    VmDone resume_done;     /* told when the VM runs; NULL: it isn't being resumed */
+    guint again_timer;      /* something was refused: until it is tried again */
+    char *refused;          /* what was told of it; NULL: nothing is */
+    guint refused_waits;    /* of a second, since then */
+    guint activated_source; /* how activating the disks has ended is about to be told */
+    GError *activation_error;
+    GPtrArray *cont_requests; /* of ControlRequest*: to be answered by the try under way */
+    gboolean io_stopped;      /* the guest, by an I/O error: not to be resumed by a checkpoint */
+    gboolean continue_due;    /* it is to be continued as soon as no checkpoint is under way */
+    ColoTime io_stopped_at;   /* the last time */
+    guint io_timer;
+
     /* primary (node-primary.c) */
     Capture *capture;
     Cycle cycle;
@@ -194,6 +207,7 @@ struct Node {
     gboolean start_due;    /* a session waits for the VM to stand still */
     guint64 prepare_epoch; /* PREPARE is to be answered; 0: no */
     gboolean applying;     /* a checkpoint has been received and RAM is not that of it yet */
+    GError *load_error;    /* of a load that is to be tried again, once RAM is right again */
     Checkpoint *load_due;  /* applied, and to be loaded; NULL: none */
     guint check_timer;
     gboolean check_due;
@@ -300,12 +314,42 @@ void owner_pin(Node *node);
 void owner_proven(Node *node);
 void owner_finalise(Node *node);
 
+/* ---- node-resume.c ---- */
+
+/*
+ * Activates the disks, if they aren't, and resumes the VM; then `done`. What is refused is tried
+ * again, of a primary's VM without a word to `done`. Else `done` is told why.
+ */
+void resume_vm(Node *node, VmDone done);
+/* Whether an error of the VM or its disks may pass: QEMU is neither dead nor hanging. */
+gboolean resume_may_pass(const GError *error);
+/* A secondary in whose state nobody else may have the VM: what is refused doesn't end it. */
+gboolean resume_is_to_keep(const Node *node);
+/* A step towards a running VM was refused: tells it, and tries again in a second. */
+void resume_wait(Node *node, const char *what, const GError *error);
+gboolean resume_is_waiting(const Node *node);
+void resume_forget_waiting(Node *node);
+/* TRUE if the VM was to be tried again, which it is no more. */
+gboolean resume_give_up(Node *node);
+/* For node-disks.c: the disks below QEMU are active; how activating has ended. */
+void resume_run(Node *node, VmDone done, gpointer user_data);
+void resume_activated(Node *node, const GError *error);
+/* QEMU has stopped the guest of a VM that may be heard; the guest is about to be continued. */
+void resume_guest_stopped(Node *node, const char *detail);
+void resume_continues(Node *node);
+/* `cont`: tries now, and answers then. FALSE: there is nothing to try. */
+gboolean resume_now(Node *node, ControlRequest *request);
+/* The VM is about to be ended. */
+void resume_forget(Node *node);
+
 /* ---- node-primary.c ---- */
 
 void primary_init(Node *node);
 void primary_finalise(Node *node);
 /* Lets a VM that was just started go. */
 void primary_run(Node *node);
+/* Continues a guest that has stopped, if that is due and no checkpoint is under way. */
+void primary_continue(Node *node);
 void primary_synchronise(Node *node);
 void primary_end_capture(Node *node);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
@@ -420,10 +464,12 @@ gboolean svm_stands_still(const Node *node, GError **error);
 /* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
  */
 gboolean secondary_may_protect(const Node *node, GError **error);
-/* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
-void svm_stopped_by_itself(Node *node, const char *why);
 /* Whether the arbiter has to be asked later: when a load that may spoil RAM is done. */
 gboolean svm_ask_when_loaded(Node *node);
+/* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
+void svm_stopped_by_itself(Node *node, const char *why);
+/* Likewise, for an I/O error: it could go on where it is. */
+void svm_stopped_by_io_error(Node *node, const char *why);
 /* It has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */
@@ -491,11 +537,11 @@ gboolean disks_apply_is_due(const Node *node);
 /* Applies what is due: the VM stands still and has given up its disks. Then svm_step(). */
 void disks_apply(Node *node);
 gboolean disks_are_at(const Node *node, guint64 epoch);
-/* TRUE if the disks belong to this side; else takes them over (at checkpoint `epoch`), and calls
- * svm_step() when that is done. */
-gboolean disks_take_over(Node *node, guint64 epoch);
-/* Resumes the VM, if the activation flag allows it; else the VM is lost. */
-void disks_resume(Node *node, VmDone done);
+/* TRUE if the disks belong to this side: the VM may run. Else activates them, at a takeover as
+ * those of the checkpoint that is taken over from, resumes the VM, and calls resume_activated(). */
+gboolean disks_activate(Node *node);
+/* Whether a copy of the VM may run, on disks that are not this side's. */
+gboolean disks_may_run_copy(Node *node, GError **error);
 void disks_vm_paused(Node *node);
 /* sync-rate may have changed. */
 void disks_limit_sync_rate(Node *node);

@@ -83,6 +83,12 @@ static const Option table[] = {
      .help = "A QEMU that does not answer for so long is lost. It may take as long to load or save the "
              "state of the VM's devices."},
 
+    {"vm", "resume-patience", OPTION_TIME, CONFIG(resume_patience_ms), .live = TRUE,
+     .of_pair = TRUE, .fallback = "3s", .max = 60 * MIN_MS,
+     .help = "A protected VM whose primary can't resume it after a checkpoint for so long (its disks "
+             "refuse) is handed over to the secondary; 0ms waits for an administrator. A VM that "
+             "nobody else has is kept and tried again in any case."},
+
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},
     {"nic", "mac", OPTION_TEXT, NIC(mac), .required = TRUE, .help = "The card's address."},
@@ -100,8 +106,8 @@ static const Option table[] = {
     {"disk", "model", OPTION_TEXT, DISK(model), .fallback = "virtio-blk-pci",
      .help = "QEMU's device: virtio-blk-pci, ide-hd, scsi-hd (with a controller in extra)."},
     {"disk", "on-error", OPTION_CHOICE, DISK(on_error), .fallback = "report", .choices = on_errors,
-     .help = "What an I/O error does to the guest: report tells it, stop stops it until the next "
-             "checkpoint tries again, enospc stops it for a full file system only."},
+     .help = "What an I/O error does to the guest: report tells it, stop stops it until it is tried "
+             "again (io-retry, colo cont), enospc stops it for a full file system only."},
 
     {"disks", "state-dir", OPTION_PATH, CONFIG(state_dir), .fallback = "/var/lib/colo/NAME",
      .help = "The folder for what this node must know after a reboot, of a VM without disks too: which "
@@ -125,6 +131,10 @@ static const Option table[] = {
      .max = 60 * MIN_MS,
      .help = "Disks that take longer to carry out an order are lost: to apply what a checkpoint "
              "brought, or to make all that was written durable at a takeover."},
+    {"disks", "io-retry", OPTION_TIME, CONFIG(io_retry_ms), .live = TRUE, .of_pair = TRUE,
+     .fallback = "1s", .max = 60 * MIN_MS,
+     .help = "A guest that an I/O error has stopped (on-error) is continued after so long, again and "
+             "again until what failed succeeds; 0ms leaves that to colo cont."},
 
     {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .live = TRUE, .of_pair = TRUE,
      .fallback = "colo", .choices = modes,

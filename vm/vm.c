@@ -59,8 +59,8 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
             vm->running = FALSE;
         if (op == VM_OP_RESUME)
             vm->released = vm->release_failed = FALSE;
-    } else if (op == VM_OP_RELEASE) {
-        vm->release_failed = TRUE;
+    } else if (op == VM_OP_RELEASE || op == VM_OP_RESUME) {
+        vm->release_failed = vm->released;
     }
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
@@ -202,10 +202,10 @@ void vm_release_disks(Vm *vm, VmDone done, gpointer user_data)
         vm_finish(vm, NULL, NULL);
     } else if (vm->released) {
         if (vm->release_failed)
-            failed = g_error_new(VM_ERROR, VM_ERROR_QMP,
-                                 "%s: an earlier try has failed, and QEMU must run the VM before "
-                                 "the next",
-                                 vm_op_name(VM_OP_RELEASE));
+            failed =
+                g_error_new(VM_ERROR, VM_ERROR_QMP,
+                            "%s: it is not known which of them QEMU has, until it has run the VM",
+                            vm_op_name(VM_OP_RELEASE));
         vm_finish(vm, NULL, failed);
     } else {
         vm->released = TRUE;

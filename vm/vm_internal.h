@@ -47,7 +47,8 @@ struct Vm {
     /*
      * Its disks have been told to be given up since it ran last: set before the try, for after one
      * that failed some of them may have been. QEMU (7.2 at least) aborts when one that has been is
-     * told so again; only a `cont` that succeeds has all of them active for certain.
+     * told so again; only a `cont` that succeeds has all of them active for certain. After one that
+     * failed, too, some are and some are not.
      */
     gboolean released, release_failed;
 

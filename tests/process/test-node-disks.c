@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Pairs of nodes whose VMs have disks: the real engine under both, and storage that fails. */
 #include "colo/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 
 #include <errno.h>
@@ -76,11 +77,259 @@ static void test_takeover_cached(void)
     takeover("qcow2");
 }
 
+/* ---- Storage and QEMU that refuse: told, kept, tried again ---- */
+
+static gboolean is_told(const Host *host, const char *text)
+{
+    const Node *node = host->node;
+    return node->refused && node->last_error && strstr(node->last_error->message, text);
+}
+
+/* It has the VM, told why it doesn't run, and goes on with all records as soon as it can. */
+static void heals(Host *b, const char *text, guint records)
+{
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_told(b, text));
+    g_assert_false(b->ended);
+    g_assert_false(vm_is_running(b->vm));
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    fake_vm_refuse(b->vm, FAKE_VM_RESUME, FALSE);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_true(vm_is_running(b->vm));
+    g_assert_null(b->node->refused);
+    for (guint i = 0; i < records; i++)
+        g_assert_true(has_record(b, "vda", i));
+}
+
+static void write_records(Fixture *f, guint n)
+{
+    for (guint i = 0; i < n; i++)
+        write_record(&f->host[0], "vda", i);
+    commit(f);
+}
+
+/* The images can't be taken over: no room for their state. */
+static void test_takeover_refused(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "qcow2");
+    write_records(&f, 5);
+    Host *b = &f.host[1];
+    die(&f.host[0]);
+    fake_disks_refuse(b->disks, "write", "", -ENOSPC);
+    heals(b, g_strerror(ENOSPC), 5);
+    tear_down(&f);
+}
+
+/* What the last checkpoint brought can't be applied. */
+static void test_apply_refused(void)
+{
+    if (!in_colo_mode())
+        return; /* a VM that never runs gives its disks up once */
+    Fixture f;
+    start_disk_pair(&f, "qcow2");
+    Host *b = &f.host[1];
+    write_records(&f, 4);
+    /* Between RECEIVED and the apply. */
+    write_record(&f.host[0], "vda", 4);
+    guint64 before = f.host[0].node->committed;
+    WAIT_FOR(f.host[0].node->committed > before);
+    fake_vm_inject(b->vm, FAKE_VM_RELEASE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    die(&f.host[0]);
+    WAIT_FOR(b->node->state == FSM_S_DEVICE);
+    fake_disks_refuse(b->disks, "write", "", -EIO);
+    fake_vm_release(b->vm);
+    heals(b, g_strerror(EIO), 5);
+    tear_down(&f);
+}
+
+/* QEMU refuses to run the VM, which in `colo` mode has run until now. */
+static void test_cont_refused(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "qcow2");
+    write_records(&f, 5);
+    Host *b = &f.host[1];
+    die(&f.host[0]);
+    WAIT_FOR(b->node->state == FSM_S_PAUSED || b->node->state == FSM_S_DEVICE);
+    fake_vm_refuse(b->vm, FAKE_VM_RESUME, TRUE);
+    heals(b, "injected failure", 5);
+    tear_down(&f);
+}
+
+/* A device state that can't be loaded now is loaded later. */
+static void test_load_refused(void)
+{
+    if (in_colo_mode())
+        return;
+    Fixture f;
+    start_disk_pair(&f, "raw");
+    write_records(&f, 5);
+    Host *b = &f.host[1];
+    die(&f.host[0]);
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_FAIL, 1);
+    heals(b, "injected failure", 5);
+    tear_down(&f);
+}
+
+/* Once, wherever a VM is resumed: nobody ends, and the pair is protected in the end. */
+static void test_resume_fails_once(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    set_up_disks(&f, 1, "raw");
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->faulty_operation = FAKE_VM_RESUME;
+    a->fault = FAKE_VM_FAIL;
+    a->nth = 1;
+    start(a, "primary");
+    WAIT_FOR(is_told(a, "injected failure"));
+    g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
+    WAIT_FOR(vm_is_running(a->vm));
+    start(b, "secondary");
+    protect(&f, 0);
+    Vm *before = a->vm;
+    for (int side = 0; side < 2; side++) {
+        fake_vm_inject(f.host[side].vm, FAKE_VM_RESUME, FAKE_VM_FAIL, 1);
+        unsigned count = fake_vm_count(f.host[side].vm, FAKE_VM_RESUME);
+        if (side == 0 || in_colo_mode())
+            WAIT_FOR(fake_vm_count(f.host[side].vm, FAKE_VM_RESUME) > count + 1);
+        commit(&f);
+    }
+    g_assert_true(a->vm == before && a->node->state == FSM_P_COLO && b->node->state == FSM_S_COLO);
+    tear_down(&f);
+}
+
+/* A primary that can't go on gives the VM to the secondary, which can. */
+static void test_resume_fails_for_long(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "raw");
+    write_records(&f, 5);
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->resume_patience_ms = 1;
+    fake_vm_refuse(a->vm, FAKE_VM_RESUME, TRUE);
+    WAIT_FOR(is_told(a, "injected failure"));
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    WAIT_FOR(vm_is_running(b->vm));
+    for (guint i = 0; i < 5; i++)
+        g_assert_true(has_record(b, "vda", i));
+    g_assert_false(a->ended || b->ended);
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* Nobody else could go on: it waits, for days if it must. */
+static void test_alone_fails_for_long(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    set_up_disks(&f, 1, "raw");
+    Host *a = &f.host[0];
+    a->config->resume_patience_ms = 1;
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    fake_vm_refuse(a->vm, FAKE_VM_RESUME, TRUE);
+    fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
+    unsigned count = fake_vm_count(a->vm, FAKE_VM_RESUME);
+    WAIT_FOR(fake_vm_count(a->vm, FAKE_VM_RESUME) > count + 3);
+    g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
+    g_assert_nonnull(a->node->refused);
+    fake_vm_refuse(a->vm, FAKE_VM_RESUME, FALSE);
+    WAIT_FOR(vm_is_running(a->vm));
+    tear_down(&f);
+}
+
+/* ---- A guest that an I/O error has stopped ---- */
+
+static void test_io_error(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "raw");
+    Host *a = &f.host[0];
+    a->config->io_retry_ms = 0;
+    WAIT_FOR(a->node->cycle.phase == CYCLE_IDLE || a->node->cycle.phase == CYCLE_SENDING);
+    fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
+    g_assert_nonnull(a->node->last_error);
+    for (int i = 0; i < 3; i++) {
+        commit(&f);
+        g_assert_false(vm_is_running(a->vm)); /* not by a checkpoint */
+    }
+    g_autoptr(ControlPeer) peer = control_peer_greeted(a->config->control_socket);
+    control_peer_say(peer, "{\"execute\":\"qmp_capabilities\"}\n");
+    g_free(control_peer_line(peer));
+    control_peer_say(peer, "{\"execute\":\"cont\"}\n");
+    WAIT_FOR(vm_is_running(a->vm));
+    /* Alone, and by itself. */
+    die(&f.host[1]);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    a->config->io_retry_ms = 20;
+    for (int i = 0; i < 3; i++) {
+        WAIT_FOR(vm_is_running(a->vm));
+        fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
+    }
+    WAIT_FOR(vm_is_running(a->vm));
+    tear_down(&f);
+}
+
+/* ---- The command ---- */
+
+/* The next answer, whatever events come before it. */
+static json_object *answer_to(ControlPeer *peer, const char *command)
+{
+    g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}\n", command);
+    control_peer_say(peer, text);
+    for (;;) {
+        g_autofree char *line = control_peer_line(peer);
+        g_assert_nonnull(line);
+        json_object *object = json_tokener_parse(line);
+        if (!json_object_object_get_ex(object, "event", NULL))
+            return object;
+        json_object_put(object);
+    }
+}
+
+/* `cont` tells how its own try ends; in a takeover too. */
+static void test_cont_command(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "raw");
+    write_records(&f, 3);
+    Host *b = &f.host[1];
+    die(&f.host[0]);
+    fake_disks_refuse(b->disks, "write", "", -ENOSPC);
+    WAIT_FOR(is_told(b, g_strerror(ENOSPC)));
+    g_autoptr(ControlPeer) peer = control_peer_greeted(b->config->control_socket);
+    json_object_put(answer_to(peer, "qmp_capabilities"));
+    json_object *answer = answer_to(peer, "cont");
+    json_object *error = json_object_object_get(answer, "error");
+    g_assert_nonnull(strstr(json_object_get_string(error), g_strerror(ENOSPC)));
+    json_object_put(answer);
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    for (int i = 0; i < 2; i++) { /* the second time there is nothing to do */
+        answer = answer_to(peer, "cont");
+        g_assert_true(json_object_object_get_ex(answer, "return", NULL));
+        json_object_put(answer);
+        g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
+        g_assert_true(vm_is_running(b->vm));
+    }
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
     add_pair_test("/node-disks/takeover", test_takeover);
     add_pair_test("/node-disks/takeover-cached", test_takeover_cached);
+    add_pair_test("/node-disks/takeover-refused", test_takeover_refused);
+    add_pair_test("/node-disks/apply-refused", test_apply_refused);
+    add_pair_test("/node-disks/cont-refused", test_cont_refused);
+    add_pair_test("/node-disks/load-refused", test_load_refused);
+    add_pair_test("/node-disks/resume-fails-once", test_resume_fails_once);
+    add_pair_test("/node-disks/resume-fails-for-long", test_resume_fails_for_long);
+    add_pair_test("/node-disks/alone-fails-for-long", test_alone_fails_for_long);
+    add_pair_test("/node-disks/io-error", test_io_error);
+    add_pair_test("/node-disks/cont-command", test_cont_command);
     return g_test_run();
 }

@@ -21,7 +21,7 @@ static void test_stopped_then_cut(void)
         Host *a = &f.host[0], *b = &f.host[1];
         /* No checkpoint may come before the cut. */
         a->config->min_gap_ms = 3600 * 1000;
-        fake_vm_raise(b->vm, VM_EVENT_STOPPED, "io-error");
+        fake_vm_raise(b->vm, VM_EVENT_STOPPED, "internal-error");
         g_assert_true(b->node->svm_spoilt);
         cut_link(&f);
         WAIT_FOR(a->node->state == FSM_P_NONE);
@@ -109,6 +109,24 @@ static void test_stopped_while_resuming(void)
     tear_down(&f);
 }
 
+/* An I/O error of the copy's overlay takes nothing from it: it may be the only one. */
+static void test_io_error_and_death(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Host *b = &f.host[1];
+    f.host[0].config->min_gap_ms = 3600 * 1000; /* no checkpoint comes before the death */
+    fake_vm_raise(b->vm, VM_EVENT_STOPPED, "io-error");
+    guint64 steps = fake_vm_steps(b->vm);
+    WAIT_FOR(f.host[0].node->peer_vm == PEER_VM_STALLED);
+    die(&f.host[0]);
+    WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
+    g_assert_cmpuint(fake_vm_steps(b->vm), >=, steps);
+    tear_down(&f);
+}
+
 /* A copy that stops again and again is left alone for a while, each time longer. */
 static void test_again_and_again(void)
 {
@@ -172,6 +190,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-stalls/panic", test_panic);
     add_pair_test("/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test("/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
+    add_pair_test("/node-stalls/io-error-and-death", test_io_error_and_death);
     add_pair_test("/node-stalls/again-and-again", test_again_and_again);
     add_pair_test("/node-stalls/released-is-known", test_released_is_known);
     add_pair_test("/node-stalls/stopped-while-asking", test_stopped_while_asking);

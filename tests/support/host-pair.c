@@ -118,6 +118,8 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->mode = g_strdup(mode);
     config->compare_timeout_ms = 60;
     config->qemu_timeout_ms = 3000;
+    config->resume_patience_ms = 3000;
+    config->io_retry_ms = 20;
     config->log_level = g_strdup("warning");
     return config;
 }

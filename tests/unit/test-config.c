@@ -365,19 +365,22 @@ static void test_set_wrong(void)
     g_assert_cmpuint(c->heartbeat_interval_ms, ==, 100);
     expect_set_error(c, "vm.memory", "1GiB", CONFIG_ERROR_FIXED,
                      "'vm.memory' can't change while colod runs: change the file and start colod "
-                     "again (sync-rate, mode, compare-timeout, checkpoint-period, min-gap, "
+                     "again (resume-patience, sync-rate, io-retry, mode, compare-timeout, "
+                     "checkpoint-period, min-gap, "
                      "dirty-limit, heartbeat-interval, "
                      "heartbeat-timeout and log-level can)");
     expect_set_error(
         c, "memory", "1GiB", CONFIG_ERROR_FIXED,
         "'memory' can't change while colod runs: change the file and start colod again "
-        "(sync-rate, mode, compare-timeout, checkpoint-period, min-gap, dirty-limit, "
+        "(resume-patience, sync-rate, io-retry, mode, compare-timeout, checkpoint-period, min-gap, "
+        "dirty-limit, "
         "heartbeat-interval, "
         "heartbeat-timeout and log-level can)");
     expect_set_error(c, "period", "1s", CONFIG_ERROR_UNKNOWN,
                      "unknown option 'period': did you mean 'checkpoint-period'?");
     expect_set_error(c, "", "1s", CONFIG_ERROR_UNKNOWN,
-                     "unknown option '': live options are sync-rate, mode, compare-timeout, "
+                     "unknown option '': live options are resume-patience, sync-rate, io-retry, "
+                     "mode, compare-timeout, "
                      "checkpoint-period, min-gap, dirty-limit, "
                      "heartbeat-interval, heartbeat-timeout and log-level");
 }
@@ -414,7 +417,8 @@ static void test_get_wrong(void)
     } cases[] = {
         {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"                                     },
         {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"                                     },
-        {"nic lan.mac", "unknown option 'nic lan.mac': live options are sync-rate, mode, "
+        {"nic lan.mac", "unknown option 'nic lan.mac': live options are resume-patience, "
+                        "sync-rate, io-retry, mode, "
                         "compare-timeout, checkpoint-period, min-gap, "
                         "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"},
         {"loglevel",    "unknown option 'loglevel': did you mean 'log-level'?"                                   },
@@ -448,7 +452,7 @@ static void test_list(void)
             g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_FIXED);
         }
     }
-    g_assert_cmpuint(live, ==, 9);
+    g_assert_cmpuint(live, ==, 11);
     g_assert_true(json_object_object_get_ex(list, "nic lan.mac", NULL));
     json_object_put(list);
 }
