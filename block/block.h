@@ -102,6 +102,8 @@ typedef struct {
     void (*synchronised)(const DiskSyncProgress *progress, gpointer user_data);
     /* Replica: all writes before checkpoint `epoch` are here, verified. */
     void (*marked)(guint64 epoch, gpointer user_data);
+    /* Replica: in the middle of a long disk_set_apply(), every now and then. */
+    void (*applying)(guint64 epoch, gpointer user_data);
     /* Primary: the peer's images are those of checkpoint `epoch`. */
     void (*applied)(guint64 epoch, gpointer user_data);
     /* The connection is of no more use: only disk_set_detach() is left to do. The guest goes on. */

@@ -90,6 +90,11 @@ static void on_marked(guint64 epoch, gpointer control)
     send_event(control, "MARKED", epoch_object(epoch));
 }
 
+static void on_applying(guint64 epoch, gpointer control)
+{
+    send_event(control, "APPLYING", epoch_object(epoch));
+}
+
 static void on_applied(guint64 epoch, gpointer control)
 {
     send_event(control, "APPLIED", epoch_object(epoch));
@@ -110,6 +115,7 @@ const DiskSetCallbacks *block_control_callbacks(void)
     static const DiskSetCallbacks callbacks = {.progress = on_progress,
                                                .synchronised = on_synchronised,
                                                .marked = on_marked,
+                                               .applying = on_applying,
                                                .applied = on_applied,
                                                .lost = on_lost};
     return &callbacks;

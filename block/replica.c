@@ -460,15 +460,36 @@ static gboolean commit(DiskSet *set, guint64 epoch, GError **error)
     return FALSE;
 }
 
+/* In a long apply: how often it is told that it goes on. */
+#define APPLYING_US (200 * 1000)
+
+typedef struct {
+    DiskSet *set;
+    guint64 epoch;
+    gint64 told_us;
+} Applying;
+
+static void tell_applying(gpointer data)
+{
+    Applying *applying = data;
+    gint64 now = g_get_monotonic_time();
+    if (now - applying->told_us < APPLYING_US)
+        return;
+    applying->told_us = now;
+    if (applying->set->callbacks.applying)
+        applying->set->callbacks.applying(applying->epoch, applying->set->user_data);
+}
+
 static gboolean apply_stages(DiskSet *set, guint64 epoch, GError **error)
 {
+    Applying applying = {.set = set, .epoch = epoch, .told_us = g_get_monotonic_time()};
     guint complete = 1 - set->open_stage;
     for (guint i = 0; i < set->n_disks; i++) {
         Disk *disk = &set->disks[i];
         int r = overlay_reset(&disk->overlay);
         if (r < 0)
             return disk_failed(disk, "empty the overlay", r, error);
-        if (!stage_apply(&disk->stages[complete], &disk->image, error)) {
+        if (!stage_apply(&disk->stages[complete], &disk->image, tell_applying, &applying, error)) {
             g_prefix_error(error, "disk %s: ", disk->config.name);
             return FALSE;
         }

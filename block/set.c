@@ -144,7 +144,7 @@ static gboolean replay(DiskSet *set, GError **error)
         }
     }
     for (guint i = 0; i < set->n_disks; i++)
-        if (!stage_apply(found[i], &set->disks[i].image, error))
+        if (!stage_apply(found[i], &set->disks[i].image, NULL, NULL, error))
             return FALSE;
     set->record.applied = set->record.committed;
     return TRUE;

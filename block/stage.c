@@ -181,7 +181,7 @@ static int apply_write(const Stage *stage, const Image *image, const Entry *entr
     return r < 0 ? r : image_write(image, buf, (gsize)entry->len, entry->offset);
 }
 
-gboolean stage_apply(Stage *stage, Image *image, GError **error)
+gboolean stage_apply(Stage *stage, Image *image, StageStep step, gpointer user_data, GError **error)
 {
     g_assert(stage->sealed);
     g_autofree guint8 *buf = g_malloc(STAGE_ENTRY_MAX);
@@ -198,6 +198,8 @@ gboolean stage_apply(Stage *stage, Image *image, GError **error)
         }
         if (r < 0)
             return block_file_fail(&image->file, "apply the staged writes", r, error);
+        if (step)
+            step(user_data);
     }
     return TRUE;
 }

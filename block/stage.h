@@ -49,8 +49,12 @@ int stage_append_zero(Stage *stage, guint64 offset, guint64 len, gboolean may_tr
 /* Completes the journal of the writes up to checkpoint `epoch` of `session`. */
 int stage_seal(Stage *stage, const guint8 *session, guint64 epoch);
 
-/* Writes a sealed log to the image. Nobody else changes the image meanwhile. */
-gboolean stage_apply(Stage *stage, Image *image, GError **error);
+typedef void (*StageStep)(gpointer user_data);
+
+/* Writes a sealed log to the image. Nobody else changes the image meanwhile. `step`, which may be
+ * NULL, is called after each of its entries. */
+gboolean stage_apply(Stage *stage, Image *image, StageStep step, gpointer user_data,
+                     GError **error);
 
 /* Forgets all and gives the space back. */
 int stage_reset(Stage *stage);

@@ -52,6 +52,7 @@ typedef struct {
     char *mode;                   /* "colo", "buffered", "auto" */
     guint64 compare_timeout_ms;   /* live: of output; see netcompare/compare.h */
     guint64 checkpoint_period_ms; /* live: at least this often */
+    guint64 answer_timeout_ms;    /* live: the secondary owes something and shows no progress */
     guint64 min_gap_ms;           /* live: never more often, counted from resume to pause */
     guint64 dirty_limit_pages;    /* live: this many dirty pages ask for a checkpoint; 0: none */
     char *dirty_method;           /* "auto", "uffd", "soft-dirty", "compare" */

@@ -158,6 +158,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_COLO] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
+        /* It leaves the arbiter's yes to the primary, but that may be dead by now: see RUNS. */
+        [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* The primary shall not lose the arbiter's yes to who can't go on. */
         [FSM_SPOILT]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
@@ -245,6 +247,7 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_YIELD] = "yield",
         [FSM_YIELDED] = "yielded",
         [FSM_GRANTED] = "granted",
+        [FSM_UNFIT] = "unfit",
         [FSM_SPOILT] = "spoilt",
         [FSM_DENIED] = "denied",
         [FSM_UNDECIDED] = "undecided",

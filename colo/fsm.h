@@ -23,7 +23,8 @@
  *   |    v                          |               |     v
  *   |  colo --------> paused -------'               |   colo --------> paused
  *   |    |  link-down | ^ |   granted               |       link-down,  ^  | granted
- *   |    |      link-up | | denied                  |       yielded     |  |
+ *   |    |      link-up | | denied                  |       yielded,    |  |
+ *   |    |              | |                         |       unfit       |  |
  *   |    | yield      v | |                         | peer-runs         |  |
  *   |    |        recover-+-> frozen                '-------- recover <-'  |
  *   |    v     granted |  denied |                              |          |
@@ -106,6 +107,7 @@ typedef enum {
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
     FSM_YIELDED,      /* message: the primary has killed its VM */
     FSM_GRANTED,      /* the arbiter or an administrator: go on alone, or start the VM */
+    FSM_UNFIT,        /* message: the primary goes on without this side */
     FSM_SPOILT,       /* the link is lost, and RAM is no checkpoint's: this side can't go on */
     FSM_DENIED,       /* the arbiter: the other side goes on, or has */
     FSM_UNDECIDED,    /* there is no arbiter, or it can't be asked now */

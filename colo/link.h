@@ -67,6 +67,9 @@ typedef enum {
     LINK_MSG_STANDS,   /* primary: the arbiter has denied it: the VM is yours if you hold it */
     LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */
     LINK_MSG_TROUBLE,      /* both: text: what has gone wrong there, for people */
+    LINK_MSG_UNFIT =
+        44,        /* primary: goes on without the secondary, which shall not ask (text: why) */
+    LINK_MSG_BUSY, /* secondary: be64 epoch: its disks are becoming that checkpoint's */
 } LinkMessage;
 
 typedef struct {

@@ -28,6 +28,7 @@
  */
 #include "colo/log.h"
 #include "colo/node_internal.h"
+#include "common/endian.h"
 #include "common/fault.h"
 #include "common/patience.h"
 
@@ -46,6 +47,9 @@
 
 /* Unsent writes after which the guest waits: in the worst case its pause does so too. */
 #define QUEUE_BYTES (16u * 1024 * 1024)
+
+/* A write that doesn't fit waits: the longest is of 1 MiB. */
+#define QUEUE_FULL_BYTES (QUEUE_BYTES - 1024 * 1024)
 
 struct Disks {
     Node *node;
@@ -239,6 +243,13 @@ void disks_detach(Node *node)
     forget_lost(disks);
     /* Behind a sync it takes as long as that: who can't go on without it says so by itself. */
     disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
+}
+
+gboolean disks_writes_wait(const Node *node)
+{
+    const Disks *disks = node->disks;
+    return disks && json_object_get_uint64(json_object_object_get(disks->status, "queue-bytes")) >=
+                        QUEUE_FULL_BYTES;
 }
 
 gboolean disks_may_checkpoint(const Node *node)
@@ -443,6 +454,10 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
                  json_object_get_uint64(json_object_object_get(data, "sent-bytes")) >> 20);
         disks->synchronised = TRUE;
         primary_reschedule(node);
+    } else if (!strcmp(name, "APPLYING")) {
+        guint8 payload[8];
+        colo_put_be64(payload, epoch_of(data));
+        link_send(node->link, LINK_MSG_BUSY, payload, sizeof(payload));
     } else if (!strcmp(name, "MARKED")) {
         colo_fault_point("secondary-disks-marked");
         if (node->apply)

@@ -96,6 +96,7 @@ static void log_farewell(const guint8 *payload, gsize len)
 static gboolean handle_message(Node *node, guint type, const guint8 *payload, gsize len,
                                GError **error)
 {
+    node->answers++;
     switch (type) {
     case LINK_MSG_BLANK:
         return peer_event(node, FSM_BLANK, error);
@@ -143,6 +144,14 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         node->link_lost = colo_time_now();
         node->yielded = TRUE;
         return peer_event(node, FSM_YIELDED, error);
+    case LINK_MSG_BUSY:
+        return only_bytes(len, 8, error);
+    case LINK_MSG_UNFIT:
+        if (node->state == FSM_S_COLO) {
+            answer_unfit(node, payload, len);
+            return TRUE;
+        }
+        return peer_event(node, FSM_UNFIT, error);
     case LINK_MSG_GOODBYE:
         log_farewell(payload, len);
         return peer_event(node, FSM_PEER_GOODBYE, error);

@@ -22,7 +22,6 @@
 #include "colo/node_internal.h"
 #include "common/endian.h"
 #include "common/fault.h"
-#include "common/patience.h"
 
 #include <string.h>
 
@@ -35,39 +34,6 @@
 /* QEMU reads at once if it gets any CPU: when to look again, and when to pause it all the same. */
 #define SETTLE_LOOK_US 200
 #define SETTLE_MAX_US  (5 * COLO_US_PER_MS)
-
-/* ---- Answers of the secondary ---- */
-
-/*
- * A secondary that sends heartbeats but never answers would hold the output for ever. What it may
- * take: three orders to its QEMU, each as long as qemu-timeout, and the link's own time.
- */
-static gboolean on_no_answer(gpointer user_data)
-{
-    Node *node = user_data;
-    node->answer_timer = 0;
-    g_autoptr(GError) error =
-        g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "checkpoint %" G_GUINT64_FORMAT " is not complete there", node->cycle.epoch);
-    node_link_lost(node, "the secondary is there but doesn't answer", error);
-    return G_SOURCE_REMOVE;
-}
-
-static void answered(Node *node)
-{
-    if (node->answer_timer)
-        g_source_remove(node->answer_timer);
-    node->answer_timer = 0;
-}
-
-static void expect_answer(Node *node)
-{
-    answered(node);
-    node->answer_timer = patience_add((guint)(3 * node->config->qemu_timeout_ms +
-                                              node->config->heartbeat_timeout_ms +
-                                              (node->disks ? node->config->disk_timeout_ms : 0)),
-                                      on_no_answer, node);
-}
 
 /* ---- The cycle ---- */
 
@@ -340,7 +306,6 @@ static void prepare(Node *node)
         return;
     }
     guint8 payload[8];
-    expect_answer(node);
     colo_put_be64(payload, node->cycle.epoch);
     link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
     colo_fault_point("primary-preparing");
@@ -375,7 +340,7 @@ static void take_checkpoint(Node *node, CheckpointReason reason)
 gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)
 {
     guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
-    if (node->cycle.phase != CYCLE_PREPARING || !node->answer_timer || len < 16 || len % 8 ||
+    if (node->cycle.phase != CYCLE_PREPARING || len < 16 || len % 8 ||
         colo_get_be64(payload) != node->cycle.epoch) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'dirty' (%zu bytes) that wasn't asked for", len);
@@ -386,10 +351,8 @@ gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **er
         if (!add_pages(node, "dirty", ram_pages, first, count, error))
             return FALSE;
     }
-    if (colo_get_be32(payload + 8) == 0) {
-        answered(node);
+    if (colo_get_be32(payload + 8) == 0)
         begin_settling(node);
-    }
     return TRUE;
 }
 
@@ -399,8 +362,6 @@ static void on_sent(const CaptureStats *stats, gpointer user_data)
     Cycle *cycle = &node->cycle;
     cycle->sent = TRUE;
     cycle->stats = *stats;
-    if (!cycle->received || node->proof == PROOF_LOAD)
-        expect_answer(node);
     complete_cycle(node);
 }
 
@@ -417,8 +378,6 @@ gboolean primary_received(Node *node, guint64 epoch, GError **error)
         return FALSE;
     }
     cycle->received = TRUE;
-    if (node->proof != PROOF_LOAD)
-        answered(node);
     colo_fault_point("primary-acknowledged");
     gate_release(node->gate, epoch);
     comparing_committed(node);
@@ -441,7 +400,6 @@ gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error
         if (!add_pages(node, "ready", ram_pages, first, count, error))
             return FALSE;
     }
-    answered(node);
     if (++node->proofs >= PROOFS && len == 0) {
         node->proof = PROOF_DONE;
         owner_proven(node);
@@ -551,6 +509,7 @@ void primary_synchronise(Node *node)
         node_link_lost(node, "checkpoints can't be captured", error);
         return;
     }
+    answer_watch(node);
     disks_attach(node);
     net_send_addresses(node);
     capture_synchronise(node->capture, FIRST_PAUSE_PAGES);
@@ -563,7 +522,7 @@ void primary_end_capture(Node *node)
     g_clear_pointer(&node->capture, capture_free);
     disks_detach(node);
     node->has_progress = FALSE;
-    answered(node);
+    answer_forget(node);
     comparing_end(node);
     if (!node->vm || cycle->phase == CYCLE_IDLE || cycle->phase == CYCLE_STANDING)
         return;
@@ -587,7 +546,7 @@ void primary_forget_vm(Node *node)
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
     node->stands = FALSE;
-    answered(node);
+    answer_forget(node);
     comparing_forget(node, FALSE);
     g_clear_pointer(&node->rewrite, rewrite_free);
     g_source_set_ready_time(node->schedule_timer, -1);

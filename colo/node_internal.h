@@ -10,6 +10,7 @@
 #define COLO_COLO_NODE_INTERNAL_H
 
 #include "checkpoint/checkpoint.h"
+#include "colo/answer.h"
 #include "colo/arbiter.h"
 #include "colo/config.h"
 #include "colo/control.h"
@@ -156,9 +157,13 @@ struct Node {
     unsigned proofs; /* loads that READY has told of */
     gboolean has_progress;
     SyncProgress progress;
-    guint answer_timer; /* runs while the secondary owes an answer */
-    gboolean stands;    /* the VM is to stand still as soon as no cycle is under way */
-    gboolean stood;     /* and does */
+
+    /* primary, its patience (node-answer.c) */
+    guint answer_timer, answer_look_ms; /* runs during a session; each so long */
+    AnswerWatch answer_watch;
+    guint64 answers; /* messages of the secondary */
+    gboolean stands; /* the VM is to stand still as soon as no cycle is under way */
+    gboolean stood;  /* and does */
 
     /* primary, its guest's frames (node-traffic.c) */
     Gate *gate;
@@ -371,6 +376,14 @@ void primary_unfreeze(Node *node);
 /* The cycle has ended, and the VM is to stand still. */
 void primary_stand(Node *node);
 
+/* ---- node-answer.c ---- */
+
+/* Primary: a session begins, or has ended. Who owes answers for too long ends it. */
+void answer_watch(Node *node);
+void answer_forget(Node *node);
+/* Secondary: the primary has said so. */
+void answer_unfit(Node *node, const guint8 *text, gsize len);
+
 /* ---- node-traffic.c ---- */
 
 void primary_init_traffic(Node *node);
@@ -526,6 +539,8 @@ void disks_attach(Node *node);
 void disks_detach(Node *node);
 /* Primary: the secondary's disks are in step with ours. */
 gboolean disks_may_checkpoint(const Node *node);
+/* Primary: so much waits for the peer that the guest's writes do, too. */
+gboolean disks_writes_wait(const Node *node);
 /* Primary, of a VM with disks: makes what was written durable, so that the pause need not; and, in
  * the pause, ends the epoch in the disks' stream. */
 void disks_sync(Node *node, guint64 epoch, DisksDone done);

@@ -155,6 +155,10 @@ static const Option table[] = {
      .fallback = "10ms", .max = 60 * MIN_MS,
      .help = "The guest runs at least this long between two checkpoints, whatever asks for one. Not "
              "longer than checkpoint-period."},
+    {"checkpoint", "answer-timeout", OPTION_TIME, CONFIG(answer_timeout_ms), .live = TRUE,
+     .of_pair = TRUE, .fallback = "2s", .min = 100, .max = 60 * MIN_MS,
+     .help = "A secondary that is there, but shows no progress for so long with what the guest's "
+             "output waits for (its storage or its QEMU hangs), is unfit: the VM goes on unprotected."},
     {"checkpoint", "dirty-limit", OPTION_COUNT, CONFIG(dirty_limit_pages), .live = TRUE,
      .of_pair = TRUE, .fallback = "16384 pages", .max = G_GUINT64_CONSTANT(1) << 28, .unit = "pages",
      .help = "So many dirty pages of 4 KiB ask for a checkpoint; 0 sets no limit."},

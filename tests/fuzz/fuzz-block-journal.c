@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
     };
     g_assert(stage_load(&stage, NULL));
     if (stage.sealed)
-        g_assert(stage_apply(&stage, &image, NULL));
+        g_assert(stage_apply(&stage, &image, NULL, NULL, NULL));
     g_assert(lseek(image_fd, 0, SEEK_END) == DISK_BYTES);
     g_free(image.file.name);
     stage_close(&stage);

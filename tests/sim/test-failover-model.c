@@ -43,6 +43,7 @@ typedef enum {
     MSG_YIELDED,
     MSG_GOODBYE,
     MSG_FAILED,
+    MSG_UNFIT,
 } Message;
 
 typedef enum { SEEK_NONE, SEEK_ACCEPT, SEEK_DIAL } Seek;
@@ -227,7 +228,7 @@ static void event(Pair *pair, int me, FsmEvent what)
         side->claim = pair->session;
     side->state = (guint8)step.next;
     side->asking = FALSE;
-    side->may_spoil = before.state == FSM_S_COLO && step.next == FSM_S_PAUSED;
+    side->may_spoil = before.state == FSM_S_COLO && step.next == FSM_S_PAUSED && what != FSM_UNFIT;
     side->has_read = side->read_owner = side->read_session = 0;
     side->yielded &= step.next == FSM_S_PAUSED;
     carry_out(pair, me, step.actions);
@@ -386,6 +387,9 @@ static void receive(Pair *pair, int me, Message message)
     case MSG_FAILED:
         event(pair, me, FSM_PEER_FAILED);
         break;
+    case MSG_UNFIT:
+        event(pair, me, FSM_UNFIT);
+        break;
     case MSG_NONE:
         g_assert_not_reached();
     }
@@ -432,6 +436,12 @@ static void own_steps(Search *search, int i)
         FAULT(pair, search)
         {
             event(pair, i, FSM_YIELD);
+        }
+        /* The secondary shows no progress. */
+        FAULT(pair, search)
+        {
+            send_to(pair, !i, MSG_UNFIT);
+            event(pair, i, FSM_LINK_DOWN);
         }
         break;
     case FSM_S_COLO:

@@ -23,6 +23,9 @@ struct FakeDisks {
     int refuse_with;
     const char *refuse_what;
     char *refuse_file;
+    gboolean hang;
+    char *hang_file; /* NULL: none */
+    guint delay_us;
 };
 
 static char *disk_name(guint index)
@@ -69,6 +72,7 @@ void fake_disks_free(FakeDisks *disks)
     g_mutex_clear(&disks->mutex);
     g_cond_clear(&disks->changed);
     g_free(disks->refuse_file);
+    g_free(disks->hang_file);
     g_free(disks->state_dir);
     g_free(disks->dir);
     g_free(disks);
@@ -96,6 +100,14 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
     FakeDisks *disks = data;
     (void)offset;
     g_mutex_lock(&disks->mutex);
+    if (disks->hang_file && strstr(file, disks->hang_file)) {
+        guint delay_us = disks->delay_us;
+        while (disks->hang && !disks->dead && !disks->closed)
+            g_cond_wait(&disks->changed, &disks->mutex);
+        g_mutex_unlock(&disks->mutex);
+        g_usleep(delay_us);
+        g_mutex_lock(&disks->mutex);
+    }
     gboolean refused = disks->refuse_with && strstr(file, disks->refuse_file) &&
                        (!disks->refuse_what || !strcmp(what, disks->refuse_what));
     int r = disks->dead ? -EIO : refused ? disks->refuse_with : 0;
@@ -128,6 +140,7 @@ void fake_disks_crash(FakeDisks *disks)
 {
     g_mutex_lock(&disks->mutex);
     disks->dead = TRUE;
+    g_cond_broadcast(&disks->changed);
     g_mutex_unlock(&disks->mutex);
     stop(disks);
 }
@@ -193,4 +206,25 @@ void fake_disks_refuse(FakeDisks *disks, const char *what, const char *file, int
     disks->refuse_file = g_strdup(file);
     disks->refuse_with = negative_errno;
     g_mutex_unlock(&disks->mutex);
+}
+
+static void hold_up(FakeDisks *disks, const char *file, gboolean hang, guint us)
+{
+    g_mutex_lock(&disks->mutex);
+    g_free(disks->hang_file);
+    disks->hang_file = hang || us ? g_strdup(file) : NULL;
+    disks->hang = hang;
+    disks->delay_us = us;
+    g_cond_broadcast(&disks->changed);
+    g_mutex_unlock(&disks->mutex);
+}
+
+void fake_disks_hang(FakeDisks *disks, const char *file, gboolean hang)
+{
+    hold_up(disks, file, hang, 0);
+}
+
+void fake_disks_delay(FakeDisks *disks, const char *file, guint us)
+{
+    hold_up(disks, file, FALSE, us);
 }

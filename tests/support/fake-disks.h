@@ -44,4 +44,10 @@ char *fake_disks_image(const FakeDisks *disks, const char *name);
  */
 void fake_disks_refuse(FakeDisks *disks, const char *what, const char *file, int negative_errno);
 
+/* Likewise they hang until told otherwise, or the server is to end. */
+void fake_disks_hang(FakeDisks *disks, const char *file, gboolean hang);
+
+/* Each such change takes so long. */
+void fake_disks_delay(FakeDisks *disks, const char *file, guint us);
+
 #endif

@@ -367,13 +367,13 @@ static void test_set_wrong(void)
                      "'vm.memory' can't change while colod runs: change the file and start colod "
                      "again (resume-patience, sync-rate, io-retry, mode, compare-timeout, "
                      "checkpoint-period, min-gap, "
-                     "dirty-limit, heartbeat-interval, "
+                     "answer-timeout, dirty-limit, heartbeat-interval, "
                      "heartbeat-timeout and log-level can)");
     expect_set_error(
         c, "memory", "1GiB", CONFIG_ERROR_FIXED,
         "'memory' can't change while colod runs: change the file and start colod again "
         "(resume-patience, sync-rate, io-retry, mode, compare-timeout, checkpoint-period, min-gap, "
-        "dirty-limit, "
+        "answer-timeout, dirty-limit, "
         "heartbeat-interval, "
         "heartbeat-timeout and log-level can)");
     expect_set_error(c, "period", "1s", CONFIG_ERROR_UNKNOWN,
@@ -381,7 +381,7 @@ static void test_set_wrong(void)
     expect_set_error(c, "", "1s", CONFIG_ERROR_UNKNOWN,
                      "unknown option '': live options are resume-patience, sync-rate, io-retry, "
                      "mode, compare-timeout, "
-                     "checkpoint-period, min-gap, dirty-limit, "
+                     "checkpoint-period, min-gap, answer-timeout, dirty-limit, "
                      "heartbeat-interval, heartbeat-timeout and log-level");
 }
 
@@ -415,13 +415,14 @@ static void test_get_wrong(void)
     static const struct {
         const char *name, *message;
     } cases[] = {
-        {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"                                     },
-        {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"                                     },
-        {"nic lan.mac", "unknown option 'nic lan.mac': live options are resume-patience, "
-                        "sync-rate, io-retry, mode, "
-                        "compare-timeout, checkpoint-period, min-gap, "
-                        "dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"},
-        {"loglevel",    "unknown option 'loglevel': did you mean 'log-level'?"                                   },
+        {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"               },
+        {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"               },
+        {"nic lan.mac",
+         "unknown option 'nic lan.mac': live options are resume-patience, "
+         "sync-rate, io-retry, mode, "
+         "compare-timeout, checkpoint-period, min-gap, "
+         "answer-timeout, dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"},
+        {"loglevel",    "unknown option 'loglevel': did you mean 'log-level'?"             },
     };
     g_autoptr(Config) c = load_good(GOOD);
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -452,7 +453,7 @@ static void test_list(void)
             g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_FIXED);
         }
     }
-    g_assert_cmpuint(live, ==, 11);
+    g_assert_cmpuint(live, ==, 12);
     g_assert_true(json_object_object_get_ex(list, "nic lan.mac", NULL));
     json_object_put(list);
 }

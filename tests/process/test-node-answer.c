@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A secondary that is there but shows no progress: the primary goes on without it, soon, and the
+ * sick side does not compete with it; one that is slow is waited for.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#include <string.h>
+
+#define WRITES 150u
+
+static void start_disk_pair(Fixture *f)
+{
+    set_up(f, "file");
+    set_up_disks(f, 1, "raw");
+    for (int i = 0; i < 2; i++)
+        f->host[i].config->answer_timeout_ms = 1000;
+    start(&f->host[0], "primary");
+    start(&f->host[1], "secondary");
+    protect(f, 0);
+}
+
+static void write_blocks(Host *host, guint n)
+{
+    guint8 block[4096];
+    memset(block, 7, sizeof(block));
+    for (guint i = 0; i < n; i++)
+        g_assert_cmpint(disk_write(fake_disks_find(host->disks, "vda"), block, sizeof(block),
+                                   (guint64)i * sizeof(block), FALSE),
+                        ==, 0);
+}
+
+static gboolean has_error(const Host *host, const char *text)
+{
+    const GError *error = host->node->last_error;
+    return error && strstr(error->message, text);
+}
+
+/* Its storage hangs: the primary goes on unprotected, and says why; both say why. */
+static void test_hung_storage(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_hang(b->disks, "vda.img", TRUE);
+    write_blocks(a, 1);
+    WAIT_FOR(a->node->state == FSM_P_PAUSED || a->node->state == FSM_P_NONE);
+    g_assert_true(has_error(a, "unfit"));
+    WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_SETUP);
+    g_assert_true(a->node->gate_open);
+    WAIT_FOR(b->node->state == FSM_S_ACTIVE);
+    g_assert_true(has_error(b, "unfit"));
+    g_assert_null(b->node->arbiter_answer); /* it hasn't asked */
+    g_assert_cmpstr(a->node->arbiter_answer, ==, "granted");
+    fake_disks_hang(b->disks, "", FALSE);
+    protect(&f, 0);
+    tear_down(&f);
+}
+
+/* The same without an arbiter: nobody has to decide, for the sick side is there to leave it. */
+static void test_hung_storage_no_arbiter(void)
+{
+    Fixture f;
+    set_up(&f, "none");
+    set_up_disks(&f, 1, "raw");
+    f.host[0].config->answer_timeout_ms = 500;
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_hang(b->disks, "vda.img", TRUE);
+    write_blocks(a, 1);
+    WAIT_FOR(has_error(b, "unfit"));
+    WAIT_FOR(a->node->state == FSM_P_SETUP || a->node->state == FSM_P_ACTIVE);
+    WAIT_FOR(vm_is_running(a->vm));
+    fake_disks_hang(b->disks, "", FALSE);
+    protect(&f, 0);
+    tear_down(&f);
+}
+
+/* Slow storage makes progress: it is waited for, however long it takes. */
+static void test_slow_storage(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const char *session = g_strdup(link_session(a->node->link));
+    fake_disks_delay(b->disks, "vda.img", 20000);
+    write_blocks(a, WRITES); /* three seconds of work in one checkpoint, or a few */
+    guint64 last = a->node->epoch + 2;
+    WAIT_FOR(a->node->committed >= last && disks_are_at(b->node, b->node->epoch));
+    g_assert_cmpstr(link_session(a->node->link), ==, session);
+    g_assert_null(a->node->last_error);
+    g_free((char *)session);
+    tear_down(&f);
+}
+
+/* The primary says so and dies: what the sick side has kept is the only copy, and it goes on. */
+static void test_unfit_and_death(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_hang(b->disks, "vda.img", TRUE);
+    write_blocks(a, 1);
+    a->node->arbiter_answer = NULL;
+    WAIT_FOR(a->node->state == FSM_P_PAUSED);
+    die(a);
+    WAIT_FOR(b->node->state == FSM_S_PAUSED);
+    fake_disks_hang(b->disks, "", FALSE);
+    /* Unless the primary's question got there first: then the VM is its own. */
+    WAIT_FOR(b->node->state == FSM_P_NONE || b->node->arbiter_answer);
+    if (!g_strcmp0(b->node->arbiter_answer, "granted"))
+        WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
+    g_assert_false(b->ended);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-answer/hung-storage", test_hung_storage);
+    add_pair_test("/node-answer/hung-storage-no-arbiter", test_hung_storage_no_arbiter);
+    add_pair_test("/node-answer/slow-storage", test_slow_storage);
+    add_pair_test("/node-answer/unfit-and-death", test_unfit_and_death);
+    return g_test_run();
+}
