@@ -127,6 +127,9 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
                               gpointer user_data, GError **error)
 {
     int control[2], fds[2];
+    for (guint i = 0; i < n_disks; i++)
+        if (!disk_image_check(disks[i].name, disks[i].path, disks[i].format, error))
+            return NULL;
     if (!make_pair(control, error))
         return NULL;
     COLO_AUTO_FD ours = control[0], theirs = control[1];
@@ -139,7 +142,8 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     g_array_append_vals(keep, inherited, G_N_ELEMENTS(inherited));
     g_auto(GStrv) envp = g_get_environ();
     DiskServer *server = server_new(callbacks, user_data);
-    server->process = process_start((char **)argv->pdata, envp, keep, on_ended, server, error);
+    server->process = process_start((char **)argv->pdata, DISK_SERVER_WAY_OUT, envp, keep, on_ended,
+                                    server, error);
     if (!server->process) {
         g_free(server);
         return NULL;

@@ -37,9 +37,18 @@ typedef struct DiskServer DiskServer;
 /* `result` is borrowed, NULL with an error. */
 typedef void (*DiskServerDone)(json_object *result, const GError *error, gpointer user_data);
 
+/* What to do if there is no nbdkit. */
+#define DISK_SERVER_WAY_OUT "on Debian: the package nbdkit; or set its path with 'nbdkit'"
+
+/*
+ * Whether an image is there, a file or a block device, and begins like one of its format: a qcow2
+ * image that is used as raw one would be destroyed. BLOCK_ERROR_IO.
+ */
+gboolean disk_image_check(const char *name, const char *path, const char *format, GError **error);
+
 /*
  * Starts it. All DiskConfig.direct must be equal. BLOCK_ERROR_IO or VM_ERROR_NO_QEMU if it can't
- * even be started; what is wrong with a disk comes through died().
+ * even be started, or an image is none; what else is wrong with a disk comes through died().
  */
 DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig *disks,
                               guint n_disks, const DiskServerCallbacks *callbacks,

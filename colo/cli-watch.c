@@ -80,17 +80,48 @@ static void leave(Watch *watch)
     g_free(watch->last);
 }
 
-/* As many lines as fit, each cut at the screen's width and cleared to its end. */
+/*
+ * A line without what is beyond the screen's width, whatever its colours: a terminal that wraps
+ * would scroll. Free with g_free().
+ */
+static char *cut(const char *line, guint columns)
+{
+    GString *out = g_string_new(NULL);
+    guint used = 0;
+    for (const char *c = line; *c; c = g_utf8_next_char(c)) {
+        gsize len = (gsize)(g_utf8_next_char(c) - c);
+        if (*c == '\033') {
+            len = strcspn(c, "m") + 1; /* of cli_status_page(), which uses no others */
+            g_string_append_len(out, c, (gssize)len);
+            c += len - 1;
+            continue;
+        }
+        used += g_unichar_iswide(g_utf8_get_char(c)) ? 2 : 1;
+        if (used <= columns)
+            g_string_append_len(out, c, (gssize)len);
+    }
+    return g_string_free(out, FALSE);
+}
+
+/* As many lines as fit, each cleared to its end; the last one says how many don't. */
 static void draw_screen(const char *page)
 {
     struct winsize size = {.ws_row = 24, .ws_col = 80};
     if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 || size.ws_row == 0 || size.ws_col == 0)
         size = (struct winsize){.ws_row = 24, .ws_col = 80};
     g_auto(GStrv) lines = g_strsplit(page, "\n", -1);
-    fputs("\033[H\033[?7l", stdout);
-    for (guint row = 0; row < size.ws_row && lines[row]; row++)
-        printf("%s%s\033[K", row > 0 ? "\r\n" : "", lines[row]);
-    fputs("\033[J\033[?7h", stdout);
+    guint n = g_strv_length(lines);
+    if (n > 0 && !*lines[n - 1])
+        n--; /* behind the last line's end */
+    fputs("\033[H", stdout);
+    for (guint row = 0; row < size.ws_row && row < n; row++) {
+        g_autofree char *more = row + 1 == size.ws_row && n > size.ws_row
+                                    ? g_strdup_printf("(%u lines more: colo status)", n - row)
+                                    : NULL;
+        g_autofree char *line = cut(more ? more : lines[row], size.ws_col);
+        printf("%s%s\033[K", row > 0 ? "\r\n" : "", line);
+    }
+    fputs("\033[J", stdout);
 }
 
 static void draw(Watch *watch, const char *page)

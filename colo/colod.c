@@ -8,6 +8,7 @@
 #include "colo/log.h"
 #include "colo/node.h"
 #include "colo/options.h"
+#include "colo/preflight.h"
 #include "common/fault.h"
 
 #include <errno.h>
@@ -125,17 +126,20 @@ int main(int argc, char **argv)
 {
     g_autofree char *file = NULL;
     g_autofree char *role = NULL;
-    gboolean check = FALSE, version = FALSE, overrule = FALSE;
+    gboolean check = FALSE, offline = FALSE, version = FALSE, overrule = FALSE;
     const GOptionEntry entries[] = {
         {"config",           'c', 0, G_OPTION_ARG_FILENAME, &file,     "Read the configuration from FILE",
-         "FILE"                                                                                                  },
+         "FILE"                                                                                                         },
         {"role",             'r', 0, G_OPTION_ARG_STRING,   &role,
-         "primary, secondary or auto: instead of what the file says",                                      "ROLE"},
+         "primary, secondary or auto: instead of what the file says",                                             "ROLE"},
         {"overrule-arbiter", 0,   0, G_OPTION_ARG_NONE,     &overrule,
          "Start the VM here though the arbiter says that it is the other node's, which is off for "
-         "certain",                                                                                        NULL  },
-        {"check-config",     0,   0, G_OPTION_ARG_NONE,     &check,    "Check the configuration and end",  NULL  },
-        {"version",          'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",        NULL  },
+         "certain",                                                                                               NULL  },
+        {"check-config",     0,   0, G_OPTION_ARG_NONE,     &check,
+         "Check the configuration, and this host for what it needs, and end",                                     NULL  },
+        {"offline",          0,   0, G_OPTION_ARG_NONE,     &offline,  "With --check-config: leave the host out",
+         NULL                                                                                                           },
+        {"version",          'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",               NULL  },
         G_OPTION_ENTRY_NULL
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -152,6 +156,10 @@ int main(int argc, char **argv)
         puts("colod " COLO_VERSION);
         return EXIT_ENDED;
     }
+    if (offline && !check) {
+        fputs("colod: --offline belongs to --check-config\n", stderr);
+        return EXIT_USAGE;
+    }
     if (!file || argc > 1) {
         g_autofree char *help = g_option_context_get_help(context, TRUE, NULL);
         fputs(help, stderr);
@@ -167,7 +175,10 @@ int main(int argc, char **argv)
     }
     config->overrule = overrule;
     if (check) {
-        printf("%s: the configuration is right\n", file);
+        if (!preflight(config, offline))
+            return EXIT_USAGE;
+        printf("%s: the configuration is right%s\n", file,
+               offline ? "" : ", and this host has what it needs");
         return EXIT_ENDED;
     }
     log_init(config->vm->name, config->log_level);

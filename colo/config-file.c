@@ -6,9 +6,13 @@
  */
 #include "colo/config-file.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "colo/config.h"
+#include "common/fd.h"
 
 #define FILE_MAX_BYTES (64u << 10)
 
@@ -113,6 +117,19 @@ static gboolean list_lines(ConfigFile *file, GError **error)
     return TRUE;
 }
 
+/* A byte order mark would be a part of the first line, and UTF-16 no text at all. */
+static gboolean check_mark(const char *path, const char *data, gsize len, GError **error)
+{
+    gboolean utf8 = len >= 3 && !memcmp(data, "\xef\xbb\xbf", 3);
+    gboolean utf16 = len >= 2 && (!memcmp(data, "\xff\xfe", 2) || !memcmp(data, "\xfe\xff", 2));
+    if (!utf8 && !utf16)
+        return TRUE;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FILE,
+                "%s:1: begins with a byte order mark%s: save it as UTF-8 without one", path,
+                utf16 ? " (of UTF-16)" : "");
+    return FALSE;
+}
+
 ConfigFile *config_file_new(const char *path, const char *data, gsize len, GError **error)
 {
     g_autoptr(ConfigFile) file = g_new0(ConfigFile, 1);
@@ -120,21 +137,33 @@ ConfigFile *config_file_new(const char *path, const char *data, gsize len, GErro
     file->entries = g_ptr_array_new_with_free_func(entry_free);
     if (len > FILE_MAX_BYTES) {
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FILE,
-                    "%s: %zu bytes are too many for a configuration", path, len);
+                    "%s: more than %u bytes are too many for a configuration", path,
+                    FILE_MAX_BYTES);
         return NULL;
     }
+    if (!check_mark(path, data, len, error))
+        return NULL;
     file->data = g_strndup(data, len);
     file->len = len;
     return list_lines(file, error) ? g_steal_pointer(&file) : NULL;
 }
 
+/* At most one byte more than a configuration may have: a device may have no end. */
 ConfigFile *config_file_read(const char *path, GError **error)
 {
-    g_autofree char *data = NULL;
-    gsize len;
-    g_autoptr(GError) why = NULL;
-    if (!g_file_get_contents(path, &data, &len, &why)) {
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FILE, "configuration: %s", why->message);
+    g_autofree char *data = g_malloc(FILE_MAX_BYTES + 1);
+    gsize len = 0;
+    ssize_t got = 0;
+    COLO_AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && len <= FILE_MAX_BYTES) {
+        got = read(fd, data + len, FILE_MAX_BYTES + 1 - len);
+        if (got == 0 || (got < 0 && errno != EINTR))
+            break;
+        len += got > 0 ? (gsize)got : 0;
+    }
+    if (fd < 0 || got < 0) {
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FILE, "configuration: %s: %s", path,
+                    g_strerror(errno));
         return NULL;
     }
     return config_file_new(path, data, len, error);

@@ -86,6 +86,9 @@ gboolean port_is_read(const Port *port);
 
 typedef struct Uplink Uplink;
 
+/* Whether there is a bridge of that name. Error: NETCOMPARE_ERROR_BRIDGE. */
+gboolean uplink_check_bridge(const char *bridge, GError **error);
+
 /*
  * Makes tap `ifname` (a pattern like "colo%d" is filled in), attaches it to `bridge` (NULL: to
  * none) and brings it up, silent: nothing is sent and what comes is dropped, until uplink_open().

@@ -189,6 +189,17 @@ static gboolean find_bridge(struct nl_sock *sock, const char *bridge, int *ret_i
     return TRUE;
 }
 
+gboolean uplink_check_bridge(const char *bridge, GError **error)
+{
+    g_autoptr(NetlinkSocket) sock = nl_socket_alloc();
+    int code = sock ? nl_connect(sock, NETLINK_ROUTE) : -NLE_NOMEM;
+    int index;
+    if (code < 0)
+        return fail(error, NETCOMPARE_ERROR_BRIDGE, "bridge '%s': netlink: %s", bridge,
+                    nl_geterror(code));
+    return find_bridge(sock, bridge, &index, error);
+}
+
 /* Keeps the kernel from sending neighbour discovery of its own through the tap. */
 static gboolean switch_off_ipv6(const Uplink *uplink, GError **error)
 {

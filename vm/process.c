@@ -180,7 +180,8 @@ static int read_report(int report)
 
 static Process *fail_system(const char *what, GError **error)
 {
-    g_set_error(error, VM_ERROR, VM_ERROR_START, "starting QEMU: %s: %s", what, g_strerror(errno));
+    g_set_error(error, VM_ERROR, VM_ERROR_START, "starting a process: %s: %s", what,
+                g_strerror(errno));
     return NULL;
 }
 
@@ -199,18 +200,16 @@ static Process *watch(pid_t pid, int pidfd, int output, ProcessEnded ended, gpoi
     return process;
 }
 
-Process *process_start(char **argv, char **envp, const GArray *fds, ProcessEnded ended,
-                       gpointer user_data, GError **error)
+Process *process_start(char **argv, const char *way_out, char **envp, const GArray *fds,
+                       ProcessEnded ended, gpointer user_data, GError **error)
 {
     g_autofree char *path = g_find_program_in_path(argv[0]);
     int output[2], report[2];
 
     if (!path) {
         gboolean exists = g_file_test(argv[0], G_FILE_TEST_EXISTS);
-        g_set_error(error, VM_ERROR, VM_ERROR_NO_QEMU, "can't run '%s': %s", argv[0],
-                    exists ? "it is not executable"
-                           : "there is no such program (on Debian: the package qemu-system-x86; or "
-                             "set its path with 'qemu')");
+        g_set_error(error, VM_ERROR, VM_ERROR_NO_QEMU, "can't run '%s': %s (%s)", argv[0],
+                    exists ? "it is not executable" : "there is no such program", way_out);
         return NULL;
     }
     COLO_AUTO_FD null = open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -20,10 +20,11 @@ typedef void (*ProcessEnded)(const char *how, gpointer user_data);
  * stdin from /dev/null, stdout and stderr as one pipe of ours, and `fds` (of int) under their own
  * numbers; nothing else. If we run with real-time priority (SCHED_RR) so does its first thread,
  * which moves the guest's frames and blocks, but no other. `ended` is called from the main loop.
- * Error: VM_ERROR_NO_QEMU if it can't be run, VM_ERROR_START if the system lacks something.
+ * Error: VM_ERROR_NO_QEMU if it can't be run, with `way_out` (its package, its option) for people;
+ * VM_ERROR_START if the system lacks something.
  */
-Process *process_start(char **argv, char **envp, const GArray *fds, ProcessEnded ended,
-                       gpointer user_data, GError **error);
+Process *process_start(char **argv, const char *way_out, char **envp, const GArray *fds,
+                       ProcessEnded ended, gpointer user_data, GError **error);
 
 pid_t process_pid(const Process *process);
 

@@ -353,7 +353,8 @@ static gboolean launch(QemuVm *self, GError **error)
                           &g_array_index(self->nics, NicFds, i));
     g_ptr_array_add(argv, NULL);
     g_auto(GStrv) envp = make_environment(self, uffd_theirs);
-    self->process = process_start((char **)argv->pdata, envp, fds, on_process_ended, self, error);
+    self->process = process_start((char **)argv->pdata, VM_QEMU_WAY_OUT, envp, fds,
+                                  on_process_ended, self, error);
     for (guint i = 0; i < self->nics->len; i++)
         nic_close(&g_array_index(self->nics, NicFds, i));
     g_array_set_size(self->nics, 0);

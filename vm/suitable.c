@@ -23,23 +23,41 @@ static gboolean member_int(json_object *object, const char *key, int *ret)
     return TRUE;
 }
 
+static gboolean is_new_enough(int major, int minor, int micro, GError **error)
+{
+    int least_major, least_minor;
+
+    sscanf(VM_QEMU_MINIMUM, "%d.%d", &least_major, &least_minor);
+    if (major > least_major || (major == least_major && minor >= least_minor))
+        return TRUE;
+    g_set_error(error, VM_ERROR, VM_ERROR_TOO_OLD,
+                "QEMU %d.%d.%d is too old: " VM_QEMU_MINIMUM " or newer is needed", major, minor,
+                micro);
+    return FALSE;
+}
+
+gboolean vm_check_version_text(const char *text, GError **error)
+{
+    int major, minor, micro;
+
+    if (sscanf(text, "QEMU emulator version %d.%d.%d", &major, &minor, &micro) == 3)
+        return is_new_enough(major, minor, micro, error);
+    g_set_error(error, VM_ERROR, VM_ERROR_NO_QEMU, "is no QEMU: it does not say its version");
+    return FALSE;
+}
+
 char *suitable_version(json_object *version, GError **error)
 {
     json_object *qemu;
-    int major, minor, micro, least_major, least_minor;
+    int major, minor, micro;
 
-    sscanf(VM_QEMU_MINIMUM, "%d.%d", &least_major, &least_minor);
     if (!json_object_object_get_ex(version, "qemu", &qemu) || !member_int(qemu, "major", &major) ||
         !member_int(qemu, "minor", &minor) || !member_int(qemu, "micro", &micro)) {
         g_set_error(error, VM_ERROR, VM_ERROR_QMP, "QEMU does not say which version it is");
         return NULL;
     }
-    if (major < least_major || (major == least_major && minor < least_minor)) {
-        g_set_error(error, VM_ERROR, VM_ERROR_TOO_OLD,
-                    "QEMU %d.%d.%d is too old: " VM_QEMU_MINIMUM " or newer is needed", major,
-                    minor, micro);
+    if (!is_new_enough(major, minor, micro, error))
         return NULL;
-    }
     return g_strdup_printf("%d.%d.%d", major, minor, micro);
 }
 
@@ -99,7 +117,7 @@ gboolean suitable_blockers(json_object *migrate, GError **error)
     return FALSE;
 }
 
-/* Types as QOM names them; a trailing '*' matches any ending. */
+/* Types as QOM names them; a '*' at one end matches anything there. */
 static const struct {
     const char *type, *why;
 } denied[] = {
@@ -123,7 +141,56 @@ static const struct {
 static gboolean type_matches(const char *pattern, const char *type)
 {
     gsize len = strlen(pattern);
+    if (*pattern == '*')
+        return g_str_has_suffix(type, pattern + 1);
     return pattern[len - 1] == '*' ? !strncmp(pattern, type, len - 1) : !strcmp(pattern, type);
+}
+
+/* Memory of their own, which suitable_ram_blocks() finds. */
+static const struct {
+    const char *type, *why;
+} with_memory[] = {
+    {"VGA",           "remove the display adapter and use a serial console"},
+    {"*-vga",         "remove the display adapter and use a serial console"},
+    {"qxl*",          "remove the display adapter and use a serial console"},
+    {"bochs-display", "remove the display adapter and use a serial console"},
+    {"secondary-vga", "remove the display adapter and use a serial console"},
+    {"ramfb",         "remove the display adapter and use a serial console"},
+};
+
+static const char *why_denied(const char *type)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(denied); i++)
+        if (type_matches(denied[i].type, type))
+            return denied[i].why;
+    for (gsize i = 0; i < G_N_ELEMENTS(with_memory); i++)
+        if (type_matches(with_memory[i].type, type))
+            return with_memory[i].why;
+    return NULL;
+}
+
+gboolean vm_description_check_devices(const VmDescription *d, GError **error)
+{
+    for (guint i = 0; i + 1 < d->extra->len; i++) {
+        const char *option = g_ptr_array_index(d->extra, i);
+        const char *value = g_ptr_array_index(d->extra, i + 1);
+        option += strspn(option, "-");
+        g_autofree char *type = g_strndup(value, strcspn(value, ","));
+        const char *why = NULL;
+        if (!strcmp(option, "device"))
+            why = why_denied(g_str_has_prefix(type, "driver=") ? type + 7 : type);
+        else if (!strcmp(option, "vga") && strcmp(type, "none") != 0)
+            why = "leave it out and use a serial console";
+        else if (!strcmp(option, "pflash") ||
+                 (!strcmp(option, "drive") && strstr(value, "if=pflash")))
+            why = "give the firmware with -bios instead of as flash memory";
+        if (!why)
+            continue;
+        g_set_error(error, VM_ERROR, VM_ERROR_UNSUPPORTED, "extra: '-%s %s' can't be protected: %s",
+                    option, value, why);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 gboolean suitable_devices(json_object *properties, GError **error)

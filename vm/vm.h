@@ -87,6 +87,16 @@ VmDisk *vm_description_add_disk(VmDescription *description, const char *name);
 /* Checks every field: FALSE with VM_ERROR_DESCRIPTION naming the first wrong one. */
 gboolean vm_description_check(const VmDescription *description, GError **error);
 
+/* Whether `extra` has a device that is refused, by name, once QEMU runs: VM_ERROR_UNSUPPORTED. */
+gboolean vm_description_check_devices(const VmDescription *description, GError **error);
+
+/* What "QEMU emulator version 7.2.22 ..." says: FALSE with VM_ERROR_TOO_OLD, or VM_ERROR_NO_QEMU if
+ * it is no version of QEMU. */
+gboolean vm_check_version_text(const char *text, GError **error);
+
+/* What to do if there is no QEMU. */
+#define VM_QEMU_WAY_OUT "on Debian: the package qemu-system-x86; or set its path with 'qemu'"
+
 /*
  * Compares two identities (vm_identity() of each host). NULL if they may run as a pair, else a
  * text that names what differs and both values: "machine: pc-i440fx-7.2 here, pc-q35-7.2 there".

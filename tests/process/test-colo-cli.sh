@@ -258,9 +258,34 @@ if command -v script >/dev/null; then
     is "watch, terminal: the modes are as before" "$(cat "$dir/after")" "$(cat "$dir/before")"
     has "watch, terminal: the cursor and the screen are back" "$(cat "$dir/typescript")" \
         "$(printf '\033[?25h\033[?1049l')"
+
+    # On a screen that is too small for the page: nothing scrolls, nothing wraps.
+    printf '{"vm":{"name":"web"},"state":"small","last-error":{"text":"%0200d"}}' 0 >"$dir/status.new"
+    mv "$dir/status.new" "$dir/status.json"
+    rm "$dir/keys" "$dir/after"
+    mkfifo "$dir/keys"
+    script -qefc "stty rows 8 cols 40; $colo watch; touch $dir/after" "$dir/typescript" \
+        <"$dir/keys" >/dev/null 2>&1 &
+    script_pid=$!
+    exec 3>"$dir/keys"
+    wait_for grep -q 'lines more: colo status' "$dir/typescript"
+    printf q >&3
+    wait_for test -e "$dir/after"
+    exec 3>&-
+    wait "$script_pid"
+    script_pid=''
+    # One frame: from cursor home to clearing below.
+    esc=$(printf '\033')
+    frame=$(tr -d '\r' <"$dir/typescript" | awk -v home="${esc}[H" -v end="${esc}[J" '
+        index($0, home) { inside = 1; sub(/.*\033\[H/, "") }
+        inside { last = index($0, end); gsub(/\033\[[0-9;?]*[A-Za-z]/, ""); print }
+        inside && last { exit }')
+    is "watch, a small terminal: as many lines as fit" "$(echo "$frame" | wc -l)" 8
+    is "watch, a small terminal: none is too long" "$(echo "$frame" | awk 'length > 40')" ""
 else
     tap_skip "watch on a terminal" "script(1) is missing"
 fi
+status colo
 
 # ---- The end ----
 "$colo" events --follow >/dev/null 2>"$dir/err-follow" &

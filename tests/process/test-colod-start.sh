@@ -34,7 +34,7 @@ fails() {
 
 # ---- The configuration ----
 
-flags=--check-config
+flags='--check-config --offline'
 # nonsense OPTION=VALUE PART...: line and file are told, too.
 nonsense() {
     option=$1

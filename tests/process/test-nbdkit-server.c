@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Disk servers as the service runs them, on a main loop. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "block/server.h"
+#include "common/fd.h"
 #include "tests/support/block-server.h"
 
 #define TIMEOUT_MS 60000u
@@ -234,12 +237,50 @@ static void test_bad_disk(void)
     Host *host = g_new0(Host, 1);
     host->folder = block_server_new(sizes, 1);
     g_autofree char *image = block_server_image(host->folder, 0);
-    g_assert_cmpint(unlink(image), ==, 0);
+    /* Another VM has it. */
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    COLO_AUTO_FD fd = open(image, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(fcntl(fd, F_OFD_SETLK, &whole), ==, 0);
     start(host, TRUE);
     WAIT_FOR(host->died);
     g_assert_false(host->ready);
-    g_assert_nonnull(strstr(host->died, "disk vda: can't open"));
+    g_assert_nonnull(strstr(host->died, "disk vda: "));
+    g_assert_nonnull(strstr(host->died, "locked"));
     host_free(host);
+}
+
+/* An image that is none, or not what it is said to be, isn't touched at all. */
+static void test_no_image(void)
+{
+    static const guint64 sizes[] = {1u << 20};
+    static const DiskServerCallbacks callbacks = {on_ready, on_event, on_died};
+    static const guint8 qcow2[] = {'Q', 'F', 'I', 0xfb, 0, 0, 0, 3};
+    BlockServer *folder = block_server_new(sizes, 1);
+    g_autofree char *image = block_server_image(folder, 0);
+    g_autofree char *plugin = block_server_plugin();
+    DiskServerOptions options = {
+        .plugin = plugin, .socket = folder->socket, .state_dir = folder->dir};
+    const struct {
+        const char *format, *message;
+        gboolean there;
+    } cases[] = {
+        {"raw",   "write format = qcow2", TRUE },
+        {NULL,    "write format = qcow2", TRUE },
+        {"raw",   "No such file",         FALSE},
+        {"qcow2", "No such file",         FALSE}
+    };
+    COLO_AUTO_FD fd = open(image, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, qcow2, sizeof(qcow2), 0), ==, sizeof(qcow2));
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GError) error = NULL;
+        DiskConfig disk = {.name = "vda", .path = image, .format = cases[i].format};
+        if (!cases[i].there)
+            unlink(image);
+        g_assert_null(disk_server_start(&options, &disk, 1, &callbacks, NULL, &error));
+        g_assert_nonnull(strstr(error->message, "disk vda: image "));
+        g_assert_nonnull(strstr(error->message, cases[i].message));
+    }
+    block_server_free(folder);
 }
 
 int main(int argc, char **argv)
@@ -256,5 +297,6 @@ int main(int argc, char **argv)
     g_test_add_func("/nbdkit/server/ordered-end", test_ordered_end);
     g_test_add_func("/nbdkit/server/end-takes-too-long", test_end_takes_too_long);
     g_test_add_func("/nbdkit/server/bad-disk", test_bad_disk);
+    g_test_add_func("/nbdkit/server/no-image", test_no_image);
     return g_test_run();
 }

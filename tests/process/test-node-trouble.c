@@ -34,7 +34,7 @@ static void test_told(void)
         Fixture fixture;
         start_pair(&fixture, "file");
         Node *here = fixture.host[from].node, *there = fixture.host[!from].node;
-        g_autofree char *longest = g_strnfill(2000, 'x');
+        g_autofree char *longest = g_strnfill(600, 'x');
         g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_PROTOCOL, longest);
         node_report(here, "a trial", error);
         WAIT_FOR(there->peer_error);

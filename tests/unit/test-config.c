@@ -296,8 +296,7 @@ static void test_no_file(void)
     g_assert_null(config_load("/nonexistent/web.conf", "primary", &error));
     g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_FILE);
     g_assert_cmpstr(error->message, ==,
-                    "configuration: Failed to open file “/nonexistent/web.conf”: No such file or "
-                    "directory");
+                    "configuration: /nonexistent/web.conf: No such file or directory");
 }
 
 static void test_from_file(void)

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One table of checks. Programs that are asked for their version are killed after a few seconds;
+ * storage that hangs makes this hang.
+ */
+#include "colo/preflight.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "block/server.h"
+#include "common/fd.h"
+#include "netcompare/netcompare.h"
+
+/* linux/magic.h */
+#define TMPFS 0x01021994
+
+#define VERSION_SECONDS 5
+
+typedef struct {
+    const char *what; /* is being checked */
+    guint problems;
+} Finds;
+
+G_GNUC_PRINTF(2, 3)
+static void problem(Finds *finds, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    fprintf(stderr, "colod: %s: %s\n", finds->what, text);
+    finds->problems++;
+}
+
+G_GNUC_PRINTF(2, 3)
+static void note(const Finds *finds, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    printf("note: %s: %s\n", finds->what, text);
+}
+
+/* ---- Without a look at this host ---- */
+
+static gboolean is_v6(const char *address)
+{
+    return *address == '[';
+}
+
+static void check_families(const Config *config, Finds *finds)
+{
+    if (config->peer && is_v6(config->listen) != is_v6(config->peer))
+        problem(finds,
+                "listen is an %s address (%s) and peer an %s one (%s): the peer can't reach "
+                "this node where it listens",
+                is_v6(config->listen) ? "IPv6" : "IPv4", config->listen,
+                is_v6(config->peer) ? "IPv6" : "IPv4", config->peer);
+}
+
+static void check_devices(const Config *config, Finds *finds)
+{
+    g_autoptr(GError) error = NULL;
+    if (!vm_description_check_devices(config->vm, &error))
+        problem(finds, "%s", error->message);
+}
+
+static void check_arbiter_type(const Config *config, Finds *finds)
+{
+    if (!strcmp(config->arbiter, "none"))
+        note(finds, "there is none: after a lost peer nothing goes on until an administrator says "
+                    "'colo failover'");
+}
+
+/* ---- This host ---- */
+
+/* The address can be bound; the port may be that of a colod that runs. */
+static void check_listen(const Config *config, Finds *finds)
+{
+    const char *colon = strrchr(config->listen, ':');
+    g_autofree char *host = g_strndup(config->listen, (gsize)(colon - config->listen));
+    g_autofree char *bare = is_v6(host) ? g_strndup(host + 1, strlen(host) - 2) : g_strdup(host);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *info = NULL;
+    if (getaddrinfo(bare, "0", &hints, &info) != 0) {
+        problem(finds, "%s: there is no such address or interface", config->listen);
+        return;
+    }
+    COLO_AUTO_FD fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, info->ai_addr, info->ai_addrlen) < 0)
+        problem(finds, "%s: %s", config->listen,
+                errno == EADDRNOTAVAIL ? "is no address of this host" : g_strerror(errno));
+    freeaddrinfo(info);
+}
+
+static void check_files(const Config *config, Finds *finds)
+{
+    const char *files[] = {config->vm->kernel, config->vm->initrd};
+    for (gsize i = 0; i < G_N_ELEMENTS(files); i++)
+        if (files[i] && access(files[i], R_OK) < 0)
+            problem(finds, "%s: %s", files[i], g_strerror(errno));
+}
+
+static void end_in_time(gpointer user_data)
+{
+    (void)user_data;
+    alarm(VERSION_SECONDS);
+}
+
+/* What `program --version` says, or NULL after telling why it can't. */
+static char *version_of(const char *program, const char *way_out, Finds *finds)
+{
+    const char *argv[] = {program, "--version", NULL};
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = g_find_program_in_path(program);
+    g_autofree char *said = NULL;
+    int status = 0;
+    if (!path) {
+        problem(finds, "can't run '%s': %s (%s)", program,
+                g_file_test(program, G_FILE_TEST_EXISTS) ? "it is not executable"
+                                                         : "there is no such program",
+                way_out);
+        return NULL;
+    }
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
+                      end_in_time, NULL, &said, NULL, &status, &error) ||
+        !g_spawn_check_wait_status(status, &error)) {
+        problem(finds, "'%s --version': %s", path, error->message);
+        return NULL;
+    }
+    return g_steal_pointer(&said);
+}
+
+static void check_qemu(const Config *config, Finds *finds)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *said = version_of(config->vm->qemu, VM_QEMU_WAY_OUT, finds);
+    if (said && !vm_check_version_text(said, &error))
+        problem(finds, "'%s': %s", config->vm->qemu, error->message);
+    if (strcmp(config->vm->accel, "tcg") != 0 && access("/dev/kvm", R_OK | W_OK) < 0) {
+        if (!strcmp(config->vm->accel, "kvm"))
+            problem(finds, "accel = kvm: /dev/kvm: %s", g_strerror(errno));
+        else
+            note(finds, "no KVM here (/dev/kvm: %s): the guest is emulated, and slow",
+                 g_strerror(errno));
+    }
+}
+
+static void check_nbdkit(const Config *config, Finds *finds)
+{
+    if (config->vm->disks->len > 0)
+        g_free(version_of(config->nbdkit, DISK_SERVER_WAY_OUT, finds));
+}
+
+static void check_disks(const Config *config, Finds *finds)
+{
+    for (guint i = 0; i < config->vm->disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(config->vm->disks, i);
+        g_autoptr(GError) error = NULL;
+        if (!disk_image_check(disk->name, disk->path, disk->format, &error))
+            problem(finds, "%s", error->message);
+        else if (access(disk->path, W_OK) < 0)
+            problem(finds, "disk %s: image %s: %s", disk->name, disk->path, g_strerror(errno));
+    }
+}
+
+/* The folder, or what there is of the path to it. */
+static void check_state_dir(const Config *config, Finds *finds)
+{
+    if (config->vm->disks->len == 0)
+        return;
+    g_autofree char *dir = g_strdup(config->state_dir);
+    while (access(dir, F_OK) < 0 && errno == ENOENT && dir[1]) {
+        char *above = g_path_get_dirname(dir);
+        g_free(dir);
+        dir = above;
+    }
+    struct statfs status;
+    if (!g_file_test(dir, G_FILE_TEST_IS_DIR))
+        problem(finds, "%s is no folder", dir);
+    else if (access(dir, W_OK) < 0 || statfs(dir, &status) < 0)
+        problem(finds, "%s: %s", dir, g_strerror(errno));
+    else if (status.f_type == TMPFS)
+        note(finds, "%s is on tmpfs: after a reboot all of the disks is compared", dir);
+}
+
+static void check_bridges(const Config *config, Finds *finds)
+{
+    for (guint i = 0; i < config->nics->len; i++) {
+        const ConfigNic *nic = g_ptr_array_index(config->nics, i);
+        g_autoptr(GError) error = NULL;
+        if (nic->bridge && !uplink_check_bridge(nic->bridge, &error))
+            problem(finds, "[nic %s]: %s", nic->name, error->message);
+    }
+}
+
+static void check_arbiter(const Config *config, Finds *finds)
+{
+    if (strcmp(config->arbiter, "file") != 0)
+        return;
+    if (!g_file_test(config->arbiter_path, G_FILE_TEST_IS_DIR))
+        problem(finds, "%s: there is no such folder (is it mounted? both hosts must see it)",
+                config->arbiter_path);
+    else if (access(config->arbiter_path, W_OK | X_OK) < 0)
+        problem(finds, "%s: %s", config->arbiter_path, g_strerror(errno));
+}
+
+static void check_linux(const Config *config, Finds *finds)
+{
+    (void)config;
+    struct utsname name;
+    int major = 0, minor = 0;
+    uname(&name);
+    if (sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
+        (major < 6 || (major == 6 && minor < 7)))
+        note(finds, "%s: dirty pages are found faster from 6.7 on", name.release);
+    if (geteuid() != 0)
+        note(finds, "not root: what root may do here was not looked at");
+}
+
+static const struct {
+    const char *what;
+    gboolean offline;
+    void (*check)(const Config *config, Finds *finds);
+} checks[] = {
+    {"addresses",  TRUE,  check_families    },
+    {"devices",    TRUE,  check_devices     },
+    {"arbiter",    TRUE,  check_arbiter_type},
+    {"Linux",      FALSE, check_linux       },
+    {"listen",     FALSE, check_listen      },
+    {"boot files", FALSE, check_files       },
+    {"QEMU",       FALSE, check_qemu        },
+    {"nbdkit",     FALSE, check_nbdkit      },
+    {"disks",      FALSE, check_disks       },
+    {"state-dir",  FALSE, check_state_dir   },
+    {"bridges",    FALSE, check_bridges     },
+    {"arbiter",    FALSE, check_arbiter     },
+};
+
+gboolean preflight(const Config *config, gboolean offline)
+{
+    Finds finds = {.problems = 0};
+    for (gsize i = 0; i < G_N_ELEMENTS(checks); i++) {
+        finds.what = checks[i].what;
+        if (checks[i].offline || !offline)
+            checks[i].check(config, &finds);
+    }
+    return finds.problems == 0;
+}
