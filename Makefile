@@ -47,34 +47,44 @@ ALL_LIBS = -Wl,--start-group $(1) -Wl,--end-group $(PKG_LIBS) -lpthread
 
 all: $(PROGRAMS) $(PRELOAD) $(PLUGIN) $(TOOLS)
 
+# What is made is said in a word; V=1 shows the command lines, -s nothing.
+V ?= 0
+ifneq ($(V),0)
+say =
+else ifneq ($(findstring s,$(firstword -$(MAKEFLAGS))),)
+say = @
+else
+say = @echo '  $(1)$(patsubst $(O)/%,	%,$(filter $(O)/%,$@))';
+endif
+
 $(O)/obj/%.o: $(S)/%.c config.mk
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 define library
 $(O)/obj/$(1)/lib$(notdir $(1)).a: $(call lib_objs,$(1)) $(S)/$(1)
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	$(AR) rcs $$@ $$(filter %.o,$$^)
+	$$(call say,AR)$(AR) rcs $$@ $$(filter %.o,$$^)
 endef
 $(foreach lib,$(LIBS) tests/support,$(eval $(call library,$(lib))))
 
 $(PROGRAMS): $(O)/%: $(O)/obj/colo/%.o $(PRODUCT_LIBS)
-	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(PRODUCT_LIBS))
+	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(PRODUCT_LIBS))
 
 # Position-independent, so from the sources and not from the libraries; without the service's end of it.
 $(PLUGIN): $(filter-out $(S)/block/server.c,$(wildcard $(S)/block/*.[ch] $(S)/common/*.[ch])) config.mk
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -shared \
+	$(call say,LD)$(CC) $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -fvisibility=hidden -shared \
 	    -o $@ $(filter %.c,$^) $(PKG_LIBS) -lpthread
 
 $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 	@mkdir -p $(@D)
-	$(CC) $(BASE_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
+	$(call say,LD)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
 
 $(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
+	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
 
 -include $(shell find $(O) -name '*.d' -type f 2>/dev/null)
 
@@ -133,21 +143,38 @@ fuzzers: $(FUZZERS)
 
 $(FUZZERS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(SANITIZE) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
+	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) -fsanitize=fuzzer $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
 
+# The documents keep their places to each other, so that their links work.
+PAGES = $(wildcard $(S)/docs/man/*.[1-8])
+SECTIONS = $(sort $(patsubst .%,%,$(suffix $(PAGES))))
 install: all
-	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(pkglibdir) $(DESTDIR)$(docdir)
-	install -m 755 $(O)/colod $(DESTDIR)$(sbindir)
-	for program in $(filter-out $(O)/colod,$(PROGRAMS)); do \
-	    install -m 755 $$program $(DESTDIR)$(bindir) || exit 1; done
-	install -m 755 $(PRELOAD) $(PLUGIN) $(DESTDIR)$(pkglibdir)
-	for page in $(wildcard $(S)/docs/man/*.[1-8]); do section=$${page##*.}; \
-	    install -d $(DESTDIR)$(mandir)/man$$section && \
-	    install -m 644 $$page $(DESTDIR)$(mandir)/man$$section || exit 1; done
-	install -m 644 $(wildcard $(S)/README.md $(S)/LICENSE $(S)/docs/*.md) $(DESTDIR)$(docdir)
-	install -d $(DESTDIR)$(systemdunitdir)
-	sed 's|@sbindir@|$(sbindir)|; s|@sysconfdir@|$(sysconfdir)|' $(S)/dist/colod@.service.in \
-	    >$(DESTDIR)$(systemdunitdir)/colod@.service
+	@install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(bindir) $(DESTDIR)$(pkglibdir) $(DESTDIR)$(docdir)/docs \
+	    $(DESTDIR)$(docdir)/examples $(DESTDIR)$(systemdunitdir) $(DESTDIR)$(sysconfdir)/colo \
+	    $(SECTIONS:%=$(DESTDIR)$(mandir)/man%)
+	$(call say,INSTALL colod)install -m 755 $(O)/colod $(DESTDIR)$(sbindir)
+	$(call say,INSTALL colo)install -m 755 $(filter-out $(O)/colod,$(PROGRAMS)) $(DESTDIR)$(bindir)
+	$(call say,INSTALL libraries)install -m 755 $(PRELOAD) $(PLUGIN) $(DESTDIR)$(pkglibdir)
+	$(call say,INSTALL manual pages)for page in $(PAGES); do \
+	    install -m 644 $$page $(DESTDIR)$(mandir)/man$${page##*.} || exit 1; done
+	$(call say,INSTALL documents)install -m 644 $(addprefix $(S)/,README.md CONTRIBUTING.md LICENSE) \
+	    $(DESTDIR)$(docdir)
+	@install -m 644 $(wildcard $(S)/docs/*.md) $(DESTDIR)$(docdir)/docs
+	$(call say,INSTALL examples/web.conf)install -m 644 $(S)/dist/web.conf $(DESTDIR)$(docdir)/examples
+	$(call say,INSTALL colod@.service)sed 's|@sbindir@|$(sbindir)|; s|@sysconfdir@|$(sysconfdir)|' \
+	    $(S)/dist/colod@.service.in >$(DESTDIR)$(systemdunitdir)/colod@.service
+
+# What install has put there, and folders that are empty then; no configuration and no state.
+uninstall:
+	$(call say,UNINSTALL)rm -f $(DESTDIR)$(sbindir)/colod \
+	    $(patsubst $(O)/%,$(DESTDIR)$(bindir)/%,$(filter-out $(O)/colod,$(PROGRAMS))) \
+	    $(patsubst $(O)/%,$(DESTDIR)$(pkglibdir)/%,$(PRELOAD) $(PLUGIN)) \
+	    $(foreach page,$(PAGES),$(DESTDIR)$(mandir)/man$(patsubst .%,%,$(suffix $(page)))/$(notdir $(page))) \
+	    $(addprefix $(DESTDIR)$(docdir)/,README.md CONTRIBUTING.md LICENSE examples/web.conf) \
+	    $(patsubst $(S)/docs/%,$(DESTDIR)$(docdir)/docs/%,$(wildcard $(S)/docs/*.md)) \
+	    $(DESTDIR)$(systemdunitdir)/colod@.service
+	@for folder in $(pkglibdir) $(docdir)/docs $(docdir)/examples $(docdir) $(sysconfdir)/colo; do \
+	    rmdir $(DESTDIR)$$folder 2>/dev/null || true; done
 
 # Format, clang-tidy, cppcheck and shellcheck, each if it is installed; in CI (CI=true) all must be.
 lint: all
@@ -166,5 +193,5 @@ endif
 # Keep the objects of programs between builds.
 .SECONDARY:
 
-.PHONY: all deps guest guest-full qemu-10 check check-deep check-unit demo bench fuzz fuzzers install lint format \
+.PHONY: all deps guest guest-full qemu-10 check check-deep check-unit demo bench fuzz fuzzers install uninstall lint format \
     clean

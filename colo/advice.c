@@ -18,26 +18,35 @@ typedef struct {
 
 static const Row rows[FSM_STATES] = {
     [FSM_P_ASKING] = {"the arbiter to say whose the VM is",
-                      "nothing runs here; the VM may run on %s",                                                            OVERRULE   },
+                      "nothing runs here; the VM may run on %s",                                                            OVERRULE                                                                         },
     [FSM_P_NONE] = {"a secondary",                                                       "the VM runs here, unprotected",
-                      "start colod on %s with role secondary or auto"                                                                  },
+                      "start colod on %s with role secondary or auto"                                                                                                                                        },
     [FSM_P_PAUSED] = {"a word who goes on: the link to %s is lost",
-                      "the VM is here and unheard; %s may have taken it over",                                              NOBODY_SAYS},
+                      "the VM is here and unheard; %s may have taken it over",                                              NOBODY_SAYS                                                                      },
     [FSM_P_RECOVER] = {"a word who goes on: %s is back, and may have run the VM meanwhile",
-                      "the VM is here and unheard",                                                                         NOBODY_SAYS},
+                      "the VM is here and unheard",                                                                         NOBODY_SAYS                                                                      },
+    [FSM_P_FROZEN] =
+        {"%s to be seen running the VM, which the arbiter has let go on",
+                      "the VM is here and stands still; it runs on %s if anywhere",                                         "start %s or mend the link: this node then becomes its secondary; else " OVERRULE},
+    [FSM_S_SETUP] = {"%s to say that it runs the VM",
+                      "the VM is on %s; there is no copy of it here",                                                       "'colo status' on %s says what that waits for"                                   },
+    [FSM_S_RECOVER] =
+        {"the word of %s, which is back, on who goes on",
+                      "a copy of the VM is here and unheard; on %s the VM may run, or wait likewise",
+                      NOBODY_SAYS                                                                                                                                                                            },
     [FSM_S_NONE] = {"a primary: looks for %s",
                       "the VM runs on %s if anywhere; there is no copy of it "
-                    "here",                                                                                                 OVERRULE   },
+                    "here",                                                                                                 OVERRULE                                                                         },
     [FSM_S_PAUSED] =
         {"a word who goes on: the link to %s is lost",
                       "a copy of the VM is here and unheard; on %s the VM may run, or wait likewise",
-                      NOBODY_SAYS                                                                                                      },
+                      NOBODY_SAYS                                                                                                                                                                            },
 };
 
-/* The text with the peer for its only %s, if there is one. */
+/* The text with the peer for each %s. */
 static char *fill(const char *text, const char *peer)
 {
-    g_auto(GStrv) parts = g_strsplit(text, "%s", 2);
+    g_auto(GStrv) parts = g_strsplit(text, "%s", -1);
     return g_strjoinv(peer, parts);
 }
 
@@ -47,7 +56,7 @@ gboolean advice_of(const AdviceFacts *facts, Advice *ret_advice)
     if (!row->waits)
         return FALSE;
     gboolean decides = facts->state == FSM_P_PAUSED || facts->state == FSM_P_RECOVER ||
-                       facts->state == FSM_S_PAUSED;
+                       facts->state == FSM_S_PAUSED || facts->state == FSM_S_RECOVER;
     g_autofree char *waits = fill(row->waits, facts->peer);
     g_autofree char *can = fill(row->can, facts->peer);
     const char *why = !decides            ? ""
@@ -65,9 +74,4 @@ void advice_clear(Advice *advice)
     g_clear_pointer(&advice->waits, g_free);
     g_clear_pointer(&advice->runs, g_free);
     g_clear_pointer(&advice->can, g_free);
-}
-
-char *advice_to_overrule(const char *peer)
-{
-    return fill(OVERRULE, peer);
 }

@@ -25,8 +25,4 @@ typedef struct {
 gboolean advice_of(const AdviceFacts *facts, Advice *ret_advice);
 void advice_clear(Advice *advice);
 
-/* The way out for who wants this node to go on with the VM, in a state that has no VM to go on
- * with. */
-char *advice_to_overrule(const char *peer);
-
 #endif

@@ -142,12 +142,17 @@ static const char *peer_called(const Node *node)
     return node->peer_name ? node->peer_name : node->config->peer ? node->config->peer : "the peer";
 }
 
-static void add_waiting(const Node *node, json_object *status)
+static AdviceFacts advice_facts(const Node *node)
 {
-    AdviceFacts facts = {.state = node->state,
+    return (AdviceFacts){.state = node->state,
                          .peer = peer_called(node),
                          .no_arbiter = !strcmp(node->config->arbiter, "none"),
                          .undecided = node->undecided};
+}
+
+static void add_waiting(const Node *node, json_object *status)
+{
+    AdviceFacts facts = advice_facts(node);
     Advice advice;
     if (!advice_of(&facts, &advice)) {
         json_object_object_add(status, "waiting", NULL);
@@ -217,18 +222,21 @@ static void do_checkpoint(ControlRequest *request, json_object *arguments, gpoin
     control_reply(request, NULL);
 }
 
+/* There is no copy of the VM here that could go on, or not by this command. */
 static void fail_failover(ControlRequest *request, const Node *node)
 {
-    g_autofree char *overrule = advice_to_overrule(peer_called(node));
-    g_autofree char *no_copy = g_strconcat("there is no copy of the VM here: ", overrule, NULL);
-    gboolean here = fsm_is_primary(node->state) && node->state != FSM_P_ASKING;
-    fail(request, state_error(node, "a failover",
-                              here ? "the VM is here, and unprotected: a secondary must have "
-                                     "joined, and status say PROTECTED"
-                              : link_is_up(node->link)
-                                  ? "the first synchronisation is under way: wait until status "
-                                    "says PROTECTED"
-                                  : no_copy));
+    AdviceFacts facts = advice_facts(node);
+    Advice advice = {NULL, NULL, NULL};
+    gboolean here =
+        fsm_is_primary(node->state) && node->state != FSM_P_ASKING && node->state != FSM_P_FROZEN;
+    if (here)
+        advice.can = g_strdup("the VM is here, and unprotected: a secondary must have joined, and "
+                              "status say PROTECTED");
+    else if (!advice_of(&facts, &advice))
+        advice.can = g_strdup("no complete copy of the VM is here: wait until status says "
+                              "PROTECTED");
+    fail(request, state_error(node, "a failover", advice.can));
+    advice_clear(&advice);
 }
 
 static void do_failover(ControlRequest *request, json_object *arguments, gpointer user_data)

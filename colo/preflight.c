@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One table of checks. Programs that are asked for their version are killed after a few seconds;
- * storage that hangs makes this hang.
+ * One table of checks. Programs and the arbiter are given up after a few seconds; images on storage
+ * that hangs make this hang.
  */
 #include "colo/preflight.h"
 
@@ -15,13 +15,14 @@
 #include <unistd.h>
 
 #include "block/server.h"
+#include "colo/arbiter.h"
 #include "common/fd.h"
 #include "netcompare/netcompare.h"
 
 /* linux/magic.h */
 #define TMPFS 0x01021994
 
-#define VERSION_SECONDS 5
+#define PATIENCE_SECONDS 5
 
 typedef struct {
     const char *what; /* is being checked */
@@ -111,7 +112,7 @@ static void check_files(const Config *config, Finds *finds)
 static void end_in_time(gpointer user_data)
 {
     (void)user_data;
-    alarm(VERSION_SECONDS);
+    alarm(PATIENCE_SECONDS);
 }
 
 /* What `program --version` says, or NULL after telling why it can't. */
@@ -174,8 +175,6 @@ static void check_disks(const Config *config, Finds *finds)
 /* The folder, or what there is of the path to it. */
 static void check_state_dir(const Config *config, Finds *finds)
 {
-    if (config->vm->disks->len == 0)
-        return;
     g_autofree char *dir = g_strdup(config->state_dir);
     while (access(dir, F_OK) < 0 && errno == ENOENT && dir[1]) {
         char *above = g_path_get_dirname(dir);
@@ -188,7 +187,7 @@ static void check_state_dir(const Config *config, Finds *finds)
     else if (access(dir, W_OK) < 0 || statfs(dir, &status) < 0)
         problem(finds, "%s: %s", dir, g_strerror(errno));
     else if (status.f_type == TMPFS)
-        note(finds, "%s is on tmpfs: after a reboot all of the disks is compared", dir);
+        note(finds, "%s is on tmpfs: it must outlive a reboot", dir);
 }
 
 static void check_bridges(const Config *config, Finds *finds)
@@ -201,15 +200,48 @@ static void check_bridges(const Config *config, Finds *finds)
     }
 }
 
+typedef struct {
+    GMainLoop *loop;
+    Finds *finds;
+    gboolean answered;
+} Look;
+
+static void on_look(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Look *look = user_data;
+    look->answered = TRUE;
+    if (answer == ARBITER_UNKNOWN)
+        problem(look->finds, "%s", error->message);
+    g_main_loop_quit(look->loop);
+}
+
+static gboolean on_hang(gpointer user_data)
+{
+    g_main_loop_quit(user_data);
+    return G_SOURCE_REMOVE;
+}
+
 static void check_arbiter(const Config *config, Finds *finds)
 {
-    if (strcmp(config->arbiter, "file") != 0)
+    g_autoptr(GError) error = NULL;
+    /* Which one it was, if there ever was one; a bad folder has been told. */
+    const char *known = access(config->state_dir, R_OK) == 0 ? config->state_dir : NULL;
+    g_autoptr(Arbiter) arbiter = arbiter_new(config->arbiter, config->arbiter_path, known, &error);
+    if (!strcmp(config->arbiter, "none"))
         return;
-    if (!g_file_test(config->arbiter_path, G_FILE_TEST_IS_DIR))
-        problem(finds, "%s: there is no such folder (is it mounted? both hosts must see it)",
-                config->arbiter_path);
-    else if (access(config->arbiter_path, W_OK | X_OK) < 0)
-        problem(finds, "%s: %s", config->arbiter_path, g_strerror(errno));
+    if (!arbiter) {
+        problem(finds, "%s", error->message);
+        return;
+    }
+    g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+    Look look = {.loop = loop, .finds = finds};
+    guint timer = g_timeout_add_seconds(PATIENCE_SECONDS, on_hang, loop);
+    arbiter_look(arbiter, FALSE, on_look, &look);
+    g_main_loop_run(loop);
+    if (look.answered)
+        g_source_remove(timer);
+    else
+        problem(finds, "%s: the storage does not answer", config->arbiter_path);
 }
 
 static void check_linux(const Config *config, Finds *finds)

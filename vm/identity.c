@@ -121,6 +121,64 @@ static char *difference(const char *key, json_object *ours, json_object *theirs)
     return g_strdup_printf("%s: %s here, %s there", printable, here, there);
 }
 
+/* Lists of devices, and what one of them and its members are for people. */
+static const struct {
+    const char *key, *one, *many;
+} lists[] = {
+    {"nics",  "network card", "network cards"},
+    {"disks", "disk",         "disks"        },
+};
+
+/* The first member in which two devices differ; NULL if none of ours does. */
+static char *device_difference(const char *what, json_object *ours, json_object *theirs)
+{
+    if (!json_object_is_type(ours, json_type_object) ||
+        !json_object_is_type(theirs, json_type_object))
+        return NULL;
+    json_object_object_foreach(ours, key, our_value)
+    {
+        json_object *their_value = NULL;
+        json_object_object_get_ex(theirs, key, &their_value);
+        if (json_object_equal(our_value, their_value))
+            continue;
+        g_autofree char *one = difference(key, our_value, their_value);
+        return g_strdup_printf("%s: %s", what, one);
+    }
+    return NULL;
+}
+
+/* What differs in a list of devices, in words; NULL if `key` is none, or the peer's is odd. */
+static char *list_difference(const char *key, json_object *ours, json_object *theirs)
+{
+    gsize list = 0;
+    while (list < G_N_ELEMENTS(lists) && strcmp(lists[list].key, key) != 0)
+        list++;
+    if (list == G_N_ELEMENTS(lists) || !json_object_is_type(ours, json_type_array) ||
+        !json_object_is_type(theirs, json_type_array))
+        return NULL;
+    gsize n = json_object_array_length(ours);
+    if (n != json_object_array_length(theirs))
+        return g_strdup_printf("%s: %zu here, %zu there", lists[list].many, n,
+                               json_object_array_length(theirs));
+    for (gsize i = 0; i < n; i++) {
+        json_object *our_one = json_object_array_get_idx(ours, i), *name = NULL;
+        json_object_object_get_ex(our_one, "name", &name);
+        g_autofree char *called = quote(name);
+        g_autofree char *what = name ? g_strdup_printf("%s %s", lists[list].one, called)
+                                     : g_strdup_printf("%s %zu", lists[list].one, i + 1);
+        char *text = device_difference(what, our_one, json_object_array_get_idx(theirs, i));
+        if (text)
+            return text;
+    }
+    return NULL;
+}
+
+static char *member_difference(const char *key, json_object *ours, json_object *theirs)
+{
+    char *text = list_difference(key, ours, theirs);
+    return text ? text : difference(key, ours, theirs);
+}
+
 char *vm_identity_difference(json_object *ours, json_object *theirs)
 {
     g_assert(json_object_is_type(ours, json_type_object));
@@ -131,7 +189,7 @@ char *vm_identity_difference(json_object *ours, json_object *theirs)
         json_object *their_value = NULL;
         json_object_object_get_ex(theirs, our_key, &their_value);
         if (!json_object_equal(our_value, their_value))
-            return difference(our_key, our_value, their_value);
+            return member_difference(our_key, our_value, their_value);
     }
     json_object_object_foreach(theirs, key, value)
     {

@@ -8,7 +8,8 @@ set -u
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-mkdir "$dir/arbiter" "$dir/state"
+mkdir "$dir/arbiter" "$dir/bare" "$dir/state"
+"$COLO_BUILD/colo" arbiter init "$dir/arbiter" >/dev/null
 truncate -s 1M "$dir/root.img"
 printf 'QFI\373\000\000\000\003' | dd of="$dir/root.img" conv=notrunc status=none
 truncate -s 1M "$dir/data.img"
@@ -92,7 +93,8 @@ program old 'QEMU emulator version 5.2.0'
 finds "an old QEMU" "s|^qemu=.*|qemu=$dir/old|" "5.2.0 is too old"
 finds "no nbdkit" "s|^nbdkit=.*|nbdkit=$dir/none|" "$dir/none" "the package nbdkit" "'nbdkit'"
 finds "no state folder" "s|^state-dir=.*|state-dir=$dir/qemu/x|" "$dir/qemu" "no folder"
-finds "no arbiter" "s|^path=.*/arbiter|path=$dir/none|" "arbiter" "$dir/none" "mounted"
+finds "no arbiter" "s|^path=.*/arbiter|path=$dir/none|" "arbiter" "$dir/none"
+finds "a bare mount point" "s|^path=.*/arbiter|path=$dir/bare|" "arbiter" "$dir/bare" "colo arbiter init"
 finds "an address of another host" "s/^listen=.*/listen=192.0.2.77:9000/" "192.0.2.77" \
     "no address of this host"
 printf '[nic lan]\nmac=52:54:00:12:34:56\nbridge=nobridge\n' >"$dir/nic"

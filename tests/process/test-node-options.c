@@ -6,26 +6,11 @@
 
 #include <string.h>
 
-/* The "return" of a command, as text. Free with g_free(). */
-static char *ask(const Host *host, const char *command)
-{
-    g_autoptr(ControlPeer) peer = control_peer_greeted(host->config->control_socket);
-    control_peer_say(peer, command);
-    g_autofree char *line = NULL;
-    /* Events come from the first command on. */
-    do {
-        g_free(line);
-        line = control_peer_line(peer);
-        g_assert_nonnull(line);
-    } while (!g_str_has_prefix(line, "{\"return\"") && !g_str_has_prefix(line, "{\"error\""));
-    return g_steal_pointer(&line);
-}
-
 static char *set(const Host *host, const char *name, const char *value)
 {
     g_autofree char *command = g_strdup_printf(
         "{\"execute\":\"set\",\"arguments\":{\"name\":\"%s\",\"value\":\"%s\"}}\n", name, value);
-    return ask(host, command);
+    return control_peer_ask(host->config->control_socket, command);
 }
 
 static void assert_has(const char *text, const char *part)
@@ -36,7 +21,8 @@ static void assert_has(const char *text, const char *part)
 
 static void assert_event(const Host *host, const char *data)
 {
-    g_autofree char *events = ask(host, "{\"execute\":\"query-events\"}\n");
+    g_autofree char *events =
+        control_peer_ask(host->config->control_socket, "{\"execute\":\"query-events\"}\n");
     assert_has(events, data);
 }
 

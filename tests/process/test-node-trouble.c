@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What went wrong is told on both nodes, until it is over; what is in order is no error. */
 #include "colo/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 
 #include <string.h>
@@ -64,6 +65,41 @@ static void test_ordered_end(gconstpointer data)
     tear_down(&fixture);
 }
 
+static void assert_answer(const Host *host, const char *command, const char *part)
+{
+    g_autofree char *answer = control_peer_ask(host->config->control_socket, command);
+    if (!strstr(answer, part))
+        g_error("'%s' is not in the answer to %s: %s", part, command, answer);
+}
+
+/* A node that waits says for what, and what can be done; so does a failover that can't be. */
+static void test_waiting(void)
+{
+    static const char status[] = "{\"execute\":\"status\"}\n";
+    static const char force[] = "{\"execute\":\"failover\",\"arguments\":{\"force\":true}}\n";
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    start(b, "secondary");
+    WAIT_FOR(b->node->state == FSM_S_NONE);
+    assert_answer(b, status, "\"waiting\":{\"for\":\"a primary: looks for 127.0.0.1:");
+    assert_answer(b, force, "--role primary --overrule-arbiter");
+    assert_answer(b, force, "off for certain");
+    start(a, "primary");
+    protect(&fixture, 0);
+    assert_answer(b, status, "\"waiting\":null");
+    tear_down(&fixture);
+
+    start_pair(&fixture, "none");
+    a = &fixture.host[0], b = &fixture.host[1];
+    die(a);
+    WAIT_FOR(b->node->state == FSM_S_PAUSED && b->node->undecided);
+    assert_answer(b, status, "there is no arbiter: you say");
+    assert_answer(b, status, "a copy of the VM is here");
+    assert_answer(b, status, "'colo failover --force' here");
+    tear_down(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -72,5 +108,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-trouble/told", test_told);
     add_pair_data_test("/node-trouble/ordered-end/primary", GINT_TO_POINTER(0), test_ordered_end);
     add_pair_data_test("/node-trouble/ordered-end/secondary", GINT_TO_POINTER(1), test_ordered_end);
+    add_pair_test("/node-trouble/waiting", test_waiting);
     return g_test_run();
 }

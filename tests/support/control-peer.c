@@ -82,3 +82,16 @@ ControlPeer *control_peer_greeted(const char *path)
     g_assert_true(g_str_has_prefix(line, "{\"QMP\":"));
     return peer;
 }
+
+char *control_peer_ask(const char *path, const char *command)
+{
+    g_autoptr(ControlPeer) peer = control_peer_greeted(path);
+    g_autofree char *line = NULL;
+    control_peer_say(peer, command);
+    do {
+        g_free(line);
+        line = control_peer_line(peer);
+        g_assert_nonnull(line);
+    } while (!g_str_has_prefix(line, "{\"return\"") && !g_str_has_prefix(line, "{\"error\""));
+    return g_steal_pointer(&line);
+}

@@ -26,6 +26,10 @@ char *control_peer_line(ControlPeer *peer);
 /* Says `text` and expects the next line to be `answer`. */
 void control_peer_expect(ControlPeer *peer, const char *text, const char *answer);
 
+/* What is answered to one command, on a connection of its own; events are skipped. Free with
+ * g_free(). */
+char *control_peer_ask(const char *path, const char *command);
+
 /* Connects and takes the greeting. */
 ControlPeer *control_peer_greeted(const char *path);
 

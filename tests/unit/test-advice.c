@@ -40,6 +40,8 @@ static void test_way_out(void)
         {FSM_P_ASKING,  "--overrule-arbiter"},
         {FSM_P_PAUSED,  "failover --force"  },
         {FSM_P_RECOVER, "failover --force"  },
+        {FSM_P_FROZEN,  "--overrule-arbiter"},
+        {FSM_S_RECOVER, "failover --force"  },
         {FSM_S_NONE,    "--overrule-arbiter"},
         {FSM_S_PAUSED,  "failover --force"  },
     };

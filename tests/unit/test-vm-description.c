@@ -217,6 +217,36 @@ static void test_files_by_content(void)
     g_rmdir(dir);
 }
 
+/* Cards and disks are told in words, not in JSON. */
+static void test_devices_in_words(void)
+{
+    static const struct {
+        const char *mine, *theirs, *text;
+    } cases[] = {
+        {"{\"nics\":[{\"model\":\"e1000\",\"mac\":\"52:54:00:00:00:01\"}]}",
+         "{\"nics\":[{\"model\":\"e1000\",\"mac\":\"52:54:00:00:00:02\"}]}",                     "network card 1: mac: 52:54:00:00:00:01 here, 52:54:00:00:00:02 there"},
+        {"{\"nics\":[{},{}]}",                                               "{\"nics\":[{}]}",  "network cards: 2 here, 1 there"                                      },
+        {"{\"disks\":[{\"name\":\"root\",\"bytes\":4096}]}",
+         "{\"disks\":[{\"name\":\"root\",\"bytes\":8192}]}",                                     "disk root: bytes: 4096 here, 8192 there"                             },
+        {"{\"disks\":[{\"name\":\"root\",\"format\":\"raw\"}]}",
+         "{\"disks\":[{\"name\":\"root\",\"format\":\"qcow2\"}]}",                               "disk root: format: raw here, qcow2 there"                            },
+        {"{\"disks\":[{\"name\":\"a\"},{\"name\":\"b\"}]}",
+         "{\"disks\":[{\"name\":\"a\"},{\"name\":\"c\"}]}",                                      "disk b: name: b here, c there"                                       },
+ /* odd ones of a peer */
+        {"{\"disks\":[]}",                                                   "{\"disks\":7}",    "disks: [] here, 7 there"                                             },
+        {"{\"disks\":[{\"name\":\"a\"}]}",                                   "{\"disks\":[[]]}",
+         "disks: [{\"name\":\"a\"}] here, [[]] there"                                                                                                                  },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        json_object *mine = json_tokener_parse(cases[i].mine);
+        json_object *theirs = json_tokener_parse(cases[i].theirs);
+        g_autofree char *text = vm_identity_difference(mine, theirs);
+        g_assert_cmpstr(text, ==, cases[i].text);
+        json_object_put(mine);
+        json_object_put(theirs);
+    }
+}
+
 static void test_untrusted_identity(void)
 {
     static const char *const texts[] = {"[]",
@@ -354,6 +384,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/identity/mac-case", test_mac_case);
     g_test_add_func("/vm/identity/files-by-content", test_files_by_content);
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
+    g_test_add_func("/vm/identity/devices-in-words", test_devices_in_words);
     g_test_add_func("/vm/command-line", test_command_line);
     g_test_add_func("/vm/controller-before-disk", test_controller_before_disk);
     g_test_add_func("/vm/disk-models", test_disk_models);
