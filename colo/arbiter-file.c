@@ -12,8 +12,8 @@
  * - Yes is said only after the file and its folder are synced: a crash of the storage can't take
  *   back what somebody already acts on. No needs no such care: who is told no stops.
  * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of it.
- * - Decisions are never changed or removed here: the loser may come back late and ask. (A file per
- *   lost peer, some hundred bytes: an administrator may remove old ones.)
+ * - Decisions are never changed, and none is removed that somebody may ask for: the loser may come
+ *   back late (arbiter-tidy.c).
  *
  * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
  * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.

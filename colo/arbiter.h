@@ -76,6 +76,15 @@ void arbiter_pin(Arbiter *arbiter, ArbiterFunc answer, gpointer user_data);
  */
 gboolean arbiter_init_folder(const char *dir, char **ret_id, char **ret_mount, GError **error);
 
+/*
+ * A pair is protected in `session`, which is on record: nobody asks for decisions of this VM's
+ * earlier sessions any more. All but the last ARBITER_DECISIONS_KEPT of them are removed. GRANTED
+ * or UNKNOWN: nothing depends on it. In turn with the functions below.
+ */
+#define ARBITER_DECISIONS_KEPT 64u
+void arbiter_tidy(Arbiter *arbiter, const char *uuid, const char *session, ArbiterFunc answer,
+                  gpointer user_data);
+
 /* ---- Whose the VM is, for a node that starts ---- */
 
 /*

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside the arbiter: arbiter.c has the questions, arbiter-folder.c the folder and its name,
- * arbiter-file.c the decisions in it, arbiter-owner.c whose a VM is.
+ * arbiter-file.c the decisions in it, arbiter-tidy.c the end of old ones, arbiter-owner.c whose a
+ * VM is.
  */
 #ifndef COLO_COLO_ARBITER_INTERNAL_H
 #define COLO_COLO_ARBITER_INTERNAL_H

@@ -158,6 +158,14 @@ void owner_record(Node *node)
     ask_record(node);
 }
 
+/* It is done or not: nothing depends on it. */
+static void on_tidied(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    (void)user_data;
+    if (answer == ARBITER_UNKNOWN)
+        log_debug("old decisions stay: %s", error->message);
+}
+
 void owner_proven(Node *node)
 {
     if (!node->recorded) {
@@ -165,6 +173,7 @@ void owner_proven(Node *node)
         return;
     }
     node_event(node, FSM_PROVEN);
+    arbiter_tidy(node->arbiter, node->config->vm->uuid, node->record_session, on_tidied, node);
     primary_reschedule(node);
 }
 
