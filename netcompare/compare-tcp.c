@@ -361,10 +361,12 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
 #define ON_THE_LAST                                                                                \
     "the secondary has sent what the primary has not, on the connection before this one"
 
-static void differ_on_last(Compare *compare, Flow *flow, const Held *held, guint32 from)
+/* `turned`: the page has been. */
+static void differ_on_last(Compare *compare, Flow *flow, const Held *held, guint32 from,
+                           gboolean turned)
 {
     const Packet *p = &held->packet;
-    Difference d = {.reason = COMPARE_EXTRA_OUTPUT, .detail = ON_THE_LAST};
+    Difference d = {.reason = COMPARE_EXTRA_OUTPUT, .detail = ON_THE_LAST, .on_last = turned};
 
     d.frames[SECONDARY] = held;
     difference_add_bytes(&d, SECONDARY, held, from);
@@ -386,9 +388,11 @@ static void take_last_words(Compare *compare, Flow *flow, Held *held)
     segment_set_range(held);
     gboolean new_bytes = has_bytes(p) && (!last->comparable ||
                                           seq_diff(held->end + last->delta, last->verified) > 0);
+    gint32 behind = last->comparable ? seq_diff(last->verified, held->first + last->delta) : 0;
+    guint32 said = new_bytes && behind > 0 ? (guint32)behind : 0;
     gboolean new_reset = (p->flags & TCP_RST) && (!last->rst || !reset_is_last(flow, p));
     if (new_bytes || new_reset)
-        differ_on_last(compare, flow, held, 0);
+        differ_on_last(compare, flow, held, said, TRUE);
     held_free(compare, held);
 }
 
@@ -401,9 +405,9 @@ static gboolean is_all_said(Compare *compare, Flow *flow)
     const Held *marker = g_queue_peek_head(&flow->markers);
 
     if (more != NULL)
-        differ_on_last(compare, flow, more, more->done);
+        differ_on_last(compare, flow, more, more->done, FALSE);
     else if (marker != NULL)
-        differ_on_last(compare, flow, marker, 0);
+        differ_on_last(compare, flow, marker, 0, FALSE);
     return more == NULL && marker == NULL;
 }
 
@@ -415,7 +419,8 @@ static void close_page(Compare *compare, Flow *flow)
         flow->await_isn_known = svm->syn;
         flow->await_isn = svm->isn;
     }
-    flow->last = (TcpLast){.verified = flow->verified,
+    flow->last = (TcpLast){.bytes = flow_offset(flow),
+                           .verified = flow->verified,
                            .delta = flow->delta,
                            .comparable = tcp_may_compare(flow),
                            .rst = flow->tcp[PRIMARY].rst};

@@ -26,19 +26,6 @@
 
 G_STATIC_ASSERT(sizeof(Flow) + 2 * 64 + 2 * sizeof(void *) <= COMPARE_FLOW_BYTES);
 
-const char *compare_reason_name(CompareReason reason)
-{
-    static const char *const names[COMPARE_REASONS] = {
-        [COMPARE_PAYLOAD] = "payload",
-        [COMPARE_FLAG] = "flag",
-        [COMPARE_EXTRA_OUTPUT] = "extra-output",
-        [COMPARE_MISSING_OUTPUT] = "missing-output",
-        [COMPARE_SECONDARY_SILENT] = "secondary-silent",
-        [COMPARE_TABLE_FULL] = "table-full",
-    };
-    return names[reason];
-}
-
 void compare_options_init(CompareOptions *options)
 {
     *options = (CompareOptions){
@@ -265,14 +252,6 @@ static gboolean flow_may_be_forgotten(const FlowNode *node, gpointer user_data)
     return flow->epoch != compare->epoch || (!flow->opened && !flow->await_syn && !flow->diverged);
 }
 
-static void report(Compare *compare, CompareDivergence *divergence)
-{
-    if (compare->checkpointing)
-        return; /* what would help is on its way */
-    compare->stats.divergences[divergence->reason]++;
-    compare->actions.diverged(divergence, compare->user_data);
-}
-
 /* There is no room for what came with `key`: asks for a checkpoint, once per epoch. */
 static void ask_for_room(Compare *compare, const CompareKey *key, ColoTime now, const char *detail)
 {
@@ -286,7 +265,7 @@ static void ask_for_room(Compare *compare, const CompareKey *key, ColoTime now, 
         .when = now,
         .detail = detail,
     };
-    report(compare, &divergence);
+    difference_report(compare, &divergence);
 }
 
 /* Brings the flow into the running epoch; its frames of older ones are all gone. */
@@ -333,18 +312,6 @@ static Flow *flow_get(Compare *compare, const CompareKey *key, ColoTime now)
     return flow;
 }
 
-void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes)
-{
-    flow->verified_bytes += bytes;
-    compare->stats.verified_bytes += bytes;
-}
-
-void flow_count_unseen(Flow *flow, guint64 bytes)
-{
-    flow->offline->unseen_bytes += bytes;
-    flow->offline->passed += bytes;
-}
-
 void flow_drop_held(Compare *compare, Flow *flow)
 {
     Held *held;
@@ -355,86 +322,6 @@ void flow_drop_held(Compare *compare, Flow *flow)
             held_free(compare, held);
     while ((held = g_queue_peek_head(&flow->segs[SECONDARY])) != NULL)
         held_free(compare, held);
-}
-
-/* ---- Differences ---- */
-
-void difference_add_bytes(Difference *difference, Side side, const Held *held, guint32 from)
-{
-    const Packet *p = &held->packet;
-
-    if (from >= p->body_have)
-        return;
-    difference->bytes[side] = p->body + from;
-    difference->len[side] = p->body_have - from;
-}
-
-void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
-                    gint64 secondary)
-{
-    difference->field = field;
-    difference->is_flag = is_flag;
-    difference->value[PRIMARY] = primary;
-    difference->value[SECONDARY] = secondary;
-}
-
-static guint sample(guint8 to[COMPARE_SAMPLE_BYTES], const guint8 *from, gsize len)
-{
-    guint n = (guint)MIN(len, COMPARE_SAMPLE_BYTES);
-    if (n > 0)
-        memcpy(to, from, n);
-    return n;
-}
-
-/* Where in the captures: a difference is found when the later of two frames comes, or at the end.
- */
-static void add_origins(const Flow *flow, const Difference *difference, CompareDivergence *d)
-{
-    CompareOrigin *origins[] = {&d->primary_origin, &d->secondary_origin};
-    gboolean *before[] = {&d->primary_before, &d->secondary_before};
-    ColoTime when = {.us = G_MININT64};
-
-    for (Side side = PRIMARY; side <= SECONDARY; side++) {
-        const Held *held = difference->frames[side];
-        *before[side] = held == NULL;
-        *origins[side] =
-            held != NULL && held->origin != NULL ? *held->origin : flow->offline->last[side];
-        if (held != NULL)
-            when.us = MAX(when.us, held->came.us);
-    }
-    if (when.us != G_MININT64)
-        d->when = when;
-}
-
-void flow_diverge(Compare *compare, Flow *flow, const Difference *difference)
-{
-    flow->diverged = TRUE;
-    if (!compare->checkpointing)
-        flow->diverged_for[difference->reason]++;
-    CompareDivergence divergence = {
-        .reason = difference->reason,
-        .key = flow->node.key,
-        .epoch = flow->epoch,
-        .when = compare->now,
-        .offset = flow->verified_bytes - flow->before_connection + difference->more_offset,
-        .connection = flow->connection + 1,
-        .detail = difference->detail,
-        .field = difference->field,
-        .is_flag = difference->is_flag,
-        .primary_value = difference->value[PRIMARY],
-        .secondary_value = difference->value[SECONDARY],
-    };
-    divergence.primary_len =
-        sample(divergence.primary, difference->bytes[PRIMARY], difference->len[PRIMARY]);
-    divergence.secondary_len =
-        sample(divergence.secondary, difference->bytes[SECONDARY], difference->len[SECONDARY]);
-    if (flow->offline != NULL) {
-        divergence.offset += flow->offline->passed;
-        add_origins(flow, difference, &divergence);
-    }
-    report(compare, &divergence);
-    if (compare->options.offline)
-        flow_drop_held(compare, flow); /* nothing will ever release it */
 }
 
 /* ---- The object ---- */

@@ -63,6 +63,10 @@ typedef struct {
 
 /* "tcp 10.0.0.2:80 -> 10.0.0.1:4711 vlan 7". Caller frees. */
 char *compare_key_to_string(const CompareKey *key);
+/* "tcp", "arp"; and "10.0.0.2" or, of flows without other addresses, the MAC. Caller frees. */
+const char *compare_key_protocol(const CompareKey *key);
+char *compare_key_address(const CompareKey *key, gboolean destination);
+gboolean compare_key_has_ports(const CompareKey *key);
 
 /* ---- The comparator ---- */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside the comparator. compare.c keeps the frames and the epochs; compare-wait.c knows when to
- * wait no longer; compare-tcp.c and compare-datagram.c decide, for one flow, what the SVM has been
- * seen to imply. Of TCP, compare-segments.c compares the bytes, compare-rare.c has urgent pointers
- * and the texts of resets, compare-window.c the receive windows.
+ * wait no longer, compare-difference.c what to say; compare-tcp.c and compare-datagram.c decide,
+ * for one flow, what the SVM has been seen to imply. Of TCP, compare-segments.c compares the bytes,
+ * compare-rare.c has urgent pointers and the texts of resets, compare-window.c the receive windows.
  */
 #ifndef COLO_NETCOMPARE_COMPARE_INTERNAL_H
 #define COLO_NETCOMPARE_COMPARE_INTERNAL_H
@@ -73,8 +73,9 @@ typedef struct {
 
 /* The connection before this one on the same ports. */
 typedef struct {
+    guint64 bytes; /* of it, as in CompareDivergence.offset */
     guint32 verified, delta;
-    bool comparable; /* they mean something */
+    bool comparable; /* these mean something */
     bool rst;        /* the PVM has reset it */
 } TcpLast;
 
@@ -199,6 +200,7 @@ typedef struct {
     gboolean is_flag;
     gint64 value[2];
     gboolean goes_on; /* the side that lacks this has more behind it */
+    gboolean on_last; /* on the connection before this one */
 } Difference;
 
 /* The bytes of `held` from `from` on, as far as they were captured. */
@@ -206,10 +208,14 @@ void difference_add_bytes(Difference *difference, Side side, const Held *held, g
 /* What differs is no byte; a value of -1: this side has none. */
 void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
                     gint64 secondary);
+/* Says it, unless a checkpoint is on its way, which helps. */
+void difference_report(Compare *compare, CompareDivergence *divergence);
 /* The flow differs: counts it, and asks for a checkpoint unless one is on its way. */
 void flow_diverge(Compare *compare, Flow *flow, const Difference *difference);
 void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes);
 void flow_count_unseen(Flow *flow, guint64 bytes);
+/* Bytes of the present connection, or of a flow that has none, that are behind. */
+guint64 flow_offset(const Flow *flow);
 /* Offline: lets go of all that the flow holds. */
 void flow_drop_held(Compare *compare, Flow *flow);
 

@@ -100,7 +100,7 @@ FlowNode *flow_table_oldest(FlowTable *table, guint tries,
 
 /* ---- Keys for people ---- */
 
-static const char *kind_name(const CompareKey *key)
+const char *compare_key_protocol(const CompareKey *key)
 {
     switch ((CompareKind)key->kind) {
     case COMPARE_KIND_OPAQUE:
@@ -146,17 +146,39 @@ static void append_mac(GString *s, const guint8 mac[6])
                            mac[4], mac[5]);
 }
 
+static gboolean has_macs_only(const CompareKey *key)
+{
+    return key->kind == COMPARE_KIND_OPAQUE || key->kind == COMPARE_KIND_ETHERNET;
+}
+
+gboolean compare_key_has_ports(const CompareKey *key)
+{
+    return key->kind >= COMPARE_KIND_SCTP;
+}
+
+char *compare_key_address(const CompareKey *key, gboolean destination)
+{
+    GString *s = g_string_new(NULL);
+    const guint8 *address = destination ? key->dst : key->src;
+
+    if (has_macs_only(key))
+        append_mac(s, address);
+    else
+        append_address(s, address, -1);
+    return g_string_free(s, FALSE);
+}
+
 char *compare_key_to_string(const CompareKey *key)
 {
-    GString *s = g_string_new(kind_name(key));
+    GString *s = g_string_new(compare_key_protocol(key));
 
     g_string_append_c(s, ' ');
-    if (key->kind == COMPARE_KIND_OPAQUE || key->kind == COMPARE_KIND_ETHERNET) {
+    if (has_macs_only(key)) {
         append_mac(s, key->src);
         g_string_append(s, " -> ");
         append_mac(s, key->dst);
     } else {
-        gboolean ports = key->kind >= COMPARE_KIND_SCTP;
+        gboolean ports = compare_key_has_ports(key);
         append_address(s, key->src, ports ? key->sport : -1);
         g_string_append(s, " -> ");
         append_address(s, key->dst, ports ? key->dport : -1);

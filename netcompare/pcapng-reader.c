@@ -14,7 +14,7 @@
 #define SECTION         0x0a0d0d0au
 #define MAGIC           0x1a2b3c4du
 
-enum { BLOCK_INTERFACE = 1, BLOCK_PACKET = 6 };
+enum { BLOCK_INTERFACE = 1, BLOCK_OLD_PACKET = 2, BLOCK_SIMPLE_PACKET = 3, BLOCK_PACKET = 6 };
 enum { OPTION_END = 0, OPTION_NAME = 2, OPTION_TSRESOL = 9 };
 enum { LINKTYPE_ETHERNET = 1 };
 
@@ -29,6 +29,7 @@ struct PcapngReader {
     FILE *file;
     char *name;
     guint64 offset, next; /* of the block at hand, of the one after it */
+    guint64 n_packets;
     gboolean in_section;
     GByteArray *block;     /* what is between its two lengths */
     GPtrArray *interfaces; /* of Interface* */
@@ -81,8 +82,9 @@ static gboolean fail(const PcapngReader *reader, PcapngError code, const char *w
 
 static gboolean cut_short(const PcapngReader *reader, GError **error)
 {
-    return fail(reader, PCAPNG_ERROR_READ,
-                ferror(reader->file) ? g_strerror(errno) : "the file is cut short", error);
+    gboolean failed = ferror(reader->file) != 0;
+    return fail(reader, failed ? PCAPNG_ERROR_READ : PCAPNG_ERROR_CUT_SHORT,
+                failed ? g_strerror(errno) : "the file is cut short", error);
 }
 
 /* ---- Blocks ---- */
@@ -204,7 +206,8 @@ static gboolean take_packet(const PcapngReader *reader, PcapngPacket *ret_packet
         /* What is later than any clock stands at its end. */
         .time_us = (gint64)MIN(seconds, (guint64)G_MAXINT32 * 1000) * G_USEC_PER_SEC +
                    (gint64)(rest * G_USEC_PER_SEC / (long double)interface->units_per_second),
-        .interface = interface->name};
+        .interface = interface->name,
+        .number = reader->n_packets};
     return TRUE;
 }
 
@@ -218,6 +221,8 @@ gboolean pcapng_reader_next(PcapngReader *reader, PcapngPacket *ret_packet, GErr
             *ret_packet = (PcapngPacket){0};
             return TRUE;
         }
+        if (type == BLOCK_PACKET || type == BLOCK_SIMPLE_PACKET || type == BLOCK_OLD_PACKET)
+            reader->n_packets++;
         if (type == SECTION && !take_section(reader, error))
             return FALSE;
         if (type == BLOCK_INTERFACE && !take_interface(reader, error))

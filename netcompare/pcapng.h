@@ -27,8 +27,9 @@ void pcapng_packet(GByteArray *out, guint32 interface, gint64 wall_us, const gui
 GQuark pcapng_error_quark(void);
 
 typedef enum {
-    PCAPNG_ERROR_FORMAT, /* no pcapng file, or one with what is not read here */
-    PCAPNG_ERROR_READ,   /* damaged or cut short */
+    PCAPNG_ERROR_FORMAT,    /* no pcapng file, or one with what is not read here */
+    PCAPNG_ERROR_READ,      /* damaged */
+    PCAPNG_ERROR_CUT_SHORT, /* it ends within a block, behind at least one section */
 } PcapngError;
 
 typedef struct PcapngReader PcapngReader;
@@ -44,6 +45,7 @@ typedef struct {
     gsize wire_len;
     gint64 time_us;
     const char *interface; /* its name; "" if it has none */
+    guint64 number;        /* in the file, from 1; other blocks with packets count too */
 } PcapngPacket;
 
 /* The next packet, from an Ethernet interface. At the end `data` is NULL. */

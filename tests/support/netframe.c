@@ -159,7 +159,7 @@ static void network(const FrameSpec *spec, GByteArray *a, gsize payload)
 
 GBytes *netframe_new(const FrameSpec *spec)
 {
-    static const guint8 macs[12] = {0x52, 0x54, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2};
+    const guint8 macs[12] = {0x52, 0x54, 0, 0, 0, spec->dst, 0x52, 0x54, 0, 0, 0, spec->src};
     GByteArray *a = g_byte_array_new();
     guint csum_at;
     g_autoptr(GByteArray) l4 = transport(spec, &csum_at);

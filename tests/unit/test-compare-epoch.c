@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Epochs, timers, room: what the comparator does with any kind of frame. */
+#include <malloc.h>
 #include <string.h>
 
 #include "tests/support/compare_rig.h"
@@ -366,6 +367,30 @@ static void test_uncompared_is_counted(void)
     g_assert_cmpuint(compare_stats(rig->compare)->uncompared_frames, ==, 3);
 }
 
+/* The documented memory of a flow is enough for one, live and offline. */
+static void test_flow_memory(void)
+{
+    const guint n = 40000; /* buckets for 65,536: not the best case */
+
+    for (int offline = 0; offline < 2; offline++) {
+        CompareOptions options;
+        rig_options_init(&options);
+        options.offline = offline;
+        g_autoptr(Rig) rig = rig_new(&options);
+        size_t before = mallinfo2().uordblks;
+        for (guint i = 0; i < n; i++) {
+            FrameSpec p = rig_tcp(TCP_SYN | TCP_ACK, 100, 1, NULL), s = p;
+            p.dport = s.dport = (guint16)i;
+            rig_primary(rig, &p);
+            rig_secondary(rig, &s);
+            rig_released(rig);
+        }
+        rig_agrees(rig);
+        g_assert_cmpuint(compare_stats(rig->compare)->flows, ==, n);
+        g_assert_cmpuint((mallinfo2().uordblks - before) / n, <=, COMPARE_FLOW_BYTES);
+    }
+}
+
 static void test_release_all(void)
 {
     g_autoptr(Rig) rig = rig_new(NULL);
@@ -515,6 +540,7 @@ int main(int argc, char **argv)
     ADD("table-full", test_table_full);
     ADD("eviction-of-used", test_eviction_of_used);
     ADD("uncompared-is-counted", test_uncompared_is_counted);
+    ADD("flow-memory", test_flow_memory);
     ADD("release-all", test_release_all);
     ADD("reasons-per-flow", test_reasons_per_flow);
     ADD("slow-after-load", test_slow_after_load);
