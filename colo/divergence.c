@@ -11,6 +11,14 @@ static json_object *hex(const guint8 *bytes, guint len)
     return json_object_new_string(text->str);
 }
 
+/* Null: this side has none. */
+static json_object *value(gint64 number, gboolean is_flag)
+{
+    if (is_flag)
+        return json_object_new_boolean(number > 0);
+    return number >= 0 ? json_object_new_int64(number) : NULL;
+}
+
 static json_object *iso_time(gint64 wall_us)
 {
     g_autoptr(GDateTime) seconds = g_date_time_new_from_unix_utc(wall_us / G_USEC_PER_SEC);
@@ -42,6 +50,13 @@ json_object *divergence_to_json(const CompareDivergence *divergence, gint64 wall
     json_object_object_add(object, "primary", hex(divergence->primary, divergence->primary_len));
     json_object_object_add(object, "secondary",
                            hex(divergence->secondary, divergence->secondary_len));
+    if (divergence->field) {
+        json_object_object_add(object, "field", json_object_new_string(divergence->field));
+        json_object_object_add(object, "primary-value",
+                               value(divergence->primary_value, divergence->is_flag));
+        json_object_object_add(object, "secondary-value",
+                               value(divergence->secondary_value, divergence->is_flag));
+    }
     return object;
 }
 

@@ -13,7 +13,8 @@
 /*
  * {"reason", "flow", "epoch", "when", "offset", "detail", "primary", "secondary"}: `when` is ISO
  * 8601 in UTC of `wall_us` (microseconds since 1970), the bytes are hex ("48 54"), null where that
- * side has none; `flow` is null where no single flow is meant. A new reference.
+ * side has none; `flow` is null where no single flow is meant. Where what differs is no byte also
+ * "field", its name, and "primary-value", "secondary-value". A new reference.
  */
 json_object *divergence_to_json(const CompareDivergence *divergence, gint64 wall_us);
 

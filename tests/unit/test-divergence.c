@@ -42,6 +42,18 @@ static void test_json(void)
                 "{\"reason\":\"payload\",\"flow\":\"udp 10.0.0.2:53 -> 10.0.0.1:4711\",\"epoch\":9,"
                 "\"when\":\"2023-11-14T22:13:20.250Z\",\"offset\":1234,\"detail\":\"other bytes\","
                 "\"primary\":\"48 54\",\"secondary\":null}");
+    CompareDivergence ack = {.reason = COMPARE_MISSING_OUTPUT,
+                             .key = d.key,
+                             .detail = "less",
+                             .field = "ACK",
+                             .primary_value = 4711,
+                             .secondary_value = -1};
+    expect_json(
+        divergence_to_json(&ack, 0),
+        "{\"reason\":\"missing-output\",\"flow\":\"udp 10.0.0.2:53 -> 10.0.0.1:4711\","
+        "\"epoch\":0,\"when\":\"1970-01-01T00:00:00.000Z\",\"offset\":0,\"detail\":\"less\","
+        "\"primary\":null,\"secondary\":null,\"field\":\"ACK\",\"primary-value\":4711,"
+        "\"secondary-value\":null}");
     CompareDivergence full = {.reason = COMPARE_TABLE_FULL, .detail = "no room"};
     expect_json(divergence_to_json(&full, 0),
                 "{\"reason\":\"table-full\",\"flow\":null,\"epoch\":0,"
