@@ -110,8 +110,7 @@ static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user
         return;
     }
     node->recorded = TRUE;
-    if (node->state == FSM_P_ACTIVE && node->proof == PROOF_DONE)
-        owner_proven(node);
+    primary_reschedule(node);
 }
 
 /*
@@ -168,13 +167,8 @@ static void on_tidied(ArbiterAnswer answer, const GError *error, gpointer user_d
 
 void owner_proven(Node *node)
 {
-    if (!node->recorded) {
-        log_info("the secondary is ready: protection waits for the arbiter's storage");
-        return;
-    }
     node_event(node, FSM_PROVEN);
     arbiter_tidy(node->arbiter, node->config->vm->uuid, node->record_session, on_tidied, node);
-    primary_reschedule(node);
 }
 
 /* ---- The end ---- */

@@ -417,7 +417,11 @@ static void schedule_look(Node *node)
     if (!node->capture || node->cycle.phase != CYCLE_IDLE)
         return;
     if (node->state == FSM_P_ACTIVE) {
-        if (node->proof == PROOF_DUE && disks_may_checkpoint(node)) {
+        /*
+         * From its pause on output is held, first of all until this checkpoint is complete. That
+         * must not take what may be away for hours: no pause before the session is on record.
+         */
+        if (node->proof == PROOF_DUE && node->recorded && disks_may_checkpoint(node)) {
             node->proof = PROOF_LOAD;
             take_checkpoint(node, REASON_INITIAL);
         }

@@ -315,7 +315,7 @@ void owner_record(Node *node);
 void owner_release(Node *node);
 /* A secondary has a peer: both have the same arbiter, which is this node's from now on. */
 void owner_pin(Node *node);
-/* The secondary has shown that it can go on: FSM_PROVEN, as soon as the session is on record. */
+/* The secondary has shown that it can go on: protection. */
 void owner_proven(Node *node);
 void owner_finalise(Node *node);
 

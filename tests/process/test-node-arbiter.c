@@ -231,6 +231,33 @@ static void test_pin_first(void)
     tear_down(&pair);
 }
 
+static void move_name(const Fixture *pair, gboolean back)
+{
+    g_autofree char *there = g_build_filename(pair->dir, "colo-arbiter-id", NULL);
+    g_autofree char *away = g_build_filename(pair->dir, "away", NULL);
+    g_assert_cmpint(g_rename(back ? away : there, back ? there : away), ==, 0);
+}
+
+/* A secondary joins while the arbiter is away: there is no protection, but the VM is heard. */
+static void test_joins_without(void)
+{
+    Fixture pair;
+    set_up(&pair, "file");
+    Host *a = &pair.host[0];
+    start(a, "primary");
+    start(&pair.host[1], "secondary");
+    move_name(&pair, FALSE);
+    WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
+    WAIT_FOR(is_told(a->node, "can't be told"));
+    guint64 events = a->node->last_error_at;
+    WAIT_FOR(a->node->last_error_at != (gint64)events);
+    g_assert_cmpint(a->node->proof, ==, PROOF_DUE);
+    g_assert_true(a->node->gate_open);
+    move_name(&pair, TRUE);
+    protect(&pair, 0);
+    tear_down(&pair);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -250,5 +277,6 @@ int main(int argc, char **argv)
         add_pair_test(with_mounts[i].path, may_mount ? with_mounts[i].test : skip);
     add_pair_test("/node-arbiter/two-folders", test_two_folders);
     add_pair_test("/node-arbiter/pin-first", test_pin_first);
+    add_pair_test("/node-arbiter/joins-without", test_joins_without);
     return g_test_run();
 }

@@ -9,7 +9,7 @@
  *   2. nobody goes on from a state of the VM after which the other side let output go unheld;
  *   3. a side that holds a live copy of the VM, from which it could go on, drops it only when the
  *      other goes on, unless it fails or is told to end: so both never do;
- *   4. an unprotected VM is heard;
+ *   4. an unprotected VM is heard, and what it says never waits for the arbiter's storage;
  *   5. no internal event meets a state that has no answer for it.
  *
  * And from each of them, if nothing fails from there on, a state is reached in which one side runs
@@ -66,7 +66,6 @@ typedef struct {
     guint8 read_owner, read_session;
     guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
     guint8 recorded;       /* the last of them has landed */
-    guint8 proven;         /* the secondary has shown that it can go on */
     guint8 releasing;      /* has ended, and may yet say so to storage */
     guint8 flying;         /* session of a question that was given up and may land yet; 0: none */
 } Side;
@@ -151,7 +150,7 @@ static void send_to(Pair *pair, int to, Message message)
 
 static void write_record(Side *side, guint8 session)
 {
-    side->recorded = side->proven = FALSE;
+    side->recorded = FALSE;
     for (int i = 0; i < WRITES; i++)
         if (!side->writes[i]) {
             side->writes[i] = 1 + session;
@@ -266,6 +265,9 @@ static void check(Pair *pair)
             side->stale = TRUE;
         if (!is_dead(side) && (side->state == FSM_P_NONE || side->state == FSM_P_SETUP))
             g_assert_true(side->gate_open);
+        /* Output is held until a checkpoint is complete: that must not wait for storage. */
+        if (!is_dead(side) && side->state == FSM_P_ACTIVE && pair->has_arbiter && !side->recorded)
+            g_assert_true(side->gate_open);
     }
 }
 
@@ -358,10 +360,7 @@ static void receive(Pair *pair, int me, Message message)
         send_to(pair, !me, MSG_PROOF);
         break;
     case MSG_PROOF:
-        if (side->state != FSM_P_ACTIVE)
-            break;
-        side->proven = TRUE;
-        if (side->recorded || !pair->has_arbiter)
+        if (side->state == FSM_P_ACTIVE)
             event(pair, me, FSM_PROVEN);
         break;
     case MSG_PROTECT:
@@ -424,7 +423,7 @@ static void own_steps(Search *search, int i)
         }
         break;
     case FSM_P_ACTIVE:
-        if (!side->captured)
+        if (!side->captured && (side->recorded || !search->from->has_arbiter))
             STEP(pair, search)
             {
                 pair->side[i].captured = TRUE;
@@ -533,8 +532,6 @@ static void storage_steps(Search *search, int i)
             memmove(own->writes, own->writes + 1, WRITES - 1);
             own->writes[WRITES - 1] = 0;
             own->recorded = !own->writes[0];
-            if (own->recorded && own->proven && own->state == FSM_P_ACTIVE)
-                event(pair, i, FSM_PROVEN);
         }
     if (side->releasing && !side->writes[0] && !side->crashed)
         STEP(pair, search)
