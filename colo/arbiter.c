@@ -4,12 +4,31 @@
  * storage may hang. What is asked is a function (arbiter-folder.c, arbiter-file.c,
  * arbiter-owner.c). All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of
  * it.
+ *
+ * A question that hangs is late: its asker is told, and it stays open. It holds up no other:
+ * storage may be back under the same path while a thread still waits for the old mount. But each
+ * try costs a thread, so the more are late, the longer until the next one is made (may_try()). Only
+ * what is in turn waits for what was asked before, however long: of two writes that are under way
+ * at once the older one could land last.
  */
 #include "colo/arbiter_internal.h"
 
 #include <errno.h>
 #include <glib/gstdio.h>
 #include <string.h>
+
+#include "common/patience.h"
+
+/* What has a thread of its own while others hang. */
+typedef enum { KIND_LOOK, KIND_OTHER, KINDS } Kind;
+
+/* So many of a kind may hang: looking again and again must not take what an answer needs. */
+static const guint late_max[KINDS] = {[KIND_LOOK] = 4, [KIND_OTHER] = 16};
+
+typedef struct {
+    guint late;       /* how many are */
+    ColoTime started; /* the last one */
+} Tries;
 
 G_DEFINE_QUARK(arbiter_error, arbiter_error)
 
@@ -21,6 +40,8 @@ struct Arbiter {
     gboolean pinned;
     GPtrArray *questions; /* of Question*, under way */
     GQueue *turns;        /* of Question*, in turn; the first has a thread */
+    guint limit_ms;
+    Tries tries[KINDS]; /* of questions that aren't in turn */
     ArbiterHook hook;
     gpointer hook_data;
 };
@@ -89,18 +110,75 @@ static void learn_id(Arbiter *arbiter, Question *question)
     }
 }
 
+static Kind kind_of(const Question *question)
+{
+    return question->work == arbiter_look_around ? KIND_LOOK : KIND_OTHER;
+}
+
+static Tries *tries_of(const Question *question)
+{
+    return &question->arbiter->tries[kind_of(question)];
+}
+
+static void end_limit(Question *question)
+{
+    if (!question->limit)
+        return;
+    g_source_destroy(question->limit);
+    g_clear_pointer(&question->limit, g_source_unref);
+}
+
+static gboolean on_limit(gpointer data)
+{
+    Question *question = data;
+    Arbiter *arbiter = question->arbiter;
+    end_limit(question);
+    question->late = TRUE;
+    tries_of(question)->late += !question->in_turn;
+    if (question->forgotten)
+        return G_SOURCE_REMOVE;
+    g_autoptr(GError) error =
+        g_error_new(ARBITER_ERROR, ARBITER_ERROR_LATE,
+                    "arbiter: %s doesn't answer for %.1f s: %s (it counts when "
+                    "it does)",
+                    question->dir, arbiter->limit_ms / 1000.0, ARBITER_WAY_OUT);
+    question->answer(ARBITER_UNKNOWN, error, question->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+static void begin_limit(Question *question)
+{
+    if (question->arbiter->limit_ms == 0)
+        return;
+    question->limit = patience_source_new(question->arbiter->limit_ms);
+    g_source_set_callback(question->limit, on_limit, question, NULL);
+    g_source_attach(question->limit, question->context);
+}
+
+static void call_gone(Question *question)
+{
+    if (!question->late || question->result != ARBITER_UNKNOWN)
+        return;
+    question->error->domain = ARBITER_ERROR;
+    question->error->code = ARBITER_ERROR_GONE;
+}
+
 static gboolean deliver(gpointer data)
 {
     Question *question = data;
     if (!question->arbiter)
         return G_SOURCE_REMOVE;
+    end_limit(question);
+    tries_of(question)->late -= question->late && !question->in_turn;
     learn_id(question->arbiter, question);
+    call_gone(question);
     question->arbiter->pinned |=
         question->work == arbiter_write_pin && question->result == ARBITER_GRANTED;
     if (question->in_turn)
         next_turn(question->arbiter);
     g_ptr_array_remove_fast(question->arbiter->questions, question);
-    question->answer(question->result, question->error, question->user_data);
+    if (!question->forgotten)
+        question->answer(question->result, question->error, question->user_data);
     return G_SOURCE_REMOVE;
 }
 
@@ -125,10 +203,31 @@ static gpointer ask_thread(gpointer data)
     return NULL;
 }
 
+/* The n-th try beside those that hang is made n limits after the last one. */
+static gboolean may_try(const Question *question)
+{
+    Tries *tries = tries_of(question);
+    ColoTime now = colo_time_now();
+    gint64 since_us = colo_time_diff_us(now, tries->started);
+    gint64 wait_us = (gint64)tries->late * question->arbiter->limit_ms * COLO_US_PER_MS;
+    if (tries->late > 0 && (tries->late >= late_max[kind_of(question)] || since_us < wait_us))
+        return FALSE;
+    tries->started = now;
+    return TRUE;
+}
+
 static void start(Question *question)
 {
     if (!question->dir) {
         question->result = ARBITER_MANUAL;
+        post(question);
+        return;
+    }
+    if (!question->in_turn && !may_try(question)) {
+        g_set_error(&question->error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                    "arbiter: %s doesn't answer, %u questions to it are open: %s", question->dir,
+                    tries_of(question)->late, ARBITER_WAY_OUT);
+        question->result = ARBITER_UNKNOWN;
         post(question);
         return;
     }
@@ -157,6 +256,7 @@ void arbiter_question(Arbiter *arbiter, const Question *like)
     question->session = escape(like->session ? like->session : "");
     question->who = escape(like->who ? like->who : "");
     g_ptr_array_add(arbiter->questions, question);
+    begin_limit(question);
     if (question->in_turn)
         g_queue_push_tail(arbiter->turns, question);
     if (!question->in_turn || g_queue_get_length(arbiter->turns) == 1)
@@ -180,6 +280,24 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
                      .answer = answer,
                      .user_data = user_data};
     arbiter_question(arbiter, &like);
+}
+
+gboolean arbiter_is_asked(const Arbiter *arbiter)
+{
+    for (guint i = 0; i < arbiter->questions->len; i++) {
+        const Question *question = g_ptr_array_index(arbiter->questions, i);
+        if (question->work == arbiter_decide && !question->late && !question->forgotten)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+void arbiter_forget(Arbiter *arbiter)
+{
+    for (guint i = 0; i < arbiter->questions->len; i++) {
+        Question *question = g_ptr_array_index(arbiter->questions, i);
+        question->forgotten |= question->work == arbiter_decide;
+    }
 }
 
 void arbiter_look(Arbiter *arbiter, gboolean writes, ArbiterFunc answer, gpointer user_data)
@@ -253,6 +371,11 @@ Arbiter *arbiter_new(const char *type, const char *path, const char *state_dir, 
     return read_state(arbiter, error) ? g_steal_pointer(&arbiter) : NULL;
 }
 
+void arbiter_set_limit_ms(Arbiter *arbiter, guint limit_ms)
+{
+    arbiter->limit_ms = limit_ms;
+}
+
 const char *arbiter_identity(const Arbiter *arbiter)
 {
     return arbiter->identity;
@@ -267,8 +390,11 @@ void arbiter_free(Arbiter *arbiter)
 {
     if (!arbiter)
         return;
-    for (guint i = 0; i < arbiter->questions->len; i++)
-        ((Question *)g_ptr_array_index(arbiter->questions, i))->arbiter = NULL;
+    for (guint i = 0; i < arbiter->questions->len; i++) {
+        Question *question = g_ptr_array_index(arbiter->questions, i);
+        end_limit(question);
+        question->arbiter = NULL;
+    }
     /* Those that wait for their turn have no thread: it won't come. */
     for (GList *at = arbiter->turns->head ? arbiter->turns->head->next : NULL; at; at = at->next)
         question_unref(at->data);

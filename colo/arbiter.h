@@ -19,6 +19,8 @@ typedef enum {
     ARBITER_ERROR_OWNER,  /* the VM is somebody else's */
     ARBITER_ERROR_FOLDER, /* what is there is not the arbiter's folder, or no use as one */
     ARBITER_ERROR_EXISTS, /* of arbiter_init_folder(): it is one already */
+    ARBITER_ERROR_LATE,   /* no answer yet: the question is open, and will be answered once more */
+    ARBITER_ERROR_GONE,   /* that second answer is UNKNOWN too */
 } ArbiterError;
 
 typedef enum {
@@ -45,6 +47,12 @@ const char *arbiter_identity(const Arbiter *arbiter);
 /* It is known which folder it has to be: if it is another one now, the right one may come back. */
 gboolean arbiter_is_pinned(const Arbiter *arbiter);
 
+/*
+ * A question that has no answer for so long is answered with UNKNOWN (ARBITER_ERROR_LATE), and once
+ * more when there is one: for a yes may be on storage by then. 0, the default: no limit.
+ */
+void arbiter_set_limit_ms(Arbiter *arbiter, guint limit_ms);
+
 void arbiter_free(Arbiter *arbiter);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Arbiter, arbiter_free)
 
@@ -57,6 +65,10 @@ typedef void (*ArbiterFunc)(ArbiterAnswer answer, const GError *error, gpointer 
  */
 void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                  guint64 epoch, ArbiterFunc answer, gpointer user_data);
+/* An answer to that is to come, in time. */
+gboolean arbiter_is_asked(const Arbiter *arbiter);
+/* Another session counts from now on: what was asked before isn't answered any more. */
+void arbiter_forget(Arbiter *arbiter);
 
 /*
  * Is the arbiter there, and the right one? GRANTED or, with `error`, UNKNOWN. `writes`: it is also

@@ -30,9 +30,12 @@ struct Question {
     gboolean writes; /* of arbiter_look(): try that, too */
     ArbiterAnswer (*work)(const Question *question, GError **error);
     gboolean in_turn; /* after those before it that are in turn, too */
-    int fd;           /* the folder, while `work` is at it: all of one answer comes from there */
-    char *expected;   /* the name that the folder must have; NULL: none is known yet */
-    char *found;      /* the name that it has; NULL: none */
+    GSource *limit;   /* runs until it is late; NULL: no more, or never */
+    gboolean late;    /* has been told so */
+    gboolean forgotten;
+    int fd;         /* the folder, while `work` is at it: all of one answer comes from there */
+    char *expected; /* the name that the folder must have; NULL: none is known yet */
+    char *found;    /* the name that it has; NULL: none */
     ArbiterAnswer result;
     GError *error;
     ArbiterFunc answer;

@@ -109,9 +109,13 @@ static void add_headline(GString *page, json_object *status, gboolean colour)
     g_autofree char *state = text_at(status, "state", "-");
     g_autofree char *mode = text_at(status, "mode", "-");
     const char *begin = !colour ? "" : is_protected ? "\033[1;32m" : "\033[1;31m";
+    /* All that is missing is somebody to ask. */
+    gboolean alone = !strcmp(state, "colo") && at(status, "arbiter.trouble");
     g_string_append_printf(page, "%s: %s%s%s (%s, state %s, mode %s, VM %s)\n\n", vm, begin,
-                           is_protected ? "PROTECTED" : "NOT PROTECTED", colour ? "\033[0m" : "",
-                           role, state, mode, vm_state);
+                           is_protected ? "PROTECTED"
+                           : alone      ? "NOT PROTECTED: the arbiter can't be asked"
+                                        : "NOT PROTECTED",
+                           colour ? "\033[0m" : "", role, state, mode, vm_state);
 }
 
 static void add_nodes(GString *page, json_object *status)
@@ -362,8 +366,10 @@ char *cli_status_page(json_object *status, gboolean colour)
     g_autofree char *takeovers = count_at(status, "takeovers");
     g_autofree char *error = text_at(status, "last-error.text", "none");
     g_autofree char *when = text_at(status, "last-error.when", NULL);
-    g_string_append_printf(page, LINE("arbiter      %s%s%s\n"), arbiter, answer ? ": " : "",
-                           answer ? answer : "");
+    g_autofree char *trouble = text_at(status, "arbiter.trouble", NULL);
+    g_string_append_printf(page, LINE("arbiter      %s%s%s%s%s\n"), arbiter, answer ? ": " : "",
+                           answer ? answer : "", trouble ? ", can't be asked: " : "",
+                           trouble ? trouble : "");
     g_string_append_printf(page, LINE("takeovers    %s\n"), takeovers);
     g_string_append_printf(page, LINE("last error   %s%s%s\n"), error, when ? ", at " : "",
                            when ? when : "");

@@ -61,6 +61,8 @@ typedef struct {
     guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
     /* [arbiter] */
     char *arbiter, *arbiter_path; /* "none" or "file" */
+    guint64 arbiter_timeout_ms;   /* a question to it */
+    guint64 arbiter_check_ms;     /* how often it is looked for */
     gboolean overrule;            /* of the command line: the VM is this node's, whatever it says */
     /* [log] */
     char *log_level; /* live: "error", "warning", "info", "debug" */

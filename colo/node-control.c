@@ -174,8 +174,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_vm(node, status);
     add_string(status, "role", node_role(node));
     add_string(status, "state", fsm_state_name(node->state));
-    json_object_object_add(status, "protected",
-                           json_object_new_boolean(fsm_is_protected(node->state)));
+    json_object_object_add(status, "protected", json_object_new_boolean(watch_is_protected(node)));
     add_waiting(node, status);
     add_string(status, "mode", node->config->mode);
     add_peer(node, status);
@@ -189,6 +188,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     json_object *arbiter = add_object(status, "arbiter");
     add_string(arbiter, "type", node->config->arbiter);
     add_string(arbiter, "answer", node->arbiter_answer);
+    add_string(arbiter, "trouble", node->arbiter_trouble);
     add_int(status, "takeovers", (gint64)node->takeovers);
     add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
     control_reply(request, status);
@@ -259,10 +259,14 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
         control_reply(request, NULL);
         return;
     case FSM_P_PAUSED:
+    case FSM_P_RECOVER:
     case FSM_S_PAUSED:
+    case FSM_S_RECOVER:
         node->forced = !strcmp(node->config->arbiter, "none") || json_object_get_boolean(force);
         control_reply(request, NULL);
-        node_event(node, FSM_ASK_AGAIN);
+        /* Else the answer to the question that is open counts, or that there is none in time. */
+        if (!arbiter_is_asked(node->arbiter))
+            node_event(node, FSM_ASK_AGAIN);
         return;
     default:
         fail_failover(request, node);

@@ -64,8 +64,17 @@ static void on_claimed(ArbiterAnswer answer, const GError *error, gpointer user_
         arm(node, (guint)(PATIENCE * node->config->heartbeat_timeout_ms), on_claim_again);
         return;
     case ARBITER_UNKNOWN:
-        node_report(node, "the arbiter can't be asked, the VM isn't started", error);
-        arm(node, AGAIN_MS, on_claim_again);
+        if (node->claiming == ARBITER_OVERRULE) {
+            /* The administrator's word needs no storage; who starts after this must read it. */
+            log_warning("the arbiter can't be told that: %s", error->message);
+            node_event(node, FSM_GRANTED);
+            owner_record(node);
+            return;
+        }
+        node_report_once(node, "the arbiter can't be asked, the VM isn't started", error);
+        /* One that is late is in turn before any other, and will be answered. */
+        if (!g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE))
+            arm(node, AGAIN_MS, on_claim_again);
         return;
     }
 }
@@ -101,11 +110,15 @@ static gboolean may_write(const Node *node)
 static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
+    if (g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE)) {
+        node_report_once(node, "the arbiter can't be told whose the VM is", error);
+        return;
+    }
     /* They are answered in their order: only the last one counts. */
     if (--node->records_asked > 0 || !may_write(node))
         return;
     if (answer == ARBITER_UNKNOWN) {
-        node_report(node, "the arbiter can't be told whose the VM is", error);
+        node_report_once(node, "the arbiter can't be told whose the VM is", error);
         arm(node, AGAIN_MS, on_record_again);
         return;
     }
@@ -121,8 +134,8 @@ static void on_pinned(ArbiterAnswer answer, const GError *error, gpointer user_d
 {
     Node *node = user_data;
     if (answer == ARBITER_UNKNOWN) {
-        node_report(node, "this node can't remember its arbiter", error);
-        if (may_write(node))
+        node_report_once(node, "this node can't remember its arbiter", error);
+        if (may_write(node) && !g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE))
             arm(node, AGAIN_MS, on_record_again);
     } else {
         ask_record(node);

@@ -33,6 +33,13 @@ void node_report(Node *node, const char *what, const GError *error)
     node_emit(node, "ERROR", data);
 }
 
+void node_report_once(Node *node, const char *what, const GError *error)
+{
+    g_autofree char *text = g_strdup_printf("%s: %s", what, error->message);
+    if (!node->last_error || strcmp(node->last_error->message, text) != 0)
+        node_report(node, what, error);
+}
+
 void trouble_received(Node *node, const guint8 *payload, gsize len)
 {
     g_autofree char *text =

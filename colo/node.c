@@ -79,10 +79,24 @@ void node_mode_changed(Node *node, Mode mode)
 
 /* ---- The arbiter ---- */
 
-typedef struct {
-    Node *node;
-    guint question;
-} Question;
+/*
+ * An answer counts as long as this side is in doubt about the session that was asked about
+ * (arbiter_forget() sees to that), also one that comes late, to a question that was given up.
+ *
+ * An administrator who forces this side to go on has said that the other is dead: by that alone no
+ * two sides run, for the other's question, or ours, may still be on its way to storage. So the
+ * question stays open, or is asked again, until it has an answer: with a yes it is as it should
+ * have been from the start, and who starts again is told no; a no is told to the administrator.
+ */
+
+static gboolean is_in_doubt(const Node *node)
+{
+    return node->state == FSM_P_PAUSED || node->state == FSM_P_RECOVER ||
+           node->state == FSM_P_FROZEN || node->state == FSM_S_PAUSED ||
+           node->state == FSM_S_RECOVER;
+}
+
+static void ask_arbiter(Node *node);
 
 static gboolean on_ask_again(gpointer user_data)
 {
@@ -92,13 +106,69 @@ static gboolean on_ask_again(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
+static gboolean on_ask_after_force(gpointer user_data)
+{
+    Node *node = user_data;
+    node->forced_timer = 0;
+    /* What has failed here must not be denied to the other, should that live. */
+    if (node->state != FSM_FAILED && node->state != FSM_COMPLETED)
+        ask_arbiter(node);
+    return G_SOURCE_REMOVE;
+}
+
+/* What the arbiter says of a session in which this side has been forced to go on, or of an old one.
+ */
+static void answered_after_all(Node *node, ArbiterAnswer answer, const GError *error)
+{
+    if (!node->has_forced)
+        return;
+    if (answer == ARBITER_UNKNOWN && !g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE) &&
+        !node->forced_timer)
+        node->forced_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_after_force, node);
+    if (answer == ARBITER_UNKNOWN)
+        return;
+    node->has_forced = FALSE;
+    if (answer == ARBITER_DENIED) {
+        g_autoptr(GError) why = g_error_new(
+            NODE_ERROR, NODE_ERROR_OVERRULED,
+            "it has let the other node go on: if that runs the VM too, end one of them now");
+        node_report(node, "the arbiter contradicts the administrator who forced this node", why);
+    } else {
+        log_info("the arbiter agrees, after all, that this node goes on");
+    }
+}
+
+static void go_on_by_force(Node *node, ArbiterAnswer answer, const GError *error)
+{
+    log_warning("going on by an administrator's decision");
+    node->has_forced = answer == ARBITER_UNKNOWN;
+    node_event(node, FSM_GRANTED);
+    answered_after_all(node, answer, error);
+}
+
+static void remain_undecided(Node *node, ArbiterAnswer answer)
+{
+    /* After an answer, the question before that may still be told to be late. */
+    if (node->state != FSM_P_RECOVER && !node->undecided) {
+        node->undecided = TRUE;
+        node_event(node, FSM_UNDECIDED);
+        svm_step(node);
+    }
+    if (answer == ARBITER_UNKNOWN && !node->ask_again_timer)
+        node->ask_again_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_again, node);
+}
+
 static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
-    g_autofree Question *asked = user_data;
-    Node *node = asked->node;
-    if (asked->question != node->question ||
-        (node->state != FSM_P_PAUSED && node->state != FSM_P_RECOVER &&
-         node->state != FSM_S_PAUSED && node->state != FSM_S_RECOVER))
+    Node *node = user_data;
+    if (!is_in_doubt(node)) {
+        answered_after_all(node, answer, error);
+        return;
+    }
+    gboolean decides = answer == ARBITER_GRANTED || answer == ARBITER_DENIED;
+    /* Nothing has come of one that was given up; a later one is to be answered; or one was. */
+    if (!decides && (g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_GONE) ||
+                     arbiter_is_asked(node->arbiter) || node->state == FSM_P_FROZEN))
         return;
     static const char *const answers[] = {[ARBITER_GRANTED] = "granted",
                                           [ARBITER_DENIED] = "denied",
@@ -121,7 +191,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         svm_step(node);
         return;
     case ARBITER_UNKNOWN:
-        node_report(node, "the arbiter can't be asked, output stays held", error);
+        node_report_once(node, "the arbiter can't be asked, output stays held", error);
         break;
     case ARBITER_OPEN:
         g_assert_not_reached();
@@ -135,28 +205,19 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
                     "other is dead)");
         break;
     }
-    if (forced) {
-        log_warning("going on by an administrator's decision");
-        node_event(node, FSM_GRANTED);
-        return;
-    }
-    if (node->state != FSM_P_RECOVER) {
-        node->undecided = TRUE;
-        node_event(node, FSM_UNDECIDED);
-        svm_step(node);
-    }
-    if (answer == ARBITER_UNKNOWN)
-        node->ask_again_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_again, node);
+    if (forced)
+        go_on_by_force(node, answer, error);
+    else
+        remain_undecided(node, answer);
 }
 
 static void ask_arbiter(Node *node)
 {
     if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
         return;
-    Question *question = g_new(Question, 1);
-    *question = (Question){.node = node, .question = ++node->question};
+    node->question++;
     arbiter_ask(node->arbiter, node->config->vm->uuid, node->claim, node->config->name, node->epoch,
-                on_answer, question);
+                on_answer, node);
 }
 
 /* ---- Transitions ---- */
@@ -250,6 +311,16 @@ static void forget_asking_again(Node *node)
     node->ask_again_timer = 0;
 }
 
+/* There is another session: nobody is interested in the one before any more. */
+static void forget_claim(Node *node)
+{
+    arbiter_forget(node->arbiter);
+    node->has_forced = FALSE;
+    if (node->forced_timer)
+        g_source_remove(node->forced_timer);
+    node->forced_timer = 0;
+}
+
 static void set_state(Node *node, FsmState next, FsmEvent event)
 {
     const char *before = node_role(node);
@@ -267,10 +338,13 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     if (fsm_is_protected(next)) {
         if (next != node->state)
             trouble_is_over(node);
+        if (g_strcmp0(node->claim, link_session(node->link)) != 0)
+            forget_claim(node);
         g_free(node->claim);
         node->claim = g_strdup(link_session(node->link));
     }
     node->state = next;
+    node->forced &= is_in_doubt(node);
     node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
     node->yielded &= next == FSM_S_PAUSED;
     forget_asking_again(node);
@@ -315,6 +389,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->arbiter = arbiter_new(config->arbiter, config->arbiter_path, config->state_dir, error);
     if (!node->arbiter || !net_init(node, error))
         return NULL;
+    arbiter_set_limit_ms(node->arbiter, (guint)config->arbiter_timeout_ms);
     if (!node_link_init(node, error) || !control_init(node, error))
         return NULL;
     link_idle(node->link, "starting");
@@ -338,6 +413,7 @@ void node_free(Node *node)
         node_vm_free(node, TRUE);
     }
     forget_asking_again(node);
+    forget_claim(node);
     owner_finalise(node);
     watch_finalise(node);
     if (node->end_source)

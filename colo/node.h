@@ -10,8 +10,9 @@
 GQuark node_error_quark(void);
 
 typedef enum {
-    NODE_ERROR_PROTOCOL, /* the peer sent what it may not send now */
-    NODE_ERROR_LOAD,     /* the checkpoint can't be taken over */
+    NODE_ERROR_PROTOCOL,  /* the peer sent what it may not send now */
+    NODE_ERROR_LOAD,      /* the checkpoint can't be taken over */
+    NODE_ERROR_OVERRULED, /* the arbiter says otherwise than an administrator */
 } NodeError;
 
 typedef struct Node Node;

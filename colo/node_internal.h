@@ -116,12 +116,14 @@ struct Node {
     char *peer_name;
     char *claim;
     const char *arbiter_answer; /* the last one, for status; NULL: never asked */
-    guint question; /* number of the last question to the arbiter: stale answers are ignored */
+    guint question;             /* how many there were to the arbiter, about a lost link */
     guint ask_again_timer;
-    guint end_source;   /* about to tell that it has ended */
-    gboolean forced;    /* an administrator decides, whatever the arbiter can't say */
-    gboolean undecided; /* in `paused`: nobody could say who goes on */
-    gboolean yielded;   /* in `paused`: the peer's VM is dead for certain */
+    guint end_source;    /* about to tell that it has ended */
+    gboolean forced;     /* an administrator decides, whatever the arbiter can't say */
+    gboolean has_forced; /* that was so in session `claim`, and the arbiter has not answered yet */
+    guint forced_timer;  /* it is to be asked again, all the same */
+    gboolean undecided;  /* in `paused`: nobody could say who goes on */
+    gboolean yielded;    /* in `paused`: the peer's VM is dead for certain */
 
     /* whether the arbiter is there (node-arbiter.c) */
     guint watch_timer;     /* it is to be looked for again */
@@ -305,6 +307,8 @@ void node_stream_lost(Node *node, const char *what, const GError *error);
 /* Once the arbiter is there, this node claims the VM, or starts as secondary. */
 void watch_begin(Node *node);
 void watch_finalise(Node *node);
+/* Each side holds what the other needs, and there is somebody to ask who goes on. */
+gboolean watch_is_protected(const Node *node);
 
 /* ---- node-owner.c ---- */
 
@@ -566,6 +570,8 @@ void disks_add_status(const Node *node, json_object *status);
 
 /* Remembers an error for status, logs it and tells the peer; `what` goes before it. */
 void node_report(Node *node, const char *what, const GError *error);
+/* The same, unless that is the last error already: of what is tried again and again. */
+void node_report_once(Node *node, const char *what, const GError *error);
 /* The peer's, or the reason for which it has failed. */
 void trouble_received(Node *node, const guint8 *payload, gsize len);
 /* The VM is protected: what was wrong before is no more. */

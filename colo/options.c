@@ -185,6 +185,14 @@ static const Option table[] = {
     {"arbiter", "path", OPTION_PATH, CONFIG(arbiter_path),
      .help = "The folder for type = file: a directory that both hosts see, made an arbiter's once by "
              "colo arbiter init."},
+    {"arbiter", "timeout", OPTION_TIME, CONFIG(arbiter_timeout_ms), .fallback = "5s", .min = 100,
+     .max = 10 * MIN_MS,
+     .help = "An arbiter that does not answer for so long can't be asked: what that means is done, and "
+             "colo failover --force waits no longer. An answer that comes later still counts."},
+    {"arbiter", "check-period", OPTION_TIME, CONFIG(arbiter_check_ms), .fallback = "5s", .min = 50,
+     .max = 60 * MIN_MS,
+     .help = "How often it is looked whether the arbiter is there. If it isn't, status and an event "
+             "say so, and nothing else is done; nothing is written for it."},
 
     {"log", "log-level", OPTION_CHOICE, CONFIG(log_level), .live = TRUE, .fallback = "info",
      .choices = log_levels, .help = "The least important lines to log."},

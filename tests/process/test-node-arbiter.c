@@ -4,6 +4,7 @@
  * namespace of this process.
  */
 #include "colo/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 
 #include <glib/gstdio.h>
@@ -249,12 +250,42 @@ static void test_joins_without(void)
     move_name(&pair, FALSE);
     WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
     WAIT_FOR(is_told(a->node, "can't be told"));
-    guint64 events = a->node->last_error_at;
-    WAIT_FOR(a->node->last_error_at != (gint64)events);
+    /* It is tried again. */
+    WAIT_FOR(a->node->owner_timer);
+    WAIT_FOR(!a->node->owner_timer);
+    WAIT_FOR(a->node->owner_timer);
     g_assert_cmpint(a->node->proof, ==, PROOF_DUE);
     g_assert_true(a->node->gate_open);
     move_name(&pair, TRUE);
     protect(&pair, 0);
+    tear_down(&pair);
+}
+
+/* Nobody could say who goes on now. That is told, and nothing else is done about it. */
+static void test_watched(void)
+{
+    Fixture pair;
+    start_pair(&pair, "file");
+    Node *a = pair.host[0].node, *b = pair.host[1].node;
+    WAIT_FOR(watch_is_protected(a) && watch_is_protected(b));
+    move_name(&pair, FALSE);
+    WAIT_FOR(!watch_is_protected(a) && !watch_is_protected(b));
+    guint64 checkpoints = a->checkpoints;
+    WAIT_FOR(a->checkpoints > checkpoints + 3);
+    g_assert_true(fsm_is_protected(a->state) && fsm_is_protected(b->state));
+    g_assert_nonnull(strstr(a->arbiter_trouble, "has no name"));
+    g_autoptr(ControlPeer) peer = control_peer_greeted(pair.host[0].config->control_socket);
+    control_peer_say(peer, "{\"execute\":\"status\",\"id\":1}\n");
+    g_autofree char *status = control_peer_line(peer);
+    g_assert_nonnull(strstr(status, "\"protected\":false"));
+    g_assert_nonnull(strstr(status, "\"state\":\"colo\""));
+    move_name(&pair, TRUE);
+    WAIT_FOR(watch_is_protected(a) && watch_is_protected(b));
+    /* Looking has left nothing there. */
+    g_autofree char *probes = g_strdup_printf("/bin/sh -c 'ls -A %s | grep -c probe'", pair.dir);
+    g_autofree char *count = NULL;
+    g_assert_true(g_spawn_command_line_sync(probes, &count, NULL, NULL, NULL));
+    g_assert_cmpstr(count, ==, "0\n");
     tear_down(&pair);
 }
 
@@ -278,5 +309,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-arbiter/two-folders", test_two_folders);
     add_pair_test("/node-arbiter/pin-first", test_pin_first);
     add_pair_test("/node-arbiter/joins-without", test_joins_without);
+    add_pair_test("/node-arbiter/watched", test_watched);
     return g_test_run();
 }

@@ -114,6 +114,8 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->heartbeat_timeout_ms = 10000;
     config->arbiter = g_strdup(arbiter);
     config->arbiter_path = g_strdup(dir);
+    config->arbiter_timeout_ms = 5000;
+    config->arbiter_check_ms = 100;
     config->state_dir = g_strdup_printf("%s/%s.state", dir, name);
     config->mode = g_strdup(mode);
     config->compare_timeout_ms = 60;

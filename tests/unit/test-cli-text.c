@@ -78,6 +78,17 @@ static void test_page_in_trouble(void)
     g_assert_nonnull(strstr(page, "  last error   link: gone ?[2Jx, at 2026-01-01T00:00:00Z\n"));
 }
 
+/* Both VMs are well, and there is nobody to ask. */
+static void test_page_without_arbiter(void)
+{
+    g_autofree char *page =
+        page_of("{\"vm\":{\"name\":\"web\"},\"protected\":false,\"state\":\"colo\","
+                "\"arbiter\":{\"type\":\"file\",\"answer\":null,\"trouble\":\"gone\"}}",
+                FALSE);
+    g_assert_true(g_str_has_prefix(page, "web: NOT PROTECTED: the arbiter can't be asked (-, "));
+    g_assert_nonnull(strstr(page, "  arbiter      file, can't be asked: gone\n"));
+}
+
 /* Whatever is missing, or of another type, the page has all its lines. */
 static void test_page_of_anything(void)
 {
@@ -181,13 +192,13 @@ static void test_set_line(void)
         const char *result, *line;
     } cases[] = {
         {"{\"name\":\"mode\",\"value\":\"auto\",\"scope\":\"pair\",\"node\":\"a\",\"peer-told\":"
-         "true}",                                                                                                          "mode is auto on both nodes"},
-        {                                                                               "{\"name\":\"mode\",\"value\":\"auto\",\"scope\":\"pair\",\"node\":\"a\",\"peer-told\":"
-         "false}",                                                                                                               "mode is auto on this node (a); no peer is connected: when one is, the primary's value "
-         "counts"},
-        { "{\"name\":\"log-level\",\"value\":\"info\",\"scope\":\"node\",\"node\":\"a\"}",
-         "log-level is info on this node (a) only"},
-        {                                                                            "{}", "- is - on this node (-) only"},
+         "true}",                                                                "mode is auto on both nodes"  },
+        {"{\"name\":\"mode\",\"value\":\"auto\",\"scope\":\"pair\",\"node\":\"a\",\"peer-told\":"
+         "false}",                                                               "mode is auto on this node (a); no peer is connected: when one is, the primary's value "
+         "counts"                                                                            },
+        {"{\"name\":\"log-level\",\"value\":\"info\",\"scope\":\"node\",\"node\":\"a\"}",
+         "log-level is info on this node (a) only"                                                                      },
+        {"{}",                                                                            "- is - on this node (-) only"},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
         json_object *result = json_tokener_parse(cases[i].result);
@@ -226,6 +237,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cli/page", test_page);
     g_test_add_func("/cli/page-with-disks", test_page_with_disks);
     g_test_add_func("/cli/page-in-trouble", test_page_in_trouble);
+    g_test_add_func("/cli/page-without-arbiter", test_page_without_arbiter);
     g_test_add_func("/cli/page-of-anything", test_page_of_anything);
     g_test_add_func("/cli/events", test_events);
     g_test_add_func("/cli/differences", test_differences);

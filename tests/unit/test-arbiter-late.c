@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Storage that hangs, before it has done what it was asked to or after. */
+#include "tests/support/hold.h"
+#include "tests/support/wait.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+#define UUID     "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"
+#define SESSION  "00112233445566778899aabbccddeeff"
+#define LIMIT_MS 50
+#define LATE_MAX 16
+
+typedef struct {
+    char *dir, *decision;
+    Arbiter *arbiter;
+} Fixture;
+
+static Hold storage;
+
+typedef struct {
+    guint answers, late, gone;
+    ArbiterAnswer answer; /* the last one */
+} Answered;
+
+static void set_up(Fixture *fixture, gconstpointer data)
+{
+    g_autofree char *id = NULL, *mount = NULL;
+    (void)data;
+    fixture->dir = g_dir_make_tmp("test-arbiter-XXXXXX", NULL);
+    fixture->decision = g_strdup_printf("%s/%s.%s", fixture->dir, UUID, SESSION);
+    g_assert_true(arbiter_init_folder(fixture->dir, &id, &mount, NULL));
+    fixture->arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
+    arbiter_set_limit_ms(fixture->arbiter, LIMIT_MS);
+    hold_attach(&storage, fixture->arbiter);
+}
+
+static void tear_down(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    arbiter_free(fixture->arbiter);
+    hold_release(&storage);
+    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir));) {
+        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
+        g_remove(path);
+    }
+    g_rmdir(fixture->dir);
+    g_free(fixture->dir);
+    g_free(fixture->decision);
+}
+
+static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Answered *answered = user_data;
+    g_assert_true((error != NULL) == (answer == ARBITER_UNKNOWN));
+    answered->answers++;
+    answered->late += g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE);
+    answered->gone += g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_GONE);
+    answered->answer = answer;
+}
+
+static void ask(Fixture *fixture, const char *session, Answered *answered)
+{
+    *answered = (Answered){0};
+    arbiter_ask(fixture->arbiter, UUID, session, "alpha", 1, on_answer, answered);
+}
+
+static gboolean is_decided(const Fixture *fixture)
+{
+    return g_file_test(fixture->decision, G_FILE_TEST_EXISTS);
+}
+
+static void test_late(Fixture *fixture, gconstpointer data)
+{
+    HoldWhere where = GPOINTER_TO_INT(data);
+    Answered answered;
+    hold(&storage, where);
+    ask(fixture, SESSION, &answered);
+    g_assert_true(arbiter_is_asked(fixture->arbiter));
+    WAIT_FOR(answered.answers == 1);
+    g_assert_cmpuint(answered.late, ==, 1);
+    g_assert_false(arbiter_is_asked(fixture->arbiter));
+    WAIT_FOR(hold_waiting(&storage) == 1);
+    g_assert_true(is_decided(fixture) == (where == HOLD_AFTER));
+    hold_release(&storage);
+    WAIT_FOR(answered.answers == 2);
+    g_assert_cmpint(answered.answer, ==, ARBITER_GRANTED);
+    g_assert_true(is_decided(fixture));
+}
+
+/* Storage may be back by another way, while what was asked by the old one still hangs. */
+static void test_others_go_on(Fixture *fixture, gconstpointer data)
+{
+    Answered first, second;
+    (void)data;
+    hold(&storage, HOLD_BEFORE);
+    ask(fixture, SESSION, &first);
+    WAIT_FOR(first.late == 1);
+    hold(&storage, HOLD_NOT);
+    ask(fixture, "another", &second);
+    WAIT_FOR(second.answers > 0);
+    g_assert_cmpint(second.answer, ==, ARBITER_GRANTED);
+    g_assert_cmpuint(first.answers, ==, 1);
+    hold_release(&storage);
+    WAIT_FOR(first.answers == 2);
+}
+
+/* Whoever asks again and again gets an answer each time, but not a thread. */
+static void test_bounded(Fixture *fixture, gconstpointer data)
+{
+    static Answered answered[100000];
+    guint asked = 0, answers = 0;
+    (void)data;
+    arbiter_set_limit_ms(fixture->arbiter, 1);
+    hold(&storage, HOLD_BEFORE);
+    while (hold_waiting(&storage) < LATE_MAX) {
+        g_assert_cmpuint(asked, <, G_N_ELEMENTS(answered));
+        ask(fixture, SESSION, &answered[asked]);
+        WAIT_FOR(answered[asked].answers == 1);
+        g_assert_cmpint(answered[asked++].answer, ==, ARBITER_UNKNOWN);
+    }
+    for (guint i = 0; i < 100; i++) {
+        ask(fixture, SESSION, &answered[asked]);
+        WAIT_FOR(answered[asked].answers == 1);
+        g_assert_cmpuint(answered[asked++].late, ==, 0);
+    }
+    g_assert_cmpuint(hold_waiting(&storage), ==, LATE_MAX);
+    hold_release(&storage);
+    WAIT_FOR(hold_waiting(&storage) == 0);
+    for (guint i = 0; i < asked; i++) {
+        if (answered[i].late)
+            WAIT_FOR(answered[i].answers == 2 && answered[i].answer == ARBITER_GRANTED);
+        answers += answered[i].answers;
+    }
+    g_assert_cmpuint(answers, ==, asked + LATE_MAX);
+    /* And it is as if nothing had been. */
+    ask(fixture, SESSION, &answered[0]);
+    WAIT_FOR(answered[0].answer == ARBITER_GRANTED && answered[0].answers > 0);
+}
+
+/* Of two records the older one can't land last. */
+static void test_in_turn(Fixture *fixture, gconstpointer data)
+{
+    Answered first = {0}, second = {0};
+    (void)data;
+    hold(&storage, HOLD_BEFORE);
+    arbiter_record(fixture->arbiter, UUID, "first", "alpha", on_answer, &first);
+    arbiter_record(fixture->arbiter, UUID, "second", "alpha", on_answer, &second);
+    WAIT_FOR(first.late == 1 && second.late == 1);
+    g_assert_cmpuint(hold_waiting(&storage), ==, 1);
+    hold_release(&storage);
+    WAIT_FOR(first.answers == 2 && second.answers == 2);
+    g_assert_cmpint(second.answer, ==, ARBITER_GRANTED);
+    g_autofree char *path = g_build_filename(fixture->dir, UUID ".owner", NULL);
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "session second\n"));
+}
+
+static void test_forgotten(Fixture *fixture, gconstpointer data)
+{
+    Answered before, after;
+    (void)data;
+    hold(&storage, HOLD_BEFORE);
+    ask(fixture, SESSION, &before);
+    WAIT_FOR(before.late == 1);
+    arbiter_forget(fixture->arbiter);
+    ask(fixture, SESSION, &after);
+    hold_release(&storage);
+    WAIT_FOR(after.answers > after.late);
+    WAIT_FOR(hold_waiting(&storage) == 0);
+    g_assert_cmpuint(before.answers, ==, 1);
+}
+
+static void test_gone(Fixture *fixture, gconstpointer data)
+{
+    Answered answered;
+    (void)data;
+    hold(&storage, HOLD_AFTER);
+    ask(fixture, SESSION, &answered);
+    WAIT_FOR(answered.late == 1);
+    g_autofree char *path = g_build_filename(fixture->dir, "colo-arbiter-id", NULL);
+    WAIT_FOR(hold_waiting(&storage) == 1);
+    g_unlink(path);
+    hold_release(&storage);
+    WAIT_FOR(answered.gone == 1);
+    g_assert_cmpuint(answered.answers, ==, 2);
+}
+
+static void test_freed(Fixture *fixture, gconstpointer data)
+{
+    Answered early, late;
+    (void)data;
+    hold(&storage, HOLD_BEFORE);
+    ask(fixture, SESSION, &late);
+    WAIT_FOR(late.late == 1);
+    ask(fixture, "another", &early);
+    g_clear_pointer(&fixture->arbiter, arbiter_free);
+    hold_release(&storage);
+    WAIT_FOR(is_decided(fixture) && hold_waiting(&storage) == 0);
+    g_assert_cmpuint(late.answers, ==, 1);
+    g_assert_cmpuint(early.answers, ==, 0);
+}
+
+#define ADD(name, func, data)                                                                      \
+    g_test_add("/arbiter-late/" name, Fixture, data, set_up, func, tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    ADD("not-stored", test_late, GINT_TO_POINTER(HOLD_BEFORE));
+    ADD("stored", test_late, GINT_TO_POINTER(HOLD_AFTER));
+    ADD("others-go-on", test_others_go_on, NULL);
+    ADD("bounded", test_bounded, NULL);
+    ADD("in-turn", test_in_turn, NULL);
+    ADD("forgotten", test_forgotten, NULL);
+    ADD("gone", test_gone, NULL);
+    ADD("freed", test_freed, NULL);
+    return g_test_run();
+}
