@@ -56,6 +56,9 @@ run_on() { # HOST COMMAND
         # shellcheck disable=SC2086 # arguments
         hosts_colo "$run_host" ${run_command#colo } ;;
     "make -C /usr/src/colo install") : ;; # what was built is what runs here
+    "sed -i '"*"' /etc/colo/web.conf")
+        run_script=${run_command#*\'}
+        sed -i "${run_script%\'*}" "$HOSTS_DIR/$run_host/colod.conf" ;;
     "rm "* | "truncate "*)
         # shellcheck disable=SC2046 # arguments
         set -- $(echo "$run_command" | sed "s|/var/lib/colo/web|$HOSTS_DIR/$run_host/state|
