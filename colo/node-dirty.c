@@ -74,7 +74,7 @@ static void on_written(const PageSet *pages, const GError *error, gpointer user_
     Node *node = user_data;
     node->svm_job = SVM_IDLE;
     if (error) {
-        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
+        node_vm_ending(node, "dirty pages of the secondary can't be seen", error);
         return;
     }
     if (node->prepare_epoch && node->state == FSM_S_COLO) {

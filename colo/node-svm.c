@@ -324,7 +324,7 @@ static void on_repaired(const PageSet *pages, const GError *error, gpointer user
     node->svm_job = SVM_IDLE;
     g_autoptr(Checkpoint) loaded = g_steal_pointer(&node->load_due);
     if (error) {
-        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
+        node_vm_ending(node, "dirty pages of the secondary can't be seen", error);
         return;
     }
     g_autoptr(GError) failed = g_steal_pointer(&node->load_error);
@@ -367,7 +367,7 @@ static void on_kept(const PageSet *pages, const GError *error, gpointer user_dat
     (void)pages;
     node->svm_job = SVM_IDLE;
     if (error) {
-        node_vm_lost(node, "dirty pages of the secondary can't be seen", error);
+        node_vm_ending(node, "dirty pages of the secondary can't be seen", error);
         return;
     }
     if (!node->load_due || node->state == FSM_S_PAUSED) {

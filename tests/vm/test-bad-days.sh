@@ -117,7 +117,7 @@ secondary_qemu_hangs() {
     mark
     kill -STOP "$(qemu_of "$secondary")"
     died "$secondary" 1 "$what"
-    ok "$what: it says so" logged "$secondary" 'does not answer'
+    ok "$what: it says so" logged "$secondary" 'did not answer within'
     gone_on "$what"
     restart "$what"
 }
