@@ -4,23 +4,23 @@
  * decisions out.
  *
  * A secondary that sends heartbeats and nothing else (its storage hangs, say, or its QEMU) would
- * hold the clients' answers for ever. So, while it owes something, it has to show progress. Any of
- * these is progress: a message of it (each of its steps ends with one: DIRTY in parts, RECEIVED,
- * APPLIED, LOADED, READY; within a long apply of disks BUSY comes), and each byte of the checkpoint
- * or of the disks' stream that its host acknowledges: a big checkpoint over a slow link, or behind
- * a full send buffer, is no silence. But bytes are none for DIRTY, which doesn't wait for them: the
- * pages of the next checkpoint are on their way already. What it owes, and how much silence is
- * allowed meanwhile:
+ * hold the clients' answers for ever. So with each thing that it owes it has to show progress. A
+ * message of it always is: each of its steps ends with one (DIRTY in parts, RECEIVED, APPLIED,
+ * LOADED, READY), and within a long apply of its disks BUSY comes. So are the bytes that its host
+ * acknowledges, of the stream that the thing waits for: a big checkpoint over a slow link, or
+ * behind a full send buffer, is no silence. Other bytes say nothing: while its disks hang, pages of
+ * RAM may go there for ever.
  *
- *   protected     DIRTY after PREPARE, RECEIVED after the        the guest's output waits for it:
- *                 last byte of a checkpoint, to take what is     answer-timeout
- *                 on its way on either stream
- *   unprotected   to take the disks' stream, when so much        the guest's writes wait for it:
- *                 waits that the guest's own writes do           answer-timeout
- *                 READY, RECEIVED, to take what is on its way    nobody waits, and the loads that
- *                                                                show that it can load may take
- *                                                                long: as long as its own orders to
- *                                                                QEMU and disks may
+ *     owed                                               progress, besides messages
+ *     DIRTY after PREPARE                                -
+ *     RECEIVED after the last byte of a checkpoint       its bytes, and the disks' stream
+ *     READY: the loads that show that it can load        -
+ *     to take what is on its way of the checkpoints      the checkpoint stream
+ *     to take what is on its way of the disks            the disks' stream
+ *
+ * How long it may be silent: answer-timeout if somebody waits for it, which is the guest's output
+ * when it is protected, and the guest's writes when so much is on its way to the disks that they
+ * do. Else nobody waits, and it is given as long as its own orders to QEMU and disks may take.
  *
  * Not owed, for that is this side's own work: the bytes of a checkpoint that are not on their way
  * yet, and all before PREPARE.
@@ -38,31 +38,33 @@ typedef struct {
     gboolean stream_under_way; /* of the checkpoint stream: bytes not acknowledged by its host */
     gboolean disks_under_way;  /* of the disks' stream */
     gboolean writes_wait;      /* the guest's, for room in that */
-    guint64 messages;          /* of it; rises with each */
-    guint64 bytes;             /* of either stream, acknowledged by its host */
+    guint64 messages;          /* of it; this and these rise */
+    guint64 checkpoint_bytes;  /* acknowledged of the checkpoint that it has to complete */
+    guint64 stream_bytes;      /* of all that goes over that connection */
+    guint64 disks_bytes;
 } AnswerFacts;
 
 typedef enum {
-    ANSWER_NOT_OWED,
-    ANSWER_OWED_SOON, /* somebody waits for it */
-    ANSWER_OWED,
-} AnswerOwed;
+    ANSWER_DIRTY,
+    ANSWER_RECEIVED,
+    ANSWER_READY,
+    ANSWER_STREAM,
+    ANSWER_DISKS,
+    ANSWERS
+} Answer;
 
 typedef struct {
-    guint64 messages, bytes; /* the last seen */
-    gint64 quiet_us;
+    struct {
+        guint64 progress;
+        gint64 quiet_us;
+    } owed[ANSWERS];
 } AnswerWatch;
 
-AnswerOwed answer_owed(const AnswerFacts *facts);
-
-/* What is owed, in words. */
-const char *answer_what(const AnswerFacts *facts);
-
 /*
- * `passed_us` more have passed: TRUE if it has been quiet for too long. `soon_us` and `limit_us`
- * are the limits of the two ways to owe.
+ * `passed_us` more have passed: TRUE if it has been quiet for too long about something, which
+ * *ret_what then names. `soon_us` is the limit where somebody waits, `limit_us` the other.
  */
 gboolean answer_step(AnswerWatch *watch, const AnswerFacts *facts, gint64 passed_us, gint64 soon_us,
-                     gint64 limit_us);
+                     gint64 limit_us, const char **ret_what);
 
 #endif

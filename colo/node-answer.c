@@ -26,11 +26,11 @@
 /* What the primary is given to go on without a secondary that is unfit. */
 #define UNFIT_MS 10000
 
-/* Bytes that the peer's host has not acknowledged. */
-static gboolean is_under_way(int fd)
+/* Bytes that have been sent and that the peer's host has not acknowledged. */
+static guint64 bytes_under_way(int fd)
 {
     int bytes;
-    return fd >= 0 && ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+    return fd >= 0 && ioctl(fd, SIOCOUTQ, &bytes) == 0 ? (guint64)bytes : 0;
 }
 
 static guint64 acknowledged(int fd)
@@ -47,25 +47,34 @@ static AnswerFacts find_facts(const Node *node)
     const Cycle *cycle = &node->cycle;
     gboolean under_way = cycle->phase >= CYCLE_COPYING && !cycle->cancelled;
     int stream = link_checkpoint_fd(node->link), disks = link_disks_fd(node->link);
-    return (AnswerFacts){.is_protected = fsm_is_protected(node->state),
+    AnswerFacts facts = {.is_protected = fsm_is_protected(node->state),
                          .prepares = cycle->phase == CYCLE_PREPARING,
                          .completes = under_way && cycle->sent && !cycle->received,
                          .loads = node->proof == PROOF_LOAD && cycle->received,
-                         .stream_under_way = is_under_way(stream),
-                         .disks_under_way = is_under_way(disks),
+                         .stream_under_way = bytes_under_way(stream) > 0,
+                         .disks_under_way = bytes_under_way(disks) > 0,
                          .writes_wait = disks_writes_wait(node),
                          .messages = node->answers,
-                         .bytes = acknowledged(stream) + acknowledged(disks)};
+                         .stream_bytes = acknowledged(stream),
+                         .disks_bytes = acknowledged(disks)};
+    /* What follows it on the connection doesn't count. */
+    facts.checkpoint_bytes = MIN(facts.stream_bytes, node->answer_sent_bytes);
+    return facts;
 }
 
-static void give_up(Node *node, const AnswerFacts *facts)
+void answer_sent(Node *node)
 {
-    const char *what = answer_what(facts);
+    int stream = link_checkpoint_fd(node->link);
+    node->answer_sent_bytes = acknowledged(stream) + bytes_under_way(stream);
+}
+
+static void give_up(Node *node, const char *what, gint64 quiet_us)
+{
     g_autoptr(GError) error = g_error_new(
         NODE_ERROR, NODE_ERROR_PROTOCOL,
         "%s, and it has shown no progress for %.1f s (checkpoint %" G_GUINT64_FORMAT ")", what,
-        (double)node->answer_watch.quiet_us / G_USEC_PER_SEC, node->epoch);
-    gboolean was_protected = facts->is_protected;
+        (double)quiet_us / G_USEC_PER_SEC, node->epoch);
+    gboolean was_protected = fsm_is_protected(node->state);
     if (was_protected)
         link_send(node->link, LINK_MSG_UNFIT, error->message, strlen(error->message));
     node_link_lost(node,
@@ -92,10 +101,12 @@ static gboolean on_look(gpointer user_data)
 {
     Node *node = user_data;
     AnswerFacts facts = find_facts(node);
+    gint64 soon_us = (gint64)node->config->answer_timeout_ms * COLO_US_PER_MS;
+    const char *what = NULL;
     node->answer_timer = 0;
     if (answer_step(&node->answer_watch, &facts, (gint64)node->answer_look_ms * COLO_US_PER_MS,
-                    (gint64)node->config->answer_timeout_ms * COLO_US_PER_MS, limit_us(node)))
-        give_up(node, &facts);
+                    soon_us, limit_us(node), &what))
+        give_up(node, what, facts.is_protected || facts.writes_wait ? soon_us : limit_us(node));
     else
         answer_watch(node);
     return G_SOURCE_REMOVE;

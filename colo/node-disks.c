@@ -561,10 +561,12 @@ static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
                                  .queue_bytes = QUEUE_BYTES,
                                  .sync_rate_bytes = config->sync_rate_bytes};
     const NodeHandler *handler = &disks->node->handler;
-    if (handler->make_disks)
-        return handler->make_disks(&options, configs, list->len, &callbacks, disks, error,
-                                   handler->user_data);
-    return disk_server_start(&options, configs, list->len, &callbacks, disks, error);
+    DiskServer *server =
+        handler->make_disks
+            ? handler->make_disks(&options, configs, list->len, &callbacks, disks, error,
+                                  handler->user_data)
+            : disk_server_start(&options, configs, list->len, &callbacks, disks, error);
+    return server;
 }
 
 void disks_start(Node *node)

@@ -362,6 +362,7 @@ static void on_sent(const CaptureStats *stats, gpointer user_data)
     Cycle *cycle = &node->cycle;
     cycle->sent = TRUE;
     cycle->stats = *stats;
+    answer_sent(node);
     complete_cycle(node);
 }
 

@@ -164,8 +164,10 @@ struct Node {
     guint answer_timer, answer_look_ms; /* runs during a session; each so long */
     AnswerWatch answer_watch;
     guint64 answers; /* messages of the secondary */
-    gboolean stands; /* the VM is to stand still as soon as no cycle is under way */
-    gboolean stood;  /* and does */
+    guint64
+        answer_sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
+    gboolean stands;       /* the VM is to stand still as soon as no cycle is under way */
+    gboolean stood;        /* and does */
 
     /* primary, its guest's frames (node-traffic.c) */
     Gate *gate;
@@ -385,6 +387,8 @@ void primary_stand(Node *node);
 /* Primary: a session begins, or has ended. Who owes answers for too long ends it. */
 void answer_watch(Node *node);
 void answer_forget(Node *node);
+/* All of a checkpoint has been given to the connection. */
+void answer_sent(Node *node);
 /* Secondary: the primary has said so. */
 void answer_unfit(Node *node, const guint8 *text, gsize len);
 

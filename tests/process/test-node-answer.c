@@ -117,12 +117,59 @@ static void test_unfit_and_death(void)
     tear_down(&f);
 }
 
+typedef struct {
+    Host *host;
+    gint done;
+} Writer;
+
+/* More than may wait for the peer. */
+static gpointer write_much(gpointer data)
+{
+    Writer *writer = data;
+    g_autofree guint8 *buf = g_malloc0(DISK_BYTES);
+    for (guint i = 0; i < 32; i++)
+        g_assert_cmpint(
+            disk_write(fake_disks_find(writer->host->disks, "vda"), buf, DISK_BYTES, 0, FALSE), ==,
+            0);
+    g_atomic_int_set(&writer->done, TRUE);
+    return NULL;
+}
+
+/* A secondary that joins and hangs doesn't stop the guest's writes for long either. */
+static void test_hung_before_protection(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    set_up_disks(&f, 1, "raw");
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->answer_timeout_ms = 500;
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    start(b, "secondary");
+    WAIT_FOR(b->node->state == FSM_S_NONE || b->node->state == FSM_S_ACTIVE);
+    fake_disks_hang(b->disks, "vda.img", TRUE);
+    while (!fake_disks_is_hanging(b->disks)) { /* until the peer is sent what is written */
+        write_blocks(a, 1);
+        g_main_context_iteration(NULL, FALSE);
+    }
+    g_assert_false(fsm_is_protected(a->node->state));
+    Writer writer = {.host = a};
+    GThread *thread = g_thread_new("writer", write_much, &writer);
+    WAIT_FOR(g_atomic_int_get(&writer.done));
+    g_thread_join(thread);
+    g_assert_true(has_error(a, "what the guest writes"));
+    fake_disks_hang(b->disks, "", FALSE);
+    protect(&f, 0);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
     add_pair_test("/node-answer/hung-storage", test_hung_storage);
     add_pair_test("/node-answer/hung-storage-no-arbiter", test_hung_storage_no_arbiter);
+    add_pair_test("/node-answer/hung-before-protection", test_hung_before_protection);
     add_pair_test("/node-answer/slow-storage", test_slow_storage);
     add_pair_test("/node-answer/unfit-and-death", test_unfit_and_death);
     return g_test_run();

@@ -24,6 +24,7 @@ struct FakeDisks {
     const char *refuse_what;
     char *refuse_file;
     gboolean hang;
+    guint hanging;
     char *hang_file; /* NULL: none */
     guint delay_us;
 };
@@ -102,8 +103,10 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
     g_mutex_lock(&disks->mutex);
     if (disks->hang_file && strstr(file, disks->hang_file)) {
         guint delay_us = disks->delay_us;
+        disks->hanging++;
         while (disks->hang && !disks->dead && !disks->closed)
             g_cond_wait(&disks->changed, &disks->mutex);
+        disks->hanging--;
         g_mutex_unlock(&disks->mutex);
         g_usleep(delay_us);
         g_mutex_lock(&disks->mutex);
@@ -222,6 +225,14 @@ static void hold_up(FakeDisks *disks, const char *file, gboolean hang, guint us)
 void fake_disks_hang(FakeDisks *disks, const char *file, gboolean hang)
 {
     hold_up(disks, file, hang, 0);
+}
+
+gboolean fake_disks_is_hanging(FakeDisks *disks)
+{
+    g_mutex_lock(&disks->mutex);
+    gboolean hanging = disks->hanging > 0;
+    g_mutex_unlock(&disks->mutex);
+    return hanging;
 }
 
 void fake_disks_delay(FakeDisks *disks, const char *file, guint us)

@@ -46,6 +46,8 @@ void fake_disks_refuse(FakeDisks *disks, const char *what, const char *file, int
 
 /* Likewise they hang until told otherwise, or the server is to end. */
 void fake_disks_hang(FakeDisks *disks, const char *file, gboolean hang);
+/* Whether one does. */
+gboolean fake_disks_is_hanging(FakeDisks *disks);
 
 /* Each such change takes so long. */
 void fake_disks_delay(FakeDisks *disks, const char *file, guint us);
