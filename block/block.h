@@ -81,6 +81,7 @@ typedef struct {
     const char *state_dir;      /* existing folder for state, bitmaps, journals and overlays */
     guint64 stage_memory_bytes; /* per disk and stage, then its journal file; 0: 64 MiB */
     guint64 queue_bytes;        /* unsent bytes after which a writer waits; 0: 64 MiB */
+    guint64 settle_bytes;       /* replica: not on the medium yet, then it waits; 0: 64 MiB */
     guint64 sync_rate_bytes;    /* synchronisation: bytes looked at per second; 0: no limit */
     BlockFaultHook fault;       /* or NULL */
     gpointer fault_data;

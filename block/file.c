@@ -161,6 +161,18 @@ int block_file_sync(const BlockFile *file)
     return fdatasync(file->fd) < 0 ? -errno : 0;
 }
 
+int block_file_settle(const BlockFile *file, gsize len, guint64 offset)
+{
+    gsize allowed = len;
+    int refused = ask_hook(file, "settle", offset, &allowed);
+    if (refused)
+        return refused;
+    int flags = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    if (sync_file_range(file->fd, (off_t)offset, (off_t)len, (unsigned)flags) == 0)
+        return 0;
+    return errno == EIO || errno == ENOSPC || errno == EDQUOT ? -errno : -EOPNOTSUPP;
+}
+
 int block_file_truncate(const BlockFile *file, guint64 size)
 {
     gsize allowed = 0;

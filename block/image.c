@@ -194,6 +194,15 @@ int image_sync(Image *image)
     return r;
 }
 
+void image_settle(Image *image, gsize len, guint64 offset)
+{
+    int r = block_file_settle(&image->file, len, offset);
+    if (r == -EOPNOTSUPP)
+        image_sync(image);
+    else if (r < 0)
+        g_atomic_int_compare_and_exchange(&image->sync_error, 0, r);
+}
+
 guint64 image_stamp(const Image *image)
 {
     struct stat st;

@@ -40,6 +40,10 @@ guint64 image_stamp(const Image *image);
 /* A real fdatasync. Once it has failed it fails for ever: data may be lost without a trace. */
 int image_sync(Image *image);
 
+/* Writes a range out to the medium, and waits for it; what makes it durable is the next sync. A
+ * failure is one of that. */
+void image_settle(Image *image, gsize len, guint64 offset);
+
 /* The piece that starts at `offset`: its length (at most `len`) and whether it is a hole. */
 int image_extent(const Image *image, guint64 offset, guint64 len, guint64 *ret_len,
                  gboolean *ret_hole);

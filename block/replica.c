@@ -9,9 +9,6 @@
  * A mark in STAGING seals the open stage, so that what is needed to apply it is in the journals
  * before the mark is reported, and opens the other. If that still waits to be applied, reading
  * stops until it has been: at most one complete and one incomplete epoch are held.
- *
- * disk_set_apply() is atomic: the state file's `committed` decides. Before it names the epoch, the
- * journals mean nothing; from then on every process that opens the set applies them.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -146,19 +143,13 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
 
 /* ---- Changes ---- */
 
-static gboolean disk_failed(Disk *disk, const char *what, int r, GError **error)
-{
-    block_file_fail(&disk->image.file, what, r, error);
-    g_prefix_error(error, "disk %s: ", disk->config.name);
-    return FALSE;
-}
-
 /* While synchronising: the image itself. The gate keeps readers off a half-written whole. */
 static int change_now(Disk *disk, const WireHeader *header, const guint8 *payload, guint64 len,
-                      gboolean may_trim)
+                      gboolean may_trim, const gint *stop)
 {
     if (len == 0)
         return 0;
+    settler_wait(disk->set->settler, NULL, NULL, stop);
     set_share(disk->set);
     RangeHold *hold = disk_hold(disk, header->offset, len);
     int r = header->type == WIRE_WRITE
@@ -166,6 +157,7 @@ static int change_now(Disk *disk, const WireHeader *header, const guint8 *payloa
                 : image_zero(&disk->image, len, header->offset, may_trim);
     range_lock_release(&disk->ranges, hold);
     set_release(disk->set);
+    settler_note(disk->set->settler, disk->index, header->offset, len);
     return r;
 }
 
@@ -194,14 +186,14 @@ static gboolean handle_change(Replica *replica, const WireHeader *header, const 
         }
     }
     if (replica->phase == PHASE_SYNCING) {
-        int r = change_now(disk, header, payload, len, may_trim);
-        return r == 0 || disk_failed(disk, "write what the peer sent", r, error);
+        int r = change_now(disk, header, payload, len, may_trim, &replica->stop);
+        return r == 0 || set_disk_failed(disk, "write what the peer sent", r, error);
     }
     Stage *stage = &disk->stages[set->open_stage]; /* only this thread changes which it is */
     int r = header->type == WIRE_WRITE
                 ? stage_append_write(stage, header->offset, payload, header->length)
                 : stage_append_zero(stage, header->offset, len, may_trim);
-    return r == 0 || disk_failed(disk, "stage what the peer sent", r, error);
+    return r == 0 || set_disk_failed(disk, "stage what the peer sent", r, error);
 }
 
 static gboolean handle_hash(Replica *replica, const WireHeader *header, const guint8 *hashes,
@@ -244,7 +236,7 @@ static gboolean complete_sync(Replica *replica, guint64 epoch, GError **error)
         r = overlay_reset(&set->disks[i].overlay);
     set_release(set);
     if (r < 0)
-        return disk_failed(&set->disks[0], "empty the overlay", r, error);
+        return set_disk_failed(&set->disks[0], "empty the overlay", r, error);
     g_mutex_lock(&set->mutex);
     set->record.state = BLOCK_STATE_REPLICA;
     set->record.has_lineage = TRUE;
@@ -265,7 +257,7 @@ static gboolean complete_stage(Replica *replica, guint64 epoch, GError **error)
         Disk *disk = &set->disks[i];
         int r = stage_seal(&disk->stages[set->open_stage], replica->hello.session, epoch);
         if (r < 0)
-            return disk_failed(disk, "write its journal", r, error);
+            return set_disk_failed(disk, "write its journal", r, error);
     }
     g_mutex_lock(&set->mutex);
     while (set->complete_epoch && !g_atomic_int_get(&replica->stop))
@@ -432,172 +424,4 @@ void replica_free(Replica *replica)
     g_mutex_clear(&replica->send_mutex);
     g_free(replica->chunk);
     g_free(replica);
-}
-
-static gboolean not_now(DiskSet *set, guint64 epoch, const char *what, GError **error)
-{
-    g_mutex_lock(&set->mutex);
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_MODE,
-                "checkpoint %" G_GUINT64_FORMAT " can't be %s: the disks are %s, %s, at checkpoint "
-                "%" G_GUINT64_FORMAT " with %" G_GUINT64_FORMAT " complete",
-                epoch, what, disk_mode_name(set->mode),
-                set->replica_synced ? "synchronised" : "not synchronised", set->record.applied,
-                set->complete_epoch);
-    g_mutex_unlock(&set->mutex);
-    return FALSE;
-}
-
-/* The decision: from here on the complete stages will be applied, whatever happens. */
-static gboolean commit(DiskSet *set, guint64 epoch, GError **error)
-{
-    guint64 before = set->record.committed;
-    if (before == epoch)
-        return TRUE; /* an earlier try got this far */
-    set->record.committed = epoch;
-    if (set_write_state(set, FALSE, FALSE, error))
-        return TRUE;
-    set->record.committed = before;
-    return FALSE;
-}
-
-/* In a long apply: how often it is told that it goes on. */
-#define APPLYING_US (200 * 1000)
-
-typedef struct {
-    DiskSet *set;
-    guint64 epoch;
-    gint64 told_us;
-} Applying;
-
-static void tell_applying(gpointer data)
-{
-    Applying *applying = data;
-    gint64 now = g_get_monotonic_time();
-    if (now - applying->told_us < APPLYING_US)
-        return;
-    applying->told_us = now;
-    if (applying->set->callbacks.applying)
-        applying->set->callbacks.applying(applying->epoch, applying->set->user_data);
-}
-
-static gboolean apply_stages(DiskSet *set, guint64 epoch, GError **error)
-{
-    Applying applying = {.set = set, .epoch = epoch, .told_us = g_get_monotonic_time()};
-    guint complete = 1 - set->open_stage;
-    for (guint i = 0; i < set->n_disks; i++) {
-        Disk *disk = &set->disks[i];
-        int r = overlay_reset(&disk->overlay);
-        if (r < 0)
-            return disk_failed(disk, "empty the overlay", r, error);
-        if (!stage_apply(&disk->stages[complete], &disk->image, tell_applying, &applying, error)) {
-            g_prefix_error(error, "disk %s: ", disk->config.name);
-            return FALSE;
-        }
-    }
-    set->record.applied = epoch;
-    if (!set_write_state(set, FALSE, FALSE, error)) {
-        set->record.applied = 0;
-        return FALSE;
-    }
-    /* The space comes back now or with the next reset: no reason to fail. */
-    for (guint i = 0; i < set->n_disks; i++)
-        stage_forget(&set->disks[i].stages[complete]);
-    set->complete_epoch = 0;
-    return TRUE;
-}
-
-gboolean disk_set_apply(DiskSet *set, guint64 epoch, GError **error)
-{
-    g_mutex_lock(&set->mutex);
-    gboolean synced = set->mode == DISK_MODE_REPLICA && set->replica_synced;
-    gboolean done = synced && set->record.applied == epoch && set->record.committed == epoch;
-    gboolean can = synced && set->complete_epoch == epoch && epoch != 0;
-    g_mutex_unlock(&set->mutex);
-    if (done)
-        return TRUE;
-    if (!can)
-        return not_now(set, epoch, "applied", error);
-    set_exclude(set);
-    g_mutex_lock(&set->mutex);
-    gboolean ok = commit(set, epoch, error) && apply_stages(set, epoch, error);
-    g_cond_broadcast(&set->stage_free);
-    g_mutex_unlock(&set->mutex);
-    set_release(set);
-    if (ok && set->replica)
-        replica_send_applied(set->replica, epoch);
-    return ok;
-}
-
-gboolean disk_set_finish(DiskSet *set, guint64 epoch, GError **error)
-{
-    if (!disk_set_apply(set, epoch, error))
-        return FALSE;
-    g_mutex_lock(&set->mutex);
-    Generation before = set->record.generation;
-    generation_reach(&set->record.generation);
-    gboolean ok = set_end_cleanly(set, error);
-    if (!ok)
-        set->record.generation = before;
-    g_mutex_unlock(&set->mutex);
-    return ok;
-}
-
-/* ---- Takeover ---- */
-
-static int merge_run(guint64 offset, const void *buf, gsize len, gpointer user_data)
-{
-    Disk *disk = user_data;
-    int r = dirty_set(&disk->dirty[disk->set->current_map], offset, len);
-    return r < 0 ? r : image_write(&disk->image, buf, len, offset);
-}
-
-/* The images become what the local guest has seen. Until that is durable they are INCOMPLETE:
- * whoever dies or fails in between leaves no usable replica (but this process can try again). */
-static gboolean merge(DiskSet *set, GError **error)
-{
-    set->record.state = BLOCK_STATE_INCOMPLETE;
-    if (!set_write_state(set, FALSE, FALSE, error))
-        return FALSE;
-    for (guint i = 0; i < set->n_disks; i++) {
-        Disk *disk = &set->disks[i];
-        int r = overlay_foreach(&disk->overlay, merge_run, disk);
-        if (r == 0)
-            r = image_sync(&disk->image);
-        if (r < 0)
-            return disk_failed(disk, "write the overlay into it", r, error);
-    }
-    set->record.state = BLOCK_STATE_OWNED;
-    set->record.writer = FALSE;
-    if (set->record.generation.data == GENERATION_BEHIND)
-        generation_take_over(&set->record.generation);
-    if (set_write_state(set, FALSE, TRUE, error))
-        return TRUE;
-    set->record.state = BLOCK_STATE_INCOMPLETE;
-    return FALSE;
-}
-
-gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error)
-{
-    disk_set_detach(set);
-    g_mutex_lock(&set->mutex);
-    gboolean can = set->mode == DISK_MODE_REPLICA && set->replica_synced &&
-                   set->record.applied == epoch && set->record.committed == epoch;
-    g_mutex_unlock(&set->mutex);
-    if (!can)
-        return not_now(set, epoch, "taken over", error);
-    set_exclude(set);
-    g_mutex_lock(&set->mutex);
-    gboolean ok = merge(set, error);
-    if (ok) {
-        set_close_overlays(set);
-        set->mode = DISK_MODE_ACTIVE;
-        set->replica_synced = FALSE;
-        set->complete_epoch = 0;
-        for (guint i = 0; i < set->n_disks; i++)
-            for (guint k = 0; k < 2; k++)
-                stage_reset(&set->disks[i].stages[k]);
-    }
-    g_mutex_unlock(&set->mutex);
-    set_release(set);
-    return ok;
 }

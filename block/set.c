@@ -26,6 +26,13 @@ gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **e
     return r == 0 || block_file_fail(&set->state.file, "write it", r, error);
 }
 
+gboolean set_disk_failed(const Disk *disk, const char *what, int r, GError **error)
+{
+    block_file_fail(&disk->image.file, what, r, error);
+    g_prefix_error(error, "disk %s: ", disk->config.name);
+    return FALSE;
+}
+
 void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello *ret_hello)
 {
     g_mutex_lock(&set->mutex);
@@ -356,11 +363,13 @@ gboolean set_open_overlays(DiskSet *set, GError **error)
             return FALSE;
         }
     }
+    set->settler = settler_new(set);
     return TRUE;
 }
 
 void set_close_overlays(DiskSet *set)
 {
+    g_clear_pointer(&set->settler, settler_free);
     for (guint i = 0; i < set->n_disks; i++)
         overlay_close(&set->disks[i].overlay);
 }

@@ -16,6 +16,7 @@
 #include "block/image.h"
 #include "block/overlay.h"
 #include "block/range-lock.h"
+#include "block/settle.h"
 #include "block/stage.h"
 #include "block/state.h"
 #include "block/wire.h"
@@ -54,6 +55,7 @@ struct DiskSet {
     StateFile state;
     StateRecord record;      /* mutex: what the state file says */
     Replica *replica;        /* controlling thread */
+    Settler *settler;        /* of a replica: from open to closed overlays */
     guint open_stage;        /* mutex */
     guint64 complete_epoch;  /* mutex: of the stage that waits to be applied; 0: none */
     gboolean replica_synced; /* mutex: since the first mark of a session */
@@ -76,6 +78,9 @@ static inline void set_release(DiskSet *set)
 
 /* Writes set->record; the mutex is held. BLOCK_ERROR_IO. */
 gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **error);
+
+/* BLOCK_ERROR_IO "disk NAME: ...: can't WHAT: reason" from a negative errno. Always FALSE. */
+gboolean set_disk_failed(const Disk *disk, const char *what, int r, GError **error);
 
 /* What this side says in the handshake of `session`. */
 void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello *ret_hello);

@@ -49,7 +49,7 @@ int stage_append_zero(Stage *stage, guint64 offset, guint64 len, gboolean may_tr
 /* Completes the journal of the writes up to checkpoint `epoch` of `session`. */
 int stage_seal(Stage *stage, const guint8 *session, guint64 epoch);
 
-typedef void (*StageStep)(gpointer user_data);
+typedef void (*StageStep)(guint64 offset, guint64 len, gpointer user_data);
 
 /* Writes a sealed log to the image. Nobody else changes the image meanwhile. `step`, which may be
  * NULL, is called after each of its entries. */

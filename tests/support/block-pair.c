@@ -61,6 +61,12 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
     int r = 0;
     g_mutex_lock(&side->mutex);
     side->changes++;
+    if (!strcmp(what, "sync") && g_str_has_suffix(file, ".img")) {
+        side->image_syncs++;
+        g_cond_broadcast(&side->changed);
+    }
+    while (!strcmp(what, "settle") && side->hold_settling && !side->dead)
+        g_cond_wait(&side->changed, &side->mutex);
     if (side->dead) {
         r = -EIO;
         *len = 0;
@@ -84,6 +90,14 @@ void side_refuse(Side *side, const char *what, const char *file, int negative_er
     side->refuse_what = what;
     side->refuse_file = file;
     side->refuse_with = negative_errno;
+    g_mutex_unlock(&side->mutex);
+}
+
+void side_hold_settling(Side *side, gboolean hold)
+{
+    g_mutex_lock(&side->mutex);
+    side->hold_settling = hold;
+    g_cond_broadcast(&side->changed);
     g_mutex_unlock(&side->mutex);
 }
 
@@ -145,6 +159,7 @@ gboolean side_open(Side *side, gboolean owner, GError **error)
     forget(side);
     side->dead = FALSE;
     side->changes = 0;
+    side->image_syncs = 0;
     side->options.fault = fault;
     side->options.fault_data = side;
     side->set =
@@ -176,6 +191,7 @@ void side_crash(Side *side)
 {
     g_mutex_lock(&side->mutex);
     side->dead = TRUE;
+    g_cond_broadcast(&side->changed);
     g_mutex_unlock(&side->mutex);
     side_close(side);
 }
@@ -223,6 +239,11 @@ gboolean side_wait_synchronised(Side *side)
 gboolean side_wait_marked(Side *side, guint64 epoch)
 {
     return wait_for(side, &side->marked, NULL, epoch);
+}
+
+void side_wait_image_syncs(Side *side, guint64 count)
+{
+    wait_for(side, &side->image_syncs, NULL, count);
 }
 
 gboolean side_wait_applied(Side *side, guint64 epoch)

@@ -29,6 +29,8 @@ typedef struct {
     int refuse_with;         /* negative errno for matching changes; 0: none */
     const char *refuse_what; /* "write", ...; NULL: any */
     const char *refuse_file; /* a part of the file's name */
+    gboolean hold_settling;  /* what is written out of the page cache waits */
+    guint64 image_syncs;
     gboolean synchronised, lost;
     char *lost_message;
     guint64 marked, applied;
@@ -70,5 +72,11 @@ guint8 *side_read(const Side *side, guint disk);
 /* Lets every change of kind `what` (NULL: any) to files whose name contains `file` fail from now
  * on; 0 ends it. */
 void side_refuse(Side *side, const char *what, const char *file, int negative_errno);
+
+/* Lets what is written out of the page cache hang, or go on. */
+void side_hold_settling(Side *side, gboolean hold);
+
+/* Waits until images have been synced so often since the set was opened. */
+void side_wait_image_syncs(Side *side, guint64 count);
 
 #endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "block/settle.h"
+
+#include "block/set.h"
+
+/* What is written out at a time: a tenth of a second of slow storage. */
+#define PIECE_BYTES (4u << 20)
+
+/* Bytes not yet written out, after which a writer waits: less than a second of storage that keeps
+ * up with any guest, and what a takeover may have to sync besides its own epoch. */
+#define LIMIT_BYTES (G_GUINT64_CONSTANT(64) << 20)
+
+/* Between two passes: what many small epochs write is written out together. */
+#define GAP_US (G_USEC_PER_SEC / 10)
+
+/* How often a waiting writer looks. */
+#define LOOK_US (G_USEC_PER_SEC / 5)
+
+typedef struct {
+    guint32 *bytes; /* of each piece, noted and not yet written out */
+    guint64 pieces;
+    gboolean touched; /* since it was last synced: the thread's own */
+} Noted;
+
+struct Settler {
+    DiskSet *set;
+    guint64 limit;
+    GThread *thread;
+    GMutex mutex; /* everything below */
+    GCond changed;
+    Noted *noted; /* of each disk */
+    guint64 total;
+    guint64 settled; /* bytes, ever */
+    gboolean stop;
+};
+
+/* The next piece of a disk from `from` on that has anything; pieces if none has. */
+static guint64 next_piece(const Noted *noted, guint64 from)
+{
+    while (from < noted->pieces && noted->bytes[from] == 0)
+        from++;
+    return from;
+}
+
+/* Writes out what is noted of one disk. The mutex is held but for the storage's own time. */
+static void pass_disk(Settler *settler, guint index)
+{
+    Noted *noted = &settler->noted[index];
+    Image *image = &settler->set->disks[index].image;
+    for (guint64 piece = next_piece(noted, 0); piece < noted->pieces && !settler->stop;
+         piece = next_piece(noted, piece + 1)) {
+        guint32 bytes = noted->bytes[piece];
+        noted->bytes[piece] = 0;
+        noted->touched = TRUE;
+        g_mutex_unlock(&settler->mutex);
+        image_settle(image, PIECE_BYTES, piece * PIECE_BYTES);
+        g_mutex_lock(&settler->mutex);
+        settler->total -= bytes;
+        settler->settled += bytes;
+        g_cond_broadcast(&settler->changed);
+    }
+    if (!noted->touched || settler->stop)
+        return;
+    noted->touched = FALSE;
+    g_mutex_unlock(&settler->mutex);
+    image_sync(image);
+    g_mutex_lock(&settler->mutex);
+}
+
+static gpointer settle_thread(gpointer data)
+{
+    Settler *settler = data;
+    g_mutex_lock(&settler->mutex);
+    while (!settler->stop) {
+        if (settler->total == 0) {
+            g_cond_wait(&settler->changed, &settler->mutex);
+            continue;
+        }
+        gint64 until = g_get_monotonic_time() + GAP_US;
+        while (!settler->stop && settler->total <= settler->limit &&
+               g_cond_wait_until(&settler->changed, &settler->mutex, until))
+            ;
+        for (guint i = 0; i < settler->set->n_disks && !settler->stop; i++)
+            pass_disk(settler, i);
+    }
+    g_mutex_unlock(&settler->mutex);
+    return NULL;
+}
+
+Settler *settler_new(DiskSet *set)
+{
+    Settler *settler = g_new0(Settler, 1);
+    settler->set = set;
+    settler->limit = set->options.settle_bytes ? set->options.settle_bytes : LIMIT_BYTES;
+    settler->noted = g_new0(Noted, set->n_disks);
+    for (guint i = 0; i < set->n_disks; i++) {
+        Noted *noted = &settler->noted[i];
+        noted->pieces = (set->disks[i].image.size + PIECE_BYTES - 1) / PIECE_BYTES;
+        noted->bytes = g_new0(guint32, noted->pieces + 1);
+    }
+    g_mutex_init(&settler->mutex);
+    g_cond_init(&settler->changed);
+    settler->thread = g_thread_new("disk-settle", settle_thread, settler);
+    return settler;
+}
+
+void settler_free(Settler *settler)
+{
+    if (!settler)
+        return;
+    g_mutex_lock(&settler->mutex);
+    settler->stop = TRUE;
+    g_cond_broadcast(&settler->changed);
+    g_mutex_unlock(&settler->mutex);
+    g_thread_join(settler->thread);
+    for (guint i = 0; i < settler->set->n_disks; i++)
+        g_free(settler->noted[i].bytes);
+    g_free(settler->noted);
+    g_mutex_clear(&settler->mutex);
+    g_cond_clear(&settler->changed);
+    g_free(settler);
+}
+
+void settler_note(Settler *settler, guint index, guint64 offset, guint64 len)
+{
+    Noted *noted = &settler->noted[index];
+    g_mutex_lock(&settler->mutex);
+    for (guint64 end = offset + len; offset < end;) {
+        guint64 piece = offset / PIECE_BYTES;
+        guint64 stop = MIN(end, (piece + 1) * PIECE_BYTES);
+        /* What is written over is written out once. */
+        guint32 bytes = (guint32)MIN(stop - offset, PIECE_BYTES - noted->bytes[piece]);
+        noted->bytes[piece] += bytes;
+        settler->total += bytes;
+        offset = stop;
+    }
+    g_cond_broadcast(&settler->changed);
+    g_mutex_unlock(&settler->mutex);
+}
+
+void settler_wait(Settler *settler, void (*step)(gpointer user_data), gpointer user_data,
+                  const gint *stop)
+{
+    g_mutex_lock(&settler->mutex);
+    guint64 seen = settler->settled;
+    while (settler->total > settler->limit && !(stop && g_atomic_int_get(stop))) {
+        g_cond_wait_until(&settler->changed, &settler->mutex, g_get_monotonic_time() + LOOK_US);
+        if (settler->settled == seen || !step)
+            continue;
+        seen = settler->settled;
+        g_mutex_unlock(&settler->mutex);
+        step(user_data);
+        g_mutex_lock(&settler->mutex);
+    }
+    g_mutex_unlock(&settler->mutex);
+}

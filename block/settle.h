@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a replica writes to its images goes to the medium in the background, while the next epoch
+ * comes: a takeover has to sync it before anybody is heard, so there must never be much of it. A
+ * thread writes it out piece by piece and then syncs, again and again for as long as something is
+ * noted. Who writes faster than the medium takes waits when SETTLE_LIMIT is not on its way.
+ *
+ * A failure is the image's (Image.sync_error): every later sync of it fails.
+ */
+#ifndef COLO_BLOCK_SETTLE_H
+#define COLO_BLOCK_SETTLE_H
+
+#include "block/block.h"
+
+typedef struct Settler Settler;
+
+/* For the images of `set`, which stay open until settler_free(). */
+Settler *settler_new(DiskSet *set);
+/* Ends the thread after its piece; what is noted is forgotten. NULL is fine. */
+void settler_free(Settler *settler);
+
+/* `len` bytes at `offset` of disk `index` have been written. Any thread. */
+void settler_note(Settler *settler, guint index, guint64 offset, guint64 len);
+
+/*
+ * Waits while more than the limit is noted. `step`, which may be NULL, is called a few times a
+ * second, if something has reached the medium since; ends early if `stop` (may be NULL) gets TRUE.
+ */
+void settler_wait(Settler *settler, void (*step)(gpointer user_data), gpointer user_data,
+                  const gint *stop);
+
+#endif

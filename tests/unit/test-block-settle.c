@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A replica's images are on their medium soon after each apply: a takeover, which clients wait for,
+ * has no more than one epoch to sync.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/support/block-pair.h"
+
+#define DISK_BYTES (1u << 20)
+#define LIMIT      65536u
+
+typedef struct {
+    Side *a, *b;
+    gint released;
+} Fixture;
+
+static void set_up(Fixture *f, gconstpointer data)
+{
+    static const guint64 sizes[SIDE_DISKS] = {DISK_BYTES, DISK_BYTES};
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    f->a = side_new(sizes);
+    f->b = side_new(sizes);
+    f->b->options.settle_bytes = LIMIT;
+    side_open(f->a, TRUE, &error);
+    g_assert_no_error(error);
+    side_open(f->b, FALSE, &error);
+    g_assert_no_error(error);
+    g_assert_true(side_synchronise(f->a, f->b));
+    g_assert_true(disk_set_mark(f->a->set, 1, NULL));
+    g_assert_true(side_wait_marked(f->b, 1));
+    g_assert_true(disk_set_apply(f->b->set, 1, NULL));
+}
+
+static void tear_down(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_free(f->a);
+    side_free(f->b);
+}
+
+static void write_epoch(Fixture *f, guint64 epoch, guint32 bytes)
+{
+    g_autofree guint8 *buf = g_malloc(bytes);
+    memset(buf, (int)epoch, bytes);
+    g_assert_cmpint(disk_write(f->a->disks[0], buf, bytes, 0, FALSE), ==, 0);
+    g_assert_true(disk_set_mark(f->a->set, epoch, NULL));
+    g_assert_true(side_wait_marked(f->b, epoch));
+}
+
+/* Nobody asks for it, and no takeover. */
+static void test_by_itself(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    for (guint64 epoch = 2; epoch < 6; epoch++) {
+        guint64 before = f->b->image_syncs;
+        write_epoch(f, epoch, 4096);
+        g_assert_true(disk_set_apply(f->b->set, epoch, NULL));
+        side_wait_image_syncs(f->b, before + 1);
+    }
+}
+
+static gpointer release(gpointer data)
+{
+    Fixture *f = data;
+    g_usleep(200000); /* long enough for an apply that doesn't wait to end before */
+    g_atomic_int_set(&f->released, TRUE);
+    side_hold_settling(f->b, FALSE);
+    return NULL;
+}
+
+/* An epoch of any size is applied at once; the next one when most of it has reached the medium. */
+static void test_at_most_one_epoch(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_hold_settling(f->b, TRUE);
+    write_epoch(f, 2, 4 * LIMIT);
+    g_assert_true(disk_set_apply(f->b->set, 2, NULL));
+    write_epoch(f, 3, 4096);
+    GThread *thread = g_thread_new("release", release, f);
+    g_assert_true(disk_set_apply(f->b->set, 3, NULL));
+    g_assert_true(g_atomic_int_get(&f->released));
+    g_thread_join(thread);
+}
+
+/* Small epochs don't wait for storage that hangs: it may be well again before it matters. */
+static void test_small_epochs_go_on(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    side_hold_settling(f->b, TRUE);
+    for (guint64 epoch = 2; epoch < 2 + LIMIT / 4096; epoch++) {
+        write_epoch(f, epoch, 4096);
+        g_assert_true(disk_set_apply(f->b->set, epoch, NULL));
+    }
+    side_hold_settling(f->b, FALSE);
+}
+
+/* What the medium has not taken can't be taken over, and that is found out before it matters. */
+static void test_failure(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    side_refuse(f->b, "settle", "vda.img", -EIO);
+    /* It is noticed by one of the next applies, however soon the thread gets to it. */
+    for (guint64 epoch = 2; !error; epoch++) {
+        write_epoch(f, epoch, 4096);
+        disk_set_apply(f->b->set, epoch, &error);
+    }
+    side_refuse(f->b, NULL, "", 0);
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
+    g_assert_nonnull(strstr(error->message, "vda"));
+    g_assert_false(disk_set_takeover(f->b->set, 2, NULL));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, test) g_test_add("/block/settle/" name, Fixture, NULL, set_up, test, tear_down)
+    ADD("by-itself", test_by_itself);
+    ADD("at-most-one-epoch", test_at_most_one_epoch);
+    ADD("small-epochs-go-on", test_small_epochs_go_on);
+    ADD("failure", test_failure);
+    return g_test_run();
+}
