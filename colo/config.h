@@ -39,7 +39,8 @@ typedef struct {
     VmDescription *vm;
     guint64 qemu_timeout_ms;
     guint64 resume_patience_ms; /* live: protected, and the VM can't be resumed; 0: for ever */
-    GPtrArray *nics;            /* of ConfigNic* */
+    guint64 qemu_growth_limit_bytes;
+    GPtrArray *nics; /* of ConfigNic* */
     /* [disks]; [disk NAME] is in vm->disks */
     char *state_dir; /* for what must outlive colod, disks or not; default /var/lib/colo/NAME */
     char *nbdkit;

@@ -163,6 +163,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         /* The primary shall not lose the arbiter's yes to who can't go on. */
         [FSM_SPOILT]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
+        /* As if it ended on purpose, and came back. */
+        [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SAY_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
         /* Nobody else can go on, but that it did must be known to who starts again. */
         [FSM_YIELDED]      = ASK(S_PAUSED),
         [FSM_SHUTDOWN]     = END,
@@ -249,6 +251,7 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_GRANTED] = "granted",
         [FSM_UNFIT] = "unfit",
         [FSM_SPOILT] = "spoilt",
+        [FSM_RECYCLE] = "recycle",
         [FSM_DENIED] = "denied",
         [FSM_UNDECIDED] = "undecided",
         [FSM_ASK_AGAIN] = "ask-again",

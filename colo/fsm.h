@@ -109,6 +109,7 @@ typedef enum {
     FSM_GRANTED,      /* the arbiter or an administrator: go on alone, or start the VM */
     FSM_UNFIT,        /* message: the primary goes on without this side */
     FSM_SPOILT,       /* the link is lost, and RAM is no checkpoint's: this side can't go on */
+    FSM_RECYCLE,      /* the secondary's QEMU has grown too much */
     FSM_DENIED,       /* the arbiter: the other side goes on, or has */
     FSM_UNDECIDED,    /* there is no arbiter, or it can't be asked now */
     FSM_ASK_AGAIN,    /* the arbiter may be there again */

@@ -70,6 +70,7 @@ typedef enum {
     LINK_MSG_UNFIT =
         44,        /* primary: goes on without the secondary, which shall not ask (text: why) */
     LINK_MSG_BUSY, /* secondary: be64 epoch: its disks are becoming that checkpoint's */
+    LINK_MSG_LEAVE = 48, /* secondary: may it leave, to start its QEMU anew? Primary: it may */
 } LinkMessage;
 
 typedef struct {

@@ -50,6 +50,11 @@ static void add_vm(const Node *node, json_object *status)
     add_string(vm, "state", vm_state(node));
     if (node->vm && vm_ram(node->vm))
         add_int(vm, "pid", vm_ram(node->vm)->pid);
+    add_int(vm, "private-bytes", (gint64)node->private_bytes);
+    if (node->private_base)
+        add_int(vm, "grown-bytes", (gint64)(node->private_bytes - node->private_base));
+    else
+        json_object_object_add(vm, "grown-bytes", NULL);
 }
 
 static void add_peer(const Node *node, json_object *status)

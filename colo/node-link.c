@@ -152,6 +152,9 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
             return TRUE;
         }
         return peer_event(node, FSM_UNFIT, error);
+    case LINK_MSG_LEAVE:
+        memory_leave(node);
+        return TRUE;
     case LINK_MSG_GOODBYE:
         log_farewell(payload, len);
         return peer_event(node, FSM_PEER_GOODBYE, error);

@@ -548,6 +548,7 @@ gboolean secondary_may_protect(const Node *node, GError **error)
 void svm_forget(Node *node)
 {
     node->start_due = node->check_due = node->applying = FALSE;
+    node->leaving = FALSE;
     node->svm_speaks = node->svm_spoilt = node->ask_when_loaded = FALSE;
     node->prepare_epoch = node->svm_epoch = node->released_epoch = 0;
     node->proofs_tried = 0;

@@ -226,7 +226,9 @@ static void say(Node *node, guint type)
 {
     /* The last error may be an old one: only of a failure it is the reason. */
     gboolean failed = node->state == FSM_FAILED && node->last_error;
-    const char *why = failed ? node->last_error->message : "as it was asked to";
+    const char *why = failed                          ? node->last_error->message
+                      : node->state == FSM_S_STARTING ? "to start its QEMU anew, which has grown"
+                                                      : "as it was asked to";
     link_send(node->link, type, why, MIN(strlen(why), REASON_MAX_BYTES));
 }
 
@@ -385,6 +387,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->cont_requests = g_ptr_array_new();
     node->apply_fd = -1;
     svm_init(node);
+    memory_init(node);
 
     node->arbiter = arbiter_new(config->arbiter, config->arbiter_path, config->state_dir, error);
     if (!node->arbiter || !net_init(node, error))
@@ -423,6 +426,7 @@ void node_free(Node *node)
     primary_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);
+    memory_finalise(node);
     g_queue_free(node->mirrored);
     g_queue_free(node->said);
     g_ptr_array_unref(node->cont_requests);

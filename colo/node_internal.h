@@ -233,6 +233,12 @@ struct Node {
     PageSet *dirty; /* NULL: nothing */
     guint64 dirty_at, dirty_runs;
 
+    /* QEMU's own memory (node-memory.c) */
+    guint memory_timer;
+    guint64 private_bytes, private_base; /* now, and when the VM was first protected; 0: unknown */
+    gboolean growth_told;
+    gboolean leaving; /* secondary: has said LEAVE in this session */
+
     /* for status */
     guint64 checkpoints, by_reason[REASONS];
     guint64 bytes_last, bytes_total;
@@ -504,6 +510,19 @@ gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
 void svm_answer_prepare(Node *node);
 /* Says more of it, if the link has room. */
 void svm_send_dirty(Node *node);
+
+/* ---- node-memory.c ---- */
+
+void memory_init(Node *node);
+void memory_finalise(Node *node);
+/* Looks at it now, and does what follows. */
+void memory_look(Node *node);
+/* LEAVE of the peer: a question or its answer. It may end the VM of a secondary. */
+void memory_leave(Node *node);
+/* The VM is gone. */
+void memory_forget(Node *node);
+/* Pure. `limit` 0: there is none. */
+gboolean memory_is_grown(guint64 base, guint64 now, guint64 limit);
 
 /* ---- node-net.c ---- */
 

@@ -88,6 +88,12 @@ static const Option table[] = {
      .help = "A protected VM whose primary can't resume it after a checkpoint for so long (its disks "
              "refuse) is handed over to the secondary; 0ms waits for an administrator. A VM that "
              "nobody else has is kept and tried again in any case."},
+    {"vm", "qemu-growth-limit", OPTION_SIZE, CONFIG(qemu_growth_limit_bytes), .live = TRUE,
+     .fallback = "512MiB", .max = MIB << 20,
+     .help = "QEMU loses up to 0.8 KB with each checkpoint that a secondary loads. When its own memory "
+             "has grown by so much since the VM was protected, the secondary starts a new one and "
+             "joins again: the VM runs on, unprotected until it is synchronised. 0B: never. With tcg "
+             "what QEMU translates counts too."},
 
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},

@@ -196,6 +196,9 @@ void vm_kill(Vm *vm);
 /* Valid from vm_start()'s success until vm_free(). Borrowed. */
 const VmRam *vm_ram(const Vm *vm);
 
+/* Memory that the process has for itself, so without the guest's RAM; 0 if it can't be seen. */
+guint64 vm_private_bytes(const Vm *vm);
+
 /* True between a resume and a pause that succeeded. */
 gboolean vm_is_running(const Vm *vm);
 

@@ -29,6 +29,8 @@ typedef struct {
     void (*load)(Vm *vm, GBytes *state);
     /* Asked of a VM with cached disks only; NULL: never caches anything. */
     void (*release)(Vm *vm);
+    /* See vm_private_bytes(). NULL: that of ram.pid. */
+    guint64 (*private_bytes)(const Vm *vm);
     /* Ends the process and reaps it; called at most once. The RAM stays mapped here. */
     void (*kill)(Vm *vm);
     /* Frees what the implementation owns, the structure itself included; kill() came before. */
@@ -83,6 +85,11 @@ void vm_finish(Vm *vm, GBytes *state, const GError *error);
 /* The operation that runs, VM_OP_NONE if none does; its name for messages ("pause"). */
 VmOp vm_operation(const Vm *vm);
 const char *vm_op_name(VmOp op);
+
+/* ---- memory.c ---- */
+
+/* Anonymous memory of a process, in RAM or swapped out; 0 if it can't be seen. */
+guint64 memory_private_bytes(pid_t pid);
 
 /*
  * The process has ended unasked: ends the running operation with VM_ERROR_DIED, or, if none runs,

@@ -44,6 +44,7 @@ typedef enum {
     MSG_GOODBYE,
     MSG_FAILED,
     MSG_UNFIT,
+    MSG_LEAVE,
 } Message;
 
 typedef enum { SEEK_NONE, SEEK_ACCEPT, SEEK_DIAL } Seek;
@@ -56,6 +57,7 @@ typedef struct {
     guint8 sees_link; /* has had LINK_UP and not yet LINK_DOWN */
     guint8 claim;     /* session in which it was last protected; 0: none */
     guint8 asking;    /* a question to the arbiter is open */
+    guint8 leaving;   /* secondary: has asked whether it may leave, to start its QEMU anew */
     guint8 may_spoil; /* secondary: it is the first one, and may wait for a load */
     guint8 captured;  /* primary: the session's first checkpoint was taken */
     guint8 stale;     /* the other side went on while this one held the VM */
@@ -210,7 +212,8 @@ static void carry_out(Pair *pair, int me, guint actions)
 static gboolean is_loss(FsmEvent what)
 {
     return what == FSM_VM_LOST || what == FSM_SHUTDOWN || what == FSM_SPOILT ||
-           what == FSM_PEER_GOODBYE || what == FSM_YIELD; /* so far */
+           what == FSM_PEER_GOODBYE || /* whose VM ran when it said that this one may leave: */
+           what == FSM_RECYCLE || what == FSM_YIELD; /* so far */
 }
 
 static void event(Pair *pair, int me, FsmEvent what)
@@ -227,6 +230,7 @@ static void event(Pair *pair, int me, FsmEvent what)
         side->claim = pair->session;
     side->state = (guint8)step.next;
     side->asking = FALSE;
+    side->leaving &= step.next == FSM_S_COLO;
     side->may_spoil = before.state == FSM_S_COLO && step.next == FSM_S_PAUSED && what != FSM_UNFIT;
     side->has_read = side->read_owner = side->read_session = 0;
     side->yielded &= step.next == FSM_S_PAUSED;
@@ -389,6 +393,12 @@ static void receive(Pair *pair, int me, Message message)
     case MSG_UNFIT:
         event(pair, me, FSM_UNFIT);
         break;
+    case MSG_LEAVE:
+        if (side->state == FSM_P_COLO)
+            send_to(pair, !me, MSG_LEAVE);
+        else if (side->state == FSM_S_COLO && side->leaving)
+            event(pair, me, FSM_RECYCLE);
+        break;
     case MSG_NONE:
         g_assert_not_reached();
     }
@@ -448,6 +458,12 @@ static void own_steps(Search *search, int i)
         {
             send_to(pair, !i, MSG_YIELD);
         }
+        if (!side->leaving)
+            FAULT(pair, search)
+            {
+                pair->side[i].leaving = TRUE;
+                send_to(pair, !i, MSG_LEAVE);
+            }
         break;
     case FSM_S_DEVICE:
         STEP(pair, search)

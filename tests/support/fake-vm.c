@@ -37,6 +37,7 @@ typedef struct {
     GBytes *held_state;
     gboolean loaded; /* and not run since: RAM must still be that of the state */
     guint64 loaded_digest;
+    guint64 private_bytes;
     unsigned load_writes, autorun_steps;
     guint autorun_source;
     void (*wrote)(guint64 page, gpointer user_data);
@@ -404,7 +405,13 @@ static void fake_free(Vm *vm)
     g_free(self);
 }
 
+static guint64 fake_private_bytes(const Vm *vm)
+{
+    return fake(vm)->private_bytes;
+}
+
 static const VmOps fake_ops = {
+    .private_bytes = fake_private_bytes,
     .start = fake_start,
     .pause = fake_pause,
     .resume = fake_resume,
@@ -472,6 +479,11 @@ void fake_vm_release(Vm *vm)
 void fake_vm_set_load_writes(Vm *vm, unsigned pages)
 {
     fake(vm)->load_writes = pages;
+}
+
+void fake_vm_set_private_bytes(Vm *vm, guint64 bytes)
+{
+    fake(vm)->private_bytes = bytes;
 }
 
 void fake_vm_die(Vm *vm)

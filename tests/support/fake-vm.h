@@ -87,6 +87,9 @@ gboolean fake_vm_is_held(const Vm *vm);
  */
 void fake_vm_set_load_writes(Vm *vm, unsigned pages);
 
+/* What vm_private_bytes() says; at first it can't be seen. */
+void fake_vm_set_private_bytes(Vm *vm, guint64 bytes);
+
 /* The process ends unasked, now. */
 void fake_vm_die(Vm *vm);
 

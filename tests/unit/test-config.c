@@ -362,23 +362,26 @@ static void test_set_wrong(void)
                      "heartbeat-timeout: 1000ms is less than twice heartbeat-interval (501ms): one "
                      "late heartbeat would lose the peer");
     g_assert_cmpuint(c->heartbeat_interval_ms, ==, 100);
-    expect_set_error(c, "vm.memory", "1GiB", CONFIG_ERROR_FIXED,
-                     "'vm.memory' can't change while colod runs: change the file and start colod "
-                     "again (resume-patience, sync-rate, io-retry, mode, compare-timeout, "
-                     "checkpoint-period, min-gap, "
-                     "answer-timeout, dirty-limit, heartbeat-interval, "
-                     "heartbeat-timeout and log-level can)");
+    expect_set_error(
+        c, "vm.memory", "1GiB", CONFIG_ERROR_FIXED,
+        "'vm.memory' can't change while colod runs: change the file and start colod "
+        "again (resume-patience, qemu-growth-limit, sync-rate, io-retry, mode, compare-timeout, "
+        "checkpoint-period, min-gap, "
+        "answer-timeout, dirty-limit, heartbeat-interval, "
+        "heartbeat-timeout and log-level can)");
     expect_set_error(
         c, "memory", "1GiB", CONFIG_ERROR_FIXED,
         "'memory' can't change while colod runs: change the file and start colod again "
-        "(resume-patience, sync-rate, io-retry, mode, compare-timeout, checkpoint-period, min-gap, "
+        "(resume-patience, qemu-growth-limit, sync-rate, io-retry, mode, compare-timeout, "
+        "checkpoint-period, min-gap, "
         "answer-timeout, dirty-limit, "
         "heartbeat-interval, "
         "heartbeat-timeout and log-level can)");
     expect_set_error(c, "period", "1s", CONFIG_ERROR_UNKNOWN,
                      "unknown option 'period': did you mean 'checkpoint-period'?");
     expect_set_error(c, "", "1s", CONFIG_ERROR_UNKNOWN,
-                     "unknown option '': live options are resume-patience, sync-rate, io-retry, "
+                     "unknown option '': live options are resume-patience, qemu-growth-limit, "
+                     "sync-rate, io-retry, "
                      "mode, compare-timeout, "
                      "checkpoint-period, min-gap, answer-timeout, dirty-limit, "
                      "heartbeat-interval, heartbeat-timeout and log-level");
@@ -417,7 +420,7 @@ static void test_get_wrong(void)
         {"memory",      "unknown option 'memory': did you mean 'vm.memory'?"               },
         {"mac",         "unknown option 'mac': did you mean 'nic NAME.mac'?"               },
         {"nic lan.mac",
-         "unknown option 'nic lan.mac': live options are resume-patience, "
+         "unknown option 'nic lan.mac': live options are resume-patience, qemu-growth-limit, "
          "sync-rate, io-retry, mode, "
          "compare-timeout, checkpoint-period, min-gap, "
          "answer-timeout, dirty-limit, heartbeat-interval, heartbeat-timeout and log-level"},
@@ -452,7 +455,7 @@ static void test_list(void)
             g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_FIXED);
         }
     }
-    g_assert_cmpuint(live, ==, 12);
+    g_assert_cmpuint(live, ==, 13);
     g_assert_true(json_object_object_get_ex(list, "nic lan.mac", NULL));
     json_object_put(list);
 }

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A QEMU that has grown is replaced on a secondary, and left alone on a primary. */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#define LIMIT (G_GUINT64_CONSTANT(64) << 20)
+#define BASE  (G_GUINT64_CONSTANT(100) << 20)
+
+static void test_limit(void)
+{
+    g_assert_false(memory_is_grown(BASE, BASE + LIMIT, LIMIT));
+    g_assert_true(memory_is_grown(BASE, BASE + LIMIT + 1, LIMIT));
+    g_assert_false(memory_is_grown(BASE, BASE - 1, LIMIT));
+    g_assert_false(memory_is_grown(BASE, G_MAXUINT64, 0));
+    g_assert_false(memory_is_grown(0, G_MAXUINT64, LIMIT)); /* it isn't known what it was */
+}
+
+static void grow(Host *host)
+{
+    fake_vm_set_private_bytes(host->vm, BASE);
+    memory_look(host->node);
+    g_assert_cmpuint(host->node->private_base, ==, BASE);
+    fake_vm_set_private_bytes(host->vm, BASE + LIMIT + 1);
+    memory_look(host->node);
+}
+
+static void test_secondary(void)
+{
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *primary = a->vm;
+    guint questions = a->node->question + b->node->question;
+    b->config->qemu_growth_limit_bytes = LIMIT;
+    g_autofree char *session = g_strdup(link_session(b->node->link));
+    grow(b);
+    WAIT_FOR(b->node->state == FSM_S_STARTING);
+    g_assert_cmpuint(b->node->private_base, ==, 0);
+    /* The primary's goes on, is told, and takes it back: nobody asked the arbiter who goes on. */
+    WAIT_FOR(a->node->state != FSM_P_COLO);
+    g_assert_true(a->node->gate_open);
+    protect(&f, 0);
+    g_assert_cmpstr(link_session(b->node->link), !=, session);
+    g_assert_true(a->vm == primary && vm_is_running(a->vm));
+    g_assert_cmpuint(a->node->question + b->node->question, ==, questions);
+    g_assert_null(a->node->last_error);
+    /* And it can take over. */
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    tear_down(&f);
+}
+
+/* A primary that is dead, which the secondary doesn't know yet, doesn't let it go. */
+static void test_nobody_answers(void)
+{
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    b->config->qemu_growth_limit_bytes = LIMIT;
+    grow(b);
+    g_assert_true(b->node->leaving);
+    g_assert_cmpint(b->node->state, ==, FSM_S_COLO);
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_false(b->ended || b->node->leaving);
+    tear_down(&f);
+}
+
+static void test_left_alone(void)
+{
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->qemu_growth_limit_bytes = LIMIT;
+    grow(a);
+    g_assert_true(a->node->growth_told);
+    grow(b); /* its limit is 0 */
+    g_assert_cmpint(a->node->state, ==, FSM_P_COLO);
+    g_assert_cmpint(b->node->state, ==, FSM_S_COLO);
+    /* One that has taken over has grown, and goes on. */
+    b->config->qemu_growth_limit_bytes = LIMIT;
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    memory_look(b->node);
+    g_assert_true(b->node->growth_told);
+    g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    g_test_add_func("/node-recycle/limit", test_limit);
+    add_pair_test("/node-recycle/secondary", test_secondary);
+    add_pair_test("/node-recycle/nobody-answers", test_nobody_answers);
+    add_pair_test("/node-recycle/left-alone", test_left_alone);
+    return g_test_run();
+}
