@@ -260,6 +260,11 @@ static void add_traffic(GString *page, json_object *status)
     g_autofree char *max_bytes = bytes_at(status, "held.max-bytes");
     g_autofree char *mirrored = count_at(status, "packets.mirrored");
     g_autofree char *dropped = count_at(status, "packets.dropped");
+    g_autofree char *stood = count_at(status, "blocktime.total-ms");
+    g_autofree char *longest = count_at(status, "blocktime.longest-ms");
+    g_string_append_printf(
+        page, LINE("blocktime    %s ms, longest %s ms, %.1f %% of the last 10 s\n"), stood, longest,
+        100 * json_object_get_double(at(status, "blocktime.share")));
     g_string_append_printf(page, LINE("dirty        %s pages (%s)\n"), pages, method);
     g_string_append_printf(page, LINE("stream       %s last, %s in all\n"), last, total);
     g_string_append_printf(page, LINE("held         %s frames, %s (at most %s, %s)\n"), frames,

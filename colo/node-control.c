@@ -86,6 +86,16 @@ static void add_checkpoints(const Node *node, json_object *status)
     add_int(bytes, "total", (gint64)node->bytes_total);
 }
 
+static void add_blocktime(const Node *node, json_object *status)
+{
+    const Blocktime *blocktime = &node->blocktime;
+    json_object *object = add_object(status, "blocktime");
+    add_int(object, "total-ms", blocktime->total_us / COLO_US_PER_MS);
+    add_int(object, "longest-ms", blocktime->longest_us / COLO_US_PER_MS);
+    json_object_object_add(object, "share",
+                           json_object_new_double(blocktime_share(blocktime, colo_time_now())));
+}
+
 static void add_sync(const Node *node, json_object *status)
 {
     if (!node->has_progress || fsm_is_protected(node->state)) {
@@ -185,6 +195,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_peer(node, status);
     add_int(status, "epoch", (gint64)node->epoch);
     add_checkpoints(node, status);
+    add_blocktime(node, status);
     add_sync(node, status);
     disks_add_status(node, status);
     add_frames(node, status);

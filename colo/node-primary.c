@@ -83,6 +83,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
     }
     Cycle *cycle = &node->cycle;
     cycle->resumed = colo_time_now();
+    blocktime_add(&node->blocktime, cycle->pause_started, cycle->resumed);
     cycle->phase = CYCLE_SENDING;
     primary_give_deferred(node);
     colo_fault_point("primary-resumed");

@@ -217,6 +217,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
         return;
     }
     node->svm_spoilt = FALSE;
+    node->svm_stood = colo_time_add_us(colo_time_now(), -checkpoint->transfer_us);
     node->applying = TRUE;
     g_clear_pointer(&node->last, checkpoint_unref);
     node->last = checkpoint_ref(checkpoint);

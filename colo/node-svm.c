@@ -106,6 +106,7 @@ static void on_stopped(Vm *vm, const GError *error, gpointer user_data)
         return;
     }
     disks_vm_paused(node);
+    node->svm_stood = colo_time_now();
     /* What it has said until here belongs to the epoch that ends. */
     net_drain(node);
     if (!is_current(vm, node))
@@ -220,6 +221,8 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
             svm_step(node);
         return;
     }
+    if (node->state == FSM_S_DEVICE)
+        blocktime_add(&node->blocktime, node->svm_stood, colo_time_now());
     /* It may have stopped by itself meanwhile. */
     if (node->apply && node->svm_speaks) {
         colo_put_be64(payload, node->svm_epoch);
@@ -408,10 +411,12 @@ static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
     if (!is_current(vm, node))
         return;
     node->svm_job = SVM_IDLE;
-    if (error)
+    if (error) {
         refused(node, "the VM can't be resumed in a takeover", error);
-    else
-        finish_takeover(node);
+        return;
+    }
+    blocktime_add(&node->blocktime, node->svm_stood, colo_time_now());
+    finish_takeover(node);
 }
 
 /* One step of it; each is called again when what it has begun is done. */
@@ -440,6 +445,8 @@ static void take_over(Node *node)
         load(node);
     } else {
         /* Also of one that runs: it has been on an overlay until now, and unheard. */
+        if (vm_is_running(node->vm))
+            node->svm_stood = colo_time_now();
         node->svm_job = SVM_RESUMING;
         resume_vm(node, on_taken_over);
     }

@@ -173,6 +173,7 @@ void node_vm_free(Node *node, gboolean node_ends)
     g_clear_pointer(&node->guard, load_guard_free);
     g_clear_pointer(&node->tracker, dirty_tracker_free);
     memory_forget(node);
+    node->blocktime = (Blocktime){0};
     /* First out of sight: what it calls back while it goes is nobody's business. */
     Vm *vm = g_steal_pointer(&node->vm);
     vm_free(vm);

@@ -12,6 +12,7 @@
 #include "checkpoint/checkpoint.h"
 #include "colo/answer.h"
 #include "colo/arbiter.h"
+#include "colo/blocktime.h"
 #include "colo/config.h"
 #include "colo/control.h"
 #include "colo/divergence.h"
@@ -240,6 +241,8 @@ struct Node {
     gboolean leaving; /* secondary: has said LEAVE in this session */
 
     /* for status */
+    Blocktime blocktime;
+    ColoTime svm_stood; /* secondary: since when the clock stands that its VM would go on with */
     guint64 checkpoints, by_reason[REASONS];
     guint64 bytes_last, bytes_total;
     guint64 takeovers;

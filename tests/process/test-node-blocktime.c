@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The time that the guest stands is counted where it stands: not less than it was. */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+static gboolean wait_over(gpointer user_data)
+{
+    *(gboolean *)user_data = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+/* Has an operation take 50 ms at least. */
+#define HOLD_MS 50
+
+static void hold_for_a_while(Vm *vm)
+{
+    gboolean over = FALSE;
+    WAIT_FOR(fake_vm_is_held(vm));
+    g_timeout_add(HOLD_MS, wait_over, &over);
+    WAIT_FOR(over);
+    fake_vm_release(vm);
+}
+
+static void test_pauses(void)
+{
+    static const FakeVmOperation operations[] = {FAKE_VM_SAVE, FAKE_VM_RESUME};
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Blocktime *blocktime = &a->node->blocktime;
+    g_assert_cmpint(blocktime->total_us, >, 0); /* of the first synchronisation */
+    for (guint i = 0; i < G_N_ELEMENTS(operations); i++) {
+        gint64 before = blocktime->total_us;
+        fake_vm_inject(a->vm, operations[i], FAKE_VM_HOLD, 1);
+        hold_for_a_while(a->vm);
+        WAIT_FOR(blocktime->total_us >= before + HOLD_MS * COLO_US_PER_MS);
+        g_assert_cmpint(blocktime->longest_us, >=, HOLD_MS * COLO_US_PER_MS);
+    }
+    g_assert_cmpfloat(blocktime_share(blocktime, colo_time_now()), >=, 0.01);
+    /* The copy is nobody's clock. */
+    g_assert_cmpint(b->node->blocktime.total_us, ==, 0);
+    tear_down(&f);
+}
+
+/* From the checkpoint on that it goes on from, or since it was stopped. */
+static void test_takeover(void)
+{
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    FakeVmOperation operation = in_colo_mode() ? FAKE_VM_PAUSE : FAKE_VM_LOAD;
+    fake_vm_inject(b->vm, operation, FAKE_VM_HOLD, 1);
+    if (in_colo_mode()) {
+        WAIT_FOR(fake_vm_is_held(b->vm));
+        die(a);
+        fake_vm_release(b->vm);
+        fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    } else {
+        die(a);
+    }
+    hold_for_a_while(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_cmpint(b->node->blocktime.total_us, >=, HOLD_MS * COLO_US_PER_MS);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-blocktime/pauses", test_pauses);
+    add_pair_test("/node-blocktime/takeover", test_takeover);
+    return g_test_run();
+}
