@@ -265,6 +265,12 @@ void load_guard_reset(LoadGuard *guard);
 /* Pages written until now don't count, and the known ones are kept aside. `pages` is empty. */
 void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
+ * The same before a load after which no checkpoint comes that could put anything right: whatever
+ * pages are written from then on, load_guard_after() puts them back (where the VM's process has a
+ * second userfaultfd; else this is load_guard_before()). Dirty tracking starts anew after it.
+ */
+void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
+/*
  * The known pages are put back. `pages`: those that were written besides. They are known from now
  * on, and wrong until a checkpoint has carried them.
  */

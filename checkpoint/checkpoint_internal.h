@@ -28,6 +28,21 @@ gboolean dirty_tracker_harvest_still(DirtyTracker *tracker, PageSet *pages, GErr
  */
 void dirty_tracker_interrupt(DirtyTracker *tracker);
 
+/* Lets go of the VM's mapping until the next look, which reports all pages. (uffd only: the others
+ * hold nothing.) */
+void dirty_tracker_suspend(DirtyTracker *tracker);
+
+/* ---- page-keeper.c ---- */
+
+typedef struct PageKeeper PageKeeper;
+
+/* From now on pages are kept before they are written to by the VM's process. Error:
+ * CHECKPOINT_ERROR_TRACKING if this can't be done here. */
+PageKeeper *page_keeper_new(const VmRam *ram, GError **error);
+/* Ends it: RAM is what it was at the start. Returns how many pages had been written to. */
+guint64 page_keeper_put_back(PageKeeper *keeper);
+void page_keeper_free(PageKeeper *keeper);
+
 /* ---- load-guard.c, for tests; no order is under way ---- */
 
 const PageSet *load_guard_known(const LoadGuard *guard);

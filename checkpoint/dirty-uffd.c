@@ -150,12 +150,23 @@ static gboolean uffd_peek(gpointer state, PageSet *pages, GError **error)
     return scan(state, 0, pages, error);
 }
 
+/* Unregistering lifts the protection; it fails only if the process is gone. */
+static void uffd_suspend(gpointer state)
+{
+    Uffd *u = state;
+    struct uffdio_range range = {.start = u->base, .len = u->size};
+    ioctl(u->uffd, UFFDIO_UNREGISTER, &range);
+}
+
+static gboolean uffd_resume(gpointer state, GError **error)
+{
+    return protect(state, error);
+}
+
 static void uffd_stop(gpointer state)
 {
     Uffd *u = state;
-    /* Unregistering lifts the protection; it fails only if the process is gone. */
-    struct uffdio_range range = {.start = u->base, .len = u->size};
-    ioctl(u->uffd, UFFDIO_UNREGISTER, &range);
+    uffd_suspend(u);
     colo_fd_close(&u->pagemap);
     g_free(u->regions);
     g_free(u);
@@ -191,4 +202,6 @@ const DirtyOps dirty_uffd_ops = {
     .stop = uffd_stop,
     .harvest = uffd_harvest,
     .peek = uffd_peek,
+    .suspend = uffd_suspend,
+    .resume = uffd_resume,
 };

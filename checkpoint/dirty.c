@@ -24,6 +24,7 @@ struct DirtyTracker {
     const DirtyOps *ops;
     gpointer state;
     char *passed_over; /* or NULL */
+    gboolean suspended;
 };
 
 static const DirtyOps *ops_of(DirtyMethod method)
@@ -126,15 +127,36 @@ const char *dirty_tracker_passed_over(const DirtyTracker *tracker)
     return tracker->passed_over;
 }
 
+/* What was written while it was suspended is not known: so all was. */
+static gboolean resume(DirtyTracker *tracker, PageSet *pages, GError **error)
+{
+    if (!tracker->suspended)
+        return TRUE;
+    if (!tracker->ops->resume(tracker->state, error))
+        return FALSE;
+    tracker->suspended = FALSE;
+    page_set_add_run(pages, 0, page_set_limit(pages));
+    return TRUE;
+}
+
 gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **error)
 {
-    return tracker->ops->harvest(tracker->state, pages, error);
+    return resume(tracker, pages, error) && tracker->ops->harvest(tracker->state, pages, error);
 }
 
 gboolean dirty_tracker_harvest_still(DirtyTracker *tracker, PageSet *pages, GError **error)
 {
-    return (tracker->ops->harvest_still ? tracker->ops->harvest_still
+    return resume(tracker, pages, error) &&
+           (tracker->ops->harvest_still ? tracker->ops->harvest_still
                                         : tracker->ops->harvest)(tracker->state, pages, error);
+}
+
+void dirty_tracker_suspend(DirtyTracker *tracker)
+{
+    if (!tracker->ops->suspend || tracker->suspended)
+        return;
+    tracker->ops->suspend(tracker->state);
+    tracker->suspended = TRUE;
 }
 
 void dirty_tracker_interrupt(DirtyTracker *tracker)
@@ -145,7 +167,10 @@ void dirty_tracker_interrupt(DirtyTracker *tracker)
 
 gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error)
 {
-    return tracker->ops->peek(tracker->state, pages, error);
+    if (!tracker->suspended)
+        return tracker->ops->peek(tracker->state, pages, error);
+    page_set_add_run(pages, 0, page_set_limit(pages));
+    return TRUE;
 }
 
 void dirty_tracker_copied(DirtyTracker *tracker, guint64 page, const guint8 *data)

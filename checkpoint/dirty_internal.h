@@ -17,6 +17,9 @@ typedef struct {
     void (*copied)(gpointer state, guint64 page, const guint8 *data);
     /* See dirty_tracker_harvest_still(). NULL: as harvest. */
     gboolean (*harvest_still)(gpointer state, PageSet *pages, GError **error);
+    /* See dirty_tracker_suspend(). NULL, both: nothing to do. */
+    void (*suspend)(gpointer state);
+    gboolean (*resume)(gpointer state, GError **error);
     /* See dirty_tracker_interrupt(). NULL: it is fast enough. */
     void (*interrupt)(gpointer state);
 } DirtyOps;

@@ -12,7 +12,14 @@
 
 #include "checkpoint/checkpoint_internal.h"
 
-typedef enum { ORDER_NONE, ORDER_BEFORE, ORDER_AFTER, ORDER_WRITTEN, ORDER_END } Order;
+typedef enum {
+    ORDER_NONE,
+    ORDER_BEFORE,
+    ORDER_BEFORE_LAST,
+    ORDER_AFTER,
+    ORDER_WRITTEN,
+    ORDER_END
+} Order;
 
 struct LoadGuard {
     const VmRam *ram;
@@ -26,10 +33,11 @@ struct LoadGuard {
     GCond changed;
     Order order; /* under lock */
 
-    PageSet *known; /* pages that loads have written to */
-    PageSet *wrong; /* pages that the next checkpoint has to put right */
-    PageSet *found; /* scratch: of the harvest at hand, and what is told */
-    guint8 *kept;   /* contents of the known pages before the load at hand, in order */
+    PageSet *known;     /* pages that loads have written to */
+    PageSet *wrong;     /* pages that the next checkpoint has to put right */
+    PageSet *found;     /* scratch: of the harvest at hand, and what is told */
+    PageKeeper *keeper; /* of the last load; NULL: of another */
+    guint8 *kept;       /* contents of the known pages before the load at hand, in order */
 };
 
 /* ---- The thread ---- */
@@ -55,6 +63,18 @@ static void copy_known(LoadGuard *guard, gboolean put_back)
 static gboolean carry_out(LoadGuard *guard, Order order, GError **error)
 {
     page_set_clear(guard->found);
+    if (order == ORDER_BEFORE_LAST) {
+        dirty_tracker_suspend(guard->tracker);
+        guard->keeper = page_keeper_new(guard->ram, NULL);
+        if (guard->keeper)
+            return TRUE;
+        order = ORDER_BEFORE; /* as good as it can be here */
+    }
+    if (order == ORDER_AFTER && guard->keeper) {
+        page_keeper_put_back(guard->keeper);
+        g_clear_pointer(&guard->keeper, page_keeper_free);
+        return TRUE;
+    }
     if (!dirty_tracker_harvest_still(guard->tracker, guard->found, error))
         return FALSE;
     if (order == ORDER_BEFORE) {
@@ -127,6 +147,11 @@ void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
     begin(guard, ORDER_BEFORE, done, user_data);
 }
 
+void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    begin(guard, ORDER_BEFORE_LAST, done, user_data);
+}
+
 void load_guard_after(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
 {
     begin(guard, ORDER_AFTER, done, user_data);
@@ -185,6 +210,7 @@ void load_guard_free(LoadGuard *guard)
         g_thread_join(guard->thread);
     }
     mailbox_close(guard->mailbox);
+    page_keeper_free(guard->keeper);
     page_set_free(guard->known);
     page_set_free(guard->wrong);
     page_set_free(guard->found);

@@ -22,6 +22,8 @@
  * Who can't go on doesn't ask the arbiter, or the primary, which can, would be told no. So no load
  * begins while it is asked, and a question waits for the load under way.
  *
+ * The load of a takeover is the last one: there every page that it writes to is put back.
+ *
  * A VM whose primary is lost goes on running while the arbiter is asked; when nobody can decide, it
  * stands still: its clients can't hear it, and it shouldn't give them up.
  *
@@ -385,7 +387,10 @@ static void on_kept(const PageSet *pages, const GError *error, gpointer user_dat
 static void load(Node *node)
 {
     node->svm_job = SVM_KEEPING;
-    load_guard_before(node->guard, on_kept, node);
+    if (node->state == FSM_S_DEVICE)
+        load_guard_before_last(node->guard, on_kept, node);
+    else
+        load_guard_before(node->guard, on_kept, node);
 }
 
 /* ---- Takeover ---- */

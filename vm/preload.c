@@ -2,14 +2,18 @@
 /*
  * colo-uffd.so: preloaded into QEMU. Before main() it makes a userfaultfd, which belongs to QEMU's
  * memory, and passes it to colod over the unix socket whose number is in COLO_UFFD_SOCKET:
- * one byte 'u' with the descriptor, or, if none can be had, a text that says why. Then it takes
- * itself out of the environment. It does nothing else, needs libc only, and never ends the process.
+ * one byte 'u' with the descriptor (and a second one, below), or, if none can be had, a text that
+ * says why. Then it takes itself out of the environment. It does nothing else, needs libc only, and
+ * never ends the process.
  *
  * Which userfaultfd: the dirty tracker uses asynchronous write protection, where the kernel
  * resolves each fault itself and no fault is ever reported. So a descriptor limited to faults from
  * user mode (which needs no privilege) serves as well, though KVM and system calls write to RAM
  * from kernel mode: the limit is looked at only where a fault would be reported (mm/userfaultfd.c,
  * Linux 6.7).
+ *
+ * A second one, only if faults from kernel mode can be had as well, is for synchronous write
+ * protection (checkpoint/page-keeper.c): a write that can't be reported would fail.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,25 +30,25 @@
 #define UFFD_USER_MODE_ONLY 1
 #endif
 
-static void send_fd(int sock, int fd)
+static void send_fds(int sock, const int *fds, size_t count)
 {
     char byte = 'u';
     struct iovec iov = {.iov_base = &byte, .iov_len = 1};
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(2 * sizeof(int))];
     } control;
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
                          .msg_control = control.space,
-                         .msg_controllen = sizeof(control.space)};
+                         .msg_controllen = CMSG_SPACE(count * sizeof(int))};
 
     memset(&control, 0, sizeof(control));
     struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
     cmsg->cmsg_level = SOL_SOCKET;
     cmsg->cmsg_type = SCM_RIGHTS;
-    cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+    cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
+    memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
     while (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EINTR)
         ;
 }
@@ -77,12 +81,16 @@ __attribute__((constructor)) static void pass_userfaultfd(void)
     unsetenv(SOCKET_VARIABLE);
     unsetenv("LD_PRELOAD");
     if (sock > 2) {
-        int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-        if (fd < 0 && errno == EPERM)
-            fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
-        if (fd >= 0) {
-            send_fd(sock, fd);
-            close(fd);
+        int fds[2] = {(int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK), -1};
+        if (fds[0] >= 0)
+            fds[1] = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+        else if (errno == EPERM)
+            fds[0] = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+        if (fds[0] >= 0) {
+            send_fds(sock, fds, fds[1] >= 0 ? 2 : 1);
+            close(fds[0]);
+            if (fds[1] >= 0)
+                close(fds[1]);
         } else {
             send_reason(sock, errno);
         }

@@ -35,6 +35,7 @@ gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, GError **e
                        .size_bytes = size_bytes,
                        .memfd = colo_fd_steal(&memfd),
                        .uffd = -1,
+                       .uffd_sync = -1,
                        .no_uffd = "no userfaultfd: colo-uffd.so was not preloaded "
                                   "(is COLO_UFFD_LIBRARY set and empty?)"};
     return TRUE;
@@ -98,7 +99,7 @@ void ram_receive_uffd(VmRam *ram, int sock)
     struct iovec iov = {.iov_base = text, .iov_len = sizeof(text) - 1};
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(2 * sizeof(int))];
     } control = {0};
     struct msghdr msg = {.msg_iov = &iov,
                          .msg_iovlen = 1,
@@ -108,8 +109,11 @@ void ram_receive_uffd(VmRam *ram, int sock)
     struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
 
     if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
-        cmsg->cmsg_len == CMSG_LEN(sizeof(int))) {
-        memcpy(&ram->uffd, CMSG_DATA(cmsg), sizeof(int));
+        (cmsg->cmsg_len == CMSG_LEN(sizeof(int)) || cmsg->cmsg_len == CMSG_LEN(2 * sizeof(int)))) {
+        int fds[2] = {-1, -1};
+        memcpy(fds, CMSG_DATA(cmsg), cmsg->cmsg_len - CMSG_LEN(0));
+        ram->uffd = fds[0];
+        ram->uffd_sync = fds[1];
         ram->no_uffd = NULL;
     } else if (got > 1) {
         ram->no_uffd = g_intern_string(text);
@@ -125,5 +129,6 @@ void ram_clear(VmRam *ram)
         munmap(ram->base, ram->size_bytes);
     ram->base = NULL;
     colo_fd_close(&ram->uffd);
+    colo_fd_close(&ram->uffd_sync);
     colo_fd_close(&ram->memfd);
 }

@@ -15,8 +15,8 @@ gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, GError **e
 gboolean ram_find_remote(VmRam *ram, pid_t pid, GError **error);
 
 /*
- * Takes what colo-uffd.so has sent to `sock` (non-blocking): fills in uffd, or no_uffd with a text
- * from g_intern_string().
+ * Takes what colo-uffd.so has sent to `sock` (non-blocking): fills in uffd and uffd_sync, or
+ * no_uffd with a text from g_intern_string().
  */
 void ram_receive_uffd(VmRam *ram, int sock);
 

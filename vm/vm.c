@@ -23,7 +23,7 @@ void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const V
     vm->description = vm_description_copy(description);
     if (handler)
         vm->handler = *handler;
-    vm->ram.memfd = vm->ram.uffd = -1;
+    vm->ram.memfd = vm->ram.uffd = vm->ram.uffd_sync = -1;
     vm->nic_fds = g_array_new(FALSE, FALSE, sizeof(int));
 }
 

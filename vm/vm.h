@@ -119,6 +119,7 @@ typedef struct {
     guint64 remote_base;
     int uffd;            /* userfaultfd made inside pid; -1: not available */
     const char *no_uffd; /* why not, for people; NULL if there is one */
+    int uffd_sync;       /* another one, which reports faults of the kernel too; -1: none */
 } VmRam;
 
 #define VM_PAGE_SIZE 4096u

@@ -94,6 +94,29 @@ static void test_lost_in_the_load(void)
     }
 }
 
+/* The load of a takeover is the last one: no checkpoint can put right what it writes to. */
+static void test_takeover(void)
+{
+    if (in_colo_mode())
+        return; /* there all loads but that of a takeover in the middle of one come before it */
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    if (vm_ram(b->vm)->uffd_sync < 0) {
+        g_test_skip("no userfaultfd here");
+        tear_down(&f);
+        return;
+    }
+    fake_vm_set_load_writes(b->vm, MORE_WRITES);
+    die(a);
+    WAIT_FOR(b->ended || b->node->state == FSM_P_NONE);
+    g_assert_false(b->ended);
+    /* And it can be protected again. */
+    start(a, "secondary");
+    protect(&f, 1);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -101,5 +124,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-loads/put-right", test_put_right);
     add_pair_test("/node-loads/never-asks", test_never_asks);
     add_pair_test("/node-loads/lost-in-the-load", test_lost_in_the_load);
+    add_pair_test("/node-loads/takeover", test_takeover);
     return g_test_run();
 }

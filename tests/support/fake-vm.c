@@ -213,6 +213,7 @@ static gboolean make_ram(FakeVm *self)
         .pid = getpid(),
         .remote_base = (guint64)(guintptr)theirs,
         .uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK),
+        .uffd_sync = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK),
     };
     if (vm->ram.uffd < 0)
         vm->ram.no_uffd = errno == EPERM ? "userfaultfd needs CAP_SYS_PTRACE or "
@@ -398,6 +399,7 @@ static void fake_free(Vm *vm)
         munmap(self->guest, vm->ram.size_bytes);
     }
     colo_fd_close(&vm->ram.uffd);
+    colo_fd_close(&vm->ram.uffd_sync);
     colo_fd_close(&self->memfd);
     g_clear_pointer(&self->held_state, g_bytes_unref);
     g_array_unref(self->guest_fds);

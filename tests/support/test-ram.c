@@ -33,7 +33,8 @@ TestRam *test_ram_new(guint64 pages)
                         .memfd = memfd,
                         .pid = getpid(),
                         .remote_base = (guintptr)test->guest,
-                        .uffd = test_userfaultfd()};
+                        .uffd = test_userfaultfd(),
+                        .uffd_sync = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)};
     if (test->ram.uffd < 0)
         test->no_uffd = g_strdup_printf("userfaultfd: %s", g_strerror(errno));
     test->ram.no_uffd = test->no_uffd;
@@ -49,6 +50,8 @@ void test_ram_free(TestRam *test)
     close(test->ram.memfd);
     if (test->ram.uffd >= 0)
         close(test->ram.uffd);
+    if (test->ram.uffd_sync >= 0)
+        close(test->ram.uffd_sync);
     g_free(test->no_uffd);
     g_free(test);
 }

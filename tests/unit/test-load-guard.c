@@ -116,6 +116,41 @@ static void test_loads(Fixture *f, gconstpointer data)
     g_assert_cmpuint(page_set_count(load_guard_known(f->guard)), ==, 0);
 }
 
+/* No load comes after it that a checkpoint could put right: all that it writes is put back. */
+static void test_last(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    if (!f->guard)
+        return;
+    if (f->test->ram.uffd_sync < 0) {
+        g_test_skip("no userfaultfd");
+        return;
+    }
+    for (int i = 0; i < 3; i++) {
+        write_page(f, 1, 0x11);
+        write_page(f, 9, 0x99);
+        carry_out(f, load_guard_before_last);
+        write_page(f, 1, 0xee);
+        write_page(f, 9, 0xee);
+        write_page(f, 9, 0xef);
+        write_page(f, 200, 0xee); /* a hole */
+        f->test->guest[(gsize)201 * VM_PAGE_SIZE + 4095] = 1;
+        f->test->guest[(gsize)202 * VM_PAGE_SIZE] = 1;
+        carry_out(f, load_guard_after);
+        assert_pages(f, 0, NULL);
+        g_assert_cmpuint(byte_of(f, 1), ==, 0x11);
+        g_assert_cmpuint(byte_of(f, 9), ==, 0x99);
+        g_assert_cmpuint(byte_of(f, 200), ==, 0);
+        g_assert_cmpuint(f->test->ram.base[(gsize)201 * VM_PAGE_SIZE + 4095], ==, 0);
+        g_assert_cmpuint(byte_of(f, 202), ==, 0);
+        /* Writes are tracked after it as before it. */
+        carry_out(f, load_guard_written);
+        write_page(f, 77, (guint8)(0x77 + i));
+        carry_out(f, load_guard_written);
+        assert_pages(f, 1, (const guint[]){77});
+    }
+}
+
 /* The VM is killed while an order is under way: nobody is told, and nothing is used after. */
 static void test_freed(Fixture *f, gconstpointer data)
 {
@@ -125,7 +160,7 @@ static void test_freed(Fixture *f, gconstpointer data)
     for (int i = 0; i < 100; i++) {
         g_autoptr(GError) error = NULL;
         f->done = FALSE;
-        load_guard_before(f->guard, on_done, f);
+        (i % 2 ? load_guard_before : load_guard_before_last)(f->guard, on_done, f);
         for (int turns = g_test_rand_int_range(0, 3); turns > 0 && !f->done; turns--)
             g_main_context_iteration(NULL, FALSE);
         gboolean done = f->done;
@@ -150,6 +185,8 @@ int main(int argc, char **argv)
         g_autofree char *loads = g_strdup_printf("/load-guard/%s/loads", methods[i]);
         g_autofree char *freed = g_strdup_printf("/load-guard/%s/freed", methods[i]);
         g_test_add(loads, Fixture, methods[i], set_up, test_loads, tear_down);
+        g_autofree char *last = g_strdup_printf("/load-guard/%s/last", methods[i]);
+        g_test_add(last, Fixture, methods[i], set_up, test_last, tear_down);
         g_test_add(freed, Fixture, methods[i], set_up, test_freed, tear_down);
     }
     return g_test_run();
