@@ -4,20 +4,6 @@
 
 #include <string.h>
 
-const char *tcp_lacks(const Flow *flow, const Packet *p)
-{
-    const TcpSide *pvm = &flow->tcp[PRIMARY], *svm = &flow->tcp[SECONDARY];
-
-    if ((p->flags & TCP_RST) && !svm->rst)
-        return "RST";
-    if ((p->flags & TCP_SYN) && !(pvm->syn && svm->syn))
-        return "SYN";
-    if ((p->flags & TCP_ACK) &&
-        !(svm->has_ack && seq_diff(p->ack, svm->ack + flow->ack_delta) <= 0))
-        return "ACK";
-    return NULL;
-}
-
 /* Bytes, or a FIN, that one side has and the other lacks. */
 static gboolean explain_bytes(Compare *compare, Flow *flow, Difference *ret_difference)
 {

@@ -57,6 +57,10 @@ static gboolean find_place(const GQueue *segs, guint32 first, GList **ret_after)
 {
     GList *back = segs->tail, *front = segs->head;
 
+    if (G_LIKELY(back == NULL || seq_diff(first_of(back), first) <= 0)) {
+        *ret_after = back;
+        return TRUE;
+    }
     for (guint i = 0; i < SEARCH_MAX; i++) {
         if (back == NULL || seq_diff(first_of(back), first) <= 0) {
             *ret_after = back;
@@ -211,7 +215,9 @@ void segments_advance(Compare *compare, Flow *flow)
 {
     guint32 p_gap, s_gap;
 
-    if (!tcp_may_compare(flow) || flow->diverged)
+    /* Most often one side has nothing that waits; of the other's, all is beyond `verified` then. */
+    if (flow->segs[PRIMARY].head == NULL || flow->segs[SECONDARY].head == NULL ||
+        !tcp_may_compare(flow) || flow->diverged)
         return;
     for (;;) {
         Held *p = next_of(compare, flow, PRIMARY, &p_gap);

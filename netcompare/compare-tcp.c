@@ -203,7 +203,7 @@ static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
         side->syn_options = p->syn_options;
         syn = TRUE;
     }
-    if (flow->offline != NULL)
+    if (G_UNLIKELY(compare->options.offline))
         captured_hear(compare, flow, which, p);
     side->seen = TRUE;
     if ((p->flags & TCP_ACK) && (!side->has_ack || seq_diff(p->ack, side->ack) > 0)) {
@@ -332,7 +332,8 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
     gboolean first_syn = (p->flags & TCP_SYN) && !svm->syn;
     gboolean first_rst = (p->flags & TCP_RST) && !svm->rst;
     segment_set_range(held);
-    gboolean before = captured_before_begin(flow, SECONDARY, held);
+    gboolean before =
+        G_UNLIKELY(compare->options.offline) && captured_before_begin(flow, SECONDARY, held);
     hear(compare, flow, SECONDARY, held);
     if (flow->diverged) {
         held_free(compare, held);
@@ -342,7 +343,8 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
         take_marker(compare, flow, held, (first_syn && !pvm->syn) || (first_rst && !pvm->rst));
         return;
     }
-    if (before || captured_before_begin(flow, PRIMARY, held) ||
+    if (before ||
+        (G_UNLIKELY(compare->options.offline) && captured_before_begin(flow, PRIMARY, held)) ||
         (tcp_may_compare(flow) &&
          seq_diff(tcp_to_primary(flow, SECONDARY, held->end), flow->verified) <= 0)) {
         held_free(compare, held); /* nothing new: a retransmission */
@@ -587,5 +589,6 @@ void tcp_secondary(Compare *compare, Flow *flow, Held *held)
     }
     take_secondary(compare, flow, held);
     release_implied(compare, flow);
-    tcp_widen_if_grown(compare, flow);
+    if (flow->narrowed != NULL)
+        tcp_widen_if_grown(compare, flow);
 }

@@ -241,7 +241,20 @@ void tcp_secondary(Compare *compare, Flow *flow, Held *held);
 /* Is the SVM's ACK all that this frame of the PVM waits for? */
 gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held);
 /* What of this frame the SVM has not said, its bytes apart; NULL: nothing. */
-const char *tcp_lacks(const Flow *flow, const Packet *packet);
+static inline const char *tcp_lacks(const Flow *flow, const Packet *p)
+{
+    const TcpSide *pvm = &flow->tcp[PRIMARY], *svm = &flow->tcp[SECONDARY];
+
+    if ((p->flags & TCP_RST) && !svm->rst)
+        return "RST";
+    if ((p->flags & TCP_SYN) && !(pvm->syn && svm->syn))
+        return "SYN";
+    if ((p->flags & TCP_ACK) &&
+        !(svm->has_ack && seq_diff(p->ack, svm->ack + flow->ack_delta) <= 0))
+        return "ACK";
+    return NULL;
+}
+
 /* What the flow waits for, and which side lacks it. FALSE: nothing can be said. */
 gboolean tcp_explain(Compare *compare, Flow *flow, Difference *ret_difference);
 /* Offline: goes on behind bytes that neither side has. FALSE: there are none. */
