@@ -84,7 +84,9 @@ FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char
         return FAILOVER_REFUSED;
     }
     const char *waits = text_at(at(now, "waiting"), "for", NULL);
-    *ret_text = waits ? g_strdup(waits) : g_strdup_printf("%s decides", peer);
+    *ret_text = waits                      ? g_strdup(waits)
+                : !strcmp(state, "device") ? g_strdup("the VM to go on here")
+                                           : g_strdup_printf("%s to decide", peer);
     return FAILOVER_WAITS;
 }
 
