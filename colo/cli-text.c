@@ -272,6 +272,27 @@ static void add_traffic(GString *page, json_object *status)
     g_string_append_printf(page, LINE("packets      %s mirrored, %s dropped\n"), mirrored, dropped);
 }
 
+static const char *carrier_text(json_object *nic, const char *member)
+{
+    json_object *value = at(nic, member);
+    return !json_object_is_type(value, json_type_boolean) ? "carrier not known"
+           : json_object_get_boolean(value)               ? "carrier"
+                                                          : "NO CARRIER";
+}
+
+static void add_nics(GString *page, json_object *status)
+{
+    json_object *nics = at(status, "nics");
+    for (gsize i = 0;
+         json_object_is_type(nics, json_type_array) && i < json_object_array_length(nics) && i < 32;
+         i++) {
+        json_object *nic = json_object_array_get_idx(nics, i);
+        g_autofree char *name = text_at(nic, "name", "-");
+        g_string_append_printf(page, LINE("nic          %s: %s here, %s at the peer\n"), name,
+                               carrier_text(nic, "carrier"), carrier_text(nic, "peer-carrier"));
+    }
+}
+
 /* "48 54 "HT"", or "nothing". */
 static char *bytes_of(json_object *divergence, const char *side)
 {
@@ -363,6 +384,7 @@ char *cli_status_page(json_object *status, gboolean colour)
     add_sync(page, status);
     add_checkpoints(page, status);
     add_traffic(page, status);
+    add_nics(page, status);
     add_disks(page, status);
     add_divergences(page, status);
     add_capture(page, status);

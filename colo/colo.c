@@ -278,6 +278,8 @@ static const Command commands[] = {
      "Tries at once what is tried again every second: to resume a VM whose disks refuse, or a "
      "guest "
      "that an I/O error has stopped."                                                                              },
+    {"announce",   "",            0, 0, JSON,                run_plain,
+     "Tells the network again where the guest is, as after a takeover: if a switch has missed it."                 },
     {"events",     "",            0, 0, JSON | FOLLOW,       run_events,
      "Shows the last events, one a line; with --follow also those to come."                                        },
     {"capture",    "on FILE|off", 1, 2, JSON | LAST,         run_capture,

@@ -26,6 +26,7 @@ typedef struct {
     char *name;   /* of the section [nic NAME] */
     char *ifname; /* tap name, default colo%d */
     char *bridge; /* bridge to attach the tap to; NULL: none */
+    char *uplink; /* the interface whose carrier counts; NULL: the bridge's ports */
 } ConfigNic;      /* this host's half of a VmNic, same index */
 
 typedef struct {
@@ -35,6 +36,7 @@ typedef struct {
     char *listen, *peer;
     char *control_socket;
     char *realtime; /* "yes", "no" */
+    guint64 announce_rounds, announce_initial_ms, announce_step_ms, announce_max_ms;
     /* [vm], [nic NAME] */
     VmDescription *vm;
     guint64 qemu_timeout_ms;

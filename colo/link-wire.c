@@ -131,10 +131,14 @@ WireResult wire_parse_message(const guint8 *data, gsize len, WireMessage *ret_me
     if (payload_len > LINK_MESSAGE_MAX)
         return bad(error, "control: a message of type %u with %u bytes, where %u are allowed", type,
                    payload_len, LINK_MESSAGE_MAX);
-    if (type < WIRE_TYPE_SERVICE && type != WIRE_TYPE_HEARTBEAT)
+    if (type < WIRE_TYPE_SERVICE && type != WIRE_TYPE_HEARTBEAT && type != WIRE_TYPE_ECHO)
         return bad(error, "control: a message of unknown type %u", type);
-    if (type == WIRE_TYPE_HEARTBEAT && payload_len != 16)
-        return bad(error, "control: a heartbeat of %u bytes, where 16 belong", payload_len);
+    if (type == WIRE_TYPE_HEARTBEAT && payload_len != WIRE_BEAT_BYTES)
+        return bad(error, "control: a heartbeat of %u bytes, where %u belong", payload_len,
+                   WIRE_BEAT_BYTES);
+    if (type == WIRE_TYPE_ECHO && payload_len != WIRE_ECHO_BYTES)
+        return bad(error, "control: the echo of a heartbeat of %u bytes, where %u belong",
+                   payload_len, WIRE_ECHO_BYTES);
     if (len - WIRE_MESSAGE_HEAD < payload_len)
         return WIRE_SHORT;
     *ret_message = (WireMessage){.type = type,

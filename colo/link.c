@@ -38,8 +38,6 @@ G_DEFINE_QUARK(link_error, link_error)
 
 const char *const link_channel_names[LINK_CHANNELS] = {"control", "checkpoint", "packets", "disks"};
 
-static void go_down(Link *link, GError *why);
-
 /* ---- Small parts ---- */
 
 Link *link_ref(Link *link)
@@ -229,24 +227,21 @@ static void set_intent(Link *link, LinkIntent intent, json_object *hello, const 
 
 /* ---- Control ---- */
 
-static void put_message(Link *link, guint16 type, const void *payload, gsize len)
+gboolean link_is_overrun(const Link *link, GError **error)
+{
+    gsize queued = channel_queued(link->pairing->channels[LINK_CONTROL]);
+    if (queued <= CONTROL_QUEUE_BYTES)
+        return FALSE;
+    g_set_error(error, LINK_ERROR, LINK_ERROR_OVERRUN,
+                "control connection: %zu bytes wait and the peer doesn't read them", queued);
+    return TRUE;
+}
+
+void link_put_message(Link *link, guint16 type, const void *payload, gsize len)
 {
     guint8 head[WIRE_MESSAGE_HEAD];
     wire_put_message(head, type, len);
     channel_write(link->pairing->channels[LINK_CONTROL], head, sizeof(head), payload, len, TRUE);
-}
-
-static gboolean check_beat(Link *link, const WireMessage *message, GError **error)
-{
-    guint64 number = colo_get_be64(message->payload);
-    if (number == link->beats_heard) {
-        link->beats_heard++;
-        return TRUE;
-    }
-    g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
-                "control: heartbeat %" G_GUINT64_FORMAT " where %" G_GUINT64_FORMAT " belongs",
-                number, link->beats_heard);
-    return FALSE;
 }
 
 static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
@@ -264,10 +259,12 @@ static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gp
         link_unref(link);
         return message.used;
     }
-    if (result == WIRE_WHOLE && check_beat(link, &message, &error))
-        return message.used;
-    go_down(link, g_steal_pointer(&error));
-    return 0;
+    link_ref(link);
+    gboolean taken = result == WIRE_WHOLE && link_take_sign(link, &message, &error);
+    if (!taken)
+        link_go_down(link, g_steal_pointer(&error));
+    link_unref(link);
+    return taken ? message.used : 0;
 }
 
 static void on_control_drained(Channel *channel, gpointer user_data)
@@ -301,23 +298,15 @@ static gsize on_packets_data(Channel *channel, const guint8 *data, gsize len, gp
         link->callbacks.packet(packet.nic, packet.epoch, packet.frame, packet.len, link->user_data);
     }
     if (result == WIRE_BAD)
-        go_down(link, g_steal_pointer(&error));
+        link_go_down(link, g_steal_pointer(&error));
     link_unref(link);
     return used;
 }
 
-/* ---- Heartbeats ---- */
-
-static void send_beat(Link *link, ColoTime now)
-{
-    guint8 payload[16];
-    colo_put_be64(payload, link->beats_sent++);
-    colo_put_be64(payload + 8, (guint64)now.us);
-    put_message(link, WIRE_TYPE_HEARTBEAT, payload, sizeof(payload));
-}
+/* ---- Up and down ---- */
 
 /* All that has come on control, as far as it is wanted. */
-static void read_control(Link *link)
+void link_read_control(Link *link)
 {
     Channel *control = link->pairing->channels[LINK_CONTROL];
     channel_ref(control);
@@ -325,52 +314,6 @@ static void read_control(Link *link)
         ;
     channel_unref(control);
 }
-
-/* The peer counts as lost, unless its bytes are there and we only had no time to read them. */
-static void check_silence(Link *link)
-{
-    read_control(link);
-    if (link->up && link->heartbeat.silence_us >= link->heartbeat.timeout_us)
-        go_down(link, g_error_new(LINK_ERROR, LINK_ERROR_TIMEOUT,
-                                  "no sign of life for %" G_GINT64_FORMAT " ms",
-                                  link->heartbeat.silence_us / COLO_US_PER_MS));
-}
-
-static gboolean on_beat(gpointer user_data)
-{
-    Link *link = link_ref(user_data);
-    ColoTime now = colo_time_now();
-    guint todo = heartbeat_step(&link->heartbeat, now);
-    if (todo & HEARTBEAT_SEND)
-        send_beat(link, now);
-    if (todo & HEARTBEAT_LOST)
-        check_silence(link);
-    if (link->beat_source)
-        g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
-    link_unref(link);
-    return G_SOURCE_CONTINUE;
-}
-
-static gboolean call_back(GSource *source, GSourceFunc func, gpointer user_data)
-{
-    (void)source;
-    return func(user_data);
-}
-
-static void start_beating(Link *link)
-{
-    /* Unlike a timeout source, one that is given each next moment anew. */
-    static GSourceFuncs funcs = {.dispatch = call_back};
-    heartbeat_start(&link->heartbeat, link->interval_ms, link->timeout_ms, colo_time_now());
-    link_source_clear(&link->beat_source);
-    link->beat_source = g_source_new(&funcs, sizeof(GSource));
-    g_source_set_priority(link->beat_source, G_PRIORITY_HIGH);
-    g_source_set_callback(link->beat_source, on_beat, link, NULL);
-    g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
-    g_source_attach(link->beat_source, g_main_context_get_thread_default());
-}
-
-/* ---- Up and down ---- */
 
 static void on_ended(Channel *channel, const GError *why, gpointer user_data)
 {
@@ -381,17 +324,16 @@ static void on_ended(Channel *channel, const GError *why, gpointer user_data)
     GError *error = g_error_copy(why);
     g_assert(which < link->channels);
     g_prefix_error(&error, "%s connection: ", link_channel_names[which]);
-    go_down(link, error);
+    link_go_down(link, error);
 }
 
-/* Takes `why`. Only from the main loop. */
-static void go_down(Link *link, GError *why)
+void link_go_down(Link *link, GError *why)
 {
     g_autoptr(GError) error = why;
     link_ref(link);
     Pairing *pairing = link->pairing;
     /* In control's own handler this does nothing: it has been read up to what is wrong. */
-    read_control(link);
+    link_read_control(link);
     if (link->up && link->pairing == pairing) {
         g_prefix_error(&error, "%s: ", pairing->peer);
         let_go(link);
@@ -408,7 +350,7 @@ static void go_down(Link *link, GError *why)
 static gboolean on_failing(gpointer user_data)
 {
     Link *link = user_data;
-    go_down(link, g_steal_pointer(&link->failing));
+    link_go_down(link, g_steal_pointer(&link->failing));
     return G_SOURCE_REMOVE;
 }
 
@@ -444,8 +386,11 @@ void link_go_up(Link *link)
     /* The disk server says itself why its connection ends, and better: that comes first. */
     if (channels[LINK_DISKS])
         channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
-    link->beats_sent = link->beats_heard = 0;
-    start_beating(link);
+    link->beats_sent = link->beats_heard = link->echoes_heard = 0;
+    link->echoed = link->looked = (ColoTime){0};
+    link->peer_timeout_us = 0;
+    link->fresh_wanted = FALSE;
+    link_start_beating(link);
     json_object *hello = json_object_get(pairing->peer_hello);
     link->callbacks.up(hello, link->user_data);
     json_object_put(hello);
@@ -533,7 +478,7 @@ void link_close(Link *link)
 void link_break(Link *link, const GError *why)
 {
     if (link->up)
-        go_down(link, g_error_copy(why));
+        link_go_down(link, g_error_copy(why));
 }
 
 gboolean link_is_up(const Link *link)
@@ -562,13 +507,10 @@ void link_send(Link *link, guint type, const void *payload, gsize len)
     g_assert(type >= WIRE_TYPE_SERVICE && type <= G_MAXUINT16 && len <= LINK_MESSAGE_MAX);
     if (!link->up || link->failing)
         return;
-    put_message(link, (guint16)type, payload, len);
-    gsize queued = channel_queued(link->pairing->channels[LINK_CONTROL]);
-    if (queued > CONTROL_QUEUE_BYTES)
-        go_down_later(link, g_error_new(LINK_ERROR, LINK_ERROR_OVERRUN,
-                                        "control connection: %zu bytes wait and the peer doesn't "
-                                        "read them",
-                                        queued));
+    link_put_message(link, (guint16)type, payload, len);
+    GError *error = NULL;
+    if (link_is_overrun(link, &error))
+        go_down_later(link, error);
 }
 
 gboolean link_has_unsent(const Link *link)
@@ -609,5 +551,5 @@ void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)
     link->interval_ms = interval_ms;
     link->timeout_ms = timeout_ms;
     if (link->up)
-        start_beating(link);
+        link_start_beating(link);
 }

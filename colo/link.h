@@ -70,7 +70,8 @@ typedef enum {
     LINK_MSG_UNFIT =
         44,        /* primary: goes on without the secondary, which shall not ask (text: why) */
     LINK_MSG_BUSY, /* secondary: be64 epoch: its disks are becoming that checkpoint's */
-    LINK_MSG_LEAVE = 48, /* secondary: may it leave, to start its QEMU anew? Primary: it may */
+    LINK_MSG_LEAVE = 48,   /* secondary: may it leave, to start its QEMU anew? Primary: it may */
+    LINK_MSG_CARRIER = 52, /* both: be64 set of network cards whose uplink has no carrier there */
 } LinkMessage;
 
 typedef struct {
@@ -84,6 +85,8 @@ typedef struct {
     void (*attempt_failed)(const GError *why, gpointer user_data);
     /* link_has_unsent() has become FALSE. Only this one may be NULL. */
     void (*sent)(gpointer user_data);
+    /* After link_is_fresh() has said no: the peer has been heard anew. */
+    void (*fresh)(gpointer user_data);
 } LinkCallbacks;
 
 typedef struct {
@@ -138,6 +141,14 @@ void link_close(Link *link);
 void link_break(Link *link, const GError *why);
 
 gboolean link_is_up(const Link *link);
+
+/*
+ * Whether the peer was there a moment ago for certain, and so can't have given this side up: it has
+ * answered a heartbeat that was sent a fraction of its heartbeat-timeout ago, and no connection has
+ * ended. What was read from the socket doesn't prove that after this process stood still. If not,
+ * it is asked, and fresh() or down() will be called.
+ */
+gboolean link_is_fresh(Link *link);
 
 /* The session both sides agreed on: 32 hex digits, new for every pairing. NULL if not up. */
 const char *link_session(const Link *link);

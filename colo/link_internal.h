@@ -7,6 +7,7 @@
  *   link-wire.c       hellos and frames as bytes (pure)
  *   link-judge.c      may these two be a pair? (pure)
  *   link-heartbeat.c  when to send one, when the peer counts as lost (pure)
+ *   link-beat.c       heartbeats and their echoes on a link that is up
  *   link-accept.c     incoming connections
  *   link-dial.c       outgoing ones
  *   link.c            the link that is up, and the public functions
@@ -44,7 +45,11 @@ guint16 link_address_port(int fd);
 #define WIRE_PACKET_HEAD    16u
 #define WIRE_PROTOCOL       1u
 #define WIRE_TYPE_HEARTBEAT 1u
+#define WIRE_TYPE_ECHO      2u
 #define WIRE_TYPE_SERVICE   16u /* the first that isn't the link's own */
+
+#define WIRE_BEAT_BYTES 16u
+#define WIRE_ECHO_BYTES 24u
 
 typedef enum { WIRE_HELLO = 1, WIRE_ANSWER = 2, WIRE_REFUSAL = 3 } WireKind;
 typedef enum { WIRE_SHORT, WIRE_WHOLE, WIRE_BAD } WireResult;
@@ -208,8 +213,12 @@ struct Link {
     gboolean up;
     GSource *beat_source;
     Heartbeat heartbeat;
-    guint64 beats_sent, beats_heard;
-    GError *failing; /* up, but about to go down from the main loop */
+    guint64 beats_sent, beats_heard, echoes_heard;
+    ColoTime echoed;        /* when the last heartbeat was sent that has an echo */
+    gint64 peer_timeout_us; /* the peer's heartbeat-timeout, as its echoes say */
+    gboolean fresh_wanted;  /* fresh() is to be called at the next echo that counts */
+    ColoTime looked;        /* when no connection had ended yet */
+    GError *failing;        /* up, but about to go down from the main loop */
     GSource *failing_source;
     GPtrArray *lingering; /* of Linger */
     LinkPacketStats packets;
@@ -233,6 +242,21 @@ gboolean link_pairing_is_complete(const Link *link);
 /* A one-shot timer (common/patience.h) at high priority; `data` is borrowed. NULL-safe removal. */
 GSource *link_timer(guint ms, GSourceFunc func, gpointer data);
 void link_source_clear(GSource **source);
+
+/* Sends a message, of a link that is up. */
+void link_put_message(Link *link, guint16 type, const void *payload, gsize len);
+/* The peer doesn't read control: LINK_ERROR_OVERRUN. */
+gboolean link_is_overrun(const Link *link, GError **error);
+/* Reads all that has come on control, as far as it is wanted. */
+void link_read_control(Link *link);
+/* Ends a link that is up; takes `why`. Only from the main loop. */
+void link_go_down(Link *link, GError *why);
+
+/* ---- Signs of life (link-beat.c) ---- */
+
+void link_start_beating(Link *link);
+/* A heartbeat or an echo. The caller holds a reference. FALSE: LINK_ERROR_PROTOCOL. */
+gboolean link_take_sign(Link *link, const WireMessage *message, GError **error);
 
 /* Accepting: serves the listening socket for the link's whole life. */
 gboolean link_listen(Link *link, const char *text, GError **error);

@@ -200,6 +200,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     disks_add_status(node, status);
     add_frames(node, status);
     add_compare(node, status);
+    uplinks_add_status(node, status);
     recording_add_status(node, status);
     json_object *arbiter = add_object(status, "arbiter");
     add_string(arbiter, "type", node->config->arbiter);
@@ -302,6 +303,18 @@ static void do_cont(ControlRequest *request, json_object *arguments, gpointer us
              state_error(node, "to continue the VM", "nothing has stopped it but its state"));
 }
 
+static void do_announce(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (!announce_is_possible(node)) {
+        fail(request, state_error(node, "an announcement", "ask the node that the guest runs on"));
+        return;
+    }
+    announce_start(node);
+    control_reply(request, NULL);
+}
+
 static void do_quit(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     (void)arguments;
@@ -322,6 +335,7 @@ static const ControlCommand commands[] = {
      "Tries at once what is tried again every second: to resume a VM whose disks refused, or a "
      "guest "
      "that an I/O error has stopped. Tells how that try has ended."                                                                   },
+    {"announce",    do_announce,    "",                         "Tells the network again where the guest is."                         },
     {"capture-on",  do_capture_on,  "file:string last:int?",
      "Writes what the VMs sent where they differ to files."                                                                           },
     {"capture-off", do_capture_off, "",                         "Ends that; the files stay."                                          },

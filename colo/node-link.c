@@ -14,6 +14,7 @@ void node_link_lost(Node *node, const char *what, const GError *error)
 {
     node->link_lost = colo_time_now();
     node_report(node, what, error);
+    uplinks_link_lost(node, error);
     if (node->ending_timer)
         /* Whoever the arbiter would let go on, it can't be this VM. */
         node_vm_lost(node, "the VM is lost", node->ending_sign);
@@ -43,6 +44,7 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
         options_tell(node);
     else
         owner_pin(node);
+    uplinks_link_up(node);
     node_event(node, FSM_LINK_UP);
 }
 
@@ -54,6 +56,11 @@ static void on_link_down(const GError *why, gpointer user_data)
 static void on_sent(gpointer user_data)
 {
     svm_send_dirty(user_data);
+}
+
+static void on_fresh(gpointer user_data)
+{
+    net_let_leave(user_data);
 }
 
 static void on_attempt_failed(const GError *why, gpointer user_data)
@@ -128,6 +135,8 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return only_bytes(len, 8, error) && comparing_rebooted(node, colo_get_be64(payload), error);
     case LINK_MSG_SETTLED:
         return secondary_settled(node, payload, len, error);
+    case LINK_MSG_CARRIER:
+        return only_bytes(len, 8, error) && uplinks_peer_says(node, colo_get_be64(payload));
     case LINK_MSG_ADDRESSES:
         return net_receive_addresses(node, payload, len, error);
     case LINK_MSG_TROUBLE:
@@ -222,7 +231,8 @@ gboolean node_link_init(Node *node, GError **error)
                                .packet = on_packet,
                                .down = on_link_down,
                                .attempt_failed = on_attempt_failed,
-                               .sent = on_sent};
+                               .sent = on_sent,
+                               .fresh = on_fresh};
     node->link = link_new(&options, &callbacks, node, error);
     return node->link != NULL;
 }

@@ -29,6 +29,8 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
     Card *card = user_data;
     Node *node = card->node;
     addresses_heard(card->addresses, data, len);
+    if (addresses_is_own(card->addresses, data, len))
+        announce_elsewhere(node, card->index);
     if (node->state == FSM_S_DEVICE)
         secondary_input(node, card->index, data, len);
     else
@@ -59,6 +61,8 @@ static void card_free(gpointer data)
 gboolean net_init(Node *node, GError **error)
 {
     node->cards = g_ptr_array_new_with_free_func(card_free);
+    node->outbound = g_queue_new();
+    announce_init(node);
     for (guint i = 0; i < node->config->nics->len; i++) {
         const ConfigNic *ours = g_ptr_array_index(node->config->nics, i);
         const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
@@ -82,6 +86,11 @@ gboolean net_init(Node *node, GError **error)
 
 void net_finalise(Node *node)
 {
+    if (node->outbound)
+        g_queue_free_full(node->outbound, (GDestroyNotify)input_free);
+    node->outbound = NULL;
+    if (node->announce_timer)
+        announce_finalise(node);
     g_clear_pointer(&node->cards, g_ptr_array_unref);
 }
 
@@ -108,6 +117,8 @@ void net_detach(Node *node)
 
 void net_set_open(Node *node, gboolean open)
 {
+    if (!open)
+        announce_end(node);
     for (guint i = 0; i < node->cards->len; i++) {
         Uplink *uplink = card_at(node, i)->uplink;
         if (open)
@@ -123,11 +134,52 @@ void net_drain(Node *node)
         port_drain(card_at(node, i)->port);
 }
 
-void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
+/*
+ * The last look before a frame of the protected VM leaves (docs/ARCHITECTURE.md, "A host that stood
+ * still"): it was released, but by words of the secondary that may have waited for any time if this
+ * process stood still. So, until the secondary has been heard anew, it waits here, in order. What
+ * the arbiter or the secondary itself has said for good needs no such proof: then the state is
+ * another. Bounded by what can be released in a heartbeat-timeout.
+ */
+static gboolean may_leave(Node *node)
+{
+    switch (node->state) {
+    case FSM_P_COLO:
+        return link_is_fresh(node->link);
+    case FSM_P_PAUSED:
+    case FSM_P_RECOVER:
+    case FSM_P_FROZEN:
+        return FALSE;
+    default:
+        return TRUE;
+    }
+}
+
+static void send_now(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     Card *card = card_at(node, nic);
     if (card)
         uplink_send(card->uplink, data, len);
+}
+
+void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    net_let_leave(node);
+    if (g_queue_is_empty(node->outbound) && may_leave(node))
+        send_now(node, nic, data, len);
+    else
+        g_queue_push_tail(node->outbound, input_new(nic, node->epoch, data, len));
+}
+
+void net_let_leave(Node *node)
+{
+    while (!g_queue_is_empty(node->outbound) && may_leave(node)) {
+        gsize len;
+        Input *frame = g_queue_pop_head(node->outbound);
+        const guint8 *data = g_bytes_get_data(frame->data, &len);
+        send_now(node, frame->nic, data, len);
+        input_free(frame);
+    }
 }
 
 void net_send_mapped(Node *node, unsigned nic, GBytes *frame)

@@ -400,6 +400,7 @@ static void finish_takeover(Node *node)
     /* What the primary's guest was given and ours was not, and what has come here since. */
     secondary_give_mirrored(node);
     node->takeovers++;
+    node->moved = colo_time_now();
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
                 node->epoch,
                 (double)colo_time_diff_us(colo_time_now(), node->link_lost) / COLO_US_PER_MS);
@@ -497,7 +498,7 @@ void secondary_take_over(Node *node)
 {
     colo_fault_point("takeover-granted");
     net_set_open(node, TRUE);
-    net_announce(node);
+    announce_start(node);
     apply_finish(node->apply, on_finished, node);
 }
 

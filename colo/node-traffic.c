@@ -70,6 +70,7 @@ void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 
 void primary_open_gate(Node *node)
 {
+    net_let_leave(node);
     comparing_forget(node, TRUE);
     node->gate_open = TRUE;
     node->output_filling = FALSE;
@@ -87,7 +88,8 @@ typedef struct {
     GPtrArray *frames; /* of HeldFrame* */
 } HeldFrames;
 
-/* As the clients are to see it: whoever sends it need not know how it is mapped. */
+/* As the clients are to see it: whoever sends it need not know how it is mapped. What is leaving is
+ * that already. */
 static void add_held(unsigned nic, GBytes *frame, gpointer user_data)
 {
     const HeldFrames *to = user_data;
@@ -116,6 +118,12 @@ GPtrArray *primary_held_frames(Node *node)
 {
     GPtrArray *frames = g_ptr_array_new_with_free_func(held_frame_free);
     HeldFrames to = {.node = node, .frames = frames};
+    for (const GList *at = node->outbound->head; at; at = at->next) {
+        const Input *frame = at->data;
+        HeldFrame *held = g_new(HeldFrame, 1);
+        *held = (HeldFrame){.nic = frame->nic, .data = g_bytes_ref(frame->data)};
+        g_ptr_array_add(frames, held);
+    }
     gate_foreach(node->gate, node->cycle.epoch, add_held_in_gate, &to);
     if (node->compare)
         compare_foreach_held(node->compare, node->cycle.epoch, add_held, &to);
@@ -173,6 +181,7 @@ void primary_forget_traffic(Node *node)
     node->output_filling = FALSE;
     primary_close_gate(node);
     gate_discard(node->gate);
+    g_queue_clear_full(node->outbound, (GDestroyNotify)input_free);
     g_queue_clear_full(node->deferred, (GDestroyNotify)input_free);
     node->deferred_bytes = 0;
 }

@@ -213,6 +213,12 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
 
 static void ask_arbiter(Node *node)
 {
+    if (node->ask_wait_ms) {
+        /* The other side first; an administrator can say that it is time. */
+        node->ask_again_timer = g_timeout_add(node->ask_wait_ms, on_ask_again, node);
+        node->ask_wait_ms = 0;
+        return;
+    }
     if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
         return;
     node->question++;
@@ -350,6 +356,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
     node->yielded &= next == FSM_S_PAUSED;
     forget_asking_again(node);
+    uplinks_reconsider(node);
     node_emit(node, "STATE_CHANGED", data);
 }
 
@@ -393,7 +400,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     if (!node->arbiter || !net_init(node, error))
         return NULL;
     arbiter_set_limit_ms(node->arbiter, (guint)config->arbiter_timeout_ms);
-    if (!node_link_init(node, error) || !control_init(node, error))
+    if (!node_link_init(node, error) || !control_init(node, error) || !uplinks_init(node, error))
         return NULL;
     link_idle(node->link, "starting");
     watch_begin(node);
@@ -433,6 +440,7 @@ void node_free(Node *node)
     link_free(node->link);
     arbiter_free(node->arbiter);
     control_free(node->control);
+    uplinks_finalise(node);
     net_finalise(node);
     stats_free(node->pause_stats);
     stats_free(node->transfer_stats);

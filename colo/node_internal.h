@@ -22,6 +22,7 @@
 #include "colo/node.h"
 #include "colo/schedule.h"
 #include "colo/stats.h"
+#include "colo/uplinks.h"
 #include "netcompare/netcompare.h"
 #include "netcompare/recorder.h"
 #include "netcompare/rewrite.h"
@@ -34,6 +35,7 @@ typedef struct {
     Uplink *uplink;       /* for the node's whole life; open while this node may speak */
     Port *port;           /* for the life of the VM process */
     Addresses *addresses; /* of the guest, for the announcement after a takeover */
+    UplinkCarrier carrier;
 } Card;
 
 /* Where the primary is in its checkpoint cycle. */
@@ -109,7 +111,22 @@ struct Node {
     Link *link;
     Arbiter *arbiter;
     Control *control;
-    GPtrArray *cards;                /* of Card* */
+    GPtrArray *cards; /* of Card* */
+
+    /* whom clients can reach (node-uplinks.c) */
+    CarrierWatch *carriers;
+    guint64 uplinks_cut, peer_cut; /* uplinks.h; the peer's as it said last */
+    UplinksWatch uplinks_watch;
+    GSource *uplinks_timer;
+    guint ask_wait_ms; /* before the arbiter is asked about the link that was just lost */
+    ColoTime moved;    /* when the VM came here; 0: it was started here */
+
+    /* announcements (node-announce.c) */
+    GSource *announce_timer;
+    guint64 announced; /* volleys of the rounds under way */
+    ColoTime announce_began;
+    gboolean announce_again;         /* there is reason to begin anew, when it is time */
+    GQueue *outbound;                /* of Input*: output that only waits for a word of the peer */
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
 
@@ -539,9 +556,14 @@ void net_detach(Node *node);
 void net_set_open(Node *node, gboolean open);
 /* Reads everything that the guest has sent until now; the VM may be lost by that. */
 void net_drain(Node *node);
-/* Sends to the outside, as the guest said it or (net_send_mapped) as the clients know it. */
+/*
+ * Sends to the outside, as the guest said it or (net_send_mapped) as the clients know it. Of a
+ * protected VM only while the link is fresh; else, and behind what waits so, it waits.
+ */
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);
 void net_send_mapped(Node *node, unsigned nic, GBytes *frame);
+/* Lets go of what waits, if it may. */
+void net_let_leave(Node *node);
 /* Gives to the guest, now. */
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
 void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len);
@@ -552,6 +574,34 @@ Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_announce(Node *node);
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error);
+
+/* ---- node-announce.c ---- */
+
+void announce_init(Node *node);
+void announce_finalise(Node *node);
+/* Tells the network where the guest is: now, and again some times. */
+void announce_start(Node *node);
+/* This node speaks no more. */
+void announce_end(Node *node);
+/* A frame has come from the network whose sender says that it is the guest. */
+void announce_elsewhere(Node *node, unsigned nic);
+/* Whether this node is the one that may. */
+gboolean announce_is_possible(const Node *node);
+/* What passes between volley number `volley` (from 1) and the next one. Pure. */
+gint64 announce_wait_us(const Config *config, guint64 volley);
+
+/* ---- node-uplinks.c ---- */
+
+gboolean uplinks_init(Node *node, GError **error);
+void uplinks_finalise(Node *node);
+/* Something has changed that decides who is better. */
+void uplinks_reconsider(Node *node);
+void uplinks_link_up(Node *node);
+/* Before the state changes: how long to wait before the arbiter is asked. */
+void uplinks_link_lost(Node *node, const GError *why);
+/* Message of the peer. */
+gboolean uplinks_peer_says(Node *node, guint64 cut);
+void uplinks_add_status(const Node *node, json_object *status);
 
 /* ---- node-disks.c ---- */
 

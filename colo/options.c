@@ -50,6 +50,16 @@ static const Option table[] = {
      .help = "Whether colod and the first thread of its QEMU, which move the guest's frames, run with "
              "real-time priority (the lowest one of SCHED_RR; needs CAP_SYS_NICE, else it is left "
              "out). On a busy host each frame otherwise waits its turn several times."},
+    {"node", "announce-rounds", OPTION_COUNT, CONFIG(announce_rounds), .fallback = "5",
+     .min = 1, .max = 1000,
+     .help = "How many times the guest's addresses are announced to the network after a takeover, or "
+             "when a frame shows that it has learnt another way: the first at once."},
+    {"node", "announce-initial", OPTION_TIME, CONFIG(announce_initial_ms), .fallback = "50ms",
+     .min = 1, .max = MIN_MS, .help = "What passes until the second one."},
+    {"node", "announce-step", OPTION_TIME, CONFIG(announce_step_ms), .fallback = "100ms",
+     .max = MIN_MS, .help = "Each wait is so much longer than the one before."},
+    {"node", "announce-max", OPTION_TIME, CONFIG(announce_max_ms), .fallback = "550ms",
+     .min = 1, .max = MIN_MS, .help = "No wait is longer than this."},
 
     {"vm", "name", OPTION_NAME, VM(name), .required = TRUE,
      .help = "The VM's name, in logs and for people. The same on both hosts, as all of this section "
@@ -101,6 +111,10 @@ static const Option table[] = {
     {"nic", "bridge", OPTION_INTERFACE, OUR(bridge),
      .help = "The bridge of this host that the card is attached to. Without it the tap is made and "
              "left alone."},
+    {"nic", "uplink", OPTION_INTERFACE, OUR(uplink),
+     .help = "The interface whose carrier tells whether clients can reach the guest by this host. "
+             "Without it, those ports of the bridge that lead out of the host: one with a carrier is "
+             "enough. A host without carrier hands the VM over if the other has one."},
     {"nic", "ifname", OPTION_INTERFACE, OUR(ifname), .fallback = "colo%d",
      .help = "The name of the tap; the kernel puts the first free number for %d."},
 

@@ -44,6 +44,12 @@ void addresses_free(Addresses *addresses)
     g_free(addresses);
 }
 
+gboolean addresses_is_own(const Addresses *addresses, const guint8 *data, gsize len)
+{
+    const gsize source = NETCOMPARE_VNET_HDR_BYTES + 6;
+    return len >= source + 6 && memcmp(data + source, addresses->mac, 6) == 0;
+}
+
 /* ---- Reading a frame ---- */
 
 static gboolean is_zero(const guint8 *bytes, gsize len)

@@ -25,6 +25,7 @@ typedef enum {
     NETCOMPARE_ERROR_PERMISSION, /* CAP_NET_ADMIN is missing */
     NETCOMPARE_ERROR_FRAME,      /* bytes from a port that are no frame */
     NETCOMPARE_ERROR_CLOSED,     /* the other end is gone */
+    NETCOMPARE_ERROR_WATCH,      /* the host's interfaces can't be watched */
 } NetcompareError;
 
 /* struct virtio_net_hdr_v1's size (12, little-endian fields), used on every port and uplink. */
@@ -118,6 +119,22 @@ typedef struct {
 } UplinkStats;
 const UplinkStats *uplink_stats(const Uplink *uplink);
 
+/* ---- Carrier: is the network behind an uplink plugged in? ---- */
+
+typedef struct CarrierWatch CarrierWatch;
+
+typedef enum { UPLINK_CARRIER_UNKNOWN, UPLINK_CARRIER_YES, UPLINK_CARRIER_NO } UplinkCarrier;
+
+/* Watches the interfaces of this network namespace; `changed` is called when one may have. */
+CarrierWatch *carrier_watch_new(void (*changed)(gpointer user_data), gpointer user_data,
+                                GError **error);
+void carrier_watch_free(CarrierWatch *watch);
+/*
+ * Of interface `ifname`; if that is NULL, of any port of `bridge` that leads out of this host. Not
+ * known of a bridge without such a port, and of none.
+ */
+UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, const char *ifname);
+
 /* ---- Gate: output waits here for its epoch to be committed ---- */
 
 typedef struct Gate Gate;
@@ -178,6 +195,8 @@ void addresses_learn(Addresses *addresses, const guint8 *data, gsize len);
  * (one that floats between hosts), so that a takeover doesn't steal it back.
  */
 void addresses_heard(Addresses *addresses, const guint8 *data, gsize len);
+/* Whether the frame's sender has the card's own address. */
+gboolean addresses_is_own(const Addresses *addresses, const guint8 *data, gsize len);
 /* Addresses as bytes for the peer, and back (foreign bytes: FALSE if malformed). */
 GBytes *addresses_serialise(const Addresses *addresses);
 gboolean addresses_merge(Addresses *addresses, GBytes *bytes, GError **error);

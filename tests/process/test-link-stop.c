@@ -28,8 +28,12 @@ static void say_up(LinkEnd *end)
     printf("up\n");
 }
 
+static gboolean freshness;
+
 static void say_message(LinkEnd *end)
 {
+    if (freshness)
+        printf("%s\n", link_is_fresh(end->link) ? "fresh" : "stale");
     printf("message %s\n", (const char *)g_ptr_array_index(end->messages, end->messages->len - 1));
     link_send(end->link, LINK_MSG_BLANK, "heard", 5);
 }
@@ -37,6 +41,12 @@ static void say_message(LinkEnd *end)
 static void say_down(LinkEnd *end)
 {
     printf("down %d\n", end->down->code);
+}
+
+static void say_fresh(LinkEnd *end)
+{
+    (void)end;
+    printf("heard anew\n");
 }
 
 static gint64 last_us;
@@ -60,6 +70,7 @@ G_NORETURN static void host(const char *port)
     end->on_up = say_up;
     end->on_message = say_message;
     end->on_down = say_down;
+    end->on_fresh = freshness ? say_fresh : NULL;
     last_us = g_get_monotonic_time();
     g_timeout_add(5, work, end);
     link_end_dial(end, "beta");
@@ -89,7 +100,7 @@ static gboolean on_said(gint fd, GIOCondition condition, gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-static void world_open(World *world, guint primary_timeout_ms)
+static void world_open_with(World *world, guint primary_timeout_ms, const char *what)
 {
     g_autoptr(GError) error = NULL;
     LinkEndOptions options = {.interval_ms = BEAT_MS, .timeout_ms = primary_timeout_ms};
@@ -98,7 +109,7 @@ static void world_open(World *world, guint primary_timeout_ms)
     world->proxy = proxy_new("127.0.0.1:0", target, &error);
     g_assert_no_error(error);
     g_autofree char *port = g_strdup_printf("%u", proxy_port(world->proxy));
-    char *argv[] = {(char *)"/proc/self/exe", (char *)"--dial", port, NULL};
+    char *argv[] = {(char *)"/proc/self/exe", (char *)what, port, NULL};
     g_spawn_async_with_pipes(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &world->pid,
                              NULL, &world->out, NULL, &error);
     g_assert_no_error(error);
@@ -107,6 +118,11 @@ static void world_open(World *world, guint primary_timeout_ms)
     link_end_accept(world->primary, "alpha");
     link_end_wait(world->primary->ups && strstr(world->said->str, "up\n"));
     g_string_truncate(world->said, 0);
+}
+
+static void world_open(World *world, guint primary_timeout_ms)
+{
+    world_open_with(world, primary_timeout_ms, "--dial");
 }
 
 static void world_close(World *world)
@@ -164,6 +180,30 @@ static void test_peer_lives(void)
     world_close(&world);
 }
 
+/*
+ * What is read on waking says nothing about now, even if the peer has been there all the time: it
+ * is asked. The echo that waited in the socket with it is too old.
+ */
+static void test_stale(void)
+{
+    World world;
+    world_open_with(&world, TIMEOUT_MS, "--dial-and-ask");
+    let_time_pass(3 * BEAT_MS);
+    link_send(world.primary->link, LINK_MSG_ADDRESSES, "before", 6);
+    link_end_wait(strstr(world.said->str, ":before\n"));
+    g_assert_nonnull(strstr(world.said->str, "fresh\nmessage"));
+    stop(&world);
+    link_set_heartbeat(world.primary->link, BEAT_MS, 60000);
+    link_send(world.primary->link, LINK_MSG_ADDRESSES, "meanwhile", 9);
+    let_time_pass(STOPPED_MS);
+    g_string_truncate(world.said, 0);
+    kill(world.pid, SIGCONT);
+    link_end_wait(strstr(world.said->str, "heard anew\n"));
+    g_assert_true(g_str_has_prefix(world.said->str, "stale\nmessage"));
+    g_assert_cmpuint(world.primary->downs, ==, 0);
+    world_close(&world);
+}
+
 /* The peer gave us up: that is known before anything else is done, and after its last words. */
 static void test_peer_gave_up(void)
 {
@@ -215,10 +255,12 @@ static void test_often(void)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3 && !strcmp(argv[1], "--dial"))
+    freshness = argc == 3 && !strcmp(argv[1], "--dial-and-ask");
+    if (freshness || (argc == 3 && !strcmp(argv[1], "--dial")))
         host(argv[2]);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/link-stop/peer-lives", test_peer_lives);
+    g_test_add_func("/link-stop/stale", test_stale);
     g_test_add_func("/link-stop/peer-gave-up", test_peer_gave_up);
     g_test_add_func("/link-stop/peer-vanished", test_peer_vanished);
     g_test_add_func("/link-stop/often", test_often);

@@ -12,6 +12,7 @@ typedef struct {
     GPid pid;
     int out;
     GString *said;
+    char ifname[16]; /* the tap of its last report; "-": none */
 } HostChild;
 
 /* To be called first in main(): does not return in such a process. */
@@ -28,16 +29,21 @@ void host_child_main(int argc, char **argv);
  * as secondary. The fixture has to be set up; the caller doesn't start those hosts itself.
  */
 void host_child_start(HostChild *child, const Fixture *fixture, const char *which);
+/* The same, but without giving up the peer soon; the fixture's VM has a card (add_tap()), and
+ * alpha's guest speaks every millisecond.
+ */
+void host_child_start_speaking(HostChild *child, const Fixture *fixture, const char *which);
 void host_child_kill(HostChild *child);
 
 /* Stops it; returns once it stands still. */
 void host_child_stop(const HostChild *child);
 void host_child_continue(const HostChild *child);
 
-/* What its host says of itself now: state, last epoch. Waits for the answer. */
+/* What its host says of itself now. Waits for the answer. */
 typedef struct {
     FsmState state;
-    guint64 epoch;
+    guint64 epoch;  /* the last one */
+    guint64 frames; /* of its guest that have left */
 } HostReport;
 HostReport host_child_ask(HostChild *child, const char *name);
 

@@ -106,6 +106,8 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->control_socket = g_strdup_printf("%s/%s.sock", dir, name);
     config->vm = fake_vm_description(GUEST_BYTES, 0);
     config->nics = g_ptr_array_new();
+    config->announce_rounds = 5;
+    config->announce_initial_ms = config->announce_step_ms = config->announce_max_ms = 5;
     config->checkpoint_period_ms = 20;
     config->min_gap_ms = 1;
     config->dirty_method = g_strdup("auto");
@@ -125,6 +127,30 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->answer_timeout_ms = 20000;
     config->log_level = g_strdup("warning");
     return config;
+}
+
+static void free_nic(gpointer data)
+{
+    ConfigNic *nic = data;
+    g_free(nic->name);
+    g_free(nic->ifname);
+    g_free(nic->bridge);
+    g_free(nic->uplink);
+    g_free(nic);
+}
+
+void add_tap(Fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        Config *config = fixture->host[i].config;
+        ConfigNic *nic = g_new0(ConfigNic, 1);
+        nic->name = g_strdup("lan");
+        nic->ifname = g_strdup("colotest%d");
+        g_ptr_array_set_free_func(config->nics, free_nic);
+        g_ptr_array_add(config->nics, nic);
+        vm_description_free(config->vm);
+        config->vm = fake_vm_description(GUEST_BYTES, config->nics->len);
+    }
 }
 
 void start(Host *host, const char *role)

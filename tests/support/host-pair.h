@@ -53,6 +53,8 @@ void set_up(Fixture *fixture, const char *arbiter);
 void set_up_in(Fixture *fixture, const char *dir, const guint16 ports[2], const char *arbiter);
 /* After either: both VMs get `n` disks of DISK_BYTES, of `format` as far as the VM knows. */
 void set_up_disks(Fixture *fixture, guint n, const char *format);
+/* Before they start: gives the VM of both hosts a network card, whose tap is on no bridge. */
+void add_tap(Fixture *fixture);
 void tear_down(Fixture *fixture);
 void start(Host *host, const char *role);
 /* Its storage gets no more writes, either; but for a node that has ended in order. */

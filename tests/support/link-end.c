@@ -71,6 +71,14 @@ static void on_sent(gpointer user_data)
         side->on_sent(side);
 }
 
+static void on_fresh(gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    side->freshes++;
+    if (side->on_fresh)
+        side->on_fresh(side);
+}
+
 LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
 {
     static const LinkEndOptions none;
@@ -94,7 +102,8 @@ LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
                                .message = on_message,
                                .packet = on_packet,
                                .down = on_down,
-                               .attempt_failed = on_attempt_failed};
+                               .attempt_failed = on_attempt_failed,
+                               .fresh = on_fresh};
     side->link = link_new(&link_options, &callbacks, side, &error);
     g_assert_no_error(error);
     return side;

@@ -9,7 +9,7 @@ typedef struct LinkEnd LinkEnd;
 
 struct LinkEnd {
     Link *link;
-    unsigned ups, downs, failures;
+    unsigned ups, downs, failures, freshes;
     char *peer_name;     /* of the last up() */
     GError *down;        /* of the last down() */
     GPtrArray *reasons;  /* of GError*: all attempt_failed() */
@@ -24,6 +24,7 @@ struct LinkEnd {
     void (*on_packet)(LinkEnd *side);
     void (*on_failure)(LinkEnd *side);
     void (*on_sent)(LinkEnd *side);
+    void (*on_fresh)(LinkEnd *side);
     gpointer user_data;
 };
 

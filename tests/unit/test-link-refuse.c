@@ -404,13 +404,20 @@ static void expect_down(gboolean on_control, const void *bytes, gsize len, const
     fake_peer_close(&peer);
 }
 
+#define NOTHING "\0\0\0\0\0\0\0\0"
+
 static void test_broken_protocol(void)
 {
     expect_down(TRUE, "\xff\xff\xff\xff\0\x11\0\0", 8, "4294967295 bytes");
-    expect_down(TRUE, "\0\0\0\0\0\x02\0\0", 8, "unknown type 2");
+    expect_down(TRUE, "\0\0\0\0\0\x03\0\0", 8, "unknown type 3");
     expect_down(TRUE, "GET / HTTP/1.1\r\n", 16, "control: ");
     expect_down(TRUE, "\0\0\0\x10\0\x01\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\0", 24,
                 "heartbeat 5 where 0 belongs");
+    /* Of what was sent or not: with another number, and from the future. */
+    expect_down(TRUE, "\0\0\0\x18\0\x02\0\0\0\0\0\0\0\0\x27\0" NOTHING NOTHING, 32,
+                "the echo of a heartbeat that wasn't sent");
+    expect_down(TRUE, "\0\0\0\x18\0\x02\0\0\0\0\0\0\0\0\0\0\x7f\0\0\0\0\0\0\0" NOTHING, 32,
+                "the echo of a heartbeat that wasn't sent");
     expect_down(FALSE, "\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\0\0", 16, "packets: a frame");
     expect_down(FALSE, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 16, "packets: a frame of 0");
 }

@@ -211,6 +211,7 @@ static void test_messages(void)
     expect_bad_message(5, 0, 0, "unknown type 0");
     expect_bad_message(5, 15, 0, "unknown type 15");
     expect_bad_message(15, WIRE_TYPE_HEARTBEAT, 0, "heartbeat of 15");
+    expect_bad_message(16, WIRE_TYPE_ECHO, 0, "echo of a heartbeat of 16");
 }
 
 static void test_packets(void)

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Announcements of a node that goes on alone: in rounds, again when a frame of the guest comes from
+ * elsewhere, and never by one that may not be heard. The network is the outside of the node's tap.
+ */
+#include "tests/support/host-pair.h"
+
+#include "colo/log.h"
+
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ETHERTYPE_RARP 0x8035
+
+typedef struct {
+    int fd;
+    unsigned heard;
+} Network;
+
+static gboolean skipped(void)
+{
+    if (geteuid() != 0)
+        g_test_skip("needs root for its taps");
+    return geteuid() != 0;
+}
+
+static void network_open(Network *network, const Host *host)
+{
+    const Card *card = g_ptr_array_index(host->node->cards, 0);
+    struct sockaddr_ll address = {.sll_family = AF_PACKET,
+                                  .sll_protocol = htons(ETHERTYPE_RARP),
+                                  .sll_ifindex = (int)if_nametoindex(uplink_ifname(card->uplink))};
+    *network = (Network){.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+    g_assert_cmpint(network->fd, >=, 0);
+    int bound = bind(network->fd, (struct sockaddr *)&address, sizeof(address));
+    g_assert_cmpint(bound, ==, 0);
+}
+
+/* How many announcements have come since it was opened: a guest that was silent has one address. */
+static unsigned heard(Network *network)
+{
+    struct sockaddr_ll from;
+    socklen_t len = sizeof(from);
+    guint8 frame[2048];
+    while (recvfrom(network->fd, frame, sizeof(frame), 0, (struct sockaddr *)&from, &len) > 0)
+        network->heard += from.sll_pkttype != PACKET_OUTGOING;
+    return network->heard;
+}
+
+/* From another host, to all. */
+static void send_as(const Network *network, const guint8 mac[6])
+{
+    guint8 frame[60] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, [12] = 0x88, 0xb5};
+    memcpy(frame + 6, mac, 6);
+    g_assert_cmpint(send(network->fd, frame, sizeof(frame), 0), ==, (ssize_t)sizeof(frame));
+}
+
+static void take_over(Fixture *f, Network *network)
+{
+    set_up(f, "file");
+    add_tap(f);
+    start(&f->host[0], "primary");
+    start(&f->host[1], "secondary");
+    protect(f, 0);
+    network_open(network, &f->host[1]);
+    die(&f->host[0]);
+    WAIT_FOR(f->host[1].node->state == FSM_P_NONE);
+}
+
+static void test_rounds(void)
+{
+    Fixture f;
+    Network network;
+    if (skipped())
+        return;
+    take_over(&f, &network);
+    const Node *node = f.host[1].node;
+    WAIT_FOR(heard(&network) == node->config->announce_rounds);
+    g_assert_cmpint(g_source_get_ready_time(node->announce_timer), ==, -1);
+    close(network.fd);
+    tear_down(&f);
+}
+
+static void test_elsewhere(void)
+{
+    static const guint8 guest[6] = {0x52, 0x54, 0, 0x12, 0x34, 0}, other[6] = {2, 0, 0, 0, 0, 1};
+    Fixture f;
+    Network network;
+    if (skipped())
+        return;
+    take_over(&f, &network);
+    const Node *node = f.host[1].node;
+    const guint rounds = (guint)node->config->announce_rounds;
+    WAIT_FOR(heard(&network) == rounds);
+    const Card *card = g_ptr_array_index(node->cards, 0);
+    guint64 before = uplink_stats(card->uplink)->input_frames;
+    send_as(&network, other);
+    WAIT_FOR(uplink_stats(card->uplink)->input_frames > before);
+    g_assert_false(node->announce_again);
+    /* Twice: once is enough. */
+    send_as(&network, guest);
+    send_as(&network, guest);
+    WAIT_FOR(heard(&network) == 2 * rounds);
+    g_assert_cmpint(g_source_get_ready_time(node->announce_timer), ==, -1);
+    close(network.fd);
+    tear_down(&f);
+}
+
+/* One whose output is held doesn't say where the guest is, and stops saying it. */
+static void test_silenced(void)
+{
+    Fixture f;
+    Network network;
+    if (skipped())
+        return;
+    set_up(&f, "none");
+    add_tap(&f);
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    network_open(&network, &f.host[0]);
+    die(&f.host[1]);
+    WAIT_FOR(f.host[0].node->state == FSM_P_PAUSED);
+    g_assert_false(announce_is_possible(f.host[0].node));
+    announce_start(f.host[0].node);
+    WAIT_FOR(g_source_get_ready_time(f.host[0].node->announce_timer) == -1);
+    g_assert_cmpuint(heard(&network), ==, 0);
+    close(network.fd);
+    tear_down(&f);
+}
+
+static void test_waits(void)
+{
+    static const gint64 waits_ms[] = {50, 150, 250, 350, 450, 550, 550};
+    Config config = {.announce_initial_ms = 50, .announce_step_ms = 100, .announce_max_ms = 550};
+    for (guint i = 0; i < G_N_ELEMENTS(waits_ms); i++)
+        g_assert_cmpint(announce_wait_us(&config, i + 1), ==, waits_ms[i] * COLO_US_PER_MS);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    g_test_add_func("/node-announce/waits", test_waits);
+    add_pair_test("/node-announce/rounds", test_rounds);
+    add_pair_test("/node-announce/elsewhere", test_elsewhere);
+    add_pair_test("/node-announce/silenced", test_silenced);
+    return g_test_run();
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the kernel tells of plugs, in a network namespace of this test's own. */
+#include <sched.h>
+#include <unistd.h>
+
+#include "netcompare/netcompare.h"
+#include "tests/support/wait.h"
+
+typedef struct {
+    CarrierWatch *watch;
+    unsigned changes;
+} Fixture;
+
+static void run(const char *command)
+{
+    int status = 0;
+    g_autoptr(GError) error = NULL;
+    g_spawn_command_line_sync(command, NULL, NULL, &status, &error);
+    g_assert_no_error(error);
+    if (status)
+        g_error("'%s' has failed", command);
+}
+
+static void on_changed(gpointer user_data)
+{
+    ((Fixture *)user_data)->changes++;
+}
+
+static UplinkCarrier look(const Fixture *f)
+{
+    return carrier_watch_look(f->watch, "br0", NULL);
+}
+
+static void set_up(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    run("ip link add br0 type bridge");
+    run("ip link set br0 up");
+    run("ip tuntap add tap0 mode tap");
+    run("ip link set tap0 master br0 up");
+    f->watch = carrier_watch_new(on_changed, f, &error);
+    g_assert_no_error(error);
+}
+
+static void tear_down(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    carrier_watch_free(f->watch);
+    run("ip link del tap0");
+    run("ip link del br0");
+}
+
+/* Only guests: nothing is known. */
+static void test_leads_nowhere(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(look(f), ==, UPLINK_CARRIER_UNKNOWN);
+    g_assert_cmpint(carrier_watch_look(f->watch, NULL, NULL), ==, UPLINK_CARRIER_UNKNOWN);
+    g_assert_cmpint(carrier_watch_look(f->watch, "br7", NULL), ==, UPLINK_CARRIER_UNKNOWN);
+    /* But an interface that is named has to be there. */
+    g_assert_cmpint(carrier_watch_look(f->watch, "br0", "lan7"), ==, UPLINK_CARRIER_NO);
+}
+
+/* Ports come, lose what is at their other end, get it back, are switched off, and go. */
+static void test_ports(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    run("ip link add lan0 type veth peer name plug0");
+    run("ip link add lan1 type veth peer name plug1");
+    run("ip link set lan0 master br0 up");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
+    run("ip link set plug0 up");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
+    g_assert_cmpuint(f->changes, >, 0);
+    run("ip link set lan1 master br0 up");
+    run("ip link set plug1 up");
+    WAIT_FOR(carrier_watch_look(f->watch, NULL, "lan1") == UPLINK_CARRIER_YES);
+    /* One is enough. */
+    run("ip link set plug0 down");
+    WAIT_FOR(carrier_watch_look(f->watch, NULL, "lan0") == UPLINK_CARRIER_NO);
+    g_assert_cmpint(look(f), ==, UPLINK_CARRIER_YES);
+    run("ip link set lan1 nomaster");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
+    run("ip link set plug0 up");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
+    run("ip link set lan0 down");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
+    run("ip link del lan0");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_UNKNOWN);
+    run("ip link del lan1");
+}
+
+/* Where there is a real way out, a container's port doesn't stand for it. */
+static void test_containers(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    /* Neither tap nor veth: what a network card is, here. */
+    run("ip link add lan0 type ifb");
+    run("ip link add box0 type veth peer name plug1");
+    run("ip link set lan0 master br0 up");
+    run("ip link set box0 master br0 up");
+    run("ip link set plug1 up");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
+    run("ip link set lan0 down");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
+    run("ip link set lan0 up");
+    WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
+    run("ip link del box0");
+    run("ip link del lan0");
+}
+
+static const char *missing(void)
+{
+    if (geteuid() != 0)
+        return "needs root";
+    g_autofree char *ip = g_find_program_in_path("ip");
+    if (!ip)
+        return "needs ip (iproute2)";
+    if (access("/dev/net/tun", R_OK | W_OK) != 0)
+        return "needs /dev/net/tun";
+    return unshare(CLONE_NEWNET) != 0 ? "needs the right to make a network namespace" : NULL;
+}
+
+#define ADD(name, func) g_test_add("/uplink-carrier/" name, Fixture, NULL, set_up, func, tear_down)
+
+int main(int argc, char **argv)
+{
+    const char *why = missing();
+    if (why) {
+        g_print("1..0 # SKIP %s\n", why);
+        return 0;
+    }
+    g_test_init(&argc, &argv, NULL);
+    ADD("leads-nowhere", test_leads_nowhere);
+    ADD("ports", test_ports);
+    ADD("containers", test_containers);
+    return g_test_run();
+}
