@@ -147,7 +147,7 @@ static void stall(Node *node, const char *why)
 void svm_rebooted(Node *node)
 {
     /* What it says still counts: the primary's guest may be about to reboot, too. */
-    if (node->state != FSM_S_COLO || node->svm_epoch == 0)
+    if (node->state != FSM_S_COLO || node->svm_epoch == 0 || node->svm_epoch != node->epoch)
         return;
     log_warning("the guest of this copy of the VM has rebooted");
     node_emit(node, "SECONDARY_REBOOTED", NULL);
@@ -158,8 +158,8 @@ void svm_rebooted(Node *node)
 
 void svm_stopped_by_itself(Node *node, const char *why)
 {
-    /* QEMU may tell of one stop twice. */
-    if (node->svm_epoch == 0)
+    /* QEMU may tell of one stop twice, and one that stands isn't to run: the next load mends it. */
+    if (node->svm_epoch == 0 || node->svm_epoch != node->epoch)
         return;
     node->svm_spoilt = TRUE;
     stall(node, why);

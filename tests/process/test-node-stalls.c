@@ -72,6 +72,35 @@ static void test_reboot(void)
     tear_down(&f);
 }
 
+/* A copy that stands, because the mode has changed: it isn't to run, and nothing is wrong. */
+static void test_standing_powers_off(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node, *b = f.host[1].node;
+    g_autofree char *session = g_strdup(link_session(a->link));
+    g_free(f.host[0].config->mode);
+    f.host[0].config->mode = g_strdup("buffered");
+    for (int i = 0; i < 2; i++) {
+        guint64 before = a->committed;
+        a->admin_asks = TRUE;
+        primary_reschedule(a);
+        WAIT_FOR(a->committed > before && a->cycle.phase == CYCLE_IDLE);
+        g_assert_cmpint(a->peer_vm, ==, PEER_VM_STANDS);
+        WAIT_FOR(b->svm_job == SVM_IDLE && !b->applying);
+        fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
+    }
+    guint64 before = a->committed;
+    a->admin_asks = TRUE;
+    primary_reschedule(a);
+    WAIT_FOR(a->committed > before || a->state != FSM_P_COLO);
+    g_assert_cmpstr(link_session(a->link), ==, session);
+    g_assert_null(a->last_error);
+    tear_down(&f);
+}
+
 /* Nothing is left to take over from: certainly not RAM that is no checkpoint's. */
 static void test_panic_and_death(void)
 {
@@ -188,6 +217,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-stalls/stopped-then-cut", test_stopped_then_cut);
     add_pair_test("/node-stalls/reboot", test_reboot);
     add_pair_test("/node-stalls/panic", test_panic);
+    add_pair_test("/node-stalls/standing-powers-off", test_standing_powers_off);
     add_pair_test("/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test("/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
     add_pair_test("/node-stalls/io-error-and-death", test_io_error_and_death);

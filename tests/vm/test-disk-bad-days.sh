@@ -48,7 +48,7 @@ refused beta "locked" "an image in use"
 truncate -s 32M "$HOSTS_DIR/beta/small.img"
 disk_config beta "disk root.path=$HOSTS_DIR/beta/small.img" "disks.state-dir=$HOSTS_DIR/beta/small"
 node_start beta secondary
-need "a smaller image: refused" logged beta "disks:"
+need "a smaller image: refused" logged beta "disk root: bytes"
 hosts_kill beta
 goes_on "images that can't be used" records 5
 disk_config beta
