@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sys/socket.h>
 
+#include "block/wire.h"
 #include "common/fd.h"
 #include "vm/process.h"
 #include "vm/qmp.h"
@@ -188,6 +189,11 @@ void disk_server_command(DiskServer *server, const char *name, json_object *argu
     qmp_execute(server->qmp, name, arguments, timeout_ms, done, user_data);
 }
 
+gboolean disk_server_generation(json_object *object, Generation *ret_generation)
+{
+    return wire_generation_parse(object, ret_generation);
+}
+
 void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
                                guint timeout_ms, DiskServerDone done, gpointer user_data)
 {
@@ -197,12 +203,14 @@ void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epo
 }
 
 void disk_server_attach(DiskServer *server, gboolean primary, const char *session, int fd,
-                        guint timeout_ms, DiskServerDone done, gpointer user_data)
+                        gboolean discard, guint timeout_ms, DiskServerDone done, gpointer user_data)
 {
     json_object *arguments = json_object_new_object();
     json_object_object_add(arguments, "role",
                            json_object_new_string(primary ? "primary" : "replica"));
     json_object_object_add(arguments, "session", json_object_new_string(session));
+    if (discard)
+        json_object_object_add(arguments, "discard", json_object_new_boolean(TRUE));
     /* If it can't be sent, the command fails and says that nothing came. */
     colo_fd_send(server->fds, fd, NULL);
     disk_server_command(server, "attach", arguments, timeout_ms, done, user_data);

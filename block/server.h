@@ -82,13 +82,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskServer, disk_server_free)
 void disk_server_command(DiskServer *server, const char *name, json_object *arguments,
                          guint timeout_ms, DiskServerDone done, gpointer user_data);
 
-/* The commands mark, apply and takeover. */
+/* Reads what "generation" is in a result. FALSE: it isn't there. */
+gboolean disk_server_generation(json_object *object, Generation *ret_generation);
+
+/* The commands mark, apply, finish and takeover. */
 void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
                                guint timeout_ms, DiskServerDone done, gpointer user_data);
 
 /* Attaches to the peer's disks over the connected socket `fd` (the caller keeps its copy).
- * `session` is 32 hexadecimal digits. */
+ * `session` is 32 hexadecimal digits. `discard`: of a replica, disk_set_discard(). */
 void disk_server_attach(DiskServer *server, gboolean primary, const char *session, int fd,
-                        guint timeout_ms, DiskServerDone done, gpointer user_data);
+                        gboolean discard, guint timeout_ms, DiskServerDone done,
+                        gpointer user_data);
 
 #endif

@@ -429,6 +429,10 @@ gboolean disk_set_write_alone(DiskSet *set, GError **error)
 {
     if (set->mode != DISK_MODE_ACTIVE)
         return wrong_mode(set, "be written to alone", error);
+    if (set->primary) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_MODE, "the disks have a peer");
+        return FALSE;
+    }
     g_mutex_lock(&set->mutex);
     Generation before = set->record.generation;
     generation_begin(&set->record.generation);

@@ -102,8 +102,8 @@ static gboolean judge(const guint8 *bytes, const char *path, const guint8 *boot_
         g_autofree char *dir = g_path_get_dirname(path);
         g_set_error(
             error, BLOCK_ERROR, BLOCK_ERROR_STATE,
-            "%s %s (if the images are known to be good, remove the files in %s; the next "
-            "synchronisation will compare everything)",
+            "%s %s (to make them a replica again, whatever they hold: remove the files in %s and "
+            "start this node as secondary)",
             path, record.set_hash ? "belongs to disks of other names or sizes" : "is damaged", dir);
         return FALSE;
     }

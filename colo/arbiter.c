@@ -59,6 +59,7 @@ static void question_unref(gpointer data)
     g_free(question->state_dir);
     g_free(question->expected);
     g_free(question->found);
+    g_free(question->in_step);
     g_clear_error(&question->error);
     g_free(question);
 }
@@ -255,6 +256,7 @@ void arbiter_question(Arbiter *arbiter, const Question *like)
     question->uuid = escape(like->uuid ? like->uuid : "");
     question->session = escape(like->session ? like->session : "");
     question->who = escape(like->who ? like->who : "");
+    question->in_step = like->in_step ? escape(like->in_step) : NULL;
     g_ptr_array_add(arbiter->questions, question);
     begin_limit(question);
     if (question->in_turn)

@@ -10,6 +10,8 @@
 
 #include <glib.h>
 
+#include "colo/arbiter-record.h"
+
 #define ARBITER_ERROR arbiter_error_quark()
 GQuark arbiter_error_quark(void);
 
@@ -21,6 +23,7 @@ typedef enum {
     ARBITER_ERROR_EXISTS, /* of arbiter_init_folder(): it is one already */
     ARBITER_ERROR_LATE,   /* no answer yet: the question is open, and will be answered once more */
     ARBITER_ERROR_GONE,   /* that second answer is UNKNOWN too */
+    ARBITER_ERROR_DISKS,  /* the VM must not run from this node's disks */
 } ArbiterError;
 
 typedef enum {
@@ -112,25 +115,35 @@ typedef enum {
 } ArbiterClaim;
 
 /*
- * May `who` start the VM? GRANTED: it is the owner, or nobody was and now it is. DENIED: somebody
- * else is; `error` (ARBITER_ERROR_OWNER) names it. OPEN: `who` ran it, protected, and the other
- * side may be about to go on with it. UNKNOWN: `error` says why.
+ * May `who` start the VM, from the disks of `stake`? GRANTED: it is the owner, or nobody was and
+ * now it is. DENIED: somebody else is, and `error` (ARBITER_ERROR_OWNER) names it; or others' disks
+ * are newer (ARBITER_ERROR_DISKS, likewise), and if it was the owner it is so no more. OPEN: `who`
+ * ran it, protected, and the other side may be about to go on with it. UNKNOWN: `error` says why.
  */
 void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterClaim claim,
-                   ArbiterFunc answer, gpointer user_data);
+                   const ArbiterStake *stake, ArbiterFunc answer, gpointer user_data);
 
 /*
  * `who`, which alone may run the VM, is about to claim protection in `session`, or (NULL) runs it
- * alone. GRANTED: that is on storage. UNKNOWN: it may be or not.
+ * alone, on disks of `generation` (0: none). GRANTED: that is on storage. UNKNOWN: it may be or
+ * not.
  */
 void arbiter_record(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
-                    ArbiterFunc answer, gpointer user_data);
+                    guint64 generation, ArbiterFunc answer, gpointer user_data);
+
+/* How a VM rests. */
+typedef struct {
+    guint64 generation;  /* of the disks that it ran on; 0: none */
+    guint64 epoch;       /* of the last mark */
+    const char *in_step; /* the node whose disks are the same; NULL: none */
+} ArbiterRest;
 
 /*
- * `who` ran the VM and has ended it on purpose: anybody may start it now (GRANTED), unless somebody
- * has taken it over (DENIED), which nobody can any more.
+ * `who` ran the VM and has ended it on purpose: whoever has its disks may start it now (GRANTED),
+ * unless somebody has taken it over (DENIED), which nobody can any more. `rest` NULL: it was
+ * granted the VM and has not run it; all is as before.
  */
-void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, ArbiterFunc answer,
-                     gpointer user_data);
+void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
+                     ArbiterFunc answer, gpointer user_data);
 
 #endif

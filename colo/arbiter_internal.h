@@ -27,7 +27,10 @@ struct Question {
     char *state_dir;                  /* where the folder's name is pinned; NULL: nowhere */
     guint64 epoch;
     ArbiterClaim claim;
-    gboolean writes; /* of arbiter_look(): try that, too */
+    gboolean writes;    /* of arbiter_look(): try that, too */
+    ArbiterStake stake; /* the asker's disks */
+    char *in_step;      /* escaped, may be NULL */
+    gboolean has_run;   /* the VM was run by the asker */
     ArbiterAnswer (*work)(const Question *question, GError **error);
     gboolean in_turn; /* after those before it that are in turn, too */
     GSource *limit;   /* runs until it is late; NULL: no more, or never */

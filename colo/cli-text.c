@@ -222,6 +222,21 @@ static void add_image(GString *page, json_object *image)
                            dirty, staged, overlay);
 }
 
+/* Whose data is newer: the first half of each identifier tells it. */
+static void add_generations(GString *page, json_object *status)
+{
+    g_autofree char *data = text_at(status, "disks.generation.data", NULL);
+    if (!data)
+        return;
+    g_autofree char *ours = text_at(status, "disks.generation.current", "none");
+    g_autofree char *peer_data = text_at(status, "disks.peer-generation.data", NULL);
+    g_autofree char *theirs = text_at(status, "disks.peer-generation.current", "none");
+    g_string_append_printf(page, LINE("  generation %.8s (%s)"), ours, data);
+    if (peer_data)
+        g_string_append_printf(page, ", the peer had %.8s (%s)", theirs, peer_data);
+    g_string_append(page, "\n");
+}
+
 static void add_disks(GString *page, json_object *status)
 {
     json_object *images = at(status, "disks.images");
@@ -242,6 +257,7 @@ static void add_disks(GString *page, json_object *status)
         g_string_append_printf(page, ", %.1f %% compared",
                                100 * json_object_get_double(done) / json_object_get_double(total));
     g_string_append(page, "\n");
+    add_generations(page, status);
     for (gsize i = 0; json_object_is_type(images, json_type_array) &&
                       i < json_object_array_length(images) && i < 32;
          i++)

@@ -127,19 +127,24 @@ int main(int argc, char **argv)
     g_autofree char *file = NULL;
     g_autofree char *role = NULL;
     gboolean check = FALSE, offline = FALSE, version = FALSE, overrule = FALSE;
+    gboolean discard = FALSE;
     const GOptionEntry entries[] = {
-        {"config",           'c', 0, G_OPTION_ARG_FILENAME, &file,     "Read the configuration from FILE",
-         "FILE"                                                                                                         },
-        {"role",             'r', 0, G_OPTION_ARG_STRING,   &role,
-         "primary, secondary or auto: instead of what the file says",                                             "ROLE"},
-        {"overrule-arbiter", 0,   0, G_OPTION_ARG_NONE,     &overrule,
+        {"config",            'c', 0, G_OPTION_ARG_FILENAME, &file,     "Read the configuration from FILE",
+         "FILE"                                                                                                          },
+        {"role",              'r', 0, G_OPTION_ARG_STRING,   &role,
+         "primary, secondary or auto: instead of what the file says",                                              "ROLE"},
+        {"overrule-arbiter",  0,   0, G_OPTION_ARG_NONE,     &overrule,
          "Start the VM here though the arbiter says that it is the other node's, which is off for "
-         "certain",                                                                                               NULL  },
-        {"check-config",     0,   0, G_OPTION_ARG_NONE,     &check,
-         "Check the configuration, and this host for what it needs, and end",                                     NULL  },
-        {"offline",          0,   0, G_OPTION_ARG_NONE,     &offline,  "With --check-config: leave the host out",
-         NULL                                                                                                           },
-        {"version",          'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",               NULL  },
+         "certain",                                                                                                NULL  },
+        {"discard-this-side", 0,   0, G_OPTION_ARG_NONE,     &discard,
+         "Be the secondary, and let the primary overwrite the disks here though they hold data "
+         "that "
+         "its disks don't",                                                                                        NULL  },
+        {"check-config",      0,   0, G_OPTION_ARG_NONE,     &check,
+         "Check the configuration, and this host for what it needs, and end",                                      NULL  },
+        {"offline",           0,   0, G_OPTION_ARG_NONE,     &offline,  "With --check-config: leave the host out",
+         NULL                                                                                                            },
+        {"version",           'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",               NULL  },
         G_OPTION_ENTRY_NULL
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
@@ -173,7 +178,13 @@ int main(int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
+    if (discard && (overrule || !strcmp(config->role, "primary"))) {
+        fputs("colod: --discard-this-side gives up this node's data: it can't be the primary\n",
+              stderr);
+        return EXIT_USAGE;
+    }
     config->overrule = overrule;
+    config->discard = discard;
     if (check) {
         if (!preflight(config, offline))
             return EXIT_USAGE;

@@ -67,6 +67,7 @@ typedef struct {
     guint64 arbiter_timeout_ms;   /* a question to it */
     guint64 arbiter_check_ms;     /* how often it is looked for */
     gboolean overrule;            /* of the command line: the VM is this node's, whatever it says */
+    gboolean discard;             /* likewise: the first peer may overwrite what the disks hold */
     /* [log] */
     char *log_level; /* live: "error", "warning", "info", "debug" */
 } Config;

@@ -61,7 +61,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_STARTING] = {
         [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
-        [FSM_VM_LOST]      = FAIL(0),
+        /* Who can't start it must not keep it from who can. */
+        [FSM_VM_LOST]      = FAIL(FSM_DO_RELEASE),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_NONE] = {

@@ -82,6 +82,7 @@ typedef struct {
     const char *name;
     guint64 epoch;
     DisksDone done;
+    DisksAnswer answer;   /* of disks_order() */
     BlockOpDone switched; /* of the activation flag */
     gpointer ticket;
 } Order;
@@ -93,7 +94,8 @@ static gboolean on_failure(gpointer user_data)
     Disks *disks = user_data;
     g_autoptr(GError) failure = g_steal_pointer(&disks->failure);
     disks->failure_source = 0;
-    node_vm_lost(disks->node, "the disks are lost", failure);
+    gboolean refused = g_error_matches(failure, BLOCK_ERROR, BLOCK_ERROR_GENERATION);
+    node_vm_lost(disks->node, refused ? "no synchronisation" : "the disks are lost", failure);
     return G_SOURCE_REMOVE;
 }
 
@@ -182,6 +184,20 @@ void disks_mark(Node *node, guint64 epoch, DisksDone done)
                               order_new(node->disks, "mark", epoch, done));
 }
 
+static void on_answer(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree Order *order = answered(user_data);
+    order->answer(order->disks->node, result, error);
+}
+
+void disks_order(Node *node, const char *name, json_object *arguments, DisksAnswer done)
+{
+    Order *order = order_new(node->disks, name, 0, NULL);
+    order->answer = done;
+    disk_server_command(node->disks->server, name, arguments, timeout_of(node->disks), on_answer,
+                        order);
+}
+
 void disks_limit_sync_rate(Node *node)
 {
     if (!node->disks)
@@ -218,8 +234,8 @@ void disks_attach(Node *node)
     if (node->apply)
         apply_allow(node->apply, 0);
     disk_server_attach(disks->server, node->is_primary, link_session(node->link),
-                       link_disks_fd(node->link), timeout_of(disks), on_attached,
-                       order_new(disks, "attach", 0, NULL));
+                       link_disks_fd(node->link), node->config->discard, timeout_of(disks),
+                       on_attached, order_new(disks, "attach", 0, NULL));
 }
 
 static void on_detached(json_object *result, const GError *error, gpointer user_data)
@@ -324,7 +340,9 @@ static Order *switch_new(Disks *disks, BlockOpDone done, gpointer ticket)
 static void on_switched(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree Order *order = answered(user_data);
-    (void)result;
+    /* Of a takeover. */
+    if (result)
+        generation_note(order->disks->node, result);
     if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
         fail(order->disks, error);
     order->switched(order->ticket, error);
@@ -460,16 +478,20 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         link_send(node->link, LINK_MSG_BUSY, payload, sizeof(payload));
     } else if (!strcmp(name, "MARKED")) {
         colo_fault_point("secondary-disks-marked");
+        /* The administrator's word was for what has been overwritten by now. */
+        node->config->discard = FALSE;
         if (node->apply)
             apply_allow(node->apply, epoch_of(data));
     } else if (!strcmp(name, "LOST")) {
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
+        gboolean refused = json_object_get_boolean(json_object_object_get(data, "refused"));
         if (resume_is_to_keep(node)) {
             /* Of what the last checkpoint doesn't have: a takeover tells what it can't do. */
             log_warning("disks: %s", why);
-        } else if (failed && !node->is_primary) {
-            g_autoptr(GError) error = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_IO, why);
+        } else if ((failed || refused) && !node->is_primary) {
+            g_autoptr(GError) error = g_error_new_literal(
+                BLOCK_ERROR, refused ? BLOCK_ERROR_GENERATION : BLOCK_ERROR_IO, why);
             fail(disks, error);
         } else {
             session_lost(disks, why);
@@ -511,8 +533,9 @@ static void copy_member(json_object *to, json_object *from, const char *name)
 
 void disks_add_status(const Node *node, json_object *status)
 {
-    static const char *const members[] = {"mode",  "attached",    "in-sync",
-                                          "epoch", "queue-bytes", "sync"};
+    static const char *const members[] = {"mode",       "attached",       "in-sync",
+                                          "epoch",      "queue-bytes",    "sync",
+                                          "generation", "peer-generation"};
     const Disks *disks = node->disks;
     if (!disks) {
         json_object_object_add(status, "disks", NULL);
@@ -531,6 +554,15 @@ void disks_add_status(const Node *node, json_object *status)
 
 /* ---- Life ---- */
 
+DiskConfig disks_config(const Config *config, guint index)
+{
+    const VmDisk *disk = g_ptr_array_index(config->vm->disks, index);
+    return (DiskConfig){.name = disk->name,
+                        .path = disk->path,
+                        .format = disk->format,
+                        .direct = !strcmp(config->disk_cache, "direct")};
+}
+
 static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
 {
     static const DiskServerCallbacks callbacks = {
@@ -545,13 +577,8 @@ static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
     /* Of a service that was killed. If it is not dead, the images are locked. */
     g_unlink(disks->socket);
     g_autofree DiskConfig *configs = g_new0(DiskConfig, list->len);
-    for (guint i = 0; i < list->len; i++) {
-        const VmDisk *disk = g_ptr_array_index(list, i);
-        configs[i] = (DiskConfig){.name = disk->name,
-                                  .path = disk->path,
-                                  .format = disk->format,
-                                  .direct = !strcmp(config->disk_cache, "direct")};
-    }
+    for (guint i = 0; i < list->len; i++)
+        configs[i] = disks_config(config, i);
     DiskServerOptions options = {.nbdkit = config->nbdkit,
                                  .plugin = disks->node->handler.disk_plugin,
                                  .socket = disks->socket,
@@ -599,6 +626,7 @@ void disks_stop(Node *node, gboolean node_ends)
     if (disks->status_timer)
         g_source_remove(disks->status_timer);
     forget_lost(disks);
+    generation_forget(node);
     if (node_ends && disks->server && !disks->failed) {
         disk_server_end(disks->server);
         node->disks_ending = disks->server;

@@ -40,23 +40,41 @@ static gboolean on_claim_again(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
+/* The VM is not this node's, or must not run from its disks. */
+static void denied(Node *node, const GError *error)
+{
+    if (strcmp(node->config->role, "auto") != 0 || node->config->overrule) {
+        node_vm_lost(node, "this node can't start as primary", error);
+        return;
+    }
+    if (g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_DISKS))
+        node_report(node, "this node starts as secondary, and waits", error);
+    else
+        log_warning("the VM is the other node's: starting as its secondary");
+    node_event(node, FSM_DENIED);
+}
+
 static void on_claimed(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
     if (node->state != FSM_P_ASKING)
         return;
+    g_autoptr(GError) disks = NULL;
     switch (answer) {
     case ARBITER_MANUAL:
+        /* Nobody keeps a record: only what the disks say themselves. */
+        if (node->claiming != ARBITER_OVERRULE &&
+            !arbiter_stake_is_good(&node->stake, NULL, node->config->name, FALSE, &disks)) {
+            denied(node, disks);
+            return;
+        }
+        node_event(node, FSM_GRANTED);
+        return;
     case ARBITER_GRANTED:
         node_event(node, FSM_GRANTED);
         return;
     case ARBITER_DENIED:
-        if (strcmp(node->config->role, "auto") != 0) {
-            node_vm_lost(node, "this node can't start as primary", error);
-            return;
-        }
-        log_warning("the VM is the other node's: starting as its secondary");
-        node_event(node, FSM_DENIED);
+        denied(node, error);
         return;
     case ARBITER_OPEN:
         log_info("this node ran the VM, protected: its secondary may be taking over, let it");
@@ -81,12 +99,16 @@ static void on_claimed(ArbiterAnswer answer, const GError *error, gpointer user_
 
 void owner_claim(Node *node)
 {
-    if (node->config->overrule) {
+    if (!generation_is_known(node))
+        return;
+    node->stake.chosen = !strcmp(node->config->role, "primary");
+    /* Half a replica is no VM's disk, whoever says so: the arbiter tells whose are good. */
+    if (node->config->overrule && node->stake.generation.data != GENERATION_BROKEN) {
         log_warning("the VM is started here by an administrator's decision, whoever had it");
         node->claiming = ARBITER_OVERRULE;
     }
     arbiter_claim(node->arbiter, node->config->vm->uuid, node->config->name, node->claiming,
-                  on_claimed, node);
+                  &node->stake, on_claimed, node);
 }
 
 /* ---- Running ---- */
@@ -159,7 +181,12 @@ static void ask_record(Node *node)
     }
     node->records_asked++;
     arbiter_record(node->arbiter, node->config->vm->uuid, node->record_session, node->config->name,
-                   on_recorded, node);
+                   node->generation, on_recorded, node);
+}
+
+void owner_generation_changed(Node *node)
+{
+    ask_record(node);
 }
 
 void owner_record(Node *node)
@@ -198,7 +225,9 @@ static void on_released(ArbiterAnswer answer, const GError *error, gpointer user
 void owner_release(Node *node)
 {
     node->end_source = patience_add(RELEASE_MS, node_end_now, node);
-    arbiter_release(node->arbiter, node->config->vm->uuid, node->config->name, on_released, node);
+    ArbiterRest rest = {.generation = node->generation};
+    arbiter_release(node->arbiter, node->config->vm->uuid, node->config->name,
+                    node->has_run ? &rest : NULL, on_released, node);
 }
 
 void owner_finalise(Node *node)

@@ -110,6 +110,11 @@ void primary_run(Node *node)
 {
     /* A secondary may be here before QEMU has answered: no checkpoint until then. */
     node->cycle = (Cycle){.phase = CYCLE_RESUMING, .cancelled = TRUE};
+    generation_begin_run(node);
+}
+
+void primary_resume_started(Node *node)
+{
     resume_vm(node, on_running);
 }
 

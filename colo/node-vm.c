@@ -146,6 +146,7 @@ void node_disks_ready(Node *node)
 
 void node_vm_start(Node *node)
 {
+    node->has_run = FALSE;
     if (node->config->vm->disks->len > 0)
         disks_start(node);
     else

@@ -291,6 +291,8 @@ static void carry_out(Node *node, guint actions)
         primary_unfreeze(node);
     if (actions & FSM_DO_OPEN_GATE)
         primary_open_gate(node);
+    if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
+        generation_go_on(node);
     if (actions & FSM_DO_RECORD)
         owner_record(node);
     if (actions & FSM_DO_START_APPLY)
@@ -383,10 +385,10 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->pause_stats = stats_new();
     node->transfer_stats = stats_new();
     node->apply_stats = stats_new();
-    node->is_primary = strcmp(config->role, "secondary") != 0;
-    node->state = !node->is_primary                  ? FSM_S_STARTING
-                  : !strcmp(config->arbiter, "none") ? FSM_P_STARTING
-                                                     : FSM_P_ASKING;
+    node->is_primary = strcmp(config->role, "secondary") != 0 && !config->discard;
+    node->state = !node->is_primary                                                 ? FSM_S_STARTING
+                  : !strcmp(config->arbiter, "none") && config->vm->disks->len == 0 ? FSM_P_STARTING
+                                                                                    : FSM_P_ASKING;
     primary_init(node);
     comparing_init(node);
     node->mirrored = g_queue_new();
@@ -426,6 +428,7 @@ void node_free(Node *node)
     forget_claim(node);
     owner_finalise(node);
     watch_finalise(node);
+    generation_finalise(node);
     if (node->end_source)
         g_source_remove(node->end_source);
     comparing_finalise(node);

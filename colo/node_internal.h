@@ -9,6 +9,7 @@
 #ifndef COLO_COLO_NODE_INTERNAL_H
 #define COLO_COLO_NODE_INTERNAL_H
 
+#include "block/server.h"
 #include "checkpoint/checkpoint.h"
 #include "colo/answer.h"
 #include "colo/arbiter.h"
@@ -95,6 +96,7 @@ typedef enum {
 } SvmJob;
 
 typedef struct Disks Disks;
+typedef struct Examination Examination;
 
 struct Node {
     Config *config; /* borrowed */
@@ -167,6 +169,13 @@ struct Node {
     gboolean continue_due;    /* it is to be continued as soon as no checkpoint is under way */
     ColoTime io_stopped_at;   /* the last time */
     guint io_timer;
+
+    /* whose data counts (node-generation.c) */
+    Examination *examination; /* of the disks, under way */
+    ArbiterStake stake;       /* what it has found */
+    guint64 generation;       /* of the disks that the VM runs on; 0: none */
+    gboolean has_run;         /* this node has run the VM, since it was started */
+    guint generation_timer;   /* the disks could not draw a new one yet */
 
     /* primary (node-primary.c) */
     Capture *capture;
@@ -379,6 +388,24 @@ gboolean resume_now(Node *node, ControlRequest *request);
 /* The VM is about to be ended. */
 void resume_forget(Node *node);
 
+/* The disks have another generation than what is on record. */
+void owner_generation_changed(Node *node);
+
+/* ---- node-generation.c ---- */
+
+/* What the disks hold is in node->stake, or there are none; else owner_claim() is called when it
+ * is, or the VM is lost. */
+gboolean generation_is_known(Node *node);
+/* The VM is about to run here: then primary_resume_started(), or the VM is lost. */
+void generation_begin_run(Node *node);
+/* It goes on without a peer. */
+void generation_go_on(Node *node);
+/* A result of the disk server names the generation. */
+void generation_note(Node *node, json_object *result);
+/* Before the disks are freed. */
+void generation_forget(Node *node);
+void generation_finalise(Node *node);
+
 /* ---- node-primary.c ---- */
 
 void primary_init(Node *node);
@@ -387,6 +414,8 @@ void primary_finalise(Node *node);
 void primary_run(Node *node);
 /* Continues a guest that has stopped, if that is due and no checkpoint is under way. */
 void primary_continue(Node *node);
+/* The disks know that it runs here. */
+void primary_resume_started(Node *node);
 void primary_synchronise(Node *node);
 void primary_end_capture(Node *node);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
@@ -608,6 +637,12 @@ void uplinks_add_status(const Node *node, json_object *status);
 /* Ends an order to the disks; not called if the session has ended meanwhile. */
 typedef void (*DisksDone)(Node *node, guint64 epoch, const GError *error);
 
+/* Any other order, of no session: `result` is NULL with an error. */
+typedef void (*DisksAnswer)(Node *node, json_object *result, const GError *error);
+void disks_order(Node *node, const char *name, json_object *arguments, DisksAnswer done);
+
+/* A disk as it is configured; its strings are borrowed. */
+DiskConfig disks_config(const Config *config, guint index);
 /* Starts the disk server, as the owner of the disks or not; then node_disks_ready(). */
 void disks_start(Node *node);
 /* After the VM has gone. If the node ends, the disk server begins to end in order. */

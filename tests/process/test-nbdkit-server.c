@@ -112,8 +112,9 @@ static void pair(Host *primary, Host *replica)
     static const char session[] = "00112233445566778899aabbccddeeff";
     int fds[2];
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-    disk_server_attach(replica->server, FALSE, session, fds[0], TIMEOUT_MS, on_done, replica);
-    disk_server_attach(primary->server, TRUE, session, fds[1], TIMEOUT_MS, on_done, primary);
+    disk_server_attach(replica->server, FALSE, session, fds[0], FALSE, TIMEOUT_MS, on_done,
+                       replica);
+    disk_server_attach(primary->server, TRUE, session, fds[1], FALSE, TIMEOUT_MS, on_done, primary);
     close(fds[0]);
     close(fds[1]);
     WAIT_FOR(primary->synchronised);

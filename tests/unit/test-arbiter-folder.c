@@ -214,7 +214,8 @@ static void test_no_name(Fixture *fixture, gconstpointer data)
         expect_unknown(&answered, "has no name", NULL);
     }
     answered = (Answered){0};
-    arbiter_claim(arbiter, UUID, "alpha", ARBITER_OVERRULE, on_answer, &answered);
+    arbiter_claim(arbiter, UUID, "alpha", ARBITER_OVERRULE, &(ArbiterStake){0}, on_answer,
+                  &answered);
     expect_unknown(&answered, "has no name", NULL);
     g_assert_cmpuint(entries(fixture->other), ==, 0);
     g_assert_null(arbiter_identity(arbiter));

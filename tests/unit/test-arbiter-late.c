@@ -145,8 +145,8 @@ static void test_in_turn(Fixture *fixture, gconstpointer data)
     Answered first = {0}, second = {0};
     (void)data;
     hold(&storage, HOLD_BEFORE);
-    arbiter_record(fixture->arbiter, UUID, "first", "alpha", on_answer, &first);
-    arbiter_record(fixture->arbiter, UUID, "second", "alpha", on_answer, &second);
+    arbiter_record(fixture->arbiter, UUID, "first", "alpha", 0, on_answer, &first);
+    arbiter_record(fixture->arbiter, UUID, "second", "alpha", 0, on_answer, &second);
     WAIT_FOR(first.late == 1 && second.late == 1);
     g_assert_cmpuint(hold_waiting(&storage), ==, 1);
     hold_release(&storage);

@@ -67,25 +67,39 @@ static ArbiterAnswer wait_for(Answered *answered)
     return answered->answer;
 }
 
-static ArbiterAnswer claim(const Fixture *fixture, const char *who, ArbiterClaim how)
+/* A node whose VM has no disks. */
+static const ArbiterStake none;
+
+static ArbiterAnswer claim_with(const Fixture *fixture, const char *who, ArbiterClaim how,
+                                const ArbiterStake *stake)
 {
     Answered answered = {0};
-    arbiter_claim(fixture->arbiter, UUID, who, how, on_answer, &answered);
+    arbiter_claim(fixture->arbiter, UUID, who, how, stake, on_answer, &answered);
     return wait_for(&answered);
+}
+
+static ArbiterAnswer claim(const Fixture *fixture, const char *who, ArbiterClaim how)
+{
+    return claim_with(fixture, who, how, &none);
 }
 
 static void record(const Fixture *fixture, const char *who, const char *session)
 {
     Answered answered = {0};
-    arbiter_record(fixture->arbiter, UUID, session, who, on_answer, &answered);
+    arbiter_record(fixture->arbiter, UUID, session, who, 0, on_answer, &answered);
     g_assert_cmpint(wait_for(&answered), ==, ARBITER_GRANTED);
+}
+
+static ArbiterAnswer release_with(const Fixture *fixture, const char *who, const ArbiterRest *rest)
+{
+    Answered answered = {0};
+    arbiter_release(fixture->arbiter, UUID, who, rest, on_answer, &answered);
+    return wait_for(&answered);
 }
 
 static ArbiterAnswer release(const Fixture *fixture, const char *who)
 {
-    Answered answered = {0};
-    arbiter_release(fixture->arbiter, UUID, who, on_answer, &answered);
-    return wait_for(&answered);
+    return release_with(fixture, who, &(ArbiterRest){0});
 }
 
 static ArbiterAnswer ask(const Fixture *fixture, const char *who, const char *session)
@@ -106,7 +120,7 @@ static void test_first_has_it(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
     g_autofree char *text = NULL;
     g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
-    g_assert_true(g_str_has_prefix(text, "colo owner 1\nowner alpha\nsession -\nat 2"));
+    g_assert_true(g_str_has_prefix(text, "colo owner 2\nowner alpha\nsession -\nwriter alpha\n"));
 }
 
 /* The secondary has won: the primary is told so when it comes back, and who it was. */
@@ -116,7 +130,7 @@ static void test_overtaken(Fixture *fixture, gconstpointer data)
     (void)data;
     record(fixture, "alpha", S1);
     g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
-    arbiter_claim(fixture->arbiter, UUID, "alpha", ARBITER_CLAIM, on_answer, &answered);
+    arbiter_claim(fixture->arbiter, UUID, "alpha", ARBITER_CLAIM, &none, on_answer, &answered);
     while (!answered.answered)
         g_main_context_iteration(NULL, TRUE);
     g_assert_cmpint(answered.answer, ==, ARBITER_DENIED);
@@ -150,7 +164,9 @@ static void test_release(Fixture *fixture, gconstpointer data)
     record(fixture, "alpha", S1);
     g_assert_cmpint(release(fixture, "beta"), ==, ARBITER_DENIED);
     g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_GRANTED);
-    g_assert_false(g_file_test(fixture->record, G_FILE_TEST_EXISTS));
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
+    g_assert_true(g_str_has_prefix(text, "colo owner 2\nowner -\n"));
     /* Nobody can take over any more what has ended. */
     g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_DENIED);
     g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
@@ -159,6 +175,110 @@ static void test_release(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(ask(fixture, "alpha", S2), ==, ARBITER_GRANTED);
     g_assert_cmpint(release(fixture, "beta"), ==, ARBITER_DENIED);
     g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_DENIED);
+}
+
+/* ---- Whose disks: the table is in test-arbiter-record.c ---- */
+
+static ArbiterStake stake_of(guint64 current, guint64 before, GenerationData data)
+{
+    ArbiterStake stake = {.has_disks = TRUE};
+    stake.generation = (Generation){.current = current, .bitmap = before, .data = data};
+    return stake;
+}
+
+/* Nobody starts it by chance: one image has to be chosen. */
+static void test_blank_disks(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake stake = stake_of(0, 0, GENERATION_WRITER);
+    (void)data;
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &stake), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_CLAIM, &stake), ==, ARBITER_DENIED);
+    g_assert_false(g_file_test(fixture->record, G_FILE_TEST_EXISTS));
+    stake.chosen = TRUE;
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_CLAIM, &stake), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &stake), ==, ARBITER_DENIED);
+}
+
+/* Of a VM that rests only those have it whose disks are the last; one of them at a time. */
+static void test_rest(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake writer = stake_of(7, 6, GENERATION_WRITER);
+    ArbiterStake in_step = stake_of(7, 0, GENERATION_IN_STEP);
+    ArbiterStake old = stake_of(6, 0, GENERATION_WRITER);
+    ArbiterStake went_on = stake_of(8, 7, GENERATION_WRITER);
+    (void)data;
+    record(fixture, "alpha", S1);
+    release_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
+    g_assert_nonnull(
+        strstr(text, "\nwriter alpha\ngeneration 0000000000000007\nepoch 99\nin-step beta\n"));
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_CLAIM, &old), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &old), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &in_step), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &writer), ==, ARBITER_DENIED);
+    /* It has written, and died before that was on record. */
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &went_on), ==, ARBITER_GRANTED);
+    /* It ends alone: nobody else has that. */
+    release_with(fixture, "beta", &(ArbiterRest){8, 0, NULL});
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &writer), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &went_on), ==, ARBITER_GRANTED);
+}
+
+/* Who was granted the VM and could not start it leaves it as it was. */
+static void test_give_back(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake writer = stake_of(7, 6, GENERATION_WRITER);
+    ArbiterStake in_step = stake_of(7, 0, GENERATION_IN_STEP);
+    (void)data;
+    record(fixture, "alpha", S1);
+    release_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &in_step), ==, ARBITER_GRANTED);
+        g_assert_cmpint(release_with(fixture, "beta", NULL), ==, ARBITER_GRANTED);
+        g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_LOOK, &writer), ==, ARBITER_GRANTED);
+        g_assert_cmpint(release_with(fixture, "beta", NULL), ==, ARBITER_DENIED);
+        g_assert_cmpint(release_with(fixture, "alpha", NULL), ==, ARBITER_GRANTED);
+    }
+}
+
+/* An owner whose disks are not those that it wrote to: they, and not its name, are what counts. */
+static void test_owner_of_other_disks(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake blank = stake_of(0, 0, GENERATION_WRITER);
+    ArbiterStake behind = stake_of(7, 0, GENERATION_BEHIND);
+    ArbiterStake writer = stake_of(7, 6, GENERATION_WRITER);
+    Answered answered = {0};
+    (void)data;
+    arbiter_record(fixture->arbiter, UUID, S1, "alpha", 7, on_answer, &answered);
+    wait_for(&answered);
+    /* Beta wins, and dies before it has taken over: what alpha has is the newest still. */
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &behind), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_LOOK, &writer), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_LOOK, &blank), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &behind), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_LOOK, &writer), ==, ARBITER_GRANTED);
+}
+
+/* Half a replica: the good disks are named, and nothing is advised that would do harm. */
+static void test_broken_disks(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake broken = stake_of(7, 0, GENERATION_BROKEN);
+    Answered answered = {0};
+    (void)data;
+    record(fixture, "alpha", S1);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    arbiter_claim(fixture->arbiter, UUID, "alpha", ARBITER_LOOK, &broken, on_answer, &answered);
+    while (!answered.answered)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpint(answered.answer, ==, ARBITER_DENIED);
+    g_assert_nonnull(strstr(answered.text, "incomplete replica"));
+    g_assert_nonnull(strstr(answered.text, "node beta"));
+    g_assert_null(strstr(answered.text, "overrule"));
+    g_free(answered.text);
+    ArbiterStake good = stake_of(8, 7, GENERATION_WRITER);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &good), ==, ARBITER_GRANTED);
 }
 
 static void test_overrule(Fixture *fixture, gconstpointer data)
@@ -180,7 +300,7 @@ static void test_in_turn(Fixture *fixture, gconstpointer data)
     (void)data;
     for (gsize i = 0; i < G_N_ELEMENTS(answered); i++) {
         g_autofree char *session = g_strdup_printf("%032zu", i);
-        arbiter_record(fixture->arbiter, UUID, session, "alpha", on_answer, &answered[i]);
+        arbiter_record(fixture->arbiter, UUID, session, "alpha", 0, on_answer, &answered[i]);
     }
     for (gsize i = 0; i < G_N_ELEMENTS(answered); i++) {
         g_assert_cmpint(wait_for(&answered[i]), ==, ARBITER_GRANTED);
@@ -209,7 +329,7 @@ static void test_freed(Fixture *fixture, gconstpointer data)
     for (int i = 0; i < 20; i++) {
         g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
         for (int n = 0; n < 3; n++)
-            arbiter_record(arbiter, UUID, S1, "alpha", on_answer, &answered);
+            arbiter_record(arbiter, UUID, S1, "alpha", 0, on_answer, &answered);
     }
     while (threads() > before)
         g_thread_yield();
@@ -220,9 +340,9 @@ static void test_none(void)
 {
     g_autoptr(Arbiter) arbiter = arbiter_new("none", NULL, NULL, NULL);
     Answered answered[3] = {0};
-    arbiter_claim(arbiter, UUID, "alpha", ARBITER_LOOK, on_answer, &answered[0]);
-    arbiter_record(arbiter, UUID, S1, "alpha", on_answer, &answered[1]);
-    arbiter_release(arbiter, UUID, "alpha", on_answer, &answered[2]);
+    arbiter_claim(arbiter, UUID, "alpha", ARBITER_LOOK, &none, on_answer, &answered[0]);
+    arbiter_record(arbiter, UUID, S1, "alpha", 0, on_answer, &answered[1]);
+    arbiter_release(arbiter, UUID, "alpha", &(ArbiterRest){0}, on_answer, &answered[2]);
     g_assert_false(answered[0].answered);
     for (int i = 0; i < 3; i++)
         g_assert_cmpint(wait_for(&answered[i]), ==, ARBITER_MANUAL);
@@ -241,6 +361,7 @@ static void test_not_a_record(Fixture *fixture, gconstpointer data)
         "colo owner 1\nowner alpha\nsession \nat 2026\n",
         "colo owner 1\nowner alpha\nsession ../x\nat 2026\n",
         "colo owner 2\nowner alpha\nsession -\nat 2026\n",
+        "colo owner 2\nowner -\nsession -\nwriter a\ngeneration -\nepoch 0\nin-step -\nat 2\n",
         "colo owner 1\nowner alpha\nsession -\nat 2026\nmore\n",
     };
     (void)data;
@@ -272,7 +393,7 @@ static void test_folder_gone(Fixture *fixture, gconstpointer data)
     (void)data;
     g_assert_cmpint(g_rename(fixture->dir, away), ==, 0);
     g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_UNKNOWN);
-    arbiter_record(fixture->arbiter, UUID, S1, "alpha", on_answer, &answered);
+    arbiter_record(fixture->arbiter, UUID, S1, "alpha", 0, on_answer, &answered);
     g_assert_cmpint(wait_for(&answered), ==, ARBITER_UNKNOWN);
     g_assert_cmpint(g_rename(away, fixture->dir), ==, 0);
     g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
@@ -287,6 +408,11 @@ int main(int argc, char **argv)
     ADD("overtaken", test_overtaken);
     ADD("open", test_open);
     ADD("release", test_release);
+    ADD("blank-disks", test_blank_disks);
+    ADD("rest", test_rest);
+    ADD("give-back", test_give_back);
+    ADD("owner-of-other-disks", test_owner_of_other_disks);
+    ADD("broken-disks", test_broken_disks);
     ADD("overrule", test_overrule);
     ADD("in-turn", test_in_turn);
     ADD("freed", test_freed);

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whose data counts: pairs of real nodes with the real disk engine and the real arbiter, which end,
+ * die and start again in an order that once lost what a client had been told, or nearly did.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RECORD_BYTES 4096u
+
+static void set_up_pair(Fixture *f)
+{
+    set_up(f, "file");
+    set_up_disks(f, 1, "raw");
+}
+
+static void start_disk_pair(Fixture *f)
+{
+    set_up_pair(f);
+    start(&f->host[0], "primary");
+    start(&f->host[1], "auto");
+    protect(f, 0);
+}
+
+/* A client is told that this is on disk. */
+static void write_record(Host *host, guint number)
+{
+    guint8 record[RECORD_BYTES];
+    memset(record, (int)number + 1, sizeof(record));
+    g_assert_cmpint(disk_write(fake_disks_find(host->disks, "vda"), record, sizeof(record),
+                               (guint64)number * sizeof(record), TRUE),
+                    ==, 0);
+}
+
+static void assert_records(Host *host, guint count)
+{
+    for (guint i = 0; i < count; i++) {
+        guint8 record[RECORD_BYTES], expected[RECORD_BYTES];
+        memset(expected, (int)i + 1, sizeof(expected));
+        g_assert_cmpint(disk_read(fake_disks_find(host->disks, "vda"), record, sizeof(record),
+                                  (guint64)i * sizeof(record)),
+                        ==, 0);
+        g_assert_cmpmem(record, sizeof(record), expected, sizeof(expected));
+    }
+}
+
+static gboolean runs(const Host *host)
+{
+    return host->node && fsm_is_primary(host->node->state) && host->node->state >= FSM_P_NONE &&
+           host->vm && vm_is_running(host->vm);
+}
+
+static void quit(Host *host)
+{
+    node_shut_down(host->node);
+    WAIT_FOR(host->ended);
+    die(host);
+}
+
+static void assert_says(const Host *host, const char *text)
+{
+    const GError *error = host->error ? host->error : host->node->last_error;
+    g_assert_nonnull(error);
+    if (!strstr(error->message, text))
+        g_error("%s: \"%s\" does not contain \"%s\"", host->name, error->message, text);
+}
+
+/* Starts it where it must not have the VM: it waits for whom it names. */
+static void assert_waits(Host *host, const char *text)
+{
+    start(host, "auto");
+    g_assert_cmpint(host->node->state, ==, FSM_S_STARTING);
+    assert_says(host, text);
+    g_assert_false(runs(host));
+}
+
+/* What the status says of the data here. */
+static gboolean data_is(const Host *host, const char *data)
+{
+    json_object *status = json_object_new_object(), *disks;
+    disks_add_status(host->node, status);
+    gboolean is = json_object_object_get_ex(status, "disks", &disks) && disks;
+    json_object *generation = is ? json_object_object_get(disks, "generation") : NULL;
+    is = generation &&
+         !strcmp(json_object_get_string(json_object_object_get(generation, "data")), data);
+    json_object_put(status);
+    return is;
+}
+
+/* ---- The first start ---- */
+
+static void test_blank(void)
+{
+    Fixture f;
+    set_up_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    assert_waits(b, "--role primary once");
+    assert_waits(a, "--role primary once");
+    die(b);
+    start(b, "primary");
+    WAIT_FOR(runs(b));
+    write_record(b, 0);
+    protect(&f, 1);
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
+/* ---- A replica that its primary has left behind ---- */
+
+static void test_stale_replica(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    write_record(a, 1);
+    quit(a);
+    assert_waits(b, "node alpha");
+    start(a, "auto");
+    protect(&f, 0);
+    assert_records(a, 2);
+    tear_down(&f);
+}
+
+/* Nor does saying that it is the primary make it one. */
+static void test_stale_primary(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    write_record(a, 0);
+    quit(a);
+    start(b, "primary");
+    WAIT_FOR(b->ended);
+    assert_says(b, "node alpha");
+    assert_says(b, "--overrule-arbiter");
+    die(b);
+    start(a, "primary");
+    WAIT_FOR(runs(a));
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
+/* ---- Half a replica ---- */
+
+/* Alpha dies and beta goes on; beta dies while alpha is synchronised. */
+static void test_half_synchronised(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    die(a);
+    WAIT_FOR(runs(b));
+    write_record(b, 0);
+    a->config->sync_rate_bytes = b->config->sync_rate_bytes = 1;
+    disks_limit_sync_rate(b->node);
+    start(a, "auto");
+    WAIT_FOR(data_is(a, "broken"));
+    die(b);
+    WAIT_FOR(a->node->state == FSM_S_NONE);
+    die(a);
+    a->config->overrule = TRUE;
+    start(a, "primary");
+    WAIT_FOR(a->ended);
+    assert_says(a, "node beta");
+    die(a);
+    a->config->overrule = FALSE;
+    /* The VM is still beta's, which goes on with all it had. */
+    start(b, "auto");
+    WAIT_FOR(runs(b));
+    assert_records(b, 1);
+    start(a, "auto");
+    b->config->sync_rate_bytes = 0;
+    disks_limit_sync_rate(b->node);
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* ---- Disks that can't be used ---- */
+
+static void test_image_missing(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    quit(a);
+    g_autofree char *image = fake_disks_image(a->disks, "vda");
+    g_autofree char *away = g_strconcat(image, ".away", NULL);
+    g_assert_cmpint(g_rename(image, away), ==, 0);
+    start(a, "auto");
+    WAIT_FOR(a->ended);
+    assert_says(a, "disk vda");
+    die(a);
+    /* Nobody has the VM: alpha's disks are still the newest, and beta knows whom it waits for. */
+    assert_waits(b, "node alpha");
+    g_assert_cmpint(g_rename(away, image), ==, 0);
+    start(a, "auto");
+    protect(&f, 0);
+    tear_down(&f);
+}
+
+/* QEMU doesn't start: whoever has the same disks may. */
+static void test_given_back(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    quit(a);
+    a->faulty_operation = FAKE_VM_START;
+    a->fault = FAKE_VM_FAIL;
+    a->nth = 1;
+    start(a, "auto");
+    WAIT_FOR(a->ended);
+    die(a);
+    g_autofree char *record = g_strdup_printf("%s/%s.owner", f.dir, a->config->vm->uuid);
+    g_autofree char *text = NULL;
+    g_assert_true(g_file_get_contents(record, &text, NULL, NULL));
+    g_assert_nonnull(strstr(text, "\nowner -\n"));
+    g_assert_nonnull(strstr(text, "\nwriter alpha\n"));
+    start(a, "auto");
+    WAIT_FOR(runs(a));
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
+/* ---- Both have written ---- */
+
+static void test_split(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    write_record(a, 0);
+    quit(a);
+    b->config->overrule = TRUE;
+    start(b, "primary");
+    WAIT_FOR(runs(b));
+    b->config->overrule = FALSE;
+    /* Alpha has what beta lacks: it isn't overwritten until that is said there. */
+    start(a, "auto");
+    WAIT_FOR(a->ended);
+    assert_says(a, "--discard-this-side");
+    die(a);
+    a->config->discard = TRUE;
+    start(a, "auto");
+    protect(&f, 1);
+    g_assert_false(a->config->discard);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", g_getenv("TEST_LOG") ? g_getenv("TEST_LOG") : "error");
+    add_pair_test("/node-generations/blank", test_blank);
+    add_pair_test("/node-generations/stale-replica", test_stale_replica);
+    add_pair_test("/node-generations/stale-primary", test_stale_primary);
+    add_pair_test("/node-generations/half-synchronised", test_half_synchronised);
+    add_pair_test("/node-generations/image-missing", test_image_missing);
+    add_pair_test("/node-generations/given-back", test_given_back);
+    add_pair_test("/node-generations/split", test_split);
+    return g_test_run();
+}
