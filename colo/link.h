@@ -72,6 +72,8 @@ typedef enum {
     LINK_MSG_BUSY, /* secondary: be64 epoch: its disks are becoming that checkpoint's */
     LINK_MSG_LEAVE = 48,   /* secondary: may it leave, to start its QEMU anew? Primary: it may */
     LINK_MSG_CARRIER = 52, /* both: be64 set of network cards whose uplink has no carrier there */
+    LINK_MSG_FINAL = 50,   /* primary: be64 epoch: the VM ends; that is the disks' last mark */
+    LINK_MSG_FINISHED,     /* secondary: be64 epoch: the disks are that, durably */
 } LinkMessage;
 
 typedef struct {

@@ -482,6 +482,7 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         node->config->discard = FALSE;
         if (node->apply)
             apply_allow(node->apply, epoch_of(data));
+        final_marked(node, epoch_of(data));
     } else if (!strcmp(name, "LOST")) {
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));

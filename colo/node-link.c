@@ -139,6 +139,10 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
         return only_bytes(len, 8, error) && uplinks_peer_says(node, colo_get_be64(payload));
     case LINK_MSG_ADDRESSES:
         return net_receive_addresses(node, payload, len, error);
+    case LINK_MSG_FINAL:
+        return only_bytes(len, 8, error) && final_received(node, colo_get_be64(payload), error);
+    case LINK_MSG_FINISHED:
+        return only_bytes(len, 8, error) && final_finished(node, colo_get_be64(payload), error);
     case LINK_MSG_TROUBLE:
         trouble_received(node, payload, len);
         return TRUE;

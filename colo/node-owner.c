@@ -225,7 +225,9 @@ static void on_released(ArbiterAnswer answer, const GError *error, gpointer user
 void owner_release(Node *node)
 {
     node->end_source = patience_add(RELEASE_MS, node_end_now, node);
-    ArbiterRest rest = {.generation = node->generation};
+    ArbiterRest rest = {.generation = node->generation,
+                        .epoch = node->epoch,
+                        .in_step = node->in_step ? node->peer_name : NULL};
     arbiter_release(node->arbiter, node->config->vm->uuid, node->config->name,
                     node->has_run ? &rest : NULL, on_released, node);
 }

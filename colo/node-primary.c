@@ -131,7 +131,8 @@ void primary_continue(Node *node)
 static void resume(Node *node)
 {
     node->cycle.phase = CYCLE_RESUMING;
-    if (node->io_stopped)
+    /* A VM that ends doesn't run once more. */
+    if (node->io_stopped || node->final)
         on_resumed(node->vm, NULL, node);
     else
         resume_vm(node, on_resumed);

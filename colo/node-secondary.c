@@ -291,6 +291,7 @@ void secondary_drop_apply(Node *node)
     while (!g_queue_is_empty(node->mirrored))
         drop_oldest_input(node);
     forget_said(node);
+    final_session_over(node);
     svm_forget(node);
     svm_step(node);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A primary's VM that stands still though no checkpoint is taken: frozen, because the other side is
- * to go on and has not been seen to (fsm.h). It keeps all that it would need to go on itself.
+ * to go on and has not been seen to (fsm.h). It keeps all that it would need to go on itself. Or
+ * because it ends, and has to stand still for that (node-final.c).
  *
  *     any phase of the cycle --its end--> standing: pause, read what the guest has said --> stands
  *                                                     |                                      |
@@ -26,6 +27,8 @@ static void on_stood(Vm *vm, const GError *error, gpointer user_data)
     node->stood = TRUE;
     if (!node->stands)
         primary_let_go(node);
+    else if (node->final)
+        final_stood(node);
 }
 
 void primary_stand(Node *node)
@@ -35,16 +38,23 @@ void primary_stand(Node *node)
     vm_pause(node->vm, on_stood, node);
 }
 
-void primary_freeze(Node *node)
+void primary_stand_still(Node *node)
 {
-    net_set_open(node, FALSE);
     node->stands = TRUE;
     if (node->cycle.phase == CYCLE_IDLE) {
         primary_stand(node);
     } else if (resume_give_up(node)) {
         node->cycle.phase = CYCLE_STANDING;
         node->stood = TRUE;
+        if (node->final)
+            final_stood(node);
     }
+}
+
+void primary_freeze(Node *node)
+{
+    net_set_open(node, FALSE);
+    primary_stand_still(node);
 }
 
 void primary_unfreeze(Node *node)

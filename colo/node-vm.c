@@ -89,7 +89,7 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         break;
     case VM_EVENT_SHUTDOWN:
         log_info("the guest has powered off");
-        node_event(node, FSM_SHUTDOWN);
+        final_begin(node);
         break;
     case VM_EVENT_RESET:
         log_info("the guest has rebooted");

@@ -364,6 +364,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
 
 void node_event(Node *node, FsmEvent event)
 {
+    event = final_event(node, event);
     FsmStep step = fsm_step(node->state, event);
     if (step.verdict == FSM_IGNORE)
         return;
@@ -411,7 +412,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
 
 void node_shut_down(Node *node)
 {
-    node_event(node, FSM_SHUTDOWN);
+    final_begin(node);
 }
 
 void node_free(Node *node)
@@ -429,6 +430,7 @@ void node_free(Node *node)
     owner_finalise(node);
     watch_finalise(node);
     generation_finalise(node);
+    final_forget(node);
     if (node->end_source)
         g_source_remove(node->end_source);
     comparing_finalise(node);

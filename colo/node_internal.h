@@ -177,6 +177,13 @@ struct Node {
     gboolean has_run;         /* this node has run the VM, since it was started */
     guint generation_timer;   /* the disks could not draw a new one yet */
 
+    /* the ordered end of a protected VM (node-final.c) */
+    gboolean final;       /* it has begun (primary), or was announced */
+    gboolean in_step;     /* primary: the secondary's disks have everything */
+    guint64 final_epoch;  /* secondary: of the last mark, as announced */
+    guint64 final_marked; /* secondary: of the last mark that has come */
+    guint final_timer;
+
     /* primary (node-primary.c) */
     Capture *capture;
     Cycle cycle;
@@ -406,6 +413,23 @@ void generation_note(Node *node, json_object *result);
 void generation_forget(Node *node);
 void generation_finalise(Node *node);
 
+/* ---- node-final.c ---- */
+
+/* The VM is to end: FSM_SHUTDOWN, if it is protected after a last mark of its disks. */
+void final_begin(Node *node);
+/* What an event means to a node whose VM is about to end. */
+FsmEvent final_event(const Node *node, FsmEvent event);
+/* Primary: the VM stands still. */
+void final_stood(Node *node);
+/* Secondary: a mark has come. */
+void final_marked(Node *node, guint64 epoch);
+/* Secondary: what was said of the end was of a session that is over. */
+void final_session_over(Node *node);
+void final_forget(Node *node);
+/* Messages of the peer; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
+gboolean final_received(Node *node, guint64 epoch, GError **error);
+gboolean final_finished(Node *node, guint64 epoch, GError **error);
+
 /* ---- node-primary.c ---- */
 
 void primary_init(Node *node);
@@ -433,6 +457,8 @@ void primary_let_go(Node *node);
 
 /* FSM actions: nothing leaves and nothing comes in any more; and the end of that. */
 void primary_freeze(Node *node);
+/* The VM is to stand still as soon as no checkpoint is under way. */
+void primary_stand_still(Node *node);
 void primary_unfreeze(Node *node);
 /* The cycle has ended, and the VM is to stand still. */
 void primary_stand(Node *node);

@@ -150,6 +150,99 @@ static void test_stale_primary(void)
     tear_down(&f);
 }
 
+/* ---- The end of a protected pair ---- */
+
+static void assert_in_step(Fixture *f, guint records)
+{
+    Host *a = &f->host[0], *b = &f->host[1];
+    die(b);
+    start(b, "auto");
+    WAIT_FOR(runs(b));
+    assert_records(b, records);
+    write_record(b, records);
+    /* What it has written is not alpha's: alpha joins it. */
+    start(a, "auto");
+    protect(f, 1);
+    assert_records(b, records + 1);
+    WAIT_FOR(data_is(a, "behind"));
+}
+
+/* The last mark has what was written a moment ago: either of them may go on. */
+static void test_end_in_step(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    for (guint i = 0; i < 10; i++)
+        write_record(&f.host[0], i);
+    quit(&f.host[0]);
+    WAIT_FOR(f.host[1].node->state == FSM_S_NONE);
+    assert_in_step(&f, 10);
+    tear_down(&f);
+}
+
+static void test_power_off_in_step(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    write_record(&f.host[0], 0);
+    fake_vm_raise(f.host[0].vm, VM_EVENT_SHUTDOWN, NULL);
+    WAIT_FOR(f.host[0].ended);
+    g_assert_no_error(f.host[0].error);
+    die(&f.host[0]);
+    WAIT_FOR(f.host[1].node->state == FSM_S_NONE);
+    assert_in_step(&f, 1);
+    tear_down(&f);
+}
+
+/* Also by who wrote: the replica is none that has gone on. */
+static void test_end_in_step_same_again(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    write_record(&f.host[0], 0);
+    quit(&f.host[0]);
+    start(&f.host[0], "auto");
+    protect(&f, 0);
+    assert_records(&f.host[0], 1);
+    tear_down(&f);
+}
+
+/* The secondary can't make it durable: it isn't in step, and waits for who has everything. */
+static void test_end_unsynced(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    fake_disks_refuse(b->disks, "sync", "state", -EIO);
+    quit(a);
+    die(b);
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    assert_waits(b, "node alpha");
+    start(a, "auto");
+    protect(&f, 0);
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
+/* It dies before it has answered. */
+static void test_end_unanswered(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    node_shut_down(a->node);
+    die(b);
+    WAIT_FOR(a->ended);
+    die(a);
+    assert_waits(b, "node alpha");
+    start(a, "auto");
+    protect(&f, 0);
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
 /* ---- Half a replica ---- */
 
 /* Alpha dies and beta goes on; beta dies while alpha is synchronised. */
@@ -271,6 +364,11 @@ int main(int argc, char **argv)
     add_pair_test("/node-generations/blank", test_blank);
     add_pair_test("/node-generations/stale-replica", test_stale_replica);
     add_pair_test("/node-generations/stale-primary", test_stale_primary);
+    add_pair_test("/node-generations/end-in-step", test_end_in_step);
+    add_pair_test("/node-generations/power-off-in-step", test_power_off_in_step);
+    add_pair_test("/node-generations/end-in-step-same-again", test_end_in_step_same_again);
+    add_pair_test("/node-generations/end-unsynced", test_end_unsynced);
+    add_pair_test("/node-generations/end-unanswered", test_end_unanswered);
     add_pair_test("/node-generations/half-synchronised", test_half_synchronised);
     add_pair_test("/node-generations/image-missing", test_image_missing);
     add_pair_test("/node-generations/given-back", test_given_back);
