@@ -144,14 +144,17 @@ void net_drain(Node *node)
 static gboolean may_leave(Node *node)
 {
     switch (node->state) {
-    case FSM_P_COLO:
-        return link_is_fresh(node->link);
+    case FSM_P_NONE:
+    case FSM_P_SETUP:
+    case FSM_P_ACTIVE:
+    case FSM_S_DEVICE:
+        return TRUE;
     case FSM_P_PAUSED:
     case FSM_P_RECOVER:
     case FSM_P_FROZEN:
         return FALSE;
     default:
-        return TRUE;
+        return link_is_fresh(node->link);
     }
 }
 
