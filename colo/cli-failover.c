@@ -46,7 +46,6 @@ static FailoverOutcome handing_over(json_object *before, json_object *now, char 
     const char *state = text_at(now, "state", "");
     const char *peer = text_at(at(before, "peer"), "name", "the peer");
     const char *error = text_at(at(now, "last-error"), "text", NULL);
-    const char *session = text_at(before, "session", "");
     if (!strcmp(text_at(now, "role", ""), "secondary")) {
         gboolean linked = json_object_get_boolean(at(at(now, "peer"), "connected"));
         if (linked && is_one_of(state, followed)) {
@@ -56,8 +55,8 @@ static FailoverOutcome handing_over(json_object *before, json_object *now, char 
         *ret_text = g_strdup_printf("%s takes over; its word is waited for", peer);
         return FAILOVER_WAITS;
     }
-    if (is_one_of(state, given_up) ||
-        (!strcmp(state, "colo") && strcmp(text_at(now, "session", ""), session) != 0)) {
+    /* It left this state when the order was answered. */
+    if (is_one_of(state, given_up) || !strcmp(state, "colo")) {
         *ret_text = g_strdup_printf("refused, the VM stays on this node: %s",
                                     error ? error : "the secondary could not take it");
         return FAILOVER_REFUSED;

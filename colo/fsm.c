@@ -5,7 +5,13 @@
 #define GO_ON_ALONE                                                                                \
     {                                                                                              \
         FSM_MOVE, FSM_P_NONE,                                                                      \
-            FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT              \
+            FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |         \
+                FSM_DO_ACCEPT                                                                      \
+    }
+/* A primary whose link is lost while the secondary may take over. */
+#define PAUSE                                                                                      \
+    {                                                                                              \
+        FSM_MOVE, FSM_P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_ASK_ARBITER        \
     }
 /* A primary that has been overtaken, as an empty secondary: nothing of its VM may reach anybody. */
 #define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
@@ -33,6 +39,13 @@
         FSM_MOVE, FSM_COMPLETED,                                                                   \
             FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
                 FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
+    }
+/* Likewise, by who has handed its VM over: the other shall go on. */
+#define LEAVE                                                                                      \
+    {                                                                                              \
+        FSM_MOVE, FSM_COMPLETED,                                                                   \
+            FSM_DO_KILL_VM | FSM_DO_SAY_YIELDED | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+                FSM_DO_EXIT                                                                        \
     }
 /* Likewise, by who runs the VM for certain: anybody may start it then. */
 #define END_OWNER                                                                                  \
@@ -89,13 +102,35 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_P_COLO] = {
         /* The VM is gone here and nothing held will ever leave: the secondary is to go on. */
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
-        [FSM_LINK_DOWN]    = MOVE(P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |
-                                  FSM_DO_ASK_ARBITER),
+        [FSM_LINK_DOWN]    = PAUSE,
         /* It said itself that it won't take over. */
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
-        [FSM_YIELD]        = MOVE(S_STARTING, FSM_DO_SAY_YIELDED | START_OVER),
+        [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
         [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_DEVICE] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_LINK_DOWN]    = PAUSE,
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_YIELD]        = IGNORE,
+        [FSM_COMMITTED]    = MOVE(P_HANDED, FSM_DO_SAY_HANDED),
+        [FSM_HAND_OVER_FAILED] = MOVE(P_COLO, FSM_DO_RESUME_VM),
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_HANDED] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        /* It may have asked, and won: only the arbiter can tell. */
+        [FSM_LINK_DOWN]    = PAUSE,
+        [FSM_PEER_FAILED]  = PAUSE,
+        [FSM_PEER_GOODBYE] = PAUSE,
+        [FSM_HAND_OVER_FAILED] = PAUSE,
+        [FSM_YIELD]        = IGNORE,
+        [FSM_TAKEN]        = FREEZE(0),
+        [FSM_REFUSED]      = MOVE(P_COLO, FSM_DO_RESUME_VM),
+        /* It is the secondary's already. */
+        [FSM_SHUTDOWN]     = LEAVE,
     },
     [FSM_P_PAUSED] = {
         [FSM_VM_LOST]      = FAIL(0),
@@ -110,7 +145,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_DOWN]    = ASK(P_PAUSED),
         [FSM_ASK_AGAIN]    = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
-        [FSM_GRANTED]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS | FSM_DO_OPEN_GATE),
+        [FSM_GRANTED]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS | FSM_DO_RESUME_VM |
+                                  FSM_DO_OPEN_GATE),
         /* The peer may not know that it has won, if it is the one that has. */
         [FSM_DENIED]       = FREEZE(FSM_DO_SAY_STANDS),
         [FSM_UNDECIDED]    = MOVE(P_RECOVER, 0),
@@ -168,6 +204,22 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SAY_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
         /* Nobody else can go on, but that it did must be known to who starts again. */
         [FSM_YIELDED]      = ASK(S_PAUSED),
+        [FSM_HANDED]       = MOVE(S_HANDED, FSM_DO_CHECK_VM),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_HANDED] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = ASK(S_PAUSED),
+        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_YIELDED]      = ASK(S_PAUSED),
+        [FSM_VM_FIT]          = MOVE(S_HANDED, FSM_DO_ASK_ARBITER),
+        [FSM_VM_UNFIT]     = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
+        [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_SAY_TAKEN | FSM_DO_CLOSE_LINK |
+                                  FSM_DO_TAKE_OVER),
+        [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
+        /* Storage may say yes for this session from now on: but the primary asks it, too. */
+        [FSM_UNDECIDED]    = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_PAUSED] = {
@@ -224,6 +276,7 @@ const char *fsm_state_name(FsmState state)
     static const char *const names[FSM_STATES] = {
         [FSM_P_ASKING] = "starting",   [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",
         [FSM_P_SETUP] = "setup",       [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",
+        [FSM_P_DEVICE] = "device",     [FSM_P_HANDED] = "device",     [FSM_S_HANDED] = "device",
         [FSM_P_PAUSED] = "paused",     [FSM_P_RECOVER] = "recover",   [FSM_P_FROZEN] = "frozen",
         [FSM_S_STARTING] = "starting", [FSM_S_NONE] = "none",         [FSM_S_SETUP] = "setup",
         [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",         [FSM_S_PAUSED] = "paused",
@@ -249,6 +302,13 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_PEER_GOODBYE] = "peer-goodbye",
         [FSM_YIELD] = "yield",
         [FSM_YIELDED] = "yielded",
+        [FSM_COMMITTED] = "committed",
+        [FSM_HANDED] = "handed",
+        [FSM_VM_FIT] = "vm-fit",
+        [FSM_VM_UNFIT] = "vm-unfit",
+        [FSM_TAKEN] = "taken",
+        [FSM_REFUSED] = "refused",
+        [FSM_HAND_OVER_FAILED] = "hand-over-failed",
         [FSM_GRANTED] = "granted",
         [FSM_UNFIT] = "unfit",
         [FSM_SPOILT] = "spoilt",
@@ -267,7 +327,12 @@ gboolean fsm_is_primary(FsmState state)
     return state <= FSM_P_FROZEN;
 }
 
+gboolean fsm_is_contested(FsmState state)
+{
+    return state >= FSM_P_COLO && state <= FSM_P_FROZEN;
+}
+
 gboolean fsm_is_protected(FsmState state)
 {
-    return state == FSM_P_COLO || state == FSM_S_COLO;
+    return state == FSM_P_COLO || state == FSM_P_DEVICE || state == FSM_S_COLO;
 }

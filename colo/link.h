@@ -65,6 +65,9 @@ typedef enum {
                           on */
     LINK_MSG_RUNS,     /* primary: its VM runs and is heard: drop what you hold and say BLANK */
     LINK_MSG_STANDS,   /* primary: the arbiter has denied it: the VM is yours if you hold it */
+    LINK_MSG_HANDED, /* primary: be64 epoch: its VM stands still after that checkpoint: take over */
+    LINK_MSG_TAKEN,  /* secondary: it may, and does */
+    LINK_MSG_REFUSED, /* secondary: be32 whether the arbiter may have said yes, text: it does not */
     LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */
     LINK_MSG_TROUBLE,      /* both: text: what has gone wrong there, for people */
     LINK_MSG_UNFIT =

@@ -208,7 +208,7 @@ void comparing_pause(Node *node)
     if (node->compares)
         learn(node, mode, now);
     gboolean pausing = node->mode_policy.pausing;
-    cycle->compares = node->state == FSM_P_COLO && mode_compares(&node->mode_policy, mode, now);
+    cycle->compares = fsm_is_protected(node->state) && mode_compares(&node->mode_policy, mode, now);
     if (cycle->compares && pausing && mode == MODE_AUTO)
         node_mode_changed(node, MODE_COLO);
     /* Anew: of epochs that didn't compare it knows nothing. */
@@ -277,6 +277,7 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
         node->settled_said = G_MAXUINT64; /* the timer says it once it has */
     compare_loaded(node->compare, epoch, colo_time_now());
     arm(node);
+    primary_reschedule(node);
     return TRUE;
 }
 

@@ -20,7 +20,9 @@ void node_link_lost(Node *node, const char *what, const GError *error)
         node_vm_lost(node, "the VM is lost", node->ending_sign);
     else
         node_event(node,
-                   node->svm_spoilt && node->state == FSM_S_COLO ? FSM_SPOILT : FSM_LINK_DOWN);
+                   node->svm_spoilt && (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
+                       ? FSM_SPOILT
+                       : FSM_LINK_DOWN);
 }
 
 void node_stream_lost(Node *node, const char *what, const GError *error)
@@ -168,12 +170,18 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
     case LINK_MSG_LEAVE:
         memory_leave(node);
         return TRUE;
+    case LINK_MSG_HANDED:
+        return only_bytes(len, 8, error) && secondary_handed(node, colo_get_be64(payload), error);
+    case LINK_MSG_TAKEN:
+        return peer_event(node, FSM_TAKEN, error);
+    case LINK_MSG_REFUSED:
+        return primary_refused(node, payload, len, error);
     case LINK_MSG_GOODBYE:
         log_farewell(payload, len);
-        return peer_event(node, FSM_PEER_GOODBYE, error);
+        return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_GOODBYE, error);
     case LINK_MSG_FAILED:
         trouble_received(node, payload, len);
-        return peer_event(node, FSM_PEER_FAILED, error);
+        return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_FAILED, error);
     default:
         log_debug("message of unknown type %u from the peer, %zu bytes: ignored", type, len);
         return TRUE;
@@ -201,7 +209,7 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
     }
     if (!primary)
         secondary_mirrored(node, nic, epoch, data, len);
-    else if (node->state == FSM_P_COLO)
+    else if (fsm_is_protected(node->state))
         comparing_secondary_output(node, nic, epoch, data, len);
 }
 

@@ -55,8 +55,9 @@ void memory_leave(Node *node)
 {
     if (node->state == FSM_S_COLO && node->leaving)
         node_event(node, FSM_RECYCLE);
-    /* One whose end is expected has nobody to run the VM but the secondary. */
-    else if (node->state == FSM_P_COLO && !node->ending_timer)
+    /* One whose end is expected has nobody to run the VM but the secondary, and one that may have
+     * lost the arbiter's yes to it may not go on without it. */
+    else if (node->state == FSM_P_COLO && !node->ending_timer && !node->doubted)
         link_send(node->link, LINK_MSG_LEAVE, NULL, 0);
     /* Else it is busy with more, and is asked again. */
 }

@@ -125,8 +125,7 @@ static gboolean on_record_again(gpointer user_data)
 
 static gboolean may_write(const Node *node)
 {
-    return fsm_is_primary(node->state) && node->state != FSM_P_PAUSED &&
-           node->state != FSM_P_RECOVER && node->state != FSM_P_FROZEN;
+    return fsm_is_primary(node->state) && !fsm_is_contested(node->state);
 }
 
 static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user_data)

@@ -41,10 +41,6 @@ static void go_idle(Node *node)
 {
     node->cycle.phase = CYCLE_IDLE;
     node->cycle.cancelled = FALSE;
-    if (node->stands) {
-        primary_stand(node);
-        return;
-    }
     primary_continue(node);
     primary_reschedule(node);
 }
@@ -53,6 +49,8 @@ static void go_idle(Node *node)
 static void complete_cycle(Node *node)
 {
     Cycle *cycle = &node->cycle;
+    if (node->state == FSM_P_DEVICE)
+        primary_stood(node);
     if (cycle->phase != CYCLE_SENDING || !cycle->sent || !cycle->received)
         return;
     const CaptureStats *stats = &cycle->stats;
@@ -422,7 +420,7 @@ gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error
 
 static void schedule_look(Node *node)
 {
-    if (!node->capture || node->cycle.phase != CYCLE_IDLE)
+    if (node->cycle.phase != CYCLE_IDLE || primary_stands(node) || !node->capture)
         return;
     if (node->state == FSM_P_ACTIVE) {
         /*
@@ -495,7 +493,7 @@ static void on_capture_failed(const GError *error, gpointer user_data)
      * A process that ends can't be looked into before its end is told. The link is well: hand over,
      * instead of asking the arbiter to go on with a VM that is dead.
      */
-    if (node->state == FSM_P_COLO &&
+    if (fsm_is_protected(node->state) &&
         g_error_matches(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING)) {
         node_vm_ending(node, "the VM's memory can't be followed any more", error);
         return;
@@ -557,7 +555,7 @@ void primary_forget_vm(Node *node)
 {
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
-    node->stands = FALSE;
+    node->stands = node->frozen = FALSE;
     answer_forget(node);
     comparing_forget(node, FALSE);
     g_clear_pointer(&node->rewrite, rewrite_free);

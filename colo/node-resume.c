@@ -70,14 +70,15 @@ static gboolean is_to_yield(const Node *node)
 static gboolean on_again(gpointer user_data)
 {
     Node *node = user_data;
-    node->again_timer = 0;
     node->refused_waits++;
     if (is_to_yield(node)) {
         log_warning("the VM can't be resumed here: it is handed over to the secondary");
+        /* Ends this waiting, and begins it again if the secondary refuses. */
         node_event(node, FSM_YIELD);
-    } else {
-        try_again(node);
+        return G_SOURCE_REMOVE;
     }
+    node->again_timer = 0;
+    try_again(node);
     return G_SOURCE_REMOVE;
 }
 
@@ -144,6 +145,7 @@ static void end_try(Node *node, const GError *error)
     disks_vm_paused(node);
     if (fsm_is_primary(node->state) && resume_may_pass(error)) {
         resume_wait(node, "the VM can't be resumed", error);
+        primary_stand_as_it_is(node);
         return;
     }
     node->resume_done = NULL;

@@ -172,6 +172,20 @@ gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError 
     return TRUE;
 }
 
+gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
+{
+    if (node->state == FSM_S_COLO && node->last && node->last->epoch == epoch) {
+        node->link_lost = colo_time_now();
+        colo_fault_point("handed-received");
+        node_event(node, FSM_HANDED);
+        return TRUE;
+    }
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'handed' after checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
+                fsm_state_name(node->state));
+    return FALSE;
+}
+
 /* ---- Receiving ---- */
 
 static void on_progress(guint64 received_bytes, guint64 total_bytes, gpointer user_data)
@@ -246,7 +260,8 @@ static void on_applied(Checkpoint *checkpoint, gpointer user_data)
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
               checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);
     if (node->state == FSM_S_ACTIVE ||
-        (node->state == FSM_S_COLO && secondary_is_to_run(checkpoint)))
+        ((node->state == FSM_S_COLO || node->state == FSM_S_HANDED) &&
+         secondary_is_to_run(checkpoint)))
         node->load_due = checkpoint_ref(checkpoint);
     node->applying = FALSE;
     svm_step(node);
@@ -256,7 +271,7 @@ static void on_apply_failed(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
     /* While taking over, the end of the stream is no news. */
-    if (node->state == FSM_S_ACTIVE || node->state == FSM_S_COLO)
+    if (node->state == FSM_S_ACTIVE || node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
         node_stream_lost(node, "the checkpoint stream from the primary has failed", error);
 }
 

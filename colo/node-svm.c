@@ -504,6 +504,26 @@ void secondary_take_over(Node *node)
 
 /* ---- The next thing ---- */
 
+/* Nothing is under way, and the VM stands still. */
+static void look_if_fit(Node *node)
+{
+    if (!node->fit_checked) {
+        node->fit_checked = TRUE;
+        check(node);
+        return;
+    }
+    gboolean loaded = !secondary_is_to_run(node->last) || node->svm_epoch == node->last->epoch;
+    node->fit_due = FALSE;
+    node_event(node, loaded && !node->svm_spoilt ? FSM_VM_FIT : FSM_VM_UNFIT);
+}
+
+void svm_check_fit(Node *node)
+{
+    node->fit_due = TRUE;
+    node->fit_checked = FALSE;
+    svm_step(node);
+}
+
 void svm_step(Node *node)
 {
     if (!node->vm || node->svm_job != SVM_IDLE || node->state < FSM_S_NONE ||
@@ -517,7 +537,7 @@ void svm_step(Node *node)
     } else if (node->state == FSM_S_DEVICE) {
         take_over(node);
     } else if (running && (!node->apply || node->prepare_epoch || !node->svm_speaks ||
-                           node->undecided || node->state == FSM_S_RECOVER)) {
+                           node->undecided || node->fit_due || node->state == FSM_S_RECOVER)) {
         stop(node);
     } else if (node->start_due) {
         node->start_due = FALSE;
@@ -533,6 +553,8 @@ void svm_step(Node *node)
         svm_answer_prepare(node);
     } else if (node->check_due && !running) {
         check(node);
+    } else if (node->fit_due && !node->applying && disks_are_at(node, node->last->epoch)) {
+        look_if_fit(node);
     }
 }
 
@@ -562,6 +584,7 @@ void svm_forget(Node *node)
 {
     node->start_due = node->check_due = node->applying = FALSE;
     node->leaving = FALSE;
+    node->fit_due = node->has_asked = FALSE;
     node->svm_speaks = node->svm_spoilt = node->ask_when_loaded = FALSE;
     node->prepare_epoch = node->svm_epoch = node->released_epoch = 0;
     node->proofs_tried = 0;

@@ -132,15 +132,36 @@ GPtrArray *primary_held_frames(Node *node)
 
 /* ---- Input ---- */
 
-static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize len)
+static void mirror(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    net_deliver_mapped(node, nic, data, len);
     if (node->gate_open || !node->capture)
         return;
     if (link_send_packet(node->link, nic, node->epoch, data, len))
         node->mirror_sent++;
     else
         node->mirror_congested++;
+}
+
+static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    net_deliver_mapped(node, nic, data, len);
+    mirror(node, nic, data, len);
+}
+
+/* The epoch of what is deferred: in which it was mirrored; 0: not yet. */
+static void mirror_deferred(Node *node, Input *input)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(input->data, &len);
+    if (!input->epoch)
+        mirror(node, input->nic, data, len);
+    input->epoch = node->epoch;
+}
+
+void primary_mirror_deferred(Node *node)
+{
+    for (const GList *at = node->deferred->head; at; at = at->next)
+        mirror_deferred(node, at->data);
 }
 
 static gboolean is_deferred(const Node *node)
@@ -155,7 +176,10 @@ void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
         return;
     }
     node->deferred_bytes += len;
-    g_queue_push_tail(node->deferred, input_new(nic, 0, data, len));
+    Input *deferred = input_new(nic, 0, data, len);
+    g_queue_push_tail(node->deferred, deferred);
+    if (node->state == FSM_P_HANDED)
+        mirror_deferred(node, deferred);
     while (node->deferred_bytes > DEFERRED_LIMIT_BYTES) {
         Input *oldest = g_queue_pop_head(node->deferred);
         node->deferred_bytes -= g_bytes_get_size(oldest->data);
@@ -169,7 +193,9 @@ void primary_give_deferred(Node *node)
     for (Input *input; (input = g_queue_pop_head(node->deferred)); input_free(input)) {
         gsize len;
         const guint8 *data = g_bytes_get_data(input->data, &len);
-        give_to_guest(node, input->nic, data, len);
+        net_deliver_mapped(node, input->nic, data, len);
+        if (!input->epoch)
+            mirror(node, input->nic, data, len);
     }
     node->deferred_bytes = 0;
 }

@@ -50,16 +50,18 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
         break;
     case VM_EVENT_PANICKED:
         node_emit(node, "GUEST_PANICKED", NULL);
-        if (node->state == FSM_S_COLO)
+        if (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
             svm_stopped_by_itself(node, "its guest has panicked");
         break;
     case VM_EVENT_STOPPED: {
         g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
         node_emit(node, "GUEST_STOPPED", NULL);
         disks_vm_paused(node);
-        if (node->state == FSM_S_COLO && !strcmp(detail, "io-error"))
+        if (node->state != FSM_S_COLO && node->state != FSM_S_HANDED)
+            break;
+        if (!strcmp(detail, "io-error"))
             svm_stopped_by_io_error(node, why);
-        else if (node->state == FSM_S_COLO)
+        else
             svm_stopped_by_itself(node, why);
         break;
     }

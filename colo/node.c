@@ -10,6 +10,7 @@
 
 #include "colo/log.h"
 #include "colo/node_internal.h"
+#include "common/endian.h"
 
 #include <string.h>
 
@@ -92,8 +93,8 @@ void node_mode_changed(Node *node, Mode mode)
 static gboolean is_in_doubt(const Node *node)
 {
     return node->state == FSM_P_PAUSED || node->state == FSM_P_RECOVER ||
-           node->state == FSM_P_FROZEN || node->state == FSM_S_PAUSED ||
-           node->state == FSM_S_RECOVER;
+           node->state == FSM_P_FROZEN || node->state == FSM_S_HANDED ||
+           node->state == FSM_S_PAUSED || node->state == FSM_S_RECOVER;
 }
 
 static void ask_arbiter(Node *node);
@@ -196,7 +197,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
     case ARBITER_OPEN:
         g_assert_not_reached();
     case ARBITER_MANUAL:
-        if (node->yielded || node->state == FSM_P_RECOVER) {
+        if (node->yielded || node->state == FSM_P_RECOVER || node->state == FSM_S_HANDED) {
             node_event(node, FSM_GRANTED);
             return;
         }
@@ -205,7 +206,9 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
                     "other is dead)");
         break;
     }
-    if (forced)
+    if (node->state == FSM_S_HANDED)
+        node_event(node, FSM_UNDECIDED);
+    else if (forced)
         go_on_by_force(node, answer, error);
     else
         remain_undecided(node, answer);
@@ -221,6 +224,7 @@ static void ask_arbiter(Node *node)
     }
     if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
         return;
+    node->has_asked |= node->state == FSM_S_HANDED;
     node->question++;
     arbiter_ask(node->arbiter, node->config->vm->uuid, node->claim, node->config->name, node->epoch,
                 on_answer, node);
@@ -236,6 +240,19 @@ static void say(Node *node, guint type)
                       : node->state == FSM_S_STARTING ? "to start its QEMU anew, which has grown"
                                                       : "as it was asked to";
     link_send(node->link, type, why, MIN(strlen(why), REASON_MAX_BYTES));
+}
+
+/* Tells the primary whether the arbiter may have said yes all the same. */
+static void say_refused(Node *node)
+{
+    const char *why = node->has_asked ? "it could not ask the arbiter"
+                                      : "its copy of the VM can't go on before the next checkpoint";
+    gsize len = strlen(why);
+    g_autofree guint8 *payload = g_malloc(4 + len);
+    colo_put_be32(payload, node->has_asked);
+    memcpy(payload + 4, why, len);
+    link_send(node->link, LINK_MSG_REFUSED, payload, 4 + len);
+    log_warning("the VM is left to the primary: %s", why);
 }
 
 gboolean node_end_now(gpointer user_data)
@@ -262,6 +279,12 @@ static void carry_out(Node *node, guint actions)
         link_send(node->link, LINK_MSG_RUNS, NULL, 0);
     if (actions & FSM_DO_SAY_STANDS)
         link_send(node->link, LINK_MSG_STANDS, NULL, 0);
+    if (actions & FSM_DO_SAY_HANDED)
+        primary_say_handed(node);
+    if (actions & FSM_DO_SAY_TAKEN)
+        link_send(node->link, LINK_MSG_TAKEN, NULL, 0);
+    if (actions & FSM_DO_SAY_REFUSED)
+        say_refused(node);
     if (actions & FSM_DO_SAY_FAILED)
         say(node, LINK_MSG_FAILED);
     if (actions & FSM_DO_SAY_GOODBYE)
@@ -287,8 +310,12 @@ static void carry_out(Node *node, guint actions)
         net_set_open(node, TRUE);
         primary_run(node);
     }
+    if (actions & FSM_DO_HAND_OVER)
+        primary_hand_over(node);
+    if (actions & FSM_DO_CHECK_VM)
+        svm_check_fit(node);
     if (actions & FSM_DO_RESUME_VM)
-        primary_unfreeze(node);
+        primary_resume(node);
     if (actions & FSM_DO_OPEN_GATE)
         primary_open_gate(node);
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
@@ -357,6 +384,10 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     node->forced &= is_in_doubt(node);
     node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
     node->yielded &= next == FSM_S_PAUSED;
+    node->fit_due &= next == FSM_S_HANDED;
+    node->doubted &= fsm_is_contested(next);
+    if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
+        primary_end_hand_over(node);
     forget_asking_again(node);
     uplinks_reconsider(node);
     node_emit(node, "STATE_CHANGED", data);
@@ -427,6 +458,7 @@ void node_free(Node *node)
     }
     forget_asking_again(node);
     forget_claim(node);
+    primary_end_hand_over(node);
     owner_finalise(node);
     watch_finalise(node);
     generation_finalise(node);

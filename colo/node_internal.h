@@ -202,6 +202,9 @@ struct Node {
         answer_sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
     gboolean stands;       /* the VM is to stand still as soon as no cycle is under way */
     gboolean stood;        /* and does */
+    gboolean frozen;       /* and its uplinks are silent */
+    gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
+    guint hand_over_timer;
 
     /* primary, its guest's frames (node-traffic.c) */
     Gate *gate;
@@ -258,10 +261,12 @@ struct Node {
     gboolean svm_speaks;    /* its output is that of svm_epoch, and counts */
     guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
     gboolean svm_spoilt;    /* RAM is no checkpoint's: it has stopped by itself, or a load did it */
-    gboolean ask_when_loaded; /* the arbiter */
-    Checkpoint *finished;     /* what to take over from, once it is known */
-    unsigned proofs_tried;    /* loads of this session */
-    LoadGuard *guard;         /* of the VM, from its first session on */
+    gboolean ask_when_loaded;      /* the arbiter */
+    gboolean fit_due, fit_checked; /* in `handed`: whether it could go on is to be told */
+    gboolean has_asked;            /* in this session, when the VM was handed over */
+    Checkpoint *finished;          /* what to take over from, once it is known */
+    unsigned proofs_tried;         /* loads of this session */
+    LoadGuard *guard;              /* of the VM, from its first session on */
 
     /* secondary (node-dirty.c): what is left to say of DIRTY */
     PageSet *dirty; /* NULL: nothing */
@@ -455,13 +460,23 @@ void primary_let_go(Node *node);
 
 /* ---- node-stand.c ---- */
 
-/* FSM actions: nothing leaves and nothing comes in any more; and the end of that. */
+/* FSM actions: the VM stands still, and nothing leaves or comes in; or, as soon as the secondary
+ * can go on, the VM stands still (FSM_COMMITTED); and the end of either. */
 void primary_freeze(Node *node);
 /* The VM is to stand still as soon as no checkpoint is under way. */
 void primary_stand_still(Node *node);
-void primary_unfreeze(Node *node);
-/* The cycle has ended, and the VM is to stand still. */
-void primary_stand(Node *node);
+void primary_hand_over(Node *node);
+void primary_resume(Node *node);
+void primary_say_handed(Node *node);
+/* It is handed over, or not to be any more. */
+void primary_end_hand_over(Node *node);
+/* Message of the secondary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean primary_refused(Node *node, const guint8 *payload, gsize len, GError **error);
+/* QEMU refuses to run it, or the checkpoint that it stands in is complete. */
+void primary_stand_as_it_is(Node *node);
+void primary_stood(Node *node);
+/* No checkpoint is under way. TRUE: none is to be taken, for the VM stands still, or will. */
+gboolean primary_stands(Node *node);
 
 /* ---- node-answer.c ---- */
 
@@ -485,6 +500,8 @@ void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
 void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
 /* The VM runs again: gives it what has come meanwhile. */
 void primary_give_deferred(Node *node);
+/* The VM is handed over: the secondary gets what has come meanwhile, too. */
+void primary_mirror_deferred(Node *node);
 /* All output leaves at once, also what was held; or is held from now on. */
 void primary_open_gate(Node *node);
 void primary_close_gate(Node *node);
@@ -549,6 +566,8 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
 void secondary_give_mirrored(Node *node);
 /* From here on the VM speaks for itself: sends what may not have left yet, and opens the gate. */
 void secondary_speak(Node *node);
+/* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
 /* The service's part of a checkpoint. */
 gboolean secondary_is_to_run(const Checkpoint *checkpoint);
 
@@ -572,6 +591,9 @@ gboolean svm_ask_when_loaded(Node *node);
 void svm_stopped_by_itself(Node *node, const char *why);
 /* Likewise, for an I/O error: it could go on where it is. */
 void svm_stopped_by_io_error(Node *node, const char *why);
+/* FSM action: stops the VM; FSM_VM_FIT if it answers and could go on from here, else
+ * FSM_VM_UNFIT. */
+void svm_check_fit(Node *node);
 /* It has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */

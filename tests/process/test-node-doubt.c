@@ -7,24 +7,10 @@
 #include "colo/log.h"
 #include "tests/support/host-pair.h"
 
-#include <glib/gstdio.h>
-#include <unistd.h>
-
-static void set_storage(Host *host, gboolean there)
-{
-    (void)g_unlink(host->config->arbiter_path);
-    g_assert_cmpint(symlink(there ? "." : "away", host->config->arbiter_path), ==, 0);
-}
-
 static void start_pair_in_doubt(Fixture *fixture)
 {
     set_up(fixture, "file");
-    for (int i = 0; i < 2; i++) {
-        Host *host = &fixture->host[i];
-        g_free(host->config->arbiter_path);
-        host->config->arbiter_path = g_build_filename(fixture->dir, host->name, NULL);
-        set_storage(host, TRUE);
-    }
+    split_storage(fixture);
     start(&fixture->host[0], "primary");
     start(&fixture->host[1], "secondary");
     protect(fixture, 0);

@@ -108,7 +108,6 @@ int main(int argc, char **argv)
 {
     static const Farewell farewells[] = {
         {"file", "primary",   FSM_SHUTDOWN, FSM_S_NONE  },
-        {"none", "primary",   FSM_YIELD,    FSM_S_DEVICE},
         {"none", "primary",   FSM_VM_LOST,  FSM_S_DEVICE},
         {"none", "secondary", FSM_SHUTDOWN, FSM_P_NONE  },
         {"none", "secondary", FSM_VM_LOST,  FSM_P_NONE  },

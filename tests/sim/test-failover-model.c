@@ -28,7 +28,6 @@
 
 #define SESSIONS 3
 #define QUEUE    3
-#define RESTARTS 2
 #define WRITES   2
 
 typedef enum {
@@ -41,6 +40,10 @@ typedef enum {
     MSG_STANDS,
     MSG_YIELD,
     MSG_YIELDED,
+    MSG_HANDED,
+    MSG_TAKEN,
+    MSG_REFUSED,
+    MSG_REFUSED_ASKED, /* the arbiter may have said yes */
     MSG_GOODBYE,
     MSG_FAILED,
     MSG_UNFIT,
@@ -63,6 +66,7 @@ typedef struct {
     guint8 stale;     /* the other side went on while this one held the VM */
     guint8 crashed;
     guint8 yielded;  /* the other side's VM is dead for certain */
+    guint8 doubted;  /* primary: the secondary may be let go on though it has not said so */
     guint8 is_auto;  /* role auto */
     guint8 has_read; /* starting: it knows the record below, which may be old */
     guint8 read_owner, read_session;
@@ -86,7 +90,7 @@ typedef struct {
 /* A state of the pair that was reached. */
 typedef struct {
     Pair pair; /* first: it is its own key */
-    guint number;
+    guint number, from;
 } Known;
 
 /* A step that needs nobody's failure: what storage, the link and the nodes do by themselves. */
@@ -99,8 +103,43 @@ typedef struct {
     GPtrArray *known; /* of Known*, by number */
     GArray *edges;
     const Pair *from;
-    guint number; /* of from */
+    guint number;   /* of from */
+    guint restarts; /* at most */
 } Search;
+
+static const Search *current;
+
+static void tell_side(const Side *side)
+{
+    g_printerr("%s%s %s claim %u gate %u link %u seek %u asking %u flying %u stale %u | ",
+               side->crashed ? "dead " : "", fsm_is_primary(side->state) ? "P" : "S",
+               fsm_state_name(side->state), side->claim, side->gate_open, side->sees_link,
+               side->seek, side->asking, side->flying, side->stale);
+}
+
+/* How the pair came to where it is looked at. */
+static void tell_way(guint number)
+{
+    const Known *known = g_ptr_array_index(current->known, number);
+    if (number > 0)
+        tell_way(known->from);
+    tell_side(&known->pair.side[0]);
+    tell_side(&known->pair.side[1]);
+    g_printerr("session %u granted %u %u %u owner %u/%u\n", known->pair.session,
+               known->pair.granted[1], known->pair.granted[2], known->pair.granted[3],
+               known->pair.owner, known->pair.owner_session);
+}
+
+/* A state that must not be, and how it came to be. */
+#define EXPECT(pair, what)                                                                         \
+    do {                                                                                           \
+        if (!(what)) {                                                                             \
+            tell_way(current->number);                                                             \
+            tell_side(&(pair)->side[0]);                                                           \
+            tell_side(&(pair)->side[1]);                                                           \
+            g_error("%s", #what);                                                                  \
+        }                                                                                          \
+    } while (0)
 
 static gboolean is_dead(const Side *side)
 {
@@ -112,12 +151,14 @@ static gboolean is_active(const Side *side)
     return !is_dead(side) && (side->gate_open || side->state == FSM_S_DEVICE);
 }
 
-/* Holds what the VM can go on from, and lets nothing out until somebody says so. */
+/* Could go on with the VM, but lets nothing out by itself: the other side may be the one to. */
 static gboolean is_holding(const Side *side)
 {
     static const gboolean holding[FSM_STATES] = {
-        [FSM_P_PAUSED] = TRUE, [FSM_P_RECOVER] = TRUE, [FSM_P_FROZEN] = TRUE,
-        [FSM_S_COLO] = TRUE,   [FSM_S_PAUSED] = TRUE,  [FSM_S_RECOVER] = TRUE,
+        [FSM_P_COLO] = TRUE,    [FSM_P_DEVICE] = TRUE,  [FSM_P_HANDED] = TRUE,
+        [FSM_P_PAUSED] = TRUE,  [FSM_P_RECOVER] = TRUE, [FSM_P_FROZEN] = TRUE,
+        [FSM_S_COLO] = TRUE,    [FSM_S_HANDED] = TRUE,  [FSM_S_PAUSED] = TRUE,
+        [FSM_S_RECOVER] = TRUE,
     };
     return !is_dead(side) && holding[side->state];
 }
@@ -127,9 +168,9 @@ static gboolean goes_on(const Side *side)
 {
     static const gboolean on[FSM_STATES] = {
         [FSM_P_NONE] = TRUE, [FSM_P_SETUP] = TRUE,  [FSM_P_ACTIVE] = TRUE,
-        [FSM_P_COLO] = TRUE, [FSM_S_DEVICE] = TRUE,
+        [FSM_P_COLO] = TRUE, [FSM_P_DEVICE] = TRUE, [FSM_S_DEVICE] = TRUE,
     };
-    return !is_dead(side) && on[side->state];
+    return !is_dead(side) && on[side->state] && !side->stale;
 }
 
 static gboolean has_copy(const Side *side)
@@ -162,7 +203,7 @@ static void write_record(Side *side, guint8 session)
     side->crashed = TRUE;
 }
 
-static void carry_out(Pair *pair, int me, guint actions)
+static void carry_out(Pair *pair, int me, guint actions, gboolean asked)
 {
     Side *side = &pair->side[me];
     if (actions & (FSM_DO_KILL_VM | FSM_DO_FREEZE_VM))
@@ -173,6 +214,12 @@ static void carry_out(Pair *pair, int me, guint actions)
         send_to(pair, !me, MSG_RUNS);
     if (actions & FSM_DO_SAY_STANDS)
         send_to(pair, !me, MSG_STANDS);
+    if (actions & FSM_DO_SAY_HANDED)
+        send_to(pair, !me, MSG_HANDED);
+    if (actions & FSM_DO_SAY_TAKEN)
+        send_to(pair, !me, MSG_TAKEN);
+    if (actions & FSM_DO_SAY_REFUSED)
+        send_to(pair, !me, asked ? MSG_REFUSED_ASKED : MSG_REFUSED);
     if (actions & FSM_DO_SAY_YIELDED)
         send_to(pair, !me, MSG_YIELDED);
     if (actions & FSM_DO_SAY_FAILED)
@@ -213,7 +260,7 @@ static gboolean is_loss(FsmEvent what)
 {
     return what == FSM_VM_LOST || what == FSM_SHUTDOWN || what == FSM_SPOILT ||
            what == FSM_PEER_GOODBYE || /* whose VM ran when it said that this one may leave: */
-           what == FSM_RECYCLE || what == FSM_YIELD; /* so far */
+           what == FSM_RECYCLE;
 }
 
 static void event(Pair *pair, int me, FsmEvent what)
@@ -234,10 +281,11 @@ static void event(Pair *pair, int me, FsmEvent what)
     side->may_spoil = before.state == FSM_S_COLO && step.next == FSM_S_PAUSED && what != FSM_UNFIT;
     side->has_read = side->read_owner = side->read_session = 0;
     side->yielded &= step.next == FSM_S_PAUSED;
-    carry_out(pair, me, step.actions);
+    side->doubted &= is_holding(side);
+    carry_out(pair, me, step.actions, before.asking);
     if (step.next == FSM_P_NONE && what == FSM_TAKEN_OVER)
         side->gate_open = TRUE;
-    if (is_holding(&before) && goes_on(side) && before.stale)
+    if (before.stale && is_active(side))
         g_error("event %s in state %s: side %d goes on from where the other has gone on before",
                 fsm_event_name(what), fsm_state_name(before.state), me);
     if (has_copy(&before) && !has_copy(side) && !side->crashed && !is_loss(what) &&
@@ -255,12 +303,16 @@ static void tidy(Pair *pair)
             *side = (Side){.state = FSM_FAILED, .crashed = TRUE, .flying = side->flying};
         if (!pair->connected && !side->sees_link)
             memset(pair->queue[i], 0, QUEUE);
+        if (side->state != FSM_P_ACTIVE)
+            side->captured = side->recorded = FALSE;
+        if (side->state >= FSM_S_STARTING && side->state <= FSM_S_ACTIVE)
+            side->claim = 0;
     }
 }
 
 static void check(Pair *pair)
 {
-    g_assert_false(is_active(&pair->side[0]) && is_active(&pair->side[1]));
+    EXPECT(pair, !(is_active(&pair->side[0]) && is_active(&pair->side[1])));
     for (int i = 0; i < 2; i++) {
         Side *side = &pair->side[i];
         if (!is_holding(side))
@@ -283,7 +335,7 @@ static void visit(Search *search, Pair *next, gboolean by_itself)
     Known *known = g_hash_table_lookup(search->seen, next);
     if (!known) {
         known = g_new(Known, 1);
-        *known = (Known){.pair = *next, .number = search->known->len};
+        *known = (Known){.pair = *next, .number = search->known->len, .from = search->number};
         g_hash_table_add(search->seen, known);
         g_ptr_array_add(search->known, known);
     }
@@ -384,17 +436,30 @@ static void receive(Pair *pair, int me, Message message)
         side->yielded = TRUE;
         event(pair, me, FSM_YIELDED);
         break;
+    case MSG_HANDED:
+        event(pair, me, FSM_HANDED);
+        break;
+    case MSG_TAKEN:
+        event(pair, me, FSM_TAKEN);
+        break;
+    case MSG_REFUSED_ASKED:
+        side->doubted = TRUE;
+        event(pair, me, FSM_REFUSED);
+        break;
+    case MSG_REFUSED:
+        event(pair, me, FSM_REFUSED);
+        break;
     case MSG_GOODBYE:
-        event(pair, me, FSM_PEER_GOODBYE);
+        event(pair, me, side->doubted ? FSM_LINK_DOWN : FSM_PEER_GOODBYE);
         break;
     case MSG_FAILED:
-        event(pair, me, FSM_PEER_FAILED);
+        event(pair, me, side->doubted ? FSM_LINK_DOWN : FSM_PEER_FAILED);
         break;
     case MSG_UNFIT:
         event(pair, me, FSM_UNFIT);
         break;
     case MSG_LEAVE:
-        if (side->state == FSM_P_COLO)
+        if (side->state == FSM_P_COLO && !side->doubted)
             send_to(pair, !me, MSG_LEAVE);
         else if (side->state == FSM_S_COLO && side->leaving)
             event(pair, me, FSM_RECYCLE);
@@ -451,6 +516,34 @@ static void own_steps(Search *search, int i)
         {
             send_to(pair, !i, MSG_UNFIT);
             event(pair, i, FSM_LINK_DOWN);
+        }
+        break;
+    case FSM_P_DEVICE:
+        STEP(pair, search)
+        {
+            event(pair, i, FSM_COMMITTED);
+        }
+        FAULT(pair, search)
+        {
+            event(pair, i, FSM_HAND_OVER_FAILED);
+        }
+        break;
+    case FSM_P_HANDED:
+        FAULT(pair, search)
+        {
+            event(pair, i, FSM_HAND_OVER_FAILED);
+        }
+        break;
+    case FSM_S_HANDED:
+        if (side->asking)
+            break;
+        STEP(pair, search)
+        {
+            event(pair, i, FSM_VM_FIT);
+        }
+        FAULT(pair, search)
+        {
+            event(pair, i, FSM_VM_UNFIT);
         }
         break;
     case FSM_S_COLO:
@@ -567,7 +660,7 @@ static void restart_steps(Search *search, int i)
         {.state = FSM_S_STARTING                    },
     };
     const Pair *now = search->from;
-    if (!is_dead(&now->side[i]) || !now->has_arbiter || now->restarts == RESTARTS)
+    if (!is_dead(&now->side[i]) || !now->has_arbiter || now->restarts == search->restarts)
         return;
     for (gsize role = 0; role < G_N_ELEMENTS(fresh); role++)
         STEP(pair, search)
@@ -588,7 +681,7 @@ static void answer(Pair *pair, int i)
 static gboolean may_ask(const Side *side)
 {
     return side->state == FSM_P_PAUSED || side->state == FSM_P_RECOVER ||
-           side->state == FSM_S_PAUSED;
+           side->state == FSM_S_PAUSED || side->state == FSM_S_HANDED;
 }
 
 /* A question that was given up may reach storage all the same; its answer may come, or be lost. */
@@ -626,6 +719,8 @@ static void arbiter_steps(Search *search, int i)
     if (!may_ask(side))
         return;
     if (!side->asking) {
+        if (side->state == FSM_S_HANDED)
+            return; /* not before FIT */
         STEP(pair, search)
         {
             event(pair, i, FSM_ASK_AGAIN);
@@ -719,12 +814,10 @@ static void check_recovery(const Search *search)
     for (guint i = 0; i < count; i++) {
         const Known *known = g_ptr_array_index(search->known, i);
         const Pair *pair = &known->pair;
-        if (!good[i] && !is_lost(pair))
-            g_error("from %s %s and %s %s nobody comes to run the VM",
-                    fsm_is_primary(pair->side[0].state) ? "primary" : "secondary",
-                    fsm_state_name(pair->side[0].state),
-                    fsm_is_primary(pair->side[1].state) ? "primary" : "secondary",
-                    fsm_state_name(pair->side[1].state));
+        if (!good[i] && !is_lost(pair)) {
+            tell_way(i);
+            g_error("from here nobody comes to run the VM");
+        }
     }
 }
 
@@ -734,6 +827,7 @@ static void explore(Search *search, gboolean has_arbiter, const Side *first, con
         .side = {*first, *second},
           .has_arbiter = (guint8)has_arbiter
     };
+    current = search;
     search->seen = g_hash_table_new(pair_hash, pair_equal);
     search->known = g_ptr_array_new_with_free_func(g_free);
     search->edges = g_array_new(FALSE, FALSE, sizeof(Edge));
@@ -775,7 +869,7 @@ static Sights see(Search *search)
         sights.reached[a->state] = sights.reached[b->state] = TRUE;
         sights.second_took_over |= b->state == FSM_P_NONE;
         sights.first_took_back |=
-            a->state == FSM_P_NONE && pair->session == SESSIONS && b->state == FSM_S_STARTING;
+            a->state == FSM_P_NONE && pair->session == SESSIONS && b->state == FSM_P_FROZEN;
         /* Of role auto, and it is a secondary of the one that has overtaken it. */
         sights.overtaken_came_back |=
             pair->restarts > 0 && a->is_auto && a->state == FSM_S_COLO && b->state == FSM_P_COLO;
@@ -805,7 +899,7 @@ static void test_without_arbiter(void)
 static void test_with_arbiter(void)
 {
     static const Side as_primary = {.state = FSM_P_ASKING};
-    Search search = {0};
+    Search search = {.restarts = 2};
     explore(&search, TRUE, &as_primary, &as_secondary);
     Sights sights = see(&search);
     for (FsmState state = 0; state < FSM_STATES; state++)
@@ -819,7 +913,7 @@ static void test_with_arbiter(void)
 static void test_both_auto(void)
 {
     static const Side as_auto = {.state = FSM_P_ASKING, .is_auto = TRUE};
-    Search search = {0};
+    Search search = {.restarts = 1};
     explore(&search, TRUE, &as_auto, &as_auto);
     Sights sights = see(&search);
     g_assert_true(sights.reached[FSM_P_COLO] && sights.reached[FSM_S_COLO]);

@@ -4,6 +4,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* ---- Modes ---- */
 
@@ -208,6 +209,22 @@ void set_up_disks(Fixture *fixture, guint n, const char *format)
         g_autofree char *dir = g_build_filename(fixture->dir, i ? "beta" : "alpha", NULL);
         host->disks = fake_disks_new(dir, n, DISK_BYTES);
         fake_disks_configure(host->disks, host->config, format);
+    }
+}
+
+void set_storage(Host *host, gboolean there)
+{
+    (void)g_unlink(host->config->arbiter_path);
+    g_assert_cmpint(symlink(there ? "." : "away", host->config->arbiter_path), ==, 0);
+}
+
+void split_storage(Fixture *fixture)
+{
+    for (int i = 0; i < 2; i++) {
+        Host *host = &fixture->host[i];
+        g_free(host->config->arbiter_path);
+        host->config->arbiter_path = g_build_filename(fixture->dir, host->name, NULL);
+        set_storage(host, TRUE);
     }
 }
 

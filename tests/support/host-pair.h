@@ -55,6 +55,9 @@ void set_up_in(Fixture *fixture, const char *dir, const guint16 ports[2], const 
 void set_up_disks(Fixture *fixture, guint n, const char *format);
 /* Before they start: gives the VM of both hosts a network card, whose tap is on no bridge. */
 void add_tap(Fixture *fixture);
+/* After either: each host has a way of its own to the arbiter's storage, which can be away. */
+void split_storage(Fixture *fixture);
+void set_storage(Host *host, gboolean there);
 void tear_down(Fixture *fixture);
 void start(Host *host, const char *role);
 /* Its storage gets no more writes, either; but for a node that has ended in order. */

@@ -97,7 +97,33 @@ primary_dies primary-resumed 0 1 COLO_FAULT=primary-sending:30
 primary_dies primary-sending 0 0 COLO_FAULT=primary-sent:30
 primary_dies primary-sent 0 1 COLO_FAULT=primary-acknowledged:30
 primary_dies primary-acknowledged 1 1 COLO_FAULT=primary-released:30
-primary_dies primary-released 1 1
+primary_dies primary-released 1 1 COLO_FAULT=handed-stood:1
+
+# The primary dies while it hands over: the secondary has it all.
+handing_dies() { # POINT [NEXT'S ENVIRONMENT]
+    tested="$tested $1"
+    mark
+    node_start "$secondary" secondary ${2:+"$2"}
+    need "$1: $secondary joins: protected" is_pair "$primary" "$secondary"
+    ok "$1: told to fail over" hosts_colo "$primary" failover
+    died "$primary" 137 "$1"
+    taken_over "$1"
+    decided_for "$primary" "$1"
+}
+
+handing_dies handed-stood COLO_FAULT=handed-said:1
+handing_dies handed-said
+
+# The secondary dies when it is to take over: the primary has lost nothing.
+point='handed-received'
+tested="$tested $point"
+mark
+node_start "$secondary" secondary "COLO_FAULT=$point:1"
+need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
+ok "$point: told to fail over" hosts_colo "$primary" failover
+died "$secondary" 137 "$point"
+gone_on "$point"
+decided_for "$primary" "$point"
 
 ok "the guest's memory is what it wrote" guest_verifies
 client_end

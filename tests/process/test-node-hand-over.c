@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A hand-over: the primary's VM stands still, and is ended when the secondary is seen to run it. A
+ * secondary that can't go on says so, or dies: then the primary's goes on.
+ */
+#include "colo/log.h"
+#include "tests/support/host-pair.h"
+
+/* A pair whose primary is about to hand over, and whose secondary's VM doesn't answer yet. */
+static void start_held(Fixture *fixture)
+{
+    set_up(fixture, "file");
+    split_storage(fixture);
+    start(&fixture->host[0], "primary");
+    start(&fixture->host[1], "secondary");
+    protect(fixture, 0);
+    if (in_colo_mode())
+        quieten(fixture);
+    fake_vm_inject(fixture->host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    node_event(fixture->host[0].node, FSM_YIELD);
+    WAIT_FOR(fixture->host[0].node->state == FSM_P_HANDED && fake_vm_is_held(fixture->host[1].vm));
+    g_assert_true(fixture->host[0].node->stood);
+    g_assert_false(vm_is_running(fixture->host[0].vm));
+}
+
+/* It goes on where it stood, alone or protected. */
+static gboolean goes_on(const Host *host)
+{
+    return fsm_is_primary(host->node->state) && !host->node->stands && vm_is_running(host->vm);
+}
+
+static void test_done(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    const Vm *old = a->vm;
+    fake_vm_release(b->vm);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN || a->node->state == FSM_S_STARTING);
+    g_assert_true(a->vm == old || b->node->state == FSM_P_NONE || b->node->state == FSM_P_SETUP);
+    protect(&fixture, 1);
+    g_assert_cmpuint(b->node->takeovers, ==, 1);
+    g_assert_false(a->ended || b->ended);
+    tear_down(&fixture);
+}
+
+/* And back, and again. */
+static void test_to_and_fro(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    for (int round = 0; round < 6; round++) {
+        guint64 until = fixture.host[(round + 1) % 2].node->epoch + 2;
+        WAIT_FOR(fixture.host[(round + 1) % 2].node->epoch >= until);
+        node_event(fixture.host[round % 2].node, FSM_YIELD);
+        protect(&fixture, (round + 1) % 2);
+    }
+    g_assert_false(fixture.host[0].ended || fixture.host[1].ended);
+    tear_down(&fixture);
+}
+
+/* Its copy had stopped by itself: a checkpoint makes it right first. */
+static void test_stalled(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture fixture;
+    start_quiet_pair(&fixture);
+    Node *a = fixture.host[0].node;
+    guint64 before = a->by_reason[REASON_STALLED];
+    fake_vm_raise(fixture.host[1].vm, VM_EVENT_STOPPED, "io-error");
+    WAIT_FOR(a->peer_vm == PEER_VM_STALLED);
+    node_event(a, FSM_YIELD);
+    WAIT_FOR(a->state == FSM_P_HANDED);
+    g_assert_cmpuint(a->by_reason[REASON_STALLED], >, before);
+    protect(&fixture, 1);
+    g_assert_cmpuint(fixture.host[1].node->takeovers, ==, 1);
+    tear_down(&fixture);
+}
+
+/* The copy stops by itself when the primary's VM stands still already. */
+static void test_refused(void)
+{
+    if (!in_colo_mode())
+        return;
+    Fixture fixture;
+    start_held(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    b->node->svm_spoilt = TRUE;
+    fake_vm_release(b->vm);
+    WAIT_FOR(a->node->state == FSM_P_COLO);
+    g_assert_error(a->node->last_error, NODE_ERROR, NODE_ERROR_REFUSED);
+    g_assert_false(a->node->doubted);
+    WAIT_FOR(goes_on(a) && b->node->state == FSM_S_COLO && !b->node->svm_spoilt);
+    node_event(a->node, FSM_YIELD);
+    protect(&fixture, 1);
+    tear_down(&fixture);
+}
+
+/* Without the arbiter nobody may take over: but the pair goes on. */
+static void test_arbiter_away(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    set_storage(b, FALSE);
+    fake_vm_release(b->vm);
+    WAIT_FOR(a->node->state == FSM_P_COLO && a->node->doubted);
+    WAIT_FOR(goes_on(a));
+    guint64 before = b->node->epoch;
+    ask_for_checkpoint(&fixture);
+    WAIT_FOR(b->node->epoch > before);
+    /* It may have the arbiter's yes: what it says when it ends is not enough to go on. */
+    guint question = a->node->question;
+    node_shut_down(b->node);
+    WAIT_FOR(a->node->question > question);
+    WAIT_FOR(a->node->state == FSM_P_NONE && goes_on(a));
+    tear_down(&fixture);
+}
+
+static void test_secondary_dies(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    die(&fixture.host[1]);
+    WAIT_FOR(fixture.host[0].node->state == FSM_P_NONE && goes_on(&fixture.host[0]));
+    tear_down(&fixture);
+}
+
+static void test_secondary_vm_dies(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    fake_vm_die(fixture.host[1].vm);
+    WAIT_FOR(fixture.host[0].node->state == FSM_P_NONE && goes_on(&fixture.host[0]));
+    tear_down(&fixture);
+}
+
+static void test_primary_dies(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    Host *b = &fixture.host[1];
+    die(&fixture.host[0]);
+    fake_vm_release(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_cmpuint(b->node->takeovers, ==, 1);
+    tear_down(&fixture);
+}
+
+/* It hangs: the arbiter has to decide. */
+static void test_takes_too_long(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    g_assert_cmpuint(a->node->hand_over_timer, !=, 0);
+    node_event(a->node, FSM_HAND_OVER_FAILED);
+    WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_FROZEN);
+    fake_vm_release(b->vm);
+    WAIT_FOR(a->node->state != b->node->state && fsm_is_protected(a->node->state) &&
+             fsm_is_protected(b->node->state));
+    tear_down(&fixture);
+}
+
+/* The primary ends before it knows that the secondary has the VM: it is the secondary's. */
+static void test_ends_meanwhile(void)
+{
+    Fixture fixture;
+    start_held(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    node_shut_down(a->node);
+    fake_vm_release(b->vm);
+    WAIT_FOR(a->ended && b->node->state == FSM_P_NONE);
+    g_assert_no_error(a->error);
+    tear_down(&fixture);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    add_pair_test("/node-hand-over/done", test_done);
+    add_pair_test("/node-hand-over/to-and-fro", test_to_and_fro);
+    add_pair_test("/node-hand-over/stalled", test_stalled);
+    add_pair_test("/node-hand-over/refused", test_refused);
+    add_pair_test("/node-hand-over/arbiter-away", test_arbiter_away);
+    add_pair_test("/node-hand-over/secondary-dies", test_secondary_dies);
+    add_pair_test("/node-hand-over/secondary-vm-dies", test_secondary_vm_dies);
+    add_pair_test("/node-hand-over/primary-dies", test_primary_dies);
+    add_pair_test("/node-hand-over/takes-too-long", test_takes_too_long);
+    add_pair_test("/node-hand-over/ends-meanwhile", test_ends_meanwhile);
+    return g_test_run();
+}
