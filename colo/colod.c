@@ -53,7 +53,7 @@ static gboolean on_signal(gpointer user_data)
 {
     Daemon *service = user_data;
     log_info("asked to end by a signal");
-    node_shut_down(service->node);
+    node_leave(service->node);
     return G_SOURCE_CONTINUE;
 }
 

@@ -37,6 +37,7 @@ typedef struct {
     char *control_socket;
     char *realtime; /* "yes", "no" */
     guint64 announce_rounds, announce_initial_ms, announce_step_ms, announce_max_ms;
+    char *on_sigterm; /* live: "hand-over", "end" */
     /* [vm], [nic NAME] */
     VmDescription *vm;
     guint64 qemu_timeout_ms;

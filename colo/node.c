@@ -301,10 +301,10 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_DROP_APPLY)
         secondary_drop_apply(node);
     if (actions & FSM_DO_KILL_VM)
-        node_vm_free(node, (actions & FSM_DO_EXIT) != 0);
+        node_vm_free(node, (actions & FSM_DO_EXIT) || node->leave_timer);
     if (actions & FSM_DO_CLOSE_LINK)
         node_link_close(node);
-    if (actions & FSM_DO_START_VM)
+    if ((actions & FSM_DO_START_VM) && !node->leave_timer)
         node_vm_start(node);
     if (actions & FSM_DO_RUN_VM) {
         net_set_open(node, TRUE);
@@ -390,6 +390,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         primary_end_hand_over(node);
     forget_asking_again(node);
     uplinks_reconsider(node);
+    leave_look(node);
     node_emit(node, "STATE_CHANGED", data);
 }
 
@@ -459,6 +460,7 @@ void node_free(Node *node)
     forget_asking_again(node);
     forget_claim(node);
     primary_end_hand_over(node);
+    leave_forget(node);
     owner_finalise(node);
     watch_finalise(node);
     generation_finalise(node);

@@ -44,6 +44,12 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error);
 
 /* Ends the service on purpose: the peer is told not to take over. */
 void node_shut_down(Node *node);
+/*
+ * The host is to go, not the VM: the primary of a protected VM hands it over first, for half a
+ * minute at most, unless on-sigterm says otherwise. Called again, or else, the same as
+ * node_shut_down().
+ */
+void node_leave(Node *node);
 
 void node_free(Node *node);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Node, node_free)

@@ -206,6 +206,10 @@ struct Node {
     gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
     guint hand_over_timer;
 
+    /* SIGTERM (node-leave.c) */
+    guint leave_timer; /* runs while this node hands over, to end after that */
+    guint leave_source;
+
     /* primary, its guest's frames (node-traffic.c) */
     Gate *gate;
     gboolean gate_open;
@@ -477,6 +481,12 @@ void primary_stand_as_it_is(Node *node);
 void primary_stood(Node *node);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM stands still, or will. */
 gboolean primary_stands(Node *node);
+
+/* ---- node-leave.c ---- */
+
+/* The state has changed. */
+void leave_look(Node *node);
+void leave_forget(Node *node);
 
 /* ---- node-answer.c ---- */
 

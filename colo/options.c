@@ -21,6 +21,7 @@
 
 static const char *const roles[] = {"primary", "secondary", "auto", NULL};
 static const char *const yes_no[] = {"yes", "no", NULL};
+static const char *const sigterms[] = {"hand-over", "end", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
 static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
@@ -60,6 +61,13 @@ static const Option table[] = {
      .max = MIN_MS, .help = "Each wait is so much longer than the one before."},
     {"node", "announce-max", OPTION_TIME, CONFIG(announce_max_ms), .fallback = "550ms",
      .min = 1, .max = MIN_MS, .help = "No wait is longer than this."},
+
+    {"node", "on-sigterm", OPTION_CHOICE, CONFIG(on_sigterm), .fallback = "hand-over", .live = TRUE,
+     .choices = sigterms,
+     .help = "What the primary of a protected VM does at SIGTERM or SIGINT, which the shutdown of its "
+             "host sends: hand-over: the secondary takes over, and then colod ends; if that is "
+             "refused or takes more than half a minute, or at a second signal, it ends as after "
+             "colo quit. end: it ends so at once, and the VM on both hosts with it."},
 
     {"vm", "name", OPTION_NAME, VM(name), .required = TRUE,
      .help = "The VM's name, in logs and for people. The same on both hosts, as all of this section "

@@ -127,6 +127,7 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->io_retry_ms = 20;
     config->answer_timeout_ms = 20000;
     config->log_level = g_strdup("warning");
+    config->on_sigterm = g_strdup("hand-over");
     return config;
 }
 

@@ -278,8 +278,9 @@ nothing_left() {
         pids=$(hosts_running $host colod)
         # One that was killed has left its socket.
         [ -n "$pids" ] || rm -f "$HOSTS_DIR/$host/control"
+        # Not by a signal: the one would hand over to the other.
         # shellcheck disable=SC2086
-        [ -z "$pids" ] || kill -TERM $pids
+        [ -z "$pids" ] || hosts_colo $host quit || kill -TERM $pids
     done
     for host in alpha beta; do
         wait_ok "$host: no process is left" is_empty $host

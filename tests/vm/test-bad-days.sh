@@ -216,6 +216,16 @@ primary_is_stopped() {
 
 # ---- Administrators ----
 
+host_is_shut_down() {
+    what="the primary's host is shut down"
+    mark
+    kill -TERM "$(pid_of "$primary")"
+    taken_over "$what"
+    decided_for "$primary" "$what"
+    died "$secondary" 0 "$what"
+    restart "$what"
+}
+
 both_fail_over() {
     hosts_colo "$primary" failover >"$HOSTS_DIR/failover-1" 2>&1 &
     one=$!
@@ -308,6 +318,7 @@ primary_host_falls_silent
 secondary_host_falls_silent
 link_is_cut
 primary_is_stopped
+host_is_shut_down
 both_told_in_protection
 both_told_when_cut
 arbiter_is_away
