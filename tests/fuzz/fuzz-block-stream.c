@@ -80,6 +80,9 @@ static void put_hello(Peer *p, const guint8 *session, gboolean primary, const Si
 {
     WireHello hello = {.primary = primary, .has_lineage = take(p) & 1, .writer = take(p) & 1};
     memcpy(hello.session, session, BLOCK_SESSION_BYTES);
+    /* Allowed to go on: what is refused is refused at once. */
+    hello.generation.current = 1;
+    hello.discard = !primary;
     put(p, wire_hello_new(&hello, side->configs, side->sizes, SIDE_DISKS));
     WireHeader next = {.type = primary ? WIRE_START : WIRE_READY};
     put(p, wire_record_new(&next));
