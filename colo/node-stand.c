@@ -83,7 +83,7 @@ void primary_resume(Node *node)
     node->stands = FALSE;
     if (node->frozen) {
         net_set_open(node, TRUE);
-        net_announce(node);
+        announce_start(node);
     }
     node->frozen = FALSE;
     /* Else it runs, or will at the end of the cycle or of the pause. */
