@@ -39,6 +39,8 @@ for what in 'powers off:o /h 0x604 0x2000:powered off' 'is reset:system_reset:re
     said=${what##*:} what=${what%:*}
     command=${what#*:} what=${what%%:*}
     mark
+    # It may have been made to wait, after it had not agreed with the primary's twice in a row.
+    need "it runs before it $what" runs_again
     ok "it $what" monitor "$command"
     need "it $what: it says so" logged "$secondary" "$said"
     need "it $what: the primary knows" logged "$primary" "$said"
