@@ -33,7 +33,7 @@ static guint32 first_difference(const Held *p, const Held *s, guint32 len)
         return len;
     }
     for (guint32 i = 0; i < len; i++)
-        if (a[i] != b[i] && (i < skip || i >= skip_end))
+        if ((i < skip || i >= skip_end) && a[i] != b[i])
             return i;
     return len;
 }

@@ -112,18 +112,18 @@ static void expect_granted(Answered *answered)
 }
 
 /* UNKNOWN, with each of these words, up to NULL. */
-static void expect_unknown(Answered *answered, ...)
+static void expect_unknown_with(Answered *answered, const char *const *words)
 {
-    va_list words;
     wait_for(answered);
     g_assert_cmpint(answered->answer, ==, ARBITER_UNKNOWN);
-    va_start(words, answered);
-    for (const char *word; (word = va_arg(words, const char *));)
-        if (!strstr(answered->error->message, word))
-            g_error("'%s' doesn't say '%s'", answered->error->message, word);
-    va_end(words);
+    for (; *words; words++)
+        if (!strstr(answered->error->message, *words))
+            g_error("'%s' doesn't say '%s'", answered->error->message, *words);
     g_clear_error(&answered->error);
 }
+
+#define expect_unknown(answered, ...)                                                              \
+    expect_unknown_with((answered), (const char *const[]){__VA_ARGS__, NULL})
 
 static void look(Arbiter *arbiter, Answered *answered)
 {
@@ -209,14 +209,14 @@ static void test_no_name(Fixture *fixture, gconstpointer data)
     for (int i = 0; i < 2; i++) {
         ask(arbiter, &answered);
         expect_unknown(&answered, fixture->other, "has no name", ", mounted on /",
-                       "colo arbiter init", NULL);
+                       "colo arbiter init");
         look(arbiter, &answered);
-        expect_unknown(&answered, "has no name", NULL);
+        expect_unknown(&answered, "has no name");
     }
     answered = (Answered){0};
     arbiter_claim(arbiter, UUID, "alpha", ARBITER_OVERRULE, &(ArbiterStake){0}, on_answer,
                   &answered);
-    expect_unknown(&answered, "has no name", NULL);
+    expect_unknown(&answered, "has no name");
     g_assert_cmpuint(entries(fixture->other), ==, 0);
     g_assert_null(arbiter_identity(arbiter));
     /* Now it is one. */
@@ -235,12 +235,12 @@ static void test_not_a_name(Fixture *fixture, gconstpointer data)
     for (gsize i = 0; i < G_N_ELEMENTS(names); i++) {
         g_assert_true(g_file_set_contents(path, names[i], -1, NULL));
         ask(arbiter, &answered);
-        expect_unknown(&answered, path, "is not the name of a folder", NULL);
+        expect_unknown(&answered, path, "is not the name of a folder");
     }
     g_unlink(path);
     g_assert_cmpint(mkfifo(path, 0600), ==, 0);
     ask(arbiter, &answered);
-    expect_unknown(&answered, path, NULL);
+    expect_unknown(&answered, path);
 }
 
 /* ---- Another folder is there ---- */
@@ -263,11 +263,11 @@ static void test_swapped(Fixture *fixture, gconstpointer data)
     expect_granted(&answered);
     swap(fixture);
     ask(arbiter, &answered);
-    expect_unknown(&answered, "has no name", fixture->id, "mounted on", NULL);
+    expect_unknown(&answered, "has no name", fixture->id, "mounted on");
     g_assert_cmpuint(entries(fixture->dir), ==, 0);
     g_autofree char *id = init(fixture->dir);
     ask(arbiter, &answered);
-    expect_unknown(&answered, fixture->id, id, "mounted on", NULL);
+    expect_unknown(&answered, fixture->id, id, "mounted on");
     g_assert_cmpuint(entries(fixture->dir), ==, 1);
     swap(fixture);
     ask(arbiter, &answered);
@@ -287,10 +287,10 @@ static void test_pinned(Fixture *fixture, gconstpointer data)
     g_assert_true(arbiter_is_pinned(arbiter));
     g_assert_nonnull(strstr(arbiter_identity(arbiter), fixture->id));
     ask(arbiter, &answered);
-    expect_unknown(&answered, "has no name", fixture->id, NULL);
+    expect_unknown(&answered, "has no name", fixture->id);
     g_autofree char *id = init(fixture->other);
     ask(arbiter, &answered);
-    expect_unknown(&answered, fixture->id, id, NULL);
+    expect_unknown(&answered, fixture->id, id);
     g_assert_cmpuint(entries(fixture->other), ==, 1);
     /* The storage was moved as a whole: it is the same folder, wherever. */
     swap(fixture);
@@ -338,7 +338,7 @@ static void test_pin_fails(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(g_rmdir(fixture->state), ==, 0);
     answered = (Answered){0};
     arbiter_pin(arbiter, on_answer, &answered);
-    expect_unknown(&answered, fixture->state, NULL);
+    expect_unknown(&answered, fixture->state);
     g_assert_false(arbiter_is_pinned(arbiter));
 }
 
@@ -367,7 +367,7 @@ static void test_name_goes(Fixture *fixture, gconstpointer data)
     g_autoptr(Arbiter) arbiter = arbiter_of(fixture->dir, NULL);
     arbiter_set_hook(arbiter, take_name_away, GINT_TO_POINTER(TRUE));
     ask(arbiter, &answered);
-    expect_unknown(&answered, "has no name", NULL);
+    expect_unknown(&answered, "has no name");
 }
 
 /* All of an answer comes from the folder that was opened, whatever has its path by then. */
@@ -399,7 +399,7 @@ static void test_look(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(entries(fixture->dir), ==, 1);
     g_autoptr(Arbiter) file = arbiter_of("/proc/self/cmdline", NULL);
     look(file, &answered);
-    expect_unknown(&answered, "/proc/self/cmdline", "Not a directory", "mounted on", NULL);
+    expect_unknown(&answered, "/proc/self/cmdline", "Not a directory", "mounted on");
 }
 
 #define ADD(name, func) g_test_add("/arbiter-folder/" name, Fixture, NULL, set_up, func, tear_down)
