@@ -16,31 +16,35 @@ typedef struct {
     "if %s or its VM is off for certain: 'colo failover --force' here (two that go on would both " \
     "be the VM); else mend the link, and what happened is found out"
 
+#define FROZEN                                                                                     \
+    "start %s or mend the link: this node then becomes its secondary; if %s and its VM are off "   \
+    "for certain, and nobody has heard that VM since: 'colo failover --force' here (two that go "  \
+    "on would both be the VM)"
+
 static const Row rows[FSM_STATES] = {
     [FSM_P_ASKING] = {"the arbiter to say whose the VM is",
-                      "nothing runs here; the VM may run on %s",                                                            OVERRULE                                                                         },
+                      "nothing runs here; the VM may run on %s",                                                            OVERRULE                                      },
     [FSM_P_NONE] = {"a secondary",                                                       "the VM runs here, unprotected",
-                      "start colod on %s with role secondary or auto"                                                                                                                                        },
+                      "start colod on %s with role secondary or auto"                                                                                                     },
     [FSM_P_PAUSED] = {"a word who goes on: the link to %s is lost",
-                      "the VM is here and unheard; %s may have taken it over",                                              NOBODY_SAYS                                                                      },
+                      "the VM is here and unheard; %s may have taken it over",                                              NOBODY_SAYS                                   },
     [FSM_P_RECOVER] = {"a word who goes on: %s is back, and may have run the VM meanwhile",
-                      "the VM is here and unheard",                                                                         NOBODY_SAYS                                                                      },
-    [FSM_P_FROZEN] =
-        {"%s to be seen running the VM, which the arbiter has let go on",
-                      "the VM is here and stands still; it runs on %s if anywhere",                                         "start %s or mend the link: this node then becomes its secondary; else " OVERRULE},
+                      "the VM is here and unheard",                                                                         NOBODY_SAYS                                   },
+    [FSM_P_FROZEN] = {"%s to be seen running the VM, which the arbiter has let go on",
+                      "the VM is here and stands still; it runs on %s if anywhere",                                         FROZEN                                        },
     [FSM_S_SETUP] = {"%s to say that it runs the VM",
-                      "the VM is on %s; there is no copy of it here",                                                       "'colo status' on %s says what that waits for"                                   },
+                      "the VM is on %s; there is no copy of it here",                                                       "'colo status' on %s says what that waits for"},
     [FSM_S_RECOVER] =
         {"the word of %s, which is back, on who goes on",
                       "a copy of the VM is here and unheard; on %s the VM may run, or wait likewise",
-                      NOBODY_SAYS                                                                                                                                                                            },
+                      NOBODY_SAYS                                                                                                                                         },
     [FSM_S_NONE] = {"a primary: looks for %s",
                       "the VM runs on %s if anywhere; there is no copy of it "
-                    "here",                                                                                                 OVERRULE                                                                         },
+                    "here",                                                                                                 OVERRULE                                      },
     [FSM_S_PAUSED] =
         {"a word who goes on: the link to %s is lost",
                       "a copy of the VM is here and unheard; on %s the VM may run, or wait likewise",
-                      NOBODY_SAYS                                                                                                                                                                            },
+                      NOBODY_SAYS                                                                                                                                         },
 };
 
 /* The text with the peer for each %s. */

@@ -285,6 +285,14 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
         if (!arbiter_is_asked(node->arbiter))
             node_event(node, FSM_ASK_AGAIN);
         return;
+    case FSM_P_FROZEN:
+        if (!json_object_get_boolean(force)) {
+            fail_failover(request, node);
+            return;
+        }
+        control_reply(request, NULL);
+        owner_overrule(node);
+        return;
     default:
         fail_failover(request, node);
     }
@@ -330,7 +338,8 @@ static const ControlCommand commands[] = {
     {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now."                                             },
     {"failover",    do_failover,    "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "
-     "arbiter agrees, or with force if it can't be asked."                                                                            },
+     "arbiter agrees, or with force if it can't be asked, or if the other side was to go on and is "
+     "dead."                                                                                                                          },
     {"cont",        do_cont,        "",
      "Tries at once what is tried again every second: to resume a VM whose disks refused, or a "
      "guest "

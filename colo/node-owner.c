@@ -210,6 +210,35 @@ void owner_proven(Node *node)
     arbiter_tidy(node->arbiter, node->config->vm->uuid, node->record_session, on_tidied, node);
 }
 
+/* ---- Overruling the arbiter ---- */
+
+static void on_overruled(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (node->state != FSM_P_FROZEN)
+        return;
+    if (answer == ARBITER_UNKNOWN)
+        log_warning("the arbiter can't be told that (keep the other node off until it has been): "
+                    "%s",
+                    error->message);
+    node_event(node, FSM_GRANTED);
+    if (answer == ARBITER_UNKNOWN)
+        owner_record(node); /* is tried until it is there */
+}
+
+/*
+ * The decision that chose the other side stays, but the record names its session no more: whoever
+ * starts there is told that the VM is this node's.
+ */
+void owner_overrule(Node *node)
+{
+    log_warning("the VM goes on here by an administrator's decision, though the other side was "
+                "let go on");
+    g_clear_pointer(&node->record_session, g_free);
+    arbiter_claim(node->arbiter, node->config->vm->uuid, node->config->name, ARBITER_OVERRULE,
+                  &node->stake, on_overruled, node);
+}
+
 /* ---- The end ---- */
 
 static void on_released(ArbiterAnswer answer, const GError *error, gpointer user_data)

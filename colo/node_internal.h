@@ -367,6 +367,8 @@ gboolean watch_is_protected(const Node *node);
 
 /* May this node start the VM? Feeds what follows from the answer. */
 void owner_claim(Node *node);
+/* Frozen: an administrator knows that the VM is dead at the other side, which was let go on. */
+void owner_overrule(Node *node);
 /* FSM actions. */
 void owner_record(Node *node);
 void owner_release(Node *node);

@@ -85,6 +85,33 @@ static void test_denied_keeps_its_vm(void)
     tear_down(&fixture);
 }
 
+/* Then an administrator, who knows that, has it go on; who won finds out when it starts again. */
+static void test_denied_is_overruled(gconstpointer data)
+{
+    gboolean storage_is_there = GPOINTER_TO_INT(data);
+    Fixture fixture;
+    start_pair_in_doubt(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    const Vm *old = a->vm;
+    set_storage(b, FALSE);
+    decide(&fixture, "beta");
+    cut_link(&fixture);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && a->node->stood);
+    die(b);
+    set_storage(a, storage_is_there);
+    owner_overrule(a->node);
+    owner_overrule(a->node); /* typed twice */
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm) && a->node->gate_open);
+    g_assert_true(a->vm == old);
+    set_storage(a, TRUE);
+    set_storage(b, TRUE);
+    WAIT_FOR(storage_is_there || a->node->recorded);
+    start(b, "auto");
+    protect(&fixture, 0);
+    g_assert_true(a->vm == old);
+    tear_down(&fixture);
+}
+
 /* The primary is denied: its VM stands still as long as the secondary's doesn't run. */
 static void test_frozen_until_seen(void)
 {
@@ -112,6 +139,10 @@ int main(int argc, char **argv)
     add_pair_test("/node-doubt/secondary-has-won", test_secondary_has_won);
     add_pair_test("/node-doubt/primary-has-won", test_primary_has_won);
     add_pair_test("/node-doubt/denied-keeps-its-vm", test_denied_keeps_its_vm);
+    add_pair_data_test("/node-doubt/denied-is-overruled/stored", GINT_TO_POINTER(TRUE),
+                       test_denied_is_overruled);
+    add_pair_data_test("/node-doubt/denied-is-overruled/storage-is-away", GINT_TO_POINTER(FALSE),
+                       test_denied_is_overruled);
     add_pair_test("/node-doubt/frozen-until-seen", test_frozen_until_seen);
     return g_test_run();
 }

@@ -37,13 +37,13 @@ static void test_way_out(void)
         FsmState state;
         const char *command;
     } cases[] = {
-        {FSM_P_ASKING,  "--overrule-arbiter"},
-        {FSM_P_PAUSED,  "failover --force"  },
-        {FSM_P_RECOVER, "failover --force"  },
-        {FSM_P_FROZEN,  "--overrule-arbiter"},
-        {FSM_S_RECOVER, "failover --force"  },
-        {FSM_S_NONE,    "--overrule-arbiter"},
-        {FSM_S_PAUSED,  "failover --force"  },
+        {FSM_P_ASKING,  "--overrule-arbiter"   },
+        {FSM_P_PAUSED,  "failover --force"     },
+        {FSM_P_RECOVER, "failover --force"     },
+        {FSM_P_FROZEN,  "colo failover --force"},
+        {FSM_S_RECOVER, "failover --force"     },
+        {FSM_S_NONE,    "--overrule-arbiter"   },
+        {FSM_S_PAUSED,  "failover --force"     },
     };
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
         Advice advice = advice_in(cases[i].state, FALSE, TRUE);
