@@ -269,15 +269,14 @@ static const Command commands[] = {
      "configuration; NAME=VALUE is right too."                                                                     },
     {"checkpoint", "",            0, 0, JSON,                run_plain,    "Has the primary take a checkpoint now."},
     {"failover",   "",            0, 0, JSON | FORCE | WAIT, run_failover,
-     "Of a protected VM: the secondary takes over now. After a lost link: this node goes on alone, "
-     "if the arbiter agrees; with --force also if it can't be asked: only after making sure that "
-     "the other node is off. With --wait, as on a terminal, it says what came of it; --no-wait "
-     "only "
+     "Hands a protected VM over, or has this node go on alone: the second after a lost link, if "
+     "the "
+     "arbiter agrees; with --force also if it can't be asked, only after making sure that the "
+     "other node is off. With --wait, as on a terminal, it says what came of it; --no-wait only "
      "gives the order."                                                                                            },
     {"cont",       "",            0, 0, JSON,                run_plain,
-     "Tries at once what is tried again every second: to resume a VM whose disks refuse, or a "
-     "guest "
-     "that an I/O error has stopped."                                                                              },
+     "Tries again to resume a VM that disks have stopped: one whose disks or QEMU refuse, or a "
+     "guest with an I/O error. It is tried every second anyway."                                                   },
     {"announce",   "",            0, 0, JSON,                run_plain,
      "Tells the network again where the guest is, as after a takeover: if a switch has missed it."                 },
     {"events",     "",            0, 0, JSON | FOLLOW,       run_events,

@@ -96,6 +96,6 @@ has "and new sections" "$config" "[checkpoint]
 min-gap=5ms"
 not_ok "and not what was removed" grep -q accel "$HOSTS_DIR/alpha/colod.conf"
 is "every section is there once" "$(grep '^\[' "$HOSTS_DIR/alpha/colod.conf" | sort | uniq -d)" ""
-ok "colod accepts it" "$COLO_BUILD/colod" --check-config \
+ok "colod accepts it" "$COLO_BUILD/colod" --check-config --offline \
     --config "$HOSTS_DIR/alpha/colod.conf" --role primary
 tap_done
