@@ -43,7 +43,8 @@ typedef struct {
     guint64 qemu_timeout_ms;
     guint64 resume_patience_ms; /* live: protected, and the VM can't be resumed; 0: for ever */
     guint64 qemu_growth_limit_bytes;
-    GPtrArray *nics; /* of ConfigNic* */
+    guint64 time_step_ms; /* live: the guest's clock may be so far behind; 0: it is never set */
+    GPtrArray *nics;      /* of ConfigNic* */
     /* [disks]; [disk NAME] is in vm->disks */
     char *state_dir; /* for what must outlive colod, disks or not; default /var/lib/colo/NAME */
     char *nbdkit;

@@ -32,6 +32,7 @@ static void take_effect(Node *node, const char *name)
     log_set_level(config->log_level);
     disks_limit_sync_rate(node);
     comparing_tune(node);
+    clock_look(node);
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
         node->admin_asks = TRUE;

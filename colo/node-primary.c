@@ -41,6 +41,7 @@ static void go_idle(Node *node)
 {
     node->cycle.phase = CYCLE_IDLE;
     node->cycle.cancelled = FALSE;
+    clock_look(node);
     primary_continue(node);
     primary_reschedule(node);
 }
@@ -83,6 +84,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
     cycle->resumed = colo_time_now();
     blocktime_add(&node->blocktime, cycle->pause_started, cycle->resumed);
     cycle->phase = CYCLE_SENDING;
+    clock_look(node);
     primary_give_deferred(node);
     colo_fault_point("primary-resumed");
     if (cycle->cancelled)

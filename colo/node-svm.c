@@ -401,6 +401,7 @@ static void finish_takeover(Node *node)
     secondary_give_mirrored(node);
     node->takeovers++;
     node->moved = colo_time_now();
+    clock_taken_over(node);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
                 node->epoch,
                 (double)colo_time_diff_us(colo_time_now(), node->link_lost) / COLO_US_PER_MS);

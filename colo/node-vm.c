@@ -136,6 +136,7 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
     log_info("VM started, paused; dirty pages tracked by %s",
              dirty_method_name(dirty_tracker_method(node->tracker)));
     net_attach(node);
+    clock_attach(node);
     node_event(node, FSM_VM_STARTED);
 }
 
@@ -165,6 +166,7 @@ void node_vm_kill(Node *node)
     resume_forget(node);
     primary_forget_vm(node);
     svm_forget(node);
+    clock_forget(node);
     node->svm_job = SVM_IDLE;
     net_detach(node);
     if (node->vm)

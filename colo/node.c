@@ -423,6 +423,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                   : !strcmp(config->arbiter, "none") && config->vm->disks->len == 0 ? FSM_P_STARTING
                                                                                     : FSM_P_ASKING;
     primary_init(node);
+    clock_init(node);
     comparing_init(node);
     node->mirrored = g_queue_new();
     node->said = g_queue_new();
@@ -470,6 +471,7 @@ void node_free(Node *node)
     comparing_finalise(node);
     recording_finalise(node);
     primary_finalise(node);
+    clock_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);
     memory_finalise(node);

@@ -27,6 +27,7 @@
 #include "netcompare/netcompare.h"
 #include "netcompare/recorder.h"
 #include "netcompare/rewrite.h"
+#include "vm/agent.h"
 #include "vm/vm.h"
 
 /* A network card of the guest and its way out. */
@@ -94,6 +95,20 @@ typedef enum {
     SVM_RESUMING,
     SVM_RELEASING, /* gives up its disks, which are about to change */
 } SvmJob;
+
+/* How far the guest's clock is behind, and what is done about it (node-clock.c). */
+typedef struct {
+    Agent *agent;        /* as long as the VM; NULL: it has no port for one */
+    gboolean taken_over; /* it has not been set since */
+    gint64 made_up_us;   /* of blocktime: the sum when it was set last */
+    gint64 told_us;      /* the same for the set-time under way */
+    gboolean setting;    /* a set-time is under way */
+    gboolean synced;     /* the agent has answered, at synced_at */
+    gboolean failed;     /* the last try, at failed_at */
+    gboolean told;       /* and that was logged */
+    ColoTime synced_at, failed_at, not_before;
+    guint64 corrections;
+} GuestClock;
 
 typedef struct Disks Disks;
 typedef struct Examination Examination;
@@ -281,6 +296,9 @@ struct Node {
     guint64 private_bytes, private_base; /* now, and when the VM was first protected; 0: unknown */
     gboolean growth_told;
     gboolean leaving; /* secondary: has said LEAVE in this session */
+
+    GuestClock clock;
+    GSource *clock_timer;
 
     /* for status */
     Blocktime blocktime;
@@ -632,6 +650,20 @@ void memory_leave(Node *node);
 void memory_forget(Node *node);
 /* Pure. `limit` 0: there is none. */
 gboolean memory_is_grown(guint64 base, guint64 now, guint64 limit);
+
+/* ---- node-clock.c ---- */
+
+void clock_init(Node *node);
+void clock_finalise(Node *node);
+/* The VM has been started, or is about to be ended. */
+void clock_attach(Node *node);
+void clock_forget(Node *node);
+/* It may be due, or possible, now. */
+void clock_look(Node *node);
+void clock_taken_over(Node *node);
+/* Pure: whether it is to be set, `total_us` being what the guest has stood; and whether it may. */
+gboolean clock_is_due(const GuestClock *clock, gint64 total_us, guint64 step_ms);
+gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs);
 
 /* ---- node-net.c ---- */
 

@@ -96,6 +96,11 @@ static const Option table[] = {
     {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
      .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes)."},
 
+    {"vm", "guest-agent", OPTION_CHOICE, VM(guest_agent), .fallback = "no", .choices = yes_no,
+     .help = "Whether the VM has a port for the guest agent (org.qemu.guest_agent.0; extra must have "
+             "none), through which colod sets the guest's clock, and does nothing else. The guest "
+             "needs qemu-guest-agent, and both hosts the right time."},
+
     {"vm", "qemu-timeout", OPTION_TIME, CONFIG(qemu_timeout_ms), .fallback = "3s", .min = 100,
      .max = 10 * MIN_MS,
      .help = "A QEMU that does not answer for so long is lost. It may take as long to load or save the "
@@ -112,6 +117,11 @@ static const Option table[] = {
              "has grown by so much since the VM was protected, the secondary starts a new one and "
              "joins again: the VM runs on, unprotected until it is synchronised. 0B: never. With tcg "
              "what QEMU translates counts too."},
+    {"vm", "time-step", OPTION_TIME, CONFIG(time_step_ms), .live = TRUE, .of_pair = TRUE,
+     .fallback = "500ms", .max = 60 * MIN_MS,
+     .help = "With guest-agent, the guest's clock is set to this host's after a takeover, and when the "
+             "guest has stood for so long in all since it was set last, at most once a second. In colo "
+             "mode each time takes a checkpoint. 0ms: never."},
 
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},

@@ -142,3 +142,14 @@ GPtrArray *cmdline_build(const VmDescription *d, const char *accel, int ram_fd, 
         add_disk(argv, d, i, g_ptr_array_index(d->disks, i));
     return argv;
 }
+
+void cmdline_add_agent(GPtrArray *argv, const VmDescription *d, int fd)
+{
+    add(argv, "-device",
+        g_strdup_printf("virtio-serial-%s,id=colo-agent-bus,max_ports=2",
+                        g_str_has_prefix(d->machine, "microvm") ? "device" : "pci"));
+    add(argv, "-chardev", g_strdup_printf("socket,id=colo-agent,fd=%d", fd));
+    add(argv, "-device",
+        g_strdup("virtserialport,id=colo-agent-port,bus=colo-agent-bus.0,chardev=colo-agent,"
+                 "name=org.qemu.guest_agent.0"));
+}

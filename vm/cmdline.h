@@ -18,4 +18,10 @@ char *cmdline_machine_name(const char *machine);
 GPtrArray *cmdline_build(const VmDescription *description, const char *accel, int ram_fd,
                          int qmp_fd);
 
+/*
+ * The guest agent's port, with `fd` as QEMU's end of its socket: behind all other devices, which so
+ * keep their places when a VM is given it.
+ */
+void cmdline_add_agent(GPtrArray *argv, const VmDescription *description, int fd);
+
 #endif

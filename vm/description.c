@@ -43,6 +43,7 @@ VmDescription *vm_description_new(void)
     d->cpus = 1;
     d->accel = g_strdup("auto");
     d->serial = g_strdup("none");
+    d->guest_agent = g_strdup("no");
     return d;
 }
 
@@ -51,6 +52,7 @@ VmDescription *vm_description_copy(const VmDescription *from)
     VmDescription *d = vm_description_new();
     g_free(d->accel);
     g_free(d->serial);
+    g_free(d->guest_agent);
     d->name = g_strdup(from->name);
     d->uuid = g_strdup(from->uuid);
     d->machine = g_strdup(from->machine);
@@ -63,6 +65,7 @@ VmDescription *vm_description_copy(const VmDescription *from)
     d->qemu = g_strdup(from->qemu);
     d->accel = g_strdup(from->accel);
     d->serial = g_strdup(from->serial);
+    d->guest_agent = g_strdup(from->guest_agent);
     for (guint i = 0; i < from->nics->len; i++) {
         const VmNic *nic = g_ptr_array_index(from->nics, i);
         vm_description_add_nic(d, nic->model, nic->mac);
@@ -100,6 +103,7 @@ void vm_description_free(VmDescription *d)
     g_free(d->qemu);
     g_free(d->accel);
     g_free(d->serial);
+    g_free(d->guest_agent);
     g_free(d->disk_socket);
     g_free(d);
 }
@@ -346,6 +350,9 @@ gboolean vm_description_check(const VmDescription *d, GError **error)
     if ((d->kernel && !*d->kernel) || (d->initrd && !*d->initrd))
         return wrong(error, "%s: the path is empty",
                      d->kernel && !*d->kernel ? "kernel" : "initrd");
+    if (g_strcmp0(d->guest_agent, "yes") != 0 && g_strcmp0(d->guest_agent, "no") != 0)
+        return wrong(error, "guest-agent: '%s': expected yes or no",
+                     d->guest_agent ? d->guest_agent : "");
     return check_nics(d->nics, error) && check_disks(d->disks, error) &&
            check_extra(d->extra, error) && check_host_part(d, error);
 }

@@ -92,6 +92,7 @@ json_object *vm_identity(const Vm *vm)
     for (guint i = 0; i < d->extra->len; i++)
         json_object_array_add(extra, json_object_new_string(g_ptr_array_index(d->extra, i)));
     json_object_object_add(out, "extra", extra);
+    add_string(out, "guest-agent", d->guest_agent);
     return out;
 }
 

@@ -339,9 +339,12 @@ static gboolean launch(QemuVm *self, GError **error)
     COLO_AUTO_FD qmp_ours = -1;
     COLO_AUTO_FD qmp_theirs = -1;
     COLO_AUTO_FD uffd_theirs = -1;
+    COLO_AUTO_FD agent_theirs = -1;
+    gboolean has_agent = !strcmp(vm->description->guest_agent, "yes");
 
     if (!make_pair(&qmp_ours, &qmp_theirs, error) ||
-        !make_pair(&self->uffd_sock, &uffd_theirs, error))
+        !make_pair(&self->uffd_sock, &uffd_theirs, error) ||
+        (has_agent && !make_pair(&vm->agent_fd, &agent_theirs, error)))
         return FALSE;
     int fixed[] = {vm->ram.memfd, self->saved_fd, self->carrier_fd, qmp_theirs, uffd_theirs};
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
@@ -351,6 +354,10 @@ static gboolean launch(QemuVm *self, GError **error)
     for (guint i = 0; i < self->nics->len; i++)
         nic_add_arguments(argv, fds, i, g_ptr_array_index(vm->description->nics, i),
                           &g_array_index(self->nics, NicFds, i));
+    if (has_agent) {
+        cmdline_add_agent(argv, vm->description, agent_theirs);
+        g_array_append_val(fds, agent_theirs);
+    }
     g_ptr_array_add(argv, NULL);
     g_auto(GStrv) envp = make_environment(self, uffd_theirs);
     self->process = process_start((char **)argv->pdata, VM_QEMU_WAY_OUT, envp, fds,

@@ -25,6 +25,7 @@ void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const V
         vm->handler = *handler;
     vm->ram.memfd = vm->ram.uffd = vm->ram.uffd_sync = -1;
     vm->nic_fds = g_array_new(FALSE, FALSE, sizeof(int));
+    vm->agent_fd = -1;
 }
 
 const char *vm_op_name(VmOp op)
@@ -256,6 +257,7 @@ void vm_free(Vm *vm)
     for (guint i = 0; i < vm->nic_fds->len; i++)
         colo_fd_close(&g_array_index(vm->nic_fds, int, i));
     g_array_unref(vm->nic_fds);
+    colo_fd_close(&vm->agent_fd);
     vm_description_free(vm->description);
     g_free(vm->qemu_version);
     g_free(vm->machine_name);
@@ -285,6 +287,11 @@ int vm_nic_fd(const Vm *vm, unsigned index)
 {
     g_assert(index < vm->nic_fds->len);
     return g_array_index(vm->nic_fds, int, index);
+}
+
+int vm_agent_fd(const Vm *vm)
+{
+    return vm->agent_fd;
 }
 
 const VmDescription *vm_description(const Vm *vm)

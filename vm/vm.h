@@ -60,12 +60,13 @@ typedef struct {
     char *cpu;     /* -cpu, NULL: QEMU's default */
     unsigned cpus; /* -smp */
     guint64 memory_bytes;
-    char *kernel;     /* path or NULL */
-    char *initrd;     /* path or NULL */
-    char *append;     /* kernel command line or NULL */
-    GPtrArray *nics;  /* of VmNic* */
-    GPtrArray *disks; /* of VmDisk* */
-    GPtrArray *extra; /* of char*: further QEMU arguments, the same on both hosts */
+    char *kernel;      /* path or NULL */
+    char *initrd;      /* path or NULL */
+    char *append;      /* kernel command line or NULL */
+    GPtrArray *nics;   /* of VmNic* */
+    GPtrArray *disks;  /* of VmDisk* */
+    GPtrArray *extra;  /* of char*: further QEMU arguments, the same on both hosts */
+    char *guest_agent; /* "yes" or "no": a port for qemu-ga (vm/agent.h) */
     /* This host's own: not compared with the peer. */
     char *qemu;        /* binary: path or name; NULL: qemu-system-x86_64 */
     char *accel;       /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
@@ -210,6 +211,10 @@ gboolean vm_is_running(const Vm *vm);
  * decides]
  */
 int vm_nic_fd(const Vm *vm, unsigned index);
+
+/* The stream socket of the guest agent's port (vm/agent.h), borrowed, valid like vm_ram(); -1: the
+ * VM has none. */
+int vm_agent_fd(const Vm *vm);
 
 /* The VmDescription this VM was made from, borrowed. */
 const VmDescription *vm_description(const Vm *vm);

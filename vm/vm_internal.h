@@ -44,6 +44,7 @@ struct Vm {
     VmHandler handler;
     VmRam ram;
     GArray *nic_fds; /* of int, our ends; closed by vm_free() */
+    int agent_fd;    /* likewise; -1: none */
     gboolean started, running, dead;
     gboolean stopped; /* by itself, since it was last told to run */
     /*

@@ -27,6 +27,7 @@ typedef struct {
     guint64 random, steps;
     GArray *guest_fds;     /* of int */
     GPtrArray *guest_read; /* of GByteArray: bytes of frames not complete yet */
+    int agent_fd;
     struct {
         FakeVmFault fault;
         unsigned countdown, begun;
@@ -235,6 +236,22 @@ static void make_nics(FakeVm *self)
     }
 }
 
+static void make_agent(FakeVm *self)
+{
+    int pair[2];
+    if (strcmp(self->vm.description->guest_agent, "yes") != 0)
+        return;
+    int failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
+    g_assert(!failed);
+    self->vm.agent_fd = pair[0];
+    self->agent_fd = pair[1];
+}
+
+int fake_vm_agent_fd(const Vm *vm)
+{
+    return fake(vm)->agent_fd;
+}
+
 static GBytes *make_state(FakeVm *self)
 {
     guint8 *state = g_malloc0(STATE_BYTES);
@@ -293,6 +310,7 @@ static void perform(FakeVm *self, FakeVmOperation operation, GBytes *given)
         if (!make_ram(self))
             error = g_error_new(VM_ERROR, VM_ERROR_START, "no memory for the fake VM");
         make_nics(self);
+        make_agent(self);
     } else if (operation == FAKE_VM_SAVE) {
         state = make_state(self);
     } else if (operation == FAKE_VM_LOAD) {
@@ -386,6 +404,7 @@ static void fake_kill(Vm *vm)
     fake_vm_autorun(vm, 0, 0);
     for (guint i = 0; i < self->guest_fds->len; i++)
         colo_fd_close(&g_array_index(self->guest_fds, int, i));
+    colo_fd_close(&self->agent_fd);
     self->held = FALSE;
 }
 
@@ -429,7 +448,7 @@ Vm *fake_vm_new(const VmDescription *description, guint64 seed, const VmHandler 
     FakeVm *self = g_new0(FakeVm, 1);
 
     vm_init(&self->vm, &fake_ops, description, handler);
-    self->memfd = -1;
+    self->memfd = self->agent_fd = -1;
     self->random = seed;
     self->guest_fds = g_array_new(FALSE, FALSE, sizeof(int));
     self->guest_read = g_ptr_array_new_with_free_func((GDestroyNotify)g_byte_array_unref);

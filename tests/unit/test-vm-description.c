@@ -51,6 +51,8 @@ static void test_strings(void)
     EXPECT_STRING(accel, NULL, "accel");
     EXPECT_STRING(serial, "tcp:1", "serial: 'tcp:1'");
     EXPECT_STRING(serial, "file:", "serial");
+    EXPECT_STRING(guest_agent, "maybe", "guest-agent: 'maybe'");
+    EXPECT_STRING(guest_agent, NULL, "guest-agent");
     EXPECT_STRING(qemu, "", "qemu");
 }
 
@@ -132,6 +134,7 @@ static void test_copy(void)
     g_assert_cmpstr(copy->cpu, ==, "host");
     g_assert_cmpuint(copy->nics->len, ==, 2);
     g_assert_cmpstr(g_ptr_array_index(copy->extra, 0), ==, "-rtc");
+    g_assert_cmpstr(copy->guest_agent, ==, "no");
     g_assert_true(copy->kernel != d->kernel);
 }
 
@@ -171,6 +174,10 @@ static void test_identity(void)
     d = good();
     d->memory_bytes *= 2;
     expect_difference(d, "memory: 67108864 here, 134217728 there");
+    d = good();
+    g_free(d->guest_agent);
+    d->guest_agent = g_strdup("yes");
+    expect_difference(d, "guest-agent: no here, yes there");
     d = good();
     g_ptr_array_add(d->extra, g_strdup("-rtc"));
     expect_difference(d, "extra: [] here, [\"-rtc\"] there");
@@ -314,6 +321,28 @@ static void test_command_line(void)
     g_assert_cmpstr(cmdline_ram_id("microvm,rtc=on"), ==, "microvm.ram");
 }
 
+static void test_agent_port(void)
+{
+    static const struct {
+        const char *machine, *controller;
+    } cases[] = {
+        {"pc",             "virtio-serial-pci,id=colo-agent-bus,max_ports=2"   },
+        {"microvm,rtc=on", "virtio-serial-device,id=colo-agent-bus,max_ports=2"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(VmDescription) d = good();
+        g_free(d->machine);
+        d->machine = g_strdup(cases[i].machine);
+        g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+        cmdline_add_agent(argv, d, 13);
+        g_assert_true(has(argv, "-chardev", "socket,id=colo-agent,fd=13"));
+        g_assert_true(has(argv, "-device", cases[i].controller));
+        g_assert_true(has(argv, "-device",
+                          "virtserialport,id=colo-agent-port,bus=colo-agent-bus.0,"
+                          "chardev=colo-agent,name=org.qemu.guest_agent.0"));
+    }
+}
+
 static guint position(GPtrArray *argv, const char *part)
 {
     for (guint i = 0; i < argv->len; i++)
@@ -386,6 +415,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
     g_test_add_func("/vm/identity/devices-in-words", test_devices_in_words);
     g_test_add_func("/vm/command-line", test_command_line);
+    g_test_add_func("/vm/agent-port", test_agent_port);
     g_test_add_func("/vm/controller-before-disk", test_controller_before_disk);
     g_test_add_func("/vm/disk-models", test_disk_models);
     return g_test_run();

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The guest's clock is set by the side that runs the VM, when it is due, and not in a pause. */
+#include "colo/log.h"
+#include "tests/support/fake-agent.h"
+#include "tests/support/host-pair.h"
+
+typedef struct {
+    Fixture f;
+    FakeAgent *guest[2];
+} Pair;
+
+static void start_with_agents(Pair *p, guint64 step_ms)
+{
+    set_up(&p->f, "file");
+    for (int i = 0; i < 2; i++) {
+        Config *config = p->f.host[i].config;
+        g_free(config->vm->guest_agent);
+        config->vm->guest_agent = g_strdup("yes");
+        config->time_step_ms = step_ms;
+        start(&p->f.host[i], i ? "secondary" : "primary");
+        WAIT_FOR(p->f.host[i].node->state == (i ? FSM_S_NONE : FSM_P_NONE) ||
+                 p->f.host[i].node->clock.agent);
+        p->guest[i] = fake_agent_new(fake_vm_agent_fd(p->f.host[i].vm));
+    }
+    protect(&p->f, 0);
+}
+
+static void end(Pair *p)
+{
+    for (int i = 0; i < 2; i++)
+        fake_agent_free(p->guest[i]);
+    tear_down(&p->f);
+}
+
+/* The guest's CPUs stand for more than `ms`, as far as anybody counts. */
+static void stand(Node *node, gint64 ms)
+{
+    ColoTime now = colo_time_now();
+    blocktime_add(&node->blocktime, colo_time_add_us(now, -ms * COLO_US_PER_MS), now);
+}
+
+static void test_sum(void)
+{
+    Pair p;
+    start_with_agents(&p, 60000);
+    Node *a = p.f.host[0].node;
+    guint64 before = a->checkpoints;
+    WAIT_FOR(a->checkpoints >= before + 3);
+    g_assert_cmpuint(p.guest[0]->syncs, ==, 0); /* it is not due */
+    for (guint i = 1; i <= 2; i++) {
+        gint64 from_ns = g_get_real_time() * 1000;
+        stand(a, 60000);
+        WAIT_FOR(a->clock.corrections == i);
+        g_assert_cmpuint(p.guest[0]->set_times, ==, i);
+        g_assert_cmpint(p.guest[0]->time_ns, >=, from_ns);
+        g_assert_cmpint(p.guest[0]->time_ns, <=, g_get_real_time() * 1000);
+    }
+    /* The copy is told nothing, and what it says is dropped. */
+    g_assert_cmpuint(p.guest[1]->syncs + p.guest[1]->set_times, ==, 0);
+    g_assert_cmpuint(p.guest[0]->others, ==, 0);
+    end(&p);
+}
+
+static void test_never(void)
+{
+    Pair p;
+    start_with_agents(&p, 0);
+    Node *a = p.f.host[0].node;
+    guint64 before = a->checkpoints;
+    stand(a, 60000);
+    WAIT_FOR(a->checkpoints >= before + 3);
+    g_assert_cmpuint(p.guest[0]->syncs, ==, 0);
+    end(&p);
+}
+
+static void test_takeover(void)
+{
+    Pair p;
+    start_with_agents(&p, 60000);
+    Host *a = &p.f.host[0], *b = &p.f.host[1];
+    fake_agent_free(g_steal_pointer(&p.guest[0]));
+    die(a);
+    WAIT_FOR(b->node->clock.corrections == 1);
+    g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
+    g_assert_cmpuint(p.guest[1]->set_times, ==, 1);
+    end(&p);
+}
+
+/* The copy has another clock until the next checkpoint. */
+static void test_checkpoint(void)
+{
+    Pair p;
+    if (!in_colo_mode())
+        return;
+    start_with_agents(&p, 60000);
+    quieten(&p.f);
+    Node *a = p.f.host[0].node;
+    guint64 before = a->epoch;
+    stand(a, 60000);
+    clock_look(a);
+    WAIT_FOR(a->clock.corrections == 1);
+    WAIT_FOR(a->epoch == before + 1);
+    end(&p);
+}
+
+/* Only the sync is under way when the VM is paused: the time is told when it runs. */
+static void test_pause(void)
+{
+    Pair p;
+    if (!in_colo_mode())
+        return;
+    start_with_agents(&p, 60000);
+    quieten(&p.f);
+    Host *a = &p.f.host[0];
+    p.guest[0]->mood = FAKE_AGENT_SILENT;
+    stand(a->node, 60000);
+    clock_look(a->node);
+    WAIT_FOR(p.guest[0]->syncs == 1);
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    ask_for_checkpoint(&p.f);
+    WAIT_FOR(fake_vm_is_held(a->vm));
+    /* Late, but in time for it. */
+    g_autofree char *text =
+        g_strdup_printf("\xff{\"return\": %" G_GINT64_FORMAT "}\n", p.guest[0]->sync_id);
+    p.guest[0]->mood = FAKE_AGENT_WELL;
+    fake_agent_say(p.guest[0], text, strlen(text));
+    WAIT_FOR(a->node->clock.synced);
+    g_assert_cmpuint(p.guest[0]->set_times, ==, 0);
+    g_assert_false(agent_is_busy(a->node->clock.agent));
+    fake_vm_release(a->vm);
+    WAIT_FOR(a->node->clock.corrections == 1);
+    end(&p);
+}
+
+/* Nobody is there; then somebody is. */
+static void test_late_agent(void)
+{
+    Pair p;
+    start_with_agents(&p, 60000);
+    Node *a = p.f.host[0].node;
+    p.guest[0]->mood = FAKE_AGENT_SILENT;
+    stand(a, 60000);
+    WAIT_FOR(a->clock.failed);
+    p.guest[0]->mood = FAKE_AGENT_WELL;
+    fake_agent_say(p.guest[0], "\xff{}\n", 4);
+    WAIT_FOR(a->clock.corrections == 1);
+    g_assert_false(a->clock.failed);
+    end(&p);
+}
+
+static void test_due(void)
+{
+    GuestClock clock = {.made_up_us = 100 * COLO_US_PER_MS};
+    g_assert_false(clock_is_due(&clock, 599 * COLO_US_PER_MS, 500));
+    g_assert_true(clock_is_due(&clock, 600 * COLO_US_PER_MS, 500));
+    g_assert_false(clock_is_due(&clock, 600 * COLO_US_PER_MS, 0));
+    clock.taken_over = TRUE;
+    g_assert_true(clock_is_due(&clock, 100 * COLO_US_PER_MS, 500));
+    g_assert_false(clock_is_due(&clock, 600 * COLO_US_PER_MS, 0));
+}
+
+static void test_may(void)
+{
+    for (FsmState state = 0; state < FSM_STATES; state++)
+        for (CyclePhase phase = CYCLE_IDLE; phase <= CYCLE_SENDING; phase++) {
+            gboolean heard = state >= FSM_P_NONE && state <= FSM_P_COLO;
+            gboolean no_pause = phase == CYCLE_IDLE || phase == CYCLE_SENDING;
+            g_assert_cmpint(clock_may_be_set(state, phase, TRUE), ==, heard && no_pause);
+            g_assert_false(clock_may_be_set(state, phase, FALSE));
+        }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    g_test_add_func("/node-clock/due", test_due);
+    g_test_add_func("/node-clock/may", test_may);
+    add_pair_test("/node-clock/sum", test_sum);
+    add_pair_test("/node-clock/never", test_never);
+    add_pair_test("/node-clock/takeover", test_takeover);
+    add_pair_test("/node-clock/late-agent", test_late_agent);
+
+    add_pair_test("/node-clock/checkpoint", test_checkpoint);
+    add_pair_test("/node-clock/pause", test_pause);
+    return g_test_run();
+}

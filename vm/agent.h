@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A client of the guest agent (qemu-ga) in a guest, on the stream socket that is QEMU's end of the
+ * port org.qemu.guest_agent.0. It can do one thing: set the guest's clock.
+ *
+ *     idle --sync--> syncing --0xFF and our number--> idle --set-time--> setting --answer--> idle
+ *       ^               |                                                   | error, garbage,
+ *       +--- patience --+---------------------------------------------------+ too long, patience
+ *
+ * What the guest says is not trusted. Whatever comes while nothing is asked is read and dropped, so
+ * that the port never fills; what comes before the answer to a sync is, too: of a request before
+ * this one, or, after a takeover, of one that another host has made. Requests that the guest has
+ * not read stay in the socket and can't be taken back: while there is one, no other is sent, and a
+ * time is only told to an agent that has just answered.
+ *
+ * Nothing blocks. One thread: the default GMainContext's, with low priority, so that a guest that
+ * says a lot holds nobody up.
+ */
+#ifndef COLO_VM_AGENT_H
+#define COLO_VM_AGENT_H
+
+#include <glib.h>
+
+#define AGENT_ERROR agent_error_quark()
+GQuark agent_error_quark(void);
+
+typedef enum {
+    AGENT_ERROR_SILENT,  /* nobody reads the port, or no answer came in time */
+    AGENT_ERROR_REFUSED, /* the agent has answered with an error */
+    AGENT_ERROR_GARBAGE, /* an answer that is none, or too long */
+    AGENT_ERROR_CLOSED,  /* the socket is closed, or broken */
+} AgentError;
+
+/* Longest answer that is accepted, in bytes. */
+#define AGENT_ANSWER_MAX 4096u
+
+typedef struct Agent Agent;
+
+typedef struct {
+    /* The request under way has ended; the client may be freed from here. */
+    void (*done)(const GError *error, gpointer user_data);
+    /* The guest has said something though nothing was asked: a late answer, perhaps. */
+    void (*late)(gpointer user_data);
+} AgentHandler;
+
+/* Borrows `fd`, which must stay open until agent_free(). Copies the handler. */
+Agent *agent_new(int fd, const AgentHandler *handler, gpointer user_data);
+
+/* Calls nothing back any more. NULL is fine. */
+void agent_free(Agent *agent);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Agent, agent_free)
+
+/*
+ * Begin a request; none may be under way. FALSE with AGENT_ERROR if it could not be sent: `done` is
+ * not called then. `timeout_ms`: common/patience.h.
+ */
+/* Is an agent there? What comes after its answer is the answer to what is asked next. */
+gboolean agent_sync(Agent *agent, guint timeout_ms, GError **error);
+/* Sets the guest's clock: nanoseconds since the epoch. After a sync only. */
+gboolean agent_set_time(Agent *agent, gint64 time_ns, guint timeout_ms, GError **error);
+
+gboolean agent_is_busy(const Agent *agent);
+
+#endif
