@@ -97,8 +97,11 @@ static void test_blackhole(gconstpointer channel)
     net_up(&net, &(LinkEndOptions){.interval_ms = 10, .timeout_ms = 100});
     proxy_do(net.proxy, "blackhole %s", (const char *)channel);
     wait_both_down(&net);
-    g_assert_error(net.primary->down, LINK_ERROR, LINK_ERROR_TIMEOUT);
-    g_assert_error(net.secondary->down, LINK_ERROR, LINK_ERROR_TIMEOUT);
+    /* Who finds out first ends the connections that pass, and the other may see that first. */
+    gboolean primary = g_error_matches(net.primary->down, LINK_ERROR, LINK_ERROR_TIMEOUT);
+    gboolean secondary = g_error_matches(net.secondary->down, LINK_ERROR, LINK_ERROR_TIMEOUT);
+    g_assert_true(primary || secondary);
+    g_assert_true((primary && secondary) || strcmp(channel, "all") != 0);
     proxy_do(net.proxy, "pass all");
     expect_again(&net);
     net_close(&net);
