@@ -11,8 +11,6 @@
  */
 static void test_every_other_page(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     set_up(&f, "file");
     for (int i = 0; i < 2; i++) {
@@ -44,6 +42,6 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
-    add_pair_test("/many-pages/every-other-page", test_every_other_page);
+    add_pair_test_in("colo", "/many-pages/every-other-page", test_every_other_page);
     return g_test_run();
 }

@@ -90,8 +90,6 @@ static void test_takeover(void)
 static void test_checkpoint(void)
 {
     Pair p;
-    if (!in_colo_mode())
-        return;
     start_with_agents(&p, 60000);
     quieten(&p.f);
     Node *a = p.f.host[0].node;
@@ -107,8 +105,6 @@ static void test_checkpoint(void)
 static void test_pause(void)
 {
     Pair p;
-    if (!in_colo_mode())
-        return;
     start_with_agents(&p, 60000);
     quieten(&p.f);
     Host *a = &p.f.host[0];
@@ -181,7 +177,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-clock/takeover", test_takeover);
     add_pair_test("/node-clock/late-agent", test_late_agent);
 
-    add_pair_test("/node-clock/checkpoint", test_checkpoint);
-    add_pair_test("/node-clock/pause", test_pause);
+    add_pair_test_in("colo", "/node-clock/checkpoint", test_checkpoint);
+    add_pair_test_in("colo", "/node-clock/pause", test_pause);
     return g_test_run();
 }

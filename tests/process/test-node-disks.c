@@ -123,8 +123,7 @@ static void test_takeover_refused(void)
 /* What the last checkpoint brought can't be applied. */
 static void test_apply_refused(void)
 {
-    if (!in_colo_mode())
-        return; /* a VM that never runs gives its disks up once */
+    /* In buffered mode its VM never runs, and gives its disks up once. */
     Fixture f;
     start_disk_pair(&f, "qcow2");
     Host *b = &f.host[1];
@@ -160,8 +159,6 @@ static void test_cont_refused(void)
 /* A device state that can't be loaded now is loaded later. */
 static void test_load_refused(void)
 {
-    if (in_colo_mode())
-        return;
     Fixture f;
     start_disk_pair(&f, "raw");
     write_records(&f, 5);
@@ -323,9 +320,9 @@ int main(int argc, char **argv)
     add_pair_test("/node-disks/takeover", test_takeover);
     add_pair_test("/node-disks/takeover-cached", test_takeover_cached);
     add_pair_test("/node-disks/takeover-refused", test_takeover_refused);
-    add_pair_test("/node-disks/apply-refused", test_apply_refused);
+    add_pair_test_in("colo", "/node-disks/apply-refused", test_apply_refused);
     add_pair_test("/node-disks/cont-refused", test_cont_refused);
-    add_pair_test("/node-disks/load-refused", test_load_refused);
+    add_pair_test_in("buffered", "/node-disks/load-refused", test_load_refused);
     add_pair_test("/node-disks/resume-fails-once", test_resume_fails_once);
     add_pair_test("/node-disks/resume-fails-for-long", test_resume_fails_for_long);
     add_pair_test("/node-disks/alone-fails-for-long", test_alone_fails_for_long);

@@ -62,8 +62,6 @@ static void test_to_and_fro(void)
 /* Its copy had stopped by itself: a checkpoint makes it right first. */
 static void test_stalled(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture fixture;
     start_quiet_pair(&fixture);
     Node *a = fixture.host[0].node;
@@ -81,8 +79,6 @@ static void test_stalled(void)
 /* The copy stops by itself when the primary's VM stands still already. */
 static void test_refused(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture fixture;
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
@@ -182,8 +178,8 @@ int main(int argc, char **argv)
     log_init("test", "error");
     add_pair_test("/node-hand-over/done", test_done);
     add_pair_test("/node-hand-over/to-and-fro", test_to_and_fro);
-    add_pair_test("/node-hand-over/stalled", test_stalled);
-    add_pair_test("/node-hand-over/refused", test_refused);
+    add_pair_test_in("colo", "/node-hand-over/stalled", test_stalled);
+    add_pair_test_in("colo", "/node-hand-over/refused", test_refused);
     add_pair_test("/node-hand-over/arbiter-away", test_arbiter_away);
     add_pair_test("/node-hand-over/secondary-dies", test_secondary_dies);
     add_pair_test("/node-hand-over/secondary-vm-dies", test_secondary_vm_dies);

@@ -67,8 +67,6 @@ static guint8 number_of(GBytes *frame)
 /* The secondary needs long until it has answered PREPARE. */
 static void test_while_preparing(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_pair_with_cards(&f);
     Host *a = &f.host[0], *b = &f.host[1];
@@ -98,8 +96,6 @@ static void test_while_preparing(void)
 /* In the pause it waits for the new epoch. */
 static void test_while_paused(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_pair_with_cards(&f);
     Host *a = &f.host[0], *b = &f.host[1];
@@ -125,7 +121,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
-    add_pair_test("/node-input/while-preparing", test_while_preparing);
-    add_pair_test("/node-input/while-paused", test_while_paused);
+    add_pair_test_in("colo", "/node-input/while-preparing", test_while_preparing);
+    add_pair_test_in("colo", "/node-input/while-paused", test_while_paused);
     return g_test_run();
 }

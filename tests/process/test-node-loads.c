@@ -29,8 +29,6 @@ static void spoil(Fixture *f)
 /* The checkpoint after it puts the pages right, and later loads leave them so. */
 static void test_put_right(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     spoil(&f);
     Node *a = f.host[0].node, *b = f.host[1].node;
@@ -49,8 +47,6 @@ static void test_put_right(void)
 /* Before that, the secondary leaves the arbiter to the primary: dead, or alive behind a cut. */
 static void test_never_asks(void)
 {
-    if (!in_colo_mode())
-        return;
     for (int alive = 0; alive < 2; alive++) {
         Fixture f;
         spoil(&f);
@@ -73,8 +69,6 @@ static void test_never_asks(void)
 /* The link is lost while the load is under way. */
 static void test_lost_in_the_load(void)
 {
-    if (!in_colo_mode())
-        return;
     for (int spoils = 0; spoils < 2; spoils++) {
         Fixture f;
         start_quiet_pair(&f);
@@ -97,8 +91,7 @@ static void test_lost_in_the_load(void)
 /* The load of a takeover is the last one: no checkpoint can put right what it writes to. */
 static void test_takeover(void)
 {
-    if (in_colo_mode())
-        return; /* there all loads but that of a takeover in the middle of one come before it */
+    /* In colo mode all loads but that of a takeover in the middle of one come before it. */
     Fixture f;
     start_pair(&f, "file");
     Host *a = &f.host[0], *b = &f.host[1];
@@ -121,9 +114,9 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
-    add_pair_test("/node-loads/put-right", test_put_right);
-    add_pair_test("/node-loads/never-asks", test_never_asks);
-    add_pair_test("/node-loads/lost-in-the-load", test_lost_in_the_load);
-    add_pair_test("/node-loads/takeover", test_takeover);
+    add_pair_test_in("colo", "/node-loads/put-right", test_put_right);
+    add_pair_test_in("colo", "/node-loads/never-asks", test_never_asks);
+    add_pair_test_in("colo", "/node-loads/lost-in-the-load", test_lost_in_the_load);
+    add_pair_test_in("buffered", "/node-loads/takeover", test_takeover);
     return g_test_run();
 }

@@ -13,8 +13,6 @@
 /* The primary, which is well, keeps the VM, whatever moment the link is cut at. */
 static void test_stopped_then_cut(void)
 {
-    if (!in_colo_mode())
-        return;
     for (int i = 0; i < TRIALS; i++) {
         Fixture f;
         start_quiet_pair(&f);
@@ -35,8 +33,6 @@ static void test_stopped_then_cut(void)
 /* QEMU tells a panic twice: the guest's word, then that it has stopped the VM. */
 static void test_panic(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Node *a = f.host[0].node, *b = f.host[1].node;
@@ -56,8 +52,6 @@ static void test_panic(void)
 /* It reboots alone: it runs on, and could take over, until a checkpoint makes it a copy again. */
 static void test_reboot(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Node *a = f.host[0].node, *b = f.host[1].node;
@@ -75,8 +69,6 @@ static void test_reboot(void)
 /* A copy that stands, because the mode has changed: it isn't to run, and nothing is wrong. */
 static void test_standing_powers_off(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Node *a = f.host[0].node, *b = f.host[1].node;
@@ -104,8 +96,6 @@ static void test_standing_powers_off(void)
 /* Nothing is left to take over from: certainly not RAM that is no checkpoint's. */
 static void test_panic_and_death(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Host *b = &f.host[1];
@@ -121,8 +111,6 @@ static void test_panic_and_death(void)
 /* QEMU stops it between the order to run and its answer. */
 static void test_stopped_while_resuming(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Node *a = f.host[0].node;
@@ -141,8 +129,6 @@ static void test_stopped_while_resuming(void)
 /* An I/O error of the copy's overlay takes nothing from it: it may be the only one. */
 static void test_io_error_and_death(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Host *b = &f.host[1];
@@ -159,8 +145,6 @@ static void test_io_error_and_death(void)
 /* A copy that stops again and again is left alone for a while, each time longer. */
 static void test_again_and_again(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Node *a = f.host[0].node;
@@ -180,8 +164,6 @@ static void test_again_and_again(void)
 /* What a checkpoint brought is not sent a second time at a takeover: it is known to have left. */
 static void test_released_is_known(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Node *b = f.host[1].node;
@@ -196,8 +178,6 @@ static void test_released_is_known(void)
 /* The VM of a secondary that asks the arbiter goes on where it stopped. */
 static void test_stopped_while_asking(void)
 {
-    if (!in_colo_mode())
-        return;
     Fixture f;
     start_quiet_pair(&f);
     Host *b = &f.host[1];
@@ -214,15 +194,15 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
-    add_pair_test("/node-stalls/stopped-then-cut", test_stopped_then_cut);
-    add_pair_test("/node-stalls/reboot", test_reboot);
-    add_pair_test("/node-stalls/panic", test_panic);
-    add_pair_test("/node-stalls/standing-powers-off", test_standing_powers_off);
-    add_pair_test("/node-stalls/panic-and-death", test_panic_and_death);
-    add_pair_test("/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
-    add_pair_test("/node-stalls/io-error-and-death", test_io_error_and_death);
-    add_pair_test("/node-stalls/again-and-again", test_again_and_again);
-    add_pair_test("/node-stalls/released-is-known", test_released_is_known);
-    add_pair_test("/node-stalls/stopped-while-asking", test_stopped_while_asking);
+    add_pair_test_in("colo", "/node-stalls/stopped-then-cut", test_stopped_then_cut);
+    add_pair_test_in("colo", "/node-stalls/reboot", test_reboot);
+    add_pair_test_in("colo", "/node-stalls/panic", test_panic);
+    add_pair_test_in("colo", "/node-stalls/standing-powers-off", test_standing_powers_off);
+    add_pair_test_in("colo", "/node-stalls/panic-and-death", test_panic_and_death);
+    add_pair_test_in("colo", "/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
+    add_pair_test_in("colo", "/node-stalls/io-error-and-death", test_io_error_and_death);
+    add_pair_test_in("colo", "/node-stalls/again-and-again", test_again_and_again);
+    add_pair_test_in("colo", "/node-stalls/released-is-known", test_released_is_known);
+    add_pair_test_in("colo", "/node-stalls/stopped-while-asking", test_stopped_while_asking);
     return g_test_run();
 }

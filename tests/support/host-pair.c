@@ -27,16 +27,24 @@ static void run_pair_test(gconstpointer data)
         pair_test->data_test(pair_test->data);
 }
 
+static void add_in_mode(const char *in, const char *path, const PairTest *pair_test)
+{
+    g_autofree char *whole = g_strdup_printf("/%s%s", in, path);
+    PairTest *copy = g_new(PairTest, 1);
+    *copy = *pair_test;
+    copy->mode = in;
+    g_test_add_data_func_full(whole, copy, run_pair_test, g_free);
+}
+
 static void add_in_modes(const char *path, const PairTest *pair_test)
 {
-    static const char *const modes[] = {"buffered", "colo"};
-    for (guint i = 0; i < G_N_ELEMENTS(modes); i++) {
-        g_autofree char *whole = g_strdup_printf("/%s%s", modes[i], path);
-        PairTest *copy = g_new(PairTest, 1);
-        *copy = *pair_test;
-        copy->mode = modes[i];
-        g_test_add_data_func_full(whole, copy, run_pair_test, g_free);
-    }
+    add_in_mode("buffered", path, pair_test);
+    add_in_mode("colo", path, pair_test);
+}
+
+void add_pair_test_in(const char *in, const char *path, void (*test)(void))
+{
+    add_in_mode(in, path, &(PairTest){.test = test});
 }
 
 void add_pair_test(const char *path, void (*test)(void))

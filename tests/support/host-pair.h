@@ -43,6 +43,8 @@ typedef struct {
 
 /* Adds a test of pairs twice: in `buffered` and in `colo` mode. */
 void add_pair_test(const char *path, void (*test)(void));
+/* In one of them only: "buffered" or "colo". */
+void add_pair_test_in(const char *in, const char *path, void (*test)(void));
 void add_pair_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data));
 /* Whether the test at hand is in `colo` mode. */
 gboolean in_colo_mode(void);
