@@ -149,6 +149,16 @@ Held *segment_next(Compare *compare, Flow *flow, Side side, guint32 *ret_gap)
     return next_of(compare, flow, side, ret_gap);
 }
 
+gboolean segments_drop_passed(Compare *compare, Flow *flow)
+{
+    guint64 before = compare->stats.held_frames;
+    guint32 gap;
+
+    if (tcp_may_compare(flow))
+        segment_next(compare, flow, SECONDARY, &gap);
+    return compare->stats.held_frames != before;
+}
+
 /* ---- Compared ---- */
 
 /* From `more` bytes behind the place where both stand. */

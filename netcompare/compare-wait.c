@@ -121,7 +121,9 @@ void compare_tick(Compare *compare, ColoTime now)
         while (deadline_us(compare, c) <= now.us) {
             Held *held = compare->timers[c].head->data;
             Flow *flow = held->flow;
-            if (c == TIMER_PRIMARY && !flow->diverged && flow->node.key.kind == COMPARE_KIND_TCP &&
+            if (is_tcp(flow) && !flow->diverged && segments_drop_passed(compare, flow))
+                continue;
+            if (c == TIMER_PRIMARY && !flow->diverged && is_tcp(flow) &&
                 tcp_lacks_ack_only(flow, held)) {
                 held_start_timer(compare, held, TIMER_PRIMARY_LATE);
                 continue;
@@ -145,7 +147,8 @@ static Held *oldest(Compare *compare)
         Held *p = g_queue_peek_head(&compare->order[PRIMARY]);
         Held *s = g_queue_peek_head(&compare->order[SECONDARY]);
         Held *held = p == NULL || (s != NULL && s->arrival.us < p->arrival.us) ? s : p;
-        if (held == NULL || !is_tcp(held->flow) || !tcp_skip_gap(compare, held->flow))
+        if (held == NULL || !is_tcp(held->flow) ||
+            (!segments_drop_passed(compare, held->flow) && !tcp_skip_gap(compare, held->flow)))
             return held;
     }
 }

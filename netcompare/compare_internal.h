@@ -294,6 +294,12 @@ SegmentPlaced segment_insert(Compare *compare, GQueue *segs, Held *held);
  * it; `done` is set. Those that don't reach are let go. NULL: there is none.
  */
 Held *segment_next(Compare *compare, Flow *flow, Side side, guint32 *ret_gap);
+/*
+ * Frees the SVM's segments that don't reach beyond `verified`: one is left behind where a
+ * connection is joined in the middle. TRUE: there was one. Call it before a frame that
+ * waits is explained: the frame may be such a segment.
+ */
+gboolean segments_drop_passed(Compare *compare, Flow *flow);
 /* Compares what both sides have, from `verified` on. */
 void segments_advance(Compare *compare, Flow *flow);
 gboolean segments_skip_gap(Compare *compare, Flow *flow);
