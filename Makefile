@@ -14,7 +14,8 @@ config.mk: $(S)/configure
 	@if test -e config.mk; then echo "configure has changed: run it again"; touch config.mk; \
 	else $(S)/scripts/install-deps --if-missing && $(S)/configure $(CONFIGURE_FLAGS); fi
 
-LIBS := common vm checkpoint netcompare block colo
+ROOMS := $(addprefix colo/,config control link arbiter node cli)
+LIBS := common vm checkpoint netcompare block $(ROOMS) colo
 # Sources with a main(), or for a shared object: in no library.
 PROGRAM_SRCS := colo/colod.c colo/colo.c colo/colo-compare.c
 PRELOAD_SRC := vm/preload.c

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "colo/compare-report.h"
+#include "colo/cli/cli.h"
 #include "netcompare/compare.h"
 #include "netcompare/packet.h"
 #include "netcompare/pcapfile.h"

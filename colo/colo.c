@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "colo/arbiter.h"
-#include "colo/cli.h"
-#include "colo/guess.h"
-#include "colo/options.h"
+#include "colo/arbiter/arbiter.h"
+#include "colo/cli/cli.h"
+#include "colo/config/config.h"
+#include "common/guess.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_COLOD = 3 };
 

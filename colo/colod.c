@@ -4,12 +4,11 @@
  * ends. Exit status: 0 ended on purpose, 1 the VM or the service failed, 2 wrong usage or
  * configuration.
  */
-#include "colo/config.h"
-#include "colo/log.h"
-#include "colo/node.h"
-#include "colo/options.h"
+#include "colo/config/config.h"
+#include "colo/node/node.h"
 #include "colo/preflight.h"
 #include "common/fault.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <glib-unix.h>

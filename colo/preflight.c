@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "block/server.h"
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 #include "common/fd.h"
 #include "netcompare/netcompare.h"
 

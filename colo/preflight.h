@@ -6,7 +6,7 @@
 #ifndef COLO_COLO_PREFLIGHT_H
 #define COLO_COLO_PREFLIGHT_H
 
-#include "colo/config.h"
+#include "colo/config/config.h"
 
 /*
  * Runs all checks, or (`offline`) those that need no look at this host. Each problem is printed on

@@ -13,7 +13,7 @@
  * server's answers (vm/qmp.c, vm/qemu*.c, vm/process.c), the secondary's answer, the end of a VM,
  * what the peer may say after its disks have gone, a pairing, the time that an arbiter or a
  * secondary is given. Heartbeats follow the same rule with steps of their own
- * (patience_counted_us(), colo/link-heartbeat.c).
+ * (patience_counted_us(), colo/link/heartbeat.c).
  *
  * Not for timers that only set a pace, where a late one does no harm: when to ask again or to look
  * again, status, the schedule of checkpoints, the comparator's deadlines (a checkpoint that wasn't

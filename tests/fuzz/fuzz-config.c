@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "colo/config.h"
-#include "colo/options.h"
+#include "colo/config/config.h"
+#include "colo/config/options.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

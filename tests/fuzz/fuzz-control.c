@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "colo/control_internal.h"
+#include "colo/control/control_internal.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

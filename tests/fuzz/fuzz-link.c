@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "colo/link_internal.h"
+#include "colo/link/link_internal.h"
 
 int LLVMFuzzerTestOneInput(const guint8 *data, gsize size);
 

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 #include "common/fd.h"
 
 #define UUID     "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A pair with a large guest, nearly all of whose memory is a hole, and much to say of its pages. */
 #include "checkpoint/checkpoint_internal.h"
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 /* Every other page of this much: more runs than a control connection may have waiting. */

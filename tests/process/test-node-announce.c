@@ -5,7 +5,7 @@
  */
 #include "tests/support/host-pair.h"
 
-#include "colo/log.h"
+#include "common/log.h"
 
 #include <linux/if_packet.h>
 #include <net/if.h>

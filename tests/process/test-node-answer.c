@@ -3,7 +3,7 @@
  * A secondary that is there but shows no progress: the primary goes on without it, soon, and the
  * sick side does not compete with it; one that is slow is waited for.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #include <string.h>

@@ -3,7 +3,7 @@
  * Pairs of nodes whose arbiter's storage hangs: nothing that an administrator says is refused for
  * that, and what storage says later counts.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/hold.h"
 #include "tests/support/host-pair.h"

@@ -3,7 +3,7 @@
  * Pairs of nodes whose arbiter's storage is late, gone or another one: with real mounts, in a mount
  * namespace of this process.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The guest's clock is set by the side that runs the VM, when it is due, and not in a pause. */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/fake-agent.h"
 #include "tests/support/host-pair.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Pairs of nodes whose VMs have disks: the real engine under both, and storage that fails. */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 

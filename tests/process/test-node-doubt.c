@@ -4,7 +4,7 @@
  * runs the VM, neither throws away what it could go on from. Each side has a way of its own to the
  * arbiter's storage, which can be away.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 static void start_pair_in_doubt(Fixture *fixture)

@@ -4,7 +4,7 @@
  * connections end one by one. The other node is a process of its own, as it has to be awake
  * meanwhile.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 #include "vm/vm_internal.h"
 

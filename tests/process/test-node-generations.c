@@ -3,7 +3,7 @@
  * Whose data counts: pairs of real nodes with the real disk engine and the real arbiter, which end,
  * die and start again in an order that once lost what a client had been told, or nearly did.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #include <errno.h>

@@ -3,7 +3,7 @@
  * A hand-over: the primary's VM stands still, and is ended when the secondary is seen to run it. A
  * secondary that can't go on says so, or dies: then the primary's goes on.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 /* A pair whose primary is about to hand over, and whose secondary's VM doesn't answer yet. */

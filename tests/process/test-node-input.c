@@ -3,7 +3,7 @@
  * Input for the guest while a checkpoint is on its way: the primary's guest gets it, whatever the
  * secondary waits for, and its copy gets it in the epoch that it belongs to or not at all.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #define FRAME_BYTES 60

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* SIGTERM: a protected VM goes on on the other host; any other end is one for the VM, too. */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 static void await_end(Host *host)

@@ -3,7 +3,7 @@
  * Loads that write to pages of RAM which no load has written to before: RAM is no checkpoint's
  * then, and nobody goes on from it. (A fake VM doesn't run from RAM that is not that of its state.)
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #define MORE_WRITES (LOAD_WRITES + 2)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Options of the pair: one value on both nodes, whoever set it, whoever is the primary. */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 

@@ -8,7 +8,7 @@
 #include "tests/support/host-child.h"
 #include "tests/support/proxy.h"
 
-#include "colo/log.h"
+#include "common/log.h"
 
 #include <unistd.h>
 

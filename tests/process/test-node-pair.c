@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a pair of nodes is for: it protects, fails over, hands over, and ends well on bad days. */
 #include "checkpoint/checkpoint_internal.h"
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #include <glib/gstdio.h>

@@ -3,7 +3,7 @@
  * Pairs of nodes at bad moments: links that break and come back while the VM or the arbiter is
  * busy, and what must not be left behind of one session in the next.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #include <glib/gstdio.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A QEMU that has grown is replaced on a secondary, and left alone on a primary. */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #define LIMIT (G_GUINT64_CONSTANT(64) << 20)

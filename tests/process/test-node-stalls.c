@@ -3,7 +3,7 @@
  * A secondary's VM that stops by itself: it is told once, a checkpoint makes it right, and while it
  * can't go on it doesn't compete with the primary, which can.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What went wrong is told on both nodes, until it is over; what is in order is no error. */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 

@@ -3,7 +3,7 @@
  * Who goes on when links of hosts are cut: the clients count, and who is well stays. Each node's
  * uplink is a veth in a network namespace of this test's own, whose other end is the plug.
  */
-#include "colo/log.h"
+#include "common/log.h"
 #include "tests/support/host-pair.h"
 #include "tests/support/proxy.h"
 

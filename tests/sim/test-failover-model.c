@@ -16,13 +16,13 @@
  * the VM; only where the side that the arbiter has chosen is lost, administrators have to help.
  *
  * What the nodes do besides changing state is modelled from the FsmAction bits, as node.c and
- * node-owner.c do it. Storage is what arbiter-owner.c makes of it: what is read may be old when it
+ * colo/node/owner.c do it. Storage is what colo/arbiter/owner.c makes of it: what is read may be old when it
  * is judged, what is written lands at any later moment or, if its writer dies, never. Each side's
  * own way there may be cut: its question is then unanswered, and not stored, stored all the same,
  * or stored at any later moment, even after the asker's end. A pair without an arbiter has
  * administrators in its place, who don't start an overtaken node as primary.
  */
-#include "colo/fsm.h"
+#include "colo/node/fsm.h"
 
 #include <string.h>
 

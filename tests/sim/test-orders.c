@@ -3,7 +3,7 @@
  * Every order of starts, ends and deaths of two hosts, on the real disk engine and the real
  * arbiter: what a client was told to be on disk is there whenever the VM runs, on whichever host,
  * and the VM can be started as long as the newest disks exist. What a node does besides is done
- * here as node-owner.c, node-generation.c and node-final.c do it.
+ * here as owner.c, generation.c and final.c of colo/node/ do it.
  *
  * All stories up to a length are told (ORDERS_LENGTH; with DEEP=yes longer ones), and random ones
  * that are longer still. ORDERS_SEED=N tells one of those again, ORDERS_RUNS=N more of them.
@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 #include "common/endian.h"
 #include "tests/support/block-pair.h"
 

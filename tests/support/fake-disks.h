@@ -9,7 +9,7 @@
 #define COLO_TESTS_FAKE_DISKS_H
 
 #include "block/server.h"
-#include "colo/config.h"
+#include "colo/config/config.h"
 
 typedef struct FakeDisks FakeDisks;
 

@@ -3,7 +3,7 @@
 #ifndef COLO_TESTS_HOLD_H
 #define COLO_TESTS_HOLD_H
 
-#include "colo/arbiter_internal.h"
+#include "colo/arbiter/arbiter_internal.h"
 
 typedef enum {
     HOLD_NOT,

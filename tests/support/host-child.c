@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "colo/log.h"
+#include "common/log.h"
 
 #define FLAG "--host-child"
 

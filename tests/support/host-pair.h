@@ -11,7 +11,7 @@
 #ifndef COLO_TESTS_HOST_PAIR_H
 #define COLO_TESTS_HOST_PAIR_H
 
-#include "colo/node_internal.h"
+#include "colo/node/node_internal.h"
 #include "tests/support/fake-disks.h"
 #include "tests/support/fake-vm.h"
 #include "tests/support/wait.h"

@@ -3,7 +3,7 @@
 #ifndef COLO_TESTS_SUPPORT_LINK_END_H
 #define COLO_TESTS_SUPPORT_LINK_END_H
 
-#include "colo/link.h"
+#include "colo/link/link.h"
 
 typedef struct LinkEnd LinkEnd;
 

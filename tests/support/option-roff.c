@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "colo/options.h"
+#include "colo/config/options.h"
 
 /* Text as roff: backslashes and hyphens are what they look like. */
 static void append_text(GString *out, const char *text)

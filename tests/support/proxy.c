@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "colo/link_internal.h"
+#include "colo/link/link_internal.h"
 #include "common/fd.h"
 
 #define CHUNK_BYTES ((gsize)64 * 1024)

@@ -25,7 +25,7 @@
 
 typedef struct Proxy Proxy;
 
-/* Addresses as in colo/link.h; port 0 to listen on any. Error: LINK_ERROR_ADDRESS. */
+/* Addresses as in colo/link/link.h; port 0 to listen on any. Error: LINK_ERROR_ADDRESS. */
 Proxy *proxy_new(const char *listen, const char *target, GError **error);
 void proxy_free(Proxy *proxy);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Proxy, proxy_free)

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "colo/config.h"
-#include "colo/control.h"
+#include "colo/config/config.h"
+#include "colo/control/control.h"
 
 typedef struct {
     Control *control;

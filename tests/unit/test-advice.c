@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a node that waits says: in every state that can last without an administrator's doing. */
-#include "colo/advice.h"
+#include "colo/node/advice.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Is it the folder that both hosts see? With real mounts: tests/process/test-arbiter-mounts.c. */
-#include "colo/arbiter_internal.h"
+#include "colo/arbiter/arbiter_internal.h"
 
 #include <glib/gstdio.h>
 #include <string.h>

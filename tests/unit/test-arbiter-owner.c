@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Whose a VM is. What two nodes make of it together: tests/sim/test-failover-model.c. */
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 
 #include <glib/gstdio.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is on record of a VM, and from whose disks it may run. */
-#include "colo/arbiter-record.h"
+#include "colo/arbiter/record.h"
 
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 
 #include <string.h>
 

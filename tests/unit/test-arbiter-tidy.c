@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Old decisions go; the last ones, the present session's and everything else stay. */
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 
 #include <fcntl.h>
 #include <glib/gstdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* One process asks a folder that is as it should be (else: test-arbiter-folder.c). Many, and dying
  * ones, ask in tests/process/test-arbiter-race.c. */
-#include "colo/arbiter.h"
+#include "colo/arbiter/arbiter.h"
 
 #include <glib/gstdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Sums of pauses, against a list of them. */
-#include "colo/blocktime.h"
+#include "colo/node/blocktime.h"
 
 #include <math.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What `colo failover` makes of two statuses: the one it was ordered in, and the one now. */
-#include "colo/cli.h"
+#include "colo/cli/cli.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include <glib/gstdio.h>
 
-#include "colo/cli.h"
+#include "colo/cli/cli.h"
 
 static void add_file(const char *folder, const char *name)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "colo/cli.h"
+#include "colo/cli/cli.h"
 
 #include <string.h>
 

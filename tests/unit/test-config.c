@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "colo/config.h"
-#include "colo/options.h"
+#include "colo/config/config.h"
+#include "colo/config/options.h"
 
 #include <glib/gstdio.h>
 #include <string.h>

@@ -13,9 +13,9 @@ documented() {
 }
 
 # The rows of the tables of ControlCommand: {"name", do_function, "arguments", ...
-commands=$(cat "$source"/colo/control.c "$source"/colo/node*.c |
+commands=$(cat "$source"/colo/control/control.c "$source"/colo/node/*.c |
     sed -n 's/^    {"\([a-z_-]*\)", *do_[a-z_]*,.*/\1/p' | sort)
-events=$(cat "$source"/colo/node*.c |
+events=$(cat "$source"/colo/node/*.c |
     sed -n 's/.*node_emit([a-z]*, "\([A-Z_]*\)".*/\1/p' | sort -u)
 
 has "the code's tables are found" "$commands" query-events
@@ -24,7 +24,7 @@ is "commands" "$(documented Commands)" "$commands"
 is "events" "$(documented Events)" "$events"
 # Arguments: the first words of a command's text are those of the table.
 for command in $commands; do
-    arguments=$(cat "$source"/colo/control.c "$source"/colo/node*.c |
+    arguments=$(cat "$source"/colo/control/control.c "$source"/colo/node/*.c |
         sed -n "s/^    {\"$command\", *do_[a-z_]*, *\"\\([^\"]*\\)\".*/\\1/p")
     text=$(sed -n "/^### \`$command\`/{n;p;}" "$source/docs/CONTROL.md")
     case $text in

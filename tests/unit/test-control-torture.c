@@ -10,8 +10,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "colo/control-reader.h"
-#include "colo/control_internal.h"
+#include "colo/control/control_internal.h"
+#include "colo/control/reader.h"
 #include "tests/support/control-peer.h"
 
 #define PING "{\"execute\":\"ping\"}\n"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The control socket's protocol: greeting, commands, arguments, answers, events. */
-#include "colo/control.h"
+#include "colo/control/control.h"
 
 #include <glib/gstdio.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "colo/divergence.h"
+#include "colo/node/divergence.h"
 
 #include <string.h>
 

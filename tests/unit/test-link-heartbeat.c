@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* When a peer counts as lost, on a clock of our own. Times in milliseconds. */
-#include "colo/link_internal.h"
+#include "colo/link/link_internal.h"
 
 static ColoTime at(gint64 ms)
 {

@@ -2,7 +2,7 @@
 /* The link's bytes as docs/PROTOCOL.md has them, and who may pair with whom. Pure. */
 #include <string.h>
 
-#include "colo/link_internal.h"
+#include "colo/link/link_internal.h"
 #include "common/endian.h"
 #include "tests/support/link-end.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Each test runs the logging in a child whose stderr is a pipe or a terminal, and reads that. */
-#include "colo/log.h"
+#include "common/log.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "colo/mode.h"
+#include "colo/node/mode.h"
 
 #define MS(n) ((ColoTime){.us = (n)*COLO_US_PER_MS})
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The table of options: is it sound, and does everything that is made from it agree with it? */
-#include "colo/options.h"
+#include "colo/config/options.h"
 
 #include <string.h>
 
-#include "colo/config.h"
+#include "colo/config/config.h"
 #include "tests/support/option-roff.h"
 
 static void *owner_of(Config *config, const Option *option)

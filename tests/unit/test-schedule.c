@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "colo/schedule.h"
+#include "colo/node/schedule.h"
 
 static const ScheduleOptions options = {
     .period_us = 100000, .min_gap_us = 10000, .dirty_limit_pages = 5000};

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "colo/stats.h"
+#include "common/stats.h"
 
 static void test_empty(void)
 {

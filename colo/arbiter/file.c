@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `file`: a directory that both hosts see (folder.c says how that is known). A decision is
+ * the file UUID.SESSION in it, and says who may go on; who makes it first has won. It is written
+ * whole under a name of its own (a draft), synced, and then given its place with link(2), which
+ * fails if the place is taken. So there never is half a decision, whatever dies when, and it is
+ * right on NFS, where O_EXCL was not always.
+ *
+ * Invariants:
+ * - What counts is what stands in the decision file, read after the attempt to make it: the result
+ *   of link(2) isn't asked (an NFS client may repeat a request whose answer was lost).
+ * - Yes is said only after the file and its folder are synced: a crash of the storage can't take
+ *   back what somebody already acts on. No needs no such care: who is told no stops.
+ * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of it.
+ * - Decisions are never changed, and none is removed that somebody may ask for: the loser may come
+ *   back late (tidy.c).
+ *
+ * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
+ * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.
+ *
+ * Whose a VM is stands in UUID.owner: owner.c.
+ */
+#include "colo/arbiter/arbiter_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/fd.h"
+
+#define FIRST_LINE "colo decision 1"
+
+static char *write_text(const char *who, guint64 epoch)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+    return g_strdup_printf("%s\ngranted-to %s\nepoch %" G_GUINT64_FORMAT "\nat %s\n", FIRST_LINE,
+                           who, epoch, when);
+}
+
+/* Only digits. (GLib's own parser may fail when two threads use it first at the same moment.) */
+static gboolean is_number(const char *text)
+{
+    return *text && text[strspn(text, "0123456789")] == '\0';
+}
+
+/* The winner's escaped name, or NULL if this is not a whole decision. */
+static char *parse_text(const char *text, gsize len)
+{
+    if (memchr(text, '\0', len) || len == 0 || text[len - 1] != '\n')
+        return NULL;
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    /* Four lines and what is after the last newline. */
+    if (g_strv_length(lines) != 5 || strcmp(lines[0], FIRST_LINE) != 0 ||
+        !g_str_has_prefix(lines[1], "granted-to ") || !g_str_has_prefix(lines[2], "epoch ") ||
+        !g_str_has_prefix(lines[3], "at ") || *lines[4] || !is_number(lines[2] + strlen("epoch ")))
+        return NULL;
+    const char *who = lines[1] + strlen("granted-to ");
+    return *who ? g_strdup(who) : NULL;
+}
+
+static char *decision_name(const Question *question)
+{
+    return g_strdup_printf("%s.%s", question->uuid, question->session);
+}
+
+gboolean arbiter_read_winner(const Question *question, char **ret_winner, GError **error)
+{
+    char text[ARBITER_TEXT_MAX_BYTES + 1];
+    gsize len = 0;
+    g_autofree char *name = decision_name(question);
+    COLO_AUTO_FD fd = openat(question->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? FALSE : arbiter_fail(question, "open", name, error);
+    if (!arbiter_read_text(question, fd, name, text, &len, error))
+        return FALSE;
+    g_autofree char *winner = parse_text(text, len);
+    if (!winner) {
+        g_set_error(
+            error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+            "arbiter: %s/%s is not a decision (an administrator must see which side runs, and "
+            "may then remove it)",
+            question->dir, name);
+        return FALSE;
+    }
+    if (!strcmp(winner, question->who)) {
+        if (fsync(fd) < 0)
+            return arbiter_fail(question, "sync", name, error);
+        if (!arbiter_sync_folder(question, error))
+            return FALSE;
+    }
+    *ret_winner = g_steal_pointer(&winner);
+    return TRUE;
+}
+
+/* The answer of a decision that has been made; FALSE as arbiter_read_winner(). */
+static gboolean read_decision(const Question *question, ArbiterAnswer *ret_answer, GError **error)
+{
+    g_autofree char *winner = NULL;
+    if (!arbiter_read_winner(question, &winner, error))
+        return FALSE;
+    *ret_answer = strcmp(winner, question->who) != 0 ? ARBITER_DENIED : ARBITER_GRANTED;
+    return TRUE;
+}
+
+/* Tries to be the first. TRUE: somebody was, and the decision can be read. */
+static gboolean make_decision(const Question *question, const char *name, GError **error)
+{
+    g_autofree char *text = write_text(question->who, question->epoch);
+    g_autofree char *draft = arbiter_draft_name(question);
+    gboolean made = arbiter_write_new_file(question, draft, text, error);
+    if (made && linkat(question->fd, draft, question->fd, name, 0) < 0 && errno != EEXIST)
+        made = arbiter_fail(question, "make", name, error);
+    (void)unlinkat(question->fd, draft, 0);
+    return made;
+}
+
+ArbiterAnswer arbiter_decide(const Question *question, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_autofree char *name = decision_name(question);
+    ArbiterAnswer answer = ARBITER_UNKNOWN;
+    arbiter_remove_leftovers(question);
+    if (read_decision(question, &answer, &reading))
+        return answer;
+    if (reading) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    if (!make_decision(question, name, error))
+        return ARBITER_UNKNOWN;
+    if (read_decision(question, &answer, &reading))
+        return answer;
+    if (reading)
+        g_propagate_error(error, g_steal_pointer(&reading));
+    else
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                    "arbiter: %s/%s was made and is gone again (who removes files there?)",
+                    question->dir, name);
+    return ARBITER_UNKNOWN;
+}

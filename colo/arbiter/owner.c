@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whose a VM is: UUID.owner (record.h) says who runs it, and the session in which somebody
+ * else may have taken it over since; or that it rests, and whose disks are the newest. A node that
+ * starts as primary looks there first.
+ *
+ * The owner of a VM is who won the decision for the session that is named here, or if there is none
+ * who is named as its owner. Invariants:
+ * - A VM is only run by its owner. A first one comes to be by link(2), which one of many wins, and
+ *   later ones by the decision for the session of a VM that rests.
+ * - Only the owner writes here, and it names session s before it says PROTECT in s. So whenever a
+ *   secondary may win the decision for s, it is the owner by that alone: nothing has to be written
+ *   between a decision and acting on it, and nothing that is late can undo it.
+ * - For the same reason every takeover has a decision, also that from a primary which has yielded.
+ * - An owner that starts again while s is open decides it like anybody else: one of the two wins.
+ * - Nobody becomes the owner whose disks lack what anybody was told to be on them; an owner whose
+ *   disks turn out so gives the VM back, to rest as it did or with its last writer.
+ * - What is written is changed in one rename(2), in the order in which it was asked for. It is
+ *   never removed.
+ *
+ * Names are compared, not times: clocks of two hosts aren't one clock.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "colo/arbiter/arbiter_internal.h"
+#include "common/fd.h"
+
+#define NO_SESSION "-"
+
+static char *record_name(const Question *question)
+{
+    return g_strdup_printf("%s.owner", question->uuid);
+}
+
+/* FALSE with an error if it can't be told; FALSE without one if the VM has never been run. */
+static gboolean read_record(const Question *question, ArbiterRecord *ret_record, GError **error)
+{
+    char text[ARBITER_TEXT_MAX_BYTES + 1];
+    gsize len = 0;
+    g_autofree char *name = record_name(question);
+    COLO_AUTO_FD fd = openat(question->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? FALSE : arbiter_fail(question, "open", name, error);
+    if (!arbiter_read_text(question, fd, name, text, &len, error))
+        return FALSE;
+    if (arbiter_record_parse(text, len, ret_record))
+        return TRUE;
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                "arbiter: %s/%s does not say whose the VM is (an administrator must see which side "
+                "runs it; colod --overrule-arbiter there writes it anew)",
+                question->dir, name);
+    return FALSE;
+}
+
+/* `replace`: whatever is there; else somebody's who was first stays, which is no error. */
+static gboolean write_record(const Question *question, const ArbiterRecord *record,
+                             gboolean replace, GError **error)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *when = g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ");
+    g_autofree char *text = arbiter_record_text(record, when);
+    g_autofree char *name = record_name(question);
+    g_autofree char *draft = arbiter_draft_name(question);
+    gboolean made = arbiter_write_new_file(question, draft, text, error);
+    if (made && replace && renameat(question->fd, draft, question->fd, name) < 0)
+        made = arbiter_fail(question, "make", name, error);
+    if (made && !replace && linkat(question->fd, draft, question->fd, name, 0) < 0 &&
+        errno != EEXIST)
+        made = arbiter_fail(question, "make", name, error);
+    (void)unlinkat(question->fd, draft, 0);
+    return made && arbiter_sync_folder(question, error);
+}
+
+/* The asker runs the VM. */
+static gboolean write_owner(const Question *question, gboolean replace, GError **error)
+{
+    ArbiterRecord record = {
+        .writer = question->who,
+        .session = strcmp(question->session, NO_SESSION) != 0 ? question->session : NULL,
+        .generation = question->stake.generation.current};
+    return write_record(question, &record, replace, error);
+}
+
+/* Nobody runs it: whoever has the right disks decides the new session, and with that has the VM. */
+static gboolean write_rest(const Question *question, const ArbiterRecord *like, GError **error)
+{
+    char session[2 * 16 + 1];
+    for (guint i = 0; i < 4; i++)
+        g_snprintf(session + i * 8, 9, "%08x", g_random_int());
+    ArbiterRecord record = *like;
+    record.rests = TRUE;
+    record.session = session;
+    return write_record(question, &record, TRUE, error);
+}
+
+/* The asker owns the VM and can't run it: it rests as before, or with who wrote to it last. */
+static gboolean give_back(const Question *question, const ArbiterRecord *record, GError **error)
+{
+    ArbiterRecord rest = *record;
+    if (!record->rests)
+        rest.in_step = NULL;
+    return write_rest(question, &rest, error);
+}
+
+static ArbiterAnswer deny(const Question *question, const ArbiterRecord *record, const char *owner,
+                          GError **error)
+{
+    /* Nothing makes half a replica a whole one: only what is of use is advised. */
+    if (question->stake.has_disks && question->stake.generation.data == GENERATION_BROKEN) {
+        ArbiterRecord run = {.writer = (char *)owner, .generation = record->generation};
+        arbiter_stake_is_good(&question->stake, &run, question->who, FALSE, error);
+        return ARBITER_DENIED;
+    }
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER,
+                "arbiter: VM %s is run by node %s since it was last started or taken over: start "
+                "this node as its secondary (role secondary, or auto); only if %s and its VM are "
+                "off for certain, and shall not go on: colod --overrule-arbiter",
+                question->uuid, owner, owner);
+    return ARBITER_DENIED;
+}
+
+static gboolean is_good(const Question *question, const ArbiterRecord *record, gboolean owns,
+                        GError **error)
+{
+    return arbiter_stake_is_good(&question->stake, record, question->who, owns, error);
+}
+
+/* Who owns a VM that has a record. GRANTED: the asker. OPEN: that is to be decided, and the asker
+ * may: it is its session, or the VM rests. */
+static ArbiterAnswer judge(const Question *question, const ArbiterRecord *record, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_autofree char *winner = NULL;
+    gboolean ours = !strcmp(record->writer, question->who);
+    Question session = *question;
+    session.session = record->session;
+    if (!record->session)
+        return ours ? ARBITER_GRANTED : deny(question, record, record->writer, error);
+    if (arbiter_read_winner(&session, &winner, &reading))
+        return !strcmp(winner, question->who) ? ARBITER_GRANTED
+                                              : deny(question, record, winner, error);
+    if (reading) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    return ours || record->rests ? ARBITER_OPEN : deny(question, record, record->writer, error);
+}
+
+/* Decides a session that judge() has found open. */
+static ArbiterAnswer decide(const Question *question, const ArbiterRecord *record, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    Question session = *question;
+    session.session = record->session;
+    if (arbiter_decide(&session, &reading) == ARBITER_UNKNOWN) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    /* Who else has won has to be named. */
+    ArbiterAnswer answer = judge(question, record, error);
+    if (answer != ARBITER_OPEN)
+        return answer;
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                "arbiter: the decision for session %s is gone again (who removes files there?)",
+                record->session);
+    return ARBITER_UNKNOWN;
+}
+
+/* The asker would own the VM, and shows its disks. */
+static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record, GError **error)
+{
+    ArbiterAnswer answer = judge(question, record, error);
+    if (answer == ARBITER_OPEN) {
+        if (!is_good(question, record, !record->rests, error))
+            return ARBITER_DENIED;
+        /* The secondary may be taking over. */
+        if (!record->rests && question->claim == ARBITER_LOOK)
+            return ARBITER_OPEN;
+        return decide(question, record, error);
+    }
+    if (answer != ARBITER_GRANTED)
+        return answer;
+    if (is_good(question, record, TRUE, error))
+        return ARBITER_GRANTED;
+    g_autoptr(GError) writing = NULL;
+    if (give_back(question, record, &writing))
+        return ARBITER_DENIED;
+    g_clear_error(error);
+    g_propagate_error(error, g_steal_pointer(&writing));
+    return ARBITER_UNKNOWN;
+}
+
+static ArbiterAnswer work_claim(const Question *question, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_auto(ArbiterRecord) record = {0};
+    if (question->claim == ARBITER_OVERRULE)
+        return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+    gboolean found = read_record(question, &record, &reading);
+    if (!found && !reading) {
+        if (!is_good(question, NULL, FALSE, error))
+            return ARBITER_DENIED;
+        if (!write_owner(question, FALSE, error))
+            return ARBITER_UNKNOWN;
+        found = read_record(question, &record, &reading);
+        if (!found && !reading) {
+            g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                        "arbiter: whose VM %s is was written and is gone again (who removes files "
+                        "there?)",
+                        question->uuid);
+            return ARBITER_UNKNOWN;
+        }
+        /* It may be the other's, who was first. */
+        if (found && !record.session && !strcmp(record.writer, question->who))
+            return ARBITER_GRANTED;
+    }
+    if (!found) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    return claim(question, &record, error);
+}
+
+static ArbiterAnswer work_record(const Question *question, GError **error)
+{
+    return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+}
+
+static ArbiterAnswer work_release(const Question *question, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_auto(ArbiterRecord) record = {0};
+    if (!read_record(question, &record, &reading)) {
+        if (!reading)
+            return ARBITER_GRANTED;
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    ArbiterAnswer answer = judge(question, &record, error);
+    if (answer == ARBITER_OPEN && record.rests)
+        return ARBITER_GRANTED;
+    if (answer == ARBITER_OPEN)
+        answer = decide(question, &record, error);
+    if (answer != ARBITER_GRANTED)
+        return answer;
+    ArbiterRecord rest = {.writer = question->who,
+                          .generation = question->stake.generation.current,
+                          .epoch = question->epoch,
+                          .in_step = question->in_step};
+    gboolean written = question->has_run ? write_rest(question, &rest, error)
+                                         : give_back(question, &record, error);
+    return written ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+}
+
+static Question question_of(const char *uuid, const char *who, ArbiterFunc answer,
+                            gpointer user_data)
+{
+    return (Question){.uuid = (char *)uuid,
+                      .session = (char *)NO_SESSION,
+                      .who = (char *)who,
+                      .in_turn = TRUE,
+                      .answer = answer,
+                      .user_data = user_data};
+}
+
+void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterClaim claim,
+                   const ArbiterStake *stake, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = question_of(uuid, who, answer, user_data);
+    like.claim = claim;
+    like.stake = *stake;
+    like.work = work_claim;
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_record(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                    guint64 generation, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = question_of(uuid, who, answer, user_data);
+    if (session)
+        like.session = (char *)session;
+    like.stake.generation.current = generation;
+    like.work = work_record;
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
+                     ArbiterFunc answer, gpointer user_data)
+{
+    Question like = question_of(uuid, who, answer, user_data);
+    like.has_run = rest != NULL;
+    if (rest) {
+        like.stake.generation.current = rest->generation;
+        like.epoch = rest->epoch;
+        like.in_step = (char *)rest->in_step;
+    }
+    like.work = work_release;
+    arbiter_question(arbiter, &like);
+}

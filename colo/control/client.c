@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One client of the control socket. Invariants:
+ * - At most one command runs per client; the next is not looked at before it has been answered, so
+ *   answers come in the order of the commands, as QMP's do.
+ * - Nothing is read while a command runs or much output waits: what a client can make us hold is
+ *   one read, one message and CONTROL_OUTPUT_MAX_BYTES of output (and one answer beyond it).
+ * - A client that has ended its sending (echo ... | nc -U) still gets its answers.
+ * No timers: an idle client may stay for ever, a full house is control.c's business.
+ */
+#include <errno.h>
+#include <glib-unix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "colo/control/control_internal.h"
+#include "colo/control/reader.h"
+#include "common/log.h"
+
+struct ControlClient {
+    gatomicrefcount refs;
+    Control *control; /* NULL: closed */
+    int fd;
+    guint source; /* 0: none */
+    GIOCondition condition;
+    ControlReader *reader;
+    GString *output; /* from `sent` on it waits */
+    gsize sent;
+    gboolean busy;       /* a command runs */
+    gboolean processing; /* process() is on the stack */
+    gboolean ended;      /* the client won't send any more */
+    gboolean wants_events;
+};
+
+static void update_source(ControlClient *client);
+
+ControlClient *control_client_ref(ControlClient *client)
+{
+    g_atomic_ref_count_inc(&client->refs);
+    return client;
+}
+
+void control_client_unref(ControlClient *client)
+{
+    if (!g_atomic_ref_count_dec(&client->refs))
+        return;
+    g_assert(!client->control);
+    control_reader_free(client->reader);
+    g_string_free(client->output, TRUE);
+    g_free(client);
+}
+
+Control *control_client_control(const ControlClient *client)
+{
+    return client->control;
+}
+
+gboolean control_client_wants_events(const ControlClient *client)
+{
+    return client->wants_events;
+}
+
+void control_client_set_wants_events(ControlClient *client)
+{
+    client->wants_events = TRUE;
+}
+
+void control_client_close(ControlClient *client)
+{
+    Control *control = g_steal_pointer(&client->control);
+    if (!control)
+        return;
+    if (client->source)
+        g_source_remove(client->source);
+    client->source = 0;
+    close(client->fd);
+    client->fd = -1;
+    control_forget(control, client); /* drops the server's reference */
+}
+
+static gsize waiting(const ControlClient *client)
+{
+    return client->output->len - client->sent;
+}
+
+/* FALSE if the connection is broken. */
+static gboolean flush(ControlClient *client)
+{
+    while (waiting(client) > 0) {
+        ssize_t put = send(client->fd, client->output->str + client->sent, waiting(client),
+                           MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return errno == EAGAIN;
+        client->sent += (gsize)put;
+    }
+    g_string_truncate(client->output, 0);
+    client->sent = 0;
+    return TRUE;
+}
+
+void control_client_send(ControlClient *client, const char *line)
+{
+    if (!client->control)
+        return;
+    if (waiting(client) > CONTROL_OUTPUT_MAX_BYTES) {
+        log_warning("control socket: a client that doesn't read is disconnected");
+        control_client_close(client);
+        return;
+    }
+    g_string_erase(client->output, 0, (gssize)client->sent);
+    client->sent = 0;
+    g_string_append(client->output, line);
+    g_string_append(client->output, "\r\n");
+    if (flush(client))
+        update_source(client);
+    else
+        control_client_close(client);
+}
+
+static gboolean may_read(const ControlClient *client)
+{
+    return !client->busy && waiting(client) < CONTROL_OUTPUT_FULL_BYTES;
+}
+
+/* Takes messages until there are none, a command goes on running or the client is gone. */
+static void process(ControlClient *client)
+{
+    if (client->processing)
+        return;
+    client->processing = TRUE;
+    control_client_ref(client);
+    while (client->control && may_read(client)) {
+        json_object *message = NULL;
+        g_autofree char *error = NULL;
+        ControlReaderResult result = control_reader_next(client->reader, &message, &error);
+        if (result == CONTROL_READER_NEED_MORE)
+            break;
+        if (result == CONTROL_READER_ERROR) {
+            control_execute_failed(client, error);
+            continue;
+        }
+        client->busy = TRUE;
+        control_execute(client, message);
+        json_object_put(message);
+    }
+    client->processing = FALSE;
+    if (client->control && client->ended && !client->busy && waiting(client) == 0)
+        control_client_close(client);
+    else
+        update_source(client);
+    control_client_unref(client);
+}
+
+void control_client_answered(ControlClient *client)
+{
+    g_assert(client->busy);
+    client->busy = FALSE;
+    if (client->control)
+        process(client);
+}
+
+/* FALSE if the connection is broken. */
+static gboolean receive(ControlClient *client)
+{
+    char buf[4096];
+    ssize_t got = recv(client->fd, buf, sizeof(buf), MSG_DONTWAIT);
+    if (got < 0)
+        return errno == EAGAIN || errno == EINTR;
+    if (got == 0)
+        client->ended = TRUE;
+    else
+        control_reader_push(client->reader, buf, (gsize)got);
+    return TRUE;
+}
+
+static gboolean on_ready(gint fd, GIOCondition condition, gpointer user_data)
+{
+    (void)fd;
+    ControlClient *client = user_data;
+    gboolean good = !(condition & (G_IO_ERR | G_IO_NVAL)) && flush(client);
+    /* HUP: nobody is left to read answers, though there may be bytes to be read. */
+    if (good && condition & G_IO_IN && may_read(client))
+        good = receive(client);
+    else if (condition & G_IO_HUP)
+        good = FALSE;
+    /* Both may remove this source; then what is returned doesn't matter. */
+    if (good)
+        process(client);
+    else
+        control_client_close(client);
+    return G_SOURCE_CONTINUE;
+}
+
+/* Waits for what can be used now, so that nothing that is ready stays so without effect. */
+static void update_source(ControlClient *client)
+{
+    if (!client->control)
+        return;
+    GIOCondition wanted = G_IO_HUP | G_IO_ERR;
+    if (!client->ended && may_read(client))
+        wanted |= G_IO_IN;
+    if (waiting(client) > 0)
+        wanted |= G_IO_OUT;
+    if (client->source && wanted == client->condition)
+        return;
+    if (client->source)
+        g_source_remove(client->source);
+    client->condition = wanted;
+    client->source = g_unix_fd_add(client->fd, wanted, on_ready, client);
+}
+
+ControlClient *control_client_new(Control *control, int fd)
+{
+    ControlClient *client = g_new0(ControlClient, 1);
+    g_atomic_ref_count_init(&client->refs);
+    client->control = control;
+    client->fd = fd;
+    client->reader = control_reader_new();
+    client->output = g_string_new(NULL);
+    update_source(client);
+    return client;
+}

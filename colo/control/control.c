@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The control socket's server: the unix socket, the commands, the events. docs/CONTROL.md is the
+ * reference. Lenient where QMP is strict: commands work without qmp_capabilities; a client gets
+ * events from its first command on.
+ *
+ * Failure: whoever connects when CONTROL_CLIENTS_MAX are there, or when we are out of descriptors,
+ * is turned away (told so in the first case); nothing a client does reaches beyond its connection.
+ */
+#include "colo/control/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "colo/control/control_internal.h"
+#include "common/fd.h"
+#include "common/log.h"
+
+G_DEFINE_QUARK(control_error, control_error)
+
+#define ACCEPT_RETRY_MS 100
+
+struct Control {
+    char *path; /* NULL: not bound */
+    struct stat bound;
+    int fd;
+    guint source; /* accepting, or waiting to try again */
+    const ControlCommand *commands;
+    gpointer user_data;
+    GPtrArray *clients; /* of ControlClient*, a reference each */
+    GPtrArray *events;  /* of char*: the last ones, oldest first */
+    guint64 sequence;   /* of the last event; the first is 1 */
+};
+
+struct ControlRequest {
+    ControlClient *client;
+    json_object *id; /* NULL: none was given (or null, which is the same) */
+    gboolean has_id;
+};
+
+/* ---- Lines of JSON ---- */
+
+static void add_string(json_object *object, const char *name, const char *value)
+{
+    json_object_object_add(object, name, json_object_new_string(value));
+}
+
+/* One line of valid UTF-8, whatever is quoted in it. Drops the reference. */
+static char *to_line(json_object *object)
+{
+    const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN |
+                                                                  JSON_C_TO_STRING_NOSLASHESCAPE);
+    char *line = g_utf8_make_valid(text, -1);
+    json_object_put(object);
+    return line;
+}
+
+static json_object *version(void)
+{
+    g_auto(GStrv) parts = g_strsplit(COLO_VERSION ".0.0", ".", 4);
+    json_object *numbers = json_object_new_object();
+    json_object_object_add(numbers, "major", json_object_new_int(atoi(parts[0])));
+    json_object_object_add(numbers, "minor", json_object_new_int(atoi(parts[1])));
+    json_object_object_add(numbers, "micro", json_object_new_int(atoi(parts[2])));
+    json_object *result = json_object_new_object();
+    /* QMP clients look for this member; the package says whose version it is. */
+    json_object_object_add(result, "qemu", numbers);
+    add_string(result, "package", "colo " COLO_VERSION);
+    return result;
+}
+
+char *control_greeting(void)
+{
+    json_object *qmp = json_object_new_object();
+    json_object_object_add(qmp, "version", version());
+    json_object_object_add(qmp, "capabilities", json_object_new_array());
+    json_object *greeting = json_object_new_object();
+    json_object_object_add(greeting, "QMP", qmp);
+    return to_line(greeting);
+}
+
+static json_object *error_object(const char *class, const char *text)
+{
+    json_object *inner = json_object_new_object();
+    add_string(inner, "class", class);
+    add_string(inner, "desc", text);
+    json_object *object = json_object_new_object();
+    json_object_object_add(object, "error", inner);
+    return object;
+}
+
+/* ---- Answers ---- */
+
+static ControlRequest *request_new(ControlClient *client, json_object *message)
+{
+    ControlRequest *request = g_new0(ControlRequest, 1);
+    request->client = control_client_ref(client);
+    request->has_id = json_object_object_get_ex(message, "id", &request->id);
+    json_object_get(request->id);
+    return request;
+}
+
+/* Sends the answer (owned) and ends the request. */
+static void answer(ControlRequest *request, json_object *object)
+{
+    if (request->has_id)
+        json_object_object_add(object, "id", json_object_get(request->id));
+    g_autofree char *line = to_line(object);
+    control_client_send(request->client, line);
+    control_client_answered(request->client);
+    control_client_unref(request->client);
+    json_object_put(request->id);
+    g_free(request);
+}
+
+void control_reply(ControlRequest *request, json_object *result)
+{
+    json_object *object = json_object_new_object();
+    json_object_object_add(object, "return", result ? result : json_object_new_object());
+    answer(request, object);
+}
+
+void control_fail(ControlRequest *request, const GError *error)
+{
+    gboolean unknown = g_error_matches(error, CONTROL_ERROR, CONTROL_ERROR_COMMAND);
+    answer(request, error_object(unknown ? "CommandNotFound" : "GenericError", error->message));
+}
+
+void control_execute_failed(ControlClient *client, const char *why)
+{
+    g_autofree char *line = to_line(error_object("GenericError", why));
+    control_client_send(client, line);
+}
+
+/* ---- Commands of the server itself ---- */
+
+static void do_capabilities(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)user_data;
+    json_object *enable = NULL;
+    if (json_object_object_get_ex(arguments, "enable", &enable) &&
+        json_object_array_length(enable) > 0) {
+        g_autoptr(GError) error =
+            g_error_new_literal(CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                                "qmp_capabilities: there are no capabilities to be enabled here");
+        control_fail(request, error);
+        return;
+    }
+    control_reply(request, NULL);
+}
+
+static void do_version(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments, (void)user_data;
+    control_reply(request, version());
+}
+
+static void do_commands(ControlRequest *request, json_object *arguments, gpointer user_data);
+static void do_events(ControlRequest *request, json_object *arguments, gpointer user_data);
+
+static const ControlCommand own_commands[] = {
+    {"qmp_capabilities", do_capabilities, "enable:array?", "Ends QMP's negotiation."},
+    {"query-version",    do_version,      "",              "Tells the version."     },
+    {"query-commands",   do_commands,     "",              "Lists the commands."    },
+    {"query-events",     do_events,       "since:int?",
+     "Tells the last events, of those after the one with sequence number 'since'."  },
+    {NULL,               NULL,            NULL,            NULL                     },
+};
+
+static void list_commands(const ControlCommand *commands, json_object *list)
+{
+    for (const ControlCommand *c = commands; c->name; c++) {
+        json_object *entry = json_object_new_object();
+        add_string(entry, "name", c->name);
+        add_string(entry, "arguments", c->arguments ? c->arguments : "");
+        add_string(entry, "help", c->help);
+        json_object_array_add(list, entry);
+    }
+}
+
+static void do_commands(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Control *control = user_data;
+    json_object *list = json_object_new_array();
+    list_commands(control->commands, list);
+    list_commands(own_commands, list);
+    control_reply(request, list);
+}
+
+static void do_events(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    const Control *control = user_data;
+    json_object *since_object = NULL;
+    gint64 since = 0;
+    if (json_object_object_get_ex(arguments, "since", &since_object))
+        since = json_object_get_int64(since_object);
+    json_object *list = json_object_new_array();
+    for (guint i = 0; i < control->events->len; i++) {
+        guint64 sequence = control->sequence - control->events->len + 1 + i;
+        if (since < 0 || sequence > (guint64)since)
+            json_object_array_add(list, json_tokener_parse(g_ptr_array_index(control->events, i)));
+    }
+    control_reply(request, list);
+}
+
+/* ---- Running commands ---- */
+
+static const ControlCommand *find_command(const ControlCommand *commands, const char *name)
+{
+    for (const ControlCommand *c = commands; c->name; c++)
+        if (!strcmp(c->name, name))
+            return c;
+    return NULL;
+}
+
+/* The form of a message: its members and their types. */
+static gboolean check_message(json_object *message, GError **error)
+{
+    json_object_object_foreach(message, name, value)
+    {
+        const char *wrong = NULL;
+        if (!strcmp(name, "execute"))
+            wrong = json_object_is_type(value, json_type_string) ? NULL : "must be a string";
+        else if (!strcmp(name, "arguments"))
+            wrong = json_object_is_type(value, json_type_object) ? NULL : "must be an object";
+        else if (strcmp(name, "id"))
+            wrong = "is unknown: expected 'execute', 'arguments' and 'id'";
+        if (wrong) {
+            g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT, "member '%s' %s", name,
+                        wrong);
+            return FALSE;
+        }
+    }
+    if (json_object_object_get_ex(message, "execute", NULL))
+        return TRUE;
+    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                "member 'execute' is missing: the command's name");
+    return FALSE;
+}
+
+/* The command that `message` asks for, checked with its arguments; NULL and an error if it's wrong.
+ */
+static const ControlCommand *look_up(const Control *control, json_object *message,
+                                     gboolean *ret_own, GError **error)
+{
+    if (!check_message(message, error))
+        return NULL;
+    const char *name = json_object_get_string(json_object_object_get(message, "execute"));
+    const ControlCommand *command = find_command(own_commands, name);
+    *ret_own = command != NULL;
+    if (!command)
+        command = find_command(control->commands, name);
+    if (!command) {
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_COMMAND,
+                    "The command %s has not been found (query-commands lists what there is)", name);
+        return NULL;
+    }
+    json_object *arguments = json_object_object_get(message, "arguments");
+    return control_arguments_check(name, command->arguments, arguments, error) ? command : NULL;
+}
+
+void control_execute(ControlClient *client, json_object *message)
+{
+    Control *control = control_client_control(client);
+    ControlRequest *request = request_new(client, message);
+    g_autoptr(GError) error = NULL;
+    gboolean own = FALSE;
+
+    control_client_set_wants_events(client);
+    const ControlCommand *command = look_up(control, message, &own, &error);
+    if (!command) {
+        control_fail(request, error);
+        return;
+    }
+    json_object *arguments = json_object_object_get(message, "arguments");
+    arguments = arguments ? json_object_get(arguments) : json_object_new_object();
+    command->handler(request, arguments, own ? control : control->user_data);
+    json_object_put(arguments);
+}
+
+/* ---- Events ---- */
+
+void control_event(Control *control, const char *name, json_object *data)
+{
+    gint64 now_us = g_get_real_time();
+    json_object *timestamp = json_object_new_object();
+    json_object_object_add(timestamp, "seconds", json_object_new_int64(now_us / G_USEC_PER_SEC));
+    json_object_object_add(timestamp, "microseconds",
+                           json_object_new_int64(now_us % G_USEC_PER_SEC));
+    json_object *event = json_object_new_object();
+    add_string(event, "event", name);
+    if (data)
+        json_object_object_add(event, "data", data);
+    json_object_object_add(event, "timestamp", timestamp);
+    json_object_object_add(event, "sequence", json_object_new_int64((gint64)++control->sequence));
+    char *line = to_line(event);
+    if (control->events->len == CONTROL_EVENTS_KEPT)
+        g_ptr_array_remove_index(control->events, 0);
+    g_ptr_array_add(control->events, line);
+    /* Sending may end a client and take it out of the list: from the back. */
+    for (guint i = control->clients->len; i-- > 0;) {
+        ControlClient *client = g_ptr_array_index(control->clients, i);
+        if (control_client_wants_events(client))
+            control_client_send(client, line);
+    }
+}
+
+/* ---- Clients ---- */
+
+void control_forget(Control *control, ControlClient *client)
+{
+    if (g_ptr_array_remove_fast(control->clients, client))
+        control_client_unref(client);
+}
+
+void control_add_client(Control *control, int fd)
+{
+    if (control->clients->len >= CONTROL_CLIENTS_MAX) {
+        g_autofree char *line = to_line(
+            error_object("GenericError", "there are too many clients: close one and try again"));
+        g_autofree char *text = g_strconcat(line, "\r\n", NULL);
+        /* To a fresh socket, which takes it; if not, the client is none the wiser. */
+        if (send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+            log_debug("control socket: turned a client away without a word");
+        close(fd);
+        return;
+    }
+    ControlClient *client = control_client_new(control, fd);
+    g_ptr_array_add(control->clients, client);
+    g_autofree char *greeting = control_greeting();
+    control_client_send(client, greeting);
+}
+
+static gboolean on_connection(gint fd, GIOCondition condition, gpointer user_data);
+
+static void accept_more(Control *control)
+{
+    control->source = g_unix_fd_add(control->fd, G_IO_IN, on_connection, control);
+}
+
+static gboolean on_accept_retry(gpointer user_data)
+{
+    accept_more(user_data);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_connection(gint fd, GIOCondition condition, gpointer user_data)
+{
+    (void)condition;
+    Control *control = user_data;
+    int client = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (client >= 0) {
+        control_add_client(control, client);
+        return G_SOURCE_CONTINUE;
+    }
+    if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS)
+        return G_SOURCE_CONTINUE;
+    /* The connection stays in the queue, and polling would spin: look again a little later. */
+    log_warning("control socket: %s: a client has to wait", g_strerror(errno));
+    control->source = g_timeout_add(ACCEPT_RETRY_MS, on_accept_retry, control);
+    return G_SOURCE_REMOVE;
+}
+
+/* ---- The socket ---- */
+
+G_GNUC_PRINTF(3, 4)
+static gboolean fail_socket(const char *path, GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_SOCKET, "control socket %s: %s", path, text);
+    return FALSE;
+}
+
+/* Takes away the socket of a colod that is gone. */
+static gboolean clear_path(const char *path, const struct sockaddr_un *address, GError **error)
+{
+    struct stat st;
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT || fail_socket(path, error, "%s", g_strerror(errno));
+    if (!S_ISSOCK(st.st_mode))
+        return fail_socket(path, error, "there is something that is no socket");
+    COLO_AUTO_FD probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (probe < 0)
+        return fail_socket(path, error, "socket: %s", g_strerror(errno));
+    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
+        return fail_socket(path, error,
+                           "another colod serves it: end that, or choose another path "
+                           "(control-socket)");
+    if (errno != ECONNREFUSED)
+        return fail_socket(path, error, "%s", g_strerror(errno));
+    if (unlink(path) < 0 && errno != ENOENT)
+        return fail_socket(path, error, "can't remove what an earlier colod left: %s",
+                           g_strerror(errno));
+    return TRUE;
+}
+
+/* Under a lock on the folder, so that of two that start at once one sees the other. */
+static gboolean bind_path(Control *control, const char *path, GError **error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path))
+        return fail_socket(path, error, "the path is too long for a socket (at most %zu bytes)",
+                           sizeof(address.sun_path) - 1);
+    g_autofree char *folder = g_path_get_dirname(path);
+    if (g_mkdir(folder, 0755) < 0 && errno != EEXIST)
+        return fail_socket(path, error, "can't make the folder %s: %s", folder, g_strerror(errno));
+    COLO_AUTO_FD lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0)
+        return fail_socket(path, error, "%s: %s", folder, g_strerror(errno));
+    if (flock(lock, LOCK_EX) < 0)
+        return fail_socket(path, error, "%s can't be locked: %s", folder, g_strerror(errno));
+    if (!clear_path(path, &address, error))
+        return FALSE;
+    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* The mode of the socket before bind() is that of the file: there is no moment with another. */
+    if (control->fd < 0 || fchmod(control->fd, 0600) < 0 ||
+        bind(control->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+        return fail_socket(path, error, "%s", g_strerror(errno));
+    control->path = g_strdup(path);
+    if (listen(control->fd, SOMAXCONN) < 0 || lstat(path, &control->bound) < 0)
+        return fail_socket(path, error, "%s", g_strerror(errno));
+    return TRUE;
+}
+
+Control *control_new(const char *path, const ControlCommand *commands, gpointer user_data,
+                     GError **error)
+{
+    for (const ControlCommand *c = commands; c->name; c++)
+        g_assert(control_arguments_spec_is_valid(c->arguments));
+    g_autoptr(Control) control = g_new0(Control, 1);
+    control->fd = -1;
+    control->commands = commands;
+    control->user_data = user_data;
+    control->clients = g_ptr_array_new();
+    control->events = g_ptr_array_new_with_free_func(g_free);
+    if (!bind_path(control, path, error))
+        return NULL;
+    accept_more(control);
+    return g_steal_pointer(&control);
+}
+
+void control_free(Control *control)
+{
+    if (!control)
+        return;
+    if (control->source)
+        g_source_remove(control->source);
+    while (control->clients->len > 0)
+        control_client_close(g_ptr_array_index(control->clients, 0));
+    struct stat st;
+    /* Only our own: somebody may have put another in its place. */
+    if (control->path && lstat(control->path, &st) == 0 && st.st_ino == control->bound.st_ino &&
+        st.st_dev == control->bound.st_dev)
+        unlink(control->path);
+    colo_fd_close(&control->fd);
+    g_ptr_array_unref(control->clients);
+    g_ptr_array_unref(control->events);
+    g_free(control->path);
+    g_free(control);
+}

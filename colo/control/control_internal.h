@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The parts of the control socket: the server (control.c: socket, commands, events), one client
+ * (client.c: bytes in and out), the reader (reader.c) and the checking of arguments
+ * (arguments.c).
+ */
+#ifndef COLO_COLO_CONTROL_CONTROL_INTERNAL_H
+#define COLO_COLO_CONTROL_CONTROL_INTERNAL_H
+
+#include "colo/control/control.h"
+
+#define CONTROL_CLIENTS_MAX 128u
+/* Output that waits for a client; beyond it the client is disconnected. */
+#define CONTROL_OUTPUT_MAX_BYTES (512u << 10)
+/* A client with so much output waiting is not read from. */
+#define CONTROL_OUTPUT_FULL_BYTES (64u << 10)
+#define CONTROL_EVENTS_KEPT       256u
+
+/* ---- One client ---- */
+
+typedef struct ControlClient ControlClient;
+
+/* Serves a connected socket (owned from now on) and greets it. The caller holds a reference. */
+ControlClient *control_client_new(Control *control, int fd);
+ControlClient *control_client_ref(ControlClient *client);
+void control_client_unref(ControlClient *client);
+
+/* Ends the connection at once; after that the client is deaf. Tells control_forget(). */
+void control_client_close(ControlClient *client);
+
+/* Queues a text of one line, without its end, and sends what the socket takes. */
+void control_client_send(ControlClient *client, const char *line);
+
+/* The answer to the running command has been sent: the next one may be read. */
+void control_client_answered(ControlClient *client);
+
+/* Has left the negotiation (by qmp_capabilities or any other command): gets events. */
+gboolean control_client_wants_events(const ControlClient *client);
+void control_client_set_wants_events(ControlClient *client);
+
+/* NULL after control_client_close(). */
+Control *control_client_control(const ControlClient *client);
+
+/* ---- What the server does for its clients ---- */
+
+/* {"QMP": ...}; free with g_free(). */
+char *control_greeting(void);
+/* Runs the command in `message` (borrowed, a JSON object); it answers now or later. */
+void control_execute(ControlClient *client, json_object *message);
+/* Answers what could not be read. */
+void control_execute_failed(ControlClient *client, const char *why);
+void control_forget(Control *control, ControlClient *client);
+/* Serves one more connected socket (owned), as if it had come in by the path. */
+void control_add_client(Control *control, int fd);
+
+/* ---- Arguments ---- */
+
+/* Is `spec` (ControlCommand.arguments) well-formed? */
+gboolean control_arguments_spec_is_valid(const char *spec);
+
+/*
+ * Checks `arguments` (an object, or NULL for none) against `spec`. Error: CONTROL_ERROR_ARGUMENT
+ * naming the argument of `command`.
+ */
+gboolean control_arguments_check(const char *command, const char *spec, json_object *arguments,
+                                 GError **error);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Signs of life on a link that is up: heartbeats by the clock of heartbeat.c, and their
+ * echoes, which prove more. A message that is read now may have waited in the socket for any time,
+ * for example while this process stood still, and says nothing about now. The echo of a heartbeat
+ * is younger than the heartbeat: when the peer sent it, it had heard from us, so it can't have
+ * given us up for its heartbeat-timeout from then on. link_is_fresh() asks for an echo of less than
+ * LEASE_PART of that time ago, whatever the reason may be that there is none.
+ *
+ * What remains: the peer may find out otherwise that the link has ended (a connection was reset),
+ * and its word of it be on its way; and this process may be stopped between the question and what
+ * it does after it. Both take microseconds, or one way through the network.
+ */
+#include "colo/link/link_internal.h"
+#include "common/endian.h"
+
+#include <poll.h>
+#include <string.h>
+
+/* Of the peer's heartbeat-timeout; the rest is for what is done with the answer. */
+#define LEASE_PART(timeout_us) ((timeout_us) / 4 * 3)
+
+/* How old the look for an end of the connections may be: a system call for each frame is dear. */
+#define LOOK_US 1000
+
+/* ---- Heartbeats ---- */
+
+static void send_beat(Link *link, ColoTime now)
+{
+    guint8 payload[WIRE_BEAT_BYTES];
+    colo_put_be64(payload, link->beats_sent++);
+    colo_put_be64(payload + 8, (guint64)now.us);
+    link_put_message(link, WIRE_TYPE_HEARTBEAT, payload, sizeof(payload));
+}
+
+/* The peer counts as lost, unless its bytes are there and we only had no time to read them. */
+static void check_silence(Link *link)
+{
+    link_read_control(link);
+    if (link->up && link->heartbeat.silence_us >= link->heartbeat.timeout_us)
+        link_go_down(link, g_error_new(LINK_ERROR, LINK_ERROR_TIMEOUT,
+                                       "no sign of life for %" G_GINT64_FORMAT " ms",
+                                       link->heartbeat.silence_us / COLO_US_PER_MS));
+}
+
+static gboolean on_beat(gpointer user_data)
+{
+    Link *link = link_ref(user_data);
+    ColoTime now = colo_time_now();
+    guint todo = heartbeat_step(&link->heartbeat, now);
+    if (todo & HEARTBEAT_SEND)
+        send_beat(link, now);
+    if (todo & HEARTBEAT_LOST)
+        check_silence(link);
+    if (link->beat_source)
+        g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
+    link_unref(link);
+    return G_SOURCE_CONTINUE;
+}
+
+static gboolean call_back(GSource *source, GSourceFunc func, gpointer user_data)
+{
+    (void)source;
+    return func(user_data);
+}
+
+void link_start_beating(Link *link)
+{
+    /* Unlike a timeout source, one that is given each next moment anew. */
+    static GSourceFuncs funcs = {.dispatch = call_back};
+    heartbeat_start(&link->heartbeat, link->interval_ms, link->timeout_ms, colo_time_now());
+    link_source_clear(&link->beat_source);
+    link->beat_source = g_source_new(&funcs, sizeof(GSource));
+    g_source_set_priority(link->beat_source, G_PRIORITY_HIGH);
+    g_source_set_callback(link->beat_source, on_beat, link, NULL);
+    g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
+    g_source_attach(link->beat_source, g_main_context_get_thread_default());
+}
+
+/* ---- Echoes ---- */
+
+static gboolean take_beat(Link *link, const guint8 *payload, GError **error)
+{
+    guint64 number = colo_get_be64(payload);
+    if (number != link->beats_heard) {
+        g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
+                    "control: heartbeat %" G_GUINT64_FORMAT " where %" G_GUINT64_FORMAT " belongs",
+                    number, link->beats_heard);
+        return FALSE;
+    }
+    guint8 echo[WIRE_ECHO_BYTES];
+    link->beats_heard++;
+    memcpy(echo, payload, WIRE_BEAT_BYTES);
+    colo_put_be64(echo + WIRE_BEAT_BYTES, (guint64)link->timeout_ms * COLO_US_PER_MS);
+    link_put_message(link, WIRE_TYPE_ECHO, echo, sizeof(echo));
+    return !link_is_overrun(link, error);
+}
+
+static gboolean lease_holds(const Link *link, ColoTime now)
+{
+    return colo_time_diff_us(now, link->echoed) < LEASE_PART(link->peer_timeout_us);
+}
+
+static gboolean take_echo(Link *link, const guint8 *payload, GError **error)
+{
+    ColoTime now = colo_time_now(), sent = {.us = (gint64)colo_get_be64(payload + 8)};
+    if (colo_get_be64(payload) != link->echoes_heard || link->echoes_heard >= link->beats_sent ||
+        sent.us < link->echoed.us || sent.us > now.us) {
+        g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
+                    "control: the echo of a heartbeat that wasn't sent");
+        return FALSE;
+    }
+    link->echoes_heard++;
+    link->echoed = sent;
+    link->peer_timeout_us =
+        (gint64)MIN(colo_get_be64(payload + WIRE_BEAT_BYTES), (guint64)G_MAXINT32 * 1000);
+    if (link->fresh_wanted && lease_holds(link, now)) {
+        link->fresh_wanted = FALSE;
+        link->callbacks.fresh(link->user_data);
+    }
+    return TRUE;
+}
+
+gboolean link_take_sign(Link *link, const WireMessage *message, GError **error)
+{
+    return message->type == WIRE_TYPE_ECHO ? take_echo(link, message->payload, error)
+                                           : take_beat(link, message->payload, error);
+}
+
+/* Whether the kernel knows of no end, which the main loop may not know yet. */
+static gboolean is_whole(Link *link, ColoTime now)
+{
+    struct pollfd fds[LINK_CHANNELS];
+    if (colo_time_diff_us(now, link->looked) < LOOK_US)
+        return TRUE;
+    for (LinkChannel which = 0; which < link->channels; which++)
+        fds[which] =
+            (struct pollfd){.fd = channel_fd(link->pairing->channels[which]), .events = POLLRDHUP};
+    /* -1: a signal, SIGCONT say. */
+    if (poll(fds, link->channels, 0) != 0)
+        return FALSE;
+    link->looked = now;
+    return TRUE;
+}
+
+gboolean link_is_fresh(Link *link)
+{
+    ColoTime now = colo_time_now();
+    if (!link->up)
+        return FALSE;
+    if (is_whole(link, now) && lease_holds(link, now))
+        return TRUE;
+    if (!link->fresh_wanted)
+        send_beat(link, now);
+    link->fresh_wanted = TRUE;
+    return FALSE;
+}

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The link that is up, and the public functions. docs/PROTOCOL.md is the specification.
+ *
+ *   idle --link_accept--> accepting --hello--> pairing --all connected--> up
+ *   idle --link_dial--> dialling --answer--> pairing --all connected--> up
+ *   pairing --failure, time--> accepting, dialling
+ *   up --end of a connection, silence, broken protocol--> down() --> idle
+ *   any --link_close, link_idle--> idle
+ *
+ * Invariants:
+ * - down() is called once for each up(), or not at all if this side ended the link; never from
+ *   within a function that the service has called, but link_break() (what link_send() finds out
+ *   comes from the main loop).
+ * - Whatever ends the link, what the peer had sent on control before is delivered first.
+ * - Control and heartbeats run at G_PRIORITY_HIGH: after a stop of this process nothing else in the
+ *   main loop runs before the link has read what came meanwhile, its end included.
+ */
+#include <string.h>
+#include <sys/socket.h>
+
+#include "colo/link/link_internal.h"
+#include "common/endian.h"
+#include "common/fd.h"
+#include "common/patience.h"
+
+#define HANDSHAKE_MS        5000u
+#define LINGER_MS           1000u
+#define LINGER_MAX          4u
+#define CONTROL_QUEUE_BYTES ((gsize)4 * 1024 * 1024)
+#define PACKETS_QUEUE_BYTES ((gsize)4 * 1024 * 1024)
+/* Reasons that are remembered as reported. */
+#define REPORTED_MAX 64u
+/* Turns of reading control before the link goes down: more than both kernels can hold. */
+#define LAST_READS 64
+
+G_DEFINE_QUARK(link_error, link_error)
+
+const char *const link_channel_names[LINK_CHANNELS] = {"control", "checkpoint", "packets", "disks"};
+
+/* ---- Small parts ---- */
+
+Link *link_ref(Link *link)
+{
+    link->refs++;
+    return link;
+}
+
+void link_unref(Link *link)
+{
+    if (--link->refs > 0)
+        return;
+    g_hash_table_unref(link->reported);
+    json_object_put(link->hello);
+    g_free(link->peer_address);
+    g_free(link->idle_reason);
+    g_free(link);
+}
+
+GSource *link_timer(guint ms, GSourceFunc func, gpointer data)
+{
+    GSource *source = patience_source_new(ms);
+    g_source_set_priority(source, G_PRIORITY_HIGH);
+    g_source_set_callback(source, func, data, NULL);
+    g_source_attach(source, g_main_context_get_thread_default());
+    return source;
+}
+
+void link_source_clear(GSource **source)
+{
+    if (*source)
+        g_source_destroy(*source);
+    g_clear_pointer(source, g_source_unref);
+}
+
+void link_report(Link *link, const GError *why)
+{
+    if (link->freed || g_hash_table_contains(link->reported, why->message))
+        return;
+    if (g_hash_table_size(link->reported) >= REPORTED_MAX)
+        g_hash_table_remove_all(link->reported);
+    g_hash_table_add(link->reported, g_strdup(why->message));
+    link_ref(link);
+    link->callbacks.attempt_failed(why, link->user_data);
+    link_unref(link);
+}
+
+json_object *link_hello_with(const Link *link, const char *member, const char *value)
+{
+    json_object *hello = json_object_new_object();
+    json_object_object_add(hello, member, json_object_new_string(value));
+    json_object_object_foreach(link->hello, key, ours)
+        json_object_object_add(hello, key, json_object_get(ours));
+    return hello;
+}
+
+/* Raw streams, which others read and write. */
+static gboolean is_engines(LinkChannel which)
+{
+    return which == LINK_CHECKPOINT || which == LINK_DISKS;
+}
+
+/* ---- Pairings ---- */
+
+Pairing *pairing_new(const char *session, json_object *peer_hello, const char *address)
+{
+    Pairing *pairing = g_new0(Pairing, 1);
+    pairing->session = g_strdup(session);
+    pairing->peer_hello = json_object_get(peer_hello);
+    pairing->peer = g_strdup_printf("%s (%s)", wire_string(peer_hello, "name", 255), address);
+    return pairing;
+}
+
+void pairing_free(Pairing *pairing)
+{
+    if (!pairing)
+        return;
+    /* Wakes an engine that waits in a duplicate of the descriptor. */
+    for (LinkChannel which = LINK_CHECKPOINT; which < LINK_CHANNELS; which++)
+        if (is_engines(which) && pairing->channels[which])
+            shutdown(channel_fd(pairing->channels[which]), SHUT_RDWR);
+    for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
+        channel_close(pairing->channels[which]);
+    json_object_put(pairing->peer_hello);
+    g_free(pairing->session);
+    g_free(pairing->peer);
+    g_free(pairing);
+}
+
+gboolean link_pairing_is_complete(const Link *link)
+{
+    for (LinkChannel which = 0; which < link->channels; which++)
+        if (!link->pairing->answered[which])
+            return FALSE;
+    return TRUE;
+}
+
+/* ---- Closing on purpose ---- */
+
+/* A pairing that we have ended, until the peer has read what we said last. */
+typedef struct {
+    Link *link;
+    Pairing *pairing;
+    GSource *timer;
+} Linger;
+
+static void linger_free(gpointer data)
+{
+    Linger *linger = data;
+    link_source_clear(&linger->timer);
+    pairing_free(linger->pairing);
+    g_free(linger);
+}
+
+static gboolean on_linger_timeout(gpointer user_data)
+{
+    Linger *linger = user_data;
+    g_ptr_array_remove(linger->link->lingering, linger);
+    return G_SOURCE_REMOVE;
+}
+
+static gsize ignore_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    (void)channel;
+    (void)data;
+    (void)user_data;
+    return len;
+}
+
+static void on_linger_ended(Channel *channel, const GError *why, gpointer user_data)
+{
+    Linger *linger = user_data;
+    (void)channel;
+    (void)why;
+    g_ptr_array_remove(linger->link->lingering, linger);
+}
+
+static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
+{
+    (void)channel;
+    (void)why;
+    (void)user_data;
+}
+
+static void linger_on(Link *link, Pairing *pairing)
+{
+    static const ChannelHandler last_words = {.data = ignore_data, .ended = on_linger_ended};
+    static const ChannelHandler nothing = {.data = ignore_data, .ended = ignore_end};
+    Linger *linger = g_new(Linger, 1);
+    *linger = (Linger){.link = link, .pairing = pairing};
+    linger->timer = link_timer(LINGER_MS, on_linger_timeout, linger);
+    if (link->lingering->len >= LINGER_MAX)
+        g_ptr_array_remove_index(link->lingering, 0);
+    g_ptr_array_add(link->lingering, linger);
+    for (LinkChannel which = 0; which < link->channels; which++)
+        channel_handle(pairing->channels[which],
+                       which == LINK_CONTROL ? CHANNEL_READ : CHANNEL_HOLD, G_PRIORITY_DEFAULT,
+                       which == LINK_CONTROL ? &last_words : &nothing, linger);
+    channel_finish(pairing->channels[LINK_CONTROL]);
+}
+
+/* Takes the pairing out of the link, which is idle then. */
+static Pairing *let_go(Link *link)
+{
+    link->up = FALSE;
+    link_source_clear(&link->beat_source);
+    link_source_clear(&link->failing_source);
+    g_clear_error(&link->failing);
+    return g_steal_pointer(&link->pairing);
+}
+
+static void set_intent(Link *link, LinkIntent intent, json_object *hello, const char *idle_reason)
+{
+    link_dial_end(link);
+    link_source_clear(&link->handshake);
+    if (link->up)
+        linger_on(link, let_go(link));
+    else
+        g_clear_pointer(&link->pairing, pairing_free);
+    link->intent = intent;
+    g_free(link->idle_reason);
+    link->idle_reason = g_strdup(idle_reason);
+    json_object_put(link->hello);
+    link->hello = hello;
+    g_hash_table_remove_all(link->reported);
+}
+
+/* ---- Control ---- */
+
+gboolean link_is_overrun(const Link *link, GError **error)
+{
+    gsize queued = channel_queued(link->pairing->channels[LINK_CONTROL]);
+    if (queued <= CONTROL_QUEUE_BYTES)
+        return FALSE;
+    g_set_error(error, LINK_ERROR, LINK_ERROR_OVERRUN,
+                "control connection: %zu bytes wait and the peer doesn't read them", queued);
+    return TRUE;
+}
+
+void link_put_message(Link *link, guint16 type, const void *payload, gsize len)
+{
+    guint8 head[WIRE_MESSAGE_HEAD];
+    wire_put_message(head, type, len);
+    channel_write(link->pairing->channels[LINK_CONTROL], head, sizeof(head), payload, len, TRUE);
+}
+
+static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    Link *link = user_data;
+    g_autoptr(GError) error = NULL;
+    WireMessage message;
+    heartbeat_heard(&link->heartbeat, channel_heard(channel));
+    WireResult result = wire_parse_message(data, len, &message, &error);
+    if (result == WIRE_SHORT)
+        return 0;
+    if (result == WIRE_WHOLE && message.type >= WIRE_TYPE_SERVICE) {
+        link_ref(link);
+        link->callbacks.message(message.type, message.payload, message.len, link->user_data);
+        link_unref(link);
+        return message.used;
+    }
+    link_ref(link);
+    gboolean taken = result == WIRE_WHOLE && link_take_sign(link, &message, &error);
+    if (!taken)
+        link_go_down(link, g_steal_pointer(&error));
+    link_unref(link);
+    return taken ? message.used : 0;
+}
+
+static void on_control_drained(Channel *channel, gpointer user_data)
+{
+    Link *link = user_data;
+    (void)channel;
+    if (!link->callbacks.sent || !link->up)
+        return;
+    link_ref(link);
+    link->callbacks.sent(link->user_data);
+    link_unref(link);
+}
+
+/* ---- Packets ---- */
+
+static gsize on_packets_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    Link *link = link_ref(user_data);
+    g_autoptr(GError) error = NULL;
+    WirePacket packet;
+    WireResult result = WIRE_SHORT;
+    gsize used = 0;
+    while (channel_is_open(channel) && link->up &&
+           link->pairing->channels[LINK_PACKETS] == channel) {
+        result = wire_parse_packet(data + used, len - used, &packet, &error);
+        if (result != WIRE_WHOLE)
+            break;
+        used += packet.used;
+        link->packets.received_frames++;
+        link->packets.received_bytes += packet.len;
+        link->callbacks.packet(packet.nic, packet.epoch, packet.frame, packet.len, link->user_data);
+    }
+    if (result == WIRE_BAD)
+        link_go_down(link, g_steal_pointer(&error));
+    link_unref(link);
+    return used;
+}
+
+/* ---- Up and down ---- */
+
+/* All that has come on control, as far as it is wanted. */
+void link_read_control(Link *link)
+{
+    Channel *control = link->pairing->channels[LINK_CONTROL];
+    channel_ref(control);
+    for (int i = 0; i < LAST_READS && channel_read_now(control); i++)
+        ;
+    channel_unref(control);
+}
+
+static void on_ended(Channel *channel, const GError *why, gpointer user_data)
+{
+    Link *link = user_data;
+    LinkChannel which = 0;
+    while (which < link->channels && link->pairing->channels[which] != channel)
+        which++;
+    GError *error = g_error_copy(why);
+    g_assert(which < link->channels);
+    g_prefix_error(&error, "%s connection: ", link_channel_names[which]);
+    link_go_down(link, error);
+}
+
+void link_go_down(Link *link, GError *why)
+{
+    g_autoptr(GError) error = why;
+    link_ref(link);
+    Pairing *pairing = link->pairing;
+    /* In control's own handler this does nothing: it has been read up to what is wrong. */
+    link_read_control(link);
+    if (link->up && link->pairing == pairing) {
+        g_prefix_error(&error, "%s: ", pairing->peer);
+        let_go(link);
+        g_free(link->idle_reason);
+        link->idle_reason = g_strdup("it has just lost its peer");
+        link->intent = LINK_IDLE;
+        link->callbacks.down(error, link->user_data);
+        /* Only now: the engines had its descriptor. */
+        pairing_free(pairing);
+    }
+    link_unref(link);
+}
+
+static gboolean on_failing(gpointer user_data)
+{
+    Link *link = user_data;
+    link_go_down(link, g_steal_pointer(&link->failing));
+    return G_SOURCE_REMOVE;
+}
+
+/* For what is found out while the service is calling. */
+static void go_down_later(Link *link, GError *why)
+{
+    link->failing = why;
+    link->failing_source = link_timer(0, on_failing, link);
+}
+
+void link_go_up(Link *link)
+{
+    static const ChannelHandler control = {
+        .data = on_control_data, .ended = on_ended, .drained = on_control_drained};
+    static const ChannelHandler packets = {.data = on_packets_data, .ended = on_ended};
+    static const ChannelHandler engines = {.data = ignore_data, .ended = on_ended};
+    Pairing *pairing = link->pairing;
+    Channel **channels = pairing->channels;
+    for (LinkChannel which = 0; which < link->channels; which++) {
+        if (!is_engines(which))
+            continue;
+        /* Our answer, some hundred bytes: a fresh socket takes it whole. */
+        g_assert_cmpuint(channel_queued(channels[which]), ==, 0);
+        colo_fd_set_nonblocking(channel_fd(channels[which]), FALSE, NULL);
+    }
+    link->up = TRUE;
+    link_dial_end(link);
+    link_source_clear(&link->handshake);
+    g_hash_table_remove_all(link->reported);
+    channel_handle(channels[LINK_CONTROL], CHANNEL_READ, G_PRIORITY_HIGH, &control, link);
+    channel_handle(channels[LINK_PACKETS], CHANNEL_READ, G_PRIORITY_DEFAULT, &packets, link);
+    channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &engines, link);
+    /* The disk server says itself why its connection ends, and better: that comes first. */
+    if (channels[LINK_DISKS])
+        channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
+    link->beats_sent = link->beats_heard = link->echoes_heard = 0;
+    link->echoed = link->looked = (ColoTime){0};
+    link->peer_timeout_us = 0;
+    link->fresh_wanted = FALSE;
+    link_start_beating(link);
+    json_object *hello = json_object_get(pairing->peer_hello);
+    link->callbacks.up(hello, link->user_data);
+    json_object_put(hello);
+}
+
+/* ---- The interface ---- */
+
+Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpointer user_data,
+               GError **error)
+{
+    g_autoptr(Link) link = g_new0(Link, 1);
+    g_autofree char *host = NULL;
+    guint16 port;
+    link->refs = 1;
+    link->callbacks = *callbacks;
+    link->user_data = user_data;
+    link->interval_ms = options->heartbeat_interval_ms;
+    link->timeout_ms = options->heartbeat_timeout_ms;
+    link->handshake_ms =
+        options->handshake_timeout_ms ? options->handshake_timeout_ms : HANDSHAKE_MS;
+    link->channels = options->disks ? LINK_CHANNELS : LINK_DISKS;
+    link->listen_fd = -1;
+    link->reported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    link->lingering = g_ptr_array_new_with_free_func(linger_free);
+    link->idle_reason = g_strdup("it is starting");
+    link->peer_address = g_strdup(options->peer);
+    if (options->peer && !link_address_split("peer", options->peer, &host, &port, error))
+        return NULL;
+    if (!link_listen(link, options->listen, error))
+        return NULL;
+    return g_steal_pointer(&link);
+}
+
+void link_free(Link *link)
+{
+    if (!link)
+        return;
+    link->freed = TRUE;
+    link_listen_end(link);
+    set_intent(link, LINK_IDLE, NULL, NULL);
+    /* There is no main loop to wait in. What has come is read, so that closing doesn't reset. */
+    for (guint i = link->lingering->len; i > 0; i--) {
+        Linger *linger = g_ptr_array_index(link->lingering, i - 1);
+        channel_read_now(linger->pairing->channels[LINK_CONTROL]);
+    }
+    g_clear_pointer(&link->lingering, g_ptr_array_unref);
+    link_unref(link);
+}
+
+static void seek(Link *link, LinkIntent intent, json_object *hello)
+{
+    json_object *ours = json_object_new_object();
+    json_object *name = NULL, *identity = NULL;
+    json_object_object_get_ex(hello, "name", &name);
+    json_object_object_get_ex(hello, "identity", &identity);
+    json_object_object_add(
+        ours, "role", json_object_new_string(intent == LINK_ACCEPTING ? "primary" : "secondary"));
+    json_object_object_add(ours, "colo", json_object_new_string(COLO_VERSION));
+    json_object_object_add(ours, "name", json_object_get(name));
+    json_object_object_add(ours, "identity", json_object_get(identity));
+    set_intent(link, intent, ours, NULL);
+}
+
+void link_accept(Link *link, json_object *hello)
+{
+    seek(link, LINK_ACCEPTING, hello);
+}
+
+void link_dial(Link *link, json_object *hello)
+{
+    seek(link, LINK_DIALLING, hello);
+    link_dial_start(link);
+}
+
+void link_idle(Link *link, const char *reason)
+{
+    set_intent(link, LINK_IDLE, NULL, reason);
+}
+
+void link_close(Link *link)
+{
+    set_intent(link, LINK_IDLE, NULL, "it has just ended a link");
+}
+
+void link_break(Link *link, const GError *why)
+{
+    if (link->up)
+        link_go_down(link, g_error_copy(why));
+}
+
+gboolean link_is_up(const Link *link)
+{
+    return link->up;
+}
+
+const char *link_session(const Link *link)
+{
+    return link->up ? link->pairing->session : NULL;
+}
+
+int link_checkpoint_fd(const Link *link)
+{
+    return link->up ? channel_fd(link->pairing->channels[LINK_CHECKPOINT]) : -1;
+}
+
+int link_disks_fd(const Link *link)
+{
+    Channel *disks = link->up ? link->pairing->channels[LINK_DISKS] : NULL;
+    return disks ? channel_fd(disks) : -1;
+}
+
+void link_send(Link *link, guint type, const void *payload, gsize len)
+{
+    g_assert(type >= WIRE_TYPE_SERVICE && type <= G_MAXUINT16 && len <= LINK_MESSAGE_MAX);
+    if (!link->up || link->failing)
+        return;
+    link_put_message(link, (guint16)type, payload, len);
+    GError *error = NULL;
+    if (link_is_overrun(link, &error))
+        go_down_later(link, error);
+}
+
+gboolean link_has_unsent(const Link *link)
+{
+    return link->up && channel_queued(link->pairing->channels[LINK_CONTROL]) > 0;
+}
+
+gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
+{
+    guint8 head[WIRE_PACKET_HEAD];
+    if (!link->up)
+        return FALSE;
+    Channel *packets = link->pairing->channels[LINK_PACKETS];
+    if (len == 0 || len > LINK_PACKET_MAX ||
+        channel_queued(packets) + sizeof(head) + len > PACKETS_QUEUE_BYTES) {
+        link->packets.dropped_frames++;
+        return FALSE;
+    }
+    wire_put_packet(head, nic, epoch, len);
+    channel_write(packets, head, sizeof(head), data, len, FALSE);
+    link->packets.sent_frames++;
+    link->packets.sent_bytes += len;
+    return TRUE;
+}
+
+const LinkPacketStats *link_packet_stats(const Link *link)
+{
+    return &link->packets;
+}
+
+guint16 link_port(const Link *link)
+{
+    return link_address_port(link->listen_fd);
+}
+
+void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)
+{
+    link->interval_ms = interval_ms;
+    link->timeout_ms = timeout_ms;
+    if (link->up)
+        link_start_beating(link);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a node that waits tells an administrator: for what, what runs where as far as it knows, and
+ * what can be done. Pure: a table of the states.
+ */
+#ifndef COLO_COLO_NODE_ADVICE_H
+#define COLO_COLO_NODE_ADVICE_H
+
+#include "colo/node/fsm.h"
+
+typedef struct {
+    FsmState state;
+    const char *peer;    /* its name or address */
+    gboolean no_arbiter; /* administrators decide */
+    gboolean undecided;  /* it was asked, and can't be */
+} AdviceFacts;
+
+typedef struct {
+    char *waits; /* for what */
+    char *runs;  /* what runs where */
+    char *can;   /* what an administrator can do, and when it is right */
+} Advice;
+
+/* FALSE if a node in that state waits for nothing. */
+gboolean advice_of(const AdviceFacts *facts, Advice *ret_advice);
+void advice_clear(Advice *advice);
+
+#endif

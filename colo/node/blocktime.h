@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * For how long a guest's CPUs have stood by our doing: each pause for a checkpoint, and a takeover.
+ * Its clock stood too, so this is how far that is behind if nobody has set it (docs/CLOCK.md). All
+ * CPUs stand together, so there is one figure. Pure: times in.
+ */
+#ifndef COLO_COLO_NODE_BLOCKTIME_H
+#define COLO_COLO_NODE_BLOCKTIME_H
+
+#include "common/clock.h"
+
+#define BLOCKTIME_WINDOW_US (10 * G_USEC_PER_SEC)
+#define BLOCKTIME_SLOT_US   (100 * COLO_US_PER_MS)
+#define BLOCKTIME_SLOTS     (BLOCKTIME_WINDOW_US / BLOCKTIME_SLOT_US)
+
+typedef struct {
+    gint64 total_us, longest_us;
+    struct {
+        gint64 number; /* of BLOCKTIME_SLOT_US since the clock's 0 */
+        gint64 stood_us;
+    } slots[BLOCKTIME_SLOTS]; /* a ring */
+} Blocktime;
+
+/* They stood from `from` until `until`, which is not before what was added last. */
+void blocktime_add(Blocktime *blocktime, ColoTime from, ColoTime until);
+
+/* The part of the last 10 s that they stood, 0 to 1, to a tenth of a second. */
+double blocktime_share(const Blocktime *blocktime, ColoTime now);
+
+#endif

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary between two checkpoints in `colo` mode: its guest's output goes through the
+ * comparator (netcompare/compare.h), which lets it go when the secondary's VM has said the same.
+ *
+ * An epoch either compares (output is in `compare`) or does not (output is in the gate): decided in
+ * the pause that begins it, told to the secondary by the checkpoint's attachment. A checkpoint is
+ * complete before the next one begins, so what is held of epochs before it is all in one of the
+ * two, and leaves in order. When the link is lost the gate takes over: behind what the comparator
+ * holds, and whatever of it was proven, nothing leaves until it is known who goes on.
+ *
+ * Output commit: the comparator releases by itself only in an epoch that the secondary's VM runs
+ * in, whose frames it is given here and nowhere else; and on RECEIVED.
+ */
+#include "colo/node/node_internal.h"
+#include "common/endian.h"
+#include "common/log.h"
+
+#include <string.h>
+
+/* The secondary hears this often what it need not keep. */
+#define SETTLED_MS            10
+#define SETTLED_DATAGRAMS_MAX 8192u
+
+/* An ACK may be delayed by a guest (RFC 1122: up to 500 ms; Linux: 40 to 200). */
+#define ACK_TIMEOUT_MS 250
+
+static gint64 compare_timeout_us(const Node *node)
+{
+    return (gint64)node->config->compare_timeout_ms * COLO_US_PER_MS;
+}
+
+static gint64 ack_timeout_us(const Node *node)
+{
+    return MAX(compare_timeout_us(node), ACK_TIMEOUT_MS * COLO_US_PER_MS);
+}
+
+/* ---- What the comparator says ---- */
+
+static void on_release(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
+{
+    (void)epoch;
+    net_send_mapped(user_data, nic, frame);
+}
+
+/* The VMs are not equal any more; the first reason counts. */
+static void need_checkpoint(Node *node, CheckpointReason reason)
+{
+    if (node->diverged)
+        return;
+    node->diverged = TRUE;
+    node->divergence = reason;
+    primary_reschedule(node);
+}
+
+static void on_diverged(const CompareDivergence *divergence, gpointer user_data)
+{
+    static const CheckpointReason reasons[] = {
+        [COMPARE_PAYLOAD] = REASON_MISMATCH,
+        [COMPARE_FLAG] = REASON_MISMATCH,
+        [COMPARE_EXTRA_OUTPUT] = REASON_MISMATCH,
+        [COMPARE_MISSING_OUTPUT] = REASON_COMPARE_TIMEOUT,
+        [COMPARE_SECONDARY_SILENT] = REASON_COMPARE_TIMEOUT,
+        [COMPARE_TABLE_FULL] = REASON_TABLE_FULL,
+    };
+    Node *node = user_data;
+    node_divergence(node, divergence);
+    need_checkpoint(node, reasons[divergence->reason]);
+}
+
+static void on_note(const CompareNote *note, gpointer user_data)
+{
+    Node *node = user_data;
+    guint8 bytes[COMPARE_NOTE_BYTES];
+    compare_note_pack(note, bytes);
+    /* The secondary could map the connection wrongly: only a checkpoint makes that impossible. */
+    if (!link_send_packet(node->link, LINK_NIC_NOTE, note->epoch, bytes, sizeof(bytes)))
+        need_checkpoint(node, REASON_TABLE_FULL);
+}
+
+/* One that finds no room is sent again at a takeover, that is all. */
+static void on_settled(guint64 epoch, guint64 number, gpointer user_data)
+{
+    Node *node = user_data;
+    (void)epoch;
+    if (node->settled_datagrams->len < SETTLED_DATAGRAMS_MAX)
+        g_array_append_val(node->settled_datagrams, number);
+}
+
+/* ---- Time ---- */
+
+/* The secondary's VM stands still for the checkpoint at hand: that it says nothing means nothing.
+ */
+static gboolean is_at_rest(const Node *node)
+{
+    return node->cycle.phase >= CYCLE_PREPARING && node->cycle.phase <= CYCLE_PAUSING;
+}
+
+static void arm(Node *node)
+{
+    gboolean waits = node->compare && !is_at_rest(node);
+    gint64 due = waits ? compare_next_deadline(node->compare).us : G_MAXINT64;
+    if (due == G_MAXINT64)
+        due = -1;
+    if (due != g_source_get_ready_time(node->compare_timer))
+        g_source_set_ready_time(node->compare_timer, due);
+}
+
+static gboolean on_compare_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    if (node->compare && !is_at_rest(node))
+        compare_tick(node->compare, colo_time_now());
+    arm(node);
+    return G_SOURCE_CONTINUE;
+}
+
+static gint compare_numbers(gconstpointer a, gconstpointer b)
+{
+    guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
+    return (x > y) - (x < y);
+}
+
+static void say_settled(Node *node)
+{
+    GArray *datagrams = node->settled_datagrams;
+    gsize len = 16 + 8 * (gsize)datagrams->len;
+    g_autofree guint8 *payload = g_malloc(len);
+    colo_put_be64(payload, node->committed);
+    colo_put_be64(payload + 8, node->settled_seen);
+    g_array_sort(datagrams, compare_numbers);
+    for (guint i = 0; i < datagrams->len; i++)
+        colo_put_be64(payload + 16 + 8 * (gsize)i, g_array_index(datagrams, guint64, i));
+    link_send(node->link, LINK_MSG_SETTLED, payload, len);
+    node->settled_said = node->settled_seen;
+    g_array_set_size(datagrams, 0);
+}
+
+/* What had settled when last looked at: so an ACK that was a little ahead has left too. */
+static gboolean on_settled_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    if (!g_queue_is_empty(node->outbound))
+        return G_SOURCE_CONTINUE; /* it was let go, but has not left */
+    if (node->settled_seen != node->settled_said || node->settled_datagrams->len > 0)
+        say_settled(node);
+    node->settled_seen = compare_settled(node->compare);
+    return G_SOURCE_CONTINUE;
+}
+
+static void set_peer_vm(Node *node, PeerVm state)
+{
+    node->peer_vm = state;
+    if (node->settled_timer)
+        g_source_remove(node->settled_timer);
+    node->settled_timer = 0;
+    node->settled_seen = node->settled_said = 0;
+    g_array_set_size(node->settled_datagrams, 0);
+    if (state == PEER_VM_RUNS)
+        node->settled_timer = g_timeout_add(SETTLED_MS, on_settled_timer, node);
+}
+
+/* ---- Epochs ---- */
+
+/* What a frame waits in `buffered` mode: for the gap's end, the pause and the transfer. */
+static gint64 buffered_wait_us(const Node *node)
+{
+    double ms = (double)node->config->min_gap_ms + stats_p50_ms(node->pause_stats) +
+                stats_p50_ms(node->transfer_stats);
+    return (gint64)(ms * COLO_US_PER_MS);
+}
+
+/* Was comparing worth it in the epoch that ends? */
+static void learn(Node *node, Mode mode, ColoTime now)
+{
+    CompareWaits before = node->waits, waits = compare_waits(node->compare, now);
+    ModeEpoch epoch = {.frames = waits.frames - before.frames,
+                       .waited_us = waits.waited_us - before.waited_us,
+                       .buffered_us = buffered_wait_us(node),
+                       .stalled = node->peer_vm == PEER_VM_STALLED};
+    node->waits = waits;
+    if (mode_learn(&node->mode_policy, mode, &epoch, now) && mode == MODE_AUTO) {
+        log_info("the VMs differ too often: buffered mode for %.0f s",
+                 (double)colo_time_diff_us(node->mode_policy.until, now) / G_USEC_PER_SEC);
+        node_mode_changed(node, MODE_BUFFERED);
+    }
+}
+
+static Compare *new_compare(Node *node, guint64 epoch)
+{
+    static const CompareActions actions = {
+        .release = on_release, .diverged = on_diverged, .note = on_note, .settled = on_settled};
+    CompareOptions options;
+    compare_options_init(&options);
+    options.timeout_us = compare_timeout_us(node);
+    options.ack_timeout_us = ack_timeout_us(node);
+    /* Of both VMs, but output-limit is about the primary's. */
+    options.max_held_bytes = 2 * node->config->output_limit_bytes;
+    options.hash_seed = (guint64)g_random_int() << 32 | g_random_int();
+    return compare_new(&options, &actions, epoch, colo_time_now(), node);
+}
+
+void comparing_pause(Node *node)
+{
+    Cycle *cycle = &node->cycle;
+    Mode mode = mode_parse(node->config->mode);
+    ColoTime now = colo_time_now();
+    if (node->compares)
+        learn(node, mode, now);
+    gboolean pausing = node->mode_policy.pausing;
+    cycle->compares = fsm_is_protected(node->state) && mode_compares(&node->mode_policy, mode, now);
+    if (cycle->compares && pausing && mode == MODE_AUTO)
+        node_mode_changed(node, MODE_COLO);
+    /* Anew: of epochs that didn't compare it knows nothing. */
+    if (cycle->compares && !node->compare) {
+        node->compare = new_compare(node, cycle->epoch - 1);
+        node->waits = (CompareWaits){0};
+    }
+    if (node->compare)
+        compare_checkpoint(node->compare, cycle->epoch);
+    arm(node);
+}
+
+void comparing_committed(Node *node)
+{
+    const Cycle *cycle = &node->cycle;
+    node->diverged = FALSE;
+    node->committed = cycle->epoch;
+    set_peer_vm(node, cycle->compares ? PEER_VM_LOADS : PEER_VM_STANDS);
+    recording_flush(node);
+    if (!node->compare)
+        return;
+    compare_committed(node->compare, cycle->epoch, colo_time_now());
+    if (!cycle->compares)
+        g_clear_pointer(&node->compare, compare_free);
+    arm(node);
+}
+
+void comparing_output(Node *node, unsigned nic, GBytes *frame)
+{
+    ColoTime now = colo_time_now();
+    if (node->recorder)
+        recorder_primary(node->recorder, nic, node->epoch, frame, now);
+    compare_primary(node->compare, nic, node->epoch, frame, now);
+    arm(node);
+}
+
+void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const guint8 *data,
+                                gsize len)
+{
+    /* Frames of an epoch may overtake the word that its checkpoint is complete: they count too. */
+    gboolean early = epoch > node->committed && epoch <= node->epoch;
+    if (!node->compare ||
+        (!early && node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS))
+        return;
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    ColoTime now = colo_time_now();
+    if (node->recorder)
+        recorder_secondary(node->recorder, nic, epoch, frame, now);
+    compare_secondary(node->compare, nic, epoch, frame, now);
+    arm(node);
+}
+
+gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
+{
+    if (node->peer_vm != PEER_VM_LOADS || epoch != node->committed) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "the peer says that its VM runs from checkpoint %" G_GUINT64_FORMAT
+                    ", which it wasn't told to",
+                    epoch);
+        return FALSE;
+    }
+    set_peer_vm(node, PEER_VM_RUNS);
+    if (g_queue_is_empty(node->outbound))
+        say_settled(node); /* what the checkpoint released has left */
+    else
+        node->settled_said = G_MAXUINT64; /* the timer says it once it has */
+    compare_loaded(node->compare, epoch, colo_time_now());
+    arm(node);
+    primary_reschedule(node);
+    return TRUE;
+}
+
+static gboolean peer_vm_should_run(const Node *node, guint64 epoch)
+{
+    return (node->peer_vm == PEER_VM_LOADS || node->peer_vm == PEER_VM_RUNS) &&
+           epoch == node->committed;
+}
+
+gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    if (len < 8 || !peer_vm_should_run(node, colo_get_be64(payload))) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'stalled' (%zu bytes), but the peer's VM isn't to run", len);
+        return FALSE;
+    }
+    g_autofree char *why = g_utf8_make_valid((const char *)payload + 8, (gssize)MIN(len - 8, 512));
+    log_warning("the secondary's VM doesn't run until the next checkpoint: %s", why);
+    node_emit_stalled(node, why);
+    set_peer_vm(node, PEER_VM_STALLED);
+    need_checkpoint(node, REASON_STALLED);
+    return TRUE;
+}
+
+gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error)
+{
+    if (!peer_vm_should_run(node, epoch)) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'rebooted', but the peer's VM isn't to run");
+        return FALSE;
+    }
+    log_warning("the guest of the secondary's VM has rebooted");
+    node_emit(node, "SECONDARY_REBOOTED", NULL);
+    need_checkpoint(node, REASON_STALLED);
+    return TRUE;
+}
+
+void comparing_end(Node *node)
+{
+    set_peer_vm(node, PEER_VM_STANDS);
+    node->compares = node->diverged = FALSE;
+    recording_flush(node);
+    g_source_set_ready_time(node->compare_timer, -1);
+}
+
+void comparing_forget(Node *node, gboolean release)
+{
+    comparing_end(node);
+    node->mode_policy = (ModePolicy){0};
+    if (node->compare && release)
+        compare_release_all(node->compare);
+    g_clear_pointer(&node->compare, compare_free);
+}
+
+void comparing_tune(Node *node)
+{
+    if (!node->compare)
+        return;
+    compare_set_timeouts(node->compare, compare_timeout_us(node), ack_timeout_us(node));
+    arm(node);
+}
+
+void comparing_init(Node *node)
+{
+    node->settled_datagrams = g_array_new(FALSE, FALSE, sizeof(guint64));
+    node->compare_timer = node_timer_new(on_compare_timer, node);
+}
+
+void comparing_finalise(Node *node)
+{
+    comparing_forget(node, FALSE);
+    g_array_unref(node->settled_datagrams);
+    g_source_destroy(node->compare_timer);
+    g_source_unref(node->compare_timer);
+}

@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What administrators see of a node and ask of it: the commands of the control socket. */
+#include "colo/node/advice.h"
+#include "colo/node/node_internal.h"
+#include "common/log.h"
+
+#include <string.h>
+
+/* ---- status ---- */
+
+static void add_int(json_object *object, const char *name, gint64 value)
+{
+    json_object_object_add(object, name, json_object_new_int64(value));
+}
+
+static void add_string(json_object *object, const char *name, const char *value)
+{
+    json_object_object_add(object, name, value ? json_object_new_string(value) : NULL);
+}
+
+static json_object *add_object(json_object *parent, const char *name)
+{
+    json_object *object = json_object_new_object();
+    json_object_object_add(parent, name, object);
+    return object;
+}
+
+static void add_ms(json_object *parent, const char *name, const Stats *stats)
+{
+    json_object *object = add_object(parent, name);
+    json_object_object_add(object, "p50", json_object_new_double(stats_p50_ms(stats)));
+    json_object_object_add(object, "p99", json_object_new_double(stats_p99_ms(stats)));
+    json_object_object_add(object, "max", json_object_new_double(stats_max_ms(stats)));
+}
+
+static const char *vm_state(const Node *node)
+{
+    return !node->vm                 ? "dead"
+           : node->refused           ? "inactive"
+           : node->io_stopped        ? "io-error"
+           : vm_is_running(node->vm) ? "running"
+                                     : "paused";
+}
+
+static void add_vm(const Node *node, json_object *status)
+{
+    json_object *vm = add_object(status, "vm");
+    add_string(vm, "name", node->config->vm->name);
+    add_string(vm, "uuid", node->config->vm->uuid);
+    add_string(vm, "state", vm_state(node));
+    if (node->vm && vm_ram(node->vm))
+        add_int(vm, "pid", vm_ram(node->vm)->pid);
+    add_int(vm, "private-bytes", (gint64)node->private_bytes);
+    if (node->private_base)
+        add_int(vm, "grown-bytes", (gint64)(node->private_bytes - node->private_base));
+    else
+        json_object_object_add(vm, "grown-bytes", NULL);
+}
+
+static void add_peer(const Node *node, json_object *status)
+{
+    json_object *peer = add_object(status, "peer");
+    add_string(peer, "name", node->peer_name);
+    add_string(peer, "address", node->config->peer);
+    json_object_object_add(peer, "connected", json_object_new_boolean(link_is_up(node->link)));
+    trouble_add_status(node, status, peer);
+    add_string(status, "session", link_session(node->link));
+}
+
+static void add_checkpoints(const Node *node, json_object *status)
+{
+    json_object *checkpoints = add_object(status, "checkpoints");
+    add_int(checkpoints, "total", (gint64)node->checkpoints);
+    json_object *reasons = add_object(checkpoints, "by-reason");
+    for (CheckpointReason reason = 0; reason < REASONS; reason++)
+        add_int(reasons, checkpoint_reason_name(reason), (gint64)node->by_reason[reason]);
+    add_ms(status, "pause-ms", node->pause_stats);
+    add_ms(status, "transfer-ms", node->transfer_stats);
+    add_ms(status, "apply-ms", node->apply_stats);
+    json_object *dirty = add_object(status, "dirty");
+    add_string(dirty, "method",
+               node->tracker ? dirty_method_name(dirty_tracker_method(node->tracker)) : NULL);
+    add_int(dirty, "pages", node->capture ? (gint64)capture_dirty_pages(node->capture) : 0);
+    json_object *bytes = add_object(status, "bytes");
+    add_int(bytes, "last", (gint64)node->bytes_last);
+    add_int(bytes, "total", (gint64)node->bytes_total);
+}
+
+static void add_blocktime(const Node *node, json_object *status)
+{
+    const Blocktime *blocktime = &node->blocktime;
+    json_object *object = add_object(status, "blocktime");
+    add_int(object, "total-ms", blocktime->total_us / COLO_US_PER_MS);
+    add_int(object, "longest-ms", blocktime->longest_us / COLO_US_PER_MS);
+    json_object_object_add(object, "share",
+                           json_object_new_double(blocktime_share(blocktime, colo_time_now())));
+}
+
+static void add_sync(const Node *node, json_object *status)
+{
+    if (!node->has_progress || fsm_is_protected(node->state)) {
+        json_object_object_add(status, "sync", NULL);
+        return;
+    }
+    const SyncProgress *progress = &node->progress;
+    json_object *sync = add_object(status, "sync");
+    json_object_object_add(sync, "percent", json_object_new_double(progress->percent));
+    add_int(sync, "round", progress->round);
+    add_int(sync, "sent-bytes", (gint64)progress->sent_bytes);
+    add_int(sync, "total-bytes", (gint64)progress->total_bytes);
+    if (progress->left_us >= 0)
+        add_int(sync, "left-ms", progress->left_us / COLO_US_PER_MS);
+}
+
+static void add_frames(const Node *node, json_object *status)
+{
+    const GateStats *stats = gate_stats(node->gate);
+    json_object *held = add_object(status, "held");
+    add_int(held, "frames", (gint64)stats->frames);
+    add_int(held, "bytes", (gint64)stats->bytes);
+    add_int(held, "max-frames", (gint64)stats->max_frames);
+    add_int(held, "max-bytes", (gint64)stats->max_bytes);
+    add_int(held, "released", (gint64)stats->released_frames);
+    add_int(held, "dropped", (gint64)stats->dropped_frames);
+    json_object *packets = add_object(status, "packets");
+    add_int(packets, "mirrored", (gint64)node->mirror_sent);
+    add_int(packets, "dropped", (gint64)(node->mirror_congested + node->mirror_dropped));
+    add_int(packets, "input-dropped", (gint64)node->deferred_dropped);
+}
+
+static void add_compare(const Node *node, json_object *status)
+{
+    static const char *const peer_vms[] = {[PEER_VM_STANDS] = "stands",
+                                           [PEER_VM_LOADS] = "loads",
+                                           [PEER_VM_RUNS] = "runs",
+                                           [PEER_VM_STALLED] = "stalled"};
+    json_object_object_add(status, "comparing", json_object_new_boolean(node->compares));
+    json_object *compare = add_object(status, "compare");
+    divergence_log_describe(&node->divergences, compare);
+    if (!node->compare)
+        return;
+    const CompareStats *stats = compare_stats(node->compare);
+    add_string(compare, "vm", peer_vms[node->peer_vm]);
+    add_int(compare, "held", (gint64)stats->held_frames);
+    add_int(compare, "flows", (gint64)stats->flows);
+    add_int(compare, "max-flows", COMPARE_MAX_FLOWS_DEFAULT);
+    add_int(compare, "evicted-flows", (gint64)stats->evicted_flows);
+    add_int(compare, "uncompared", (gint64)stats->uncompared_frames);
+    add_int(compare, "released", (gint64)stats->released_by_compare);
+    add_int(compare, "committed", (gint64)stats->released_by_checkpoint);
+    add_int(compare, "verified-bytes", (gint64)stats->verified_bytes);
+    add_int(compare, "secondary-frames", (gint64)stats->secondary_frames);
+}
+
+static const char *peer_called(const Node *node)
+{
+    return node->peer_name ? node->peer_name : node->config->peer ? node->config->peer : "the peer";
+}
+
+static AdviceFacts advice_facts(const Node *node)
+{
+    return (AdviceFacts){.state = node->state,
+                         .peer = peer_called(node),
+                         .no_arbiter = !strcmp(node->config->arbiter, "none"),
+                         .undecided = node->undecided};
+}
+
+static void add_waiting(const Node *node, json_object *status)
+{
+    AdviceFacts facts = advice_facts(node);
+    Advice advice;
+    if (!advice_of(&facts, &advice)) {
+        json_object_object_add(status, "waiting", NULL);
+        return;
+    }
+    json_object *waiting = add_object(status, "waiting");
+    add_string(waiting, "for", advice.waits);
+    add_string(waiting, "runs", advice.runs);
+    add_string(waiting, "can", advice.can);
+    advice_clear(&advice);
+}
+
+static void do_status(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Node *node = user_data;
+    json_object *status = json_object_new_object();
+    add_string(status, "node", node->config->name);
+    add_vm(node, status);
+    add_string(status, "role", node_role(node));
+    add_string(status, "state", fsm_state_name(node->state));
+    json_object_object_add(status, "protected", json_object_new_boolean(watch_is_protected(node)));
+    add_waiting(node, status);
+    add_string(status, "mode", node->config->mode);
+    add_peer(node, status);
+    add_int(status, "epoch", (gint64)node->epoch);
+    add_checkpoints(node, status);
+    add_blocktime(node, status);
+    add_sync(node, status);
+    disks_add_status(node, status);
+    add_frames(node, status);
+    add_compare(node, status);
+    uplinks_add_status(node, status);
+    recording_add_status(node, status);
+    json_object *arbiter = add_object(status, "arbiter");
+    add_string(arbiter, "type", node->config->arbiter);
+    add_string(arbiter, "answer", node->arbiter_answer);
+    add_string(arbiter, "trouble", node->arbiter_trouble);
+    add_int(status, "takeovers", (gint64)node->takeovers);
+    add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
+    control_reply(request, status);
+}
+
+/* ---- orders ---- */
+
+static void fail(ControlRequest *request, GError *error)
+{
+    control_fail(request, error);
+    g_error_free(error);
+}
+
+static GError *state_error(const Node *node, const char *wanted, const char *way_out)
+{
+    return g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                       "%s is not possible on this node, which is %s in state %s: %s", wanted,
+                       node_role(node), fsm_state_name(node->state), way_out);
+}
+
+static void do_checkpoint(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (node->state != FSM_P_COLO) {
+        fail(request, state_error(node, "a checkpoint", "ask the primary of a protected VM"));
+        return;
+    }
+    node->admin_asks = TRUE;
+    primary_reschedule(node);
+    control_reply(request, NULL);
+}
+
+/* There is no copy of the VM here that could go on, or not by this command. */
+static void fail_failover(ControlRequest *request, const Node *node)
+{
+    AdviceFacts facts = advice_facts(node);
+    Advice advice = {NULL, NULL, NULL};
+    gboolean here =
+        fsm_is_primary(node->state) && node->state != FSM_P_ASKING && node->state != FSM_P_FROZEN;
+    if (here)
+        advice.can = g_strdup("the VM is here, and unprotected: a secondary must have joined, and "
+                              "status say PROTECTED");
+    else if (!advice_of(&facts, &advice))
+        advice.can = g_strdup("no complete copy of the VM is here: wait until status says "
+                              "PROTECTED");
+    fail(request, state_error(node, "a failover", advice.can));
+    advice_clear(&advice);
+}
+
+static void do_failover(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Node *node = user_data;
+    json_object *force = json_object_object_get(arguments, "force");
+    if (node->peer_vm == PEER_VM_STALLED || node->svm_spoilt) {
+        fail(request, g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                                  "a failover is not possible now: the secondary's VM has stopped "
+                                  "by itself, and a checkpoint is under way (try again)"));
+        return;
+    }
+    switch (node->state) {
+    case FSM_P_COLO:
+        control_reply(request, NULL);
+        node_event(node, FSM_YIELD);
+        return;
+    case FSM_S_COLO:
+        link_send(node->link, LINK_MSG_YIELD, NULL, 0);
+        control_reply(request, NULL);
+        return;
+    case FSM_P_PAUSED:
+    case FSM_P_RECOVER:
+    case FSM_S_PAUSED:
+    case FSM_S_RECOVER:
+        node->forced = !strcmp(node->config->arbiter, "none") || json_object_get_boolean(force);
+        control_reply(request, NULL);
+        /* Else the answer to the question that is open counts, or that there is none in time. */
+        if (!arbiter_is_asked(node->arbiter))
+            node_event(node, FSM_ASK_AGAIN);
+        return;
+    case FSM_P_FROZEN:
+        if (!json_object_get_boolean(force)) {
+            fail_failover(request, node);
+            return;
+        }
+        control_reply(request, NULL);
+        owner_overrule(node);
+        return;
+    default:
+        fail_failover(request, node);
+    }
+}
+
+static void do_cont(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (resume_now(node, request))
+        return;
+    if (node->vm && vm_is_running(node->vm))
+        control_reply(request, NULL);
+    else
+        fail(request,
+             state_error(node, "to continue the VM", "nothing has stopped it but its state"));
+}
+
+static void do_announce(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (!announce_is_possible(node)) {
+        fail(request, state_error(node, "an announcement", "ask the node that the guest runs on"));
+        return;
+    }
+    announce_start(node);
+    control_reply(request, NULL);
+}
+
+static void do_quit(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    control_reply(request, NULL);
+    node_shut_down(user_data);
+}
+
+static const ControlCommand commands[] = {
+    {"status",      do_status,      "",                         "Tells the state of this node and its VM."                            },
+    {"get",         do_get,         "name:string?",             "Tells the value of one option, or of all."                           },
+    {"set",         do_set,         "name:string value:string",
+     "Changes a live option; of the pair: on both nodes."                                                                             },
+    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now."                                             },
+    {"failover",    do_failover,    "force:bool?",
+     "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "
+     "arbiter agrees, or with force if it can't be asked, or if the other side was to go on and is "
+     "dead."                                                                                                                          },
+    {"cont",        do_cont,        "",
+     "Tries at once what is tried again every second: to resume a VM whose disks refused, or a "
+     "guest "
+     "that an I/O error has stopped. Tells how that try has ended."                                                                   },
+    {"announce",    do_announce,    "",                         "Tells the network again where the guest is."                         },
+    {"capture-on",  do_capture_on,  "file:string last:int?",
+     "Writes what the VMs sent where they differ to files."                                                                           },
+    {"capture-off", do_capture_off, "",                         "Ends that; the files stay."                                          },
+    {"quit",        do_quit,        "",                         "Ends this node and its VM; the peer of a primary does not take over."},
+    {NULL,          NULL,           NULL,                       NULL                                                                  },
+};
+
+gboolean control_init(Node *node, GError **error)
+{
+    node->control = control_new(node->config->control_socket, commands, node, error);
+    return node->control != NULL;
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/node/fsm.h"
+
+/* A primary that has lost its secondary and may go on without it. */
+#define GO_ON_ALONE                                                                                \
+    {                                                                                              \
+        FSM_MOVE, FSM_P_NONE,                                                                      \
+            FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |         \
+                FSM_DO_ACCEPT                                                                      \
+    }
+/* A primary whose link is lost while the secondary may take over. */
+#define PAUSE                                                                                      \
+    {                                                                                              \
+        FSM_MOVE, FSM_P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_ASK_ARBITER        \
+    }
+/* A primary that has been overtaken, as an empty secondary: nothing of its VM may reach anybody. */
+#define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
+/* A primary that must not go on, and whose VM is not seen to run elsewhere yet. */
+#define FREEZE(say)                                                                                \
+    {                                                                                              \
+        FSM_MOVE, FSM_P_FROZEN,                                                                    \
+            (say) | FSM_DO_FREEZE_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DIAL        \
+    }
+/* A primary, or a secondary that holds a checkpoint: the link is lost, and the arbiter must say. */
+#define ASK(to) MOVE(to, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER)
+/* A secondary that gives up what it holds and looks for the primary. */
+#define LOOK_AGAIN                                                                                 \
+    {                                                                                              \
+        FSM_MOVE, FSM_S_NONE, FSM_DO_CLOSE_LINK | FSM_DO_DROP_APPLY | FSM_DO_DIAL                  \
+    }
+#define FAIL(say)                                                                                  \
+    {                                                                                              \
+        FSM_MOVE, FSM_FAILED,                                                                      \
+            (say) | FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DROP_APPLY |  \
+                FSM_DO_EXIT                                                                        \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        FSM_MOVE, FSM_COMPLETED,                                                                   \
+            FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+                FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
+    }
+/* Likewise, by who has handed its VM over: the other shall go on. */
+#define LEAVE                                                                                      \
+    {                                                                                              \
+        FSM_MOVE, FSM_COMPLETED,                                                                   \
+            FSM_DO_KILL_VM | FSM_DO_SAY_YIELDED | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+                FSM_DO_EXIT                                                                        \
+    }
+/* Likewise, by who runs the VM for certain: anybody may start it then. */
+#define END_OWNER                                                                                  \
+    {                                                                                              \
+        FSM_MOVE, FSM_COMPLETED,                                                                   \
+            FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+                FSM_DO_DROP_APPLY | FSM_DO_RELEASE | FSM_DO_EXIT                                   \
+    }
+#define MOVE(to, actions)                                                                          \
+    {                                                                                              \
+        FSM_MOVE, FSM_##to, (actions)                                                              \
+    }
+#define IGNORE                                                                                     \
+    {                                                                                              \
+        FSM_IGNORE, 0, 0                                                                           \
+    }
+
+/* clang-format off */
+/* A pair that isn't listed is FSM_BUG. */
+static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
+    [FSM_P_ASKING] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_GRANTED]      = MOVE(P_STARTING, FSM_DO_START_VM),
+        [FSM_DENIED]       = MOVE(S_STARTING, FSM_DO_START_VM),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_STARTING] = {
+        [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
+        /* Who can't start it must not keep it from who can. */
+        [FSM_VM_LOST]      = FAIL(FSM_DO_RELEASE),
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_NONE] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS),
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_SETUP] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = GO_ON_ALONE,
+        [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_RECORD | FSM_DO_SYNCHRONISE),
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_ACTIVE] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = GO_ON_ALONE,
+        [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SAY_PROTECT),
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_COLO] = {
+        /* The VM is gone here and nothing held will ever leave: the secondary is to go on. */
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_LINK_DOWN]    = PAUSE,
+        /* It said itself that it won't take over. */
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_DEVICE] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_LINK_DOWN]    = PAUSE,
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_YIELD]        = IGNORE,
+        [FSM_COMMITTED]    = MOVE(P_HANDED, FSM_DO_SAY_HANDED),
+        [FSM_HAND_OVER_FAILED] = MOVE(P_COLO, FSM_DO_RESUME_VM),
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_HANDED] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        /* It may have asked, and won: only the arbiter can tell. */
+        [FSM_LINK_DOWN]    = PAUSE,
+        [FSM_PEER_FAILED]  = PAUSE,
+        [FSM_PEER_GOODBYE] = PAUSE,
+        [FSM_HAND_OVER_FAILED] = PAUSE,
+        [FSM_YIELD]        = IGNORE,
+        [FSM_TAKEN]        = FREEZE(0),
+        [FSM_REFUSED]      = MOVE(P_COLO, FSM_DO_RESUME_VM),
+        /* It is the secondary's already. */
+        [FSM_SHUTDOWN]     = LEAVE,
+    },
+    [FSM_P_PAUSED] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
+        [FSM_GRANTED]      = GO_ON_ALONE,
+        [FSM_DENIED]       = FREEZE(0),
+        [FSM_UNDECIDED]    = MOVE(P_PAUSED, FSM_DO_ACCEPT),
+        [FSM_ASK_AGAIN]    = ASK(P_PAUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_RECOVER] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_DOWN]    = ASK(P_PAUSED),
+        [FSM_ASK_AGAIN]    = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
+        [FSM_GRANTED]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS | FSM_DO_RESUME_VM |
+                                  FSM_DO_OPEN_GATE),
+        /* The peer may not know that it has won, if it is the one that has. */
+        [FSM_DENIED]       = FREEZE(FSM_DO_SAY_STANDS),
+        [FSM_UNDECIDED]    = MOVE(P_RECOVER, 0),
+        [FSM_PEER_FAILED]  = ASK(P_PAUSED),
+        [FSM_PEER_GOODBYE] = ASK(P_PAUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_P_FROZEN] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        /* Only who runs the VM accepts a secondary where this one has been denied. */
+        [FSM_LINK_UP]      = MOVE(S_STARTING, START_OVER),
+        [FSM_GRANTED]      = MOVE(P_NONE, FSM_DO_CLOSE_LINK | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |
+                                  FSM_DO_ACCEPT),
+        [FSM_DENIED]       = MOVE(P_FROZEN, 0),
+        [FSM_UNDECIDED]    = MOVE(P_FROZEN, 0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_STARTING] = {
+        [FSM_VM_STARTED]   = MOVE(S_NONE, FSM_DO_DIAL),
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_NONE] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(S_SETUP, 0),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_SETUP] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = LOOK_AGAIN,
+        [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
+        /* To a predecessor of this node, which is gone. */
+        [FSM_PEER_STANDS]  = IGNORE,
+        [FSM_PEER_FAILED]  = LOOK_AGAIN,
+        [FSM_PEER_GOODBYE] = LOOK_AGAIN,
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_ACTIVE] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = LOOK_AGAIN,
+        [FSM_PROTECT]      = MOVE(S_COLO, 0),
+        [FSM_PEER_FAILED]  = LOOK_AGAIN,
+        [FSM_PEER_GOODBYE] = LOOK_AGAIN,
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_COLO] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = ASK(S_PAUSED),
+        /* It leaves the arbiter's yes to the primary, but that may be dead by now: see RUNS. */
+        [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
+        /* The primary shall not lose the arbiter's yes to who can't go on. */
+        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_PEER_GOODBYE] = LOOK_AGAIN,
+        /* As if it ended on purpose, and came back. */
+        [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SAY_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
+        /* Nobody else can go on, but that it did must be known to who starts again. */
+        [FSM_YIELDED]      = ASK(S_PAUSED),
+        [FSM_HANDED]       = MOVE(S_HANDED, FSM_DO_CHECK_VM),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_HANDED] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = ASK(S_PAUSED),
+        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_YIELDED]      = ASK(S_PAUSED),
+        [FSM_VM_FIT]          = MOVE(S_HANDED, FSM_DO_ASK_ARBITER),
+        [FSM_VM_UNFIT]     = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
+        [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_SAY_TAKEN | FSM_DO_CLOSE_LINK |
+                                  FSM_DO_TAKE_OVER),
+        [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
+        /* Storage may say yes for this session from now on: but the primary asks it, too. */
+        [FSM_UNDECIDED]    = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_PAUSED] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_LINK_UP]      = MOVE(S_RECOVER, 0),
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
+        /* A load that was under way when the link was lost: it has not asked yet. */
+        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_UNDECIDED]    = MOVE(S_PAUSED, FSM_DO_DIAL),
+        [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_RECOVER] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_LINK_DOWN]    = ASK(S_PAUSED),
+        [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
+        [FSM_PEER_STANDS]  = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        /* The answers to a question of before the link was up. */
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_DENIED]       = MOVE(S_RECOVER, 0),
+        [FSM_UNDECIDED]    = MOVE(S_RECOVER, 0),
+        [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
+        /* It did not know itself who goes on. */
+        [FSM_PEER_FAILED]  = ASK(S_PAUSED),
+        [FSM_PEER_GOODBYE] = ASK(S_PAUSED),
+        [FSM_SHUTDOWN]     = END,
+    },
+    [FSM_S_DEVICE] = {
+        [FSM_VM_LOST]      = FAIL(0),
+        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_RECORD |
+                                  FSM_DO_ACCEPT),
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_FAILED] = {
+        [FSM_VM_LOST]      = IGNORE,
+        [FSM_SHUTDOWN]     = IGNORE,
+    },
+    [FSM_COMPLETED] = {
+        [FSM_VM_LOST]      = IGNORE,
+        [FSM_SHUTDOWN]     = IGNORE,
+    },
+};
+/* clang-format on */
+
+FsmStep fsm_step(FsmState state, FsmEvent event)
+{
+    g_assert((guint)state < FSM_STATES && (guint)event < FSM_EVENTS);
+    return table[state][event];
+}
+
+const char *fsm_state_name(FsmState state)
+{
+    static const char *const names[FSM_STATES] = {
+        [FSM_P_ASKING] = "starting",   [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",
+        [FSM_P_SETUP] = "setup",       [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",
+        [FSM_P_DEVICE] = "device",     [FSM_P_HANDED] = "device",     [FSM_S_HANDED] = "device",
+        [FSM_P_PAUSED] = "paused",     [FSM_P_RECOVER] = "recover",   [FSM_P_FROZEN] = "frozen",
+        [FSM_S_STARTING] = "starting", [FSM_S_NONE] = "none",         [FSM_S_SETUP] = "setup",
+        [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",         [FSM_S_PAUSED] = "paused",
+        [FSM_S_RECOVER] = "recover",   [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",
+        [FSM_COMPLETED] = "completed",
+    };
+    return names[state];
+}
+
+const char *fsm_event_name(FsmEvent event)
+{
+    static const char *const names[FSM_EVENTS] = {
+        [FSM_VM_STARTED] = "vm-started",
+        [FSM_VM_LOST] = "vm-lost",
+        [FSM_LINK_UP] = "link-up",
+        [FSM_LINK_DOWN] = "link-down",
+        [FSM_BLANK] = "blank",
+        [FSM_PROVEN] = "proven",
+        [FSM_PROTECT] = "protect",
+        [FSM_PEER_RUNS] = "peer-runs",
+        [FSM_PEER_STANDS] = "peer-stands",
+        [FSM_PEER_FAILED] = "peer-failed",
+        [FSM_PEER_GOODBYE] = "peer-goodbye",
+        [FSM_YIELD] = "yield",
+        [FSM_YIELDED] = "yielded",
+        [FSM_COMMITTED] = "committed",
+        [FSM_HANDED] = "handed",
+        [FSM_VM_FIT] = "vm-fit",
+        [FSM_VM_UNFIT] = "vm-unfit",
+        [FSM_TAKEN] = "taken",
+        [FSM_REFUSED] = "refused",
+        [FSM_HAND_OVER_FAILED] = "hand-over-failed",
+        [FSM_GRANTED] = "granted",
+        [FSM_UNFIT] = "unfit",
+        [FSM_SPOILT] = "spoilt",
+        [FSM_RECYCLE] = "recycle",
+        [FSM_DENIED] = "denied",
+        [FSM_UNDECIDED] = "undecided",
+        [FSM_ASK_AGAIN] = "ask-again",
+        [FSM_TAKEN_OVER] = "taken-over",
+        [FSM_SHUTDOWN] = "shutdown",
+    };
+    return names[event];
+}
+
+gboolean fsm_is_primary(FsmState state)
+{
+    return state <= FSM_P_FROZEN;
+}
+
+gboolean fsm_is_contested(FsmState state)
+{
+    return state >= FSM_P_COLO && state <= FSM_P_FROZEN;
+}
+
+gboolean fsm_is_protected(FsmState state)
+{
+    return state == FSM_P_COLO || state == FSM_P_DEVICE || state == FSM_S_COLO;
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The states of a node and what moves it between them. Pure: a table from (state, event) to (next
+ * state, actions); node.c carries the actions out. Role and state are one thing here, so that what
+ * a primary may do is never asked of a secondary.
+ *
+ *     primary                                          secondary
+ *
+ *     starting: asking              ------ denied ---> (role auto)
+ *        | granted
+ *        v
+ *     starting                                         starting
+ *        | vm-started                                     | vm-started
+ *        v            link-down                           v       link-down
+ *      none <-----------------------.                   none <------------------.
+ *        | link-up: "runs"          |                     | link-up             |
+ *        v                          |                     v                     |
+ *   .->setup ---------------------->|                   setup ----------------->|
+ *   |    | blank                    |                     | peer-runs           |
+ *   |    v                          |                     v                     |
+ *   |  active --------------------->|               .->active ------------------'
+ *   |    | proven                   |               |     | protect
+ *   |    v                          |               |     v
+ *   |  colo --------> paused -------'               |   colo --------> paused
+ *   |    |  link-down | ^ |   granted               |       link-down,  ^  | granted
+ *   |    |      link-up | | denied                  |       yielded,    |  |
+ *   |    |              | |                         |       unfit       |  |
+ *   |    |              v |                         | peer-runs         |  |
+ *   |    |        recover-+-> frozen                '-------- recover <-'  |
+ *   |    |     granted |  denied |                              |          |
+ *   |    | yield       |         | link-up          peer-stands |          |
+ *   |    | (below)     |         v                              v          |
+ *   '----+-------------'  secondary: starting                 device <-----'
+ *        v                                                      | taken-over
+ *                                                               v
+ *                                                             primary: none
+ *
+ * A hand-over, by order; link-down at any step goes to `paused`, on either side:
+ *
+ *      colo <----------------------.                      colo <------------.
+ *        | yield                   |                        | handed        | vm-unfit, undecided:
+ *        v                         | hand-over-failed       v               | "refused"
+ *      device ---------------------+                      handed: fit? -----+
+ *        | committed: "handed"     |                        | vm-fit        |
+ *        v                         | refused                v               |
+ *      handed ---------------------'                      handed: asks -----'
+ *        | taken                                            | granted: "taken"
+ *        v                                                  v
+ *      frozen                                             device
+ *
+ * Who may answer the clients ("active" side: its gate passes output and its VM runs):
+ *   - primary: always, but in `paused` and `recover` its output is held, in `colo` and `device` it
+ *     leaves by commit only, and in `handed` and `frozen` the VM stands still;
+ *   - secondary: never; it becomes primary, in `device`, only after `granted`, or when the primary
+ *     says that the arbiter has denied it.
+ *
+ * Why no two sides are ever active: the primary enters `colo` before it sends PROTECT, and from
+ * then on a lost link takes it to `paused`, where it holds its output until the arbiter (or an
+ * administrator) says yes. The secondary enters `colo` on PROTECT only, so a secondary that may ask
+ * implies a primary that must ask; the arbiter says yes to one. Where the link is there and the
+ * secondary says itself that it ends, the primary need not ask: unless it has refused a hand-over
+ * after it had asked, for then the arbiter may have said yes to it, and who starts it again is told
+ * so (node.c feeds link-down instead).
+ *
+ * Why no two sides ever throw the VM away: an answer may be lost after it was stored, so a side
+ * that has heard none may have won or lost, and one that has heard no doesn't know whether the
+ * winner knows, or lives. So each keeps what it has until the other is seen to run the VM: the
+ * secondary its checkpoint (`paused`, `recover`) until the primary says that it runs (peer-runs),
+ * the primary its VM (`frozen`) until a primary accepts it as its secondary; where it was denied,
+ * only a side that runs the VM can. When nobody can decide (undecided), both look for each other
+ * again: linked, the primary asks, and tells what it hears; the secondary acts on that, whatever it
+ * knew itself. The peer of `recover` may be a secondary that was started again, which holds
+ * nothing: the primary's question is about whether its predecessor has gone on.
+ *
+ * An answer that comes late, to a question that was given up, counts as long as the side is still
+ * in doubt about the same session (node.c).
+ *
+ * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
+ * says that the VM is its own (colo/arbiter/owner.c). For that each takeover has a decision, and a
+ * primary has its session on record before PROTECT. Without an arbiter only administrators know.
+ */
+#ifndef COLO_COLO_NODE_FSM_H
+#define COLO_COLO_NODE_FSM_H
+
+#include <glib.h>
+
+typedef enum {
+    FSM_P_ASKING,   /* may this node start the VM? Nothing runs yet */
+    FSM_P_STARTING, /* QEMU is being started */
+    FSM_P_NONE,     /* the VM runs unprotected; a secondary is welcome */
+    FSM_P_SETUP,    /* a secondary is there and makes itself ready */
+    FSM_P_ACTIVE,   /* first synchronisation and proof that the secondary can load */
+    FSM_P_COLO,     /* protected */
+    FSM_P_DEVICE,   /* still protected; the VM is to be handed over as soon as it stands still */
+    FSM_P_HANDED,   /* it does, and is the secondary's to take: held until that is known */
+    FSM_P_PAUSED,   /* the link is lost: output held until it is known who goes on */
+    FSM_P_RECOVER,  /* likewise, though a secondary is back: asks again */
+    FSM_P_FROZEN,   /* the other side goes on: the VM stands still until that is seen to run it */
+    FSM_S_STARTING,
+    FSM_S_NONE,    /* the VM is paused and empty; looks for the primary */
+    FSM_S_SETUP,   /* waits for the primary's word that it runs the VM */
+    FSM_S_ACTIVE,  /* receives; must not take over */
+    FSM_S_COLO,    /* holds a checkpoint it may take over from */
+    FSM_S_HANDED,  /* the VM is handed over: can this side take it, and does the arbiter agree? */
+    FSM_S_PAUSED,  /* the link is lost: keeps that, and asks whether it may take over */
+    FSM_S_RECOVER, /* likewise, though the primary is back: waits for its word */
+    FSM_S_DEVICE,  /* taking over: loads the device state */
+    FSM_FAILED,    /* the VM is lost on this node: colod exits with an error */
+    FSM_COMPLETED, /* ended on purpose: colod exits */
+    FSM_STATES
+} FsmState;
+
+typedef enum {
+    FSM_VM_STARTED,
+    FSM_VM_LOST, /* QEMU did not start, died, stopped answering or could not be taken over */
+    FSM_LINK_UP,
+    FSM_LINK_DOWN,    /* also: an engine's stream broke */
+    FSM_BLANK,        /* message: the secondary holds no checkpoint */
+    FSM_PROVEN,       /* a checkpoint the secondary can load is complete there */
+    FSM_PROTECT,      /* message: the primary holds its output from now on */
+    FSM_PEER_RUNS,    /* message: the primary's VM runs and is heard; drop what you hold */
+    FSM_PEER_STANDS,  /* message: the arbiter has denied the primary: the VM is the secondary's */
+    FSM_PEER_FAILED,  /* message: the peer can't be half of a pair */
+    FSM_PEER_GOODBYE, /* message: the peer ends on purpose */
+    FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
+    FSM_COMMITTED,    /* our VM stands still, and the secondary has its last checkpoint */
+    FSM_HANDED,       /* message: the primary's VM stands still: take it */
+    FSM_VM_FIT,       /* this secondary could go on now */
+    FSM_VM_UNFIT,
+    FSM_TAKEN,            /* message: the arbiter has agreed, the secondary takes over */
+    FSM_REFUSED,          /* message: the secondary can't, and has not asked or was not told */
+    FSM_HAND_OVER_FAILED, /* it takes too long */
+    FSM_YIELDED,          /* message: the primary has killed its VM */
+    FSM_GRANTED,          /* the arbiter or an administrator: go on alone, or start the VM */
+    FSM_UNFIT,            /* message: the primary goes on without this side */
+    FSM_SPOILT,           /* the link is lost, and RAM is no checkpoint's: this side can't go on */
+    FSM_RECYCLE,          /* the secondary's QEMU has grown too much */
+    FSM_DENIED,           /* the arbiter: the other side goes on, or has */
+    FSM_UNDECIDED,        /* there is no arbiter, or it can't be asked now */
+    FSM_ASK_AGAIN,        /* the arbiter may be there again */
+    FSM_TAKEN_OVER,
+    FSM_SHUTDOWN, /* the guest powered off, or an administrator ends the service */
+    FSM_EVENTS
+} FsmEvent;
+
+/* Carried out in this order, after the state has changed. */
+typedef enum {
+    FSM_DO_SAY_PROTECT = 1 << 0,
+    FSM_DO_SAY_RUNS = 1 << 1, /* with what the peer holds, nobody may go on any more */
+    FSM_DO_SAY_HANDED = 1 << 2,
+    FSM_DO_SAY_TAKEN = 1 << 3,
+    FSM_DO_SAY_REFUSED = 1 << 4,
+    FSM_DO_SAY_STANDS = 1 << 5,
+    FSM_DO_SAY_FAILED =
+        1 << 6, /* before the VM is dead, which takes time: the peer needs no more */
+    FSM_DO_SAY_GOODBYE = 1 << 7,  /* than to know that this side won't go on, or it shall not */
+    FSM_DO_FREEZE_VM = 1 << 8,    /* pauses it, and silences the uplinks */
+    FSM_DO_KILL_VM = 1 << 9,      /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_SAY_YIELDED = 1 << 10, /* only now may the peer go on */
+    FSM_DO_END_CAPTURE = 1 << 11, /* what was said is on its way before a connection ends */
+    FSM_DO_DROP_APPLY = 1 << 12,  /* with the checkpoint it holds */
+    FSM_DO_CLOSE_LINK = 1 << 13,  /* neither dials nor accepts either, until told to */
+    FSM_DO_START_VM = 1 << 14,    /* a fresh QEMU, paused */
+    FSM_DO_RUN_VM = 1 << 15,      /* one that was just started */
+    FSM_DO_HAND_OVER = 1 << 16,   /* has the VM stand still: COMMITTED */
+    FSM_DO_CHECK_VM = 1 << 17,    /* VM_FIT or VM_UNFIT */
+    FSM_DO_RESUME_VM = 1 << 18,   /* one that stands still, or is to */
+    FSM_DO_OPEN_GATE = 1 << 19,   /* releases what is held; output passes from now on */
+    FSM_DO_RECORD = 1 << 20,      /* with the arbiter: that the VM is this node's */
+    FSM_DO_START_APPLY = 1 << 21, /* and say BLANK */
+    FSM_DO_SYNCHRONISE = 1 << 22,
+    FSM_DO_TAKE_OVER = 1 << 23,
+    FSM_DO_ASK_ARBITER = 1 << 24,
+    FSM_DO_ACCEPT = 1 << 25,
+    FSM_DO_DIAL = 1 << 26,
+    FSM_DO_RELEASE = 1 << 27, /* with the arbiter: that the VM is nobody's, before the exit */
+    FSM_DO_EXIT = 1 << 28,
+} FsmAction;
+
+typedef enum {
+    FSM_BUG,    /* can't happen: an error of ours */
+    FSM_IGNORE, /* can happen and means nothing here */
+    FSM_MOVE,
+} FsmVerdict;
+
+typedef struct {
+    FsmVerdict verdict;
+    FsmState next;
+    guint actions; /* FsmAction bits */
+} FsmStep;
+
+/* What `event` means in `state`. Pure. */
+FsmStep fsm_step(FsmState state, FsmEvent event);
+
+/* QEMU's word for a state ("none", "setup", "active", "colo", ...); without the role. */
+const char *fsm_state_name(FsmState state);
+const char *fsm_event_name(FsmEvent event);
+gboolean fsm_is_primary(FsmState state);
+/* A primary whose secondary may have the arbiter's yes. */
+gboolean fsm_is_contested(FsmState state);
+/* Each side holds what the other needs: the VM survives the loss of either. */
+gboolean fsm_is_protected(FsmState state);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whether the secondary VM is to run in the next epoch, so that output is compared (`colo`), or to
+ * wait, so that output leaves with checkpoints only (`buffered`). Pure: what an epoch brought and
+ * the time in, an answer out.
+ *
+ * An epoch of comparing was in vain if its output waited longer, on average, than it would have for
+ * checkpoints in `buffered` mode: because the VMs differ, or because the secondary's is slow; or if
+ * the secondary's stopped by itself, which a guest that panics in it would do again and again.
+ * After two such epochs in a row comparing pauses, each time twice as long, until an epoch was
+ * worth it:
+ *
+ *     colo:  20 ms to 1 s    a storm of divergences costs little more than `buffered` does
+ *     auto:  1 s to 1 min    and the change is told (hysteresis)
+ */
+#ifndef COLO_COLO_NODE_MODE_H
+#define COLO_COLO_NODE_MODE_H
+
+#include "common/clock.h"
+
+typedef enum { MODE_COLO, MODE_BUFFERED, MODE_AUTO } Mode;
+
+/* "colo", "buffered", "auto"; the name must be one of them. */
+Mode mode_parse(const char *name);
+const char *mode_name(Mode mode);
+
+typedef struct {
+    Mode mode;        /* in which what follows was learnt */
+    guint in_vain;    /* epochs in a row */
+    gboolean pausing; /* comparing pauses until `until` */
+    ColoTime until;
+} ModePolicy;
+
+typedef struct {
+    guint64 frames;     /* of output in the epoch */
+    gint64 waited_us;   /* all of them together */
+    gint64 buffered_us; /* what one waits in `buffered` mode */
+    gboolean stalled;   /* the secondary VM has stopped by itself */
+} ModeEpoch;
+
+/* Whether the epoch that is about to begin compares. */
+gboolean mode_compares(ModePolicy *policy, Mode mode, ColoTime now);
+
+/* An epoch that compared is over. Returns TRUE if comparing pauses from now on. */
+gboolean mode_learn(ModePolicy *policy, Mode mode, const ModeEpoch *epoch, ColoTime now);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The guest's frames. On the primary: port -> gate -> uplink, and uplink -> port, mirrored to the
+ * secondary. A silent node (secondary, or a primary that has lost its VM) has closed uplinks and
+ * whatever its guest says is dropped.
+ */
+#include "colo/node/node_internal.h"
+#include "common/endian.h"
+#include "common/log.h"
+
+#include <netinet/ether.h>
+#include <string.h>
+
+static void on_output(const guint8 *data, gsize len, gpointer user_data)
+{
+    Card *card = user_data;
+    Node *node = card->node;
+    /* A VM that is being taken over speaks for itself once the gate is open. */
+    if (!fsm_is_primary(node->state) && !node->gate_open) {
+        secondary_output(node, card->index, data, len);
+        return;
+    }
+    addresses_learn(card->addresses, data, len);
+    primary_output(node, card->index, data, len);
+}
+
+static void on_input(const guint8 *data, gsize len, gpointer user_data)
+{
+    Card *card = user_data;
+    Node *node = card->node;
+    addresses_heard(card->addresses, data, len);
+    if (addresses_is_own(card->addresses, data, len))
+        announce_elsewhere(node, card->index);
+    if (node->state == FSM_S_DEVICE)
+        secondary_input(node, card->index, data, len);
+    else
+        primary_input(node, card->index, data, len);
+}
+
+static void on_port_failed(const GError *error, gpointer user_data)
+{
+    Card *card = user_data;
+    node_vm_ending(card->node, "the guest's network card can't be reached", error);
+}
+
+static void on_uplink_failed(const GError *error, gpointer user_data)
+{
+    Card *card = user_data;
+    node_report(card->node, "the uplink has failed", error);
+}
+
+static void card_free(gpointer data)
+{
+    Card *card = data;
+    port_free(card->port);
+    uplink_free(card->uplink);
+    addresses_free(card->addresses);
+    g_free(card);
+}
+
+gboolean net_init(Node *node, GError **error)
+{
+    node->cards = g_ptr_array_new_with_free_func(card_free);
+    node->outbound = g_queue_new();
+    announce_init(node);
+    for (guint i = 0; i < node->config->nics->len; i++) {
+        const ConfigNic *ours = g_ptr_array_index(node->config->nics, i);
+        const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
+        struct ether_addr mac = {0};
+        ether_aton_r(nic->mac, &mac);
+        Card *card = g_new0(Card, 1);
+        g_ptr_array_add(node->cards, card);
+        card->node = node;
+        card->index = i;
+        card->addresses = addresses_new(mac.ether_addr_octet);
+        card->uplink =
+            uplink_new(ours->ifname, ours->bridge, on_input, on_uplink_failed, card, error);
+        if (!card->uplink ||
+            !uplink_set_offloads(card->uplink, port_model_has_offloads(nic->model), error)) {
+            g_prefix_error(error, "nic %s: ", ours->name);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+void net_finalise(Node *node)
+{
+    if (node->outbound)
+        g_queue_free_full(node->outbound, (GDestroyNotify)input_free);
+    node->outbound = NULL;
+    if (node->announce_timer)
+        announce_finalise(node);
+    g_clear_pointer(&node->cards, g_ptr_array_unref);
+}
+
+static Card *card_at(Node *node, unsigned nic)
+{
+    return nic < node->cards->len ? g_ptr_array_index(node->cards, nic) : NULL;
+}
+
+void net_attach(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        Card *card = card_at(node, i);
+        const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
+        card->port = port_new(vm_nic_fd(node->vm, i), on_output, on_port_failed, card);
+        port_set_model(card->port, nic->model);
+    }
+}
+
+void net_detach(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++)
+        g_clear_pointer(&card_at(node, i)->port, port_free);
+}
+
+void net_set_open(Node *node, gboolean open)
+{
+    if (!open)
+        announce_end(node);
+    for (guint i = 0; i < node->cards->len; i++) {
+        Uplink *uplink = card_at(node, i)->uplink;
+        if (open)
+            uplink_open(uplink);
+        else
+            uplink_close(uplink);
+    }
+}
+
+void net_drain(Node *node)
+{
+    for (guint i = 0; i < node->cards->len && card_at(node, i)->port; i++)
+        port_drain(card_at(node, i)->port);
+}
+
+/*
+ * The last look before a frame of the protected VM leaves (docs/ARCHITECTURE.md, "A host that stood
+ * still"): it was released, but by words of the secondary that may have waited for any time if this
+ * process stood still. So, until the secondary has been heard anew, it waits here, in order. What
+ * the arbiter or the secondary itself has said for good needs no such proof: then the state is
+ * another. Bounded by what can be released in a heartbeat-timeout.
+ */
+static gboolean may_leave(Node *node)
+{
+    switch (node->state) {
+    case FSM_P_NONE:
+    case FSM_P_SETUP:
+    case FSM_P_ACTIVE:
+    case FSM_S_DEVICE:
+        return TRUE;
+    case FSM_P_PAUSED:
+    case FSM_P_RECOVER:
+    case FSM_P_FROZEN:
+        return FALSE;
+    default:
+        return link_is_fresh(node->link);
+    }
+}
+
+static void send_now(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    Card *card = card_at(node, nic);
+    if (card)
+        uplink_send(card->uplink, data, len);
+}
+
+void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    net_let_leave(node);
+    if (g_queue_is_empty(node->outbound) && may_leave(node))
+        send_now(node, nic, data, len);
+    else
+        g_queue_push_tail(node->outbound, input_new(nic, node->epoch, data, len));
+}
+
+void net_let_leave(Node *node)
+{
+    while (!g_queue_is_empty(node->outbound) && may_leave(node)) {
+        gsize len;
+        Input *frame = g_queue_pop_head(node->outbound);
+        const guint8 *data = g_bytes_get_data(frame->data, &len);
+        send_now(node, frame->nic, data, len);
+        input_free(frame);
+    }
+}
+
+void net_send_mapped(Node *node, unsigned nic, GBytes *frame)
+{
+    g_autoptr(GBytes) mapped =
+        node->rewrite ? rewrite_map_output(node->rewrite, nic, frame) : g_bytes_ref(frame);
+    gsize len;
+    const guint8 *data = g_bytes_get_data(mapped, &len);
+    net_send(node, nic, data, len);
+}
+
+void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    Card *card = card_at(node, nic);
+    if (card && card->port)
+        port_send(card->port, data, len);
+}
+
+static void deliver_frame(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    net_deliver(user_data, nic, data, len);
+}
+
+Rewrite *net_new_rewrite(Node *node, guint64 epoch)
+{
+    RewriteOptions options;
+    rewrite_options_init(&options);
+    options.hash_seed = (guint64)g_random_int() << 32 | g_random_int();
+    return rewrite_new(&options, epoch, deliver_frame, node);
+}
+
+gboolean net_is_delivered(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        const Port *port = card_at(node, i)->port;
+        if (port && !port_is_read(port))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (!node->rewrite) {
+        net_deliver(node, nic, data, len);
+        return;
+    }
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    rewrite_input(node->rewrite, nic, frame);
+}
+
+static void send_on_card(const guint8 *data, gsize len, gpointer user_data)
+{
+    Card *card = user_data;
+    uplink_send(card->uplink, data, len);
+}
+
+void net_announce(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        Card *card = card_at(node, i);
+        addresses_announce(card->addresses, send_on_card, card);
+    }
+}
+
+void net_send_addresses(Node *node)
+{
+    for (guint i = 0; i < node->cards->len; i++) {
+        g_autoptr(GBytes) bytes = addresses_serialise(card_at(node, i)->addresses);
+        gsize len;
+        const void *data = g_bytes_get_data(bytes, &len);
+        g_autofree guint8 *payload = g_malloc(4 + len);
+        colo_put_be32(payload, i);
+        if (len)
+            memcpy(payload + 4, data, len);
+        link_send(node->link, LINK_MSG_ADDRESSES, payload, 4 + len);
+    }
+}
+
+gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    Card *card = len >= 4 ? card_at(node, colo_get_be32(payload)) : NULL;
+    if (!card) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "addresses of a network card that the VM doesn't have");
+        return FALSE;
+    }
+    g_autoptr(GBytes) bytes = g_bytes_new(payload + 4, len - 4);
+    return addresses_merge(card->addresses, bytes, error);
+}

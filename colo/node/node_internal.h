@@ -1,0 +1,799 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside a node. node.c holds the state and carries out the actions of fsm.h; primary.c runs
+ * the checkpoint cycle, traffic.c its guest's frames and compare.c the comparing between
+ * checkpoints; secondary.c is the receiving side, svm.c what it does to its VM, up to the
+ * takeover; resume.c is the way back to a running VM; net.c moves frames, control.c
+ * is what administrators see and ask for. All of it runs on the main thread.
+ */
+#ifndef COLO_COLO_NODE_NODE_INTERNAL_H
+#define COLO_COLO_NODE_NODE_INTERNAL_H
+
+#include "block/server.h"
+#include "checkpoint/checkpoint.h"
+#include "colo/arbiter/arbiter.h"
+#include "colo/config/config.h"
+#include "colo/control/control.h"
+#include "colo/link/link.h"
+#include "colo/node/answer-watch.h"
+#include "colo/node/blocktime.h"
+#include "colo/node/divergence.h"
+#include "colo/node/fsm.h"
+#include "colo/node/mode.h"
+#include "colo/node/node.h"
+#include "colo/node/schedule.h"
+#include "colo/node/uplinks-watch.h"
+#include "common/stats.h"
+#include "netcompare/netcompare.h"
+#include "netcompare/recorder.h"
+#include "netcompare/rewrite.h"
+#include "vm/agent.h"
+#include "vm/vm.h"
+
+/* A network card of the guest and its way out. */
+typedef struct {
+    Node *node;
+    unsigned index;
+    Uplink *uplink;       /* for the node's whole life; open while this node may speak */
+    Port *port;           /* for the life of the VM process */
+    Addresses *addresses; /* of the guest, for the announcement after a takeover */
+    UplinkCarrier carrier;
+} Card;
+
+/* Where the primary is in its checkpoint cycle. */
+typedef enum {
+    CYCLE_IDLE,
+    CYCLE_SYNCING,   /* the VM runs; waits for the disks */
+    CYCLE_PREPARING, /* the VM runs; waits for the secondary's to stand still */
+    CYCLE_SETTLING,  /* the VM runs; waits for QEMU to read what it was given */
+    CYCLE_PAUSING,
+    CYCLE_SAVING,
+    CYCLE_COPYING,
+    CYCLE_STANDING, /* no checkpoint: the VM is to stand still (stand.c) */
+    CYCLE_RESUMING, /* also: started */
+    CYCLE_SENDING,  /* the VM runs; waits for the last byte and for RECEIVED */
+} CyclePhase;
+
+/* What the primary does before it claims protection. */
+typedef enum {
+    PROOF_SYNCHRONISE, /* all RAM is on its way */
+    PROOF_DUE,         /* a checkpoint for the secondary to try is to be taken */
+    PROOF_LOAD,        /* the secondary loads it: READY is to come, nothing else is sent */
+    PROOF_DONE,
+} Proof;
+
+typedef struct {
+    CyclePhase phase;
+    guint64 epoch;      /* of the checkpoint under way */
+    gboolean cancelled; /* there is no session for it (any more): only resume the VM */
+    gboolean sent, received;
+    gboolean compares; /* the epoch that it begins */
+    CheckpointReason reason;
+    CaptureStats stats;
+    gboolean marked; /* this checkpoint's place in the disks' stream */
+    GBytes *state;   /* saved while the disks have not been marked yet; else NULL */
+    ColoTime settle_started, pause_started, resumed;
+} Cycle;
+
+/* The secondary's VM, as the primary knows it. */
+typedef enum {
+    PEER_VM_STANDS,  /* waits, as in `buffered` mode */
+    PEER_VM_LOADS,   /* told to run from the checkpoint that is complete there */
+    PEER_VM_RUNS,    /* LOADED */
+    PEER_VM_STALLED, /* should run and doesn't */
+} PeerVm;
+
+/* What is being done to the secondary's VM: one thing at a time. */
+typedef enum {
+    SVM_IDLE,
+    SVM_CHECKING, /* is told to stop, which it has: does it answer? */
+    SVM_STOPPING,
+    SVM_LOOKING, /* which pages has it written? */
+    SVM_KEEPING, /* pages are kept aside, and put back, around */
+    SVM_LOADING,
+    SVM_REPAIRING,
+    SVM_RESUMING,
+    SVM_RELEASING, /* gives up its disks, which are about to change */
+} SvmJob;
+
+/* How far the guest's clock is behind, and what is done about it (clock.c). */
+typedef struct {
+    Agent *agent;        /* as long as the VM; NULL: it has no port for one */
+    gboolean taken_over; /* it has not been set since */
+    gint64 made_up_us;   /* of blocktime: the sum when it was set last */
+    gint64 told_us;      /* the same for the set-time under way */
+    gboolean setting;    /* a set-time is under way */
+    gboolean synced;     /* the agent has answered, at synced_at */
+    gboolean failed;     /* the last try, at failed_at */
+    gboolean told;       /* and that was logged */
+    ColoTime synced_at, failed_at, not_before;
+    guint64 corrections;
+} GuestClock;
+
+typedef struct Disks Disks;
+typedef struct Examination Examination;
+
+struct Node {
+    Config *config; /* borrowed */
+    NodeHandler handler;
+
+    FsmState state;
+    gboolean is_primary; /* its role, also after the end */
+    guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
+    Vm *vm;
+    json_object *identity; /* of the VM, for hellos */
+    DirtyTracker *tracker; /* as long as vm */
+    guint ending_timer;    /* runs while vm's end is expected */
+    GError *ending_sign;
+    Link *link;
+    Arbiter *arbiter;
+    Control *control;
+    GPtrArray *cards; /* of Card* */
+
+    /* whom clients can reach (uplinks.c) */
+    CarrierWatch *carriers;
+    guint64 uplinks_cut, peer_cut; /* uplinks-watch.h; the peer's as it said last */
+    UplinksWatch uplinks_watch;
+    GSource *uplinks_timer;
+    guint ask_wait_ms; /* before the arbiter is asked about the link that was just lost */
+    ColoTime moved;    /* when the VM came here; 0: it was started here */
+
+    /* announcements (announce.c) */
+    GSource *announce_timer;
+    guint64 announced; /* volleys of the rounds under way */
+    ColoTime announce_began;
+    gboolean announce_again;         /* there is reason to begin anew, when it is time */
+    GQueue *outbound;                /* of Input*: output that only waits for a word of the peer */
+    Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
+    struct DiskServer *disks_ending; /* after them, if this node ends */
+
+    /* What the peer said in its hello, and the session in which this node is entitled (fsm.h). */
+    char *peer_name;
+    char *claim;
+    const char *arbiter_answer; /* the last one, for status; NULL: never asked */
+    guint question;             /* how many there were to the arbiter, about a lost link */
+    guint ask_again_timer;
+    guint end_source;    /* about to tell that it has ended */
+    gboolean forced;     /* an administrator decides, whatever the arbiter can't say */
+    gboolean has_forced; /* that was so in session `claim`, and the arbiter has not answered yet */
+    guint forced_timer;  /* it is to be asked again, all the same */
+    gboolean undecided;  /* in `paused`: nobody could say who goes on */
+    gboolean yielded;    /* in `paused`: the peer's VM is dead for certain */
+
+    /* whether the arbiter is there (arbiter.c) */
+    guint watch_timer;     /* it is to be looked for again */
+    gboolean arbiter_seen; /* it was there, so this node has begun to work */
+    char *arbiter_trouble; /* why it isn't; NULL: it is */
+
+    /* whose the VM is (owner.c) */
+    guint owner_timer;     /* the arbiter is to be asked again */
+    ArbiterClaim claiming; /* how it is asked next */
+    char *record_session;  /* to be on record; NULL: none */
+    guint records_asked;   /* and not yet answered */
+    gboolean recorded;     /* the last one is on storage */
+
+    /* the way back to a running VM (resume.c) */
+    VmDone resume_done;     /* told when the VM runs; NULL: it isn't being resumed */
+    guint again_timer;      /* something was refused: until it is tried again */
+    char *refused;          /* what was told of it; NULL: nothing is */
+    guint refused_waits;    /* of a second, since then */
+    guint activated_source; /* how activating the disks has ended is about to be told */
+    GError *activation_error;
+    GPtrArray *cont_requests; /* of ControlRequest*: to be answered by the try under way */
+    gboolean io_stopped;      /* the guest, by an I/O error: not to be resumed by a checkpoint */
+    gboolean continue_due;    /* it is to be continued as soon as no checkpoint is under way */
+    ColoTime io_stopped_at;   /* the last time */
+    guint io_timer;
+
+    /* whose data counts (generation.c) */
+    Examination *examination; /* of the disks, under way */
+    ArbiterStake stake;       /* what it has found */
+    guint64 generation;       /* of the disks that the VM runs on; 0: none */
+    gboolean has_run;         /* this node has run the VM, since it was started */
+    guint generation_timer;   /* the disks could not draw a new one yet */
+
+    /* the ordered end of a protected VM (final.c) */
+    gboolean final;       /* it has begun (primary), or was announced */
+    gboolean in_step;     /* primary: the secondary's disks have everything */
+    guint64 final_epoch;  /* secondary: of the last mark, as announced */
+    guint64 final_marked; /* secondary: of the last mark that has come */
+    guint final_timer;
+
+    /* primary (primary.c) */
+    Capture *capture;
+    Cycle cycle;
+    GSource *schedule_timer, *settle_timer;
+    gboolean admin_asks;
+    Proof proof;
+    unsigned proofs; /* loads that READY has told of */
+    gboolean has_progress;
+    SyncProgress progress;
+
+    /* primary, its patience (answer.c) */
+    guint answer_timer, answer_look_ms; /* runs during a session; each so long */
+    AnswerWatch answer_watch;
+    guint64 answers; /* messages of the secondary */
+    guint64
+        answer_sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
+    gboolean stands;       /* the VM is to stand still as soon as no cycle is under way */
+    gboolean stood;        /* and does */
+    gboolean frozen;       /* and its uplinks are silent */
+    gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
+    guint hand_over_timer;
+
+    /* SIGTERM (leave.c) */
+    guint leave_timer; /* runs while this node hands over, to end after that */
+    guint leave_source;
+
+    /* primary, its guest's frames (traffic.c) */
+    Gate *gate;
+    gboolean gate_open;
+    gboolean output_filling;
+    GQueue *deferred; /* of Input*: waits for the VM to run in the next epoch */
+    gsize deferred_bytes;
+    guint64 deferred_dropped;
+
+    /* primary, comparing (compare.c) */
+    Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
+    gboolean compares; /* the running epoch: its output goes there and not to the gate */
+    PeerVm peer_vm;
+    guint64 committed; /* the last checkpoint that is complete on the secondary */
+    ModePolicy mode_policy;
+    gboolean diverged; /* since the last checkpoint */
+    CheckpointReason divergence;
+    CompareWaits waits; /* as of the last checkpoint */
+    GSource *compare_timer;
+    guint settled_timer;
+    guint64 settled_seen, settled_said;
+    GArray *settled_datagrams; /* of guint64: numbers, not said yet */
+
+    /* differences (capture.c) */
+    Recorder *recorder; /* told of both VMs' output; NULL: off */
+    DivergenceLog divergences;
+
+    /* Either side: maps TCP's numbers (rewrite.h). The secondary's from the session's start; after
+     * a takeover as long as there is a connection to map. NULL: nothing is mapped. */
+    Rewrite *rewrite;
+
+    /* secondary (secondary.c) */
+    Apply *apply;
+    int apply_fd;     /* the checkpoint connection, our own descriptor; -1: none */
+    Checkpoint *last; /* received last */
+    GQueue *mirrored; /* of Input*: what the primary's guest was given since `last` */
+    gsize mirrored_bytes;
+    guint64 mirror_dropped;
+    GQueue *said; /* of Input*: output of our VM that may not have left; epoch: its number there */
+    gsize said_bytes;
+    guint64 said_count; /* frames sent to the primary in this epoch */
+    ColoTime link_lost;
+
+    /* secondary (svm.c) */
+    SvmJob svm_job;
+    gboolean start_due;    /* a session waits for the VM to stand still */
+    guint64 prepare_epoch; /* PREPARE is to be answered; 0: no */
+    gboolean applying;     /* a checkpoint has been received and RAM is not that of it yet */
+    GError *load_error;    /* of a load that is to be tried again, once RAM is right again */
+    Checkpoint *load_due;  /* applied, and to be loaded; NULL: none */
+    guint check_timer;
+    gboolean check_due;
+    guint64 svm_epoch;      /* the checkpoint that the VM's device state is of; 0: none */
+    gboolean svm_speaks;    /* its output is that of svm_epoch, and counts */
+    guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
+    gboolean svm_spoilt;    /* RAM is no checkpoint's: it has stopped by itself, or a load did it */
+    gboolean ask_when_loaded;      /* the arbiter */
+    gboolean fit_due, fit_checked; /* in `handed`: whether it could go on is to be told */
+    gboolean has_asked;            /* in this session, when the VM was handed over */
+    Checkpoint *finished;          /* what to take over from, once it is known */
+    unsigned proofs_tried;         /* loads of this session */
+    LoadGuard *guard;              /* of the VM, from its first session on */
+
+    /* secondary (dirty.c): what is left to say of DIRTY */
+    PageSet *dirty; /* NULL: nothing */
+    guint64 dirty_at, dirty_runs;
+
+    /* QEMU's own memory (memory.c) */
+    guint memory_timer;
+    guint64 private_bytes, private_base; /* now, and when the VM was first protected; 0: unknown */
+    gboolean growth_told;
+    gboolean leaving; /* secondary: has said LEAVE in this session */
+
+    GuestClock clock;
+    GSource *clock_timer;
+
+    /* for status */
+    Blocktime blocktime;
+    ColoTime svm_stood; /* secondary: since when the clock stands that its VM would go on with */
+    guint64 checkpoints, by_reason[REASONS];
+    guint64 bytes_last, bytes_total;
+    guint64 takeovers;
+    guint64 mirror_sent, mirror_congested;
+    Stats *pause_stats, *transfer_stats, *apply_stats;
+    GError *last_error;
+    gint64 last_error_at; /* wall clock, for people */
+    char *peer_error;     /* NULL: none */
+    gint64 peer_error_at;
+    ColoTime started;
+};
+
+/* A frame on its way to a guest. */
+typedef struct {
+    unsigned nic;
+    guint64 epoch;
+    GBytes *data;
+} Input;
+
+Input *input_new(unsigned nic, guint64 epoch, const guint8 *data, gsize len);
+void input_free(Input *input);
+
+/* ---- node.c ---- */
+
+/* "primary" or "secondary". */
+const char *node_role(const Node *node);
+/* Feeds an event to the state machine and carries out what follows. */
+void node_event(Node *node, FsmEvent event);
+/* Sends a control event; `data` may be NULL. */
+void node_emit(Node *node, const char *name, json_object *data);
+/* The secondary's VM doesn't run until the next checkpoint. */
+void node_emit_stalled(Node *node, const char *why);
+/* A timer for g_source_set_ready_time(), of high priority; not set. */
+GSource *node_timer_new(GSourceFunc callback, Node *node);
+/* Tells that output is handled in another way from now on. */
+void node_mode_changed(Node *node, Mode mode);
+
+/* Has the owner of the node told that it has ended, from the main loop. */
+void node_end(Node *node);
+gboolean node_end_now(gpointer node);
+
+/* ---- vm.c ---- */
+
+/* Starts the disks, then the VM, paused: FSM_VM_STARTED, or the VM is lost. */
+void node_vm_start(Node *node);
+/* The disks are served: the VM can be started. */
+void node_disks_ready(Node *node);
+/* The VM can't go on here. */
+void node_vm_lost(Node *node, const char *what, const GError *error);
+/*
+ * A sign that the VM's process is ending. It will say itself how, and better than the sign does; if
+ * it doesn't in a moment, the VM is lost all the same.
+ */
+void node_vm_ending(Node *node, const char *what, const GError *sign);
+/* Ends the VM's process and its output; its RAM stays, for the engines use it. */
+void node_vm_kill(Node *node);
+/* After node_vm_kill() and the engines' end. `node_ends`: no other VM comes after this one. */
+void node_vm_free(Node *node, gboolean node_ends);
+
+/* ---- link.c ---- */
+
+gboolean node_link_init(Node *node, GError **error);
+/* Looks for the peer with link_accept() or link_dial(). */
+void node_link_seek(Node *node, void (*seek)(Link *, json_object *));
+void node_link_close(Node *node);
+/* The peer or its stream broke the rules, or went away: ends the link. */
+void node_link_lost(Node *node, const char *what, const GError *error);
+/* The same for an engine, which may know before the peer's last words were read: they count. */
+void node_stream_lost(Node *node, const char *what, const GError *error);
+
+/* ---- arbiter.c ---- */
+
+/* Once the arbiter is there, this node claims the VM, or starts as secondary. */
+void watch_begin(Node *node);
+void watch_finalise(Node *node);
+/* Each side holds what the other needs, and there is somebody to ask who goes on. */
+gboolean watch_is_protected(const Node *node);
+
+/* ---- owner.c ---- */
+
+/* May this node start the VM? Feeds what follows from the answer. */
+void owner_claim(Node *node);
+/* Frozen: an administrator knows that the VM is dead at the other side, which was let go on. */
+void owner_overrule(Node *node);
+/* FSM actions. */
+void owner_record(Node *node);
+void owner_release(Node *node);
+/* A secondary has a peer: both have the same arbiter, which is this node's from now on. */
+void owner_pin(Node *node);
+/* The secondary has shown that it can go on: protection. */
+void owner_proven(Node *node);
+void owner_finalise(Node *node);
+
+/* ---- resume.c ---- */
+
+/*
+ * Activates the disks, if they aren't, and resumes the VM; then `done`. What is refused is tried
+ * again, of a primary's VM without a word to `done`. Else `done` is told why.
+ */
+void resume_vm(Node *node, VmDone done);
+/* Whether an error of the VM or its disks may pass: QEMU is neither dead nor hanging. */
+gboolean resume_may_pass(const GError *error);
+/* A secondary in whose state nobody else may have the VM: what is refused doesn't end it. */
+gboolean resume_is_to_keep(const Node *node);
+/* A step towards a running VM was refused: tells it, and tries again in a second. */
+void resume_wait(Node *node, const char *what, const GError *error);
+gboolean resume_is_waiting(const Node *node);
+void resume_forget_waiting(Node *node);
+/* TRUE if the VM was to be tried again, which it is no more. */
+gboolean resume_give_up(Node *node);
+/* For disks.c: the disks below QEMU are active; how activating has ended. */
+void resume_run(Node *node, VmDone done, gpointer user_data);
+void resume_activated(Node *node, const GError *error);
+/* QEMU has stopped the guest of a VM that may be heard; the guest is about to be continued. */
+void resume_guest_stopped(Node *node, const char *detail);
+void resume_continues(Node *node);
+/* `cont`: tries now, and answers then. FALSE: there is nothing to try. */
+gboolean resume_now(Node *node, ControlRequest *request);
+/* The VM is about to be ended. */
+void resume_forget(Node *node);
+
+/* The disks have another generation than what is on record. */
+void owner_generation_changed(Node *node);
+
+/* ---- generation.c ---- */
+
+/* What the disks hold is in node->stake, or there are none; else owner_claim() is called when it
+ * is, or the VM is lost. */
+gboolean generation_is_known(Node *node);
+/* The VM is about to run here: then primary_resume_started(), or the VM is lost. */
+void generation_begin_run(Node *node);
+/* It goes on without a peer. */
+void generation_go_on(Node *node);
+/* A result of the disk server names the generation. */
+void generation_note(Node *node, json_object *result);
+/* Before the disks are freed. */
+void generation_forget(Node *node);
+void generation_finalise(Node *node);
+
+/* ---- final.c ---- */
+
+/* The VM is to end: FSM_SHUTDOWN, if it is protected after a last mark of its disks. */
+void final_begin(Node *node);
+/* What an event means to a node whose VM is about to end. */
+FsmEvent final_event(const Node *node, FsmEvent event);
+/* Primary: the VM stands still. */
+void final_stood(Node *node);
+/* Secondary: a mark has come. */
+void final_marked(Node *node, guint64 epoch);
+/* Secondary: what was said of the end was of a session that is over. */
+void final_session_over(Node *node);
+void final_forget(Node *node);
+/* Messages of the peer; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
+gboolean final_received(Node *node, guint64 epoch, GError **error);
+gboolean final_finished(Node *node, guint64 epoch, GError **error);
+
+/* ---- primary.c ---- */
+
+void primary_init(Node *node);
+void primary_finalise(Node *node);
+/* Lets a VM that was just started go. */
+void primary_run(Node *node);
+/* Continues a guest that has stopped, if that is due and no checkpoint is under way. */
+void primary_continue(Node *node);
+/* The disks know that it runs here. */
+void primary_resume_started(Node *node);
+void primary_synchronise(Node *node);
+void primary_end_capture(Node *node);
+/* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
+gboolean primary_received(Node *node, guint64 epoch, GError **error);
+gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error);
+gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error);
+/* Something that the schedule depends on has changed. */
+void primary_reschedule(Node *node);
+/* Before the VM is freed: forgets the cycle. */
+void primary_forget_vm(Node *node);
+/* Resumes a VM that stands still outside of a checkpoint. */
+void primary_let_go(Node *node);
+
+/* ---- stand.c ---- */
+
+/* FSM actions: the VM stands still, and nothing leaves or comes in; or, as soon as the secondary
+ * can go on, the VM stands still (FSM_COMMITTED); and the end of either. */
+void primary_freeze(Node *node);
+/* The VM is to stand still as soon as no checkpoint is under way. */
+void primary_stand_still(Node *node);
+void primary_hand_over(Node *node);
+void primary_resume(Node *node);
+void primary_say_handed(Node *node);
+/* It is handed over, or not to be any more. */
+void primary_end_hand_over(Node *node);
+/* Message of the secondary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean primary_refused(Node *node, const guint8 *payload, gsize len, GError **error);
+/* QEMU refuses to run it, or the checkpoint that it stands in is complete. */
+void primary_stand_as_it_is(Node *node);
+void primary_stood(Node *node);
+/* No checkpoint is under way. TRUE: none is to be taken, for the VM stands still, or will. */
+gboolean primary_stands(Node *node);
+
+/* ---- leave.c ---- */
+
+/* The state has changed. */
+void leave_look(Node *node);
+void leave_forget(Node *node);
+
+/* ---- answer.c ---- */
+
+/* Primary: a session begins, or has ended. Who owes answers for too long ends it. */
+void answer_watch(Node *node);
+void answer_forget(Node *node);
+/* All of a checkpoint has been given to the connection. */
+void answer_sent(Node *node);
+/* Secondary: the primary has said so. */
+void answer_unfit(Node *node, const guint8 *text, gsize len);
+
+/* ---- traffic.c ---- */
+
+void primary_init_traffic(Node *node);
+void primary_finalise_traffic(Node *node);
+/* Before the VM is freed: nothing of its output leaves, and no input waits for it. */
+void primary_forget_traffic(Node *node);
+/* The guest has sent this. */
+void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* This has come for it. */
+void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* The VM runs again: gives it what has come meanwhile. */
+void primary_give_deferred(Node *node);
+/* The VM is handed over: the secondary gets what has come meanwhile, too. */
+void primary_mirror_deferred(Node *node);
+/* All output leaves at once, also what was held; or is held from now on. */
+void primary_open_gate(Node *node);
+void primary_close_gate(Node *node);
+/* Output that is held until the checkpoint under way is complete: HeldFrame*, to be freed. */
+GPtrArray *primary_held_frames(Node *node);
+
+/* ---- compare.c ---- */
+
+void comparing_init(Node *node);
+void comparing_finalise(Node *node);
+/* In the pause, all output of the epoch that ends is known: decides about the one that begins. */
+void comparing_pause(Node *node);
+/* RECEIVED of the checkpoint under way: what was held before it leaves. */
+void comparing_committed(Node *node);
+/* The guest has sent this, in an epoch that compares. */
+void comparing_output(Node *node, unsigned nic, GBytes *frame);
+/* The secondary's has. */
+void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const guint8 *data,
+                                gsize len);
+/* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
+gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
+gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error);
+/* No secondary is there any more; what is held stays held. */
+void comparing_end(Node *node);
+/* Lets go of what is held, or (FALSE) drops it. */
+void comparing_forget(Node *node, gboolean release);
+/* Live options may have changed. */
+void comparing_tune(Node *node);
+
+/* ---- capture.c ---- */
+
+/* The VMs differ: remembered, told to administrators, and to the recorder. */
+void node_divergence(Node *node, const CompareDivergence *divergence);
+/* The VMs are equal again, or not compared any more: what was recorded of differences is whole. */
+void recording_flush(Node *node);
+/* Adds what is known of differences, and of their recording. */
+void recording_add_status(const Node *node, json_object *status);
+void recording_finalise(Node *node);
+/* Commands. */
+void do_capture_on(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_capture_off(ControlRequest *request, json_object *arguments, gpointer user_data);
+
+/* ---- secondary.c ---- */
+
+void secondary_init(Node *node);
+void secondary_finalise(Node *node);
+/* The VM stands still: a session may begin. */
+void secondary_begin(Node *node);
+void secondary_drop_apply(Node *node);
+/* A frame from the network while the VM is being taken over: it waits until the VM runs. */
+void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* From the primary: what its guest was given, or a note. */
+void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
+/* Our VM has sent this. */
+void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error);
+/* The VM is that of checkpoint svm_epoch and begins to run: maps, input and output start over. */
+gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
+/* Gives the VM, which runs, what has waited for it: of svm_epoch, or (taking over) all. */
+void secondary_give_mirrored(Node *node);
+/* From here on the VM speaks for itself: sends what may not have left yet, and opens the gate. */
+void secondary_speak(Node *node);
+/* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
+/* The service's part of a checkpoint. */
+gboolean secondary_is_to_run(const Checkpoint *checkpoint);
+
+/* ---- svm.c ---- */
+
+void svm_init(Node *node);
+void svm_finalise(Node *node);
+/* Does the next thing that is due, if nothing is under way. */
+void svm_step(Node *node);
+/* FSM actions. */
+void secondary_start_apply(Node *node);
+void secondary_take_over(Node *node);
+/* Whether RAM may be changed by a checkpoint that has come: FALSE with NODE_ERROR_PROTOCOL. */
+gboolean svm_stands_still(const Node *node, GError **error);
+/* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
+ */
+gboolean secondary_may_protect(const Node *node, GError **error);
+/* Whether the arbiter has to be asked later: when a load that may spoil RAM is done. */
+gboolean svm_ask_when_loaded(Node *node);
+/* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
+void svm_stopped_by_itself(Node *node, const char *why);
+/* Likewise, for an I/O error: it could go on where it is. */
+void svm_stopped_by_io_error(Node *node, const char *why);
+/* FSM action: stops the VM; FSM_VM_FIT if it answers and could go on from here, else
+ * FSM_VM_UNFIT. */
+void svm_check_fit(Node *node);
+/* It has rebooted by itself, and runs on. */
+void svm_rebooted(Node *node);
+/* The session is over, or the VM about to be freed: forgets what was to be done. */
+void svm_forget(Node *node);
+
+/* ---- dirty.c ---- */
+
+/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
+/* The VM stands still: looks at what it has written, and says it. */
+void svm_answer_prepare(Node *node);
+/* Says more of it, if the link has room. */
+void svm_send_dirty(Node *node);
+
+/* ---- memory.c ---- */
+
+void memory_init(Node *node);
+void memory_finalise(Node *node);
+/* Looks at it now, and does what follows. */
+void memory_look(Node *node);
+/* LEAVE of the peer: a question or its answer. It may end the VM of a secondary. */
+void memory_leave(Node *node);
+/* The VM is gone. */
+void memory_forget(Node *node);
+/* Pure. `limit` 0: there is none. */
+gboolean memory_is_grown(guint64 base, guint64 now, guint64 limit);
+
+/* ---- clock.c ---- */
+
+void clock_init(Node *node);
+void clock_finalise(Node *node);
+/* The VM has been started, or is about to be ended. */
+void clock_attach(Node *node);
+void clock_forget(Node *node);
+/* It may be due, or possible, now. */
+void clock_look(Node *node);
+void clock_taken_over(Node *node);
+/* Pure: whether it is to be set, `total_us` being what the guest has stood; and whether it may. */
+gboolean clock_is_due(const GuestClock *clock, gint64 total_us, guint64 step_ms);
+gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs);
+
+/* ---- net.c ---- */
+
+/* Makes the taps, silent. */
+gboolean net_init(Node *node, GError **error);
+void net_finalise(Node *node);
+/* Ports come and go with the VM process. */
+void net_attach(Node *node);
+void net_detach(Node *node);
+/* Opens or silences the uplinks. */
+void net_set_open(Node *node, gboolean open);
+/* Reads everything that the guest has sent until now; the VM may be lost by that. */
+void net_drain(Node *node);
+/*
+ * Sends to the outside, as the guest said it or (net_send_mapped) as the clients know it. Of a
+ * protected VM only while the link is fresh; else, and behind what waits so, it waits.
+ */
+void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);
+void net_send_mapped(Node *node, unsigned nic, GBytes *frame);
+/* Lets go of what waits, if it may. */
+void net_let_leave(Node *node);
+/* Gives to the guest, now. */
+void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
+void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* Whether QEMU has read all that was given to the guest. */
+gboolean net_is_delivered(Node *node);
+/* A rewriter for a guest that is to run in `epoch`. */
+Rewrite *net_new_rewrite(Node *node, guint64 epoch);
+void net_announce(Node *node);
+void net_send_addresses(Node *node);
+gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error);
+
+/* ---- announce.c ---- */
+
+void announce_init(Node *node);
+void announce_finalise(Node *node);
+/* Tells the network where the guest is: now, and again some times. */
+void announce_start(Node *node);
+/* This node speaks no more. */
+void announce_end(Node *node);
+/* A frame has come from the network whose sender says that it is the guest. */
+void announce_elsewhere(Node *node, unsigned nic);
+/* Whether this node is the one that may. */
+gboolean announce_is_possible(const Node *node);
+/* What passes between volley number `volley` (from 1) and the next one. Pure. */
+gint64 announce_wait_us(const Config *config, guint64 volley);
+
+/* ---- uplinks.c ---- */
+
+gboolean uplinks_init(Node *node, GError **error);
+void uplinks_finalise(Node *node);
+/* Something has changed that decides who is better. */
+void uplinks_reconsider(Node *node);
+void uplinks_link_up(Node *node);
+/* Before the state changes: how long to wait before the arbiter is asked. */
+void uplinks_link_lost(Node *node, const GError *why);
+/* Message of the peer. */
+gboolean uplinks_peer_says(Node *node, guint64 cut);
+void uplinks_add_status(const Node *node, json_object *status);
+
+/* ---- disks.c ---- */
+
+/* Ends an order to the disks; not called if the session has ended meanwhile. */
+typedef void (*DisksDone)(Node *node, guint64 epoch, const GError *error);
+
+/* Any other order, of no session: `result` is NULL with an error. */
+typedef void (*DisksAnswer)(Node *node, json_object *result, const GError *error);
+void disks_order(Node *node, const char *name, json_object *arguments, DisksAnswer done);
+
+/* A disk as it is configured; its strings are borrowed. */
+DiskConfig disks_config(const Config *config, guint index);
+/* Starts the disk server, as the owner of the disks or not; then node_disks_ready(). */
+void disks_start(Node *node);
+/* After the VM has gone. If the node ends, the disk server begins to end in order. */
+void disks_stop(Node *node, gboolean node_ends);
+/* Blocks until it has ended, for disk-timeout at most; then it is killed. */
+void disks_await_end(Node *node);
+/* A session begins (the link is up), or has ended. */
+void disks_attach(Node *node);
+void disks_detach(Node *node);
+/* Primary: the secondary's disks are in step with ours. */
+gboolean disks_may_checkpoint(const Node *node);
+/* Primary: so much waits for the peer that the guest's writes do, too. */
+gboolean disks_writes_wait(const Node *node);
+/* Primary, of a VM with disks: makes what was written durable, so that the pause need not; and, in
+ * the pause, ends the epoch in the disks' stream. */
+void disks_sync(Node *node, guint64 epoch, DisksDone done);
+void disks_mark(Node *node, guint64 epoch, DisksDone done);
+/* Secondary: checkpoint `epoch` is complete; it has to be applied as soon as the VM stands still.
+ */
+void disks_received(Node *node, guint64 epoch);
+gboolean disks_apply_is_due(const Node *node);
+/* Applies what is due: the VM stands still and has given up its disks. Then svm_step(). */
+void disks_apply(Node *node);
+gboolean disks_are_at(const Node *node, guint64 epoch);
+/* TRUE if the disks belong to this side: the VM may run. Else activates them, at a takeover as
+ * those of the checkpoint that is taken over from, resumes the VM, and calls resume_activated(). */
+gboolean disks_activate(Node *node);
+/* Whether a copy of the VM may run, on disks that are not this side's. */
+gboolean disks_may_run_copy(Node *node, GError **error);
+void disks_vm_paused(Node *node);
+/* sync-rate may have changed. */
+void disks_limit_sync_rate(Node *node);
+void disks_add_status(const Node *node, json_object *status);
+
+/* ---- trouble.c ---- */
+
+/* Remembers an error for status, logs it and tells the peer; `what` goes before it. */
+void node_report(Node *node, const char *what, const GError *error);
+/* The same, unless that is the last error already: of what is tried again and again. */
+void node_report_once(Node *node, const char *what, const GError *error);
+/* The peer's, or the reason for which it has failed. */
+void trouble_received(Node *node, const guint8 *payload, gsize len);
+/* The VM is protected: what was wrong before is no more. */
+void trouble_is_over(Node *node);
+/* Adds "last-error" of this node to `status`, and of the peer to `peer`. */
+void trouble_add_status(const Node *node, json_object *status, json_object *peer);
+
+/* ---- options.c ---- */
+
+/* Primary: tells the secondary all options of the pair. */
+void options_tell(const Node *node);
+/* Message of the peer; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean options_received(Node *node, const guint8 *payload, gsize len, GError **error);
+/* Commands. */
+void do_get(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_set(ControlRequest *request, json_object *arguments, gpointer user_data);
+
+/* ---- control.c ---- */
+
+gboolean control_init(Node *node, GError **error);
+
+#endif

@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The primary's checkpoint cycle:
+ *
+ *   idle --due--> syncing --> preparing --> settling --> pausing --> saving --> copying -.
+ *     ^                                                     |          |                   |
+ *     |                        link down: cancelled, only the VM is resumed -> idle        |
+ *     `---- sent, RECEIVED ---- sending <---- resuming <-----------------------------------'
+ *
+ * Syncing: of a VM with disks; so that the pause need not. Preparing: a secondary's VM that runs is
+ * told to stand still, and the pages that it has written are added to the checkpoint (svm.c).
+ * One that waits needs none of this. Settling: input is deferred, and QEMU reads what it has been
+ * given already.
+ *
+ * The guest's frames, which the cycle holds up and lets go, are in traffic.c.
+ *
+ * Protection is claimed once the secondary has loaded PROOFS checkpoints (READY), the last of them
+ * without writing to a page of RAM that it had not named before: those it named it can put back,
+ * and each time it names one, the next checkpoint carries it once more.
+ */
+#include "colo/node/node_internal.h"
+#include "common/endian.h"
+#include "common/fault.h"
+#include "common/log.h"
+
+#include <string.h>
+
+/* The first checkpoint is taken when no more than this is left to copy in its pause. */
+#define FIRST_PAUSE_PAGES 4096
+
+/* Loads that the secondary shows before protection is claimed: some devices break on the second. */
+#define PROOFS 2
+
+/* QEMU reads at once if it gets any CPU: when to look again, and when to pause it all the same. */
+#define SETTLE_LOOK_US 200
+#define SETTLE_MAX_US  (5 * COLO_US_PER_MS)
+
+/* ---- The cycle ---- */
+
+static void go_idle(Node *node)
+{
+    node->cycle.phase = CYCLE_IDLE;
+    node->cycle.cancelled = FALSE;
+    clock_look(node);
+    primary_continue(node);
+    primary_reschedule(node);
+}
+
+/* Ends the cycle if the checkpoint is sent, received and the VM runs again. */
+static void complete_cycle(Node *node)
+{
+    Cycle *cycle = &node->cycle;
+    if (node->state == FSM_P_DEVICE)
+        primary_stood(node);
+    if (cycle->phase != CYCLE_SENDING || !cycle->sent || !cycle->received)
+        return;
+    const CaptureStats *stats = &cycle->stats;
+    gint64 pause_us = colo_time_diff_us(cycle->resumed, cycle->pause_started);
+    node->checkpoints++;
+    node->by_reason[cycle->reason]++;
+    node->bytes_last = stats->bytes;
+    node->bytes_total += stats->bytes;
+    stats_add(node->pause_stats, pause_us);
+    stats_add(node->transfer_stats, stats->transfer_us);
+    log_debug("checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT
+              " harvest_us=%" G_GINT64_FORMAT " copy_us=%" G_GINT64_FORMAT
+              " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
+              " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT,
+              checkpoint_reason_name(cycle->reason), pause_us, stats->harvest_us, stats->copy_us,
+              stats->transfer_us, stats->dirty_pages, stats->ahead_pages, stats->bytes);
+    go_idle(node);
+}
+
+static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be resumed after a checkpoint", error);
+        return;
+    }
+    Cycle *cycle = &node->cycle;
+    cycle->resumed = colo_time_now();
+    blocktime_add(&node->blocktime, cycle->pause_started, cycle->resumed);
+    cycle->phase = CYCLE_SENDING;
+    clock_look(node);
+    primary_give_deferred(node);
+    colo_fault_point("primary-resumed");
+    if (cycle->cancelled)
+        go_idle(node);
+    else
+        complete_cycle(node);
+}
+
+static void on_running(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be resumed", error);
+        return;
+    }
+    go_idle(node);
+    primary_give_deferred(node);
+}
+
+void primary_run(Node *node)
+{
+    /* A secondary may be here before QEMU has answered: no checkpoint until then. */
+    node->cycle = (Cycle){.phase = CYCLE_RESUMING, .cancelled = TRUE};
+    generation_begin_run(node);
+}
+
+void primary_resume_started(Node *node)
+{
+    resume_vm(node, on_running);
+}
+
+void primary_continue(Node *node)
+{
+    if (!node->continue_due || !fsm_is_primary(node->state) || node->cycle.phase != CYCLE_IDLE)
+        return;
+    resume_continues(node);
+    node->cycle.phase = CYCLE_RESUMING;
+    node->cycle.cancelled = TRUE;
+    resume_vm(node, on_running);
+}
+
+static void resume(Node *node)
+{
+    node->cycle.phase = CYCLE_RESUMING;
+    /* A VM that ends doesn't run once more. */
+    if (node->io_stopped || node->final)
+        on_resumed(node->vm, NULL, node);
+    else
+        resume_vm(node, on_resumed);
+}
+
+void primary_let_go(Node *node)
+{
+    node->cycle.cancelled = TRUE;
+    resume(node);
+}
+
+static void on_taken(const CaptureStats *stats, gpointer user_data)
+{
+    Node *node = user_data;
+    node->epoch = stats->epoch;
+    node->compares = node->cycle.compares;
+    node->cycle.stats = *stats;
+    log_set_epoch(node->epoch);
+    resume(node);
+}
+
+/* docs/STREAM.md, "The attachment". */
+static GBytes *attachment(Node *node)
+{
+    guint8 head[] = {1, node->cycle.compares ? 1 : 0};
+    GByteArray *bytes = g_byte_array_new();
+    g_byte_array_append(bytes, head, sizeof(head));
+    g_autoptr(GBytes) maps = node->rewrite ? rewrite_export(node->rewrite) : NULL;
+    if (maps) {
+        gsize len;
+        const guint8 *data = g_bytes_get_data(maps, &len);
+        g_byte_array_append(bytes, data, (guint)len);
+    } else {
+        /* Every connection that needed it has ended. */
+        g_clear_pointer(&node->rewrite, rewrite_free);
+    }
+    return g_byte_array_free_to_bytes(bytes);
+}
+
+/* Everything that belongs to the checkpoint is there, but for RAM. */
+static void copy(Node *node, GBytes *state)
+{
+    Cycle *cycle = &node->cycle;
+    cycle->phase = CYCLE_COPYING;
+    g_autoptr(GPtrArray) frames = primary_held_frames(node);
+    g_autoptr(GBytes) service = attachment(node);
+    capture_take(node->capture, cycle->epoch, state, frames, service);
+}
+
+static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP) &&
+        (node->cycle.cancelled || node->state == FSM_P_ACTIVE)) {
+        /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
+        if (!node->cycle.cancelled)
+            node_link_lost(node, "the device state can't be saved", error);
+        if (vm == node->vm)
+            resume(node);
+        return;
+    }
+    if (error) {
+        node_vm_lost(node, "the device state can't be saved", error);
+        return;
+    }
+    colo_fault_point("primary-state-saved");
+    if (node->cycle.cancelled) {
+        resume(node);
+        return;
+    }
+    if (node->cycle.marked)
+        copy(node, state);
+    else
+        node->cycle.state = g_bytes_ref(state);
+}
+
+/* Of this checkpoint, saving and the disks' mark go on at the same time. */
+static void on_marked(Node *node, guint64 epoch, const GError *error)
+{
+    Cycle *cycle = &node->cycle;
+    (void)epoch;
+    if (error) {
+        node_stream_lost(node, "the disks can't take part in a checkpoint", error);
+        return;
+    }
+    colo_fault_point("primary-disks-marked");
+    cycle->marked = TRUE;
+    g_autoptr(GBytes) state = g_steal_pointer(&cycle->state);
+    if (state)
+        copy(node, state);
+}
+
+static void on_paused(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be paused for a checkpoint", error);
+        return;
+    }
+    colo_fault_point("primary-paused");
+    disks_vm_paused(node);
+    /* What the guest has sent until here belongs to the epoch that ends. */
+    net_drain(node);
+    if (vm != node->vm)
+        return; /* a card of it has failed */
+    if (node->cycle.cancelled) {
+        resume(node);
+        return;
+    }
+    /* The first pause of a session: what left before it is part of this checkpoint. */
+    primary_close_gate(node);
+    comparing_pause(node);
+    node->cycle.phase = CYCLE_SAVING;
+    node->cycle.marked = !node->disks;
+    vm_save_device_state(vm, on_saved, node);
+    if (node->disks)
+        disks_mark(node, node->cycle.epoch, on_marked);
+}
+
+static void pause_vm(Node *node)
+{
+    node->cycle.phase = CYCLE_PAUSING;
+    node->cycle.pause_started = colo_time_now();
+    vm_pause(node->vm, on_paused, node);
+}
+
+/* The secondary has named pages that the next checkpoint is to carry. */
+static gboolean add_pages(Node *node, const char *message, guint64 ram_pages, guint64 first,
+                          guint64 count, GError **error)
+{
+    if (first >= ram_pages || count > ram_pages - first) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message '%s': pages %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
+                    " of %" G_GUINT64_FORMAT,
+                    message, first, count, ram_pages);
+        return FALSE;
+    }
+    capture_add_pages(node->capture, first, count);
+    return TRUE;
+}
+
+/* No more input is given to the guest: waits until QEMU has read what was. */
+static void settle(Node *node)
+{
+    ColoTime now = colo_time_now();
+    if (net_is_delivered(node) ||
+        colo_time_diff_us(now, node->cycle.settle_started) >= SETTLE_MAX_US)
+        pause_vm(node);
+    else
+        g_source_set_ready_time(node->settle_timer, colo_time_add_us(now, SETTLE_LOOK_US).us);
+}
+
+static gboolean on_settle_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    g_source_set_ready_time(node->settle_timer, -1);
+    settle(node);
+    return G_SOURCE_CONTINUE;
+}
+
+static void begin_settling(Node *node)
+{
+    node->cycle.phase = CYCLE_SETTLING;
+    node->cycle.settle_started = colo_time_now();
+    settle(node);
+}
+
+/* A secondary's VM that runs has to stand still first. */
+static void prepare(Node *node)
+{
+    node->cycle.phase = CYCLE_PREPARING;
+    if (node->peer_vm == PEER_VM_STANDS) {
+        begin_settling(node);
+        return;
+    }
+    guint8 payload[8];
+    colo_put_be64(payload, node->cycle.epoch);
+    link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
+    colo_fault_point("primary-preparing");
+}
+
+/* QEMU flushes the disks in each pause: now there is little left to flush. If it fails, the flush
+ * fails too, and the guest is told. */
+static void on_synced(Node *node, guint64 epoch, const GError *error)
+{
+    (void)epoch;
+    if (error)
+        node_report(node, "the disks can't be synced", error);
+    prepare(node);
+}
+
+static void take_checkpoint(Node *node, CheckpointReason reason)
+{
+    g_assert(node->cycle.phase == CYCLE_IDLE && node->capture);
+    node->cycle = (Cycle){.phase = CYCLE_SYNCING,
+                          .epoch = node->epoch + 1,
+                          .reason = reason,
+                          .resumed = node->cycle.resumed};
+    if (reason == REASON_ADMIN)
+        node->admin_asks = FALSE;
+    node->output_filling = FALSE;
+    if (node->disks)
+        disks_sync(node, node->cycle.epoch, on_synced);
+    else
+        prepare(node);
+}
+
+gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
+    if (node->cycle.phase != CYCLE_PREPARING || len < 16 || len % 8 ||
+        colo_get_be64(payload) != node->cycle.epoch) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'dirty' (%zu bytes) that wasn't asked for", len);
+        return FALSE;
+    }
+    for (gsize at = 16; at < len; at += 8) {
+        guint64 first = colo_get_be32(payload + at), count = colo_get_be32(payload + at + 4);
+        if (!add_pages(node, "dirty", ram_pages, first, count, error))
+            return FALSE;
+    }
+    if (colo_get_be32(payload + 8) == 0)
+        begin_settling(node);
+    return TRUE;
+}
+
+static void on_sent(const CaptureStats *stats, gpointer user_data)
+{
+    Node *node = user_data;
+    Cycle *cycle = &node->cycle;
+    cycle->sent = TRUE;
+    cycle->stats = *stats;
+    answer_sent(node);
+    complete_cycle(node);
+}
+
+gboolean primary_received(Node *node, guint64 epoch, GError **error)
+{
+    Cycle *cycle = &node->cycle;
+    /* As soon as it is being copied: its bytes may be there before we hear that they were. */
+    if (!node->capture || cycle->phase < CYCLE_COPYING || cycle->cancelled || cycle->received ||
+        epoch != cycle->epoch) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "the peer says that it has checkpoint %" G_GUINT64_FORMAT
+                    ", which it wasn't sent",
+                    epoch);
+        return FALSE;
+    }
+    cycle->received = TRUE;
+    colo_fault_point("primary-acknowledged");
+    gate_release(node->gate, epoch);
+    comparing_committed(node);
+    colo_fault_point("primary-released");
+    complete_cycle(node);
+    return TRUE;
+}
+
+gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error)
+{
+    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
+    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || !node->cycle.received ||
+        len % 16) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'ready' (%zu bytes) in state %s", len, fsm_state_name(node->state));
+        return FALSE;
+    }
+    for (gsize at = 0; at < len; at += 16) {
+        guint64 first = colo_get_be64(runs + at), count = colo_get_be64(runs + at + 8);
+        if (!add_pages(node, "ready", ram_pages, first, count, error))
+            return FALSE;
+    }
+    if (++node->proofs >= PROOFS && len == 0) {
+        node->proof = PROOF_DONE;
+        owner_proven(node);
+    } else {
+        node->proof = PROOF_DUE;
+    }
+    primary_reschedule(node);
+    return TRUE;
+}
+
+/* ---- Schedule ---- */
+
+static void schedule_look(Node *node)
+{
+    if (node->cycle.phase != CYCLE_IDLE || primary_stands(node) || !node->capture)
+        return;
+    if (node->state == FSM_P_ACTIVE) {
+        /*
+         * From its pause on output is held, first of all until this checkpoint is complete. That
+         * must not take what may be away for hours: no pause before the session is on record.
+         */
+        if (node->proof == PROOF_DUE && node->recorded && disks_may_checkpoint(node)) {
+            node->proof = PROOF_LOAD;
+            take_checkpoint(node, REASON_INITIAL);
+        }
+        return;
+    }
+    const Config *config = node->config;
+    ScheduleOptions options = {.period_us = (gint64)config->checkpoint_period_ms * COLO_US_PER_MS,
+                               .min_gap_us = (gint64)config->min_gap_ms * COLO_US_PER_MS,
+                               .dirty_limit_pages = config->dirty_limit_pages};
+    ScheduleFacts facts = {.resumed = node->cycle.resumed,
+                           .output_waits = gate_stats(node->gate)->frames > 0,
+                           .diverged = node->diverged,
+                           .divergence = node->divergence,
+                           .output_filling = node->output_filling,
+                           .admin_asks = node->admin_asks,
+                           .dirty_pages = capture_dirty_pages(node->capture)};
+    ScheduleDecision decision = schedule_decide(&options, &facts, colo_time_now());
+    if (decision.due)
+        take_checkpoint(node, decision.reason);
+    else
+        g_source_set_ready_time(node->schedule_timer, decision.look_again.us);
+}
+
+static gboolean on_schedule_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    g_source_set_ready_time(node->schedule_timer, -1);
+    schedule_look(node);
+    return G_SOURCE_CONTINUE;
+}
+
+void primary_reschedule(Node *node)
+{
+    /* From the main loop, not from within whatever has changed a fact. */
+    g_source_set_ready_time(node->schedule_timer, 0);
+}
+
+/* ---- The session ---- */
+
+static void on_progress(const SyncProgress *progress, gpointer user_data)
+{
+    Node *node = user_data;
+    node->has_progress = TRUE;
+    node->progress = *progress;
+    log_debug("synchronising: round %u, %.0f %%", progress->round, progress->percent);
+}
+
+static void on_synchronised(const SyncProgress *progress, gpointer user_data)
+{
+    Node *node = user_data;
+    node->has_progress = TRUE;
+    node->progress = *progress;
+    log_info("synchronised: %" G_GUINT64_FORMAT " MiB in %u rounds", progress->sent_bytes >> 20,
+             progress->round);
+    node->proof = PROOF_DUE;
+    primary_reschedule(node);
+}
+
+static void on_capture_failed(const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    /*
+     * A process that ends can't be looked into before its end is told. The link is well: hand over,
+     * instead of asking the arbiter to go on with a VM that is dead.
+     */
+    if (fsm_is_protected(node->state) &&
+        g_error_matches(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING)) {
+        node_vm_ending(node, "the VM's memory can't be followed any more", error);
+        return;
+    }
+    node_stream_lost(node, "the checkpoint stream to the secondary has failed", error);
+}
+
+void primary_synchronise(Node *node)
+{
+    static const CaptureCallbacks callbacks = {.progress = on_progress,
+                                               .synchronised = on_synchronised,
+                                               .taken = on_taken,
+                                               .sent = on_sent,
+                                               .failed = on_capture_failed};
+    g_autoptr(GError) error = NULL;
+    node->proof = PROOF_SYNCHRONISE;
+    node->proofs = 0;
+    node->admin_asks = FALSE;
+    node->has_progress = FALSE;
+    node->capture = capture_new(vm_ram(node->vm), node->tracker, link_checkpoint_fd(node->link),
+                                &callbacks, node, &error);
+    if (!node->capture) {
+        node_link_lost(node, "checkpoints can't be captured", error);
+        return;
+    }
+    answer_watch(node);
+    disks_attach(node);
+    net_send_addresses(node);
+    capture_synchronise(node->capture, FIRST_PAUSE_PAGES);
+    colo_fault_point("primary-sync-start");
+}
+
+void primary_end_capture(Node *node)
+{
+    Cycle *cycle = &node->cycle;
+    g_clear_pointer(&node->capture, capture_free);
+    disks_detach(node);
+    node->has_progress = FALSE;
+    answer_forget(node);
+    comparing_end(node);
+    if (!node->vm || cycle->phase == CYCLE_IDLE || cycle->phase == CYCLE_STANDING)
+        return;
+    if (cycle->phase <= CYCLE_SETTLING || cycle->phase == CYCLE_SENDING) {
+        g_source_set_ready_time(node->settle_timer, -1);
+        go_idle(node);
+        primary_give_deferred(node);
+        return;
+    }
+    cycle->cancelled = TRUE;
+    /* capture_free() and disks_detach() have taken away the callback that would have resumed the
+     * VM. */
+    if (cycle->phase == CYCLE_COPYING || cycle->state) {
+        g_clear_pointer(&cycle->state, g_bytes_unref);
+        resume(node);
+    }
+}
+
+void primary_forget_vm(Node *node)
+{
+    g_clear_pointer(&node->cycle.state, g_bytes_unref);
+    node->cycle = (Cycle){0};
+    node->stands = node->frozen = FALSE;
+    answer_forget(node);
+    comparing_forget(node, FALSE);
+    g_clear_pointer(&node->rewrite, rewrite_free);
+    g_source_set_ready_time(node->schedule_timer, -1);
+    g_source_set_ready_time(node->settle_timer, -1);
+    primary_forget_traffic(node);
+}
+
+void primary_init(Node *node)
+{
+    primary_init_traffic(node);
+    node->schedule_timer = node_timer_new(on_schedule_timer, node);
+    node->settle_timer = node_timer_new(on_settle_timer, node);
+}
+
+void primary_finalise(Node *node)
+{
+    capture_free(node->capture);
+    g_source_destroy(node->schedule_timer);
+    g_source_unref(node->schedule_timer);
+    g_source_destroy(node->settle_timer);
+    g_source_unref(node->settle_timer);
+    primary_finalise_traffic(node);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/node/schedule.h"
+
+/* How often the number of dirty pages is looked at, when there is a limit for it. */
+#define DIRTY_LOOK_US (10 * COLO_US_PER_MS)
+
+static ScheduleDecision due(CheckpointReason reason)
+{
+    return (ScheduleDecision){.due = TRUE, .reason = reason};
+}
+
+ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleFacts *facts,
+                                 ColoTime now)
+{
+    if (facts->admin_asks)
+        return due(REASON_ADMIN);
+    if (facts->output_filling)
+        return due(REASON_OUTPUT_LIMIT);
+
+    gint64 since_us = colo_time_diff_us(now, facts->resumed);
+    gint64 period_us = MAX(options->period_us, options->min_gap_us);
+    if (since_us >= period_us)
+        return due(REASON_PERIOD);
+    ColoTime gap_end = colo_time_add_us(facts->resumed, options->min_gap_us);
+    if (since_us < options->min_gap_us)
+        return (ScheduleDecision){.look_again = gap_end};
+    if (facts->diverged)
+        return due(facts->divergence);
+    if (facts->output_waits)
+        return due(REASON_OUTPUT);
+    if (options->dirty_limit_pages && facts->dirty_pages >= options->dirty_limit_pages)
+        return due(REASON_DIRTY_LIMIT);
+
+    ColoTime look_again = colo_time_add_us(facts->resumed, period_us);
+    if (options->dirty_limit_pages && colo_time_diff_us(look_again, now) > DIRTY_LOOK_US)
+        look_again = colo_time_add_us(now, DIRTY_LOOK_US);
+    return (ScheduleDecision){.look_again = look_again};
+}
+
+const char *checkpoint_reason_name(CheckpointReason reason)
+{
+    static const char *const names[REASONS] = {
+        [REASON_INITIAL] = "initial",
+        [REASON_PERIOD] = "period",
+        [REASON_OUTPUT] = "output",
+        [REASON_MISMATCH] = "mismatch",
+        [REASON_COMPARE_TIMEOUT] = "compare-timeout",
+        [REASON_STALLED] = "stalled",
+        [REASON_TABLE_FULL] = "table-full",
+        [REASON_DIRTY_LIMIT] = "dirty-limit",
+        [REASON_OUTPUT_LIMIT] = "output-limit",
+        [REASON_ADMIN] = "admin",
+    };
+    return names[reason];
+}

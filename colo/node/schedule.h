@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * When the primary takes its next checkpoint, and why. Pure: facts and the time in, a decision out.
+ *
+ * Output that only a checkpoint can release (in `buffered` mode all of it, in `colo` mode that of a
+ * connection in which the VMs differ) asks for one as soon as min-gap allows: a client's latency is
+ * about min-gap plus the transfer, and a VM without such output is left alone for
+ * checkpoint-period.
+ */
+#ifndef COLO_COLO_NODE_SCHEDULE_H
+#define COLO_COLO_NODE_SCHEDULE_H
+
+#include "common/clock.h"
+
+typedef enum {
+    REASON_INITIAL,         /* the first ones, until the VM is protected */
+    REASON_PERIOD,          /* checkpoint-period has passed */
+    REASON_OUTPUT,          /* output waits for a checkpoint and min-gap has passed */
+    REASON_MISMATCH,        /* the VMs' outputs differ */
+    REASON_COMPARE_TIMEOUT, /* the secondary VM has not said in time what the primary has */
+    REASON_STALLED,         /* the secondary VM has stopped or rebooted by itself */
+    REASON_TABLE_FULL,      /* no room to go on comparing */
+    REASON_DIRTY_LIMIT,     /* more dirty pages than dirty-limit */
+    REASON_OUTPUT_LIMIT,    /* the held output has nearly reached output-limit */
+    REASON_ADMIN,           /* an administrator asked for it */
+    REASONS
+} CheckpointReason;
+
+typedef struct {
+    gint64 period_us;
+    gint64 min_gap_us;
+    guint64 dirty_limit_pages; /* 0: none */
+} ScheduleOptions;
+
+typedef struct {
+    ColoTime resumed;      /* when the VM last resumed from a checkpoint */
+    gboolean output_waits; /* for a checkpoint */
+    gboolean diverged;
+    CheckpointReason divergence; /* if diverged: why */
+    gboolean output_filling;
+    gboolean admin_asks;
+    guint64 dirty_pages;
+} ScheduleFacts;
+
+typedef struct {
+    gboolean due;
+    CheckpointReason reason; /* if due */
+    ColoTime look_again;     /* if not: the latest moment to ask again if no fact changes */
+} ScheduleDecision;
+
+/*
+ * Decides for a primary that has no checkpoint under way. Invariants: never due within min-gap of
+ * the last resume, but for output-limit and admin, which can't wait; always due after period.
+ */
+ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleFacts *facts,
+                                 ColoTime now);
+
+/* "period", "output", ... */
+const char *checkpoint_reason_name(CheckpointReason reason);
+
+#endif

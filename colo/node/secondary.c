@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The secondary: receives checkpoints, and keeps what a takeover will need besides them.
+ *
+ * RECEIVED(e) is said when checkpoint e is complete and verified in this process's memory: from
+ * then on this node can finish it alone. Mirrored input of epochs before e is part of it and
+ * forgotten.
+ *
+ * While our VM runs (`colo` mode), mirrored input of its epoch is given to it, mapped by the
+ * rewriter; input of another waits. What the VM says goes to the primary as it is, to be compared,
+ * and is kept until the primary says that it has settled: at a takeover it is sent first, for the
+ * primary may have died before its own VM's copy left.
+ */
+#include "colo/node/node_internal.h"
+#include "common/endian.h"
+#include "common/fault.h"
+#include "common/fd.h"
+#include "common/log.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+/* Mirrored input kept at most. Beyond it the oldest is dropped: TCP sends it again. */
+#define MIRRORED_LIMIT_BYTES (16 * 1024 * 1024)
+/* Our VM's output kept at most: more than a client's TCP has unacknowledged. */
+#define SAID_LIMIT_BYTES (16 * 1024 * 1024)
+/* What a frame costs besides its bytes: about this. */
+#define INPUT_OVERHEAD_BYTES 128
+
+#define ATTACHMENT_VERSION 1
+#define ATTACHMENT_RUN     1
+#define ATTACHMENT_HEAD    2u
+
+static gsize cost_of(const Input *input)
+{
+    return g_bytes_get_size(input->data) + INPUT_OVERHEAD_BYTES;
+}
+
+/* ---- Mirrored input ---- */
+
+static void drop_oldest_input(Node *node)
+{
+    Input *input = g_queue_pop_head(node->mirrored);
+    node->mirrored_bytes -= cost_of(input);
+    input_free(input);
+}
+
+static void give(Node *node, const Input *input)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(input->data, &len);
+    if (input->nic != LINK_NIC_NOTE) {
+        net_deliver_mapped(node, input->nic, data, len);
+        return;
+    }
+    CompareNote note;
+    if (compare_note_unpack(data, len, &note)) {
+        rewrite_note(node->rewrite, &note);
+        return;
+    }
+    g_autoptr(GError) error =
+        g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL, "%zu bytes that are no note", len);
+    node_stream_lost(node, "the peer broke the protocol", error);
+}
+
+/* The VM runs in the epoch that this belongs to, and nothing that came before it waits. */
+static gboolean may_give(const Node *node, guint64 epoch)
+{
+    return node->svm_job == SVM_IDLE && node->svm_epoch == epoch && vm_is_running(node->vm);
+}
+
+void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
+{
+    if (!node->last || epoch < node->last->epoch)
+        return;
+    Input *input = input_new(nic, epoch, data, len);
+    if (may_give(node, epoch) && g_queue_is_empty(node->mirrored)) {
+        give(node, input);
+        input_free(input);
+        return;
+    }
+    g_queue_push_tail(node->mirrored, input);
+    node->mirrored_bytes += cost_of(input);
+    while (node->mirrored_bytes > MIRRORED_LIMIT_BYTES) {
+        drop_oldest_input(node);
+        node->mirror_dropped++;
+    }
+}
+
+void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    /* After all that was mirrored, whatever its epoch. */
+    if (node->gate_open && node->svm_job == SVM_IDLE && vm_is_running(node->vm) &&
+        g_queue_is_empty(node->mirrored))
+        net_deliver_mapped(node, nic, data, len);
+    else
+        secondary_mirrored(node, nic, G_MAXUINT64, data, len);
+}
+
+static void forget_input_before(Node *node, guint64 epoch)
+{
+    for (Input *input; (input = g_queue_peek_head(node->mirrored)) && input->epoch < epoch;)
+        drop_oldest_input(node);
+}
+
+void secondary_give_mirrored(Node *node)
+{
+    gboolean all = node->state == FSM_S_DEVICE;
+    for (Input *input;
+         (input = g_queue_peek_head(node->mirrored)) && (all || input->epoch <= node->svm_epoch);) {
+        g_queue_pop_head(node->mirrored);
+        node->mirrored_bytes -= cost_of(input);
+        give(node, input);
+        input_free(input);
+    }
+}
+
+/* ---- What our VM says ---- */
+
+static void drop_said(Node *node, GList *link)
+{
+    Input *said = link->data;
+    g_queue_delete_link(node->said, link);
+    node->said_bytes -= cost_of(said);
+    input_free(said);
+}
+
+static void forget_said(Node *node)
+{
+    while (!g_queue_is_empty(node->said))
+        drop_said(node, node->said->head);
+    node->said_count = 0;
+}
+
+void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (!node->svm_speaks)
+        return;
+    Input *said = input_new(nic, node->said_count + 1, data, len);
+    rewrite_observe(node->rewrite, nic, said->data);
+    /* One that doesn't get there is numbered, and so settles, with the next one that does. */
+    if (link_send_packet(node->link, nic, node->svm_epoch, data, len))
+        node->said_count++;
+    g_queue_push_tail(node->said, said);
+    node->said_bytes += cost_of(said);
+    while (node->said_bytes > SAID_LIMIT_BYTES)
+        drop_said(node, node->said->head);
+}
+
+gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    if (len < 16 || len % 8) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'settled' of %zu bytes", len);
+        return FALSE;
+    }
+    if (colo_get_be64(payload) != node->svm_epoch)
+        return TRUE; /* of an epoch that is over here */
+    node->released_epoch = node->svm_epoch;
+    guint64 count = colo_get_be64(payload + 8);
+    for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= count;)
+        drop_said(node, node->said->head);
+    /* Then single ones, ascending as ours are. */
+    gsize at = 16;
+    for (GList *l = node->said->head, *next; l && at < len; l = next) {
+        const Input *said = l->data;
+        next = l->next;
+        while (at < len && colo_get_be64(payload + at) < said->epoch)
+            at += 8;
+        if (at < len && colo_get_be64(payload + at) == said->epoch)
+            drop_said(node, l);
+    }
+    return TRUE;
+}
+
+gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
+{
+    if (node->state == FSM_S_COLO && node->last && node->last->epoch == epoch) {
+        node->link_lost = colo_time_now();
+        colo_fault_point("handed-received");
+        node_event(node, FSM_HANDED);
+        return TRUE;
+    }
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'handed' after checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
+                fsm_state_name(node->state));
+    return FALSE;
+}
+
+/* ---- Receiving ---- */
+
+static void on_progress(guint64 received_bytes, guint64 total_bytes, gpointer user_data)
+{
+    Node *node = user_data;
+    node->has_progress = TRUE;
+    node->progress = (SyncProgress){
+        .total_bytes = total_bytes,
+        .sent_bytes = received_bytes,
+        .left_us = -1,
+        .percent =
+            total_bytes ? MIN(100.0, 100.0 * (double)received_bytes / (double)total_bytes) : 0};
+}
+
+static gboolean check_attachment(const Checkpoint *checkpoint, GError **error)
+{
+    gsize len = 0;
+    const guint8 *bytes =
+        checkpoint->attachment ? g_bytes_get_data(checkpoint->attachment, &len) : NULL;
+    if (len >= ATTACHMENT_HEAD && bytes[0] == ATTACHMENT_VERSION && !(bytes[1] & ~ATTACHMENT_RUN))
+        return TRUE;
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "the attachment of checkpoint %" G_GUINT64_FORMAT " (%zu bytes) is none of ours",
+                checkpoint->epoch, len);
+    return FALSE;
+}
+
+gboolean secondary_is_to_run(const Checkpoint *checkpoint)
+{
+    const guint8 *bytes = g_bytes_get_data(checkpoint->attachment, NULL);
+    return (bytes[1] & ATTACHMENT_RUN) != 0;
+}
+
+static void on_received(Checkpoint *checkpoint, gpointer user_data)
+{
+    Node *node = user_data;
+    guint8 payload[8];
+    g_autoptr(GError) error = NULL;
+    if (!svm_stands_still(node, &error)) {
+        /* A VM that has run is lost: its memory has been changed under it. */
+        (node->state == FSM_S_ACTIVE ? node_link_lost
+                                     : node_vm_lost)(node, "the peer broke the protocol", error);
+        return;
+    }
+    node->svm_spoilt = FALSE;
+    node->svm_stood = colo_time_add_us(colo_time_now(), -checkpoint->transfer_us);
+    node->applying = TRUE;
+    g_clear_pointer(&node->last, checkpoint_unref);
+    node->last = checkpoint_ref(checkpoint);
+    node->epoch = checkpoint->epoch;
+    log_set_epoch(node->epoch);
+    colo_put_be64(payload, checkpoint->epoch);
+    link_send(node->link, LINK_MSG_RECEIVED, payload, sizeof(payload));
+    colo_fault_point("secondary-received");
+    disks_received(node, checkpoint->epoch);
+    forget_input_before(node, checkpoint->epoch);
+    node->checkpoints++;
+    node->bytes_last = checkpoint->bytes;
+    node->bytes_total += checkpoint->bytes;
+    stats_add(node->transfer_stats, checkpoint->transfer_us);
+}
+
+static void on_applied(Checkpoint *checkpoint, gpointer user_data)
+{
+    Node *node = user_data;
+    guint8 payload[16];
+    colo_put_be64(payload, checkpoint->epoch);
+    colo_put_be64(payload + 8, (guint64)checkpoint->apply_us);
+    link_send(node->link, LINK_MSG_APPLIED, payload, sizeof(payload));
+    stats_add(node->apply_stats, checkpoint->apply_us);
+    log_debug("checkpoint applied pages=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT
+              " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
+              checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);
+    if (node->state == FSM_S_ACTIVE ||
+        ((node->state == FSM_S_COLO || node->state == FSM_S_HANDED) &&
+         secondary_is_to_run(checkpoint)))
+        node->load_due = checkpoint_ref(checkpoint);
+    node->applying = FALSE;
+    svm_step(node);
+}
+
+static void on_apply_failed(const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    /* While taking over, the end of the stream is no news. */
+    if (node->state == FSM_S_ACTIVE || node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
+        node_stream_lost(node, "the checkpoint stream from the primary has failed", error);
+}
+
+void secondary_begin(Node *node)
+{
+    static const ApplyCallbacks callbacks = {.check = check_attachment,
+                                             .progress = on_progress,
+                                             .received = on_received,
+                                             .applied = on_applied,
+                                             .failed = on_apply_failed};
+    g_autoptr(GError) error = NULL;
+    node->has_progress = FALSE;
+    /* Our own descriptor: what is complete is finished after the link is closed. */
+    node->apply_fd = fcntl(link_checkpoint_fd(node->link), F_DUPFD_CLOEXEC, 0);
+    node->apply = apply_new(vm_ram(node->vm), node->apply_fd, &callbacks, node, &error);
+    if (!node->apply) {
+        node_link_lost(node, "checkpoints can't be received", error);
+        return;
+    }
+    disks_attach(node);
+    link_send(node->link, LINK_MSG_BLANK, NULL, 0);
+    colo_fault_point("secondary-sync");
+}
+
+void secondary_drop_apply(Node *node)
+{
+    g_clear_pointer(&node->apply, apply_free);
+    disks_detach(node);
+    colo_fd_close(&node->apply_fd);
+    g_clear_pointer(&node->last, checkpoint_unref);
+    node->has_progress = FALSE;
+    while (!g_queue_is_empty(node->mirrored))
+        drop_oldest_input(node);
+    forget_said(node);
+    final_session_over(node);
+    svm_forget(node);
+    svm_step(node);
+}
+
+/* ---- Epochs of our VM ---- */
+
+gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error)
+{
+    gsize len;
+    const guint8 *bytes = g_bytes_get_data(checkpoint->attachment, &len);
+    g_autoptr(GBytes) maps =
+        len > ATTACHMENT_HEAD ? g_bytes_new(bytes + ATTACHMENT_HEAD, len - ATTACHMENT_HEAD) : NULL;
+    if (!node->rewrite)
+        node->rewrite = net_new_rewrite(node, checkpoint->epoch);
+    if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, maps, error))
+        return FALSE;
+    forget_said(node);
+    node->svm_epoch = checkpoint->epoch;
+    return TRUE;
+}
+
+/* Notes tell how to map what is about to be sent. */
+static void take_notes(Node *node)
+{
+    for (GList *at = node->mirrored->head, *next; at; at = next) {
+        Input *input = at->data;
+        next = at->next;
+        if (input->nic != LINK_NIC_NOTE)
+            continue;
+        g_queue_delete_link(node->mirrored, at);
+        node->mirrored_bytes -= cost_of(input);
+        give(node, input);
+        input_free(input);
+    }
+}
+
+void secondary_speak(Node *node)
+{
+    take_notes(node);
+    rewrite_takeover(node->rewrite);
+    for (const GList *at = node->said->head; at; at = at->next) {
+        const Input *said = at->data;
+        net_send_mapped(node, said->nic, said->data);
+    }
+    primary_open_gate(node);
+}

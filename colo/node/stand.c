@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A primary's VM that stands still though no checkpoint is taken (fsm.h): because it is handed
+ * over, or because the other side is to go on and has not been seen to (frozen). It keeps all that
+ * it would need to go on itself. Or because it ends, and has to stand still for that
+ * (final.c).
+ *
+ *     any phase of the cycle --its end--> standing: pause, read what the guest has said --> stood
+ *                                                     |                                      |
+ *     resuming -> idle <--- not to stand any more ----+--------------------------------------'
+ *
+ * Handing over: the cycle under way is completed, and a secondary's VM that is being loaded, or was
+ * stalled, is waited for. When ours stands still, nothing that it has said leaves any more: what it
+ * holds, the secondary has or will say itself. What comes for the guest meanwhile is kept, and
+ * mirrored, so that whoever goes on has it.
+ */
+#include "colo/node/node_internal.h"
+#include "common/endian.h"
+#include "common/fault.h"
+#include "common/log.h"
+#include "common/patience.h"
+
+/* How long clients may wait for the end of a hand-over before the arbiter has to decide. */
+#define HAND_OVER_MS 10000
+
+/* ---- Standing ---- */
+
+static void on_stood(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be paused", error);
+        return;
+    }
+    disks_vm_paused(node);
+    net_drain(node);
+    if (vm != node->vm)
+        return; /* a card of it has failed */
+    node->stood = TRUE;
+    if (node->stands)
+        primary_stood(node);
+    else
+        primary_let_go(node);
+}
+
+void primary_stood(Node *node)
+{
+    const Cycle *cycle = &node->cycle;
+    if (cycle->phase != CYCLE_STANDING || !node->stood)
+        return;
+    if (node->final)
+        final_stood(node);
+    else if (node->state == FSM_P_DEVICE && cycle->sent && cycle->received)
+        node_event(node, FSM_COMMITTED);
+}
+
+void primary_stand_as_it_is(Node *node)
+{
+    if (!node->stands || !resume_give_up(node))
+        return;
+    node->cycle.phase = CYCLE_STANDING;
+    node->stood = TRUE;
+    primary_stood(node);
+}
+
+gboolean primary_stands(Node *node)
+{
+    /* Who hands over needs a secondary that can go on: a stalled one takes a checkpoint first. */
+    if (!node->stands || (node->peer_vm == PEER_VM_STALLED && !node->final))
+        return FALSE;
+    if (node->peer_vm == PEER_VM_LOADS && !node->final)
+        return TRUE;
+    node->cycle.phase = CYCLE_STANDING;
+    node->stood = FALSE;
+    vm_pause(node->vm, on_stood, node);
+    return TRUE;
+}
+
+void primary_resume(Node *node)
+{
+    node->stands = FALSE;
+    if (node->frozen) {
+        net_set_open(node, TRUE);
+        announce_start(node);
+    }
+    node->frozen = FALSE;
+    /* Else it runs, or will at the end of the cycle or of the pause. */
+    if (node->cycle.phase == CYCLE_STANDING && node->stood)
+        primary_let_go(node);
+}
+
+void primary_stand_still(Node *node)
+{
+    node->stands = TRUE;
+    primary_stand_as_it_is(node);
+    primary_reschedule(node);
+}
+
+void primary_freeze(Node *node)
+{
+    net_set_open(node, FALSE);
+    node->frozen = TRUE;
+    primary_stand_still(node);
+}
+
+/* ---- Handing over ---- */
+
+static gboolean on_hand_over_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    g_autoptr(GError) error = g_error_new(NODE_ERROR, NODE_ERROR_REFUSED,
+                                          "not done after %d seconds", HAND_OVER_MS / 1000);
+    node->hand_over_timer = 0;
+    node_event(node, FSM_HAND_OVER_FAILED);
+    /* Not before: what was wrong is over when a pair is protected. */
+    node_report(node, "the VM can't be handed over", error);
+    return G_SOURCE_REMOVE;
+}
+
+void primary_hand_over(Node *node)
+{
+    node->hand_over_timer = patience_add(HAND_OVER_MS, on_hand_over_timer, node);
+    primary_stand_still(node);
+}
+
+void primary_end_hand_over(Node *node)
+{
+    if (node->hand_over_timer)
+        g_source_remove(node->hand_over_timer);
+    node->hand_over_timer = 0;
+}
+
+void primary_say_handed(Node *node)
+{
+    guint8 payload[8];
+    colo_put_be64(payload, node->epoch);
+    colo_fault_point("handed-stood");
+    link_send(node->link, LINK_MSG_HANDED, payload, sizeof(payload));
+    primary_mirror_deferred(node);
+    colo_fault_point("handed-said");
+}
+
+gboolean primary_refused(Node *node, const guint8 *payload, gsize len, GError **error)
+{
+    if (len < 4 || node->state != FSM_P_HANDED) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "message 'refused' (%zu bytes) in state %s", len, fsm_state_name(node->state));
+        return FALSE;
+    }
+    g_autofree char *why = g_utf8_make_valid((const char *)payload + 4, (gssize)MIN(len - 4, 512));
+    g_autoptr(GError) refused = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, why);
+    node->doubted |= colo_get_be32(payload) != 0;
+    /* Its VM stands still, which ours no more does. */
+    node->admin_asks = TRUE;
+    node_event(node, FSM_REFUSED);
+    /* Not before: what was wrong is over when a pair is protected. */
+    node_report(node, "the secondary does not take over", refused);
+    return TRUE;
+}
