@@ -116,6 +116,8 @@ void arbiter_tidy(Arbiter *arbiter, const char *uuid, const char *session, Arbit
 typedef enum {
     ARBITER_LOOK,     /* don't decide a session that isn't decided yet: OPEN */
     ARBITER_CLAIM,    /* decide it in favour of `who` */
+    ARBITER_INHERIT,  /* for one that waits: likewise, but only where `who` was the last to run the
+                         VM or is in step with that */
     ARBITER_OVERRULE, /* an administrator knows that nobody else runs the VM */
 } ArbiterClaim;
 

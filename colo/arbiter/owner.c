@@ -170,15 +170,28 @@ static ArbiterAnswer decide(const Question *question, const ArbiterRecord *recor
     return ARBITER_UNKNOWN;
 }
 
+/* One that waits may have what was given back; what was ended on purpose by others stays ended. */
+static gboolean may_decide(const Question *question, const ArbiterRecord *record, GError **error)
+{
+    if (question->claim != ARBITER_INHERIT || !strcmp(record->writer, question->who) ||
+        !g_strcmp0(record->in_step, question->who))
+        return TRUE;
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER,
+                "arbiter: nobody runs VM %s, and node %s was the last to", question->uuid,
+                record->writer);
+    return FALSE;
+}
+
 /* The asker would own the VM, and shows its disks. */
 static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record, GError **error)
 {
     ArbiterAnswer answer = judge(question, record, error);
     if (answer == ARBITER_OPEN) {
-        if (!is_good(question, record, !record->rests, error))
+        if (!may_decide(question, record, error) ||
+            !is_good(question, record, !record->rests, error))
             return ARBITER_DENIED;
         /* The secondary may be taking over. */
-        if (!record->rests && question->claim == ARBITER_LOOK)
+        if (!record->rests && question->claim != ARBITER_CLAIM)
             return ARBITER_OPEN;
         return decide(question, record, error);
     }
@@ -201,6 +214,11 @@ static ArbiterAnswer work_claim(const Question *question, GError **error)
     if (question->claim == ARBITER_OVERRULE)
         return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
     gboolean found = read_record(question, &record, &reading);
+    if (!found && !reading && question->claim == ARBITER_INHERIT) {
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER, "arbiter: nobody has run VM %s yet",
+                    question->uuid);
+        return ARBITER_DENIED;
+    }
     if (!found && !reading) {
         if (!is_good(question, NULL, FALSE, error))
             return ARBITER_DENIED;

@@ -13,7 +13,7 @@
     {                                                                                              \
         FSM_MOVE, FSM_P_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_ASK_ARBITER        \
     }
-/* A primary that has been overtaken, as an empty secondary: nothing of its VM may reach anybody. */
+/* With an empty VM: of one that was here nothing may reach anybody any more. */
 #define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
 /* A primary that must not go on, and whose VM is not seen to run elsewhere yet. */
 #define FREEZE(say)                                                                                \
@@ -172,6 +172,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_NONE] = {
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(S_SETUP, 0),
+        [FSM_GRANTED]      = MOVE(P_STARTING, START_OVER),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_SETUP] = {

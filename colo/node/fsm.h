@@ -7,7 +7,7 @@
  *     primary                                          secondary
  *
  *     starting: asking              ------ denied ---> (role auto)
- *        | granted
+ *        | granted                  <----- granted --- (the same, while it is in `none`)
  *        v
  *     starting                                         starting
  *        | vm-started                                     | vm-started
@@ -78,6 +78,8 @@
  * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
  * says that the VM is its own (colo/arbiter/owner.c). For that each takeover has a decision, and a
  * primary has its session on record before PROTECT. Without an arbiter only administrators know.
+ * One that was told no, and that no primary has come to, asks again from time to time: the other
+ * may have given the VM back since, and wait likewise (node-owner.c).
  */
 #ifndef COLO_COLO_NODE_FSM_H
 #define COLO_COLO_NODE_FSM_H

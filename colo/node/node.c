@@ -385,6 +385,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
     node->yielded &= next == FSM_S_PAUSED;
     node->fit_due &= next == FSM_S_HANDED;
+    node->asks_whose &= next == FSM_S_STARTING || next == FSM_S_NONE || next == FSM_S_SETUP;
     node->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(node);

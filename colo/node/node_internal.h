@@ -168,6 +168,7 @@ struct Node {
     /* whose the VM is (owner.c) */
     guint owner_timer;     /* the arbiter is to be asked again */
     ArbiterClaim claiming; /* how it is asked next */
+    gboolean asks_whose;   /* denied at the start, and no primary has come since: asks again */
     char *record_session;  /* to be on record; NULL: none */
     guint records_asked;   /* and not yet answered */
     gboolean recorded;     /* the last one is on storage */

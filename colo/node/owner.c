@@ -3,6 +3,12 @@
  * Whose the VM is: a node that starts as primary, or as either, asks the arbiter first; who runs
  * the VM keeps it on record there (colo/arbiter/owner.c says why that is enough). What can't be asked or
  * written is tried again until it can: meanwhile no VM is started, and no protection is claimed.
+ *
+ * A node that is told no, as one of either role, waits for the other as its secondary. But the
+ * other may have been chosen and not have all of the VM's data: then it gives the VM back when it
+ * starts, and waits likewise. So who waits, and has not had a primary yet, asks again from time to
+ * time, and starts the VM if that is on record as its own by now, and its disks are good. One whose
+ * primary has ended the VM on purpose doesn't ask.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -12,6 +18,9 @@
 
 /* How long to wait before an arbiter that couldn't be asked is asked again. */
 #define AGAIN_MS 1000
+
+/* How often a node that waits asks whether the VM is its own by now. */
+#define WAITS_MS 2000
 
 /*
  * A primary that is back at once gives its secondary this many heartbeat timeouts to find out and
@@ -27,6 +36,39 @@ static void arm(Node *node, guint ms, GSourceFunc func)
     if (node->owner_timer)
         g_source_remove(node->owner_timer);
     node->owner_timer = patience_add(ms, func, node);
+}
+
+/* ---- Waiting ---- */
+
+static gboolean on_waits(gpointer user_data);
+
+static void on_inherited(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (answer == ARBITER_GRANTED && node->asks_whose && node->state == FSM_S_NONE) {
+        log_info("the VM was given back, and is this node's: starting as primary");
+        node->asks_whose = FALSE;
+        node_event(node, FSM_GRANTED);
+        return;
+    }
+    /* In turn with the one that is late, which will be answered. */
+    if (node->asks_whose && !g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE))
+        arm(node, WAITS_MS, on_waits);
+}
+
+static gboolean on_waits(gpointer user_data)
+{
+    Node *node = user_data;
+    node->owner_timer = 0;
+    if (!node->asks_whose)
+        return G_SOURCE_REMOVE;
+    /* A primary that is there may be about to say that it runs the VM. */
+    if (node->state == FSM_S_NONE)
+        arbiter_claim(node->arbiter, node->config->vm->uuid, node->config->name, ARBITER_INHERIT,
+                      &node->stake, on_inherited, node);
+    else
+        arm(node, WAITS_MS, on_waits);
+    return G_SOURCE_REMOVE;
 }
 
 /* ---- Starting ---- */
@@ -51,6 +93,10 @@ static void denied(Node *node, const GError *error)
         node_report(node, "this node starts as secondary, and waits", error);
     else
         log_warning("the VM is the other node's: starting as its secondary");
+    /* Without an arbiter there is nobody to ask. */
+    node->asks_whose = strcmp(node->config->arbiter, "none") != 0;
+    if (node->asks_whose)
+        arm(node, WAITS_MS, on_waits);
     node_event(node, FSM_DENIED);
 }
 

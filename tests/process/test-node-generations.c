@@ -330,6 +330,74 @@ static void test_given_back(void)
     tear_down(&f);
 }
 
+/* ---- Both wait ---- */
+
+static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    g_assert_no_error(error);
+    *(ArbiterAnswer *)user_data = answer;
+}
+
+/* Both hosts die, and beta had won the VM and not taken it over yet. */
+static void win_and_die(Fixture *f)
+{
+    Host *a = &f->host[0], *b = &f->host[1];
+    g_autofree char *session = g_strdup(a->node->claim);
+    die(a);
+    die(b);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Arbiter) arbiter = arbiter_new("file", f->dir, NULL, &error);
+    g_assert_no_error(error);
+    ArbiterAnswer answer = ARBITER_UNKNOWN;
+    arbiter_ask(arbiter, a->config->vm->uuid, session, "beta", 1, on_answer, &answer);
+    WAIT_FOR(answer == ARBITER_GRANTED);
+}
+
+/* Alpha waits for beta, which gives the VM back: alpha's disks are the newest. */
+static void test_given_back_to_waiting(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    win_and_die(&f);
+    start(a, "auto");
+    WAIT_FOR(a->node->state == FSM_S_NONE);
+    assert_waits(b, "node alpha");
+    protect(&f, 0);
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
+/* The other one is gone again: alpha needs it for nothing. */
+static void test_given_back_and_gone(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    win_and_die(&f);
+    start(a, "auto");
+    assert_waits(b, "node alpha");
+    die(b);
+    WAIT_FOR(runs(a));
+    assert_records(a, 1);
+    tear_down(&f);
+}
+
+/* What was ended on purpose stays ended, though both have all of it. */
+static void test_ended_stays_ended(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_record(a, 0);
+    quit(a);
+    WAIT_FOR(b->node->state == FSM_S_NONE);
+    g_assert_false(b->node->asks_whose);
+    tear_down(&f);
+}
+
 /* ---- Both have written ---- */
 
 static void test_split(void)
@@ -372,6 +440,9 @@ int main(int argc, char **argv)
     add_pair_test("/node-generations/half-synchronised", test_half_synchronised);
     add_pair_test("/node-generations/image-missing", test_image_missing);
     add_pair_test("/node-generations/given-back", test_given_back);
+    add_pair_test("/node-generations/given-back-to-waiting", test_given_back_to_waiting);
+    add_pair_test("/node-generations/given-back-and-gone", test_given_back_and_gone);
+    add_pair_test("/node-generations/ended-stays-ended", test_ended_stays_ended);
     add_pair_test("/node-generations/split", test_split);
     return g_test_run();
 }

@@ -13,7 +13,8 @@
  *   5. no internal event meets a state that has no answer for it.
  *
  * And from each of them, if nothing fails from there on, a state is reached in which one side runs
- * the VM; only where the side that the arbiter has chosen is lost, administrators have to help.
+ * the VM, also where both have been started and wait for each other; only where the side that the
+ * arbiter has chosen is lost, administrators have to help.
  *
  * What the nodes do besides changing state is modelled from the FsmAction bits, as node.c and
  * colo/node/owner.c do it. Storage is what colo/arbiter/owner.c makes of it: what is read may be old when it
@@ -68,7 +69,8 @@ typedef struct {
     guint8 yielded;  /* the other side's VM is dead for certain */
     guint8 doubted;  /* primary: the secondary may be let go on though it has not said so */
     guint8 is_auto;  /* role auto */
-    guint8 has_read; /* starting: it knows the record below, which may be old */
+    guint8 asks;     /* whose the VM is, again and again: it was denied when it was started */
+    guint8 has_read; /* starting, or asking: it knows the record below, which may be old */
     guint8 read_owner, read_session;
     guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
     guint8 recorded;       /* the last of them has landed */
@@ -282,6 +284,10 @@ static void event(Pair *pair, int me, FsmEvent what)
     side->has_read = side->read_owner = side->read_session = 0;
     side->yielded &= step.next == FSM_S_PAUSED;
     side->doubted &= is_holding(side);
+    if (before.state == FSM_P_ASKING && what == FSM_DENIED)
+        side->asks = TRUE;
+    side->asks &=
+        step.next == FSM_S_STARTING || step.next == FSM_S_NONE || step.next == FSM_S_SETUP;
     carry_out(pair, me, step.actions, before.asking);
     if (step.next == FSM_P_NONE && what == FSM_TAKEN_OVER)
         side->gate_open = TRUE;
@@ -601,11 +607,55 @@ static gboolean owns(Pair *pair, int i, guint8 owner, guint8 session)
     return !session || decide(pair, i, session);
 }
 
+/* The answer of ARBITER_INHERIT: only what is decided already. */
+static gboolean inherits(const Pair *pair, int i, const Side *side)
+{
+    if (side->read_session)
+        return pair->granted[side->read_session] == 1 + i;
+    return side->read_owner == 1 + i;
+}
+
+/*
+ * Its disks turn out not to have all of the VM's data, so it gives the VM back to who was the last
+ * to run it: as if there had been no session since.
+ */
+static void give_back_step(Search *search, int i)
+{
+    const Pair *now = search->from;
+    const Side *side = &now->side[i];
+    if (!side->is_auto || side->read_owner != 2 - i || !side->read_session ||
+        now->granted[side->read_session] != 1 + i || now->owner != side->read_owner ||
+        now->owner_session != side->read_session)
+        return;
+    FAULT(pair, search)
+    {
+        pair->owner_session = 0;
+        if (side->state == FSM_P_ASKING)
+            event(pair, i, FSM_DENIED);
+        else
+            pair->side[i].has_read = pair->side[i].read_owner = pair->side[i].read_session = 0;
+    }
+}
+
+/* A node that waits for a primary, and may be the one to be it by now. */
+static void inherit_step(Search *search, int i)
+{
+    STEP(pair, search)
+    {
+        Side *own = &pair->side[i];
+        gboolean granted = inherits(pair, i, own);
+        own->has_read = own->read_owner = own->read_session = 0;
+        if (granted)
+            event(pair, i, FSM_GRANTED);
+    }
+}
+
 /* A node that may be started as primary, and asks first. */
 static void claim_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
-    if (side->state != FSM_P_ASKING)
+    gboolean waits = side->state == FSM_S_NONE && side->asks && search->from->owner;
+    if (side->state != FSM_P_ASKING && !waits)
         return;
     if (!side->has_read) {
         STEP(pair, search)
@@ -617,6 +667,11 @@ static void claim_steps(Search *search, int i)
             own->read_owner = pair->owner;
             own->read_session = pair->owner_session;
         }
+        return;
+    }
+    give_back_step(search, i);
+    if (waits) {
+        inherit_step(search, i);
         return;
     }
     STEP(pair, search)
@@ -767,6 +822,15 @@ static gboolean pair_equal(gconstpointer a, gconstpointer b)
 
 /* ---- What every state leads to ---- */
 
+/* Both have been started, and told that the VM is the other's. */
+static gboolean both_wait(const Pair *pair)
+{
+    for (int i = 0; i < 2; i++)
+        if (is_dead(&pair->side[i]) || !pair->side[i].asks)
+            return FALSE;
+    return pair->owner != 0;
+}
+
 /* Where only an administrator can help: whoever the arbiter has chosen has lost the VM. */
 static gboolean is_lost(const Pair *pair)
 {
@@ -814,7 +878,7 @@ static void check_recovery(const Search *search)
     for (guint i = 0; i < count; i++) {
         const Known *known = g_ptr_array_index(search->known, i);
         const Pair *pair = &known->pair;
-        if (!good[i] && !is_lost(pair)) {
+        if (!good[i] && (!is_lost(pair) || both_wait(pair))) {
             tell_way(i);
             g_error("from here nobody comes to run the VM");
         }

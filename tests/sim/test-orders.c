@@ -35,6 +35,8 @@ typedef struct {
     const char *name;
     Side *side;
     HostState state;
+    gboolean asks; /* whose the VM is, while it waits: no primary has come since it was started */
+    ArbiterStake stake;
 } Host;
 
 typedef struct {
@@ -155,29 +157,47 @@ static void write_alone(World *w, Host *host, const char *session)
     assert_all_there(w, host);
 }
 
+static Host *running(World *w)
+{
+    return w->host[0].state == RUNS ? &w->host[0] : w->host[1].state == RUNS ? &w->host[1] : NULL;
+}
+
 static gboolean start(World *w, Host *host, gboolean chosen)
 {
     g_autoptr(GError) error = NULL;
     if (host->state != OFF)
         return FALSE;
-    ArbiterStake stake = {.has_disks = TRUE, .chosen = chosen};
-    disk_set_examine(host->side->configs, SIDE_DISKS, host->side->dir, &stake.generation, &error);
+    host->stake = (ArbiterStake){.has_disks = TRUE, .chosen = chosen};
+    disk_set_examine(host->side->configs, SIDE_DISKS, host->side->dir, &host->stake.generation,
+                     &error);
     g_assert_no_error(error);
-    ArbiterAnswer answer = claim(w, host, ARBITER_LOOK, &stake);
+    ArbiterAnswer answer = claim(w, host, ARBITER_LOOK, &host->stake);
     if (answer == ARBITER_OPEN)
-        answer = claim(w, host, ARBITER_CLAIM, &stake);
+        answer = claim(w, host, ARBITER_CLAIM, &host->stake);
     if (w->in_step)
         g_assert_cmpint(answer, ==, ARBITER_GRANTED);
     open_host(host, answer == ARBITER_GRANTED);
     host->state = WAITS;
+    host->asks = answer != ARBITER_GRANTED && !chosen;
     if (answer == ARBITER_GRANTED)
         write_alone(w, host, NULL);
     return TRUE;
 }
 
-static Host *running(World *w)
+/* Those that wait ask again, whoever runs. */
+static void ask_whose(World *w)
 {
-    return w->host[0].state == RUNS ? &w->host[0] : w->host[1].state == RUNS ? &w->host[1] : NULL;
+    for (int i = 0; i < 2; i++) {
+        Host *host = &w->host[i];
+        if (host->state != WAITS || !host->asks ||
+            claim(w, host, ARBITER_INHERIT, &host->stake) != ARBITER_GRANTED)
+            continue;
+        g_assert_null(running(w));
+        g_assert_false(w->in_step); /* ended on purpose */
+        side_close(host->side);
+        open_host(host, TRUE);
+        write_alone(w, host, NULL);
+    }
 }
 
 static Host *other(World *w, const Host *host)
@@ -296,6 +316,7 @@ static gboolean do_join(World *w)
     synchronise(w, a, b);
     checkpoint(w, a, b);
     b->state = HOLDS;
+    b->asks = FALSE;
     return TRUE;
 }
 
@@ -308,6 +329,7 @@ static gboolean do_half_join(World *w)
     disk_set_detach(b->side->set);
     disk_set_detach(a->side->set);
     write_alone(w, a, w->session);
+    b->asks = FALSE;
     return TRUE;
 }
 
@@ -422,6 +444,7 @@ static gboolean do_overtaken(World *w)
     g_assert_cmpint(ask(w, a), ==, ARBITER_DENIED);
     open_host(a, FALSE);
     a->state = WAITS;
+    a->asks = FALSE;
     return TRUE;
 }
 
@@ -486,6 +509,8 @@ enum { STEPS = G_N_ELEMENTS(steps) };
 
 /* ---- Stories ---- */
 
+static guint stories, story_length;
+
 static void world_init(World *w)
 {
     g_autoptr(GError) error = NULL;
@@ -519,15 +544,17 @@ static void world_clear(World *w)
     g_free(w->dir);
 }
 
-/* Whatever has happened, the VM can be had again, with all that was told, and be protected. */
+/* Whatever has happened, with all hosts started once the VM is had again, with all that was told,
+ * and can be protected. */
 static void assert_recovers(World *w)
 {
-    for (guint try = 0; try < 2 && !running(w); try++) {
+    if (!running(w)) {
         for (int i = 0; i < 2; i++)
             if (w->host[i].state != OFF)
                 die(&w->host[i]);
-        for (int i = 0; i < 2; i++)
-            start(w, &w->host[i], FALSE);
+        for (guint i = 0; i < 2; i++)
+            start(w, &w->host[(i + stories) % 2], FALSE);
+        ask_whose(w);
     }
     Host *a = running(w);
     g_assert_nonnull(a);
@@ -561,8 +588,6 @@ static guint env_number(const char *name, guint otherwise)
     return text ? (guint)g_ascii_strtoull(text, NULL, 10) : otherwise;
 }
 
-static guint stories, story_length;
-
 /* TRUE if the whole story could be told. */
 static gboolean tell(const guint *story, guint length, gboolean protect)
 {
@@ -571,6 +596,7 @@ static gboolean tell(const guint *story, guint length, gboolean protect)
     begin(&w, protect);
     for (guint i = 0; i < length && possible; i++) {
         possible = steps[story[i]].run(&w);
+        ask_whose(&w);
         if (running(&w))
             do_write(&w);
     }
@@ -620,6 +646,7 @@ static void tell_random(guint32 seed)
         if (!steps[step].run(&w))
             continue;
         g_test_message("%s", steps[step].name);
+        ask_whose(&w);
         i++;
     }
     assert_recovers(&w);

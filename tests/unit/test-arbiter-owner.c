@@ -261,6 +261,33 @@ static void test_owner_of_other_disks(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_LOOK, &writer), ==, ARBITER_GRANTED);
 }
 
+/* One that waits gets what was given back, and nothing else; never for want of a record. */
+static void test_inherit(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake behind = stake_of(7, 0, GENERATION_BEHIND);
+    ArbiterStake writer = stake_of(7, 6, GENERATION_WRITER);
+    ArbiterStake in_step = stake_of(7, 0, GENERATION_IN_STEP), no_disks = {0};
+    Answered answered = {0};
+    (void)data;
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &no_disks), ==, ARBITER_DENIED);
+    g_assert_false(g_file_test(fixture->record, G_FILE_TEST_EXISTS));
+    arbiter_record(fixture->arbiter, UUID, S1, "alpha", 7, on_answer, &answered);
+    wait_for(&answered);
+    /* Beta may be about to take over. */
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &writer), ==, ARBITER_OPEN);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &writer), ==, ARBITER_DENIED);
+    /* It may have given up before it knew. */
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &behind), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &no_disks), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &behind), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &writer), ==, ARBITER_GRANTED);
+    release_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &behind), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &in_step), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &writer), ==, ARBITER_DENIED);
+}
+
 /* Half a replica: the good disks are named, and nothing is advised that would do harm. */
 static void test_broken_disks(Fixture *fixture, gconstpointer data)
 {
@@ -412,6 +439,7 @@ int main(int argc, char **argv)
     ADD("rest", test_rest);
     ADD("give-back", test_give_back);
     ADD("owner-of-other-disks", test_owner_of_other_disks);
+    ADD("inherit", test_inherit);
     ADD("broken-disks", test_broken_disks);
     ADD("overrule", test_overrule);
     ADD("in-turn", test_in_turn);
