@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One table of checks. Programs and the arbiter are given up after a few seconds; images on storage
- * that hangs make this hang.
+ * One table of checks. Whatever looks at a file may be on storage that hangs: it is looked at by a
+ * process of its own, one for each file, and given up after a few seconds.
  */
 #include "colo/preflight.h"
 
@@ -16,18 +16,38 @@
 
 #include "block/server.h"
 #include "colo/arbiter/arbiter.h"
+#include "common/bounded.h"
 #include "common/fd.h"
 #include "netcompare/netcompare.h"
 
 /* linux/magic.h */
 #define TMPFS 0x01021994
 
-#define PATIENCE_SECONDS 5
+#define PROGRAM_SECONDS 5
+/* More, so that a program that hangs is told from storage that does. */
+#define LOOK_SECONDS 8
 
 typedef struct {
     const char *what; /* is being checked */
     guint problems;
+    GString *said; /* in a look: what was found, each with its end (NUL); else NULL */
 } Finds;
+
+#define SAID_PROBLEM '!'
+#define SAID_NOTE    '.'
+
+static void tell(Finds *finds, char kind, const char *text)
+{
+    if (finds->said) {
+        g_string_append_c(finds->said, kind);
+        g_string_append_len(finds->said, text, (gssize)strlen(text) + 1);
+    } else if (kind == SAID_PROBLEM) {
+        fprintf(stderr, "colod: %s: %s\n", finds->what, text);
+        finds->problems++;
+    } else {
+        printf("note: %s: %s\n", finds->what, text);
+    }
+}
 
 G_GNUC_PRINTF(2, 3)
 static void problem(Finds *finds, const char *format, ...)
@@ -36,18 +56,56 @@ static void problem(Finds *finds, const char *format, ...)
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    fprintf(stderr, "colod: %s: %s\n", finds->what, text);
-    finds->problems++;
+    tell(finds, SAID_PROBLEM, text);
 }
 
 G_GNUC_PRINTF(2, 3)
-static void note(const Finds *finds, const char *format, ...)
+static void note(Finds *finds, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    printf("note: %s: %s\n", finds->what, text);
+    tell(finds, SAID_NOTE, text);
+}
+
+/* Looks at one thing, which may be on storage that hangs. */
+typedef void (*LookFunc)(const Config *config, gconstpointer at, Finds *finds);
+
+typedef struct {
+    LookFunc func;
+    const Config *config;
+    gconstpointer at;
+} Look;
+
+static void run_look(GString *said, gconstpointer data)
+{
+    const Look *look = data;
+    Finds finds = {.said = said};
+    look->func(look->config, look->at, &finds);
+}
+
+/* `name` is what it looks at, for people. */
+static void look_at(const Config *config, const char *name, LookFunc func, gconstpointer at,
+                    Finds *finds)
+{
+    Look look = {func, config, at};
+    g_autoptr(GString) said = g_string_new(NULL);
+    g_autoptr(GError) error = NULL;
+    switch (bounded_run(run_look, &look, LOOK_SECONDS * 1000, said, &error)) {
+    case BOUNDED_HANGS:
+        problem(finds,
+                "%s: no answer within %d s: does its storage hang (a file server that is gone)?",
+                name, LOOK_SECONDS);
+        return;
+    case BOUNDED_FAILED:
+        problem(finds, "%s: %s", name, error->message);
+        return;
+    case BOUNDED_DONE:
+        break;
+    }
+    for (const char *text = said->str; text < said->str + said->len; text += strlen(text) + 1)
+        tell(finds, *text, text + 1);
 }
 
 /* ---- Without a look at this host ---- */
@@ -101,18 +159,26 @@ static void check_listen(const Config *config, Finds *finds)
     freeaddrinfo(info);
 }
 
+static void look_at_file(const Config *config, gconstpointer at, Finds *finds)
+{
+    (void)config;
+    const char *file = at;
+    if (access(file, R_OK) < 0)
+        problem(finds, "%s: %s", file, g_strerror(errno));
+}
+
 static void check_files(const Config *config, Finds *finds)
 {
     const char *files[] = {config->vm->kernel, config->vm->initrd};
     for (gsize i = 0; i < G_N_ELEMENTS(files); i++)
-        if (files[i] && access(files[i], R_OK) < 0)
-            problem(finds, "%s: %s", files[i], g_strerror(errno));
+        if (files[i])
+            look_at(config, files[i], look_at_file, files[i], finds);
 }
 
 static void end_in_time(gpointer user_data)
 {
     (void)user_data;
-    alarm(PATIENCE_SECONDS);
+    alarm(PROGRAM_SECONDS);
 }
 
 /* What `program --version` says, or NULL after telling why it can't. */
@@ -139,12 +205,19 @@ static char *version_of(const char *program, const char *way_out, Finds *finds)
     return g_steal_pointer(&said);
 }
 
+static void look_at_qemu(const Config *config, gconstpointer at, Finds *finds)
+{
+    (void)config;
+    const char *program = at;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *said = version_of(program, VM_QEMU_WAY_OUT, finds);
+    if (said && !vm_check_version_text(said, &error))
+        problem(finds, "'%s': %s", program, error->message);
+}
+
 static void check_qemu(const Config *config, Finds *finds)
 {
-    g_autoptr(GError) error = NULL;
-    g_autofree char *said = version_of(config->vm->qemu, VM_QEMU_WAY_OUT, finds);
-    if (said && !vm_check_version_text(said, &error))
-        problem(finds, "'%s': %s", config->vm->qemu, error->message);
+    look_at(config, config->vm->qemu, look_at_qemu, config->vm->qemu, finds);
     if (strcmp(config->vm->accel, "tcg") != 0 && access("/dev/kvm", R_OK | W_OK) < 0) {
         if (!strcmp(config->vm->accel, "kvm"))
             problem(finds, "accel = kvm: /dev/kvm: %s", g_strerror(errno));
@@ -154,27 +227,42 @@ static void check_qemu(const Config *config, Finds *finds)
     }
 }
 
+static void look_at_nbdkit(const Config *config, gconstpointer at, Finds *finds)
+{
+    (void)config;
+    g_free(version_of(at, DISK_SERVER_WAY_OUT, finds));
+}
+
 static void check_nbdkit(const Config *config, Finds *finds)
 {
     if (config->vm->disks->len > 0)
-        g_free(version_of(config->nbdkit, DISK_SERVER_WAY_OUT, finds));
+        look_at(config, config->nbdkit, look_at_nbdkit, config->nbdkit, finds);
+}
+
+static void look_at_image(const Config *config, gconstpointer at, Finds *finds)
+{
+    (void)config;
+    const VmDisk *disk = at;
+    g_autoptr(GError) error = NULL;
+    if (!disk_image_check(disk->name, disk->path, disk->format, &error))
+        problem(finds, "%s", error->message);
+    else if (access(disk->path, W_OK) < 0)
+        problem(finds, "disk %s: image %s: %s", disk->name, disk->path, g_strerror(errno));
 }
 
 static void check_disks(const Config *config, Finds *finds)
 {
     for (guint i = 0; i < config->vm->disks->len; i++) {
         const VmDisk *disk = g_ptr_array_index(config->vm->disks, i);
-        g_autoptr(GError) error = NULL;
-        if (!disk_image_check(disk->name, disk->path, disk->format, &error))
-            problem(finds, "%s", error->message);
-        else if (access(disk->path, W_OK) < 0)
-            problem(finds, "disk %s: image %s: %s", disk->name, disk->path, g_strerror(errno));
+        g_autofree char *name = g_strdup_printf("disk %s: image %s", disk->name, disk->path);
+        look_at(config, name, look_at_image, disk, finds);
     }
 }
 
 /* The folder, or what there is of the path to it. */
-static void check_state_dir(const Config *config, Finds *finds)
+static void look_at_state_dir(const Config *config, gconstpointer at, Finds *finds)
 {
+    (void)at;
     g_autofree char *dir = g_strdup(config->state_dir);
     while (access(dir, F_OK) < 0 && errno == ENOENT && dir[1]) {
         char *above = g_path_get_dirname(dir);
@@ -190,6 +278,11 @@ static void check_state_dir(const Config *config, Finds *finds)
         note(finds, "%s is on tmpfs: it must outlive a reboot", dir);
 }
 
+static void check_state_dir(const Config *config, Finds *finds)
+{
+    look_at(config, config->state_dir, look_at_state_dir, NULL, finds);
+}
+
 static void check_bridges(const Config *config, Finds *finds)
 {
     for (guint i = 0; i < config->nics->len; i++) {
@@ -203,45 +296,37 @@ static void check_bridges(const Config *config, Finds *finds)
 typedef struct {
     GMainLoop *loop;
     Finds *finds;
-    gboolean answered;
-} Look;
+} ArbiterLook;
 
 static void on_look(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
-    Look *look = user_data;
-    look->answered = TRUE;
+    ArbiterLook *look = user_data;
     if (answer == ARBITER_UNKNOWN)
         problem(look->finds, "%s", error->message);
     g_main_loop_quit(look->loop);
 }
 
-static gboolean on_hang(gpointer user_data)
+static void look_at_arbiter(const Config *config, gconstpointer at, Finds *finds)
 {
-    g_main_loop_quit(user_data);
-    return G_SOURCE_REMOVE;
-}
-
-static void check_arbiter(const Config *config, Finds *finds)
-{
+    (void)at;
     g_autoptr(GError) error = NULL;
     /* Which one it was, if there ever was one; a bad folder has been told. */
     const char *known = access(config->state_dir, R_OK) == 0 ? config->state_dir : NULL;
     g_autoptr(Arbiter) arbiter = arbiter_new(config->arbiter, config->arbiter_path, known, &error);
-    if (!strcmp(config->arbiter, "none"))
-        return;
     if (!arbiter) {
         problem(finds, "%s", error->message);
         return;
     }
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
-    Look look = {.loop = loop, .finds = finds};
-    guint timer = g_timeout_add_seconds(PATIENCE_SECONDS, on_hang, loop);
+    ArbiterLook look = {loop, finds};
     arbiter_look(arbiter, FALSE, on_look, &look);
     g_main_loop_run(loop);
-    if (look.answered)
-        g_source_remove(timer);
-    else
-        problem(finds, "%s: the storage does not answer", config->arbiter_path);
+}
+
+static void check_arbiter(const Config *config, Finds *finds)
+{
+    if (strcmp(config->arbiter, "none") != 0)
+        look_at(config, config->arbiter_path, look_at_arbiter, NULL, finds);
 }
 
 static void check_linux(const Config *config, Finds *finds)

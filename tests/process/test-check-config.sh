@@ -131,4 +131,35 @@ whole "UTF-16" "$dir/wide.conf" "byte order mark (of UTF-16)"
 code=0
 err=$("$COLO_BUILD/colod" --config "$dir/good.conf" --offline 2>&1) || code=$?
 is "--offline alone" "$code $err" "2 colod: --offline belongs to --check-config"
+
+
+# ---- Storage that hangs: each look at it ends, and is named ----
+# hangs WHAT PATH PART...: one problem, in time; the others are looked at all the same
+hangs() {
+    what=$1
+    mkfifo "$dir/ready"
+    "$COLO_BUILD/tests/tools/hang-opens" "$2" >"$dir/ready" 2>"$dir/err" &
+    holder=$!
+    read -r word <"$dir/ready" || word=
+    rm "$dir/ready"
+    shift 2
+    if [ "$word" != hangs ]; then
+        tap_skip "$what" "$(cat "$dir/err")"
+        return
+    fi
+    config
+    code=0
+    # Whoever reads what it says isn't kept waiting by what it has left behind.
+    err=$(timeout 60 "$COLO_BUILD/colod" --config "$dir/colod.conf" --check-config 2>&1) || code=$?
+    is "$what: exit 2" $code 2
+    is "$what: the only problem" "$(echo "$err" | grep -c '^colod:')" 1
+    for part; do
+        has "$what: it says '$part'" "$err" "$part"
+    done
+    kill $holder
+    wait $holder 2>/dev/null
+}
+hangs "an image that hangs" "$dir/root.img" "disks: disk root: image $dir/root.img: no answer"
+hangs "an arbiter that hangs" "$dir/arbiter" "arbiter: $dir/arbiter: no answer within"
+hangs "a QEMU on storage that hangs" "$dir/qemu" "QEMU: '$dir/qemu --version'"
 tap_done

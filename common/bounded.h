@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A look at storage that may hang for ever (a file server that is gone): it is done by a child
+ * process, which is left alone when it takes too long. A thread would not do: the process could
+ * not end before it.
+ */
+#ifndef COLO_COMMON_BOUNDED_H
+#define COLO_COMMON_BOUNDED_H
+
+#include <glib.h>
+
+/* Runs in the child: appends to `said` what it has to tell. Must start from no other thread's
+ * state: nothing of this process but the calling thread is there. */
+typedef void (*BoundedFunc)(GString *said, gconstpointer data);
+
+typedef enum {
+    BOUNDED_DONE,
+    BOUNDED_HANGS,  /* no end of it in `limit_ms`; the child is killed, and dies when it can */
+    BOUNDED_FAILED, /* no child could be made, or it died: error */
+} BoundedEnd;
+
+/*
+ * Appends what `func` has said to `ret_said` if it is BOUNDED_DONE. Blocks. Only for processes
+ * with one thread. Error: G_FILE_ERROR.
+ */
+BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GString *ret_said,
+                       GError **error);
+
+#endif
