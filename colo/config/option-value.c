@@ -105,6 +105,11 @@ static gboolean find_factor(const Option *option, const char *text, const char *
         *ret_factor = 1;
         return TRUE;
     }
+    /* Nothing is nothing in any unit. */
+    if (!*given && !digits[strspn(digits, "0")]) {
+        *ret_factor = 1;
+        return TRUE;
+    }
     for (const Unit *unit = units_of(option); unit->name; unit++) {
         if (!strcmp(unit->name, given)) {
             *ret_factor = unit->factor;

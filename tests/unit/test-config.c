@@ -220,6 +220,8 @@ static const Bad bad[] = {
      "web.conf:2: min-gap: '1sec': unknown unit 'sec' (ms, s or min): write, say, 1s"                                                                           },
     {"[checkpoint]\ncheckpoint-period=0ms\n",                     NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: checkpoint-period: '0ms': out of range: expected 1ms to 60min"                                                                                },
+    {"[checkpoint]\ncheckpoint-period=0\n",                       NULL,        CONFIG_ERROR_VALUE,
+     "web.conf:2: checkpoint-period: '0': out of range: expected 1ms to 60min"                                                                                  },
     {"[checkpoint]\ndirty-limit=10MiB\n",                         NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: dirty-limit: '10MiB': unknown unit 'MiB': write 10 or 10 pages"                                                                               },
     {"[checkpoint]\nmode=colo2\n",                                NULL,        CONFIG_ERROR_VALUE,

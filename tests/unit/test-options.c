@@ -87,6 +87,25 @@ static void test_round_trip(void)
     }
 }
 
+/* Nothing of any unit is nothing: it is read where the range has it, and else out of range. */
+static void test_plain_zero(void)
+{
+    g_autoptr(Config) config = example();
+    guint with = 0, without = 0;
+    for (const Option *o = options_table(); o->section; o++) {
+        if (o->max == 0)
+            continue;
+        g_autoptr(GError) error = NULL;
+        gboolean good = option_parse(o, "0", owner_of(config, o), &error);
+        g_test_message("%s: %s", o->name, error ? error->message : "good");
+        g_assert_true(good == (o->min == 0));
+        g_assert_true(good || strstr(error->message, "out of range"));
+        *(good ? &with : &without) += 1;
+    }
+    g_assert_cmpuint(with, >, 3);
+    g_assert_cmpuint(without, >, 3);
+}
+
 static void test_choices_are_accepted(void)
 {
     g_autoptr(Config) config = example();
@@ -162,6 +181,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/options/table", test_table_is_sound);
     g_test_add_func("/options/round-trip", test_round_trip);
+    g_test_add_func("/options/plain-zero", test_plain_zero);
     g_test_add_func("/options/choices", test_choices_are_accepted);
     g_test_add_func("/options/clear", test_clear);
     g_test_add_func("/options/nearest", test_nearest);
