@@ -245,7 +245,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Apply, apply_free)
  * Loading device state may write to RAM. A guard keeps the pages that loads are known to write to
  * aside before each load and puts them back after it, tells which other pages one has written to,
  * and which pages a VM has written that has run since. One order at a time; each is carried out by
- * a thread of the guard's own, for it looks at all of RAM, while the VM stands still.
+ * a thread of the guard's own, for it may look at all of RAM, while the VM stands still.
  */
 typedef struct LoadGuard LoadGuard;
 
@@ -262,7 +262,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LoadGuard, load_guard_free)
 /* Forgets which pages are known, and what the next checkpoint has to carry. No order is under way.
  */
 void load_guard_reset(LoadGuard *guard);
-/* Pages written until now don't count, and the known ones are kept aside. `pages` is empty. */
+/*
+ * The known pages are kept aside; `pages` is empty. In a session's first one pages written until
+ * now don't count: the first checkpoint has carried all. Later load_guard_after() tells what was
+ * written since the last look, whoever did it; but where the tracker sees what colod writes itself
+ * (compare, soft-dirty), this is not known of a VM that was not left standing.
+ */
 void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
  * The same before a load after which no checkpoint comes that could put anything right: whatever

@@ -19,6 +19,13 @@ guint64 page_set_count_union(const PageSet *set, const PageSet *other);
 
 /* As dirty_tracker_harvest(), but the next harvest reports the same pages again. */
 gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error);
+/* The same of `count` pages from `first` on only. */
+gboolean dirty_tracker_peek_run(DirtyTracker *tracker, guint64 first, guint64 count, PageSet *pages,
+                                GError **error);
+
+/* Whether pages are reported that colod has written itself, through its own mapping or the memfd.
+ */
+gboolean dirty_tracker_sees_ours(const DirtyTracker *tracker);
 
 /* As dirty_tracker_harvest(), of RAM that nobody writes to meanwhile: what is there is what would
  * be copied, so COMPARE need not be told. */
@@ -48,6 +55,8 @@ void page_keeper_free(PageKeeper *keeper);
 const PageSet *load_guard_known(const LoadGuard *guard);
 /* As if the VM had written to these pages. */
 void load_guard_mark(LoadGuard *guard, guint64 first, guint64 count);
+/* How often it has looked at all of RAM. */
+guint64 load_guard_looks(const LoadGuard *guard);
 
 /* ---- ram.c ---- */
 

@@ -44,12 +44,12 @@ static void compare_stop(gpointer state)
 }
 
 /* With `take`, a page that has changed counts as copied. */
-static gboolean look(Compare *c, PageSet *pages, gboolean take, GError **error)
+static gboolean look(Compare *c, guint64 first, guint64 end, gboolean take, PageSet *pages,
+                     GError **error)
 {
-    guint64 total = c->ram->size_bytes / VM_PAGE_SIZE;
     guint64 count;
-    for (guint64 page = 0; page < total; page += count) {
-        gboolean hole = ram_next_extent(c->ram, page, MIN(total - page, LOOK_PAGES), &count);
+    for (guint64 page = first; page < end; page += count) {
+        gboolean hole = ram_next_extent(c->ram, page, MIN(end - page, LOOK_PAGES), &count);
         if (g_atomic_int_get(&c->interrupted)) {
             g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "interrupted");
             return FALSE;
@@ -67,20 +67,21 @@ static gboolean look(Compare *c, PageSet *pages, gboolean take, GError **error)
     return TRUE;
 }
 
-static gboolean compare_peek(gpointer state, PageSet *pages, GError **error)
+static gboolean compare_peek(gpointer state, guint64 first, guint64 count, PageSet *pages,
+                             GError **error)
 {
-    return look(state, pages, FALSE, error);
+    return look(state, first, first + count, FALSE, pages, error);
 }
 
 static gboolean compare_harvest(gpointer state, PageSet *pages, GError **error)
 {
     /* Nothing starts over: what counts is dirty_tracker_copied(). */
-    return look(state, pages, FALSE, error);
+    return look(state, 0, page_set_limit(pages), FALSE, pages, error);
 }
 
 static gboolean compare_harvest_still(gpointer state, PageSet *pages, GError **error)
 {
-    return look(state, pages, TRUE, error);
+    return look(state, 0, page_set_limit(pages), TRUE, pages, error);
 }
 
 static void compare_interrupt(gpointer state)
@@ -101,6 +102,7 @@ const DirtyOps dirty_compare_ops = {
     .stop = compare_stop,
     .harvest = compare_harvest,
     .peek = compare_peek,
+    .sees_ours = TRUE,
     .copied = compare_copied,
     .harvest_still = compare_harvest_still,
     .interrupt = compare_interrupt,

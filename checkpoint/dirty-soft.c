@@ -147,12 +147,12 @@ static void add_entries(const Soft *s, guint64 first, guint64 count, PageSet *pa
         add_absent(s, first + count - absent, absent, pages);
 }
 
-static gboolean soft_peek(gpointer state, PageSet *pages, GError **error)
+static gboolean soft_peek(gpointer state, guint64 first, guint64 count, PageSet *pages,
+                          GError **error)
 {
     Soft *s = state;
-    guint64 total = s->ram->size_bytes / VM_PAGE_SIZE;
-    for (guint64 first = 0; first < total;) {
-        size_t want = MIN(total - first, ENTRIES) * sizeof(guint64);
+    for (guint64 end = first + count; first < end;) {
+        size_t want = MIN(end - first, ENTRIES) * sizeof(guint64);
         off_t at = (off_t)((s->ram->remote_base / VM_PAGE_SIZE + first) * sizeof(guint64));
         ssize_t got = pread(s->pagemap, s->entries, want, at);
         if (got < 0 && errno == EINTR)
@@ -161,9 +161,9 @@ static gboolean soft_peek(gpointer state, PageSet *pages, GError **error)
             errno = got < 0 ? errno : ESRCH;
             return fail(error, "read the VM's pagemap");
         }
-        guint64 count = (guint64)got / sizeof(guint64);
-        add_entries(s, first, count, pages);
-        first += count;
+        guint64 entries = (guint64)got / sizeof(guint64);
+        add_entries(s, first, entries, pages);
+        first += entries;
     }
     return TRUE;
 }
@@ -179,8 +179,8 @@ static gboolean soft_harvest(gpointer state, PageSet *pages, GError **error)
 {
     Soft *s = state;
     gboolean ours;
-    gboolean ok = stop_process(s->ram->pid, &ours, error) && soft_peek(s, pages, error) &&
-                  clear_bits(s, error);
+    gboolean ok = stop_process(s->ram->pid, &ours, error) &&
+                  soft_peek(s, 0, page_set_limit(pages), pages, error) && clear_bits(s, error);
     if (ours)
         kill(s->ram->pid, SIGCONT);
     return ok;
@@ -224,4 +224,5 @@ const DirtyOps dirty_soft_ops = {
     .stop = soft_stop,
     .harvest = soft_harvest,
     .peek = soft_peek,
+    .sees_ours = TRUE, /* of pages that the VM has no entry for */
 };

@@ -103,13 +103,14 @@ static gboolean protect(Uffd *u, GError **error)
     return TRUE;
 }
 
-static gboolean scan(Uffd *u, guint64 flags, PageSet *pages, GError **error)
+static gboolean scan(Uffd *u, guint64 flags, guint64 first, guint64 count, PageSet *pages,
+                     GError **error)
 {
     PmScanArg arg = {
         .size = sizeof(arg),
         .flags = flags | PM_SCAN_CHECK_ASYNC,
-        .start = u->base,
-        .end = u->base + u->size,
+        .start = u->base + first * VM_PAGE_SIZE,
+        .end = u->base + (first + count) * VM_PAGE_SIZE,
         .vec = (guintptr)u->regions,
         .vec_len = REGIONS,
         .category_mask = PM_PAGE_IS_WRITTEN,
@@ -142,12 +143,13 @@ static gboolean scan(Uffd *u, guint64 flags, PageSet *pages, GError **error)
 
 static gboolean uffd_harvest(gpointer state, PageSet *pages, GError **error)
 {
-    return scan(state, PM_SCAN_WP_MATCHING, pages, error);
+    return scan(state, PM_SCAN_WP_MATCHING, 0, page_set_limit(pages), pages, error);
 }
 
-static gboolean uffd_peek(gpointer state, PageSet *pages, GError **error)
+static gboolean uffd_peek(gpointer state, guint64 first, guint64 count, PageSet *pages,
+                          GError **error)
 {
-    return scan(state, 0, pages, error);
+    return scan(state, 0, first, count, pages, error);
 }
 
 /* Unregistering lifts the protection; it fails only if the process is gone. */
@@ -190,7 +192,7 @@ static gpointer uffd_start(const VmRam *ram, GError **error)
     u->regions = g_new(PmRegion, REGIONS);
     g_autoptr(PageSet) first = page_set_new(u->size / VM_PAGE_SIZE);
     /* One scan here, so that a kernel without it is found now and not at the first checkpoint. */
-    if (protect(u, error) && scan(u, 0, first, error))
+    if (protect(u, error) && scan(u, 0, 0, page_set_limit(first), first, error))
         return u;
     uffd_stop(u);
     return NULL;

@@ -165,12 +165,23 @@ void dirty_tracker_interrupt(DirtyTracker *tracker)
         tracker->ops->interrupt(tracker->state);
 }
 
-gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error)
+gboolean dirty_tracker_peek_run(DirtyTracker *tracker, guint64 first, guint64 count, PageSet *pages,
+                                GError **error)
 {
     if (!tracker->suspended)
-        return tracker->ops->peek(tracker->state, pages, error);
-    page_set_add_run(pages, 0, page_set_limit(pages));
+        return tracker->ops->peek(tracker->state, first, count, pages, error);
+    page_set_add_run(pages, first, count);
     return TRUE;
+}
+
+gboolean dirty_tracker_peek(DirtyTracker *tracker, PageSet *pages, GError **error)
+{
+    return dirty_tracker_peek_run(tracker, 0, page_set_limit(pages), pages, error);
+}
+
+gboolean dirty_tracker_sees_ours(const DirtyTracker *tracker)
+{
+    return tracker->ops->sees_ours;
 }
 
 void dirty_tracker_copied(DirtyTracker *tracker, guint64 page, const guint8 *data)

@@ -11,8 +11,10 @@ typedef struct {
     gpointer (*start)(const VmRam *ram, GError **error);
     void (*stop)(gpointer state);
     gboolean (*harvest)(gpointer state, PageSet *pages, GError **error);
-    /* As harvest, but starts nothing over. */
-    gboolean (*peek)(gpointer state, PageSet *pages, GError **error);
+    /* As harvest of `count` pages from `first` on, but starts nothing over. */
+    gboolean (*peek)(gpointer state, guint64 first, guint64 count, PageSet *pages, GError **error);
+    /* See dirty_tracker_sees_ours(). */
+    gboolean sees_ours;
     /* See dirty_tracker_copied(). NULL: no need to know. */
     void (*copied)(gpointer state, guint64 page, const guint8 *data);
     /* See dirty_tracker_harvest_still(). NULL: as harvest. */

@@ -4,9 +4,24 @@
  * owner whose load has written to a page that was not known does not load again before a checkpoint
  * has carried that page.
  *
- * A look at all of RAM takes a millisecond for each GiB (uffd) or a tenth of a second (compare), so
- * it is not for a main loop. The thread has the sets and the tracker while an order is under way,
- * the owner at all other times.
+ * A look at all of RAM takes half a millisecond for each GiB (uffd) or a tenth of a second
+ * (compare), so it is not for a main loop, and there are no more than needed: one after the VM has
+ * run (WRITTEN), one after the load (AFTER). Between them the VM stands still. That isn't trusted:
+ *
+ *     Each page that a look has found is told, or is known and was put back.
+ *
+ * So what is written between the two looks, by whomever, counts as the load's: the copy doesn't run
+ * from it, and the next checkpoint carries it. Before a load only the known pages are looked at,
+ * for what is kept aside of them would be put back: one that was written is known no more, and
+ * AFTER finds it.
+ *
+ * Two looks before a load throw away what they have found: the first of a session, whose first
+ * checkpoint has carried all RAM while the VM stood still; and those of trackers that also see what
+ * a checkpoint has changed (compare; soft-dirty, of pages that the VM has no entry for). uffd
+ * doesn't, not even when memory was given back to the host: what is protected stays so without it.
+ *
+ * The thread has the sets and the tracker while an order is under way, the owner at all other
+ * times.
  */
 #include <string.h>
 
@@ -38,6 +53,8 @@ struct LoadGuard {
     PageSet *found;     /* scratch: of the harvest at hand, and what is told */
     PageKeeper *keeper; /* of the last load; NULL: of another */
     guint8 *kept;       /* contents of the known pages before the load at hand, in order */
+    gboolean accounted; /* for all that a look would find, if the VM has stood still since */
+    guint64 looks;
 };
 
 /* ---- The thread ---- */
@@ -60,28 +77,58 @@ static void copy_known(LoadGuard *guard, gboolean put_back)
     }
 }
 
+static gboolean look(LoadGuard *guard, GError **error)
+{
+    guard->looks++;
+    guard->accounted = dirty_tracker_harvest_still(guard->tracker, guard->found, error);
+    return guard->accounted;
+}
+
+/* Known pages that were written since the last look are not the checkpoint's, so not to be kept. */
+static gboolean forget_written(LoadGuard *guard, GError **error)
+{
+    guint64 first, count;
+    for (guint64 at = 0; page_set_next_run(guard->known, at, &first, &count); at = first + count)
+        if (!dirty_tracker_peek_run(guard->tracker, first, count, guard->found, error))
+            return FALSE;
+    page_set_remove_set(guard->known, guard->found);
+    return TRUE;
+}
+
+static gboolean keep_known(LoadGuard *guard, GError **error)
+{
+    gboolean trust = guard->accounted && !dirty_tracker_sees_ours(guard->tracker);
+    if (!(trust ? forget_written : look)(guard, error))
+        return FALSE;
+    page_set_clear(guard->found);
+    guard->kept = g_realloc(guard->kept, page_set_count(guard->known) * VM_PAGE_SIZE);
+    copy_known(guard, FALSE);
+    return TRUE;
+}
+
+static gboolean keep_all(LoadGuard *guard)
+{
+    guard->accounted = FALSE; /* after it all counts as written */
+    dirty_tracker_suspend(guard->tracker);
+    guard->keeper = page_keeper_new(guard->ram, NULL);
+    return guard->keeper != NULL;
+}
+
 static gboolean carry_out(LoadGuard *guard, Order order, GError **error)
 {
     page_set_clear(guard->found);
-    if (order == ORDER_BEFORE_LAST) {
-        dirty_tracker_suspend(guard->tracker);
-        guard->keeper = page_keeper_new(guard->ram, NULL);
-        if (guard->keeper)
-            return TRUE;
-        order = ORDER_BEFORE; /* as good as it can be here */
-    }
+    if (order == ORDER_BEFORE_LAST && keep_all(guard))
+        return TRUE;
+    if (order == ORDER_BEFORE || order == ORDER_BEFORE_LAST)
+        return keep_known(guard, error);
     if (order == ORDER_AFTER && guard->keeper) {
         page_keeper_put_back(guard->keeper);
         g_clear_pointer(&guard->keeper, page_keeper_free);
         return TRUE;
     }
-    if (!dirty_tracker_harvest_still(guard->tracker, guard->found, error))
+    if (!look(guard, error))
         return FALSE;
-    if (order == ORDER_BEFORE) {
-        page_set_clear(guard->found);
-        guard->kept = g_realloc(guard->kept, page_set_count(guard->known) * VM_PAGE_SIZE);
-        copy_known(guard, FALSE);
-    } else if (order == ORDER_AFTER) {
+    if (order == ORDER_AFTER) {
         copy_known(guard, TRUE);
         page_set_remove_set(guard->found, guard->known);
         page_set_add_set(guard->known, guard->found);
@@ -167,11 +214,17 @@ void load_guard_reset(LoadGuard *guard)
     g_assert(!guard->done);
     page_set_clear(guard->known);
     page_set_clear(guard->wrong);
+    guard->accounted = FALSE;
 }
 
 const PageSet *load_guard_known(const LoadGuard *guard)
 {
     return guard->known;
+}
+
+guint64 load_guard_looks(const LoadGuard *guard)
+{
+    return guard->looks;
 }
 
 void load_guard_mark(LoadGuard *guard, guint64 first, guint64 count)

@@ -5,9 +5,10 @@
  * All RAM is write-protected; a writer waits until the thread here has copied the page.
  *
  * For a load after which no checkpoint comes that could put right what it has written. A write
- * costs some ten microseconds and to protect all RAM about a millisecond for each GiB: too much for
- * each load, but exact, which the asynchronous kind can't be, for that tells of a write when the
- * old contents are gone.
+ * costs some ten microseconds, and to protect all RAM, and to end that, about 60 ms for each GiB
+ * that is in use, for each entry of the page tables is changed three times. That is too much for
+ * each load, but exact, which the asynchronous kind can't be: it tells of a write when the old
+ * contents are gone.
  *
  * A mapping is registered with one userfaultfd only: the tracker's is taken off meanwhile.
  */

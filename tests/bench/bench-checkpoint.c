@@ -6,6 +6,11 @@
  * harvest_N, copy_N: medians over REPEATS checkpoints with N scattered dirty pages, as the pause of
  * the primary has them; transfer_N to the last byte in the socket, apply_N from verified to
  * applied.
+ *
+ * look_U_of_G: one look at G GiB of RAM, of which the VM has used U, for what was written (the
+ * fastest of REPEATS); look_written: with WRITTEN scattered pages to be found; look_known: at KNOWN
+ * scattered pages only, as before a load; keeper: what protecting all RAM adds to a takeover that
+ * loads.
  */
 #include <glib.h>
 #include <stdio.h>
@@ -16,9 +21,12 @@
 #include "checkpoint/stream_internal.h"
 #include "tests/support/test-ram.h"
 
-#define PAGES   (512u * 256u)
-#define REPEATS 25u
-#define MIB     (1024.0 * 1024.0)
+#define PAGES     (512u * 256u)
+#define REPEATS   25u
+#define WRITTEN   2000u
+#define KNOWN     64u
+#define GIB_PAGES (256u * 1024u)
+#define MIB       (1024.0 * 1024.0)
 
 typedef struct {
     TestRam *primary, *secondary;
@@ -77,6 +85,12 @@ static void print_median(const char *name, guint pages, gint64 *values)
 {
     qsort(values, REPEATS, sizeof(*values), compare);
     printf("%s_%u %.3f ms\n", name, pages, (double)values[REPEATS / 2] / 1000.0);
+}
+
+static void print_fastest(const char *what, guint gib, guint used_gib, gint64 *values)
+{
+    qsort(values, REPEATS, sizeof(*values), compare);
+    printf("%s_%u_of_%u %.3f ms\n", what, used_gib, gib, (double)values[0] / 1000.0);
 }
 
 /* Writes to `count` pages, spread over all of RAM. */
@@ -160,6 +174,70 @@ static void bench_stream(Bench *b)
     printf("stream_read_rate %.0f MiB/s\n", (double)read * VM_PAGE_SIZE / MIB / us * 1e6);
 }
 
+/* ---- Looks ---- */
+
+static gint64 look(DirtyTracker *tracker, PageSet *pages)
+{
+    page_set_clear(pages);
+    gint64 start = g_get_monotonic_time();
+    gboolean ok = dirty_tracker_harvest_still(tracker, pages, NULL);
+    g_assert_true(ok);
+    return g_get_monotonic_time() - start;
+}
+
+static gint64 look_at_known(DirtyTracker *tracker, PageSet *pages)
+{
+    guint64 total = page_set_limit(pages);
+    gint64 start = g_get_monotonic_time();
+    for (guint64 i = 0; i < KNOWN; i++)
+        dirty_tracker_peek_run(tracker, i * total / KNOWN, 1, pages, NULL);
+    return g_get_monotonic_time() - start;
+}
+
+static gint64 keep(DirtyTracker *tracker, const VmRam *ram)
+{
+    gint64 start = g_get_monotonic_time();
+    dirty_tracker_suspend(tracker);
+    PageKeeper *keeper = page_keeper_new(ram, NULL);
+    if (keeper)
+        page_keeper_put_back(keeper);
+    page_keeper_free(keeper);
+    return keeper ? g_get_monotonic_time() - start : 0;
+}
+
+static void bench_looks(guint gib, guint used_gib)
+{
+    g_autoptr(GError) error = NULL;
+    guint64 total = (guint64)gib * GIB_PAGES, used = (guint64)used_gib * GIB_PAGES;
+    g_autoptr(TestRam) ram = test_ram_new(total);
+    for (guint64 page = 0; page < used; page++)
+        ram->guest[page * VM_PAGE_SIZE] = 1;
+    g_autoptr(DirtyTracker) tracker = dirty_tracker_new(&ram->ram, DIRTY_METHOD_UFFD, &error);
+    if (!tracker) {
+        fprintf(stderr, "no looks: %s\n", error->message);
+        return;
+    }
+    g_autoptr(PageSet) pages = page_set_new(total);
+    gint64 clean[REPEATS], written[REPEATS], known[REPEATS], keeper[REPEATS];
+    look(tracker, pages);
+    for (guint i = 0; i < REPEATS; i++) {
+        clean[i] = look(tracker, pages);
+        known[i] = look_at_known(tracker, pages);
+        for (guint64 n = 0; n < WRITTEN && used > 0; n++)
+            ram->guest[n * used / WRITTEN * VM_PAGE_SIZE] = (guint8)i;
+        written[i] = look(tracker, pages);
+        g_assert_cmpuint(page_set_count(pages), ==, used > 0 ? WRITTEN : 0);
+    }
+    for (guint i = 0; i < REPEATS; i++) {
+        keeper[i] = keep(tracker, &ram->ram);
+        look(tracker, pages);
+    }
+    print_fastest("look", gib, used_gib, clean);
+    print_fastest("look_written", gib, used_gib, written);
+    print_fastest("look_known", gib, used_gib, known);
+    print_fastest("keeper", gib, used_gib, keeper);
+}
+
 int main(void)
 {
     static const CaptureCallbacks capture_callbacks = {
@@ -202,5 +280,15 @@ int main(void)
     close(fds[1]);
     test_ram_free(b.primary);
     test_ram_free(b.secondary);
+
+    static const guint looks[][2] = {
+        {1,  0},
+        {1,  1},
+        {4,  1},
+        {4,  4},
+        {16, 1},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(looks); i++)
+        bench_looks(looks[i][0], looks[i][1]);
     return 0;
 }

@@ -6,6 +6,8 @@
 #include "common/log.h"
 #include "tests/support/host-pair.h"
 
+#include <string.h>
+
 #define MORE_WRITES (LOAD_WRITES + 2)
 
 static gboolean is_stalled(const Fixture *f)
@@ -110,6 +112,24 @@ static void test_takeover(void)
     tear_down(&f);
 }
 
+/* A checkpoint that gives memory back to the host is one like any other. */
+static void test_gives_back(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    const VmRam *ram = vm_ram(f.host[0].vm);
+    const guint8 bytes[] = {0x55, 0, 0x66, 0};
+    for (guint i = 0; i < G_N_ELEMENTS(bytes); i++) {
+        guint64 before = f.host[0].node->epoch;
+        /* As the primary's guest does it. */
+        memset((guint8 *)(guintptr)ram->remote_base + GUEST_BYTES / 2, bytes[i], GUEST_BYTES / 4);
+        ask_for_checkpoint(&f);
+        WAIT_FOR(f.host[0].node->epoch == before + 1 && pair_is_settled(&f));
+        g_assert_false(f.host[1].node->svm_spoilt);
+    }
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -117,6 +137,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-loads/put-right", test_put_right);
     add_pair_test_in("colo", "/node-loads/never-asks", test_never_asks);
     add_pair_test_in("colo", "/node-loads/lost-in-the-load", test_lost_in_the_load);
+    add_pair_test_in("colo", "/node-loads/gives-back", test_gives_back);
     add_pair_test_in("buffered", "/node-loads/takeover", test_takeover);
     return g_test_run();
 }

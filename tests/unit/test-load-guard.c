@@ -10,12 +10,14 @@
 #include "tests/support/test-ram.h"
 #include "tests/support/wait.h"
 
-#define PAGES 256u
+/* Some of the kernel's page tables, in whole: 512 pages each. */
+#define PAGES 4096u
 
 typedef struct {
     TestRam *test;
     DirtyTracker *tracker;
     LoadGuard *guard;
+    guint8 salt;
     gboolean done;
     PageSet *pages; /* of the last answer */
 } Fixture;
@@ -116,6 +118,114 @@ static void test_loads(Fixture *f, gconstpointer data)
     g_assert_cmpuint(page_set_count(load_guard_known(f->guard)), ==, 0);
 }
 
+/* A load that writes to a known page or to another one. Returns how many looks came before it. */
+static guint64 load(Fixture *f, gboolean known, gboolean other)
+{
+    guint64 looks = load_guard_looks(f->guard);
+    carry_out(f, load_guard_before);
+    looks = load_guard_looks(f->guard) - looks;
+    if (known)
+        write_page(f, 9, 0xee);
+    if (other)
+        write_page(f, 30, ++f->salt);
+    carry_out(f, load_guard_after);
+    return looks;
+}
+
+/* A session in which page 9 is known: its VM has run, and stands still for a checkpoint. */
+static void begin_session(Fixture *f)
+{
+    load_guard_reset(f->guard);
+    write_page(f, 9, 0x99);
+    write_page(f, 12, 0x12);
+    load(f, TRUE, FALSE);
+    assert_pages(f, 1, (const guint[]){9});
+    carry_out(f, load_guard_written);
+    write_page(f, 9, 0x98); /* the VM runs */
+    write_page(f, 40, ++f->salt);
+    carry_out(f, load_guard_written);
+    assert_pages(f, 2, (const guint[]){9, 40});
+}
+
+/* All RAM is looked at once for a VM that has run and once for the load, and the first time. */
+static void test_looks(Fixture *f, gconstpointer data)
+{
+    if (!f->guard)
+        return;
+    gboolean sees_ours = !strcmp(data, "compare");
+    for (int session = 0; session < 2; session++) {
+        load_guard_reset(f->guard);
+        write_page(f, 9, 0x91);
+        write_page(f, 13, 0x13);
+        g_assert_cmpuint(load(f, TRUE, FALSE), ==, 1);
+        assert_pages(f, 1, (const guint[]){9});
+        for (int i = 0; i < 3; i++) {
+            g_assert_cmpuint(load(f, TRUE, FALSE), ==, sees_ours ? 1 : 0);
+            assert_pages(f, 0, NULL);
+        }
+        begin_session(f);
+        /* The checkpoint, through colod's own mapping. */
+        memset(f->test->ram.base + (gsize)9 * VM_PAGE_SIZE, 0x9a, VM_PAGE_SIZE);
+        memset(f->test->ram.base + (gsize)50 * VM_PAGE_SIZE, 0x50, VM_PAGE_SIZE);
+        g_assert_cmpuint(load(f, TRUE, FALSE), ==, sees_ours ? 1 : 0);
+        assert_pages(f, 0, NULL);
+        g_assert_cmpuint(byte_of(f, 9), ==, 0x9a);
+    }
+}
+
+/* Somebody has the VM run between the looks, and stops it: no write is missed, and RAM that isn't
+ * the checkpoint's is not called that. */
+static void test_strays(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    if (!f->guard)
+        return;
+    for (guint which = 0; which < 8; which++) {
+        gboolean known = which & 1, other = which & 2, loads = which & 4;
+        begin_session(f);
+        if (known)
+            write_page(f, 9, 0x77);
+        if (other)
+            write_page(f, 12, 0x77);
+        load(f, loads, loads);
+        const guint all[] = {9, 12, 30};
+        guint count = 0, pages[3];
+        const gboolean wrong[] = {known, other, loads};
+        for (guint i = 0; i < 3; i++)
+            if (wrong[i])
+                pages[count++] = all[i];
+        assert_pages(f, count, pages);
+        carry_out(f, load_guard_written);
+        assert_pages(f, count, pages);
+        /* The checkpoint has carried them: loads are exact again. */
+        for (guint i = 0; i < 3; i++)
+            memset(f->test->ram.base + (gsize)all[i] * VM_PAGE_SIZE, 0x55, VM_PAGE_SIZE);
+        load(f, TRUE, loads);
+        assert_pages(f, 0, NULL);
+        g_assert_cmpuint(byte_of(f, 9), ==, 0x55);
+        g_assert_cmpuint(byte_of(f, 12), ==, 0x55);
+    }
+}
+
+/* A checkpoint gives memory back to the host: the VM has not written it. */
+static void test_gave_back(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    if (!f->guard)
+        return;
+    for (guint round = 0; round < 2; round++) {
+        begin_session(f);
+        for (guint page = 100; page < PAGES; page++)
+            write_page(f, page, 0x66);
+        carry_out(f, load_guard_written);
+        ram_zero(&f->test->ram, 100, round ? PAGES - 200 : 100);
+        load(f, TRUE, TRUE);
+        assert_pages(f, 1, (const guint[]){30});
+        carry_out(f, load_guard_written);
+        assert_pages(f, 1, (const guint[]){30});
+    }
+}
+
 /* No load comes after it that a checkpoint could put right: all that it writes is put back. */
 static void test_last(Fixture *f, gconstpointer data)
 {
@@ -185,9 +295,14 @@ int main(int argc, char **argv)
         g_autofree char *loads = g_strdup_printf("/load-guard/%s/loads", methods[i]);
         g_autofree char *freed = g_strdup_printf("/load-guard/%s/freed", methods[i]);
         g_test_add(loads, Fixture, methods[i], set_up, test_loads, tear_down);
+        g_autofree char *looks = g_strdup_printf("/load-guard/%s/looks", methods[i]);
+        g_test_add(looks, Fixture, methods[i], set_up, test_looks, tear_down);
+        g_autofree char *gave_back = g_strdup_printf("/load-guard/%s/gave-back", methods[i]);
+        g_test_add(gave_back, Fixture, methods[i], set_up, test_gave_back, tear_down);
         g_autofree char *last = g_strdup_printf("/load-guard/%s/last", methods[i]);
         g_test_add(last, Fixture, methods[i], set_up, test_last, tear_down);
         g_test_add(freed, Fixture, methods[i], set_up, test_freed, tear_down);
     }
+    g_test_add("/load-guard/uffd/strays", Fixture, "uffd", set_up, test_strays, tear_down);
     return g_test_run();
 }

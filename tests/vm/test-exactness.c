@@ -4,8 +4,9 @@
  * memory and checks what it finds there, a capture and an apply joined by a socket pair. After each
  * of CHECKPOINTS checkpoints the secondary's RAM is compared with a copy of the primary's that was
  * made in its pause. Every so often the device state is loaded into the secondary, as often as a
- * service would ever do it, and in the end the secondary runs on from the last checkpoint while its
- * guest checks its memory.
+ * service would ever do it, and its RAM compared once more; then it runs until the next checkpoint,
+ * which carries what it has written. In the end it runs on from the last checkpoint while its guest
+ * checks its memory.
  *
  * Needs QEMU (QEMU selects the binary) and the guest (COLO_GUEST, default: the build folder's).
  */
@@ -41,6 +42,8 @@ typedef struct {
     int sockets[2];
     Capture *capture;
     Apply *apply;
+    LoadGuard *guard;
+    PageSet *pages; /* that an order to the guard has told; NULL: not yet */
     gboolean synchronised, taken;
     guint64 applied;
 } Pair;
@@ -204,6 +207,8 @@ static void start_engines(Pair *pair)
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair->sockets), ==, 0);
     pair->apply = apply_new(vm_ram(pair->secondary.vm), pair->sockets[1], &apply, pair, &error);
     g_assert_no_error(error);
+    pair->guard = load_guard_new(vm_ram(pair->secondary.vm), pair->secondary.tracker, &error);
+    g_assert_no_error(error);
     pair->capture = capture_new(vm_ram(pair->primary.vm), pair->primary.tracker, pair->sockets[0],
                                 &capture, pair, &error);
     g_assert_no_error(error);
@@ -241,22 +246,42 @@ static void take_checkpoint(Pair *pair, guint64 epoch, guint8 *expected)
     assert_same_ram(expected, vm_ram(pair->secondary.vm), epoch);
 }
 
-/* Loads into the secondary and has sent again what the load wrote. */
+static void on_guard_done(const PageSet *pages, const GError *error, gpointer user_data)
+{
+    g_assert_no_error(error);
+    ((Pair *)user_data)->pages = page_set_copy(pages);
+}
+
+/* How many pages it has told. */
+static guint64 order(Pair *pair, void (*give)(LoadGuard *, LoadGuardDone, gpointer))
+{
+    g_clear_pointer(&pair->pages, page_set_free);
+    give(pair->guard, on_guard_done, pair);
+    WAIT_FOR(pair->pages);
+    return page_set_count(pair->pages);
+}
+
+/* Loads into the secondary; returns how many pages that has made wrong. */
 static guint64 load(Pair *pair)
 {
-    guint64 pages = vm_ram(pair->secondary.vm)->size_bytes / VM_PAGE_SIZE;
-    g_autoptr(PageSet) touched = page_set_new(pages);
     g_autoptr(GError) error = NULL;
-    dirty_tracker_harvest(pair->secondary.tracker, touched, &error);
-    page_set_clear(touched);
+    order(pair, load_guard_before);
     vm_wait_load(pair->secondary.vm, pair->primary.state, &error);
     g_assert_no_error(error);
-    dirty_tracker_harvest(pair->secondary.tracker, touched, &error);
-    g_assert_no_error(error);
-    for (guint64 first = 0, count; page_set_next_run(touched, first, &first, &count);
+    return order(pair, load_guard_after);
+}
+
+/* The secondary, if it runs, stands still for a checkpoint. Returns how many pages it has written.
+ */
+static guint64 stand(Pair *pair)
+{
+    if (vm_is_running(pair->secondary.vm))
+        pause_side(&pair->secondary);
+    guint64 written = order(pair, load_guard_written);
+    for (guint64 first = 0, count; page_set_next_run(pair->pages, first, &first, &count);
          first += count)
         capture_add_pages(pair->capture, first, count);
-    return page_set_count(touched);
+    return written;
 }
 
 /* The secondary's guest runs on, and finds all its memory as it left it. */
@@ -266,9 +291,7 @@ static void run_secondary(Pair *pair)
     guint64 pages = vm_ram(secondary->vm)->size_bytes / VM_PAGE_SIZE;
     g_autoptr(PageSet) dirty = page_set_new(pages);
     pause_side(&pair->primary);
-    load(pair);
-    dirty_tracker_harvest(secondary->tracker, dirty, NULL);
-    page_set_clear(dirty);
+    g_assert_cmpuint(load(pair), ==, 0);
     resume_side(secondary);
     /* As much as the dirtier's whole arena: each line it writes to it checks first. */
     WAIT_FOR(dirty_tracker_harvest(secondary->tracker, dirty, NULL) &&
@@ -280,7 +303,8 @@ static void test_exactness(gconstpointer data)
 {
     const Case *which = data;
     Pair pair = {0};
-    guint64 touched = 0;
+    guint64 touched = 0, written = 0;
+    guint runs = 0;
     start_side(&pair.primary, which, "primary");
     start_side(&pair.secondary, which, "secondary");
     g_test_message("dirty pages tracked by %s",
@@ -293,19 +317,32 @@ static void test_exactness(gconstpointer data)
     guint8 *expected = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(expected != MAP_FAILED);
     for (guint64 epoch = 1; epoch <= CHECKPOINTS; epoch++) {
+        if (epoch % LOAD_EVERY == 1)
+            written += stand(&pair);
         take_checkpoint(&pair, epoch, expected);
-        if (epoch % LOAD_EVERY == 0)
-            touched = MAX(touched, load(&pair));
+        guint64 wrong = epoch % LOAD_EVERY ? 0 : load(&pair);
+        touched += wrong;
+        if (epoch % LOAD_EVERY == 0 && wrong == 0) {
+            assert_same_ram(expected, vm_ram(pair.secondary.vm), epoch);
+            resume_side(&pair.secondary);
+            runs++;
+        }
         run_for(RUN_US);
     }
-    g_test_message("loads wrote to at most %" G_GUINT64_FORMAT " pages", touched);
+    g_test_message("loads wrote to %" G_GUINT64_FORMAT
+                   " pages; in %u runs the copy wrote %" G_GUINT64_FORMAT " times to a page",
+                   touched, runs, written);
+    g_assert_cmpuint(runs, >=, CHECKPOINTS / LOAD_EVERY / 2);
     assert_no_corruption(&pair.primary);
+    stand(&pair);
     take_checkpoint(&pair, CHECKPOINTS + 1, expected);
     run_secondary(&pair);
 
     munmap(expected, size);
     capture_free(pair.capture);
     apply_free(pair.apply);
+    load_guard_free(pair.guard);
+    page_set_free(pair.pages);
     stop_side(&pair.primary);
     stop_side(&pair.secondary);
     close(pair.sockets[0]);
