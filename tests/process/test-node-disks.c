@@ -120,6 +120,36 @@ static void test_takeover_refused(void)
     tear_down(&f);
 }
 
+static gboolean on_time_out(gpointer user_data)
+{
+    *(gboolean *)user_data = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+/* They take longer to sync than any other order may: nobody else has the VM. */
+static void test_takeover_syncs_long(void)
+{
+    Fixture f;
+    gboolean timed_out = FALSE;
+    start_disk_pair(&f, "raw");
+    write_records(&f, 5);
+    Host *b = &f.host[1];
+    WAIT_FOR(disks_are_at(b->node, b->node->epoch));
+    die(&f.host[0]);
+    fake_disks_hang(b->disks, "state", TRUE);
+    b->config->disk_timeout_ms = 100;
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && fake_disks_is_hanging(b->disks));
+    g_timeout_add(5 * (guint)b->config->disk_timeout_ms, on_time_out, &timed_out);
+    WAIT_FOR(timed_out);
+    g_assert_false(b->ended);
+    g_assert_cmpint(b->node->state, ==, FSM_S_DEVICE);
+    fake_disks_hang(b->disks, "", FALSE);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    for (guint i = 0; i < 5; i++)
+        g_assert_true(has_record(b, "vda", i));
+    tear_down(&f);
+}
+
 /* What the last checkpoint brought can't be applied. */
 static void test_apply_refused(void)
 {
@@ -320,6 +350,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-disks/takeover", test_takeover);
     add_pair_test("/node-disks/takeover-cached", test_takeover_cached);
     add_pair_test("/node-disks/takeover-refused", test_takeover_refused);
+    add_pair_test("/node-disks/takeover-syncs-long", test_takeover_syncs_long);
     add_pair_test_in("colo", "/node-disks/apply-refused", test_apply_refused);
     add_pair_test("/node-disks/cont-refused", test_cont_refused);
     add_pair_test_in("buffered", "/node-disks/load-refused", test_load_refused);

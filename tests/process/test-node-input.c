@@ -8,6 +8,9 @@
 
 #define FRAME_BYTES 60
 
+/* 16 MiB of frames without bytes, at what a frame costs besides: 128. */
+#define KEPT_FRAMES_MAX (16u * 1024 * 1024 / 128)
+
 static void on_frame(const guint8 *data, gsize len, gpointer user_data)
 {
     (void)data;
@@ -93,6 +96,30 @@ static void test_while_preparing(void)
     tear_down(&f);
 }
 
+/* What is kept for the copy has a bound, also of frames that are nearly nothing. */
+static void test_one_byte_frames(void)
+{
+    Fixture f;
+    start_pair_with_cards(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    for (guint sent = 0; sent < 2 * KEPT_FRAMES_MAX;) {
+        if (link_send_packet(a->node->link, 0, a->node->epoch, (const guint8 *)"", 1))
+            sent++;
+        else
+            g_main_context_iteration(NULL, FALSE);
+    }
+    WAIT_FOR(b->node->mirror_dropped > 0);
+    g_assert_cmpuint(g_queue_get_length(b->node->mirrored), <=, KEPT_FRAMES_MAX);
+    fake_vm_release(b->vm);
+    WAIT_FOR(pair_is_settled(&f));
+    for (int i = 0; i < 2; i++)
+        remove_card(&f.host[i]);
+    tear_down(&f);
+}
+
 /* In the pause it waits for the new epoch. */
 static void test_while_paused(void)
 {
@@ -123,5 +150,6 @@ int main(int argc, char **argv)
     log_init("test", "error");
     add_pair_test_in("colo", "/node-input/while-preparing", test_while_preparing);
     add_pair_test_in("colo", "/node-input/while-paused", test_while_paused);
+    add_pair_test_in("colo", "/node-input/one-byte-frames", test_one_byte_frames);
     return g_test_run();
 }

@@ -8,6 +8,8 @@
 
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static void inject(Host *host, FakeVmOperation operation, FakeVmFault fault, unsigned nth)
 {
@@ -138,6 +140,49 @@ static void test_freed_at_the_end(void)
     die(&fixture.host[0]);
     WAIT_FOR(fixture.host[1].node->state == FSM_S_NONE);
     g_assert_false(fixture.host[0].ended);
+    tear_down(&fixture);
+}
+
+static GError *dying(void)
+{
+    return g_error_new(VM_ERROR, VM_ERROR_DIED, "QEMU is about to be seen to be dead");
+}
+
+/* The link breaks while QEMU dies: that VM is not one to ask the arbiter for. */
+static void test_dying_does_not_ask(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    g_autoptr(GError) sign = dying();
+    node_vm_ending(a->node, "the VM", sign);
+    cut_link(&fixture);
+    WAIT_FOR(a->ended);
+    g_assert_null(a->node->arbiter_answer);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    tear_down(&fixture);
+}
+
+/* QEMU dies between its answer to `stop` and the reading of what its guest has sent. */
+static void test_dies_in_the_pause(void)
+{
+    Fixture fixture;
+    if (geteuid() != 0) {
+        g_test_skip("needs root for its taps");
+        return;
+    }
+    set_up(&fixture, "file");
+    add_tap(&fixture);
+    start(&fixture.host[0], "primary");
+    start(&fixture.host[1], "secondary");
+    protect(&fixture, 0);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(a->vm));
+    shutdown(vm_nic_fd(a->vm, 0), SHUT_RDWR);
+    fake_vm_release(a->vm);
+    WAIT_FOR(a->ended);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
     tear_down(&fixture);
 }
 
@@ -306,6 +351,8 @@ int main(int argc, char **argv)
     add_pair_test("/node-races/early-protect", test_early_protect);
     add_pair_test("/node-races/first-save-fails", test_first_save_fails);
     add_pair_test("/node-races/no-such-card", test_no_such_card);
+    add_pair_test("/node-races/dying-does-not-ask", test_dying_does_not_ask);
+    add_pair_test("/node-races/dies-in-the-pause", test_dies_in_the_pause);
     add_pair_test("/node-races/mode-changes", test_mode_changes);
     add_pair_test("/node-races/no-gap", test_no_gap);
     add_pair_test("/node-races/storm", test_storm);

@@ -4,7 +4,9 @@
 
 #include <string.h>
 
+#include "checkpoint/stream_internal.h"
 #include "colo/config/config.h"
+#include "netcompare/netcompare.h"
 #include "tests/support/option-roff.h"
 
 static void *owner_of(Config *config, const Option *option)
@@ -176,6 +178,24 @@ static void test_man_page(void)
     g_assert_cmpstr(given, ==, expected);
 }
 
+static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    (void)nic;
+    (void)frame;
+    (void)user_data;
+}
+
+/* A gate that is full, at the highest output-limit, fits into one checkpoint. */
+static void test_output_limit(void)
+{
+    gsize limit = options_find("checkpoint", "output-limit")->max;
+    g_assert_cmpuint(limit, <=, STREAM_FRAMES_BYTES_MAX);
+    g_autoptr(Gate) gate = gate_new(limit, on_released, NULL);
+    while (gate_add(gate, 0, 1, (const guint8 *)"", 1) != GATE_FULL)
+        continue;
+    g_assert_cmpuint(gate_stats(gate)->frames, <=, STREAM_FRAMES_MAX);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -187,5 +207,6 @@ int main(int argc, char **argv)
     g_test_add_func("/options/nearest", test_nearest);
     g_test_add_func("/options/help", test_help);
     g_test_add_func("/options/man-page", test_man_page);
+    g_test_add_func("/options/output-limit", test_output_limit);
     return g_test_run();
 }
