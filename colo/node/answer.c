@@ -76,7 +76,7 @@ static void give_up(Node *node, const char *what, gint64 quiet_us)
         (double)quiet_us / G_USEC_PER_SEC, node->epoch);
     gboolean was_protected = fsm_is_protected(node->state);
     if (was_protected)
-        link_send(node->link, LINK_MSG_UNFIT, error->message, strlen(error->message));
+        message_send(node->link, &(Message){.type = LINK_MSG_UNFIT, .text = error->message});
     node_link_lost(node,
                    was_protected ? "the secondary is there but unfit; it has been told so"
                                  : "the secondary is there but doesn't answer",
@@ -138,10 +138,9 @@ static gboolean on_unfit_for_long(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-void answer_unfit(Node *node, const guint8 *text, gsize len)
+void answer_unfit(Node *node, const char *why)
 {
-    g_autofree char *why = g_utf8_make_valid((const char *)text, (gssize)MIN(len, 512));
-    g_autoptr(GError) error = g_error_new(NODE_ERROR, NODE_ERROR_LOAD, "%s", why);
+    g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
     node->link_lost = colo_time_now();
     node_report(node, "the primary goes on without this side, which is unfit", error);
     if (node->svm_spoilt) {

@@ -13,7 +13,6 @@
  * in, whose frames it is given here and nowhere else; and on RECEIVED.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/log.h"
 
 #include <string.h>
@@ -124,14 +123,12 @@ static gint compare_numbers(gconstpointer a, gconstpointer b)
 static void say_settled(Node *node)
 {
     GArray *datagrams = node->settled_datagrams;
-    gsize len = 16 + 8 * (gsize)datagrams->len;
-    g_autofree guint8 *payload = g_malloc(len);
-    colo_put_be64(payload, node->committed);
-    colo_put_be64(payload + 8, node->settled_seen);
     g_array_sort(datagrams, compare_numbers);
-    for (guint i = 0; i < datagrams->len; i++)
-        colo_put_be64(payload + 16 + 8 * (gsize)i, g_array_index(datagrams, guint64, i));
-    link_send(node->link, LINK_MSG_SETTLED, payload, len);
+    MessageSettled settled = {.epoch = node->committed,
+                              .count = node->settled_seen,
+                              .numbers = (const guint64 *)(gpointer)datagrams->data,
+                              .n_numbers = datagrams->len};
+    message_send(node->link, &(Message){.type = LINK_MSG_SETTLED, .settled = settled});
     node->settled_said = node->settled_seen;
     g_array_set_size(datagrams, 0);
 }
@@ -287,16 +284,15 @@ static gboolean peer_vm_should_run(const Node *node, guint64 epoch)
            epoch == node->committed;
 }
 
-gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error)
+gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **error)
 {
-    if (len < 8 || !peer_vm_should_run(node, colo_get_be64(payload))) {
+    if (!peer_vm_should_run(node, stalled->epoch)) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'stalled' (%zu bytes), but the peer's VM isn't to run", len);
+                    "message 'stalled', but the peer's VM isn't to run");
         return FALSE;
     }
-    g_autofree char *why = g_utf8_make_valid((const char *)payload + 8, (gssize)MIN(len - 8, 512));
-    log_warning("the secondary's VM doesn't run until the next checkpoint: %s", why);
-    node_emit_stalled(node, why);
+    log_warning("the secondary's VM doesn't run until the next checkpoint: %s", stalled->why);
+    node_emit_stalled(node, stalled->why);
     set_peer_vm(node, PEER_VM_STALLED);
     need_checkpoint(node, REASON_STALLED);
     return TRUE;

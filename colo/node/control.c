@@ -272,7 +272,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
         node_event(node, FSM_YIELD);
         return;
     case FSM_S_COLO:
-        link_send(node->link, LINK_MSG_YIELD, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_YIELD});
         control_reply(request, NULL);
         return;
     case FSM_P_PAUSED:

@@ -6,13 +6,11 @@
  * not overrun by our own words. Heartbeats find room between them.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/fault.h"
 
 /* Runs in one DIRTY message: half of what a message may have. */
 #define DIRTY_RUNS_MAX 65536u
-#define RUN_BYTES      8u
-#define HEAD_BYTES     16u
+G_STATIC_ASSERT(DIRTY_RUNS_MAX <= MESSAGE_DIRTY_RUNS_MAX);
 
 gboolean svm_prepare(Node *node, guint64 epoch, GError **error)
 {
@@ -39,20 +37,18 @@ static guint64 count_runs(const PageSet *pages)
 static void send_part(Node *node)
 {
     guint runs = (guint)MIN(node->dirty_runs, DIRTY_RUNS_MAX);
-    gsize len = HEAD_BYTES + (gsize)runs * RUN_BYTES;
-    g_autofree guint8 *payload = g_malloc(len);
+    g_autofree MessageRun *part = g_new0(MessageRun, runs);
     node->dirty_runs -= runs;
-    colo_put_be64(payload, node->prepare_epoch);
-    colo_put_be32(payload + 8, (guint32)((node->dirty_runs + DIRTY_RUNS_MAX - 1) / DIRTY_RUNS_MAX));
-    colo_put_be32(payload + 12, 0);
-    for (gsize at = HEAD_BYTES; at < len; at += RUN_BYTES) {
-        guint64 first = 0, count = 0;
-        page_set_next_run(node->dirty, node->dirty_at, &first, &count);
-        colo_put_be32(payload + at, (guint32)first);
-        colo_put_be32(payload + at + 4, (guint32)count);
-        node->dirty_at = first + count;
+    for (guint i = 0; i < runs; i++) {
+        page_set_next_run(node->dirty, node->dirty_at, &part[i].first, &part[i].count);
+        node->dirty_at = part[i].first + part[i].count;
     }
-    link_send(node->link, LINK_MSG_DIRTY, payload, len);
+    MessageDirty dirty = {.epoch = node->prepare_epoch,
+                          .follow =
+                              (guint32)((node->dirty_runs + DIRTY_RUNS_MAX - 1) / DIRTY_RUNS_MAX),
+                          .runs = part,
+                          .n_runs = runs};
+    message_send(node->link, &(Message){.type = LINK_MSG_DIRTY, .dirty = dirty});
 }
 
 void svm_send_dirty(Node *node)

@@ -27,7 +27,6 @@
  * A node whose VM has no disks has no Disks; every function takes that.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/patience.h"
@@ -473,9 +472,7 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         disks->synchronised = TRUE;
         primary_reschedule(node);
     } else if (!strcmp(name, "APPLYING")) {
-        guint8 payload[8];
-        colo_put_be64(payload, epoch_of(data));
-        link_send(node->link, LINK_MSG_BUSY, payload, sizeof(payload));
+        message_send(node->link, &(Message){.type = LINK_MSG_BUSY, .epoch = epoch_of(data)});
     } else if (!strcmp(name, "MARKED")) {
         colo_fault_point("secondary-disks-marked");
         /* The administrator's word was for what has been overwritten by now. */

@@ -12,11 +12,8 @@
  * secondary that has heard FINAL doesn't take over: its disks may have gone beyond its RAM.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/log.h"
 #include "common/patience.h"
-
-#include <string.h>
 
 /* What a service manager waits for is longer, and so is what a disk needs that is well. */
 #define FINAL_MS 10000
@@ -66,15 +63,13 @@ void final_begin(Node *node)
 
 static void on_marked(Node *node, guint64 epoch, const GError *error)
 {
-    guint8 payload[8];
     if (error) {
         node_report(node, "the disks' last mark can't be made", error);
         node_event(node, FSM_SHUTDOWN);
         return;
     }
     node->epoch = epoch;
-    colo_put_be64(payload, epoch);
-    link_send(node->link, LINK_MSG_FINAL, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_FINAL, .epoch = epoch});
 }
 
 void final_stood(Node *node)
@@ -101,18 +96,16 @@ gboolean final_finished(Node *node, guint64 epoch, GError **error)
 
 static void on_finished(Node *node, json_object *result, const GError *error)
 {
-    guint8 payload[8];
     (void)result;
     if (error) {
         node_report(node, "these disks don't have everything", error);
         /* The primary need not wait. */
-        link_send(node->link, LINK_MSG_FAILED, error->message, MIN(strlen(error->message), 512));
+        message_send(node->link, &(Message){.type = LINK_MSG_FAILED, .text = error->message});
         return;
     }
     if (node->state != FSM_S_COLO)
         return;
-    colo_put_be64(payload, node->final_epoch);
-    link_send(node->link, LINK_MSG_FINISHED, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_FINISHED, .epoch = node->final_epoch});
 }
 
 void final_marked(Node *node, guint64 epoch)

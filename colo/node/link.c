@@ -5,7 +5,6 @@
  * protocol has lost the link.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/log.h"
 
 #include <sys/socket.h>
@@ -86,106 +85,216 @@ static gboolean peer_event(Node *node, FsmEvent event, GError **error)
     return TRUE;
 }
 
-static gboolean only_bytes(gsize len, gsize expected, GError **error)
+/* ---- One handler for each message; what it is allowed in, it or who it calls decides ---- */
+
+static gboolean on_blank(Node *node, const Message *message, GError **error)
 {
-    if (len == expected)
-        return TRUE;
-    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "%zu bytes where %zu belong", len,
-                expected);
-    return FALSE;
+    (void)message;
+    return peer_event(node, FSM_BLANK, error);
 }
 
-/* An ordered end is no trouble. */
-static void log_farewell(const guint8 *payload, gsize len)
+static gboolean on_received(Node *node, const Message *message, GError **error)
 {
-    g_autofree char *text = g_utf8_make_valid((const char *)payload, (gssize)MIN(len, 512));
-    log_info("the peer ends: %s", text);
+    return primary_received(node, message->epoch, error);
 }
+
+static gboolean on_applied(Node *node, const Message *message, GError **error)
+{
+    (void)error;
+    stats_add(node->apply_stats, (gint64)MIN(message->applied.apply_us, G_MAXINT32));
+    return TRUE;
+}
+
+static gboolean on_ready(Node *node, const Message *message, GError **error)
+{
+    return primary_ready(node, &message->ready, error);
+}
+
+static gboolean on_protect(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    return secondary_may_protect(node, error) && peer_event(node, FSM_PROTECT, error);
+}
+
+static gboolean on_runs(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    return peer_event(node, FSM_PEER_RUNS, error);
+}
+
+static gboolean on_stands(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    node->link_lost = colo_time_now();
+    return peer_event(node, FSM_PEER_STANDS, error);
+}
+
+static gboolean on_prepare(Node *node, const Message *message, GError **error)
+{
+    return svm_prepare(node, message->epoch, error);
+}
+
+static gboolean on_dirty(Node *node, const Message *message, GError **error)
+{
+    return primary_dirty(node, &message->dirty, error);
+}
+
+static gboolean on_loaded(Node *node, const Message *message, GError **error)
+{
+    return comparing_loaded(node, message->epoch, error);
+}
+
+static gboolean on_stalled(Node *node, const Message *message, GError **error)
+{
+    return comparing_stalled(node, &message->stalled, error);
+}
+
+static gboolean on_rebooted(Node *node, const Message *message, GError **error)
+{
+    return comparing_rebooted(node, message->epoch, error);
+}
+
+static gboolean on_settled(Node *node, const Message *message, GError **error)
+{
+    (void)error;
+    secondary_settled(node, &message->settled);
+    return TRUE;
+}
+
+static gboolean on_carrier(Node *node, const Message *message, GError **error)
+{
+    (void)error;
+    return uplinks_peer_says(node, message->cut);
+}
+
+static gboolean on_addresses(Node *node, const Message *message, GError **error)
+{
+    return net_receive_addresses(node, &message->addresses, error);
+}
+
+static gboolean on_final(Node *node, const Message *message, GError **error)
+{
+    return final_received(node, message->epoch, error);
+}
+
+static gboolean on_finished(Node *node, const Message *message, GError **error)
+{
+    return final_finished(node, message->epoch, error);
+}
+
+static gboolean on_trouble(Node *node, const Message *message, GError **error)
+{
+    (void)error;
+    trouble_received(node, message->text);
+    return TRUE;
+}
+
+static gboolean on_options(Node *node, const Message *message, GError **error)
+{
+    return options_received(node, message->text, error);
+}
+
+static gboolean on_yield(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    (void)error;
+    /* It may cross with our own going: not an error. */
+    if (node->state == FSM_P_COLO && node->peer_vm != PEER_VM_STALLED)
+        node_event(node, FSM_YIELD);
+    return TRUE;
+}
+
+static gboolean on_yielded(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    node->link_lost = colo_time_now();
+    node->yielded = TRUE;
+    return peer_event(node, FSM_YIELDED, error);
+}
+
+/* That it came is all there is to it: answer-watch.h. */
+static gboolean on_busy(Node *node, const Message *message, GError **error)
+{
+    (void)node;
+    (void)message;
+    (void)error;
+    return TRUE;
+}
+
+static gboolean on_unfit(Node *node, const Message *message, GError **error)
+{
+    if (node->state != FSM_S_COLO)
+        return peer_event(node, FSM_UNFIT, error);
+    answer_unfit(node, message->text);
+    return TRUE;
+}
+
+static gboolean on_leave(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    (void)error;
+    memory_leave(node);
+    return TRUE;
+}
+
+static gboolean on_handed(Node *node, const Message *message, GError **error)
+{
+    return secondary_handed(node, message->epoch, error);
+}
+
+static gboolean on_taken(Node *node, const Message *message, GError **error)
+{
+    (void)message;
+    return peer_event(node, FSM_TAKEN, error);
+}
+
+static gboolean on_refused(Node *node, const Message *message, GError **error)
+{
+    return primary_refused(node, &message->refused, error);
+}
+
+static gboolean on_goodbye(Node *node, const Message *message, GError **error)
+{
+    /* An ordered end is no trouble. */
+    log_info("the peer ends: %s", message->text);
+    return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_GOODBYE, error);
+}
+
+static gboolean on_failed(Node *node, const Message *message, GError **error)
+{
+    trouble_received(node, message->text);
+    return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_FAILED, error);
+}
+
+static gboolean (*const handlers[])(Node *node, const Message *message, GError **error) = {
+    [LINK_MSG_BLANK] = on_blank,     [LINK_MSG_RECEIVED] = on_received,
+    [LINK_MSG_APPLIED] = on_applied, [LINK_MSG_READY] = on_ready,
+    [LINK_MSG_PROTECT] = on_protect, [LINK_MSG_ADDRESSES] = on_addresses,
+    [LINK_MSG_YIELD] = on_yield,     [LINK_MSG_YIELDED] = on_yielded,
+    [LINK_MSG_GOODBYE] = on_goodbye, [LINK_MSG_FAILED] = on_failed,
+    [LINK_MSG_PREPARE] = on_prepare, [LINK_MSG_DIRTY] = on_dirty,
+    [LINK_MSG_LOADED] = on_loaded,   [LINK_MSG_STALLED] = on_stalled,
+    [LINK_MSG_SETTLED] = on_settled, [LINK_MSG_REBOOTED] = on_rebooted,
+    [LINK_MSG_RUNS] = on_runs,       [LINK_MSG_STANDS] = on_stands,
+    [LINK_MSG_HANDED] = on_handed,   [LINK_MSG_TAKEN] = on_taken,
+    [LINK_MSG_REFUSED] = on_refused, [LINK_MSG_OPTIONS] = on_options,
+    [LINK_MSG_TROUBLE] = on_trouble, [LINK_MSG_UNFIT] = on_unfit,
+    [LINK_MSG_BUSY] = on_busy,       [LINK_MSG_LEAVE] = on_leave,
+    [LINK_MSG_FINAL] = on_final,     [LINK_MSG_FINISHED] = on_finished,
+    [LINK_MSG_CARRIER] = on_carrier,
+};
 
 static gboolean handle_message(Node *node, guint type, const guint8 *payload, gsize len,
                                GError **error)
 {
+    g_auto(Message) message = {0};
     node->answers++;
-    switch (type) {
-    case LINK_MSG_BLANK:
-        return peer_event(node, FSM_BLANK, error);
-    case LINK_MSG_RECEIVED:
-        return only_bytes(len, 8, error) && primary_received(node, colo_get_be64(payload), error);
-    case LINK_MSG_APPLIED:
-        if (!only_bytes(len, 16, error))
-            return FALSE;
-        stats_add(node->apply_stats, (gint64)MIN(colo_get_be64(payload + 8), G_MAXINT32));
-        return TRUE;
-    case LINK_MSG_READY:
-        return primary_ready(node, payload, len, error);
-    case LINK_MSG_PROTECT:
-        return secondary_may_protect(node, error) && peer_event(node, FSM_PROTECT, error);
-    case LINK_MSG_RUNS:
-        return peer_event(node, FSM_PEER_RUNS, error);
-    case LINK_MSG_STANDS:
-        node->link_lost = colo_time_now();
-        return peer_event(node, FSM_PEER_STANDS, error);
-    case LINK_MSG_PREPARE:
-        return only_bytes(len, 8, error) && svm_prepare(node, colo_get_be64(payload), error);
-    case LINK_MSG_DIRTY:
-        return primary_dirty(node, payload, len, error);
-    case LINK_MSG_LOADED:
-        return only_bytes(len, 8, error) && comparing_loaded(node, colo_get_be64(payload), error);
-    case LINK_MSG_STALLED:
-        return comparing_stalled(node, payload, len, error);
-    case LINK_MSG_REBOOTED:
-        return only_bytes(len, 8, error) && comparing_rebooted(node, colo_get_be64(payload), error);
-    case LINK_MSG_SETTLED:
-        return secondary_settled(node, payload, len, error);
-    case LINK_MSG_CARRIER:
-        return only_bytes(len, 8, error) && uplinks_peer_says(node, colo_get_be64(payload));
-    case LINK_MSG_ADDRESSES:
-        return net_receive_addresses(node, payload, len, error);
-    case LINK_MSG_FINAL:
-        return only_bytes(len, 8, error) && final_received(node, colo_get_be64(payload), error);
-    case LINK_MSG_FINISHED:
-        return only_bytes(len, 8, error) && final_finished(node, colo_get_be64(payload), error);
-    case LINK_MSG_TROUBLE:
-        trouble_received(node, payload, len);
-        return TRUE;
-    case LINK_MSG_OPTIONS:
-        return options_received(node, payload, len, error);
-    case LINK_MSG_YIELD:
-        /* It may cross with our own going: not an error. */
-        if (node->state == FSM_P_COLO && node->peer_vm != PEER_VM_STALLED)
-            node_event(node, FSM_YIELD);
-        return TRUE;
-    case LINK_MSG_YIELDED:
-        node->link_lost = colo_time_now();
-        node->yielded = TRUE;
-        return peer_event(node, FSM_YIELDED, error);
-    case LINK_MSG_BUSY:
-        return only_bytes(len, 8, error);
-    case LINK_MSG_UNFIT:
-        if (node->state == FSM_S_COLO) {
-            answer_unfit(node, payload, len);
-            return TRUE;
-        }
-        return peer_event(node, FSM_UNFIT, error);
-    case LINK_MSG_LEAVE:
-        memory_leave(node);
-        return TRUE;
-    case LINK_MSG_HANDED:
-        return only_bytes(len, 8, error) && secondary_handed(node, colo_get_be64(payload), error);
-    case LINK_MSG_TAKEN:
-        return peer_event(node, FSM_TAKEN, error);
-    case LINK_MSG_REFUSED:
-        return primary_refused(node, payload, len, error);
-    case LINK_MSG_GOODBYE:
-        log_farewell(payload, len);
-        return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_GOODBYE, error);
-    case LINK_MSG_FAILED:
-        trouble_received(node, payload, len);
-        return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_FAILED, error);
-    default:
+    if (!message_info(type)) {
         log_debug("message of unknown type %u from the peer, %zu bytes: ignored", type, len);
         return TRUE;
     }
+    return message_unpack(type, payload, len, &message, error) &&
+           handlers[type](node, &message, error);
 }
 
 static void on_message(guint type, const guint8 *payload, gsize len, gpointer user_data)
@@ -245,6 +354,8 @@ gboolean node_link_init(Node *node, GError **error)
                                .attempt_failed = on_attempt_failed,
                                .sent = on_sent,
                                .fresh = on_fresh};
+    for (guint type = 0; type < G_N_ELEMENTS(handlers); type++)
+        g_assert(!handlers[type] == !message_info(type));
     node->link = link_new(&options, &callbacks, node, error);
     return node->link != NULL;
 }

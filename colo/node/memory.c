@@ -42,7 +42,7 @@ void memory_look(Node *node)
                         "well",
                         grown_mib);
         node->leaving = TRUE;
-        link_send(node->link, LINK_MSG_LEAVE, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_LEAVE});
     } else if (fsm_is_primary(node->state) && !node->growth_told) {
         node->growth_told = TRUE;
         log_warning("QEMU has grown by %.0f MiB: this node's next one is a new one, when it is the "
@@ -58,7 +58,7 @@ void memory_leave(Node *node)
     /* One whose end is expected has nobody to run the VM but the secondary, and one that may have
      * lost the arbiter's yes to it may not go on without it. */
     else if (node->state == FSM_P_COLO && !node->ending_timer && !node->doubted)
-        link_send(node->link, LINK_MSG_LEAVE, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_LEAVE});
     /* Else it is busy with more, and is asked again. */
 }
 

@@ -5,7 +5,6 @@
  * whatever its guest says is dropped.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/log.h"
 
 #include <netinet/ether.h>
@@ -256,22 +255,19 @@ void net_send_addresses(Node *node)
         g_autoptr(GBytes) bytes = addresses_serialise(card_at(node, i)->addresses);
         gsize len;
         const void *data = g_bytes_get_data(bytes, &len);
-        g_autofree guint8 *payload = g_malloc(4 + len);
-        colo_put_be32(payload, i);
-        if (len)
-            memcpy(payload + 4, data, len);
-        link_send(node->link, LINK_MSG_ADDRESSES, payload, 4 + len);
+        MessageAddresses addresses = {.card = i, .data = data, .len = len};
+        message_send(node->link, &(Message){.type = LINK_MSG_ADDRESSES, .addresses = addresses});
     }
 }
 
-gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error)
+gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error)
 {
-    Card *card = len >= 4 ? card_at(node, colo_get_be32(payload)) : NULL;
+    Card *card = card_at(node, addresses->card);
     if (!card) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "addresses of a network card that the VM doesn't have");
         return FALSE;
     }
-    g_autoptr(GBytes) bytes = g_bytes_new(payload + 4, len - 4);
+    g_autoptr(GBytes) bytes = g_bytes_new(addresses->data, addresses->len);
     return addresses_merge(card->addresses, bytes, error);
 }

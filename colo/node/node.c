@@ -9,16 +9,12 @@
 #include "colo/node/node.h"
 
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/log.h"
 
 #include <string.h>
 
 /* How long to wait before an arbiter that couldn't be asked is asked again. */
 #define ASK_AGAIN_MS 1000
-
-/* QEMU's own words may be long. */
-#define REASON_MAX_BYTES 512
 
 G_DEFINE_QUARK(node_error, node_error)
 
@@ -232,14 +228,14 @@ static void ask_arbiter(Node *node)
 
 /* ---- Transitions ---- */
 
-static void say(Node *node, guint type)
+static void say(Node *node, LinkMessage type)
 {
     /* The last error may be an old one: only of a failure it is the reason. */
     gboolean failed = node->state == FSM_FAILED && node->last_error;
     const char *why = failed                          ? node->last_error->message
                       : node->state == FSM_S_STARTING ? "to start its QEMU anew, which has grown"
                                                       : "as it was asked to";
-    link_send(node->link, type, why, MIN(strlen(why), REASON_MAX_BYTES));
+    message_send(node->link, &(Message){.type = type, .text = why});
 }
 
 /* Tells the primary whether the arbiter may have said yes all the same. */
@@ -247,11 +243,8 @@ static void say_refused(Node *node)
 {
     const char *why = node->has_asked ? "it could not ask the arbiter"
                                       : "its copy of the VM can't go on before the next checkpoint";
-    gsize len = strlen(why);
-    g_autofree guint8 *payload = g_malloc(4 + len);
-    colo_put_be32(payload, node->has_asked);
-    memcpy(payload + 4, why, len);
-    link_send(node->link, LINK_MSG_REFUSED, payload, 4 + len);
+    MessageRefused refused = {.asked = node->has_asked, .why = why};
+    message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
     log_warning("the VM is left to the primary: %s", why);
 }
 
@@ -274,15 +267,15 @@ void node_end(Node *node)
 static void carry_out(Node *node, guint actions)
 {
     if (actions & FSM_DO_SAY_PROTECT)
-        link_send(node->link, LINK_MSG_PROTECT, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_PROTECT});
     if (actions & FSM_DO_SAY_RUNS)
-        link_send(node->link, LINK_MSG_RUNS, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_RUNS});
     if (actions & FSM_DO_SAY_STANDS)
-        link_send(node->link, LINK_MSG_STANDS, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_STANDS});
     if (actions & FSM_DO_SAY_HANDED)
         primary_say_handed(node);
     if (actions & FSM_DO_SAY_TAKEN)
-        link_send(node->link, LINK_MSG_TAKEN, NULL, 0);
+        message_send(node->link, &(Message){.type = LINK_MSG_TAKEN});
     if (actions & FSM_DO_SAY_REFUSED)
         say_refused(node);
     if (actions & FSM_DO_SAY_FAILED)

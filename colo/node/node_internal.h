@@ -19,6 +19,7 @@
 #include "colo/node/blocktime.h"
 #include "colo/node/divergence.h"
 #include "colo/node/fsm.h"
+#include "colo/node/messages.h"
 #include "colo/node/mode.h"
 #include "colo/node/node.h"
 #include "colo/node/schedule.h"
@@ -474,8 +475,8 @@ void primary_synchronise(Node *node);
 void primary_end_capture(Node *node);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
 gboolean primary_received(Node *node, guint64 epoch, GError **error);
-gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error);
-gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean primary_ready(Node *node, const MessageReady *ready, GError **error);
+gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error);
 /* Something that the schedule depends on has changed. */
 void primary_reschedule(Node *node);
 /* Before the VM is freed: forgets the cycle. */
@@ -496,7 +497,7 @@ void primary_say_handed(Node *node);
 /* It is handed over, or not to be any more. */
 void primary_end_hand_over(Node *node);
 /* Message of the secondary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean primary_refused(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error);
 /* QEMU refuses to run it, or the checkpoint that it stands in is complete. */
 void primary_stand_as_it_is(Node *node);
 void primary_stood(Node *node);
@@ -517,7 +518,7 @@ void answer_forget(Node *node);
 /* All of a checkpoint has been given to the connection. */
 void answer_sent(Node *node);
 /* Secondary: the primary has said so. */
-void answer_unfit(Node *node, const guint8 *text, gsize len);
+void answer_unfit(Node *node, const char *why);
 
 /* ---- traffic.c ---- */
 
@@ -554,7 +555,7 @@ void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const g
                                 gsize len);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
 gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
-gboolean comparing_stalled(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **error);
 gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error);
 /* No secondary is there any more; what is held stays held. */
 void comparing_end(Node *node);
@@ -589,8 +590,8 @@ void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 /* Our VM has sent this. */
 void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
-/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error);
+/* Message of the primary. */
+void secondary_settled(Node *node, const MessageSettled *settled);
 /* The VM is that of checkpoint svm_epoch and begins to run: maps, input and output start over. */
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
 /* Gives the VM, which runs, what has waited for it: of svm_epoch, or (taking over) all. */
@@ -695,7 +696,7 @@ gboolean net_is_delivered(Node *node);
 Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_announce(Node *node);
 void net_send_addresses(Node *node);
-gboolean net_receive_addresses(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);
 
 /* ---- announce.c ---- */
 
@@ -777,7 +778,7 @@ void node_report(Node *node, const char *what, const GError *error);
 /* The same, unless that is the last error already: of what is tried again and again. */
 void node_report_once(Node *node, const char *what, const GError *error);
 /* The peer's, or the reason for which it has failed. */
-void trouble_received(Node *node, const guint8 *payload, gsize len);
+void trouble_received(Node *node, const char *text);
 /* The VM is protected: what was wrong before is no more. */
 void trouble_is_over(Node *node);
 /* Adds "last-error" of this node to `status`, and of the peer to `peer`. */
@@ -788,7 +789,7 @@ void trouble_add_status(const Node *node, json_object *status, json_object *peer
 /* Primary: tells the secondary all options of the pair. */
 void options_tell(const Node *node);
 /* Message of the peer; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean options_received(Node *node, const guint8 *payload, gsize len, GError **error);
+gboolean options_received(Node *node, const char *text, GError **error);
 /* Commands. */
 void do_get(ControlRequest *request, json_object *arguments, gpointer user_data);
 void do_set(ControlRequest *request, json_object *arguments, gpointer user_data);

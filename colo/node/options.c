@@ -41,7 +41,7 @@ static void take_effect(Node *node, const char *name)
 
 static void tell_peer(const Node *node, const char *text)
 {
-    link_send(node->link, LINK_MSG_OPTIONS, text, strlen(text));
+    message_send(node->link, &(Message){.type = LINK_MSG_OPTIONS, .text = text});
 }
 
 void options_tell(const Node *node)
@@ -69,13 +69,8 @@ static void take_over_changes(Node *node, json_object *changed)
     }
 }
 
-gboolean options_received(Node *node, const guint8 *payload, gsize len, GError **error)
+gboolean options_received(Node *node, const char *text, GError **error)
 {
-    g_autofree char *text = g_strndup((const char *)payload, len);
-    if (strlen(text) != len || !g_utf8_validate(text, (gssize)len, NULL)) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "options that are no text");
-        return FALSE;
-    }
     g_autoptr(GError) why = NULL;
     json_object *changed = NULL;
     gboolean primary = fsm_is_primary(node->state);

@@ -19,7 +19,6 @@
  * and each time it names one, the next checkpoint carries it once more.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/fault.h"
 #include "common/log.h"
 
@@ -154,22 +153,14 @@ static void on_taken(const CaptureStats *stats, gpointer user_data)
     resume(node);
 }
 
-/* docs/STREAM.md, "The attachment". */
-static GBytes *attachment(Node *node)
+/* The service's part of the checkpoint. */
+static GBytes *make_attachment(Node *node)
 {
-    guint8 head[] = {1, node->cycle.compares ? 1 : 0};
-    GByteArray *bytes = g_byte_array_new();
-    g_byte_array_append(bytes, head, sizeof(head));
-    g_autoptr(GBytes) maps = node->rewrite ? rewrite_export(node->rewrite) : NULL;
-    if (maps) {
-        gsize len;
-        const guint8 *data = g_bytes_get_data(maps, &len);
-        g_byte_array_append(bytes, data, (guint)len);
-    } else {
-        /* Every connection that needed it has ended. */
+    g_auto(Attachment) attachment = {.runs = node->cycle.compares,
+                                     .maps = node->rewrite ? rewrite_export(node->rewrite) : NULL};
+    if (!attachment.maps) /* every connection that needed it has ended */
         g_clear_pointer(&node->rewrite, rewrite_free);
-    }
-    return g_byte_array_free_to_bytes(bytes);
+    return attachment_pack(&attachment);
 }
 
 /* Everything that belongs to the checkpoint is there, but for RAM. */
@@ -178,8 +169,8 @@ static void copy(Node *node, GBytes *state)
     Cycle *cycle = &node->cycle;
     cycle->phase = CYCLE_COPYING;
     g_autoptr(GPtrArray) frames = primary_held_frames(node);
-    g_autoptr(GBytes) service = attachment(node);
-    capture_take(node->capture, cycle->epoch, state, frames, service);
+    g_autoptr(GBytes) attachment = make_attachment(node);
+    capture_take(node->capture, cycle->epoch, state, frames, attachment);
 }
 
 static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
@@ -264,17 +255,21 @@ static void pause_vm(Node *node)
 }
 
 /* The secondary has named pages that the next checkpoint is to carry. */
-static gboolean add_pages(Node *node, const char *message, guint64 ram_pages, guint64 first,
-                          guint64 count, GError **error)
+static gboolean add_pages(Node *node, const char *message, const MessageRun *runs, gsize n,
+                          GError **error)
 {
-    if (first >= ram_pages || count > ram_pages - first) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message '%s': pages %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
-                    " of %" G_GUINT64_FORMAT,
-                    message, first, count, ram_pages);
-        return FALSE;
+    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
+    for (gsize i = 0; i < n; i++) {
+        guint64 first = runs[i].first, count = runs[i].count;
+        if (first >= ram_pages || count > ram_pages - first) {
+            g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                        "message '%s': pages %" G_GUINT64_FORMAT "+%" G_GUINT64_FORMAT
+                        " of %" G_GUINT64_FORMAT,
+                        message, first, count, ram_pages);
+            return FALSE;
+        }
+        capture_add_pages(node->capture, first, count);
     }
-    capture_add_pages(node->capture, first, count);
     return TRUE;
 }
 
@@ -312,9 +307,7 @@ static void prepare(Node *node)
         begin_settling(node);
         return;
     }
-    guint8 payload[8];
-    colo_put_be64(payload, node->cycle.epoch);
-    link_send(node->link, LINK_MSG_PREPARE, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_PREPARE, .epoch = node->cycle.epoch});
     colo_fault_point("primary-preparing");
 }
 
@@ -344,21 +337,16 @@ static void take_checkpoint(Node *node, CheckpointReason reason)
         prepare(node);
 }
 
-gboolean primary_dirty(Node *node, const guint8 *payload, gsize len, GError **error)
+gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error)
 {
-    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
-    if (node->cycle.phase != CYCLE_PREPARING || len < 16 || len % 8 ||
-        colo_get_be64(payload) != node->cycle.epoch) {
+    if (node->cycle.phase != CYCLE_PREPARING || dirty->epoch != node->cycle.epoch) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'dirty' (%zu bytes) that wasn't asked for", len);
+                    "message 'dirty' that wasn't asked for");
         return FALSE;
     }
-    for (gsize at = 16; at < len; at += 8) {
-        guint64 first = colo_get_be32(payload + at), count = colo_get_be32(payload + at + 4);
-        if (!add_pages(node, "dirty", ram_pages, first, count, error))
-            return FALSE;
-    }
-    if (colo_get_be32(payload + 8) == 0)
+    if (!add_pages(node, "dirty", dirty->runs, dirty->n_runs, error))
+        return FALSE;
+    if (dirty->follow == 0)
         begin_settling(node);
     return TRUE;
 }
@@ -394,21 +382,16 @@ gboolean primary_received(Node *node, guint64 epoch, GError **error)
     return TRUE;
 }
 
-gboolean primary_ready(Node *node, const guint8 *runs, gsize len, GError **error)
+gboolean primary_ready(Node *node, const MessageReady *ready, GError **error)
 {
-    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
-    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || !node->cycle.received ||
-        len % 16) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'ready' (%zu bytes) in state %s", len, fsm_state_name(node->state));
+    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || !node->cycle.received) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'ready' in state %s",
+                    fsm_state_name(node->state));
         return FALSE;
     }
-    for (gsize at = 0; at < len; at += 16) {
-        guint64 first = colo_get_be64(runs + at), count = colo_get_be64(runs + at + 8);
-        if (!add_pages(node, "ready", ram_pages, first, count, error))
-            return FALSE;
-    }
-    if (++node->proofs >= PROOFS && len == 0) {
+    if (!add_pages(node, "ready", ready->runs, ready->n_runs, error))
+        return FALSE;
+    if (++node->proofs >= PROOFS && ready->n_runs == 0) {
         node->proof = PROOF_DONE;
         owner_proven(node);
     } else {

@@ -12,7 +12,6 @@
  * primary may have died before its own VM's copy left.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/fault.h"
 #include "common/fd.h"
 #include "common/log.h"
@@ -26,10 +25,6 @@
 #define SAID_LIMIT_BYTES (16 * 1024 * 1024)
 /* What a frame costs besides its bytes: about this. */
 #define INPUT_OVERHEAD_BYTES 128
-
-#define ATTACHMENT_VERSION 1
-#define ATTACHMENT_RUN     1
-#define ATTACHMENT_HEAD    2u
 
 static gsize cost_of(const Input *input)
 {
@@ -147,29 +142,23 @@ void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
         drop_said(node, node->said->head);
 }
 
-gboolean secondary_settled(Node *node, const guint8 *payload, gsize len, GError **error)
+void secondary_settled(Node *node, const MessageSettled *settled)
 {
-    if (len < 16 || len % 8) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'settled' of %zu bytes", len);
-        return FALSE;
-    }
-    if (colo_get_be64(payload) != node->svm_epoch)
-        return TRUE; /* of an epoch that is over here */
+    if (settled->epoch != node->svm_epoch)
+        return; /* of an epoch that is over here */
     node->released_epoch = node->svm_epoch;
-    guint64 count = colo_get_be64(payload + 8);
-    for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= count;)
+    for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= settled->count;)
         drop_said(node, node->said->head);
     /* Then single ones, ascending as ours are. */
-    gsize at = 16;
-    for (GList *l = node->said->head, *next; l && at < len; l = next) {
+    gsize i = 0;
+    for (GList *l = node->said->head, *next; l && i < settled->n_numbers; l = next) {
         const Input *said = l->data;
         next = l->next;
-        while (at < len && colo_get_be64(payload + at) < said->epoch)
-            at += 8;
-        if (at < len && colo_get_be64(payload + at) == said->epoch)
+        while (i < settled->n_numbers && settled->numbers[i] < said->epoch)
+            i++;
+        if (i < settled->n_numbers && settled->numbers[i] == said->epoch)
             drop_said(node, l);
     }
-    return TRUE;
 }
 
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
@@ -202,27 +191,20 @@ static void on_progress(guint64 received_bytes, guint64 total_bytes, gpointer us
 
 static gboolean check_attachment(const Checkpoint *checkpoint, GError **error)
 {
-    gsize len = 0;
-    const guint8 *bytes =
-        checkpoint->attachment ? g_bytes_get_data(checkpoint->attachment, &len) : NULL;
-    if (len >= ATTACHMENT_HEAD && bytes[0] == ATTACHMENT_VERSION && !(bytes[1] & ~ATTACHMENT_RUN))
-        return TRUE;
-    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                "the attachment of checkpoint %" G_GUINT64_FORMAT " (%zu bytes) is none of ours",
-                checkpoint->epoch, len);
-    return FALSE;
+    g_auto(Attachment) attachment = {0};
+    return attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error);
 }
 
 gboolean secondary_is_to_run(const Checkpoint *checkpoint)
 {
-    const guint8 *bytes = g_bytes_get_data(checkpoint->attachment, NULL);
-    return (bytes[1] & ATTACHMENT_RUN) != 0;
+    g_auto(Attachment) attachment = {0};
+    attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, NULL);
+    return attachment.runs;
 }
 
 static void on_received(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
-    guint8 payload[8];
     g_autoptr(GError) error = NULL;
     if (!svm_stands_still(node, &error)) {
         /* A VM that has run is lost: its memory has been changed under it. */
@@ -237,8 +219,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     node->last = checkpoint_ref(checkpoint);
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
-    colo_put_be64(payload, checkpoint->epoch);
-    link_send(node->link, LINK_MSG_RECEIVED, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
     colo_fault_point("secondary-received");
     disks_received(node, checkpoint->epoch);
     forget_input_before(node, checkpoint->epoch);
@@ -251,10 +232,9 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
 static void on_applied(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
-    guint8 payload[16];
-    colo_put_be64(payload, checkpoint->epoch);
-    colo_put_be64(payload + 8, (guint64)checkpoint->apply_us);
-    link_send(node->link, LINK_MSG_APPLIED, payload, sizeof(payload));
+    MessageApplied applied = {.epoch = checkpoint->epoch,
+                              .apply_us = (guint64)checkpoint->apply_us};
+    message_send(node->link, &(Message){.type = LINK_MSG_APPLIED, .applied = applied});
     stats_add(node->apply_stats, checkpoint->apply_us);
     log_debug("checkpoint applied pages=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
@@ -292,7 +272,7 @@ void secondary_begin(Node *node)
         return;
     }
     disks_attach(node);
-    link_send(node->link, LINK_MSG_BLANK, NULL, 0);
+    message_send(node->link, &(Message){.type = LINK_MSG_BLANK});
     colo_fault_point("secondary-sync");
 }
 
@@ -315,13 +295,12 @@ void secondary_drop_apply(Node *node)
 
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error)
 {
-    gsize len;
-    const guint8 *bytes = g_bytes_get_data(checkpoint->attachment, &len);
-    g_autoptr(GBytes) maps =
-        len > ATTACHMENT_HEAD ? g_bytes_new(bytes + ATTACHMENT_HEAD, len - ATTACHMENT_HEAD) : NULL;
+    g_auto(Attachment) attachment = {0};
+    if (!attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error))
+        return FALSE;
     if (!node->rewrite)
         node->rewrite = net_new_rewrite(node, checkpoint->epoch);
-    if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, maps, error))
+    if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, attachment.maps, error))
         return FALSE;
     forget_said(node);
     node->svm_epoch = checkpoint->epoch;

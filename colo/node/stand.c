@@ -15,7 +15,6 @@
  * mirrored, so that whoever goes on has it.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/patience.h"
@@ -134,28 +133,25 @@ void primary_end_hand_over(Node *node)
 
 void primary_say_handed(Node *node)
 {
-    guint8 payload[8];
-    colo_put_be64(payload, node->epoch);
     colo_fault_point("handed-stood");
-    link_send(node->link, LINK_MSG_HANDED, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_HANDED, .epoch = node->epoch});
     primary_mirror_deferred(node);
     colo_fault_point("handed-said");
 }
 
-gboolean primary_refused(Node *node, const guint8 *payload, gsize len, GError **error)
+gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error)
 {
-    if (len < 4 || node->state != FSM_P_HANDED) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'refused' (%zu bytes) in state %s", len, fsm_state_name(node->state));
+    if (node->state != FSM_P_HANDED) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'refused' in state %s",
+                    fsm_state_name(node->state));
         return FALSE;
     }
-    g_autofree char *why = g_utf8_make_valid((const char *)payload + 4, (gssize)MIN(len - 4, 512));
-    g_autoptr(GError) refused = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, why);
-    node->doubted |= colo_get_be32(payload) != 0;
+    g_autoptr(GError) why = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, refused->why);
+    node->doubted |= refused->asked;
     /* Its VM stands still, which ours no more does. */
     node->admin_asks = TRUE;
     node_event(node, FSM_REFUSED);
     /* Not before: what was wrong is over when a pair is protected. */
-    node_report(node, "the secondary does not take over", refused);
+    node_report(node, "the secondary does not take over", why);
     return TRUE;
 }

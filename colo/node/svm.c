@@ -35,11 +35,8 @@
  * on where it is: what failed is tried again.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/fault.h"
 #include "common/log.h"
-
-#include <string.h>
 
 #define CHECK_MS 1000
 
@@ -129,11 +126,8 @@ static void tell_stall(Node *node, const char *why)
 {
     log_warning("the VM doesn't run until the next checkpoint: %s", why);
     node_emit_stalled(node, why);
-    gsize len = MIN(strlen(why), 512);
-    g_autofree guint8 *payload = g_malloc(8 + len);
-    colo_put_be64(payload, node->epoch);
-    memcpy(payload + 8, why, len);
-    link_send(node->link, LINK_MSG_STALLED, payload, 8 + len);
+    MessageStalled stalled = {.epoch = node->epoch, .why = why};
+    message_send(node->link, &(Message){.type = LINK_MSG_STALLED, .stalled = stalled});
     node->svm_speaks = FALSE;
 }
 
@@ -151,9 +145,7 @@ void svm_rebooted(Node *node)
         return;
     log_warning("the guest of this copy of the VM has rebooted");
     node_emit(node, "SECONDARY_REBOOTED", NULL);
-    guint8 payload[8];
-    colo_put_be64(payload, node->svm_epoch);
-    link_send(node->link, LINK_MSG_REBOOTED, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_REBOOTED, .epoch = node->svm_epoch});
 }
 
 void svm_stopped_by_itself(Node *node, const char *why)
@@ -209,7 +201,6 @@ static void release(Node *node)
 static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    guint8 payload[8];
     if (!is_current(vm, node))
         return;
     node->svm_job = SVM_IDLE;
@@ -227,8 +218,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
         blocktime_add(&node->blocktime, node->svm_stood, colo_time_now());
     /* It may have stopped by itself meanwhile. */
     if (node->apply && node->svm_speaks) {
-        colo_put_be64(payload, node->svm_epoch);
-        link_send(node->link, LINK_MSG_LOADED, payload, sizeof(payload));
+        message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = node->svm_epoch});
         colo_fault_point("secondary-loaded");
         secondary_give_mirrored(node);
     }
@@ -258,15 +248,12 @@ static gboolean prove(Node *node, const PageSet *pages, GError **error)
                     "after %u loads the device state still writes to new pages of RAM", PROOFS_MAX);
         return FALSE;
     }
-    g_autoptr(GByteArray) runs = g_byte_array_new();
-    guint64 first, count;
-    for (guint64 at = 0; page_set_next_run(pages, at, &first, &count); at = first + count) {
-        guint8 run[16];
-        colo_put_be64(run, first);
-        colo_put_be64(run + 8, count);
-        g_byte_array_append(runs, run, sizeof(run));
-    }
-    if (runs->len > LINK_MESSAGE_MAX) {
+    g_autoptr(GArray) runs = g_array_new(FALSE, FALSE, sizeof(MessageRun));
+    MessageRun run;
+    for (guint64 at = 0; page_set_next_run(pages, at, &run.first, &run.count);
+         at = run.first + run.count)
+        g_array_append_val(runs, run);
+    if (runs->len > MESSAGE_READY_RUNS_MAX) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_LOAD,
                     "loading the device state wrote to %" G_GUINT64_FORMAT
                     " pages of RAM: too many",
@@ -275,7 +262,8 @@ static gboolean prove(Node *node, const PageSet *pages, GError **error)
     }
     log_info("the device state can be loaded; that wrote to %" G_GUINT64_FORMAT " new pages of RAM",
              page_set_count(pages));
-    link_send(node->link, LINK_MSG_READY, runs->data, runs->len);
+    MessageReady ready = {.runs = (const MessageRun *)(gpointer)runs->data, .n_runs = runs->len};
+    message_send(node->link, &(Message){.type = LINK_MSG_READY, .ready = ready});
     return TRUE;
 }
 

@@ -9,9 +9,6 @@
 
 #include <string.h>
 
-/* Of a text to the peer and from it. QEMU's own words may be long. */
-#define TROUBLE_MAX_BYTES 512
-
 /* A name to be shown for the peer. */
 static const char *peer_called(const Node *node)
 {
@@ -27,7 +24,7 @@ void node_report(Node *node, const char *what, const GError *error)
     node->last_error_at = g_get_real_time();
     const char *text = node->last_error->message;
     if (node->link)
-        link_send(node->link, LINK_MSG_TROUBLE, text, MIN(strlen(text), TROUBLE_MAX_BYTES));
+        message_send(node->link, &(Message){.type = LINK_MSG_TROUBLE, .text = text});
     json_object *data = json_object_new_object();
     json_object_object_add(data, "text", json_object_new_string(text));
     node_emit(node, "ERROR", data);
@@ -40,10 +37,8 @@ void node_report_once(Node *node, const char *what, const GError *error)
         node_report(node, what, error);
 }
 
-void trouble_received(Node *node, const guint8 *payload, gsize len)
+void trouble_received(Node *node, const char *text)
 {
-    g_autofree char *text =
-        g_utf8_make_valid((const char *)payload, (gssize)MIN(len, TROUBLE_MAX_BYTES));
     if (!g_strcmp0(text, node->peer_error))
         return; /* a failure's reason comes twice */
     log_warning("%s says: %s", peer_called(node), text);
@@ -52,7 +47,7 @@ void trouble_received(Node *node, const guint8 *payload, gsize len)
     json_object_object_add(data, "text", json_object_new_string(text));
     node_emit(node, "PEER_ERROR", data);
     g_free(node->peer_error);
-    node->peer_error = g_steal_pointer(&text);
+    node->peer_error = g_strdup(text);
     node->peer_error_at = g_get_real_time();
 }
 

@@ -5,7 +5,6 @@
  * its own stays known after the link is lost, for that is when it is needed.
  */
 #include "colo/node/node_internal.h"
-#include "common/endian.h"
 #include "common/log.h"
 
 /* A hand-over that isn't possible now is tried again after this. */
@@ -23,9 +22,7 @@ static const ConfigNic *nic_of(const Node *node, guint i)
 
 static void say(const Node *node)
 {
-    guint8 payload[8];
-    colo_put_be64(payload, node->uplinks_cut);
-    link_send(node->link, LINK_MSG_CARRIER, payload, sizeof(payload));
+    message_send(node->link, &(Message){.type = LINK_MSG_CARRIER, .cut = node->uplinks_cut});
 }
 
 /* ---- Watching ---- */
