@@ -271,8 +271,8 @@ void load_guard_reset(LoadGuard *guard);
 void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
  * The same before a load after which no checkpoint comes that could put anything right: whatever
- * pages are written from then on, load_guard_after() puts them back (where the VM's process has a
- * second userfaultfd; else this is load_guard_before()). Dirty tracking starts anew after it.
+ * pages are written from then on, load_guard_after() puts them back, where load_guard_is_exact();
+ * else this is load_guard_before(). Dirty tracking starts anew after it.
  */
 void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
@@ -280,6 +280,11 @@ void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_
  * on, and wrong until a checkpoint has carried them.
  */
 void load_guard_after(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
+/*
+ * Whether the load of a takeover is exact for this VM, which has not been loaded yet; `ram` NULL:
+ * for one that is started with this process's rights. If not, CHECKPOINT_ERROR_TRACKING says why.
+ */
+gboolean load_guard_is_exact(const VmRam *ram, GError **error);
 /* `pages`: all that the next checkpoint has to carry; they are forgotten. */
 void load_guard_written(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 

@@ -108,6 +108,8 @@ static gboolean keep_known(LoadGuard *guard, GError **error)
 
 static gboolean keep_all(LoadGuard *guard)
 {
+    if (guard->ram->uffd_sync < 0)
+        return FALSE;
     guard->accounted = FALSE; /* after it all counts as written */
     dirty_tracker_suspend(guard->tracker);
     guard->keeper = page_keeper_new(guard->ram, NULL);

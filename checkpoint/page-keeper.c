@@ -13,11 +13,13 @@
  * A mapping is registered with one userfaultfd only: the tracker's is taken off meanwhile.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "checkpoint/checkpoint_internal.h"
@@ -98,16 +100,40 @@ static gpointer keeper_thread(gpointer data)
 
 /* ---- The owner's side ---- */
 
+/* Once in a userfaultfd's life; EINVAL: the kernel can't, or it has been told before. */
+static gboolean enable(int uffd)
+{
+    struct uffdio_api api = {.api = UFFD_API, .features = WP_HUGETLBFS_SHMEM};
+    return ioctl(uffd, UFFDIO_API, &api) == 0;
+}
+
+gboolean load_guard_is_exact(const VmRam *ram, GError **error)
+{
+    COLO_AUTO_FD ours = ram ? -1 : (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+    int uffd = ram ? ram->uffd_sync : ours;
+    if (uffd >= 0 && enable(uffd))
+        return TRUE;
+    const char *why =
+        "no userfaultfd that reports the kernel's writes: it needs CAP_SYS_PTRACE (of "
+        "the host, not of a user namespace), or sysctl "
+        "vm.unprivileged_userfaultfd=1, and no seccomp policy against it";
+    if (uffd >= 0)
+        why = "the kernel can't protect shared memory against writes: it needs Linux 5.19 or later "
+              "with CONFIG_PTE_MARKER_UFFD_WP";
+    else if (ram && ram->no_uffd)
+        why = ram->no_uffd;
+    g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "%s", why);
+    return FALSE;
+}
+
 static gboolean begin(PageKeeper *keeper, GError **error)
 {
     const VmRam *ram = keeper->ram;
-    struct uffdio_api api = {.api = UFFD_API, .features = WP_HUGETLBFS_SHMEM};
     struct uffdio_register reg = {
         .range = {.start = ram->remote_base, .len = ram->size_bytes},
         .mode = UFFDIO_REGISTER_MODE_WP
     };
-    /* EINVAL: it has been told before. */
-    if (ioctl(ram->uffd_sync, UFFDIO_API, &api) < 0 && errno != EINVAL)
+    if (!enable(ram->uffd_sync) && errno != EINVAL)
         return fail(error, "userfaultfd: write-protection of shared memory");
     if (ioctl(ram->uffd_sync, UFFDIO_REGISTER, &reg) < 0)
         return fail(error, "userfaultfd: register the VM's RAM");

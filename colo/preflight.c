@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "block/server.h"
+#include "checkpoint/checkpoint.h"
 #include "colo/arbiter/arbiter.h"
 #include "common/bounded.h"
 #include "common/fd.h"
@@ -338,6 +339,11 @@ static void check_linux(const Config *config, Finds *finds)
     if (sscanf(name.release, "%d.%d", &major, &minor) == 2 &&
         (major < 6 || (major == 6 && minor < 7)))
         note(finds, "%s: dirty pages are found faster from 6.7 on", name.release);
+    g_autoptr(GError) inexact = NULL;
+    if (!load_guard_is_exact(NULL, &inexact))
+        note(finds,
+             "a takeover may leave wrong bytes in the guest's RAM (colod(8), WHAT IT NEEDS): %s",
+             inexact->message);
     if (geteuid() != 0)
         note(finds, "not root: what root may do here was not looked at");
 }

@@ -135,6 +135,11 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
                            json_object_new_string(arbiter_identity(node->arbiter)));
     log_info("VM started, paused; dirty pages tracked by %s",
              dirty_method_name(dirty_tracker_method(node->tracker)));
+    g_autoptr(GError) inexact = NULL;
+    if (!load_guard_is_exact(vm_ram(vm), &inexact))
+        log_warning("a takeover may leave wrong bytes in the guest's RAM on this host (colod(8), "
+                    "WHAT IT NEEDS): %s",
+                    inexact->message);
     net_attach(node);
     clock_attach(node);
     node_event(node, FSM_VM_STARTED);

@@ -132,6 +132,21 @@ code=0
 err=$("$COLO_BUILD/colod" --config "$dir/good.conf" --offline 2>&1) || code=$?
 is "--offline alone" "$code $err" "2 colod: --offline belongs to --check-config"
 
+# ---- A takeover that can't be exact is noted ----
+config
+check
+if echo "$out" | grep -q 'wrong bytes'; then
+    tap_skip "a right that takeovers want" "it isn't here at all"
+elif [ "$(cat /proc/sys/vm/unprivileged_userfaultfd 2>/dev/null)" != 0 ] || ! command -v setpriv >/dev/null; then
+    tap_skip "a right that takeovers want" "it can't be taken away here"
+else
+    out=$(setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace \
+        timeout 60 "$COLO_BUILD/colod" --config "$dir/colod.conf" --check-config 2>&1)
+    is "a right that takeovers want: no problem" $? 0
+    has "a right that takeovers want: it is noted" "$out" \
+        "note: Linux: a takeover may leave wrong bytes in the guest's RAM"
+    has "a right that takeovers want: which" "$out" "it needs CAP_SYS_PTRACE"
+fi
 
 # ---- Storage that hangs: each look at it ends, and is named ----
 # hangs WHAT PATH PART...: one problem, in time; the others are looked at all the same
