@@ -137,7 +137,7 @@ void datagram_secondary(Compare *compare, Flow *flow, Held *held)
         return;
     }
     held_start_timer(compare, held, TIMER_SECONDARY);
-    g_queue_push_tail_link(&flow->segs[SECONDARY], &held->seg);
+    links_push(&flow->segs[SECONDARY], &held->seg);
     held->seg_queue = &flow->segs[SECONDARY];
     compare_heads(compare, flow);
 }

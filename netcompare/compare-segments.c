@@ -121,7 +121,7 @@ SegmentPlaced segment_insert(Compare *compare, GQueue *segs, Held *held)
         after = after->prev;
         leave_stream(compare, same);
     }
-    g_queue_insert_after_link(segs, after, &held->seg);
+    links_insert_after(segs, after, &held->seg);
     held->seg_queue = segs;
     return SEGMENT_PLACED;
 }

@@ -15,7 +15,7 @@ void tcp_forget_narrowed(Compare *compare, Flow *flow)
 {
     if (flow->narrowed == NULL)
         return;
-    g_queue_unlink(&compare->narrowed, &flow->narrowed_link);
+    links_remove(&compare->narrowed, &flow->narrowed_link);
     g_clear_pointer(&flow->narrowed, g_bytes_unref);
 }
 
@@ -33,7 +33,7 @@ void tcp_narrow(Compare *compare, Flow *flow, Held *held)
     flow->narrowed_to = svm->window;
     flow->narrowed_nic = p->key.nic;
     flow->narrowed_link = (GList){.data = flow};
-    g_queue_push_tail_link(&compare->narrowed, &flow->narrowed_link);
+    links_push(&compare->narrowed, &flow->narrowed_link);
     held->frame = rewrite_frame_window(flow->narrowed, p, svm->window);
 }
 

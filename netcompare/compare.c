@@ -62,7 +62,7 @@ static Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame,
     held->fifo_queue = held->seg_queue = NULL;
     held->later = held->is_opening = FALSE;
     held->done = 0;
-    g_queue_push_tail_link(&compare->order[side], &held->order);
+    links_push(&compare->order[side], &held->order);
 
     CompareStats *stats = &compare->stats;
     stats->held_frames++;
@@ -73,28 +73,28 @@ static Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame,
 
 void held_push_fifo(Held *held, GQueue *queue)
 {
-    g_queue_push_tail_link(queue, &held->fifo);
+    links_push(queue, &held->fifo);
     held->fifo_queue = queue;
 }
 
 void held_leave_fifo(Held *held)
 {
     if (held->fifo_queue != NULL)
-        g_queue_unlink(held->fifo_queue, &held->fifo);
+        links_remove(held->fifo_queue, &held->fifo);
     held->fifo_queue = NULL;
 }
 
 void held_leave_seg(Held *held)
 {
     if (held->seg_queue != NULL)
-        g_queue_unlink(held->seg_queue, &held->seg);
+        links_remove(held->seg_queue, &held->seg);
     held->seg_queue = NULL;
 }
 
 void held_stop_timer(Compare *compare, Held *held)
 {
     if (held->timer_class != TIMER_OFF)
-        g_queue_unlink(&compare->timers[held->timer_class], &held->timer);
+        links_remove(&compare->timers[held->timer_class], &held->timer);
     held->timer_class = TIMER_OFF;
 }
 
@@ -104,7 +104,7 @@ void held_start_timer(Compare *compare, Held *held, TimerClass timer_class)
         return; /* keeps its place, which is by its arrival */
     held_stop_timer(compare, held);
     held->timer_class = timer_class;
-    g_queue_push_tail_link(&compare->timers[timer_class], &held->timer);
+    links_push(&compare->timers[timer_class], &held->timer);
 }
 
 /*
@@ -123,7 +123,7 @@ void held_opens(Compare *compare, Held *held)
 {
     guint tries = OPENING_TRIES;
 
-    g_queue_push_tail_link(&compare->opening[held->side], &held->opening);
+    links_push(&compare->opening[held->side], &held->opening);
     held->is_opening = TRUE;
     for (GList *l = compare->opening[!held->side].tail; l != NULL && tries-- > 0; l = l->prev) {
         Held *other = l->data, *primary = held->side == PRIMARY ? held : other;
@@ -139,7 +139,7 @@ void held_opens(Compare *compare, Held *held)
 static void held_leave_opening(Compare *compare, Held *held)
 {
     if (held->is_opening)
-        g_queue_unlink(&compare->opening[held->side], &held->opening);
+        links_remove(&compare->opening[held->side], &held->opening);
     held->is_opening = FALSE;
 }
 
@@ -157,7 +157,7 @@ void held_free(Compare *compare, Held *held)
     held_leave_flow(held);
     held_leave_opening(compare, held);
     held_stop_timer(compare, held);
-    g_queue_unlink(&compare->order[held->side], &held->order);
+    links_remove(&compare->order[held->side], &held->order);
     compare->stats.held_frames--;
     compare->stats.held_bytes -= held->bytes;
     g_bytes_unref(held->frame);

@@ -12,6 +12,7 @@
 
 #include "netcompare/compare.h"
 #include "netcompare/flow.h"
+#include "netcompare/links.h"
 #include "netcompare/packet.h"
 
 typedef enum { PRIMARY, SECONDARY } Side;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "netcompare/flow.h"
+#include "netcompare/links.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -64,7 +65,7 @@ void flow_table_insert(FlowTable *table, FlowNode *node, const CompareKey *key, 
     node->key = *key;
     node->age.data = node;
     put_in_bucket(table, node);
-    g_queue_push_tail_link(&table->ages, &node->age);
+    links_push(&table->ages, &node->age);
     table->n_flows++;
 }
 
@@ -74,7 +75,7 @@ void flow_table_remove(FlowTable *table, FlowNode *node)
     while (*at != node)
         at = &(*at)->next;
     *at = node->next;
-    g_queue_unlink(&table->ages, &node->age);
+    links_remove(&table->ages, &node->age);
     table->n_flows--;
 }
 
@@ -92,8 +93,8 @@ FlowNode *flow_table_oldest(FlowTable *table, guint tries,
         if (may && second == NULL)
             second = node;
         node->used = FALSE;
-        g_queue_unlink(&table->ages, &node->age);
-        g_queue_push_tail_link(&table->ages, &node->age);
+        links_remove(&table->ages, &node->age);
+        links_push(&table->ages, &node->age);
     }
     return second;
 }
