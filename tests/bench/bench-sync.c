@@ -3,7 +3,7 @@
  * How long a takeover waits for the secondary's images to be on their medium, after a guest has
  * written 2 GiB as fast as it is let, with a checkpoint every 100 ms; how fast that is, and how
  * long a checkpoint takes to be complete there meanwhile (from its mark to MARKED) and to be
- * applied. The primary's image is in memory (/dev/shm), the secondary's in TMPDIR: put that on the
+ * applied, and how large one gets. The primary's image is in memory (/dev/shm), the secondary's in TMPDIR: put that on the
  * storage to be looked at. Prints lines "NAME VALUE UNIT". BENCH_SYNC_MIB: how much is written
  * (2048).
  */
@@ -24,11 +24,23 @@ typedef struct {
     guint64 mib, epoch;
     gint done;
     GArray *marks, *applies; /* of double: ms */
+    guint64 epoch_max_bytes;
 } Pair;
 
 static double ms_since(ColoTime before)
 {
     return (double)colo_time_diff_us(colo_time_now(), before) / COLO_US_PER_MS;
+}
+
+/* How much waits to be applied, when a mark has come: the epoch, and what has come behind it. */
+static void note_epoch(Pair *pair)
+{
+    json_object *reply = block_server_command(pair->replica, "status", NULL, -1);
+    json_object *disks = json_object_object_get(json_object_object_get(reply, "return"), "disks");
+    guint64 bytes = json_object_get_uint64(
+        json_object_object_get(json_object_array_get_idx(disks, 0), "staged-bytes"));
+    pair->epoch_max_bytes = MAX(pair->epoch_max_bytes, bytes);
+    json_object_put(reply);
 }
 
 static void checkpoint(Pair *pair)
@@ -38,6 +50,7 @@ static void checkpoint(Pair *pair)
     json_object_put(block_server_wait(pair->replica, "MARKED"));
     double ms = ms_since(before);
     g_array_append_val(pair->marks, ms);
+    note_epoch(pair);
     before = colo_time_now();
     block_server_ok(pair->replica, "apply", block_server_epoch(pair->epoch));
     ms = ms_since(before);
@@ -111,6 +124,7 @@ int main(void)
     printf("disk_sync_takeover %.1f ms\n", ms_since(before));
     print_times("disk_sync_marked", pair.marks);
     print_times("disk_sync_apply", pair.applies);
+    printf("disk_sync_epoch_max %.1f MiB\n", (double)pair.epoch_max_bytes / WRITE_SIZE);
     block_server_free(pair.replica);
     block_server_free(pair.primary);
     g_unlink(memory);
