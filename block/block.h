@@ -243,6 +243,7 @@ typedef struct {
     guint64 dirty_bytes;   /* named by the bitmaps: to be looked at by the next resynchronisation */
     guint64 staged_bytes;  /* replica: of stages not yet applied */
     guint64 overlay_bytes; /* replica: in the overlay */
+    int sync_error;        /* -errno: it could not be synced, so nobody knows what it holds; or 0 */
 } DiskStatus;
 
 typedef struct {

@@ -302,6 +302,9 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
         add_uint(entry, "dirty-bytes", disk.dirty_bytes);
         add_uint(entry, "staged-bytes", disk.staged_bytes);
         add_uint(entry, "overlay-bytes", disk.overlay_bytes);
+        json_object_object_add(
+            entry, "sync-error",
+            disk.sync_error ? json_object_new_string(g_strerror(-disk.sync_error)) : NULL);
         json_object_array_add(disks, entry);
     }
     json_object_object_add(object, "disks", disks);

@@ -490,7 +490,9 @@ void disk_set_disk_status(DiskSet *set, guint index, DiskStatus *ret_status)
 {
     g_assert(index < set->n_disks);
     Disk *disk = &set->disks[index];
-    DiskStatus status = {.name = disk->config.name, .size_bytes = disk->image.size};
+    DiskStatus status = {.name = disk->config.name,
+                         .size_bytes = disk->image.size,
+                         .sync_error = g_atomic_int_get(&disk->image.sync_error)};
     for (guint64 chunk = 0; chunk < disk->dirty[0].chunks; chunk++)
         if (chunk_test(disk->dirty[0].bits, chunk) || chunk_test(disk->dirty[1].bits, chunk))
             status.dirty_bytes +=

@@ -204,7 +204,7 @@ void vm_release_disks(Vm *vm, VmDone done, gpointer user_data)
     } else if (vm->released) {
         if (vm->release_failed)
             failed =
-                g_error_new(VM_ERROR, VM_ERROR_QMP,
+                g_error_new(VM_ERROR, VM_ERROR_SPENT,
                             "%s: it is not known which of them QEMU has, until it has run the VM",
                             vm_op_name(VM_OP_RELEASE));
         vm_finish(vm, NULL, failed);

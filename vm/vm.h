@@ -32,6 +32,7 @@ typedef enum {
     VM_ERROR_TIMEOUT,      /* QEMU did not answer in time */
     VM_ERROR_QMP,          /* QEMU answered with an error: "Class: text" */
     VM_ERROR_DEVICE_STATE, /* device state that isn't one */
+    VM_ERROR_SPENT,        /* this QEMU can't do it any more, however often it is asked */
 } VmError;
 
 /* The oldest QEMU that has all we use. */
@@ -187,8 +188,8 @@ void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data
  * Gives up the disks of a paused VM: QEMU writes back and forgets what it has cached of them (the
  * metadata of qcow2), so that they may change under it. The next resume takes them again and reads
  * the metadata anew; if it can't, it fails. Nothing to do for raw disks, or if it was done already.
- * If it fails, so does each further try before the next resume that succeeds: QEMU aborts when it
- * is told twice.
+ * If it fails, so does each further try before the next resume that succeeds (VM_ERROR_SPENT): QEMU
+ * aborts when it is told twice.
  */
 void vm_release_disks(Vm *vm, VmDone done, gpointer user_data);
 

@@ -220,6 +220,10 @@ static void add_image(GString *page, json_object *image)
     g_autofree char *overlay = bytes_at(image, "overlay-bytes");
     g_string_append_printf(page, LINE("  %-10s %s, dirty %s, staged %s, overlay %s\n"), name, size,
                            dirty, staged, overlay);
+    g_autofree char *failed = text_at(image, "sync-error", NULL);
+    if (failed)
+        g_string_append_printf(page, LINE("             can't be made durable any more: %s\n"),
+                               failed);
 }
 
 /* Whose data is newer: the first half of each identifier tells it. */

@@ -62,6 +62,7 @@ struct Disks {
     guint status_timer;
     gboolean asking_status;
     json_object *status; /* the server's last answer */
+    gboolean sync_told;  /* that what was written can't be made durable any more */
 
     /* The session. */
     guint session;   /* its number */
@@ -504,6 +505,41 @@ static void on_died(const GError *error, gpointer user_data)
 
 /* ---- Status ---- */
 
+/* The first image that could not be synced, of the server's last answer; NULL: none. */
+static json_object *find_unsynced(const Disks *disks)
+{
+    json_object *images = json_object_object_get(disks->status, "disks");
+    for (gsize i = 0; images && i < json_object_array_length(images); i++)
+        if (json_object_object_get(json_object_array_get_idx(images, i), "sync-error"))
+            return json_object_array_get_idx(images, i);
+    return NULL;
+}
+
+gboolean disks_are_unsynced(const Node *node)
+{
+    return node->disks && find_unsynced(node->disks) != NULL;
+}
+
+/* Of a VM that runs here; what a takeover meets is told by who waits for it (resume.c). */
+static void tell_unsynced(Disks *disks)
+{
+    Node *node = disks->node;
+    json_object *image = find_unsynced(disks);
+    if (!image || disks->sync_told || !fsm_is_primary(node->state))
+        return;
+    disks->sync_told = TRUE;
+    g_autoptr(GError) error = g_error_new(
+        BLOCK_ERROR, BLOCK_ERROR_IO,
+        "disk %s: %s: what the guest has written may be lost, and it is told so at each flush (%s)",
+        json_object_get_string(json_object_object_get(image, "name")),
+        json_object_get_string(json_object_object_get(image, "sync-error")),
+        fsm_is_protected(node->state)
+            ? "the other host's image is well: 'colo failover' hands the VM over"
+            : "mend the storage, then shut the guest down and start colod again: its file systems "
+              "are to be checked");
+    node_report(node, "a disk can't be made durable any more", error);
+}
+
 static void on_status(json_object *result, const GError *error, gpointer user_data)
 {
     Disks *disks = user_data;
@@ -512,6 +548,7 @@ static void on_status(json_object *result, const GError *error, gpointer user_da
         return;
     json_object_put(disks->status);
     disks->status = json_object_get(result);
+    tell_unsynced(disks);
 }
 
 static gboolean on_status_timer(gpointer user_data)

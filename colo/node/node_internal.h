@@ -770,6 +770,8 @@ void disks_vm_paused(Node *node);
 /* sync-rate may have changed. */
 void disks_limit_sync_rate(Node *node);
 void disks_add_status(const Node *node, json_object *status);
+/* As of the last look, twice a second: an image could not be synced, which is final. */
+gboolean disks_are_unsynced(const Node *node);
 
 /* ---- trouble.c ---- */
 

@@ -87,20 +87,38 @@ gboolean resume_is_waiting(const Node *node)
     return node->again_timer != 0;
 }
 
-/* Each reason once: it is tried every second, perhaps for hours. */
-static void tell(Node *node, const char *what, const GError *error)
+/*
+ * What an administrator can do. Most of it may pass. But a QEMU that has not given up its disks has
+ * given up nobody knows which of them, and an image that could not be synced has lost nobody knows
+ * what: neither is mended by trying again. Before a takeover is done nobody has heard the VM here,
+ * and the other host's disks have all.
+ */
+static char *way_out(const Node *node, gboolean is_final)
 {
-    g_autofree char *text = g_strdup_printf("%s: %s", what, error->message);
+    const char *peer = node->peer_name ? node->peer_name : "the other node";
+    if (!is_final)
+        return g_strdup_printf(
+            "the VM is kept, and it is tried again every second and by 'colo cont'%s",
+            node->state == FSM_P_COLO ? "; 'colo failover' hands it over" : "");
+    return g_strdup_printf("that can't be mended here: 'colo quit' here gives the VM back to %s, "
+                           "which starts it from its disks; or, if it stands still there, goes on "
+                           "with it by 'colo failover --force' there",
+                           peer);
+}
+
+/* Each reason once: it is tried every second, perhaps for hours. */
+static void tell(Node *node, const char *what, const GError *error, gboolean is_final)
+{
+    g_autofree char *can = way_out(node, is_final);
+    g_autofree char *text = g_strdup_printf("%s: %s (%s)", what, error->message, can);
     if (!g_strcmp0(text, node->refused)) {
         log_debug("still: %s", text);
         return;
     }
     g_free(node->refused);
     node->refused = g_steal_pointer(&text);
-    g_autoptr(GError) told = g_error_new(
-        error->domain, error->code,
-        "%s (the VM is kept, and it is tried again every second and by 'colo cont'%s)",
-        error->message, node->state == FSM_P_COLO ? "; 'colo failover' hands it over" : "");
+    g_autoptr(GError) told =
+        g_error_new(error->domain, error->code, "%s (%s)", error->message, can);
     node_report(node, what, told);
 }
 
@@ -108,7 +126,9 @@ void resume_wait(Node *node, const char *what, const GError *error)
 {
     if (!node->refused)
         node->refused_waits = 0;
-    tell(node, what, error);
+    tell(node, what, error,
+         node->state == FSM_S_DEVICE &&
+             (g_error_matches(error, VM_ERROR, VM_ERROR_SPENT) || disks_are_unsynced(node)));
     if (!node->again_timer)
         node->again_timer = g_timeout_add(AGAIN_MS, on_again, node);
     answer(node, error);

@@ -199,6 +199,85 @@ static void test_load_refused(void)
     tear_down(&f);
 }
 
+/* ---- What can't be mended here: what can be done instead is told ---- */
+
+static void assert_says_way_out(const Host *b)
+{
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_told(b, "'colo quit' here"));
+    g_assert_true(is_told(b, "alpha"));
+    g_assert_true(is_told(b, "failover --force"));
+    g_assert_false(is_told(b, "tried again"));
+    g_assert_false(b->ended);
+}
+
+/* QEMU has given up nobody knows which of its disks. */
+static void test_release_refused(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "qcow2");
+    Host *a = &f.host[0], *b = &f.host[1];
+    write_records(&f, 4);
+    fake_vm_inject(b->vm, FAKE_VM_RELEASE, FAKE_VM_HOLD, 1);
+    write_record(a, "vda", 4);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    die(a);
+    WAIT_FOR(b->node->state == FSM_S_DEVICE);
+    fake_vm_refuse(b->vm, FAKE_VM_RELEASE, TRUE);
+    fake_vm_release(b->vm);
+    assert_says_way_out(b);
+    /* The way out: alpha's disks have all. */
+    node_shut_down(b->node);
+    WAIT_FOR(b->ended);
+    die(b);
+    start(a, "auto");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    for (guint i = 0; i < 5; i++)
+        g_assert_true(has_record(a, "vda", i));
+    tear_down(&f);
+}
+
+/* After a failed fdatasync nobody knows what the page cache has lost. */
+static void test_sync_fails(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "raw");
+    write_records(&f, 5);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_refuse(b->disks, "sync", "vda", -EIO);
+    die(a);
+    assert_says_way_out(b);
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    node_shut_down(b->node);
+    WAIT_FOR(b->ended);
+    die(b);
+    start(a, "auto");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    for (guint i = 0; i < 5; i++)
+        g_assert_true(has_record(a, "vda", i));
+    tear_down(&f);
+}
+
+/* Of a VM that runs: whoever looks is told, and where its data is well. */
+static void test_sync_fails_running(void)
+{
+    Fixture f;
+    start_disk_pair(&f, "raw");
+    Host *a = &f.host[0];
+    fake_disks_refuse(a->disks, "sync", "vda", -EIO);
+    g_assert_cmpint(disk_flush(fake_disks_find(a->disks, "vda")), ==, -EIO);
+    WAIT_FOR(a->node->last_error && strstr(a->node->last_error->message, "durable"));
+    g_assert_nonnull(strstr(a->node->last_error->message, "'colo failover'"));
+    json_object *status = json_object_new_object();
+    disks_add_status(a->node, status);
+    json_object *images = json_object_object_get(json_object_object_get(status, "disks"), "images");
+    json_object *image = json_object_array_get_idx(images, 0);
+    g_assert_cmpstr(json_object_get_string(json_object_object_get(image, "sync-error")), ==,
+                    g_strerror(EIO));
+    json_object_put(status);
+    fake_disks_refuse(a->disks, NULL, "", 0);
+    tear_down(&f);
+}
+
 /* Once, wherever a VM is resumed: nobody ends, and the pair is protected in the end. */
 static void test_resume_fails_once(void)
 {
@@ -354,6 +433,9 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-disks/apply-refused", test_apply_refused);
     add_pair_test("/node-disks/cont-refused", test_cont_refused);
     add_pair_test_in("buffered", "/node-disks/load-refused", test_load_refused);
+    add_pair_test_in("colo", "/node-disks/release-refused", test_release_refused);
+    add_pair_test_in("colo", "/node-disks/sync-fails", test_sync_fails);
+    add_pair_test_in("buffered", "/node-disks/sync-fails-running", test_sync_fails_running);
     add_pair_test("/node-disks/resume-fails-once", test_resume_fails_once);
     add_pair_test("/node-disks/resume-fails-for-long", test_resume_fails_for_long);
     add_pair_test("/node-disks/alone-fails-for-long", test_alone_fails_for_long);

@@ -323,6 +323,12 @@ static void perform(FakeVm *self, FakeVmOperation operation, GBytes *given)
     vm_finish(&self->vm, state, error);
 }
 
+static void refuse(Vm *vm)
+{
+    g_autoptr(GError) error = g_error_new(VM_ERROR, VM_ERROR_QMP, "GenericError: injected failure");
+    vm_finish(vm, NULL, error);
+}
+
 static void begin(Vm *vm, FakeVmOperation operation, GBytes *given)
 {
     FakeVm *self = fake(vm);
@@ -494,7 +500,10 @@ void fake_vm_release(Vm *vm)
 
     g_assert(self->held);
     self->held = FALSE;
-    perform(self, operations[vm_operation(vm)], state);
+    if (self->injected[operations[vm_operation(vm)]].refused)
+        refuse(vm);
+    else
+        perform(self, operations[vm_operation(vm)], state);
 }
 
 void fake_vm_set_load_writes(Vm *vm, unsigned pages)

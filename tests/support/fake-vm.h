@@ -82,7 +82,7 @@ void fake_vm_refuse(Vm *vm, FakeVmOperation operation, gboolean refuse);
 /* How often `operation` was begun. */
 unsigned fake_vm_count(const Vm *vm, FakeVmOperation operation);
 
-/* Lets a held operation go on; asserts that one is held. */
+/* Lets a held operation go on, or fail if it is refused by now; asserts that one is held. */
 void fake_vm_release(Vm *vm);
 gboolean fake_vm_is_held(const Vm *vm);
 

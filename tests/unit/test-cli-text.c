@@ -58,14 +58,17 @@ static void test_page_with_disks(void)
         "\"peer-generation\":{\"data\":\"writer\"},"
         "\"epoch\":12,\"queue-bytes\":0,\"sync\":{\"total-bytes\":4096,\"done-bytes\":1024},"
         "\"images\":[{\"name\":\"root\",\"size-bytes\":1073741824,\"dirty-bytes\":65536,"
-        "\"staged-bytes\":512,\"overlay-bytes\":0}]}}",
+        "\"staged-bytes\":512,\"overlay-bytes\":0,"
+        "\"sync-error\":\"Input/output error\"}]}}",
         FALSE);
     g_assert_nonnull(strstr(page,
                             "  disks        inactive (replica), in sync, epoch 12, 0 B to send, "
                             "25.0 % compared\n"
                             "    generation 01234567 (behind), the peer had none (writer)\n"
                             "    root       1.0 GiB, dirty 64.0 KiB, staged 512 B, overlay 0 "
-                            "B\n"));
+                            "B\n"
+                            "               can't be made durable any more: "
+                            "Input/output error\n"));
 }
 
 static void test_page_in_trouble(void)
