@@ -9,8 +9,8 @@
 
 #include <glib.h>
 
-/* Runs in the child: appends to `said` what it has to tell. Must start from no other thread's
- * state: nothing of this process but the calling thread is there. */
+/* Runs in the child, where of all threads only this one is: appends to `said` what it has to tell.
+ */
 typedef void (*BoundedFunc)(GString *said, gconstpointer data);
 
 typedef enum {
