@@ -10,7 +10,8 @@
  *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify,
  *             dial ADDRESS PORT BYTES (an outgoing connection to an echo server: "ok BYTES",
  *             "failed ..." or, if the server ended it, "closed BYTES-ECHOED"), disk ORDER
- *             (diskio.h), forget (what is cached of disks), umount (recorder.h), poweroff, crash
+ *             (diskio.h), forget (what is cached of disks), umount (recorder.h), clock (nanoseconds
+ *             since 1970), run COMMAND (by the shell: its first line, or "done"), poweroff, crash
  *   TCP 7004  records, durable before they are acknowledged (recorder.h)
  *   TCP 7005  SQLite's shell on the database /srv/database, if the root file system has one; the
  *             first error ends the connection
@@ -24,6 +25,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -441,6 +443,43 @@ static void control_verdict(const char *failed, char *answer, size_t answer_byte
     snprintf(answer, answer_bytes, "%s", failed == NULL ? "ok" : failed);
 }
 
+/* Nanoseconds since 1970, as the guest has it. */
+static void control_clock(char *answer, size_t answer_bytes)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    snprintf(answer, answer_bytes, "%lld", (long long)now.tv_sec * 1000000000 + now.tv_nsec);
+}
+
+/* The first line of what the command says, when nobody can say more; "done" if it says nothing. */
+static void control_run(const char *command, char *answer, int answer_bytes)
+{
+    int ends[2];
+    FILE *output;
+    char rest[LINE_BYTES];
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        die("pipe");
+    if (fork() == 0) {
+        signal(SIGCHLD, SIG_DFL); /* it waits for its children */
+        dup2(ends[1], STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        execl("/bin/sh", "sh", "-c", command, NULL);
+        _exit(1);
+    }
+    close(ends[1]);
+    output = fdopen(ends[0], "r");
+    if (output == NULL)
+        die("fdopen");
+    if (fgets(answer, answer_bytes, output) == NULL)
+        snprintf(answer, (size_t)answer_bytes, "done");
+    answer[strcspn(answer, "\n")] = '\0';
+    while (fgets(rest, sizeof(rest), output) != NULL)
+        ;
+    fclose(output);
+}
+
 static void serve_control(int fd)
 {
     char line[LINE_BYTES], answer[LINE_BYTES], address[64];
@@ -465,6 +504,10 @@ static void serve_control(int fd)
             control_verdict(control_forget(), answer, sizeof(answer));
         } else if (strcmp(line, "umount") == 0) {
             control_verdict(recorder_unmount(), answer, sizeof(answer));
+        } else if (strcmp(line, "clock") == 0) {
+            control_clock(answer, sizeof(answer));
+        } else if (strncmp(line, "run ", 4) == 0) {
+            control_run(line + 4, answer, sizeof(answer) - 1);
         } else if (strcmp(line, "poweroff") == 0) {
             reboot(RB_POWER_OFF);
         } else if (strcmp(line, "crash") == 0) {
@@ -473,7 +516,7 @@ static void serve_control(int fd)
             snprintf(
                 answer, sizeof(answer),
                 "unknown; status, rate N, verify, dial ADDRESS PORT BYTES, disk ORDER, forget, "
-                "umount, poweroff, crash");
+                "umount, clock, run COMMAND, poweroff, crash");
         }
         strcat(answer, "\n");
         if (!send_all(fd, answer, strlen(answer)))
