@@ -268,6 +268,20 @@ static void add_disks(GString *page, json_object *status)
         add_image(page, json_object_array_get_idx(images, i));
 }
 
+static void add_blocktime(GString *page, json_object *status)
+{
+    g_autofree char *stood = count_at(status, "blocktime.total-ms");
+    g_autofree char *longest = count_at(status, "blocktime.longest-ms");
+    g_string_append_printf(
+        page, LINE("blocktime    %s ms, longest %s ms, %.1f %% of the last 10 s"), stood, longest,
+        100 * json_object_get_double(at(status, "blocktime.share")));
+    json_object *corrections = at(status, "blocktime.corrections");
+    if (corrections)
+        g_string_append_printf(page, "; clock set %" G_GINT64_FORMAT " times",
+                               json_object_get_int64(corrections));
+    g_string_append_c(page, '\n');
+}
+
 static void add_traffic(GString *page, json_object *status)
 {
     g_autofree char *pages = count_at(status, "dirty.pages");
@@ -280,11 +294,7 @@ static void add_traffic(GString *page, json_object *status)
     g_autofree char *max_bytes = bytes_at(status, "held.max-bytes");
     g_autofree char *mirrored = count_at(status, "packets.mirrored");
     g_autofree char *dropped = count_at(status, "packets.dropped");
-    g_autofree char *stood = count_at(status, "blocktime.total-ms");
-    g_autofree char *longest = count_at(status, "blocktime.longest-ms");
-    g_string_append_printf(
-        page, LINE("blocktime    %s ms, longest %s ms, %.1f %% of the last 10 s\n"), stood, longest,
-        100 * json_object_get_double(at(status, "blocktime.share")));
+    add_blocktime(page, status);
     g_string_append_printf(page, LINE("dirty        %s pages (%s)\n"), pages, method);
     g_string_append_printf(page, LINE("stream       %s last, %s in all\n"), last, total);
     g_string_append_printf(page, LINE("held         %s frames, %s (at most %s, %s)\n"), frames,

@@ -94,6 +94,9 @@ static void add_blocktime(const Node *node, json_object *status)
     add_int(object, "longest-ms", blocktime->longest_us / COLO_US_PER_MS);
     json_object_object_add(object, "share",
                            json_object_new_double(blocktime_share(blocktime, colo_time_now())));
+    json_object_object_add(
+        object, "corrections",
+        node->clock.agent ? json_object_new_int64((gint64)node->clock.corrections) : NULL);
 }
 
 static void add_sync(const Node *node, json_object *status)

@@ -11,7 +11,7 @@ static const char full[] =
     "\"checkpoints\":{\"total\":1234,\"by-reason\":{\"initial\":1,\"period\":1233,\"admin\":0}},"
     "\"pause-ms\":{\"p50\":2.44,\"p99\":4.1,\"max\":9},"
     "\"transfer-ms\":{\"p50\":1,\"p99\":2,\"max\":3},\"apply-ms\":{\"p50\":1,\"p99\":2,\"max\":3},"
-    "\"blocktime\":{\"total-ms\":1234,\"longest-ms\":17,\"share\":0.0142},"
+    "\"blocktime\":{\"total-ms\":1234,\"longest-ms\":17,\"share\":0.0142,\"corrections\":null},"
     "\"dirty\":{\"method\":\"uffd\",\"pages\":17},\"bytes\":{\"last\":122880,\"total\":1288490188},"
     "\"sync\":null,\"held\":{\"frames\":3,\"bytes\":4608,\"max-frames\":120,"
     "\"max-bytes\":1258291},\"packets\":{\"mirrored\":99,\"dropped\":0},"
@@ -69,6 +69,14 @@ static void test_page_with_disks(void)
                             "B\n"
                             "               can't be made durable any more: "
                             "Input/output error\n"));
+}
+
+static void test_page_with_agent(void)
+{
+    g_autofree char *page = page_of(
+        "{\"blocktime\":{\"total-ms\":9,\"longest-ms\":7,\"share\":0,\"corrections\":2}}", FALSE);
+    g_assert_nonnull(strstr(page, "  blocktime    9 ms, longest 7 ms, 0.0 % of the last 10 s; "
+                                  "clock set 2 times\n"));
 }
 
 static void test_page_in_trouble(void)
@@ -244,6 +252,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/cli/page", test_page);
     g_test_add_func("/cli/page-with-disks", test_page_with_disks);
+    g_test_add_func("/cli/page-with-agent", test_page_with_agent);
     g_test_add_func("/cli/page-in-trouble", test_page_in_trouble);
     g_test_add_func("/cli/page-without-arbiter", test_page_without_arbiter);
     g_test_add_func("/cli/page-of-anything", test_page_of_anything);
