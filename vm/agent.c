@@ -15,6 +15,9 @@
 #define DEPTH_MAX 8
 /* Longest text of the guest that an error quotes, in bytes. */
 #define QUOTE_MAX 200
+/* After so many bytes nothing is read for so long; nor if the guest stands. */
+#define BURST_BYTES (32 * 1024)
+#define REST_MS     50
 /* Begins the answer to a sync, and has the agent forget half a request; no JSON has it. */
 #define DELIMITER 0xff
 
@@ -26,7 +29,8 @@ struct Agent {
     AgentState state;
     AgentHandler handler;
     gpointer user_data;
-    guint in_source, timer;
+    guint in_source, timer, rest_timer;
+    gsize burst; /* bytes left of it */
     guint timeout_ms;
     gint64 id;           /* of the sync */
     gboolean collecting; /* `line` is the answer; else what comes is dropped until a delimiter */
@@ -124,7 +128,9 @@ static void stop_reading(Agent *agent)
 {
     if (agent->in_source)
         g_source_remove(agent->in_source);
-    agent->in_source = 0;
+    if (agent->rest_timer)
+        g_source_remove(agent->rest_timer);
+    agent->in_source = agent->rest_timer = 0;
 }
 
 /* The request is over. The client may be freed when this returns. */
@@ -147,11 +153,39 @@ static void on_closed(Agent *agent)
         finish(agent, error);
 }
 
+static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data);
+
+static void start_reading(Agent *agent)
+{
+    agent->burst = BURST_BYTES;
+    agent->in_source = g_unix_fd_add_full(G_PRIORITY_DEFAULT_IDLE, agent->fd, G_IO_IN | G_IO_HUP,
+                                          on_readable, agent, NULL);
+}
+
+static gboolean on_rested(gpointer user_data)
+{
+    Agent *agent = user_data;
+    agent->rest_timer = 0;
+    start_reading(agent);
+    return G_SOURCE_REMOVE;
+}
+
+/* From within on_readable(), whose source goes by itself. */
+static void rest(Agent *agent)
+{
+    agent->in_source = 0;
+    agent->rest_timer = g_timeout_add(REST_MS, on_rested, agent);
+}
+
 static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
 {
     Agent *agent = user_data;
     guint8 bytes[4096];
     (void)condition;
+    if (agent->handler.runs && !agent->handler.runs(agent->user_data)) {
+        rest(agent);
+        return G_SOURCE_REMOVE;
+    }
     ssize_t got = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return G_SOURCE_CONTINUE;
@@ -159,9 +193,15 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
         on_closed(agent);
         return G_SOURCE_REMOVE;
     }
+    /* First: the client may be freed below. */
+    gboolean rests = (gsize)got >= agent->burst;
+    if (rests)
+        rest(agent);
+    else
+        agent->burst -= (gsize)got;
     if (agent->state == IDLE) {
         agent->handler.late(agent->user_data);
-        return G_SOURCE_CONTINUE;
+        return rests ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
     }
     for (gssize i = 0; i < got; i++) {
         g_autoptr(GError) error = NULL;
@@ -171,7 +211,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
             break;
         }
     }
-    return G_SOURCE_CONTINUE;
+    return rests ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
 }
 
 /* Whether something that was sent has not been read: QEMU reads for an agent that is there only. */
@@ -242,8 +282,7 @@ Agent *agent_new(int fd, const AgentHandler *handler, gpointer user_data)
     Agent *agent = g_new0(Agent, 1);
     *agent =
         (Agent){.fd = fd, .handler = *handler, .user_data = user_data, .line = g_string_new(NULL)};
-    agent->in_source = g_unix_fd_add_full(G_PRIORITY_DEFAULT_IDLE, fd, G_IO_IN | G_IO_HUP,
-                                          on_readable, agent, NULL);
+    start_reading(agent);
     return agent;
 }
 

@@ -13,8 +13,12 @@
  * not read stay in the socket and can't be taken back: while there is one, no other is sent, and a
  * time is only told to an agent that has just answered.
  *
- * Nothing blocks. One thread: the default GMainContext's, with low priority, so that a guest that
- * says a lot holds nobody up.
+ * A guest that says a lot is not read faster than some hundred KiB/s, and waits. While it stands
+ * nothing is read: QEMU would put what waits into the room that this makes, and finish the buffers
+ * of a guest that it has stopped (7.2, hw/char/virtio-console.c, chr_write_unblocked()); a
+ * checkpoint's RAM and device state would be of two moments then.
+ *
+ * Nothing blocks. One thread: the default GMainContext's, with low priority.
  */
 #ifndef COLO_VM_AGENT_H
 #define COLO_VM_AGENT_H
@@ -41,6 +45,8 @@ typedef struct {
     void (*done)(const GError *error, gpointer user_data);
     /* The guest has said something though nothing was asked: a late answer, perhaps. */
     void (*late)(gpointer user_data);
+    /* Whether the guest runs, and isn't about to be stopped. NULL: always. */
+    gboolean (*runs)(gpointer user_data);
 } AgentHandler;
 
 /* Borrows `fd`, which must stay open until agent_free(). Copies the handler. */

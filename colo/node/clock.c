@@ -9,10 +9,12 @@
  *      '-- again in RETRY_MS -------'   or as soon as the guest says something
  *
  * Invariants: only a primary whose VM runs, may be heard and is not about to be paused is told the
- * time, for the time is one of that moment. A secondary's agent is never asked; what it says is
- * dropped. A set-time is input that only the primary's VM gets: until the next checkpoint the two
- * differ by it, so that is asked for at once, also when no answer has come. Nothing waits for any
- * of it, and a guest without an agent costs one unread line and one in the log.
+ * time, for the time is one of that moment. An agent that took long has perhaps set an old one, and
+ * is told again; so is one that a dead host had told, after the takeover. A secondary's agent is
+ * never asked; what it says is dropped. A set-time is input that only the primary's VM gets: until
+ * the next checkpoint the two differ by it, so that is asked for at once, also when no answer has
+ * come. Nothing waits for any of it, and a guest without an agent costs one unread line and one in
+ * the log.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -129,6 +131,12 @@ static void on_late(gpointer user_data)
         wait_until(node, node->clock.failed_at, RETRY_LATE_MS);
 }
 
+static gboolean runs(gpointer user_data)
+{
+    const Node *node = user_data;
+    return vm_stays_running(node->vm);
+}
+
 static gboolean on_timer(gpointer user_data)
 {
     Node *node = user_data;
@@ -152,7 +160,7 @@ void clock_taken_over(Node *node)
 
 void clock_attach(Node *node)
 {
-    static const AgentHandler handler = {.done = on_done, .late = on_late};
+    static const AgentHandler handler = {.done = on_done, .late = on_late, .runs = runs};
     int fd = vm_agent_fd(node->vm);
     if (fd >= 0)
         node->clock.agent = agent_new(fd, &handler, node);

@@ -17,6 +17,7 @@ typedef struct {
     Agent *agent;
     FakeAgent *guest;
     guint done, late;
+    gboolean stands; /* the guest does */
     GError *error;
 } Fixture;
 
@@ -28,6 +29,12 @@ static void on_done(const GError *error, gpointer user_data)
     f->error = error ? g_error_copy(error) : NULL;
 }
 
+static gboolean runs(gpointer user_data)
+{
+    const Fixture *f = user_data;
+    return !f->stands;
+}
+
 static void on_late(gpointer user_data)
 {
     Fixture *f = user_data;
@@ -36,7 +43,7 @@ static void on_late(gpointer user_data)
 
 static void set_up(Fixture *f, FakeAgentMood mood)
 {
-    static const AgentHandler handler = {.done = on_done, .late = on_late};
+    static const AgentHandler handler = {.done = on_done, .late = on_late, .runs = runs};
     *f = (Fixture){0};
     int failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, f->fds);
     g_assert_cmpint(failed, ==, 0);
@@ -167,6 +174,59 @@ static void test_unasked(void)
     tear_down(&f);
 }
 
+static gboolean on_idle(gpointer user_data)
+{
+    gboolean *idle = user_data;
+    *idle = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+/* Runs the main loop until nothing is left to do at once. */
+static void settle(void)
+{
+    gboolean idle = FALSE;
+    g_idle_add_full(G_PRIORITY_LOW, on_idle, &idle, NULL);
+    WAIT_FOR(idle);
+}
+
+static gsize send_all_that_fits(int fd)
+{
+    static const char text[4096];
+    gsize sum = 0;
+    for (ssize_t put; (put = send(fd, text, sizeof(text), MSG_DONTWAIT)) > 0;)
+        sum += (gsize)put;
+    return sum;
+}
+
+/* What waits while the guest stands is read when it runs. */
+static void test_stands(void)
+{
+    Fixture f;
+    set_up(&f, FAKE_AGENT_WELL);
+    f.stands = TRUE;
+    fake_agent_say(f.guest, "x", 1);
+    settle();
+    g_assert_cmpuint(f.late, ==, 0);
+    f.stands = FALSE;
+    WAIT_FOR(f.late == 1);
+    tear_down(&f);
+}
+
+/* A guest that never stops doesn't keep the main loop busy. */
+static void test_flood(void)
+{
+    Fixture f;
+    set_up(&f, FAKE_AGENT_WELL);
+    gsize sent = send_all_that_fits(f.fds[1]);
+    g_assert_cmpuint(sent, >, 64 * 1024);
+    settle();
+    g_assert_cmpuint(send_all_that_fits(f.fds[1]), <, sent);
+    guint late = f.late;
+    g_assert_cmpuint(late, >, 0);
+    WAIT_FOR(f.late > late);
+    tear_down(&f);
+}
+
 /* What nobody reads can't be taken back: nothing is put behind it. */
 static void test_absent(void)
 {
@@ -228,6 +288,8 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/bad-answers", test_bad_answers);
     g_test_add_func("/agent/noise-before-sync", test_noise_before_sync);
     g_test_add_func("/agent/unasked", test_unasked);
+    g_test_add_func("/agent/stands", test_stands);
+    g_test_add_func("/agent/flood", test_flood);
     g_test_add_func("/agent/absent", test_absent);
     g_test_add_func("/agent/end-of-file", test_end_of_file);
     g_test_add_func("/agent/freed-while-busy", test_freed_while_busy);
