@@ -21,6 +21,8 @@
 
 /* It may set the hardware's clock too before it answers. */
 #define ANSWER_MS 5000
+/* What was answered later may have been done as late, with a time that was over. */
+#define LATE_MS 2000
 /* After a failure; and a late answer doesn't shorten it to less than the second. */
 #define RETRY_MS      10000
 #define RETRY_LATE_MS 1000
@@ -75,6 +77,7 @@ static void set_time(Node *node)
     g_autoptr(GError) error = NULL;
     clock->synced = FALSE;
     clock->told_us = node->blocktime.total_us;
+    clock->told_at = colo_time_now();
     clock->setting = agent_set_time(clock->agent, g_get_real_time() * 1000, ANSWER_MS, &error);
     if (!clock->setting)
         failed(node, error);
@@ -97,22 +100,23 @@ static void step(Node *node)
         failed(node, error);
 }
 
-static void on_done(const GError *error, gpointer user_data)
+static void on_synced(Node *node)
 {
-    Node *node = user_data;
+    node->clock.synced = TRUE;
+    node->clock.synced_at = colo_time_now();
+    step(node);
+}
+
+static void on_set(Node *node)
+{
     GuestClock *clock = &node->clock;
-    gboolean was_set = clock->setting;
-    clock->setting = FALSE;
-    if (was_set)
-        ask_for_checkpoint(node);
-    if (error) {
-        failed(node, error);
-        return;
-    }
-    if (!was_set) {
-        clock->synced = TRUE;
-        clock->synced_at = colo_time_now();
-        step(node);
+    gint64 took_us = colo_time_diff_us(colo_time_now(), clock->told_at);
+    if (took_us >= LATE_MS * COLO_US_PER_MS) {
+        g_autoptr(GError) late =
+            g_error_new(AGENT_ERROR, AGENT_ERROR_SILENT,
+                        "the guest agent took %.1f s, so the time that it was told may be over",
+                        (double)took_us / G_USEC_PER_SEC);
+        failed(node, late);
         return;
     }
     log_debug("the guest's clock has been set, after it had stood for %" G_GINT64_FORMAT " ms%s",
@@ -122,6 +126,21 @@ static void on_done(const GError *error, gpointer user_data)
     clock->made_up_us = clock->told_us;
     clock->taken_over = clock->failed = clock->told = FALSE;
     wait_until(node, colo_time_now(), GAP_MS);
+}
+
+static void on_done(const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    gboolean was_set = node->clock.setting;
+    node->clock.setting = FALSE;
+    if (was_set)
+        ask_for_checkpoint(node);
+    if (error)
+        failed(node, error);
+    else if (was_set)
+        on_set(node);
+    else
+        on_synced(node);
 }
 
 static void on_late(gpointer user_data)

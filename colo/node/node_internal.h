@@ -107,7 +107,7 @@ typedef struct {
     gboolean synced;     /* the agent has answered, at synced_at */
     gboolean failed;     /* the last try, at failed_at */
     gboolean told;       /* and that was logged */
-    ColoTime synced_at, failed_at, not_before;
+    ColoTime synced_at, told_at, failed_at, not_before;
     guint64 corrections;
 } GuestClock;
 

@@ -143,6 +143,26 @@ static void test_pause(void)
     end(&p);
 }
 
+/* An agent that took long may have set a time that was over: it is told another one. */
+static void test_late_answer(void)
+{
+    Pair p;
+    start_with_agents(&p, 60000);
+    Node *a = p.f.host[0].node;
+    p.guest[0]->mood = FAKE_AGENT_SLOW;
+    stand(a, 60000);
+    WAIT_FOR(p.guest[0]->set_times == 1);
+    a->clock.told_at = colo_time_add_us(a->clock.told_at, -5 * (gint64)G_USEC_PER_SEC);
+    p.guest[0]->mood = FAKE_AGENT_WELL;
+    fake_agent_say(p.guest[0], "{\"return\": {}}\n", 15);
+    WAIT_FOR(a->clock.failed);
+    g_assert_cmpuint(a->clock.corrections, ==, 0);
+    fake_agent_say(p.guest[0], "\n", 1);
+    WAIT_FOR(a->clock.corrections == 1);
+    g_assert_cmpuint(p.guest[0]->set_times, ==, 2);
+    end(&p);
+}
+
 /* Nobody is there; then somebody is. */
 static void test_late_agent(void)
 {
@@ -191,6 +211,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-clock/never", test_never);
     add_pair_test("/node-clock/takeover", test_takeover);
     add_pair_test("/node-clock/late-agent", test_late_agent);
+    add_pair_test("/node-clock/late-answer", test_late_answer);
 
     add_pair_test_in("colo", "/node-clock/checkpoint", test_checkpoint);
     add_pair_test_in("colo", "/node-clock/pause", test_pause);

@@ -25,6 +25,7 @@ static void answer_set_time(FakeAgent *agent)
     g_autofree char *endless = g_strnfill(AGENT_ANSWER_MAX + 1, 'x');
     switch (agent->mood) {
     case FAKE_AGENT_SILENT:
+    case FAKE_AGENT_SLOW:
         return;
     case FAKE_AGENT_REFUSES:
         say_text(agent,
