@@ -137,7 +137,7 @@ static void say_settled(Node *node)
 static gboolean on_settled_timer(gpointer user_data)
 {
     Node *node = user_data;
-    if (!g_queue_is_empty(node->outbound))
+    if (backlog_first(node->outbound))
         return G_SOURCE_CONTINUE; /* it was let go, but has not left */
     if (node->settled_seen != node->settled_said || node->settled_datagrams->len > 0)
         say_settled(node);
@@ -268,7 +268,7 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
         return FALSE;
     }
     set_peer_vm(node, PEER_VM_RUNS);
-    if (g_queue_is_empty(node->outbound))
+    if (!backlog_first(node->outbound))
         say_settled(node); /* what the checkpoint released has left */
     else
         node->settled_said = G_MAXUINT64; /* the timer says it once it has */

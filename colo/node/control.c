@@ -127,8 +127,9 @@ static void add_frames(const Node *node, json_object *status)
     add_int(held, "dropped", (gint64)stats->dropped_frames);
     json_object *packets = add_object(status, "packets");
     add_int(packets, "mirrored", (gint64)node->mirror_sent);
-    add_int(packets, "dropped", (gint64)(node->mirror_congested + node->mirror_dropped));
-    add_int(packets, "input-dropped", (gint64)node->deferred_dropped);
+    add_int(packets, "dropped",
+            (gint64)(node->mirror_congested + backlog_stats(node->mirrored)->dropped));
+    add_int(packets, "input-dropped", (gint64)backlog_stats(node->deferred)->dropped);
 }
 
 static void add_compare(const Node *node, json_object *status)

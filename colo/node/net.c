@@ -60,7 +60,7 @@ static void card_free(gpointer data)
 gboolean net_init(Node *node, GError **error)
 {
     node->cards = g_ptr_array_new_with_free_func(card_free);
-    node->outbound = g_queue_new();
+    node->outbound = backlog_new(0); /* see may_leave() */
     announce_init(node);
     for (guint i = 0; i < node->config->nics->len; i++) {
         const ConfigNic *ours = g_ptr_array_index(node->config->nics, i);
@@ -85,9 +85,7 @@ gboolean net_init(Node *node, GError **error)
 
 void net_finalise(Node *node)
 {
-    if (node->outbound)
-        g_queue_free_full(node->outbound, (GDestroyNotify)input_free);
-    node->outbound = NULL;
+    g_clear_pointer(&node->outbound, backlog_free);
     if (node->announce_timer)
         announce_finalise(node);
     g_clear_pointer(&node->cards, g_ptr_array_unref);
@@ -167,20 +165,21 @@ static void send_now(Node *node, unsigned nic, const guint8 *data, gsize len)
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     net_let_leave(node);
-    if (g_queue_is_empty(node->outbound) && may_leave(node))
+    if (!backlog_first(node->outbound) && may_leave(node)) {
         send_now(node, nic, data, len);
-    else
-        g_queue_push_tail(node->outbound, input_new(nic, node->epoch, data, len));
+        return;
+    }
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    backlog_add(node->outbound, nic, node->epoch, frame);
 }
 
 void net_let_leave(Node *node)
 {
-    while (!g_queue_is_empty(node->outbound) && may_leave(node)) {
+    while (backlog_first(node->outbound) && may_leave(node)) {
         gsize len;
-        Input *frame = g_queue_pop_head(node->outbound);
+        g_autoptr(BacklogFrame) frame = backlog_take(node->outbound, backlog_first(node->outbound));
         const guint8 *data = g_bytes_get_data(frame->data, &len);
         send_now(node, frame->nic, data, len);
-        input_free(frame);
     }
 }
 

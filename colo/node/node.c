@@ -18,19 +18,6 @@
 
 G_DEFINE_QUARK(node_error, node_error)
 
-Input *input_new(unsigned nic, guint64 epoch, const guint8 *data, gsize len)
-{
-    Input *input = g_new(Input, 1);
-    *input = (Input){.nic = nic, .epoch = epoch, .data = g_bytes_new(data, len)};
-    return input;
-}
-
-void input_free(Input *input)
-{
-    g_bytes_unref(input->data);
-    g_free(input);
-}
-
 const char *node_role(const Node *node)
 {
     return node->is_primary ? "primary" : "secondary";
@@ -419,8 +406,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     primary_init(node);
     clock_init(node);
     comparing_init(node);
-    node->mirrored = g_queue_new();
-    node->said = g_queue_new();
+    secondary_init(node);
     node->cont_requests = g_ptr_array_new();
     node->apply_fd = -1;
     svm_init(node);
@@ -469,8 +455,7 @@ void node_free(Node *node)
     secondary_drop_apply(node);
     svm_finalise(node);
     memory_finalise(node);
-    g_queue_free(node->mirrored);
-    g_queue_free(node->said);
+    secondary_finalise(node);
     g_ptr_array_unref(node->cont_requests);
     link_free(node->link);
     arbiter_free(node->arbiter);

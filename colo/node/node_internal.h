@@ -16,6 +16,7 @@
 #include "colo/control/control.h"
 #include "colo/link/link.h"
 #include "colo/node/answer-watch.h"
+#include "colo/node/backlog.h"
 #include "colo/node/blocktime.h"
 #include "colo/node/divergence.h"
 #include "colo/node/fsm.h"
@@ -144,7 +145,7 @@ struct Node {
     guint64 announced; /* volleys of the rounds under way */
     ColoTime announce_began;
     gboolean announce_again;         /* there is reason to begin anew, when it is time */
-    GQueue *outbound;                /* of Input*: output that only waits for a word of the peer */
+    Backlog *outbound;               /* output that only waits for a word of the peer */
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
 
@@ -231,9 +232,8 @@ struct Node {
     Gate *gate;
     gboolean gate_open;
     gboolean output_filling;
-    GQueue *deferred; /* of Input*: waits for the VM to run in the next epoch */
-    gsize deferred_bytes;
-    guint64 deferred_dropped;
+    Backlog *deferred; /* waits for the VM to run in the next epoch; tag: that in which it was
+                          mirrored, 0: not yet */
 
     /* primary, comparing (compare.c) */
     Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
@@ -259,13 +259,10 @@ struct Node {
 
     /* secondary (secondary.c) */
     Apply *apply;
-    int apply_fd;     /* the checkpoint connection, our own descriptor; -1: none */
-    Checkpoint *last; /* received last */
-    GQueue *mirrored; /* of Input*: what the primary's guest was given since `last` */
-    gsize mirrored_bytes;
-    guint64 mirror_dropped;
-    GQueue *said; /* of Input*: output of our VM that may not have left; epoch: its number there */
-    gsize said_bytes;
+    int apply_fd;       /* the checkpoint connection, our own descriptor; -1: none */
+    Checkpoint *last;   /* received last */
+    Backlog *mirrored;  /* what the primary's guest was given since `last`; tag: its epoch */
+    Backlog *said;      /* output of our VM that may not have left; tag: its number in the epoch */
     guint64 said_count; /* frames sent to the primary in this epoch */
     ColoTime link_lost;
 
@@ -316,16 +313,6 @@ struct Node {
     gint64 peer_error_at;
     ColoTime started;
 };
-
-/* A frame on its way to a guest. */
-typedef struct {
-    unsigned nic;
-    guint64 epoch;
-    GBytes *data;
-} Input;
-
-Input *input_new(unsigned nic, guint64 epoch, const guint8 *data, gsize len);
-void input_free(Input *input);
 
 /* ---- node.c ---- */
 

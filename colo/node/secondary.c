@@ -19,33 +19,17 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* Mirrored input kept at most. Beyond it the oldest is dropped: TCP sends it again. */
+/* Mirrored input kept at most. */
 #define MIRRORED_LIMIT_BYTES (16 * 1024 * 1024)
 /* Our VM's output kept at most: more than a client's TCP has unacknowledged. */
 #define SAID_LIMIT_BYTES (16 * 1024 * 1024)
-/* What a frame costs besides its bytes: about this. */
-#define INPUT_OVERHEAD_BYTES 128
-
-static gsize cost_of(const Input *input)
-{
-    return g_bytes_get_size(input->data) + INPUT_OVERHEAD_BYTES;
-}
 
 /* ---- Mirrored input ---- */
 
-static void drop_oldest_input(Node *node)
+static void give(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    Input *input = g_queue_pop_head(node->mirrored);
-    node->mirrored_bytes -= cost_of(input);
-    input_free(input);
-}
-
-static void give(Node *node, const Input *input)
-{
-    gsize len;
-    const guint8 *data = g_bytes_get_data(input->data, &len);
-    if (input->nic != LINK_NIC_NOTE) {
-        net_deliver_mapped(node, input->nic, data, len);
+    if (nic != LINK_NIC_NOTE) {
+        net_deliver_mapped(node, nic, data, len);
         return;
     }
     CompareNote note;
@@ -58,6 +42,15 @@ static void give(Node *node, const Input *input)
     node_stream_lost(node, "the peer broke the protocol", error);
 }
 
+/* Of what waits; `frame` goes. */
+static void give_waiting(Node *node, BacklogFrame *frame)
+{
+    gsize len;
+    g_autoptr(BacklogFrame) taken = backlog_take(node->mirrored, frame);
+    const guint8 *data = g_bytes_get_data(taken->data, &len);
+    give(node, taken->nic, data, len);
+}
+
 /* The VM runs in the epoch that this belongs to, and nothing that came before it waits. */
 static gboolean may_give(const Node *node, guint64 epoch)
 {
@@ -68,25 +61,19 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
 {
     if (!node->last || epoch < node->last->epoch)
         return;
-    Input *input = input_new(nic, epoch, data, len);
-    if (may_give(node, epoch) && g_queue_is_empty(node->mirrored)) {
-        give(node, input);
-        input_free(input);
+    if (may_give(node, epoch) && !backlog_first(node->mirrored)) {
+        give(node, nic, data, len);
         return;
     }
-    g_queue_push_tail(node->mirrored, input);
-    node->mirrored_bytes += cost_of(input);
-    while (node->mirrored_bytes > MIRRORED_LIMIT_BYTES) {
-        drop_oldest_input(node);
-        node->mirror_dropped++;
-    }
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    backlog_add(node->mirrored, nic, epoch, frame);
 }
 
 void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     /* After all that was mirrored, whatever its epoch. */
     if (node->gate_open && node->svm_job == SVM_IDLE && vm_is_running(node->vm) &&
-        g_queue_is_empty(node->mirrored))
+        !backlog_first(node->mirrored))
         net_deliver_mapped(node, nic, data, len);
     else
         secondary_mirrored(node, nic, G_MAXUINT64, data, len);
@@ -94,36 +81,23 @@ void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 
 static void forget_input_before(Node *node, guint64 epoch)
 {
-    for (Input *input; (input = g_queue_peek_head(node->mirrored)) && input->epoch < epoch;)
-        drop_oldest_input(node);
+    for (BacklogFrame *first; (first = backlog_first(node->mirrored)) && first->tag < epoch;)
+        backlog_drop(node->mirrored, first);
 }
 
 void secondary_give_mirrored(Node *node)
 {
     gboolean all = node->state == FSM_S_DEVICE;
-    for (Input *input;
-         (input = g_queue_peek_head(node->mirrored)) && (all || input->epoch <= node->svm_epoch);) {
-        g_queue_pop_head(node->mirrored);
-        node->mirrored_bytes -= cost_of(input);
-        give(node, input);
-        input_free(input);
-    }
+    for (BacklogFrame *first;
+         (first = backlog_first(node->mirrored)) && (all || first->tag <= node->svm_epoch);)
+        give_waiting(node, first);
 }
 
 /* ---- What our VM says ---- */
 
-static void drop_said(Node *node, GList *link)
-{
-    Input *said = link->data;
-    g_queue_delete_link(node->said, link);
-    node->said_bytes -= cost_of(said);
-    input_free(said);
-}
-
 static void forget_said(Node *node)
 {
-    while (!g_queue_is_empty(node->said))
-        drop_said(node, node->said->head);
+    backlog_clear(node->said);
     node->said_count = 0;
 }
 
@@ -131,15 +105,13 @@ void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     if (!node->svm_speaks)
         return;
-    Input *said = input_new(nic, node->said_count + 1, data, len);
-    rewrite_observe(node->rewrite, nic, said->data);
+    guint64 number = node->said_count + 1;
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    rewrite_observe(node->rewrite, nic, frame);
     /* One that doesn't get there is numbered, and so settles, with the next one that does. */
     if (link_send_packet(node->link, nic, node->svm_epoch, data, len))
         node->said_count++;
-    g_queue_push_tail(node->said, said);
-    node->said_bytes += cost_of(said);
-    while (node->said_bytes > SAID_LIMIT_BYTES)
-        drop_said(node, node->said->head);
+    backlog_add(node->said, nic, number, frame);
 }
 
 void secondary_settled(Node *node, const MessageSettled *settled)
@@ -147,17 +119,17 @@ void secondary_settled(Node *node, const MessageSettled *settled)
     if (settled->epoch != node->svm_epoch)
         return; /* of an epoch that is over here */
     node->released_epoch = node->svm_epoch;
-    for (Input *said; (said = g_queue_peek_head(node->said)) && said->epoch <= settled->count;)
-        drop_said(node, node->said->head);
+    for (BacklogFrame *first; (first = backlog_first(node->said)) && first->tag <= settled->count;)
+        backlog_drop(node->said, first);
     /* Then single ones, ascending as ours are. */
     gsize i = 0;
-    for (GList *l = node->said->head, *next; l && i < settled->n_numbers; l = next) {
-        const Input *said = l->data;
-        next = l->next;
-        while (i < settled->n_numbers && settled->numbers[i] < said->epoch)
+    for (BacklogFrame *frame = backlog_first(node->said), *next; frame && i < settled->n_numbers;
+         frame = next) {
+        next = backlog_next(frame);
+        while (i < settled->n_numbers && settled->numbers[i] < frame->tag)
             i++;
-        if (i < settled->n_numbers && settled->numbers[i] == said->epoch)
-            drop_said(node, l);
+        if (i < settled->n_numbers && settled->numbers[i] == frame->tag)
+            backlog_drop(node->said, frame);
     }
 }
 
@@ -283,8 +255,7 @@ void secondary_drop_apply(Node *node)
     colo_fd_close(&node->apply_fd);
     g_clear_pointer(&node->last, checkpoint_unref);
     node->has_progress = FALSE;
-    while (!g_queue_is_empty(node->mirrored))
-        drop_oldest_input(node);
+    backlog_clear(node->mirrored);
     forget_said(node);
     final_session_over(node);
     svm_forget(node);
@@ -310,15 +281,10 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
 /* Notes tell how to map what is about to be sent. */
 static void take_notes(Node *node)
 {
-    for (GList *at = node->mirrored->head, *next; at; at = next) {
-        Input *input = at->data;
-        next = at->next;
-        if (input->nic != LINK_NIC_NOTE)
-            continue;
-        g_queue_delete_link(node->mirrored, at);
-        node->mirrored_bytes -= cost_of(input);
-        give(node, input);
-        input_free(input);
+    for (BacklogFrame *frame = backlog_first(node->mirrored), *next; frame; frame = next) {
+        next = backlog_next(frame);
+        if (frame->nic == LINK_NIC_NOTE)
+            give_waiting(node, frame);
     }
 }
 
@@ -326,9 +292,21 @@ void secondary_speak(Node *node)
 {
     take_notes(node);
     rewrite_takeover(node->rewrite);
-    for (const GList *at = node->said->head; at; at = at->next) {
-        const Input *said = at->data;
-        net_send_mapped(node, said->nic, said->data);
-    }
+    for (const BacklogFrame *frame = backlog_first(node->said); frame; frame = backlog_next(frame))
+        net_send_mapped(node, frame->nic, frame->data);
     primary_open_gate(node);
+}
+
+/* ---- Life ---- */
+
+void secondary_init(Node *node)
+{
+    node->mirrored = backlog_new(MIRRORED_LIMIT_BYTES);
+    node->said = backlog_new(SAID_LIMIT_BYTES);
+}
+
+void secondary_finalise(Node *node)
+{
+    backlog_free(node->mirrored);
+    backlog_free(node->said);
 }

@@ -21,7 +21,7 @@
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
-/* Input that waits for the end of a pause, at most. Beyond it the oldest is dropped. */
+/* Input that waits for the end of a pause, at most. */
 #define DEFERRED_LIMIT_BYTES (16 * 1024 * 1024)
 
 /* ---- Output ---- */
@@ -118,8 +118,8 @@ GPtrArray *primary_held_frames(Node *node)
 {
     GPtrArray *frames = g_ptr_array_new_with_free_func(held_frame_free);
     HeldFrames to = {.node = node, .frames = frames};
-    for (const GList *at = node->outbound->head; at; at = at->next) {
-        const Input *frame = at->data;
+    for (const BacklogFrame *frame = backlog_first(node->outbound); frame;
+         frame = backlog_next(frame)) {
         HeldFrame *held = g_new(HeldFrame, 1);
         *held = (HeldFrame){.nic = frame->nic, .data = g_bytes_ref(frame->data)};
         g_ptr_array_add(frames, held);
@@ -148,20 +148,15 @@ static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize le
     mirror(node, nic, data, len);
 }
 
-/* The epoch of what is deferred: in which it was mirrored; 0: not yet. */
-static void mirror_deferred(Node *node, Input *input)
-{
-    gsize len;
-    const guint8 *data = g_bytes_get_data(input->data, &len);
-    if (!input->epoch)
-        mirror(node, input->nic, data, len);
-    input->epoch = node->epoch;
-}
-
 void primary_mirror_deferred(Node *node)
 {
-    for (const GList *at = node->deferred->head; at; at = at->next)
-        mirror_deferred(node, at->data);
+    for (BacklogFrame *frame = backlog_first(node->deferred); frame; frame = backlog_next(frame)) {
+        gsize len;
+        const guint8 *data = g_bytes_get_data(frame->data, &len);
+        if (!frame->tag)
+            mirror(node, frame->nic, data, len);
+        frame->tag = node->epoch;
+    }
 }
 
 static gboolean is_deferred(const Node *node)
@@ -175,29 +170,23 @@ void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
         give_to_guest(node, nic, data, len);
         return;
     }
-    node->deferred_bytes += len;
-    Input *deferred = input_new(nic, 0, data, len);
-    g_queue_push_tail(node->deferred, deferred);
-    if (node->state == FSM_P_HANDED)
-        mirror_deferred(node, deferred);
-    while (node->deferred_bytes > DEFERRED_LIMIT_BYTES) {
-        Input *oldest = g_queue_pop_head(node->deferred);
-        node->deferred_bytes -= g_bytes_get_size(oldest->data);
-        node->deferred_dropped++;
-        input_free(oldest);
-    }
+    gboolean handed = node->state == FSM_P_HANDED;
+    if (handed)
+        mirror(node, nic, data, len);
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    backlog_add(node->deferred, nic, handed ? node->epoch : 0, frame);
 }
 
 void primary_give_deferred(Node *node)
 {
-    for (Input *input; (input = g_queue_pop_head(node->deferred)); input_free(input)) {
+    while (backlog_first(node->deferred)) {
         gsize len;
-        const guint8 *data = g_bytes_get_data(input->data, &len);
-        net_deliver_mapped(node, input->nic, data, len);
-        if (!input->epoch)
-            mirror(node, input->nic, data, len);
+        g_autoptr(BacklogFrame) frame = backlog_take(node->deferred, backlog_first(node->deferred));
+        const guint8 *data = g_bytes_get_data(frame->data, &len);
+        net_deliver_mapped(node, frame->nic, data, len);
+        if (!frame->tag)
+            mirror(node, frame->nic, data, len);
     }
-    node->deferred_bytes = 0;
 }
 
 /* ---- */
@@ -207,19 +196,18 @@ void primary_forget_traffic(Node *node)
     node->output_filling = FALSE;
     primary_close_gate(node);
     gate_discard(node->gate);
-    g_queue_clear_full(node->outbound, (GDestroyNotify)input_free);
-    g_queue_clear_full(node->deferred, (GDestroyNotify)input_free);
-    node->deferred_bytes = 0;
+    backlog_clear(node->outbound);
+    backlog_clear(node->deferred);
 }
 
 void primary_init_traffic(Node *node)
 {
     node->gate = gate_new(node->config->output_limit_bytes, on_released, node);
-    node->deferred = g_queue_new();
+    node->deferred = backlog_new(DEFERRED_LIMIT_BYTES);
 }
 
 void primary_finalise_traffic(Node *node)
 {
     gate_free(node->gate);
-    g_queue_free_full(node->deferred, (GDestroyNotify)input_free);
+    backlog_free(node->deferred);
 }

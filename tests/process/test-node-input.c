@@ -9,7 +9,7 @@
 #define FRAME_BYTES 60
 
 /* 16 MiB of frames without bytes, at what a frame costs besides: 128. */
-#define KEPT_FRAMES_MAX (16u * 1024 * 1024 / 128)
+#define KEPT_FRAMES_MAX (16u * 1024 * 1024 / BACKLOG_FRAME_BYTES)
 
 static void on_frame(const guint8 *data, gsize len, gpointer user_data)
 {
@@ -83,8 +83,8 @@ static void test_while_preparing(void)
     WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
     /* It is kept for the copy, which may have to go on from the epoch that it came in. */
-    WAIT_FOR(g_queue_get_length(b->node->mirrored) == 1);
-    g_assert_cmpuint(((Input *)g_queue_peek_head(b->node->mirrored))->epoch, ==, before);
+    WAIT_FOR(backlog_stats(b->node->mirrored)->frames == 1);
+    g_assert_cmpuint(backlog_first(b->node->mirrored)->tag, ==, before);
     fake_vm_release(b->vm);
     WAIT_FOR(a->node->epoch > before && pair_is_settled(&f));
     /* The checkpoint has it: the next that the copy gets is of the new epoch. */
@@ -111,8 +111,8 @@ static void test_one_byte_frames(void)
         else
             g_main_context_iteration(NULL, FALSE);
     }
-    WAIT_FOR(b->node->mirror_dropped > 0);
-    g_assert_cmpuint(g_queue_get_length(b->node->mirrored), <=, KEPT_FRAMES_MAX);
+    WAIT_FOR(backlog_stats(b->node->mirrored)->dropped > 0);
+    g_assert_cmpuint(backlog_stats(b->node->mirrored)->frames, <=, KEPT_FRAMES_MAX);
     fake_vm_release(b->vm);
     WAIT_FOR(pair_is_settled(&f));
     for (int i = 0; i < 2; i++)
@@ -132,7 +132,7 @@ static void test_while_paused(void)
     ask_for_checkpoint(&f);
     WAIT_FOR(fake_vm_is_held(a->vm));
     give_input(&f, 1);
-    g_assert_cmpuint(g_queue_get_length(a->node->deferred), ==, 1);
+    g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, ==, 1);
     fake_vm_release(a->vm);
     WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
@@ -144,12 +144,34 @@ static void test_while_paused(void)
     tear_down(&f);
 }
 
+/* What waits for the end of a pause has a bound, too, of such frames. */
+static void test_one_byte_frames_while_paused(void)
+{
+    Fixture f;
+    start_pair_with_cards(&f);
+    Host *a = &f.host[0];
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(fake_vm_is_held(a->vm));
+    for (guint i = 0; i < 2 * KEPT_FRAMES_MAX; i++)
+        primary_input(a->node, 0, (const guint8 *)"", 1);
+    g_assert_cmpuint(backlog_stats(a->node->deferred)->dropped, >, 0);
+    g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, <=, KEPT_FRAMES_MAX);
+    fake_vm_release(a->vm);
+    WAIT_FOR(pair_is_settled(&f));
+    for (int i = 0; i < 2; i++)
+        remove_card(&f.host[i]);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
     add_pair_test_in("colo", "/node-input/while-preparing", test_while_preparing);
     add_pair_test_in("colo", "/node-input/while-paused", test_while_paused);
+    add_pair_test_in("colo", "/node-input/one-byte-frames-while-paused",
+                     test_one_byte_frames_while_paused);
     add_pair_test_in("colo", "/node-input/one-byte-frames", test_one_byte_frames);
     return g_test_run();
 }
