@@ -104,8 +104,12 @@ static gboolean on_ask_after_force(gpointer user_data)
  */
 static void answered_after_all(Node *node, ArbiterAnswer answer, const GError *error)
 {
-    if (!node->has_forced)
+    if (!node->has_forced) {
+        /* This side had refused a hand-over meanwhile. */
+        node->granted_late |= answer == ARBITER_GRANTED && !fsm_is_primary(node->state);
+        owner_give_back(node);
         return;
+    }
     if (answer == ARBITER_UNKNOWN && !g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE) &&
         !node->forced_timer)
         node->forced_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_after_force, node);
@@ -332,7 +336,7 @@ static void forget_asking_again(Node *node)
 static void forget_claim(Node *node)
 {
     arbiter_forget(node->arbiter);
-    node->has_forced = FALSE;
+    node->has_forced = node->granted_late = FALSE;
     if (node->forced_timer)
         g_source_remove(node->forced_timer);
     node->forced_timer = 0;
@@ -372,6 +376,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     forget_asking_again(node);
     uplinks_reconsider(node);
     leave_look(node);
+    owner_give_back(node);
     node_emit(node, "STATE_CHANGED", data);
 }
 
@@ -439,7 +444,8 @@ void node_free(Node *node)
         node_vm_free(node, TRUE);
     }
     forget_asking_again(node);
-    forget_claim(node);
+    if (node->arbiter)
+        forget_claim(node);
     primary_end_hand_over(node);
     leave_forget(node);
     owner_finalise(node);

@@ -158,9 +158,10 @@ struct Node {
     guint end_source;    /* about to tell that it has ended */
     gboolean forced;     /* an administrator decides, whatever the arbiter can't say */
     gboolean has_forced; /* that was so in session `claim`, and the arbiter has not answered yet */
-    guint forced_timer;  /* it is to be asked again, all the same */
-    gboolean undecided;  /* in `paused`: nobody could say who goes on */
-    gboolean yielded;    /* in `paused`: the peer's VM is dead for certain */
+    gboolean granted_late; /* in session `claim`, and this side does not run the VM by it */
+    guint forced_timer;    /* it is to be asked again, all the same */
+    gboolean undecided;    /* in `paused`: nobody could say who goes on */
+    gboolean yielded;      /* in `paused`: the peer's VM is dead for certain */
 
     /* whether the arbiter is there (arbiter.c) */
     guint watch_timer;     /* it is to be looked for again */
@@ -376,6 +377,8 @@ gboolean watch_is_protected(const Node *node);
 void owner_claim(Node *node);
 /* Frozen: an administrator knows that the VM is dead at the other side, which was let go on. */
 void owner_overrule(Node *node);
+/* What the arbiter gave to this node too late, if nobody runs it any more. */
+void owner_give_back(Node *node);
 /* FSM actions. */
 void owner_record(Node *node);
 void owner_release(Node *node);

@@ -285,6 +285,30 @@ void owner_overrule(Node *node)
                   &node->stake, on_overruled, node);
 }
 
+/* ---- A yes that came too late ---- */
+
+static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    (void)user_data;
+    if (answer == ARBITER_UNKNOWN)
+        log_warning("it stays on record that the VM is this node's: %s", error->message);
+}
+
+/*
+ * The arbiter has let this secondary go on after it had left the VM to the primary. As long as that
+ * runs it, protected, the decision stands and decides the next lost link. But if the primary has
+ * ended the VM, nobody could start it: to the primary it is this node's, and this node doesn't know.
+ */
+void owner_give_back(Node *node)
+{
+    if (!node->granted_late || node->state != FSM_S_NONE)
+        return;
+    log_info("the VM, which the arbiter gave to this node too late, is given back");
+    node->granted_late = FALSE;
+    arbiter_release(node->arbiter, node->config->vm->uuid, node->config->name, NULL, on_given_back,
+                    node);
+}
+
 /* ---- The end ---- */
 
 static void on_released(ArbiterAnswer answer, const GError *error, gpointer user_data)

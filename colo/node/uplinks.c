@@ -57,9 +57,13 @@ static void look(Node *node)
     }
     if (cut == node->uplinks_cut)
         return;
+    gboolean plugged_in = (node->uplinks_cut & ~cut) != 0;
     node->uplinks_cut = cut;
     say(node);
     uplinks_reconsider(node);
+    /* Nobody has heard what was announced meanwhile. */
+    if (plugged_in && announce_is_possible(node))
+        announce_start(node);
 }
 
 static void on_changed(gpointer user_data)
