@@ -83,9 +83,14 @@ $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
 
+# The simulated world stands in for rooms and engines: its objects come before the libraries.
+WORLD_OBJS := $(patsubst $(S)/%.c,$(O)/obj/%.o,$(wildcard $(S)/tests/world/*.c))
+$(O)/tests/sim/test-world: $(WORLD_OBJS)
+$(O)/tests/sim/test-world: INSTEAD = $(WORLD_OBJS)
+
 $(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
 	@mkdir -p $(@D)
-	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(call ALL_LIBS,$(LIB_FILES))
+	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(INSTEAD) $(call ALL_LIBS,$(LIB_FILES))
 
 -include $(shell find $(O) -name '*.d' -type f 2>/dev/null)
 

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Clients ask the guest one thing after the other, and again until they are answered. All that they
+ * hear has to be of one history: what was heard once is in all that is heard later.
+ */
+#include <string.h>
+
+#include "colo/node/node_internal.h"
+#include "netcompare/netcompare.h"
+#include "tests/support/netframe.h"
+#include "tests/world/world.h"
+
+#define CLIENTS   2u
+#define PORT      7000u
+#define GUEST     2u
+#define REPEAT_US (250 * 1000)
+/* What a primary that is back gives its secondary at most. */
+#define PATIENCE_US (3 * G_USEC_PER_SEC)
+/* Of a frame: virtio-net header, Ethernet, IPv4 and UDP without options. */
+#define PAYLOAD (NETCOMPARE_VNET_HDR_BYTES + 14u + 20u + 8u)
+
+typedef struct {
+    guint32 client, request;
+} Question;
+
+typedef struct {
+    guint32 client, request;
+    guint64 position, id;
+} Reply;
+
+typedef struct {
+    guint32 index, request;
+    gint64 asked_us;
+    GSource *timer;
+} Client;
+
+static Client clients[CLIENTS];
+static const History *heard; /* the longest */
+static guint heard_reign;
+static gint64 heard_us;
+static guint64 answers;
+
+/* ---- The guest's side ---- */
+
+static gboolean was_seen(const History *history, const Question *question)
+{
+    for (; history && history->position > 0; history = history->parent)
+        if (history->client == question->client)
+            return history->request >= question->request;
+    return FALSE;
+}
+
+GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
+{
+    Question question;
+    if (len < PAYLOAD + sizeof(question))
+        return NULL;
+    memcpy(&question, data + PAYLOAD, sizeof(question));
+    if (!was_seen(vm->history, &question)) {
+        guint64 local = world_chance(world.diverges_per_mille) ? 1 + world_random(1000) : 0;
+        vm->history = history_next(vm->history, question.client, question.request, local);
+        guint page = (guint)(vm->history->position % (WORLD_PAGES - 8));
+        sim_vm_write(vm, page, (guint32)vm->history->id);
+    }
+    Reply answer = {question.client, question.request, vm->history->position, vm->history->id};
+    FrameSpec spec = {.vnet = TRUE,
+                      .src = GUEST,
+                      .dst = (guint8)(10 + question.client),
+                      .proto = 17,
+                      .sport = PORT,
+                      .dport = (guint16)(PORT + 1 + question.client),
+                      .data = &answer,
+                      .len = sizeof(answer)};
+    GBytes *frame = netframe_new(&spec);
+    gsize size;
+    /* From the card's own address. */
+    memcpy((guint8 *)g_bytes_get_data(frame, &size) + NETCOMPARE_VNET_HDR_BYTES + 6,
+           "\x52\x54\x00\x12\x34\x00", 6);
+    return frame;
+}
+
+/* ---- The clients' side ---- */
+
+static gboolean ask(gpointer data)
+{
+    Client *client = data;
+    world_source_clear(&client->timer);
+    Question question = {client->index, client->request};
+    FrameSpec spec = {.vnet = TRUE,
+                      .src = (guint8)(10 + client->index),
+                      .dst = GUEST,
+                      .proto = 17,
+                      .sport = (guint16)(PORT + 1 + client->index),
+                      .dport = PORT,
+                      .data = &question,
+                      .len = sizeof(question)};
+    g_autoptr(GBytes) frame = netframe_new(&spec);
+    gsize len;
+    const guint8 *bytes = g_bytes_get_data(frame, &len);
+    world_net_to_guest(bytes, len);
+    client->timer = world_after(NULL, REPEAT_US, ask, client);
+    return G_SOURCE_REMOVE;
+}
+
+static void check(WorldHost *host, const Reply *answer)
+{
+    const History *history = history_find(answer->id);
+    if (host->reign < heard_reign)
+        world_fail("%s is heard after the VM has gone on elsewhere", host->name);
+    heard_reign = host->reign;
+    if (heard && history_is_within(history, heard))
+        return; /* an old answer */
+    if (heard && !history_is_within(heard, history))
+        world_fail("%s: what a client was told is lost: position %" G_GUINT64_FORMAT
+                   " is heard after %" G_GUINT64_FORMAT ", and does not follow from it",
+                   host->name, history->position, heard->position);
+    heard = history;
+}
+
+void world_client_frame(WorldHost *host, const guint8 *data, gsize len)
+{
+    Reply answer;
+    if (len < PAYLOAD + sizeof(answer) || data[NETCOMPARE_VNET_HDR_BYTES + 12] != 8 ||
+        data[NETCOMPARE_VNET_HDR_BYTES + 14 + 9] != 17)
+        return;
+    memcpy(&answer, data + PAYLOAD, sizeof(answer));
+    g_assert_cmpuint(answer.client, <, CLIENTS);
+    check(host, &answer);
+    Client *client = &clients[answer.client];
+    if (answer.request != client->request)
+        return;
+    heard_us = world.now_us;
+    answers++;
+    client->request++;
+    world_source_clear(&client->timer);
+    client->timer = world_after(NULL, world_between(world.calm_us / 2, world.calm_us), ask, client);
+}
+
+void world_clients_start(void)
+{
+    for (guint32 i = 0; i < CLIENTS; i++) {
+        clients[i] = (Client){.index = i, .request = 1};
+        clients[i].timer = world_after(NULL, world_between(0, REPEAT_US), ask, &clients[i]);
+    }
+}
+
+/* Something has happened: they ask often for a while. */
+void world_clients_hurry(void)
+{
+    for (guint32 i = 0; i < CLIENTS; i++) {
+        world_source_clear(&clients[i].timer);
+        clients[i].timer = world_after(NULL, world_between(0, REPEAT_US), ask, &clients[i]);
+    }
+}
+
+gint64 world_client_heard_us(void)
+{
+    return heard_us;
+}
+
+guint world_client_heard_reign(void)
+{
+    return heard_reign;
+}
+
+guint64 world_client_answers(void)
+{
+    return answers;
+}
+
+static gboolean holds_the_vm(const WorldHost *host)
+{
+    if (!host->lives || !host->vm || host->vm->vm.dead)
+        return FALSE;
+    FsmState state = host->node->state;
+    return (fsm_is_primary(state) && host->vm->history->position > 0) || fsm_is_protected(state) ||
+           state == FSM_S_PAUSED || state == FSM_S_RECOVER || state == FSM_S_DEVICE ||
+           state == FSM_S_HANDED;
+}
+
+void world_client_cold_boot(WorldHost *host)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    gboolean may = world.ended_on_purpose || world.lost || !holds_the_vm(peer);
+    /* These are limits that docs/ARCHITECTURE.md tells of. */
+    if (!may && peer->node->state == FSM_P_FROZEN)
+        world_sometimes("boots anew: the chosen side died before anybody heard it");
+    else if (!may && world.now_us < peer->frozen_until_us + PATIENCE_US)
+        world_sometimes("boots anew: the secondary stood still for longer than it is waited for");
+    else if (!may && world.now_us < peer->storage_bad_until_us)
+        world_sometimes("boots anew: the secondary could not ask the arbiter");
+    else if (!may)
+        world_fail("%s boots the VM anew, though %s holds a copy (%s)", host->name, peer->name,
+                   fsm_state_name(peer->node->state));
+    world_tell("%s boots the VM anew", host->name);
+    world.ended_on_purpose = world.lost = FALSE;
+    world.boots++;
+    world.port_of_guest = -1; /* a guest that boots is heard everywhere */
+    heard = NULL;
+}

@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * checkpoint/ without threads and sockets: each thing that an engine's thread would do is a step of the
+ * world, after a time by chance. What the engines promise is kept, and demanded: RAM changes only while
+ * the VM stands still, a checkpoint counts whole or not at all, epochs rise by one.
+ */
+#include <string.h>
+#include <sys/socket.h>
+
+#include "checkpoint/checkpoint.h"
+#include "tests/world/world.h"
+
+G_DEFINE_QUARK(checkpoint_error, checkpoint_error)
+
+/* ---- Dirty tracking ---- */
+
+struct DirtyTracker {
+    SimVm *vm;
+};
+
+DirtyTracker *dirty_tracker_new(const VmRam *ram, DirtyMethod method, GError **error)
+{
+    (void)method;
+    (void)error;
+    DirtyTracker *tracker = g_new0(DirtyTracker, 1);
+    tracker->vm = sim_vm_of(ram);
+    return tracker;
+}
+
+void dirty_tracker_free(DirtyTracker *tracker)
+{
+    g_free(tracker);
+}
+
+DirtyMethod dirty_tracker_method(const DirtyTracker *tracker)
+{
+    (void)tracker;
+    return DIRTY_METHOD_UFFD;
+}
+
+const char *dirty_method_name(DirtyMethod method)
+{
+    return method == DIRTY_METHOD_UFFD ? "uffd" : "auto";
+}
+
+const char *dirty_tracker_passed_over(const DirtyTracker *tracker)
+{
+    (void)tracker;
+    return NULL;
+}
+
+gboolean dirty_method_parse(const char *name, DirtyMethod *ret_method)
+{
+    (void)name;
+    *ret_method = DIRTY_METHOD_AUTO;
+    return TRUE;
+}
+
+/* ---- What goes through the stream ---- */
+
+typedef struct {
+    gboolean checkpoint; /* else pages that are sent ahead */
+    guint32 named;       /* a bit for each page */
+    guint32 ram[WORLD_PAGES];
+    guint64 epoch;
+    GBytes *state, *attachment;
+    GPtrArray *frames;
+} Parcel;
+
+static void parcel_free(gpointer data)
+{
+    Parcel *parcel = data;
+    g_clear_pointer(&parcel->state, g_bytes_unref);
+    g_clear_pointer(&parcel->attachment, g_bytes_unref);
+    g_clear_pointer(&parcel->frames, g_ptr_array_unref);
+    g_free(parcel);
+}
+
+/* ---- Capture ---- */
+
+struct Capture {
+    WorldHost *host;
+    SimVm *vm;
+    CaptureCallbacks callbacks;
+    gpointer user_data;
+    Stream *stream;
+    int fd;
+    guint32 added; /* pages of capture_add_pages() */
+    gboolean failed;
+    Parcel *parcel;
+    CaptureStats stats;
+    GSource *step;
+};
+
+static void capture_fails(Capture *capture)
+{
+    g_autoptr(GError) error =
+        g_error_new_literal(CHECKPOINT_ERROR, CHECKPOINT_ERROR_IO, "the connection has ended");
+    if (!capture->failed) {
+        capture->failed = TRUE;
+        capture->callbacks.failed(error, capture->user_data);
+    }
+}
+
+static void on_peer_stream(gpointer item, gpointer user_data)
+{
+    /* Nothing is said this way; its end is the link's, which is told by itself. */
+    (void)item;
+    (void)user_data;
+}
+
+Capture *capture_new(const VmRam *ram, DirtyTracker *tracker, int fd,
+                     const CaptureCallbacks *callbacks, gpointer user_data, GError **error)
+{
+    (void)tracker;
+    (void)error;
+    Capture *capture = g_new0(Capture, 1);
+    capture->host = world.current;
+    capture->vm = sim_vm_of(ram);
+    capture->callbacks = *callbacks;
+    capture->user_data = user_data;
+    capture->fd = fd;
+    capture->stream = world_stream(fd);
+    g_assert_nonnull(capture->stream);
+    world_stream_listen(capture->stream, on_peer_stream, capture);
+    return capture;
+}
+
+void capture_free(Capture *capture)
+{
+    if (!capture)
+        return;
+    world_source_clear(&capture->step);
+    if (capture->parcel)
+        parcel_free(capture->parcel);
+    shutdown(capture->fd, 2);
+    g_free(capture);
+}
+
+static Parcel *harvest(Capture *capture, guint32 which)
+{
+    Parcel *parcel = g_new0(Parcel, 1);
+    parcel->named = which;
+    memcpy(parcel->ram, capture->vm->ram, sizeof(parcel->ram));
+    capture->vm->dirty = 0;
+    return parcel;
+}
+
+static gboolean on_synchronised(gpointer data)
+{
+    Capture *capture = data;
+    SyncProgress progress = {.round = 1, .total_bytes = WORLD_PAGES, .percent = 100};
+    world_source_clear(&capture->step);
+    if (capture->failed || !world_stream_is_up(capture->stream)) {
+        capture_fails(capture);
+        return G_SOURCE_REMOVE;
+    }
+    capture->callbacks.progress(&progress, capture->user_data);
+    capture->callbacks.synchronised(&progress, capture->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+void capture_synchronise(Capture *capture, guint64 pause_pages)
+{
+    (void)pause_pages;
+    gint64 us = world_between(5000, 2 * G_USEC_PER_SEC);
+    world_stream_send(capture->stream, harvest(capture, G_MAXUINT32), parcel_free, us);
+    capture->step = world_after(capture->host, us, on_synchronised, capture);
+}
+
+static gboolean on_sent(gpointer data)
+{
+    Capture *capture = data;
+    world_source_clear(&capture->step);
+    Parcel *parcel = g_steal_pointer(&capture->parcel);
+    capture->stats.transfer_us = world_between(100, 20000);
+    if (capture->failed ||
+        !world_stream_send(capture->stream, parcel, parcel_free, capture->stats.transfer_us)) {
+        capture_fails(capture);
+        return G_SOURCE_REMOVE;
+    }
+    capture->callbacks.sent(&capture->stats, capture->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_taken(gpointer data)
+{
+    Capture *capture = data;
+    Parcel *parcel = capture->parcel;
+    world_source_clear(&capture->step);
+    if (capture->vm->vm.running)
+        world_fail("%s: a checkpoint is copied from a VM that runs", capture->host->name);
+    guint32 which = capture->vm->dirty | capture->added;
+    capture->added = 0;
+    parcel->named = which;
+    memcpy(parcel->ram, capture->vm->ram, sizeof(parcel->ram));
+    capture->vm->dirty = 0;
+    capture->stats.dirty_pages = (guint64)__builtin_popcount(which);
+    capture->step = world_after(capture->host, world_between(100, 5000), on_sent, capture);
+    capture->callbacks.taken(&capture->stats, capture->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames,
+                  GBytes *attachment)
+{
+    g_assert_null(capture->parcel);
+    world_source_clear(&capture->step);
+    Parcel *parcel = capture->parcel = g_new0(Parcel, 1);
+    parcel->checkpoint = TRUE;
+    parcel->epoch = epoch;
+    parcel->state = g_bytes_ref(device_state);
+    parcel->frames = frames ? g_ptr_array_ref(frames) : g_ptr_array_new();
+    parcel->attachment = attachment ? g_bytes_ref(attachment) : NULL;
+    capture->stats = (CaptureStats){.epoch = epoch, .bytes = 4096};
+    capture->step = world_after(capture->host, world_between(100, 4000), on_taken, capture);
+}
+
+void capture_add_pages(Capture *capture, guint64 first, guint64 count)
+{
+    for (guint64 page = first; page < first + count; page++)
+        capture->added |= 1u << page;
+}
+
+guint64 capture_dirty_pages(const Capture *capture)
+{
+    return (guint64)__builtin_popcount(capture->vm->dirty);
+}
+
+void capture_set_tuning(Capture *capture, const CaptureTuning *tuning)
+{
+    (void)capture;
+    (void)tuning;
+}
+
+/* ---- Apply ---- */
+
+typedef struct {
+    Checkpoint checkpoint;
+    guint references;
+} Counted;
+
+Checkpoint *checkpoint_ref(Checkpoint *checkpoint)
+{
+    ((Counted *)checkpoint)->references++;
+    return checkpoint;
+}
+
+void checkpoint_unref(Checkpoint *checkpoint)
+{
+    if (--((Counted *)checkpoint)->references > 0)
+        return;
+    g_bytes_unref(checkpoint->device_state);
+    g_ptr_array_unref(checkpoint->frames);
+    if (checkpoint->attachment)
+        g_bytes_unref(checkpoint->attachment);
+    g_free(checkpoint);
+}
+
+struct Apply {
+    WorldHost *host;
+    SimVm *vm;
+    ApplyCallbacks callbacks;
+    gpointer user_data;
+    Stream *stream;
+    guint64 allowed, last_epoch;
+    gboolean limited; /* apply_allow() was called */
+    guint32 staged;
+    guint32 ram[WORLD_PAGES];
+    GQueue *arrived;  /* of Parcel* */
+    Parcel *verified; /* waits to be allowed, or is being applied */
+    Checkpoint *current, *last;
+    gboolean stopped, broken;
+    void (*done)(Checkpoint *checkpoint, gpointer user_data);
+    gpointer done_data;
+    GSource *step;
+};
+
+static void next(Apply *apply);
+
+static void apply_fails(Apply *apply, const char *why)
+{
+    g_autoptr(GError) error = g_error_new_literal(CHECKPOINT_ERROR, CHECKPOINT_ERROR_IO, why);
+    if (apply->stopped || apply->broken)
+        return;
+    apply->broken = TRUE;
+    apply->callbacks.failed(error, apply->user_data);
+}
+
+static void on_arrived(gpointer item, gpointer user_data)
+{
+    Apply *apply = user_data;
+    if (!item)
+        return; /* the link tells it */
+    g_queue_push_tail(apply->arrived, item);
+    if (!apply->step && !apply->verified)
+        next(apply);
+}
+
+Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpointer user_data,
+                 GError **error)
+{
+    (void)error;
+    Apply *apply = g_new0(Apply, 1);
+    apply->host = world.current;
+    apply->vm = sim_vm_of(ram);
+    apply->callbacks = *callbacks;
+    apply->user_data = user_data;
+    apply->arrived = g_queue_new();
+    apply->stream = world_stream(fd);
+    g_assert_nonnull(apply->stream);
+    world_stream_listen(apply->stream, on_arrived, apply);
+    return apply;
+}
+
+static void finish_if_stopped(Apply *apply)
+{
+    if (!apply->stopped || apply->step || !apply->done)
+        return;
+    void (*done)(Checkpoint *, gpointer) = apply->done;
+    apply->done = NULL;
+    done(apply->last, apply->done_data);
+}
+
+static gboolean on_next(gpointer data)
+{
+    Apply *apply = data;
+    world_source_clear(&apply->step);
+    next(apply);
+    return G_SOURCE_REMOVE;
+}
+
+/* The pages of a checkpoint reach RAM. */
+static gboolean on_written(gpointer data)
+{
+    Apply *apply = data;
+    world_source_clear(&apply->step);
+    if (apply->vm->vm.running)
+        world_fail("%s: RAM changes under a VM that runs", apply->host->name);
+    for (guint page = 0; page < WORLD_PAGES; page++)
+        if (apply->staged & (1u << page))
+            apply->vm->ram[page] = apply->ram[page];
+    apply->staged = 0;
+    if (apply->last)
+        checkpoint_unref(apply->last);
+    apply->last = g_steal_pointer(&apply->current);
+    g_clear_pointer(&apply->verified, parcel_free);
+    if (apply->stopped) {
+        finish_if_stopped(apply);
+        return G_SOURCE_REMOVE;
+    }
+    apply->step = world_after(apply->host, 0, on_next, apply); /* if the callback doesn't free it */
+    Checkpoint *applied = checkpoint_ref(apply->last);
+    applied->apply_us = 1000;
+    apply->callbacks.applied(applied, apply->user_data);
+    checkpoint_unref(applied);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_complete(gpointer data)
+{
+    Apply *apply = data;
+    Parcel *parcel = apply->verified;
+    world_source_clear(&apply->step);
+    Counted *counted = g_new0(Counted, 1);
+    counted->references = 2;
+    Checkpoint *checkpoint = &counted->checkpoint;
+    checkpoint->epoch = parcel->epoch;
+    checkpoint->device_state = g_bytes_ref(parcel->state);
+    checkpoint->frames = g_ptr_array_ref(parcel->frames);
+    checkpoint->attachment = parcel->attachment ? g_bytes_ref(parcel->attachment) : NULL;
+    checkpoint->pages = 1;
+    apply->current = checkpoint;
+    /* From here on nothing but death keeps it from being applied. */
+    apply->step = world_after(apply->host, world_between(100, 3000), on_written, apply);
+    apply->callbacks.received(checkpoint, apply->user_data);
+    checkpoint_unref(checkpoint);
+    return G_SOURCE_REMOVE;
+}
+
+static void complete_if_allowed(Apply *apply)
+{
+    g_autoptr(GError) error = NULL;
+    if (!apply->verified || apply->current || apply->step || apply->stopped ||
+        (apply->limited && apply->verified->epoch > apply->allowed))
+        return;
+    Checkpoint look = {.epoch = apply->verified->epoch,
+                       .device_state = apply->verified->state,
+                       .frames = apply->verified->frames,
+                       .attachment = apply->verified->attachment};
+    if (apply->callbacks.check && !apply->callbacks.check(&look, &error)) {
+        apply_fails(apply, error->message);
+        return;
+    }
+    apply->step = world_after(apply->host, world_between(0, 500), on_complete, apply);
+}
+
+static void next(Apply *apply)
+{
+    while (!apply->stopped && !apply->broken && !apply->verified && !apply->current) {
+        Parcel *parcel = g_queue_pop_head(apply->arrived);
+        if (!parcel)
+            return;
+        for (guint page = 0; page < WORLD_PAGES; page++)
+            if (parcel->named & (1u << page))
+                apply->ram[page] = parcel->ram[page];
+        apply->staged |= parcel->named;
+        if (apply->last_epoch == 0) { /* RAM has no contents to keep before the first one */
+            if (apply->vm->vm.running)
+                world_fail("%s: a synchronisation writes under a VM that runs", apply->host->name);
+            memcpy(apply->vm->ram, apply->ram, sizeof(apply->vm->ram));
+        }
+        if (!parcel->checkpoint) {
+            parcel_free(parcel);
+            continue;
+        }
+        if (apply->last_epoch && parcel->epoch != apply->last_epoch + 1)
+            world_fail("checkpoint %" G_GUINT64_FORMAT " follows %" G_GUINT64_FORMAT, parcel->epoch,
+                       apply->last_epoch);
+        apply->last_epoch = parcel->epoch;
+        apply->verified = parcel;
+        complete_if_allowed(apply);
+    }
+}
+
+void apply_allow(Apply *apply, guint64 epoch)
+{
+    apply->limited = TRUE;
+    apply->allowed = epoch;
+    complete_if_allowed(apply);
+}
+
+static gboolean on_stopped(gpointer data)
+{
+    Apply *apply = data;
+    world_source_clear(&apply->step);
+    finish_if_stopped(apply);
+    return G_SOURCE_REMOVE;
+}
+
+void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer user_data),
+                  gpointer user_data)
+{
+    apply->stopped = TRUE;
+    apply->done = done;
+    apply->done_data = user_data;
+    if (!apply->current) {
+        world_source_clear(&apply->step);
+        apply->step = world_after(apply->host, world_between(0, 500), on_stopped, apply);
+    } else {
+        world_sometimes("a checkpoint is applied while it is taken over from");
+    }
+}
+
+void apply_free(Apply *apply)
+{
+    if (!apply)
+        return;
+    world_source_clear(&apply->step);
+    if (apply->stream)
+        world_stream_listen(apply->stream, NULL, NULL);
+    if (apply->current) {
+        /* What is complete is applied, also if nobody waits for it. */
+        for (guint page = 0; page < WORLD_PAGES; page++)
+            if (apply->staged & (1u << page))
+                apply->vm->ram[page] = apply->ram[page];
+        checkpoint_unref(apply->current);
+    }
+    if (apply->last)
+        checkpoint_unref(apply->last);
+    if (apply->verified)
+        parcel_free(apply->verified);
+    g_queue_free_full(apply->arrived, parcel_free);
+    g_free(apply);
+}
+
+/* ---- Load guard ---- */
+
+typedef enum { BEFORE, BEFORE_LAST, AFTER, WRITTEN } Order;
+
+struct LoadGuard {
+    WorldHost *host;
+    SimVm *vm;
+    guint32 known, wrong, found;
+    gboolean keeps_all;
+    guint32 kept[WORLD_PAGES];
+    Order order;
+    LoadGuardDone done;
+    gpointer user_data;
+    GSource *step;
+};
+
+LoadGuard *load_guard_new(const VmRam *ram, DirtyTracker *tracker, GError **error)
+{
+    (void)tracker;
+    (void)error;
+    LoadGuard *guard = g_new0(LoadGuard, 1);
+    guard->host = world.current;
+    guard->vm = sim_vm_of(ram);
+    return guard;
+}
+
+void load_guard_free(LoadGuard *guard)
+{
+    if (!guard)
+        return;
+    world_source_clear(&guard->step);
+    g_free(guard);
+}
+
+void load_guard_reset(LoadGuard *guard)
+{
+    g_assert_null(guard->done);
+    guard->known = guard->wrong = 0;
+}
+
+static void put_back(LoadGuard *guard, guint32 which)
+{
+    for (guint page = 0; page < WORLD_PAGES; page++)
+        if (which & (1u << page))
+            guard->vm->ram[page] = guard->kept[page];
+}
+
+static gboolean on_order(gpointer data)
+{
+    LoadGuard *guard = data;
+    LoadGuardDone done = guard->done;
+    world_source_clear(&guard->step);
+    guard->done = NULL;
+    guint32 found = guard->vm->dirty;
+    guard->vm->dirty = 0;
+    if (guard->vm->vm.running)
+        world_fail("%s: a VM that runs is looked at", guard->host->name);
+    switch (guard->order) {
+    case BEFORE:
+    case BEFORE_LAST:
+        found = 0;
+        memcpy(guard->kept, guard->vm->ram, sizeof(guard->kept));
+        guard->keeps_all = guard->order == BEFORE_LAST;
+        break;
+    case AFTER:
+        put_back(guard, guard->keeps_all ? G_MAXUINT32 : guard->known);
+        found = guard->keeps_all ? 0 : found & ~guard->known;
+        guard->known |= found;
+        guard->wrong |= found;
+        if (found)
+            world_sometimes("a load writes to a page that it has not written to before");
+        break;
+    case WRITTEN:
+        found |= guard->wrong;
+        guard->wrong = 0;
+        break;
+    }
+    g_autoptr(PageSet) pages = page_set_new(WORLD_PAGES);
+    for (guint page = 0; page < WORLD_PAGES; page++)
+        if (found & (1u << page))
+            page_set_add_run(pages, page, 1);
+    done(pages, NULL, guard->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+static void order(LoadGuard *guard, Order which, LoadGuardDone done, gpointer user_data)
+{
+    g_assert_null(guard->done);
+    guard->order = which;
+    guard->done = done;
+    guard->user_data = user_data;
+    guard->step = world_after(guard->host, world_between(100, 2000), on_order, guard);
+}
+
+void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    order(guard, BEFORE, done, user_data);
+}
+
+void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    order(guard, BEFORE_LAST, done, user_data);
+}
+
+void load_guard_after(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    order(guard, AFTER, done, user_data);
+}
+
+void load_guard_written(LoadGuard *guard, LoadGuardDone done, gpointer user_data)
+{
+    order(guard, WRITTEN, done, user_data);
+}

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Processes: a node with its configuration, control socket and log, started, ended and killed. */
+#include <glib/gstdio.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "colo/config/config.h"
+#include "colo/node/node_internal.h"
+#include "common/fault.h"
+#include "common/log.h"
+#include "tests/world/world.h"
+
+#define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+
+/* ---- The story, told ---- */
+
+static void print(const char *format, va_list args)
+{
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    printf("# %12.6f %-7s %s\n", (double)world.now_us / G_USEC_PER_SEC - 1000,
+           world.current ? world.current->name : "-", text);
+}
+
+void world_tell(const char *format, ...)
+{
+    va_list args;
+    if (!world.traces)
+        return;
+    va_start(args, format);
+    print(format, args);
+    va_end(args);
+}
+
+void world_fail(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print(format, args);
+    va_end(args);
+    printf("# WORLD_SEED=%" G_GUINT64_FORMAT " fails at %.3f s\n", world.seed,
+           (double)world.now_us / G_USEC_PER_SEC - 1000);
+    fflush(stdout);
+    _exit(1);
+}
+
+#define LOG(level)                                                                                 \
+    void log_##level(const char *format, ...)                                                      \
+    {                                                                                              \
+        va_list args;                                                                              \
+        if (!world.traces)                                                                         \
+            return;                                                                                \
+        va_start(args, format);                                                                    \
+        print(format, args);                                                                       \
+        va_end(args);                                                                              \
+    }
+
+LOG(error)
+LOG(warning)
+LOG(info)
+LOG(debug)
+
+void log_set_epoch(guint64 epoch)
+{
+    (void)epoch;
+}
+
+gboolean log_set_level(const char *level)
+{
+    (void)level;
+    return TRUE;
+}
+
+void log_init(const char *vm, const char *level)
+{
+    (void)vm;
+    (void)level;
+}
+
+/* ---- Rare states ---- */
+
+void world_sometimes(const char *what)
+{
+    guint *count = g_hash_table_lookup(world.sometimes, what);
+    if (!count) {
+        count = g_new0(guint, 1);
+        g_hash_table_insert(world.sometimes, g_strdup(what), count);
+    }
+    (*count)++;
+}
+
+/* ---- Control sockets ---- */
+
+struct Control {
+    WorldHost *host;
+};
+
+struct ControlRequest {
+    WorldHost *host;
+};
+
+G_DEFINE_QUARK(control_error, control_error)
+
+Control *control_new(const char *path, const ControlCommand *commands, gpointer user_data,
+                     GError **error)
+{
+    (void)path;
+    (void)error;
+    Control *control = g_new0(Control, 1);
+    control->host = world.current;
+    control->host->commands = commands;
+    control->host->command_data = user_data;
+    return control;
+}
+
+void control_free(Control *control)
+{
+    if (control)
+        control->host->commands = NULL;
+    g_free(control);
+}
+
+void control_reply(ControlRequest *request, json_object *result)
+{
+    json_object_put(request->host->status);
+    request->host->status = result;
+    g_clear_pointer(&request->host->refusal, g_free);
+    g_free(request);
+}
+
+void control_fail(ControlRequest *request, const GError *error)
+{
+    g_free(request->host->refusal);
+    request->host->refusal = g_strdup(error->message);
+    g_free(request);
+}
+
+void world_begin_reign(WorldHost *host)
+{
+    host->reign = ++world.reigns;
+    world_tell("%s: reign %u begins", host->name, host->reign);
+}
+
+/* Of the state that a node has just entered. */
+static void look_at_state(WorldHost *host)
+{
+    switch (host->node->state) {
+    case FSM_S_DEVICE:
+        world.takeovers++;
+        world_begin_reign(host);
+        break;
+    case FSM_P_NONE:
+        world.sole = host;
+        break;
+    case FSM_P_COLO:
+        world.sole = NULL;
+        break;
+    default:
+        break;
+    }
+}
+
+static void look_at_end(const WorldHost *host)
+{
+    world.lost |= world.sole == host;
+}
+
+void control_event(Control *control, const char *name, json_object *data)
+{
+    world_tell("%s: event %s %s", control->host->name, name,
+               world.traces && data ? json_object_to_json_string(data) : "");
+    if (!strcmp(name, "STATE_CHANGED"))
+        look_at_state(control->host);
+    json_object_put(data);
+}
+
+typedef struct {
+    const ControlCommand *command;
+    ControlRequest *request;
+    json_object *arguments;
+} Call;
+
+static void run_command(gpointer data)
+{
+    const Call *call = data;
+    call->command->handler(call->request, call->arguments, call->request->host->command_data);
+}
+
+gboolean world_command(WorldHost *host, const char *name, json_object *arguments)
+{
+    const ControlCommand *command = host->commands;
+    while (command && command->name && strcmp(command->name, name) != 0)
+        command++;
+    gboolean known = command && command->name;
+    if (known) {
+        Call call = {command, g_new0(ControlRequest, 1), arguments};
+        call.request->host = host;
+        g_clear_pointer(&host->refusal, g_free);
+        world_call(host, run_command, &call);
+    }
+    json_object_put(arguments);
+    return known && !host->refusal;
+}
+
+json_object *world_status(WorldHost *host)
+{
+    world_command(host, "status", json_object_new_object());
+    return host->status;
+}
+
+/* ---- Fault points ---- */
+
+void colo_fault_point(const char *name)
+{
+    WorldHost *host = world.current;
+    if (!host || host->fault_in == 0 || --host->fault_in > 0)
+        return;
+    world_tell("fault point %s", name);
+    world_sometimes(name);
+    world_die(host, world_chance(500));
+}
+
+/* ---- Life ---- */
+
+static Config *configure(const WorldHost *host, const char *role)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean arbiter = !strcmp(world.arbiter, "file");
+    g_autofree char *text = g_strdup_printf(
+        "[node]\nname = %s\nrole = %s\nlisten = 10.0.0.%u:9000\npeer = 10.0.0.%u:9000\n"
+        "control-socket = %s/socket\nannounce-initial = 50ms\n"
+        "[vm]\nname = web\nuuid = " UUID "\nmemory = 1MiB\nresume-patience = 3s\n"
+        "[nic lan]\nmac = 52:54:00:12:34:00\n"
+        "[disks]\nstate-dir = %s\n"
+        "[checkpoint]\nmode = %s\ncheckpoint-period = %" G_GUINT64_FORMAT "ms\n"
+        "[arbiter]\ntype = %s\n%s%s\ncheck-period = 60s\n"
+        "[log]\nlog-level = info\n",
+        host->name, role, host->index + 1, 2 - host->index, host->dir, host->dir, world.mode,
+        world.period_ms, world.arbiter, arbiter ? "path = " : "",
+        arbiter ? host->arbiter_path : "");
+    Config *config = config_load_data("world", text, strlen(text), NULL, &error);
+    if (!config)
+        g_error("%s", error->message);
+    return config;
+}
+
+static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
+{
+    return sim_vm_new(description, handler, user_data);
+}
+
+static gboolean on_over(gpointer data)
+{
+    WorldHost *host = data;
+    WorldHost *before = world_enter(host);
+    Node *node = host->node;
+    world_tell("%s: colod ends", host->name);
+    node_free(node);
+    world_enter(before);
+    host->lives = FALSE;
+    host->node = NULL;
+    host->vm = NULL;
+    world_link_look();
+    return G_SOURCE_REMOVE;
+}
+
+static void on_ended(const GError *error, gpointer user_data)
+{
+    WorldHost *host = user_data;
+    host->failed = error != NULL;
+    look_at_end(host);
+    if (!error && host->node->is_primary)
+        world.ended_on_purpose = TRUE;
+    world_tell("%s: the node has ended: %s", host->name, error ? error->message : "as asked to");
+    host->ended = TRUE;
+    world_later(host, 1000, on_over, host);
+}
+
+static void make_node(gpointer data)
+{
+    WorldHost *host = data;
+    NodeHandler handler = {.make_vm = make_vm, .ended = on_ended, .user_data = host};
+    g_autoptr(GError) error = NULL;
+    host->node = node_new(host->config, &handler, &error);
+    if (!host->node)
+        g_error("%s: %s", host->name, error->message);
+}
+
+void world_start(WorldHost *host, const char *role)
+{
+    g_assert_false(host->lives);
+    host->context = g_main_context_new();
+    g_main_context_acquire(host->context);
+    host->lives = TRUE;
+    host->ended = host->failed = FALSE;
+    host->starts++;
+    host->fault_in = 0;
+    host->restart_us = 0;
+    host->vm = NULL;
+    host->uplink = NULL;
+    host->carriers = NULL;
+    host->link = NULL;
+    host->commands = NULL;
+    host->config = configure(host, role);
+    world_tell("%s starts as %s", host->name, role);
+    world_call(host, make_node, host);
+}
+
+void world_die(WorldHost *host, gboolean power)
+{
+    if (!host->lives)
+        return;
+    world_tell("%s dies (%s)", host->name, power ? "its power" : "the process");
+    look_at_end(host);
+    host->lives = FALSE;
+    host->node = NULL; /* what it had is nobody's: nothing is freed, nothing runs */
+    host->vm = NULL;
+    host->uplink = NULL;
+    host->carriers = NULL;
+    host->commands = NULL;
+    world_link_death(host, power);
+    world_link_look();
+    if (world.current == host)
+        siglongjmp(host->death, 1);
+}
+
+static gboolean on_thawed(gpointer data)
+{
+    (void)data;
+    world_link_look();
+    return G_SOURCE_REMOVE;
+}
+
+void world_freeze(WorldHost *host, gint64 us)
+{
+    world_tell("%s stands still for %.3f s", host->name, (double)us / G_USEC_PER_SEC);
+    host->frozen_until_us = world.now_us + us;
+    world_link_look();
+    world_later(NULL, us, on_thawed, NULL);
+}
+
+/* ---- The world ---- */
+
+static char *folder(const char *name)
+{
+    char *path = g_build_filename(world.dir, name, NULL);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    return path;
+}
+
+void world_init(guint64 seed)
+{
+    static const char *const names[WORLD_HOSTS] = {"alpha", "beta"};
+    g_autoptr(GError) error = NULL;
+    world.seed = seed;
+    world.random = seed * 0x2545f4914f6cdd1du + 1;
+    world.traces = g_getenv("WORLD_TRACE") != NULL;
+    world.sometimes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    world.dir = g_strdup("/dev/shm/colo-world-XXXXXX");
+    if (!g_mkdtemp(world.dir)) {
+        g_free(world.dir);
+        world.dir = g_dir_make_tmp("colo-world-XXXXXX", &error);
+    }
+    world.outside = (WorldHost){.name = "outside", .lives = TRUE};
+    world.outside.context = g_main_context_new();
+    g_main_context_acquire(world.outside.context);
+    world.current = &world.outside;
+    world.port_of_guest = -1;
+    world.delay_us = 100;
+    g_autofree char *arbiter = folder("arbiter"), *id = NULL, *mount = NULL;
+    if (!arbiter_init_folder(arbiter, &id, &mount, &error))
+        g_error("%s", error->message);
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        WorldHost *host = &world.host[i];
+        host->index = i;
+        host->name = names[i];
+        host->dir = folder(names[i]);
+        host->arbiter_path = g_build_filename(host->dir, "storage", NULL);
+        g_assert_cmpint(symlink(arbiter, host->arbiter_path), ==, 0);
+        host->carrier = TRUE;
+    }
+}
+
+void world_end(void)
+{
+    g_autofree char *command = g_strdup_printf("rm -rf '%s'", world.dir);
+    if (system(command) != 0)
+        printf("# %s is left\n", world.dir);
+}

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU and its guest. The guest is a log: each request that it reads makes its history longer, changes
+ * a page of RAM, and is answered. Its device state is its history and a digest of RAM: it can be loaded
+ * into RAM of the same moment only, and run only if that is so still, or again.
+ *
+ * A load writes to pages, as QEMU's reset does: always the same ones, and rarely one more.
+ */
+#include <string.h>
+#include <xxhash.h>
+
+#include "tests/world/world.h"
+
+#define LOAD_PAGES 2u /* the last ones */
+
+/* ---- History ---- */
+
+static GHashTable *histories; /* id -> History* */
+
+const History *history_find(guint64 id)
+{
+    return histories ? g_hash_table_lookup(histories, &id) : NULL;
+}
+
+static const History *intern(const History *like)
+{
+    const History *known = history_find(like->id);
+    if (known)
+        return known;
+    if (!histories)
+        histories = g_hash_table_new(g_int64_hash, g_int64_equal);
+    History *history = g_new(History, 1);
+    *history = *like;
+    g_hash_table_insert(histories, &history->id, history);
+    return history;
+}
+
+const History *history_boot(void)
+{
+    History boot = {.id = 1};
+    return intern(&boot);
+}
+
+const History *history_next(const History *parent, guint32 client, guint32 request, guint64 local)
+{
+    guint64 key[] = {parent->id, client, request, local};
+    History next = {.parent = parent,
+                    .position = parent->position + 1,
+                    .client = client,
+                    .request = request,
+                    .local = local,
+                    .id = XXH3_64bits(key, sizeof(key))};
+    return intern(&next);
+}
+
+gboolean history_is_within(const History *earlier, const History *later)
+{
+    while (later && later->position > earlier->position)
+        later = later->parent;
+    return later == earlier;
+}
+
+/* ---- RAM ---- */
+
+SimVm *sim_vm_of(const VmRam *ram)
+{
+    return (SimVm *)((char *)ram - G_STRUCT_OFFSET(SimVm, vm.ram));
+}
+
+guint64 sim_vm_digest(const SimVm *vm)
+{
+    return XXH3_64bits(vm->ram, sizeof(vm->ram));
+}
+
+void sim_vm_write(SimVm *vm, guint page, guint32 value)
+{
+    vm->ram[page] = value;
+    vm->dirty |= 1u << page;
+}
+
+/* ---- Operations ---- */
+
+typedef struct {
+    guint64 history, digest;
+} SimState;
+
+static SimVm *sim(Vm *vm)
+{
+    return (SimVm *)vm;
+}
+
+typedef struct {
+    SimVm *vm;
+    VmOp op;
+    GBytes *state;
+} Work;
+
+static void run_guest(SimVm *vm);
+
+static void load(SimVm *vm, GBytes *bytes, GError **error)
+{
+    const SimState *state = g_bytes_get_data(bytes, NULL);
+    if (state->digest != sim_vm_digest(vm)) {
+        world_fail("%s: device state is loaded into RAM of another moment", vm->host->name);
+        g_set_error_literal(error, VM_ERROR, VM_ERROR_DEVICE_STATE, "RAM of another moment");
+        return;
+    }
+    vm->history = history_find(state->history);
+    vm->digest = state->digest;
+    vm->loaded = TRUE;
+    for (guint i = 1; i <= LOAD_PAGES; i++)
+        sim_vm_write(vm, WORLD_PAGES - i, (guint32)world_random(G_MAXUINT32));
+    if (world_chance(5))
+        sim_vm_write(vm, WORLD_PAGES - LOAD_PAGES - 1 - (guint)world_random(4),
+                     (guint32)world_random(G_MAXUINT32));
+}
+
+/* The guest's first instruction. */
+static void boot_if_new(SimVm *vm)
+{
+    if (vm->booted || vm->loaded || vm->history->position > 0)
+        return;
+    vm->booted = TRUE;
+    world_client_cold_boot(vm->host);
+    world_begin_reign(vm->host);
+}
+
+static void resume(SimVm *vm)
+{
+    if (vm->loaded && vm->digest != sim_vm_digest(vm))
+        world_fail("%s: the VM runs, and RAM isn't that of its device state", vm->host->name);
+    boot_if_new(vm);
+    vm->loaded = FALSE;
+    vm->vm.running = TRUE; /* it handles what waits from now on */
+    run_guest(vm);
+}
+
+static gboolean on_work(gpointer data)
+{
+    Work *work = data;
+    SimVm *vm = work->vm;
+    g_autoptr(GBytes) state = NULL;
+    g_autoptr(GBytes) given = work->state;
+    g_autoptr(GError) error = NULL;
+    VmOp op = work->op;
+
+    vm->work = NULL;
+    world_source_clear(&vm->source);
+    g_free(work);
+    if (vm->die_in[op]) {
+        sim_vm_die(vm);
+        return G_SOURCE_REMOVE;
+    }
+    if (vm->refuse[op] > 0) {
+        vm->refuse[op]--;
+        world_sometimes("QEMU refuses something");
+        error = g_error_new(VM_ERROR, VM_ERROR_QMP, "GenericError: refused (%s)", vm_op_name(op));
+    } else if (op == VM_OP_LOAD) {
+        load(vm, given, &error);
+    } else if (op == VM_OP_SAVE) {
+        SimState now = {vm->history->id, sim_vm_digest(vm)};
+        state = g_bytes_new(&now, sizeof(now));
+    } else if (op == VM_OP_RESUME) {
+        resume(vm);
+    } else if (op == VM_OP_PAUSE) {
+        vm->vm.running = FALSE;
+    }
+    vm_finish(&vm->vm, state, error);
+    return G_SOURCE_REMOVE;
+}
+
+static void begin(Vm *vm, VmOp op, GBytes *state, gint64 most_us)
+{
+    SimVm *self = sim(vm);
+    Work *work = g_new(Work, 1);
+    *work = (Work){self, op, state ? g_bytes_ref(state) : NULL};
+    self->work = work;
+    self->source = world_after(self->host, world_between(50, most_us), on_work, work);
+}
+
+static void op_start(Vm *vm)
+{
+    begin(vm, VM_OP_START, NULL, 500 * 1000);
+}
+
+static void op_pause(Vm *vm)
+{
+    begin(vm, VM_OP_PAUSE, NULL, 1000);
+}
+
+static void op_resume(Vm *vm)
+{
+    begin(vm, VM_OP_RESUME, NULL, 2000);
+}
+
+static void op_save(Vm *vm)
+{
+    begin(vm, VM_OP_SAVE, NULL, 5000);
+}
+
+static void op_load(Vm *vm, GBytes *state)
+{
+    begin(vm, VM_OP_LOAD, state, 20000);
+}
+
+static guint64 op_private_bytes(const Vm *vm)
+{
+    (void)vm;
+    return 1 << 20;
+}
+
+static void op_kill(Vm *vm)
+{
+    SimVm *self = sim(vm);
+    world_source_clear(&self->source);
+    world_source_clear(&self->guest);
+    world_source_clear(&self->reader);
+    if (self->work) {
+        Work *work = self->work;
+        if (work->state)
+            g_bytes_unref(work->state);
+        g_free(work);
+        self->work = NULL;
+    }
+    if (self->host->vm == self)
+        self->host->vm = NULL;
+}
+
+static void op_free(Vm *vm)
+{
+    SimVm *self = sim(vm);
+    g_queue_free_full(self->input, (GDestroyNotify)g_bytes_unref);
+    g_queue_free_full(self->output, (GDestroyNotify)g_bytes_unref);
+    g_free(self);
+}
+
+void sim_vm_die(SimVm *vm)
+{
+    op_kill(&vm->vm);
+    world_tell("%s: QEMU dies", vm->host->name);
+    vm_died(&vm->vm, "was killed by signal 9");
+}
+
+Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, WorldHost *host)
+{
+    static const VmOps ops = {.start = op_start,
+                              .pause = op_pause,
+                              .resume = op_resume,
+                              .save = op_save,
+                              .load = op_load,
+                              .private_bytes = op_private_bytes,
+                              .kill = op_kill,
+                              .free = op_free};
+    static int next_fd = -1000;
+    SimVm *vm = g_new0(SimVm, 1);
+    vm_init(&vm->vm, &ops, description, handler);
+    vm->host = host;
+    vm->fd = next_fd--;
+    g_array_append_val(vm->vm.nic_fds, vm->fd);
+    vm->vm.ram.id = "pc.ram";
+    vm->vm.ram.size_bytes = WORLD_PAGES * VM_PAGE_SIZE;
+    vm->vm.ram.pid = 1;
+    vm->vm.qemu_version = g_strdup("7.2.0");
+    vm->vm.machine_name = g_strdup("pc");
+    vm->vm.accel = g_strdup("tcg");
+    vm->history = history_boot();
+    vm->input = g_queue_new();
+    vm->output = g_queue_new();
+    host->vm = vm;
+    return &vm->vm;
+}
+
+/* ---- The guest ---- */
+
+static gboolean on_output(gpointer data)
+{
+    SimVm *vm = data;
+    world_source_clear(&vm->reader);
+    world_port_read(vm);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_guest(gpointer data)
+{
+    SimVm *vm = data;
+    world_source_clear(&vm->guest);
+    if (!vm->vm.running)
+        return G_SOURCE_REMOVE;
+    for (GBytes *frame; (frame = g_queue_pop_head(vm->input)) != NULL; g_bytes_unref(frame)) {
+        gsize len;
+        const guint8 *bytes = g_bytes_get_data(frame, &len);
+        GBytes *answer = world_guest_answer(vm, bytes, len);
+        if (answer)
+            g_queue_push_tail(vm->output, answer);
+    }
+    if (!g_queue_is_empty(vm->output) && !vm->reader)
+        vm->reader = world_after(vm->host, world_between(10, 500), on_output, vm);
+    return G_SOURCE_REMOVE;
+}
+
+static void run_guest(SimVm *vm)
+{
+    if (!vm->guest && !g_queue_is_empty(vm->input))
+        vm->guest = world_after(vm->host, world_between(50, 2000), on_guest, vm);
+}
+
+void sim_vm_input(SimVm *vm, const guint8 *data, gsize len)
+{
+    g_queue_push_tail(vm->input, g_bytes_new(data, len));
+    if (vm->vm.running)
+        run_guest(vm);
+}

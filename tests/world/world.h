@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A simulated world: two real nodes (colo/node/, colo/arbiter/, the comparator, the gate), on one fake
+ * clock, in one thread, by one seed. The same seed gives the same story.
+ *
+ * What has threads, sockets or a QEMU of its own is replaced at link time, behind the same header:
+ *
+ *   world-loop.c     GLib's timers and threads: each host has a main context; the world turns the clock
+ *   world-link.c     colo/link/: connections with delay, cuts of one way, ends, heartbeats by reckoning
+ *   world-engine.c   checkpoint/: capture, apply, load guard and dirty tracking as scheduled steps
+ *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
+ *   world-net.c      taps, the switch between hosts and clients, carrier
+ *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
+ *   world-client.c   clients, and the one history that they may see
+ *   world-story.c    what goes wrong, when; and what must be true when it is over
+ *
+ * Real, and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
+ * the rewriter, the gate, the activation flag, vm.c. RAM is 32 words, so that a lost page is seen at
+ * the next load of device state.
+ */
+#ifndef COLO_TESTS_WORLD_H
+#define COLO_TESTS_WORLD_H
+
+#include <setjmp.h>
+
+#include "colo/arbiter/arbiter.h"
+#include "colo/control/control.h"
+#include "colo/link/link.h"
+#include "colo/node/node.h"
+#include "netcompare/netcompare.h"
+#include "vm/vm_internal.h"
+
+#define WORLD_HOSTS 2
+#define WORLD_PAGES 32u
+
+/* ---- History: what the guest has done. Equal histories are one and the same object. ---- */
+
+typedef struct History History;
+struct History {
+    const History *parent; /* NULL: a guest that was just powered on */
+    guint64 position;      /* how many requests it has seen */
+    guint32 client, request;
+    guint64 local; /* what only this copy of the guest knew: its own time, say */
+    guint64 id;
+};
+
+const History *history_boot(void);
+const History *history_next(const History *parent, guint32 client, guint32 request, guint64 local);
+const History *history_find(guint64 id);
+gboolean history_is_within(const History *earlier, const History *later);
+
+/* ---- The guest and its QEMU ---- */
+
+typedef struct WorldHost WorldHost;
+
+typedef struct {
+    Vm vm;
+    WorldHost *host;
+    int fd; /* of its card: no real one */
+    const History *history;
+    guint32 ram[WORLD_PAGES];
+    guint32 dirty;      /* a bit for each page */
+    gboolean loaded;    /* and not run since: RAM must be that of the state */
+    guint64 digest;     /* then */
+    GQueue *input;      /* of GBytes*: frames that QEMU has not read */
+    GQueue *output;     /* of GBytes*: frames that nobody has read */
+    struct Port *port;  /* or NULL */
+    guint refuse[8];    /* by VmOp: so many of the next ones fail */
+    gboolean die_in[8]; /* by VmOp: QEMU dies in the next one */
+    gboolean booted;    /* its guest, from power on */
+    gpointer work;      /* the operation under way */
+    GSource *source, *guest, *reader;
+} SimVm;
+
+Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, WorldHost *host);
+SimVm *sim_vm_of(const VmRam *ram);
+guint64 sim_vm_digest(const SimVm *vm);
+void sim_vm_write(SimVm *vm, guint page, guint32 value);
+/* QEMU dies. */
+void sim_vm_die(SimVm *vm);
+void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
+/* Its output goes to whoever reads its card. */
+void world_port_read(SimVm *vm);
+
+/* ---- Hosts ---- */
+
+struct WorldHost {
+    guint index;
+    const char *name;
+    GMainContext *context; /* of the process that runs; a new one each time */
+    gint64 due_us;         /* nothing of it is due before; 0: unknown */
+    sigjmp_buf death;      /* where a process that dies in the middle of something ends */
+    gboolean lives, ended; /* colod does; has told its end */
+    gboolean failed;
+    guint starts;
+    gint64 frozen_until_us; /* stands still until then; 0: doesn't */
+    gboolean carrier;       /* of its uplink */
+    Node *node;
+    Config *config;
+    char *dir, *arbiter_path;
+    Link *link;
+    SimVm *vm;
+    Uplink *uplink;
+    CarrierWatch *carriers;
+    const ControlCommand *commands;
+    gpointer command_data;
+    json_object *status; /* the last answer of the control socket */
+    char *refusal;       /* the last error of it */
+    guint reign;         /* since it runs the VM for clients: later ones have higher numbers */
+    guint fault_in;      /* it dies at the n-th fault point from now on; 0: doesn't */
+    gint64 restart_us;   /* is to be started then; 0: no */
+    gint64 storage_hangs_until_us;
+    gint64 storage_bad_until_us; /* it may not have been able to ask */
+};
+
+/* What a failed look at the world says; the seed is printed. */
+void world_fail(const char *format, ...) G_GNUC_PRINTF(1, 2);
+/* A line of the story, if it is told (WORLD_TRACE). */
+void world_tell(const char *format, ...) G_GNUC_PRINTF(1, 2);
+
+typedef struct {
+    guint64 seed, random;
+    gint64 now_us;
+    gboolean traces;
+    char *dir;
+    WorldHost host[WORLD_HOSTS];
+    WorldHost outside; /* clients, and what isn't a host; its context always runs */
+    WorldHost *current;
+
+    /* The network between the hosts: [from]. */
+    gboolean cut[WORLD_HOSTS];
+    guint delay_us;    /* one way */
+    int port_of_guest; /* where the switch has learnt the guest to be; -1: nowhere */
+
+    guint arbiter_hangs_per_mille; /* of questions: they may be answered late */
+    guint diverges_per_mille;      /* of requests: each copy of the guest answers them otherwise */
+    gint64 calm_us;                /* between two questions of a client */
+    gboolean ended_on_purpose;     /* the VM, since it was booted */
+    gboolean lost;                 /* the only host that had it has died */
+    const WorldHost *sole;         /* who runs the VM, unprotected; NULL: two hosts have it */
+    guint64 period_ms;
+    guint reigns, takeovers, boots;
+    const char *mode, *arbiter;
+
+    GHashTable *sometimes; /* name -> count */
+} World;
+
+extern World world;
+
+/* ---- world-loop.c ---- */
+
+void world_clock_init(void);
+guint64 world_random(guint64 below);
+gboolean world_chance(guint per_mille);
+/* Between the two. */
+gint64 world_between(gint64 least, gint64 most);
+/* Calls `func` on a host (NULL: outside) after a time; the source is the caller's to destroy. */
+GSource *world_after(WorldHost *host, gint64 us, GSourceFunc func, gpointer data);
+/* The same, and nobody keeps it. */
+void world_later(WorldHost *host, gint64 us, GSourceFunc func, gpointer data);
+void world_source_clear(GSource **source);
+void world_run_until(gint64 us);
+WorldHost *world_enter(WorldHost *host); /* the one before */
+/* Code of a host: `func` doesn't return if the host dies in it. */
+void world_call(WorldHost *host, void (*func)(gpointer data), gpointer data);
+gboolean world_is_awake(const WorldHost *host);
+
+/* ---- world-host.c ---- */
+
+/* An empty world; its story's constants are by the seed. */
+void world_init(guint64 seed);
+void world_end(void);
+void world_start(WorldHost *host, const char *role);
+/* The process dies; `power`: the whole host, nobody is told. Does not return on the host itself. */
+void world_die(WorldHost *host, gboolean power);
+/* It stands still so long. */
+void world_freeze(WorldHost *host, gint64 us);
+/* From here on this host runs the VM for the clients, and the other one doesn't any more. */
+void world_begin_reign(WorldHost *host);
+/* Runs a command of the control socket; FALSE: refused. */
+gboolean world_command(WorldHost *host, const char *name, json_object *arguments);
+json_object *world_status(WorldHost *host);
+void world_sometimes(const char *what);
+void world_print_sometimes(void);
+
+/* ---- world-link.c ---- */
+
+/* Something about the hosts or the way between them has changed. */
+void world_link_look(void);
+/* A process has died; `silently`: its peer isn't told. */
+void world_link_death(WorldHost *host, gboolean silently);
+/* All connections end, as by a reset. */
+void world_link_reset(void);
+/* The stream of checkpoints: of the end of a session that has this descriptor. */
+typedef struct Stream Stream;
+Stream *world_stream(int fd);
+typedef void (*StreamFunc)(gpointer item, gpointer user_data); /* item NULL: it has ended */
+void world_stream_listen(Stream *stream, StreamFunc func, gpointer user_data);
+/* FALSE: it has ended. `item` is freed by `destroy` if it never arrives. */
+gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy, gint64 us);
+gboolean world_stream_is_up(const Stream *stream);
+
+/* ---- world-net.c ---- */
+
+/* From a client, at the switch. */
+void world_net_to_guest(const guint8 *data, gsize len);
+void world_net_look(void);
+
+/* ---- world-client.c ---- */
+
+void world_clients_start(void);
+/* They ask often for a moment. */
+void world_clients_hurry(void);
+/* At the switch, for clients. */
+void world_client_frame(WorldHost *host, const guint8 *data, gsize len);
+/* What the guest does with a request: its answer; NULL: that is no request. */
+GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len);
+/* When a client was answered last, and how often clients were. */
+gint64 world_client_heard_us(void);
+guint64 world_client_answers(void);
+/* The last host's that was heard. */
+guint world_client_heard_reign(void);
+/* The VM boots anew on a host: fails if the other one holds a copy. */
+void world_client_cold_boot(WorldHost *host);
+
+#endif
