@@ -288,10 +288,17 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
                                GError **error)
 {
     g_auto(Message) message = {0};
+    const MessageInfo *info = message_info(type);
+    gboolean from_primary = !fsm_is_primary(node->state);
     node->answers++;
-    if (!message_info(type)) {
+    if (!info) {
         log_debug("message of unknown type %u from the peer, %zu bytes: ignored", type, len);
         return TRUE;
+    }
+    if (!(info->from & (from_primary ? MESSAGE_FROM_PRIMARY : MESSAGE_FROM_SECONDARY))) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message '%s' from a %s", info->name,
+                    from_primary ? "primary" : "secondary");
+        return FALSE;
     }
     return message_unpack(type, payload, len, &message, error) &&
            handlers[type](node, &message, error);

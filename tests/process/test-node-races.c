@@ -114,6 +114,21 @@ static void test_early_protect(void)
     tear_down(&fixture);
 }
 
+/* A message that only the other side may send, though nothing else is wrong with it. */
+static void test_wrong_side(gconstpointer data)
+{
+    int from = GPOINTER_TO_INT(data);
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    message_send(fixture.host[from].node->link,
+                 &(Message){.type = from ? LINK_MSG_SETTLED : LINK_MSG_BUSY});
+    Node *other = fixture.host[!from].node;
+    WAIT_FOR(other->last_error && strstr(other->last_error->message, "broke the protocol"));
+    g_assert_nonnull(strstr(other->last_error->message, from ? "message 'settled' from a secondary"
+                                                             : "message 'busy' from a primary"));
+    tear_down(&fixture);
+}
+
 /* A VM that can't be saved is not protected; that is no reason to end it. */
 static void test_first_save_fails(void)
 {
@@ -349,6 +364,8 @@ int main(int argc, char **argv)
     add_pair_test("/node-races/slow-start", test_slow_start);
     add_pair_test("/node-races/slow-proof", test_slow_proof);
     add_pair_test("/node-races/early-protect", test_early_protect);
+    add_pair_data_test("/node-races/wrong-side/primary", GINT_TO_POINTER(0), test_wrong_side);
+    add_pair_data_test("/node-races/wrong-side/secondary", GINT_TO_POINTER(1), test_wrong_side);
     add_pair_test("/node-races/first-save-fails", test_first_save_fails);
     add_pair_test("/node-races/no-such-card", test_no_such_card);
     add_pair_test("/node-races/dying-does-not-ask", test_dying_does_not_ask);
