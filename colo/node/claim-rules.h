@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the answers of the arbiter mean to a node. Pure: facts in, decisions out; claim.h has the
+ * part that asks, waits and reports. Four things are asked, and each has an enum of what is being
+ * done about it:
+ *
+ *   ClaimDoing   the link is lost: may this side go on alone?
+ *   ClaimStart   this node starts: may it start the VM?
+ *   ClaimRecord  this node runs the VM: is that on record?
+ *   ClaimWatch   is the arbiter there at all?
+ *
+ * An answer about a lost link counts as long as this side is in doubt about the session that was
+ * asked about, also one that comes late, to a question that was given up.
+ *
+ * An administrator who forces this side to go on has said that the other is dead: by that alone no
+ * two sides run, for the other's question, or ours, may still be on its way to storage. So the
+ * question stays open, or is asked again, until it has an answer: with a yes it is as it should
+ * have been from the start, and who starts again is told no; a no is told to the administrator.
+ */
+#ifndef COLO_COLO_NODE_CLAIM_RULES_H
+#define COLO_COLO_NODE_CLAIM_RULES_H
+
+#include "colo/arbiter/arbiter.h"
+#include "colo/node/fsm.h"
+
+/* Which of the answers to one question this is, if it is UNKNOWN. */
+typedef enum {
+    CLAIM_IN_TIME,
+    CLAIM_LATE, /* the question stays open, and is answered once more */
+    CLAIM_GONE, /* that second answer */
+    CLAIM_TIMES
+} ClaimTime;
+
+/* ---- A lost link ---- */
+
+typedef enum {
+    CLAIM_IDLE,
+    CLAIM_DEFERRED,     /* asks later: the other side first */
+    CLAIM_ASKED,        /* an answer is to come, in time */
+    CLAIM_AGAIN,        /* linked again, and nobody could say: asks again */
+    CLAIM_UNDECIDED,    /* nobody could say: asks again */
+    CLAIM_MANUAL,       /* there is no arbiter: an administrator decides */
+    CLAIM_LEFT,         /* the arbiter's yes is left to the primary; asks if that doesn't go on */
+    CLAIM_DENIED,       /* the other side was let go on */
+    CLAIM_FORCED,       /* goes on by an administrator's decision; the question is open */
+    CLAIM_FORCED_AGAIN, /* likewise; asks again */
+    CLAIM_DOINGS
+} ClaimDoing;
+
+typedef struct {
+    FsmState state;
+    ClaimDoing doing;
+    gboolean forced;      /* an administrator decides if nobody else can */
+    gboolean yielded;     /* the peer's VM is dead for certain */
+    gboolean others_open; /* another question about this session has an answer to come, in time */
+    ArbiterAnswer answer; /* not OPEN */
+    ClaimTime time;       /* of an UNKNOWN */
+} ClaimFacts;
+
+typedef enum {
+    CLAIM_SAYS_NOTHING,
+    CLAIM_SAYS_GRANTED,
+    CLAIM_SAYS_FORCED, /* granted by an administrator's decision */
+    CLAIM_SAYS_DENIED,
+    CLAIM_SAYS_UNDECIDED,
+    CLAIM_SAYS_AGREED,       /* with the administrator, after all */
+    CLAIM_SAYS_CONTRADICTED, /* the administrator */
+} ClaimSays;
+
+typedef struct {
+    gboolean counts; /* it is an answer to what is in doubt: for status, and no force is left */
+    ClaimSays says;
+    ClaimDoing next;
+} ClaimVerdict;
+
+/* A side that keeps what it has until it is known who goes on. */
+gboolean claim_is_in_doubt(FsmState state);
+/* Nobody could say, or the answer was no: this side's VM is to stand still. */
+gboolean claim_doing_is_undecided(ClaimDoing doing);
+ClaimVerdict claim_judge(const ClaimFacts *facts);
+/* What is left of it when the node has moved to `next` by `event`. */
+ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next);
+/* Whether the peer has yielded, likewise. */
+gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
+/* Whether one may follow the other. */
+gboolean claim_doing_may(ClaimDoing from, ClaimDoing to);
+const char *claim_doing_name(ClaimDoing doing);
+
+/* ---- The start ---- */
+
+typedef enum {
+    CLAIM_START_IDLE,
+    CLAIM_START_ASKED,
+    CLAIM_START_AGAIN, /* could not be asked, nothing is started: asks again */
+    CLAIM_START_LETS,  /* lets its secondary take over, which may be about to; then asks again */
+    CLAIM_START_WAITS, /* the VM is another's: asks from time to time whether it was given back */
+    CLAIM_START_WAITS_ASKED, /* does so now */
+    CLAIM_STARTS
+} ClaimStart;
+
+typedef struct {
+    FsmState state;
+    ClaimStart start;
+    gboolean overrules;      /* an administrator knows that nobody else runs the VM: asked so */
+    gboolean may_wait;       /* as secondary: its role says so, and nobody overrules */
+    gboolean disks_are_good; /* as far as they know themselves */
+    ArbiterAnswer answer;
+    ClaimTime time; /* of an UNKNOWN */
+} ClaimStartFacts;
+
+typedef enum {
+    CLAIM_START_SAYS_NOTHING,
+    CLAIM_START_SAYS_GRANTED,
+    CLAIM_START_SAYS_OVERRULED, /* granted, though it could not be written: it is to be recorded */
+    CLAIM_START_SAYS_INHERITED, /* granted to one that waits */
+    CLAIM_START_SAYS_WAIT,      /* denied: starts as secondary */
+    CLAIM_START_SAYS_LOST,      /* denied, and it has no other role */
+    CLAIM_START_SAYS_TROUBLE,   /* could not be asked */
+} ClaimStartSays;
+
+typedef struct {
+    ClaimStartSays says;
+    ClaimStart next;
+} ClaimStartVerdict;
+
+ClaimStartVerdict claim_judge_start(const ClaimStartFacts *facts);
+ClaimStart claim_start_after(ClaimStart start, FsmState next);
+gboolean claim_start_may(ClaimStart from, ClaimStart to);
+const char *claim_start_name(ClaimStart start);
+
+/* ---- On record ---- */
+
+typedef enum {
+    CLAIM_RECORD_NONE,
+    CLAIM_RECORD_WANTED, /* can't be written yet: the arbiter is to be this node's first, or tried
+                            again */
+    CLAIM_RECORD_ASKED,
+    CLAIM_RECORD_KEPT, /* on storage; then PROTECT may be said */
+    CLAIM_RECORDS
+} ClaimRecord;
+
+typedef enum {
+    CLAIM_WRITES_NOTHING,
+    CLAIM_WRITES_PIN, /* that this arbiter is the node's from now on */
+    CLAIM_WRITES_RECORD,
+} ClaimWrites;
+
+typedef struct {
+    gboolean tells; /* that it can't be written */
+    gboolean again; /* tries again */
+    gboolean kept;  /* it is written */
+    ClaimRecord next;
+} ClaimRecordVerdict;
+
+/* Only who runs the VM alone writes: nobody can have won anything meanwhile. */
+gboolean claim_may_write(FsmState state);
+/*
+ * What to write first. The arbiter of the first session is this node's from then on, also after a
+ * reboot: no session is on record before that is on disk.
+ */
+ClaimWrites claim_writes(FsmState state, gboolean has_session, gboolean is_pinned);
+/* The arbiter is this node's, or not: then as claim_writes() says. */
+ClaimRecordVerdict claim_judge_pin(FsmState state, ClaimRecord record, ArbiterAnswer answer,
+                                   ClaimTime time);
+/* `others_open`: something was written after this, and has no answer yet. */
+ClaimRecordVerdict claim_judge_record(FsmState state, ClaimRecord record, gboolean others_open,
+                                      ArbiterAnswer answer, ClaimTime time);
+gboolean claim_record_may(ClaimRecord from, ClaimRecord to);
+const char *claim_record_name(ClaimRecord record);
+
+/* ---- Is it there? ---- */
+
+typedef enum {
+    CLAIM_WATCH_FIRST, /* looks for the first time: nothing is started before */
+    CLAIM_WATCH_WAITS, /* it wasn't there: likewise, looks again */
+    CLAIM_WATCH_THERE, /* this node has begun to work; looks from time to time */
+    CLAIM_WATCH_AWAY,  /* likewise, and it isn't there now */
+    CLAIM_WATCHES
+} ClaimWatch;
+
+typedef enum {
+    CLAIM_FIRST_NOTHING,
+    CLAIM_FIRST_BEGIN,
+    CLAIM_FIRST_BEGIN_WITHOUT, /* whoever it would name is off, an administrator says */
+    CLAIM_FIRST_WAIT,
+    CLAIM_FIRST_LOST, /* nobody knows that the right folder is to come */
+} ClaimFirst;
+
+/* `is_pinned`: it is known which arbiter it has to be. */
+ClaimFirst claim_judge_first_look(FsmState state, ClaimWatch watch, gboolean is_pinned,
+                                  gboolean overrules, ArbiterAnswer answer, ClaimTime time);
+gboolean claim_watch_may(ClaimWatch from, ClaimWatch to);
+const char *claim_watch_name(ClaimWatch watch);
+
+#endif
