@@ -208,7 +208,6 @@ static gboolean on_yielded(Node *node, const Message *message, GError **error)
 {
     (void)message;
     node->link_lost = colo_time_now();
-    node->yielded = TRUE;
     return peer_event(node, FSM_YIELDED, error);
 }
 

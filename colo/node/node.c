@@ -8,6 +8,7 @@
  */
 #include "colo/node/node.h"
 
+#include "colo/node/claim-rules.h"
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
@@ -367,7 +368,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     node->state = next;
     node->forced &= is_in_doubt(node);
     node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
-    node->yielded &= next == FSM_S_PAUSED;
+    node->yielded = claim_yielded_after(node->yielded, event, next);
     node->fit_due &= next == FSM_S_HANDED;
     node->asks_whose &= next == FSM_S_STARTING || next == FSM_S_NONE || next == FSM_S_SETUP;
     node->doubted &= fsm_is_contested(next);

@@ -43,6 +43,19 @@ static void test_force(void)
     g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_UNDECIDED);
 }
 
+/* The peer's VM is dead if the peer said so where it can be; that lasts until the link is back. */
+static void test_yielded(void)
+{
+    for (FsmState next = 0; next < FSM_STATES; next++)
+        for (FsmEvent event = 0; event < FSM_EVENTS; event++)
+            for (int before = 0; before < 2; before++)
+                g_assert_true(claim_yielded_after(before, event, next) ==
+                              (next == FSM_S_PAUSED && (before || event == FSM_YIELDED)));
+    for (FsmState state = 0; state < FSM_STATES; state++)
+        if (fsm_step(state, FSM_YIELDED).verdict == FSM_MOVE)
+            g_assert_true(state == FSM_S_COLO || state == FSM_S_HANDED);
+}
+
 /* Out of doubt an answer changes nothing, and a later session is not asked about. */
 static void test_out_of_doubt(void)
 {
@@ -264,6 +277,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/claim-rules/late", test_late);
     g_test_add_func("/claim-rules/force", test_force);
+    g_test_add_func("/claim-rules/yielded", test_yielded);
     g_test_add_func("/claim-rules/out-of-doubt", test_out_of_doubt);
     g_test_add_func("/claim-rules/start", test_start);
     g_test_add_func("/claim-rules/start-moves", test_start_moves);
