@@ -8,7 +8,7 @@
  *
  * The sick side leaves the arbiter's yes to the primary, which is well. But it keeps what it has
  * until the primary is seen to run the VM (fsm.h): for the primary may die in the same moment. So
- * after UNFIT_MS without a link it asks after all.
+ * after some seconds without a link it asks after all (claim_leave()).
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -22,9 +22,6 @@
 
 /* How often to look, at most. */
 #define LOOK_MS 250
-
-/* What the primary is given to go on without a secondary that is unfit. */
-#define UNFIT_MS 10000
 
 /* Bytes that have been sent and that the peer's host has not acknowledged. */
 static guint64 bytes_under_way(int fd)
@@ -130,14 +127,6 @@ void answer_forget(Node *node)
 
 /* ---- The secondary ---- */
 
-static gboolean on_unfit_for_long(gpointer user_data)
-{
-    Node *node = user_data;
-    node->ask_again_timer = 0;
-    node_event(node, FSM_ASK_AGAIN);
-    return G_SOURCE_REMOVE;
-}
-
 void answer_unfit(Node *node, const char *why)
 {
     g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
@@ -148,7 +137,6 @@ void answer_unfit(Node *node, const char *why)
         return;
     }
     node_event(node, FSM_UNFIT);
-    node->undecided = TRUE;
-    node->ask_again_timer = patience_add(UNFIT_MS, on_unfit_for_long, node);
+    claim_leave(node->claim);
     svm_step(node);
 }

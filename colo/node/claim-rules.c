@@ -20,13 +20,13 @@ static gboolean is_forced(ClaimDoing doing)
     return doing == CLAIM_FORCED || doing == CLAIM_FORCED_AGAIN;
 }
 
-/* Of a session in which this side was forced to go on, or of an old one. */
+/* Of a session in which this side was forced to go on, or has left the VM to the other. */
 static ClaimVerdict judge_after_all(const ClaimFacts *facts)
 {
-    ClaimVerdict verdict = {FALSE, CLAIM_SAYS_NOTHING, facts->doing};
-    if (!is_forced(facts->doing))
-        return verdict;
-    if (facts->answer != ARBITER_UNKNOWN) {
+    ClaimVerdict verdict = {.next = facts->doing};
+    if (!is_forced(facts->doing)) {
+        verdict.granted_late = facts->answer == ARBITER_GRANTED && !fsm_is_primary(facts->state);
+    } else if (facts->answer != ARBITER_UNKNOWN) {
         verdict.says =
             facts->answer == ARBITER_DENIED ? CLAIM_SAYS_CONTRADICTED : CLAIM_SAYS_AGREED;
         verdict.next = CLAIM_IDLE;
@@ -36,20 +36,25 @@ static ClaimVerdict judge_after_all(const ClaimFacts *facts)
     return verdict;
 }
 
+static ClaimVerdict verdict(ClaimSays says, ClaimDoing next)
+{
+    return (ClaimVerdict){.counts = TRUE, .says = says, .next = next};
+}
+
 /* Nobody could say. */
 static ClaimVerdict remain_undecided(const ClaimFacts *facts)
 {
-    ClaimVerdict verdict = {TRUE, CLAIM_SAYS_NOTHING, facts->doing};
+    ClaimVerdict remains = verdict(CLAIM_SAYS_NOTHING, facts->doing);
     if (facts->state == FSM_P_RECOVER) {
-        verdict.next = CLAIM_AGAIN;
+        remains.next = CLAIM_AGAIN;
     } else if (!claim_doing_is_undecided(facts->doing)) {
-        verdict.says = CLAIM_SAYS_UNDECIDED;
-        verdict.next = facts->answer == ARBITER_MANUAL ? CLAIM_MANUAL : CLAIM_UNDECIDED;
+        remains.says = CLAIM_SAYS_UNDECIDED;
+        remains.next = facts->answer == ARBITER_MANUAL ? CLAIM_MANUAL : CLAIM_UNDECIDED;
     } else if (facts->answer == ARBITER_UNKNOWN && facts->doing != CLAIM_LEFT) {
         /* After an answer, the question before that may still be told to be late. */
-        verdict.next = CLAIM_UNDECIDED;
+        remains.next = CLAIM_UNDECIDED;
     }
-    return verdict;
+    return remains;
 }
 
 static ClaimVerdict go_on_by_force(const ClaimFacts *facts)
@@ -57,7 +62,7 @@ static ClaimVerdict go_on_by_force(const ClaimFacts *facts)
     ClaimDoing next = facts->answer == ARBITER_MANUAL ? CLAIM_IDLE
                       : facts->time == CLAIM_LATE     ? CLAIM_FORCED
                                                       : CLAIM_FORCED_AGAIN;
-    return (ClaimVerdict){TRUE, CLAIM_SAYS_FORCED, next};
+    return verdict(CLAIM_SAYS_FORCED, next);
 }
 
 ClaimVerdict claim_judge(const ClaimFacts *facts)
@@ -65,20 +70,20 @@ ClaimVerdict claim_judge(const ClaimFacts *facts)
     if (!claim_is_in_doubt(facts->state))
         return judge_after_all(facts);
     if (facts->answer == ARBITER_GRANTED)
-        return (ClaimVerdict){TRUE, CLAIM_SAYS_GRANTED, CLAIM_IDLE};
+        return verdict(CLAIM_SAYS_GRANTED, CLAIM_IDLE);
     if (facts->answer == ARBITER_DENIED)
-        return (ClaimVerdict){TRUE, CLAIM_SAYS_DENIED, CLAIM_DENIED};
+        return verdict(CLAIM_SAYS_DENIED, CLAIM_DENIED);
     gboolean gone = facts->answer == ARBITER_UNKNOWN && facts->time == CLAIM_GONE;
     /* Nothing has come of one that was given up; a later one is to be answered; or one was. */
     if (gone || facts->others_open || facts->state == FSM_P_FROZEN)
-        return (ClaimVerdict){FALSE, CLAIM_SAYS_NOTHING, facts->doing};
+        return (ClaimVerdict){.next = facts->doing};
     /* Where nobody keeps decisions, these sides know by themselves that they may go on. */
     gboolean knows =
         facts->yielded || facts->state == FSM_P_RECOVER || facts->state == FSM_S_HANDED;
     if (facts->answer == ARBITER_MANUAL && knows)
-        return (ClaimVerdict){TRUE, CLAIM_SAYS_GRANTED, CLAIM_IDLE};
+        return verdict(CLAIM_SAYS_GRANTED, CLAIM_IDLE);
     if (facts->state == FSM_S_HANDED)
-        return (ClaimVerdict){TRUE, CLAIM_SAYS_UNDECIDED, CLAIM_IDLE};
+        return verdict(CLAIM_SAYS_UNDECIDED, CLAIM_IDLE);
     return facts->forced ? go_on_by_force(facts) : remain_undecided(facts);
 }
 
@@ -96,6 +101,11 @@ ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next)
 gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next)
 {
     return next == FSM_S_PAUSED && (yielded || event == FSM_YIELDED);
+}
+
+gboolean claim_gives_back(gboolean granted_late, FsmState state)
+{
+    return granted_late && state == FSM_S_NONE;
 }
 
 /* What may follow what; that nothing changes always may. */

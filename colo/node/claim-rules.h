@@ -69,6 +69,7 @@ typedef enum {
 
 typedef struct {
     gboolean counts; /* it is an answer to what is in doubt: for status, and no force is left */
+    gboolean granted_late; /* a yes for a side that does not run the VM by it */
     ClaimSays says;
     ClaimDoing next;
 } ClaimVerdict;
@@ -82,6 +83,12 @@ ClaimVerdict claim_judge(const ClaimFacts *facts);
 ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next);
 /* Whether the peer has yielded, likewise. */
 gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
+/*
+ * Whether what the arbiter gave to this side too late is to be given back. As long as the primary
+ * runs the VM, protected, the decision stands and decides the next lost link. But if the primary
+ * has ended the VM, nobody could start it: to the primary it is this side's, which doesn't know.
+ */
+gboolean claim_gives_back(gboolean granted_late, FsmState state);
 /* Whether one may follow the other. */
 gboolean claim_doing_may(ClaimDoing from, ClaimDoing to);
 const char *claim_doing_name(ClaimDoing doing);

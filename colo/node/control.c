@@ -166,7 +166,7 @@ static AdviceFacts advice_facts(const Node *node)
     return (AdviceFacts){.state = node->state,
                          .peer = peer_called(node),
                          .no_arbiter = !strcmp(node->config->arbiter, "none"),
-                         .undecided = node->undecided};
+                         .undecided = claim_is_undecided(node->claim)};
 }
 
 static void add_waiting(const Node *node, json_object *status)
@@ -193,7 +193,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_vm(node, status);
     add_string(status, "role", node_role(node));
     add_string(status, "state", fsm_state_name(node->state));
-    json_object_object_add(status, "protected", json_object_new_boolean(watch_is_protected(node)));
+    json_object_object_add(status, "protected", json_object_new_boolean(node_is_protected(node)));
     add_waiting(node, status);
     add_string(status, "mode", node->config->mode);
     add_peer(node, status);
@@ -208,8 +208,8 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     recording_add_status(node, status);
     json_object *arbiter = add_object(status, "arbiter");
     add_string(arbiter, "type", node->config->arbiter);
-    add_string(arbiter, "answer", node->arbiter_answer);
-    add_string(arbiter, "trouble", node->arbiter_trouble);
+    add_string(arbiter, "answer", claim_last_answer(node->claim));
+    add_string(arbiter, "trouble", claim_trouble(node->claim));
     add_int(status, "takeovers", (gint64)node->takeovers);
     add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
     control_reply(request, status);
@@ -283,11 +283,8 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
     case FSM_P_RECOVER:
     case FSM_S_PAUSED:
     case FSM_S_RECOVER:
-        node->forced = !strcmp(node->config->arbiter, "none") || json_object_get_boolean(force);
         control_reply(request, NULL);
-        /* Else the answer to the question that is open counts, or that there is none in time. */
-        if (!arbiter_is_asked(node->arbiter))
-            node_event(node, FSM_ASK_AGAIN);
+        claim_order(node->claim, json_object_get_boolean(force));
         return;
     case FSM_P_FROZEN:
         if (!json_object_get_boolean(force)) {
@@ -295,7 +292,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
             return;
         }
         control_reply(request, NULL);
-        owner_overrule(node);
+        claim_overrule(node->claim);
         return;
     default:
         fail_failover(request, node);

@@ -73,13 +73,13 @@
  * nothing: the primary's question is about whether its predecessor has gone on.
  *
  * An answer that comes late, to a question that was given up, counts as long as the side is still
- * in doubt about the same session (node.c).
+ * in doubt about the same session (claim-rules.h).
  *
  * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
  * says that the VM is its own (colo/arbiter/owner.c). For that each takeover has a decision, and a
  * primary has its session on record before PROTECT. Without an arbiter only administrators know.
  * One that was told no, and that no primary has come to, asks again from time to time: the other
- * may have given the VM back since, and wait likewise (node-owner.c).
+ * may have given the VM back since, and wait likewise (claim-owner.c).
  */
 #ifndef COLO_COLO_NODE_FSM_H
 #define COLO_COLO_NODE_FSM_H

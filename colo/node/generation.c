@@ -63,11 +63,9 @@ static gboolean deliver(gpointer data)
         node_vm_lost(node, "the VM's disks can't be used here", examination->error);
         return G_SOURCE_REMOVE;
     }
-    node->stake.has_disks = TRUE;
-    node->stake.generation = examination->generation;
     g_autofree char *what = generation_describe(&examination->generation);
     log_info("disks: generation %s", what);
-    owner_claim(node);
+    claim_start(node->claim, &examination->generation);
     return G_SOURCE_REMOVE;
 }
 
@@ -105,13 +103,12 @@ static void examine(Node *node)
     g_thread_unref(g_thread_new("examine", examine_thread, examination));
 }
 
-gboolean generation_is_known(Node *node)
+void generation_begin_claim(Node *node)
 {
-    if (node->config->vm->disks->len == 0 || node->stake.has_disks)
-        return TRUE;
-    if (!node->examination)
+    if (node->config->vm->disks->len > 0)
         examine(node);
-    return FALSE;
+    else
+        claim_start(node->claim, NULL);
 }
 
 /* ---- Writing alone ---- */
@@ -133,7 +130,7 @@ void generation_note(Node *node, json_object *result)
         return;
     g_autofree char *what = generation_describe(&generation);
     log_info("disks: generation %s from now on", what);
-    owner_generation_changed(node);
+    claim_set_generation(node->claim, node->generation);
 }
 
 static void on_started_writing(Node *node, json_object *result, const GError *error)

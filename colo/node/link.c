@@ -44,7 +44,7 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
     if (fsm_is_primary(node->state))
         options_tell(node);
     else
-        owner_pin(node);
+        claim_pin(node->claim);
     uplinks_link_up(node);
     node_event(node, FSM_LINK_UP);
 }

@@ -8,14 +8,10 @@
  */
 #include "colo/node/node.h"
 
-#include "colo/node/claim-rules.h"
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
 #include <string.h>
-
-/* How long to wait before an arbiter that couldn't be asked is asked again. */
-#define ASK_AGAIN_MS 1000
 
 G_DEFINE_QUARK(node_error, node_error)
 
@@ -62,160 +58,100 @@ void node_mode_changed(Node *node, Mode mode)
     node_emit(node, "MODE_CHANGED", data);
 }
 
-/* ---- The arbiter ---- */
-
-/*
- * An answer counts as long as this side is in doubt about the session that was asked about
- * (arbiter_forget() sees to that), also one that comes late, to a question that was given up.
- *
- * An administrator who forces this side to go on has said that the other is dead: by that alone no
- * two sides run, for the other's question, or ours, may still be on its way to storage. So the
- * question stays open, or is asked again, until it has an answer: with a yes it is as it should
- * have been from the start, and who starts again is told no; a no is told to the administrator.
- */
-
-static gboolean is_in_doubt(const Node *node)
-{
-    return node->state == FSM_P_PAUSED || node->state == FSM_P_RECOVER ||
-           node->state == FSM_P_FROZEN || node->state == FSM_S_HANDED ||
-           node->state == FSM_S_PAUSED || node->state == FSM_S_RECOVER;
-}
-
-static void ask_arbiter(Node *node);
-
-static gboolean on_ask_again(gpointer user_data)
-{
-    Node *node = user_data;
-    node->ask_again_timer = 0;
-    node_event(node, FSM_ASK_AGAIN);
-    return G_SOURCE_REMOVE;
-}
-
-static gboolean on_ask_after_force(gpointer user_data)
-{
-    Node *node = user_data;
-    node->forced_timer = 0;
-    /* What has failed here must not be denied to the other, should that live. */
-    if (node->state != FSM_FAILED && node->state != FSM_COMPLETED)
-        ask_arbiter(node);
-    return G_SOURCE_REMOVE;
-}
-
-/* What the arbiter says of a session in which this side has been forced to go on, or of an old one.
- */
-static void answered_after_all(Node *node, ArbiterAnswer answer, const GError *error)
-{
-    if (!node->has_forced) {
-        /* This side had refused a hand-over meanwhile. */
-        node->granted_late |= answer == ARBITER_GRANTED && !fsm_is_primary(node->state);
-        owner_give_back(node);
-        return;
-    }
-    if (answer == ARBITER_UNKNOWN && !g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE) &&
-        !node->forced_timer)
-        node->forced_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_after_force, node);
-    if (answer == ARBITER_UNKNOWN)
-        return;
-    node->has_forced = FALSE;
-    if (answer == ARBITER_DENIED) {
-        g_autoptr(GError) why = g_error_new(
-            NODE_ERROR, NODE_ERROR_OVERRULED,
-            "it has let the other node go on: if that runs the VM too, end one of them now");
-        node_report(node, "the arbiter contradicts the administrator who forced this node", why);
-    } else {
-        log_info("the arbiter agrees, after all, that this node goes on");
-    }
-}
-
-static void go_on_by_force(Node *node, ArbiterAnswer answer, const GError *error)
-{
-    log_warning("going on by an administrator's decision");
-    node->has_forced = answer == ARBITER_UNKNOWN;
-    node_event(node, FSM_GRANTED);
-    answered_after_all(node, answer, error);
-}
-
-static void remain_undecided(Node *node, ArbiterAnswer answer)
-{
-    /* After an answer, the question before that may still be told to be late. */
-    if (node->state != FSM_P_RECOVER && !node->undecided) {
-        node->undecided = TRUE;
-        node_event(node, FSM_UNDECIDED);
-        svm_step(node);
-    }
-    if (answer == ARBITER_UNKNOWN && !node->ask_again_timer)
-        node->ask_again_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_again, node);
-}
-
-static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (!is_in_doubt(node)) {
-        answered_after_all(node, answer, error);
-        return;
-    }
-    gboolean decides = answer == ARBITER_GRANTED || answer == ARBITER_DENIED;
-    /* Nothing has come of one that was given up; a later one is to be answered; or one was. */
-    if (!decides && (g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_GONE) ||
-                     arbiter_is_asked(node->arbiter) || node->state == FSM_P_FROZEN))
-        return;
-    static const char *const answers[] = {[ARBITER_GRANTED] = "granted",
-                                          [ARBITER_DENIED] = "denied",
-                                          [ARBITER_MANUAL] = "manual",
-                                          [ARBITER_UNKNOWN] = "unknown"};
-    node->arbiter_answer = answers[answer];
-    /* An administrator's decision is for this one question. */
-    gboolean forced = node->forced;
-    node->forced = FALSE;
-    switch (answer) {
-    case ARBITER_GRANTED:
-        node_event(node, FSM_GRANTED);
-        return;
-    case ARBITER_DENIED:
-        log_warning(
-            "the arbiter has let the other side go on: the VM stands still here until it is "
-            "seen to run there");
-        node->undecided = TRUE;
-        node_event(node, FSM_DENIED);
-        svm_step(node);
-        return;
-    case ARBITER_UNKNOWN:
-        node_report_once(node, "the arbiter can't be asked, output stays held", error);
-        break;
-    case ARBITER_OPEN:
-        g_assert_not_reached();
-    case ARBITER_MANUAL:
-        if (node->yielded || node->state == FSM_P_RECOVER || node->state == FSM_S_HANDED) {
-            node_event(node, FSM_GRANTED);
-            return;
-        }
-        log_warning("no arbiter: output stays held until an administrator decides "
-                    "('colo failover' on the side that is to go on, after making sure that the "
-                    "other is dead)");
-        break;
-    }
-    if (node->state == FSM_S_HANDED)
-        node_event(node, FSM_UNDECIDED);
-    else if (forced)
-        go_on_by_force(node, answer, error);
-    else
-        remain_undecided(node, answer);
-}
+/* ---- The claim ---- */
 
 static void ask_arbiter(Node *node)
 {
-    if (node->ask_wait_ms) {
-        /* The other side first; an administrator can say that it is time. */
-        node->ask_again_timer = g_timeout_add(node->ask_wait_ms, on_ask_again, node);
-        node->ask_wait_ms = 0;
+    if (claim_begin_wait(node->claim))
         return;
-    }
     if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
         return;
     node->has_asked |= node->state == FSM_S_HANDED;
-    node->question++;
-    arbiter_ask(node->arbiter, node->config->vm->uuid, node->claim, node->config->name, node->epoch,
-                on_answer, node);
+    claim_ask(node->claim, node->epoch);
+}
+
+static void on_claim_event(FsmEvent event, gpointer user_data)
+{
+    Node *node = user_data;
+    node_event(node, event);
+    /* It stops a copy that runs. */
+    if (claim_is_undecided(node->claim))
+        svm_step(node);
+}
+
+static void on_claim_due(gpointer user_data)
+{
+    ask_arbiter(user_data);
+}
+
+static void on_claim_seen(gpointer user_data)
+{
+    Node *node = user_data;
+    if (node->state == FSM_P_ASKING)
+        generation_begin_claim(node);
+    else
+        node_vm_start(node);
+}
+
+static void on_claim_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_vm_lost(user_data, what, error);
+}
+
+static void on_claim_trouble(const char *what, const GError *error, gboolean again,
+                             gpointer user_data)
+{
+    if (again)
+        node_report_once(user_data, what, error);
+    else
+        node_report(user_data, what, error);
+}
+
+static void on_claim_recorded(gpointer user_data)
+{
+    primary_reschedule(user_data);
+}
+
+static void on_claim_watched(const char *why, gpointer user_data)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "there", json_object_new_boolean(!why));
+    if (why)
+        json_object_object_add(data, "why", json_object_new_string(why));
+    node_emit(user_data, "ARBITER_CHANGED", data);
+}
+
+static void on_claim_released(gpointer user_data)
+{
+    node_end(user_data);
+}
+
+static gboolean claim_init(Node *node, GError **error)
+{
+    static const ClaimCallbacks callbacks = {.event = on_claim_event,
+                                             .due = on_claim_due,
+                                             .seen = on_claim_seen,
+                                             .lost = on_claim_lost,
+                                             .trouble = on_claim_trouble,
+                                             .recorded = on_claim_recorded,
+                                             .watched = on_claim_watched,
+                                             .released = on_claim_released};
+    node->claim = claim_new(node->config, &callbacks, node, error);
+    return node->claim != NULL;
+}
+
+/* Of the VM, before the node ends. */
+static void release_claim(Node *node)
+{
+    ArbiterRest rest = {.generation = node->generation,
+                        .epoch = node->epoch,
+                        .in_step = node->in_step ? node->peer_name : NULL};
+    claim_release(node->claim, node->has_run ? &rest : NULL);
+}
+
+gboolean node_is_protected(const Node *node)
+{
+    return fsm_is_protected(node->state) && !claim_trouble(node->claim);
 }
 
 /* ---- Transitions ---- */
@@ -306,7 +242,7 @@ static void carry_out(Node *node, guint actions)
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
         generation_go_on(node);
     if (actions & FSM_DO_RECORD)
-        owner_record(node);
+        claim_record(node->claim, node->state == FSM_P_ACTIVE ? link_session(node->link) : NULL);
     if (actions & FSM_DO_START_APPLY)
         secondary_start_apply(node);
     if (actions & FSM_DO_SYNCHRONISE)
@@ -320,27 +256,9 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_DIAL)
         node_link_seek(node, link_dial);
     if (actions & FSM_DO_RELEASE)
-        owner_release(node);
+        release_claim(node);
     else if (actions & FSM_DO_EXIT)
         node_end(node);
-}
-
-/* The arbiter is asked again in the state that wanted it only. */
-static void forget_asking_again(Node *node)
-{
-    if (node->ask_again_timer)
-        g_source_remove(node->ask_again_timer);
-    node->ask_again_timer = 0;
-}
-
-/* There is another session: nobody is interested in the one before any more. */
-static void forget_claim(Node *node)
-{
-    arbiter_forget(node->arbiter);
-    node->has_forced = node->granted_late = FALSE;
-    if (node->forced_timer)
-        g_source_remove(node->forced_timer);
-    node->forced_timer = 0;
 }
 
 static void set_state(Node *node, FsmState next, FsmEvent event)
@@ -357,27 +275,16 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     json_object_object_add(data, "to", json_object_new_string(fsm_state_name(next)));
     json_object_object_add(data, "role", json_object_new_string(role));
     json_object_object_add(data, "event", json_object_new_string(fsm_event_name(event)));
-    if (fsm_is_protected(next)) {
-        if (next != node->state)
-            trouble_is_over(node);
-        if (g_strcmp0(node->claim, link_session(node->link)) != 0)
-            forget_claim(node);
-        g_free(node->claim);
-        node->claim = g_strdup(link_session(node->link));
-    }
+    if (fsm_is_protected(next) && next != node->state)
+        trouble_is_over(node);
     node->state = next;
-    node->forced &= is_in_doubt(node);
-    node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
-    node->yielded = claim_yielded_after(node->yielded, event, next);
+    claim_moved(node->claim, event, next, link_session(node->link));
     node->fit_due &= next == FSM_S_HANDED;
-    node->asks_whose &= next == FSM_S_STARTING || next == FSM_S_NONE || next == FSM_S_SETUP;
     node->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(node);
-    forget_asking_again(node);
     uplinks_reconsider(node);
     leave_look(node);
-    owner_give_back(node);
     node_emit(node, "STATE_CHANGED", data);
 }
 
@@ -418,14 +325,12 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     svm_init(node);
     memory_init(node);
 
-    node->arbiter = arbiter_new(config->arbiter, config->arbiter_path, config->state_dir, error);
-    if (!node->arbiter || !net_init(node, error))
+    if (!claim_init(node, error) || !net_init(node, error))
         return NULL;
-    arbiter_set_limit_ms(node->arbiter, (guint)config->arbiter_timeout_ms);
     if (!node_link_init(node, error) || !control_init(node, error) || !uplinks_init(node, error))
         return NULL;
     link_idle(node->link, "starting");
-    watch_begin(node);
+    claim_begin(node->claim, node->state);
     return g_steal_pointer(&node);
 }
 
@@ -444,13 +349,8 @@ void node_free(Node *node)
         secondary_drop_apply(node);
         node_vm_free(node, TRUE);
     }
-    forget_asking_again(node);
-    if (node->arbiter)
-        forget_claim(node);
     primary_end_hand_over(node);
     leave_forget(node);
-    owner_finalise(node);
-    watch_finalise(node);
     generation_finalise(node);
     final_forget(node);
     if (node->end_source)
@@ -465,7 +365,7 @@ void node_free(Node *node)
     secondary_finalise(node);
     g_ptr_array_unref(node->cont_requests);
     link_free(node->link);
-    arbiter_free(node->arbiter);
+    claim_free(node->claim);
     control_free(node->control);
     uplinks_finalise(node);
     net_finalise(node);
@@ -476,6 +376,5 @@ void node_free(Node *node)
     json_object_put(node->identity);
     disks_await_end(node); /* last: whoever watches this node has been told all by now */
     g_free(node->peer_name);
-    g_free(node->claim);
     g_free(node);
 }

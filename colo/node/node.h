@@ -17,10 +17,9 @@
 GQuark node_error_quark(void);
 
 typedef enum {
-    NODE_ERROR_PROTOCOL,  /* the peer sent what it may not send now */
-    NODE_ERROR_LOAD,      /* the checkpoint can't be taken over */
-    NODE_ERROR_OVERRULED, /* the arbiter says otherwise than an administrator */
-    NODE_ERROR_REFUSED,   /* the secondary doesn't take the VM that is handed over */
+    NODE_ERROR_PROTOCOL, /* the peer sent what it may not send now */
+    NODE_ERROR_LOAD,     /* the checkpoint can't be taken over */
+    NODE_ERROR_REFUSED,  /* the secondary doesn't take the VM that is handed over */
 } NodeError;
 
 typedef struct Node Node;

@@ -11,13 +11,13 @@
 
 #include "block/server.h"
 #include "checkpoint/checkpoint.h"
-#include "colo/arbiter/arbiter.h"
 #include "colo/config/config.h"
 #include "colo/control/control.h"
 #include "colo/link/link.h"
 #include "colo/node/answer-watch.h"
 #include "colo/node/backlog.h"
 #include "colo/node/blocktime.h"
+#include "colo/node/claim.h"
 #include "colo/node/divergence.h"
 #include "colo/node/fsm.h"
 #include "colo/node/messages.h"
@@ -128,7 +128,7 @@ struct Node {
     guint ending_timer;    /* runs while vm's end is expected */
     GError *ending_sign;
     Link *link;
-    Arbiter *arbiter;
+    Claim *claim;
     Control *control;
     GPtrArray *cards; /* of Card* */
 
@@ -137,8 +137,7 @@ struct Node {
     guint64 uplinks_cut, peer_cut; /* uplinks-watch.h; the peer's as it said last */
     UplinksWatch uplinks_watch;
     GSource *uplinks_timer;
-    guint ask_wait_ms; /* before the arbiter is asked about the link that was just lost */
-    ColoTime moved;    /* when the VM came here; 0: it was started here */
+    ColoTime moved; /* when the VM came here; 0: it was started here */
 
     /* announcements (announce.c) */
     GSource *announce_timer;
@@ -149,32 +148,8 @@ struct Node {
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
 
-    /* What the peer said in its hello, and the session in which this node is entitled (fsm.h). */
-    char *peer_name;
-    char *claim;
-    const char *arbiter_answer; /* the last one, for status; NULL: never asked */
-    guint question;             /* how many there were to the arbiter, about a lost link */
-    guint ask_again_timer;
-    guint end_source;    /* about to tell that it has ended */
-    gboolean forced;     /* an administrator decides, whatever the arbiter can't say */
-    gboolean has_forced; /* that was so in session `claim`, and the arbiter has not answered yet */
-    gboolean granted_late; /* in session `claim`, and this side does not run the VM by it */
-    guint forced_timer;    /* it is to be asked again, all the same */
-    gboolean undecided;    /* in `paused`: nobody could say who goes on */
-    gboolean yielded;      /* in `paused`: the peer's VM is dead for certain */
-
-    /* whether the arbiter is there (arbiter.c) */
-    guint watch_timer;     /* it is to be looked for again */
-    gboolean arbiter_seen; /* it was there, so this node has begun to work */
-    char *arbiter_trouble; /* why it isn't; NULL: it is */
-
-    /* whose the VM is (owner.c) */
-    guint owner_timer;     /* the arbiter is to be asked again */
-    ArbiterClaim claiming; /* how it is asked next */
-    gboolean asks_whose;   /* denied at the start, and no primary has come since: asks again */
-    char *record_session;  /* to be on record; NULL: none */
-    guint records_asked;   /* and not yet answered */
-    gboolean recorded;     /* the last one is on storage */
+    char *peer_name;  /* as it said in its hello; NULL: none yet */
+    guint end_source; /* about to tell that it has ended */
 
     /* the way back to a running VM (resume.c) */
     VmDone resume_done;     /* told when the VM runs; NULL: it isn't being resumed */
@@ -191,7 +166,6 @@ struct Node {
 
     /* whose data counts (generation.c) */
     Examination *examination; /* of the disks, under way */
-    ArbiterStake stake;       /* what it has found */
     guint64 generation;       /* of the disks that the VM runs on; 0: none */
     gboolean has_run;         /* this node has run the VM, since it was started */
     guint generation_timer;   /* the disks could not draw a new one yet */
@@ -330,6 +304,9 @@ GSource *node_timer_new(GSourceFunc callback, Node *node);
 /* Tells that output is handled in another way from now on. */
 void node_mode_changed(Node *node, Mode mode);
 
+/* Each side holds what the other needs, and there is somebody to ask who goes on. */
+gboolean node_is_protected(const Node *node);
+
 /* Has the owner of the node told that it has ended, from the main loop. */
 void node_end(Node *node);
 gboolean node_end_now(gpointer node);
@@ -363,31 +340,6 @@ void node_link_lost(Node *node, const char *what, const GError *error);
 /* The same for an engine, which may know before the peer's last words were read: they count. */
 void node_stream_lost(Node *node, const char *what, const GError *error);
 
-/* ---- arbiter.c ---- */
-
-/* Once the arbiter is there, this node claims the VM, or starts as secondary. */
-void watch_begin(Node *node);
-void watch_finalise(Node *node);
-/* Each side holds what the other needs, and there is somebody to ask who goes on. */
-gboolean watch_is_protected(const Node *node);
-
-/* ---- owner.c ---- */
-
-/* May this node start the VM? Feeds what follows from the answer. */
-void owner_claim(Node *node);
-/* Frozen: an administrator knows that the VM is dead at the other side, which was let go on. */
-void owner_overrule(Node *node);
-/* What the arbiter gave to this node too late, if nobody runs it any more. */
-void owner_give_back(Node *node);
-/* FSM actions. */
-void owner_record(Node *node);
-void owner_release(Node *node);
-/* A secondary has a peer: both have the same arbiter, which is this node's from now on. */
-void owner_pin(Node *node);
-/* The secondary has shown that it can go on: protection. */
-void owner_proven(Node *node);
-void owner_finalise(Node *node);
-
 /* ---- resume.c ---- */
 
 /*
@@ -416,14 +368,10 @@ gboolean resume_now(Node *node, ControlRequest *request);
 /* The VM is about to be ended. */
 void resume_forget(Node *node);
 
-/* The disks have another generation than what is on record. */
-void owner_generation_changed(Node *node);
-
 /* ---- generation.c ---- */
 
-/* What the disks hold is in node->stake, or there are none; else owner_claim() is called when it
- * is, or the VM is lost. */
-gboolean generation_is_known(Node *node);
+/* Claims the VM when it is known what the disks hold, or the VM is lost. */
+void generation_begin_claim(Node *node);
 /* The VM is about to run here: then primary_resume_started(), or the VM is lost. */
 void generation_begin_run(Node *node);
 /* It goes on without a peer. */

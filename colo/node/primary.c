@@ -393,7 +393,8 @@ gboolean primary_ready(Node *node, const MessageReady *ready, GError **error)
         return FALSE;
     if (++node->proofs >= PROOFS && ready->n_runs == 0) {
         node->proof = PROOF_DONE;
-        owner_proven(node);
+        node_event(node, FSM_PROVEN);
+        claim_tidy(node->claim);
     } else {
         node->proof = PROOF_DUE;
     }
@@ -412,7 +413,8 @@ static void schedule_look(Node *node)
          * From its pause on output is held, first of all until this checkpoint is complete. That
          * must not take what may be away for hours: no pause before the session is on record.
          */
-        if (node->proof == PROOF_DUE && node->recorded && disks_may_checkpoint(node)) {
+        if (node->proof == PROOF_DUE && claim_is_recorded(node->claim) &&
+            disks_may_checkpoint(node)) {
             node->proof = PROOF_LOAD;
             take_checkpoint(node, REASON_INITIAL);
         }

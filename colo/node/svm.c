@@ -301,7 +301,8 @@ static void ask_if_due(Node *node)
         return;
     node->ask_when_loaded = FALSE;
     /* One whose peer has yielded has nobody to leave the VM to. */
-    node_event(node, node->svm_spoilt && !node->yielded ? FSM_SPOILT : FSM_ASK_AGAIN);
+    node_event(node,
+               node->svm_spoilt && !claim_is_yielded(node->claim) ? FSM_SPOILT : FSM_ASK_AGAIN);
 }
 
 gboolean svm_ask_when_loaded(Node *node)
@@ -525,8 +526,9 @@ void svm_step(Node *node)
             stop(node);
     } else if (node->state == FSM_S_DEVICE) {
         take_over(node);
-    } else if (running && (!node->apply || node->prepare_epoch || !node->svm_speaks ||
-                           node->undecided || node->fit_due || node->state == FSM_S_RECOVER)) {
+    } else if (running &&
+               (!node->apply || node->prepare_epoch || !node->svm_speaks ||
+                claim_is_undecided(node->claim) || node->fit_due || node->state == FSM_S_RECOVER)) {
         stop(node);
     } else if (node->start_due) {
         node->start_due = FALSE;

@@ -108,22 +108,20 @@ gboolean uplinks_peer_says(Node *node, guint64 cut)
 void uplinks_link_up(Node *node)
 {
     node->peer_cut = 0;
-    node->ask_wait_ms = 0;
+    claim_defer(node->claim, 0);
     say(node);
 }
 
 void uplinks_link_lost(Node *node, const GError *why)
 {
     gboolean silent = g_error_matches(why, LINK_ERROR, LINK_ERROR_TIMEOUT);
-    node->ask_wait_ms = 0;
-    if (!fsm_is_protected(node->state))
-        return;
-    node->ask_wait_ms =
-        uplinks_ask_wait_ms(fsm_is_primary(node->state), silent, node->uplinks_cut, node->peer_cut,
-                            (guint)node->config->heartbeat_interval_ms);
-    if (node->ask_wait_ms)
-        log_info("the arbiter is asked in %u ms: the other side is to go on if it can",
-                 node->ask_wait_ms);
+    guint wait_ms = 0;
+    if (fsm_is_protected(node->state))
+        wait_ms = uplinks_ask_wait_ms(fsm_is_primary(node->state), silent, node->uplinks_cut,
+                                      node->peer_cut, (guint)node->config->heartbeat_interval_ms);
+    if (wait_ms)
+        log_info("the arbiter is asked in %u ms: the other side is to go on if it can", wait_ms);
+    claim_defer(node->claim, wait_ms);
 }
 
 /* ---- Status and life ---- */

@@ -132,7 +132,7 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
     json_object_put(node->identity);
     node->identity = vm_identity(vm);
     json_object_object_add(node->identity, "arbiter",
-                           json_object_new_string(arbiter_identity(node->arbiter)));
+                           json_object_new_string(arbiter_identity(claim_arbiter(node->claim))));
     log_info("VM started, paused; dirty pages tracked by %s",
              dirty_method_name(dirty_tracker_method(node->tracker)));
     g_autoptr(GError) inexact = NULL;

@@ -51,8 +51,8 @@ static void test_hung_storage(void)
     g_assert_true(a->node->gate_open);
     WAIT_FOR(b->node->state == FSM_S_ACTIVE);
     g_assert_true(has_error(b, "unfit"));
-    g_assert_null(b->node->arbiter_answer); /* it hasn't asked */
-    g_assert_cmpstr(a->node->arbiter_answer, ==, "granted");
+    g_assert_null(claim_last_answer(b->node->claim)); /* it hasn't asked */
+    g_assert_cmpstr(claim_last_answer(a->node->claim), ==, "granted");
     fake_disks_hang(b->disks, "", FALSE);
     protect(&f, 0);
     tear_down(&f);
@@ -104,14 +104,13 @@ static void test_unfit_and_death(void)
     Host *a = &f.host[0], *b = &f.host[1];
     fake_disks_hang(b->disks, "vda.img", TRUE);
     write_blocks(a, 1);
-    a->node->arbiter_answer = NULL;
     WAIT_FOR(a->node->state == FSM_P_PAUSED);
     die(a);
     WAIT_FOR(b->node->state == FSM_S_PAUSED);
     fake_disks_hang(b->disks, "", FALSE);
     /* Unless the primary's question got there first: then the VM is its own. */
-    WAIT_FOR(b->node->state == FSM_P_NONE || b->node->arbiter_answer);
-    if (!g_strcmp0(b->node->arbiter_answer, "granted"))
+    WAIT_FOR(b->node->state == FSM_P_NONE || claim_last_answer(b->node->claim));
+    if (!g_strcmp0(claim_last_answer(b->node->claim), "granted"))
         WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
     g_assert_false(b->ended);
     tear_down(&f);

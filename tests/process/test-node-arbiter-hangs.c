@@ -17,8 +17,8 @@ static void protect_slow(Fixture *pair)
 {
     start_pair(pair, "file");
     for (int i = 0; i < 2; i++) {
-        arbiter_set_limit_ms(pair->host[i].node->arbiter, 100);
-        hold_attach(&storage, pair->host[i].node->arbiter);
+        arbiter_set_limit_ms(claim_arbiter(pair->host[i].node->claim), 100);
+        hold_attach(&storage, claim_arbiter(pair->host[i].node->claim));
     }
 }
 
@@ -58,16 +58,16 @@ static void test_secondary_is_forced(void)
     die(&pair.host[0]);
     WAIT_FOR(b->node->state == FSM_S_PAUSED && is_told(b->node, "doesn't answer"));
     failover(b, FALSE);
-    WAIT_FOR(b->node->undecided);
+    WAIT_FOR(claim_is_undecided(b->node->claim));
     g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
     failover(b, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE && b->node->gate_open);
-    g_assert_true(b->node->has_forced);
-    g_autofree char *session = g_strdup(b->node->claim);
+    g_assert_cmpint(claim_doing(b->node->claim), !=, CLAIM_IDLE);
+    g_autofree char *session = g_strdup(claim_session(b->node->claim));
     g_assert_false(is_decided_for(&pair, session, "beta"));
     /* The question is still open: with its answer it is as if there had been no force. */
     hold_release(&storage);
-    WAIT_FOR(!b->node->has_forced && b->node->recorded);
+    WAIT_FOR(claim_doing(b->node->claim) == CLAIM_IDLE && claim_is_recorded(b->node->claim));
     g_assert_true(is_decided_for(&pair, session, "beta"));
     g_assert_false(is_told(b->node, "contradicts"));
     tear_down(&pair);
@@ -79,15 +79,15 @@ static void test_force_while_asking(void)
     Fixture pair;
     protect_slow(&pair);
     Host *b = &pair.host[1];
-    arbiter_set_limit_ms(b->node->arbiter, 2000);
+    arbiter_set_limit_ms(claim_arbiter(b->node->claim), 2000);
     hold(&storage, HOLD_BEFORE);
     die(&pair.host[0]);
     WAIT_FOR(hold_waiting(&storage) > 0);
-    guint questions = b->node->question;
-    if (arbiter_is_asked(b->node->arbiter)) {
+    guint questions = claim_questions(b->node->claim);
+    if (arbiter_is_asked(claim_arbiter(b->node->claim))) {
         failover(b, TRUE);
         WAIT_FOR(b->node->state == FSM_P_NONE);
-        g_assert_cmpuint(b->node->question, ==, questions);
+        g_assert_cmpuint(claim_questions(b->node->claim), ==, questions);
     }
     hold_release(&storage);
     tear_down(&pair);
@@ -99,16 +99,16 @@ static void test_force_is_denied(void)
     Fixture pair;
     protect_slow(&pair);
     Host *b = &pair.host[1];
-    arbiter_set_limit_ms(b->node->arbiter, 0);
+    arbiter_set_limit_ms(claim_arbiter(b->node->claim), 0);
     hold(&storage, HOLD_BEFORE);
     die(&pair.host[0]);
     WAIT_FOR(hold_waiting(&storage) > 0);
     failover(b, TRUE);
     g_autoptr(Arbiter) alpha = ask_for(&pair, b->node, "alpha");
     hold_release(&storage);
-    WAIT_FOR(!g_strcmp0(b->node->arbiter_answer, "denied"));
+    WAIT_FOR(!g_strcmp0(claim_last_answer(b->node->claim), "denied"));
     g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
-    g_assert_false(b->node->forced);
+    g_assert_false(claim_is_forced(b->node->claim));
     tear_down(&pair);
 }
 
@@ -125,7 +125,8 @@ static Arbiter *ask_for(const Fixture *pair, const Node *node, const char *who)
 {
     guint answers = 0;
     Arbiter *arbiter = arbiter_new("file", pair->dir, NULL, NULL);
-    arbiter_ask(arbiter, node->config->vm->uuid, node->claim, who, 1, count, &answers);
+    arbiter_ask(arbiter, node->config->vm->uuid, claim_session(node->claim), who, 1, count,
+                &answers);
     WAIT_FOR(answers == 1);
     return arbiter;
 }
@@ -162,9 +163,9 @@ static void test_asked_after_force(void)
     WAIT_FOR(is_told(b->node, "has no name"));
     failover(b, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE);
-    g_autofree char *session = g_strdup(b->node->claim);
+    g_autofree char *session = g_strdup(claim_session(b->node->claim));
     g_assert_cmpint(g_rename(away, there), ==, 0);
-    WAIT_FOR(!b->node->has_forced);
+    WAIT_FOR(claim_doing(b->node->claim) == CLAIM_IDLE);
     g_assert_true(is_decided_for(&pair, session, "beta"));
     tear_down(&pair);
 }
@@ -197,7 +198,7 @@ static void test_late_yes(void)
         Host *b = &pair.host[1];
         hold(&storage, places[i]);
         die(&pair.host[0]);
-        WAIT_FOR(is_told(b->node, "doesn't answer") && b->node->undecided);
+        WAIT_FOR(is_told(b->node, "doesn't answer") && claim_is_undecided(b->node->claim));
         hold_release(&storage);
         WAIT_FOR(b->node->state == FSM_P_NONE);
         tear_down(&pair);
@@ -242,7 +243,7 @@ static void test_overruled(void)
     WAIT_FOR(a->node->state == FSM_P_NONE && a->node->gate_open);
     WAIT_FOR(is_told(a->node, "can't be told"));
     g_assert_cmpint(g_rename(away, there), ==, 0);
-    WAIT_FOR(a->node->recorded);
+    WAIT_FOR(claim_is_recorded(a->node->claim));
     tear_down(&pair);
 }
 

@@ -99,7 +99,8 @@ static void test_mount_goes(void)
     Node *a = storage.pair.host[0].node, *b = storage.pair.host[1].node;
     take_away(&storage);
     cut_link(&storage.pair);
-    WAIT_FOR(!g_strcmp0(a->arbiter_answer, "unknown") && !g_strcmp0(b->arbiter_answer, "unknown"));
+    WAIT_FOR(!g_strcmp0(claim_last_answer(a->claim), "unknown") &&
+             !g_strcmp0(claim_last_answer(b->claim), "unknown"));
     WAIT_FOR(is_told(a, "has no name"));
     g_assert_true(is_told(a, storage.shared) && is_told(a, ", mounted on /"));
     g_assert_false(is_told(a, "tmpfs of colo-test"));
@@ -199,16 +200,16 @@ static void test_two_folders(void)
     start(a, "primary");
     start(b, "secondary");
     WAIT_FOR(is_told(a->node, "arbiter") && is_told(b->node, "arbiter"));
-    g_assert_false(arbiter_is_pinned(a->node->arbiter));
-    g_assert_false(arbiter_is_pinned(b->node->arbiter));
+    g_assert_false(arbiter_is_pinned(claim_arbiter(a->node->claim)));
+    g_assert_false(arbiter_is_pinned(claim_arbiter(b->node->claim)));
     die(b);
     /* So it can be put right. */
     g_free(b->config->arbiter_path);
     b->config->arbiter_path = g_strdup(pair.dir);
     start(b, "secondary");
     protect(&pair, 0);
-    g_assert_true(arbiter_is_pinned(a->node->arbiter));
-    WAIT_FOR(arbiter_is_pinned(b->node->arbiter));
+    g_assert_true(arbiter_is_pinned(claim_arbiter(a->node->claim)));
+    WAIT_FOR(arbiter_is_pinned(claim_arbiter(b->node->claim)));
     g_autofree char *name = g_build_filename(own, "colo-arbiter-id", NULL);
     g_unlink(name);
     g_rmdir(own);
@@ -228,7 +229,7 @@ static void test_pin_first(void)
     g_assert_cmpint(a->node->state, ==, FSM_P_ACTIVE);
     g_assert_cmpint(g_mkdir(a->config->state_dir, 0700), ==, 0);
     protect(&pair, 0);
-    g_assert_true(arbiter_is_pinned(a->node->arbiter));
+    g_assert_true(arbiter_is_pinned(claim_arbiter(a->node->claim)));
     tear_down(&pair);
 }
 
@@ -251,9 +252,9 @@ static void test_joins_without(void)
     WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
     WAIT_FOR(is_told(a->node, "can't be told"));
     /* It is tried again. */
-    WAIT_FOR(a->node->owner_timer);
-    WAIT_FOR(!a->node->owner_timer);
-    WAIT_FOR(a->node->owner_timer);
+    WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_WANTED);
+    WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_ASKED);
+    WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_WANTED);
     g_assert_cmpint(a->node->proof, ==, PROOF_DUE);
     g_assert_true(a->node->gate_open);
     move_name(&pair, TRUE);
@@ -267,20 +268,20 @@ static void test_watched(void)
     Fixture pair;
     start_pair(&pair, "file");
     Node *a = pair.host[0].node, *b = pair.host[1].node;
-    WAIT_FOR(watch_is_protected(a) && watch_is_protected(b));
+    WAIT_FOR(node_is_protected(a) && node_is_protected(b));
     move_name(&pair, FALSE);
-    WAIT_FOR(!watch_is_protected(a) && !watch_is_protected(b));
+    WAIT_FOR(!node_is_protected(a) && !node_is_protected(b));
     guint64 checkpoints = a->checkpoints;
     WAIT_FOR(a->checkpoints > checkpoints + 3);
     g_assert_true(fsm_is_protected(a->state) && fsm_is_protected(b->state));
-    g_assert_nonnull(strstr(a->arbiter_trouble, "has no name"));
+    g_assert_nonnull(strstr(claim_trouble(a->claim), "has no name"));
     g_autoptr(ControlPeer) peer = control_peer_greeted(pair.host[0].config->control_socket);
     control_peer_say(peer, "{\"execute\":\"status\",\"id\":1}\n");
     g_autofree char *status = control_peer_line(peer);
     g_assert_nonnull(strstr(status, "\"protected\":false"));
     g_assert_nonnull(strstr(status, "\"state\":\"colo\""));
     move_name(&pair, TRUE);
-    WAIT_FOR(watch_is_protected(a) && watch_is_protected(b));
+    WAIT_FOR(node_is_protected(a) && node_is_protected(b));
     /* Looking has left nothing there. */
     g_autofree char *probes = g_strdup_printf("/bin/sh -c 'ls -A %s | grep -c probe'", pair.dir);
     g_autofree char *count = NULL;

@@ -59,7 +59,7 @@ static void test_primary_has_won(void)
     decide(&fixture, "alpha");
     cut_link(&fixture);
     WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
-    g_assert_cmpstr(b->node->arbiter_answer, ==, "denied");
+    g_assert_cmpstr(claim_last_answer(b->node->claim), ==, "denied");
     g_assert_nonnull(b->node->last);
     g_assert_false(a->node->gate_open);
     set_storage(a, TRUE);
@@ -99,13 +99,13 @@ static void test_denied_is_overruled(gconstpointer data)
     WAIT_FOR(a->node->state == FSM_P_FROZEN && a->node->stood);
     die(b);
     set_storage(a, storage_is_there);
-    owner_overrule(a->node);
-    owner_overrule(a->node); /* typed twice */
+    claim_overrule(a->node->claim);
+    claim_overrule(a->node->claim); /* typed twice */
     WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm) && a->node->gate_open);
     g_assert_true(a->vm == old);
     set_storage(a, TRUE);
     set_storage(b, TRUE);
-    WAIT_FOR(storage_is_there || a->node->recorded);
+    WAIT_FOR(storage_is_there || claim_is_recorded(a->node->claim));
     start(b, "auto");
     protect(&fixture, 0);
     g_assert_true(a->vm == old);

@@ -47,7 +47,8 @@ G_NORETURN static void run_other(char **argv)
     start(host, argv[3]);
     /* Between two turns of the main loop it may have been protected and no longer. What yields to
      * it lets it ask first. */
-    WAIT_FOR(host->node->claim && !fsm_is_protected(host->node->state) && !host->node->yielded);
+    WAIT_FOR(claim_session(host->node->claim) && !fsm_is_protected(host->node->state) &&
+             !claim_is_yielded(host->node->claim));
     FsmState state = host->node->state;
     die(host);
     /* The status is the answer: no leak checker may change it for what the fixture still holds. */

@@ -342,7 +342,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
 static void win_and_die(Fixture *f)
 {
     Host *a = &f->host[0], *b = &f->host[1];
-    g_autofree char *session = g_strdup(a->node->claim);
+    g_autofree char *session = g_strdup(claim_session(a->node->claim));
     die(a);
     die(b);
     g_autoptr(GError) error = NULL;
@@ -394,7 +394,7 @@ static void test_ended_stays_ended(void)
     write_record(a, 0);
     quit(a);
     WAIT_FOR(b->node->state == FSM_S_NONE);
-    g_assert_false(b->node->asks_whose);
+    g_assert_cmpint(claim_starting(b->node->claim), ==, CLAIM_START_IDLE);
     tear_down(&f);
 }
 

@@ -53,7 +53,7 @@ static void test_never_asks(void)
         Fixture f;
         spoil(&f);
         Node *b = f.host[1].node;
-        guint question = b->question;
+        guint question = claim_questions(b->claim);
         if (alive)
             cut_link(&f);
         else
@@ -61,7 +61,7 @@ static void test_never_asks(void)
         WAIT_FOR(f.host[1].ended || !fsm_is_protected(b->state));
         WAIT_FOR(f.host[1].ended || b->state == FSM_S_NONE || b->state == FSM_S_ACTIVE);
         g_assert_false(f.host[1].ended);
-        g_assert_cmpuint(b->question, ==, question);
+        g_assert_cmpuint(claim_questions(b->claim), ==, question);
         if (alive)
             protect(&f, 0);
         tear_down(&f);
@@ -81,11 +81,11 @@ static void test_lost_in_the_load(void)
         WAIT_FOR(fake_vm_is_held(b->vm) && a->node->cycle.phase == CYCLE_IDLE);
         die(a);
         WAIT_FOR(b->node->state != FSM_S_COLO);
-        guint question = b->node->question;
+        guint question = claim_questions(b->node->claim);
         fake_vm_release(b->vm);
         WAIT_FOR(b->ended || b->node->state == (spoils ? FSM_S_NONE : FSM_P_NONE));
         g_assert_false(b->ended);
-        g_assert_cmpuint(b->node->question, ==, spoils ? question : question + 1);
+        g_assert_cmpuint(claim_questions(b->node->claim), ==, spoils ? question : question + 1);
         tear_down(&f);
     }
 }

@@ -155,7 +155,7 @@ static void test_overrules(void)
     die(a);
     /* A write on its way to the arbiter would outlive a host that dies here, as it doesn't in life.
      */
-    WAIT_FOR(b->node->state == FSM_P_NONE && b->node->recorded);
+    WAIT_FOR(b->node->state == FSM_P_NONE && claim_is_recorded(b->node->claim));
     die(b);
     a->config->overrule = TRUE;
     start(a, "primary");
@@ -175,7 +175,7 @@ static void test_starts_when_asked(void)
     g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
     a->is_to_ask = TRUE;
     start(a, "primary");
-    WAIT_FOR(a->node->owner_timer);
+    WAIT_FOR(claim_starting(a->node->claim) == CLAIM_START_AGAIN);
     g_assert_cmpint(a->node->state, ==, FSM_P_ASKING);
     g_assert_null(a->vm);
     g_assert_nonnull(strstr(a->node->last_error->message, path));
@@ -186,7 +186,7 @@ static void test_starts_when_asked(void)
     g_assert_cmpint(g_unlink(path), ==, 0);
     g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
     start(a, "primary");
-    WAIT_FOR(a->node->owner_timer);
+    WAIT_FOR(claim_starting(a->node->claim) == CLAIM_START_AGAIN);
     node_shut_down(a->node);
     WAIT_FOR(a->ended);
     g_assert_no_error(a->error);
@@ -297,8 +297,7 @@ static void test_without_arbiter(void)
     die(&fixture.host[0]);
     WAIT_FOR(b->node->state == FSM_S_PAUSED);
     g_assert_false(b->node->gate_open);
-    b->node->forced = TRUE;
-    node_event(b->node, FSM_ASK_AGAIN);
+    claim_order(b->node->claim, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_true(vm_is_running(b->vm));
     tear_down(&fixture);

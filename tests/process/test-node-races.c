@@ -26,10 +26,9 @@ static void test_force_is_not_kept(void)
     Node *b = fixture.host[1].node;
     die(&fixture.host[0]);
     WAIT_FOR(b->state == FSM_S_PAUSED);
-    b->forced = TRUE;
-    node_event(b, FSM_ASK_AGAIN);
+    claim_order(b->claim, TRUE);
     WAIT_FOR(b->state == FSM_P_NONE);
-    g_assert_false(b->forced);
+    g_assert_false(claim_is_forced(b->claim));
     tear_down(&fixture);
 }
 
@@ -46,13 +45,13 @@ static void test_link_before_arbiter(void)
     g_autofree char *path = g_strdup_printf("%s/%s.%s", fixture.dir, a->config->vm->uuid, session);
     g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
     cut_link(&fixture);
-    WAIT_FOR(a->state == FSM_P_PAUSED && a->ask_again_timer);
-    WAIT_FOR(a->state == FSM_P_RECOVER && a->ask_again_timer);
+    WAIT_FOR(a->state == FSM_P_PAUSED && claim_doing(a->claim) == CLAIM_UNDECIDED);
+    WAIT_FOR(a->state == FSM_P_RECOVER && claim_doing(a->claim) == CLAIM_AGAIN);
     g_assert_false(a->gate_open);
     g_assert_cmpint(g_rmdir(path), ==, 0);
     WAIT_FOR(fsm_is_protected(a->state) && fsm_is_protected(b->state));
-    g_assert_cmpuint(a->ask_again_timer, ==, 0);
-    g_assert_cmpuint(b->ask_again_timer, ==, 0);
+    g_assert_cmpint(claim_doing(a->claim), ==, CLAIM_IDLE);
+    g_assert_cmpint(claim_doing(b->claim), ==, CLAIM_IDLE);
     g_assert_cmpstr(link_session(a->link), !=, session);
     tear_down(&fixture);
 }
@@ -209,9 +208,9 @@ static void test_no_such_card(void)
         Fixture fixture;
         start_pair(&fixture, "file");
         Node *to = fixture.host[!from].node, *node = fixture.host[from].node;
-        guint32 question = to->question;
+        guint32 question = claim_questions(to->claim);
         g_assert_true(link_send_packet(node->link, 0x7ffffff0, node->epoch, frame, sizeof(frame)));
-        WAIT_FOR(to->question > question);
+        WAIT_FOR(claim_questions(to->claim) > question);
         g_assert_nonnull(strstr(to->last_error->message, "card"));
         tear_down(&fixture);
     }

@@ -30,7 +30,7 @@ static void test_secondary(void)
     start_pair(&f, "file");
     Host *a = &f.host[0], *b = &f.host[1];
     const Vm *primary = a->vm;
-    guint questions = a->node->question + b->node->question;
+    guint questions = claim_questions(a->node->claim) + claim_questions(b->node->claim);
     b->config->qemu_growth_limit_bytes = LIMIT;
     g_autofree char *session = g_strdup(link_session(b->node->link));
     grow(b);
@@ -42,7 +42,8 @@ static void test_secondary(void)
     protect(&f, 0);
     g_assert_cmpstr(link_session(b->node->link), !=, session);
     g_assert_true(a->vm == primary && vm_is_running(a->vm));
-    g_assert_cmpuint(a->node->question + b->node->question, ==, questions);
+    g_assert_cmpuint(claim_questions(a->node->claim) + claim_questions(b->node->claim), ==,
+                     questions);
     g_assert_null(a->node->last_error);
     /* And it can take over. */
     die(a);

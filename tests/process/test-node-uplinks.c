@@ -74,7 +74,7 @@ static void goes_on(const World *world, int host)
     const Host *winner = &world->f.host[host], *loser = &world->f.host[!host];
     WAIT_FOR(winner->node->state == FSM_P_NONE);
     g_assert_cmpint(loser->node->state, !=, FSM_P_NONE);
-    g_assert_cmpstr(winner->node->arbiter_answer, ==, "granted");
+    g_assert_cmpstr(claim_last_answer(winner->node->claim), ==, "granted");
     g_assert_false(winner->ended || loser->ended);
 }
 

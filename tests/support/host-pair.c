@@ -175,7 +175,7 @@ void start(Host *host, const char *role)
     host->node = node_new(host->config, &handler, &error);
     g_assert_no_error(error);
     WAIT_FOR(host->is_to_ask || host->ended ||
-             (host->node->arbiter_seen && host->node->state != FSM_P_ASKING));
+             (claim_has_begun(host->node->claim) && host->node->state != FSM_P_ASKING));
 }
 
 void die(Host *host)

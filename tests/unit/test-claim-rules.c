@@ -68,8 +68,15 @@ static void test_out_of_doubt(void)
             if (claim_is_in_doubt(state) || forced)
                 continue;
             ClaimFacts facts = {.state = state, .doing = doing, .forced = TRUE};
-            for (facts.answer = 0; facts.answer <= ARBITER_UNKNOWN; facts.answer++)
-                g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_NOTHING);
+            for (facts.answer = 0; facts.answer <= ARBITER_UNKNOWN; facts.answer++) {
+                ClaimVerdict verdict = judge(facts);
+                g_assert_cmpint(verdict.says, ==, CLAIM_SAYS_NOTHING);
+                /* It has refused a hand-over meanwhile, say. */
+                g_assert_true(verdict.granted_late ==
+                              (facts.answer == ARBITER_GRANTED && !fsm_is_primary(state)));
+            }
+            g_assert_true(claim_gives_back(TRUE, state) == (state == FSM_S_NONE));
+            g_assert_false(claim_gives_back(FALSE, state));
         }
 }
 

@@ -78,9 +78,7 @@ static void ask(Walk *walk, World *world, Circumstances now)
     if (world->waits_for_load)
         return;
     world->in_time = MIN(world->in_time + 1, OPEN_MAX);
-    set_doing(walk, world,
-              world->doing == CLAIM_FORCED_AGAIN || world->doing == CLAIM_FORCED ? CLAIM_FORCED
-                                                                                 : CLAIM_ASKED);
+    set_doing(walk, world, world->doing == CLAIM_FORCED_AGAIN ? CLAIM_FORCED : CLAIM_ASKED);
 }
 
 static void move(Walk *walk, World *world, FsmEvent event, Circumstances now)

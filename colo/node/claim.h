@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A node's part that deals with the arbiter (colo/arbiter/arbiter.h): it asks, remembers what is
+ * open, tries again, and reports what follows.
+ *
+ * It owns the arbiter, the questions to it and their timers, and who is on record: what is done
+ * about each of them is one of the enums of claim-rules.h, which also has every decision. It
+ * doesn't own the node's state, which it is told of (claim_moved()); nor does it decide what
+ * follows from an answer: that is fsm.h, by the events that it reports.
+ *
+ * Always holds:
+ * - Whoever waits for a time is in a state that says so, and asks again by itself.
+ * - Nothing is asked of storage, and no VM is started, before the arbiter was seen once.
+ * - Only a node that runs the VM alone writes on record.
+ * - claim_is_recorded() is asked before PROTECT is said: who starts again finds the session there.
+ *
+ * All of it runs on the main thread; nothing blocks.
+ */
+#ifndef COLO_COLO_NODE_CLAIM_H
+#define COLO_COLO_NODE_CLAIM_H
+
+#include "colo/config/config.h"
+#include "colo/node/claim-rules.h"
+
+typedef struct Claim Claim;
+
+/* Told from the main loop, and by claim_begin(), claim_start() and claim_order() from within. */
+typedef struct {
+    /* GRANTED, DENIED, UNDECIDED or ASK_AGAIN. */
+    void (*event)(FsmEvent event, gpointer user_data);
+    /* An administrator has forced this side to go on, and it is time for claim_ask() again. */
+    void (*due)(gpointer user_data);
+    /* The arbiter is there (or there is none): the node may begin, with claim_start() if it is a
+     * primary. Once. */
+    void (*seen)(gpointer user_data);
+    /* The VM can't be started here. */
+    void (*lost)(const char *what, const GError *error, gpointer user_data);
+    /* For administrators; `again`: not if it is what was said last. */
+    void (*trouble)(const char *what, const GError *error, gboolean again, gpointer user_data);
+    /* The record is kept. */
+    void (*recorded)(gpointer user_data);
+    /* The arbiter isn't there any more, or (NULL) is there again. */
+    void (*watched)(const char *why, gpointer user_data);
+    /* The VM is nobody's, as far as that could be written in time. Once. */
+    void (*released)(gpointer user_data);
+} ClaimCallbacks;
+
+/* `config` is borrowed. NULL with ARBITER_ERROR if the arbiter is no use as configured. */
+Claim *claim_new(const Config *config, const ClaimCallbacks *callbacks, gpointer user_data,
+                 GError **error);
+void claim_free(Claim *claim);
+
+/* Looks for the arbiter, until it is seen. `state` is what the node is in. */
+void claim_begin(Claim *claim, FsmState state);
+/* The node has moved; `session` is its link's, which counts if it is protected there. */
+void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session);
+
+/* ---- The link is lost: who goes on? ---- */
+
+/* The next question waits for so long: the other side first. 0: it doesn't. */
+void claim_defer(Claim *claim, guint wait_ms);
+/* TRUE if it waits: ASK_AGAIN is reported when it is time. */
+gboolean claim_begin_wait(Claim *claim);
+/* Asks about the session that was protected last; this side would go on from `epoch`. */
+void claim_ask(Claim *claim, guint64 epoch);
+/* Leaves the arbiter's yes to the primary, which is well, and asks if it doesn't go on. */
+void claim_leave(Claim *claim);
+/*
+ * An administrator says that this side is to go on: it asks again, unless an answer is to come.
+ * `force`: also if the arbiter can't be asked, as it is where there is none.
+ */
+void claim_order(Claim *claim, gboolean force);
+/* This side's VM is to stand still, for nobody could say, or the answer was no. */
+gboolean claim_is_undecided(const Claim *claim);
+/* The link was lost because the peer has yielded. */
+gboolean claim_is_yielded(const Claim *claim);
+
+/* ---- Whose the VM is ---- */
+
+/*
+ * This node claims the VM, to run it from disks of `generation` (NULL: it has none). Then GRANTED
+ * or DENIED, or the VM is lost.
+ */
+void claim_start(Claim *claim, const Generation *generation);
+/* It runs the VM: about to claim protection in `session`, or (NULL) alone. */
+void claim_record(Claim *claim, const char *session);
+/* That is on storage: protection may be claimed. */
+gboolean claim_is_recorded(const Claim *claim);
+/* The disks that the VM runs on have another generation than what is on record. */
+void claim_set_generation(Claim *claim, guint64 generation);
+/* The link is up: both nodes have the same arbiter, which is this one's from now on. */
+void claim_pin(Claim *claim);
+/* The VM is protected: the decisions of earlier sessions may go. */
+void claim_tidy(Claim *claim);
+/* Frozen: an administrator knows that the VM is dead at the other side, which was let go on. */
+void claim_overrule(Claim *claim);
+/* The VM has ended on purpose; `rest` NULL: it was not run. */
+void claim_release(Claim *claim, const ArbiterRest *rest);
+
+/* ---- For status and tests ---- */
+
+/* Borrowed. */
+Arbiter *claim_arbiter(const Claim *claim);
+/* The session that was protected last; NULL: none. */
+const char *claim_session(const Claim *claim);
+/* The last answer about a lost link: "granted", ...; NULL: none. */
+const char *claim_last_answer(const Claim *claim);
+/* Why the arbiter isn't there; NULL: it is. */
+const char *claim_trouble(const Claim *claim);
+ClaimDoing claim_doing(const Claim *claim);
+ClaimStart claim_starting(const Claim *claim);
+ClaimRecord claim_recording(const Claim *claim);
+/* The arbiter was seen, so the node has begun. */
+gboolean claim_has_begun(const Claim *claim);
+/* An administrator's decision waits for the answer that it is for. */
+gboolean claim_is_forced(const Claim *claim);
+/* How many questions about lost links there were. */
+guint claim_questions(const Claim *claim);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside the claim: claim.c has the questions about a lost link, claim-owner.c whose the VM is,
+ * claim-watch.c whether the arbiter is there.
+ */
+#ifndef COLO_COLO_NODE_CLAIM_INTERNAL_H
+#define COLO_COLO_NODE_CLAIM_INTERNAL_H
+
+#include "colo/node/claim.h"
+
+/* How long to wait before an arbiter that couldn't be asked, or wasn't there, is tried again. */
+#define CLAIM_AGAIN_MS 1000
+
+struct Claim {
+    const Config *config; /* borrowed */
+    ClaimCallbacks callbacks;
+    gpointer user_data;
+    Arbiter *arbiter;
+    FsmState state; /* the node's */
+
+    struct {
+        ClaimDoing doing;
+        guint timer;
+        char *session;         /* NULL: none was protected */
+        gboolean granted_late; /* in that, and this side does not run the VM by it */
+        gboolean forced;       /* an administrator has decided, and no answer has come since */
+        gboolean yielded;      /* the peer's VM is dead for certain */
+        guint wait_ms;         /* before the next one */
+        guint asked;           /* how many there were */
+        ArbiterAnswer last;    /* if has_last */
+        gboolean has_last;
+    } question;
+
+    struct {
+        ClaimStart doing;
+        guint timer;
+        ArbiterClaim how; /* to ask next */
+        ArbiterStake stake;
+    } start;
+
+    struct {
+        ClaimRecord doing;
+        guint timer;
+        char *session; /* to be on record; NULL: none */
+        guint64 generation;
+        guint open; /* writes that are not answered yet */
+    } record;
+
+    struct {
+        ClaimWatch doing;
+        guint timer;
+        char *trouble; /* why it isn't there; NULL: it is */
+    } watch;
+
+    guint release_timer; /* runs while it is written that the VM is nobody's */
+};
+
+/* Stops a timer that may run. */
+void claim_stop(guint *timer);
+/* Which of the answers to one question this is. */
+ClaimTime claim_time_of(const GError *error);
+void claim_report(const Claim *claim, FsmEvent event);
+void claim_tell(const Claim *claim, const char *what, const GError *error, gboolean again);
+
+/* ---- claim-owner.c ---- */
+
+/* What the arbiter gave to this node too late, and nobody runs any more. */
+void claim_give_back(Claim *claim);
+void claim_owner_moved(Claim *claim, FsmState next);
+void claim_owner_finalise(Claim *claim);
+
+/* ---- claim-watch.c ---- */
+
+void claim_watch_finalise(Claim *claim);
+
+#endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "tests/support/claim-host.h"
+
+#include "tests/support/wait.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+Hold claim_storage;
+
+/* ---- The mediator ---- */
+
+void claim_host_feed(ClaimHost *host, FsmEvent event)
+{
+    FsmStep step = fsm_step(host->state, event);
+    g_assert_cmpint(step.verdict, ==, FSM_MOVE);
+    host->state = step.next;
+    claim_moved(host->claim, event, step.next, host->session);
+    if (step.actions & FSM_DO_RECORD)
+        claim_record(host->claim, host->state == FSM_P_ACTIVE ? host->session : NULL);
+    if ((step.actions & FSM_DO_ASK_ARBITER) && !claim_begin_wait(host->claim))
+        claim_ask(host->claim, 7);
+}
+
+static void hear(ClaimHost *host, const char *what)
+{
+    g_string_append_printf(host->heard, "%s ", what);
+}
+
+static void on_event(FsmEvent event, gpointer user_data)
+{
+    hear(user_data, fsm_event_name(event));
+    claim_host_feed(user_data, event);
+}
+
+static void on_due(gpointer user_data)
+{
+    ClaimHost *host = user_data;
+    claim_ask(host->claim, 7);
+}
+
+static void on_seen(gpointer user_data)
+{
+    hear(user_data, "seen");
+}
+
+static void set_trouble(ClaimHost *host, const char *what, const GError *error)
+{
+    g_free(host->trouble);
+    host->trouble = g_strdup_printf("%s: %s", what, error->message);
+}
+
+static void on_lost(const char *what, const GError *error, gpointer user_data)
+{
+    hear(user_data, "lost");
+    set_trouble(user_data, what, error);
+}
+
+static void on_trouble(const char *what, const GError *error, gboolean again, gpointer user_data)
+{
+    (void)again;
+    set_trouble(user_data, what, error);
+}
+
+static void on_recorded(gpointer user_data)
+{
+    hear(user_data, "recorded");
+}
+
+static void on_watched(const char *why, gpointer user_data)
+{
+    hear(user_data, why ? "away" : "there");
+}
+
+static void on_released(gpointer user_data)
+{
+    hear(user_data, "released");
+}
+
+gboolean claim_host_heard(const ClaimHost *host, const char *what)
+{
+    g_autofree char *word = g_strconcat(what, " ", NULL);
+    return strstr(host->heard->str, word) != NULL;
+}
+
+void claim_host_forget(ClaimHost *host)
+{
+    g_string_truncate(host->heard, 0);
+}
+
+/* ---- Life ---- */
+
+static Config *make_config(const ClaimHost *host)
+{
+    Config *config = g_new0(Config, 1);
+    config->name = g_strdup("alpha");
+    config->role = g_strdup("auto");
+    config->vm = fake_vm_description(4096, 0);
+    config->nics = g_ptr_array_new();
+    config->arbiter = g_strdup("file");
+    config->arbiter_path = g_strdup(host->dir);
+    config->arbiter_timeout_ms = 50;
+    config->arbiter_check_ms = 20;
+    config->heartbeat_timeout_ms = 10;
+    config->state_dir = g_strdup(host->state_dir);
+    return config;
+}
+
+static void make_claim(ClaimHost *host, FsmState state)
+{
+    static const ClaimCallbacks callbacks = {.event = on_event,
+                                             .due = on_due,
+                                             .seen = on_seen,
+                                             .lost = on_lost,
+                                             .trouble = on_trouble,
+                                             .recorded = on_recorded,
+                                             .watched = on_watched,
+                                             .released = on_released};
+    g_autoptr(GError) error = NULL;
+    host->claim = claim_new(host->config, &callbacks, host, &error);
+    g_assert_no_error(error);
+    host->state = state;
+    hold_attach(&claim_storage, claim_arbiter(host->claim));
+}
+
+void claim_host_set_up(ClaimHost *host, gconstpointer data)
+{
+    g_autofree char *id = NULL, *mount = NULL;
+    (void)data;
+    host->dir = g_dir_make_tmp("test-claim-XXXXXX", NULL);
+    host->state_dir = g_build_filename(host->dir, "state", NULL);
+    host->heard = g_string_new(NULL);
+    host->config = make_config(host);
+    g_assert_true(arbiter_init_folder(host->dir, &id, &mount, NULL));
+    make_claim(host, FSM_P_ASKING);
+}
+
+void claim_host_tear_down(ClaimHost *host, gconstpointer data)
+{
+    (void)data;
+    claim_free(host->claim);
+    hold_release(&claim_storage);
+    g_autofree char *pin = g_build_filename(host->state_dir, "arbiter", NULL);
+    g_unlink(pin);
+    g_autoptr(GDir) dir = g_dir_open(host->dir, 0, NULL);
+    for (const char *name; (name = g_dir_read_name(dir));) {
+        g_autofree char *path = g_build_filename(host->dir, name, NULL);
+        g_remove(path);
+    }
+    g_rmdir(host->dir);
+    config_free(host->config);
+    g_string_free(host->heard, TRUE);
+    g_free(host->trouble);
+    g_free(host->dir);
+    g_free(host->state_dir);
+}
+
+/* Away: as a mount that went, with the folder's name. */
+void claim_host_set_storage(const ClaimHost *host, gboolean there)
+{
+    g_autofree char *name = g_build_filename(host->dir, "colo-arbiter-id", NULL);
+    g_autofree char *away = g_build_filename(host->dir, "away", NULL);
+    g_assert_cmpint(g_rename(there ? away : name, there ? name : away), ==, 0);
+}
+
+/* As the host's next process. */
+void claim_host_restart(ClaimHost *host, const char *name, FsmState state)
+{
+    claim_free(host->claim);
+    g_free(host->config->name);
+    host->config->name = g_strdup(name);
+    claim_host_forget(host);
+    make_claim(host, state);
+}
+
+void claim_host_start(ClaimHost *host)
+{
+    claim_begin(host->claim, host->state);
+    WAIT_FOR(claim_host_heard(host, "seen"));
+    claim_start(host->claim, NULL);
+}
+
+/* It runs the VM alone, and that is on record. */
+void claim_host_run_alone(ClaimHost *host)
+{
+    claim_host_start(host);
+    WAIT_FOR(claim_host_heard(host, "granted"));
+    claim_host_feed(host, FSM_VM_STARTED);
+    claim_record(host->claim, NULL);
+    WAIT_FOR(claim_is_recorded(host->claim));
+    claim_host_forget(host);
+}
+
+void claim_host_activate(ClaimHost *host, const char *session)
+{
+    host->session = session;
+    claim_host_feed(host, FSM_LINK_UP);
+    claim_host_feed(host, FSM_BLANK);
+}
+
+void claim_host_protect(ClaimHost *host, const char *session)
+{
+    claim_host_activate(host, session);
+    WAIT_FOR(claim_is_recorded(host->claim));
+    claim_host_feed(host, FSM_PROVEN);
+    claim_tidy(host->claim);
+    claim_host_forget(host);
+}
+
+void claim_host_become_secondary(ClaimHost *host)
+{
+    claim_host_restart(host, "alpha", FSM_S_STARTING);
+    claim_begin(host->claim, host->state);
+    WAIT_FOR(claim_host_heard(host, "seen"));
+    claim_host_feed(host, FSM_VM_STARTED);
+    host->session = S1;
+    claim_host_feed(host, FSM_LINK_UP);
+    claim_host_feed(host, FSM_PEER_RUNS);
+    claim_host_feed(host, FSM_PROTECT);
+    claim_host_forget(host);
+}
+
+static void count(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    g_assert_no_error(error);
+    g_assert_cmpint(answer, ==, ARBITER_GRANTED);
+    ++*(guint *)user_data;
+}
+
+/* The peer has asked, by another way to storage. */
+void claim_host_decide_for_peer(const ClaimHost *host)
+{
+    guint answers = 0;
+    g_autoptr(Arbiter) arbiter = arbiter_new("file", host->dir, NULL, NULL);
+    arbiter_ask(arbiter, host->config->vm->uuid, S1, "beta", 1, count, &answers);
+    WAIT_FOR(answers == 1);
+}
+
+void claim_host_release_by_peer(const ClaimHost *host)
+{
+    guint answers = 0;
+    ArbiterRest rest = {.in_step = host->config->name};
+    g_autoptr(Arbiter) arbiter = arbiter_new("file", host->dir, NULL, NULL);
+    arbiter_release(arbiter, host->config->vm->uuid, "beta", &rest, count, &answers);
+    WAIT_FOR(answers == 1);
+}

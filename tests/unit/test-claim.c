@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The part of a node that deals with the arbiter, on a real arbiter's folder. */
+#include "common/log.h"
+#include "tests/support/claim-host.h"
+#include "tests/support/wait.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+
+/* ---- A lost link ---- */
+
+static void test_granted(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    g_assert_null(claim_last_answer(f->claim));
+    claim_host_feed(f, FSM_LINK_DOWN);
+    g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_ASKED);
+    WAIT_FOR(f->state == FSM_P_NONE);
+    g_assert_cmpstr(f->heard->str, ==, "granted ");
+    g_assert_cmpstr(claim_last_answer(f->claim), ==, "granted");
+    g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_IDLE);
+    g_assert_cmpuint(claim_questions(f->claim), ==, 1);
+}
+
+static void test_denied(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    claim_host_decide_for_peer(f);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(f->state == FSM_P_FROZEN);
+    g_assert_true(claim_is_undecided(f->claim));
+    /* An administrator knows better. */
+    claim_overrule(f->claim);
+    WAIT_FOR(f->state == FSM_P_NONE);
+    g_assert_false(claim_is_undecided(f->claim));
+}
+
+/* The other side first. */
+static void test_deferred(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_become_secondary(f);
+    claim_defer(f->claim, 1);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_DEFERRED);
+    g_assert_cmpuint(claim_questions(f->claim), ==, 0);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+    g_assert_cmpstr(f->heard->str, ==, "ask-again granted ");
+}
+
+/* Nobody says anything, but storage does, late. */
+static void test_late_yes(ClaimHost *f, gconstpointer data)
+{
+    hold(&claim_storage, HOLD_NOT);
+    claim_host_become_secondary(f);
+    hold(&claim_storage, GPOINTER_TO_INT(data));
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(claim_doing(f->claim) == CLAIM_UNDECIDED);
+    g_assert_nonnull(strstr(f->trouble, "doesn't answer"));
+    hold_release(&claim_storage);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+}
+
+/* The primary goes on without this side, which asks only if that doesn't come back. */
+static void test_left(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_become_secondary(f);
+    claim_host_feed(f, FSM_UNFIT);
+    claim_leave(f->claim);
+    g_assert_true(claim_is_undecided(f->claim));
+    claim_host_feed(f, FSM_LINK_UP);
+    g_assert_false(claim_is_undecided(f->claim));
+    g_assert_cmpuint(claim_questions(f->claim), ==, 0);
+}
+
+static void force(ClaimHost *f)
+{
+    claim_host_become_secondary(f);
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(claim_doing(f->claim) == CLAIM_UNDECIDED);
+    claim_order(f->claim, TRUE);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+    g_assert_cmpint(claim_doing(f->claim), !=, CLAIM_IDLE);
+    g_assert_false(claim_is_forced(f->claim));
+}
+
+static void test_forced(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    force(f);
+    hold_release(&claim_storage);
+    WAIT_FOR(claim_doing(f->claim) == CLAIM_IDLE);
+    g_assert_null(strstr(f->trouble, "contradicts"));
+}
+
+static void test_contradicted(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    force(f);
+    claim_host_decide_for_peer(f);
+    hold_release(&claim_storage);
+    WAIT_FOR(claim_doing(f->claim) == CLAIM_IDLE);
+    g_assert_nonnull(strstr(f->trouble, "contradicts"));
+}
+
+/* Protected anew, nobody is interested in the session before. */
+static void test_forgotten(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    force(f);
+    hold(&claim_storage, HOLD_NOT);
+    claim_host_feed(f, FSM_TAKEN_OVER);
+    claim_host_protect(f, S2);
+    g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_IDLE);
+    g_assert_cmpstr(claim_session(f->claim), ==, S2);
+    hold_release(&claim_storage);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(f->state == FSM_P_NONE);
+}
+
+static void test_without_arbiter(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    g_free(f->config->arbiter);
+    f->config->arbiter = g_strdup("none");
+    claim_host_become_secondary(f);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(claim_doing(f->claim) == CLAIM_MANUAL);
+    claim_order(f->claim, FALSE);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+    g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_IDLE);
+}
+
+/* ---- Whose the VM is ---- */
+
+/* The VM is beta's, and alpha waits for it as its secondary. */
+static void wait_for_beta(ClaimHost *f)
+{
+    claim_host_restart(f, "beta", FSM_P_ASKING);
+    claim_host_run_alone(f);
+    claim_host_restart(f, "alpha", FSM_P_ASKING);
+    claim_host_start(f);
+    WAIT_FOR(claim_host_heard(f, "denied"));
+    g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_WAITS);
+    claim_host_feed(f, FSM_VM_STARTED);
+    claim_host_forget(f);
+}
+
+/* A primary comes: no more is asked. */
+static void test_waits(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    wait_for_beta(f);
+    claim_host_feed(f, FSM_LINK_UP);
+    g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_WAITS);
+    claim_host_feed(f, FSM_PEER_RUNS);
+    g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_IDLE);
+}
+
+/* None comes: it is asked until the VM was given back. */
+static void test_inherits(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    wait_for_beta(f);
+    claim_host_release_by_peer(f);
+    WAIT_FOR(f->state == FSM_P_STARTING);
+    g_assert_cmpstr(f->heard->str, ==, "granted ");
+}
+
+/* The end is told once, by storage or by patience. */
+static void test_released(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_feed(f, FSM_SHUTDOWN);
+    claim_release(f->claim, NULL);
+    WAIT_FOR(claim_host_heard(f, "released"));
+    g_assert_cmpstr(f->heard->str, ==, "released ");
+}
+
+/* One that ran the VM, protected, lets its secondary take over first. */
+static void test_lets(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    claim_host_restart(f, "alpha", FSM_P_ASKING);
+    claim_host_start(f);
+    WAIT_FOR(claim_starting(f->claim) == CLAIM_START_LETS);
+    WAIT_FOR(claim_host_heard(f, "granted"));
+    g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_IDLE);
+}
+
+static void test_role_is_fixed(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    g_free(f->config->role);
+    f->config->role = g_strdup("primary");
+    claim_host_restart(f, "beta", FSM_P_ASKING);
+    claim_host_start(f);
+    WAIT_FOR(claim_host_heard(f, "lost"));
+    g_assert_nonnull(strstr(f->trouble, "alpha"));
+}
+
+/* An administrator's word needs no storage; it is written when that is there. */
+static void test_overrules(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    f->config->overrule = TRUE;
+    claim_host_restart(f, "alpha", FSM_P_ASKING);
+    claim_host_set_storage(f, FALSE);
+    claim_host_start(f);
+    WAIT_FOR(claim_host_heard(f, "granted"));
+    g_assert_false(claim_is_recorded(f->claim));
+    claim_host_set_storage(f, TRUE);
+    WAIT_FOR(claim_host_heard(f, "recorded"));
+}
+
+/* The first session is on record after its arbiter is this node's, also after a reboot. */
+static void test_pin_first(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    g_assert_cmpint(g_rmdir(f->state_dir), ==, 0);
+    claim_host_activate(f, S1);
+    WAIT_FOR(f->trouble && strstr(f->trouble, "can't remember its arbiter"));
+    g_assert_cmpint(claim_recording(f->claim), ==, CLAIM_RECORD_WANTED);
+    g_assert_cmpint(g_mkdir(f->state_dir, 0700), ==, 0);
+    WAIT_FOR(claim_is_recorded(f->claim));
+    g_assert_true(arbiter_is_pinned(claim_arbiter(f->claim)));
+}
+
+/* It ends in the middle of everything. */
+static void test_freed(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(hold_waiting(&claim_storage) > 0);
+}
+
+/* ---- Is it there? ---- */
+
+static void test_watched(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_set_storage(f, FALSE);
+    WAIT_FOR(claim_host_heard(f, "away"));
+    g_assert_nonnull(claim_trouble(f->claim));
+    claim_host_set_storage(f, TRUE);
+    WAIT_FOR(claim_host_heard(f, "there"));
+    g_assert_null(claim_trouble(f->claim));
+}
+
+static void test_never_paired(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_set_storage(f, FALSE);
+    claim_begin(f->claim, f->state);
+    WAIT_FOR(claim_host_heard(f, "lost"));
+    g_assert_false(claim_has_begun(f->claim));
+}
+
+static void test_waits_for_it(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    claim_host_restart(f, "alpha", FSM_P_ASKING);
+    claim_host_set_storage(f, FALSE);
+    claim_begin(f->claim, f->state);
+    WAIT_FOR(f->trouble && strstr(f->trouble, "waiting for the arbiter"));
+    claim_host_set_storage(f, TRUE);
+    WAIT_FOR(claim_host_heard(f, "seen"));
+}
+
+#define ADD(name, data, func)                                                                      \
+    g_test_add("/claim/" name, ClaimHost, data, claim_host_set_up, func, claim_host_tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", "error");
+    ADD("granted", NULL, test_granted);
+    ADD("denied", NULL, test_denied);
+    ADD("deferred", NULL, test_deferred);
+    ADD("late-yes", GINT_TO_POINTER(HOLD_BEFORE), test_late_yes);
+    ADD("late-yes-was-stored", GINT_TO_POINTER(HOLD_AFTER), test_late_yes);
+    ADD("left", NULL, test_left);
+    ADD("forced", NULL, test_forced);
+    ADD("contradicted", NULL, test_contradicted);
+    ADD("forgotten", NULL, test_forgotten);
+    ADD("without-arbiter", NULL, test_without_arbiter);
+    ADD("waits", NULL, test_waits);
+    ADD("inherits", NULL, test_inherits);
+    ADD("released", NULL, test_released);
+    ADD("lets", NULL, test_lets);
+    ADD("role-is-fixed", NULL, test_role_is_fixed);
+    ADD("overrules", NULL, test_overrules);
+    ADD("pin-first", NULL, test_pin_first);
+    ADD("freed", NULL, test_freed);
+    ADD("watched", NULL, test_watched);
+    ADD("never-paired", NULL, test_never_paired);
+    ADD("waits-for-it", NULL, test_waits_for_it);
+    return g_test_run();
+}
