@@ -260,8 +260,8 @@ ClaimRecordVerdict claim_judge_record(FsmState state, ClaimRecord record, gboole
     gboolean failed = answer == ARBITER_UNKNOWN;
     if (failed && time == CLAIM_LATE)
         return (ClaimRecordVerdict){.tells = TRUE, .next = record};
-    /* They are answered in their order: only the last one counts. */
-    if (others_open || !claim_may_write(state))
+    /* They are answered in their order: only the last one counts, if it has what is wanted now. */
+    if (others_open || !claim_may_write(state) || record == CLAIM_RECORD_WANTED)
         return (ClaimRecordVerdict){.next = record};
     if (!failed)
         return (ClaimRecordVerdict){.kept = TRUE, .next = CLAIM_RECORD_KEPT};
@@ -274,7 +274,7 @@ ClaimRecordVerdict claim_judge_record(FsmState state, ClaimRecord record, gboole
 /* clang-format off */
 static const guint record_next[CLAIM_RECORDS] = {
     [CLAIM_RECORD_NONE]   = TO(RECORD_WANTED) | TO(RECORD_ASKED),
-    [CLAIM_RECORD_WANTED] = TO(RECORD_ASKED) | TO(RECORD_KEPT),
+    [CLAIM_RECORD_WANTED] = TO(RECORD_ASKED),
     [CLAIM_RECORD_ASKED]  = TO(RECORD_WANTED) | TO(RECORD_KEPT),
     [CLAIM_RECORD_KEPT]   = TO(RECORD_WANTED),
 };

@@ -239,6 +239,25 @@ static void test_pin_first(ClaimHost *f, gconstpointer data)
     g_assert_true(arbiter_is_pinned(claim_arbiter(f->claim)));
 }
 
+/* What was written before the session came says nothing of that. */
+static void test_written_before(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    g_assert_cmpint(g_rmdir(f->state_dir), ==, 0);
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_set_generation(f->claim, 5);
+    WAIT_FOR(hold_waiting(&claim_storage) > 0);
+    claim_host_activate(f, S1);
+    hold_release(&claim_storage);
+    /* The arbiter can't be this node's: that is in turn after the write. */
+    WAIT_FOR(f->trouble && strstr(f->trouble, "can't remember its arbiter"));
+    g_assert_false(claim_is_recorded(f->claim));
+    g_assert_false(claim_host_heard(f, "recorded"));
+    g_assert_cmpint(g_mkdir(f->state_dir, 0700), ==, 0);
+    WAIT_FOR(claim_is_recorded(f->claim));
+}
+
 /* It ends in the middle of everything. */
 static void test_freed(ClaimHost *f, gconstpointer data)
 {
@@ -310,6 +329,7 @@ int main(int argc, char **argv)
     ADD("role-is-fixed", NULL, test_role_is_fixed);
     ADD("overrules", NULL, test_overrules);
     ADD("pin-first", NULL, test_pin_first);
+    ADD("written-before", NULL, test_written_before);
     ADD("freed", NULL, test_freed);
     ADD("watched", NULL, test_watched);
     ADD("never-paired", NULL, test_never_paired);
