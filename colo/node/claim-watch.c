@@ -82,6 +82,7 @@ static void wait_for_it(Claim *claim, const GError *why)
 
 static void begin(Claim *claim)
 {
+    claim_stop(&claim->watch.timer);
     if (strcmp(claim->config->arbiter, "none") != 0)
         arbiter_look(claim->arbiter, FALSE, on_looked, claim);
     claim->callbacks.seen(claim->user_data);

@@ -305,6 +305,25 @@ static void test_waits_for_it(ClaimHost *f, gconstpointer data)
     WAIT_FOR(claim_host_heard(f, "seen"));
 }
 
+/* It is there after all, while it is being waited for: it is looked for as ever after that. */
+static void test_late_at_first(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    claim_host_restart(f, "alpha", FSM_P_ASKING);
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_begin(f->claim, f->state);
+    WAIT_FOR(claim_trouble(f->claim));
+    hold_release(&claim_storage);
+    WAIT_FOR(claim_host_heard(f, "seen"));
+    claim_host_set_storage(f, FALSE);
+    WAIT_FOR(claim_host_heard(f, "away"));
+    claim_host_forget(f);
+    claim_host_set_storage(f, TRUE);
+    WAIT_FOR(claim_host_heard(f, "there"));
+}
+
 #define ADD(name, data, func)                                                                      \
     g_test_add("/claim/" name, ClaimHost, data, claim_host_set_up, func, claim_host_tear_down)
 
@@ -334,5 +353,6 @@ int main(int argc, char **argv)
     ADD("watched", NULL, test_watched);
     ADD("never-paired", NULL, test_never_paired);
     ADD("waits-for-it", NULL, test_waits_for_it);
+    ADD("late-at-first", NULL, test_late_at_first);
     return g_test_run();
 }
