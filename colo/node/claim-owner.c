@@ -12,6 +12,7 @@
  * primary has ended the VM on purpose doesn't ask.
  */
 #include "colo/node/claim_internal.h"
+#include "colo/node/uplinks-watch.h"
 #include "common/log.h"
 #include "common/patience.h"
 
@@ -22,7 +23,8 @@
 
 /*
  * A primary that is back at once gives its secondary this many heartbeat timeouts to find out and
- * to take over: it has the VM's state, this node no more.
+ * to take over: it has the VM's state, this node no more. And as long as a secondary without a
+ * carrier waits before it asks.
  */
 #define PATIENCE 2
 
@@ -47,8 +49,9 @@ static guint begin_start_timer(Claim *claim, ClaimStart doing)
     case CLAIM_START_AGAIN:
         return patience_add(CLAIM_AGAIN_MS, on_start_timer, claim);
     case CLAIM_START_LETS:
-        return patience_add((guint)(PATIENCE * claim->config->heartbeat_timeout_ms), on_start_timer,
-                            claim);
+        return patience_add((guint)(PATIENCE * claim->config->heartbeat_timeout_ms) +
+                                UPLINKS_ASK_WAIT_MS,
+                            on_start_timer, claim);
     case CLAIM_START_WAITS:
         return patience_add(WAITS_MS, on_start_timer, claim);
     default:

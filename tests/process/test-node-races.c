@@ -172,7 +172,7 @@ static void test_dying_does_not_ask(void)
     node_vm_ending(a->node, "the VM", sign);
     cut_link(&fixture);
     WAIT_FOR(a->ended);
-    g_assert_null(a->node->arbiter_answer);
+    g_assert_null(claim_last_answer(a->node->claim));
     WAIT_FOR(b->node->state == FSM_P_NONE);
     tear_down(&fixture);
 }
