@@ -85,7 +85,7 @@ typedef enum {
     COPY_PREPARES
 } CopyPrepare;
 
-/* Whether the copy is fit to go on. */
+/* Whether the copy is fit to go on; a question of the hand-over. */
 typedef enum {
     COPY_FIT_UNASKED,
     COPY_FIT_DUE,

@@ -140,7 +140,7 @@ static void remain_undecided(Node *node, ArbiterAnswer answer)
     if (node->state != FSM_P_RECOVER && !node->undecided) {
         node->undecided = TRUE;
         node_event(node, FSM_UNDECIDED);
-        svm_step(node);
+        copy_step(node->copy);
     }
     if (answer == ARBITER_UNKNOWN && !node->ask_again_timer)
         node->ask_again_timer = g_timeout_add(ASK_AGAIN_MS, on_ask_again, node);
@@ -176,7 +176,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
             "seen to run there");
         node->undecided = TRUE;
         node_event(node, FSM_DENIED);
-        svm_step(node);
+        copy_step(node->copy);
         return;
     case ARBITER_UNKNOWN:
         node_report_once(node, "the arbiter can't be asked, output stays held", error);
@@ -209,7 +209,7 @@ static void ask_arbiter(Node *node)
         node->ask_wait_ms = 0;
         return;
     }
-    if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
+    if (node->state == FSM_S_PAUSED && copy_ask_when_loaded(node->copy))
         return;
     node->has_asked |= node->state == FSM_S_HANDED;
     node->question++;
@@ -297,7 +297,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_HAND_OVER)
         primary_hand_over(node);
     if (actions & FSM_DO_CHECK_VM)
-        svm_check_fit(node);
+        copy_check_fit(node->copy);
     if (actions & FSM_DO_RESUME_VM)
         primary_resume(node);
     if (actions & FSM_DO_OPEN_GATE)
@@ -368,7 +368,6 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     node->forced &= is_in_doubt(node);
     node->undecided &= event == FSM_UNDECIDED || event == FSM_DENIED;
     node->yielded &= next == FSM_S_PAUSED;
-    node->fit_due &= next == FSM_S_HANDED;
     node->asks_whose &= next == FSM_S_STARTING || next == FSM_S_NONE || next == FSM_S_SETUP;
     node->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)

@@ -20,7 +20,7 @@ static void test_stopped_then_cut(void)
         /* No checkpoint may come before the cut. */
         a->config->min_gap_ms = 3600 * 1000;
         fake_vm_raise(b->vm, VM_EVENT_STOPPED, "internal-error");
-        g_assert_true(b->node->svm_spoilt);
+        g_assert_false(copy_is_valid(b->node->copy));
         cut_link(&f);
         WAIT_FOR(a->node->state == FSM_P_NONE);
         WAIT_FOR(b->node->state == FSM_S_NONE || b->node->state == FSM_S_ACTIVE);
@@ -40,10 +40,10 @@ static void test_panic(void)
     fake_vm_step(f.host[1].vm, 500);
     fake_vm_raise(f.host[1].vm, VM_EVENT_PANICKED, "pause");
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "guest-panicked");
-    g_assert_true(b->svm_spoilt);
+    g_assert_false(copy_is_valid(b->copy));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
-    g_assert_false(b->svm_spoilt);
+    g_assert_true(copy_is_valid(b->copy));
     g_assert_null(a->last_error);
     g_assert_null(b->last_error);
     tear_down(&f);
@@ -57,7 +57,7 @@ static void test_reboot(void)
     Node *a = f.host[0].node, *b = f.host[1].node;
     guint64 before = a->epoch;
     fake_vm_raise(f.host[1].vm, VM_EVENT_RESET, "guest-reset");
-    g_assert_false(b->svm_spoilt);
+    g_assert_true(copy_is_valid(b->copy));
     g_assert_true(vm_is_running(f.host[1].vm));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
@@ -81,7 +81,7 @@ static void test_standing_powers_off(void)
         primary_reschedule(a);
         WAIT_FOR(a->committed > before && a->cycle.phase == CYCLE_IDLE);
         g_assert_cmpint(a->peer_vm, ==, PEER_VM_STANDS);
-        WAIT_FOR(b->svm_job == SVM_IDLE && !b->applying);
+        WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
     guint64 before = a->committed;
@@ -167,11 +167,11 @@ static void test_released_is_known(void)
     Fixture f;
     start_quiet_pair(&f);
     Node *b = f.host[1].node;
-    WAIT_FOR(b->released_epoch == b->svm_epoch);
+    WAIT_FOR(b->checkpoint_output_left);
     f.host[0].node->admin_asks = TRUE;
     primary_reschedule(f.host[0].node);
-    guint64 before = b->svm_epoch;
-    WAIT_FOR(b->svm_epoch > before && b->released_epoch == b->svm_epoch);
+    guint64 before = b->epoch;
+    WAIT_FOR(b->epoch > before && b->checkpoint_output_left);
     tear_down(&f);
 }
 

@@ -81,7 +81,7 @@ static gboolean is_to_release(const CopyFacts *facts)
 
 static gboolean is_to_tell_fit(const CopyFacts *facts)
 {
-    return facts->fit == COPY_FIT_CHECKED && is_answering(facts) &&
+    return facts->fit == COPY_FIT_CHECKED && facts->duty == COPY_HAND_OVER && is_answering(facts) &&
            facts->disks == COPY_DISKS_THERE;
 }
 
@@ -104,7 +104,7 @@ static gboolean is_to_pause(const CopyFacts *facts)
         return !copy_is_loaded(facts->condition) || facts->disks != COPY_DISKS_THERE;
     return facts->refused || facts->duty == COPY_FREEZE || facts->session != COPY_SESSION ||
            facts->condition != COPY_RUNNING || facts->prepare != COPY_NOT_ASKED ||
-           facts->fit != COPY_FIT_UNASKED;
+           (facts->fit != COPY_FIT_UNASKED && facts->duty == COPY_HAND_OVER);
 }
 
 static void check_job(const CopyFacts *facts)
@@ -149,7 +149,7 @@ static void check_runs_on(const CopyFacts *facts)
 {
     if (facts->job == COPY_NOTHING && facts->running && !facts->refused &&
         facts->condition == COPY_RUNNING && facts->session == COPY_SESSION &&
-        facts->prepare == COPY_NOT_ASKED && facts->fit == COPY_FIT_UNASKED &&
+        facts->prepare == COPY_NOT_ASKED &&
         (facts->duty == COPY_PROTECT || facts->duty == COPY_HOLD))
         g_assert_cmpint(copy_next(facts), ==, COPY_NOTHING);
 }
