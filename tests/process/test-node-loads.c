@@ -89,6 +89,30 @@ static void test_lost_in_the_load(void)
     }
 }
 
+/* The link is lost and comes back before the load has begun: it begins when somebody has decided. */
+static void test_not_in_doubt(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    split_storage(&f);
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    quieten(&f);
+    Host *b = &f.host[1];
+    set_storage(b, FALSE);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(copy_job(b->node->copy) == COPY_KEEP);
+    unsigned loads = fake_vm_count(b->vm, FAKE_VM_LOAD);
+    node_event(b->node, FSM_LINK_DOWN);
+    node_event(b->node, FSM_LINK_UP);
+    g_assert_cmpint(b->node->state, ==, FSM_S_RECOVER);
+    WAIT_FOR(copy_job(b->node->copy) == COPY_NOTHING);
+    g_assert_cmpint(copy_condition(b->node->copy), ==, COPY_TO_LOAD);
+    g_assert_cmpuint(fake_vm_count(b->vm, FAKE_VM_LOAD), ==, loads);
+    tear_down(&f);
+}
+
 /* The load of a takeover is the last one: no checkpoint can put right what it writes to. */
 static void test_takeover(void)
 {
@@ -137,6 +161,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-loads/never-asks", test_never_asks);
     add_pair_test_in("colo", "/node-loads/lost-in-the-load", test_lost_in_the_load);
     add_pair_test_in("colo", "/node-loads/gives-back", test_gives_back);
+    add_pair_test_in("colo", "/node-loads/not-in-doubt", test_not_in_doubt);
     add_pair_test_in("buffered", "/node-loads/takeover", test_takeover);
     return g_test_run();
 }
