@@ -126,6 +126,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
         return;
     }
     copy->handler->not_resumed(copy->user_data);
+    /* If it has stopped by itself meanwhile, the primary knows. */
     if (!resume_may_pass(error))
         lost(copy, "the VM can't be resumed from a checkpoint", error);
     else if (copy->condition == COPY_RUNNING && copy_look(copy).duty == COPY_PROTECT)

@@ -10,7 +10,8 @@ static const guint may_become[COPY_CONDITIONS] = {
     [COPY_TO_LOAD] = TO(COPY_LOADING),
     [COPY_LOADING] = TO(COPY_STANDBY) | TO(COPY_PAUSED) | TO(COPY_INVALID),
     [COPY_PAUSED] = TO(COPY_RUNNING) | TO(COPY_APPLYING) | TO(COPY_INVALID),
-    [COPY_RUNNING] = TO(COPY_PAUSED) | TO(COPY_STANDBY) | TO(COPY_INVALID),
+    [COPY_RUNNING] = TO(COPY_PAUSED) | TO(COPY_STALLED) | TO(COPY_STANDBY) | TO(COPY_INVALID),
+    [COPY_STALLED] = TO(COPY_APPLYING) | TO(COPY_INVALID),
     [COPY_INVALID] = TO(COPY_APPLYING),
 };
 
@@ -22,7 +23,7 @@ gboolean copy_may_become(CopyCondition from, CopyCondition to)
 
 gboolean copy_is_loaded(CopyCondition condition)
 {
-    return condition == COPY_PAUSED || condition == COPY_RUNNING;
+    return condition == COPY_PAUSED || condition == COPY_RUNNING || condition == COPY_STALLED;
 }
 
 gboolean copy_may_load(CopyDuty duty)
@@ -114,7 +115,7 @@ const char *copy_condition_name(CopyCondition condition)
     static const char *const names[COPY_CONDITIONS] = {
         [COPY_EMPTY] = "empty",     [COPY_APPLYING] = "applying", [COPY_STANDBY] = "standby",
         [COPY_TO_LOAD] = "to-load", [COPY_LOADING] = "loading",   [COPY_PAUSED] = "paused",
-        [COPY_RUNNING] = "running", [COPY_INVALID] = "invalid",
+        [COPY_RUNNING] = "running", [COPY_STALLED] = "stalled",   [COPY_INVALID] = "invalid",
     };
     return names[condition];
 }

@@ -142,15 +142,18 @@ gboolean copy_ask_when_loaded(Copy *copy)
 
 void copy_stopped(Copy *copy, const char *why)
 {
-    /* QEMU may tell of one stop twice, and one that waits isn't to run: the next load mends it. */
-    if (copy_is_loaded(copy->condition))
+    /* One that waits isn't to run: the next load mends it. QEMU may tell of one stop twice, and the
+     * primary must not be: it takes one checkpoint for it. */
+    if (copy->condition == COPY_STALLED)
+        copy_set_condition(copy, COPY_INVALID);
+    else if (copy_is_loaded(copy->condition))
         copy_stall(copy, COPY_INVALID, why);
 }
 
 void copy_stopped_by_io_error(Copy *copy, const char *why)
 {
     if (copy->condition == COPY_RUNNING)
-        copy_stall(copy, COPY_PAUSED, why);
+        copy_stall(copy, COPY_STALLED, why);
 }
 
 void copy_settled(Copy *copy)

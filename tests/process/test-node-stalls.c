@@ -142,6 +142,27 @@ static void test_io_error_and_death(void)
     tear_down(&f);
 }
 
+/* After an I/O error it is powered off, too: the primary has one thing to do, and is told once. */
+static void test_io_error_and_power_off(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node;
+    guint64 before = a->epoch;
+    g_autofree char *session = g_strdup(link_session(a->link));
+    f.host[0].config->min_gap_ms = 3600 * 1000; /* no checkpoint comes in between */
+    fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
+    WAIT_FOR(a->peer_vm == PEER_VM_STALLED);
+    fake_vm_raise(f.host[1].vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
+    g_assert_false(copy_is_valid(f.host[1].node->copy));
+    f.host[0].config->min_gap_ms = 1;
+    primary_reschedule(a);
+    WAIT_FOR(a->epoch > before && pair_is_settled(&f));
+    g_assert_cmpstr(link_session(a->link), ==, session);
+    g_assert_null(a->last_error);
+    tear_down(&f);
+}
+
 /* A copy that stops again and again is left alone for a while, each time longer. */
 static void test_again_and_again(void)
 {
@@ -201,6 +222,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test_in("colo", "/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
     add_pair_test_in("colo", "/node-stalls/io-error-and-death", test_io_error_and_death);
+    add_pair_test_in("colo", "/node-stalls/io-error-and-power-off", test_io_error_and_power_off);
     add_pair_test_in("colo", "/node-stalls/again-and-again", test_again_and_again);
     add_pair_test_in("colo", "/node-stalls/released-is-known", test_released_is_known);
     add_pair_test_in("colo", "/node-stalls/stopped-while-asking", test_stopped_while_asking);

@@ -65,7 +65,8 @@ static gboolean is_to_go_on(const CopyFacts *facts)
 {
     return facts->duty == COPY_TAKE_OVER && facts->settled && !facts->refused &&
            facts->disks == COPY_DISKS_THERE &&
-           (facts->condition == COPY_PAUSED || facts->condition == COPY_RUNNING);
+           (facts->condition == COPY_PAUSED || facts->condition == COPY_RUNNING ||
+            facts->condition == COPY_STALLED);
 }
 
 static gboolean is_lost(const CopyFacts *facts)
@@ -304,9 +305,9 @@ static void test_steps(void)
 {
     /* Row: from, column: to, in the order of CopyCondition. */
     static const char *const may[COPY_CONDITIONS] = {
-        [COPY_EMPTY] = "xx......",   [COPY_APPLYING] = "xxxx....", [COPY_STANDBY] = "xxxx....",
-        [COPY_TO_LOAD] = "x..xx...", [COPY_LOADING] = "x.x.xx.x",  [COPY_PAUSED] = "xx...xxx",
-        [COPY_RUNNING] = "x.x..xxx", [COPY_INVALID] = "xx.....x",
+        [COPY_EMPTY] = "xx.......",   [COPY_APPLYING] = "xxxx.....", [COPY_STANDBY] = "xxxx.....",
+        [COPY_TO_LOAD] = "x..xx....", [COPY_LOADING] = "x.x.xx..x",  [COPY_PAUSED] = "xx...xx.x",
+        [COPY_RUNNING] = "x.x..xxxx", [COPY_STALLED] = "xx.....xx",  [COPY_INVALID] = "xx......x",
     };
     for (CopyCondition from = 0; from < COPY_CONDITIONS; from++)
         for (CopyCondition to = 0; to < COPY_CONDITIONS; to++)
