@@ -132,11 +132,11 @@ void answer_unfit(Node *node, const char *why)
     g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
     node->link_lost = colo_time_now();
     node_report(node, "the primary goes on without this side, which is unfit", error);
-    if (node->svm_spoilt) {
+    if (!copy_is_valid(node->copy)) {
         node_event(node, FSM_SPOILT);
         return;
     }
     node_event(node, FSM_UNFIT);
     claim_leave(node->claim);
-    svm_step(node);
+    copy_step(node->copy);
 }

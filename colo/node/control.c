@@ -264,7 +264,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
 {
     Node *node = user_data;
     json_object *force = json_object_object_get(arguments, "force");
-    if (node->peer_vm == PEER_VM_STALLED || node->svm_spoilt) {
+    if (node->peer_vm == PEER_VM_STALLED || !copy_is_valid(node->copy)) {
         fail(request, g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
                                   "a failover is not possible now: the secondary's VM has stopped "
                                   "by itself, and a checkpoint is under way (try again)"));

@@ -10,7 +10,8 @@ static const guint may_become[COPY_CONDITIONS] = {
     [COPY_TO_LOAD] = TO(COPY_LOADING),
     [COPY_LOADING] = TO(COPY_STANDBY) | TO(COPY_PAUSED) | TO(COPY_INVALID),
     [COPY_PAUSED] = TO(COPY_RUNNING) | TO(COPY_APPLYING) | TO(COPY_INVALID),
-    [COPY_RUNNING] = TO(COPY_PAUSED) | TO(COPY_STANDBY) | TO(COPY_INVALID),
+    [COPY_RUNNING] = TO(COPY_PAUSED) | TO(COPY_STALLED) | TO(COPY_STANDBY) | TO(COPY_INVALID),
+    [COPY_STALLED] = TO(COPY_APPLYING) | TO(COPY_INVALID),
     [COPY_INVALID] = TO(COPY_APPLYING),
 };
 
@@ -22,7 +23,7 @@ gboolean copy_may_become(CopyCondition from, CopyCondition to)
 
 gboolean copy_is_loaded(CopyCondition condition)
 {
-    return condition == COPY_PAUSED || condition == COPY_RUNNING;
+    return condition == COPY_PAUSED || condition == COPY_RUNNING || condition == COPY_STALLED;
 }
 
 gboolean copy_may_load(CopyDuty duty)
@@ -58,7 +59,7 @@ gboolean copy_is_to_keep(CopyDuty duty)
 
 static CopyJob next_of_takeover(const CopyFacts *facts)
 {
-    /* What is complete is applied before it is settled. */
+    /* Settled, it is applied; and a load that is under way ends. */
     if (!facts->settled || facts->condition == COPY_APPLYING || facts->condition == COPY_LOADING)
         return COPY_NOTHING;
     if (facts->condition == COPY_INVALID || facts->condition == COPY_EMPTY)
@@ -71,11 +72,15 @@ static CopyJob next_of_takeover(const CopyFacts *facts)
     return here ? COPY_RESUME : COPY_KEEP;
 }
 
+static gboolean is_fit_asked(const CopyFacts *facts)
+{
+    return facts->duty == COPY_HAND_OVER && facts->fit != COPY_FIT_UNASKED;
+}
+
 static gboolean is_to_pause(const CopyFacts *facts)
 {
     return facts->session != COPY_SESSION || facts->condition != COPY_RUNNING ||
-           facts->prepare != COPY_NOT_ASKED || facts->fit != COPY_FIT_UNASKED ||
-           facts->duty == COPY_FREEZE;
+           facts->prepare != COPY_NOT_ASKED || is_fit_asked(facts) || facts->duty == COPY_FREEZE;
 }
 
 CopyJob copy_next(const CopyFacts *facts)
@@ -99,7 +104,7 @@ CopyJob copy_next(const CopyFacts *facts)
         return COPY_LOOK;
     if (facts->check_due)
         return COPY_CHECK;
-    if (facts->fit == COPY_FIT_UNASKED || facts->condition == COPY_APPLYING ||
+    if (!is_fit_asked(facts) || facts->condition == COPY_APPLYING ||
         facts->disks != COPY_DISKS_THERE)
         return COPY_NOTHING;
     return facts->fit == COPY_FIT_DUE ? COPY_CHECK : COPY_TELL_FIT;
@@ -110,7 +115,7 @@ const char *copy_condition_name(CopyCondition condition)
     static const char *const names[COPY_CONDITIONS] = {
         [COPY_EMPTY] = "empty",     [COPY_APPLYING] = "applying", [COPY_STANDBY] = "standby",
         [COPY_TO_LOAD] = "to-load", [COPY_LOADING] = "loading",   [COPY_PAUSED] = "paused",
-        [COPY_RUNNING] = "running", [COPY_INVALID] = "invalid",
+        [COPY_RUNNING] = "running", [COPY_STALLED] = "stalled",   [COPY_INVALID] = "invalid",
     };
     return names[condition];
 }

@@ -15,7 +15,10 @@
  *               the next one is received                      -> APPLYING
  *               it has stopped by itself, and can't go on     -> INVALID
  *     RUNNING   paused                                        -> PAUSED
+ *               stopped by an I/O error of its overlay        -> STALLED
  *               QEMU has refused to run it                    -> STANDBY
+ *               it has stopped by itself, and can't go on     -> INVALID
+ *     STALLED   the next one is received                      -> APPLYING
  *               it has stopped by itself, and can't go on     -> INVALID
  *     INVALID   the next one is received                      -> APPLYING
  *     any       the end of the session, or of the VM          -> EMPTY
@@ -46,6 +49,7 @@ typedef enum {
     COPY_LOADING,  /* until RAM is right again */
     COPY_PAUSED,   /* loaded; the VM can go on where it is */
     COPY_RUNNING,  /* the same, and told to run: its output counts */
+    COPY_STALLED,  /* loaded, and could go on, but QEMU has stopped it: the primary was told */
     COPY_INVALID,  /* it can neither go on nor be loaded before the next checkpoint */
     COPY_CONDITIONS
 } CopyCondition;
@@ -85,7 +89,7 @@ typedef enum {
     COPY_PREPARES
 } CopyPrepare;
 
-/* Whether the copy is fit to go on. */
+/* Whether the copy is fit to go on; a question of the hand-over. */
 typedef enum {
     COPY_FIT_UNASKED,
     COPY_FIT_DUE,

@@ -295,7 +295,7 @@ static void on_applied(json_object *result, const GError *error, gpointer user_d
         return;
     }
     disks->applied = order->epoch;
-    svm_step(disks->node);
+    copy_step(disks->node->copy);
 }
 
 void disks_received(Node *node, guint64 epoch)
@@ -303,7 +303,7 @@ void disks_received(Node *node, guint64 epoch)
     if (!node->disks)
         return;
     node->disks->apply_due = epoch;
-    svm_step(node);
+    copy_step(node->copy);
 }
 
 gboolean disks_apply_is_due(const Node *node)
@@ -426,7 +426,7 @@ gboolean disks_activate(Node *node)
         return TRUE;
     if (!block_activation_is_busy(disks->activation)) {
         gboolean takes_over = node->state == FSM_S_DEVICE;
-        disks->epoch = takes_over ? node->finished->epoch : 0;
+        disks->epoch = takes_over ? copy_checkpoint(node->copy)->epoch : 0;
         block_activate(disks->activation, on_activated, disks);
         if (takes_over)
             colo_fault_point("takeover-disks");

@@ -18,10 +18,10 @@ void node_link_lost(Node *node, const char *what, const GError *error)
         /* Whoever the arbiter would let go on, it can't be this VM. */
         node_vm_lost(node, "the VM is lost", node->ending_sign);
     else
-        node_event(node,
-                   node->svm_spoilt && (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
-                       ? FSM_SPOILT
-                       : FSM_LINK_DOWN);
+        node_event(node, !copy_is_valid(node->copy) &&
+                                 (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
+                             ? FSM_SPOILT
+                             : FSM_LINK_DOWN);
 }
 
 void node_stream_lost(Node *node, const char *what, const GError *error)

@@ -64,7 +64,7 @@ static void ask_arbiter(Node *node)
 {
     if (claim_begin_wait(node->claim))
         return;
-    if (node->state == FSM_S_PAUSED && svm_ask_when_loaded(node))
+    if (node->state == FSM_S_PAUSED && copy_ask_when_loaded(node->copy))
         return;
     node->has_asked |= node->state == FSM_S_HANDED;
     claim_ask(node->claim, node->epoch);
@@ -76,7 +76,7 @@ static void on_claim_event(FsmEvent event, gpointer user_data)
     node_event(node, event);
     /* It stops a copy that runs. */
     if (claim_is_undecided(node->claim))
-        svm_step(node);
+        copy_step(node->copy);
 }
 
 static void on_claim_due(gpointer user_data)
@@ -234,7 +234,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_HAND_OVER)
         primary_hand_over(node);
     if (actions & FSM_DO_CHECK_VM)
-        svm_check_fit(node);
+        copy_check_fit(node->copy);
     if (actions & FSM_DO_RESUME_VM)
         primary_resume(node);
     if (actions & FSM_DO_OPEN_GATE)
@@ -279,7 +279,6 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         trouble_is_over(node);
     node->state = next;
     claim_moved(node->claim, event, next, link_session(node->link));
-    node->fit_due &= next == FSM_S_HANDED;
     node->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(node);

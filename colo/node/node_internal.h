@@ -2,9 +2,9 @@
 /*
  * Inside a node. node.c holds the state and carries out the actions of fsm.h; primary.c runs
  * the checkpoint cycle, traffic.c its guest's frames and compare.c the comparing between
- * checkpoints; secondary.c is the receiving side, svm.c what it does to its VM, up to the
- * takeover; resume.c is the way back to a running VM; net.c moves frames, control.c
- * is what administrators see and ask for. All of it runs on the main thread.
+ * checkpoints; secondary.c is the receiving side, svm.c the node's side of its copy
+ * (copy.h), up to the takeover; resume.c is the way back to a running VM; net.c moves frames,
+ * control.c is what administrators see and ask for. All of it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_NODE_INTERNAL_H
 #define COLO_COLO_NODE_NODE_INTERNAL_H
@@ -18,6 +18,7 @@
 #include "colo/node/backlog.h"
 #include "colo/node/blocktime.h"
 #include "colo/node/claim.h"
+#include "colo/node/copy.h"
 #include "colo/node/divergence.h"
 #include "colo/node/fsm.h"
 #include "colo/node/messages.h"
@@ -85,18 +86,12 @@ typedef enum {
     PEER_VM_STALLED, /* should run and doesn't */
 } PeerVm;
 
-/* What is being done to the secondary's VM: one thing at a time. */
-typedef enum {
-    SVM_IDLE,
-    SVM_CHECKING, /* is told to stop, which it has: does it answer? */
-    SVM_STOPPING,
-    SVM_LOOKING, /* which pages has it written? */
-    SVM_KEEPING, /* pages are kept aside, and put back, around */
-    SVM_LOADING,
-    SVM_REPAIRING,
-    SVM_RESUMING,
-    SVM_RELEASING, /* gives up its disks, which are about to change */
-} SvmJob;
+/* What is left to send of DIRTY (dirty.c). */
+typedef struct {
+    PageSet *pages; /* NULL: nothing */
+    guint64 epoch;  /* of the checkpoint that has to carry them */
+    guint64 at, runs;
+} Dirty;
 
 /* How far the guest's clock is behind, and what is done about it (clock.c). */
 typedef struct {
@@ -234,36 +229,17 @@ struct Node {
 
     /* secondary (secondary.c) */
     Apply *apply;
-    int apply_fd;       /* the checkpoint connection, our own descriptor; -1: none */
-    Checkpoint *last;   /* received last */
-    Backlog *mirrored;  /* what the primary's guest was given since `last`; tag: its epoch */
-    Backlog *said;      /* output of our VM that may not have left; tag: its number in the epoch */
-    guint64 said_count; /* frames sent to the primary in this epoch */
+    int apply_fd;      /* the checkpoint connection, our own descriptor; -1: none */
+    Backlog *mirrored; /* what the primary's guest was given since the checkpoint; tag: its epoch */
+    Backlog *said;     /* output of our VM that may not have left; tag: its number in the epoch */
+    guint64 said_count;              /* frames sent to the primary in this epoch */
+    gboolean checkpoint_output_left; /* what the last checkpoint brought: the primary has sent it */
     ColoTime link_lost;
 
-    /* secondary (svm.c) */
-    SvmJob svm_job;
-    gboolean start_due;    /* a session waits for the VM to stand still */
-    guint64 prepare_epoch; /* PREPARE is to be answered; 0: no */
-    gboolean applying;     /* a checkpoint has been received and RAM is not that of it yet */
-    GError *load_error;    /* of a load that is to be tried again, once RAM is right again */
-    Checkpoint *load_due;  /* applied, and to be loaded; NULL: none */
-    guint check_timer;
-    gboolean check_due;
-    guint64 svm_epoch;      /* the checkpoint that the VM's device state is of; 0: none */
-    gboolean svm_speaks;    /* its output is that of svm_epoch, and counts */
-    guint64 released_epoch; /* the primary has let go what its checkpoint brought; 0: none */
-    gboolean svm_spoilt;    /* RAM is no checkpoint's: it has stopped by itself, or a load did it */
-    gboolean ask_when_loaded;      /* the arbiter */
-    gboolean fit_due, fit_checked; /* in `handed`: whether it could go on is to be told */
-    gboolean has_asked;            /* in this session, when the VM was handed over */
-    Checkpoint *finished;          /* what to take over from, once it is known */
-    unsigned proofs_tried;         /* loads of this session */
-    LoadGuard *guard;              /* of the VM, from its first session on */
-
-    /* secondary (dirty.c): what is left to say of DIRTY */
-    PageSet *dirty; /* NULL: nothing */
-    guint64 dirty_at, dirty_runs;
+    /* secondary (svm.c, dirty.c) */
+    Copy *copy;
+    Dirty dirty;
+    gboolean has_asked; /* in this session, when the VM was handed over */
 
     /* QEMU's own memory (memory.c) */
     guint memory_timer;
@@ -347,8 +323,6 @@ void node_stream_lost(Node *node, const char *what, const GError *error);
  * again, of a primary's VM without a word to `done`. Else `done` is told why.
  */
 void resume_vm(Node *node, VmDone done);
-/* Whether an error of the VM or its disks may pass: QEMU is neither dead nor hanging. */
-gboolean resume_may_pass(const GError *error);
 /* A secondary in whose state nobody else may have the VM: what is refused doesn't end it. */
 gboolean resume_is_to_keep(const Node *node);
 /* A step towards a running VM was refused: tells it, and tries again in a second. */
@@ -530,41 +504,26 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
 void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
 /* Message of the primary. */
 void secondary_settled(Node *node, const MessageSettled *settled);
-/* The VM is that of checkpoint svm_epoch and begins to run: maps, input and output start over. */
+/* The copy enters the epoch of `checkpoint`: maps, input and output start over. */
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
-/* Gives the VM, which runs, what has waited for it: of svm_epoch, or (taking over) all. */
+/* Gives the VM, which runs, what has waited for it: of its epoch, or (taking over) all. */
 void secondary_give_mirrored(Node *node);
 /* From here on the VM speaks for itself: sends what may not have left yet, and opens the gate. */
 void secondary_speak(Node *node);
 /* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
-/* The service's part of a checkpoint. */
-gboolean secondary_is_to_run(const Checkpoint *checkpoint);
 
 /* ---- svm.c ---- */
 
 void svm_init(Node *node);
 void svm_finalise(Node *node);
-/* Does the next thing that is due, if nothing is under way. */
-void svm_step(Node *node);
 /* FSM actions. */
 void secondary_start_apply(Node *node);
 void secondary_take_over(Node *node);
-/* Whether RAM may be changed by a checkpoint that has come: FALSE with NODE_ERROR_PROTOCOL. */
-gboolean svm_stands_still(const Node *node, GError **error);
 /* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
  */
 gboolean secondary_may_protect(const Node *node, GError **error);
-/* Whether the arbiter has to be asked later: when a load that may spoil RAM is done. */
-gboolean svm_ask_when_loaded(Node *node);
-/* The VM has stopped by itself: the guest powered off, or QEMU met an error. */
-void svm_stopped_by_itself(Node *node, const char *why);
-/* Likewise, for an I/O error: it could go on where it is. */
-void svm_stopped_by_io_error(Node *node, const char *why);
-/* FSM action: stops the VM; FSM_VM_FIT if it answers and could go on from here, else
- * FSM_VM_UNFIT. */
-void svm_check_fit(Node *node);
-/* It has rebooted by itself, and runs on. */
+/* The copy has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */
 void svm_forget(Node *node);
@@ -573,10 +532,11 @@ void svm_forget(Node *node);
 
 /* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
-/* The VM stands still: looks at what it has written, and says it. */
-void svm_answer_prepare(Node *node);
-/* Says more of it, if the link has room. */
+/* CopyHandler.written: DIRTY. */
+void svm_written(guint64 epoch, const PageSet *pages, gpointer node);
+/* Sends more of it, if the link has room. */
 void svm_send_dirty(Node *node);
+void svm_forget_dirty(Node *node);
 
 /* ---- memory.c ---- */
 
@@ -696,7 +656,7 @@ void disks_mark(Node *node, guint64 epoch, DisksDone done);
  */
 void disks_received(Node *node, guint64 epoch);
 gboolean disks_apply_is_due(const Node *node);
-/* Applies what is due: the VM stands still and has given up its disks. Then svm_step(). */
+/* Applies what is due: the VM stands still and has given up its disks. Then copy_step(). */
 void disks_apply(Node *node);
 gboolean disks_are_at(const Node *node, guint64 epoch);
 /* TRUE if the disks belong to this side: the VM may run. Else activates them, at a takeover as

@@ -8,7 +8,7 @@
  *     `---- sent, RECEIVED ---- sending <---- resuming <-----------------------------------'
  *
  * Syncing: of a VM with disks; so that the pause need not. Preparing: a secondary's VM that runs is
- * told to stand still, and the pages that it has written are added to the checkpoint (svm.c).
+ * told to stand still, and the pages that it has written are added to the checkpoint (dirty.c).
  * One that waits needs none of this. Settling: input is deferred, and QEMU reads what it has been
  * given already.
  *

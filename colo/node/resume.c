@@ -15,12 +15,14 @@
  * that is protected has another side that could go on: after resume-patience it hands the VM over.
  * Only a QEMU that is dead or hangs, or a disk server that is gone, is the end of the VM.
  *
- * The steps of a takeover (svm.c) wait here in the same way, this one too: then svm_step() is
+ * The steps of a takeover (copy.h) wait here in the same way, this one too: then copy_step() is
  * called again. A primary's caller is not called before its VM runs.
  *
  * A guest that QEMU has stopped for an I/O error (on-error) is continued every io-retry, or by
  * `cont`, in every state; a checkpoint leaves it as it is.
  */
+#include "colo/node/resume.h"
+
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
@@ -28,12 +30,6 @@
 
 /* How long until what was refused is tried again. */
 #define AGAIN_MS 1000
-
-gboolean resume_may_pass(const GError *error)
-{
-    return !g_error_matches(error, VM_ERROR, VM_ERROR_DIED) &&
-           !g_error_matches(error, VM_ERROR, VM_ERROR_TIMEOUT);
-}
 
 gboolean resume_is_to_keep(const Node *node)
 {
@@ -235,7 +231,7 @@ static void try_again(Node *node)
     if (node->resume_done)
         try_resume(node);
     else
-        svm_step(node);
+        copy_step(node->copy);
 }
 
 /* ---- A guest that an I/O error has stopped ---- */

@@ -54,12 +54,13 @@ static void give_waiting(Node *node, BacklogFrame *frame)
 /* The VM runs in the epoch that this belongs to, and nothing that came before it waits. */
 static gboolean may_give(const Node *node, guint64 epoch)
 {
-    return node->svm_job == SVM_IDLE && node->svm_epoch == epoch && vm_is_running(node->vm);
+    return copy_runs(node->copy) && copy_is_in(node->copy, epoch);
 }
 
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
-    if (!node->last || epoch < node->last->epoch)
+    const Checkpoint *last = copy_checkpoint(node->copy);
+    if (!last || epoch < last->epoch)
         return;
     if (may_give(node, epoch) && !backlog_first(node->mirrored)) {
         give(node, nic, data, len);
@@ -72,8 +73,7 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
 void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     /* After all that was mirrored, whatever its epoch. */
-    if (node->gate_open && node->svm_job == SVM_IDLE && vm_is_running(node->vm) &&
-        !backlog_first(node->mirrored))
+    if (node->gate_open && copy_runs(node->copy) && !backlog_first(node->mirrored))
         net_deliver_mapped(node, nic, data, len);
     else
         secondary_mirrored(node, nic, G_MAXUINT64, data, len);
@@ -89,7 +89,7 @@ void secondary_give_mirrored(Node *node)
 {
     gboolean all = node->state == FSM_S_DEVICE;
     for (BacklogFrame *first;
-         (first = backlog_first(node->mirrored)) && (all || first->tag <= node->svm_epoch);)
+         (first = backlog_first(node->mirrored)) && (all || first->tag <= node->epoch);)
         give_waiting(node, first);
 }
 
@@ -103,22 +103,22 @@ static void forget_said(Node *node)
 
 void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (!node->svm_speaks)
+    if (!copy_output_counts(node->copy))
         return;
     guint64 number = node->said_count + 1;
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
     rewrite_observe(node->rewrite, nic, frame);
     /* One that doesn't get there is numbered, and so settles, with the next one that does. */
-    if (link_send_packet(node->link, nic, node->svm_epoch, data, len))
+    if (link_send_packet(node->link, nic, node->epoch, data, len))
         node->said_count++;
     backlog_add(node->said, nic, number, frame);
 }
 
 void secondary_settled(Node *node, const MessageSettled *settled)
 {
-    if (settled->epoch != node->svm_epoch)
+    if (!copy_is_in(node->copy, settled->epoch))
         return; /* of an epoch that is over here */
-    node->released_epoch = node->svm_epoch;
+    node->checkpoint_output_left = TRUE;
     for (BacklogFrame *first; (first = backlog_first(node->said)) && first->tag <= settled->count;)
         backlog_drop(node->said, first);
     /* Then single ones, ascending as ours are. */
@@ -135,7 +135,8 @@ void secondary_settled(Node *node, const MessageSettled *settled)
 
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 {
-    if (node->state == FSM_S_COLO && node->last && node->last->epoch == epoch) {
+    const Checkpoint *last = copy_checkpoint(node->copy);
+    if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
         node->link_lost = colo_time_now();
         colo_fault_point("handed-received");
         node_event(node, FSM_HANDED);
@@ -167,7 +168,7 @@ static gboolean check_attachment(const Checkpoint *checkpoint, GError **error)
     return attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error);
 }
 
-gboolean secondary_is_to_run(const Checkpoint *checkpoint)
+static gboolean is_to_run(const Checkpoint *checkpoint)
 {
     g_auto(Attachment) attachment = {0};
     attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, NULL);
@@ -178,17 +179,17 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
     g_autoptr(GError) error = NULL;
-    if (!svm_stands_still(node, &error)) {
+    if (!copy_may_change_ram(node->copy)) {
+        g_set_error(&error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                    "a checkpoint came while the VM was running or being loaded");
         /* A VM that has run is lost: its memory has been changed under it. */
         (node->state == FSM_S_ACTIVE ? node_link_lost
                                      : node_vm_lost)(node, "the peer broke the protocol", error);
         return;
     }
-    node->svm_spoilt = FALSE;
+    copy_received(node->copy, checkpoint);
+    node->checkpoint_output_left = FALSE;
     node->svm_stood = colo_time_add_us(colo_time_now(), -checkpoint->transfer_us);
-    node->applying = TRUE;
-    g_clear_pointer(&node->last, checkpoint_unref);
-    node->last = checkpoint_ref(checkpoint);
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
@@ -211,12 +212,7 @@ static void on_applied(Checkpoint *checkpoint, gpointer user_data)
     log_debug("checkpoint applied pages=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
               checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);
-    if (node->state == FSM_S_ACTIVE ||
-        ((node->state == FSM_S_COLO || node->state == FSM_S_HANDED) &&
-         secondary_is_to_run(checkpoint)))
-        node->load_due = checkpoint_ref(checkpoint);
-    node->applying = FALSE;
-    svm_step(node);
+    copy_applied(node->copy, is_to_run(checkpoint));
 }
 
 static void on_apply_failed(const GError *error, gpointer user_data)
@@ -253,13 +249,12 @@ void secondary_drop_apply(Node *node)
     g_clear_pointer(&node->apply, apply_free);
     disks_detach(node);
     colo_fd_close(&node->apply_fd);
-    g_clear_pointer(&node->last, checkpoint_unref);
     node->has_progress = FALSE;
     backlog_clear(node->mirrored);
     forget_said(node);
     final_session_over(node);
     svm_forget(node);
-    svm_step(node);
+    copy_step(node->copy);
 }
 
 /* ---- Epochs of our VM ---- */
@@ -274,7 +269,6 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
     if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, attachment.maps, error))
         return FALSE;
     forget_said(node);
-    node->svm_epoch = checkpoint->epoch;
     return TRUE;
 }
 

@@ -46,12 +46,12 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
 {
     switch (event) {
     case VM_EVENT_SHUTDOWN:
-        svm_stopped_by_itself(node, "its guest has powered off");
+        copy_stopped(node->copy, "its guest has powered off");
         break;
     case VM_EVENT_PANICKED:
         node_emit(node, "GUEST_PANICKED", NULL);
         if (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
-            svm_stopped_by_itself(node, "its guest has panicked");
+            copy_stopped(node->copy, "its guest has panicked");
         break;
     case VM_EVENT_STOPPED: {
         g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
@@ -60,9 +60,9 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
         if (node->state != FSM_S_COLO && node->state != FSM_S_HANDED)
             break;
         if (!strcmp(detail, "io-error"))
-            svm_stopped_by_io_error(node, why);
+            copy_stopped_by_io_error(node->copy, why);
         else
-            svm_stopped_by_itself(node, why);
+            copy_stopped(node->copy, why);
         break;
     }
     case VM_EVENT_RESET:
@@ -140,6 +140,7 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
         log_warning("a takeover may leave wrong bytes in the guest's RAM on this host (colod(8), "
                     "WHAT IT NEEDS): %s",
                     inexact->message);
+    copy_attach(node->copy, vm, node->tracker);
     net_attach(node);
     clock_attach(node);
     node_event(node, FSM_VM_STARTED);
@@ -172,7 +173,7 @@ void node_vm_kill(Node *node)
     primary_forget_vm(node);
     svm_forget(node);
     clock_forget(node);
-    node->svm_job = SVM_IDLE;
+    copy_killed(node->copy);
     net_detach(node);
     if (node->vm)
         vm_kill(node->vm);
@@ -180,7 +181,7 @@ void node_vm_kill(Node *node)
 
 void node_vm_free(Node *node, gboolean node_ends)
 {
-    g_clear_pointer(&node->guard, load_guard_free);
+    copy_detach(node->copy);
     g_clear_pointer(&node->tracker, dirty_tracker_free);
     memory_forget(node);
     node->blocktime = (Blocktime){0};

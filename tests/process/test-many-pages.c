@@ -30,7 +30,7 @@ static void test_every_other_page(void)
     Node *a = f.host[0].node, *b = f.host[1].node;
     guint64 before = a->epoch;
     for (guint64 page = 0; page < LARGE_GUEST_BYTES / VM_PAGE_SIZE; page += 2)
-        load_guard_mark(b->guard, page, 1);
+        load_guard_mark(copy_guard(b->copy), page, 1);
     ask_for_checkpoint(&f);
     WAIT_FOR(a->last_error || b->last_error || (a->epoch > before && pair_is_settled(&f)));
     g_assert_no_error(a->last_error);

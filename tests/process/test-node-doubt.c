@@ -40,7 +40,7 @@ static void test_secondary_has_won(void)
     decide(&fixture, "beta");
     cut_link(&fixture);
     WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
-    g_assert_nonnull(b->node->last);
+    g_assert_nonnull(copy_checkpoint(b->node->copy));
     set_storage(a, TRUE);
     WAIT_FOR(b->node->takeovers == 1 && b->node->state == FSM_P_NONE);
     set_storage(b, TRUE);
@@ -60,7 +60,7 @@ static void test_primary_has_won(void)
     cut_link(&fixture);
     WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
     g_assert_cmpstr(claim_last_answer(b->node->claim), ==, "denied");
-    g_assert_nonnull(b->node->last);
+    g_assert_nonnull(copy_checkpoint(b->node->copy));
     g_assert_false(a->node->gate_open);
     set_storage(a, TRUE);
     protect(&fixture, 0);

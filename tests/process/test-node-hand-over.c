@@ -82,12 +82,12 @@ static void test_refused(void)
     Fixture fixture;
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
-    b->node->svm_spoilt = TRUE;
+    fake_vm_raise(b->vm, VM_EVENT_STOPPED, "internal-error");
     fake_vm_release(b->vm);
     WAIT_FOR(a->node->state == FSM_P_COLO);
     g_assert_error(a->node->last_error, NODE_ERROR, NODE_ERROR_REFUSED);
     g_assert_false(a->node->doubted);
-    WAIT_FOR(goes_on(a) && b->node->state == FSM_S_COLO && !b->node->svm_spoilt);
+    WAIT_FOR(goes_on(a) && b->node->state == FSM_S_COLO && copy_is_valid(b->node->copy));
     node_event(a->node, FSM_YIELD);
     protect(&fixture, 1);
     tear_down(&fixture);

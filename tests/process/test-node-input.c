@@ -138,7 +138,7 @@ static void test_while_paused(void)
     g_assert_cmpuint(number_of(got), ==, 1);
     WAIT_FOR((got = fake_vm_receive_frame(b->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
-    g_assert_cmpuint(b->node->svm_epoch, ==, before + 1);
+    g_assert_true(copy_is_in(b->node->copy, before + 1));
     for (int i = 0; i < 2; i++)
         remove_card(&f.host[i]);
     tear_down(&f);

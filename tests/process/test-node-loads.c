@@ -13,8 +13,8 @@
 static gboolean is_stalled(const Fixture *f)
 {
     const Node *b = f->host[1].node;
-    return b->svm_job == SVM_IDLE && !b->load_due && b->svm_epoch == 0 &&
-           b->last->epoch == f->host[0].node->epoch;
+    return copy_job(b->copy) == COPY_NOTHING && !copy_is_valid(b->copy) &&
+           copy_checkpoint(b->copy)->epoch == f->host[0].node->epoch;
 }
 
 /* The next load writes to new pages, and no checkpoint follows it by itself. */
@@ -25,7 +25,6 @@ static void spoil(Fixture *f)
     fake_vm_set_load_writes(f->host[1].vm, MORE_WRITES);
     ask_for_checkpoint(f);
     WAIT_FOR(is_stalled(f));
-    g_assert_true(f->host[1].node->svm_spoilt);
 }
 
 /* The checkpoint after it puts the pages right, and later loads leave them so. */
@@ -38,7 +37,7 @@ static void test_put_right(void)
     for (guint64 i = 1; i < 4; i++) {
         ask_for_checkpoint(&f);
         WAIT_FOR(a->epoch == before + i && pair_is_settled(&f));
-        g_assert_false(b->svm_spoilt);
+        g_assert_true(copy_is_valid(b->copy));
     }
     die(&f.host[0]);
     WAIT_FOR(b->state == FSM_P_NONE || f.host[1].ended);
@@ -90,6 +89,30 @@ static void test_lost_in_the_load(void)
     }
 }
 
+/* The link is lost and comes back before the load has begun: it begins when somebody has decided. */
+static void test_not_in_doubt(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    split_storage(&f);
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    quieten(&f);
+    Host *b = &f.host[1];
+    set_storage(b, FALSE);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(copy_job(b->node->copy) == COPY_KEEP);
+    unsigned loads = fake_vm_count(b->vm, FAKE_VM_LOAD);
+    node_event(b->node, FSM_LINK_DOWN);
+    node_event(b->node, FSM_LINK_UP);
+    g_assert_cmpint(b->node->state, ==, FSM_S_RECOVER);
+    WAIT_FOR(copy_job(b->node->copy) == COPY_NOTHING);
+    g_assert_cmpint(copy_condition(b->node->copy), ==, COPY_TO_LOAD);
+    g_assert_cmpuint(fake_vm_count(b->vm, FAKE_VM_LOAD), ==, loads);
+    tear_down(&f);
+}
+
 /* The load of a takeover is the last one: no checkpoint can put right what it writes to. */
 static void test_takeover(void)
 {
@@ -125,7 +148,7 @@ static void test_gives_back(void)
         memset((guint8 *)(guintptr)ram->remote_base + GUEST_BYTES / 2, bytes[i], GUEST_BYTES / 4);
         ask_for_checkpoint(&f);
         WAIT_FOR(f.host[0].node->epoch == before + 1 && pair_is_settled(&f));
-        g_assert_false(f.host[1].node->svm_spoilt);
+        g_assert_true(copy_is_valid(f.host[1].node->copy));
     }
     tear_down(&f);
 }
@@ -138,6 +161,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-loads/never-asks", test_never_asks);
     add_pair_test_in("colo", "/node-loads/lost-in-the-load", test_lost_in_the_load);
     add_pair_test_in("colo", "/node-loads/gives-back", test_gives_back);
+    add_pair_test_in("colo", "/node-loads/not-in-doubt", test_not_in_doubt);
     add_pair_test_in("buffered", "/node-loads/takeover", test_takeover);
     return g_test_run();
 }

@@ -38,8 +38,8 @@ static void test_compares_pages(void)
     protect(&fixture, 0);
     Node *b = fixture.host[1].node;
     /* What a load of the fake VM writes to, and nothing else, is known as that. */
-    WAIT_FOR(b->svm_job == SVM_IDLE);
-    g_assert_cmpuint(page_set_count(load_guard_known(b->guard)), ==, LOAD_WRITES);
+    WAIT_FOR(copy_job(b->copy) == COPY_NOTHING);
+    g_assert_cmpuint(page_set_count(load_guard_known(copy_guard(b->copy))), ==, LOAD_WRITES);
     guint64 from = b->epoch;
     WAIT_FOR(b->epoch >= from + 10);
     die(&fixture.host[0]);
@@ -261,9 +261,9 @@ static void test_takeover_during_check(void)
     start_pair(&fixture, "file");
     Host *b = &fixture.host[1];
     fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
-    WAIT_FOR(b->node->svm_job == SVM_CHECKING || b->node->svm_job == SVM_STOPPING);
+    WAIT_FOR(copy_job(b->node->copy) == COPY_CHECK || copy_job(b->node->copy) == COPY_PAUSE);
     die(&fixture.host[0]);
-    WAIT_FOR(b->node->finished);
+    WAIT_FOR(copy_is_settled(b->node->copy));
     fake_vm_release(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_true(vm_is_running(b->vm));

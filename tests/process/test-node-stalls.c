@@ -20,7 +20,7 @@ static void test_stopped_then_cut(void)
         /* No checkpoint may come before the cut. */
         a->config->min_gap_ms = 3600 * 1000;
         fake_vm_raise(b->vm, VM_EVENT_STOPPED, "internal-error");
-        g_assert_true(b->node->svm_spoilt);
+        g_assert_false(copy_is_valid(b->node->copy));
         cut_link(&f);
         WAIT_FOR(a->node->state == FSM_P_NONE);
         WAIT_FOR(b->node->state == FSM_S_NONE || b->node->state == FSM_S_ACTIVE);
@@ -40,10 +40,10 @@ static void test_panic(void)
     fake_vm_step(f.host[1].vm, 500);
     fake_vm_raise(f.host[1].vm, VM_EVENT_PANICKED, "pause");
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "guest-panicked");
-    g_assert_true(b->svm_spoilt);
+    g_assert_false(copy_is_valid(b->copy));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
-    g_assert_false(b->svm_spoilt);
+    g_assert_true(copy_is_valid(b->copy));
     g_assert_null(a->last_error);
     g_assert_null(b->last_error);
     tear_down(&f);
@@ -57,7 +57,7 @@ static void test_reboot(void)
     Node *a = f.host[0].node, *b = f.host[1].node;
     guint64 before = a->epoch;
     fake_vm_raise(f.host[1].vm, VM_EVENT_RESET, "guest-reset");
-    g_assert_false(b->svm_spoilt);
+    g_assert_true(copy_is_valid(b->copy));
     g_assert_true(vm_is_running(f.host[1].vm));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
@@ -81,7 +81,7 @@ static void test_standing_powers_off(void)
         primary_reschedule(a);
         WAIT_FOR(a->committed > before && a->cycle.phase == CYCLE_IDLE);
         g_assert_cmpint(a->peer_vm, ==, PEER_VM_STANDS);
-        WAIT_FOR(b->svm_job == SVM_IDLE && !b->applying);
+        WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
     guint64 before = a->committed;
@@ -142,6 +142,27 @@ static void test_io_error_and_death(void)
     tear_down(&f);
 }
 
+/* After an I/O error it is powered off, too: the primary has one thing to do, and is told once. */
+static void test_io_error_and_power_off(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node;
+    guint64 before = a->epoch;
+    g_autofree char *session = g_strdup(link_session(a->link));
+    f.host[0].config->min_gap_ms = 3600 * 1000; /* no checkpoint comes in between */
+    fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
+    WAIT_FOR(a->peer_vm == PEER_VM_STALLED);
+    fake_vm_raise(f.host[1].vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
+    g_assert_false(copy_is_valid(f.host[1].node->copy));
+    f.host[0].config->min_gap_ms = 1;
+    primary_reschedule(a);
+    WAIT_FOR(a->epoch > before && pair_is_settled(&f));
+    g_assert_cmpstr(link_session(a->link), ==, session);
+    g_assert_null(a->last_error);
+    tear_down(&f);
+}
+
 /* A copy that stops again and again is left alone for a while, each time longer. */
 static void test_again_and_again(void)
 {
@@ -167,11 +188,11 @@ static void test_released_is_known(void)
     Fixture f;
     start_quiet_pair(&f);
     Node *b = f.host[1].node;
-    WAIT_FOR(b->released_epoch == b->svm_epoch);
+    WAIT_FOR(b->checkpoint_output_left);
     f.host[0].node->admin_asks = TRUE;
     primary_reschedule(f.host[0].node);
-    guint64 before = b->svm_epoch;
-    WAIT_FOR(b->svm_epoch > before && b->released_epoch == b->svm_epoch);
+    guint64 before = b->epoch;
+    WAIT_FOR(b->epoch > before && b->checkpoint_output_left);
     tear_down(&f);
 }
 
@@ -201,6 +222,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test_in("colo", "/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
     add_pair_test_in("colo", "/node-stalls/io-error-and-death", test_io_error_and_death);
+    add_pair_test_in("colo", "/node-stalls/io-error-and-power-off", test_io_error_and_power_off);
     add_pair_test_in("colo", "/node-stalls/again-and-again", test_again_and_again);
     add_pair_test_in("colo", "/node-stalls/released-is-known", test_released_is_known);
     add_pair_test_in("colo", "/node-stalls/stopped-while-asking", test_stopped_while_asking);

@@ -275,8 +275,8 @@ void start_pair(Fixture *fixture, const char *arbiter)
 gboolean pair_is_settled(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;
-    return a->peer_vm == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE && b->svm_epoch == a->epoch &&
-           b->svm_job == SVM_IDLE && vm_is_running(f->host[1].vm);
+    return a->peer_vm == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE &&
+           copy_is_in(b->copy, a->epoch) && copy_runs(b->copy);
 }
 
 void start_quiet_pair(Fixture *f)

@@ -65,7 +65,8 @@ static gboolean is_to_go_on(const CopyFacts *facts)
 {
     return facts->duty == COPY_TAKE_OVER && facts->settled && !facts->refused &&
            facts->disks == COPY_DISKS_THERE &&
-           (facts->condition == COPY_PAUSED || facts->condition == COPY_RUNNING);
+           (facts->condition == COPY_PAUSED || facts->condition == COPY_RUNNING ||
+            facts->condition == COPY_STALLED);
 }
 
 static gboolean is_lost(const CopyFacts *facts)
@@ -81,7 +82,7 @@ static gboolean is_to_release(const CopyFacts *facts)
 
 static gboolean is_to_tell_fit(const CopyFacts *facts)
 {
-    return facts->fit == COPY_FIT_CHECKED && is_answering(facts) &&
+    return facts->fit == COPY_FIT_CHECKED && facts->duty == COPY_HAND_OVER && is_answering(facts) &&
            facts->disks == COPY_DISKS_THERE;
 }
 
@@ -104,7 +105,7 @@ static gboolean is_to_pause(const CopyFacts *facts)
         return !copy_is_loaded(facts->condition) || facts->disks != COPY_DISKS_THERE;
     return facts->refused || facts->duty == COPY_FREEZE || facts->session != COPY_SESSION ||
            facts->condition != COPY_RUNNING || facts->prepare != COPY_NOT_ASKED ||
-           facts->fit != COPY_FIT_UNASKED;
+           (facts->fit != COPY_FIT_UNASKED && facts->duty == COPY_HAND_OVER);
 }
 
 static void check_job(const CopyFacts *facts)
@@ -149,7 +150,7 @@ static void check_runs_on(const CopyFacts *facts)
 {
     if (facts->job == COPY_NOTHING && facts->running && !facts->refused &&
         facts->condition == COPY_RUNNING && facts->session == COPY_SESSION &&
-        facts->prepare == COPY_NOT_ASKED && facts->fit == COPY_FIT_UNASKED &&
+        facts->prepare == COPY_NOT_ASKED &&
         (facts->duty == COPY_PROTECT || facts->duty == COPY_HOLD))
         g_assert_cmpint(copy_next(facts), ==, COPY_NOTHING);
 }
@@ -304,9 +305,9 @@ static void test_steps(void)
 {
     /* Row: from, column: to, in the order of CopyCondition. */
     static const char *const may[COPY_CONDITIONS] = {
-        [COPY_EMPTY] = "xx......",   [COPY_APPLYING] = "xxxx....", [COPY_STANDBY] = "xxxx....",
-        [COPY_TO_LOAD] = "x..xx...", [COPY_LOADING] = "x.x.xx.x",  [COPY_PAUSED] = "xx...xxx",
-        [COPY_RUNNING] = "x.x..xxx", [COPY_INVALID] = "xx.....x",
+        [COPY_EMPTY] = "xx.......",   [COPY_APPLYING] = "xxxx.....", [COPY_STANDBY] = "xxxx.....",
+        [COPY_TO_LOAD] = "x..xx....", [COPY_LOADING] = "x.x.xx..x",  [COPY_PAUSED] = "xx...xx.x",
+        [COPY_RUNNING] = "x.x..xxxx", [COPY_STALLED] = "xx.....xx",  [COPY_INVALID] = "xx......x",
     };
     for (CopyCondition from = 0; from < COPY_CONDITIONS; from++)
         for (CopyCondition to = 0; to < COPY_CONDITIONS; to++)

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/node/copy_internal.h"
+#include "common/log.h"
+
+/* Nothing else is asked of a waiting QEMU for days, and one that hangs would be found out too late.
+ */
+#define CHECK_MS 1000
+
+guint64 copy_epoch(const Copy *copy)
+{
+    return copy->checkpoint ? copy->checkpoint->epoch : 0;
+}
+
+CopyWorld copy_look(const Copy *copy)
+{
+    return copy->handler->look(copy_epoch(copy), copy->user_data);
+}
+
+void copy_set_condition(Copy *copy, CopyCondition next)
+{
+    if (!copy_may_become(copy->condition, next))
+        g_error("the copy can't become %s from %s", copy_condition_name(next),
+                copy_condition_name(copy->condition));
+    if (copy->condition != next)
+        log_debug("copy of epoch %" G_GUINT64_FORMAT ": %s -> %s", copy_epoch(copy),
+                  copy_condition_name(copy->condition), copy_condition_name(next));
+    copy->condition = next;
+}
+
+void copy_stall(Copy *copy, CopyCondition next, const char *why)
+{
+    copy_set_condition(copy, next);
+    copy->handler->stalled(copy_epoch(copy), why, copy->user_data);
+}
+
+void copy_step(Copy *copy)
+{
+    if (!copy->vm || copy->job != COPY_NOTHING)
+        return;
+    CopyWorld world = copy_look(copy);
+    CopyFacts facts = {.job = copy->job,
+                       .duty = world.duty,
+                       .condition = copy->condition,
+                       .session = copy->session,
+                       .disks = world.disks,
+                       .prepare = copy->prepare,
+                       .fit = copy->fit,
+                       .running = vm_is_running(copy->vm),
+                       .refused = world.refused,
+                       .check_due = copy->check_due,
+                       .settled = copy->settled};
+    copy_begin_job(copy, copy_next(&facts));
+}
+
+/* ---- The session ---- */
+
+gboolean copy_start(Copy *copy, GError **error)
+{
+    if (!copy->guard)
+        copy->guard = load_guard_new(vm_ram(copy->vm), copy->tracker, error);
+    if (!copy->guard)
+        return FALSE;
+    copy->session = COPY_SESSION_DUE;
+    copy_step(copy);
+    return TRUE;
+}
+
+void copy_forget(Copy *copy)
+{
+    copy_set_condition(copy, COPY_EMPTY);
+    copy->session = COPY_NO_SESSION;
+    copy->prepare = COPY_NOT_ASKED;
+    copy->fit = COPY_FIT_UNASKED;
+    copy->check_due = copy->settled = copy->ask_when_loaded = copy->to_run = FALSE;
+    copy->proofs = 0;
+    g_clear_pointer(&copy->checkpoint, checkpoint_unref);
+    g_clear_error(&copy->load_error);
+}
+
+gboolean copy_may_change_ram(const Copy *copy)
+{
+    return (copy->job == COPY_NOTHING || copy->job == COPY_CHECK) && !vm_is_running(copy->vm) &&
+           copy_may_become(copy->condition, COPY_APPLYING) && copy->condition != COPY_APPLYING;
+}
+
+void copy_received(Copy *copy, Checkpoint *checkpoint)
+{
+    g_clear_pointer(&copy->checkpoint, checkpoint_unref);
+    copy->checkpoint = checkpoint_ref(checkpoint);
+    copy_set_condition(copy, COPY_APPLYING);
+}
+
+void copy_applied(Copy *copy, gboolean to_run)
+{
+    copy->to_run = to_run;
+    copy_set_condition(copy,
+                       copy_is_to_load(copy_look(copy).duty, to_run) ? COPY_TO_LOAD : COPY_STANDBY);
+    copy_step(copy);
+}
+
+const Checkpoint *copy_checkpoint(const Copy *copy)
+{
+    return copy->checkpoint;
+}
+
+gboolean copy_is_proven(const Copy *copy)
+{
+    return copy->proofs > 0 && copy->condition != COPY_TO_LOAD && copy->condition != COPY_LOADING;
+}
+
+/* ---- Questions of the primary, and the arbiter's ---- */
+
+gboolean copy_prepare(Copy *copy, guint64 epoch)
+{
+    if (copy->prepare != COPY_NOT_ASKED || !copy->checkpoint ||
+        epoch != copy->checkpoint->epoch + 1)
+        return FALSE;
+    copy->prepare = COPY_PREPARE_DUE;
+    copy->prepare_epoch = epoch;
+    copy_step(copy);
+    return TRUE;
+}
+
+void copy_has_told(Copy *copy)
+{
+    copy->prepare = COPY_NOT_ASKED;
+}
+
+void copy_check_fit(Copy *copy)
+{
+    copy->fit = COPY_FIT_DUE;
+    copy_step(copy);
+}
+
+gboolean copy_ask_when_loaded(Copy *copy)
+{
+    copy->ask_when_loaded = copy->condition == COPY_LOADING;
+    return copy->ask_when_loaded;
+}
+
+/* ---- It stops by itself ---- */
+
+void copy_stopped(Copy *copy, const char *why)
+{
+    /* One that waits isn't to run: the next load mends it. QEMU may tell of one stop twice, and the
+     * primary must not be: it takes one checkpoint for it. */
+    if (copy->condition == COPY_STALLED)
+        copy_set_condition(copy, COPY_INVALID);
+    else if (copy_is_loaded(copy->condition))
+        copy_stall(copy, COPY_INVALID, why);
+}
+
+void copy_stopped_by_io_error(Copy *copy, const char *why)
+{
+    if (copy->condition == COPY_RUNNING)
+        copy_stall(copy, COPY_STALLED, why);
+}
+
+void copy_settled(Copy *copy)
+{
+    copy->settled = TRUE;
+    if (copy->condition == COPY_APPLYING)
+        copy_set_condition(copy, COPY_STANDBY);
+    copy_step(copy);
+}
+
+/* ---- What it is ---- */
+
+CopyCondition copy_condition(const Copy *copy)
+{
+    return copy->condition;
+}
+
+CopyJob copy_job(const Copy *copy)
+{
+    return copy->job;
+}
+
+gboolean copy_is_valid(const Copy *copy)
+{
+    return copy->condition != COPY_INVALID;
+}
+
+gboolean copy_is_in(const Copy *copy, guint64 epoch)
+{
+    return copy_is_loaded(copy->condition) && copy->checkpoint->epoch == epoch;
+}
+
+gboolean copy_output_counts(const Copy *copy)
+{
+    return copy->condition == COPY_RUNNING;
+}
+
+gboolean copy_runs(const Copy *copy)
+{
+    return copy->job == COPY_NOTHING && copy->vm && vm_is_running(copy->vm);
+}
+
+gboolean copy_is_settled(const Copy *copy)
+{
+    return copy->settled;
+}
+
+LoadGuard *copy_guard(const Copy *copy)
+{
+    return copy->guard;
+}
+
+/* ---- Life ---- */
+
+static gboolean on_check_timer(gpointer user_data)
+{
+    Copy *copy = user_data;
+    copy->check_due = copy_look(copy).duty == COPY_PROTECT;
+    copy_step(copy);
+    return G_SOURCE_CONTINUE;
+}
+
+Copy *copy_new(const CopyHandler *handler, gpointer user_data)
+{
+    Copy *copy = g_new0(Copy, 1);
+    copy->handler = handler;
+    copy->user_data = user_data;
+    copy->check_timer = g_timeout_add(CHECK_MS, on_check_timer, copy);
+    return copy;
+}
+
+void copy_attach(Copy *copy, Vm *vm, DirtyTracker *tracker)
+{
+    copy->vm = vm;
+    copy->tracker = tracker;
+}
+
+void copy_killed(Copy *copy)
+{
+    copy->job = COPY_NOTHING;
+}
+
+void copy_detach(Copy *copy)
+{
+    g_clear_pointer(&copy->guard, load_guard_free);
+    copy->tracker = NULL;
+    copy->vm = NULL;
+}
+
+void copy_free(Copy *copy)
+{
+    if (!copy)
+        return;
+    g_source_remove(copy->check_timer);
+    copy_forget(copy);
+    copy_detach(copy);
+    g_free(copy);
+}

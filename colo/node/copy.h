@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The copy: the secondary's VM, and what is done to it.
+ *
+ * It owns the copy's condition, the checkpoint that it is of, the job under way, and the guard of
+ * RAM around loads. What it is for at the moment (CopyDuty), the disks, the connections to the
+ * primary and the network are others': it asks for the facts, and tells what has happened.
+ *
+ * A Vm takes one order at a time, and reasons for one come from all sides. So a reason only changes
+ * a fact, and copy_step() begins the next job whenever none is under way. The conditions and the
+ * choice are pure: colo/node/copy-next.h.
+ *
+ * RAM is changed by checkpoints only while the VM is paused. One that the copy is to run from is
+ * announced (PREPARE), and carries the pages that the copy has written since the last one. So RAM
+ * is that of the checkpoint to the byte.
+ *
+ * A load of device state may write to RAM, for QEMU resets the machine first. The pages that loads
+ * are known to write to are kept aside before each, and put back after it (LoadGuard). They are
+ * learnt before protection is claimed: each checkpoint of that time is loaded, to know that it can
+ * be, and READY names the pages that were written and not known before, which the primary then
+ * sends again. If a later load writes to yet another page, RAM is no checkpoint's any more and the
+ * copy is invalid, until the next checkpoint, which carries that page.
+ *
+ * An invalid side doesn't ask the arbiter, or the primary, which can go on, would be told no. So no
+ * load begins while it is asked, and a question waits for the load under way.
+ *
+ * A takeover: a copy that runs, or was paused in the epoch of the last complete checkpoint, goes on
+ * where it is; it has sent all that clients have got. Otherwise the checkpoint is loaded. That load
+ * is the last one: every page that it writes to is put back.
+ */
+#ifndef COLO_COLO_NODE_COPY_H
+#define COLO_COLO_NODE_COPY_H
+
+#include "checkpoint/checkpoint.h"
+#include "colo/node/copy-next.h"
+#include "vm/vm.h"
+
+typedef struct Copy Copy;
+
+/* Facts that others own; `disks` is about the checkpoint of `epoch`. */
+typedef struct {
+    CopyDuty duty;
+    CopyDisks disks;
+    gboolean refused;
+} CopyWorld;
+
+/*
+ * What is asked and told, on the main loop. Whoever is told may end the session or the VM at once,
+ * but not free the copy.
+ */
+typedef struct {
+    CopyWorld (*look)(guint64 epoch, gpointer user_data);
+
+    /* The VM is paused: a session may begin. */
+    void (*begin)(gpointer user_data);
+    /* All that the guest has sent until now is to be read. */
+    void (*drain)(gpointer user_data);
+    /* It has been paused; or it wasn't resumed. */
+    void (*paused)(gpointer user_data);
+    void (*not_resumed)(gpointer user_data);
+    /* It has given up its disks, which are to be made those of the checkpoint. */
+    void (*released)(gpointer user_data);
+
+    /* It is about to enter the epoch of `checkpoint`: FALSE with an error if it can't. */
+    gboolean (*enter)(const Checkpoint *checkpoint, gpointer user_data, GError **error);
+    /* Whether a copy may run on the disks as they are. */
+    gboolean (*may_run)(gpointer user_data, GError **error);
+    /* QEMU has resumed it. `counts`: it runs in epoch `epoch`, and its output counts. */
+    void (*resumed)(guint64 epoch, gboolean counts, gpointer user_data);
+    /* A load, to show that it can be, has written to `pages`, which were not known. */
+    gboolean (*proven)(const PageSet *pages, gpointer user_data, GError **error);
+    /* It should run in epoch `epoch` and doesn't, until the next checkpoint. */
+    void (*stalled)(guint64 epoch, const char *why, gpointer user_data);
+    /* Checkpoint `epoch` has to carry `pages`; then copy_has_told(). */
+    void (*written)(guint64 epoch, const PageSet *pages, gpointer user_data);
+
+    void (*fit)(gboolean is_fit, gpointer user_data);
+    /* The load that the arbiter's question waited for is over. */
+    void (*may_ask)(gboolean is_valid, gpointer user_data);
+    /* A takeover: it can go on where it is, for good; then copy_gone_on(). */
+    void (*go_on)(gpointer user_data);
+
+    /* A step was refused, and is to be tried again in a while: CopyWorld.refused, copy_step(). */
+    void (*refused)(const char *what, const GError *error, gpointer user_data);
+    /* The VM can't go on here; or its process seems to end, which will tell itself. */
+    void (*lost)(const char *what, const GError *error, gpointer user_data);
+    void (*ending)(const char *what, const GError *error, gpointer user_data);
+} CopyHandler;
+
+/* `handler` is borrowed. */
+Copy *copy_new(const CopyHandler *handler, gpointer user_data);
+/* Forgets, and detaches. NULL is fine. */
+void copy_free(Copy *copy);
+
+/* The VM has been started; both are borrowed until copy_detach(), which comes before they go. */
+void copy_attach(Copy *copy, Vm *vm, DirtyTracker *tracker);
+/* The VM was killed: no job is under way any more. */
+void copy_killed(Copy *copy);
+void copy_detach(Copy *copy);
+
+/* A fact has changed: begins the next job, if there is one and none is under way. */
+void copy_step(Copy *copy);
+
+/* ---- The session ---- */
+
+/* One is to begin, as soon as the VM is paused: begin(). FALSE: RAM can't be guarded. */
+gboolean copy_start(Copy *copy, GError **error);
+/* It is over, or the VM is about to be: forgets the checkpoint and all that was to be done. */
+void copy_forget(Copy *copy);
+/* Whether RAM may be changed by a checkpoint that has come: the VM is paused, and not loaded. */
+gboolean copy_may_change_ram(const Copy *copy);
+/* A checkpoint is complete, and RAM is about to be made that of it. */
+void copy_received(Copy *copy, Checkpoint *checkpoint);
+/* RAM is that of it. `to_run`: the primary wants the copy to run from it. */
+void copy_applied(Copy *copy, gboolean to_run);
+/* The one received last; NULL: none. Borrowed. */
+const Checkpoint *copy_checkpoint(const Copy *copy);
+/* It was loaded, and READY told, as protection needs it. */
+gboolean copy_is_proven(const Copy *copy);
+
+/* ---- Questions of the primary ---- */
+
+/* PREPARE of checkpoint `epoch`: written(). FALSE: it isn't the next one, or was asked already. */
+gboolean copy_prepare(Copy *copy, guint64 epoch);
+/* All that written() has named was told. */
+void copy_has_told(Copy *copy);
+/* Whether it could go on: fit(), after QEMU has answered. */
+void copy_check_fit(Copy *copy);
+/* TRUE: a load is under way, so the arbiter is to be asked later: may_ask(). */
+gboolean copy_ask_when_loaded(Copy *copy);
+
+/* ---- The VM ---- */
+
+/* It has stopped by itself, and can't go on; or, for an I/O error, it could go on where it is. */
+void copy_stopped(Copy *copy, const char *why);
+void copy_stopped_by_io_error(Copy *copy, const char *why);
+
+/* ---- The takeover ---- */
+
+/* The last checkpoint is applied, copy_applied() or not, and nobody writes to RAM any more. */
+void copy_settled(Copy *copy);
+/* How going on has ended. */
+void copy_gone_on(Copy *copy, const GError *error);
+
+/* ---- What it is ---- */
+
+CopyCondition copy_condition(const Copy *copy);
+/* What is under way. */
+CopyJob copy_job(const Copy *copy);
+/* It could be taken over from, as far as its own past goes. */
+gboolean copy_is_valid(const Copy *copy);
+/* It is in epoch `epoch`: loaded from its checkpoint, running or paused. */
+gboolean copy_is_in(const Copy *copy, guint64 epoch);
+/* Its output is that of its epoch: to be compared, and to be sent at a takeover. */
+gboolean copy_output_counts(const Copy *copy);
+/* It runs, and no job is under way. */
+gboolean copy_runs(const Copy *copy);
+/* For tests: copy_settled() was called; the guard around its loads, or NULL. */
+gboolean copy_is_settled(const Copy *copy);
+LoadGuard *copy_guard(const Copy *copy);
+
+#endif

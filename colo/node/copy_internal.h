@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Inside the copy: copy.c has its facts, copy-jobs.c the jobs. */
+#ifndef COLO_COLO_NODE_COPY_INTERNAL_H
+#define COLO_COLO_NODE_COPY_INTERNAL_H
+
+#include "colo/node/copy.h"
+
+struct Copy {
+    const CopyHandler *handler;
+    gpointer user_data;
+
+    Vm *vm; /* NULL: none that has been started */
+    DirtyTracker *tracker;
+    LoadGuard *guard; /* of the VM, from its first session on */
+
+    CopyJob job;
+    CopyCondition condition;
+    CopySession session;
+    CopyPrepare prepare;
+    guint64 prepare_epoch; /* the checkpoint that is prepared, if one is */
+    CopyFit fit;
+    gboolean check_due, settled;
+
+    Checkpoint *checkpoint; /* received last; NULL only when empty */
+    gboolean to_run;        /* the primary wants it to run from that */
+    GError *load_error;     /* of a load that is to be tried again, once RAM is right again */
+    gboolean ask_when_loaded;
+    unsigned proofs; /* loads that were to show that it can be loaded, in this session */
+    guint check_timer;
+};
+
+/* Of the checkpoint; 0 when there is none. */
+guint64 copy_epoch(const Copy *copy);
+CopyWorld copy_look(const Copy *copy);
+/* The only one who sets it. */
+void copy_set_condition(Copy *copy, CopyCondition next);
+/* The same, and the primary is told that it should run and doesn't. */
+void copy_stall(Copy *copy, CopyCondition next, const char *why);
+/* Begins a job that copy_next() has chosen. */
+void copy_begin_job(Copy *copy, CopyJob job);
+
+#endif
