@@ -3,18 +3,21 @@
  * The activation flag: one per service, for all its disks, for the service's whole life. It answers
  * one question, "do the disks here belong to this side?", and it is asked before every resume.
  *
- *     new(owner)      new(!owner)
- *         |                |            inactivate: INACTIVE is set before the first disk is
- * touched v   inactivate   v            activate:   ACTIVE is set after the last disk has said yes
- *      ACTIVE ---------> INACTIVE
- *         ^---- activate ---'
+ *     new(owner)          new(!owner)
+ *         |                    |
+ *         v     inactivate     v
+ *      ACTIVE -------------> INACTIVE
+ *         ^----- activate -----'
+ *
+ *   inactivate: INACTIVE is set before the first disk is touched
+ *   activate:   ACTIVE is set after the last disk has said yes
  *
  * What holds at all times:
  *  - ACTIVE means that every disk is active. INACTIVE promises nothing about a single disk: after a
  *    failed or abandoned inactivation some are active, some are not, one may be unknown.
  *  - A disk known to be inactive is never inactivated again, one known to be active is never
- * activated again. A disk whose last operation failed is unknown, and is activated before anything
- * else is done to it: that is the one operation every storage takes in any state.
+ *    activated again. A disk whose last operation failed is unknown, and is activated before
+ *    anything else is done to it: that is the one operation every storage takes in any state.
  *  - The VM runs either on active disks (flag ACTIVE) or on a replica's volatile overlay (flag
  *    INACTIVE since the start); nothing is inactivated under a VM that runs on it.
  *  - The one way back from a failed inactivation is block_activate().

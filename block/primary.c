@@ -4,8 +4,8 @@
  * the receiver does the handshake and takes the peer's answers, the syncer (sync.c) compares and
  * sends.
  *
- *   attach -> HELLO, BITMAP..., READY received -> START sent, everything written from here on
- * follows
+ *   attach -> HELLO, BITMAP..., READY received
+ *          -> START sent; everything that is written from here on follows
  *          -> synchronisation -> SYNC_END/SYNCED -> synchronised(), marks may come
  *
  * The dirty maps: `current` takes writes; the other holds what was written before the mark

@@ -2,10 +2,10 @@
 /*
  * A disk set from inside. Locks, outermost first:
  *
- *   gate          shared by every use of the images and overlays, exclusive for what changes the
- * mode, the epoch or a whole image at once (mark, apply, takeover). a disk's ranges   for every
- * change of the image or overlay. mutex         the stages' bookkeeping and the state record; never
- * held during guest I/O.
+ *   gate             shared by every use of the images and overlays; exclusive for what changes the
+ *                    mode, the epoch or a whole image at once (mark, apply, takeover)
+ *   a disk's ranges  for every change of the image or overlay
+ *   mutex            the stages' bookkeeping and the state record; never held during guest I/O
  */
 #ifndef COLO_BLOCK_SET_H
 #define COLO_BLOCK_SET_H

@@ -210,8 +210,7 @@ gboolean vm_stays_running(const Vm *vm);
 /*
  * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(). Both directions
  * carry QEMU's filter-redirector framing with virtio-net headers: be32 length of the frame,
- * be32 length of the virtio-net header, header, frame.   [proposal: netcompare measures and
- * decides]
+ * be32 length of the virtio-net header, header, frame.
  */
 int vm_nic_fd(const Vm *vm, unsigned index);
 

@@ -5,13 +5,14 @@
  * checkpoint and in the takeover. docs/DISKS.md, "What the VM's owner does", is the protocol.
  *
  *   primary    attach --synchronised--> may take checkpoints: sync, pause, mark(e)
- *   secondary  attach --MARKED(e)--> RAM's e may count --received--> VM gives the disks up,
- * apply(e) takeover: apply(e) has been done, block_activate() --takeover(e)--> the VM may speak
+ *   secondary  attach --MARKED(e)--> RAM's e may count
+ *                     --received--> the VM gives the disks up, apply(e)
+ *   takeover   apply(e) has been done, block_activate() --takeover(e)--> output may leave
  *
  * Invariants:
  * - A checkpoint is complete on the secondary only if it is for RAM and for all disks: until
  *   MARKED(e), RAM's e is held back (apply_allow()), so RAM never goes where the disks can't
- * follow.
+ *   follow.
  * - The VM runs only with the activation flag's consent: disks_activate() is asked before every
  *   resume (resume.c), of a copy disks_may_run_copy().
  * - While apply(e) changes the images, the VM stands still and its QEMU has given them up.

@@ -4,8 +4,8 @@
  * power-off): before it, a last mark makes both hosts' disks the same, and the record says so. So
  * either host may start the VM next.
  *
- *   primary    the cycle ends, the VM stands still --mark(e), FINAL(e)--> waits --FINISHED(e)-->
- * ends secondary  FINAL(e), marked(e) --finish(e): all of it durable--> FINISHED(e)
+ *   primary    the cycle ends, the VM is paused --mark(e), FINAL(e)--> waits --FINISHED(e)--> ends
+ *   secondary  FINAL(e), marked(e) --finish(e): all of it is durable--> FINISHED(e)
  *
  * Whatever else happens meanwhile, the primary ends: after FINAL_MS at the latest, and at once if
  * it is told to once more. Without FINISHED only its own disks count, and the record says that. A
