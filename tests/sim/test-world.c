@@ -618,7 +618,8 @@ int main(void)
     gboolean enough = !failed && seeds * (guint64)hours >= HOURS_FOR_RARE;
     guint missing = enough ? print_missing(counts) : 0;
     printf("%sok 1 - %" G_GUINT64_FORMAT " stories\n", failed ? "not " : "", seeds);
-    printf("%sok 2 - rare states are met%s\n1..2\n", missing ? "not " : "",
-           enough ? "" : " # SKIP too few hours for that");
+    if (enough)
+        printf("%sok 2 - rare states are met\n", missing ? "not " : "");
+    printf("1..%d\n", enough ? 2 : 1);
     return failed || missing ? 1 : 0;
 }

@@ -16,7 +16,7 @@ documented() {
 commands=$(cat "$source"/colo/control/control.c "$source"/colo/node/*.c |
     sed -n 's/^    {"\([a-z_-]*\)", *do_[a-z_]*,.*/\1/p' | sort)
 events=$(cat "$source"/colo/node/*.c |
-    sed -n 's/.*node_emit([a-z]*, "\([A-Z_]*\)".*/\1/p' | sort -u)
+    sed -n 's/.*node_emit([a-z_]*, "\([A-Z_]*\)".*/\1/p' | sort -u)
 
 has "the code's tables are found" "$commands" query-events
 has "the code's events are found" "$events" STATE_CHANGED

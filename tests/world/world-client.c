@@ -183,8 +183,7 @@ void world_client_cold_boot(WorldHost *host)
     const WorldHost *peer = &world.host[!host->index];
     gboolean may = world.ended_on_purpose || world.lost || !holds_the_vm(peer);
     /* These are limits that docs/ARCHITECTURE.md tells of. */
-    FsmState state = peer->lives ? peer->node->state : FSM_FAILED;
-    if (!may && (state == FSM_P_FROZEN || (fsm_is_primary(state) && host->reign > heard_reign)))
+    if (!may && (host->died_in_doubt || peer->node->state == FSM_P_FROZEN))
         world_sometimes("boots anew: the chosen side died before anybody heard it");
     else if (!may && world.now_us < peer->frozen_until_us + PATIENCE_US)
         world_sometimes("boots anew: the secondary stood still for longer than it is waited for");

@@ -143,10 +143,20 @@ void world_begin_reign(WorldHost *host)
     world_tell("%s: reign %u begins", host->name, host->reign);
 }
 
+static gboolean is_in_doubt(FsmState state)
+{
+    return fsm_is_contested(state) || state == FSM_S_PAUSED || state == FSM_S_RECOVER ||
+           state == FSM_S_HANDED || state == FSM_S_DEVICE;
+}
+
 /* Of the state that a node has just entered. */
 static void look_at_state(WorldHost *host)
 {
-    switch (host->node->state) {
+    FsmState before = (FsmState)host->state, state = host->node->state;
+    host->state = (guint)state;
+    if (state == FSM_FAILED)
+        host->died_in_doubt = is_in_doubt(before);
+    switch (state) {
     case FSM_S_DEVICE:
         world.takeovers++;
         world_begin_reign(host);
@@ -314,6 +324,7 @@ void world_die(WorldHost *host, gboolean power)
         return;
     world_tell("%s dies (%s)", host->name, power ? "its power" : "the process");
     look_at_end(host);
+    host->died_in_doubt = is_in_doubt(host->node->state);
     host->lives = FALSE;
     host->node = NULL; /* what it had is nobody's: nothing is freed, nothing runs */
     host->vm = NULL;

@@ -179,7 +179,7 @@ static gboolean run_step(gpointer data)
 {
     Step *step = data;
     if (world.now_us < step->host->storage_hangs_until_us) {
-        world_later(NULL, step->host->storage_hangs_until_us - world.now_us, run_step, step);
+        world_later(step->host, step->host->storage_hangs_until_us - world.now_us, run_step, step);
         return G_SOURCE_REMOVE;
     }
     step->held = held_back = g_ptr_array_new();
@@ -190,7 +190,7 @@ static gboolean run_step(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* Some of what is asked is carried out though the asker dies meanwhile: it was on its way. */
+/* It ends with its process; what it has stored by then stays. */
 static GThread *start_step(GThreadFunc func, gpointer data)
 {
     static int thread;
@@ -203,7 +203,7 @@ static GThread *start_step(GThreadFunc func, gpointer data)
             wait_us = world_between(0, 20 * G_USEC_PER_SEC);
         world_sometimes("an answer of the arbiter comes late");
     }
-    world_later(world_chance(500) ? world.current : NULL, wait_us, run_step, step);
+    world_later(world.current, wait_us, run_step, step);
     return (GThread *)&thread;
 }
 

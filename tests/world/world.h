@@ -104,11 +104,13 @@ struct WorldHost {
     CarrierWatch *carriers;
     const ControlCommand *commands;
     gpointer command_data;
-    json_object *status; /* the last answer of the control socket */
-    char *refusal;       /* the last error of it */
-    guint reign;         /* since it runs the VM for clients: later ones have higher numbers */
-    guint fault_in;      /* it dies at the n-th fault point from now on; 0: doesn't */
-    gint64 restart_us;   /* is to be started then; 0: no */
+    json_object *status;    /* the last answer of the control socket */
+    char *refusal;          /* the last error of it */
+    guint reign;            /* since it runs the VM for clients: later ones have higher numbers */
+    guint fault_in;         /* it dies at the n-th fault point from now on; 0: doesn't */
+    gint64 restart_us;      /* is to be started then; 0: no */
+    guint state;            /* its node's, that was seen last */
+    gboolean died_in_doubt; /* its last process, while it was open who goes on, or just decided */
     gint64 storage_hangs_until_us;
     gint64 storage_bad_until_us; /* it may not have been able to ask */
 };
