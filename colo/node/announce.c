@@ -62,9 +62,23 @@ static void volley(Node *node)
 void announce_start(Node *node)
 {
     node->announced = 0;
-    node->announce_again = FALSE;
+    node->announce_again = node->announce_owed = FALSE;
     node->announce_began = colo_time_now();
     volley(node);
+}
+
+void announce_when_possible(Node *node)
+{
+    /* A protected primary that needs a sign of the secondary first has it before the rounds end. */
+    node->announce_owed = !announce_is_possible(node) && node->state != FSM_P_COLO;
+    if (!node->announce_owed)
+        announce_start(node);
+}
+
+void announce_if_owed(Node *node)
+{
+    if (node->announce_owed)
+        announce_when_possible(node);
 }
 
 void announce_elsewhere(Node *node, unsigned nic)

@@ -237,8 +237,10 @@ static void carry_out(Node *node, guint actions)
         copy_check_fit(node->copy);
     if (actions & FSM_DO_RESUME_VM)
         primary_resume(node);
-    if (actions & FSM_DO_OPEN_GATE)
+    if (actions & FSM_DO_OPEN_GATE) {
         primary_open_gate(node);
+        announce_if_owed(node);
+    }
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
         generation_go_on(node);
     if (actions & FSM_DO_RECORD)

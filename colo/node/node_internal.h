@@ -138,6 +138,7 @@ struct Node {
     GSource *announce_timer;
     guint64 announced; /* volleys of the rounds under way */
     ColoTime announce_began;
+    gboolean announce_owed;          /* when this node's output may leave again */
     gboolean announce_again;         /* there is reason to begin anew, when it is time */
     Backlog *outbound;               /* output that only waits for a word of the peer */
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
@@ -602,6 +603,9 @@ void announce_init(Node *node);
 void announce_finalise(Node *node);
 /* Tells the network where the guest is: now, and again some times. */
 void announce_start(Node *node);
+/* The same as soon as this node may: it calls announce_if_owed() then. */
+void announce_when_possible(Node *node);
+void announce_if_owed(Node *node);
 /* This node speaks no more. */
 void announce_end(Node *node);
 /* A frame has come from the network whose sender says that it is the guest. */

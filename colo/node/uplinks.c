@@ -62,8 +62,8 @@ static void look(Node *node)
     say(node);
     uplinks_reconsider(node);
     /* Nobody has heard what was announced meanwhile. */
-    if (plugged_in && announce_is_possible(node))
-        announce_start(node);
+    if (plugged_in)
+        announce_when_possible(node);
 }
 
 static void on_changed(gpointer user_data)
