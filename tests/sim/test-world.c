@@ -5,7 +5,7 @@
  * not heard any more, RAM is that of the device state whenever a VM runs, and none boots anew while
  * somebody holds a copy. When all is well again: clients are answered, and the pair is protected.
  *
- * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (1000), from
+ * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (400), from
  * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S tells S, with
  * WORLD_TRACE=1 in all detail. WORLD_HOURS: of each (1).
  */
@@ -580,7 +580,7 @@ static guint print_missing(GHashTable *counts)
 
 int main(void)
 {
-    guint64 seeds = number("SIM_SEEDS", 1000), first = number("WORLD_FIRST", 1);
+    guint64 seeds = number("SIM_SEEDS", 400), first = number("WORLD_FIRST", 1);
     gint64 hours = (gint64)number("WORLD_HOURS", 1);
     guint jobs = (guint)number("WORLD_JOBS", 2), failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
