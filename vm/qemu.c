@@ -119,10 +119,10 @@ static void op_save(Vm *vm)
         qemu_save(vm);
 }
 
-static void op_release(Vm *vm)
+static void op_inactivate(Vm *vm)
 {
     if (!is_stuck(qemu_vm(vm)))
-        qemu_release(vm);
+        qemu_inactivate(vm);
 }
 
 static void op_load(Vm *vm, GBytes *state)
@@ -520,7 +520,7 @@ static const VmOps qemu_ops = {
     .resume = op_resume,
     .save = op_save,
     .load = op_load,
-    .release = op_release,
+    .inactivate = op_inactivate,
     .kill = op_kill,
     .free = op_free,
 };

@@ -83,7 +83,7 @@ void qemu_save(Vm *vm)
 
 /* ---- Disks ---- */
 
-static void on_released(json_object *result, const GError *error, gpointer user_data)
+static void on_inactivated(json_object *result, const GError *error, gpointer user_data)
 {
     QemuVm *self = user_data;
     if (result)
@@ -97,13 +97,13 @@ static void on_released(json_object *result, const GError *error, gpointer user_
  * written back, and `cont` activates the disks, whose drivers then open their images anew
  * (qmp_xen_save_devices_state and bdrv_inactivate_recurse, QEMU 7.2). What it saves is of no use.
  */
-void qemu_release(Vm *vm)
+void qemu_inactivate(Vm *vm)
 {
     json_object *arguments = json_object_new_object();
 
     json_object_object_add(arguments, "filename", text("/dev/null"));
     json_object_object_add(arguments, "live", json_object_new_boolean(TRUE));
-    qemu_execute(qemu_vm(vm), "xen-save-devices-state", arguments, on_released);
+    qemu_execute(qemu_vm(vm), "xen-save-devices-state", arguments, on_inactivated);
 }
 
 /* ---- In ---- */

@@ -50,7 +50,7 @@ static void command_free(gpointer data)
     g_free(command);
 }
 
-static void release(Qmp *qmp)
+static void unref(Qmp *qmp)
 {
     if (!g_atomic_ref_count_dec(&qmp->refs))
         return;
@@ -80,7 +80,7 @@ void qmp_free(Qmp *qmp)
     qmp->freed = TRUE;
     close_socket(qmp);
     g_hash_table_remove_all(qmp->pending);
-    release(qmp);
+    unref(qmp);
 }
 
 /* Ends a command; the client may be freed when this returns (the caller holds a reference). */
@@ -168,7 +168,7 @@ static gboolean on_timeout(gpointer user_data)
     command->source = 0;
     g_atomic_ref_count_inc(&qmp->refs);
     answer(qmp, command, NULL, error);
-    release(qmp);
+    unref(qmp);
     return G_SOURCE_REMOVE;
 }
 
@@ -182,7 +182,7 @@ static gboolean on_closed_already(gpointer user_data)
     command->source = 0;
     g_atomic_ref_count_inc(&qmp->refs);
     answer(qmp, command, NULL, error);
-    release(qmp);
+    unref(qmp);
     return G_SOURCE_REMOVE;
 }
 
@@ -387,7 +387,7 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
                   got < 0 ? g_strerror(errno) : "");
     }
     gboolean open = qmp->state != CLOSED;
-    release(qmp);
+    unref(qmp);
     return open ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 

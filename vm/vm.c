@@ -31,8 +31,8 @@ void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const V
 const char *vm_op_name(VmOp op)
 {
     static const char *const names[] = {
-        "nothing",           "start",        "pause", "resume", "save device state",
-        "load device state", "release disks"};
+        "nothing",           "start",           "pause", "resume", "save device state",
+        "load device state", "inactivate disks"};
     return names[op];
 }
 
@@ -59,9 +59,9 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
         else if (op == VM_OP_PAUSE)
             vm->running = FALSE;
         if (op == VM_OP_RESUME)
-            vm->released = vm->release_failed = FALSE;
-    } else if (op == VM_OP_RELEASE || op == VM_OP_RESUME) {
-        vm->release_failed = vm->released;
+            vm->inactivated = vm->inactivate_failed = FALSE;
+    } else if (op == VM_OP_INACTIVATE || op == VM_OP_RESUME) {
+        vm->inactivate_failed = vm->inactivated;
     }
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
@@ -192,25 +192,25 @@ static gboolean has_cached_disks(const Vm *vm)
     return FALSE;
 }
 
-void vm_release_disks(Vm *vm, VmDone done, gpointer user_data)
+void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data)
 {
     vm->done = done;
-    if (!begin(vm, VM_OP_RELEASE, user_data))
+    if (!begin(vm, VM_OP_INACTIVATE, user_data))
         return;
     g_assert(!vm->running);
     g_autoptr(GError) failed = NULL;
-    if (!vm->ops->release || !has_cached_disks(vm)) {
+    if (!vm->ops->inactivate || !has_cached_disks(vm)) {
         vm_finish(vm, NULL, NULL);
-    } else if (vm->released) {
-        if (vm->release_failed)
+    } else if (vm->inactivated) {
+        if (vm->inactivate_failed)
             failed =
                 g_error_new(VM_ERROR, VM_ERROR_SPENT,
                             "%s: it is not known which of them QEMU has, until it has run the VM",
-                            vm_op_name(VM_OP_RELEASE));
+                            vm_op_name(VM_OP_INACTIVATE));
         vm_finish(vm, NULL, failed);
     } else {
-        vm->released = TRUE;
-        vm->ops->release(vm);
+        vm->inactivated = TRUE;
+        vm->ops->inactivate(vm);
     }
     vm->in_call = FALSE;
 }

@@ -185,13 +185,13 @@ void vm_save_device_state(Vm *vm, VmStateDone done, gpointer user_data);
 void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data);
 
 /*
- * Gives up the disks of a paused VM: QEMU writes back and forgets what it has cached of them (the
- * metadata of qcow2), so that they may change under it. The next resume takes them again and reads
- * the metadata anew; if it can't, it fails. Nothing to do for raw disks, or if it was done already.
- * If it fails, so does each further try before the next resume that succeeds (VM_ERROR_SPENT): QEMU
- * aborts when it is told twice.
+ * Inactivates the disks of a paused VM: QEMU writes back and forgets what it has cached of them (the
+ * metadata of qcow2), so that they may change under it. The next resume activates them and reads the
+ * metadata anew; if it can't, it fails. Nothing to do for raw disks, or if it was done already. If it
+ * fails, so does each further try before the next resume that succeeds (VM_ERROR_SPENT): QEMU aborts
+ * when it is told twice.
  */
-void vm_release_disks(Vm *vm, VmDone done, gpointer user_data);
+void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data);
 
 /* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
 void vm_kill(Vm *vm);

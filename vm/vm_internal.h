@@ -17,7 +17,7 @@ typedef enum {
     VM_OP_RESUME,
     VM_OP_SAVE,
     VM_OP_LOAD,
-    VM_OP_RELEASE,
+    VM_OP_INACTIVATE,
 } VmOp;
 
 typedef struct {
@@ -28,7 +28,7 @@ typedef struct {
     void (*save)(Vm *vm);
     void (*load)(Vm *vm, GBytes *state);
     /* Asked of a VM with cached disks only; NULL: never caches anything. */
-    void (*release)(Vm *vm);
+    void (*inactivate)(Vm *vm);
     /* See vm_private_bytes(). NULL: that of ram.pid. */
     guint64 (*private_bytes)(const Vm *vm);
     /* Ends the process and reaps it; called at most once. The RAM stays mapped here. */
@@ -48,12 +48,12 @@ struct Vm {
     gboolean started, running, dead;
     gboolean stopped; /* by itself, since it was last told to run */
     /*
-     * Its disks have been told to be given up since it ran last: set before the try, for after one
-     * that failed some of them may have been. QEMU (7.2 at least) aborts when one that has been is
-     * told so again; only a `cont` that succeeds has all of them active for certain. After one that
-     * failed, too, some are and some are not.
+     * QEMU was told to inactivate its disks since the VM ran last. Set before the try: after one that
+     * failed, some disks may be inactive. QEMU (7.2 at least) aborts when it is told to inactivate
+     * such a disk again. Only a `cont` that succeeds makes all of them active for certain; after one
+     * that failed, too, some are active and some are not.
      */
-    gboolean released, release_failed;
+    gboolean inactivated, inactivate_failed;
 
     /* What was found out at start, for the identity. */
     char *qemu_version; /* "7.2.22" */

@@ -328,7 +328,7 @@ void copy_begin_job(Copy *copy, CopyJob job)
         load(copy);
         return;
     case COPY_RELEASE:
-        vm_release_disks(copy->vm, on_released, copy);
+        vm_inactivate_disks(copy->vm, on_released, copy);
         return;
     case COPY_RESUME:
         copy->handler->go_on(copy->user_data);

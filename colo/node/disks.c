@@ -396,7 +396,7 @@ static void on_qemu_released(Vm *vm, const GError *error, gpointer user_data)
 static void inactivate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    vm_release_disks(disks->node->vm, on_qemu_released, switch_new(disks, done, ticket));
+    vm_inactivate_disks(disks->node->vm, on_qemu_released, switch_new(disks, done, ticket));
 }
 
 static void make_flag(Disks *disks, gboolean owner)

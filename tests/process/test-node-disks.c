@@ -162,7 +162,7 @@ static void test_apply_refused(void)
     write_record(&f.host[0], "vda", 4);
     guint64 before = f.host[0].node->committed;
     WAIT_FOR(f.host[0].node->committed > before);
-    fake_vm_inject(b->vm, FAKE_VM_RELEASE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(b->vm, FAKE_VM_INACTIVATE, FAKE_VM_HOLD, 1);
     WAIT_FOR(fake_vm_is_held(b->vm));
     die(&f.host[0]);
     WAIT_FOR(b->node->state == FSM_S_DEVICE);
@@ -211,18 +211,18 @@ static void assert_says_way_out(const Host *b)
 }
 
 /* QEMU has given up nobody knows which of its disks. */
-static void test_release_refused(void)
+static void test_inactivate_refused(void)
 {
     Fixture f;
     start_disk_pair(&f, "qcow2");
     Host *a = &f.host[0], *b = &f.host[1];
     write_records(&f, 4);
-    fake_vm_inject(b->vm, FAKE_VM_RELEASE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(b->vm, FAKE_VM_INACTIVATE, FAKE_VM_HOLD, 1);
     write_record(a, "vda", 4);
     WAIT_FOR(fake_vm_is_held(b->vm));
     die(a);
     WAIT_FOR(b->node->state == FSM_S_DEVICE);
-    fake_vm_refuse(b->vm, FAKE_VM_RELEASE, TRUE);
+    fake_vm_refuse(b->vm, FAKE_VM_INACTIVATE, TRUE);
     fake_vm_release(b->vm);
     assert_says_way_out(b);
     /* The way out: alpha's disks have all. */
@@ -433,7 +433,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-disks/apply-refused", test_apply_refused);
     add_pair_test("/node-disks/cont-refused", test_cont_refused);
     add_pair_test_in("buffered", "/node-disks/load-refused", test_load_refused);
-    add_pair_test_in("colo", "/node-disks/release-refused", test_release_refused);
+    add_pair_test_in("colo", "/node-disks/inactivate-refused", test_inactivate_refused);
     add_pair_test_in("colo", "/node-disks/sync-fails", test_sync_fails);
     add_pair_test_in("buffered", "/node-disks/sync-fails-running", test_sync_fails_running);
     add_pair_test("/node-disks/resume-fails-once", test_resume_fails_once);

@@ -33,7 +33,7 @@ typedef struct {
         unsigned countdown, begun;
         gboolean refused;
     } injected[FAKE_VM_OPERATIONS];
-    gboolean released; /* its disks: perhaps only in part */
+    gboolean inactivated; /* its disks: perhaps only in part */
     gboolean held;
     GBytes *held_state;
     gboolean loaded; /* and not run since: RAM must still be that of the state */
@@ -318,7 +318,7 @@ static void perform(FakeVm *self, FakeVmOperation operation, GBytes *given)
     } else if (operation == FAKE_VM_RESUME) {
         error = run_guest(self);
         if (!error)
-            self->released = FALSE;
+            self->inactivated = FALSE;
     }
     vm_finish(&self->vm, state, error);
 }
@@ -394,12 +394,12 @@ static void fake_load(Vm *vm, GBytes *state)
 }
 
 /* As QEMU's bdrv_inactivate_all(), which asserts that no disk is inactive. */
-static void fake_release(Vm *vm)
+static void fake_inactivate(Vm *vm)
 {
-    if (fake(vm)->released)
+    if (fake(vm)->inactivated)
         g_error("the VM's disks are given up twice: QEMU would have aborted");
-    fake(vm)->released = TRUE;
-    begin(vm, FAKE_VM_RELEASE, NULL);
+    fake(vm)->inactivated = TRUE;
+    begin(vm, FAKE_VM_INACTIVATE, NULL);
 }
 
 /* The guest is gone; our mapping of its RAM stays, and so does its own, which only it wrote to. */
@@ -444,7 +444,7 @@ static const VmOps fake_ops = {
     .resume = fake_resume,
     .save = fake_save,
     .load = fake_load,
-    .release = fake_release,
+    .inactivate = fake_inactivate,
     .kill = fake_kill,
     .free = fake_free,
 };
@@ -493,7 +493,7 @@ void fake_vm_release(Vm *vm)
     static const FakeVmOperation operations[] = {
         [VM_OP_START] = FAKE_VM_START,   [VM_OP_PAUSE] = FAKE_VM_PAUSE,
         [VM_OP_RESUME] = FAKE_VM_RESUME, [VM_OP_SAVE] = FAKE_VM_SAVE,
-        [VM_OP_LOAD] = FAKE_VM_LOAD,     [VM_OP_RELEASE] = FAKE_VM_RELEASE,
+        [VM_OP_LOAD] = FAKE_VM_LOAD,     [VM_OP_INACTIVATE] = FAKE_VM_INACTIVATE,
     };
     FakeVm *self = fake(vm);
     g_autoptr(GBytes) state = g_steal_pointer(&self->held_state);

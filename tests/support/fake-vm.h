@@ -60,7 +60,7 @@ typedef enum {
     FAKE_VM_RESUME,
     FAKE_VM_SAVE,
     FAKE_VM_LOAD,
-    FAKE_VM_RELEASE, /* of a VM with a qcow2 disk: twice without a resume ends the test, as it does
+    FAKE_VM_INACTIVATE, /* of a VM with a qcow2 disk: twice without a resume ends the test, as it does
                         QEMU */
     FAKE_VM_OPERATIONS
 } FakeVmOperation;

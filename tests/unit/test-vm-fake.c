@@ -270,49 +270,49 @@ static Vm *start_with_cached_disk(Answer *answer)
     return vm;
 }
 
-/* QEMU aborts when it is told twice to give up its disks, also after a try that has failed. */
-static void test_release_once(void)
+/* QEMU aborts when it is told twice to inactivate its disks, also after a try that has failed. */
+static void test_inactivate_once(void)
 {
     Answer answer = {0};
     g_autoptr(Vm) vm = start_with_cached_disk(&answer);
-    vm_release_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, done, &answer);
     expect_ok(&answer);
-    vm_release_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, done, &answer);
     expect_ok(&answer);
-    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 1);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 1);
     fake_vm_refuse(vm, FAKE_VM_RESUME, TRUE);
     vm_resume(vm, done, &answer);
     wait_for(&answer);
     g_assert_error(answer.error, VM_ERROR, VM_ERROR_QMP);
     answer_clear(&answer);
-    /* It may have activated some: neither given up, nor to be told so. */
-    vm_release_disks(vm, done, &answer);
+    /* It may have activated some: neither inactive, nor to be told so. */
+    vm_inactivate_disks(vm, done, &answer);
     wait_for(&answer);
     g_assert_error(answer.error, VM_ERROR, VM_ERROR_SPENT);
     answer_clear(&answer);
-    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 1);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 1);
 }
 
-static void test_release_fails(void)
+static void test_inactivate_fails(void)
 {
     Answer answer = {0};
     g_autoptr(Vm) vm = start_with_cached_disk(&answer);
     static const VmError codes[] = {VM_ERROR_QMP, VM_ERROR_SPENT};
-    fake_vm_inject(vm, FAKE_VM_RELEASE, FAKE_VM_FAIL, 1);
+    fake_vm_inject(vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
     for (int i = 0; i < 2; i++) {
-        vm_release_disks(vm, done, &answer);
+        vm_inactivate_disks(vm, done, &answer);
         wait_for(&answer);
         g_assert_true(g_error_matches(answer.error, VM_ERROR, codes[i]));
         answer_clear(&answer);
     }
-    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 1);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 1);
     vm_resume(vm, done, &answer);
     expect_ok(&answer);
     vm_pause(vm, done, &answer);
     expect_ok(&answer);
-    vm_release_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, done, &answer);
     expect_ok(&answer);
-    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RELEASE), ==, 2);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 2);
 }
 
 static void test_autorun(void)
@@ -338,8 +338,8 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/fake/free-answers", test_free_answers);
     g_test_add_func("/vm/fake/death-is-an-event", test_death_is_an_event);
     g_test_add_func("/vm/fake/frames", test_frames);
-    g_test_add_func("/vm/fake/release-once", test_release_once);
-    g_test_add_func("/vm/fake/release-fails", test_release_fails);
+    g_test_add_func("/vm/fake/inactivate-once", test_inactivate_once);
+    g_test_add_func("/vm/fake/inactivate-fails", test_inactivate_fails);
     g_test_add_func("/vm/fake/autorun", test_autorun);
     return g_test_run();
 }
