@@ -123,9 +123,9 @@ gboolean disk_set_apply(DiskSet *set, guint64 epoch, GError **error)
                   apply_stages(set, &applying, error);
     g_cond_broadcast(&set->stage_free);
     g_mutex_unlock(&set->mutex);
-    set_release(set);
+    set_unlock(set);
     if (ok && set->replica)
-        replica_send_applied(set->replica, epoch);
+        disk_replica_send_applied(set->replica, epoch);
     return ok;
 }
 
@@ -148,7 +148,7 @@ gboolean disk_set_finish(DiskSet *set, guint64 epoch, GError **error)
 static int merge_run(guint64 offset, const void *buf, gsize len, gpointer user_data)
 {
     Disk *disk = user_data;
-    int r = dirty_set(&disk->dirty[disk->set->current_map], offset, len);
+    int r = chunk_map_set(&disk->dirty[disk->set->current_map], offset, len);
     return r < 0 ? r : image_write(&disk->image, buf, len, offset);
 }
 
@@ -199,6 +199,6 @@ gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error)
                 stage_reset(&set->disks[i].stages[k]);
     }
     g_mutex_unlock(&set->mutex);
-    set_release(set);
+    set_unlock(set);
     return ok;
 }

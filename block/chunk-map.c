@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "block/dirty.h"
+#include "block/chunk-map.h"
 
 #include <string.h>
 #include <xxhash.h>
@@ -20,7 +20,7 @@ static void make_header(guint64 size, guint8 *header)
     colo_put_be64(header + 24, XXH3_64bits(header, 24));
 }
 
-static gboolean load(DirtyMap *map, guint64 size, gboolean *ret_valid, GError **error)
+static gboolean load(ChunkMap *map, guint64 size, gboolean *ret_valid, GError **error)
 {
     guint8 expected[MAP_HEADER_USED], header[MAP_HEADER_USED];
     make_header(size, expected);
@@ -36,43 +36,43 @@ static gboolean load(DirtyMap *map, guint64 size, gboolean *ret_valid, GError **
             map->bits[map->n_bytes - 1] &= (guint8)((1u << (map->chunks % 8)) - 1);
         return TRUE;
     }
-    r = dirty_clear(map);
+    r = chunk_map_clear(map);
     if (r == 0)
         r = block_file_write(&map->file, expected, sizeof(expected), 0);
     return r == 0 || block_file_fail(&map->file, "write it", r, error);
 }
 
-gboolean dirty_open(DirtyMap *map, const char *path, guint64 size, const DiskSetOptions *options,
-                    gboolean *ret_valid, GError **error)
+gboolean chunk_map_open(ChunkMap *map, const char *path, guint64 size,
+                        const DiskSetOptions *options, gboolean *ret_valid, GError **error)
 {
-    *map = (DirtyMap){.file = BLOCK_FILE_NONE, .chunks = chunk_count(size)};
+    *map = (ChunkMap){.file = BLOCK_FILE_NONE, .chunks = chunk_count(size)};
     map->n_bytes = chunk_bytes(map->chunks);
     map->bits = g_malloc0(map->n_bytes + 1);
-    for (guint i = 0; i < DIRTY_LOCKS; i++)
+    for (guint i = 0; i < CHUNK_MAP_LOCKS; i++)
         g_mutex_init(&map->locks[i]);
     if (block_file_open(&map->file, path, TRUE, FALSE, options, error) &&
         load(map, size, ret_valid, error))
         return TRUE;
-    dirty_close(map);
+    chunk_map_close(map);
     return FALSE;
 }
 
-void dirty_close(DirtyMap *map)
+void chunk_map_close(ChunkMap *map)
 {
     if (!map->bits)
         return;
     block_file_close(&map->file);
     g_clear_pointer(&map->bits, g_free);
-    for (guint i = 0; i < DIRTY_LOCKS; i++)
+    for (guint i = 0; i < CHUNK_MAP_LOCKS; i++)
         g_mutex_clear(&map->locks[i]);
 }
 
 /* Sets the bits of `mask` in one byte: the file first, memory after it. */
-static int set_byte(DirtyMap *map, gsize index, guint8 mask)
+static int set_byte(ChunkMap *map, gsize index, guint8 mask)
 {
     if ((__atomic_load_n(&map->bits[index], __ATOMIC_ACQUIRE) & mask) == mask)
         return 0;
-    GMutex *lock = &map->locks[index % DIRTY_LOCKS];
+    GMutex *lock = &map->locks[index % CHUNK_MAP_LOCKS];
     g_mutex_lock(lock);
     guint8 value = map->bits[index] | mask;
     int r = 0;
@@ -84,7 +84,7 @@ static int set_byte(DirtyMap *map, gsize index, guint8 mask)
     return r;
 }
 
-int dirty_set(DirtyMap *map, guint64 offset, guint64 len)
+int chunk_map_set(ChunkMap *map, guint64 offset, guint64 len)
 {
     if (len == 0)
         return 0;
@@ -100,7 +100,7 @@ int dirty_set(DirtyMap *map, guint64 offset, guint64 len)
     return 0;
 }
 
-int dirty_clear(DirtyMap *map)
+int chunk_map_clear(ChunkMap *map)
 {
     /* Cutting the file off and growing it again is quicker than writing zeroes, and a death between
      * the two leaves a short file, which reads as zeroes. */
@@ -112,12 +112,12 @@ int dirty_clear(DirtyMap *map)
     return r;
 }
 
-int dirty_sync(const DirtyMap *map)
+int chunk_map_sync(const ChunkMap *map)
 {
     return block_file_sync(&map->file);
 }
 
-guint64 dirty_count(const DirtyMap *map)
+guint64 chunk_map_count(const ChunkMap *map)
 {
     return chunk_popcount(map->bits, map->n_bytes);
 }

@@ -36,7 +36,7 @@ int disk_read(Disk *disk, void *buf, guint32 count, guint64 offset)
     set_share(disk->set);
     int r = disk->set->mode == DISK_MODE_REPLICA ? overlay_read(&disk->overlay, buf, count, offset)
                                                  : image_read(&disk->image, buf, count, offset);
-    set_release(disk->set);
+    set_unlock(disk->set);
     return r;
 }
 
@@ -52,7 +52,7 @@ static void send_what_is_there(Disk *disk, guint32 count, guint64 offset)
     while (count > 0) {
         guint32 piece = MIN(count, WIRE_DATA_MAX);
         if (image_read(&disk->image, buf, piece, offset) == 0)
-            primary_send_write(disk->set->primary, disk, buf, piece, offset);
+            disk_primary_send_write(disk->set->primary, disk, buf, piece, offset);
         offset += piece;
         count -= piece;
     }
@@ -62,7 +62,7 @@ static void send_what_is_there(Disk *disk, guint32 count, guint64 offset)
 static int change_image(Disk *disk, ChangeKind kind, const void *buf, guint32 count, guint64 offset)
 {
     DiskSet *set = disk->set;
-    int r = dirty_set(&disk->dirty[set->current_map], offset, count);
+    int r = chunk_map_set(&disk->dirty[set->current_map], offset, count);
     if (r < 0)
         return r;
     switch (kind) {
@@ -82,9 +82,9 @@ static int change_image(Disk *disk, ChangeKind kind, const void *buf, guint32 co
     if (r < 0)
         send_what_is_there(disk, count, offset);
     else if (set->primary && kind == CHANGE_WRITE)
-        primary_send_write(set->primary, disk, buf, count, offset);
+        disk_primary_send_write(set->primary, disk, buf, count, offset);
     else if (set->primary)
-        primary_send_zero(set->primary, disk, count, offset, kind != CHANGE_ZERO);
+        disk_primary_send_zero(set->primary, disk, count, offset, kind != CHANGE_ZERO);
     return r;
 }
 
@@ -108,8 +108,8 @@ static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, g
         r = overlay_write(&disk->overlay, buf, count, offset);
     else
         r = overlay_zero(&disk->overlay, count, offset);
-    range_lock_release(&disk->ranges, hold);
-    set_release(set);
+    range_lock_drop(&disk->ranges, hold);
+    set_unlock(set);
     if (r == 0 && fua && mode == DISK_MODE_ACTIVE)
         r = image_sync(&disk->image);
     return r;
@@ -136,7 +136,7 @@ int disk_flush(Disk *disk)
 {
     set_share(disk->set);
     gboolean replica = disk->set->mode == DISK_MODE_REPLICA;
-    set_release(disk->set);
+    set_unlock(disk->set);
     return replica ? 0 : image_sync(&disk->image);
 }
 
@@ -153,7 +153,7 @@ int disk_extents(Disk *disk, guint32 count, guint64 offset, DiskExtentFunc exten
         int r = 0;
         if (disk->set->mode != DISK_MODE_REPLICA)
             r = image_extent(&disk->image, offset, end - offset, &len, &hole);
-        set_release(disk->set);
+        set_unlock(disk->set);
         if (r == 0)
             r = extent(offset, len, hole, user_data);
         if (r != 0)

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "block/dirty.h"
+#include "block/chunk-map.h"
 
 #define BLOCKS_PER_CHUNK (BLOCK_CHUNK_BYTES / IMAGE_BLOCK)
 G_STATIC_ASSERT(BLOCKS_PER_CHUNK == 16);

@@ -23,7 +23,7 @@
 
 #define DEFAULT_QUEUE (G_GUINT64_CONSTANT(64) << 20)
 
-void primary_fail(Primary *p, const GError *error)
+void disk_primary_fail(Primary *p, const GError *error)
 {
     g_mutex_lock(&p->mutex);
     gboolean first = !p->failed && !p->stop;
@@ -45,7 +45,8 @@ static void push_control(Primary *p, guint16 type, guint64 epoch, guint64 offset
     queue_push(&p->queue, QUEUE_CONTROL, wire_record_new(&header));
 }
 
-void primary_send_write(Primary *p, Disk *disk, const guint8 *data, guint32 count, guint64 offset)
+void disk_primary_send_write(Primary *p, Disk *disk, const guint8 *data, guint32 count,
+                             guint64 offset)
 {
     if (!p->streaming)
         return;
@@ -65,7 +66,7 @@ void primary_send_write(Primary *p, Disk *disk, const guint8 *data, guint32 coun
     }
 }
 
-void primary_send_zero(Primary *p, Disk *disk, guint64 len, guint64 offset, gboolean may_trim)
+void disk_primary_send_zero(Primary *p, Disk *disk, guint64 len, guint64 offset, gboolean may_trim)
 {
     if (!p->streaming)
         return;
@@ -166,7 +167,7 @@ static void make_scope(Primary *p)
     }
 }
 
-void primary_note_elapsed(Primary *p)
+void disk_primary_note_elapsed(Primary *p)
 {
     if (p->began_us && !p->synchronised)
         p->progress.elapsed_ms = (guint64)(g_get_monotonic_time() - p->began_us) / 1000;
@@ -183,7 +184,7 @@ static void start_streaming(Primary *p)
     push_control(p, WIRE_START, 0, p->seed);
     p->streaming = TRUE;
     __atomic_store_n(&p->old_dirty, TRUE, __ATOMIC_RELEASE);
-    set_release(p->set);
+    set_unlock(p->set);
     p->syncer = g_thread_new("disk-sync", sync_thread, p);
 }
 
@@ -224,7 +225,7 @@ static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
     set_share(set);
     guint64 last = p->epoch, rotated = p->rotated;
     guint old = 1 - set->current_map;
-    set_release(set);
+    set_unlock(set);
     if (epoch == 0 || epoch > last) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STREAM,
                     "record APPLIED: epoch %" G_GUINT64_FORMAT " has not been marked", epoch);
@@ -244,7 +245,7 @@ static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
     /* Only after the lineage: a map without its bits must not be read with the older epoch. */
     if (ok && epoch >= rotated && __atomic_load_n(&p->old_dirty, __ATOMIC_ACQUIRE)) {
         for (guint i = 0; i < set->n_disks && ok; i++)
-            ok = dirty_clear(&set->disks[i].dirty[old]) == 0;
+            ok = chunk_map_clear(&set->disks[i].dirty[old]) == 0;
         if (ok)
             __atomic_store_n(&p->old_dirty, FALSE, __ATOMIC_RELEASE);
         ok = TRUE; /* what could not be cleared stays dirty */
@@ -331,7 +332,7 @@ static gpointer receiver_thread(gpointer data)
             break;
         handle(p, &header, buf, &have_hello, &ready, &error);
     } while (!error);
-    primary_fail(p, error);
+    disk_primary_fail(p, error);
     return NULL;
 }
 
@@ -369,13 +370,13 @@ gboolean disk_set_attach_primary(DiskSet *set, int fd, const guint8 *session, GE
     }
     set_exclude(set);
     set->primary = p;
-    set_release(set);
+    set_unlock(set);
     p->sender = g_thread_new("disk-send", sender_thread, p);
     p->receiver = g_thread_new("disk-answers", receiver_thread, p);
     return TRUE;
 }
 
-void primary_free(Primary *p)
+void disk_primary_free(Primary *p)
 {
     DiskSet *set = p->set;
     g_mutex_lock(&p->mutex);
@@ -390,7 +391,7 @@ void primary_free(Primary *p)
         g_thread_join(p->syncer);
     set_exclude(set);
     set->primary = NULL;
-    set_release(set);
+    set_unlock(set);
     close(p->fd);
     for (guint i = 0; i < set->n_disks; i++) {
         g_free(p->scope[i]);
@@ -431,16 +432,16 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
     WireHeader header = {.type = WIRE_MARK, .length = 8, .epoch = epoch};
     WireRecord *record = wire_record_new(&header);
     queue_push(&p->queue, QUEUE_CONTROL, record);
-    set_release(set);
+    set_unlock(set);
     return TRUE;
 }
 
-void primary_status(Primary *p, DiskSetStatus *status)
+void disk_primary_status(Primary *p, DiskSetStatus *status)
 {
     g_mutex_lock(&p->mutex);
     status->attached = !p->failed;
     status->in_sync = p->synchronised && !p->failed;
-    primary_note_elapsed(p);
+    disk_primary_note_elapsed(p);
     status->sync = p->progress;
     status->knows_peer = p->has_theirs;
     status->peer_generation = p->theirs.generation;
@@ -448,7 +449,7 @@ void primary_status(Primary *p, DiskSetStatus *status)
     status->queue_bytes = queue_bytes(&p->queue);
 }
 
-void primary_set_rate(Primary *p)
+void disk_primary_set_rate(Primary *p)
 {
     g_mutex_lock(&p->mutex);
     g_cond_broadcast(&p->changed);

@@ -38,10 +38,10 @@ struct Primary {
 
 /* Reports the first failure, to the peer too if it is not the peer's: nothing more is queued,
  * lost() is called. Any thread of the primary's. */
-void primary_fail(Primary *primary, const GError *error);
+void disk_primary_fail(Primary *primary, const GError *error);
 
 /* Brings progress.elapsed_ms up to date; the mutex is held. */
-void primary_note_elapsed(Primary *primary);
+void disk_primary_note_elapsed(Primary *primary);
 
 /* The synchronisation's thread. */
 gpointer sync_thread(gpointer primary);

@@ -12,7 +12,7 @@ void range_lock_init(RangeLock *lock)
 {
     for (guint i = 0; i < RANGE_LOCK_SHARDS; i++) {
         g_mutex_init(&lock->shard[i].mutex);
-        g_cond_init(&lock->shard[i].released);
+        g_cond_init(&lock->shard[i].dropped);
         lock->shard[i].holds = NULL;
     }
 }
@@ -22,7 +22,7 @@ void range_lock_clear(RangeLock *lock)
     for (guint i = 0; i < RANGE_LOCK_SHARDS; i++) {
         g_assert(!lock->shard[i].holds);
         g_mutex_clear(&lock->shard[i].mutex);
-        g_cond_clear(&lock->shard[i].released);
+        g_cond_clear(&lock->shard[i].dropped);
     }
 }
 
@@ -53,7 +53,7 @@ RangeHold *range_lock_take(RangeLock *lock, guint64 offset, guint64 len)
         hold[i].end = stop;
         g_mutex_lock(&lock->shard[s].mutex);
         while (is_held(lock->shard[s].holds, offset, stop))
-            g_cond_wait(&lock->shard[s].released, &lock->shard[s].mutex);
+            g_cond_wait(&lock->shard[s].dropped, &lock->shard[s].mutex);
         hold[i].next = lock->shard[s].holds;
         lock->shard[s].holds = &hold[i];
         g_mutex_unlock(&lock->shard[s].mutex);
@@ -62,7 +62,7 @@ RangeHold *range_lock_take(RangeLock *lock, guint64 offset, guint64 len)
     return hold;
 }
 
-void range_lock_release(RangeLock *lock, RangeHold *hold)
+void range_lock_drop(RangeLock *lock, RangeHold *hold)
 {
     for (guint i = 0; i < hold->parts; i++) {
         guint s = shard_of(hold[i].start);
@@ -71,7 +71,7 @@ void range_lock_release(RangeLock *lock, RangeHold *hold)
         while (*at != &hold[i])
             at = &(*at)->next;
         *at = hold[i].next;
-        g_cond_broadcast(&lock->shard[s].released);
+        g_cond_broadcast(&lock->shard[s].dropped);
         g_mutex_unlock(&lock->shard[s].mutex);
     }
     g_free(hold);

@@ -18,7 +18,7 @@ typedef struct RangeHold RangeHold;
 typedef struct {
     struct {
         GMutex mutex;
-        GCond released;
+        GCond dropped;
         RangeHold *holds;
     } shard[RANGE_LOCK_SHARDS];
 } RangeLock;
@@ -29,7 +29,7 @@ void range_lock_clear(RangeLock *lock);
 /* Waits until nobody holds any byte of [offset, offset + len) and takes them. len > 0. */
 RangeHold *range_lock_take(RangeLock *lock, guint64 offset, guint64 len);
 
-/* Releases what range_lock_take() returned. */
-void range_lock_release(RangeLock *lock, RangeHold *hold);
+/* Ends the hold that range_lock_take() began. */
+void range_lock_drop(RangeLock *lock, RangeHold *hold);
 
 #endif

@@ -51,13 +51,13 @@ static gboolean send_plain(Replica *replica, guint16 type, guint64 epoch, GError
     return send_record(replica, wire_record_new(&header), error);
 }
 
-void replica_send_applied(Replica *replica, guint64 epoch)
+void disk_replica_send_applied(Replica *replica, guint64 epoch)
 {
     /* If it fails the receiver finds out as well. */
     send_plain(replica, WIRE_APPLIED, epoch, NULL);
 }
 
-void replica_status(Replica *replica, DiskSetStatus *status)
+void disk_replica_status(Replica *replica, DiskSetStatus *status)
 {
     status->attached = !g_atomic_int_get(&replica->failed);
     g_mutex_lock(&replica->set->mutex);
@@ -131,7 +131,7 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
             Disk *disk = &set->disks[i];
             int r = stage_reset(&disk->stages[k]);
             if (r == 0)
-                r = dirty_clear(&disk->dirty[k]);
+                r = chunk_map_clear(&disk->dirty[k]);
             if (r < 0)
                 ok = block_file_fail(&disk->stages[k].file, "start a synchronisation", r, error);
         }
@@ -155,8 +155,8 @@ static int change_now(Disk *disk, const WireHeader *header, const guint8 *payloa
     int r = header->type == WIRE_WRITE
                 ? image_write(&disk->image, payload, (gsize)len, header->offset)
                 : image_zero(&disk->image, len, header->offset, may_trim);
-    range_lock_release(&disk->ranges, hold);
-    set_release(disk->set);
+    range_lock_drop(&disk->ranges, hold);
+    set_unlock(disk->set);
     settler_note(disk->set->settler, disk->index, header->offset, len);
     return r;
 }
@@ -234,7 +234,7 @@ static gboolean complete_sync(Replica *replica, guint64 epoch, GError **error)
     set_exclude(set);
     for (guint i = 0; i < set->n_disks && r == 0; i++)
         r = overlay_reset(&set->disks[i].overlay);
-    set_release(set);
+    set_unlock(set);
     if (r < 0)
         return set_disk_failed(&set->disks[0], "empty the overlay", r, error);
     g_mutex_lock(&set->mutex);
@@ -410,7 +410,7 @@ gboolean disk_set_attach_replica(DiskSet *set, int fd, const guint8 *session, GE
     return TRUE;
 }
 
-void replica_free(Replica *replica)
+void disk_replica_free(Replica *replica)
 {
     DiskSet *set = replica->set;
     g_mutex_lock(&set->mutex);

@@ -105,7 +105,7 @@ static gboolean open_disk(DiskSet *set, Disk *disk, gboolean *all_valid, GError 
             g_strdup_printf("%s/%s.dirty%u", set->state_dir, disk->config.name, i);
         g_autofree char *journal =
             g_strdup_printf("%s/%s.journal%u", set->state_dir, disk->config.name, i);
-        if (!dirty_open(&disk->dirty[i], map, size, &set->options, &valid, error) ||
+        if (!chunk_map_open(&disk->dirty[i], map, size, &set->options, &valid, error) ||
             !stage_open(&disk->stages[i], journal, size, &set->options, error))
             return FALSE;
         *all_valid = *all_valid && valid;
@@ -312,9 +312,9 @@ gboolean set_end_cleanly(DiskSet *set, GError **error)
         Disk *disk = &set->disks[i];
         int r = image_sync(&disk->image);
         if (r == 0)
-            r = dirty_sync(&disk->dirty[0]);
+            r = chunk_map_sync(&disk->dirty[0]);
         if (r == 0)
-            r = dirty_sync(&disk->dirty[1]);
+            r = chunk_map_sync(&disk->dirty[1]);
         if (r < 0)
             return block_file_fail(&disk->image.file, "sync it", r, error);
     }
@@ -334,7 +334,7 @@ void disk_set_free(DiskSet *set)
     for (guint i = 0; i < set->n_disks; i++) {
         Disk *disk = &set->disks[i];
         for (guint k = 0; k < 2; k++) {
-            dirty_close(&disk->dirty[k]);
+            chunk_map_close(&disk->dirty[k]);
             stage_close(&disk->stages[k]);
         }
         image_close(&disk->image);
@@ -399,7 +399,7 @@ gboolean disk_set_inactivate(DiskSet *set, GError **error)
         return TRUE;
     set_exclude(set);
     set->mode = DISK_MODE_INACTIVE;
-    set_release(set);
+    set_unlock(set);
     return disk_set_sync(set, error);
 }
 
@@ -409,7 +409,7 @@ gboolean disk_set_activate(DiskSet *set, GError **error)
         return wrong_mode(set, "activate without a takeover", error);
     set_exclude(set);
     set->mode = DISK_MODE_ACTIVE;
-    set_release(set);
+    set_unlock(set);
     return TRUE;
 }
 
@@ -421,7 +421,7 @@ gboolean disk_set_become_replica(DiskSet *set, GError **error)
         return FALSE;
     set_exclude(set);
     set->mode = DISK_MODE_REPLICA;
-    set_release(set);
+    set_unlock(set);
     return TRUE;
 }
 
@@ -454,10 +454,10 @@ void disk_set_detach(DiskSet *set)
 {
     if (set->primary) {
         Primary *primary = set->primary;
-        primary_free(primary);
+        disk_primary_free(primary);
     }
     if (set->replica) {
-        replica_free(set->replica);
+        disk_replica_free(set->replica);
         set->replica = NULL;
     }
 }
@@ -466,7 +466,7 @@ void disk_set_limit_sync_rate(DiskSet *set, guint64 bytes_per_s)
 {
     __atomic_store_n(&set->sync_rate, bytes_per_s, __ATOMIC_RELAXED);
     if (set->primary)
-        primary_set_rate(set->primary);
+        disk_primary_set_rate(set->primary);
 }
 
 /* ---- Status ---- */
@@ -480,9 +480,9 @@ void disk_set_status(DiskSet *set, DiskSetStatus *ret_status)
     status.generation = state_generation(&set->record);
     g_mutex_unlock(&set->mutex);
     if (set->replica)
-        replica_status(set->replica, &status);
+        disk_replica_status(set->replica, &status);
     if (set->primary)
-        primary_status(set->primary, &status);
+        disk_primary_status(set->primary, &status);
     *ret_status = status;
 }
 

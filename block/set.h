@@ -12,7 +12,7 @@
 
 #include <pthread.h>
 
-#include "block/dirty.h"
+#include "block/chunk-map.h"
 #include "block/image.h"
 #include "block/overlay.h"
 #include "block/range-lock.h"
@@ -30,7 +30,7 @@ struct Disk {
     DiskConfig config; /* strings owned */
     Image image;
     RangeLock ranges;
-    DirtyMap dirty[2]; /* set->current_map takes writes; together: all since the lineage's epoch */
+    ChunkMap dirty[2]; /* set->current_map takes writes; together: all since the lineage's epoch */
     Stage stages[2];   /* set->open_stage takes records; the other may be complete */
     Overlay overlay;   /* open while the set is a replica */
 };
@@ -71,7 +71,7 @@ static inline void set_exclude(DiskSet *set)
 {
     pthread_rwlock_wrlock(&set->gate);
 }
-static inline void set_release(DiskSet *set)
+static inline void set_unlock(DiskSet *set)
 {
     pthread_rwlock_unlock(&set->gate);
 }
@@ -131,19 +131,19 @@ void wire_hash_chunk(const void *data, gsize len, guint64 seed, guint8 *ret_hash
 
 /* ---- primary.c, sync.c ---- */
 
-void primary_free(Primary *primary); /* ends its threads; the gate must not be held */
+void disk_primary_free(Primary *primary); /* ends its threads; the gate must not be held */
 /* Sends a change to the peer if one is attached; the gate is shared and the range held. */
-void primary_send_write(Primary *primary, Disk *disk, const guint8 *data, guint32 count,
-                        guint64 offset);
-void primary_send_zero(Primary *primary, Disk *disk, guint64 len, guint64 offset,
-                       gboolean may_trim);
-void primary_status(Primary *primary, DiskSetStatus *status);
-void primary_set_rate(Primary *primary);
+void disk_primary_send_write(Primary *primary, Disk *disk, const guint8 *data, guint32 count,
+                             guint64 offset);
+void disk_primary_send_zero(Primary *primary, Disk *disk, guint64 len, guint64 offset,
+                            gboolean may_trim);
+void disk_primary_status(Primary *primary, DiskSetStatus *status);
+void disk_primary_set_rate(Primary *primary);
 
 /* ---- replica.c ---- */
 
-void replica_free(Replica *replica);
-void replica_status(Replica *replica, DiskSetStatus *status);
-void replica_send_applied(Replica *replica, guint64 epoch);
+void disk_replica_free(Replica *replica);
+void disk_replica_status(Replica *replica, DiskSetStatus *status);
+void disk_replica_send_applied(Replica *replica, guint64 epoch);
 
 #endif

@@ -110,7 +110,7 @@ static gboolean send_hashes(Sync *sync, guint64 first, guint count, GError **err
                         wire_payload(record) + i * WIRE_HASH_BYTES);
     if (r == 0)
         queue_push(&p->queue, QUEUE_CONTROL, record);
-    range_lock_release(&disk->ranges, hold);
+    range_lock_drop(&disk->ranges, hold);
     if (r == 0)
         return TRUE;
     g_free(record);
@@ -137,10 +137,10 @@ static gboolean send_chunk(Sync *sync, guint index, guint64 chunk, GError **erro
     /* The gate is not held: the mode and epoch don't change before the synchronisation has ended.
      */
     if (zero)
-        primary_send_zero(p, disk, len, offset, TRUE);
+        disk_primary_send_zero(p, disk, len, offset, TRUE);
     else if (r == 0)
-        primary_send_write(p, disk, sync->buf, len, offset);
-    range_lock_release(&disk->ranges, hold);
+        disk_primary_send_write(p, disk, sync->buf, len, offset);
+    range_lock_drop(&disk->ranges, hold);
     if (r < 0)
         return read_failed(disk, r, error);
     g_mutex_lock(&p->mutex);
@@ -200,7 +200,7 @@ static void report(Sync *sync)
 {
     Primary *p = sync->p;
     g_mutex_lock(&p->mutex);
-    primary_note_elapsed(p);
+    disk_primary_note_elapsed(p);
     DiskSyncProgress progress = p->progress;
     g_mutex_unlock(&p->mutex);
     /* A hundred times in all, not for every chunk. */
@@ -262,7 +262,7 @@ static gboolean finish(Primary *p, GError **error)
     if (!expose(p->set, error))
         return FALSE;
     g_mutex_lock(&p->mutex);
-    primary_note_elapsed(p);
+    disk_primary_note_elapsed(p);
     p->synchronised = !p->stop && !p->failed;
     p->progress.done_bytes = p->progress.total_bytes;
     done = p->synchronised;
@@ -280,7 +280,7 @@ gpointer sync_thread(gpointer data)
     if (compare_all(&sync, &error))
         finish(sync.p, &error);
     if (error)
-        primary_fail(sync.p, error);
+        disk_primary_fail(sync.p, error);
     g_free(sync.buf);
     return NULL;
 }

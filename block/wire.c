@@ -4,7 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "block/dirty.h"
+#include "block/chunk-map.h"
 #include "common/endian.h"
 
 #define HELLO_MAX 65536u
