@@ -4,9 +4,10 @@
  * the receiver does the handshake and takes the peer's answers, the syncer (sync.c) compares and
  * sends.
  *
- *   attach -> HELLO, BITMAP..., READY received
- *          -> START sent; everything that is written from here on follows
- *          -> synchronisation -> SYNC_END/SYNCED -> synchronised(), marks may come
+ *   HELLO      HELLO sent; the replica's HELLO expected
+ *   BITMAPS    BITMAP... and READY expected
+ *   STREAMING  START sent: every change follows. The synchronisation runs until SYNC_END/SYNCED;
+ *              then synchronised() is called, and marks may come
  *
  * The dirty maps: `current` takes writes; the other holds what was written before the mark
  * `rotated` and is emptied when the peer has applied that mark or a later one. If it is not yet
@@ -35,6 +36,13 @@ void disk_primary_fail(Primary *p, const GError *error)
     queue_close(&p->queue);
     if (first && p->set->callbacks.lost)
         p->set->callbacks.lost(error, p->set->user_data);
+}
+
+/* The phases come in their order, each once. */
+static void set_phase(Primary *p, PrimaryPhase phase)
+{
+    g_assert(phase == p->phase + 1);
+    p->phase = phase;
 }
 
 /* ---- Sending ---- */
@@ -176,6 +184,7 @@ void disk_primary_note_elapsed(Primary *p)
 /* From here on every change is either in the scope or behind START in the stream. */
 static void start_streaming(Primary *p)
 {
+    set_phase(p, PHASE_STREAMING);
     set_exclude(p->set);
     g_mutex_lock(&p->mutex);
     make_scope(p);
@@ -255,64 +264,74 @@ static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
     return ok;
 }
 
-static gboolean unexpected(const WireHeader *header, GError **error)
+static gboolean handle_hello(Primary *p, const WireHeader *header, const guint8 *payload,
+                             GError **error)
 {
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STREAM, "record %s: unexpected here",
-                wire_type_name(header->type));
-    return FALSE;
+    DiskSet *set = p->set;
+    WireHello theirs;
+    set_phase(p, PHASE_BITMAPS);
+    if (!wire_hello_check(payload, header->length, &p->hello, set->configs, set->sizes,
+                          set->n_disks, &theirs, error))
+        return FALSE;
+    g_mutex_lock(&p->mutex);
+    p->theirs = theirs;
+    p->has_theirs = TRUE;
+    g_mutex_unlock(&p->mutex);
+    return set_may_synchronise(&p->hello, &theirs, error);
 }
 
-static gboolean handle_answer(Primary *p, const WireHeader *header, const guint8 *payload,
-                              GError **error)
+static void handle_synced(Primary *p)
 {
+    g_mutex_lock(&p->mutex);
+    p->synced_reply = TRUE;
+    g_cond_broadcast(&p->changed);
+    g_mutex_unlock(&p->mutex);
+}
+
+/* ---- The receiver ---- */
+
+/* Which types may come in which phase. */
+static gboolean is_expected(PrimaryPhase phase, guint16 type)
+{
+    switch (type) {
+    case WIRE_HELLO:
+        return phase == PHASE_HELLO;
+    case WIRE_BITMAP:
+    case WIRE_READY:
+        return phase == PHASE_BITMAPS;
+    case WIRE_NEED:
+    case WIRE_SYNCED:
+    case WIRE_APPLIED:
+        return phase == PHASE_STREAMING;
+    default:
+        return FALSE;
+    }
+}
+
+static gboolean handle(Primary *p, const WireHeader *header, const guint8 *payload, GError **error)
+{
+    if (header->type & WIRE_OPTIONAL)
+        return TRUE;
+    if (!is_expected(p->phase, header->type))
+        return wire_unexpected(header, error);
     switch (header->type) {
+    case WIRE_HELLO:
+        return handle_hello(p, header, payload, error);
+    case WIRE_BITMAP:
+        add_bitmap(p, header, payload);
+        return TRUE;
+    case WIRE_READY:
+        start_streaming(p);
+        return TRUE;
     case WIRE_NEED:
         handle_need(p, header, payload);
         return TRUE;
     case WIRE_SYNCED:
-        g_mutex_lock(&p->mutex);
-        p->synced_reply = TRUE;
-        g_cond_broadcast(&p->changed);
-        g_mutex_unlock(&p->mutex);
+        handle_synced(p);
         return TRUE;
-    case WIRE_APPLIED:
-        return handle_applied(p, header->epoch, error);
     default:
-        return unexpected(header, error);
+        return handle_applied(p, header->epoch, error);
     }
-}
-
-/* One record; `have_hello` and `ready` say how far the handshake is. */
-static gboolean handle(Primary *p, const WireHeader *header, const guint8 *payload,
-                       gboolean *have_hello, gboolean *ready, GError **error)
-{
-    DiskSet *set = p->set;
-    if (header->type & WIRE_OPTIONAL)
-        return TRUE;
-    if (!*have_hello) {
-        if (header->type != WIRE_HELLO)
-            return unexpected(header, error);
-        *have_hello = TRUE;
-        WireHello theirs;
-        if (!wire_hello_check(payload, header->length, &p->hello, set->configs, set->sizes,
-                              set->n_disks, &theirs, error))
-            return FALSE;
-        g_mutex_lock(&p->mutex);
-        p->theirs = theirs;
-        p->has_theirs = TRUE;
-        g_mutex_unlock(&p->mutex);
-        return set_may_synchronise(&p->hello, &theirs, error);
-    }
-    if (!*ready && header->type == WIRE_BITMAP) {
-        add_bitmap(p, header, payload);
-        return TRUE;
-    }
-    if (!*ready && header->type == WIRE_READY) {
-        *ready = TRUE;
-        start_streaming(p);
-        return TRUE;
-    }
-    return *ready ? handle_answer(p, header, payload, error) : unexpected(header, error);
 }
 
 static gpointer receiver_thread(gpointer data)
@@ -322,7 +341,6 @@ static gpointer receiver_thread(gpointer data)
     g_autofree guint8 *buf = g_malloc(WIRE_DATA_MAX);
     guint8 raw[WIRE_HEADER];
     WireReader reader = {.fd = p->fd};
-    gboolean have_hello = FALSE, ready = FALSE;
     g_autoptr(GError) error = NULL;
     queue_push(&p->queue, QUEUE_CONTROL,
                wire_hello_new(&p->hello, set->configs, set->sizes, set->n_disks));
@@ -330,7 +348,7 @@ static gpointer receiver_thread(gpointer data)
         WireHeader header;
         if (!wire_read(&reader, set->sizes, set->n_disks, raw, &header, buf, &error))
             break;
-        handle(p, &header, buf, &have_hello, &ready, &error);
+        handle(p, &header, buf, &error);
     } while (!error);
     disk_primary_fail(p, error);
     return NULL;

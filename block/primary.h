@@ -6,6 +6,9 @@
 #include "block/queue.h"
 #include "block/set.h"
 
+/* How far the receiver is with the handshake: primary.c. */
+typedef enum { PHASE_HELLO, PHASE_BITMAPS, PHASE_STREAMING } PrimaryPhase;
+
 struct Primary {
     DiskSet *set;
     int fd;
@@ -13,6 +16,7 @@ struct Primary {
     Queue queue;
     GThread *sender, *receiver, *syncer;
     guint64 seed;
+    PrimaryPhase phase; /* the receiver's */
 
     /* Under the gate: */
     gboolean streaming; /* START has been queued: every change follows */

@@ -2,7 +2,8 @@
 /*
  * The replica's end: one thread reads the stream.
  *
- *   HANDSHAKE  HELLO, BITMAP..., READY sent; HELLO and START expected
+ *   HELLO      HELLO, BITMAP..., READY sent; the primary's HELLO expected
+ *   START      START expected
  *   SYNCING    changes go straight to the images, which are INCOMPLETE; hashes are answered
  *   STAGING    from the first mark on: the images are a checkpoint; changes go to the open stage
  *
@@ -17,7 +18,7 @@
 #include "block/set.h"
 #include "common/endian.h"
 
-typedef enum { PHASE_HELLO, PHASE_START, PHASE_SYNCING, PHASE_STAGING } Phase;
+typedef enum { PHASE_HELLO, PHASE_START, PHASE_SYNCING, PHASE_STAGING } ReplicaPhase;
 
 struct Replica {
     DiskSet *set;
@@ -29,12 +30,19 @@ struct Replica {
     gint failed, stop; /* atomic; stop is set under set->mutex too */
 
     /* The receiver's: */
-    Phase phase;
+    ReplicaPhase phase;
     guint64 epoch; /* of the last mark */
     guint64 seed;
     XXH3_state_t *hash; /* of the records since START or the last mark */
     guint8 *chunk;
 };
+
+/* The phases come in their order, each once. */
+static void set_phase(Replica *replica, ReplicaPhase phase)
+{
+    g_assert(phase == replica->phase + 1);
+    replica->phase = phase;
+}
 
 static gboolean send_record(Replica *replica, WireRecord *record, GError **error)
 {
@@ -100,7 +108,7 @@ static gboolean handle_hello(Replica *replica, const WireHeader *header, const g
 {
     DiskSet *set = replica->set;
     WireHello theirs;
-    replica->phase = PHASE_START;
+    set_phase(replica, PHASE_START);
     if (!wire_hello_check(payload, header->length, &replica->hello, set->configs, set->sizes,
                           set->n_disks, &theirs, error))
         return FALSE;
@@ -136,7 +144,7 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
                 ok = block_file_fail(&disk->stages[k].file, "start a synchronisation", r, error);
         }
     replica->seed = header->offset;
-    replica->phase = PHASE_SYNCING;
+    set_phase(replica, PHASE_SYNCING);
     XXH3_64bits_reset(replica->hash);
     return ok;
 }
@@ -285,11 +293,12 @@ static gboolean handle_mark(Replica *replica, const WireHeader *header, const gu
                                                     : "the records before it are damaged");
         return FALSE;
     }
-    gboolean ok = replica->phase == PHASE_SYNCING ? complete_sync(replica, header->epoch, error)
-                                                  : complete_stage(replica, header->epoch, error);
-    if (!ok)
+    gboolean first = replica->phase == PHASE_SYNCING;
+    if (!(first ? complete_sync(replica, header->epoch, error)
+                : complete_stage(replica, header->epoch, error)))
         return FALSE;
-    replica->phase = PHASE_STAGING;
+    if (first)
+        set_phase(replica, PHASE_STAGING);
     replica->epoch = header->epoch;
     XXH3_64bits_reset(replica->hash);
     if (set->callbacks.marked)
@@ -300,7 +309,7 @@ static gboolean handle_mark(Replica *replica, const WireHeader *header, const gu
 /* ---- The receiver ---- */
 
 /* Which types may come in which phase. */
-static gboolean is_expected(Phase phase, guint16 type)
+static gboolean is_expected(ReplicaPhase phase, guint16 type)
 {
     switch (type) {
     case WIRE_HELLO:
@@ -313,7 +322,7 @@ static gboolean is_expected(Phase phase, guint16 type)
     case WIRE_WRITE:
     case WIRE_ZERO:
     case WIRE_MARK:
-        return phase >= PHASE_SYNCING;
+        return phase == PHASE_SYNCING || phase == PHASE_STAGING;
     default:
         return FALSE;
     }
@@ -324,11 +333,8 @@ static gboolean handle(Replica *replica, const WireHeader *header, const guint8 
 {
     if (header->type & WIRE_OPTIONAL)
         return TRUE;
-    if (!is_expected(replica->phase, header->type)) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STREAM, "record %s: unexpected here",
-                    wire_type_name(header->type));
-        return FALSE;
-    }
+    if (!is_expected(replica->phase, header->type))
+        return wire_unexpected(header, error);
     switch (header->type) {
     case WIRE_HELLO:
         return handle_hello(replica, header, payload, error);

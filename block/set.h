@@ -124,6 +124,9 @@ gboolean wire_read(WireReader *reader, const guint64 *sizes, guint n_disks, guin
 /* Writes records (borrowed, a list) to a socket. BLOCK_ERROR_PEER. */
 gboolean wire_write(int fd, const WireRecord *list, GError **error);
 
+/* "This record may not come now": BLOCK_ERROR_STREAM. Always FALSE. */
+gboolean wire_unexpected(const WireHeader *header, GError **error);
+
 WireRecord *wire_error_new(const GError *error);
 
 /* XXH3-128 of a chunk, as sent: the seed makes equal hashes of different chunks unguessable. */

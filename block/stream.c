@@ -110,6 +110,13 @@ gboolean wire_write(int fd, const WireRecord *list, GError **error)
     return TRUE;
 }
 
+gboolean wire_unexpected(const WireHeader *header, GError **error)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_STREAM, "record %s: unexpected here",
+                wire_type_name(header->type));
+    return FALSE;
+}
+
 WireRecord *wire_error_new(const GError *error)
 {
     WireHeader header = {.type = WIRE_ERROR, .length = (guint32)MIN(strlen(error->message), 1024)};
