@@ -51,14 +51,6 @@ static void report_guest(Link *link, LinkError code, const char *format, ...)
 
 /* ---- Refusing ---- */
 
-static gsize ignore_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)channel;
-    (void)data;
-    (void)user_data;
-    return len;
-}
-
 static void on_refused_ended(Channel *channel, const GError *why, gpointer user_data)
 {
     Guest *guest = user_data;
@@ -73,17 +65,13 @@ static void on_refused_ended(Channel *channel, const GError *why, gpointer user_
  */
 static void refuse(Guest *guest, const char *reason, gboolean later)
 {
-    static const ChannelHandler handler = {.data = ignore_data, .ended = on_refused_ended};
+    static const ChannelHandler handler = {.ended = on_refused_ended};
     json_object *body = json_object_new_object();
-    gsize len;
     json_object_object_add(body, "reason", json_object_new_string(reason));
     if (later)
         json_object_object_add(body, "later", json_object_new_boolean(TRUE));
-    g_autoptr(GBytes) bytes = wire_build_hello(WIRE_REFUSAL, body);
-    json_object_put(body);
-    const void *data = g_bytes_get_data(bytes, &len);
     channel_handle(guest->channel, CHANNEL_READ, G_PRIORITY_DEFAULT, &handler, guest);
-    channel_write(guest->channel, data, len, NULL, 0, TRUE);
+    link_send_hello(guest->channel, LINK_REFUSAL, body);
     channel_finish(guest->channel);
 }
 
@@ -117,21 +105,18 @@ static void on_pairing_ended(Channel *channel, const GError *why, gpointer user_
     link_unref(link);
 }
 
-/* Moves the guest's connection into the pairing, and answers it. The guest is gone then. */
+/* Moves the guest's connection into the pairing and sends `answer`, which it takes over. The guest is
+ * gone then. */
 static void adopt(Link *link, Guest *guest, LinkChannel which, json_object *answer)
 {
-    /* While it is held no byte is read, so `data` is never called. */
-    static const ChannelHandler handler = {.data = ignore_data, .ended = on_pairing_ended};
+    static const ChannelHandler handler = {.ended = on_pairing_ended};
     Pairing *pairing = link->pairing;
     Channel *channel = g_steal_pointer(&guest->channel);
-    gsize len;
     g_ptr_array_remove(link->guests, guest);
     pairing->channels[which] = channel;
     pairing->answered[which] = TRUE;
     channel_handle(channel, CHANNEL_HOLD, G_PRIORITY_HIGH, &handler, link);
-    g_autoptr(GBytes) bytes = wire_build_hello(WIRE_ANSWER, answer);
-    const void *data = g_bytes_get_data(bytes, &len);
-    channel_write(channel, data, len, NULL, 0, TRUE);
+    link_send_hello(channel, LINK_ANSWER, answer);
     if (link_pairing_is_complete(link))
         link_go_up(link);
 }
@@ -165,7 +150,7 @@ static void admit_control(Link *link, Guest *guest, json_object *theirs)
     gboolean later = link->intent == LINK_IDLE && !link->pairing;
     g_autofree char *for_them = not_now(link);
     g_autofree char *for_us = g_strdup(for_them);
-    const char *name = wire_string(theirs, "name", 255);
+    const char *name = link_hello_string(theirs, "name", 255);
     if (!for_them && !link_judge(link->hello, theirs, &for_us, &for_them))
         g_assert(for_us && for_them);
     if (for_them) {
@@ -179,9 +164,7 @@ static void admit_control(Link *link, Guest *guest, json_object *theirs)
     make_session(session);
     link->pairing = pairing_new(session, theirs, guest->address);
     link->handshake = link_timer(link->handshake_ms, on_handshake_timeout, link);
-    json_object *answer = link_hello_with(link, "session", session);
-    adopt(link, guest, LINK_CONTROL, answer);
-    json_object_put(answer);
+    adopt(link, guest, LINK_CONTROL, link_hello_with(link, "session", session));
 }
 
 static void admit_other(Link *link, Guest *guest, LinkChannel which, const char *session)
@@ -199,7 +182,6 @@ static void admit_other(Link *link, Guest *guest, LinkChannel which, const char 
     json_object *answer = json_object_new_object();
     json_object_object_add(answer, "session", json_object_new_string(pairing->session));
     adopt(link, guest, which, answer);
-    json_object_put(answer);
 }
 
 static void break_off(Link *link, Guest *guest, const char *what)
@@ -209,11 +191,11 @@ static void break_off(Link *link, Guest *guest, const char *what)
     report_guest(link, LINK_ERROR_PROTOCOL, "connection from %s: %s", address, what);
 }
 
-static void admit(Link *link, Guest *guest, WireKind kind, json_object *theirs)
+static void admit(Link *link, Guest *guest, LinkHelloKind kind, json_object *theirs)
 {
-    const char *channel = wire_string(theirs, "channel", 32);
-    const char *session = wire_string(theirs, "session", 64);
-    if (kind != WIRE_HELLO) {
+    const char *channel = link_hello_string(theirs, "channel", 32);
+    const char *session = link_hello_string(theirs, "session", 64);
+    if (kind != LINK_HELLO) {
         break_off(link, guest, "an answer where a hello belongs");
         return;
     }
@@ -235,21 +217,13 @@ static gsize on_guest_data(Channel *channel, const guint8 *data, gsize len, gpoi
     Link *link = link_ref(guest->link);
     g_autoptr(GError) error = NULL;
     json_object *theirs = NULL;
-    WireKind kind = 0;
-    gsize need = 0, used = len;
-    switch (wire_parse_hello(data, len, &kind, &theirs, &need, &error)) {
-    case WIRE_SHORT:
-        channel_need(channel, need);
-        used = 0;
-        break;
-    case WIRE_BAD:
+    LinkHelloKind kind = 0;
+    gsize used = link_take_hello(channel, data, len, &kind, &theirs, &error);
+    if (error)
         break_off(link, guest, error->message);
-        break;
-    case WIRE_WHOLE:
+    else if (theirs)
         admit(link, guest, kind, theirs);
-        json_object_put(theirs);
-        break;
-    }
+    json_object_put(theirs);
     link_unref(link);
     return used;
 }
@@ -308,7 +282,7 @@ static void add_guest(Link *link, int fd)
     if (link->guests->len >= GUESTS_MAX)
         g_ptr_array_remove_index(link->guests, 0);
     g_ptr_array_add(link->guests, guest);
-    channel_need(guest->channel, WIRE_HELLO_HEAD);
+    channel_need(guest->channel, LINK_HELLO_HEAD);
     channel_handle(guest->channel, CHANNEL_EXACT, G_PRIORITY_DEFAULT, &handler, guest);
 }
 

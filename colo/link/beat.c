@@ -27,10 +27,10 @@
 
 static void send_beat(Link *link, ColoTime now)
 {
-    guint8 payload[WIRE_BEAT_BYTES];
+    guint8 payload[LINK_BEAT_BYTES];
     colo_put_be64(payload, link->beats_sent++);
     colo_put_be64(payload + 8, (guint64)now.us);
-    link_put_message(link, WIRE_TYPE_HEARTBEAT, payload, sizeof(payload));
+    link_put_message(link, LINK_TYPE_HEARTBEAT, payload, sizeof(payload));
 }
 
 /* The peer counts as lost, unless its bytes are there and we only had no time to read them. */
@@ -88,11 +88,11 @@ static gboolean take_beat(Link *link, const guint8 *payload, GError **error)
                     number, link->beats_heard);
         return FALSE;
     }
-    guint8 echo[WIRE_ECHO_BYTES];
+    guint8 echo[LINK_ECHO_BYTES];
     link->beats_heard++;
-    memcpy(echo, payload, WIRE_BEAT_BYTES);
-    colo_put_be64(echo + WIRE_BEAT_BYTES, (guint64)link->timeout_ms * COLO_US_PER_MS);
-    link_put_message(link, WIRE_TYPE_ECHO, echo, sizeof(echo));
+    memcpy(echo, payload, LINK_BEAT_BYTES);
+    colo_put_be64(echo + LINK_BEAT_BYTES, (guint64)link->timeout_ms * COLO_US_PER_MS);
+    link_put_message(link, LINK_TYPE_ECHO, echo, sizeof(echo));
     return !link_is_overrun(link, error);
 }
 
@@ -113,7 +113,7 @@ static gboolean take_echo(Link *link, const guint8 *payload, GError **error)
     link->echoes_heard++;
     link->echoed = sent;
     link->peer_timeout_us =
-        (gint64)MIN(colo_get_be64(payload + WIRE_BEAT_BYTES), (guint64)G_MAXINT32 * 1000);
+        (gint64)MIN(colo_get_be64(payload + LINK_BEAT_BYTES), (guint64)G_MAXINT32 * 1000);
     if (link->fresh_wanted && lease_holds(link, now)) {
         link->fresh_wanted = FALSE;
         link->callbacks.fresh(link->user_data);
@@ -121,9 +121,9 @@ static gboolean take_echo(Link *link, const guint8 *payload, GError **error)
     return TRUE;
 }
 
-gboolean link_take_sign(Link *link, const WireMessage *message, GError **error)
+gboolean link_take_sign(Link *link, const LinkParsedMessage *message, GError **error)
 {
-    return message->type == WIRE_TYPE_ECHO ? take_echo(link, message->payload, error)
+    return message->type == LINK_TYPE_ECHO ? take_echo(link, message->payload, error)
                                            : take_beat(link, message->payload, error);
 }
 

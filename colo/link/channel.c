@@ -181,8 +181,10 @@ static void tell_end(Channel *channel, int code)
 static void offer(Channel *channel)
 {
     while (channel->handler && channel->mode != CHANNEL_HOLD && buffer_len(&channel->in) > 0) {
-        gsize used = channel->handler->data(channel, channel->in.data + channel->in.start,
-                                            buffer_len(&channel->in), channel->user_data);
+        gsize used = buffer_len(&channel->in);
+        if (channel->handler->data)
+            used = channel->handler->data(channel, channel->in.data + channel->in.start, used,
+                                          channel->user_data);
         if (used == 0)
             return;
         buffer_take(&channel->in, used);

@@ -103,15 +103,6 @@ static LinkChannel which_of(const Link *link, const Channel *channel)
     return which;
 }
 
-static gsize hold_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)channel;
-    (void)data;
-    (void)len;
-    (void)user_data;
-    return 0;
-}
-
 static void on_ended(Channel *channel, const GError *why, gpointer user_data)
 {
     Link *link = link_ref(user_data);
@@ -143,9 +134,9 @@ static gboolean pair(Link *link, json_object *theirs, const char *session)
 static void handle_answer(Link *link, LinkChannel which, json_object *theirs)
 {
     /* Held: what the peer sends now, being up already, is read when we are up too. */
-    static const ChannelHandler handler = {.data = hold_data, .ended = on_ended};
+    static const ChannelHandler handler = {.ended = on_ended};
     Dial *dial = link->dial;
-    const char *session = wire_string(theirs, "session", 64);
+    const char *session = link_hello_string(theirs, "session", 64);
     if (which == LINK_CONTROL) {
         if (!pair(link, theirs, session))
             return;
@@ -165,14 +156,14 @@ static void handle_answer(Link *link, LinkChannel which, json_object *theirs)
     }
 }
 
-static void handle_hello(Link *link, LinkChannel which, WireKind kind, json_object *theirs)
+static void handle_hello(Link *link, LinkChannel which, LinkHelloKind kind, json_object *theirs)
 {
-    const char *reason = wire_string(theirs, "reason", REASON_MAX);
+    const char *reason = link_hello_string(theirs, "reason", REASON_MAX);
     gboolean later = json_object_get_boolean(json_object_object_get(theirs, "later"));
-    if (kind == WIRE_REFUSAL)
+    if (kind == LINK_REFUSAL)
         fail(link, later ? LINK_ERROR_NOT_NOW : LINK_ERROR_REFUSED, "refused: %s",
              reason ? reason : "no reason was given");
-    else if (kind == WIRE_ANSWER)
+    else if (kind == LINK_ANSWER)
         handle_answer(link, which, theirs);
     else
         fail(link, LINK_ERROR_PROTOCOL, "a hello where an answer belongs");
@@ -184,33 +175,24 @@ static gsize on_data(Channel *channel, const guint8 *data, gsize len, gpointer u
     LinkChannel which = which_of(link, channel);
     g_autoptr(GError) error = NULL;
     json_object *theirs = NULL;
-    WireKind kind = 0;
-    gsize need = 0, used = len;
-    switch (wire_parse_hello(data, len, &kind, &theirs, &need, &error)) {
-    case WIRE_SHORT:
-        channel_need(channel, need);
-        used = 0;
-        break;
-    case WIRE_BAD:
+    LinkHelloKind kind = 0;
+    gsize used = link_take_hello(channel, data, len, &kind, &theirs, &error);
+    if (error)
         fail(link, LINK_ERROR_PROTOCOL, "%s", error->message);
-        break;
-    case WIRE_WHOLE:
+    else if (theirs)
         handle_hello(link, which, kind, theirs);
-        json_object_put(theirs);
-        break;
-    }
+    json_object_put(theirs);
     link_unref(link);
     return used;
 }
 
 /* ---- Connecting ---- */
 
-static void say_hello(Link *link, LinkChannel which)
+static void send_hello(Link *link, LinkChannel which)
 {
     static const ChannelHandler handler = {.data = on_data, .ended = on_ended};
     Channel *channel = link->dial->channels[which];
     json_object *hello;
-    gsize len;
     if (which == LINK_CONTROL) {
         hello = link_hello_with(link, "channel", link_channel_names[which]);
     } else {
@@ -218,12 +200,9 @@ static void say_hello(Link *link, LinkChannel which)
         json_object_object_add(hello, "channel", json_object_new_string(link_channel_names[which]));
         json_object_object_add(hello, "session", json_object_new_string(link->pairing->session));
     }
-    g_autoptr(GBytes) bytes = wire_build_hello(WIRE_HELLO, hello);
-    json_object_put(hello);
-    const void *data = g_bytes_get_data(bytes, &len);
-    channel_need(channel, WIRE_HELLO_HEAD);
+    channel_need(channel, LINK_HELLO_HEAD);
     channel_handle(channel, CHANNEL_EXACT, G_PRIORITY_HIGH, &handler, link);
-    channel_write(channel, data, len, NULL, 0, TRUE);
+    link_send_hello(channel, LINK_HELLO, hello);
 }
 
 static void fail_connect(Link *link, const GError *error)
@@ -263,7 +242,7 @@ static void on_connected(GObject *source, GAsyncResult *result, gpointer user_da
         return;
     }
     dial->channels[step->which] = channel_new(fd);
-    say_hello(link, step->which);
+    send_hello(link, step->which);
 }
 
 static void connect_step(Link *link, LinkChannel which, GSocketConnectable *to)

@@ -47,8 +47,8 @@ static gboolean judge_identity(json_object *ours, json_object *theirs, char **re
     g_assert(mine);
     if (!other)
         return refuse_hello(ret_for_us, ret_for_them, "a hello without the identity of a VM");
-    const char *my_uuid = wire_string(mine, "uuid", WORD_MAX);
-    const char *other_uuid = wire_string(other, "uuid", WORD_MAX);
+    const char *my_uuid = link_hello_string(mine, "uuid", WORD_MAX);
+    const char *other_uuid = link_hello_string(other, "uuid", WORD_MAX);
     g_assert(my_uuid);
     if (!other_uuid)
         return refuse_hello(ret_for_us, ret_for_them, "a hello without the uuid of a VM");
@@ -62,12 +62,12 @@ static gboolean judge_identity(json_object *ours, json_object *theirs, char **re
 
 gboolean link_judge(json_object *ours, json_object *theirs, char **ret_for_us, char **ret_for_them)
 {
-    const char *colo = wire_string(theirs, "colo", WORD_MAX);
-    const char *role = wire_string(theirs, "role", WORD_MAX);
-    const char *name = wire_string(theirs, "name", WORD_MAX);
-    const char *our_colo = wire_string(ours, "colo", WORD_MAX);
-    const char *our_role = wire_string(ours, "role", WORD_MAX);
-    const char *our_name = wire_string(ours, "name", WORD_MAX);
+    const char *colo = link_hello_string(theirs, "colo", WORD_MAX);
+    const char *role = link_hello_string(theirs, "role", WORD_MAX);
+    const char *name = link_hello_string(theirs, "name", WORD_MAX);
+    const char *our_colo = link_hello_string(ours, "colo", WORD_MAX);
+    const char *our_role = link_hello_string(ours, "role", WORD_MAX);
+    const char *our_name = link_hello_string(ours, "name", WORD_MAX);
     g_assert(our_colo && our_role && our_name);
     if (!colo || !role || !name)
         return refuse_hello(ret_for_us, ret_for_them,

@@ -107,7 +107,7 @@ Pairing *pairing_new(const char *session, json_object *peer_hello, const char *a
     Pairing *pairing = g_new0(Pairing, 1);
     pairing->session = g_strdup(session);
     pairing->peer_hello = json_object_get(peer_hello);
-    pairing->peer = g_strdup_printf("%s (%s)", wire_string(peer_hello, "name", 255), address);
+    pairing->peer = g_strdup_printf("%s (%s)", link_hello_string(peer_hello, "name", 255), address);
     return pairing;
 }
 
@@ -159,14 +159,6 @@ static gboolean on_linger_timeout(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-static gsize ignore_data(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)channel;
-    (void)data;
-    (void)user_data;
-    return len;
-}
-
 static void on_linger_ended(Channel *channel, const GError *why, gpointer user_data)
 {
     Linger *linger = user_data;
@@ -184,8 +176,8 @@ static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
 
 static void linger_on(Link *link, Pairing *pairing)
 {
-    static const ChannelHandler last_words = {.data = ignore_data, .ended = on_linger_ended};
-    static const ChannelHandler nothing = {.data = ignore_data, .ended = ignore_end};
+    static const ChannelHandler last_words = {.ended = on_linger_ended};
+    static const ChannelHandler nothing = {.ended = ignore_end};
     Linger *linger = g_new(Linger, 1);
     *linger = (Linger){.link = link, .pairing = pairing};
     linger->timer = link_timer(LINGER_MS, on_linger_timeout, linger);
@@ -239,8 +231,8 @@ gboolean link_is_overrun(const Link *link, GError **error)
 
 void link_put_message(Link *link, guint16 type, const void *payload, gsize len)
 {
-    guint8 head[WIRE_MESSAGE_HEAD];
-    wire_put_message(head, type, len);
+    guint8 head[LINK_MESSAGE_HEAD];
+    link_build_message_head(head, type, len);
     channel_write(link->pairing->channels[LINK_CONTROL], head, sizeof(head), payload, len, TRUE);
 }
 
@@ -248,19 +240,19 @@ static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gp
 {
     Link *link = user_data;
     g_autoptr(GError) error = NULL;
-    WireMessage message;
+    LinkParsedMessage message;
     heartbeat_heard(&link->heartbeat, channel_heard(channel));
-    WireResult result = wire_parse_message(data, len, &message, &error);
-    if (result == WIRE_SHORT)
+    LinkParse result = link_parse_message(data, len, &message, &error);
+    if (result == LINK_PARSE_SHORT)
         return 0;
-    if (result == WIRE_WHOLE && message.type >= WIRE_TYPE_SERVICE) {
+    if (result == LINK_PARSE_WHOLE && message.type >= LINK_TYPE_SERVICE) {
         link_ref(link);
         link->callbacks.message(message.type, message.payload, message.len, link->user_data);
         link_unref(link);
         return message.used;
     }
     link_ref(link);
-    gboolean taken = result == WIRE_WHOLE && link_take_sign(link, &message, &error);
+    gboolean taken = result == LINK_PARSE_WHOLE && link_take_sign(link, &message, &error);
     if (!taken)
         link_go_down(link, g_steal_pointer(&error));
     link_unref(link);
@@ -284,20 +276,20 @@ static gsize on_packets_data(Channel *channel, const guint8 *data, gsize len, gp
 {
     Link *link = link_ref(user_data);
     g_autoptr(GError) error = NULL;
-    WirePacket packet;
-    WireResult result = WIRE_SHORT;
+    LinkParsedPacket packet;
+    LinkParse result = LINK_PARSE_SHORT;
     gsize used = 0;
     while (channel_is_open(channel) && link->up &&
            link->pairing->channels[LINK_PACKETS] == channel) {
-        result = wire_parse_packet(data + used, len - used, &packet, &error);
-        if (result != WIRE_WHOLE)
+        result = link_parse_packet(data + used, len - used, &packet, &error);
+        if (result != LINK_PARSE_WHOLE)
             break;
         used += packet.used;
         link->packets.received_frames++;
         link->packets.received_bytes += packet.len;
         link->callbacks.packet(packet.nic, packet.epoch, packet.frame, packet.len, link->user_data);
     }
-    if (result == WIRE_BAD)
+    if (result == LINK_PARSE_BAD)
         link_go_down(link, g_steal_pointer(&error));
     link_unref(link);
     return used;
@@ -366,7 +358,7 @@ void link_go_up(Link *link)
     static const ChannelHandler control = {
         .data = on_control_data, .ended = on_ended, .drained = on_control_drained};
     static const ChannelHandler packets = {.data = on_packets_data, .ended = on_ended};
-    static const ChannelHandler engines = {.data = ignore_data, .ended = on_ended};
+    static const ChannelHandler engines = {.ended = on_ended};
     Pairing *pairing = link->pairing;
     Channel **channels = pairing->channels;
     for (LinkChannel which = 0; which < link->channels; which++) {
@@ -504,7 +496,7 @@ int link_disks_fd(const Link *link)
 
 void link_send(Link *link, guint type, const void *payload, gsize len)
 {
-    g_assert(type >= WIRE_TYPE_SERVICE && type <= G_MAXUINT16 && len <= LINK_MESSAGE_MAX);
+    g_assert(type >= LINK_TYPE_SERVICE && type <= G_MAXUINT16 && len <= LINK_MESSAGE_MAX);
     if (!link->up || link->failing)
         return;
     link_put_message(link, (guint16)type, payload, len);
@@ -520,7 +512,7 @@ gboolean link_has_unsent(const Link *link)
 
 gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
-    guint8 head[WIRE_PACKET_HEAD];
+    guint8 head[LINK_PACKET_HEAD];
     if (!link->up)
         return FALSE;
     Channel *packets = link->pairing->channels[LINK_PACKETS];
@@ -529,7 +521,7 @@ gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 
         link->packets.dropped_frames++;
         return FALSE;
     }
-    wire_put_packet(head, nic, epoch, len);
+    link_build_packet_head(head, nic, epoch, len);
     channel_write(packets, head, sizeof(head), data, len, FALSE);
     link->packets.sent_frames++;
     link->packets.sent_bytes += len;

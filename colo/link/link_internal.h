@@ -6,6 +6,7 @@
  *   channel.c    one connection: all bytes pass here
  *   wire.c       hellos and frames as bytes (pure)
  *   judge.c      may these two be a pair? (pure)
+ *   hello.c      hellos on a connection
  *   heartbeat.c  when to send one, when the peer counts as lost (pure)
  *   beat.c       heartbeats and their echoes on a link that is up
  *   accept.c     incoming connections
@@ -39,57 +40,58 @@ guint16 link_address_port(int fd);
 
 /* ---- Bytes (wire.c) ---- */
 
-#define WIRE_HELLO_HEAD     16u
-#define WIRE_HELLO_MAX      65536u
-#define WIRE_MESSAGE_HEAD   8u
-#define WIRE_PACKET_HEAD    16u
-#define WIRE_PROTOCOL       1u
-#define WIRE_TYPE_HEARTBEAT 1u
-#define WIRE_TYPE_ECHO      2u
-#define WIRE_TYPE_SERVICE   16u /* the first that isn't the link's own */
+#define LINK_HELLO_HEAD     16u
+#define LINK_HELLO_MAX      65536u
+#define LINK_MESSAGE_HEAD   8u
+#define LINK_PACKET_HEAD    16u
+#define LINK_PROTOCOL       1u
+#define LINK_TYPE_HEARTBEAT 1u
+#define LINK_TYPE_ECHO      2u
+#define LINK_TYPE_SERVICE   16u /* the first that isn't the link's own */
 
-#define WIRE_BEAT_BYTES 16u
-#define WIRE_ECHO_BYTES 24u
+#define LINK_BEAT_BYTES 16u
+#define LINK_ECHO_BYTES 24u
 
-typedef enum { WIRE_HELLO = 1, WIRE_ANSWER = 2, WIRE_REFUSAL = 3 } WireKind;
-typedef enum { WIRE_SHORT, WIRE_WHOLE, WIRE_BAD } WireResult;
+typedef enum { LINK_HELLO = 1, LINK_ANSWER = 2, LINK_REFUSAL = 3 } LinkHelloKind;
+typedef enum { LINK_PARSE_SHORT, LINK_PARSE_WHOLE, LINK_PARSE_BAD } LinkParse;
 
 /* The bytes of a hello, answer or refusal. */
-GBytes *wire_build_hello(WireKind kind, json_object *body);
+GBytes *link_build_hello(LinkHelloKind kind, json_object *body);
 
 /*
  * Reads one from the start of `data`. WHOLE: its kind and body (a new reference, an object). SHORT:
  * `ret_need` is how many bytes are needed in all, as far as is known. BAD: LINK_ERROR_PROTOCOL.
  * All `len` bytes belong to it: a reader asks for no more than `ret_need`.
  */
-WireResult wire_parse_hello(const guint8 *data, gsize len, WireKind *ret_kind,
-                            json_object **ret_body, gsize *ret_need, GError **error);
+LinkParse link_parse_hello(const guint8 *data, gsize len, LinkHelloKind *ret_kind,
+                           json_object **ret_body, gsize *ret_need, GError **error);
 
 typedef struct {
     guint16 type;
     const guint8 *payload; /* in the bytes given */
     gsize len, used;       /* of the payload; of all of it */
-} WireMessage;
+} LinkParsedMessage;
 
-void wire_put_message(guint8 head[WIRE_MESSAGE_HEAD], guint16 type, gsize len);
-WireResult wire_parse_message(const guint8 *data, gsize len, WireMessage *ret_message,
-                              GError **error);
+void link_build_message_head(guint8 head[LINK_MESSAGE_HEAD], guint16 type, gsize len);
+LinkParse link_parse_message(const guint8 *data, gsize len, LinkParsedMessage *ret_message,
+                             GError **error);
 
 typedef struct {
     guint32 nic;
     guint64 epoch;
     const guint8 *frame;
     gsize len, used;
-} WirePacket;
+} LinkParsedPacket;
 
-void wire_put_packet(guint8 head[WIRE_PACKET_HEAD], guint32 nic, guint64 epoch, gsize len);
-WireResult wire_parse_packet(const guint8 *data, gsize len, WirePacket *ret_packet, GError **error);
+void link_build_packet_head(guint8 head[LINK_PACKET_HEAD], guint32 nic, guint64 epoch, gsize len);
+LinkParse link_parse_packet(const guint8 *data, gsize len, LinkParsedPacket *ret_packet,
+                            GError **error);
 
 /* A string member that is fit to print (UTF-8, no control characters, 1 to `max` bytes) or NULL. */
-const char *wire_string(json_object *object, const char *member, gsize max);
+const char *link_hello_string(json_object *object, const char *member, gsize max);
 
 /* Bytes from a stranger as a short text for people. Free with g_free(). */
-char *wire_printable(const guint8 *data, gsize len);
+char *link_printable(const guint8 *data, gsize len);
 
 /* ---- Who may pair with whom (judge.c) ---- */
 
@@ -122,7 +124,8 @@ guint heartbeat_step(Heartbeat *heartbeat, ColoTime now);
 typedef struct Channel Channel;
 
 typedef struct {
-    /* Bytes are there; returns how many it has used, and is called again while it uses some. */
+    /* Bytes are there; returns how many it has used, and is called again while it uses some. NULL:
+     * all are thrown away. Not called while the channel is held. */
     gsize (*data)(Channel *channel, const guint8 *data, gsize len, gpointer user_data);
     /* Ended or failed (LINK_ERROR_CLOSED): nothing more will come. */
     void (*ended)(Channel *channel, const GError *why, gpointer user_data);
@@ -169,6 +172,18 @@ gsize channel_queued(const Channel *channel);
 void channel_finish(Channel *channel);
 /* The socket, borrowed. */
 int channel_fd(const Channel *channel);
+
+/* ---- Hellos on a connection (hello.c) ---- */
+
+/* Queues a hello, answer or refusal at once. Takes over `body`. */
+void link_send_hello(Channel *channel, LinkHelloKind kind, json_object *body);
+/*
+ * A ChannelHandler's `data` for a channel that is read exactly: how many bytes were used.
+ * `ret_body` (a new reference) and `ret_kind` are set once the hello is whole; until then the
+ * channel is asked for more. LINK_ERROR_PROTOCOL.
+ */
+gsize link_take_hello(Channel *channel, const guint8 *data, gsize len, LinkHelloKind *ret_kind,
+                      json_object **ret_body, GError **error);
 
 /* ---- The link (link.c, accept.c, dial.c) ---- */
 
@@ -256,7 +271,7 @@ void link_go_down(Link *link, GError *why);
 
 void link_start_beating(Link *link);
 /* A heartbeat or an echo. The caller holds a reference. FALSE: LINK_ERROR_PROTOCOL. */
-gboolean link_take_sign(Link *link, const WireMessage *message, GError **error);
+gboolean link_take_sign(Link *link, const LinkParsedMessage *message, GError **error);
 
 /* Accepting: serves the listening socket for the link's whole life. */
 gboolean link_listen(Link *link, const char *text, GError **error);

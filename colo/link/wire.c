@@ -11,31 +11,31 @@
 /* Of what a stranger sent, shown to people. */
 #define PRINTABLE_MAX 48u
 
-static WireResult bad(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static LinkParse bad(GError **error, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-static WireResult bad(GError **error, const char *format, ...)
+static LinkParse bad(GError **error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
     g_set_error_literal(error, LINK_ERROR, LINK_ERROR_PROTOCOL, text);
-    return WIRE_BAD;
+    return LINK_PARSE_BAD;
 }
 
 /* ---- Hellos ---- */
 
-GBytes *wire_build_hello(WireKind kind, json_object *body)
+GBytes *link_build_hello(LinkHelloKind kind, json_object *body)
 {
     const char *text = json_object_to_json_string_ext(body, JSON_C_TO_STRING_PLAIN);
     gsize len = strlen(text);
-    guint8 *bytes = g_malloc(WIRE_HELLO_HEAD + len);
+    guint8 *bytes = g_malloc(LINK_HELLO_HEAD + len);
     memcpy(bytes, MAGIC, MAGIC_BYTES);
-    colo_put_be16(bytes + 8, WIRE_PROTOCOL);
+    colo_put_be16(bytes + 8, LINK_PROTOCOL);
     colo_put_be16(bytes + 10, (guint16)kind);
     colo_put_be32(bytes + 12, (guint32)len);
-    memcpy(bytes + WIRE_HELLO_HEAD, text, len);
-    return g_bytes_new_take(bytes, WIRE_HELLO_HEAD + len);
+    memcpy(bytes + LINK_HELLO_HEAD, text, len);
+    return g_bytes_new_take(bytes, LINK_HELLO_HEAD + len);
 }
 
 static json_object *parse_object(const guint8 *text, gsize len)
@@ -53,39 +53,39 @@ static json_object *parse_object(const guint8 *text, gsize len)
     return NULL;
 }
 
-WireResult wire_parse_hello(const guint8 *data, gsize len, WireKind *ret_kind,
-                            json_object **ret_body, gsize *ret_need, GError **error)
+LinkParse link_parse_hello(const guint8 *data, gsize len, LinkHelloKind *ret_kind,
+                           json_object **ret_body, gsize *ret_need, GError **error)
 {
     if (memcmp(data, MAGIC, MIN(len, MAGIC_BYTES))) {
-        g_autofree char *text = wire_printable(data, len);
+        g_autofree char *text = link_printable(data, len);
         return bad(error, "this is not the protocol of colo's link: it begins with \"%s\"", text);
     }
-    if (len < WIRE_HELLO_HEAD) {
-        *ret_need = WIRE_HELLO_HEAD;
-        return WIRE_SHORT;
+    if (len < LINK_HELLO_HEAD) {
+        *ret_need = LINK_HELLO_HEAD;
+        return LINK_PARSE_SHORT;
     }
     guint16 version = colo_get_be16(data + 8);
     guint16 kind = colo_get_be16(data + 10);
     guint32 body_len = colo_get_be32(data + 12);
-    if (version != WIRE_PROTOCOL && kind != WIRE_REFUSAL)
+    if (version != LINK_PROTOCOL && kind != LINK_REFUSAL)
         return bad(error, "protocol versions %u and %u: run the same version of colo on both hosts",
-                   WIRE_PROTOCOL, version);
-    if (kind < WIRE_HELLO || kind > WIRE_REFUSAL)
+                   LINK_PROTOCOL, version);
+    if (kind < LINK_HELLO || kind > LINK_REFUSAL)
         return bad(error, "a hello of unknown kind %u", kind);
-    if (body_len > WIRE_HELLO_MAX)
-        return bad(error, "a hello of %u bytes, where %u are allowed", body_len, WIRE_HELLO_MAX);
-    *ret_need = WIRE_HELLO_HEAD + (gsize)body_len;
+    if (body_len > LINK_HELLO_MAX)
+        return bad(error, "a hello of %u bytes, where %u are allowed", body_len, LINK_HELLO_MAX);
+    *ret_need = LINK_HELLO_HEAD + (gsize)body_len;
     if (len < *ret_need)
-        return WIRE_SHORT;
-    json_object *body = parse_object(data + WIRE_HELLO_HEAD, body_len);
+        return LINK_PARSE_SHORT;
+    json_object *body = parse_object(data + LINK_HELLO_HEAD, body_len);
     if (!body)
         return bad(error, "a hello whose body is not a JSON object");
     *ret_kind = kind;
     *ret_body = body;
-    return WIRE_WHOLE;
+    return LINK_PARSE_WHOLE;
 }
 
-const char *wire_string(json_object *object, const char *member, gsize max)
+const char *link_hello_string(json_object *object, const char *member, gsize max)
 {
     json_object *value;
     if (!json_object_object_get_ex(object, member, &value) ||
@@ -102,7 +102,7 @@ const char *wire_string(json_object *object, const char *member, gsize max)
     return text;
 }
 
-char *wire_printable(const guint8 *data, gsize len)
+char *link_printable(const guint8 *data, gsize len)
 {
     GString *text = g_string_new(NULL);
     for (gsize i = 0; i < MIN(len, PRINTABLE_MAX) && data[i] != '\r' && data[i] != '\n'; i++)
@@ -112,18 +112,18 @@ char *wire_printable(const guint8 *data, gsize len)
 
 /* ---- Control messages ---- */
 
-void wire_put_message(guint8 head[WIRE_MESSAGE_HEAD], guint16 type, gsize len)
+void link_build_message_head(guint8 head[LINK_MESSAGE_HEAD], guint16 type, gsize len)
 {
     colo_put_be32(head, (guint32)len);
     colo_put_be16(head + 4, type);
     colo_put_be16(head + 6, 0);
 }
 
-WireResult wire_parse_message(const guint8 *data, gsize len, WireMessage *ret_message,
-                              GError **error)
+LinkParse link_parse_message(const guint8 *data, gsize len, LinkParsedMessage *ret_message,
+                             GError **error)
 {
-    if (len < WIRE_MESSAGE_HEAD)
-        return WIRE_SHORT;
+    if (len < LINK_MESSAGE_HEAD)
+        return LINK_PARSE_SHORT;
     guint32 payload_len = colo_get_be32(data);
     guint16 type = colo_get_be16(data + 4);
     if (colo_get_be16(data + 6) != 0)
@@ -131,46 +131,47 @@ WireResult wire_parse_message(const guint8 *data, gsize len, WireMessage *ret_me
     if (payload_len > LINK_MESSAGE_MAX)
         return bad(error, "control: a message of type %u with %u bytes, where %u are allowed", type,
                    payload_len, LINK_MESSAGE_MAX);
-    if (type < WIRE_TYPE_SERVICE && type != WIRE_TYPE_HEARTBEAT && type != WIRE_TYPE_ECHO)
+    if (type < LINK_TYPE_SERVICE && type != LINK_TYPE_HEARTBEAT && type != LINK_TYPE_ECHO)
         return bad(error, "control: a message of unknown type %u", type);
-    if (type == WIRE_TYPE_HEARTBEAT && payload_len != WIRE_BEAT_BYTES)
+    if (type == LINK_TYPE_HEARTBEAT && payload_len != LINK_BEAT_BYTES)
         return bad(error, "control: a heartbeat of %u bytes, where %u belong", payload_len,
-                   WIRE_BEAT_BYTES);
-    if (type == WIRE_TYPE_ECHO && payload_len != WIRE_ECHO_BYTES)
+                   LINK_BEAT_BYTES);
+    if (type == LINK_TYPE_ECHO && payload_len != LINK_ECHO_BYTES)
         return bad(error, "control: the echo of a heartbeat of %u bytes, where %u belong",
-                   payload_len, WIRE_ECHO_BYTES);
-    if (len - WIRE_MESSAGE_HEAD < payload_len)
-        return WIRE_SHORT;
-    *ret_message = (WireMessage){.type = type,
-                                 .payload = data + WIRE_MESSAGE_HEAD,
-                                 .len = payload_len,
-                                 .used = WIRE_MESSAGE_HEAD + (gsize)payload_len};
-    return WIRE_WHOLE;
+                   payload_len, LINK_ECHO_BYTES);
+    if (len - LINK_MESSAGE_HEAD < payload_len)
+        return LINK_PARSE_SHORT;
+    *ret_message = (LinkParsedMessage){.type = type,
+                                       .payload = data + LINK_MESSAGE_HEAD,
+                                       .len = payload_len,
+                                       .used = LINK_MESSAGE_HEAD + (gsize)payload_len};
+    return LINK_PARSE_WHOLE;
 }
 
 /* ---- Packets ---- */
 
-void wire_put_packet(guint8 head[WIRE_PACKET_HEAD], guint32 nic, guint64 epoch, gsize len)
+void link_build_packet_head(guint8 head[LINK_PACKET_HEAD], guint32 nic, guint64 epoch, gsize len)
 {
     colo_put_be32(head, (guint32)len);
     colo_put_be32(head + 4, nic);
     colo_put_be64(head + 8, epoch);
 }
 
-WireResult wire_parse_packet(const guint8 *data, gsize len, WirePacket *ret_packet, GError **error)
+LinkParse link_parse_packet(const guint8 *data, gsize len, LinkParsedPacket *ret_packet,
+                            GError **error)
 {
-    if (len < WIRE_PACKET_HEAD)
-        return WIRE_SHORT;
+    if (len < LINK_PACKET_HEAD)
+        return LINK_PARSE_SHORT;
     guint32 frame_len = colo_get_be32(data);
     if (frame_len == 0 || frame_len > LINK_PACKET_MAX)
         return bad(error, "packets: a frame of %u bytes, where 1 to %u are allowed", frame_len,
                    LINK_PACKET_MAX);
-    if (len - WIRE_PACKET_HEAD < frame_len)
-        return WIRE_SHORT;
-    *ret_packet = (WirePacket){.nic = colo_get_be32(data + 4),
-                               .epoch = colo_get_be64(data + 8),
-                               .frame = data + WIRE_PACKET_HEAD,
-                               .len = frame_len,
-                               .used = WIRE_PACKET_HEAD + (gsize)frame_len};
-    return WIRE_WHOLE;
+    if (len - LINK_PACKET_HEAD < frame_len)
+        return LINK_PARSE_SHORT;
+    *ret_packet = (LinkParsedPacket){.nic = colo_get_be32(data + 4),
+                                     .epoch = colo_get_be64(data + 8),
+                                     .frame = data + LINK_PACKET_HEAD,
+                                     .len = frame_len,
+                                     .used = LINK_PACKET_HEAD + (gsize)frame_len};
+    return LINK_PARSE_WHOLE;
 }

@@ -24,30 +24,30 @@ static void judge(json_object *theirs)
     g_autofree char *for_them = NULL;
     if (!link_judge(our_hello(), theirs, &for_us, &for_them))
         g_assert(g_utf8_validate(for_us, -1, NULL) && g_utf8_validate(for_them, -1, NULL));
-    wire_string(theirs, "channel", 32);
-    wire_string(theirs, "session", 64);
-    wire_string(theirs, "reason", 1024);
+    link_hello_string(theirs, "channel", 32);
+    link_hello_string(theirs, "session", 64);
+    link_hello_string(theirs, "reason", 1024);
 }
 
 static void read_hello(const guint8 *data, gsize size)
 {
-    gsize need = WIRE_HELLO_HEAD, have = 0;
+    gsize need = LINK_HELLO_HEAD, have = 0;
     /* As a connection does: never more than what is needed, in an allocation of that size. */
     while (have < MIN(need, size)) {
         g_autoptr(GError) error = NULL;
         json_object *body = NULL;
-        WireKind kind;
+        LinkHelloKind kind;
         have = MIN(need, size);
         g_autofree guint8 *exact = g_memdup2(data, have);
-        switch (wire_parse_hello(exact, have, &kind, &body, &need, &error)) {
-        case WIRE_SHORT:
+        switch (link_parse_hello(exact, have, &kind, &body, &need, &error)) {
+        case LINK_PARSE_SHORT:
             g_assert(need > have || have == size);
-            g_assert(need <= WIRE_HELLO_HEAD + WIRE_HELLO_MAX);
+            g_assert(need <= LINK_HELLO_HEAD + LINK_HELLO_MAX);
             break;
-        case WIRE_BAD:
+        case LINK_PARSE_BAD:
             g_assert(error && g_utf8_validate(error->message, -1, NULL));
             return;
-        case WIRE_WHOLE:
+        case LINK_PARSE_WHOLE:
             g_assert(have == need);
             judge(body);
             json_object_put(body);
@@ -57,18 +57,18 @@ static void read_hello(const guint8 *data, gsize size)
 }
 
 /* Reads frames from the start as far as they go: how far, and whether they were good. */
-static gsize read_frames(gboolean control, const guint8 *data, gsize size, WireResult *ret_result)
+static gsize read_frames(gboolean control, const guint8 *data, gsize size, LinkParse *ret_result)
 {
     gsize used = 0;
     for (;;) {
         g_autoptr(GError) error = NULL;
         g_autofree guint8 *rest = g_memdup2(data + used, size - used);
-        WireMessage message;
-        WirePacket packet;
-        *ret_result = control ? wire_parse_message(rest, size - used, &message, &error)
-                              : wire_parse_packet(rest, size - used, &packet, &error);
-        g_assert((*ret_result == WIRE_BAD) == (error != NULL));
-        if (*ret_result != WIRE_WHOLE)
+        LinkParsedMessage message;
+        LinkParsedPacket packet;
+        *ret_result = control ? link_parse_message(rest, size - used, &message, &error)
+                              : link_parse_packet(rest, size - used, &packet, &error);
+        g_assert((*ret_result == LINK_PARSE_BAD) == (error != NULL));
+        if (*ret_result != LINK_PARSE_WHOLE)
             return used;
         gsize one = control ? message.used : packet.used;
         g_assert(one <= size - used && one > 0);
@@ -88,11 +88,11 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
         read_hello(data, size);
         return 0;
     }
-    WireResult whole, first, second;
+    LinkParse whole, first, second;
     gsize used = read_frames(which == 0, data, size, &whole);
     gsize part = read_frames(which == 0, data, MIN(cut, size), &first);
-    if (first == WIRE_BAD) {
-        g_assert(whole == WIRE_BAD && part == used);
+    if (first == LINK_PARSE_BAD) {
+        g_assert(whole == LINK_PARSE_BAD && part == used);
         return 0;
     }
     part += read_frames(which == 0, data + part, size - part, &second);

@@ -14,12 +14,12 @@ static void put_hello(GByteArray *out, unsigned version, unsigned kind, const ch
     g_byte_array_append(out, data, (guint)len);
 }
 
-static WireResult parse(const GByteArray *bytes, WireKind *ret_kind, json_object **ret_body,
-                        gsize *ret_need, GError **error)
+static LinkParse parse(const GByteArray *bytes, LinkHelloKind *ret_kind, json_object **ret_body,
+                       gsize *ret_need, GError **error)
 {
     /* A copy of exactly this size: the sanitizer sees a read past it. */
     g_autofree guint8 *copy = g_memdup2(bytes->data, bytes->len);
-    return wire_parse_hello(copy, bytes->len, ret_kind, ret_body, ret_need, error);
+    return link_parse_hello(copy, bytes->len, ret_kind, ret_body, ret_need, error);
 }
 
 static void expect_bad_hello(const guint8 *data, gsize len, const char *text)
@@ -27,9 +27,9 @@ static void expect_bad_hello(const guint8 *data, gsize len, const char *text)
     g_autoptr(GError) error = NULL;
     g_autofree guint8 *copy = g_memdup2(data, len);
     json_object *body = NULL;
-    WireKind kind;
+    LinkHelloKind kind;
     gsize need;
-    g_assert_cmpint(wire_parse_hello(copy, len, &kind, &body, &need, &error), ==, WIRE_BAD);
+    g_assert_cmpint(link_parse_hello(copy, len, &kind, &body, &need, &error), ==, LINK_PARSE_BAD);
     g_assert_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL);
     if (!strstr(error->message, text))
         g_error("'%s' doesn't say '%s'", error->message, text);
@@ -49,7 +49,7 @@ static void test_hello_layout(void)
 {
     gsize len;
     json_object *body = json_tokener_parse("{\"a\":\"b\"}");
-    g_autoptr(GBytes) bytes = wire_build_hello(WIRE_ANSWER, body);
+    g_autoptr(GBytes) bytes = link_build_hello(LINK_ANSWER, body);
     json_object_put(body);
     const guint8 *data = g_bytes_get_data(bytes, &len);
     static const guint8 head[16] = "COLOLINK\0\1\0\2\0\0\0\x09";
@@ -61,25 +61,25 @@ static void test_hello_layout(void)
 static void test_hello_byte_by_byte(void)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
-    put_hello(bytes, 1, WIRE_HELLO, "{\"channel\":\"control\"}");
+    put_hello(bytes, 1, LINK_HELLO, "{\"channel\":\"control\"}");
     for (guint len = 1; len < bytes->len; len++) {
         g_autoptr(GByteArray) part = g_byte_array_new();
         g_autoptr(GError) error = NULL;
         json_object *body = NULL;
-        WireKind kind;
+        LinkHelloKind kind;
         gsize need = 0;
         g_byte_array_append(part, bytes->data, len);
-        g_assert_cmpint(parse(part, &kind, &body, &need, &error), ==, WIRE_SHORT);
+        g_assert_cmpint(parse(part, &kind, &body, &need, &error), ==, LINK_PARSE_SHORT);
         g_assert_no_error(error);
         g_assert_cmpuint(need, ==, len < 16 ? 16 : bytes->len);
     }
     g_autoptr(GError) error = NULL;
     json_object *body = NULL;
-    WireKind kind = 0;
+    LinkHelloKind kind = 0;
     gsize need = 0;
-    g_assert_cmpint(parse(bytes, &kind, &body, &need, &error), ==, WIRE_WHOLE);
-    g_assert_cmpint(kind, ==, WIRE_HELLO);
-    g_assert_cmpstr(wire_string(body, "channel", 32), ==, "control");
+    g_assert_cmpint(parse(bytes, &kind, &body, &need, &error), ==, LINK_PARSE_WHOLE);
+    g_assert_cmpint(kind, ==, LINK_HELLO);
+    g_assert_cmpstr(link_hello_string(body, "channel", 32), ==, "control");
     json_object_put(body);
 }
 
@@ -99,10 +99,10 @@ static void test_hello_limits(void)
     guint8 head[16] = "COLOLINK\0\1\0\1";
     g_autoptr(GError) error = NULL;
     json_object *body = NULL;
-    WireKind kind;
+    LinkHelloKind kind;
     gsize need;
     colo_put_be32(head + 12, 65536);
-    g_assert_cmpint(wire_parse_hello(head, 16, &kind, &body, &need, &error), ==, WIRE_SHORT);
+    g_assert_cmpint(link_parse_hello(head, 16, &kind, &body, &need, &error), ==, LINK_PARSE_SHORT);
     g_assert_cmpuint(need, ==, 16 + 65536);
     colo_put_be32(head + 12, 65537);
     expect_bad_hello(head, 16, "65537 bytes");
@@ -110,8 +110,8 @@ static void test_hello_limits(void)
     expect_bad_hello(head, 16, "4294967295 bytes");
     expect_bad_body(1, 0, "{}", "unknown kind 0");
     expect_bad_body(1, 4, "{}", "unknown kind 4");
-    expect_bad_body(2, WIRE_HELLO, "{}", "protocol versions 1 and 2");
-    expect_bad_body(0, WIRE_ANSWER, "{}", "protocol versions 1 and 0");
+    expect_bad_body(2, LINK_HELLO, "{}", "protocol versions 1 and 2");
+    expect_bad_body(0, LINK_ANSWER, "{}", "protocol versions 1 and 0");
 }
 
 static void test_hello_bodies(void)
@@ -131,11 +131,11 @@ static void test_hello_bodies(void)
         "{\"a\":1,}",
     };
     for (gsize i = 0; i < G_N_ELEMENTS(bodies); i++)
-        expect_bad_body(1, WIRE_HELLO, bodies[i], "not a JSON object");
+        expect_bad_body(1, LINK_HELLO, bodies[i], "not a JSON object");
     g_autoptr(GString) deep = g_string_new(NULL);
     for (int i = 0; i < 5000; i++)
         g_string_append(deep, "{\"a\":");
-    expect_bad_body(1, WIRE_HELLO, deep->str, "not a JSON object");
+    expect_bad_body(1, LINK_HELLO, deep->str, "not a JSON object");
 }
 
 /* The one thing that is read from every version. */
@@ -144,12 +144,12 @@ static void test_refusal_of_another_version(void)
     g_autoptr(GByteArray) bytes = g_byte_array_new();
     g_autoptr(GError) error = NULL;
     json_object *body = NULL;
-    WireKind kind = 0;
+    LinkHelloKind kind = 0;
     gsize need;
-    put_hello(bytes, 77, WIRE_REFUSAL, "{\"reason\":\"too old\"}");
-    g_assert_cmpint(parse(bytes, &kind, &body, &need, &error), ==, WIRE_WHOLE);
-    g_assert_cmpint(kind, ==, WIRE_REFUSAL);
-    g_assert_cmpstr(wire_string(body, "reason", 100), ==, "too old");
+    put_hello(bytes, 77, LINK_REFUSAL, "{\"reason\":\"too old\"}");
+    g_assert_cmpint(parse(bytes, &kind, &body, &need, &error), ==, LINK_PARSE_WHOLE);
+    g_assert_cmpint(kind, ==, LINK_REFUSAL);
+    g_assert_cmpstr(link_hello_string(body, "reason", 100), ==, "too old");
     json_object_put(body);
 }
 
@@ -158,71 +158,72 @@ static void test_strings(void)
     json_object *body =
         json_tokener_parse("{\"nul\":\"a\\u0000b\",\"control\":\"a\\nb\",\"number\":1,"
                            "\"empty\":\"\",\"long\":\"12345678\",\"good\":\"\u00e4\"}");
-    g_assert_null(wire_string(body, "nul", 100));
-    g_assert_null(wire_string(body, "control", 100));
-    g_assert_null(wire_string(body, "number", 100));
-    g_assert_null(wire_string(body, "empty", 100));
-    g_assert_null(wire_string(body, "long", 7));
-    g_assert_null(wire_string(body, "missing", 100));
-    g_assert_cmpstr(wire_string(body, "long", 8), ==, "12345678");
-    g_assert_cmpstr(wire_string(body, "good", 8), ==, "\u00e4");
+    g_assert_null(link_hello_string(body, "nul", 100));
+    g_assert_null(link_hello_string(body, "control", 100));
+    g_assert_null(link_hello_string(body, "number", 100));
+    g_assert_null(link_hello_string(body, "empty", 100));
+    g_assert_null(link_hello_string(body, "long", 7));
+    g_assert_null(link_hello_string(body, "missing", 100));
+    g_assert_cmpstr(link_hello_string(body, "long", 8), ==, "12345678");
+    g_assert_cmpstr(link_hello_string(body, "good", 8), ==, "\u00e4");
     json_object_put(body);
 }
 
 /* ---- Messages and packets ---- */
 
-static WireResult parse_message(guint32 len, guint16 type, guint16 zero, gsize have,
-                                WireMessage *ret_message, GError **error)
+static LinkParse parse_message(guint32 len, guint16 type, guint16 zero, gsize have,
+                               LinkParsedMessage *ret_message, GError **error)
 {
     g_autofree guint8 *bytes = g_malloc0(MAX(have, 8));
     colo_put_be32(bytes, len);
     colo_put_be16(bytes + 4, type);
     colo_put_be16(bytes + 6, zero);
     g_autofree guint8 *copy = g_memdup2(bytes, have);
-    return wire_parse_message(copy, have, ret_message, error);
+    return link_parse_message(copy, have, ret_message, error);
 }
 
 static void expect_bad_message(guint32 len, guint16 type, guint16 zero, const char *text)
 {
     g_autoptr(GError) error = NULL;
-    WireMessage message;
-    g_assert_cmpint(parse_message(len, type, zero, 8, &message, &error), ==, WIRE_BAD);
+    LinkParsedMessage message;
+    g_assert_cmpint(parse_message(len, type, zero, 8, &message, &error), ==, LINK_PARSE_BAD);
     g_assert_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL);
     g_assert_nonnull(strstr(error->message, text));
 }
 
 static void test_messages(void)
 {
-    WireMessage message = {0};
+    LinkParsedMessage message = {0};
     for (gsize have = 0; have < 13; have++)
-        g_assert_cmpint(parse_message(5, 17, 0, have, &message, NULL), ==, WIRE_SHORT);
-    g_assert_cmpint(parse_message(5, 17, 0, 13, &message, NULL), ==, WIRE_WHOLE);
+        g_assert_cmpint(parse_message(5, 17, 0, have, &message, NULL), ==, LINK_PARSE_SHORT);
+    g_assert_cmpint(parse_message(5, 17, 0, 13, &message, NULL), ==, LINK_PARSE_WHOLE);
     g_assert_cmpuint(message.type, ==, 17);
     g_assert_cmpuint(message.len, ==, 5);
     g_assert_cmpuint(message.used, ==, 13);
-    g_assert_cmpint(parse_message(5, 17, 0, 100, &message, NULL), ==, WIRE_WHOLE);
+    g_assert_cmpint(parse_message(5, 17, 0, 100, &message, NULL), ==, LINK_PARSE_WHOLE);
     g_assert_cmpuint(message.used, ==, 13);
-    g_assert_cmpint(parse_message(0, 0xffff, 0, 8, &message, NULL), ==, WIRE_WHOLE);
-    g_assert_cmpint(parse_message(LINK_MESSAGE_MAX, 17, 0, 8, &message, NULL), ==, WIRE_SHORT);
+    g_assert_cmpint(parse_message(0, 0xffff, 0, 8, &message, NULL), ==, LINK_PARSE_WHOLE);
+    g_assert_cmpint(parse_message(LINK_MESSAGE_MAX, 17, 0, 8, &message, NULL), ==,
+                    LINK_PARSE_SHORT);
 
     expect_bad_message(LINK_MESSAGE_MAX + 1, 17, 0, "1048577 bytes");
     expect_bad_message(G_MAXUINT32, 17, 0, "4294967295 bytes");
     expect_bad_message(5, 17, 1, "header");
     expect_bad_message(5, 0, 0, "unknown type 0");
     expect_bad_message(5, 15, 0, "unknown type 15");
-    expect_bad_message(15, WIRE_TYPE_HEARTBEAT, 0, "heartbeat of 15");
-    expect_bad_message(16, WIRE_TYPE_ECHO, 0, "echo of a heartbeat of 16");
+    expect_bad_message(15, LINK_TYPE_HEARTBEAT, 0, "heartbeat of 15");
+    expect_bad_message(16, LINK_TYPE_ECHO, 0, "echo of a heartbeat of 16");
 }
 
 static void test_packets(void)
 {
     guint8 bytes[16 + 60] = {0};
     g_autoptr(GError) error = NULL;
-    WirePacket packet = {0};
-    wire_put_packet(bytes, 3, G_GUINT64_CONSTANT(0x123456789abcdef0), 60);
+    LinkParsedPacket packet = {0};
+    link_build_packet_head(bytes, 3, G_GUINT64_CONSTANT(0x123456789abcdef0), 60);
     for (gsize have = 0; have < sizeof(bytes); have++)
-        g_assert_cmpint(wire_parse_packet(bytes, have, &packet, &error), ==, WIRE_SHORT);
-    g_assert_cmpint(wire_parse_packet(bytes, sizeof(bytes), &packet, &error), ==, WIRE_WHOLE);
+        g_assert_cmpint(link_parse_packet(bytes, have, &packet, &error), ==, LINK_PARSE_SHORT);
+    g_assert_cmpint(link_parse_packet(bytes, sizeof(bytes), &packet, &error), ==, LINK_PARSE_WHOLE);
     g_assert_cmpuint(packet.nic, ==, 3);
     g_assert_cmpuint(packet.epoch, ==, G_GUINT64_CONSTANT(0x123456789abcdef0));
     g_assert_true(packet.frame == bytes + 16);
@@ -233,7 +234,8 @@ static void test_packets(void)
     static const guint32 wrong[] = {0, LINK_PACKET_MAX + 1, G_MAXUINT32};
     for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
         colo_put_be32(bytes, wrong[i]);
-        g_assert_cmpint(wire_parse_packet(bytes, sizeof(bytes), &packet, &error), ==, WIRE_BAD);
+        g_assert_cmpint(link_parse_packet(bytes, sizeof(bytes), &packet, &error), ==,
+                        LINK_PARSE_BAD);
         g_assert_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL);
         g_clear_error(&error);
     }
