@@ -10,6 +10,7 @@
 
 #include "block/wire.h"
 #include "common/fd.h"
+#include "common/json.h"
 
 /* A longer line is an error: nothing we are asked is anywhere near. */
 #define LINE_MAX_BYTES 65536u
@@ -39,20 +40,10 @@ static void send_object(BlockControl *control, json_object *object)
     json_object_put(object);
 }
 
-static void add_uint(json_object *object, const char *key, guint64 value)
-{
-    json_object_object_add(object, key, json_object_new_uint64(value));
-}
-
-static void add_bool(json_object *object, const char *key, gboolean value)
-{
-    json_object_object_add(object, key, json_object_new_boolean(value));
-}
-
 static void send_event(BlockControl *control, const char *name, json_object *data)
 {
     json_object *event = json_object_new_object();
-    json_object_object_add(event, "event", json_object_new_string(name));
+    colo_json_add_string(event, "event", name);
     json_object_object_add(event, "data", data);
     send_object(control, event);
 }
@@ -60,18 +51,18 @@ static void send_event(BlockControl *control, const char *name, json_object *dat
 static json_object *sync_object(const DiskSyncProgress *progress)
 {
     json_object *object = json_object_new_object();
-    add_uint(object, "total-bytes", progress->total_bytes);
-    add_uint(object, "done-bytes", progress->done_bytes);
-    add_uint(object, "sent-bytes", progress->sent_bytes);
-    add_uint(object, "elapsed-ms", progress->elapsed_ms);
-    add_bool(object, "full", progress->full);
+    colo_json_add_uint(object, "total-bytes", progress->total_bytes);
+    colo_json_add_uint(object, "done-bytes", progress->done_bytes);
+    colo_json_add_uint(object, "sent-bytes", progress->sent_bytes);
+    colo_json_add_uint(object, "elapsed-ms", progress->elapsed_ms);
+    colo_json_add_bool(object, "full", progress->full);
     return object;
 }
 
 static json_object *epoch_object(guint64 epoch)
 {
     json_object *object = json_object_new_object();
-    add_uint(object, "epoch", epoch);
+    colo_json_add_uint(object, "epoch", epoch);
     return object;
 }
 
@@ -103,10 +94,11 @@ static void on_applied(guint64 epoch, gpointer control)
 static void on_lost(const GError *error, gpointer control)
 {
     json_object *data = json_object_new_object();
-    json_object_object_add(data, "reason", json_object_new_string(error->message));
+    colo_json_add_string(data, "reason", error->message);
     /* Our own storage, and not the peer or the way to it. */
-    add_bool(data, "failed", g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO));
-    add_bool(data, "refused", g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_GENERATION));
+    colo_json_add_bool(data, "failed", g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO));
+    colo_json_add_bool(data, "refused",
+                       g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_GENERATION));
     send_event(control, "LOST", data);
 }
 
@@ -282,11 +274,11 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
     DiskSetStatus status;
     disk_set_status(control->set, &status);
     json_object *object = json_object_new_object();
-    json_object_object_add(object, "mode", json_object_new_string(disk_mode_name(status.mode)));
-    add_bool(object, "attached", status.attached);
-    add_bool(object, "in-sync", status.in_sync);
-    add_uint(object, "epoch", status.epoch);
-    add_uint(object, "queue-bytes", status.queue_bytes);
+    colo_json_add_string(object, "mode", disk_mode_name(status.mode));
+    colo_json_add_bool(object, "attached", status.attached);
+    colo_json_add_bool(object, "in-sync", status.in_sync);
+    colo_json_add_uint(object, "epoch", status.epoch);
+    colo_json_add_uint(object, "queue-bytes", status.queue_bytes);
     json_object_object_add(object, "sync", sync_object(&status.sync));
     json_object_object_add(object, "generation", wire_generation_object(&status.generation));
     json_object_object_add(object, "peer-generation",
@@ -297,11 +289,11 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
         DiskStatus disk;
         disk_set_disk_status(control->set, i, &disk);
         json_object *entry = json_object_new_object();
-        json_object_object_add(entry, "name", json_object_new_string(disk.name));
-        add_uint(entry, "size-bytes", disk.size_bytes);
-        add_uint(entry, "dirty-bytes", disk.dirty_bytes);
-        add_uint(entry, "staged-bytes", disk.staged_bytes);
-        add_uint(entry, "overlay-bytes", disk.overlay_bytes);
+        colo_json_add_string(entry, "name", disk.name);
+        colo_json_add_uint(entry, "size-bytes", disk.size_bytes);
+        colo_json_add_uint(entry, "dirty-bytes", disk.dirty_bytes);
+        colo_json_add_uint(entry, "staged-bytes", disk.staged_bytes);
+        colo_json_add_uint(entry, "overlay-bytes", disk.overlay_bytes);
         json_object_object_add(
             entry, "sync-error",
             disk.sync_error ? json_object_new_string(g_strerror(-disk.sync_error)) : NULL);
@@ -366,8 +358,8 @@ static void handle_line(BlockControl *control, const char *line, gsize len)
         json_object_object_add(reply, "return", result);
     } else {
         json_object *object = json_object_new_object();
-        json_object_object_add(object, "class", json_object_new_string("GenericError"));
-        json_object_object_add(object, "desc", json_object_new_string(error->message));
+        colo_json_add_string(object, "class", "GenericError");
+        colo_json_add_string(object, "desc", error->message);
         json_object_object_add(reply, "error", object);
     }
     if (json_object_object_get_ex(request, "id", &id))
@@ -408,7 +400,7 @@ static void greet(BlockControl *control)
 {
     json_object *object = json_object_new_object(), *greeting = json_object_new_object();
     json_object *version = json_object_new_object();
-    json_object_object_add(version, "stream", json_object_new_int(WIRE_VERSION));
+    colo_json_add_int(version, "stream", WIRE_VERSION);
     json_object_object_add(greeting, "version", version);
     json_object_object_add(greeting, "capabilities", json_object_new_array());
     json_object_object_add(object, "QMP", greeting);

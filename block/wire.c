@@ -6,6 +6,7 @@
 
 #include "block/chunk-map.h"
 #include "common/endian.h"
+#include "common/json.h"
 
 #define HELLO_MAX 65536u
 #define ERROR_MAX 4096u
@@ -159,17 +160,12 @@ gboolean wire_session_parse(json_object *text, guint8 *ret_session)
     return TRUE;
 }
 
-static void add_string(json_object *object, const char *key, const char *value)
-{
-    json_object_object_add(object, key, json_object_new_string(value));
-}
-
 static void add_id(json_object *object, const char *key, guint64 id)
 {
     char text[GENERATION_TEXT_BYTES];
     generation_text(id, text);
     if (id != 0)
-        add_string(object, key, text);
+        colo_json_add_string(object, key, text);
 }
 
 json_object *wire_generation_object(const Generation *generation)
@@ -183,7 +179,7 @@ json_object *wire_generation_object(const Generation *generation)
         json_object_array_add(history, json_object_new_string(text));
     }
     json_object_object_add(object, "history", history);
-    add_string(object, "data", generation_data_name(generation->data));
+    colo_json_add_string(object, "data", generation_data_name(generation->data));
     return object;
 }
 
@@ -192,29 +188,29 @@ WireRecord *wire_hello_new(const WireHello *hello, const DiskConfig *disks, cons
 {
     json_object *object = json_object_new_object();
     g_autofree char *session = session_text(hello->session);
-    json_object_object_add(object, "version", json_object_new_int(WIRE_VERSION));
-    add_string(object, "role", hello->primary ? "primary" : "replica");
-    add_string(object, "session", session);
+    colo_json_add_int(object, "version", WIRE_VERSION);
+    colo_json_add_string(object, "role", hello->primary ? "primary" : "replica");
+    colo_json_add_string(object, "session", session);
     json_object *list = json_object_new_array();
     for (guint i = 0; i < n_disks; i++) {
         json_object *disk = json_object_new_object();
-        add_string(disk, "name", disks[i].name);
-        add_string(disk, "format", disks[i].format);
-        json_object_object_add(disk, "size", json_object_new_int64((gint64)sizes[i]));
+        colo_json_add_string(disk, "name", disks[i].name);
+        colo_json_add_string(disk, "format", disks[i].format);
+        colo_json_add_int(disk, "size", (gint64)sizes[i]);
         json_object_array_add(list, disk);
     }
     json_object_object_add(object, "disks", list);
     if (hello->has_lineage) {
         g_autofree char *lineage = session_text(hello->lineage);
         json_object *from = json_object_new_object();
-        add_string(from, "session", lineage);
-        json_object_object_add(from, "epoch", json_object_new_uint64(hello->lineage_epoch));
-        json_object_object_add(from, "writer", json_object_new_boolean(hello->writer));
+        colo_json_add_string(from, "session", lineage);
+        colo_json_add_uint(from, "epoch", hello->lineage_epoch);
+        colo_json_add_bool(from, "writer", hello->writer);
         json_object_object_add(object, "lineage", from);
     }
     json_object_object_add(object, "generation", wire_generation_object(&hello->generation));
     if (hello->discard)
-        json_object_object_add(object, "discard", json_object_new_boolean(TRUE));
+        colo_json_add_bool(object, "discard", TRUE);
     const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
     WireHeader header = {.type = WIRE_HELLO, .length = (guint32)strlen(text)};
     WireRecord *record = wire_record_new(&header);

@@ -12,6 +12,7 @@
 #include "colo/cli/cli.h"
 #include "colo/config/config.h"
 #include "common/guess.h"
+#include "common/json.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_COLOD = 3 };
 
@@ -90,7 +91,7 @@ static json_object *string_argument(json_object *arguments, const char *name, co
 {
     if (!arguments)
         arguments = json_object_new_object();
-    json_object_object_add(arguments, name, json_object_new_string(value));
+    colo_json_add_string(arguments, name, value);
     return arguments;
 }
 
@@ -176,7 +177,7 @@ static int run_capture(const Invocation *invocation)
             json_object_put(arguments);
             return wrong_usage("--last %s: not a number from 1 to 10000", invocation->last);
         }
-        json_object_object_add(arguments, "last", json_object_new_int64((gint64)last));
+        colo_json_add_int(arguments, "last", (gint64)last);
     }
     return execute(invocation, "capture-on", arguments, NULL);
 }

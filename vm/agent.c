@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "vm/agent.h"
+#include "common/json.h"
 
 #include "common/patience.h"
 
@@ -247,7 +248,7 @@ static gboolean request(Agent *agent, AgentState state, const char *command, jso
 {
     g_assert(agent->state == IDLE);
     json_object *object = json_object_new_object();
-    json_object_object_add(object, "execute", json_object_new_string(command));
+    colo_json_add_string(object, "execute", command);
     json_object_object_add(object, "arguments", arguments);
     g_autoptr(GString) text = g_string_new(NULL);
     if (state == SYNCING)
@@ -301,14 +302,14 @@ gboolean agent_sync(Agent *agent, guint timeout_ms, GError **error)
 {
     json_object *arguments = json_object_new_object();
     agent->id = g_random_int();
-    json_object_object_add(arguments, "id", json_object_new_int64(agent->id));
+    colo_json_add_int(arguments, "id", agent->id);
     return request(agent, SYNCING, "guest-sync-delimited", arguments, timeout_ms, error);
 }
 
 gboolean agent_set_time(Agent *agent, gint64 time_ns, guint timeout_ms, GError **error)
 {
     json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "time", json_object_new_int64(time_ns));
+    colo_json_add_int(arguments, "time", time_ns);
     return request(agent, SETTING, "guest-set-time", arguments, timeout_ms, error);
 }
 

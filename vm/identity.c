@@ -7,6 +7,7 @@
 #include "vm/vm_internal.h"
 
 #include "common/fd.h"
+#include "common/json.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -15,11 +16,6 @@
 
 /* Longest value that a difference quotes, in bytes. */
 #define QUOTE_MAX 120
-
-static void add_string(json_object *object, const char *key, const char *value)
-{
-    json_object_object_add(object, key, value ? json_object_new_string(value) : NULL);
-}
 
 /* XXH3 of a file, "missing" if it can't be read (a start fails before that matters). */
 static void add_file(json_object *object, const char *key, const char *path)
@@ -33,7 +29,7 @@ static void add_file(json_object *object, const char *key, const char *path)
         digest = g_strdup_printf("%016" G_GINT64_MODIFIER "x%016" G_GINT64_MODIFIER "x",
                                  (guint64)hash.high64, (guint64)hash.low64);
     }
-    add_string(object, key, digest ? digest : path ? "missing" : NULL);
+    colo_json_add_string(object, key, digest ? digest : path ? "missing" : NULL);
 }
 
 /* What an image holds in bytes; -1 if it can't be opened (serving it fails before that matters). */
@@ -49,10 +45,10 @@ static json_object *disks_of(const VmDescription *d)
     for (guint i = 0; i < d->disks->len; i++) {
         const VmDisk *disk = g_ptr_array_index(d->disks, i);
         json_object *one = json_object_new_object();
-        add_string(one, "name", disk->name);
-        add_string(one, "format", disk->format);
-        add_string(one, "model", disk->model);
-        json_object_object_add(one, "bytes", json_object_new_int64(image_bytes(disk->path)));
+        colo_json_add_string(one, "name", disk->name);
+        colo_json_add_string(one, "format", disk->format);
+        colo_json_add_string(one, "model", disk->model);
+        colo_json_add_int(one, "bytes", image_bytes(disk->path));
         json_object_array_add(disks, one);
     }
     return disks;
@@ -66,25 +62,25 @@ json_object *vm_identity(const Vm *vm)
     json_object *extra = json_object_new_array();
     const char *comma = strchr(d->machine, ',');
 
-    add_string(out, "name", d->name);
-    add_string(out, "uuid", d->uuid);
-    add_string(out, "qemu", vm->qemu_version);
-    add_string(out, "machine", vm->machine_name);
-    add_string(out, "machine-options", comma ? comma + 1 : NULL);
-    add_string(out, "accel", vm->accel);
-    add_string(out, "cpu", d->cpu);
-    add_string(out, "host-cpu", vm->host_cpu);
-    json_object_object_add(out, "cpus", json_object_new_int64(d->cpus));
-    json_object_object_add(out, "memory", json_object_new_int64((gint64)d->memory_bytes));
+    colo_json_add_string(out, "name", d->name);
+    colo_json_add_string(out, "uuid", d->uuid);
+    colo_json_add_string(out, "qemu", vm->qemu_version);
+    colo_json_add_string(out, "machine", vm->machine_name);
+    colo_json_add_string(out, "machine-options", comma ? comma + 1 : NULL);
+    colo_json_add_string(out, "accel", vm->accel);
+    colo_json_add_string(out, "cpu", d->cpu);
+    colo_json_add_string(out, "host-cpu", vm->host_cpu);
+    colo_json_add_int(out, "cpus", d->cpus);
+    colo_json_add_int(out, "memory", (gint64)d->memory_bytes);
     add_file(out, "kernel", d->kernel);
     add_file(out, "initrd", d->initrd);
-    add_string(out, "append", d->append);
+    colo_json_add_string(out, "append", d->append);
     for (guint i = 0; i < d->nics->len; i++) {
         const VmNic *nic = g_ptr_array_index(d->nics, i);
         g_autofree char *mac = g_ascii_strdown(nic->mac, -1);
         json_object *one = json_object_new_object();
-        add_string(one, "model", nic->model);
-        add_string(one, "mac", mac);
+        colo_json_add_string(one, "model", nic->model);
+        colo_json_add_string(one, "mac", mac);
         json_object_array_add(nics, one);
     }
     json_object_object_add(out, "nics", nics);
@@ -92,7 +88,7 @@ json_object *vm_identity(const Vm *vm)
     for (guint i = 0; i < d->extra->len; i++)
         json_object_array_add(extra, json_object_new_string(g_ptr_array_index(d->extra, i)));
     json_object_object_add(out, "extra", extra);
-    add_string(out, "guest-agent", d->guest_agent);
+    colo_json_add_string(out, "guest-agent", d->guest_agent);
     return out;
 }
 

@@ -17,6 +17,7 @@
 #include "vm/qemu_internal.h"
 
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/patience.h"
 #include "vm/cmdline.h"
 #include "vm/ram.h"
@@ -484,8 +485,7 @@ static void op_start(Vm *vm)
         json_object *arguments = NULL;
         if (questions[i].key) {
             arguments = json_object_new_object();
-            json_object_object_add(arguments, questions[i].key,
-                                   json_object_new_string(questions[i].value));
+            colo_json_add_string(arguments, questions[i].key, questions[i].value);
         }
         qemu_execute(self, questions[i].command, arguments, on_answer);
     }

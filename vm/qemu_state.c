@@ -15,6 +15,7 @@
  * that has powered off before the machine is reset (7.2, softmmu/runstate.c,
  * runstate_needs_reset()): then a system_reset comes first.
  */
+#include "common/json.h"
 #include "vm/qemu_internal.h"
 
 #include "common/patience.h"
@@ -77,7 +78,7 @@ void qemu_save(Vm *vm)
     json_object *arguments = json_object_new_object();
 
     json_object_object_add(arguments, "filename", text(path));
-    json_object_object_add(arguments, "live", json_object_new_boolean(FALSE));
+    colo_json_add_bool(arguments, "live", FALSE);
     qemu_execute(self, "xen-save-devices-state", arguments, on_saved);
 }
 
@@ -102,7 +103,7 @@ void qemu_inactivate(Vm *vm)
     json_object *arguments = json_object_new_object();
 
     json_object_object_add(arguments, "filename", text("/dev/null"));
-    json_object_object_add(arguments, "live", json_object_new_boolean(TRUE));
+    colo_json_add_bool(arguments, "live", TRUE);
     qemu_execute(qemu_vm(vm), "xen-save-devices-state", arguments, on_inactivated);
 }
 

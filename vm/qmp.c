@@ -2,6 +2,7 @@
 #include "vm/qmp.h"
 
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/patience.h"
 
 #include <errno.h>
@@ -190,10 +191,10 @@ static gboolean on_closed_already(gpointer user_data)
 static char *format_command(const char *name, json_object *arguments, gint64 id)
 {
     json_object *object = json_object_new_object();
-    json_object_object_add(object, "execute", json_object_new_string(name));
+    colo_json_add_string(object, "execute", name);
     if (arguments)
         json_object_object_add(object, "arguments", arguments);
-    json_object_object_add(object, "id", json_object_new_int64(id));
+    colo_json_add_int(object, "id", id);
     char *line =
         g_strconcat(json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN), "\n", NULL);
     json_object_put(object);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "colo/cli/compare-report.h"
+#include "common/json.h"
 
 #include <json-c/json.h>
 #include <stdio.h>
@@ -151,17 +152,7 @@ static void print_summary(const ReportSummary *summary)
 
 static void add_text(json_object *object, const char *name, const char *text)
 {
-    json_object_object_add(object, name, json_object_new_string(text));
-}
-
-static void add_number(json_object *object, const char *name, guint64 number)
-{
-    json_object_object_add(object, name, json_object_new_uint64(number));
-}
-
-static void add_bool(json_object *object, const char *name, gboolean value)
-{
-    json_object_object_add(object, name, json_object_new_boolean(value));
+    colo_json_add_string(object, name, text);
 }
 
 static void print_object(json_object *object)
@@ -181,8 +172,8 @@ static void add_key(json_object *flow, const CompareKey *key)
     add_text(flow, "source", source);
     add_text(flow, "destination", destination);
     if (compare_key_has_ports(key)) {
-        add_number(flow, "source-port", key->sport);
-        add_number(flow, "destination-port", key->dport);
+        colo_json_add_uint(flow, "source-port", key->sport);
+        colo_json_add_uint(flow, "destination-port", key->dport);
     }
     if (key->vlan[0] != COMPARE_NO_VLAN) {
         json_object *vlans = json_object_new_array();
@@ -190,7 +181,7 @@ static void add_key(json_object *flow, const CompareKey *key)
             json_object_array_add(vlans, json_object_new_int(key->vlan[i]));
         json_object_object_add(flow, "vlans", vlans);
     }
-    add_number(flow, "nic", key->nic);
+    colo_json_add_uint(flow, "nic", key->nic);
 }
 
 /* The frame; null: there is none of this side. */
@@ -202,9 +193,9 @@ static void add_frame(json_object *object, const char *name, const CompareOrigin
     }
     g_autofree char *when = time_text(origin->time_us, TRUE);
     json_object *frame = json_object_new_object();
-    add_number(frame, "number", origin->number);
+    colo_json_add_uint(frame, "number", origin->number);
     add_text(frame, "time", when);
-    json_object_object_add(frame, "time-us", json_object_new_int64(origin->time_us));
+    colo_json_add_int(frame, "time-us", origin->time_us);
     json_object_object_add(object, name, frame);
 }
 
@@ -226,9 +217,9 @@ static json_object *divergence_object(const ReportStyle *style, const CompareDiv
 
     add_text(object, "reason", compare_reason_name(d->reason));
     add_text(object, "detail", d->detail);
-    json_object_object_add(object, "time-us", json_object_new_int64(d->when.us));
-    add_number(object, "connection", d->connection);
-    add_number(object, "offset", d->offset);
+    colo_json_add_int(object, "time-us", d->when.us);
+    colo_json_add_uint(object, "connection", d->connection);
+    colo_json_add_uint(object, "offset", d->offset);
     add_frame(object, d->primary_before ? "primary-last-frame" : "primary-frame",
               &d->primary_origin);
     add_frame(object, d->secondary_before ? "secondary-last-frame" : "secondary-frame",
@@ -252,12 +243,12 @@ static void print_json_flow(const ReportStyle *style, const CompareFlowInfo *inf
 
     add_key(flow, &info->key);
     add_text(flow, "result", report_verdict_name(verdict));
-    add_number(flow, "primary-packets", info->primary_frames);
-    add_number(flow, "secondary-packets", info->secondary_frames);
-    add_number(flow, "verified-bytes", info->verified_bytes);
-    add_number(flow, "cut-off-bytes", info->unseen_bytes);
-    add_number(flow, "skipped-bytes", info->skipped_bytes);
-    add_bool(flow, "unfinished", info->unfinished);
+    colo_json_add_uint(flow, "primary-packets", info->primary_frames);
+    colo_json_add_uint(flow, "secondary-packets", info->secondary_frames);
+    colo_json_add_uint(flow, "verified-bytes", info->verified_bytes);
+    colo_json_add_uint(flow, "cut-off-bytes", info->unseen_bytes);
+    colo_json_add_uint(flow, "skipped-bytes", info->skipped_bytes);
+    colo_json_add_bool(flow, "unfinished", info->unfinished);
     if (d != NULL)
         json_object_object_add(flow, "divergence", divergence_object(style, d));
     print_object(flow);
@@ -266,8 +257,8 @@ static void print_json_flow(const ReportStyle *style, const CompareFlowInfo *inf
 static void add_pair(json_object *object, const char *name, const guint64 numbers[2])
 {
     json_object *pair = json_object_new_object();
-    add_number(pair, "primary", numbers[0]);
-    add_number(pair, "secondary", numbers[1]);
+    colo_json_add_uint(pair, "primary", numbers[0]);
+    colo_json_add_uint(pair, "secondary", numbers[1]);
     json_object_object_add(object, name, pair);
 }
 
@@ -276,21 +267,21 @@ static void print_json_summary(const ReportSummary *summary)
     json_object *object = json_object_new_object();
     json_object *cut_short = json_object_new_object();
 
-    add_bool(object, "equal", summary->verdict == REPORT_EQUAL);
+    colo_json_add_bool(object, "equal", summary->verdict == REPORT_EQUAL);
     add_text(object, "result", report_verdict_name(summary->verdict));
-    add_number(object, "flows", summary->flows);
-    add_number(object, "diverged-flows", summary->by_verdict[REPORT_DIFFERENT]);
-    add_number(object, "cut-off-flows", summary->by_verdict[REPORT_CUT_OFF]);
-    add_number(object, "unknown-flows", summary->by_verdict[REPORT_UNKNOWN]);
-    add_number(object, "verified-bytes", summary->verified_bytes);
-    add_number(object, "cut-off-bytes", summary->unseen_bytes);
-    add_number(object, "skipped-bytes", summary->skipped_bytes);
-    add_number(object, "uncompared-frames", summary->uncompared_frames);
+    colo_json_add_uint(object, "flows", summary->flows);
+    colo_json_add_uint(object, "diverged-flows", summary->by_verdict[REPORT_DIFFERENT]);
+    colo_json_add_uint(object, "cut-off-flows", summary->by_verdict[REPORT_CUT_OFF]);
+    colo_json_add_uint(object, "unknown-flows", summary->by_verdict[REPORT_UNKNOWN]);
+    colo_json_add_uint(object, "verified-bytes", summary->verified_bytes);
+    colo_json_add_uint(object, "cut-off-bytes", summary->unseen_bytes);
+    colo_json_add_uint(object, "skipped-bytes", summary->skipped_bytes);
+    colo_json_add_uint(object, "uncompared-frames", summary->uncompared_frames);
     add_pair(object, "frames", summary->frames);
     add_pair(object, "cut-frames", summary->cut_frames);
     add_pair(object, "unparsed-frames", summary->unparsed_frames);
-    add_bool(cut_short, "primary", summary->cut_short[0]);
-    add_bool(cut_short, "secondary", summary->cut_short[1]);
+    colo_json_add_bool(cut_short, "primary", summary->cut_short[0]);
+    colo_json_add_bool(cut_short, "secondary", summary->cut_short[1]);
     json_object_object_add(object, "cut-short", cut_short);
     print_object(object);
 }

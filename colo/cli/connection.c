@@ -12,6 +12,7 @@
 
 #include "colo/cli/cli.h"
 #include "common/clock.h"
+#include "common/json.h"
 
 G_DEFINE_QUARK(cli_error, cli_error)
 
@@ -210,7 +211,7 @@ static gboolean send_command(CliConnection *c, const char *command, json_object 
                              GError **error)
 {
     json_object *message = json_object_new_object();
-    json_object_object_add(message, "execute", json_object_new_string(command));
+    colo_json_add_string(message, "execute", command);
     if (arguments)
         json_object_object_add(message, "arguments", arguments);
     g_autofree char *text =

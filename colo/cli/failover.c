@@ -9,6 +9,7 @@
 
 #include "colo/cli/cli.h"
 #include "common/clock.h"
+#include "common/json.h"
 
 /* How long it may take until somebody has decided. */
 #define PATIENCE_S 60
@@ -146,7 +147,7 @@ gboolean cli_failover(const char *path, gboolean force, gboolean wait, char **re
         return FALSE;
     json_object *arguments = json_object_new_object();
     if (force)
-        json_object_object_add(arguments, "force", json_object_new_boolean(TRUE));
+        colo_json_add_bool(arguments, "force", TRUE);
     json_object_put(cli_execute(connection, "failover", arguments, &ok, error));
     *ret_text = NULL;
     ok = ok && (!wait || await(connection, before, ret_text, error));

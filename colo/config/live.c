@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "colo/config/config_internal.h"
+#include "common/json.h"
 
 static const Option *find_live(const char *name)
 {
@@ -118,8 +119,8 @@ static gboolean set_pair_line(Config *config, char *line, json_object *changed, 
     if (!strcmp(value, before))
         return TRUE;
     json_object *change = json_object_new_object();
-    json_object_object_add(change, "value", json_object_new_string(value));
-    json_object_object_add(change, "before", json_object_new_string(before));
+    colo_json_add_string(change, "value", value);
+    colo_json_add_string(change, "before", before);
     json_object_object_add(changed, option->name, change);
     return TRUE;
 }
@@ -172,15 +173,14 @@ static void list_option(const Config *config, const Option *option, guint index,
                             : g_strdup_printf("%s.%s", option->section, option->name);
     }
     json_object *entry = json_object_new_object();
-    json_object_object_add(entry, "value", json_object_new_string(value));
+    colo_json_add_string(entry, "value", value);
     json_object_object_add(entry, "default",
                            option->fallback ? json_object_new_string(option->fallback) : NULL);
-    json_object_object_add(entry, "type", json_object_new_string(type));
-    json_object_object_add(entry, "live", json_object_new_boolean(option->live));
+    colo_json_add_string(entry, "type", type);
+    colo_json_add_bool(entry, "live", option->live);
     if (option->live)
-        json_object_object_add(entry, "scope",
-                               json_object_new_string(option->of_pair ? "pair" : "node"));
-    json_object_object_add(entry, "help", json_object_new_string(option->help));
+        colo_json_add_string(entry, "scope", option->of_pair ? "pair" : "node");
+    colo_json_add_string(entry, "help", option->help);
     json_object_object_add(list, name, entry);
 }
 

@@ -23,6 +23,7 @@
 
 #include "colo/control/control_internal.h"
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/log.h"
 
 G_DEFINE_QUARK(control_error, control_error)
@@ -49,11 +50,6 @@ struct ControlRequest {
 
 /* ---- Lines of JSON ---- */
 
-static void add_string(json_object *object, const char *name, const char *value)
-{
-    json_object_object_add(object, name, json_object_new_string(value));
-}
-
 /* One line of valid UTF-8, whatever is quoted in it. Drops the reference. */
 static char *to_line(json_object *object)
 {
@@ -68,13 +64,13 @@ static json_object *version(void)
 {
     g_auto(GStrv) parts = g_strsplit(COLO_VERSION ".0.0", ".", 4);
     json_object *numbers = json_object_new_object();
-    json_object_object_add(numbers, "major", json_object_new_int(atoi(parts[0])));
-    json_object_object_add(numbers, "minor", json_object_new_int(atoi(parts[1])));
-    json_object_object_add(numbers, "micro", json_object_new_int(atoi(parts[2])));
+    colo_json_add_int(numbers, "major", atoi(parts[0]));
+    colo_json_add_int(numbers, "minor", atoi(parts[1]));
+    colo_json_add_int(numbers, "micro", atoi(parts[2]));
     json_object *result = json_object_new_object();
     /* QMP clients look for this member; the package says whose version it is. */
     json_object_object_add(result, "qemu", numbers);
-    add_string(result, "package", "colo " COLO_VERSION);
+    colo_json_add_string(result, "package", "colo " COLO_VERSION);
     return result;
 }
 
@@ -91,8 +87,8 @@ char *control_greeting(void)
 static json_object *error_object(const char *class, const char *text)
 {
     json_object *inner = json_object_new_object();
-    add_string(inner, "class", class);
-    add_string(inner, "desc", text);
+    colo_json_add_string(inner, "class", class);
+    colo_json_add_string(inner, "desc", text);
     json_object *object = json_object_new_object();
     json_object_object_add(object, "error", inner);
     return object;
@@ -180,9 +176,9 @@ static void list_commands(const ControlCommand *commands, json_object *list)
 {
     for (const ControlCommand *c = commands; c->name; c++) {
         json_object *entry = json_object_new_object();
-        add_string(entry, "name", c->name);
-        add_string(entry, "arguments", c->arguments ? c->arguments : "");
-        add_string(entry, "help", c->help);
+        colo_json_add_string(entry, "name", c->name);
+        colo_json_add_string(entry, "arguments", c->arguments ? c->arguments : "");
+        colo_json_add_string(entry, "help", c->help);
         json_object_array_add(list, entry);
     }
 }
@@ -294,15 +290,14 @@ void control_event(Control *control, const char *name, json_object *data)
 {
     gint64 now_us = g_get_real_time();
     json_object *timestamp = json_object_new_object();
-    json_object_object_add(timestamp, "seconds", json_object_new_int64(now_us / G_USEC_PER_SEC));
-    json_object_object_add(timestamp, "microseconds",
-                           json_object_new_int64(now_us % G_USEC_PER_SEC));
+    colo_json_add_int(timestamp, "seconds", now_us / G_USEC_PER_SEC);
+    colo_json_add_int(timestamp, "microseconds", now_us % G_USEC_PER_SEC);
     json_object *event = json_object_new_object();
-    add_string(event, "event", name);
+    colo_json_add_string(event, "event", name);
     if (data)
         json_object_object_add(event, "data", data);
     json_object_object_add(event, "timestamp", timestamp);
-    json_object_object_add(event, "sequence", json_object_new_int64((gint64)++control->sequence));
+    colo_json_add_int(event, "sequence", (gint64)++control->sequence);
     char *line = to_line(event);
     if (control->events->len == CONTROL_EVENTS_KEPT)
         g_ptr_array_remove_index(control->events, 0);

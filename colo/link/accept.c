@@ -16,6 +16,7 @@
 
 #include "colo/link/link_internal.h"
 #include "common/fd.h"
+#include "common/json.h"
 
 #define GUESTS_MAX         32
 #define LISTEN_AGAIN_MS    1000
@@ -67,9 +68,9 @@ static void refuse(Guest *guest, const char *reason, gboolean later)
 {
     static const ChannelHandler handler = {.ended = on_refused_ended};
     json_object *body = json_object_new_object();
-    json_object_object_add(body, "reason", json_object_new_string(reason));
+    colo_json_add_string(body, "reason", reason);
     if (later)
-        json_object_object_add(body, "later", json_object_new_boolean(TRUE));
+        colo_json_add_bool(body, "later", TRUE);
     channel_handle(guest->channel, CHANNEL_READ, G_PRIORITY_DEFAULT, &handler, guest);
     link_send_hello(guest->channel, LINK_REFUSAL, body);
     channel_finish(guest->channel);
@@ -180,7 +181,7 @@ static void admit_other(Link *link, Guest *guest, LinkChannel which, const char 
         return;
     }
     json_object *answer = json_object_new_object();
-    json_object_object_add(answer, "session", json_object_new_string(pairing->session));
+    colo_json_add_string(answer, "session", pairing->session);
     adopt(link, guest, which, answer);
 }
 

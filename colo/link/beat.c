@@ -13,6 +13,7 @@
  */
 #include "colo/link/link_internal.h"
 #include "common/endian.h"
+#include "common/timer.h"
 
 #include <poll.h>
 #include <string.h>
@@ -58,23 +59,12 @@ static gboolean on_beat(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-static gboolean call_back(GSource *source, GSourceFunc func, gpointer user_data)
-{
-    (void)source;
-    return func(user_data);
-}
-
 void link_start_beating(Link *link)
 {
-    /* Unlike a timeout source, one that is given each next moment anew. */
-    static GSourceFuncs funcs = {.dispatch = call_back};
     heartbeat_start(&link->heartbeat, link->interval_ms, link->timeout_ms, colo_time_now());
     link_source_clear(&link->beat_source);
-    link->beat_source = g_source_new(&funcs, sizeof(GSource));
-    g_source_set_priority(link->beat_source, G_PRIORITY_HIGH);
-    g_source_set_callback(link->beat_source, on_beat, link, NULL);
+    link->beat_source = colo_timer_new(on_beat, link);
     g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
-    g_source_attach(link->beat_source, g_main_context_get_thread_default());
 }
 
 /* ---- Echoes ---- */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "colo/link/link_internal.h"
+#include "common/json.h"
 
 #define DELAY_MIN_MS 100u
 #define DELAY_MAX_MS 1000u
@@ -197,8 +198,8 @@ static void send_hello(Link *link, LinkChannel which)
         hello = link_hello_with(link, "channel", link_channel_names[which]);
     } else {
         hello = json_object_new_object();
-        json_object_object_add(hello, "channel", json_object_new_string(link_channel_names[which]));
-        json_object_object_add(hello, "session", json_object_new_string(link->pairing->session));
+        colo_json_add_string(hello, "channel", link_channel_names[which]);
+        colo_json_add_string(hello, "session", link->pairing->session);
     }
     channel_need(channel, LINK_HELLO_HEAD);
     channel_handle(channel, CHANNEL_EXACT, G_PRIORITY_HIGH, &handler, link);

@@ -22,6 +22,7 @@
 #include "colo/link/link_internal.h"
 #include "common/endian.h"
 #include "common/fd.h"
+#include "common/json.h"
 #include "common/patience.h"
 
 #define HANDSHAKE_MS        5000u
@@ -88,7 +89,7 @@ void link_report(Link *link, const GError *why)
 json_object *link_hello_with(const Link *link, const char *member, const char *value)
 {
     json_object *hello = json_object_new_object();
-    json_object_object_add(hello, member, json_object_new_string(value));
+    colo_json_add_string(hello, member, value);
     json_object_object_foreach(link->hello, key, ours)
         json_object_object_add(hello, key, json_object_get(ours));
     return hello;
@@ -438,9 +439,8 @@ static void seek(Link *link, LinkIntent intent, json_object *hello)
     json_object *name = NULL, *identity = NULL;
     json_object_object_get_ex(hello, "name", &name);
     json_object_object_get_ex(hello, "identity", &identity);
-    json_object_object_add(
-        ours, "role", json_object_new_string(intent == LINK_ACCEPTING ? "primary" : "secondary"));
-    json_object_object_add(ours, "colo", json_object_new_string(COLO_VERSION));
+    colo_json_add_string(ours, "role", intent == LINK_ACCEPTING ? "primary" : "secondary");
+    colo_json_add_string(ours, "colo", COLO_VERSION);
     json_object_object_add(ours, "name", json_object_get(name));
     json_object_object_add(ours, "identity", json_object_get(identity));
     set_intent(link, intent, ours, NULL);

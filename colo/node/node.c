@@ -10,6 +10,7 @@
 
 #include "colo/node/node_internal.h"
 #include "common/log.h"
+#include "common/timer.h"
 
 #include <string.h>
 
@@ -35,20 +36,9 @@ void node_emit_stalled(Node *node, const char *why)
     node_emit(node, "STALLED", data);
 }
 
-static gboolean timer_dispatch(GSource *source, GSourceFunc callback, gpointer user_data)
-{
-    (void)source;
-    return callback(user_data);
-}
-
 GSource *node_timer_new(GSourceFunc callback, Node *node)
 {
-    static GSourceFuncs functions = {.dispatch = timer_dispatch};
-    GSource *timer = g_source_new(&functions, sizeof(GSource));
-    g_source_set_callback(timer, callback, node, NULL);
-    g_source_set_priority(timer, G_PRIORITY_HIGH);
-    g_source_attach(timer, NULL);
-    return timer;
+    return colo_timer_new(callback, node);
 }
 
 void node_mode_changed(Node *node, Mode mode)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/json.h"
 
 char *block_server_plugin(void)
 {
@@ -221,10 +222,10 @@ json_object *block_server_command(BlockServer *server, const char *name, json_ob
 {
     json_object *request = json_object_new_object(), *id;
     int wanted = (int)++server->next_id;
-    json_object_object_add(request, "execute", json_object_new_string(name));
+    colo_json_add_string(request, "execute", name);
     if (arguments)
         json_object_object_add(request, "arguments", arguments);
-    json_object_object_add(request, "id", json_object_new_int(wanted));
+    colo_json_add_int(request, "id", wanted);
     g_autofree char *line = g_strconcat(json_object_to_json_string(request), "\n", NULL);
     json_object_put(request);
     if (fd >= 0) {
@@ -257,7 +258,7 @@ void block_server_ok(BlockServer *server, const char *name, json_object *argumen
 json_object *block_server_epoch(guint64 epoch)
 {
     json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
+    colo_json_add_uint(arguments, "epoch", epoch);
     return arguments;
 }
 
@@ -283,8 +284,8 @@ json_object *block_server_wait(BlockServer *server, const char *event)
 static void attach(BlockServer *server, const char *role, const char *session, int fd)
 {
     json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "role", json_object_new_string(role));
-    json_object_object_add(arguments, "session", json_object_new_string(session));
+    colo_json_add_string(arguments, "role", role);
+    colo_json_add_string(arguments, "session", session);
     json_object *reply = block_server_command(server, "attach", arguments, fd);
     if (!json_object_object_get_ex(reply, "return", NULL))
         g_error("attach: %s", json_object_to_json_string(reply));

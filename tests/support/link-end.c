@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/endian.h"
+#include "common/json.h"
 
 static void on_up(json_object *peer_hello, gpointer user_data)
 {
@@ -126,9 +127,9 @@ json_object *link_end_hello(const char *name, const char *uuid)
 {
     json_object *hello = json_object_new_object();
     json_object *identity = json_object_new_object();
-    json_object_object_add(identity, "uuid", json_object_new_string(uuid));
-    json_object_object_add(identity, "machine", json_object_new_string("pc-i440fx-7.2"));
-    json_object_object_add(hello, "name", json_object_new_string(name));
+    colo_json_add_string(identity, "uuid", uuid);
+    colo_json_add_string(identity, "machine", "pc-i440fx-7.2");
+    colo_json_add_string(hello, "name", name);
     json_object_object_add(hello, "identity", identity);
     return hello;
 }

@@ -9,6 +9,7 @@
 
 #include "colo/config/config.h"
 #include "colo/control/control.h"
+#include "common/json.h"
 
 typedef struct {
     Control *control;
@@ -50,7 +51,7 @@ static void do_get(ControlRequest *request, json_object *arguments, gpointer use
         return;
     }
     json_object *result = json_object_new_object();
-    json_object_object_add(result, "value", json_object_new_string(value));
+    colo_json_add_string(result, "value", value);
     control_reply(request, result);
 }
 
@@ -65,11 +66,11 @@ static void do_set(ControlRequest *request, json_object *arguments, gpointer use
     }
     gboolean of_pair = config_is_of_pair(name);
     json_object *result = json_object_new_object();
-    json_object_object_add(result, "name", json_object_new_string(name));
-    json_object_object_add(result, "value", json_object_new_string(value));
-    json_object_object_add(result, "scope", json_object_new_string(of_pair ? "pair" : "node"));
-    json_object_object_add(result, "node", json_object_new_string(fake->config->name));
-    json_object_object_add(result, "peer-told", json_object_new_boolean(of_pair));
+    colo_json_add_string(result, "name", name);
+    colo_json_add_string(result, "value", value);
+    colo_json_add_string(result, "scope", of_pair ? "pair" : "node");
+    colo_json_add_string(result, "node", fake->config->name);
+    colo_json_add_bool(result, "peer-told", of_pair);
     control_reply(request, result);
 }
 
@@ -110,8 +111,8 @@ static void do_emit(ControlRequest *request, json_object *arguments, gpointer us
 {
     const Fake *fake = user_data;
     json_object *data = json_object_new_object();
-    json_object_object_add(data, "text", json_object_new_string("a b\033[2J"));
-    json_object_object_add(data, "epoch", json_object_new_int(7));
+    colo_json_add_string(data, "text", "a b\033[2J");
+    colo_json_add_int(data, "epoch", 7);
     control_event(fake->control, string_of(arguments, "name"), data);
     control_reply(request, NULL);
 }

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/json.h"
 #include "tests/support/mix.h"
 
 static struct {
@@ -47,11 +48,6 @@ static const GOptionEntry entries[] = {
     {NULL,           0, 0, G_OPTION_ARG_NONE,   NULL,                  NULL,                                    NULL      },
 };
 
-static void add_int(json_object *object, const char *name, guint64 value)
-{
-    json_object_object_add(object, name, json_object_new_uint64(value));
-}
-
 /* Three decimals will do. */
 static void add_ms(json_object *object, const char *name, gint64 us)
 {
@@ -65,15 +61,15 @@ static json_object *describe_kind(const MixFigures *figures)
 {
     json_object *kind = json_object_new_object();
 
-    add_int(kind, "done", figures->done);
-    add_int(kind, "bytes", figures->bytes);
-    add_int(kind, "lost", figures->lost);
-    add_int(kind, "duplicated", figures->duplicated);
-    add_int(kind, "corrupted", figures->corrupted);
-    add_int(kind, "failed", figures->failed);
+    colo_json_add_int(kind, "done", figures->done);
+    colo_json_add_int(kind, "bytes", figures->bytes);
+    colo_json_add_int(kind, "lost", figures->lost);
+    colo_json_add_int(kind, "duplicated", figures->duplicated);
+    colo_json_add_int(kind, "corrupted", figures->corrupted);
+    colo_json_add_int(kind, "failed", figures->failed);
     if (figures->datagrams) {
-        add_int(kind, "excused_lost", figures->excused_lost);
-        add_int(kind, "excused_duplicated", figures->excused_duplicated);
+        colo_json_add_int(kind, "excused_lost", figures->excused_lost);
+        colo_json_add_int(kind, "excused_duplicated", figures->excused_duplicated);
     }
     add_ms(kind, "gap_ms", figures->gap_us);
     add_ms(kind, "gap_since_ms", figures->gap_since_us);
@@ -113,12 +109,12 @@ static gboolean print_figures(const Mix *mix, ColoTime start, gboolean last)
     }
     good = lost + duplicated + corrupted + failed == 0 && (!last || silent->len == 0);
     add_ms(line, "ms", colo_time_diff_us(colo_time_now(), start));
-    json_object_object_add(line, "good", json_object_new_boolean(good));
-    add_int(line, "lost", lost);
-    add_int(line, "duplicated", duplicated);
-    add_int(line, "corrupted", corrupted);
-    add_int(line, "failed", failed);
-    json_object_object_add(line, "silent", json_object_new_string(silent->str));
+    colo_json_add_bool(line, "good", good);
+    colo_json_add_int(line, "lost", lost);
+    colo_json_add_int(line, "duplicated", duplicated);
+    colo_json_add_int(line, "corrupted", corrupted);
+    colo_json_add_int(line, "failed", failed);
+    colo_json_add_string(line, "silent", silent->str);
     json_object_object_add(line, "kinds", kinds);
     puts(json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN));
     fflush(stdout);

@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "common/json.h"
 #include "tests/support/bulk-client.h"
 #include "tests/support/echo-client.h"
 #include "tests/support/http-client.h"
@@ -58,11 +59,6 @@ static const GOptionEntry entries[] = {
     {NULL,            0, 0, G_OPTION_ARG_NONE,   NULL,                   NULL,                                 NULL   },
 };
 
-static void add_int(json_object *object, const char *name, guint64 value)
-{
-    json_object_object_add(object, name, json_object_new_uint64(value));
-}
-
 /* Three decimals will do. */
 static void add_double(json_object *object, const char *name, double value)
 {
@@ -70,11 +66,6 @@ static void add_double(json_object *object, const char *name, double value)
 
     g_ascii_formatd(text, sizeof(text), "%.3f", value);
     json_object_object_add(object, name, json_object_new_double_s(value, text));
-}
-
-static void add_string(json_object *object, const char *name, const char *value)
-{
-    json_object_object_add(object, name, value != NULL ? json_object_new_string(value) : NULL);
 }
 
 static void print_and_free(json_object *object)
@@ -110,9 +101,9 @@ static void add_percentiles(json_object *object, const char *prefix, GArray *sam
         if (samples->len == 0)
             json_object_object_add(object, name, NULL);
         else
-            add_int(object, name,
-                    g_array_index(samples, guint32,
-                                  (guint)((double)(samples->len - 1) * wanted[i].share)));
+            colo_json_add_int(object, name,
+                              g_array_index(samples, guint32,
+                                            (guint)((double)(samples->len - 1) * wanted[i].share)));
     }
 }
 
@@ -143,19 +134,19 @@ static void http_peek(const Run *run, HttpFigures *ret_figures)
 
 static void add_echo(json_object *object, const EchoFigures *figures)
 {
-    add_int(object, "records", figures->answered);
-    add_int(object, "lost", figures->lost);
-    add_int(object, "duplicated", figures->duplicated);
-    add_int(object, "corrupted", figures->corrupted);
-    add_string(object, "connection", figures->broken == NULL ? "kept" : "lost");
-    add_string(object, "broken_by", figures->broken);
+    colo_json_add_int(object, "records", figures->answered);
+    colo_json_add_int(object, "lost", figures->lost);
+    colo_json_add_int(object, "duplicated", figures->duplicated);
+    colo_json_add_int(object, "corrupted", figures->corrupted);
+    colo_json_add_string(object, "connection", figures->broken == NULL ? "kept" : "lost");
+    colo_json_add_string(object, "broken_by", figures->broken);
 }
 
 static void add_http(json_object *object, const HttpFigures *figures)
 {
-    add_int(object, "http_ok", figures->ok);
-    add_int(object, "http_failed", figures->failed);
-    add_int(object, "http_slow", figures->slow);
+    colo_json_add_int(object, "http_ok", figures->ok);
+    colo_json_add_int(object, "http_failed", figures->failed);
+    colo_json_add_int(object, "http_slow", figures->slow);
     add_double(object, "http_max_ms", (double)figures->max_us / 1000);
 }
 
@@ -282,7 +273,7 @@ static gboolean print_result(Run *run, ColoTime end)
     if (run->http != NULL) {
         http_client_stop(g_steal_pointer(&run->http), &http);
         add_http(result, &http);
-        add_string(result, "http_error", http.last_error);
+        colo_json_add_string(result, "http_error", http.last_error);
         add_double(result, "http_rate", (double)http.ok / seconds);
         add_percentiles(result, "http", http.latencies_us);
         good = good && http.failed == 0;
@@ -349,10 +340,10 @@ static int bulk_main(const char *address)
     if (fd >= 0 && colo_fd_set_nonblocking(fd, FALSE, &error))
         bulk_transfer(fd, options.get_bytes > 0, bytes, NULL, NULL, &error);
     seconds = (double)colo_time_diff_us(colo_time_now(), start) / 1e6;
-    add_int(result, "bytes", bytes);
+    colo_json_add_int(result, "bytes", bytes);
     add_double(result, "seconds", seconds);
     add_double(result, "mbit_per_s", error == NULL ? (double)bytes * 8 / 1e6 / seconds : 0);
-    add_string(result, "error", error != NULL ? error->message : NULL);
+    colo_json_add_string(result, "error", error != NULL ? error->message : NULL);
     print_and_free(result);
     return error == NULL ? 0 : 1;
 }

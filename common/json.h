@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Members of JSON objects, one call each. */
+#ifndef COLO_COMMON_JSON_H
+#define COLO_COMMON_JSON_H
+
+#include <glib.h>
+#include <json-c/json.h>
+
+/* A copy of the text; null if it is NULL. */
+static inline void colo_json_add_string(json_object *object, const char *name, const char *value)
+{
+    json_object_object_add(object, name, value ? json_object_new_string(value) : NULL);
+}
+
+static inline void colo_json_add_uint(json_object *object, const char *name, guint64 value)
+{
+    json_object_object_add(object, name, json_object_new_uint64(value));
+}
+
+static inline void colo_json_add_int(json_object *object, const char *name, gint64 value)
+{
+    json_object_object_add(object, name, json_object_new_int64(value));
+}
+
+static inline void colo_json_add_bool(json_object *object, const char *name, gboolean value)
+{
+    json_object_object_add(object, name, json_object_new_boolean(value));
+}
+
+#endif
