@@ -65,7 +65,7 @@ static void failed(Node *node, const GError *error)
 /* Only the primary's VM was told the time. */
 static void ask_for_checkpoint(Node *node)
 {
-    if (node->state != FSM_P_COLO || !node->compares)
+    if (node->state != FSM_P_COLO || node->route != ROUTE_COMPARE)
         return;
     node->admin_asks = TRUE;
     primary_reschedule(node);

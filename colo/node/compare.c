@@ -202,7 +202,7 @@ void comparing_pause(Node *node)
     Cycle *cycle = &node->cycle;
     Mode mode = mode_parse(node->config->mode);
     ColoTime now = colo_time_now();
-    if (node->compares)
+    if (node->route == ROUTE_COMPARE)
         learn(node, mode, now);
     gboolean pausing = node->mode_policy.pausing;
     cycle->compares = fsm_is_protected(node->state) && mode_compares(&node->mode_policy, mode, now);
@@ -311,17 +311,23 @@ gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error)
     return TRUE;
 }
 
-void comparing_end(Node *node)
+static void stop_comparing(Node *node)
 {
     set_peer_vm(node, PEER_VM_STANDS);
-    node->compares = node->diverged = FALSE;
+    node->diverged = FALSE;
     recording_flush(node);
     g_source_set_ready_time(node->compare_timer, -1);
 }
 
+void comparing_end(Node *node)
+{
+    stop_comparing(node);
+    traffic_end_session(node);
+}
+
 void comparing_forget(Node *node, gboolean release)
 {
-    comparing_end(node);
+    stop_comparing(node);
     node->mode_policy = (ModePolicy){0};
     if (node->compare && release)
         compare_release_all(node->compare);

@@ -138,7 +138,8 @@ static void add_compare(const Node *node, json_object *status)
                                            [PEER_VM_LOADS] = "loads",
                                            [PEER_VM_RUNS] = "runs",
                                            [PEER_VM_STALLED] = "stalled"};
-    json_object_object_add(status, "comparing", json_object_new_boolean(node->compares));
+    json_object_object_add(status, "comparing",
+                           json_object_new_boolean(node->route == ROUTE_COMPARE));
     json_object *compare = add_object(status, "compare");
     divergence_log_describe(&node->divergences, compare);
     if (!node->compare)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's frames. On the primary: port -> gate -> uplink, and uplink -> port, mirrored to the
- * secondary. A silent node (secondary, or a primary that has lost its VM) has closed uplinks and
- * whatever its guest says is dropped.
+ * The guest's cards: frames between its ports, the uplinks and traffic.c, which decides which way
+ * each goes. A silent node (secondary, or a primary that has lost its VM) has closed uplinks.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -14,13 +13,9 @@ static void on_output(const guint8 *data, gsize len, gpointer user_data)
 {
     Card *card = user_data;
     Node *node = card->node;
-    /* A VM that is being taken over speaks for itself once the gate is open. */
-    if (!fsm_is_primary(node->state) && !node->gate_open) {
-        secondary_output(node, card->index, data, len);
-        return;
-    }
-    addresses_learn(card->addresses, data, len);
-    primary_output(node, card->index, data, len);
+    if (route_is_to_clients(node->route))
+        addresses_learn(card->addresses, data, len);
+    traffic_output(node, card->index, data, len);
 }
 
 static void on_input(const guint8 *data, gsize len, gpointer user_data)
@@ -30,10 +25,7 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
     addresses_heard(card->addresses, data, len);
     if (addresses_is_own(card->addresses, data, len))
         announce_elsewhere(node, card->index);
-    if (node->state == FSM_S_DEVICE)
-        secondary_input(node, card->index, data, len);
-    else
-        primary_input(node, card->index, data, len);
+    traffic_input(node, card->index, data, len);
 }
 
 static void on_port_failed(const GError *error, gpointer user_data)
@@ -140,19 +132,15 @@ void net_drain(Node *node)
  */
 static gboolean may_leave(Node *node)
 {
-    switch (node->state) {
-    case FSM_P_NONE:
-    case FSM_P_SETUP:
-    case FSM_P_ACTIVE:
-    case FSM_S_DEVICE:
-        return TRUE;
-    case FSM_P_PAUSED:
-    case FSM_P_RECOVER:
-    case FSM_P_FROZEN:
+    switch (route_exit(node->state)) {
+    case ROUTE_EXIT_CLOSED:
         return FALSE;
-    default:
+    case ROUTE_EXIT_FRESH:
         return link_is_fresh(node->link);
+    case ROUTE_EXIT_OPEN:
+        break;
     }
+    return TRUE;
 }
 
 static void send_now(Node *node, unsigned nic, const guint8 *data, gsize len)

@@ -228,7 +228,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_RESUME_VM)
         primary_resume(node);
     if (actions & FSM_DO_OPEN_GATE) {
-        primary_open_gate(node);
+        traffic_open(node);
         announce_if_owed(node);
     }
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
@@ -290,6 +290,9 @@ void node_event(Node *node, FsmEvent event)
                 node_role(node));
     set_state(node, step.next, event);
     carry_out(node, step.actions);
+    if (!route_fits(node->route, node->state))
+        g_error("output goes the way '%s' in state %s (%s)", route_name(node->route),
+                fsm_state_name(node->state), node_role(node));
 }
 
 /* ---- Life ---- */

@@ -24,6 +24,7 @@
 #include "colo/node/messages.h"
 #include "colo/node/mode.h"
 #include "colo/node/node.h"
+#include "colo/node/route.h"
 #include "colo/node/schedule.h"
 #include "colo/node/uplinks-watch.h"
 #include "common/stats.h"
@@ -199,16 +200,15 @@ struct Node {
     guint leave_timer; /* runs while this node hands over, to end after that */
     guint leave_source;
 
-    /* primary, its guest's frames (traffic.c) */
+    /* its guest's frames (traffic.c) */
+    Route route; /* of the guest's output */
     Gate *gate;
-    gboolean gate_open;
     gboolean output_filling;
     Backlog *deferred; /* waits for the VM to run in the next epoch; tag: that in which it was
                           mirrored, 0: not yet */
 
     /* primary, comparing (compare.c) */
-    Compare *compare;  /* NULL: neither the running epoch compares nor does it hold output */
-    gboolean compares; /* the running epoch: its output goes there and not to the gate */
+    Compare *compare; /* NULL: neither the running epoch compares nor does it hold output */
     PeerVm peer_vm;
     guint64 committed; /* the last checkpoint that is complete on the secondary */
     ModePolicy mode_policy;
@@ -435,21 +435,31 @@ void answer_unfit(Node *node, const char *why);
 
 /* ---- traffic.c ---- */
 
-void primary_init_traffic(Node *node);
-void primary_finalise_traffic(Node *node);
+void traffic_init(Node *node);
+void traffic_finalise(Node *node);
 /* Before the VM is freed: nothing of its output leaves, and no input waits for it. */
-void primary_forget_traffic(Node *node);
+void traffic_forget(Node *node);
 /* The guest has sent this. */
-void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
+void traffic_output(Node *node, unsigned nic, const guint8 *data, gsize len);
 /* This has come for it. */
-void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+void traffic_input(Node *node, unsigned nic, const guint8 *data, gsize len);
+/* A primary's VM runs, and no secondary can take over: all output leaves at once, also what was
+ * held. */
+void traffic_open(Node *node);
+/* It is paused for a checkpoint, all of its output of the epoch that ends has been read. */
+void traffic_pause(Node *node);
+/* The checkpoint is taken: the VM's output is of the epoch that begins. */
+void traffic_begin_epoch(Node *node, gboolean compares);
+/* Its secondary receives no checkpoints any more. */
+void traffic_end_session(Node *node);
+/* The VM becomes a copy, is none any more, or takes over: then its output leaves from here. */
+void traffic_begin_copy(Node *node);
+void traffic_end_copy(Node *node);
+void traffic_take_over(Node *node);
 /* The VM runs again: gives it what has come meanwhile. */
 void primary_give_deferred(Node *node);
 /* The VM is handed over: the secondary gets what has come meanwhile, too. */
 void primary_mirror_deferred(Node *node);
-/* All output leaves at once, also what was held; or is held from now on. */
-void primary_open_gate(Node *node);
-void primary_close_gate(Node *node);
 /* Output that is held until the checkpoint under way is complete: HeldFrame*, to be freed. */
 GPtrArray *primary_held_frames(Node *node);
 

@@ -147,7 +147,7 @@ static void on_taken(const CaptureStats *stats, gpointer user_data)
 {
     Node *node = user_data;
     node->epoch = stats->epoch;
-    node->compares = node->cycle.compares;
+    traffic_begin_epoch(node, node->cycle.compares);
     node->cycle.stats = *stats;
     log_set_epoch(node->epoch);
     resume(node);
@@ -238,7 +238,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
         return;
     }
     /* The first pause of a session: what left before it is part of this checkpoint. */
-    primary_close_gate(node);
+    traffic_pause(node);
     comparing_pause(node);
     node->cycle.phase = CYCLE_SAVING;
     node->cycle.marked = !node->disks;
@@ -548,12 +548,12 @@ void primary_forget_vm(Node *node)
     g_clear_pointer(&node->rewrite, rewrite_free);
     g_source_set_ready_time(node->schedule_timer, -1);
     g_source_set_ready_time(node->settle_timer, -1);
-    primary_forget_traffic(node);
+    traffic_forget(node);
 }
 
 void primary_init(Node *node)
 {
-    primary_init_traffic(node);
+    traffic_init(node);
     node->schedule_timer = node_timer_new(on_schedule_timer, node);
     node->settle_timer = node_timer_new(on_settle_timer, node);
 }
@@ -565,5 +565,5 @@ void primary_finalise(Node *node)
     g_source_unref(node->schedule_timer);
     g_source_destroy(node->settle_timer);
     g_source_unref(node->settle_timer);
-    primary_finalise_traffic(node);
+    traffic_finalise(node);
 }

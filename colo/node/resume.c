@@ -178,7 +178,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 void resume_run(Node *node, VmDone done, gpointer user_data)
 {
     /* What it has said may be heard from here on: the disks are those that it said it on. */
-    if (node->state == FSM_S_DEVICE && !node->gate_open)
+    if (node->state == FSM_S_DEVICE && node->route != ROUTE_OPEN)
         secondary_speak(node);
     vm_resume(node->vm, done, user_data);
 }

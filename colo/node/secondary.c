@@ -73,7 +73,7 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
 void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     /* After all that was mirrored, whatever its epoch. */
-    if (node->gate_open && copy_runs(node->copy) && !backlog_first(node->mirrored))
+    if (node->route == ROUTE_OPEN && copy_runs(node->copy) && !backlog_first(node->mirrored))
         net_deliver_mapped(node, nic, data, len);
     else
         secondary_mirrored(node, nic, G_MAXUINT64, data, len);
@@ -239,6 +239,7 @@ void secondary_begin(Node *node)
         node_link_lost(node, "checkpoints can't be received", error);
         return;
     }
+    traffic_begin_copy(node);
     disks_attach(node);
     message_send(node->link, &(Message){.type = LINK_MSG_BLANK});
     colo_fault_point("secondary-sync");
@@ -253,6 +254,7 @@ void secondary_drop_apply(Node *node)
     backlog_clear(node->mirrored);
     forget_said(node);
     final_session_over(node);
+    traffic_end_copy(node);
     svm_forget(node);
     copy_step(node->copy);
 }
@@ -288,7 +290,7 @@ void secondary_speak(Node *node)
     rewrite_takeover(node->rewrite);
     for (const BacklogFrame *frame = backlog_first(node->said); frame; frame = backlog_next(frame))
         net_send_mapped(node, frame->nic, frame->data);
-    primary_open_gate(node);
+    traffic_take_over(node);
 }
 
 /* ---- Life ---- */

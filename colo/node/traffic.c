@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The frames of the primary's guest, in step with the checkpoint cycle (primary.c).
+ * The frames of the guest: which way each goes is the node's route (route.h), which only step()
+ * here moves. The primary's are in step with the checkpoint cycle (primary.c), a copy's with its
+ * session (secondary.c).
  *
- * Output commit: the gate is closed in the pause of a session's first checkpoint and opened again
- * only by primary_open_gate(), when the secondary has no claim any more. While it is closed, output
- * is released by primary_received(): on RECEIVED(e), the epochs before e; and, in an epoch that
- * compares, by the comparator (compare.c).
+ * Output commit: output is guarded from the pause of a session's first checkpoint until
+ * traffic_open(), when the secondary has no claim any more. While it is, primary_received() releases
+ * it: on RECEIVED(e), the epochs before e; and, in an epoch that compares, the comparator
+ * (compare.c).
  *
  * From the moment that the VM is about to be paused until it runs again, what comes for the guest
  * is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read what was
@@ -24,6 +26,68 @@
 /* Input that waits for the end of a pause, at most. */
 #define DEFERRED_LIMIT_BYTES (16 * 1024 * 1024)
 
+/* ---- The route ---- */
+
+/* The only one who sets it. */
+static void step(Node *node, RouteEvent event)
+{
+    Route before = node->route, next;
+    if (!route_step(before, event, &next))
+        g_error("output: %s on route %s in state %s (%s)", route_event_name(event),
+                route_name(before), fsm_state_name(node->state), node_role(node));
+    if (next == before)
+        return;
+    log_debug("output: %s -> %s (%s)", route_name(before), route_name(next),
+              route_event_name(event));
+    node->route = next;
+    gate_set_open(node->gate, next == ROUTE_OPEN);
+}
+
+static void open_by(Node *node, RouteEvent event)
+{
+    /* In the order in which the guest has sent it: what waits for the link, for the comparator,
+     * for the gate. */
+    net_let_leave(node);
+    comparing_forget(node, TRUE);
+    node->output_filling = FALSE;
+    step(node, event);
+}
+
+void traffic_open(Node *node)
+{
+    open_by(node, ROUTE_ALONE);
+}
+
+void traffic_take_over(Node *node)
+{
+    open_by(node, ROUTE_TAKES_OVER);
+}
+
+void traffic_pause(Node *node)
+{
+    step(node, ROUTE_PAUSED);
+}
+
+void traffic_begin_epoch(Node *node, gboolean compares)
+{
+    step(node, compares ? ROUTE_EPOCH_COMPARES : ROUTE_EPOCH_HOLDS);
+}
+
+void traffic_end_session(Node *node)
+{
+    step(node, ROUTE_SESSION_ENDS);
+}
+
+void traffic_begin_copy(Node *node)
+{
+    step(node, ROUTE_COPY_BEGINS);
+}
+
+void traffic_end_copy(Node *node)
+{
+    step(node, ROUTE_COPY_ENDS);
+}
+
 /* ---- Output ---- */
 
 static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
@@ -31,56 +95,60 @@ static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
     net_send_mapped(user_data, nic, frame);
 }
 
-void primary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
+static void hold(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (node->gate_open && !node->rewrite) {
+    gboolean was_waiting = gate_stats(node->gate)->frames > 0;
+    GateResult result = gate_add(node->gate, nic, node->epoch, data, len);
+    if (result == GATE_FULL && !node->output_filling)
+        log_warning("held output has reached output-limit: frames are dropped until the next "
+                    "checkpoint is complete");
+    node->output_filling |= result != GATE_HELD;
+    if (result != GATE_HELD || !was_waiting)
+        primary_reschedule(node);
+}
+
+/* Of a guest whose TCP numbers may be mapped. */
+static GBytes *observe(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    GBytes *frame = g_bytes_new(data, len);
+    if (node->rewrite)
+        rewrite_observe(node->rewrite, nic, frame);
+    return frame;
+}
+
+static void send_out(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    if (!node->rewrite) {
         net_send(node, nic, data, len);
         return;
     }
-    g_autoptr(GBytes) frame = g_bytes_new(data, len);
-    if (node->rewrite)
-        rewrite_observe(node->rewrite, nic, frame);
-    if (node->gate_open) {
-        net_send_mapped(node, nic, frame);
+    g_autoptr(GBytes) frame = observe(node, nic, data, len);
+    net_send_mapped(node, nic, frame);
+}
+
+void traffic_output(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    switch (node->route) {
+    case ROUTE_DROP:
+    case ROUTES:
         return;
-    }
-    if (node->compares) {
+    case ROUTE_TO_PEER:
+        secondary_output(node, nic, data, len);
+        return;
+    case ROUTE_HOLD:
+        if (node->rewrite)
+            g_bytes_unref(observe(node, nic, data, len));
+        hold(node, nic, data, len);
+        return;
+    case ROUTE_COMPARE: {
+        g_autoptr(GBytes) frame = observe(node, nic, data, len);
         comparing_output(node, nic, frame);
         return;
     }
-    gboolean was_waiting = gate_stats(node->gate)->frames > 0;
-    switch (gate_add(node->gate, nic, node->epoch, data, len)) {
-    case GATE_HELD:
-        break;
-    case GATE_FILLING:
-        node->output_filling = TRUE;
-        primary_reschedule(node);
-        return;
-    case GATE_FULL:
-        if (!node->output_filling)
-            log_warning("held output has reached output-limit: frames are dropped until the next "
-                        "checkpoint is complete");
-        node->output_filling = TRUE;
-        primary_reschedule(node);
+    case ROUTE_OPEN:
+        send_out(node, nic, data, len);
         return;
     }
-    if (!was_waiting)
-        primary_reschedule(node);
-}
-
-void primary_open_gate(Node *node)
-{
-    net_let_leave(node);
-    comparing_forget(node, TRUE);
-    node->gate_open = TRUE;
-    node->output_filling = FALSE;
-    gate_set_open(node->gate, TRUE);
-}
-
-void primary_close_gate(Node *node)
-{
-    node->gate_open = FALSE;
-    gate_set_open(node->gate, FALSE);
 }
 
 typedef struct {
@@ -134,18 +202,12 @@ GPtrArray *primary_held_frames(Node *node)
 
 static void mirror(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (node->gate_open || !node->capture)
+    if (!route_mirrors(node->route, node->capture != NULL))
         return;
     if (link_send_packet(node->link, nic, node->epoch, data, len))
         node->mirror_sent++;
     else
         node->mirror_congested++;
-}
-
-static void give_to_guest(Node *node, unsigned nic, const guint8 *data, gsize len)
-{
-    net_deliver_mapped(node, nic, data, len);
-    mirror(node, nic, data, len);
 }
 
 void primary_mirror_deferred(Node *node)
@@ -159,22 +221,42 @@ void primary_mirror_deferred(Node *node)
     }
 }
 
-static gboolean is_deferred(const Node *node)
+static gboolean is_pausing(const Node *node)
 {
     return node->cycle.phase >= CYCLE_SETTLING && node->cycle.phase <= CYCLE_RESUMING;
 }
 
-void primary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
+/* `mirrored_in`: the epoch; 0: it wasn't yet. */
+static void defer(Node *node, unsigned nic, guint64 mirrored_in, const guint8 *data, gsize len)
 {
-    if (!is_deferred(node)) {
-        give_to_guest(node, nic, data, len);
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    backlog_add(node->deferred, nic, mirrored_in, frame);
+}
+
+void traffic_input(Node *node, unsigned nic, const guint8 *data, gsize len)
+{
+    switch (route_input(node->state, node->route, is_pausing(node), node->capture != NULL)) {
+    case INPUT_DROP:
+    case INPUT_ROUTES:
+        return;
+    case INPUT_GIVE:
+        net_deliver_mapped(node, nic, data, len);
+        return;
+    case INPUT_MIRROR:
+        net_deliver_mapped(node, nic, data, len);
+        mirror(node, nic, data, len);
+        return;
+    case INPUT_DEFER:
+        defer(node, nic, 0, data, len);
+        return;
+    case INPUT_DEFER_MIRRORED:
+        mirror(node, nic, data, len);
+        defer(node, nic, node->epoch, data, len);
+        return;
+    case INPUT_QUEUE:
+        secondary_input(node, nic, data, len);
         return;
     }
-    gboolean handed = node->state == FSM_P_HANDED;
-    if (handed)
-        mirror(node, nic, data, len);
-    g_autoptr(GBytes) frame = g_bytes_new(data, len);
-    backlog_add(node->deferred, nic, handed ? node->epoch : 0, frame);
 }
 
 void primary_give_deferred(Node *node)
@@ -191,22 +273,22 @@ void primary_give_deferred(Node *node)
 
 /* ---- */
 
-void primary_forget_traffic(Node *node)
+void traffic_forget(Node *node)
 {
     node->output_filling = FALSE;
-    primary_close_gate(node);
+    step(node, ROUTE_VM_GONE);
     gate_discard(node->gate);
     backlog_clear(node->outbound);
     backlog_clear(node->deferred);
 }
 
-void primary_init_traffic(Node *node)
+void traffic_init(Node *node)
 {
     node->gate = gate_new(node->config->output_limit_bytes, on_released, node);
     node->deferred = backlog_new(DEFERRED_LIMIT_BYTES);
 }
 
-void primary_finalise_traffic(Node *node)
+void traffic_finalise(Node *node)
 {
     gate_free(node->gate);
     backlog_free(node->deferred);

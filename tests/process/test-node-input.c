@@ -57,7 +57,7 @@ static void start_pair_with_cards(Fixture *f)
 static void give_input(Fixture *f, guint8 number)
 {
     guint8 frame[12 + FRAME_BYTES] = {[12] = number};
-    primary_input(f->host[0].node, 0, frame, sizeof(frame));
+    traffic_input(f->host[0].node, 0, frame, sizeof(frame));
 }
 
 static guint8 number_of(GBytes *frame)
@@ -154,7 +154,7 @@ static void test_one_byte_frames_while_paused(void)
     ask_for_checkpoint(&f);
     WAIT_FOR(fake_vm_is_held(a->vm));
     for (guint i = 0; i < 2 * KEPT_FRAMES_MAX; i++)
-        primary_input(a->node, 0, (const guint8 *)"", 1);
+        traffic_input(a->node, 0, (const guint8 *)"", 1);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->dropped, >, 0);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, <=, KEPT_FRAMES_MAX);
     fake_vm_release(a->vm);

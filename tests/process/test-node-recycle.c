@@ -38,7 +38,7 @@ static void test_secondary(void)
     g_assert_cmpuint(b->node->private_base, ==, 0);
     /* The primary's goes on, is told, and takes it back: nobody asked the arbiter who goes on. */
     WAIT_FOR(a->node->state != FSM_P_COLO);
-    g_assert_true(a->node->gate_open);
+    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
     protect(&f, 0);
     g_assert_cmpstr(link_session(b->node->link), !=, session);
     g_assert_true(a->vm == primary && vm_is_running(a->vm));
