@@ -112,7 +112,7 @@ check: all $(TEST_PROGRAMS)
 # are put in: before an important change is said to be done.
 check-deep:
 	$(S)/tests/sim/mutants/run $(S) $(O)/mutants
-	SIM_SEEDS=1000 DEEP=yes $(MAKE) check
+	SIM_SEEDS=3000 DEEP=yes $(MAKE) check
 
 # A VM that survives the death of its host, shown: DEMO_KILLS=N, DEMO_DEATH=power.
 demo: all

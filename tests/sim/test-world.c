@@ -5,10 +5,11 @@
  * not heard any more, RAM is that of the device state whenever a VM runs, and none boots anew while
  * somebody holds a copy. When all is well again: clients are answered, and the pair is protected.
  *
- * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (400), from
+ * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (1000), from
  * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S tells S, with
  * WORLD_TRACE=1 in all detail. WORLD_HOURS: of each (1).
  */
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,11 @@
 #define WELL_US (60 * SECOND)
 
 /* ---- Faults ---- */
+
+static gboolean has_arbiter(void)
+{
+    return strcmp(world.arbiter, "none") != 0;
+}
 
 static WorldHost *any_host(void)
 {
@@ -217,9 +223,22 @@ static void command(const char *name, const char *argument)
     world_tell("%s: command %s: %s", host->name, name, done ? "done" : host->refusal);
 }
 
+/* Without an arbiter it decides for a side that waits: whoever does that looks at the other one first. */
+static gboolean somebody_decides(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        const WorldHost *host = &world.host[i];
+        if (!has_arbiter() && host->lives &&
+            (host->node->state == FSM_S_PAUSED || host->node->state == FSM_P_PAUSED))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static void hand_over(void)
 {
-    command("failover", NULL);
+    if (!somebody_decides())
+        command("failover", NULL);
 }
 
 static void ask_for_checkpoint(void)
@@ -289,11 +308,6 @@ static void something_happens(void)
 }
 
 /* ---- Whoever looks after the hosts ---- */
-
-static gboolean has_arbiter(void)
-{
-    return strcmp(world.arbiter, "none") != 0;
-}
 
 static gboolean runs(const WorldHost *host)
 {
@@ -505,12 +519,29 @@ static void child_start(Child *child, guint64 seed, gint64 hours)
     child->out = fds[0];
 }
 
-static void read_all(Child *child)
+/* The first that has ended, with all that it has said; NULL: none runs. */
+static Child *await_any(Child *children, guint jobs)
 {
     char buffer[4096];
-    for (ssize_t n; (n = read(child->out, buffer, sizeof(buffer))) > 0;)
-        g_string_append_len(child->said, buffer, n);
-    close(child->out);
+    g_autofree struct pollfd *fds = g_new0(struct pollfd, jobs);
+    for (;;) {
+        gboolean some = FALSE;
+        for (guint i = 0; i < jobs; i++) {
+            fds[i] =
+                (struct pollfd){.fd = children[i].pid ? children[i].out : -1, .events = POLLIN};
+            some |= children[i].pid != 0;
+        }
+        if (!some || poll(fds, jobs, -1) < 0)
+            return NULL;
+        for (guint i = 0; i < jobs; i++) {
+            if (!fds[i].revents)
+                continue;
+            ssize_t n = read(fds[i].fd, buffer, sizeof(buffer));
+            if (n <= 0)
+                return &children[i];
+            g_string_append_len(children[i].said, buffer, n);
+        }
+    }
 }
 
 static void add_counts(GHashTable *counts, const char *said)
@@ -578,11 +609,44 @@ static guint print_missing(GHashTable *counts)
     return missing;
 }
 
+/* FALSE: its story failed, and is told. */
+static gboolean child_end(Child *child, GHashTable *counts)
+{
+    int status;
+    close(child->out);
+    waitpid(child->pid, &status, 0);
+    gboolean well = status == 0 && g_str_has_suffix(child->said->str, "over\n");
+    if (well)
+        add_counts(counts, child->said->str);
+    else
+        printf("# seed %" G_GUINT64_FORMAT " failed (status %d):\n%s", child->seed, status,
+               child->said->str);
+    g_string_free(child->said, TRUE);
+    *child = (Child){0};
+    return well;
+}
+
+/* How many failed. */
+static guint tell_stories(guint64 first, guint64 seeds, gint64 hours, GHashTable *counts)
+{
+    guint jobs = (guint)number("WORLD_JOBS", g_get_num_processors()), failed = 0;
+    g_autofree Child *children = g_new0(Child, jobs);
+    gboolean one_will_do = g_getenv("WORLD_FIRST_FAILURE") != NULL;
+    for (guint64 seed = first;;) {
+        for (guint i = 0; i < jobs && seed < first + seeds && !(failed && one_will_do); i++)
+            if (!children[i].pid)
+                child_start(&children[i], seed++, hours);
+        Child *child = await_any(children, jobs);
+        if (!child)
+            return failed;
+        failed += !child_end(child, counts);
+    }
+}
+
 int main(void)
 {
-    guint64 seeds = number("SIM_SEEDS", 400), first = number("WORLD_FIRST", 1);
+    guint64 seeds = number("SIM_SEEDS", 1000), first = number("WORLD_FIRST", 1);
     gint64 hours = (gint64)number("WORLD_HOURS", 1);
-    guint jobs = (guint)number("WORLD_JOBS", 2), failed = 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (g_getenv("WORLD_SEED")) {
         tell_story(number("WORLD_SEED", 1), hours);
@@ -591,29 +655,7 @@ int main(void)
         return 0;
     }
     g_autoptr(GHashTable) counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    g_autofree Child *children = g_new0(Child, jobs);
-    gboolean enough_is_enough = g_getenv("WORLD_FIRST_FAILURE") != NULL;
-    for (guint64 seed = first; seed < first + seeds + jobs; seed++) {
-        if (failed && enough_is_enough)
-            break;
-        Child *child = &children[seed % jobs];
-        if (child->pid) {
-            int status;
-            read_all(child);
-            waitpid(child->pid, &status, 0);
-            if (status != 0 || !g_str_has_suffix(child->said->str, "over\n")) {
-                printf("# seed %" G_GUINT64_FORMAT " failed (status %d):\n%s", child->seed, status,
-                       child->said->str);
-                failed++;
-            } else {
-                add_counts(counts, child->said->str);
-            }
-            g_string_free(child->said, TRUE);
-            child->pid = 0;
-        }
-        if (seed < first + seeds)
-            child_start(child, seed, hours);
-    }
+    guint failed = tell_stories(first, seeds, hours, counts);
     print_counts(counts);
     gboolean enough = !failed && seeds * (guint64)hours >= HOURS_FOR_RARE;
     guint missing = enough ? print_missing(counts) : 0;

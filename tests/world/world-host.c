@@ -301,8 +301,7 @@ static void make_node(gpointer data)
 void world_start(WorldHost *host, const char *role)
 {
     g_assert_false(host->lives);
-    host->context = g_main_context_new();
-    g_main_context_acquire(host->context);
+    world_loop_init(host);
     host->lives = TRUE;
     host->ended = host->failed = FALSE;
     host->starts++;
@@ -375,8 +374,7 @@ void world_init(guint64 seed)
         world.dir = g_dir_make_tmp("colo-world-XXXXXX", &error);
     }
     world.outside = (WorldHost){.name = "outside", .lives = TRUE};
-    world.outside.context = g_main_context_new();
-    g_main_context_acquire(world.outside.context);
+    world_loop_init(&world.outside);
     world.current = &world.outside;
     world.port_of_guest = -1;
     world.delay_us = 100;

@@ -8,7 +8,9 @@
  * is cut, the peer stands still or is dead without a word) gives it up a heartbeat-timeout later. And
  * its link is fresh if a heartbeat of a moment ago would have been answered by now.
  */
+#include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -715,6 +717,26 @@ gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy
     }
     put(&other(stream->end)->pipe[CHECKPOINTS], wrapped, world.delay_us + us);
     return TRUE;
+}
+
+/* Of a session's descriptor: nothing ever waits in a socket. */
+int ioctl(int fd, unsigned long request, ...)
+{
+    (void)fd;
+    (void)request;
+    errno = ENOTTY;
+    return -1;
+}
+
+int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+    (void)fd;
+    (void)level;
+    (void)name;
+    (void)value;
+    (void)len;
+    errno = EOPNOTSUPP;
+    return -1;
 }
 
 /* The engines' way to end the checkpoint connection. */

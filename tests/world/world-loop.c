@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The clock, and whose turn it is. Each process of colod has a GMainContext. The functions of GLib
- * that attach a source to the default context are replaced: they attach it to that of the host whose
- * code runs. The world asks each context what is due, in an order by chance, and turns the clock when
- * nothing is. A host that stands still is not asked.
+ * The clock, and whose turn it is. GLib's main loop is replaced, as far as colod uses it: sources that
+ * have a ready time and no other reason to run. Each process has its list of them; its GMainContext is
+ * a name for it only. A source that is attached to the default context goes to the host whose code
+ * runs. As in GLib, a turn dispatches what is due of one priority, the most urgent one.
+ *
+ * The world asks each host what is due, in an order by chance, and turns the clock when nothing is. A
+ * host that stands still is not asked.
  *
  * The node's own threads are steps here: of a question to the arbiter, which takes a while, may hang,
  * and may be answered after it was stored, or never.
@@ -12,9 +15,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/clock.h"
 #include "tests/world/world.h"
-
-#define FDS_MAX 8
 
 World world;
 
@@ -54,21 +56,67 @@ gint64 world_between(gint64 least, gint64 most)
     return least + (gint64)world_random((guint64)(most - least) + 1);
 }
 
-/* ---- Sources: what GLib attaches to the default context belongs to the host that runs ---- */
+/* ---- Sources: those of a process, in the order in which they were attached ---- */
+
+typedef struct {
+    GSource *source;
+    gint64 due_us; /* -1: never */
+    guint id;
+} Attached;
 
 static GPtrArray *held_back; /* of GSource*: sources of a thread's step; NULL: none are */
 
-static guint attach(GSource *source, GMainContext *context)
+#define REAL(name) ((__typeof__(&name))real(#name))
+
+static void *real(const char *name)
 {
-    static guint (*real)(GSource *, GMainContext *);
-    if (!real)
-        *(void **)&real = dlsym(RTLD_NEXT, "g_source_attach");
+    void *function = dlsym(RTLD_NEXT, name);
+    g_assert_nonnull(function);
+    return function;
+}
+
+static WorldHost *of_context(const GMainContext *context)
+{
     for (guint i = 0; i < WORLD_HOSTS; i++)
         if (world.host[i].context == context)
-            world.host[i].due_us = 0;
-    if (world.outside.context == context)
-        world.outside.due_us = 0;
-    return real(source, context);
+            return &world.host[i];
+    return world.outside.context == context ? &world.outside : NULL;
+}
+
+static Attached *find_in(WorldHost *host, const GSource *source)
+{
+    for (guint i = 0; host->sources && i < host->sources->len; i++) {
+        Attached *attached = &g_array_index(host->sources, Attached, i);
+        if (attached->source == source)
+            return attached;
+    }
+    return NULL;
+}
+
+/* NULL: it is attached to none. */
+static Attached *find(const GSource *source, WorldHost **ret_host)
+{
+    WorldHost *const hosts[] = {world.current, &world.host[0], &world.host[1], &world.outside};
+    for (guint i = 0; i < G_N_ELEMENTS(hosts); i++) {
+        Attached *attached = find_in(hosts[i], source);
+        *ret_host = hosts[i];
+        if (attached)
+            return attached;
+    }
+    return NULL;
+}
+
+static guint attach(GSource *source, GMainContext *context)
+{
+    static guint last_id;
+    WorldHost *host = of_context(context);
+    if (!host)
+        return 0; /* of a process that has died */
+    g_assert(!source->source_funcs->prepare && !source->source_funcs->check);
+    Attached attached = {g_source_ref(source), g_source_get_ready_time(source), ++last_id};
+    g_array_append_val(host->sources, attached);
+    host->due_us = 0;
+    return attached.id;
 }
 
 guint g_source_attach(GSource *source, GMainContext *context)
@@ -81,45 +129,118 @@ guint g_source_attach(GSource *source, GMainContext *context)
     return attach(source, context ? context : world.current->context);
 }
 
-static guint add(GSource *source, gint priority, GSourceFunc func, gpointer data,
-                 GDestroyNotify notify)
+void g_source_destroy(GSource *source)
 {
-    g_source_set_priority(source, priority);
-    g_source_set_callback(source, func, data, notify);
-    guint id = attach(source, world.current->context);
+    static void (*destroy)(GSource *);
+    WorldHost *host;
+    Attached *attached = find(source, &host);
+    if (!destroy)
+        destroy = REAL(g_source_destroy);
+    destroy(source);
+    g_source_set_callback_indirect(source, NULL, NULL);
+    if (!attached)
+        return;
+    g_array_remove_index(host->sources,
+                         (guint)(attached - &g_array_index(host->sources, Attached, 0)));
     g_source_unref(source);
-    return id;
+}
+
+void g_source_set_ready_time(GSource *source, gint64 us)
+{
+    static void (*set)(GSource *, gint64);
+    WorldHost *host;
+    Attached *attached = find(source, &host);
+    if (!set)
+        set = REAL(g_source_set_ready_time);
+    set(source, us);
+    if (!attached)
+        return;
+    attached->due_us = us;
+    host->due_us = 0;
+}
+
+gboolean g_source_remove(guint id)
+{
+    GArray *sources = world.current->sources;
+    for (guint i = 0; i < sources->len; i++) {
+        if (g_array_index(sources, Attached, i).id == id) {
+            g_source_destroy(g_array_index(sources, Attached, i).source);
+            return TRUE;
+        }
+    }
+    world_fail("%s removes a source that it hasn't", world.current->name);
+}
+
+GMainContext *g_main_context_ref_thread_default(void)
+{
+    return g_main_context_ref(world.current->context);
+}
+
+/* ---- Timeouts and idle functions ---- */
+
+typedef struct {
+    GSource source;
+    gint64 interval_us;
+} Timer;
+
+static gboolean dispatch_timer(GSource *source, GSourceFunc func, gpointer data)
+{
+    if (!func(data))
+        return G_SOURCE_REMOVE;
+    g_source_set_ready_time(source, world.now_us + ((Timer *)source)->interval_us);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSource *timer_new(gint priority, gint64 interval_us)
+{
+    static GSourceFuncs funcs = {.dispatch = dispatch_timer};
+    GSource *source = g_source_new(&funcs, sizeof(Timer));
+    ((Timer *)source)->interval_us = interval_us;
+    g_source_set_priority(source, priority);
+    g_source_set_ready_time(source, world.now_us + interval_us);
+    return source;
+}
+
+static guint timer_add(gint priority, gint64 interval_us, GSourceFunc func, gpointer data,
+                       GDestroyNotify notify)
+{
+    g_autoptr(GSource) source = timer_new(priority, interval_us);
+    g_source_set_callback(source, func, data, notify);
+    return attach(source, world.current->context);
+}
+
+GSource *g_timeout_source_new(guint ms)
+{
+    return timer_new(G_PRIORITY_DEFAULT, ms * COLO_US_PER_MS);
+}
+
+GSource *g_idle_source_new(void)
+{
+    return timer_new(G_PRIORITY_DEFAULT_IDLE, 0);
 }
 
 guint g_timeout_add_full(gint priority, guint ms, GSourceFunc func, gpointer data,
                          GDestroyNotify notify)
 {
-    return add(g_timeout_source_new(ms), priority, func, data, notify);
+    return timer_add(priority, ms * COLO_US_PER_MS, func, data, notify);
 }
 
 guint g_timeout_add(guint ms, GSourceFunc func, gpointer data)
 {
-    return add(g_timeout_source_new(ms), G_PRIORITY_DEFAULT, func, data, NULL);
+    return timer_add(G_PRIORITY_DEFAULT, ms * COLO_US_PER_MS, func, data, NULL);
 }
 
 guint g_idle_add_full(gint priority, GSourceFunc func, gpointer data, GDestroyNotify notify)
 {
-    return add(g_idle_source_new(), priority, func, data, notify);
+    return timer_add(priority, 0, func, data, notify);
 }
 
 guint g_idle_add(GSourceFunc func, gpointer data)
 {
-    return add(g_idle_source_new(), G_PRIORITY_DEFAULT_IDLE, func, data, NULL);
+    return timer_add(G_PRIORITY_DEFAULT_IDLE, 0, func, data, NULL);
 }
 
-gboolean g_source_remove(guint id)
-{
-    GSource *source = g_main_context_find_source_by_id(world.current->context, id);
-    if (!source)
-        world_fail("%s removes a source that it hasn't", world.current->name);
-    g_source_destroy(source);
-    return TRUE;
-}
+/* ---- The world's own ---- */
 
 static gboolean dispatch(GSource *source, GSourceFunc func, gpointer data)
 {
@@ -227,6 +348,13 @@ void g_thread_unref(GThread *thread)
 
 /* ---- Whose turn it is ---- */
 
+void world_loop_init(WorldHost *host)
+{
+    host->context = g_main_context_new();
+    host->sources = g_array_new(FALSE, FALSE, sizeof(Attached));
+    host->due_us = 0;
+}
+
 WorldHost *world_enter(WorldHost *host)
 {
     WorldHost *before = world.current;
@@ -242,38 +370,72 @@ gboolean world_is_awake(const WorldHost *host)
 void world_call(WorldHost *host, void (*func)(gpointer data), gpointer data)
 {
     WorldHost *volatile before = world_enter(host);
-    GMainContext *volatile context = host->context;
     host->due_us = 0;
-    g_main_context_push_thread_default(context);
     if (sigsetjmp(host->death, 0) == 0)
         func(data);
-    g_main_context_pop_thread_default(context);
     world_enter(before);
 }
 
-static void dispatch_due(gpointer context)
+/* What is due of the most urgent priority; host->due_us says when something is, if nothing is now. */
+static GPtrArray *find_due(WorldHost *host)
 {
-    g_main_context_dispatch(context);
+    static GPtrArray *due;
+    gint priority = G_MAXINT;
+    if (!due)
+        due = g_ptr_array_new_with_free_func((GDestroyNotify)g_source_unref);
+    g_ptr_array_set_size(due, 0);
+    host->due_us = G_MAXINT64;
+    for (guint i = 0; i < host->sources->len; i++) {
+        const Attached *attached = &g_array_index(host->sources, Attached, i);
+        GSource *source = attached->source;
+        if (attached->due_us < 0)
+            continue;
+        host->due_us = MIN(host->due_us, attached->due_us);
+        if (attached->due_us > world.now_us || source->priority > priority)
+            continue;
+        if (source->priority < priority)
+            g_ptr_array_set_size(due, 0);
+        priority = source->priority;
+        g_ptr_array_add(due, g_source_ref(source));
+    }
+    return due;
 }
 
-/* One turn of its main loop, if something is due; else due_us says when something will be. */
+static void dispatch_one(GSource *source)
+{
+    GSourceCallbackFuncs *funcs = source->callback_funcs;
+    gpointer held = source->callback_data, data = NULL;
+    GSourceFunc func = NULL;
+    if (funcs) {
+        funcs->ref(held);
+        funcs->get(held, source, &func, &data);
+    }
+    gboolean goes_on = source->source_funcs->dispatch(source, func, data);
+    if (funcs)
+        funcs->unref(held);
+    if (!goes_on && !g_source_is_destroyed(source))
+        g_source_destroy(source);
+}
+
+static void dispatch_all(gpointer data)
+{
+    const GPtrArray *due = data;
+    for (guint i = 0; i < due->len; i++) {
+        GSource *source = g_ptr_array_index(due, i);
+        if (!g_source_is_destroyed(source)) /* by one before it */
+            dispatch_one(source);
+    }
+}
+
+/* One turn of its main loop, if something is due. */
 static gboolean turn(WorldHost *host)
 {
-    GPollFD fds[FDS_MAX];
-    GMainContext *context = host->context;
-    gint priority, wait_ms = -1;
-
     if (world.now_us < host->due_us)
         return FALSE;
-    g_main_context_prepare(context, &priority);
-    gint n = g_main_context_query(context, priority, &wait_ms, fds, FDS_MAX);
-    host->due_us = wait_ms < 0 ? G_MAXINT64 : world.now_us + (gint64)wait_ms * 1000;
-    if (wait_ms != 0)
+    GPtrArray *due = find_due(host);
+    if (due->len == 0)
         return FALSE;
-    for (gint i = 0; i < n; i++)
-        fds[i].revents = 0;
-    g_main_context_check(context, priority, fds, n);
-    world_call(host, dispatch_due, context);
+    world_call(host, dispatch_all, due);
     return TRUE;
 }
 
@@ -283,7 +445,7 @@ void world_run_until(gint64 us)
 
     while (world.now_us < us) {
         gboolean turned = FALSE;
-        gint64 next_us = world.now_us + (us - world.now_us + 999) / 1000 * 1000;
+        gint64 next_us = us;
         guint first = (guint)world_random(G_N_ELEMENTS(hosts));
         for (guint i = 0; i < G_N_ELEMENTS(hosts); i++) {
             WorldHost *host = hosts[(first + i) % G_N_ELEMENTS(hosts)];

@@ -5,7 +5,7 @@
  *
  * What has threads, sockets or a QEMU of its own is replaced at link time, behind the same header:
  *
- *   world-loop.c     GLib's timers and threads: each host has a main context; the world turns the clock
+ *   world-loop.c     GLib's main loop and threads; the world turns the clock
  *   world-link.c     colo/link/: connections with delay, cuts of one way, ends, heartbeats by reckoning
  *   world-engine.c   checkpoint/: capture, apply, load guard and dirty tracking as scheduled steps
  *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
@@ -88,6 +88,7 @@ struct WorldHost {
     guint index;
     const char *name;
     GMainContext *context; /* of the process that runs; a new one each time */
+    GArray *sources;       /* of that context */
     gint64 due_us;         /* nothing of it is due before; 0: unknown */
     sigjmp_buf death;      /* where a process that dies in the middle of something ends */
     gboolean lives, ended; /* colod does; has told its end */
@@ -116,7 +117,7 @@ struct WorldHost {
 };
 
 /* What a failed look at the world says; the seed is printed. */
-void world_fail(const char *format, ...) G_GNUC_PRINTF(1, 2);
+G_NORETURN void world_fail(const char *format, ...) G_GNUC_PRINTF(1, 2);
 /* A line of the story, if it is told (WORLD_TRACE). */
 void world_tell(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
@@ -152,6 +153,8 @@ extern World world;
 /* ---- world-loop.c ---- */
 
 void world_clock_init(void);
+/* A process begins: nothing of the one before runs any more. */
+void world_loop_init(WorldHost *host);
 guint64 world_random(guint64 below);
 gboolean world_chance(guint per_mille);
 /* Between the two. */
