@@ -145,16 +145,30 @@ static gboolean on_settled_timer(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-static void set_peer_vm(Node *node, PeerVm state)
+/* Of the epoch before. */
+static void forget_settled(Node *node)
 {
-    node->peer_vm = state;
     if (node->settled_timer)
         g_source_remove(node->settled_timer);
     node->settled_timer = 0;
     node->settled_seen = node->settled_said = 0;
     g_array_set_size(node->settled_datagrams, 0);
-    if (state == PEER_VM_RUNS)
+}
+
+/* The only one who sets it. FALSE: the event makes no sense. */
+static gboolean step_peer_vm(Node *node, PeerVmEvent event)
+{
+    PeerVm before = node->peer_vm;
+    if (!peer_vm_step(before, event, &node->peer_vm))
+        return FALSE;
+    if (node->peer_vm != before)
+        log_debug("the secondary's VM, of epoch %" G_GUINT64_FORMAT ": %s -> %s", node->committed,
+                  peer_vm_name(before), peer_vm_name(node->peer_vm));
+    if (event != PEER_VM_REBOOTED)
+        forget_settled(node);
+    if (event == PEER_VM_LOADED)
         node->settled_timer = g_timeout_add(SETTLED_MS, on_settled_timer, node);
+    return TRUE;
 }
 
 /* ---- Epochs ---- */
@@ -174,7 +188,7 @@ static void learn(Node *node, Mode mode, ColoTime now)
     ModeEpoch epoch = {.frames = waits.frames - before.frames,
                        .waited_us = waits.waited_us - before.waited_us,
                        .buffered_us = buffered_wait_us(node),
-                       .stalled = node->peer_vm == PEER_VM_STALLED};
+                       .stalled = !peer_vm_is_fit(node->peer_vm)};
     node->waits = waits;
     if (mode_learn(&node->mode_policy, mode, &epoch, now) && mode == MODE_AUTO) {
         log_info("the VMs differ too often: buffered mode for %.0f s",
@@ -223,7 +237,7 @@ void comparing_committed(Node *node)
     const Cycle *cycle = &node->cycle;
     node->diverged = FALSE;
     node->committed = cycle->epoch;
-    set_peer_vm(node, cycle->compares ? PEER_VM_LOADS : PEER_VM_STANDS);
+    step_peer_vm(node, cycle->compares ? PEER_VM_TO_RUN : PEER_VM_TO_WAIT);
     recording_flush(node);
     if (!node->compare)
         return;
@@ -247,8 +261,7 @@ void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const g
 {
     /* Frames of an epoch may overtake the word that its checkpoint is complete: they count too. */
     gboolean early = epoch > node->committed && epoch <= node->epoch;
-    if (!node->compare ||
-        (!early && node->peer_vm != PEER_VM_LOADS && node->peer_vm != PEER_VM_RUNS))
+    if (!node->compare || (!early && !peer_vm_is_to_run(node->peer_vm)))
         return;
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
     ColoTime now = colo_time_now();
@@ -260,14 +273,13 @@ void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const g
 
 gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
 {
-    if (node->peer_vm != PEER_VM_LOADS || epoch != node->committed) {
+    if (epoch != node->committed || !step_peer_vm(node, PEER_VM_LOADED)) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "the peer says that its VM runs from checkpoint %" G_GUINT64_FORMAT
                     ", which it wasn't told to",
                     epoch);
         return FALSE;
     }
-    set_peer_vm(node, PEER_VM_RUNS);
     if (!backlog_first(node->outbound))
         say_settled(node); /* what the checkpoint released has left */
     else
@@ -278,29 +290,22 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
     return TRUE;
 }
 
-static gboolean peer_vm_should_run(const Node *node, guint64 epoch)
-{
-    return (node->peer_vm == PEER_VM_LOADS || node->peer_vm == PEER_VM_RUNS) &&
-           epoch == node->committed;
-}
-
 gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **error)
 {
-    if (!peer_vm_should_run(node, stalled->epoch)) {
+    if (stalled->epoch != node->committed || !step_peer_vm(node, PEER_VM_HAS_STALLED)) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'stalled', but the peer's VM isn't to run");
         return FALSE;
     }
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", stalled->why);
     node_emit_stalled(node, stalled->why);
-    set_peer_vm(node, PEER_VM_STALLED);
     need_checkpoint(node, REASON_STALLED);
     return TRUE;
 }
 
 gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error)
 {
-    if (!peer_vm_should_run(node, epoch)) {
+    if (epoch != node->committed || !step_peer_vm(node, PEER_VM_REBOOTED)) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "message 'rebooted', but the peer's VM isn't to run");
         return FALSE;
@@ -313,7 +318,7 @@ gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error)
 
 static void stop_comparing(Node *node)
 {
-    set_peer_vm(node, PEER_VM_STANDS);
+    step_peer_vm(node, PEER_VM_LEAVES);
     node->diverged = FALSE;
     recording_flush(node);
     g_source_set_ready_time(node->compare_timer, -1);

@@ -134,10 +134,6 @@ static void add_frames(const Node *node, json_object *status)
 
 static void add_compare(const Node *node, json_object *status)
 {
-    static const char *const peer_vms[] = {[PEER_VM_STANDS] = "stands",
-                                           [PEER_VM_LOADS] = "loads",
-                                           [PEER_VM_RUNS] = "runs",
-                                           [PEER_VM_STALLED] = "stalled"};
     json_object_object_add(status, "comparing",
                            json_object_new_boolean(node->route == ROUTE_COMPARE));
     json_object *compare = add_object(status, "compare");
@@ -145,7 +141,7 @@ static void add_compare(const Node *node, json_object *status)
     if (!node->compare)
         return;
     const CompareStats *stats = compare_stats(node->compare);
-    add_string(compare, "vm", peer_vms[node->peer_vm]);
+    add_string(compare, "vm", peer_vm_name(node->peer_vm));
     add_int(compare, "held", (gint64)stats->held_frames);
     add_int(compare, "flows", (gint64)stats->flows);
     add_int(compare, "max-flows", COMPARE_MAX_FLOWS_DEFAULT);
@@ -265,7 +261,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
 {
     Node *node = user_data;
     json_object *force = json_object_object_get(arguments, "force");
-    if (node->peer_vm == PEER_VM_STALLED || !copy_is_valid(node->copy)) {
+    if (!peer_vm_is_fit(node->peer_vm) || !copy_is_valid(node->copy)) {
         fail(request, g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
                                   "a failover is not possible now: the secondary's VM has stopped "
                                   "by itself, and a checkpoint is under way (try again)"));

@@ -199,7 +199,7 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
     (void)message;
     (void)error;
     /* It may cross with our own going: not an error. */
-    if (node->state == FSM_P_COLO && node->peer_vm != PEER_VM_STALLED)
+    if (node->state == FSM_P_COLO && peer_vm_is_fit(node->peer_vm))
         node_event(node, FSM_YIELD);
     return TRUE;
 }

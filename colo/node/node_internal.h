@@ -24,6 +24,7 @@
 #include "colo/node/messages.h"
 #include "colo/node/mode.h"
 #include "colo/node/node.h"
+#include "colo/node/peer-vm.h"
 #include "colo/node/route.h"
 #include "colo/node/schedule.h"
 #include "colo/node/uplinks-watch.h"
@@ -78,14 +79,6 @@ typedef struct {
     GBytes *state;   /* saved while the disks have not been marked yet; else NULL */
     ColoTime settle_started, pause_started, resumed;
 } Cycle;
-
-/* The secondary's VM, as the primary knows it. */
-typedef enum {
-    PEER_VM_STANDS,  /* waits, as in `buffered` mode */
-    PEER_VM_LOADS,   /* told to run from the checkpoint that is complete there */
-    PEER_VM_RUNS,    /* LOADED */
-    PEER_VM_STALLED, /* should run and doesn't */
-} PeerVm;
 
 /* What is left to send of DIRTY (dirty.c). */
 typedef struct {

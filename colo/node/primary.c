@@ -303,7 +303,7 @@ static void begin_settling(Node *node)
 static void prepare(Node *node)
 {
     node->cycle.phase = CYCLE_PREPARING;
-    if (node->peer_vm == PEER_VM_STANDS) {
+    if (node->peer_vm == PEER_VM_PAUSED) {
         begin_settling(node);
         return;
     }

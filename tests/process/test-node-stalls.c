@@ -80,7 +80,7 @@ static void test_standing_powers_off(void)
         a->admin_asks = TRUE;
         primary_reschedule(a);
         WAIT_FOR(a->committed > before && a->cycle.phase == CYCLE_IDLE);
-        g_assert_cmpint(a->peer_vm, ==, PEER_VM_STANDS);
+        g_assert_cmpint(a->peer_vm, ==, PEER_VM_PAUSED);
         WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
@@ -177,7 +177,7 @@ static void test_again_and_again(void)
         WAIT_FOR(a->mode_policy.pausing || a->peer_vm == PEER_VM_LOADS);
     }
     g_assert_true(a->mode_policy.pausing);
-    WAIT_FOR(a->peer_vm == PEER_VM_STANDS);
+    WAIT_FOR(a->peer_vm == PEER_VM_PAUSED);
     WAIT_FOR(pair_is_settled(&f));
     tear_down(&f);
 }
