@@ -127,13 +127,14 @@ VmDisk *vm_description_add_disk(VmDescription *description, const char *name)
     return disk;
 }
 
-G_GNUC_PRINTF(2, 3)
-static gboolean wrong(GError **error, const char *format, ...)
+G_GNUC_PRINTF(4, 5)
+static gboolean wrong(VmFault *fault, const char *key, GError **error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
+    fault->key = key;
     g_set_error_literal(error, VM_ERROR, VM_ERROR_DESCRIPTION, text);
     return FALSE;
 }
@@ -149,20 +150,21 @@ static gboolean is_word(const char *text, const char *more)
     return TRUE;
 }
 
-static gboolean check_machine(const char *machine, GError **error)
+static gboolean check_machine(const char *machine, VmFault *fault, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(machine ? machine : "", ",", -1);
     const char *name = parts[0] ? parts[0] : "";
 
     if (strcmp(name, "pc") && strcmp(name, "q35") && strcmp(name, "microvm") &&
         !g_str_has_prefix(name, "pc-i440fx-") && !g_str_has_prefix(name, "pc-q35-"))
-        return wrong(error,
+        return wrong(fault, "machine", error,
                      "machine: '%s' is not supported: use pc, q35, microvm or a versioned name "
                      "such as pc-q35-7.2",
                      name);
     for (char **option = parts + 1; *option; option++)
         if (g_str_has_prefix(*option, "memory-backend=") || g_str_has_prefix(*option, "accel="))
-            return wrong(error, "machine: the option '%s' is set by us: leave it out", *option);
+            return wrong(fault, "machine", error,
+                         "machine: the option '%s' is set by us: leave it out", *option);
     return TRUE;
 }
 
@@ -179,37 +181,40 @@ static gboolean parse_mac(const char *text, guint8 ret_mac[6])
     return TRUE;
 }
 
-static gboolean check_nic(guint index, const VmNic *nic, GError **error)
+static gboolean check_nic(const VmNic *nic, VmFault *fault, GError **error)
 {
     static const guint8 zeroes[6];
     guint8 mac[6];
 
     if (!is_word(nic->model, "-_."))
-        return wrong(error, "nic %u: model '%s': expected a QEMU device such as virtio-net-pci",
-                     index, nic->model ? nic->model : "");
+        return wrong(fault, "model", error,
+                     "model '%s': expected a QEMU device such as virtio-net-pci",
+                     nic->model ? nic->model : "");
     if (!parse_mac(nic->mac, mac))
-        return wrong(error, "nic %u: mac '%s': expected six bytes such as 52:54:00:12:34:56", index,
+        return wrong(fault, "mac", error, "mac '%s': expected six bytes such as 52:54:00:12:34:56",
                      nic->mac ? nic->mac : "");
     if (mac[0] & 1)
-        return wrong(error, "nic %u: mac '%s' is a multicast address: its first byte must be even",
-                     index, nic->mac);
+        return wrong(fault, "mac", error,
+                     "mac '%s' is a multicast address: its first byte must be even", nic->mac);
     if (!memcmp(mac, zeroes, 6))
-        return wrong(error, "nic %u: mac '%s' is no address", index, nic->mac);
+        return wrong(fault, "mac", error, "mac '%s' is no address", nic->mac);
     return TRUE;
 }
 
-static gboolean check_nics(const GPtrArray *nics, GError **error)
+static gboolean check_nics(const GPtrArray *nics, VmFault *fault, GError **error)
 {
     if (nics->len > NICS_MAX)
-        return wrong(error, "nics: %u are too many: %u at most", nics->len, NICS_MAX);
+        return wrong(fault, "nics", error, "nics: %u are too many: %u at most", nics->len,
+                     NICS_MAX);
     for (guint i = 0; i < nics->len; i++) {
         const VmNic *nic = g_ptr_array_index(nics, i);
-        if (!check_nic(i, nic, error))
+        *fault = (VmFault){.part = VM_PART_NIC, .index = i};
+        if (!check_nic(nic, fault, error))
             return FALSE;
         for (guint j = 0; j < i; j++) {
             const VmNic *other = g_ptr_array_index(nics, j);
             if (!g_ascii_strcasecmp(nic->mac, other->mac))
-                return wrong(error, "nic %u: mac '%s' is that of nic %u too", i, nic->mac, j);
+                return wrong(fault, "mac", error, "mac '%s' is that of nic %u too", nic->mac, j);
         }
     }
     return TRUE;
@@ -220,43 +225,50 @@ static gboolean is_one_of(const char *text, const char *const *words)
     return text && g_strv_contains(words, text);
 }
 
-static gboolean check_disk(guint index, const VmDisk *disk, GError **error)
+static gboolean check_disk(const VmDisk *disk, VmFault *fault, GError **error)
 {
     static const char *const formats[] = {"raw", "qcow2", NULL};
     static const char *const on_errors[] = {"report", "stop", "enospc", NULL};
 
     if (!is_word(disk->name, "-_.") || strlen(disk->name) > 64)
-        return wrong(error, "disk %u: name '%s': expected 1 to 64 letters, digits and any of -_.",
-                     index, disk->name ? disk->name : "");
+        return wrong(fault, "name", error,
+                     "name '%s': expected 1 to 64 letters, digits and any of -_.",
+                     disk->name ? disk->name : "");
     if (!is_one_of(disk->format, formats))
-        return wrong(error, "disk %u: format '%s': expected raw or qcow2", index,
+        return wrong(fault, "format", error, "format '%s': expected raw or qcow2",
                      disk->format ? disk->format : "");
     if (!is_word(disk->model, "-_."))
-        return wrong(error, "disk %u: model '%s': expected a QEMU device such as virtio-blk-pci",
-                     index, disk->model ? disk->model : "");
+        return wrong(fault, "model", error,
+                     "model '%s': expected a QEMU device such as virtio-blk-pci",
+                     disk->model ? disk->model : "");
     if (!disk->path || disk->path[0] != '/')
-        return wrong(error, "disk %u: path '%s': expected an absolute path", index,
+        return wrong(fault, "path", error, "path '%s': expected an absolute path",
                      disk->path ? disk->path : "");
     if (!is_one_of(disk->on_error, on_errors))
-        return wrong(error, "disk %u: on-error '%s': expected report, stop or enospc", index,
+        return wrong(fault, "on-error", error, "on-error '%s': expected report, stop or enospc",
                      disk->on_error ? disk->on_error : "");
     return TRUE;
 }
 
-static gboolean check_disks(const GPtrArray *disks, GError **error)
+static gboolean check_disks(const GPtrArray *disks, VmFault *fault, GError **error)
 {
+    *fault = (VmFault){.part = VM_PART_MACHINE};
     if (disks->len > DISKS_MAX)
-        return wrong(error, "disks: %u are too many: %u at most", disks->len, DISKS_MAX);
+        return wrong(fault, "disks", error, "disks: %u are too many: %u at most", disks->len,
+                     DISKS_MAX);
     for (guint i = 0; i < disks->len; i++) {
         const VmDisk *disk = g_ptr_array_index(disks, i);
-        if (!check_disk(i, disk, error))
+        *fault = (VmFault){.part = VM_PART_DISK, .index = i};
+        if (!check_disk(disk, fault, error))
             return FALSE;
         for (guint j = 0; j < i; j++) {
             const VmDisk *other = g_ptr_array_index(disks, j);
             if (!strcmp(disk->name, other->name))
-                return wrong(error, "disk %u: name '%s' is that of disk %u too", i, disk->name, j);
+                return wrong(fault, "name", error, "name '%s' is that of disk %u too", disk->name,
+                             j);
             if (!strcmp(disk->path, other->path))
-                return wrong(error, "disk %u: path '%s' is that of disk %u too", i, disk->path, j);
+                return wrong(fault, "path", error, "path '%s' is that of disk %u too", disk->path,
+                             j);
         }
     }
     return TRUE;
@@ -296,63 +308,87 @@ static const struct {
     {"h",               "it would not start a VM"                           },
 };
 
-static gboolean check_extra(const GPtrArray *extra, GError **error)
+static gboolean check_extra(const GPtrArray *extra, VmFault *fault, GError **error)
 {
     for (guint i = 0; i < extra->len; i++) {
         const char *arg = g_ptr_array_index(extra, i);
         if (!arg || !*arg)
-            return wrong(error, "extra argument %u is empty", i + 1);
+            return wrong(fault, "extra", error, "extra argument %u is empty", i + 1);
         if (arg[0] != '-')
             continue;
         const char *option = arg + (arg[1] == '-' ? 2 : 1);
         for (gsize j = 0; j < G_N_ELEMENTS(reserved); j++)
             if (!strcmp(option, reserved[j].option))
-                return wrong(error, "extra argument '%s' can't be used here: %s", arg,
-                             reserved[j].instead);
+                return wrong(fault, "extra", error, "extra argument '%s' can't be used here: %s",
+                             arg, reserved[j].instead);
     }
     return TRUE;
 }
 
-static gboolean check_host_part(const VmDescription *d, GError **error)
+static gboolean check_host_part(const VmDescription *d, VmFault *fault, GError **error)
 {
     if (d->qemu && !*d->qemu)
-        return wrong(error, "qemu: the name of the binary is empty");
+        return wrong(fault, "qemu", error, "qemu: the name of the binary is empty");
     if (!d->accel ||
         (strcmp(d->accel, "auto") && strcmp(d->accel, "kvm") && strcmp(d->accel, "tcg")))
-        return wrong(error, "accel: '%s': expected auto, kvm or tcg", d->accel ? d->accel : "");
+        return wrong(fault, "accel", error, "accel: '%s': expected auto, kvm or tcg",
+                     d->accel ? d->accel : "");
     const char *serial = d->serial ? d->serial : "";
     if (strcmp(serial, "none") && !(g_str_has_prefix(serial, "file:") && serial[5]) &&
         !(g_str_has_prefix(serial, "unix:") && serial[5]))
-        return wrong(error, "serial: '%s': expected none, file:PATH or unix:PATH", serial);
+        return wrong(fault, "serial", error, "serial: '%s': expected none, file:PATH or unix:PATH",
+                     serial);
     return TRUE;
+}
+
+static gboolean check_vm(const VmDescription *d, VmFault *fault, GError **error)
+{
+    if (!d->name || !*d->name || strlen(d->name) > 64 || !is_word(d->name, "-_.+@"))
+        return wrong(fault, "name", error,
+                     "name: '%s': expected 1 to 64 letters, digits and any of -_.+@",
+                     d->name ? d->name : "");
+    if (!d->uuid || !g_uuid_string_is_valid(d->uuid))
+        return wrong(fault, "uuid", error, "uuid: '%s' is none: uuidgen prints a new one",
+                     d->uuid ? d->uuid : "");
+    if (!check_machine(d->machine, fault, error))
+        return FALSE;
+    if (d->cpu && !is_word(d->cpu, "-_.,=+:"))
+        return wrong(fault, "cpu", error,
+                     "cpu: '%s': expected a QEMU CPU model such as host or qemu64", d->cpu);
+    if (d->cpus < 1 || d->cpus > CPUS_MAX)
+        return wrong(fault, "cpus", error, "cpus: %u: expected 1 to %d", d->cpus, CPUS_MAX);
+    if (d->memory_bytes < MEMORY_MIN_BYTES || d->memory_bytes > MEMORY_MAX_BYTES ||
+        d->memory_bytes % MEMORY_MIN_BYTES)
+        return wrong(fault, "memory", error,
+                     "memory: %" G_GUINT64_FORMAT " bytes: expected whole MiB, 1 MiB to 1 TiB",
+                     d->memory_bytes);
+    const char *key = d->initrd ? "initrd" : "append";
+    if (!d->kernel && (d->initrd || d->append))
+        return wrong(fault, key, error, "%s: it needs a kernel", key);
+    key = d->kernel && !*d->kernel ? "kernel" : "initrd";
+    if ((d->kernel && !*d->kernel) || (d->initrd && !*d->initrd))
+        return wrong(fault, key, error, "%s: the path is empty", key);
+    if (g_strcmp0(d->guest_agent, "yes") != 0 && g_strcmp0(d->guest_agent, "no") != 0)
+        return wrong(fault, "guest-agent", error, "guest-agent: '%s': expected yes or no",
+                     d->guest_agent ? d->guest_agent : "");
+    return check_extra(d->extra, fault, error) && check_host_part(d, fault, error);
+}
+
+gboolean vm_description_find_fault(const VmDescription *d, VmFault *ret_fault, GError **error)
+{
+    *ret_fault = (VmFault){.part = VM_PART_MACHINE};
+    return check_vm(d, ret_fault, error) && check_nics(d->nics, ret_fault, error) &&
+           check_disks(d->disks, ret_fault, error);
 }
 
 gboolean vm_description_check(const VmDescription *d, GError **error)
 {
-    if (!d->name || !*d->name || strlen(d->name) > 64 || !is_word(d->name, "-_.+@"))
-        return wrong(error, "name: '%s': expected 1 to 64 letters, digits and any of -_.+@",
-                     d->name ? d->name : "");
-    if (!d->uuid || !g_uuid_string_is_valid(d->uuid))
-        return wrong(error, "uuid: '%s' is none: uuidgen prints a new one", d->uuid ? d->uuid : "");
-    if (!check_machine(d->machine, error))
-        return FALSE;
-    if (d->cpu && !is_word(d->cpu, "-_.,=+:"))
-        return wrong(error, "cpu: '%s': expected a QEMU CPU model such as host or qemu64", d->cpu);
-    if (d->cpus < 1 || d->cpus > CPUS_MAX)
-        return wrong(error, "cpus: %u: expected 1 to %d", d->cpus, CPUS_MAX);
-    if (d->memory_bytes < MEMORY_MIN_BYTES || d->memory_bytes > MEMORY_MAX_BYTES ||
-        d->memory_bytes % MEMORY_MIN_BYTES)
-        return wrong(error,
-                     "memory: %" G_GUINT64_FORMAT " bytes: expected whole MiB, 1 MiB to 1 TiB",
-                     d->memory_bytes);
-    if (!d->kernel && (d->initrd || d->append))
-        return wrong(error, "%s: it needs a kernel", d->initrd ? "initrd" : "append");
-    if ((d->kernel && !*d->kernel) || (d->initrd && !*d->initrd))
-        return wrong(error, "%s: the path is empty",
-                     d->kernel && !*d->kernel ? "kernel" : "initrd");
-    if (g_strcmp0(d->guest_agent, "yes") != 0 && g_strcmp0(d->guest_agent, "no") != 0)
-        return wrong(error, "guest-agent: '%s': expected yes or no",
-                     d->guest_agent ? d->guest_agent : "");
-    return check_nics(d->nics, error) && check_disks(d->disks, error) &&
-           check_extra(d->extra, error) && check_host_part(d, error);
+    VmFault fault;
+    if (vm_description_find_fault(d, &fault, error))
+        return TRUE;
+    if (fault.part == VM_PART_NIC)
+        g_prefix_error(error, "nic %u: ", fault.index);
+    else if (fault.part == VM_PART_DISK)
+        g_prefix_error(error, "disk %u: ", fault.index);
+    return FALSE;
 }

@@ -86,7 +86,24 @@ void vm_description_add_nic(VmDescription *description, const char *model, const
 /* Adds a disk with the defaults of a raw one; copies the string. */
 VmDisk *vm_description_add_disk(VmDescription *description, const char *name);
 
-/* Checks every field: FALSE with VM_ERROR_DESCRIPTION naming the first wrong one. */
+/* What is wrong in a description. */
+typedef struct {
+    enum {
+        VM_PART_MACHINE,
+        VM_PART_NIC,
+        VM_PART_DISK
+    } part;          /* MACHINE: neither a nic nor a disk */
+    guint index;     /* of the nic or the disk */
+    const char *key; /* the option's name in colod.conf: static */
+} VmFault;
+
+/*
+ * Checks every field. FALSE with VM_ERROR_DESCRIPTION for the first wrong one; the message begins
+ * with its key, and only `ret_fault` tells of which nic or disk it is.
+ */
+gboolean vm_description_find_fault(const VmDescription *description, VmFault *ret_fault,
+                                   GError **error);
+/* The same; the message begins with "nic N: " or "disk N: " where it is one's. */
 gboolean vm_description_check(const VmDescription *description, GError **error);
 
 /* Whether `extra` has a device that is refused, by name, once QEMU runs: VM_ERROR_UNSUPPORTED. */

@@ -342,30 +342,22 @@ static void prefix_line(const ConfigFile *file, const char *section, const char 
         g_prefix_error(error, "%s: ", file->path);
 }
 
-/* vm_description_check() with the line of what it names: "KEY: ...", "nic N: ...", "extra ...".
- */
 static gboolean check_vm(const Config *config, const ConfigFile *file, GError **error)
 {
+    static const SectionKind kinds[] = {[VM_PART_MACHINE] = SECTION_ONCE,
+                                        [VM_PART_NIC] = SECTION_NIC,
+                                        [VM_PART_DISK] = SECTION_DISK};
     g_autoptr(GError) why = NULL;
-    if (vm_description_check(config->vm, &why))
+    VmFault fault;
+    if (vm_description_find_fault(config->vm, &fault, &why))
         return TRUE;
-    g_autofree char *section = g_strdup("vm");
-    g_autofree char *key = g_strndup(why->message, strcspn(why->message, ": "));
-    const char *text = why->message;
-    SectionKind kind = config_kind_of_section(text);
-    gsize prefix = kind == SECTION_ONCE ? 0 : strlen(config_named[kind].prefix);
-    if (prefix && g_ascii_isdigit(text[prefix])) {
-        guint index = (guint)g_ascii_strtoull(text + prefix, (char **)&text, 10);
-        g_free(section);
-        section = g_strconcat(
-            config_named[kind].prefix,
-            config_name_of(config, kind, MIN(index, config_count_of(config, kind) - 1)), NULL);
-        text += strspn(text, ": ");
-        g_free(key);
-        key = g_strndup(text, strcspn(text, ": "));
-    }
-    g_set_error_literal(error, CONFIG_ERROR, CONFIG_ERROR_VALUE, text);
-    prefix_line(file, section, key, error);
+    SectionKind kind = kinds[fault.part];
+    g_autofree char *section = kind == SECTION_ONCE
+                                   ? g_strdup("vm")
+                                   : g_strconcat(config_named[kind].prefix,
+                                                 config_name_of(config, kind, fault.index), NULL);
+    g_set_error_literal(error, CONFIG_ERROR, CONFIG_ERROR_VALUE, why->message);
+    prefix_line(file, section, fault.key, error);
     return FALSE;
 }
 

@@ -91,6 +91,39 @@ static void test_nics(void)
     expect_wrong_nic("e1000", "52:54:00:12:34:01", "that of nic 1 too");
 }
 
+/* The caller finds the line of colod.conf by these, not by the message. */
+static void expect_fault(VmDescription *d, int part, guint index, const char *key)
+{
+    VmFault fault;
+    g_autoptr(GError) error = NULL;
+    g_assert_false(vm_description_find_fault(d, &fault, &error));
+    g_assert_cmpint((int)fault.part, ==, part);
+    g_assert_cmpuint(fault.index, ==, index);
+    g_assert_cmpstr(fault.key, ==, key);
+    g_assert_false(g_str_has_prefix(error->message, "nic "));
+    vm_description_free(d);
+}
+
+static void test_faults(void)
+{
+    VmDescription *d = good();
+    d->cpus = 0;
+    expect_fault(d, VM_PART_MACHINE, 0, "cpus");
+    d = good();
+    g_ptr_array_add(d->extra, g_strdup("-S"));
+    expect_fault(d, VM_PART_MACHINE, 0, "extra");
+    d = good();
+    vm_description_add_nic(d, "e1000", "52:54:00:12:34:01");
+    expect_fault(d, VM_PART_NIC, 2, "mac");
+    d = good();
+    vm_description_add_disk(d, "root");
+    expect_fault(d, VM_PART_DISK, 0, "path");
+    d = good();
+    for (guint i = 0; i < 33; i++)
+        vm_description_add_disk(d, "root");
+    expect_fault(d, VM_PART_MACHINE, 0, "disks");
+}
+
 static void test_extra(void)
 {
     static const char *const bad[] = {"-S", "--machine", "-m", "-incoming", "-netdev", "", "-numa"};
@@ -406,6 +439,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/description/strings", test_strings);
     g_test_add_func("/vm/description/numbers", test_numbers);
     g_test_add_func("/vm/description/nics", test_nics);
+    g_test_add_func("/vm/description/faults", test_faults);
     g_test_add_func("/vm/description/extra", test_extra);
     g_test_add_func("/vm/description/good", test_good);
     g_test_add_func("/vm/description/copy", test_copy);
