@@ -41,13 +41,12 @@ static guint64 acknowledged(int fd)
 
 static AnswerFacts find_facts(const Node *node)
 {
-    const Cycle *cycle = &node->cycle;
-    gboolean under_way = cycle->phase >= CYCLE_COPYING && !cycle->cancelled;
+    CyclePhase phase = node->cycle.phase;
     int stream = link_checkpoint_fd(node->link), disks = link_disks_fd(node->link);
     AnswerFacts facts = {.is_protected = fsm_is_protected(node->state),
-                         .prepares = cycle->phase == CYCLE_PREPARING,
-                         .completes = under_way && cycle->sent && !cycle->received,
-                         .loads = node->proof == PROOF_LOAD && cycle->received,
+                         .prepares = phase == CYCLE_PREPARING,
+                         .completes = cycle_is_owed_received(phase),
+                         .loads = node->proof == PROOF_LOAD,
                          .stream_under_way = bytes_under_way(stream) > 0,
                          .disks_under_way = bytes_under_way(disks) > 0,
                          .writes_wait = disks_writes_wait(node),

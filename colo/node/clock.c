@@ -41,7 +41,7 @@ gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs)
 {
     gboolean heard =
         state == FSM_P_NONE || state == FSM_P_SETUP || state == FSM_P_ACTIVE || state == FSM_P_COLO;
-    return runs && heard && (phase == CYCLE_IDLE || phase == CYCLE_SENDING);
+    return runs && heard && cycle_is_between_pauses(phase);
 }
 
 static void wait_until(Node *node, ColoTime from, gint64 ms)
@@ -67,8 +67,7 @@ static void ask_for_checkpoint(Node *node)
 {
     if (node->state != FSM_P_COLO || node->route != ROUTE_COMPARE)
         return;
-    node->admin_asks = TRUE;
-    primary_reschedule(node);
+    primary_want(node, REASON_ADMIN);
 }
 
 static void set_time(Node *node)

@@ -42,16 +42,6 @@ static void on_release(unsigned nic, guint64 epoch, GBytes *frame, gpointer user
     net_send_mapped(user_data, nic, frame);
 }
 
-/* The VMs are not equal any more; the first reason counts. */
-static void need_checkpoint(Node *node, CheckpointReason reason)
-{
-    if (node->diverged)
-        return;
-    node->diverged = TRUE;
-    node->divergence = reason;
-    primary_reschedule(node);
-}
-
 static void on_diverged(const CompareDivergence *divergence, gpointer user_data)
 {
     static const CheckpointReason reasons[] = {
@@ -64,7 +54,7 @@ static void on_diverged(const CompareDivergence *divergence, gpointer user_data)
     };
     Node *node = user_data;
     node_divergence(node, divergence);
-    need_checkpoint(node, reasons[divergence->reason]);
+    primary_want(node, reasons[divergence->reason]);
 }
 
 static void on_note(const CompareNote *note, gpointer user_data)
@@ -74,7 +64,7 @@ static void on_note(const CompareNote *note, gpointer user_data)
     compare_note_pack(note, bytes);
     /* The secondary could map the connection wrongly: only a checkpoint makes that impossible. */
     if (!link_send_packet(node->link, LINK_NIC_NOTE, note->epoch, bytes, sizeof(bytes)))
-        need_checkpoint(node, REASON_TABLE_FULL);
+        primary_want(node, REASON_TABLE_FULL);
 }
 
 /* One that finds no room is sent again at a takeover, that is all. */
@@ -92,7 +82,7 @@ static void on_settled(guint64 epoch, guint64 number, gpointer user_data)
  */
 static gboolean is_at_rest(const Node *node)
 {
-    return node->cycle.phase >= CYCLE_PREPARING && node->cycle.phase <= CYCLE_PAUSING;
+    return cycle_has_peer_paused(node->cycle.phase);
 }
 
 static void arm(Node *node)
@@ -235,7 +225,7 @@ void comparing_pause(Node *node)
 void comparing_committed(Node *node)
 {
     const Cycle *cycle = &node->cycle;
-    node->diverged = FALSE;
+    primary_want_no_more(node, WANTED_DIVERGENCE);
     node->committed = cycle->epoch;
     step_peer_vm(node, cycle->compares ? PEER_VM_TO_RUN : PEER_VM_TO_WAIT);
     recording_flush(node);
@@ -299,7 +289,7 @@ gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **e
     }
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", stalled->why);
     node_emit_stalled(node, stalled->why);
-    need_checkpoint(node, REASON_STALLED);
+    primary_want(node, REASON_STALLED);
     return TRUE;
 }
 
@@ -312,14 +302,14 @@ gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error)
     }
     log_warning("the guest of the secondary's VM has rebooted");
     node_emit(node, "SECONDARY_REBOOTED", NULL);
-    need_checkpoint(node, REASON_STALLED);
+    primary_want(node, REASON_STALLED);
     return TRUE;
 }
 
 static void stop_comparing(Node *node)
 {
     step_peer_vm(node, PEER_VM_LEAVES);
-    node->diverged = FALSE;
+    primary_want_no_more(node, WANTED_DIVERGENCE);
     recording_flush(node);
     g_source_set_ready_time(node->compare_timer, -1);
 }

@@ -235,8 +235,7 @@ static void do_checkpoint(ControlRequest *request, json_object *arguments, gpoin
         fail(request, state_error(node, "a checkpoint", "ask the primary of a protected VM"));
         return;
     }
-    node->admin_asks = TRUE;
-    primary_reschedule(node);
+    primary_want(node, REASON_ADMIN);
     control_reply(request, NULL);
 }
 

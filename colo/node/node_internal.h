@@ -19,6 +19,7 @@
 #include "colo/node/blocktime.h"
 #include "colo/node/claim.h"
 #include "colo/node/copy.h"
+#include "colo/node/cycle.h"
 #include "colo/node/divergence.h"
 #include "colo/node/fsm.h"
 #include "colo/node/messages.h"
@@ -45,39 +46,17 @@ typedef struct {
     UplinkCarrier carrier;
 } Card;
 
-/* Where the primary is in its checkpoint cycle. */
-typedef enum {
-    CYCLE_IDLE,
-    CYCLE_SYNCING,   /* the VM runs; waits for the disks */
-    CYCLE_PREPARING, /* the VM runs; waits for the secondary's to stand still */
-    CYCLE_SETTLING,  /* the VM runs; waits for QEMU to read what it was given */
-    CYCLE_PAUSING,
-    CYCLE_SAVING,
-    CYCLE_COPYING,
-    CYCLE_STANDING, /* no checkpoint: the VM is to stand still (stand.c) */
-    CYCLE_RESUMING, /* also: started */
-    CYCLE_SENDING,  /* the VM runs; waits for the last byte and for RECEIVED */
-} CyclePhase;
-
-/* What the primary does before it claims protection. */
-typedef enum {
-    PROOF_SYNCHRONISE, /* all RAM is on its way */
-    PROOF_DUE,         /* a checkpoint for the secondary to try is to be taken */
-    PROOF_LOAD,        /* the secondary loads it: READY is to come, nothing else is sent */
-    PROOF_DONE,
-} Proof;
-
+/* The primary's checkpoint cycle. The phase is changed by primary_step() only. */
 typedef struct {
     CyclePhase phase;
-    guint64 epoch;      /* of the checkpoint under way */
-    gboolean cancelled; /* there is no session for it (any more): only resume the VM */
-    gboolean sent, received;
-    gboolean compares; /* the epoch that it begins */
+    guint64 epoch; /* of the checkpoint: under way, or the last one */
     CheckpointReason reason;
+    gboolean compares; /* the epoch that it begins */
+    GBytes *state;     /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
-    gboolean marked; /* this checkpoint's place in the disks' stream */
-    GBytes *state;   /* saved while the disks have not been marked yet; else NULL */
-    ColoTime settle_started, pause_started, resumed;
+    ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
+    gint64 pause_us;                        /* the last one */
+    ColoTime resumed;                       /* the last time, from a pause */
 } Cycle;
 
 /* What is left to send of DIRTY (dirty.c). */
@@ -171,7 +150,7 @@ struct Node {
     Capture *capture;
     Cycle cycle;
     GSource *schedule_timer, *settle_timer;
-    gboolean admin_asks;
+    Wanted wanted; /* reasons for a checkpoint: primary_want() */
     Proof proof;
     unsigned proofs; /* loads that READY has told of */
     gboolean has_progress;
@@ -184,7 +163,6 @@ struct Node {
     guint64
         answer_sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
     gboolean stands;       /* the VM is to stand still as soon as no cycle is under way */
-    gboolean stood;        /* and does */
     gboolean frozen;       /* and its uplinks are silent */
     gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
     guint hand_over_timer;
@@ -196,7 +174,6 @@ struct Node {
     /* its guest's frames (traffic.c) */
     Route route; /* of the guest's output */
     Gate *gate;
-    gboolean output_filling;
     Backlog *deferred; /* waits for the VM to run in the next epoch; tag: that in which it was
                           mirrored, 0: not yet */
 
@@ -205,8 +182,6 @@ struct Node {
     PeerVm peer_vm;
     guint64 committed; /* the last checkpoint that is complete on the secondary */
     ModePolicy mode_policy;
-    gboolean diverged; /* since the last checkpoint */
-    CheckpointReason divergence;
     CompareWaits waits; /* as of the last checkpoint */
     GSource *compare_timer;
     guint settled_timer;
@@ -383,12 +358,15 @@ void primary_end_capture(Node *node);
 gboolean primary_received(Node *node, guint64 epoch, GError **error);
 gboolean primary_ready(Node *node, const MessageReady *ready, GError **error);
 gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error);
+/* A checkpoint is wanted; or is not any more, for these of the reasons. */
+void primary_want(Node *node, CheckpointReason reason);
+void primary_want_no_more(Node *node, Wanted reasons);
 /* Something that the schedule depends on has changed. */
 void primary_reschedule(Node *node);
 /* Before the VM is freed: forgets the cycle. */
 void primary_forget_vm(Node *node);
-/* Resumes a VM that stands still outside of a checkpoint. */
-void primary_let_go(Node *node);
+/* Feeds an event to the cycle and carries out what follows. */
+void primary_step(Node *node, CycleEvent event);
 
 /* ---- stand.c ---- */
 
@@ -404,9 +382,11 @@ void primary_say_handed(Node *node);
 void primary_end_hand_over(Node *node);
 /* Message of the secondary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error);
-/* QEMU refuses to run it, or the checkpoint that it stands in is complete. */
+/* QEMU refuses to run it, which it need not do if it is to stand still. */
 void primary_stand_as_it_is(Node *node);
+/* Actions of the cycle: the VM stands still; the checkpoint that it stands in is complete. */
 void primary_stood(Node *node);
+void primary_committed(Node *node);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM stands still, or will. */
 gboolean primary_stands(Node *node);
 

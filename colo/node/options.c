@@ -35,7 +35,7 @@ static void take_effect(Node *node, const char *name)
     clock_look(node);
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
-        node->admin_asks = TRUE;
+        primary_want(node, REASON_ADMIN);
     primary_reschedule(node);
 }
 

@@ -1,11 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The primary's checkpoint cycle:
- *
- *   idle --due--> syncing --> preparing --> settling --> pausing --> saving --> copying -.
- *     ^                                                     |          |                   |
- *     |                        link down: cancelled, only the VM is resumed -> idle        |
- *     `---- sent, RECEIVED ---- sending <---- resuming <-----------------------------------'
+ * Runs the primary's checkpoint cycle: cycle.h has its phases, events and actions; this carries the
+ * actions out, and feeds what comes of them. primary_step() is the only one to change the phase.
  *
  * Syncing: of a VM with disks; so that the pause need not. Preparing: a secondary's VM that runs is
  * told to stand still, and the pages that it has written are added to the checkpoint (dirty.c).
@@ -14,7 +10,7 @@
  *
  * The guest's frames, which the cycle holds up and lets go, are in traffic.c.
  *
- * Protection is claimed once the secondary has loaded PROOFS checkpoints (READY), the last of them
+ * Protection is claimed once the secondary has loaded enough checkpoints (READY), the last of them
  * without writing to a page of RAM that it had not named before: those it named it can put back,
  * and each time it names one, the next checkpoint carries it once more.
  */
@@ -27,231 +23,39 @@
 /* The first checkpoint is taken when no more than this is left to copy in its pause. */
 #define FIRST_PAUSE_PAGES 4096
 
-/* Loads that the secondary shows before protection is claimed: some devices break on the second. */
-#define PROOFS 2
-
 /* QEMU reads at once if it gets any CPU: when to look again, and when to pause it all the same. */
 #define SETTLE_LOOK_US 200
 #define SETTLE_MAX_US  (5 * COLO_US_PER_MS)
 
-/* ---- The cycle ---- */
+/* ---- The way to the pause ---- */
 
-static void go_idle(Node *node)
+/* QEMU flushes the disks in each pause: now there is little left to flush. If it fails, the flush
+ * fails too, and the guest is told. */
+static void on_synced(Node *node, guint64 epoch, const GError *error)
 {
-    node->cycle.phase = CYCLE_IDLE;
-    node->cycle.cancelled = FALSE;
-    clock_look(node);
-    primary_continue(node);
-    primary_reschedule(node);
-}
-
-/* Ends the cycle if the checkpoint is sent, received and the VM runs again. */
-static void complete_cycle(Node *node)
-{
-    Cycle *cycle = &node->cycle;
-    if (node->state == FSM_P_DEVICE)
-        primary_stood(node);
-    if (cycle->phase != CYCLE_SENDING || !cycle->sent || !cycle->received)
-        return;
-    const CaptureStats *stats = &cycle->stats;
-    gint64 pause_us = colo_time_diff_us(cycle->resumed, cycle->pause_started);
-    node->checkpoints++;
-    node->by_reason[cycle->reason]++;
-    node->bytes_last = stats->bytes;
-    node->bytes_total += stats->bytes;
-    stats_add(node->pause_stats, pause_us);
-    stats_add(node->transfer_stats, stats->transfer_us);
-    log_debug("checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT
-              " harvest_us=%" G_GINT64_FORMAT " copy_us=%" G_GINT64_FORMAT
-              " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
-              " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT,
-              checkpoint_reason_name(cycle->reason), pause_us, stats->harvest_us, stats->copy_us,
-              stats->transfer_us, stats->dirty_pages, stats->ahead_pages, stats->bytes);
-    go_idle(node);
-}
-
-static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error) {
-        node_vm_lost(node, "the VM can't be resumed after a checkpoint", error);
-        return;
-    }
-    Cycle *cycle = &node->cycle;
-    cycle->resumed = colo_time_now();
-    blocktime_add(&node->blocktime, cycle->pause_started, cycle->resumed);
-    cycle->phase = CYCLE_SENDING;
-    clock_look(node);
-    primary_give_deferred(node);
-    colo_fault_point("primary-resumed");
-    if (cycle->cancelled)
-        go_idle(node);
-    else
-        complete_cycle(node);
-}
-
-static void on_running(Vm *vm, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error) {
-        node_vm_lost(node, "the VM can't be resumed", error);
-        return;
-    }
-    go_idle(node);
-    primary_give_deferred(node);
-}
-
-void primary_run(Node *node)
-{
-    /* A secondary may be here before QEMU has answered: no checkpoint until then. */
-    node->cycle = (Cycle){.phase = CYCLE_RESUMING, .cancelled = TRUE};
-    generation_begin_run(node);
-}
-
-void primary_resume_started(Node *node)
-{
-    resume_vm(node, on_running);
-}
-
-void primary_continue(Node *node)
-{
-    if (!node->continue_due || !fsm_is_primary(node->state) || node->cycle.phase != CYCLE_IDLE)
-        return;
-    resume_continues(node);
-    node->cycle.phase = CYCLE_RESUMING;
-    node->cycle.cancelled = TRUE;
-    resume_vm(node, on_running);
-}
-
-static void resume(Node *node)
-{
-    node->cycle.phase = CYCLE_RESUMING;
-    /* A VM that ends doesn't run once more. */
-    if (node->io_stopped || node->final)
-        on_resumed(node->vm, NULL, node);
-    else
-        resume_vm(node, on_resumed);
-}
-
-void primary_let_go(Node *node)
-{
-    node->cycle.cancelled = TRUE;
-    resume(node);
-}
-
-static void on_taken(const CaptureStats *stats, gpointer user_data)
-{
-    Node *node = user_data;
-    node->epoch = stats->epoch;
-    traffic_begin_epoch(node, node->cycle.compares);
-    node->cycle.stats = *stats;
-    log_set_epoch(node->epoch);
-    resume(node);
-}
-
-/* The service's part of the checkpoint. */
-static GBytes *make_attachment(Node *node)
-{
-    g_auto(Attachment) attachment = {.runs = node->cycle.compares,
-                                     .maps = node->rewrite ? rewrite_export(node->rewrite) : NULL};
-    if (!attachment.maps) /* every connection that needed it has ended */
-        g_clear_pointer(&node->rewrite, rewrite_free);
-    return attachment_pack(&attachment);
-}
-
-/* Everything that belongs to the checkpoint is there, but for RAM. */
-static void copy(Node *node, GBytes *state)
-{
-    Cycle *cycle = &node->cycle;
-    cycle->phase = CYCLE_COPYING;
-    g_autoptr(GPtrArray) frames = primary_held_frames(node);
-    g_autoptr(GBytes) attachment = make_attachment(node);
-    capture_take(node->capture, cycle->epoch, state, frames, attachment);
-}
-
-static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP) &&
-        (node->cycle.cancelled || node->state == FSM_P_ACTIVE)) {
-        /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
-        if (!node->cycle.cancelled)
-            node_link_lost(node, "the device state can't be saved", error);
-        if (vm == node->vm)
-            resume(node);
-        return;
-    }
-    if (error) {
-        node_vm_lost(node, "the device state can't be saved", error);
-        return;
-    }
-    colo_fault_point("primary-state-saved");
-    if (node->cycle.cancelled) {
-        resume(node);
-        return;
-    }
-    if (node->cycle.marked)
-        copy(node, state);
-    else
-        node->cycle.state = g_bytes_ref(state);
-}
-
-/* Of this checkpoint, saving and the disks' mark go on at the same time. */
-static void on_marked(Node *node, guint64 epoch, const GError *error)
-{
-    Cycle *cycle = &node->cycle;
     (void)epoch;
-    if (error) {
-        node_stream_lost(node, "the disks can't take part in a checkpoint", error);
-        return;
-    }
-    colo_fault_point("primary-disks-marked");
-    cycle->marked = TRUE;
-    g_autoptr(GBytes) state = g_steal_pointer(&cycle->state);
-    if (state)
-        copy(node, state);
+    if (error)
+        node_report(node, "the disks can't be synced", error);
+    primary_step(node, CYCLE_EVENT_SYNCED);
 }
 
-static void on_paused(Vm *vm, const GError *error, gpointer user_data)
+static void sync_disks(Node *node)
 {
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error) {
-        node_vm_lost(node, "the VM can't be paused for a checkpoint", error);
-        return;
-    }
-    colo_fault_point("primary-paused");
-    disks_vm_paused(node);
-    /* What the guest has sent until here belongs to the epoch that ends. */
-    net_drain(node);
-    if (vm != node->vm)
-        return; /* a card of it has failed */
-    if (node->cycle.cancelled) {
-        resume(node);
-        return;
-    }
-    /* The first pause of a session: what left before it is part of this checkpoint. */
-    traffic_pause(node);
-    comparing_pause(node);
-    node->cycle.phase = CYCLE_SAVING;
-    node->cycle.marked = !node->disks;
-    vm_save_device_state(vm, on_saved, node);
     if (node->disks)
-        disks_mark(node, node->cycle.epoch, on_marked);
+        disks_sync(node, node->cycle.epoch, on_synced);
+    else
+        primary_step(node, CYCLE_EVENT_SYNCED);
 }
 
-static void pause_vm(Node *node)
+/* A secondary's VM that runs has to stand still first. */
+static void prepare(Node *node)
 {
-    node->cycle.phase = CYCLE_PAUSING;
-    node->cycle.pause_started = colo_time_now();
-    vm_pause(node->vm, on_paused, node);
+    if (node->peer_vm == PEER_VM_PAUSED) {
+        primary_step(node, CYCLE_EVENT_PREPARED);
+        return;
+    }
+    message_send(node->link, &(Message){.type = LINK_MSG_PREPARE, .epoch = node->cycle.epoch});
+    colo_fault_point("primary-preparing");
 }
 
 /* The secondary has named pages that the next checkpoint is to carry. */
@@ -273,70 +77,6 @@ static gboolean add_pages(Node *node, const char *message, const MessageRun *run
     return TRUE;
 }
 
-/* No more input is given to the guest: waits until QEMU has read what was. */
-static void settle(Node *node)
-{
-    ColoTime now = colo_time_now();
-    if (net_is_delivered(node) ||
-        colo_time_diff_us(now, node->cycle.settle_started) >= SETTLE_MAX_US)
-        pause_vm(node);
-    else
-        g_source_set_ready_time(node->settle_timer, colo_time_add_us(now, SETTLE_LOOK_US).us);
-}
-
-static gboolean on_settle_timer(gpointer user_data)
-{
-    Node *node = user_data;
-    g_source_set_ready_time(node->settle_timer, -1);
-    settle(node);
-    return G_SOURCE_CONTINUE;
-}
-
-static void begin_settling(Node *node)
-{
-    node->cycle.phase = CYCLE_SETTLING;
-    node->cycle.settle_started = colo_time_now();
-    settle(node);
-}
-
-/* A secondary's VM that runs has to stand still first. */
-static void prepare(Node *node)
-{
-    node->cycle.phase = CYCLE_PREPARING;
-    if (node->peer_vm == PEER_VM_PAUSED) {
-        begin_settling(node);
-        return;
-    }
-    message_send(node->link, &(Message){.type = LINK_MSG_PREPARE, .epoch = node->cycle.epoch});
-    colo_fault_point("primary-preparing");
-}
-
-/* QEMU flushes the disks in each pause: now there is little left to flush. If it fails, the flush
- * fails too, and the guest is told. */
-static void on_synced(Node *node, guint64 epoch, const GError *error)
-{
-    (void)epoch;
-    if (error)
-        node_report(node, "the disks can't be synced", error);
-    prepare(node);
-}
-
-static void take_checkpoint(Node *node, CheckpointReason reason)
-{
-    g_assert(node->cycle.phase == CYCLE_IDLE && node->capture);
-    node->cycle = (Cycle){.phase = CYCLE_SYNCING,
-                          .epoch = node->epoch + 1,
-                          .reason = reason,
-                          .resumed = node->cycle.resumed};
-    if (reason == REASON_ADMIN)
-        node->admin_asks = FALSE;
-    node->output_filling = FALSE;
-    if (node->disks)
-        disks_sync(node, node->cycle.epoch, on_synced);
-    else
-        prepare(node);
-}
-
 gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error)
 {
     if (node->cycle.phase != CYCLE_PREPARING || dirty->epoch != node->cycle.epoch) {
@@ -347,62 +87,338 @@ gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error)
     if (!add_pages(node, "dirty", dirty->runs, dirty->n_runs, error))
         return FALSE;
     if (dirty->follow == 0)
-        begin_settling(node);
+        primary_step(node, CYCLE_EVENT_PREPARED);
     return TRUE;
 }
+
+/* No more input is given to the guest: waits until QEMU has read what was. */
+static void look_if_settled(Node *node)
+{
+    ColoTime now = colo_time_now();
+    if (net_is_delivered(node) ||
+        colo_time_diff_us(now, node->cycle.settle_started) >= SETTLE_MAX_US)
+        primary_step(node, CYCLE_EVENT_SETTLED);
+    else
+        g_source_set_ready_time(node->settle_timer, colo_time_add_us(now, SETTLE_LOOK_US).us);
+}
+
+static gboolean on_settle_timer(gpointer user_data)
+{
+    Node *node = user_data;
+    g_source_set_ready_time(node->settle_timer, -1);
+    look_if_settled(node);
+    return G_SOURCE_CONTINUE;
+}
+
+static void settle(Node *node)
+{
+    node->cycle.settle_started = colo_time_now();
+    look_if_settled(node);
+}
+
+/* ---- The pause ---- */
+
+static void on_paused(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error) {
+        node_vm_lost(node, "the VM can't be paused", error);
+        return;
+    }
+    colo_fault_point("primary-paused");
+    disks_vm_paused(node);
+    /* What the guest has sent until here belongs to the epoch that ends. */
+    net_drain(node);
+    if (vm == node->vm) /* else a card of it has failed */
+        primary_step(node, CYCLE_EVENT_PAUSED);
+}
+
+static void pause_vm(Node *node)
+{
+    node->cycle.pause_started = colo_time_now();
+    vm_pause(node->vm, on_paused, node);
+}
+
+static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    gboolean cancelled = node->cycle.phase == CYCLE_SAVING_CANCELLED;
+    if (vm != node->vm)
+        return;
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP) &&
+        (cancelled || node->state == FSM_P_ACTIVE)) {
+        /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
+        if (!cancelled)
+            node_link_lost(node, "the device state can't be saved", error);
+        if (vm == node->vm)
+            primary_step(node, CYCLE_EVENT_NOT_SAVED);
+        return;
+    }
+    if (error) {
+        node_vm_lost(node, "the device state can't be saved", error);
+        return;
+    }
+    colo_fault_point("primary-state-saved");
+    node->cycle.state = g_bytes_ref(state);
+    primary_step(node, CYCLE_EVENT_SAVED);
+}
+
+static void on_marked(Node *node, guint64 epoch, const GError *error)
+{
+    (void)epoch;
+    if (error) {
+        node_stream_lost(node, "the disks can't take part in a checkpoint", error);
+        return;
+    }
+    colo_fault_point("primary-disks-marked");
+    primary_step(node, CYCLE_EVENT_MARKED);
+}
+
+/* The device state and the disks' mark are made at the same time. */
+static void save(Node *node)
+{
+    /* The first pause of a session: what left before it is part of this checkpoint. */
+    traffic_pause(node);
+    comparing_pause(node);
+    vm_save_device_state(node->vm, on_saved, node);
+    if (node->disks)
+        disks_mark(node, node->cycle.epoch, on_marked);
+    else
+        primary_step(node, CYCLE_EVENT_MARKED);
+}
+
+/* The service's part of the checkpoint. */
+static GBytes *make_attachment(Node *node)
+{
+    g_auto(Attachment) attachment = {.runs = node->cycle.compares,
+                                     .maps = node->rewrite ? rewrite_export(node->rewrite) : NULL};
+    if (!attachment.maps) /* every connection that needed it has ended */
+        g_clear_pointer(&node->rewrite, rewrite_free);
+    return attachment_pack(&attachment);
+}
+
+/* Everything that belongs to the checkpoint is there, but for RAM. */
+static void copy(Node *node)
+{
+    g_autoptr(GBytes) state = g_steal_pointer(&node->cycle.state);
+    g_autoptr(GPtrArray) frames = primary_held_frames(node);
+    g_autoptr(GBytes) attachment = make_attachment(node);
+    capture_take(node->capture, node->cycle.epoch, state, frames, attachment);
+}
+
+static void on_taken(const CaptureStats *stats, gpointer user_data)
+{
+    Node *node = user_data;
+    node->epoch = stats->epoch;
+    traffic_begin_epoch(node, node->cycle.compares);
+    node->cycle.stats = *stats;
+    log_set_epoch(node->epoch);
+    primary_step(node, CYCLE_EVENT_TAKEN);
+}
+
+/* ---- The VM runs again ---- */
+
+static void on_running(Vm *vm, const GError *error, gpointer user_data)
+{
+    Node *node = user_data;
+    if (vm != node->vm)
+        return;
+    if (error)
+        node_vm_lost(node, "the VM can't be resumed", error);
+    else
+        primary_step(node, CYCLE_EVENT_RUNNING);
+}
+
+static void resume(Node *node)
+{
+    g_clear_pointer(&node->cycle.state, g_bytes_unref);
+    /* A VM that ends doesn't run once more. */
+    if (node->io_stopped || node->final)
+        on_running(node->vm, NULL, node);
+    else
+        resume_vm(node, on_running);
+}
+
+void primary_run(Node *node)
+{
+    /* A secondary may be here before QEMU has answered: no checkpoint until then. */
+    primary_step(node, CYCLE_EVENT_START);
+}
+
+void primary_resume_started(Node *node)
+{
+    resume_vm(node, on_running);
+}
+
+void primary_continue(Node *node)
+{
+    if (!node->continue_due || !fsm_is_primary(node->state) || node->cycle.phase != CYCLE_IDLE)
+        return;
+    resume_continues(node);
+    primary_step(node, CYCLE_EVENT_CONTINUE);
+}
+
+static void end_pause(Node *node)
+{
+    Cycle *cycle = &node->cycle;
+    cycle->resumed = colo_time_now();
+    cycle->pause_us = colo_time_diff_us(cycle->resumed, cycle->pause_started);
+    blocktime_add(&node->blocktime, cycle->pause_started, cycle->resumed);
+    cycle->pause_started = (ColoTime){0};
+}
+
+static void give_input(Node *node)
+{
+    gboolean was_paused = node->cycle.pause_started.us != 0;
+    if (was_paused)
+        end_pause(node);
+    clock_look(node);
+    primary_give_deferred(node);
+    if (was_paused)
+        colo_fault_point("primary-resumed");
+}
+
+/* ---- The secondary has it ---- */
 
 static void on_sent(const CaptureStats *stats, gpointer user_data)
 {
     Node *node = user_data;
-    Cycle *cycle = &node->cycle;
-    cycle->sent = TRUE;
-    cycle->stats = *stats;
+    node->cycle.stats = *stats;
     answer_sent(node);
-    complete_cycle(node);
+    primary_step(node, CYCLE_EVENT_SENT);
+}
+
+static void set_proof(Node *node, Proof next)
+{
+    if (!proof_may_become(node->proof, next))
+        g_error("the proof can't become %s from %s", proof_name(next), proof_name(node->proof));
+    log_debug("proof: %s -> %s", proof_name(node->proof), proof_name(next));
+    node->proof = next;
 }
 
 gboolean primary_received(Node *node, guint64 epoch, GError **error)
 {
-    Cycle *cycle = &node->cycle;
-    /* As soon as it is being copied: its bytes may be there before we hear that they were. */
-    if (!node->capture || cycle->phase < CYCLE_COPYING || cycle->cancelled || cycle->received ||
-        epoch != cycle->epoch) {
+    if (epoch != node->cycle.epoch || !cycle_step(node->cycle.phase, CYCLE_EVENT_RECEIVED).legal) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "the peer says that it has checkpoint %" G_GUINT64_FORMAT
                     ", which it wasn't sent",
                     epoch);
         return FALSE;
     }
-    cycle->received = TRUE;
+    primary_step(node, CYCLE_EVENT_RECEIVED);
+    return TRUE;
+}
+
+static void release_output(Node *node)
+{
+    if (node->proof == PROOF_TAKE)
+        set_proof(node, PROOF_LOAD);
     colo_fault_point("primary-acknowledged");
-    gate_release(node->gate, epoch);
+    gate_release(node->gate, node->cycle.epoch);
     comparing_committed(node);
     colo_fault_point("primary-released");
-    complete_cycle(node);
-    return TRUE;
+}
+
+static void count(Node *node)
+{
+    const Cycle *cycle = &node->cycle;
+    const CaptureStats *stats = &cycle->stats;
+    node->checkpoints++;
+    node->by_reason[cycle->reason]++;
+    node->bytes_last = stats->bytes;
+    node->bytes_total += stats->bytes;
+    stats_add(node->pause_stats, cycle->pause_us);
+    stats_add(node->transfer_stats, stats->transfer_us);
+    log_debug(
+        "checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT " harvest_us=%" G_GINT64_FORMAT
+        " copy_us=%" G_GINT64_FORMAT " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
+        " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT,
+        checkpoint_reason_name(cycle->reason), cycle->pause_us, stats->harvest_us, stats->copy_us,
+        stats->transfer_us, stats->dirty_pages, stats->ahead_pages, stats->bytes);
 }
 
 gboolean primary_ready(Node *node, const MessageReady *ready, GError **error)
 {
-    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD || !node->cycle.received) {
+    if (node->state != FSM_P_ACTIVE || node->proof != PROOF_LOAD) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'ready' in state %s",
                     fsm_state_name(node->state));
         return FALSE;
     }
     if (!add_pages(node, "ready", ready->runs, ready->n_runs, error))
         return FALSE;
-    if (++node->proofs >= PROOFS && ready->n_runs == 0) {
-        node->proof = PROOF_DONE;
+    set_proof(node, proof_after_load(++node->proofs, ready->n_runs));
+    if (node->proof == PROOF_DONE) {
         node_event(node, FSM_PROVEN);
         claim_tidy(node->claim);
-    } else {
-        node->proof = PROOF_DUE;
     }
     primary_reschedule(node);
     return TRUE;
 }
 
+/* ---- The cycle ---- */
+
+static void look(Node *node)
+{
+    g_source_set_ready_time(node->settle_timer, -1);
+    primary_continue(node);
+    primary_reschedule(node);
+}
+
+/* The actions that end at once with the next event are the last of their steps. */
+void primary_step(Node *node, CycleEvent event)
+{
+    static void (*const actions[CYCLE_ACTIONS])(Node *) = {generation_begin_run,
+                                                           sync_disks,
+                                                           prepare,
+                                                           settle,
+                                                           pause_vm,
+                                                           save,
+                                                           copy,
+                                                           resume,
+                                                           give_input,
+                                                           release_output,
+                                                           count,
+                                                           primary_stood,
+                                                           primary_committed,
+                                                           look};
+    Cycle *cycle = &node->cycle;
+    CycleStep step = cycle_step(cycle->phase, event);
+    if (!step.legal)
+        g_error("event %s in phase %s of the checkpoint cycle", cycle_event_name(event),
+                cycle_phase_name(cycle->phase));
+    if (step.next != cycle->phase)
+        log_debug("cycle: %s -> %s (%s)", cycle_phase_name(cycle->phase),
+                  cycle_phase_name(step.next), cycle_event_name(event));
+    cycle->phase = step.next;
+    for (guint i = 0; i < CYCLE_ACTIONS; i++)
+        if (step.actions & 1u << i)
+            actions[i](node);
+}
+
 /* ---- Schedule ---- */
+
+void primary_want(Node *node, CheckpointReason reason)
+{
+    Wanted before = node->wanted;
+    node->wanted = wanted_add(before, reason);
+    if (node->wanted != before)
+        primary_reschedule(node);
+}
+
+void primary_want_no_more(Node *node, Wanted reasons)
+{
+    node->wanted &= ~reasons;
+}
+
+static void take_checkpoint(Node *node, CheckpointReason reason)
+{
+    node->wanted = wanted_take(node->wanted, reason);
+    node->cycle.epoch = node->epoch + 1;
+    node->cycle.reason = reason;
+    primary_step(node, CYCLE_EVENT_DUE);
+}
 
 static void schedule_look(Node *node)
 {
@@ -415,7 +431,7 @@ static void schedule_look(Node *node)
          */
         if (node->proof == PROOF_DUE && claim_is_recorded(node->claim) &&
             disks_may_checkpoint(node)) {
-            node->proof = PROOF_LOAD;
+            set_proof(node, PROOF_TAKE);
             take_checkpoint(node, REASON_INITIAL);
         }
         return;
@@ -426,10 +442,7 @@ static void schedule_look(Node *node)
                                .dirty_limit_pages = config->dirty_limit_pages};
     ScheduleFacts facts = {.resumed = node->cycle.resumed,
                            .output_waits = gate_stats(node->gate)->frames > 0,
-                           .diverged = node->diverged,
-                           .divergence = node->divergence,
-                           .output_filling = node->output_filling,
-                           .admin_asks = node->admin_asks,
+                           .wanted = node->wanted,
                            .dirty_pages = capture_dirty_pages(node->capture)};
     ScheduleDecision decision = schedule_decide(&options, &facts, colo_time_now());
     if (decision.due)
@@ -469,7 +482,7 @@ static void on_synchronised(const SyncProgress *progress, gpointer user_data)
     node->progress = *progress;
     log_info("synchronised: %" G_GUINT64_FORMAT " MiB in %u rounds", progress->sent_bytes >> 20,
              progress->round);
-    node->proof = PROOF_DUE;
+    set_proof(node, PROOF_DUE);
     primary_reschedule(node);
 }
 
@@ -496,9 +509,9 @@ void primary_synchronise(Node *node)
                                                .sent = on_sent,
                                                .failed = on_capture_failed};
     g_autoptr(GError) error = NULL;
-    node->proof = PROOF_SYNCHRONISE;
+    set_proof(node, PROOF_SYNCHRONISE);
     node->proofs = 0;
-    node->admin_asks = FALSE;
+    primary_want_no_more(node, WANTED(REASON_ADMIN));
     node->has_progress = FALSE;
     node->capture = capture_new(vm_ram(node->vm), node->tracker, link_checkpoint_fd(node->link),
                                 &callbacks, node, &error);
@@ -515,31 +528,17 @@ void primary_synchronise(Node *node)
 
 void primary_end_capture(Node *node)
 {
-    Cycle *cycle = &node->cycle;
     g_clear_pointer(&node->capture, capture_free);
     disks_detach(node);
     node->has_progress = FALSE;
     answer_forget(node);
     comparing_end(node);
-    if (!node->vm || cycle->phase == CYCLE_IDLE || cycle->phase == CYCLE_STANDING)
-        return;
-    if (cycle->phase <= CYCLE_SETTLING || cycle->phase == CYCLE_SENDING) {
-        g_source_set_ready_time(node->settle_timer, -1);
-        go_idle(node);
-        primary_give_deferred(node);
-        return;
-    }
-    cycle->cancelled = TRUE;
-    /* capture_free() and disks_detach() have taken away the callback that would have resumed the
-     * VM. */
-    if (cycle->phase == CYCLE_COPYING || cycle->state) {
-        g_clear_pointer(&cycle->state, g_bytes_unref);
-        resume(node);
-    }
+    primary_step(node, CYCLE_EVENT_SESSION_ENDED);
 }
 
 void primary_forget_vm(Node *node)
 {
+    primary_step(node, CYCLE_EVENT_VM_GONE);
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
     node->stands = node->frozen = FALSE;

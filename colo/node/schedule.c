@@ -4,6 +4,20 @@
 /* How often the number of dirty pages is looked at, when there is a limit for it. */
 #define DIRTY_LOOK_US (10 * COLO_US_PER_MS)
 
+Wanted wanted_add(Wanted wanted, CheckpointReason reason)
+{
+    if ((WANTED(reason) & WANTED_DIVERGENCE) && (wanted & WANTED_DIVERGENCE))
+        return wanted;
+    return wanted | WANTED(reason);
+}
+
+Wanted wanted_take(Wanted wanted, CheckpointReason reason)
+{
+    /* An administrator's is taken for that reason, so that it is counted. */
+    Wanted answered = WANTED(REASON_OUTPUT_LIMIT) | (WANTED(reason) & ~WANTED_DIVERGENCE);
+    return wanted & ~answered;
+}
+
 static ScheduleDecision due(CheckpointReason reason)
 {
     return (ScheduleDecision){.due = TRUE, .reason = reason};
@@ -12,9 +26,9 @@ static ScheduleDecision due(CheckpointReason reason)
 ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleFacts *facts,
                                  ColoTime now)
 {
-    if (facts->admin_asks)
+    if (facts->wanted & WANTED(REASON_ADMIN))
         return due(REASON_ADMIN);
-    if (facts->output_filling)
+    if (facts->wanted & WANTED(REASON_OUTPUT_LIMIT))
         return due(REASON_OUTPUT_LIMIT);
 
     gint64 since_us = colo_time_diff_us(now, facts->resumed);
@@ -24,8 +38,8 @@ ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleF
     ColoTime gap_end = colo_time_add_us(facts->resumed, options->min_gap_us);
     if (since_us < options->min_gap_us)
         return (ScheduleDecision){.look_again = gap_end};
-    if (facts->diverged)
-        return due(facts->divergence);
+    if (facts->wanted & WANTED_DIVERGENCE)
+        return due((CheckpointReason)g_bit_nth_lsf(facts->wanted & WANTED_DIVERGENCE, -1));
     if (facts->output_waits)
         return due(REASON_OUTPUT);
     if (options->dirty_limit_pages && facts->dirty_pages >= options->dirty_limit_pages)

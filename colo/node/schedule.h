@@ -26,6 +26,19 @@ typedef enum {
     REASONS
 } CheckpointReason;
 
+/* A set of reasons that somebody has named: WANTED() bits. Of those why the VMs are not equal any
+ * more, the first one counts. */
+typedef guint Wanted;
+#define WANTED(reason) (1u << (reason))
+#define WANTED_DIVERGENCE                                                                          \
+    (WANTED(REASON_MISMATCH) | WANTED(REASON_COMPARE_TIMEOUT) | WANTED(REASON_STALLED) |           \
+     WANTED(REASON_TABLE_FULL))
+
+Wanted wanted_add(Wanted wanted, CheckpointReason reason);
+/* What is left when a checkpoint for `reason` begins. A divergence is over when the secondary has
+ * the checkpoint, and not before. */
+Wanted wanted_take(Wanted wanted, CheckpointReason reason);
+
 typedef struct {
     gint64 period_us;
     gint64 min_gap_us;
@@ -35,10 +48,7 @@ typedef struct {
 typedef struct {
     ColoTime resumed;      /* when the VM last resumed from a checkpoint */
     gboolean output_waits; /* for a checkpoint */
-    gboolean diverged;
-    CheckpointReason divergence; /* if diverged: why */
-    gboolean output_filling;
-    gboolean admin_asks;
+    Wanted wanted;
     guint64 dirty_pages;
 } ScheduleFacts;
 

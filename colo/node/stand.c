@@ -5,9 +5,8 @@
  * it would need to go on itself. Or because it ends, and has to stand still for that
  * (final.c).
  *
- *     any phase of the cycle --its end--> standing: pause, read what the guest has said --> stood
- *                                                     |                                      |
- *     resuming -> idle <--- not to stand any more ----+--------------------------------------'
+ * The VM is paused when no checkpoint is under way, or stays paused if QEMU refuses to run it:
+ * cycle.h.
  *
  * Handing over: the cycle under way is completed, and a secondary's VM that is being loaded, or was
  * stalled, is waited for. When ours stands still, nothing that it has said leaves any more: what it
@@ -24,44 +23,24 @@
 
 /* ---- Standing ---- */
 
-static void on_stood(Vm *vm, const GError *error, gpointer user_data)
+void primary_committed(Node *node)
 {
-    Node *node = user_data;
-    if (vm != node->vm)
-        return;
-    if (error) {
-        node_vm_lost(node, "the VM can't be paused", error);
-        return;
-    }
-    disks_vm_paused(node);
-    net_drain(node);
-    if (vm != node->vm)
-        return; /* a card of it has failed */
-    node->stood = TRUE;
-    if (node->stands)
-        primary_stood(node);
-    else
-        primary_let_go(node);
+    if (node->state == FSM_P_DEVICE && cycle_is_committed(node->cycle.phase))
+        node_event(node, FSM_COMMITTED);
 }
 
 void primary_stood(Node *node)
 {
-    const Cycle *cycle = &node->cycle;
-    if (cycle->phase != CYCLE_STANDING || !node->stood)
-        return;
     if (node->final)
         final_stood(node);
-    else if (node->state == FSM_P_DEVICE && cycle->sent && cycle->received)
-        node_event(node, FSM_COMMITTED);
+    else
+        primary_committed(node);
 }
 
 void primary_stand_as_it_is(Node *node)
 {
-    if (!node->stands || !resume_give_up(node))
-        return;
-    node->cycle.phase = CYCLE_STANDING;
-    node->stood = TRUE;
-    primary_stood(node);
+    if (node->stands && resume_give_up(node))
+        primary_step(node, CYCLE_EVENT_REFUSED);
 }
 
 gboolean primary_stands(Node *node)
@@ -71,9 +50,7 @@ gboolean primary_stands(Node *node)
         return FALSE;
     if (node->peer_vm == PEER_VM_LOADS && !node->final)
         return TRUE;
-    node->cycle.phase = CYCLE_STANDING;
-    node->stood = FALSE;
-    vm_pause(node->vm, on_stood, node);
+    primary_step(node, CYCLE_EVENT_STAND);
     return TRUE;
 }
 
@@ -85,9 +62,7 @@ void primary_resume(Node *node)
         announce_start(node);
     }
     node->frozen = FALSE;
-    /* Else it runs, or will at the end of the cycle or of the pause. */
-    if (node->cycle.phase == CYCLE_STANDING && node->stood)
-        primary_let_go(node);
+    primary_step(node, CYCLE_EVENT_LET_GO);
 }
 
 void primary_stand_still(Node *node)
@@ -149,7 +124,7 @@ gboolean primary_refused(Node *node, const MessageRefused *refused, GError **err
     g_autoptr(GError) why = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, refused->why);
     node->doubted |= refused->asked;
     /* Its VM stands still, which ours no more does. */
-    node->admin_asks = TRUE;
+    primary_want(node, REASON_ADMIN);
     node_event(node, FSM_REFUSED);
     /* Not before: what was wrong is over when a pair is protected. */
     node_report(node, "the secondary does not take over", why);

@@ -49,7 +49,7 @@ static void open_by(Node *node, RouteEvent event)
      * for the gate. */
     net_let_leave(node);
     comparing_forget(node, TRUE);
-    node->output_filling = FALSE;
+    primary_want_no_more(node, WANTED(REASON_OUTPUT_LIMIT));
     step(node, event);
 }
 
@@ -99,11 +99,12 @@ static void hold(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     gboolean was_waiting = gate_stats(node->gate)->frames > 0;
     GateResult result = gate_add(node->gate, nic, node->epoch, data, len);
-    if (result == GATE_FULL && !node->output_filling)
+    if (result == GATE_FULL && !(node->wanted & WANTED(REASON_OUTPUT_LIMIT)))
         log_warning("held output has reached output-limit: frames are dropped until the next "
                     "checkpoint is complete");
-    node->output_filling |= result != GATE_HELD;
-    if (result != GATE_HELD || !was_waiting)
+    if (result != GATE_HELD)
+        primary_want(node, REASON_OUTPUT_LIMIT);
+    else if (!was_waiting)
         primary_reschedule(node);
 }
 
@@ -223,7 +224,7 @@ void primary_mirror_deferred(Node *node)
 
 static gboolean is_pausing(const Node *node)
 {
-    return node->cycle.phase >= CYCLE_SETTLING && node->cycle.phase <= CYCLE_RESUMING;
+    return cycle_defers_input(node->cycle.phase);
 }
 
 /* `mirrored_in`: the epoch; 0: it wasn't yet. */
@@ -275,7 +276,7 @@ void primary_give_deferred(Node *node)
 
 void traffic_forget(Node *node)
 {
-    node->output_filling = FALSE;
+    primary_want_no_more(node, WANTED(REASON_OUTPUT_LIMIT));
     step(node, ROUTE_VM_GONE);
     gate_discard(node->gate);
     backlog_clear(node->outbound);

@@ -12,12 +12,17 @@ static gboolean wait_over(gpointer user_data)
 /* Has an operation take 50 ms at least. */
 #define HOLD_MS 50
 
-static void hold_for_a_while(Vm *vm)
+static void wait_for_a_while(void)
 {
     gboolean over = FALSE;
-    WAIT_FOR(fake_vm_is_held(vm));
     g_timeout_add(HOLD_MS, wait_over, &over);
     WAIT_FOR(over);
+}
+
+static void hold_for_a_while(Vm *vm)
+{
+    WAIT_FOR(fake_vm_is_held(vm));
+    wait_for_a_while();
     fake_vm_release(vm);
 }
 
@@ -64,11 +69,34 @@ static void test_takeover(void)
     tear_down(&f);
 }
 
+/* Paused for a handover that is refused: since then, and not since the last checkpoint. */
+static void test_not_handed_over(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    Node *a = f.host[0].node;
+    Vm *copy = f.host[1].vm;
+    fake_vm_inject(copy, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    wait_for_a_while();
+    gint64 before = a->blocktime.total_us;
+    ColoTime began = colo_time_now();
+    node_event(a, FSM_YIELD);
+    WAIT_FOR(a->state == FSM_P_HANDED && fake_vm_is_held(copy));
+    fake_vm_raise(copy, VM_EVENT_STOPPED, "internal-error");
+    hold_for_a_while(copy);
+    WAIT_FOR(a->state == FSM_P_COLO && cycle_is_between_pauses(a->cycle.phase));
+    gint64 stood_us = a->blocktime.total_us - before;
+    g_assert_cmpint(stood_us, >=, HOLD_MS * COLO_US_PER_MS);
+    g_assert_cmpint(stood_us, <=, colo_time_diff_us(colo_time_now(), began));
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", "error");
     add_pair_test("/node-blocktime/pauses", test_pauses);
     add_pair_test("/node-blocktime/takeover", test_takeover);
+    add_pair_test_in("colo", "/node-blocktime/not-handed-over", test_not_handed_over);
     return g_test_run();
 }

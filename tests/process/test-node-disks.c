@@ -41,7 +41,7 @@ static gboolean has_record(Host *host, const char *disk, guint number)
 static void commit(const Fixture *f)
 {
     Node *a = f->host[0].node;
-    WAIT_FOR(a->cycle.phase == CYCLE_IDLE || a->cycle.phase == CYCLE_SENDING);
+    WAIT_FOR(cycle_is_between_pauses(a->cycle.phase));
     guint64 after = a->epoch;
     WAIT_FOR(a->committed > after);
 }
@@ -354,7 +354,7 @@ static void test_io_error(void)
     start_disk_pair(&f, "raw");
     Host *a = &f.host[0];
     a->config->io_retry_ms = 0;
-    WAIT_FOR(a->node->cycle.phase == CYCLE_IDLE || a->node->cycle.phase == CYCLE_SENDING);
+    WAIT_FOR(cycle_is_between_pauses(a->node->cycle.phase));
     fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
     g_assert_nonnull(a->node->last_error);
     for (int i = 0; i < 3; i++) {

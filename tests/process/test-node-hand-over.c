@@ -19,7 +19,7 @@ static void start_held(Fixture *fixture)
     fake_vm_inject(fixture->host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     node_event(fixture->host[0].node, FSM_YIELD);
     WAIT_FOR(fixture->host[0].node->state == FSM_P_HANDED && fake_vm_is_held(fixture->host[1].vm));
-    g_assert_true(fixture->host[0].node->stood);
+    g_assert_true(cycle_is_committed(fixture->host[0].node->cycle.phase));
     g_assert_false(vm_is_running(fixture->host[0].vm));
 }
 

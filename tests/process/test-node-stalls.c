@@ -77,16 +77,14 @@ static void test_standing_powers_off(void)
     f.host[0].config->mode = g_strdup("buffered");
     for (int i = 0; i < 2; i++) {
         guint64 before = a->committed;
-        a->admin_asks = TRUE;
-        primary_reschedule(a);
+        primary_want(a, REASON_ADMIN);
         WAIT_FOR(a->committed > before && a->cycle.phase == CYCLE_IDLE);
         g_assert_cmpint(a->peer_vm, ==, PEER_VM_PAUSED);
         WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
     guint64 before = a->committed;
-    a->admin_asks = TRUE;
-    primary_reschedule(a);
+    primary_want(a, REASON_ADMIN);
     WAIT_FOR(a->committed > before || a->state != FSM_P_COLO);
     g_assert_cmpstr(link_session(a->link), ==, session);
     g_assert_null(a->last_error);
@@ -115,8 +113,7 @@ static void test_stopped_while_resuming(void)
     start_quiet_pair(&f);
     Node *a = f.host[0].node;
     fake_vm_inject(f.host[1].vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
-    a->admin_asks = TRUE;
-    primary_reschedule(a);
+    primary_want(a, REASON_ADMIN);
     WAIT_FOR(fake_vm_is_held(f.host[1].vm));
     guint64 before = a->epoch;
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
@@ -189,8 +186,7 @@ static void test_released_is_known(void)
     start_quiet_pair(&f);
     Node *b = f.host[1].node;
     WAIT_FOR(b->checkpoint_output_left);
-    f.host[0].node->admin_asks = TRUE;
-    primary_reschedule(f.host[0].node);
+    primary_want(f.host[0].node, REASON_ADMIN);
     guint64 before = b->epoch;
     WAIT_FOR(b->epoch > before && b->checkpoint_output_left);
     tear_down(&f);

@@ -297,8 +297,7 @@ void quieten(Fixture *f)
 
 void ask_for_checkpoint(Fixture *f)
 {
-    f->host[0].node->admin_asks = TRUE;
-    primary_reschedule(f->host[0].node);
+    primary_want(f->host[0].node, REASON_ADMIN);
 }
 
 void cut_link(Fixture *f)

@@ -25,20 +25,17 @@ static void test_reasons(void)
     assert_due(decide(idle, 100000), REASON_PERIOD);
     assert_due(decide((ScheduleFacts){.output_waits = TRUE}, 10000), REASON_OUTPUT);
     assert_due(decide((ScheduleFacts){.dirty_pages = 5000}, 10000), REASON_DIRTY_LIMIT);
-    assert_due(decide((ScheduleFacts){.diverged = TRUE,
-                                      .divergence = REASON_COMPARE_TIMEOUT,
-                                      .output_waits = TRUE},
-                      10000),
-               REASON_COMPARE_TIMEOUT);
+    assert_due(
+        decide((ScheduleFacts){.wanted = WANTED(REASON_COMPARE_TIMEOUT), .output_waits = TRUE},
+               10000),
+        REASON_COMPARE_TIMEOUT);
     g_assert_false(decide((ScheduleFacts){.dirty_pages = 4999}, 10000).due);
 }
 
 static void test_min_gap_holds_back(void)
 {
-    ScheduleFacts busy = {.output_waits = TRUE,
-                          .diverged = TRUE,
-                          .divergence = REASON_MISMATCH,
-                          .dirty_pages = G_MAXUINT64};
+    ScheduleFacts busy = {
+        .output_waits = TRUE, .wanted = WANTED(REASON_MISMATCH), .dirty_pages = G_MAXUINT64};
     ScheduleDecision decision = decide(busy, 9999);
     g_assert_false(decision.due);
     g_assert_cmpint(decision.look_again.us, ==, resumed.us + options.min_gap_us);
@@ -46,8 +43,9 @@ static void test_min_gap_holds_back(void)
 
 static void test_what_cannot_wait(void)
 {
-    assert_due(decide((ScheduleFacts){.admin_asks = TRUE}, 0), REASON_ADMIN);
-    assert_due(decide((ScheduleFacts){.output_filling = TRUE}, 0), REASON_OUTPUT_LIMIT);
+    assert_due(decide((ScheduleFacts){.wanted = WANTED(REASON_ADMIN)}, 0), REASON_ADMIN);
+    assert_due(decide((ScheduleFacts){.wanted = WANTED(REASON_OUTPUT_LIMIT)}, 0),
+               REASON_OUTPUT_LIMIT);
 }
 
 static void test_no_dirty_limit(void)
@@ -70,8 +68,7 @@ static void test_always_wakes(void)
                                .dirty_limit_pages = (guint64)g_test_rand_int_range(0, 3)};
         ScheduleFacts facts = {.resumed = resumed,
                                .output_waits = g_test_rand_bit(),
-                               .diverged = g_test_rand_bit(),
-                               .divergence = REASON_MISMATCH,
+                               .wanted = g_test_rand_bit() ? WANTED(REASON_MISMATCH) : 0,
                                .dirty_pages = (guint64)g_test_rand_int_range(0, 4)};
         ColoTime now = colo_time_add_us(resumed, g_test_rand_int_range(0, 400000));
         ScheduleDecision decision = schedule_decide(&any, &facts, now);
@@ -86,6 +83,22 @@ static void test_always_wakes(void)
     }
 }
 
+/* An administrator's word stays until it is taken for itself, a divergence until it is over. */
+static void test_wanted(void)
+{
+    for (CheckpointReason taken = 0; taken < REASONS; taken++) {
+        Wanted all = WANTED(REASON_ADMIN) | WANTED(REASON_OUTPUT_LIMIT) | WANTED(REASON_STALLED);
+        Wanted left = WANTED(REASON_STALLED);
+        if (taken != REASON_ADMIN)
+            left |= WANTED(REASON_ADMIN);
+        g_assert_cmphex(wanted_take(all, taken), ==, left);
+    }
+    Wanted wanted = wanted_add(0, REASON_TABLE_FULL);
+    g_assert_cmphex(wanted_add(wanted, REASON_MISMATCH), ==, wanted);
+    g_assert_cmphex(wanted_add(wanted, REASON_ADMIN), ==, wanted | WANTED(REASON_ADMIN));
+    assert_due(decide((ScheduleFacts){.wanted = wanted}, 10000), REASON_TABLE_FULL);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -94,5 +107,6 @@ int main(int argc, char **argv)
     g_test_add_func("/schedule/what-cannot-wait", test_what_cannot_wait);
     g_test_add_func("/schedule/no-dirty-limit", test_no_dirty_limit);
     g_test_add_func("/schedule/always-wakes", test_always_wakes);
+    g_test_add_func("/schedule/wanted", test_wanted);
     return g_test_run();
 }

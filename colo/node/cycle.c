@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/node/cycle.h"
+
+/* Loads that the secondary shows before protection is claimed: some devices break on the second. */
+#define LOADS_MIN 2
+
+#define TO(next, actions)                                                                          \
+    {                                                                                              \
+        TRUE, CYCLE_##next, (actions)                                                              \
+    }
+/* Nothing is to be done. */
+#define STAY(phase) TO(phase, 0)
+/* Of a VM that runs, or is still being paused or resumed: it runs when that is done. */
+#define LET_GO_LATER(phase) [CYCLE_EVENT_LET_GO] = STAY(phase)
+#define GONE                [CYCLE_EVENT_VM_GONE] = TO(IDLE, 0)
+#define CUT_OFF             [CYCLE_EVENT_SESSION_ENDED] = TO(IDLE, CYCLE_DO_GIVE_INPUT | CYCLE_DO_LOOK)
+#define COMPLETE            TO(IDLE, CYCLE_DO_COUNT | CYCLE_DO_LOOK)
+
+/* clang-format off */
+static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
+    [CYCLE_IDLE] = {
+        LET_GO_LATER(IDLE), GONE,
+        [CYCLE_EVENT_START]         = TO(RESUMING, CYCLE_DO_START),
+        [CYCLE_EVENT_CONTINUE]      = TO(RESUMING, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_DUE]           = TO(SYNCING, CYCLE_DO_SYNC),
+        [CYCLE_EVENT_STAND]         = TO(STOPPING, CYCLE_DO_PAUSE),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(IDLE),
+    },
+    [CYCLE_SYNCING] = {
+        LET_GO_LATER(SYNCING), GONE, CUT_OFF,
+        [CYCLE_EVENT_SYNCED]        = TO(PREPARING, CYCLE_DO_PREPARE),
+    },
+    [CYCLE_PREPARING] = {
+        LET_GO_LATER(PREPARING), GONE, CUT_OFF,
+        [CYCLE_EVENT_PREPARED]      = TO(SETTLING, CYCLE_DO_SETTLE),
+    },
+    [CYCLE_SETTLING] = {
+        LET_GO_LATER(SETTLING), GONE, CUT_OFF,
+        [CYCLE_EVENT_SETTLED]       = TO(PAUSING, CYCLE_DO_PAUSE),
+    },
+    [CYCLE_PAUSING] = {
+        LET_GO_LATER(PAUSING), GONE,
+        [CYCLE_EVENT_PAUSED]        = TO(SAVING, CYCLE_DO_SAVE),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(PAUSING_CANCELLED, 0),
+    },
+    [CYCLE_PAUSING_CANCELLED] = {
+        LET_GO_LATER(PAUSING_CANCELLED), GONE,
+        [CYCLE_EVENT_PAUSED]        = TO(RESUMING, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(PAUSING_CANCELLED),
+    },
+    [CYCLE_SAVING] = {
+        LET_GO_LATER(SAVING), GONE,
+        [CYCLE_EVENT_SAVED]         = TO(MARKING, 0),
+        [CYCLE_EVENT_MARKED]        = TO(SAVING_MARKED, 0),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(SAVING_CANCELLED, 0),
+    },
+    [CYCLE_SAVING_MARKED] = {
+        LET_GO_LATER(SAVING_MARKED), GONE,
+        [CYCLE_EVENT_SAVED]         = TO(COPYING, CYCLE_DO_COPY),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(SAVING_CANCELLED, 0),
+    },
+    [CYCLE_SAVING_CANCELLED] = {
+        LET_GO_LATER(SAVING_CANCELLED), GONE,
+        [CYCLE_EVENT_SAVED]         = TO(RESUMING, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_NOT_SAVED]     = TO(RESUMING, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(SAVING_CANCELLED),
+    },
+    /* Who would have gone on from these two does not call any more. */
+    [CYCLE_MARKING] = {
+        LET_GO_LATER(MARKING), GONE,
+        [CYCLE_EVENT_MARKED]        = TO(COPYING, CYCLE_DO_COPY),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, CYCLE_DO_RESUME),
+    },
+    [CYCLE_COPYING] = {
+        LET_GO_LATER(COPYING), GONE,
+        [CYCLE_EVENT_TAKEN]         = TO(RESUMING_SENDING, CYCLE_DO_RESUME),
+        /* The peer's word may come before our own thread's. */
+        [CYCLE_EVENT_RECEIVED]      = TO(COPYING_RECEIVED, CYCLE_DO_RELEASE),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, CYCLE_DO_RESUME),
+    },
+    [CYCLE_COPYING_RECEIVED] = {
+        LET_GO_LATER(COPYING_RECEIVED), GONE,
+        [CYCLE_EVENT_TAKEN]         = TO(RESUMING_RECEIVED, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, CYCLE_DO_RESUME),
+    },
+    [CYCLE_RESUMING] = {
+        LET_GO_LATER(RESUMING), GONE,
+        [CYCLE_EVENT_RUNNING]       = TO(IDLE, CYCLE_DO_GIVE_INPUT | CYCLE_DO_LOOK),
+        [CYCLE_EVENT_REFUSED]       = TO(PAUSED, CYCLE_DO_STAND),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(RESUMING),
+    },
+    [CYCLE_RESUMING_SENDING] = {
+        LET_GO_LATER(RESUMING_SENDING), GONE,
+        [CYCLE_EVENT_RUNNING]       = TO(SENDING, CYCLE_DO_GIVE_INPUT),
+        [CYCLE_EVENT_REFUSED]       = TO(PAUSED_SENDING, CYCLE_DO_STAND),
+        [CYCLE_EVENT_SENT]          = TO(RESUMING_SENT, 0),
+        [CYCLE_EVENT_RECEIVED]      = TO(RESUMING_RECEIVED, CYCLE_DO_RELEASE),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, 0),
+    },
+    [CYCLE_RESUMING_SENT] = {
+        LET_GO_LATER(RESUMING_SENT), GONE,
+        [CYCLE_EVENT_RUNNING]       = TO(SENT, CYCLE_DO_GIVE_INPUT),
+        [CYCLE_EVENT_REFUSED]       = TO(PAUSED_SENT, CYCLE_DO_STAND),
+        [CYCLE_EVENT_RECEIVED]      = TO(RESUMING_COMPLETE, CYCLE_DO_RELEASE),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, 0),
+    },
+    [CYCLE_RESUMING_RECEIVED] = {
+        LET_GO_LATER(RESUMING_RECEIVED), GONE,
+        [CYCLE_EVENT_RUNNING]       = TO(RECEIVED, CYCLE_DO_GIVE_INPUT),
+        [CYCLE_EVENT_REFUSED]       = TO(PAUSED_RECEIVED, CYCLE_DO_STAND),
+        [CYCLE_EVENT_SENT]          = TO(RESUMING_COMPLETE, 0),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, 0),
+    },
+    [CYCLE_RESUMING_COMPLETE] = {
+        LET_GO_LATER(RESUMING_COMPLETE), GONE,
+        [CYCLE_EVENT_RUNNING]       = TO(IDLE, CYCLE_DO_GIVE_INPUT | CYCLE_DO_COUNT |
+                                         CYCLE_DO_LOOK),
+        [CYCLE_EVENT_REFUSED]       = TO(PAUSED_COMPLETE, CYCLE_DO_STAND),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, 0),
+    },
+    [CYCLE_SENDING] = {
+        LET_GO_LATER(SENDING), GONE, CUT_OFF,
+        [CYCLE_EVENT_SENT]          = TO(SENT, 0),
+        [CYCLE_EVENT_RECEIVED]      = TO(RECEIVED, CYCLE_DO_RELEASE),
+    },
+    [CYCLE_SENT] = {
+        LET_GO_LATER(SENT), GONE, CUT_OFF,
+        [CYCLE_EVENT_RECEIVED]      = TO(IDLE, CYCLE_DO_RELEASE | CYCLE_DO_COUNT | CYCLE_DO_LOOK),
+    },
+    [CYCLE_RECEIVED] = {
+        LET_GO_LATER(RECEIVED), GONE, CUT_OFF,
+        [CYCLE_EVENT_SENT]          = COMPLETE,
+    },
+    [CYCLE_STOPPING] = {
+        GONE,
+        [CYCLE_EVENT_LET_GO]        = TO(PAUSING_CANCELLED, 0),
+        [CYCLE_EVENT_PAUSED]        = TO(PAUSED, CYCLE_DO_STAND),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(STOPPING),
+    },
+    [CYCLE_PAUSED] = {
+        GONE,
+        [CYCLE_EVENT_LET_GO]        = TO(RESUMING, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(PAUSED),
+    },
+    [CYCLE_PAUSED_SENDING] = {
+        GONE,
+        [CYCLE_EVENT_LET_GO]        = TO(RESUMING_SENDING, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SENT]          = TO(PAUSED_SENT, 0),
+        [CYCLE_EVENT_RECEIVED]      = TO(PAUSED_RECEIVED, CYCLE_DO_RELEASE),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(PAUSED, 0),
+    },
+    [CYCLE_PAUSED_SENT] = {
+        GONE,
+        [CYCLE_EVENT_LET_GO]        = TO(RESUMING_SENT, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_RECEIVED]      = TO(PAUSED_COMPLETE, CYCLE_DO_RELEASE | CYCLE_DO_COMMIT),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(PAUSED, 0),
+    },
+    [CYCLE_PAUSED_RECEIVED] = {
+        GONE,
+        [CYCLE_EVENT_LET_GO]        = TO(RESUMING_RECEIVED, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SENT]          = TO(PAUSED_COMPLETE, CYCLE_DO_COMMIT),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(PAUSED, 0),
+    },
+    [CYCLE_PAUSED_COMPLETE] = {
+        GONE,
+        [CYCLE_EVENT_LET_GO]        = TO(RESUMING_COMPLETE, CYCLE_DO_RESUME),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(PAUSED, 0),
+    },
+};
+/* clang-format on */
+
+CycleStep cycle_step(CyclePhase phase, CycleEvent event)
+{
+    g_assert((guint)phase < CYCLE_PHASES && (guint)event < CYCLE_EVENTS);
+    return table[phase][event];
+}
+
+/* ---- Predicates ---- */
+
+static gboolean is_running(CyclePhase phase)
+{
+    return phase == CYCLE_IDLE || phase == CYCLE_SYNCING || phase == CYCLE_PREPARING ||
+           phase == CYCLE_SENDING || phase == CYCLE_SENT || phase == CYCLE_RECEIVED;
+}
+
+gboolean cycle_is_between_pauses(CyclePhase phase)
+{
+    return is_running(phase) && phase != CYCLE_SYNCING && phase != CYCLE_PREPARING;
+}
+
+gboolean cycle_defers_input(CyclePhase phase)
+{
+    return !is_running(phase);
+}
+
+gboolean cycle_has_peer_paused(CyclePhase phase)
+{
+    return phase == CYCLE_PREPARING || phase == CYCLE_SETTLING || phase == CYCLE_PAUSING ||
+           phase == CYCLE_SAVING || phase == CYCLE_SAVING_MARKED || phase == CYCLE_MARKING ||
+           phase == CYCLE_COPYING;
+}
+
+gboolean cycle_is_owed_received(CyclePhase phase)
+{
+    return phase == CYCLE_SENT || phase == CYCLE_RESUMING_SENT || phase == CYCLE_PAUSED_SENT;
+}
+
+gboolean cycle_is_committed(CyclePhase phase)
+{
+    return phase == CYCLE_PAUSED || phase == CYCLE_PAUSED_COMPLETE;
+}
+
+/* ---- Names ---- */
+
+const char *cycle_phase_name(CyclePhase phase)
+{
+    static const char *const names[CYCLE_PHASES] = {
+        [CYCLE_IDLE] = "idle",
+        [CYCLE_SYNCING] = "syncing",
+        [CYCLE_PREPARING] = "preparing",
+        [CYCLE_SETTLING] = "settling",
+        [CYCLE_PAUSING] = "pausing",
+        [CYCLE_PAUSING_CANCELLED] = "pausing-cancelled",
+        [CYCLE_SAVING] = "saving",
+        [CYCLE_SAVING_MARKED] = "saving-marked",
+        [CYCLE_SAVING_CANCELLED] = "saving-cancelled",
+        [CYCLE_MARKING] = "marking",
+        [CYCLE_COPYING] = "copying",
+        [CYCLE_COPYING_RECEIVED] = "copying-received",
+        [CYCLE_RESUMING] = "resuming",
+        [CYCLE_RESUMING_SENDING] = "resuming-sending",
+        [CYCLE_RESUMING_SENT] = "resuming-sent",
+        [CYCLE_RESUMING_RECEIVED] = "resuming-received",
+        [CYCLE_RESUMING_COMPLETE] = "resuming-complete",
+        [CYCLE_SENDING] = "sending",
+        [CYCLE_SENT] = "sent",
+        [CYCLE_RECEIVED] = "received",
+        [CYCLE_STOPPING] = "stopping",
+        [CYCLE_PAUSED] = "paused",
+        [CYCLE_PAUSED_SENDING] = "paused-sending",
+        [CYCLE_PAUSED_SENT] = "paused-sent",
+        [CYCLE_PAUSED_RECEIVED] = "paused-received",
+        [CYCLE_PAUSED_COMPLETE] = "paused-complete",
+    };
+    return names[phase];
+}
+
+const char *cycle_event_name(CycleEvent event)
+{
+    static const char *const names[CYCLE_EVENTS] = {
+        [CYCLE_EVENT_START] = "start",
+        [CYCLE_EVENT_CONTINUE] = "continue",
+        [CYCLE_EVENT_DUE] = "due",
+        [CYCLE_EVENT_STAND] = "stand",
+        [CYCLE_EVENT_LET_GO] = "let-go",
+        [CYCLE_EVENT_SYNCED] = "synced",
+        [CYCLE_EVENT_PREPARED] = "prepared",
+        [CYCLE_EVENT_SETTLED] = "settled",
+        [CYCLE_EVENT_PAUSED] = "paused",
+        [CYCLE_EVENT_SAVED] = "saved",
+        [CYCLE_EVENT_NOT_SAVED] = "not-saved",
+        [CYCLE_EVENT_MARKED] = "marked",
+        [CYCLE_EVENT_TAKEN] = "taken",
+        [CYCLE_EVENT_RUNNING] = "running",
+        [CYCLE_EVENT_REFUSED] = "refused",
+        [CYCLE_EVENT_SENT] = "sent",
+        [CYCLE_EVENT_RECEIVED] = "received",
+        [CYCLE_EVENT_SESSION_ENDED] = "session-ended",
+        [CYCLE_EVENT_VM_GONE] = "vm-gone",
+    };
+    return names[event];
+}
+
+/* ---- Before protection is claimed ---- */
+
+gboolean proof_may_become(Proof from, Proof to)
+{
+    static const guint may_become[PROOFS] = {
+        [PROOF_SYNCHRONISE] = 1u << PROOF_DUE,
+        [PROOF_DUE] = 1u << PROOF_TAKE,
+        [PROOF_TAKE] = 1u << PROOF_LOAD,
+        [PROOF_LOAD] = 1u << PROOF_DUE | 1u << PROOF_DONE,
+    };
+    g_assert((guint)from < PROOFS && (guint)to < PROOFS);
+    return to == PROOF_SYNCHRONISE || (may_become[from] & 1u << to) != 0;
+}
+
+Proof proof_after_load(unsigned loads, gsize pages)
+{
+    return loads >= LOADS_MIN && pages == 0 ? PROOF_DONE : PROOF_DUE;
+}
+
+const char *proof_name(Proof proof)
+{
+    static const char *const names[PROOFS] = {
+        [PROOF_SYNCHRONISE] = "synchronise",
+        [PROOF_DUE] = "due",
+        [PROOF_TAKE] = "take",
+        [PROOF_LOAD] = "load",
+        [PROOF_DONE] = "done",
+    };
+    return names[proof];
+}
