@@ -4,7 +4,7 @@
  * operation is answered exactly once, from the main loop.
  *
  * Invariants:
- * - vm->op is not VM_OP_NONE exactly while a callback is owed;
+ * - vm->op is not VM_OP_NONE exactly while a callback is owed; to who has abandoned it, none is;
  * - the callback is the last thing vm_finish() does, so it may start the next operation or free the
  *   Vm;
  * - a dead Vm (killed, or its process ended) stays dead: each operation then ends in VM_ERROR_DIED.
@@ -239,16 +239,29 @@ void vm_kill(Vm *vm)
     vm->in_call = in_call;
 }
 
-void vm_free(Vm *vm)
+static void forget_answer(Vm *vm)
 {
-    if (!vm)
-        return;
-    end_process(vm);
     if (vm->later_source)
         g_source_remove(vm->later_source);
     vm->later_source = 0;
     g_clear_pointer(&vm->later_state, g_bytes_unref);
     g_clear_error(&vm->later_error);
+}
+
+void vm_abandon(Vm *vm)
+{
+    end_process(vm);
+    forget_answer(vm);
+    vm->op = VM_OP_NONE;
+    vm->handler = (VmHandler){0};
+}
+
+void vm_free(Vm *vm)
+{
+    if (!vm)
+        return;
+    end_process(vm);
+    forget_answer(vm);
     if (vm->op != VM_OP_NONE) {
         g_autoptr(GError) error =
             g_error_new(VM_ERROR, VM_ERROR_DIED, "%s: the VM was freed", vm_op_name(vm->op));

@@ -8,8 +8,9 @@
  * GMainContext. Nothing here blocks. VmRam is plain memory and may be read by any thread.
  *
  * Operations are asynchronous: each returns at once and calls `done` exactly once, later, from the
- * main loop; also when QEMU dies or the Vm is freed in between. At most one operation runs at a
- * time per Vm; starting another is a bug of the caller (assertion), except vm_kill().
+ * main loop; also when QEMU dies or the Vm is freed in between, but not once it is abandoned. At most
+ * one operation runs at a time per Vm; starting another is a bug of the caller (assertion), except
+ * vm_kill() and vm_abandon().
  */
 #ifndef COLO_VM_VM_H
 #define COLO_VM_VM_H
@@ -212,6 +213,12 @@ void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data);
 
 /* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
 void vm_kill(Vm *vm);
+
+/*
+ * The same, by an owner who wants to know no more of it: from now on nothing is called back, neither
+ * what is pending nor when it is freed. Only its RAM is left, and vm_free().
+ */
+void vm_abandon(Vm *vm);
 
 /* Valid from vm_start()'s success until vm_free(). Borrowed. */
 const VmRam *vm_ram(const Vm *vm);

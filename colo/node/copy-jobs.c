@@ -27,22 +27,13 @@ static void refuse(Copy *copy, const char *what, const GError *error)
     }
 }
 
-/* A job has ended; FALSE: it was of a VM that is gone. */
-static gboolean end_job(Copy *copy, const Vm *vm)
-{
-    if (vm != copy->vm)
-        return FALSE;
-    copy->job = COPY_NOTHING;
-    return TRUE;
-}
-
 /* ---- Check and pause ---- */
 
 static void on_checked(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    if (!end_job(copy, vm))
-        return;
+    (void)vm;
+    copy->job = COPY_NOTHING;
     if (error)
         lost(copy, "the waiting VM does not answer", error);
     else
@@ -61,8 +52,8 @@ static void check(Copy *copy)
 static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    if (!end_job(copy, vm))
-        return;
+    (void)vm;
+    copy->job = COPY_NOTHING;
     if (error) {
         lost(copy, "the secondary's VM does not answer", error);
         return;
@@ -70,8 +61,6 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     copy->handler->paused(copy->user_data);
     /* What it has sent until here belongs to the epoch that ends. */
     copy->handler->drain(copy->user_data);
-    if (vm != copy->vm)
-        return; /* a card of it has failed */
     if (copy->condition == COPY_RUNNING)
         copy_set_condition(copy, COPY_PAUSED);
     copy_step(copy);
@@ -82,8 +71,8 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 static void on_released(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    if (!end_job(copy, vm))
-        return;
+    (void)vm;
+    copy->job = COPY_NOTHING;
     if (error) {
         refuse(copy, "the VM can't give up its disks", error);
         return;
@@ -116,8 +105,8 @@ static void on_written(const PageSet *pages, const GError *error, gpointer user_
 static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    if (!end_job(copy, vm))
-        return;
+    (void)vm;
+    copy->job = COPY_NOTHING;
     if (!error) {
         /* It may have stopped by itself meanwhile. */
         gboolean counts = copy->session == COPY_SESSION && copy->condition == COPY_RUNNING;
@@ -133,8 +122,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
         copy_stall(copy, COPY_STANDBY, error->message);
     else if (copy->condition == COPY_RUNNING)
         copy_set_condition(copy, COPY_PAUSED);
-    if (vm == copy->vm)
-        copy_step(copy);
+    copy_step(copy);
 }
 
 static void run(Copy *copy)
@@ -208,7 +196,6 @@ static void ask_if_due(Copy *copy)
 static void on_repaired(const PageSet *pages, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    const Vm *vm = copy->vm;
     g_autoptr(GError) failed = g_steal_pointer(&copy->load_error);
     gboolean in_session = copy->condition == COPY_LOADING;
     copy->job = COPY_NOTHING;
@@ -226,8 +213,6 @@ static void on_repaired(const PageSet *pages, const GError *error, gpointer user
     } else if (in_session) {
         use_loaded(copy, pages);
     }
-    if (vm != copy->vm)
-        return;
     ask_if_due(copy);
     copy_step(copy);
 }
@@ -235,8 +220,8 @@ static void on_repaired(const PageSet *pages, const GError *error, gpointer user
 static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    if (!end_job(copy, vm))
-        return;
+    (void)vm;
+    copy->job = COPY_NOTHING;
     if (error && (!resume_may_pass(error) || !copy_is_to_keep(copy_look(copy).duty))) {
         lost(copy, "the device state of this VM can't be loaded on this host", error);
         return;

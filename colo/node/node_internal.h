@@ -559,7 +559,7 @@ void net_attach(Node *node);
 void net_detach(Node *node);
 /* Opens or silences the uplinks. */
 void net_set_open(Node *node, gboolean open);
-/* Reads everything that the guest has sent until now; the VM may be lost by that. */
+/* Reads everything that the guest has sent until now. A card that fails ends the VM later. */
 void net_drain(Node *node);
 /*
  * Sends to the outside, as the guest said it or (net_send_mapped) as the clients know it. Of a

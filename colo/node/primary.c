@@ -121,8 +121,7 @@ static void settle(Node *node)
 static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    if (vm != node->vm)
-        return;
+    (void)vm;
     if (error) {
         node_vm_lost(node, "the VM can't be paused", error);
         return;
@@ -131,8 +130,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     disks_vm_paused(node);
     /* What the guest has sent until here belongs to the epoch that ends. */
     net_drain(node);
-    if (vm == node->vm) /* else a card of it has failed */
-        primary_step(node, CYCLE_EVENT_PAUSED);
+    primary_step(node, CYCLE_EVENT_PAUSED);
 }
 
 static void pause_vm(Node *node)
@@ -145,14 +143,14 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
 {
     Node *node = user_data;
     gboolean cancelled = node->cycle.phase == CYCLE_SAVING_CANCELLED;
-    if (vm != node->vm)
-        return;
+    (void)vm;
     if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP) &&
         (cancelled || node->state == FSM_P_ACTIVE)) {
         /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
         if (!cancelled)
             node_link_lost(node, "the device state can't be saved", error);
-        if (vm == node->vm)
+        /* Which may have been its end. */
+        if (node->cycle.phase == CYCLE_SAVING_CANCELLED)
             primary_step(node, CYCLE_EVENT_NOT_SAVED);
         return;
     }
@@ -223,8 +221,7 @@ static void on_taken(const CaptureStats *stats, gpointer user_data)
 static void on_running(Vm *vm, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    if (vm != node->vm)
-        return;
+    (void)vm;
     if (error)
         node_vm_lost(node, "the VM can't be resumed", error);
     else

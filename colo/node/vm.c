@@ -76,8 +76,7 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
 static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
 {
     Node *node = user_data;
-    if (vm != node->vm)
-        return;
+    (void)vm;
     /* In a takeover it is a copy no more. */
     if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && event != VM_EVENT_DIED) {
         on_svm_event(node, event, detail);
@@ -110,8 +109,6 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
 static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    if (vm != node->vm)
-        return;
     if (error) {
         node_vm_lost(node, "the VM can't be started", error);
         return;
@@ -176,7 +173,7 @@ void node_vm_kill(Node *node)
     copy_killed(node->copy);
     net_detach(node);
     if (node->vm)
-        vm_kill(node->vm);
+        vm_abandon(node->vm);
 }
 
 void node_vm_free(Node *node, gboolean node_ends)
@@ -185,8 +182,6 @@ void node_vm_free(Node *node, gboolean node_ends)
     g_clear_pointer(&node->tracker, dirty_tracker_free);
     memory_forget(node);
     node->blocktime = (Blocktime){0};
-    /* First out of sight: what it calls back while it goes is nobody's business. */
-    Vm *vm = g_steal_pointer(&node->vm);
-    vm_free(vm);
+    g_clear_pointer(&node->vm, vm_free);
     disks_stop(node, node_ends);
 }

@@ -209,6 +209,27 @@ static void test_held_and_killed(void)
     answer_clear(&answer);
 }
 
+/* Whatever is under way, or already on its way: nothing comes. */
+static void test_abandoned(void)
+{
+    static const FakeVmFault faults[] = {FAKE_VM_OK, FAKE_VM_FAIL, FAKE_VM_HOLD};
+    for (gsize i = 0; i < G_N_ELEMENTS(faults); i++) {
+        Answer answer = {0};
+        g_autoptr(Vm) vm = new_started(1, &answer);
+        answer_clear(&answer);
+        fake_vm_inject(vm, FAKE_VM_PAUSE, faults[i], 1);
+        vm_pause(vm, done, &answer);
+        vm_abandon(vm);
+        while (g_main_context_iteration(NULL, FALSE))
+            ;
+        fake_vm_raise(vm, VM_EVENT_SHUTDOWN, "late");
+        g_assert_false(vm_is_running(vm));
+        g_assert_nonnull(vm_ram(vm)->base);
+        vm_free(g_steal_pointer(&vm));
+        g_assert_cmpuint(answer.calls + answer.events, ==, 0);
+    }
+}
+
 static void test_free_answers(void)
 {
     Answer answer = {0};
@@ -335,6 +356,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/fake/damaged-state", test_damaged_state);
     g_test_add_func("/vm/fake/faults", test_faults);
     g_test_add_func("/vm/fake/held-and-killed", test_held_and_killed);
+    g_test_add_func("/vm/fake/abandoned", test_abandoned);
     g_test_add_func("/vm/fake/free-answers", test_free_answers);
     g_test_add_func("/vm/fake/death-is-an-event", test_death_is_an_event);
     g_test_add_func("/vm/fake/frames", test_frames);
