@@ -137,11 +137,11 @@ static void add_compare(const Node *node, json_object *status)
     json_object_object_add(status, "comparing",
                            json_object_new_boolean(node->route == ROUTE_COMPARE));
     json_object *compare = add_object(status, "compare");
-    divergence_log_describe(&node->divergences, compare);
-    if (!node->compare)
+    divergence_log_describe(judge_divergences(node->judge), compare);
+    const CompareStats *stats = judge_stats(node->judge);
+    if (!stats)
         return;
-    const CompareStats *stats = compare_stats(node->compare);
-    add_string(compare, "vm", peer_vm_name(node->peer_vm));
+    add_string(compare, "vm", peer_vm_name(judge_peer_vm(node->judge)));
     add_int(compare, "held", (gint64)stats->held_frames);
     add_int(compare, "flows", (gint64)stats->flows);
     add_int(compare, "max-flows", COMPARE_MAX_FLOWS_DEFAULT);
@@ -260,7 +260,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
 {
     Node *node = user_data;
     json_object *force = json_object_object_get(arguments, "force");
-    if (!peer_vm_is_fit(node->peer_vm) || !copy_is_valid(node->copy)) {
+    if (!peer_vm_is_fit(judge_peer_vm(node->judge)) || !copy_is_valid(node->copy)) {
         fail(request, g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
                                   "a failover is not possible now: the secondary's VM has stopped "
                                   "by itself, and a checkpoint is under way (try again)"));

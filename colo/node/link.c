@@ -199,7 +199,7 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
     (void)message;
     (void)error;
     /* It may cross with our own going: not an error. */
-    if (node->state == FSM_P_COLO && peer_vm_is_fit(node->peer_vm))
+    if (node->state == FSM_P_COLO && peer_vm_is_fit(judge_peer_vm(node->judge)))
         node_event(node, FSM_YIELD);
     return TRUE;
 }
@@ -325,7 +325,7 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
     if (!primary)
         secondary_mirrored(node, nic, epoch, data, len);
     else if (fsm_is_protected(node->state))
-        comparing_secondary_output(node, nic, epoch, data, len);
+        judge_copy_output(node->judge, nic, epoch, node->epoch, data, len);
 }
 
 void node_link_seek(Node *node, void (*seek)(Link *, json_object *))

@@ -41,13 +41,6 @@ GSource *node_timer_new(GSourceFunc callback, Node *node)
     return colo_timer_new(callback, node);
 }
 
-void node_mode_changed(Node *node, Mode mode)
-{
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "mode", json_object_new_string(mode_name(mode)));
-    node_emit(node, "MODE_CHANGED", data);
-}
-
 /* ---- The claim ---- */
 
 static void ask_arbiter(Node *node)
@@ -349,8 +342,6 @@ void node_free(Node *node)
     final_forget(node);
     if (node->end_source)
         g_source_remove(node->end_source);
-    comparing_finalise(node);
-    recording_finalise(node);
     primary_finalise(node);
     clock_finalise(node);
     secondary_drop_apply(node);
@@ -359,6 +350,7 @@ void node_free(Node *node)
     secondary_finalise(node);
     g_ptr_array_unref(node->cont_requests);
     link_free(node->link);
+    judge_free(node->judge);
     claim_free(node->claim);
     control_free(node->control);
     uplinks_finalise(node);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside a node. node.c holds the state and carries out the actions of fsm.h; primary.c runs
- * the checkpoint cycle, traffic.c its guest's frames and compare.c the comparing between
- * checkpoints; secondary.c is the receiving side, svm.c the node's side of its copy
+ * the checkpoint cycle, traffic.c the guest's frames and compare.c the node's side of its
+ * judge (judge.h); secondary.c is the receiving side, svm.c the node's side of its copy
  * (copy.h), up to the takeover; resume.c is the way back to a running VM; net.c moves frames,
  * control.c is what administrators see and ask for. All of it runs on the main thread.
  */
@@ -20,18 +20,15 @@
 #include "colo/node/claim.h"
 #include "colo/node/copy.h"
 #include "colo/node/cycle.h"
-#include "colo/node/divergence.h"
 #include "colo/node/fsm.h"
+#include "colo/node/judge.h"
 #include "colo/node/messages.h"
-#include "colo/node/mode.h"
 #include "colo/node/node.h"
-#include "colo/node/peer-vm.h"
 #include "colo/node/route.h"
 #include "colo/node/schedule.h"
 #include "colo/node/uplinks-watch.h"
 #include "common/stats.h"
 #include "netcompare/netcompare.h"
-#include "netcompare/recorder.h"
 #include "netcompare/rewrite.h"
 #include "vm/agent.h"
 #include "vm/vm.h"
@@ -178,19 +175,7 @@ struct Node {
                           mirrored, 0: not yet */
 
     /* primary, comparing (compare.c) */
-    Compare *compare; /* NULL: neither the running epoch compares nor does it hold output */
-    PeerVm peer_vm;
-    guint64 committed; /* the last checkpoint that is complete on the secondary */
-    ModePolicy mode_policy;
-    CompareWaits waits; /* as of the last checkpoint */
-    GSource *compare_timer;
-    guint settled_timer;
-    guint64 settled_seen, settled_said;
-    GArray *settled_datagrams; /* of guint64: numbers, not said yet */
-
-    /* differences (capture.c) */
-    Recorder *recorder; /* told of both VMs' output; NULL: off */
-    DivergenceLog divergences;
+    Judge *judge;
 
     /* Either side: maps TCP's numbers (rewrite.h). The secondary's from the session's start; after
      * a takeover as long as there is a connection to map. NULL: nothing is mapped. */
@@ -246,8 +231,6 @@ void node_emit(Node *node, const char *name, json_object *data);
 void node_emit_stalled(Node *node, const char *why);
 /* A timer for g_source_set_ready_time(), of high priority; not set. */
 GSource *node_timer_new(GSourceFunc callback, Node *node);
-/* Tells that output is handled in another way from now on. */
-void node_mode_changed(Node *node, Mode mode);
 
 /* Each side holds what the other needs, and there is somebody to ask who goes on. */
 gboolean node_is_protected(const Node *node);
@@ -439,36 +422,23 @@ GPtrArray *primary_held_frames(Node *node);
 /* ---- compare.c ---- */
 
 void comparing_init(Node *node);
-void comparing_finalise(Node *node);
 /* In the pause, all output of the epoch that ends is known: decides about the one that begins. */
 void comparing_pause(Node *node);
 /* RECEIVED of the checkpoint under way: what was held before it leaves. */
 void comparing_committed(Node *node);
-/* The guest has sent this, in an epoch that compares. */
-void comparing_output(Node *node, unsigned nic, GBytes *frame);
-/* The secondary's has. */
-void comparing_secondary_output(Node *node, unsigned nic, guint64 epoch, const guint8 *data,
-                                gsize len);
-/* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
-gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
-gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **error);
-gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error);
 /* No secondary is there any more; what is held stays held. */
 void comparing_end(Node *node);
 /* Lets go of what is held, or (FALSE) drops it. */
 void comparing_forget(Node *node, gboolean release);
-/* Live options may have changed. */
-void comparing_tune(Node *node);
+/* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
+gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
+gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **error);
+gboolean comparing_rebooted(Node *node, guint64 epoch, GError **error);
 
-/* ---- capture.c ---- */
+/* ---- recording.c ---- */
 
-/* The VMs differ: remembered, told to administrators, and to the recorder. */
-void node_divergence(Node *node, const CompareDivergence *divergence);
-/* The VMs are equal again, or not compared any more: what was recorded of differences is whole. */
-void recording_flush(Node *node);
-/* Adds what is known of differences, and of their recording. */
+/* Adds what is known of the recording of differences. */
 void recording_add_status(const Node *node, json_object *status);
-void recording_finalise(Node *node);
 /* Commands. */
 void do_capture_on(ControlRequest *request, json_object *arguments, gpointer user_data);
 void do_capture_off(ControlRequest *request, json_object *arguments, gpointer user_data);

@@ -31,7 +31,7 @@ static void take_effect(Node *node, const char *name)
                            (guint)config->heartbeat_timeout_ms);
     log_set_level(config->log_level);
     disks_limit_sync_rate(node);
-    comparing_tune(node);
+    judge_tune(node->judge);
     clock_look(node);
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The copy, as far as the primary knows of it. Pure; compare.c holds it.
+ * The copy, as far as the primary knows of it. Pure; judge.c holds it.
  *
  *                to run          LOADED
  *     any ----------------> LOADS ------> RUNS ---.

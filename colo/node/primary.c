@@ -50,7 +50,7 @@ static void sync_disks(Node *node)
 /* A secondary's VM that runs has to stand still first. */
 static void prepare(Node *node)
 {
-    if (node->peer_vm == PEER_VM_PAUSED) {
+    if (judge_peer_vm(node->judge) == PEER_VM_PAUSED) {
         primary_step(node, CYCLE_EVENT_PREPARED);
         return;
     }

@@ -59,8 +59,8 @@ static gboolean is_to_yield(const Node *node)
 {
     guint64 patience_ms = node->config->resume_patience_ms;
     /* In waits: time in which this process stood still is none (common/patience.h). */
-    return node->state == FSM_P_COLO && peer_vm_is_fit(node->peer_vm) && patience_ms > 0 &&
-           (guint64)node->refused_waits * AGAIN_MS >= patience_ms;
+    return node->state == FSM_P_COLO && peer_vm_is_fit(judge_peer_vm(node->judge)) &&
+           patience_ms > 0 && (guint64)node->refused_waits * AGAIN_MS >= patience_ms;
 }
 
 static gboolean on_again(gpointer user_data)

@@ -6,8 +6,8 @@
  *
  * Output commit: output is guarded from the pause of a session's first checkpoint until
  * traffic_open(), when the secondary has no claim any more. While it is, primary_received() releases
- * it: on RECEIVED(e), the epochs before e; and, in an epoch that compares, the comparator
- * (compare.c).
+ * it: on RECEIVED(e), the epochs before e; and, in an epoch that compares, the judge
+ * (judge.h).
  *
  * From the moment that the VM is about to be paused until it runs again, what comes for the guest
  * is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read what was
@@ -143,7 +143,7 @@ void traffic_output(Node *node, unsigned nic, const guint8 *data, gsize len)
         return;
     case ROUTE_COMPARE: {
         g_autoptr(GBytes) frame = observe(node, nic, data, len);
-        comparing_output(node, nic, frame);
+        judge_output(node->judge, nic, node->epoch, frame);
         return;
     }
     case ROUTE_OPEN:
@@ -194,8 +194,7 @@ GPtrArray *primary_held_frames(Node *node)
         g_ptr_array_add(frames, held);
     }
     gate_foreach(node->gate, node->cycle.epoch, add_held_in_gate, &to);
-    if (node->compare)
-        compare_foreach_held(node->compare, node->cycle.epoch, add_held, &to);
+    judge_foreach_held(node->judge, node->cycle.epoch, add_held, &to);
     return frames;
 }
 

@@ -43,7 +43,7 @@ static void commit(const Fixture *f)
     Node *a = f->host[0].node;
     WAIT_FOR(cycle_is_between_pauses(a->cycle.phase));
     guint64 after = a->epoch;
-    WAIT_FOR(a->committed > after);
+    WAIT_FOR(judge_epoch(a->judge) > after);
 }
 
 /* ---- What a takeover has ---- */
@@ -160,8 +160,8 @@ static void test_apply_refused(void)
     write_records(&f, 4);
     /* Between RECEIVED and the apply. */
     write_record(&f.host[0], "vda", 4);
-    guint64 before = f.host[0].node->committed;
-    WAIT_FOR(f.host[0].node->committed > before);
+    guint64 before = judge_epoch(f.host[0].node->judge);
+    WAIT_FOR(judge_epoch(f.host[0].node->judge) > before);
     fake_vm_inject(b->vm, FAKE_VM_INACTIVATE, FAKE_VM_HOLD, 1);
     WAIT_FOR(fake_vm_is_held(b->vm));
     die(&f.host[0]);

@@ -67,7 +67,7 @@ static void test_stalled(void)
     Node *a = fixture.host[0].node;
     guint64 before = a->by_reason[REASON_STALLED];
     fake_vm_raise(fixture.host[1].vm, VM_EVENT_STOPPED, "io-error");
-    WAIT_FOR(a->peer_vm == PEER_VM_STALLED);
+    WAIT_FOR(judge_peer_vm(a->judge) == PEER_VM_STALLED);
     node_event(a, FSM_YIELD);
     WAIT_FOR(a->state == FSM_P_HANDED);
     g_assert_cmpuint(a->by_reason[REASON_STALLED], >, before);

@@ -18,7 +18,7 @@ static void test_protects(void)
     g_assert_cmpuint(a->by_reason[REASON_PERIOD], >=, 40);
     WAIT_FOR(vm_is_running(fixture.host[0].vm));
     if (in_colo_mode())
-        WAIT_FOR(vm_is_running(fixture.host[1].vm) && a->peer_vm == PEER_VM_RUNS);
+        WAIT_FOR(vm_is_running(fixture.host[1].vm) && judge_peer_vm(a->judge) == PEER_VM_RUNS);
     else
         g_assert_false(vm_is_running(fixture.host[1].vm));
     tear_down(&fixture);

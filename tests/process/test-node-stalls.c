@@ -76,16 +76,16 @@ static void test_standing_powers_off(void)
     g_free(f.host[0].config->mode);
     f.host[0].config->mode = g_strdup("buffered");
     for (int i = 0; i < 2; i++) {
-        guint64 before = a->committed;
+        guint64 before = judge_epoch(a->judge);
         primary_want(a, REASON_ADMIN);
-        WAIT_FOR(a->committed > before && a->cycle.phase == CYCLE_IDLE);
-        g_assert_cmpint(a->peer_vm, ==, PEER_VM_PAUSED);
+        WAIT_FOR(judge_epoch(a->judge) > before && a->cycle.phase == CYCLE_IDLE);
+        g_assert_cmpint(judge_peer_vm(a->judge), ==, PEER_VM_PAUSED);
         WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
-    guint64 before = a->committed;
+    guint64 before = judge_epoch(a->judge);
     primary_want(a, REASON_ADMIN);
-    WAIT_FOR(a->committed > before || a->state != FSM_P_COLO);
+    WAIT_FOR(judge_epoch(a->judge) > before || a->state != FSM_P_COLO);
     g_assert_cmpstr(link_session(a->link), ==, session);
     g_assert_null(a->last_error);
     tear_down(&f);
@@ -132,7 +132,7 @@ static void test_io_error_and_death(void)
     f.host[0].config->min_gap_ms = 3600 * 1000; /* no checkpoint comes before the death */
     fake_vm_raise(b->vm, VM_EVENT_STOPPED, "io-error");
     guint64 steps = fake_vm_steps(b->vm);
-    WAIT_FOR(f.host[0].node->peer_vm == PEER_VM_STALLED);
+    WAIT_FOR(judge_peer_vm(f.host[0].node->judge) == PEER_VM_STALLED);
     die(&f.host[0]);
     WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
     g_assert_cmpuint(fake_vm_steps(b->vm), >=, steps);
@@ -149,7 +149,7 @@ static void test_io_error_and_power_off(void)
     g_autofree char *session = g_strdup(link_session(a->link));
     f.host[0].config->min_gap_ms = 3600 * 1000; /* no checkpoint comes in between */
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
-    WAIT_FOR(a->peer_vm == PEER_VM_STALLED);
+    WAIT_FOR(judge_peer_vm(a->judge) == PEER_VM_STALLED);
     fake_vm_raise(f.host[1].vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
     g_assert_false(copy_is_valid(f.host[1].node->copy));
     f.host[0].config->min_gap_ms = 1;
@@ -167,14 +167,14 @@ static void test_again_and_again(void)
     start_quiet_pair(&f);
     Node *a = f.host[0].node;
     f.host[0].config->checkpoint_period_ms = 20;
-    for (int i = 0; i < 3 && !a->mode_policy.pausing; i++) {
-        WAIT_FOR(a->mode_policy.pausing || pair_is_settled(&f));
-        if (!a->mode_policy.pausing)
+    for (int i = 0; i < 3 && !judge_is_pausing(a->judge); i++) {
+        WAIT_FOR(judge_is_pausing(a->judge) || pair_is_settled(&f));
+        if (!judge_is_pausing(a->judge))
             fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "internal-error");
-        WAIT_FOR(a->mode_policy.pausing || a->peer_vm == PEER_VM_LOADS);
+        WAIT_FOR(judge_is_pausing(a->judge) || judge_peer_vm(a->judge) == PEER_VM_LOADS);
     }
-    g_assert_true(a->mode_policy.pausing);
-    WAIT_FOR(a->peer_vm == PEER_VM_PAUSED);
+    g_assert_true(judge_is_pausing(a->judge));
+    WAIT_FOR(judge_peer_vm(a->judge) == PEER_VM_PAUSED);
     WAIT_FOR(pair_is_settled(&f));
     tear_down(&f);
 }

@@ -275,7 +275,7 @@ void start_pair(Fixture *fixture, const char *arbiter)
 gboolean pair_is_settled(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;
-    return a->peer_vm == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE &&
+    return judge_peer_vm(a->judge) == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE &&
            copy_is_in(b->copy, a->epoch) && copy_runs(b->copy);
 }
 

@@ -1,29 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Differences between the two VMs, as administrators get them: events, status and files. */
+/* Recording the differences between the two VMs (netcompare/recorder.h), as administrators ask for
+ * it: the judge has the recorder. */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
-
-void node_divergence(Node *node, const CompareDivergence *divergence)
-{
-    gint64 ago_us = colo_time_diff_us(colo_time_now(), divergence->when);
-    json_object *event =
-        divergence_log_add(&node->divergences, divergence, g_get_real_time() - ago_us);
-    if (event) {
-        g_autofree char *flow = compare_key_to_string(&divergence->key);
-        log_info("the VMs differ (%s): %s: %s", compare_reason_name(divergence->reason), flow,
-                 divergence->detail);
-        node_emit(node, "DIVERGED", event);
-    }
-    if (node->recorder)
-        recorder_diverged(node->recorder, divergence);
-}
 
 static void on_written(const char *path, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
     if (error) {
         node_report(node, "captures are off", error);
-        g_clear_pointer(&node->recorder, recorder_free);
+        judge_set_recorder(node->judge, NULL);
         return;
     }
     json_object *data = json_object_new_object();
@@ -31,31 +17,20 @@ static void on_written(const char *path, const GError *error, gpointer user_data
     node_emit(node, "CAPTURED", data);
 }
 
-void recording_flush(Node *node)
-{
-    if (node->recorder)
-        recorder_flush(node->recorder);
-}
-
 void recording_add_status(const Node *node, json_object *status)
 {
-    if (!node->recorder) {
+    const Recorder *recorder = judge_recorder(node->judge);
+    if (!recorder) {
         json_object_object_add(status, "capture", NULL);
         return;
     }
-    const RecorderStats *stats = recorder_stats(node->recorder);
+    const RecorderStats *stats = recorder_stats(recorder);
     json_object *capture = json_object_new_object();
-    json_object_object_add(capture, "file", json_object_new_string(recorder_file(node->recorder)));
-    json_object_object_add(capture, "last",
-                           json_object_new_int((int)recorder_last(node->recorder)));
+    json_object_object_add(capture, "file", json_object_new_string(recorder_file(recorder)));
+    json_object_object_add(capture, "last", json_object_new_int((int)recorder_last(recorder)));
     json_object_object_add(capture, "written", json_object_new_int64((gint64)stats->written));
     json_object_object_add(capture, "left-out", json_object_new_int64((gint64)stats->left_out));
     json_object_object_add(status, "capture", capture);
-}
-
-void recording_finalise(Node *node)
-{
-    g_clear_pointer(&node->recorder, recorder_free);
 }
 
 void do_capture_on(ControlRequest *request, json_object *arguments, gpointer user_data)
@@ -77,8 +52,7 @@ void do_capture_on(ControlRequest *request, json_object *arguments, gpointer use
         control_fail(request, error);
         return;
     }
-    recorder_free(node->recorder);
-    node->recorder = recorder;
+    judge_set_recorder(node->judge, recorder);
     log_info("the last %u differences are written to %s", (guint)last, recorder_file(recorder));
     control_reply(request, NULL);
 }
@@ -87,6 +61,6 @@ void do_capture_off(ControlRequest *request, json_object *arguments, gpointer us
 {
     (void)arguments;
     Node *node = user_data;
-    g_clear_pointer(&node->recorder, recorder_free);
+    judge_set_recorder(node->judge, NULL);
     control_reply(request, NULL);
 }
