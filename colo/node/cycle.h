@@ -26,7 +26,7 @@
  *
  * A VM that is to be paused outside of a checkpoint (stand.c):
  *
- *     IDLE --stand--> STOPPING --paused--> PAUSED --let-go--> RESUMING
+ *     IDLE --stop--> STOPPING --paused--> PAUSED --let-go--> RESUMING
  *     RESUMING... --refused--> PAUSED...   with the checkpoint that is under way, if there is one
  *
  * What always holds (tests/unit/test-cycle.c walks all of it):
@@ -74,7 +74,7 @@ typedef enum {
     CYCLE_EVENT_START,    /* the VM was just started: it is to run */
     CYCLE_EVENT_CONTINUE, /* QEMU has stopped the guest: it is to run again */
     CYCLE_EVENT_DUE,      /* a checkpoint is to be taken */
-    CYCLE_EVENT_STAND,    /* the VM is to be paused */
+    CYCLE_EVENT_STOP,     /* the VM is to be paused */
     CYCLE_EVENT_LET_GO,   /* it is not to be paused any more */
     CYCLE_EVENT_SYNCED,   /* the disks, or they can't be */
     CYCLE_EVENT_PREPARED, /* the secondary's VM is paused, and its pages are known */
@@ -95,28 +95,27 @@ typedef enum {
 
 /* Carried out in this order, after the phase has changed. */
 typedef enum {
-    CYCLE_DO_START = 1 << 0, /* has the VM resumed, once its disks know that it runs here */
-    CYCLE_DO_SYNC = 1 << 1,
-    CYCLE_DO_PREPARE = 1 << 2,
-    CYCLE_DO_SETTLE = 1 << 3,
-    CYCLE_DO_PAUSE = 1 << 4,
-    CYCLE_DO_SAVE = 1 << 5, /* the device state; and marks the disks */
-    CYCLE_DO_COPY = 1 << 6,
-    CYCLE_DO_RESUME = 1 << 7,
-    CYCLE_DO_GIVE_INPUT = 1 << 8, /* what was deferred */
-    CYCLE_DO_RELEASE = 1 << 9,    /* the output that waited for the checkpoint */
-    CYCLE_DO_COUNT = 1 << 10,     /* the checkpoint, which is complete */
-    CYCLE_DO_STAND = 1 << 11,     /* what the VM was paused for */
-    CYCLE_DO_COMMIT = 1 << 12,    /* it stays paused in a checkpoint that the secondary has */
-    CYCLE_DO_LOOK = 1 << 13,      /* what is due next */
+    CYCLE_DO_START, /* has the VM resumed, once its disks know that it runs here */
+    CYCLE_DO_SYNC,
+    CYCLE_DO_PREPARE,
+    CYCLE_DO_SETTLE,
+    CYCLE_DO_PAUSE,
+    CYCLE_DO_SAVE, /* the device state; and marks the disks */
+    CYCLE_DO_COPY,
+    CYCLE_DO_RESUME,
+    CYCLE_DO_GIVE_INPUT,  /* what was deferred */
+    CYCLE_DO_RELEASE,     /* the output that waited for the checkpoint */
+    CYCLE_DO_COUNT,       /* the checkpoint, which is complete */
+    CYCLE_DO_TELL_PAUSED, /* who has stopped the VM */
+    CYCLE_DO_COMMIT,      /* likewise: the secondary has the checkpoint that the VM is paused in */
+    CYCLE_DO_LOOK,        /* what is due next */
+    CYCLE_ACTIONS
 } CycleAction;
-
-#define CYCLE_ACTIONS 14
 
 typedef struct {
     gboolean legal; /* if not: an error of ours, or, if it is RECEIVED, of the peer */
     CyclePhase next;
-    guint actions; /* CycleAction bits */
+    guint actions; /* bits: 1 << CycleAction */
 } CycleStep;
 
 /* What `event` means in `phase`. */

@@ -366,20 +366,22 @@ static void look(Node *node)
 /* The actions that end at once with the next event are the last of their steps. */
 void primary_step(Node *node, CycleEvent event)
 {
-    static void (*const actions[CYCLE_ACTIONS])(Node *) = {generation_begin_run,
-                                                           sync_disks,
-                                                           prepare,
-                                                           settle,
-                                                           pause_vm,
-                                                           save,
-                                                           copy,
-                                                           resume,
-                                                           give_input,
-                                                           release_output,
-                                                           count,
-                                                           primary_stood,
-                                                           primary_committed,
-                                                           look};
+    static void (*const actions[CYCLE_ACTIONS])(Node *) = {
+        [CYCLE_DO_START] = generation_begin_run,
+        [CYCLE_DO_SYNC] = sync_disks,
+        [CYCLE_DO_PREPARE] = prepare,
+        [CYCLE_DO_SETTLE] = settle,
+        [CYCLE_DO_PAUSE] = pause_vm,
+        [CYCLE_DO_SAVE] = save,
+        [CYCLE_DO_COPY] = copy,
+        [CYCLE_DO_RESUME] = resume,
+        [CYCLE_DO_GIVE_INPUT] = give_input,
+        [CYCLE_DO_RELEASE] = release_output,
+        [CYCLE_DO_COUNT] = count,
+        [CYCLE_DO_TELL_PAUSED] = primary_stood,
+        [CYCLE_DO_COMMIT] = primary_committed,
+        [CYCLE_DO_LOOK] = look,
+    };
     Cycle *cycle = &node->cycle;
     CycleStep step = cycle_step(cycle->phase, event);
     if (!step.legal)
@@ -389,9 +391,9 @@ void primary_step(Node *node, CycleEvent event)
         log_debug("cycle: %s -> %s (%s)", cycle_phase_name(cycle->phase),
                   cycle_phase_name(step.next), cycle_event_name(event));
     cycle->phase = step.next;
-    for (guint i = 0; i < CYCLE_ACTIONS; i++)
-        if (step.actions & 1u << i)
-            actions[i](node);
+    for (CycleAction action = 0; action < CYCLE_ACTIONS; action++)
+        if (step.actions & 1u << action)
+            actions[action](node);
 }
 
 /* ---- Schedule ---- */

@@ -50,7 +50,7 @@ gboolean primary_stands(Node *node)
         return FALSE;
     if (judge_peer_vm(node->judge) == PEER_VM_LOADS && !node->final)
         return TRUE;
-    primary_step(node, CYCLE_EVENT_STAND);
+    primary_step(node, CYCLE_EVENT_STOP);
     return TRUE;
 }
 
