@@ -2,8 +2,8 @@
 /*
  * Two real nodes in a simulated world (tests/world/world.h): faults come by chance, alone and together,
  * and are over after a while. At any time: clients hear one history only, a VM that was overtaken is
- * not heard any more, RAM is that of the device state whenever a VM runs, and none boots anew while
- * somebody holds a copy. When all is well again: clients are answered, and the pair is protected.
+ * not heard any more, RAM and disk are those of the device state whenever a VM runs, what clients were
+ * told to be on disk is there, and none boots anew while somebody holds a copy. When all is well again: clients are answered, and the pair is protected.
  *
  * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (1000), from
  * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S tells S, with
@@ -348,6 +348,18 @@ static void failover_by_force(WorldHost *host)
     world_tell("%s: failover --force: %s", host->name, done ? "done" : host->refusal);
 }
 
+/* Clients have heard the VM elsewhere since it was here. */
+static gboolean is_overtaken(const WorldHost *host)
+{
+    return host->reign < world_client_heard_reign();
+}
+
+static void end_overtaken(WorldHost *host)
+{
+    world_sometimes("an administrator ends a side whose VM has gone on elsewhere");
+    world_die(host, FALSE);
+}
+
 /* Without an arbiter: the other host is dead for certain. */
 static void decide(void)
 {
@@ -356,6 +368,10 @@ static void decide(void)
         if (!host->lives || world.host[!i].lives || has_arbiter() || !world_is_awake(host) ||
             (host->node->state != FSM_S_PAUSED && host->node->state != FSM_P_PAUSED))
             continue;
+        if (host->node->state == FSM_P_PAUSED && is_overtaken(host)) {
+            end_overtaken(host);
+            continue;
+        }
         world_sometimes("an administrator decides");
         failover_by_force(host);
     }
@@ -380,8 +396,8 @@ static const char *state_of(const WorldHost *host)
 }
 
 /*
- * What needs a person. The side that was let go on has died before it was heard: the other one keeps
- * its VM until somebody says that it is the only one. And without an arbiter: a side whose VM has gone
+ * What needs a person. The side that was let go on has died before it was heard, or with no more than
+ * the output of its checkpoint: the other one keeps its VM until somebody says that it is the only one. And without an arbiter: a side whose VM has gone
  * on elsewhere doesn't know it.
  */
 static gboolean administrate(void)
@@ -389,19 +405,19 @@ static gboolean administrate(void)
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         WorldHost *host = &world.host[i];
         const WorldHost *peer = &world.host[!i];
-        gboolean overtaken = host->reign < world_client_heard_reign();
+        gboolean overtaken = is_overtaken(host);
         if (!host->lives || !world_is_awake(host))
             continue;
         FsmState state = host->node->state;
-        if (state == FSM_P_FROZEN && !overtaken && !runs(peer)) {
+        if (state == FSM_P_FROZEN && !runs(peer) && (!overtaken || !world_disk_may_boot(peer))) {
             world_sometimes("an administrator says that a frozen VM is the only one");
+            world_begin_reign(host);
             failover_by_force(host);
             return TRUE;
         }
         if (!has_arbiter() && (state == FSM_P_FROZEN || state == FSM_P_PAUSED) &&
             (overtaken || (runs(peer) && peer->reign > host->reign))) {
-            world_sometimes("an administrator ends a side whose VM has gone on elsewhere");
-            world_die(host, FALSE);
+            end_overtaken(host);
             return TRUE;
         }
     }
@@ -441,8 +457,11 @@ static void choose_constants(void)
     world.delay_us = (guint)world_between(50, world_chance(200) ? 10000 : 500);
     world.diverges_per_mille = world_chance(500) ? 0 : (guint)world_between(1, 300);
     world.calm_us = world_between(SECOND, 20 * SECOND);
-    world_tell("mode %s, arbiter %s, period %" G_GUINT64_FORMAT " ms, delay %u us", world.mode,
-               world.arbiter, world.period_ms, world.delay_us);
+    if (has_arbiter() && world_chance(500))
+        world.disks = world_chance(500) ? "raw" : "qcow2";
+    world_tell("mode %s, arbiter %s, period %" G_GUINT64_FORMAT " ms, delay %u us, disk %s",
+               world.mode, world.arbiter, world.period_ms, world.delay_us,
+               world.disks ? world.disks : "none");
 }
 
 static void tell_story(guint64 seed, gint64 hours)

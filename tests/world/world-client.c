@@ -26,7 +26,10 @@ typedef struct {
 typedef struct {
     guint32 client, request;
     guint64 position, id;
+    guint64 flushed; /* 1: the disk of this moment is durable */
 } Reply;
+
+#define FLUSH_EACH 3u /* of so many requests one is flushed */
 
 typedef struct {
     guint32 index, request;
@@ -35,7 +38,8 @@ typedef struct {
 } Client;
 
 static Client clients[CLIENTS];
-static const History *heard; /* the longest */
+static const History *heard;          /* the longest */
+static guint64 on_disk[WORLD_BLOCKS]; /* what clients were told to be there */
 static guint heard_reign;
 static gint64 heard_us;
 static guint64 answers;
@@ -50,9 +54,21 @@ static gboolean was_seen(const History *history, const Question *question)
     return FALSE;
 }
 
+/* TRUE: and all that is there is durable now. */
+static gboolean write_to_disk(SimVm *vm)
+{
+    guint block = (guint)(vm->history->position % WORLD_BLOCKS);
+    world_disk_write(vm->host, block, vm->history->id);
+    if (vm->history->position % FLUSH_EACH != 0)
+        return FALSE;
+    world_disk_flush(vm->host);
+    return TRUE;
+}
+
 GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
 {
     Question question;
+    gboolean flushed = FALSE;
     if (len < PAYLOAD + sizeof(question))
         return NULL;
     memcpy(&question, data + PAYLOAD, sizeof(question));
@@ -61,8 +77,10 @@ GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
         vm->history = history_next(vm->history, question.client, question.request, local);
         guint page = (guint)(vm->history->position % (WORLD_PAGES - 8));
         sim_vm_write(vm, page, (guint32)vm->history->id);
+        flushed = world.disks && write_to_disk(vm);
     }
-    Reply answer = {question.client, question.request, vm->history->position, vm->history->id};
+    Reply answer = {question.client, question.request, vm->history->position, vm->history->id,
+                    flushed};
     FrameSpec spec = {.vnet = TRUE,
                       .src = GUEST,
                       .dst = (guint8)(10 + question.client),
@@ -102,9 +120,36 @@ static gboolean ask(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* What is in a block is `earlier`, or was written over it. */
+static gboolean is_same_or_later(guint block, guint64 value, guint64 earlier)
+{
+    while (value != earlier && value != 0) {
+        const History *writer = history_find(value);
+        value = writer ? writer->parent->block[block] : 0;
+    }
+    return value == earlier;
+}
+
+void world_client_check_disk(const WorldHost *host, const guint64 *block, const char *what)
+{
+    for (guint i = 0; i < WORLD_BLOCKS; i++)
+        if (!is_same_or_later(i, block[i], on_disk[i]))
+            world_fail("%s: what %s has not what a client was told to be on disk (block %u)",
+                       host->name, what, i);
+}
+
+static void note_disk(const History *history)
+{
+    for (guint i = 0; i < WORLD_BLOCKS; i++)
+        if (is_same_or_later(i, history->block[i], on_disk[i]))
+            on_disk[i] = history->block[i];
+}
+
 static void check(WorldHost *host, const Reply *answer)
 {
     const History *history = history_find(answer->id);
+    if (answer->flushed)
+        note_disk(history);
     if (host->reign < heard_reign)
         world_fail("%s is heard after the VM has gone on elsewhere", host->name);
     heard_reign = host->reign;

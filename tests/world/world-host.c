@@ -243,12 +243,13 @@ static Config *configure(const WorldHost *host, const char *role)
         "control-socket = %s/socket\nannounce-initial = 50ms\n"
         "[vm]\nname = web\nuuid = " UUID "\nmemory = 1MiB\nresume-patience = 3s\n"
         "[nic lan]\nmac = 52:54:00:12:34:00\n"
-        "[disks]\nstate-dir = %s\n"
+        "%s%s\n[disks]\nstate-dir = %s\n"
         "[checkpoint]\nmode = %s\ncheckpoint-period = %" G_GUINT64_FORMAT "ms\n"
         "[arbiter]\ntype = %s\n%s%s\ncheck-period = 60s\n"
         "[log]\nlog-level = info\n",
-        host->name, role, host->index + 1, 2 - host->index, host->dir, host->dir, world.mode,
-        world.period_ms, world.arbiter, arbiter ? "path = " : "",
+        host->name, role, host->index + 1, 2 - host->index, host->dir,
+        world.disks ? "[disk root]\npath = /image\nformat = " : "", world.disks ? world.disks : "",
+        host->dir, world.mode, world.period_ms, world.arbiter, arbiter ? "path = " : "",
         arbiter ? host->arbiter_path : "");
     Config *config = config_load_data("world", text, strlen(text), NULL, &error);
     if (!config)
@@ -330,6 +331,7 @@ void world_die(WorldHost *host, gboolean power)
     host->uplink = NULL;
     host->carriers = NULL;
     host->commands = NULL;
+    world_disk_death(host, power);
     world_link_death(host, power);
     world_link_look();
     if (world.current == host)
@@ -389,6 +391,7 @@ void world_init(guint64 seed)
         host->arbiter_path = g_build_filename(host->dir, "storage", NULL);
         g_assert_cmpint(symlink(arbiter, host->arbiter_path), ==, 0);
         host->carrier = TRUE;
+        world_disk_init(host);
     }
 }
 

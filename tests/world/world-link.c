@@ -20,7 +20,7 @@
 #include "common/patience.h"
 #include "tests/world/world.h"
 
-typedef enum { CONTROL, PACKETS, CHECKPOINTS, CHANNELS } Channel;
+typedef enum { CONTROL, PACKETS, CHECKPOINTS, DISKS, CHANNELS } Channel;
 typedef enum { IDLE, ACCEPTING, DIALLING } Seeking;
 
 typedef struct Session Session;
@@ -45,10 +45,13 @@ typedef struct {
     GDestroyNotify destroy;
 } Item;
 
+/* Of CHECKPOINTS and DISKS: whoever has the descriptor listens and sends. */
 struct Stream {
-    End *end;
+    Pipe *pipe;
     StreamFunc func;
     gpointer user_data;
+    int fd;
+    ino_t inode;
 };
 
 struct End {
@@ -58,9 +61,7 @@ struct End {
     json_object *hello;
     gboolean up, gone; /* up() was called; the peer's end is known */
     Pipe pipe[CHANNELS];
-    Stream stream;
-    int fd;
-    ino_t inode;
+    Stream stream[CHANNELS];
     GSource *silence;                     /* runs while the peer can't be heard */
     gint64 up_us, good_us, good_until_us; /* both can hear each other since; could until */
     gint64 asked_us;                      /* a heartbeat out of turn, for fresh() */
@@ -130,9 +131,9 @@ static void end_finish(End *end)
     for (Channel c = 0; c < CHANNELS; c++) {
         world_source_clear(&end->pipe[c].pump);
         g_queue_clear_full(end->pipe[c].items, (GDestroyNotify)item_free);
+        colo_fd_close(&end->stream[c].fd);
+        end->stream[c] = (Stream){.pipe = &end->pipe[c], .fd = -1};
     }
-    colo_fd_close(&end->fd);
-    end->stream = (Stream){.end = end};
 }
 
 /* A callback may free the link. */
@@ -159,15 +160,19 @@ static void put(Pipe *pipe, Item *item, gint64 us)
     schedule(pipe);
 }
 
+static void put_end(Pipe *pipe, gint64 us)
+{
+    Item *fin = g_new0(Item, 1);
+    fin->fin = TRUE;
+    put(pipe, fin, us);
+}
+
 /* The other end is told, as far as the way is open. */
 static void say_end(End *end)
 {
     End *peer = other(end);
-    for (Channel c = 0; c < CHANNELS && peer->link; c++) {
-        Item *fin = g_new0(Item, 1);
-        fin->fin = TRUE;
-        put(&peer->pipe[c], fin, world.delay_us);
-    }
+    for (Channel c = 0; c < CHANNELS && peer->link; c++)
+        put_end(&peer->pipe[c], world.delay_us);
 }
 
 static void lose(End *end, LinkError code, const char *why)
@@ -178,8 +183,9 @@ static void lose(End *end, LinkError code, const char *why)
     if (!link)
         return;
     say_end(end);
-    if (end->stream.func)
-        end->stream.func(NULL, end->stream.user_data);
+    for (Channel c = 0; c < CHANNELS; c++)
+        if (end->stream[c].func)
+            end->stream[c].func(NULL, end->stream[c].user_data);
     link->end = NULL;
     enter(link);
     if (was_up && !link->freed)
@@ -198,9 +204,11 @@ static void deliver(Pipe *pipe, Item *item)
     const guint8 *data = item->bytes ? g_bytes_get_data(item->bytes, &len) : NULL;
 
     if (item->fin) {
-        /* The stream's end is found out by whoever reads it; control's is the link's. */
+        /* A stream's end is found out by whoever reads it; control's is the link's. */
         if (pipe->channel == CONTROL)
             lose(end, LINK_ERROR_CLOSED, "the peer has ended the connection");
+        else if (pipe->channel == DISKS)
+            end->stream[DISKS].func(NULL, end->stream[DISKS].user_data);
         return;
     }
     enter(link);
@@ -212,10 +220,9 @@ static void deliver(Pipe *pipe, Item *item)
         link->callbacks.packet(item->type, item->epoch, data, len, link->user_data);
         break;
     case CHECKPOINTS:
-        if (end->stream.func) {
-            gpointer object = g_steal_pointer(&item->object);
-            end->stream.func(object, end->stream.user_data);
-        }
+    case DISKS:
+        end->stream[pipe->channel].func(g_steal_pointer(&item->object),
+                                        end->stream[pipe->channel].user_data);
         break;
     case CHANNELS:
         break;
@@ -223,12 +230,16 @@ static void deliver(Pipe *pipe, Item *item)
     leave(link);
 }
 
+static gboolean is_read(const Pipe *pipe)
+{
+    return pipe->channel < CHECKPOINTS || pipe->end->stream[pipe->channel].func;
+}
+
 static gboolean may_deliver(const Pipe *pipe)
 {
     const Item *head = g_queue_peek_head(pipe->items);
     return head && head->due_us <= world.now_us && way_is_open(!pipe->end->side) &&
-           pipe->end->link && pipe->end->up &&
-           (pipe->channel != CHECKPOINTS || pipe->end->stream.func);
+           pipe->end->link && pipe->end->up && is_read(pipe);
 }
 
 static gboolean pump(gpointer data)
@@ -250,8 +261,7 @@ static void schedule(Pipe *pipe)
 {
     End *end = pipe->end;
     const Item *head = g_queue_peek_head(pipe->items);
-    if (pipe->pump || !head || !end->link || !end->up || !way_is_open(!end->side) ||
-        (pipe->channel == CHECKPOINTS && !end->stream.func))
+    if (pipe->pump || !head || !end->link || !end->up || !way_is_open(!end->side) || !is_read(pipe))
         return;
     pipe->pump = world_after(host_of(end), MAX(0, head->due_us - world.now_us), pump, pipe);
 }
@@ -389,11 +399,14 @@ void world_link_reset(void)
         return; /* one side would hear of it long before the other: see colo/link/beat.c */
     for (guint side = 0; side < WORLD_HOSTS; side++) {
         Link *link = world.host[side].link;
-        if (link && link->end && link->end->up) {
-            Item *fin = g_new0(Item, 1);
-            fin->fin = TRUE;
-            put(&link->end->pipe[CONTROL], fin, 0);
-        }
+        if (!link || !link->end || !link->end->up)
+            continue;
+        /* What is under way is lost: both sides learn it at once. */
+        Pipe *control = &link->end->pipe[CONTROL];
+        g_queue_clear_full(control->items, (GDestroyNotify)item_free);
+        world_source_clear(&control->pump);
+        control->last_due_us = 0;
+        put_end(control, 0);
     }
 }
 
@@ -438,6 +451,16 @@ static void session_free(gpointer data)
     /* A pump of it may be running: it stays. */
 }
 
+static void stream_open(Stream *stream, Pipe *pipe)
+{
+    int fds[2];
+    struct stat st;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
+    close(fds[1]);
+    g_assert_cmpint(fstat(fds[0], &st), ==, 0);
+    *stream = (Stream){.pipe = pipe, .fd = fds[0], .inode = st.st_ino};
+}
+
 static void connect_both(Link *from, Link *to)
 {
     Session *session = g_new0(Session, 1);
@@ -449,21 +472,18 @@ static void connect_both(Link *from, Link *to)
                world_random(G_MAXUINT64));
     for (guint side = 0; side < WORLD_HOSTS; side++) {
         End *end = &session->end[side];
-        int fds[2];
-        struct stat st;
         end->session = session;
         end->side = side;
         end->link = world.host[side].link;
         end->link->end = end;
         end->hello = json_object_get(end->link->hello);
-        end->stream.end = end;
-        for (Channel c = 0; c < CHANNELS; c++)
+        for (Channel c = 0; c < CHANNELS; c++) {
             end->pipe[c] = (Pipe){.end = end, .channel = c, .items = g_queue_new()};
-        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-        close(fds[1]);
-        end->fd = fds[0];
-        g_assert_cmpint(fstat(end->fd, &st), ==, 0);
-        end->inode = st.st_ino;
+            end->stream[c] = (Stream){.pipe = &end->pipe[c], .fd = -1};
+        }
+        stream_open(&end->stream[CHECKPOINTS], &end->pipe[CHECKPOINTS]);
+        if (world.disks)
+            stream_open(&end->stream[DISKS], &end->pipe[DISKS]);
     }
     world_later(to->host, world.delay_us, on_end_up, to->end);
     world_later(from->host, 2 * (gint64)world.delay_us, on_end_up, from->end);
@@ -616,13 +636,12 @@ const char *link_session(const Link *link)
 
 int link_checkpoint_fd(const Link *link)
 {
-    return link_is_up(link) ? link->end->fd : -1;
+    return link_is_up(link) ? link->end->stream[CHECKPOINTS].fd : -1;
 }
 
 int link_disks_fd(const Link *link)
 {
-    (void)link;
-    return -1;
+    return link_is_up(link) ? link->end->stream[DISKS].fd : -1;
 }
 
 void link_send(Link *link, guint type, const void *payload, gsize len)
@@ -674,36 +693,38 @@ void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)
 
 /* ---- Streams ---- */
 
-static End *end_of(int fd)
+static Stream *find_stream(End *end, ino_t inode)
 {
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return NULL;
-    for (guint i = 0; sessions && i < sessions->len; i++) {
-        Session *session = g_ptr_array_index(sessions, i);
-        for (guint side = 0; side < WORLD_HOSTS; side++)
-            if (session->end[side].fd >= 0 && session->end[side].inode == st.st_ino)
-                return &session->end[side];
-    }
+    for (Channel c = CHECKPOINTS; c < CHANNELS; c++)
+        if (end->stream[c].fd >= 0 && end->stream[c].inode == inode)
+            return &end->stream[c];
     return NULL;
 }
 
 Stream *world_stream(int fd)
 {
-    End *end = end_of(fd);
-    return end ? &end->stream : NULL;
+    struct stat st;
+    Stream *stream = NULL;
+    if (fstat(fd, &st) < 0)
+        return NULL;
+    for (guint i = 0; sessions && i < sessions->len && !stream; i++) {
+        Session *session = g_ptr_array_index(sessions, i);
+        for (guint side = 0; side < WORLD_HOSTS && !stream; side++)
+            stream = find_stream(&session->end[side], st.st_ino);
+    }
+    return stream;
 }
 
 void world_stream_listen(Stream *stream, StreamFunc func, gpointer user_data)
 {
     stream->func = func;
     stream->user_data = user_data;
-    schedule(&stream->end->pipe[CHECKPOINTS]);
+    schedule(stream->pipe);
 }
 
 gboolean world_stream_is_up(const Stream *stream)
 {
-    return stream->end->link && other(stream->end)->link;
+    return stream->pipe->end->link && other(stream->pipe->end)->link;
 }
 
 gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy, gint64 us)
@@ -715,8 +736,15 @@ gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy
         item_free(wrapped);
         return FALSE;
     }
-    put(&other(stream->end)->pipe[CHECKPOINTS], wrapped, world.delay_us + us);
+    put(&other(stream->pipe->end)->pipe[stream->pipe->channel], wrapped, world.delay_us + us);
     return TRUE;
+}
+
+void world_stream_close(Stream *stream)
+{
+    stream->func = NULL;
+    if (world_stream_is_up(stream))
+        put_end(&other(stream->pipe->end)->pipe[stream->pipe->channel], world.delay_us);
 }
 
 /* Of a session's descriptor: nothing ever waits in a socket. */
@@ -742,13 +770,12 @@ int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 /* The engines' way to end the checkpoint connection. */
 int shutdown(int fd, int how)
 {
-    End *end = end_of(fd);
+    const Stream *stream = world_stream(fd);
+    End *end = stream ? stream->pipe->end : NULL;
     (void)how;
     if (end && end->link && end->up) {
-        Item *fin = g_new0(Item, 1);
-        fin->fin = TRUE;
         say_end(end);
-        put(&end->pipe[CONTROL], fin, 0);
+        put_end(&end->pipe[CONTROL], 0);
     }
     return 0;
 }

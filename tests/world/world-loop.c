@@ -46,6 +46,12 @@ guint64 world_random(guint64 below)
     return (z ^ (z >> 31)) % below;
 }
 
+/* GLib's, of which generations are drawn. */
+guint32 g_random_int(void)
+{
+    return (guint32)world_random((guint64)G_MAXUINT32 + 1);
+}
+
 gboolean world_chance(guint per_mille)
 {
     return per_mille > 0 && world_random(1000) < per_mille;

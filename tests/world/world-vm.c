@@ -35,9 +35,10 @@ static const History *intern(const History *like)
     return history;
 }
 
-const History *history_boot(void)
+const History *history_boot(const guint64 *block)
 {
-    History boot = {.id = 1};
+    History boot = {.id = XXH3_64bits(block, sizeof(boot.block))};
+    memcpy(boot.block, block, sizeof(boot.block));
     return intern(&boot);
 }
 
@@ -50,6 +51,8 @@ const History *history_next(const History *parent, guint32 client, guint32 reque
                     .request = request,
                     .local = local,
                     .id = XXH3_64bits(key, sizeof(key))};
+    memcpy(next.block, parent->block, sizeof(next.block));
+    next.block[next.position % WORLD_BLOCKS] = next.id;
     return intern(&next);
 }
 
@@ -107,7 +110,7 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
     }
     vm->history = history_find(state->history);
     vm->digest = state->digest;
-    vm->loaded = TRUE;
+    vm->loaded = vm->booted = TRUE;
     for (guint i = 1; i <= LOAD_PAGES; i++)
         sim_vm_write(vm, WORLD_PAGES - i, (guint32)world_random(G_MAXUINT32));
     if (world_chance(5))
@@ -115,12 +118,29 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
                      (guint32)world_random(G_MAXUINT32));
 }
 
+static void check_disk(const SimVm *vm)
+{
+    if (!world.disks || world_disk_is_final(vm->host))
+        return;
+    for (guint i = 0; i < WORLD_BLOCKS; i++)
+        if (world_disk_read(vm->host, i) != vm->history->block[i])
+            world_fail("%s: the VM runs, and block %u of its disk isn't that of its RAM",
+                       vm->host->name, i);
+}
+
 /* The guest's first instruction. */
 static void boot_if_new(SimVm *vm)
 {
-    if (vm->booted || vm->loaded || vm->history->position > 0)
+    if (vm->booted)
         return;
     vm->booted = TRUE;
+    if (world.disks) {
+        guint64 block[WORLD_BLOCKS];
+        for (guint i = 0; i < WORLD_BLOCKS; i++)
+            block[i] = world_disk_read(vm->host, i);
+        vm->history = history_boot(block);
+        world_client_check_disk(vm->host, block, "is booted from");
+    }
     world_client_cold_boot(vm->host);
     world_begin_reign(vm->host);
 }
@@ -130,6 +150,7 @@ static void resume(SimVm *vm)
     if (vm->loaded && vm->digest != sim_vm_digest(vm))
         world_fail("%s: the VM runs, and RAM isn't that of its device state", vm->host->name);
     boot_if_new(vm);
+    check_disk(vm);
     vm->loaded = FALSE;
     vm->vm.running = TRUE; /* it handles what waits from now on */
     run_guest(vm);
@@ -203,6 +224,11 @@ static void op_load(Vm *vm, GBytes *state)
     begin(vm, VM_OP_LOAD, state, 20000);
 }
 
+static void op_inactivate(Vm *vm)
+{
+    begin(vm, VM_OP_INACTIVATE, NULL, 5000);
+}
+
 static guint64 op_private_bytes(const Vm *vm)
 {
     (void)vm;
@@ -248,6 +274,7 @@ Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, World
                               .resume = op_resume,
                               .save = op_save,
                               .load = op_load,
+                              .inactivate = op_inactivate,
                               .private_bytes = op_private_bytes,
                               .kill = op_kill,
                               .free = op_free};
@@ -263,7 +290,7 @@ Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, World
     vm->vm.qemu_version = g_strdup("7.2.0");
     vm->vm.machine_name = g_strdup("pc");
     vm->vm.accel = g_strdup("tcg");
-    vm->history = history_boot();
+    vm->history = history_boot((guint64[WORLD_BLOCKS]){0});
     vm->input = g_queue_new();
     vm->output = g_queue_new();
     host->vm = vm;
@@ -286,6 +313,11 @@ static gboolean on_guest(gpointer data)
     world_source_clear(&vm->guest);
     if (!vm->vm.running)
         return G_SOURCE_REMOVE;
+    if (world.disks && !world_disk_takes_io(vm->host)) {
+        vm->guest = world_after(vm->host, world_between(500, 5000), on_guest, vm);
+        return G_SOURCE_REMOVE;
+    }
+    check_disk(vm);
     for (GBytes *frame; (frame = g_queue_pop_head(vm->input)) != NULL; g_bytes_unref(frame)) {
         gsize len;
         const guint8 *bytes = g_bytes_get_data(frame, &len);

@@ -9,20 +9,22 @@
  *   world-link.c     colo/link/: connections with delay, cuts of one way, ends, heartbeats by reckoning
  *   world-engine.c   checkpoint/: capture, apply, load guard and dirty tracking as scheduled steps
  *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
+ *   world-disk.c     block/: the disk server and the stream between two; world-medium.c: its files
  *   world-net.c      taps, the switch between hosts and clients, carrier
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
- *   world-story.c    what goes wrong, when; and what must be true when it is over
  *
+ * What goes wrong, when, and what must be true when it is over is told by tests/sim/test-world.c.
  * Real, and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
- * the rewriter, the gate, the activation flag, vm.c. RAM is 32 words, so that a lost page is seen at
- * the next load of device state.
+ * the rewriter, the gate, the activation flag, generations, vm.c. RAM is 32 words, so that a lost page
+ * is seen at the next load of device state; a disk is 8 numbers, which tell who wrote them.
  */
 #ifndef COLO_TESTS_WORLD_H
 #define COLO_TESTS_WORLD_H
 
 #include <setjmp.h>
 
+#include "block/server.h"
 #include "colo/arbiter/arbiter.h"
 #include "colo/control/control.h"
 #include "colo/link/link.h"
@@ -30,8 +32,9 @@
 #include "netcompare/netcompare.h"
 #include "vm/vm_internal.h"
 
-#define WORLD_HOSTS 2
-#define WORLD_PAGES 32u
+#define WORLD_HOSTS  2
+#define WORLD_PAGES  32u
+#define WORLD_BLOCKS 8u
 
 /* ---- History: what the guest has done. Equal histories are one and the same object. ---- */
 
@@ -42,9 +45,11 @@ struct History {
     guint32 client, request;
     guint64 local; /* what only this copy of the guest knew: its own time, say */
     guint64 id;
+    guint64 block[WORLD_BLOCKS]; /* its disk: each has the id of what wrote it last */
 };
 
-const History *history_boot(void);
+/* A guest that is powered on, with this on its disk. */
+const History *history_boot(const guint64 *block);
 const History *history_next(const History *parent, guint32 client, guint32 request, guint64 local);
 const History *history_find(guint64 id);
 gboolean history_is_within(const History *earlier, const History *later);
@@ -100,6 +105,8 @@ struct WorldHost {
     Config *config;
     char *dir, *arbiter_path;
     Link *link;
+    struct Medium *medium; /* what its disks hold, and keep */
+    DiskServer *disk_server;
     SimVm *vm;
     Uplink *uplink;
     CarrierWatch *carriers;
@@ -144,6 +151,7 @@ typedef struct {
     guint64 period_ms;
     guint reigns, takeovers, boots;
     const char *mode, *arbiter;
+    const char *disks; /* the format of the VM's disk; NULL: it has none */
 
     GHashTable *sometimes; /* name -> count */
 } World;
@@ -196,7 +204,7 @@ void world_link_look(void);
 void world_link_death(WorldHost *host, gboolean silently);
 /* All connections end, as by a reset. */
 void world_link_reset(void);
-/* The stream of checkpoints: of the end of a session that has this descriptor. */
+/* The stream of checkpoints, or of the disks: that of the session's end with this descriptor. */
 typedef struct Stream Stream;
 Stream *world_stream(int fd);
 typedef void (*StreamFunc)(gpointer item, gpointer user_data); /* item NULL: it has ended */
@@ -204,6 +212,23 @@ void world_stream_listen(Stream *stream, StreamFunc func, gpointer user_data);
 /* FALSE: it has ended. `item` is freed by `destroy` if it never arrives. */
 gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy, gint64 us);
 gboolean world_stream_is_up(const Stream *stream);
+/* Nothing is read any more, and the other end finds it ended. */
+void world_stream_close(Stream *stream);
+
+/* ---- world-disk.c ---- */
+
+void world_disk_init(WorldHost *host);
+/* The process of the host's disks dies with the node's, or the whole host does. */
+void world_disk_death(WorldHost *host, gboolean power);
+/* A VM can be started from what is here. */
+gboolean world_disk_may_boot(const WorldHost *host);
+/* Of the guest. FALSE: not now, it waits. */
+gboolean world_disk_takes_io(const WorldHost *host);
+/* The guest is over, and what it wrote last is here: a copy that still runs is of no use. */
+gboolean world_disk_is_final(const WorldHost *host);
+guint64 world_disk_read(const WorldHost *host, guint block);
+void world_disk_write(WorldHost *host, guint block, guint64 value);
+void world_disk_flush(WorldHost *host);
 
 /* ---- world-net.c ---- */
 
@@ -225,6 +250,8 @@ gint64 world_client_heard_us(void);
 guint64 world_client_answers(void);
 /* The last host's that was heard. */
 guint world_client_heard_reign(void);
+/* Fails if there is not all that clients were told to be on disk. */
+void world_client_check_disk(const WorldHost *host, const guint64 *block, const char *what);
 /* The VM boots anew on a host: fails if the other one holds a copy. */
 void world_client_cold_boot(WorldHost *host);
 

@@ -1,0 +1,771 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * block/server.h without a process: orders are carried out one after another, each after a time by
+ * chance, on the host's medium (world-medium.c). The stream between two of them has the real one's
+ * records and their order, but a block is a number, and what differs is not looked for by hash.
+ *
+ * What block/ promises is kept: a replica's image is a checkpoint's or known not to be; an apply or a
+ * takeover that is cut short is finished or known; bitmaps name all that differs. And demanded: images
+ * change only under a VM that is paused and, if it caches, has given them up.
+ */
+#include <string.h>
+
+#include "block/server.h"
+#include "block/wire.h"
+#include "tests/world/world-medium.h"
+
+typedef enum { UNATTACHED, HELLO, SYNCING, SYNCED, FAILED } Phase;
+
+typedef struct {
+    Generation generation;
+    Lineage lineage;
+    guint32 dirty;
+    gboolean discard;
+} Hello;
+
+typedef struct {
+    WireType type;
+    guint64 epoch;
+    guint block;
+    guint64 value;
+    Hello hello;
+} Record;
+
+typedef struct {
+    DiskServer *server;
+    const char *name;
+    json_object *arguments;
+    DiskServerDone done;
+    gpointer user_data;
+} Order;
+
+struct DiskServer {
+    WorldHost *host;
+    Medium *medium;
+    DiskServerCallbacks callbacks;
+    gpointer user_data;
+    gboolean ended;
+    DiskMode mode;
+    GQueue *orders; /* of Order*; the first one is being carried out */
+    GSource *step, *start;
+
+    /* The connection. */
+    Stream *stream;
+    Phase phase;
+    char session[33];
+    Hello ours, theirs;
+    gboolean met;  /* theirs is known */
+    guint64 epoch; /* of the last mark */
+
+    /* Primary. */
+    guint current_map;
+    gboolean old_dirty, adopted;
+    guint64 rotated;
+    guint32 scope; /* still to be sent */
+    GSource *sync;
+
+    /* Replica. */
+    Changes overlay, open, complete;
+    guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
+    gboolean synced, discard;
+    gboolean final; /* what was written last is here, or comes: the guest is over */
+    GQueue *unread; /* of Record*: behind a mark that waits */
+};
+
+G_DEFINE_QUARK(block_error, block_error)
+
+static gboolean refuse(GError **error, BlockError code, const char *why)
+{
+    g_set_error_literal(error, BLOCK_ERROR, (gint)code, why);
+    return FALSE;
+}
+
+/* Whoever changes what is there takes back that it has ended cleanly. */
+static Medium *changed(DiskServer *server)
+{
+    server->medium->clean = FALSE;
+    return server->medium;
+}
+
+/* ---- The connection ---- */
+
+static void forget_connection(DiskServer *server)
+{
+    world_source_clear(&server->sync);
+    if (server->stream)
+        world_stream_close(server->stream);
+    server->stream = NULL;
+    server->phase = UNATTACHED;
+    server->met = FALSE;
+    g_queue_clear_full(server->unread, g_free);
+}
+
+static void send(DiskServer *server, Record record)
+{
+    world_stream_send(server->stream, g_memdup2(&record, sizeof(record)), g_free, 0);
+}
+
+static void emit(DiskServer *server, const char *name, json_object *data)
+{
+    server->callbacks.event(name, data, server->user_data);
+    json_object_put(data);
+}
+
+static void emit_epoch(DiskServer *server, const char *name, guint64 epoch)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "epoch", json_object_new_uint64(epoch));
+    emit(server, name, data);
+}
+
+static void lose(DiskServer *server, const char *why, gboolean refused)
+{
+    if (server->phase == FAILED)
+        return;
+    server->phase = FAILED;
+    world_source_clear(&server->sync);
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "reason", json_object_new_string(why));
+    json_object_object_add(data, "refused", json_object_new_boolean(refused));
+    emit(server, "LOST", data);
+}
+
+static Hello make_hello(const DiskServer *server)
+{
+    const Medium *medium = server->medium;
+    return (Hello){.generation = medium_generation(medium),
+                   .lineage = medium->lineage,
+                   .dirty = medium->dirty[0] | medium->dirty[1],
+                   .discard = server->discard};
+}
+
+static gboolean may_synchronise(const Hello *source, const Hello *target)
+{
+    GenerationPermission permission =
+        generation_may_overwrite(&source->generation, &target->generation);
+    return permission == GENERATION_ALLOWED ||
+           (permission == GENERATION_NEEDS_DISCARD && target->discard);
+}
+
+/* ---- The primary's end ---- */
+
+static gboolean is_incremental(const Lineage *ours, const Lineage *theirs)
+{
+    if (!ours->known || !theirs->known || ours->writer == theirs->writer ||
+        strcmp(ours->session, theirs->session) != 0)
+        return FALSE;
+    return ours->writer ? ours->epoch <= theirs->epoch : theirs->epoch <= ours->epoch;
+}
+
+/* A block at a time, so that the guest writes between them. */
+static gboolean synchronise(gpointer data)
+{
+    DiskServer *server = data;
+    world_source_clear(&server->sync);
+    if (server->scope == 0) {
+        send(server, (Record){.type = WIRE_SYNC_END});
+        return G_SOURCE_REMOVE;
+    }
+    guint block = (guint)__builtin_ctz(server->scope);
+    server->scope &= server->scope - 1;
+    send(server,
+         (Record){.type = WIRE_WRITE, .block = block, .value = server->medium->image[block]});
+    server->sync = world_after(server->host, world_between(100, 50000), synchronise, server);
+    return G_SOURCE_REMOVE;
+}
+
+static void start_streaming(DiskServer *server)
+{
+    gboolean some = is_incremental(&server->ours.lineage, &server->theirs.lineage);
+    world_client_check_disk(server->host, server->medium->image, "is to be synchronised from");
+    server->phase = SYNCING;
+    server->old_dirty = TRUE;
+    server->scope = server->medium->dirty[0] | server->medium->dirty[1] | server->theirs.dirty;
+    if (some)
+        world_sometimes("a synchronisation sends what has changed only");
+    else
+        server->scope = (1u << WORLD_BLOCKS) - 1;
+    send(server, (Record){.type = WIRE_START});
+    server->sync = world_after(server->host, world_between(100, 500000), synchronise, server);
+}
+
+static void on_primary_hello(DiskServer *server)
+{
+    if (may_synchronise(&server->ours, &server->theirs))
+        start_streaming(server);
+    else
+        lose(server, "the generations forbid the synchronisation", TRUE);
+}
+
+static void on_synced(DiskServer *server)
+{
+    server->medium->generation.exposed = TRUE;
+    server->phase = SYNCED;
+    emit(server, "SYNCHRONISED", json_object_new_object());
+}
+
+static void on_applied(DiskServer *server, guint64 epoch)
+{
+    Medium *medium = changed(server);
+    medium->state = MEDIUM_OWNED;
+    medium->lineage = (Lineage){.known = TRUE, .writer = TRUE, .epoch = epoch};
+    g_strlcpy(medium->lineage.session, server->session, sizeof(medium->lineage.session));
+    medium->applied = epoch;
+    if (!server->adopted)
+        generation_adopted(&medium->generation);
+    server->adopted = TRUE;
+    if (epoch < server->rotated || !server->old_dirty)
+        return;
+    medium->dirty[1 - server->current_map] = 0;
+    server->old_dirty = FALSE;
+}
+
+static gboolean mark(DiskServer *server, guint64 epoch, GError **error)
+{
+    if (server->mode != DISK_MODE_ACTIVE || server->phase != SYNCED || epoch <= server->epoch)
+        return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
+    if (!server->old_dirty) {
+        server->current_map = 1 - server->current_map;
+        server->rotated = epoch;
+        server->old_dirty = TRUE;
+    }
+    server->epoch = epoch;
+    send(server, (Record){.type = WIRE_MARK, .epoch = epoch});
+    return TRUE;
+}
+
+/* ---- The replica's end ---- */
+
+static void on_start(DiskServer *server)
+{
+    Medium *medium = changed(server);
+    server->synced = server->discard = server->final = FALSE;
+    server->complete_epoch = 0;
+    server->open = (Changes){0};
+    medium->state = MEDIUM_INCOMPLETE;
+    medium->lineage = (Lineage){0};
+    medium->applied = 0;
+    medium->dirty[0] = medium->dirty[1] = 0;
+    server->phase = SYNCING;
+}
+
+/* The image has just become a checkpoint. */
+static void on_first_mark(DiskServer *server, guint64 epoch)
+{
+    Medium *medium = server->medium;
+    server->overlay = (Changes){0};
+    medium->state = MEDIUM_REPLICA;
+    medium->lineage = (Lineage){.known = TRUE, .epoch = epoch};
+    g_strlcpy(medium->lineage.session, server->session, sizeof(medium->lineage.session));
+    medium->applied = epoch;
+    generation_adopt(&medium->generation, &server->theirs.generation);
+    server->synced = TRUE;
+    server->phase = SYNCED;
+    send(server, (Record){.type = WIRE_APPLIED, .epoch = epoch});
+}
+
+static void on_mark(DiskServer *server, guint64 epoch)
+{
+    if (server->phase == SYNCING) {
+        on_first_mark(server, epoch);
+    } else {
+        server->complete = server->open;
+        server->complete_epoch = epoch;
+        server->open = (Changes){0};
+    }
+    server->epoch = epoch;
+    emit_epoch(server, "MARKED", epoch);
+}
+
+static void on_write(DiskServer *server, const Record *record)
+{
+    if (server->phase == SYNCING)
+        server->medium->image[record->block] = record->value;
+    else
+        changes_add(&server->open, record->block, record->value);
+}
+
+/* ---- Records ---- */
+
+static void on_record(DiskServer *server, const Record *record)
+{
+    switch (record->type) {
+    case WIRE_HELLO:
+        server->theirs = record->hello;
+        server->met = TRUE;
+        if (server->mode != DISK_MODE_REPLICA)
+            on_primary_hello(server);
+        else if (!may_synchronise(&server->theirs, &server->ours))
+            lose(server, "the generations forbid the synchronisation", TRUE);
+        break;
+    case WIRE_START:
+        on_start(server);
+        break;
+    case WIRE_WRITE:
+        on_write(server, record);
+        break;
+    case WIRE_SYNC_END:
+        send(server, (Record){.type = WIRE_SYNCED});
+        break;
+    case WIRE_SYNCED:
+        on_synced(server);
+        break;
+    case WIRE_MARK:
+        on_mark(server, record->epoch);
+        break;
+    case WIRE_APPLIED:
+        on_applied(server, record->epoch);
+        break;
+    default:
+        g_assert_not_reached();
+    }
+}
+
+/* A mark is not read while the one before waits to be applied. */
+static void read_on(DiskServer *server)
+{
+    while (server->phase != FAILED) {
+        const Record *next = g_queue_peek_head(server->unread);
+        if (!next || (next->type == WIRE_MARK && server->complete_epoch))
+            return;
+        g_autofree Record *record = g_queue_pop_head(server->unread);
+        on_record(server, record);
+    }
+}
+
+static void on_stream(gpointer item, gpointer user_data)
+{
+    DiskServer *server = user_data;
+    if (!item) {
+        lose(server, "the connection has ended", FALSE);
+        return;
+    }
+    g_queue_push_tail(server->unread, item);
+    read_on(server);
+}
+
+/* ---- Orders ---- */
+
+static guint64 epoch_of(const Order *order)
+{
+    return json_object_get_uint64(json_object_object_get(order->arguments, "epoch"));
+}
+
+static gboolean can_apply(const DiskServer *server, guint64 epoch)
+{
+    return server->mode == DISK_MODE_REPLICA && server->synced && epoch &&
+           server->complete_epoch == epoch;
+}
+
+static gboolean is_at(const DiskServer *server, guint64 epoch)
+{
+    return server->mode == DISK_MODE_REPLICA && server->synced &&
+           server->medium->applied == epoch && server->medium->lineage.epoch == epoch;
+}
+
+static void check_vm(const DiskServer *server)
+{
+    const SimVm *vm = server->host->vm;
+    if (vm && vm->vm.running)
+        world_fail("%s: the image changes under a VM that runs", server->host->name);
+    if (vm && vm->vm.started && !strcmp(world.disks, "qcow2") && !vm->vm.inactivated)
+        world_fail("%s: the image changes under a QEMU that caches it", server->host->name);
+}
+
+/* From here on it is done, by this process or by the next one. */
+static void begin_apply(DiskServer *server)
+{
+    Medium *medium = changed(server);
+    medium->lineage.epoch = server->complete_epoch;
+    medium->journal = server->complete;
+    medium_write(medium, &server->complete, TRUE);
+}
+
+static gboolean apply(DiskServer *server, guint64 epoch, GError **error)
+{
+    if (is_at(server, epoch))
+        return TRUE;
+    if (!can_apply(server, epoch))
+        return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be applied");
+    if (!server->final)
+        check_vm(server);
+    server->overlay = (Changes){0};
+    medium_write(server->medium, &server->complete, FALSE);
+    server->medium->lineage.epoch = server->medium->applied = epoch;
+    server->complete_epoch = 0;
+    if (server->stream && server->phase == SYNCED)
+        send(server, (Record){.type = WIRE_APPLIED, .epoch = epoch});
+    return TRUE;
+}
+
+/* A copy that still runs is of no use any more: its node knows that it may not take over. */
+static gboolean finish(DiskServer *server, guint64 epoch, GError **error)
+{
+    server->final = TRUE;
+    if (!apply(server, epoch, error))
+        return FALSE;
+    generation_reach(&server->medium->generation);
+    medium_end_cleanly(server->medium);
+    return TRUE;
+}
+
+/* Until it is done the image is nobody's. */
+static void begin_takeover(DiskServer *server)
+{
+    Medium *medium = changed(server);
+    medium->state = MEDIUM_INCOMPLETE;
+    medium_write(medium, &server->overlay, TRUE);
+}
+
+static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
+{
+    Medium *medium = server->medium;
+    forget_connection(server);
+    if (!is_at(server, epoch))
+        return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be taken over");
+    medium_write(medium, &server->overlay, FALSE);
+    medium_sync(medium);
+    medium->dirty[server->current_map] |= server->overlay.named;
+    medium->state = MEDIUM_OWNED;
+    medium->lineage.writer = FALSE;
+    if (medium->generation.data == GENERATION_BEHIND)
+        generation_take_over(&medium->generation);
+    server->mode = DISK_MODE_ACTIVE;
+    server->synced = FALSE;
+    server->complete_epoch = 0;
+    return TRUE;
+}
+
+static gboolean attach(DiskServer *server, const Order *order, GError **error)
+{
+    const char *role = json_object_get_string(json_object_object_get(order->arguments, "role"));
+    Stream *stream =
+        world_stream(json_object_get_int(json_object_object_get(order->arguments, "fd")));
+    gboolean primary = !strcmp(role, "primary");
+    if (server->phase != UNATTACHED ||
+        server->mode != (primary ? DISK_MODE_ACTIVE : DISK_MODE_REPLICA))
+        return refuse(error, BLOCK_ERROR_MODE, "the disks can't be attached");
+    if (!stream)
+        return refuse(error, BLOCK_ERROR_PEER, "the connection has ended");
+    Generation *generation = &changed(server)->generation;
+    if (primary && (generation->current == 0 || generation->data != GENERATION_WRITER))
+        generation_begin(generation);
+    server->discard |= json_object_get_boolean(json_object_object_get(order->arguments, "discard"));
+    g_strlcpy(server->session,
+              json_object_get_string(json_object_object_get(order->arguments, "session")),
+              sizeof(server->session));
+    server->stream = stream;
+    server->phase = HELLO;
+    server->epoch = server->rotated = 0;
+    server->adopted = FALSE;
+    server->ours = make_hello(server);
+    send(server, (Record){.type = WIRE_HELLO, .hello = server->ours});
+    world_stream_listen(stream, on_stream, server);
+    return TRUE;
+}
+
+static gboolean write_alone(DiskServer *server, GError **error)
+{
+    if (server->mode != DISK_MODE_ACTIVE || server->stream)
+        return refuse(error, BLOCK_ERROR_MODE, "the disks can't be written to alone");
+    generation_begin(&changed(server)->generation);
+    return TRUE;
+}
+
+static gboolean switch_to(DiskServer *server, DiskMode mode, GError **error)
+{
+    if (server->mode == DISK_MODE_REPLICA && mode == DISK_MODE_ACTIVE)
+        return refuse(error, BLOCK_ERROR_MODE, "can't activate without a takeover");
+    if (server->mode == DISK_MODE_REPLICA)
+        return TRUE;
+    server->mode = mode;
+    if (mode == DISK_MODE_INACTIVE)
+        medium_sync(server->medium);
+    return TRUE;
+}
+
+static gboolean become_replica(DiskServer *server, GError **error)
+{
+    if (server->mode != DISK_MODE_INACTIVE || server->stream)
+        return refuse(error, BLOCK_ERROR_MODE, "the disks can't become a replica");
+    server->overlay = (Changes){0};
+    server->mode = DISK_MODE_REPLICA;
+    return TRUE;
+}
+
+static json_object *result_of(const DiskServer *server)
+{
+    Generation generation = medium_generation(server->medium);
+    json_object *result = json_object_new_object();
+    json_object_object_add(result, "mode", json_object_new_string(disk_mode_name(server->mode)));
+    json_object_object_add(result, "generation", wire_generation_object(&generation));
+    return result;
+}
+
+static gboolean run(DiskServer *server, const Order *order, GError **error)
+{
+    const char *name = order->name;
+    if (!strcmp(name, "attach"))
+        return attach(server, order, error);
+    if (!strcmp(name, "mark"))
+        return mark(server, epoch_of(order), error);
+    if (!strcmp(name, "apply"))
+        return apply(server, epoch_of(order), error);
+    if (!strcmp(name, "finish"))
+        return finish(server, epoch_of(order), error);
+    if (!strcmp(name, "takeover"))
+        return take_over(server, epoch_of(order), error);
+    if (!strcmp(name, "write-alone"))
+        return write_alone(server, error);
+    if (!strcmp(name, "activate"))
+        return switch_to(server, DISK_MODE_ACTIVE, error);
+    if (!strcmp(name, "inactivate"))
+        return switch_to(server, DISK_MODE_INACTIVE, error);
+    if (!strcmp(name, "become-replica"))
+        return become_replica(server, error);
+    if (!strcmp(name, "detach"))
+        forget_connection(server);
+    else if (!strcmp(name, "sync"))
+        medium_sync(server->medium);
+    else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)
+        world_fail("no order \"%s\"", name);
+    return TRUE;
+}
+
+static void order_free(Order *order)
+{
+    json_object_put(order->arguments);
+    g_free(order);
+}
+
+static void begin_next(DiskServer *server);
+
+static gboolean on_order(gpointer data)
+{
+    DiskServer *server = data;
+    Order *order = g_queue_pop_head(server->orders);
+    g_autoptr(GError) error = NULL;
+    world_source_clear(&server->step);
+    gboolean done = run(server, order, &error);
+    json_object *result = done ? result_of(server) : NULL;
+    begin_next(server);
+    if (done)
+        read_on(server);
+    if (!done)
+        world_tell("%s: disks: %s: %s", server->host->name, order->name, error->message);
+    if (order->done)
+        order->done(result, error, order->user_data);
+    json_object_put(result);
+    order_free(order);
+    return G_SOURCE_REMOVE;
+}
+
+/* What can be cut short by a death begins now. */
+static void begin_next(DiskServer *server)
+{
+    const Order *order = g_queue_peek_head(server->orders);
+    if (!order || server->step || server->start)
+        return;
+    gint64 us = world_between(20, 500);
+    gboolean applies = !strcmp(order->name, "apply"), ends = !strcmp(order->name, "finish");
+    server->final |= ends;
+    if ((applies || ends) && can_apply(server, epoch_of(order))) {
+        if (applies)
+            check_vm(server);
+        begin_apply(server);
+        us = world_between(100, 20000);
+    } else if (!strcmp(order->name, "takeover") && is_at(server, epoch_of(order))) {
+        begin_takeover(server);
+        us = world_between(100, 50000);
+    }
+    server->step = world_after(server->host, us, on_order, server);
+}
+
+void disk_server_command(DiskServer *server, const char *name, json_object *arguments,
+                         guint timeout_ms, DiskServerDone done, gpointer user_data)
+{
+    (void)timeout_ms;
+    Order *order = g_new(Order, 1);
+    *order = (Order){server, g_intern_string(name), arguments, done, user_data};
+    if (strcmp(name, "status") != 0)
+        world_tell("%s: disks: order %s %s", server->host->name, name,
+                   arguments ? json_object_to_json_string(arguments) : "");
+    g_queue_push_tail(server->orders, order);
+    begin_next(server);
+}
+
+void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
+                               guint timeout_ms, DiskServerDone done, gpointer user_data)
+{
+    json_object *arguments = json_object_new_object();
+    json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
+    disk_server_command(server, name, arguments, timeout_ms, done, user_data);
+}
+
+void disk_server_attach(DiskServer *server, gboolean primary, const char *session, int fd,
+                        gboolean discard, guint timeout_ms, DiskServerDone done, gpointer user_data)
+{
+    json_object *arguments = json_object_new_object();
+    json_object_object_add(arguments, "role",
+                           json_object_new_string(primary ? "primary" : "replica"));
+    json_object_object_add(arguments, "session", json_object_new_string(session));
+    json_object_object_add(arguments, "discard", json_object_new_boolean(discard));
+    json_object_object_add(arguments, "fd", json_object_new_int(fd));
+    disk_server_command(server, "attach", arguments, timeout_ms, done, user_data);
+}
+
+gboolean disk_server_generation(json_object *object, Generation *ret_generation)
+{
+    return wire_generation_parse(object, ret_generation);
+}
+
+const char *disk_mode_name(DiskMode mode)
+{
+    static const char *const names[] = {"active", "inactive", "replica"};
+    return names[mode];
+}
+
+/* ---- Life ---- */
+
+static void die(DiskServer *server, const GError *why)
+{
+    server->ended = TRUE;
+    forget_connection(server);
+    world_source_clear(&server->step);
+    server->callbacks.died(why, server->user_data);
+}
+
+static gboolean on_started(gpointer data)
+{
+    DiskServer *server = data;
+    g_autoptr(GError) error = NULL;
+    world_source_clear(&server->start);
+    if (!medium_open(server->medium, server->mode == DISK_MODE_ACTIVE, &error)) {
+        die(server, error);
+        return G_SOURCE_REMOVE;
+    }
+    begin_next(server);
+    server->callbacks.ready(server->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig *disks,
+                              guint n_disks, const DiskServerCallbacks *callbacks,
+                              gpointer user_data, GError **error)
+{
+    (void)disks;
+    (void)n_disks;
+    (void)error;
+    DiskServer *server = g_new0(DiskServer, 1);
+    server->host = world.current;
+    server->medium = server->host->medium;
+    server->callbacks = *callbacks;
+    server->user_data = user_data;
+    server->mode = options->owner ? DISK_MODE_ACTIVE : DISK_MODE_REPLICA;
+    server->orders = g_queue_new();
+    server->unread = g_queue_new();
+    server->start = world_after(server->host, world_between(1000, 50000), on_started, server);
+    server->host->disk_server = server;
+    return server;
+}
+
+static void stop(DiskServer *server)
+{
+    forget_connection(server);
+    world_source_clear(&server->step);
+    world_source_clear(&server->start);
+    g_queue_clear_full(server->orders, (GDestroyNotify)order_free);
+    server->ended = TRUE;
+    if (server->host->disk_server == server)
+        server->host->disk_server = NULL;
+}
+
+void disk_server_end(DiskServer *server)
+{
+    gboolean opened = !server->start && !server->ended;
+    stop(server);
+    if (opened)
+        medium_end_cleanly(server->medium);
+}
+
+gboolean disk_server_wait(DiskServer *server, guint timeout_ms)
+{
+    (void)server;
+    (void)timeout_ms;
+    return TRUE;
+}
+
+void disk_server_free(DiskServer *server)
+{
+    if (!server)
+        return;
+    stop(server);
+    g_queue_free(server->orders);
+    g_queue_free(server->unread);
+    g_free(server);
+}
+
+void world_disk_death(WorldHost *host, gboolean power)
+{
+    DiskServer *server = host->disk_server;
+    host->disk_server = NULL;
+    if (power)
+        medium_lose_power(host->medium);
+    else if (server && !server->start && !server->ended && world_chance(500))
+        medium_end_cleanly(host->medium); /* it has outlived colod for a moment */
+}
+
+void world_disk_init(WorldHost *host)
+{
+    host->medium = g_new0(Medium, 1);
+}
+
+gboolean world_disk_may_boot(const WorldHost *host)
+{
+    GenerationData data = medium_generation(host->medium).data;
+    return !world.disks || data == GENERATION_WRITER || data == GENERATION_IN_STEP;
+}
+
+/* ---- The guest ---- */
+
+gboolean world_disk_takes_io(const WorldHost *host)
+{
+    const DiskServer *server = host->disk_server;
+    const Order *order = server ? g_queue_peek_head(server->orders) : NULL;
+    return server && !server->start && !server->ended && !server->final &&
+           !(order && (!strcmp(order->name, "apply") || !strcmp(order->name, "takeover")));
+}
+
+gboolean world_disk_is_final(const WorldHost *host)
+{
+    return host->disk_server->final && host->disk_server->mode == DISK_MODE_REPLICA;
+}
+
+guint64 world_disk_read(const WorldHost *host, guint block)
+{
+    const DiskServer *server = host->disk_server;
+    gboolean local = server->mode == DISK_MODE_REPLICA && (server->overlay.named & (1u << block));
+    return local ? server->overlay.block[block] : server->medium->image[block];
+}
+
+void world_disk_write(WorldHost *host, guint block, guint64 value)
+{
+    DiskServer *server = host->disk_server;
+    if (server->mode == DISK_MODE_INACTIVE)
+        world_fail("%s: the guest writes to disks that were given up", host->name);
+    if (server->mode == DISK_MODE_REPLICA) {
+        changes_add(&server->overlay, block, value);
+        return;
+    }
+    server->medium->dirty[server->current_map] |= 1u << block;
+    server->medium->image[block] = value;
+    if (server->phase == SYNCING || server->phase == SYNCED)
+        send(server,
+             (Record){.type = WIRE_WRITE, .epoch = server->epoch, .block = block, .value = value});
+}
+
+void world_disk_flush(WorldHost *host)
+{
+    if (host->disk_server->mode == DISK_MODE_ACTIVE)
+        medium_sync(host->medium);
+}
