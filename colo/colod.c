@@ -172,12 +172,12 @@ int main(int argc, char **argv)
     g_autoptr(Config) config = config_load(file, role, &error);
     if (!config || !colo_fault_init(&error))
         return fail_usage(error);
-    if (overrule && !strcmp(config->role, "secondary")) {
+    if (overrule && config->role == CONFIG_ROLE_SECONDARY) {
         fputs("colod: --overrule-arbiter makes a node the primary: this one has role secondary\n",
               stderr);
         return EXIT_USAGE;
     }
-    if (discard && (overrule || !strcmp(config->role, "primary"))) {
+    if (discard && (overrule || config->role == CONFIG_ROLE_PRIMARY)) {
         fputs("colod: --discard-this-side gives up this node's data: it can't be the primary\n",
               stderr);
         return EXIT_USAGE;
@@ -192,7 +192,7 @@ int main(int argc, char **argv)
         return EXIT_ENDED;
     }
     log_init(config->vm->name, config->log_level);
-    if (!strcmp(config->realtime, "yes"))
+    if (config->realtime)
         be_realtime();
     return run(config);
 }

@@ -135,7 +135,7 @@ static void check_devices(const Config *config, Finds *finds)
 
 static void check_arbiter_type(const Config *config, Finds *finds)
 {
-    if (!strcmp(config->arbiter, "none"))
+    if (config->arbiter == CONFIG_ARBITER_NONE)
         note(finds, "there is none: after a lost peer nothing goes on until an administrator says "
                     "'colo failover'");
 }
@@ -219,8 +219,8 @@ static void look_at_qemu(const Config *config, gconstpointer at, Finds *finds)
 static void check_qemu(const Config *config, Finds *finds)
 {
     look_at(config, config->vm->qemu, look_at_qemu, config->vm->qemu, finds);
-    if (strcmp(config->vm->accel, "tcg") != 0 && access("/dev/kvm", R_OK | W_OK) < 0) {
-        if (!strcmp(config->vm->accel, "kvm"))
+    if (config->vm->accel != VM_ACCEL_TCG && access("/dev/kvm", R_OK | W_OK) < 0) {
+        if (config->vm->accel == VM_ACCEL_KVM)
             problem(finds, "accel = kvm: /dev/kvm: %s", g_strerror(errno));
         else
             note(finds, "no KVM here (/dev/kvm: %s): the guest is emulated, and slow",
@@ -245,7 +245,7 @@ static void look_at_image(const Config *config, gconstpointer at, Finds *finds)
     (void)config;
     const VmDisk *disk = at;
     g_autoptr(GError) error = NULL;
-    if (!disk_image_check(disk->name, disk->path, disk->format, &error))
+    if (!disk_image_check(disk->name, disk->path, vm_disk_format_name(disk->format), &error))
         problem(finds, "%s", error->message);
     else if (access(disk->path, W_OK) < 0)
         problem(finds, "disk %s: image %s: %s", disk->name, disk->path, g_strerror(errno));
@@ -313,7 +313,7 @@ static void look_at_arbiter(const Config *config, gconstpointer at, Finds *finds
     g_autoptr(GError) error = NULL;
     /* Which one it was, if there ever was one; a bad folder has been told. */
     const char *known = access(config->state_dir, R_OK) == 0 ? config->state_dir : NULL;
-    g_autoptr(Arbiter) arbiter = arbiter_new(config->arbiter, config->arbiter_path, known, &error);
+    g_autoptr(Arbiter) arbiter = arbiter_new(config->arbiter_path, known, &error);
     if (!arbiter) {
         problem(finds, "%s", error->message);
         return;
@@ -326,7 +326,7 @@ static void look_at_arbiter(const Config *config, gconstpointer at, Finds *finds
 
 static void check_arbiter(const Config *config, Finds *finds)
 {
-    if (strcmp(config->arbiter, "none") != 0)
+    if (config->arbiter != CONFIG_ARBITER_NONE)
         look_at(config, config->arbiter_path, look_at_arbiter, NULL, finds);
 }
 

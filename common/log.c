@@ -16,27 +16,20 @@ static const struct {
     GLogLevelFlags flag;
     char priority; /* syslog's */
 } levels[] = {
-    {"error",   G_LOG_LEVEL_CRITICAL, '3'},
-    {"warning", G_LOG_LEVEL_WARNING,  '4'},
-    {"info",    G_LOG_LEVEL_INFO,     '6'},
-    {"debug",   G_LOG_LEVEL_DEBUG,    '7'},
+    [LOG_LEVEL_ERROR] = {"error",   G_LOG_LEVEL_CRITICAL, '3'},
+    [LOG_LEVEL_WARNING] = {"warning", G_LOG_LEVEL_WARNING,  '4'},
+    [LOG_LEVEL_INFO] = {"info",    G_LOG_LEVEL_INFO,     '6'},
+    [LOG_LEVEL_DEBUG] = {"debug",   G_LOG_LEVEL_DEBUG,    '7'},
 };
-enum { LEVEL_ERROR, LEVEL_WARNING, LEVEL_INFO, LEVEL_DEBUG };
 
 /* The level may be changed and read by any thread; `vm` is set once, before there are threads. */
-static gint current_level = LEVEL_INFO;
+static gint current_level = LOG_LEVEL_INFO;
 static guint64 current_epoch;
 static const char *current_vm;
 
-gboolean log_set_level(const char *level)
+void log_set_level(LogLevel level)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(levels); i++) {
-        if (!strcmp(levels[i].name, level)) {
-            g_atomic_int_set(&current_level, (gint)i);
-            return TRUE;
-        }
-    }
-    return FALSE;
+    g_atomic_int_set(&current_level, (gint)level);
 }
 
 void log_set_epoch(guint64 epoch)
@@ -48,10 +41,10 @@ void log_set_epoch(guint64 epoch)
 static gsize level_index(GLogLevelFlags flags)
 {
     if (flags & (G_LOG_LEVEL_ERROR | G_LOG_LEVEL_CRITICAL))
-        return LEVEL_ERROR;
+        return LOG_LEVEL_ERROR;
     if (flags & G_LOG_LEVEL_WARNING)
-        return LEVEL_WARNING;
-    return flags & G_LOG_LEVEL_DEBUG ? LEVEL_DEBUG : LEVEL_INFO;
+        return LOG_LEVEL_WARNING;
+    return flags & G_LOG_LEVEL_DEBUG ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
 }
 
 static void append_one_line(GString *line, const char *text, gssize len)
@@ -103,7 +96,7 @@ static GLogWriterOutput write_line(GLogLevelFlags flags, const GLogField *fields
     return G_LOG_WRITER_HANDLED;
 }
 
-void log_init(const char *vm, const char *level)
+void log_init(const char *vm, LogLevel level)
 {
     static gboolean installed;
     current_vm = g_intern_string(vm);
@@ -131,7 +124,7 @@ static void log_valist(gsize level, const char *format, va_list args)
         va_end(args);                                                                              \
     }
 
-DEFINE_LOG(log_error, LEVEL_ERROR)
-DEFINE_LOG(log_warning, LEVEL_WARNING)
-DEFINE_LOG(log_info, LEVEL_INFO)
-DEFINE_LOG(log_debug, LEVEL_DEBUG)
+DEFINE_LOG(log_error, LOG_LEVEL_ERROR)
+DEFINE_LOG(log_warning, LOG_LEVEL_WARNING)
+DEFINE_LOG(log_info, LOG_LEVEL_INFO)
+DEFINE_LOG(log_debug, LOG_LEVEL_DEBUG)

@@ -9,9 +9,11 @@
 
 #include <glib.h>
 
-/* Installs the writer. `vm` (copied) appears in each line; level is a name of colo/config/config.h. */
-void log_init(const char *vm, const char *level);
-gboolean log_set_level(const char *level);
+typedef enum { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG } LogLevel;
+
+/* Installs the writer. `vm` (copied) appears in each line; lines below `level` are left out. */
+void log_init(const char *vm, LogLevel level);
+void log_set_level(LogLevel level);
 /* The epoch shown in the lines that follow. */
 void log_set_epoch(guint64 epoch);
 

@@ -81,7 +81,11 @@ static void add_iothread(GPtrArray *argv, const VmDescription *d)
  */
 static void add_disk(GPtrArray *argv, const VmDescription *d, guint index, const VmDisk *disk)
 {
-    gboolean report = !strcmp(disk->on_error, "report"), stop = !strcmp(disk->on_error, "stop");
+    /* A read never fails for want of room. */
+    static const char *const on_write[] = {
+        [VM_DISK_REPORT] = "report", [VM_DISK_STOP] = "stop", [VM_DISK_ENOSPC] = "enospc"};
+    static const char *const on_read[] = {
+        [VM_DISK_REPORT] = "report", [VM_DISK_STOP] = "stop", [VM_DISK_ENOSPC] = "report"};
     g_autofree char *socket = escape_commas(d->disk_socket);
     g_autofree char *serial = g_strndup(disk->name, 20);
     g_autofree char *bus = disk_bus(d, index, disk);
@@ -89,12 +93,11 @@ static void add_disk(GPtrArray *argv, const VmDescription *d, guint index, const
         g_strdup_printf("driver=%s,node-name=colo-disk%u,discard=unmap,file.driver=nbd,"
                         "file.node-name=colo-disk%u-export,file.discard=unmap,"
                         "file.server.type=unix,file.server.path=%s,file.export=%s",
-                        disk->format, index, index, socket, disk->name));
+                        vm_disk_format_name(disk->format), index, index, socket, disk->name));
     add(argv, "-device",
         g_strdup_printf("%s%s,id=disk%u,drive=colo-disk%u,serial=%s,werror=%s,rerror=%s%s",
                         disk->model, takes_iothread(disk) ? ",iothread=colo-disks" : "", index,
-                        index, serial, report ? "report" : disk->on_error, stop ? "stop" : "report",
-                        bus));
+                        index, serial, on_write[disk->on_error], on_read[disk->on_error], bus));
 }
 
 static void add_boot(GPtrArray *argv, const VmDescription *d)

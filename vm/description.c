@@ -27,11 +27,14 @@ static void disk_free(gpointer data)
 {
     VmDisk *disk = data;
     g_free(disk->name);
-    g_free(disk->format);
     g_free(disk->model);
     g_free(disk->path);
-    g_free(disk->on_error);
     g_free(disk);
+}
+
+const char *vm_disk_format_name(VmDiskFormat format)
+{
+    return format == VM_DISK_RAW ? "raw" : "qcow2";
 }
 
 VmDescription *vm_description_new(void)
@@ -41,18 +44,14 @@ VmDescription *vm_description_new(void)
     d->disks = g_ptr_array_new_with_free_func(disk_free);
     d->extra = g_ptr_array_new_with_free_func(g_free);
     d->cpus = 1;
-    d->accel = g_strdup("auto");
     d->serial = g_strdup("none");
-    d->guest_agent = g_strdup("no");
     return d;
 }
 
 VmDescription *vm_description_copy(const VmDescription *from)
 {
     VmDescription *d = vm_description_new();
-    g_free(d->accel);
     g_free(d->serial);
-    g_free(d->guest_agent);
     d->name = g_strdup(from->name);
     d->uuid = g_strdup(from->uuid);
     d->machine = g_strdup(from->machine);
@@ -63,9 +62,9 @@ VmDescription *vm_description_copy(const VmDescription *from)
     d->initrd = g_strdup(from->initrd);
     d->append = g_strdup(from->append);
     d->qemu = g_strdup(from->qemu);
-    d->accel = g_strdup(from->accel);
+    d->accel = from->accel;
     d->serial = g_strdup(from->serial);
-    d->guest_agent = g_strdup(from->guest_agent);
+    d->guest_agent = from->guest_agent;
     for (guint i = 0; i < from->nics->len; i++) {
         const VmNic *nic = g_ptr_array_index(from->nics, i);
         vm_description_add_nic(d, nic->model, nic->mac);
@@ -74,10 +73,10 @@ VmDescription *vm_description_copy(const VmDescription *from)
         const VmDisk *disk = g_ptr_array_index(from->disks, i);
         VmDisk *copy = g_new0(VmDisk, 1);
         *copy = (VmDisk){.name = g_strdup(disk->name),
-                         .format = g_strdup(disk->format),
+                         .format = disk->format,
                          .model = g_strdup(disk->model),
                          .path = g_strdup(disk->path),
-                         .on_error = g_strdup(disk->on_error)};
+                         .on_error = disk->on_error};
         g_ptr_array_add(d->disks, copy);
     }
     d->disk_socket = g_strdup(from->disk_socket);
@@ -101,9 +100,7 @@ void vm_description_free(VmDescription *d)
     g_ptr_array_unref(d->disks);
     g_ptr_array_unref(d->extra);
     g_free(d->qemu);
-    g_free(d->accel);
     g_free(d->serial);
-    g_free(d->guest_agent);
     g_free(d->disk_socket);
     g_free(d);
 }
@@ -119,10 +116,7 @@ void vm_description_add_nic(VmDescription *description, const char *model, const
 VmDisk *vm_description_add_disk(VmDescription *description, const char *name)
 {
     VmDisk *disk = g_new0(VmDisk, 1);
-    *disk = (VmDisk){.name = g_strdup(name),
-                     .format = g_strdup("raw"),
-                     .model = g_strdup("virtio-blk-pci"),
-                     .on_error = g_strdup("report")};
+    *disk = (VmDisk){.name = g_strdup(name), .model = g_strdup("virtio-blk-pci")};
     g_ptr_array_add(description->disks, disk);
     return disk;
 }
@@ -220,23 +214,12 @@ static gboolean check_nics(const GPtrArray *nics, VmFault *fault, GError **error
     return TRUE;
 }
 
-static gboolean is_one_of(const char *text, const char *const *words)
-{
-    return text && g_strv_contains(words, text);
-}
-
 static gboolean check_disk(const VmDisk *disk, VmFault *fault, GError **error)
 {
-    static const char *const formats[] = {"raw", "qcow2", NULL};
-    static const char *const on_errors[] = {"report", "stop", "enospc", NULL};
-
     if (!is_word(disk->name, "-_.") || strlen(disk->name) > 64)
         return wrong(fault, "name", error,
                      "name '%s': expected 1 to 64 letters, digits and any of -_.",
                      disk->name ? disk->name : "");
-    if (!is_one_of(disk->format, formats))
-        return wrong(fault, "format", error, "format '%s': expected raw or qcow2",
-                     disk->format ? disk->format : "");
     if (!is_word(disk->model, "-_."))
         return wrong(fault, "model", error,
                      "model '%s': expected a QEMU device such as virtio-blk-pci",
@@ -244,9 +227,6 @@ static gboolean check_disk(const VmDisk *disk, VmFault *fault, GError **error)
     if (!disk->path || disk->path[0] != '/')
         return wrong(fault, "path", error, "path '%s': expected an absolute path",
                      disk->path ? disk->path : "");
-    if (!is_one_of(disk->on_error, on_errors))
-        return wrong(fault, "on-error", error, "on-error '%s': expected report, stop or enospc",
-                     disk->on_error ? disk->on_error : "");
     return TRUE;
 }
 
@@ -329,10 +309,6 @@ static gboolean check_host_part(const VmDescription *d, VmFault *fault, GError *
 {
     if (d->qemu && !*d->qemu)
         return wrong(fault, "qemu", error, "qemu: the name of the binary is empty");
-    if (!d->accel ||
-        (strcmp(d->accel, "auto") && strcmp(d->accel, "kvm") && strcmp(d->accel, "tcg")))
-        return wrong(fault, "accel", error, "accel: '%s': expected auto, kvm or tcg",
-                     d->accel ? d->accel : "");
     const char *serial = d->serial ? d->serial : "";
     if (strcmp(serial, "none") && !(g_str_has_prefix(serial, "file:") && serial[5]) &&
         !(g_str_has_prefix(serial, "unix:") && serial[5]))
@@ -368,9 +344,6 @@ static gboolean check_vm(const VmDescription *d, VmFault *fault, GError **error)
     key = d->kernel && !*d->kernel ? "kernel" : "initrd";
     if ((d->kernel && !*d->kernel) || (d->initrd && !*d->initrd))
         return wrong(fault, key, error, "%s: the path is empty", key);
-    if (g_strcmp0(d->guest_agent, "yes") != 0 && g_strcmp0(d->guest_agent, "no") != 0)
-        return wrong(fault, "guest-agent", error, "guest-agent: '%s': expected yes or no",
-                     d->guest_agent ? d->guest_agent : "");
     return check_extra(d->extra, fault, error) && check_host_part(d, fault, error);
 }
 

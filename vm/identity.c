@@ -46,7 +46,7 @@ static json_object *disks_of(const VmDescription *d)
         const VmDisk *disk = g_ptr_array_index(d->disks, i);
         json_object *one = json_object_new_object();
         colo_json_add_string(one, "name", disk->name);
-        colo_json_add_string(one, "format", disk->format);
+        colo_json_add_string(one, "format", vm_disk_format_name(disk->format));
         colo_json_add_string(one, "model", disk->model);
         colo_json_add_int(one, "bytes", image_bytes(disk->path));
         json_object_array_add(disks, one);
@@ -88,7 +88,7 @@ json_object *vm_identity(const Vm *vm)
     for (guint i = 0; i < d->extra->len; i++)
         json_object_array_add(extra, json_object_new_string(g_ptr_array_index(d->extra, i)));
     json_object_object_add(out, "extra", extra);
-    colo_json_add_string(out, "guest-agent", d->guest_agent);
+    colo_json_add_string(out, "guest-agent", d->guest_agent ? "yes" : "no");
     return out;
 }
 

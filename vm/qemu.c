@@ -231,15 +231,15 @@ static gboolean has_virtualisation(void)
 }
 
 /* "kvm" or "tcg"; NULL with VM_ERROR_PERMISSION if KVM is wanted and can't be had. */
-static const char *choose_accel(const char *wanted, GError **error)
+static const char *choose_accel(VmAccel wanted, GError **error)
 {
-    if (!strcmp(wanted, "tcg") || (!strcmp(wanted, "auto") && !has_virtualisation()))
+    if (wanted == VM_ACCEL_TCG || (wanted == VM_ACCEL_AUTO && !has_virtualisation()))
         return "tcg";
     COLO_AUTO_FD kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     COLO_AUTO_FD vm = kvm >= 0 ? ioctl(kvm, KVM_CREATE_VM, 0) : -1;
     if (vm >= 0)
         return "kvm";
-    if (!strcmp(wanted, "auto"))
+    if (wanted == VM_ACCEL_AUTO)
         return "tcg";
     g_set_error(error, VM_ERROR, VM_ERROR_PERMISSION,
                 "accel: kvm can't be used: /dev/kvm: %s (give the user access to it, or use tcg)",
@@ -341,7 +341,7 @@ static gboolean launch(QemuVm *self, GError **error)
     COLO_AUTO_FD qmp_theirs = -1;
     COLO_AUTO_FD uffd_theirs = -1;
     COLO_AUTO_FD agent_theirs = -1;
-    gboolean has_agent = !strcmp(vm->description->guest_agent, "yes");
+    gboolean has_agent = vm->description->guest_agent;
 
     if (!make_pair(&qmp_ours, &qmp_theirs, error) ||
         !make_pair(&self->uffd_sock, &uffd_theirs, error) ||

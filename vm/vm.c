@@ -186,7 +186,7 @@ static gboolean has_cached_disks(const Vm *vm)
 {
     for (guint i = 0; i < vm->description->disks->len; i++) {
         const VmDisk *disk = g_ptr_array_index(vm->description->disks, i);
-        if (strcmp(disk->format, "raw") != 0)
+        if (disk->format != VM_DISK_RAW)
             return TRUE;
     }
     return FALSE;

@@ -46,13 +46,22 @@ typedef struct {
     char *mac;   /* "52:54:00:12:34:56" */
 } VmNic;
 
+typedef enum { VM_DISK_RAW, VM_DISK_QCOW2 } VmDiskFormat;
+const char *vm_disk_format_name(VmDiskFormat format);
+
+/* What an I/O error does to the guest: tells it, stops it, stops it if the image has no room. */
+typedef enum { VM_DISK_REPORT, VM_DISK_STOP, VM_DISK_ENOSPC } VmDiskOnError;
+
+/* AUTO: KVM if usable, else TCG. */
+typedef enum { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_TCG } VmAccel;
+
 typedef struct {
-    char *name;   /* "vda": of the NBD export, and the serial number that the guest sees */
-    char *format; /* "raw" or "qcow2" */
-    char *model;  /* QEMU device: "virtio-blk-pci", "ide-hd", ... */
+    char *name; /* "vda": of the NBD export, and the serial number that the guest sees */
+    VmDiskFormat format;
+    char *model; /* QEMU device: "virtio-blk-pci", "ide-hd", ... */
     /* This host's own: not compared with the peer. */
-    char *path;     /* the image: absolute */
-    char *on_error; /* "report", "stop" or "enospc": what an I/O error does to the guest */
+    char *path; /* the image: absolute */
+    VmDiskOnError on_error;
 } VmDisk;
 
 typedef struct {
@@ -62,16 +71,16 @@ typedef struct {
     char *cpu;     /* -cpu, NULL: QEMU's default */
     unsigned cpus; /* -smp */
     guint64 memory_bytes;
-    char *kernel;      /* path or NULL */
-    char *initrd;      /* path or NULL */
-    char *append;      /* kernel command line or NULL */
-    GPtrArray *nics;   /* of VmNic* */
-    GPtrArray *disks;  /* of VmDisk* */
-    GPtrArray *extra;  /* of char*: further QEMU arguments, the same on both hosts */
-    char *guest_agent; /* "yes" or "no": a port for qemu-ga (vm/agent.h) */
+    char *kernel;         /* path or NULL */
+    char *initrd;         /* path or NULL */
+    char *append;         /* kernel command line or NULL */
+    GPtrArray *nics;      /* of VmNic* */
+    GPtrArray *disks;     /* of VmDisk* */
+    GPtrArray *extra;     /* of char*: further QEMU arguments, the same on both hosts */
+    gboolean guest_agent; /* a port for qemu-ga (vm/agent.h) */
     /* This host's own: not compared with the peer. */
     char *qemu;        /* binary: path or name; NULL: qemu-system-x86_64 */
-    char *accel;       /* "auto" (kvm if usable, else tcg), "kvm", "tcg"; the choice is compared */
+    VmAccel accel;     /* what AUTO comes to is compared */
     char *serial;      /* "none", "file:PATH" or "unix:PATH" */
     char *disk_socket; /* the unix socket of the disks' NBD server; needed when there are any */
 } VmDescription;

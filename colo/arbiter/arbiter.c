@@ -350,23 +350,14 @@ static gboolean read_state(Arbiter *arbiter, GError **error)
     return TRUE;
 }
 
-Arbiter *arbiter_new(const char *type, const char *path, const char *state_dir, GError **error)
+Arbiter *arbiter_new(const char *path, const char *state_dir, GError **error)
 {
     g_autoptr(Arbiter) arbiter = g_new0(Arbiter, 1);
-    gboolean file = !strcmp(type, "file");
     arbiter->questions = g_ptr_array_new_with_free_func(question_unref);
     arbiter->turns = g_queue_new();
-    if (!file && strcmp(type, "none") != 0) {
-        refuse(error, "unknown type '%s': none and file are known", type);
-        return NULL;
-    }
-    if (!file) {
+    if (!path) {
         arbiter->identity = g_strdup("none");
         return g_steal_pointer(&arbiter);
-    }
-    if (!path || !*path) {
-        refuse(error, "type file needs a path: a directory that both hosts see");
-        return NULL;
     }
     arbiter->dir = g_strdup(path);
     arbiter->state_dir = g_strdup(state_dir);

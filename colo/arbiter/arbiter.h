@@ -42,11 +42,10 @@ typedef enum {
 typedef struct Arbiter Arbiter;
 
 /*
- * `type` is "none" or "file"; `path` (file) a directory that both hosts see, which is not looked at
- * before the first question. `state_dir` is where this node remembers which one it is; NULL: it
- * doesn't.
+ * `path` is a directory that both hosts see, not looked at before the first question; NULL: there is
+ * no arbiter. `state_dir` is where this node remembers which one it is; NULL: it doesn't.
  */
-Arbiter *arbiter_new(const char *type, const char *path, const char *state_dir, GError **error);
+Arbiter *arbiter_new(const char *path, const char *state_dir, GError **error);
 /*
  * What both nodes must have in common: "none", or "file" and a name that the folder itself holds.
  * NULL: not known before a question was answered.

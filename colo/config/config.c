@@ -311,17 +311,17 @@ gboolean config_check_rules(const Config *c, const Option **ret_option, GError *
                       "%" G_GUINT64_FORMAT "ms is longer than checkpoint-period (%" G_GUINT64_FORMAT
                       "ms)",
                       c->min_gap_ms, c->checkpoint_period_ms);
-    if (!strcmp(c->arbiter, "file") && !c->arbiter_path)
+    if (c->arbiter == CONFIG_ARBITER_FILE && !c->arbiter_path)
         return broken(ret_option, "arbiter", "type", error,
                       "file needs the key 'path': a folder that both hosts see");
-    if (!c->role)
+    if (c->role == CONFIG_ROLE_UNKNOWN)
         return broken(ret_option, "node", "role", error,
                       "neither given here nor with --role: primary, secondary or auto");
-    if (!strcmp(c->role, "auto") && !strcmp(c->arbiter, "none"))
+    if (c->role == CONFIG_ROLE_AUTO && c->arbiter == CONFIG_ARBITER_NONE)
         return broken(ret_option, "node", "role", error,
                       "auto needs an arbiter, which knows whose the VM is: say primary or "
                       "secondary, or set type in [arbiter]");
-    if (strcmp(c->role, "primary") != 0 && !c->peer)
+    if (c->role != CONFIG_ROLE_PRIMARY && !c->peer)
         return broken(ret_option, "node", "peer", error,
                       "a secondary needs it: the address that the primary listens on");
     if (c->peer && !strcmp(c->peer, c->listen))

@@ -14,6 +14,7 @@
 #include <json-c/json.h>
 
 #include "colo/config/options.h"
+#include "common/log.h"
 #include "vm/vm.h"
 
 #define CONFIG_ERROR config_error_quark()
@@ -27,6 +28,24 @@ typedef enum {
     CONFIG_ERROR_FIXED,   /* `set` of an option that can't change while running */
 } ConfigError;
 
+typedef enum {
+    CONFIG_ROLE_UNKNOWN, /* neither in the file nor with --role: config_load() refuses that */
+    CONFIG_ROLE_PRIMARY,
+    CONFIG_ROLE_SECONDARY,
+    CONFIG_ROLE_AUTO,
+} ConfigRole;
+
+typedef enum { CONFIG_SIGTERM_HAND_OVER, CONFIG_SIGTERM_END } ConfigSigterm;
+typedef enum { CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_DIRECT } ConfigCache;
+typedef enum { MODE_COLO, MODE_BUFFERED, MODE_AUTO } Mode;
+typedef enum {
+    CONFIG_DIRTY_AUTO,
+    CONFIG_DIRTY_UFFD,
+    CONFIG_DIRTY_SOFT_DIRTY,
+    CONFIG_DIRTY_COMPARE,
+} ConfigDirtyMethod;
+typedef enum { CONFIG_ARBITER_NONE, CONFIG_ARBITER_FILE } ConfigArbiter;
+
 typedef struct {
     char *name;   /* of the section [nic NAME] */
     char *ifname; /* tap name, default colo%d */
@@ -37,12 +56,12 @@ typedef struct {
 typedef struct {
     /* [node] */
     char *name; /* this node's name, unique in the pair */
-    char *role; /* "primary", "secondary" or "auto" */
+    ConfigRole role;
     char *listen, *peer;
     char *control_socket;
-    char *realtime; /* "yes", "no" */
+    gboolean realtime;
     guint64 announce_rounds, announce_initial_ms, announce_step_ms, announce_max_ms;
-    char *on_sigterm; /* live: "hand-over", "end" */
+    ConfigSigterm on_sigterm; /* live */
     /* [vm], [nic NAME] */
     VmDescription *vm;
     guint64 qemu_timeout_ms;
@@ -53,30 +72,31 @@ typedef struct {
     /* [disks]; [disk NAME] is in vm->disks */
     char *state_dir; /* for what must outlive colod, disks or not; default /var/lib/colo/NAME */
     char *nbdkit;
-    char *disk_cache;           /* "writeback", "direct" */
+    ConfigCache disk_cache;
     guint64 sync_rate_bytes;    /* live: a second, while synchronising; 0: no limit */
     guint64 stage_memory_bytes; /* of each disk on the secondary, before it is a file */
     guint64 disk_timeout_ms;    /* an order to the disks */
     guint64 io_retry_ms; /* live: until a guest that an I/O error stopped goes on; 0: never */
     /* [checkpoint] */
-    char *mode;                   /* "colo", "buffered", "auto" */
+    Mode mode;                    /* live */
     guint64 compare_timeout_ms;   /* live: of output; see netcompare/compare.h */
     guint64 checkpoint_period_ms; /* live: at least this often */
     guint64 answer_timeout_ms;    /* live: the secondary owes something and shows no progress */
     guint64 min_gap_ms;           /* live: never more often, counted from resume to pause */
     guint64 dirty_limit_pages;    /* live: this many dirty pages ask for a checkpoint; 0: none */
-    char *dirty_method;           /* "auto", "uffd", "soft-dirty", "compare" */
-    guint64 output_limit_bytes;   /* held output at most */
+    ConfigDirtyMethod dirty_method;
+    guint64 output_limit_bytes; /* held output at most */
     /* [link] */
     guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
     /* [arbiter] */
-    char *arbiter, *arbiter_path; /* "none" or "file" */
-    guint64 arbiter_timeout_ms;   /* a question to it */
-    guint64 arbiter_check_ms;     /* how often it is looked for */
-    gboolean overrule;            /* of the command line: the VM is this node's, whatever it says */
-    gboolean discard;             /* likewise: the first peer may overwrite what the disks hold */
+    ConfigArbiter arbiter;
+    char *arbiter_path;         /* of FILE: a folder */
+    guint64 arbiter_timeout_ms; /* a question to it */
+    guint64 arbiter_check_ms;   /* how often it is looked for */
+    gboolean overrule;          /* of the command line: the VM is this node's, whatever it says */
+    gboolean discard;           /* likewise: the first peer may overwrite what the disks hold */
     /* [log] */
-    char *log_level; /* live: "error", "warning", "info", "debug" */
+    LogLevel log_level; /* live */
 } Config;
 
 /*

@@ -43,6 +43,11 @@ static gboolean is_number(const Option *option)
            option->type == OPTION_SIZE;
 }
 
+static gboolean is_choice(const Option *option)
+{
+    return option->type == OPTION_CHOICE || option->type == OPTION_YES_NO;
+}
+
 G_GNUC_PRINTF(4, 5)
 static gboolean wrong(const Option *option, const char *text, GError **error, const char *format,
                       ...)
@@ -229,30 +234,51 @@ static gboolean check_interface(const Option *option, const char *text, GError *
     return TRUE;
 }
 
+/* ---- Choices ---- */
+
+static const char *const *choices_of(const Option *option)
+{
+    static const char *const yes_no[] = {"no", "yes", NULL}; /* FALSE, TRUE */
+    return option->type == OPTION_YES_NO ? yes_no : option->choices;
+}
+
 static char *join_choices(const Option *option, const char *last)
 {
-    GString *text = g_string_new(option->choices[0]);
-    for (guint i = 1; option->choices[i]; i++)
+    if (option->type == OPTION_YES_NO)
+        return g_strdup_printf("yes%sno", last);
+    guint first = *option->choices[0] ? 0 : 1;
+    GString *text = g_string_new(option->choices[first]);
+    for (guint i = first + 1; option->choices[i]; i++)
         g_string_append_printf(text, "%s%s", option->choices[i + 1] ? ", " : last,
                                option->choices[i]);
     return g_string_free(text, FALSE);
 }
 
-static gboolean check_choice(const Option *option, const char *text, GError **error)
+static gboolean parse_choice(const Option *option, const char *text, guint64 *ret_value,
+                             GError **error)
 {
-    if (g_strv_contains(option->choices, text))
-        return TRUE;
-    g_autofree char *choices = join_choices(option, " or ");
-    return wrong(option, text, error, "expected %s", choices);
+    const char *const *choices = choices_of(option);
+    for (guint i = 0; *text && choices[i]; i++)
+        if (!strcmp(text, choices[i])) {
+            *ret_value = i;
+            return TRUE;
+        }
+    g_autofree char *expected = join_choices(option, " or ");
+    return wrong(option, text, error, "expected %s", expected);
+}
+
+static gboolean check_given(const Option *option, const char *text, GError **error)
+{
+    if (!*text)
+        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_VALUE,
+                    "%s: the value is empty: give one, or leave the key out", option->name);
+    return *text;
 }
 
 static gboolean check_text(const Option *option, const char *text, GError **error)
 {
-    if (!*text) {
-        g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_VALUE,
-                    "%s: the value is empty: give one, or leave the key out", option->name);
+    if (!check_given(option, text, error))
         return FALSE;
-    }
     switch (option->type) {
     case OPTION_NAME:
         return check_name(option, text, error);
@@ -263,8 +289,6 @@ static gboolean check_text(const Option *option, const char *text, GError **erro
         return check_address(option, text, error);
     case OPTION_INTERFACE:
         return check_interface(option, text, error);
-    case OPTION_CHOICE:
-        return check_choice(option, text, error);
     default:
         return TRUE;
     }
@@ -301,9 +325,11 @@ static char *format_arguments(const GPtrArray *arguments)
 gboolean option_parse(const Option *option, const char *text, void *owner, GError **error)
 {
     void *field = (guint8 *)owner + option->offset;
-    if (is_number(option)) {
+    if (is_number(option) || is_choice(option)) {
         guint64 value = 0;
-        if (!parse_number(option, text, &value, error))
+        if (is_choice(option)
+                ? !check_given(option, text, error) || !parse_choice(option, text, &value, error)
+                : !parse_number(option, text, &value, error))
             return FALSE;
         store_number(option, field, value);
         return TRUE;
@@ -323,6 +349,8 @@ char *option_format(const Option *option, const void *owner)
     const void *field = (const guint8 *)owner + option->offset;
     if (is_number(option))
         return format_number(option, load_number(option, field));
+    if (is_choice(option))
+        return g_strdup(choices_of(option)[load_number(option, field)]);
     if (option->type == OPTION_ARGUMENTS)
         return format_arguments(*(GPtrArray *const *)field);
     const char *text = *(char *const *)field;
@@ -332,7 +360,7 @@ char *option_format(const Option *option, const void *owner)
 void option_clear(const Option *option, void *owner)
 {
     void *field = (guint8 *)owner + option->offset;
-    if (is_number(option))
+    if (is_number(option) || is_choice(option))
         store_number(option, field, 0);
     else if (option->type == OPTION_ARGUMENTS)
         g_ptr_array_set_size(*(GPtrArray **)field, 0);
@@ -359,6 +387,7 @@ char *option_type_text(const Option *option)
     case OPTION_ARGUMENTS:
         return g_strdup("arguments");
     case OPTION_CHOICE:
+    case OPTION_YES_NO:
         return join_choices(option, " or ");
     case OPTION_COUNT:
     case OPTION_TIME:

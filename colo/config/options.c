@@ -19,8 +19,8 @@
 #define MIB    (G_GUINT64_CONSTANT(1) << 20)
 #define MIN_MS (60 * G_GUINT64_CONSTANT(1000))
 
-static const char *const roles[] = {"primary", "secondary", "auto", NULL};
-static const char *const yes_no[] = {"yes", "no", NULL};
+/* Each in the order of its enum (config.h, vm/vm.h, common/log.h). */
+static const char *const roles[] = {"", "primary", "secondary", "auto", NULL};
 static const char *const sigterms[] = {"hand-over", "end", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
@@ -47,7 +47,7 @@ static const Option table[] = {
      .fallback = "/run/colo/NAME.sock",
      .help = "The unix socket for colo(1) and other QMP clients. NAME in the default is that of "
              "the VM."},
-    {"node", "realtime", OPTION_CHOICE, CONFIG(realtime), .fallback = "yes", .choices = yes_no,
+    {"node", "realtime", OPTION_YES_NO, CONFIG(realtime), .fallback = "yes",
      .help = "Whether colod and the first thread of its QEMU, which move the guest's frames, run with "
              "real-time priority (the lowest one of SCHED_RR; needs CAP_SYS_NICE, else it is left "
              "out). On a busy host each frame otherwise waits its turn several times."},
@@ -96,7 +96,7 @@ static const Option table[] = {
     {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
      .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes)."},
 
-    {"vm", "guest-agent", OPTION_CHOICE, VM(guest_agent), .fallback = "no", .choices = yes_no,
+    {"vm", "guest-agent", OPTION_YES_NO, VM(guest_agent), .fallback = "no",
      .help = "Whether the VM has a port for the guest agent (org.qemu.guest_agent.0; extra must have "
              "none), through which colod sets the guest's clock, and does nothing else. The guest "
              "needs qemu-guest-agent, and both hosts the right time."},

@@ -17,7 +17,8 @@ typedef enum {
     OPTION_SOCKET,    /* absolute, short enough for a unix socket */
     OPTION_ADDRESS,   /* ADDRESS:PORT or [V6]:PORT, numeric */
     OPTION_INTERFACE, /* name of a network interface */
-    OPTION_CHOICE,    /* one of `choices` */
+    OPTION_CHOICE,    /* one of `choices`; kept as an enum, in their order */
+    OPTION_YES_NO,    /* kept as a gboolean */
     OPTION_ARGUMENTS, /* a list, quoted as for a shell; a GPtrArray of char* */
     OPTION_COUNT,     /* a whole number, with `unit` after it or without */
     OPTION_TIME,      /* a whole number and ms, s or min; kept in milliseconds */
@@ -38,10 +39,10 @@ typedef struct {
     const char *name;
     OptionType type;
     OptionOwner owner;
-    gsize offset, size;         /* of the value in its owner; numbers have 4 or 8 bytes */
-    const char *fallback;       /* the default in the file's syntax; NULL: none */
-    const char *help;           /* one sentence or more, for people */
-    const char *const *choices; /* OPTION_CHOICE; ends with NULL */
+    gsize offset, size;   /* of the value in its owner; numbers have 4 or 8 bytes, choices 4 */
+    const char *fallback; /* the default in the file's syntax; NULL: none */
+    const char *help;     /* one sentence or more, for people */
+    const char *const *choices; /* OPTION_CHOICE; ends with NULL. A first "" is no value */
     guint64 min, max;           /* numbers */
     const char *unit;           /* OPTION_COUNT, may be NULL */
     gboolean required;          /* in the file */

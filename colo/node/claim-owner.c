@@ -119,7 +119,7 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
     ClaimStartFacts facts = {.state = claim->state,
                              .start = claim->start.doing,
                              .overrules = claim->start.how == ARBITER_OVERRULE,
-                             .may_wait = !strcmp(config->role, "auto") && !config->overrule,
+                             .may_wait = config->role == CONFIG_ROLE_AUTO && !config->overrule,
                              .disks_are_good = arbiter_stake_is_good(&claim->start.stake, NULL,
                                                                      config->name, FALSE, &disks),
                              .answer = answer,
@@ -157,7 +157,7 @@ void claim_start(Claim *claim, const Generation *generation)
     stake->has_disks = generation != NULL;
     if (generation)
         stake->generation = *generation;
-    stake->chosen = !strcmp(claim->config->role, "primary");
+    stake->chosen = claim->config->role == CONFIG_ROLE_PRIMARY;
     /* Half a replica is no VM's disk, whoever says so: the arbiter tells whose are good. */
     if (claim->config->overrule && stake->generation.data != GENERATION_BROKEN) {
         log_warning("the VM is started here by an administrator's decision, whoever had it");

@@ -83,7 +83,7 @@ static void wait_for_it(Claim *claim, const GError *why)
 static void begin(Claim *claim)
 {
     claim_stop(&claim->watch.timer);
-    if (strcmp(claim->config->arbiter, "none") != 0)
+    if (claim->config->arbiter != CONFIG_ARBITER_NONE)
         arbiter_look(claim->arbiter, FALSE, on_looked, claim);
     claim->callbacks.seen(claim->user_data);
 }
@@ -126,7 +126,7 @@ static gboolean on_look_again(gpointer user_data)
 void claim_begin(Claim *claim, FsmState state)
 {
     claim->state = state;
-    if (!strcmp(claim->config->arbiter, "none")) {
+    if (claim->config->arbiter == CONFIG_ARBITER_NONE) {
         set_watch(claim, CLAIM_WATCH_THERE, NULL);
         begin(claim);
     } else {

@@ -192,7 +192,7 @@ void claim_leave(Claim *claim)
 
 void claim_order(Claim *claim, gboolean force)
 {
-    claim->question.forced = force || !strcmp(claim->config->arbiter, "none");
+    claim->question.forced = force || claim->config->arbiter == CONFIG_ARBITER_NONE;
     /* Else the answer to the question that is open counts, or that there is none in time. */
     if (!arbiter_is_asked(claim->arbiter))
         claim_report(claim, FSM_ASK_AGAIN);
@@ -275,7 +275,9 @@ guint claim_questions(const Claim *claim)
 Claim *claim_new(const Config *config, const ClaimCallbacks *callbacks, gpointer user_data,
                  GError **error)
 {
-    Arbiter *arbiter = arbiter_new(config->arbiter, config->arbiter_path, config->state_dir, error);
+    Arbiter *arbiter =
+        arbiter_new(config->arbiter == CONFIG_ARBITER_FILE ? config->arbiter_path : NULL,
+                    config->state_dir, error);
     if (!arbiter)
         return NULL;
     arbiter_set_limit_ms(arbiter, (guint)config->arbiter_timeout_ms);

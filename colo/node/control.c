@@ -162,7 +162,7 @@ static AdviceFacts advice_facts(const Node *node)
 {
     return (AdviceFacts){.state = node->state,
                          .peer = peer_called(node),
-                         .no_arbiter = !strcmp(node->config->arbiter, "none"),
+                         .no_arbiter = node->config->arbiter == CONFIG_ARBITER_NONE,
                          .undecided = claim_is_undecided(node->claim)};
 }
 
@@ -192,7 +192,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_string(status, "state", fsm_state_name(node->state));
     json_object_object_add(status, "protected", json_object_new_boolean(node_is_protected(node)));
     add_waiting(node, status);
-    add_string(status, "mode", node->config->mode);
+    add_string(status, "mode", mode_name(node->config->mode));
     add_peer(node, status);
     add_int(status, "epoch", (gint64)node->epoch);
     add_checkpoints(node, status);
@@ -204,7 +204,8 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     uplinks_add_status(node, status);
     recording_add_status(node, status);
     json_object *arbiter = add_object(status, "arbiter");
-    add_string(arbiter, "type", node->config->arbiter);
+    g_autofree char *type = config_get(node->config, "arbiter.type", NULL);
+    add_string(arbiter, "type", type);
     add_string(arbiter, "answer", claim_last_answer(node->claim));
     add_string(arbiter, "trouble", claim_trouble(node->claim));
     add_int(status, "takeovers", (gint64)node->takeovers);

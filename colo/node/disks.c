@@ -595,8 +595,8 @@ DiskConfig disks_config(const Config *config, guint index)
     const VmDisk *disk = g_ptr_array_index(config->vm->disks, index);
     return (DiskConfig){.name = disk->name,
                         .path = disk->path,
-                        .format = disk->format,
-                        .direct = !strcmp(config->disk_cache, "direct")};
+                        .format = vm_disk_format_name(disk->format),
+                        .direct = config->disk_cache == CONFIG_CACHE_DIRECT};
 }
 
 static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)

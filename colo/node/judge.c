@@ -257,7 +257,7 @@ static Compare *new_compare(Judge *judge, guint64 epoch)
 
 gboolean judge_pause(Judge *judge, const JudgePause *pause)
 {
-    Mode mode = mode_parse(judge->config->mode);
+    Mode mode = judge->config->mode;
     ColoTime now = colo_time_now();
     if (pause->compared)
         learn(judge, mode, pause->buffered_us, now);

@@ -70,7 +70,7 @@ void leave_forget(Node *node)
 void node_leave(Node *node)
 {
     gboolean hands_over = fsm_is_primary(node->state) && fsm_is_protected(node->state) &&
-                          !strcmp(node->config->on_sigterm, "hand-over");
+                          node->config->on_sigterm == CONFIG_SIGTERM_HAND_OVER;
     if (node->leave_timer || !hands_over) {
         leave_forget(node);
         node_shut_down(node);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "colo/node/mode.h"
 
-#include <string.h>
-
 /* Epochs in vain before comparing pauses: one may be bad luck. */
 #define PATIENCE 2
 
@@ -19,14 +17,6 @@ const char *mode_name(Mode mode)
     static const char *const names[] = {
         [MODE_COLO] = "colo", [MODE_BUFFERED] = "buffered", [MODE_AUTO] = "auto"};
     return names[mode];
-}
-
-Mode mode_parse(const char *name)
-{
-    for (Mode mode = MODE_COLO; mode < MODE_AUTO; mode++)
-        if (!strcmp(name, mode_name(mode)))
-            return mode;
-    return MODE_AUTO;
 }
 
 gboolean mode_compares(ModePolicy *policy, Mode mode, ColoTime now)

@@ -16,12 +16,10 @@
 #ifndef COLO_COLO_NODE_MODE_H
 #define COLO_COLO_NODE_MODE_H
 
+#include "colo/config/config.h"
 #include "common/clock.h"
 
-typedef enum { MODE_COLO, MODE_BUFFERED, MODE_AUTO } Mode;
-
-/* "colo", "buffered", "auto"; the name must be one of them. */
-Mode mode_parse(const char *name);
+/* As the option has it: "colo", "buffered", "auto". */
 const char *mode_name(Mode mode);
 
 typedef struct {

@@ -299,10 +299,11 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->pause_stats = stats_new();
     node->transfer_stats = stats_new();
     node->apply_stats = stats_new();
-    node->is_primary = strcmp(config->role, "secondary") != 0 && !config->discard;
-    node->state = !node->is_primary                                                 ? FSM_S_STARTING
-                  : !strcmp(config->arbiter, "none") && config->vm->disks->len == 0 ? FSM_P_STARTING
-                                                                                    : FSM_P_ASKING;
+    node->is_primary = config->role != CONFIG_ROLE_SECONDARY && !config->discard;
+    node->state = !node->is_primary ? FSM_S_STARTING
+                  : config->arbiter == CONFIG_ARBITER_NONE && config->vm->disks->len == 0
+                      ? FSM_P_STARTING
+                      : FSM_P_ASKING;
     primary_init(node);
     clock_init(node);
     comparing_init(node);

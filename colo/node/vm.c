@@ -108,13 +108,16 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
 
 static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
 {
+    static const DirtyMethod methods[] = {[CONFIG_DIRTY_AUTO] = DIRTY_METHOD_AUTO,
+                                          [CONFIG_DIRTY_UFFD] = DIRTY_METHOD_UFFD,
+                                          [CONFIG_DIRTY_SOFT_DIRTY] = DIRTY_METHOD_SOFT_DIRTY,
+                                          [CONFIG_DIRTY_COMPARE] = DIRTY_METHOD_COMPARE};
     Node *node = user_data;
     if (error) {
         node_vm_lost(node, "the VM can't be started", error);
         return;
     }
-    DirtyMethod method = DIRTY_METHOD_AUTO;
-    dirty_method_parse(node->config->dirty_method, &method);
+    DirtyMethod method = methods[node->config->dirty_method];
     g_autoptr(GError) tracking = NULL;
     node->tracker = dirty_tracker_new(vm_ram(vm), method, &tracking);
     if (!node->tracker) {

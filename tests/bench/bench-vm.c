@@ -127,8 +127,8 @@ static VmDescription *describe(int argc, char **argv)
     d->machine = g_strdup(argv[1]);
     d->memory_bytes = MEMORY_BYTES;
     d->qemu = g_strdup(g_getenv("QEMU"));
-    g_free(d->accel);
-    d->accel = g_strdup(g_getenv("ACCEL") ? g_getenv("ACCEL") : "auto");
+    const char *accel = g_getenv("ACCEL");
+    d->accel = !accel ? VM_ACCEL_AUTO : !strcmp(accel, "kvm") ? VM_ACCEL_KVM : VM_ACCEL_TCG;
     if (strcmp(argv[2], "none")) {
         d->kernel = g_build_filename(argv[2], "vmlinuz", NULL);
         d->initrd = g_build_filename(argv[2], "initrd.gz", NULL);

@@ -44,7 +44,7 @@ static gpointer ask_all(gpointer data)
     const Asker *asker = data;
     g_autoptr(GMainContext) context = g_main_context_new();
     g_main_context_push_thread_default(context);
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", asker->dir, NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new(asker->dir, NULL, NULL);
     g_assert_nonnull(arbiter);
     for (int i = 0; i < SESSIONS; i++) {
         int session = (asker->first + i) % SESSIONS;

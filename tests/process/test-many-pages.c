@@ -17,8 +17,7 @@ static void test_every_other_page(void)
         Config *config = f.host[i].config;
         config->vm->memory_bytes = LARGE_GUEST_BYTES;
         /* Nearly all of it is a hole: to protect that takes longer than to look at it. */
-        g_free(config->dirty_method);
-        config->dirty_method = g_strdup("compare");
+        config->dirty_method = CONFIG_DIRTY_COMPARE;
     }
     for (int i = 0; i < 2; i++) {
         start(&f.host[i], i ? "secondary" : "primary");
@@ -41,7 +40,7 @@ static void test_every_other_page(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test_in("colo", "/many-pages/every-other-page", test_every_other_page);
     return g_test_run();
 }

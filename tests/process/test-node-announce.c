@@ -144,7 +144,7 @@ static void test_waits(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     g_test_add_func("/node-announce/waits", test_waits);
     add_pair_test("/node-announce/rounds", test_rounds);
     add_pair_test("/node-announce/elsewhere", test_elsewhere);

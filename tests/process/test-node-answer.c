@@ -13,7 +13,7 @@
 static void start_disk_pair(Fixture *f)
 {
     set_up(f, "file");
-    set_up_disks(f, 1, "raw");
+    set_up_disks(f, 1, VM_DISK_RAW);
     for (int i = 0; i < 2; i++)
         f->host[i].config->answer_timeout_ms = 1000;
     start(&f->host[0], "primary");
@@ -63,7 +63,7 @@ static void test_hung_storage_no_arbiter(void)
 {
     Fixture f;
     set_up(&f, "none");
-    set_up_disks(&f, 1, "raw");
+    set_up_disks(&f, 1, VM_DISK_RAW);
     f.host[0].config->answer_timeout_ms = 500;
     start(&f.host[0], "primary");
     start(&f.host[1], "secondary");
@@ -139,7 +139,7 @@ static void test_hung_before_protection(void)
 {
     Fixture f;
     set_up(&f, "file");
-    set_up_disks(&f, 1, "raw");
+    set_up_disks(&f, 1, VM_DISK_RAW);
     Host *a = &f.host[0], *b = &f.host[1];
     a->config->answer_timeout_ms = 500;
     start(a, "primary");
@@ -165,7 +165,7 @@ static void test_hung_before_protection(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-answer/hung-storage", test_hung_storage);
     add_pair_test("/node-answer/hung-storage-no-arbiter", test_hung_storage_no_arbiter);
     add_pair_test("/node-answer/hung-before-protection", test_hung_before_protection);

@@ -124,7 +124,7 @@ static void count(ArbiterAnswer answer, const GError *error, gpointer user_data)
 static Arbiter *ask_for(const Fixture *pair, const Node *node, const char *who)
 {
     guint answers = 0;
-    Arbiter *arbiter = arbiter_new("file", pair->dir, NULL, NULL);
+    Arbiter *arbiter = arbiter_new(pair->dir, NULL, NULL);
     arbiter_ask(arbiter, node->config->vm->uuid, claim_session(node->claim), who, 1, count,
                 &answers);
     WAIT_FOR(answers == 1);
@@ -250,7 +250,7 @@ static void test_overruled(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-arbiter-hangs/secondary-is-forced", test_secondary_is_forced);
     add_pair_test("/node-arbiter-hangs/force-while-asking", test_force_while_asking);
     add_pair_test("/node-arbiter-hangs/force-is-denied", test_force_is_denied);

@@ -302,7 +302,7 @@ int main(int argc, char **argv)
         {"/node-arbiter/never-paired",  test_never_paired },
     };
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     gboolean may_mount =
         unshare(CLONE_NEWNS) == 0 && mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
     for (gsize i = 0; i < G_N_ELEMENTS(with_mounts); i++)

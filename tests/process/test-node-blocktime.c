@@ -94,7 +94,7 @@ static void test_not_handed_over(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-blocktime/pauses", test_pauses);
     add_pair_test("/node-blocktime/takeover", test_takeover);
     add_pair_test_in("colo", "/node-blocktime/not-handed-over", test_not_handed_over);

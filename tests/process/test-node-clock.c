@@ -14,8 +14,7 @@ static void start_with_agents(Pair *p, guint64 step_ms)
     set_up(&p->f, "file");
     for (int i = 0; i < 2; i++) {
         Config *config = p->f.host[i].config;
-        g_free(config->vm->guest_agent);
-        config->vm->guest_agent = g_strdup("yes");
+        config->vm->guest_agent = TRUE;
         config->time_step_ms = step_ms;
         start(&p->f.host[i], i ? "secondary" : "primary");
         WAIT_FOR(p->f.host[i].node->state == (i ? FSM_S_NONE : FSM_P_NONE) ||
@@ -204,7 +203,7 @@ static void test_may(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     g_test_add_func("/node-clock/due", test_due);
     g_test_add_func("/node-clock/may", test_may);
     add_pair_test("/node-clock/sum", test_sum);

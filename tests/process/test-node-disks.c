@@ -9,7 +9,7 @@
 
 #define RECORD_BYTES 4096u
 
-static void start_disk_pair(Fixture *f, const char *format)
+static void start_disk_pair(Fixture *f, VmDiskFormat format)
 {
     set_up(f, "file");
     set_up_disks(f, 2, format);
@@ -48,7 +48,7 @@ static void commit(const Fixture *f)
 
 /* ---- What a takeover has ---- */
 
-static void takeover(const char *format)
+static void takeover(VmDiskFormat format)
 {
     Fixture f;
     start_disk_pair(&f, format);
@@ -69,12 +69,12 @@ static void takeover(const char *format)
 
 static void test_takeover(void)
 {
-    takeover("raw");
+    takeover(VM_DISK_RAW);
 }
 
 static void test_takeover_cached(void)
 {
-    takeover("qcow2");
+    takeover(VM_DISK_QCOW2);
 }
 
 /* ---- Storage and QEMU that refuse: told, kept, tried again ---- */
@@ -111,7 +111,7 @@ static void write_records(Fixture *f, guint n)
 static void test_takeover_refused(void)
 {
     Fixture f;
-    start_disk_pair(&f, "qcow2");
+    start_disk_pair(&f, VM_DISK_QCOW2);
     write_records(&f, 5);
     Host *b = &f.host[1];
     die(&f.host[0]);
@@ -131,7 +131,7 @@ static void test_takeover_syncs_long(void)
 {
     Fixture f;
     gboolean timed_out = FALSE;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 5);
     Host *b = &f.host[1];
     WAIT_FOR(disks_are_at(b->node, b->node->epoch));
@@ -155,7 +155,7 @@ static void test_apply_refused(void)
 {
     /* In buffered mode its VM never runs, and gives its disks up once. */
     Fixture f;
-    start_disk_pair(&f, "qcow2");
+    start_disk_pair(&f, VM_DISK_QCOW2);
     Host *b = &f.host[1];
     write_records(&f, 4);
     /* Between RECEIVED and the apply. */
@@ -176,7 +176,7 @@ static void test_apply_refused(void)
 static void test_cont_refused(void)
 {
     Fixture f;
-    start_disk_pair(&f, "qcow2");
+    start_disk_pair(&f, VM_DISK_QCOW2);
     write_records(&f, 5);
     Host *b = &f.host[1];
     die(&f.host[0]);
@@ -190,7 +190,7 @@ static void test_cont_refused(void)
 static void test_load_refused(void)
 {
     Fixture f;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 5);
     Host *b = &f.host[1];
     die(&f.host[0]);
@@ -214,7 +214,7 @@ static void assert_says_way_out(const Host *b)
 static void test_inactivate_refused(void)
 {
     Fixture f;
-    start_disk_pair(&f, "qcow2");
+    start_disk_pair(&f, VM_DISK_QCOW2);
     Host *a = &f.host[0], *b = &f.host[1];
     write_records(&f, 4);
     fake_vm_inject(b->vm, FAKE_VM_INACTIVATE, FAKE_VM_HOLD, 1);
@@ -240,7 +240,7 @@ static void test_inactivate_refused(void)
 static void test_sync_fails(void)
 {
     Fixture f;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 5);
     Host *a = &f.host[0], *b = &f.host[1];
     fake_disks_refuse(b->disks, "sync", "vda", -EIO);
@@ -261,7 +261,7 @@ static void test_sync_fails(void)
 static void test_sync_fails_running(void)
 {
     Fixture f;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     Host *a = &f.host[0];
     fake_disks_refuse(a->disks, "sync", "vda", -EIO);
     g_assert_cmpint(disk_flush(fake_disks_find(a->disks, "vda")), ==, -EIO);
@@ -283,7 +283,7 @@ static void test_resume_fails_once(void)
 {
     Fixture f;
     set_up(&f, "file");
-    set_up_disks(&f, 1, "raw");
+    set_up_disks(&f, 1, VM_DISK_RAW);
     Host *a = &f.host[0], *b = &f.host[1];
     a->faulty_operation = FAKE_VM_RESUME;
     a->fault = FAKE_VM_FAIL;
@@ -310,7 +310,7 @@ static void test_resume_fails_once(void)
 static void test_resume_fails_for_long(void)
 {
     Fixture f;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 5);
     Host *a = &f.host[0], *b = &f.host[1];
     a->config->resume_patience_ms = 1;
@@ -330,7 +330,7 @@ static void test_alone_fails_for_long(void)
 {
     Fixture f;
     set_up(&f, "file");
-    set_up_disks(&f, 1, "raw");
+    set_up_disks(&f, 1, VM_DISK_RAW);
     Host *a = &f.host[0];
     a->config->resume_patience_ms = 1;
     start(a, "primary");
@@ -351,7 +351,7 @@ static void test_alone_fails_for_long(void)
 static void test_io_error(void)
 {
     Fixture f;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     Host *a = &f.host[0];
     a->config->io_retry_ms = 0;
     WAIT_FOR(cycle_is_between_pauses(a->node->cycle.phase));
@@ -399,7 +399,7 @@ static json_object *answer_to(ControlPeer *peer, const char *command)
 static void test_cont_command(void)
 {
     Fixture f;
-    start_disk_pair(&f, "raw");
+    start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 3);
     Host *b = &f.host[1];
     die(&f.host[0]);
@@ -425,7 +425,7 @@ static void test_cont_command(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-disks/takeover", test_takeover);
     add_pair_test("/node-disks/takeover-cached", test_takeover_cached);
     add_pair_test("/node-disks/takeover-refused", test_takeover_refused);

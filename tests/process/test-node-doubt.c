@@ -135,7 +135,7 @@ static void test_frozen_until_seen(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-doubt/secondary-has-won", test_secondary_has_won);
     add_pair_test("/node-doubt/primary-has-won", test_primary_has_won);
     add_pair_test("/node-doubt/denied-keeps-its-vm", test_denied_keeps_its_vm);

@@ -58,16 +58,11 @@ G_NORETURN static void run_other(char **argv)
 static GPid spawn_other(const Fixture *fixture, const char *role)
 {
     g_autoptr(GError) error = NULL;
+    g_autofree char *arbiter = config_get(fixture->host[0].config, "arbiter.type", NULL);
     g_autofree char *own = g_strdup_printf("%u", fixture->ports[0]);
     g_autofree char *other = g_strdup_printf("%u", fixture->ports[1]);
-    const char *argv[] = {"/proc/self/exe",
-                          "--other",
-                          fixture->dir,
-                          role,
-                          own,
-                          other,
-                          fixture->host[0].config->arbiter,
-                          NULL};
+    const char *argv[] = {"/proc/self/exe", "--other", fixture->dir, role, own, other,
+                          arbiter,          NULL};
     GPid pid = 0;
     g_spawn_async(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_STDOUT_TO_DEV_NULL,
                   NULL, NULL, &pid, &error);
@@ -114,7 +109,7 @@ int main(int argc, char **argv)
         {"none", "secondary", FSM_VM_LOST,  FSM_P_NONE  },
     };
 
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     if (argc == 7 && !strcmp(argv[1], "--other"))
         run_other(argv);
     g_test_init(&argc, &argv, NULL);

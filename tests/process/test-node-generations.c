@@ -16,7 +16,7 @@
 static void set_up_pair(Fixture *f)
 {
     set_up(f, "file");
-    set_up_disks(f, 1, "raw");
+    set_up_disks(f, 1, VM_DISK_RAW);
 }
 
 static void start_disk_pair(Fixture *f)
@@ -346,7 +346,7 @@ static void win_and_die(Fixture *f)
     die(a);
     die(b);
     g_autoptr(GError) error = NULL;
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", f->dir, NULL, &error);
+    g_autoptr(Arbiter) arbiter = arbiter_new(f->dir, NULL, &error);
     g_assert_no_error(error);
     ArbiterAnswer answer = ARBITER_UNKNOWN;
     arbiter_ask(arbiter, a->config->vm->uuid, session, "beta", 1, on_answer, &answer);
@@ -428,7 +428,7 @@ static void test_split(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", g_getenv("TEST_LOG") ? g_getenv("TEST_LOG") : "error");
+    log_init("test", g_getenv("TEST_LOG") ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR);
     add_pair_test("/node-generations/blank", test_blank);
     add_pair_test("/node-generations/stale-replica", test_stale_replica);
     add_pair_test("/node-generations/stale-primary", test_stale_primary);

@@ -175,7 +175,7 @@ static void test_ends_meanwhile(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-hand-over/done", test_done);
     add_pair_test("/node-hand-over/to-and-fro", test_to_and_fro);
     add_pair_test_in("colo", "/node-hand-over/stalled", test_stalled);

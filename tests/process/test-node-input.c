@@ -167,7 +167,7 @@ static void test_one_byte_frames_while_paused(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test_in("colo", "/node-input/while-preparing", test_while_preparing);
     add_pair_test_in("colo", "/node-input/while-paused", test_while_paused);
     add_pair_test_in("colo", "/node-input/one-byte-frames-while-paused",

@@ -31,8 +31,7 @@ static void test_told_to_end(void)
     Fixture fixture;
     start_pair(&fixture, "file");
     Host *a = &fixture.host[0], *b = &fixture.host[1];
-    g_free(a->config->on_sigterm);
-    a->config->on_sigterm = g_strdup("end");
+    a->config->on_sigterm = CONFIG_SIGTERM_END;
     node_leave(a->node);
     await_end(a);
     WAIT_FOR(b->node->state == FSM_S_NONE);
@@ -108,7 +107,7 @@ static void test_both(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-leave/hands-over", test_hands_over);
     add_pair_test("/node-leave/told-to-end", test_told_to_end);
     add_pair_test("/node-leave/unprotected", test_unprotected);

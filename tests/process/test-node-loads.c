@@ -156,7 +156,7 @@ static void test_gives_back(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test_in("colo", "/node-loads/put-right", test_put_right);
     add_pair_test_in("colo", "/node-loads/never-asks", test_never_asks);
     add_pair_test_in("colo", "/node-loads/lost-in-the-load", test_lost_in_the_load);

@@ -148,7 +148,7 @@ int main(int argc, char **argv)
     static const char *const broken[] = {"min-gap=2ms\nheartbeat-timeout=20ms\n", "min-gap\n",
                                          "min-gap=2ms\nvm.memory=1MiB\n", "\xff=1\n", "NUL=1\n"};
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-options/set-on-either", test_set_on_either);
     add_pair_test("/node-options/mode", test_mode);
     add_pair_test("/node-options/survives-takeover", test_survives_takeover);

@@ -127,7 +127,7 @@ int main(int argc, char **argv)
 {
     host_child_main(argc, argv);
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-overtaken/overtaken", test_overtaken);
     add_pair_test("/node-overtaken/not-overtaken", test_not_overtaken);
     return g_test_run();

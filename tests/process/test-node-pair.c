@@ -30,8 +30,7 @@ static void test_compares_pages(void)
     Fixture fixture;
     set_up(&fixture, "file");
     for (int i = 0; i < 2; i++) {
-        g_free(fixture.host[i].config->dirty_method);
-        fixture.host[i].config->dirty_method = g_strdup("compare");
+        fixture.host[i].config->dirty_method = CONFIG_DIRTY_COMPARE;
     }
     start(&fixture.host[0], "primary");
     start(&fixture.host[1], "secondary");
@@ -359,8 +358,7 @@ static void test_other_arbiter_is_refused(void)
     Fixture fixture;
     set_up(&fixture, "file");
     Host *a = &fixture.host[0], *b = &fixture.host[1];
-    g_free(b->config->arbiter);
-    b->config->arbiter = g_strdup("none");
+    b->config->arbiter = CONFIG_ARBITER_NONE;
     start(a, "primary");
     start(b, "secondary");
     WAIT_FOR(a->node->last_error && b->node->last_error);
@@ -382,7 +380,7 @@ int main(int argc, char **argv)
     };
 
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-pair/protects", test_protects);
     add_pair_test("/node-pair/compares-pages", test_compares_pages);
     add_pair_test("/node-pair/kill-and-rejoin", test_kill_and_rejoin);

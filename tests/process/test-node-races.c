@@ -216,16 +216,14 @@ static void test_no_such_card(void)
     }
 }
 
-static void set_mode(Host *host, const char *mode)
+static void set_mode(Host *host, Mode mode)
 {
-    g_free(host->config->mode);
-    host->config->mode = g_strdup(mode);
+    host->config->mode = mode;
 }
 
 /* Each load shows that RAM is right (fake-vm.h), whatever the mode was when it was written. */
 static void test_mode_changes(void)
 {
-    static const char *const modes[] = {"colo", "buffered", "auto"};
     Fixture fixture;
     start_pair(&fixture, "file");
     int primary = 0;
@@ -233,7 +231,7 @@ static void test_mode_changes(void)
         Host *a = &fixture.host[primary], *b = &fixture.host[!primary];
         guint64 until = b->node->epoch + (guint64)g_test_rand_int_range(0, 4);
         WAIT_FOR(b->ended || b->node->epoch >= until);
-        set_mode(a, modes[g_test_rand_int_range(0, 3)]);
+        set_mode(a, (Mode)g_test_rand_int_range(0, 3));
         for (int turns = g_test_rand_int_range(0, 50); turns > 0; turns--)
             g_main_context_iteration(NULL, FALSE);
         if (g_test_rand_int_range(0, 4))
@@ -357,7 +355,7 @@ static void test_storm(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-races/force-is-not-kept", test_force_is_not_kept);
     add_pair_test("/node-races/link-before-arbiter", test_link_before_arbiter);
     add_pair_test("/node-races/freed-at-the-end", test_freed_at_the_end);

@@ -91,7 +91,7 @@ static void test_left_alone(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     g_test_add_func("/node-recycle/limit", test_limit);
     add_pair_test("/node-recycle/secondary", test_secondary);
     add_pair_test("/node-recycle/nobody-answers", test_nobody_answers);

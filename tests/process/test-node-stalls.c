@@ -73,8 +73,7 @@ static void test_standing_powers_off(void)
     start_quiet_pair(&f);
     Node *a = f.host[0].node, *b = f.host[1].node;
     g_autofree char *session = g_strdup(link_session(a->link));
-    g_free(f.host[0].config->mode);
-    f.host[0].config->mode = g_strdup("buffered");
+    f.host[0].config->mode = MODE_BUFFERED;
     for (int i = 0; i < 2; i++) {
         guint64 before = judge_epoch(a->judge);
         primary_want(a, REASON_ADMIN);
@@ -210,7 +209,7 @@ static void test_stopped_while_asking(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test_in("colo", "/node-stalls/stopped-then-cut", test_stopped_then_cut);
     add_pair_test_in("colo", "/node-stalls/reboot", test_reboot);
     add_pair_test_in("colo", "/node-stalls/panic", test_panic);

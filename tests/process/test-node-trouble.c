@@ -103,7 +103,7 @@ static void test_waiting(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-trouble/secondary-fails", test_secondary_fails);
     add_pair_test("/node-trouble/told", test_told);
     add_pair_data_test("/node-trouble/ordered-end/primary", GINT_TO_POINTER(0), test_ordered_end);

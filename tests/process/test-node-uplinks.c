@@ -181,7 +181,7 @@ int main(int argc, char **argv)
         return 0;
     }
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     run("ip link set lo up", 0);
     add_pair_test("/node-uplinks/sync-cut", test_sync_cut);
     add_pair_test("/node-uplinks/isolated", test_isolated);

@@ -523,7 +523,7 @@ static void world_init(World *w)
                  : g_dir_make_tmp("colo-orders-XXXXXX", NULL);
     arbiter_init_folder(w->dir, &id, &mount, &error);
     g_assert_no_error(error);
-    w->arbiter = arbiter_new("file", w->dir, NULL, &error);
+    w->arbiter = arbiter_new(w->dir, NULL, &error);
     g_assert_no_error(error);
     for (int i = 0; i < 2; i++)
         w->host[i].side = side_new(sizes);

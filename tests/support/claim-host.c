@@ -94,10 +94,10 @@ static Config *make_config(const ClaimHost *host)
 {
     Config *config = g_new0(Config, 1);
     config->name = g_strdup("alpha");
-    config->role = g_strdup("auto");
+    config->role = CONFIG_ROLE_AUTO;
     config->vm = fake_vm_description(4096, 0);
     config->nics = g_ptr_array_new();
-    config->arbiter = g_strdup("file");
+    config->arbiter = CONFIG_ARBITER_FILE;
     config->arbiter_path = g_strdup(host->dir);
     config->arbiter_timeout_ms = 50;
     config->arbiter_check_ms = 20;
@@ -231,7 +231,7 @@ static void count(ArbiterAnswer answer, const GError *error, gpointer user_data)
 void claim_host_decide_for_peer(const ClaimHost *host)
 {
     guint answers = 0;
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", host->dir, NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new(host->dir, NULL, NULL);
     arbiter_ask(arbiter, host->config->vm->uuid, S1, "beta", 1, count, &answers);
     WAIT_FOR(answers == 1);
 }
@@ -240,7 +240,7 @@ void claim_host_release_by_peer(const ClaimHost *host)
 {
     guint answers = 0;
     ArbiterRest rest = {.in_step = host->config->name};
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", host->dir, NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new(host->dir, NULL, NULL);
     arbiter_release(arbiter, host->config->vm->uuid, "beta", &rest, count, &answers);
     WAIT_FOR(answers == 1);
 }

@@ -79,18 +79,16 @@ void fake_disks_free(FakeDisks *disks)
     g_free(disks);
 }
 
-void fake_disks_configure(const FakeDisks *disks, Config *config, const char *format)
+void fake_disks_configure(const FakeDisks *disks, Config *config, VmDiskFormat format)
 {
     for (guint i = 0; i < disks->n; i++) {
         g_autofree char *name = disk_name(i);
         VmDisk *disk = vm_description_add_disk(config->vm, name);
         disk->path = fake_disks_image(disks, name);
-        g_free(disk->format);
-        disk->format = g_strdup(format);
+        disk->format = format;
     }
     g_free(config->state_dir);
     config->state_dir = g_strdup(disks->state_dir);
-    config->disk_cache = g_strdup("writeback");
     config->disk_timeout_ms = 30000;
 }
 

@@ -20,7 +20,7 @@ FakeDisks *fake_disks_new(const char *dir, guint n, guint64 bytes);
 void fake_disks_free(FakeDisks *disks);
 
 /* Describes them: [disk] and [disks]; `format` is what the fake VM is told of them. */
-void fake_disks_configure(const FakeDisks *disks, Config *config, const char *format);
+void fake_disks_configure(const FakeDisks *disks, Config *config, VmDiskFormat format);
 
 /* NodeMakeDisks, but for the last argument. The server before has to be gone, or is killed. */
 DiskServer *fake_disks_serve(FakeDisks *disks, const DiskServerOptions *options,

@@ -239,7 +239,7 @@ static void make_nics(FakeVm *self)
 static void make_agent(FakeVm *self)
 {
     int pair[2];
-    if (strcmp(self->vm.description->guest_agent, "yes") != 0)
+    if (!self->vm.description->guest_agent)
         return;
     int failed = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair);
     g_assert(!failed);

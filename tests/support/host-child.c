@@ -58,7 +58,7 @@ void host_child_main(int argc, char **argv)
     const guint16 ports[] = {(guint16)atoi(argv[4]), (guint16)atoi(argv[5])};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     g_test_init(&no_arguments, &argv, NULL);
-    log_init("child", "error");
+    log_init("child", LOG_LEVEL_ERROR);
     set_up_in(&fixture, argv[3], ports, argv[6]);
     if (*argv[8] == '1') {
         add_tap(&fixture);
@@ -69,8 +69,7 @@ void host_child_main(int argc, char **argv)
         Host *host = &fixture.host[i];
         if (!strchr(argv[2], host->name[0]))
             continue;
-        g_free(host->config->mode);
-        host->config->mode = g_strdup(argv[7]);
+        host_set(host, "checkpoint", "mode", argv[7]);
         host->config->qemu_timeout_ms = HOST_CHILD_QEMU_TIMEOUT_MS;
         if (*argv[8] == '0')
             host->config->heartbeat_timeout_ms = HOST_CHILD_HEARTBEAT_TIMEOUT_MS;
@@ -108,10 +107,12 @@ static void start_child(HostChild *child, const Fixture *fixture, const char *wh
 {
     g_autoptr(GError) error = NULL;
     const Config *config = fixture->host[0].config;
+    g_autofree char *arbiter = config_get(config, "arbiter.type", NULL);
     g_autofree char *first = g_strdup_printf("%u", fixture->ports[0]);
     g_autofree char *second = g_strdup_printf("%u", fixture->ports[1]);
-    const char *argv[] = {"/proc/self/exe", FLAG,         which, fixture->dir, first, second,
-                          config->arbiter,  config->mode, cards, NULL};
+    const char *argv[] = {
+        "/proc/self/exe",        FLAG,  which, fixture->dir, first, second, arbiter,
+        mode_name(config->mode), cards, NULL};
     g_spawn_async_with_pipes(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
                              &child->pid, NULL, &child->out, NULL, &error);
     g_assert_no_error(error);

@@ -105,6 +105,16 @@ static guint16 free_port(void)
     return port;
 }
 
+static void set_option(Config *config, const char *section, const char *key, const char *value)
+{
+    g_assert(option_parse(options_find(section, key), value, config, NULL));
+}
+
+void host_set(Host *host, const char *section, const char *key, const char *value)
+{
+    set_option(host->config, section, key, value);
+}
+
 static Config *make_config(const char *dir, const char *name, guint16 own, guint16 other,
                            const char *arbiter)
 {
@@ -119,23 +129,21 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->announce_initial_ms = config->announce_step_ms = config->announce_max_ms = 5;
     config->checkpoint_period_ms = 20;
     config->min_gap_ms = 1;
-    config->dirty_method = g_strdup("auto");
     config->output_limit_bytes = 1024 * 1024;
     config->heartbeat_interval_ms = 100;
     config->heartbeat_timeout_ms = 10000;
-    config->arbiter = g_strdup(arbiter);
+    set_option(config, "arbiter", "type", arbiter);
     config->arbiter_path = g_strdup(dir);
     config->arbiter_timeout_ms = 5000;
     config->arbiter_check_ms = 100;
     config->state_dir = g_strdup_printf("%s/%s.state", dir, name);
-    config->mode = g_strdup(mode);
+    set_option(config, "checkpoint", "mode", mode);
     config->compare_timeout_ms = 60;
     config->qemu_timeout_ms = 3000;
     config->resume_patience_ms = 3000;
     config->io_retry_ms = 20;
     config->answer_timeout_ms = 20000;
-    config->log_level = g_strdup("warning");
-    config->on_sigterm = g_strdup("hand-over");
+    config->log_level = LOG_LEVEL_WARNING;
     return config;
 }
 
@@ -168,8 +176,7 @@ void start(Host *host, const char *role)
     g_autoptr(GError) error = NULL;
     NodeHandler handler = {
         .make_vm = make_vm, .make_disks = make_disks, .ended = on_ended, .user_data = host};
-    g_free(host->config->role);
-    host->config->role = g_strdup(role);
+    host_set(host, "node", "role", role);
     host->ended = FALSE;
     g_clear_error(&host->error);
     host->node = node_new(host->config, &handler, &error);
@@ -211,7 +218,7 @@ void set_up(Fixture *fixture, const char *arbiter)
     set_up_in(fixture, dir, ports, arbiter);
 }
 
-void set_up_disks(Fixture *fixture, guint n, const char *format)
+void set_up_disks(Fixture *fixture, guint n, VmDiskFormat format)
 {
     for (int i = 0; i < 2; i++) {
         Host *host = &fixture->host[i];

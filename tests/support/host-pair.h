@@ -54,13 +54,15 @@ void set_up(Fixture *fixture, const char *arbiter);
 /* The same in a folder and on ports that another process has chosen. */
 void set_up_in(Fixture *fixture, const char *dir, const guint16 ports[2], const char *arbiter);
 /* After either: both VMs get `n` disks of DISK_BYTES, of `format` as far as the VM knows. */
-void set_up_disks(Fixture *fixture, guint n, const char *format);
+void set_up_disks(Fixture *fixture, guint n, VmDiskFormat format);
 /* Before they start: gives the VM of both hosts a network card, whose tap is on no bridge. */
 void add_tap(Fixture *fixture);
 /* After either: each host has a way of its own to the arbiter's storage, which can be away. */
 void split_storage(Fixture *fixture);
 void set_storage(Host *host, gboolean there);
 void tear_down(Fixture *fixture);
+/* Sets an option of a host that isn't started yet, as text. */
+void host_set(Host *host, const char *section, const char *key, const char *value);
 void start(Host *host, const char *role);
 /* Its storage gets no more writes, either; but for a node that has ended in order. */
 void die(Host *host);

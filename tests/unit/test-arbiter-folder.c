@@ -76,7 +76,7 @@ static guint entries(const char *path)
 static Arbiter *arbiter_of(const char *dir, const char *state)
 {
     g_autoptr(GError) error = NULL;
-    Arbiter *arbiter = arbiter_new("file", dir, state, &error);
+    Arbiter *arbiter = arbiter_new(dir, state, &error);
     g_assert_no_error(error);
     return arbiter;
 }
@@ -192,7 +192,7 @@ static void test_identity(Fixture *fixture, gconstpointer data)
     g_autofree char *ours = identity_of(fixture->dir), *again = identity_of(fixture->dir);
     g_autofree char *other = identity_of(fixture->other);
     g_autofree char *expected = g_strconcat("file ", fixture->id, NULL);
-    g_autoptr(Arbiter) none = arbiter_new("none", NULL, NULL, NULL);
+    g_autoptr(Arbiter) none = arbiter_new(NULL, NULL, NULL);
     g_assert_cmpstr(ours, ==, expected);
     g_assert_cmpstr(ours, ==, again);
     g_assert_cmpstr(ours, !=, other);
@@ -315,15 +315,15 @@ static void test_bad_pin(Fixture *fixture, gconstpointer data)
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_autoptr(GError) error = NULL;
         g_assert_true(g_file_set_contents(path, texts[i], -1, NULL));
-        g_assert_null(arbiter_new("file", fixture->dir, fixture->state, &error));
+        g_assert_null(arbiter_new(fixture->dir, fixture->state, &error));
         g_assert_error(error, ARBITER_ERROR, ARBITER_ERROR_FOLDER);
         g_assert_nonnull(strstr(error->message, path));
     }
     g_autoptr(GError) error = NULL;
-    g_assert_null(arbiter_new("file", fixture->dir, "/proc/self/state", &error));
+    g_assert_null(arbiter_new(fixture->dir, "/proc/self/state", &error));
     g_assert_nonnull(strstr(error->message, "/proc/self/state"));
     /* Nothing is remembered without an arbiter. */
-    g_autoptr(Arbiter) none = arbiter_new("none", NULL, "/proc/self/state", NULL);
+    g_autoptr(Arbiter) none = arbiter_new(NULL, "/proc/self/state", NULL);
     g_assert_nonnull(none);
 }
 

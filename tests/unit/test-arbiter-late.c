@@ -30,7 +30,7 @@ static void set_up(Fixture *fixture, gconstpointer data)
     fixture->dir = g_dir_make_tmp("test-arbiter-XXXXXX", NULL);
     fixture->decision = g_strdup_printf("%s/%s.%s", fixture->dir, UUID, SESSION);
     g_assert_true(arbiter_init_folder(fixture->dir, &id, &mount, NULL));
-    fixture->arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
+    fixture->arbiter = arbiter_new(fixture->dir, NULL, NULL);
     arbiter_set_limit_ms(fixture->arbiter, LIMIT_MS);
     hold_attach(&storage, fixture->arbiter);
 }

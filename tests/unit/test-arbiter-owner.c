@@ -28,7 +28,7 @@ static void set_up(Fixture *fixture, gconstpointer data)
     fixture->record = g_build_filename(fixture->dir, UUID ".owner", NULL);
     g_autofree char *id = NULL, *mount = NULL;
     g_assert_true(arbiter_init_folder(fixture->dir, &id, &mount, &error));
-    fixture->arbiter = arbiter_new("file", fixture->dir, NULL, &error);
+    fixture->arbiter = arbiter_new(fixture->dir, NULL, &error);
     g_assert_no_error(error);
 }
 
@@ -354,7 +354,7 @@ static void test_freed(Fixture *fixture, gconstpointer data)
     guint before = threads();
     (void)data;
     for (int i = 0; i < 20; i++) {
-        g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
+        g_autoptr(Arbiter) arbiter = arbiter_new(fixture->dir, NULL, NULL);
         for (int n = 0; n < 3; n++)
             arbiter_record(arbiter, UUID, S1, "alpha", 0, on_answer, &answered);
     }
@@ -365,7 +365,7 @@ static void test_freed(Fixture *fixture, gconstpointer data)
 
 static void test_none(void)
 {
-    g_autoptr(Arbiter) arbiter = arbiter_new("none", NULL, NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new(NULL, NULL, NULL);
     Answered answered[3] = {0};
     arbiter_claim(arbiter, UUID, "alpha", ARBITER_LOOK, &none, on_answer, &answered[0]);
     arbiter_record(arbiter, UUID, S1, "alpha", 0, on_answer, &answered[1]);

@@ -43,7 +43,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
 static void tidy(const char *session)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", dir, NULL, &error);
+    g_autoptr(Arbiter) arbiter = arbiter_new(dir, NULL, &error);
     g_assert_no_error(error);
     gboolean answered = FALSE;
     arbiter_tidy(arbiter, UUID, session, on_answer, &answered);

@@ -68,7 +68,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
 static void ask_session(const char *dir, const char *session, const char *who, Answered *answered)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", dir, NULL, &error);
+    g_autoptr(Arbiter) arbiter = arbiter_new(dir, NULL, &error);
     g_assert_no_error(error);
     *answered = (Answered){0};
     arbiter_ask(arbiter, UUID, session, who, 7, on_answer, answered);
@@ -101,7 +101,7 @@ static void expect_unknown(const Fixture *fixture, const char *text)
 
 static void test_none(void)
 {
-    g_autoptr(Arbiter) arbiter = arbiter_new("none", NULL, NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new(NULL, NULL, NULL);
     Answered answered = {0};
     arbiter_ask(arbiter, UUID, SESSION, "alpha", 1, on_answer, &answered);
     g_assert_cmpuint(answered.answers, ==, 0);
@@ -171,7 +171,7 @@ static void test_freed(Fixture *fixture, gconstpointer data)
     for (int i = 0; i < 20; i++) {
         g_autofree char *session = g_strdup_printf("session%d", i);
         g_autofree char *path = g_strdup_printf("%s/%s.%s", fixture->dir, UUID, session);
-        g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
+        g_autoptr(Arbiter) arbiter = arbiter_new(fixture->dir, NULL, NULL);
         arbiter_ask(arbiter, UUID, session, "alpha", 1, on_answer, &answered);
         g_clear_pointer(&arbiter, arbiter_free);
         /* The thread goes on: its decision stands, and the next asker gets it. */
@@ -194,7 +194,7 @@ static void test_freed_in_answer(Fixture *fixture, gconstpointer data)
 {
     Answered answered = {0};
     (void)data;
-    freed_in_answer = arbiter_new("file", fixture->dir, NULL, NULL);
+    freed_in_answer = arbiter_new(fixture->dir, NULL, NULL);
     for (int i = 0; i < 5; i++)
         arbiter_ask(freed_in_answer, UUID, SESSION, "alpha", 1, free_it, &answered);
     while (!answered.answers)
@@ -255,7 +255,7 @@ static void test_odd_files(Fixture *fixture, gconstpointer data)
 
 static void test_folder_gone(Fixture *fixture, gconstpointer data)
 {
-    g_autoptr(Arbiter) arbiter = arbiter_new("file", fixture->dir, NULL, NULL);
+    g_autoptr(Arbiter) arbiter = arbiter_new(fixture->dir, NULL, NULL);
     Answered answered = {0};
     (void)data;
     g_autofree char *away = g_strconcat(fixture->dir, ".away", NULL);
@@ -301,26 +301,6 @@ static void test_leftovers(Fixture *fixture, gconstpointer data)
     }
 }
 
-/* ---- Configuration ---- */
-
-static void expect_config(const char *type, const char *path, const char *text)
-{
-    g_autoptr(GError) error = NULL;
-    g_assert_null(arbiter_new(type, path, NULL, &error));
-    g_assert_error(error, ARBITER_ERROR, ARBITER_ERROR_CONFIG);
-    if (!strstr(error->message, text))
-        g_error("'%s' doesn't say '%s'", error->message, text);
-}
-
-static void test_config(Fixture *fixture, gconstpointer data)
-{
-    (void)data;
-    expect_config("etcd", fixture->dir, "unknown type 'etcd'");
-    expect_config("file", NULL, "needs a path");
-    expect_config("file", "", "needs a path");
-    arbiter_free(NULL);
-}
-
 #define ADD(name, func) g_test_add("/arbiter/" name, Fixture, NULL, set_up, func, tear_down)
 
 int main(int argc, char **argv)
@@ -337,6 +317,5 @@ int main(int argc, char **argv)
     ADD("odd-files", test_odd_files);
     ADD("folder-gone", test_folder_gone);
     ADD("leftovers", test_leftovers);
-    ADD("config", test_config);
     return g_test_run();
 }

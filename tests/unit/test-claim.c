@@ -127,8 +127,7 @@ static void test_forgotten(ClaimHost *f, gconstpointer data)
 static void test_without_arbiter(ClaimHost *f, gconstpointer data)
 {
     (void)data;
-    g_free(f->config->arbiter);
-    f->config->arbiter = g_strdup("none");
+    f->config->arbiter = CONFIG_ARBITER_NONE;
     claim_host_become_secondary(f);
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_MANUAL);
@@ -201,8 +200,7 @@ static void test_role_is_fixed(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     claim_host_run_alone(f);
-    g_free(f->config->role);
-    f->config->role = g_strdup("primary");
+    f->config->role = CONFIG_ROLE_PRIMARY;
     claim_host_restart(f, "beta", FSM_P_ASKING);
     claim_host_start(f);
     WAIT_FOR(claim_host_heard(f, "lost"));
@@ -330,7 +328,7 @@ static void test_late_at_first(ClaimHost *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    log_init("test", "error");
+    log_init("test", LOG_LEVEL_ERROR);
     ADD("granted", NULL, test_granted);
     ADD("denied", NULL, test_denied);
     ADD("deferred", NULL, test_deferred);

@@ -28,26 +28,26 @@ static void test_defaults(void)
 {
     g_autoptr(Config) c = load_good(GOOD);
     g_assert_cmpstr(c->name, ==, "alpha");
-    g_assert_cmpstr(c->role, ==, "secondary");
+    g_assert_cmpint(c->role, ==, CONFIG_ROLE_SECONDARY);
     g_assert_cmpstr(c->listen, ==, "10.0.0.1:9000");
     g_assert_cmpstr(c->control_socket, ==, "/run/colo/web.sock");
     g_assert_cmpstr(c->vm->machine, ==, "pc");
-    g_assert_cmpstr(c->vm->accel, ==, "auto");
+    g_assert_cmpint(c->vm->accel, ==, VM_ACCEL_AUTO);
     g_assert_cmpuint(c->vm->cpus, ==, 1);
     g_assert_cmpuint(c->vm->memory_bytes, ==, 512u << 20);
     g_assert_null(c->vm->kernel);
     g_assert_cmpuint(c->vm->extra->len, ==, 0);
     g_assert_cmpuint(c->nics->len, ==, 0);
-    g_assert_cmpstr(c->mode, ==, "colo");
+    g_assert_cmpint(c->mode, ==, MODE_COLO);
     g_assert_cmpuint(c->checkpoint_period_ms, ==, 1000);
     g_assert_cmpuint(c->min_gap_ms, ==, 10);
     g_assert_cmpuint(c->dirty_limit_pages, ==, 16384);
     g_assert_cmpuint(c->output_limit_bytes, ==, 16u << 20);
     g_assert_cmpuint(c->heartbeat_interval_ms, ==, 100);
     g_assert_cmpuint(c->heartbeat_timeout_ms, ==, 1000);
-    g_assert_cmpstr(c->arbiter, ==, "none");
+    g_assert_cmpint(c->arbiter, ==, CONFIG_ARBITER_NONE);
     g_assert_null(c->arbiter_path);
-    g_assert_cmpstr(c->log_level, ==, "info");
+    g_assert_cmpint(c->log_level, ==, LOG_LEVEL_INFO);
     config_free(NULL);
 }
 
@@ -67,7 +67,7 @@ static void test_everything_set(void)
                   "output-limit = 64 MiB\n[link]\nheartbeat-interval=1s\n"
                   "heartbeat-timeout=1min\n[arbiter]\ntype=file\npath=/srv/arb\n"
                   "[log]\nlog-level=debug\n");
-    g_assert_cmpstr(c->role, ==, "secondary"); /* the argument counts */
+    g_assert_cmpint(c->role, ==, CONFIG_ROLE_SECONDARY); /* the argument counts */
     g_assert_cmpstr(c->control_socket, ==, "/tmp/c");
     g_assert_cmpuint(c->nics->len, ==, 2);
     const ConfigNic *lan = g_ptr_array_index(c->nics, 0), *storage = g_ptr_array_index(c->nics, 1);
@@ -90,7 +90,7 @@ static void test_everything_set(void)
     g_assert_cmpuint(c->output_limit_bytes, ==, 64u << 20);
     g_assert_cmpuint(c->heartbeat_timeout_ms, ==, 60000);
     g_assert_cmpstr(c->arbiter_path, ==, "/srv/arb");
-    g_assert_cmpstr(c->log_level, ==, "debug");
+    g_assert_cmpint(c->log_level, ==, LOG_LEVEL_DEBUG);
 }
 
 /* Comments, blank lines, spaces and CRLF are GKeyFile's. */
@@ -312,7 +312,7 @@ static void test_from_file(void)
     g_assert_true(g_file_set_contents(path, GOOD, -1, NULL));
     g_autoptr(Config) c = config_load(path, "primary", &error);
     g_assert_no_error(error);
-    g_assert_cmpstr(c->role, ==, "primary");
+    g_assert_cmpint(c->role, ==, CONFIG_ROLE_PRIMARY);
     g_remove(path);
 }
 
@@ -338,7 +338,7 @@ static void test_set(void)
     g_assert_true(config_set(c, "link.heartbeat-timeout", "3s", &error));
     g_assert_cmpuint(c->heartbeat_timeout_ms, ==, 3000);
     g_assert_true(config_set(c, "log-level", "debug", &error));
-    g_assert_cmpstr(c->log_level, ==, "debug");
+    g_assert_cmpint(c->log_level, ==, LOG_LEVEL_DEBUG);
     g_assert_no_error(error);
 }
 
@@ -384,7 +384,7 @@ static void test_set_wrong(void)
     g_assert_cmpuint(c->checkpoint_period_ms, ==, 1000);
     expect_set_error(c, "log-level", "loud", CONFIG_ERROR_VALUE,
                      "log-level: 'loud': expected error, warning, info or debug");
-    g_assert_cmpstr(c->log_level, ==, "info");
+    g_assert_cmpint(c->log_level, ==, LOG_LEVEL_INFO);
     expect_set_error(c, "heartbeat-interval", "501ms", CONFIG_ERROR_VALUE,
                      "heartbeat-timeout: 1000ms is less than twice heartbeat-interval (501ms): one "
                      "late heartbeat would lose the peer");
@@ -475,6 +475,70 @@ static void test_list(void)
     json_object_put(list);
 }
 
+/* Each choice is the value of its enum, and is printed as it was given. */
+static void test_choices(void)
+{
+    static const struct {
+        const char *section, *key, *text;
+        int value;
+    } cases[] = {
+        {"node",       "role",         "primary",    CONFIG_ROLE_PRIMARY     },
+        {"node",       "role",         "secondary",  CONFIG_ROLE_SECONDARY   },
+        {"node",       "role",         "auto",       CONFIG_ROLE_AUTO        },
+        {"node",       "realtime",     "yes",        TRUE                    },
+        {"node",       "realtime",     "no",         FALSE                   },
+        {"node",       "on-sigterm",   "hand-over",  CONFIG_SIGTERM_HAND_OVER},
+        {"node",       "on-sigterm",   "end",        CONFIG_SIGTERM_END      },
+        {"vm",         "accel",        "auto",       VM_ACCEL_AUTO           },
+        {"vm",         "accel",        "kvm",        VM_ACCEL_KVM            },
+        {"vm",         "accel",        "tcg",        VM_ACCEL_TCG            },
+        {"vm",         "guest-agent",  "yes",        TRUE                    },
+        {"vm",         "guest-agent",  "no",         FALSE                   },
+        {"disk",       "format",       "raw",        VM_DISK_RAW             },
+        {"disk",       "format",       "qcow2",      VM_DISK_QCOW2           },
+        {"disk",       "on-error",     "report",     VM_DISK_REPORT          },
+        {"disk",       "on-error",     "stop",       VM_DISK_STOP            },
+        {"disk",       "on-error",     "enospc",     VM_DISK_ENOSPC          },
+        {"disks",      "cache",        "writeback",  CONFIG_CACHE_WRITEBACK  },
+        {"disks",      "cache",        "direct",     CONFIG_CACHE_DIRECT     },
+        {"checkpoint", "mode",         "colo",       MODE_COLO               },
+        {"checkpoint", "mode",         "buffered",   MODE_BUFFERED           },
+        {"checkpoint", "mode",         "auto",       MODE_AUTO               },
+        {"checkpoint", "dirty-method", "auto",       CONFIG_DIRTY_AUTO       },
+        {"checkpoint", "dirty-method", "uffd",       CONFIG_DIRTY_UFFD       },
+        {"checkpoint", "dirty-method", "soft-dirty", CONFIG_DIRTY_SOFT_DIRTY },
+        {"checkpoint", "dirty-method", "compare",    CONFIG_DIRTY_COMPARE    },
+        {"arbiter",    "type",         "none",       CONFIG_ARBITER_NONE     },
+        {"arbiter",    "type",         "file",       CONFIG_ARBITER_FILE     },
+        {"log",        "log-level",    "error",      LOG_LEVEL_ERROR         },
+        {"log",        "log-level",    "warning",    LOG_LEVEL_WARNING       },
+        {"log",        "log-level",    "info",       LOG_LEVEL_INFO          },
+        {"log",        "log-level",    "debug",      LOG_LEVEL_DEBUG         },
+    };
+    guint64 owner[128]; /* as large as any struct with an option */
+    guint seen = 0, known = 0;
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const Option *option = options_find(cases[i].section, cases[i].key);
+        g_assert_cmpuint(option->offset + sizeof(int), <=, sizeof(owner));
+        memset(owner, 0xff, sizeof(owner));
+        g_assert_true(option_parse(option, cases[i].text, owner, NULL));
+        int value;
+        memcpy(&value, (const guint8 *)owner + option->offset, sizeof(value));
+        g_assert_cmpint(value, ==, cases[i].value);
+        g_autofree char *text = option_format(option, owner);
+        g_assert_cmpstr(text, ==, cases[i].text);
+        seen++;
+        g_assert_false(option_parse(option, "", owner, NULL));
+    }
+    for (const Option *o = options_table(); o->section; o++) {
+        if (o->type == OPTION_YES_NO)
+            known += 2;
+        for (guint i = 0; o->choices && o->choices[i]; i++)
+            known += *o->choices[i] ? 1 : 0;
+    }
+    g_assert_cmpuint(seen, ==, known);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -494,5 +558,6 @@ int main(int argc, char **argv)
     g_test_add_func("/config/get", test_get);
     g_test_add_func("/config/get-wrong", test_get_wrong);
     g_test_add_func("/config/list", test_list);
+    g_test_add_func("/config/choices", test_choices);
     return g_test_run();
 }

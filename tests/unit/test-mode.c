@@ -11,13 +11,6 @@ static const ModeEpoch worth = {.frames = 53, .waited_us = 400000, .buffered_us 
 static const ModeEpoch equal = {.frames = 10, .waited_us = 5000, .buffered_us = BUFFERED_US};
 static const ModeEpoch silent = {.buffered_us = BUFFERED_US};
 
-static void test_names(void)
-{
-    g_assert_cmpint(mode_parse("colo"), ==, MODE_COLO);
-    g_assert_cmpint(mode_parse("buffered"), ==, MODE_BUFFERED);
-    g_assert_cmpint(mode_parse("auto"), ==, MODE_AUTO);
-}
-
 static void test_buffered(void)
 {
     ModePolicy policy = {0};
@@ -103,7 +96,6 @@ static void test_not_in_vain(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/mode/names", test_names);
     g_test_add_func("/mode/buffered", test_buffered);
     g_test_add_func("/mode/storm", test_storm);
     g_test_add_func("/mode/recovers", test_recovers);

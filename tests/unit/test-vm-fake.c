@@ -283,8 +283,7 @@ static Vm *start_with_cached_disk(Answer *answer)
     g_autoptr(VmDescription) d = fake_vm_description(MIB, 0);
     VmDisk *disk = vm_description_add_disk(d, "vda");
     disk->path = g_strdup("/none");
-    g_free(disk->format);
-    disk->format = g_strdup("qcow2");
+    disk->format = VM_DISK_QCOW2;
     Vm *vm = fake_vm_new(d, 1, NULL);
     vm_start(vm, done, answer);
     expect_ok(answer);

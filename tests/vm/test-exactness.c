@@ -79,7 +79,7 @@ static void start_side(Side *side, const Case *which, const char *name)
     d->append = g_strdup(
         "console=ttyS0 quiet panic=1 dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000");
     d->qemu = g_strdup(g_getenv("QEMU"));
-    d->accel = g_strdup("tcg");
+    d->accel = VM_ACCEL_TCG;
     d->serial = g_strdup_printf("file:%s", side->serial);
     vm_description_add_nic(d, "virtio-net-pci", "52:54:00:c0:10:01");
     vm_description_add_nic(d, "e1000", "52:54:00:c0:10:02");

@@ -67,13 +67,12 @@ void log_set_epoch(guint64 epoch)
     (void)epoch;
 }
 
-gboolean log_set_level(const char *level)
+void log_set_level(LogLevel level)
 {
     (void)level;
-    return TRUE;
 }
 
-void log_init(const char *vm, const char *level)
+void log_init(const char *vm, LogLevel level)
 {
     (void)vm;
     (void)level;
