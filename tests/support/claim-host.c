@@ -99,7 +99,7 @@ static Config *make_config(const ClaimHost *host)
     config->nics = g_ptr_array_new();
     config->arbiter = CONFIG_ARBITER_FILE;
     config->arbiter_path = g_strdup(host->dir);
-    config->arbiter_timeout_ms = 50;
+    config->arbiter_timeout_ms = 300;
     config->arbiter_check_ms = 20;
     config->heartbeat_timeout_ms = 10;
     config->state_dir = g_strdup(host->state_dir);

@@ -106,7 +106,7 @@ static void test_level_is_live(void)
 {
     g_autofree char *text = piped(level_changes);
     g_assert_cmpstr(text, ==,
-                    "<4>vm=web epoch=0 shown\n<6>vm=web epoch=0 shown\n<6>vm=web epoch=0 shown\n"
+                    "<4>vm=web epoch=0 shown\n<6>vm=web epoch=0 shown\n"
                     "<3>vm=web epoch=0 shown\n");
 }
 
