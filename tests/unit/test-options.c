@@ -55,7 +55,11 @@ static void test_table_is_sound(void)
         gboolean number =
             o->type == OPTION_COUNT || o->type == OPTION_TIME || o->type == OPTION_SIZE;
         g_assert_true(number == (o->max > 0));
-        g_assert_true(number ? o->size == 4 || o->size == 8 : o->size == sizeof(char *));
+        gboolean choice = o->type == OPTION_CHOICE || o->type == OPTION_YES_NO;
+        if (choice)
+            g_assert_cmpuint(o->size, ==, 4);
+        else
+            g_assert_true(o->size == sizeof(char *) || (number && o->size == 4));
         for (const Option *other = options_table(); o->live && other->section; other++)
             g_assert_true(other == o || strcmp(other->name, o->name));
         /* `colo set` and the daemon's reaction work on Config only. */
@@ -113,7 +117,8 @@ static void test_choices_are_accepted(void)
     g_autoptr(Config) config = example();
     for (const Option *o = options_table(); o->section; o++)
         for (guint i = 0; o->choices && o->choices[i]; i++)
-            g_assert_true(option_parse(o, o->choices[i], owner_of(config, o), NULL));
+            g_assert_true(option_parse(o, o->choices[i], owner_of(config, o), NULL) ==
+                          (*o->choices[i] != 0));
 }
 
 static void test_clear(void)
