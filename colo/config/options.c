@@ -36,9 +36,9 @@ static const Option table[] = {
     {"node", "name", OPTION_NAME, CONFIG(name), .required = TRUE,
      .help = "This node's name, unique in the pair."},
     {"node", "role", OPTION_CHOICE, CONFIG(role), .choices = roles,
-     .help = "What this node starts as; auto: primary, unless the arbiter knows that the VM is the "
-             "other node's. May be left out if colod is started with --role, which also counts "
-             "instead of what the file says."},
+     .help = "What this node starts as. auto: primary, unless the arbiter has the VM on record as the "
+             "other node's. May be left out if colod is started with --role, which also overrides the "
+             "file."},
     {"node", "listen", OPTION_ADDRESS, CONFIG(listen), .required = TRUE,
      .help = "Where the peer reaches this node."},
     {"node", "peer", OPTION_ADDRESS, CONFIG(peer),
@@ -49,14 +49,14 @@ static const Option table[] = {
              "the VM."},
     {"node", "realtime", OPTION_YES_NO, CONFIG(realtime), .fallback = "yes",
      .help = "Whether colod and the first thread of its QEMU, which move the guest's frames, run with "
-             "real-time priority (the lowest one of SCHED_RR; needs CAP_SYS_NICE, else it is left "
-             "out). On a busy host each frame otherwise waits its turn several times."},
+             "real-time priority (the lowest of SCHED_RR). It needs CAP_SYS_NICE, and is left out "
+             "without. On a busy host each frame otherwise waits for its turn several times."},
     {"node", "announce-rounds", OPTION_COUNT, CONFIG(announce_rounds), .fallback = "5",
      .min = 1, .max = 1000,
      .help = "How many times the guest's addresses are announced to the network after a takeover, or "
-             "when a frame shows that it has learnt another way: the first at once."},
+             "when a frame shows that the network has learnt another way. The first round is at once."},
     {"node", "announce-initial", OPTION_TIME, CONFIG(announce_initial_ms), .fallback = "50ms",
-     .min = 1, .max = MIN_MS, .help = "What passes until the second one."},
+     .min = 1, .max = MIN_MS, .help = "The time until the second round."},
     {"node", "announce-step", OPTION_TIME, CONFIG(announce_step_ms), .fallback = "100ms",
      .max = MIN_MS, .help = "Each wait is so much longer than the one before."},
     {"node", "announce-max", OPTION_TIME, CONFIG(announce_max_ms), .fallback = "550ms",
@@ -65,12 +65,12 @@ static const Option table[] = {
     {"node", "on-sigterm", OPTION_CHOICE, CONFIG(on_sigterm), .fallback = "hand-over", .live = TRUE,
      .choices = sigterms,
      .help = "What the primary of a protected VM does at SIGTERM or SIGINT, which the shutdown of its "
-             "host sends: hand-over: the secondary takes over, and then colod ends; if that is "
-             "refused or takes more than half a minute, or at a second signal, it ends as after "
-             "colo quit. end: it ends so at once, and the VM on both hosts with it."},
+             "host sends. hand-over: the secondary takes over, then colod ends. If that is refused or "
+             "takes more than half a minute, or at a second signal, it ends as after colo quit. end: it "
+             "ends at once like that, and with it the VM on both hosts."},
 
     {"vm", "name", OPTION_NAME, VM(name), .required = TRUE,
-     .help = "The VM's name, in logs and for people. The same on both hosts, as all of this section "
+     .help = "The VM's name, in logs and for people. The same on both hosts, like all of this section "
              "but qemu, accel and serial."},
     {"vm", "uuid", OPTION_TEXT, VM(uuid), .required = TRUE,
      .help = "The VM's identity. uuidgen(1) makes a new one."},
@@ -91,37 +91,37 @@ static const Option table[] = {
     {"vm", "qemu", OPTION_TEXT, VM(qemu), .fallback = "qemu-system-x86_64",
      .help = "This host's QEMU: a path, or a name to be found in PATH."},
     {"vm", "accel", OPTION_CHOICE, VM(accel), .fallback = "auto", .choices = accels,
-     .help = "The accelerator; auto is kvm where it is usable, else tcg. What was chosen must be the "
+     .help = "The accelerator; auto is kvm where it is usable, else tcg. What is chosen must be the "
              "same on both hosts."},
     {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
      .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes)."},
 
     {"vm", "guest-agent", OPTION_YES_NO, VM(guest_agent), .fallback = "no",
      .help = "Whether the VM has a port for the guest agent (org.qemu.guest_agent.0; extra must have "
-             "none), through which colod sets the guest's clock, and does nothing else. The guest "
-             "needs qemu-guest-agent, and both hosts the right time."},
+             "none). colod uses it to set the guest's clock, and for nothing else. The guest needs "
+             "qemu-guest-agent, and both hosts the right time."},
 
     {"vm", "qemu-timeout", OPTION_TIME, CONFIG(qemu_timeout_ms), .fallback = "3s", .min = 100,
      .max = 10 * MIN_MS,
-     .help = "A QEMU that does not answer for so long is lost. It may take as long to load or save the "
-             "state of the VM's devices."},
+     .help = "A QEMU that does not answer for this long is lost. It may take as long to load or save "
+             "the state of the VM's devices."},
 
     {"vm", "resume-patience", OPTION_TIME, CONFIG(resume_patience_ms), .live = TRUE,
      .of_pair = TRUE, .fallback = "3s", .max = 60 * MIN_MS,
-     .help = "A protected VM whose primary can't resume it after a checkpoint for so long (its disks "
-             "refuse) is handed over to the secondary; 0ms waits for an administrator. A VM that "
-             "nobody else has is kept and tried again in any case."},
+     .help = "If the primary of a protected VM can't resume it after a checkpoint for this long (its "
+             "disks refuse), the secondary takes over. 0ms waits for an administrator. A VM that exists "
+             "on one host only is always kept, and the resume is tried again."},
     {"vm", "qemu-growth-limit", OPTION_SIZE, CONFIG(qemu_growth_limit_bytes), .live = TRUE,
      .fallback = "512MiB", .max = MIB << 20,
      .help = "QEMU loses up to 0.8 KB with each checkpoint that a secondary loads. When its own memory "
-             "has grown by so much since the VM was protected, the secondary starts a new one and "
-             "joins again: the VM runs on, unprotected until it is synchronised. 0B: never. With tcg "
+             "has grown by this much since the VM was protected, the secondary starts a new QEMU and "
+             "joins again. The VM runs on, unprotected until it is synchronised. 0B: never. With tcg, "
              "what QEMU translates counts too."},
     {"vm", "time-step", OPTION_TIME, CONFIG(time_step_ms), .live = TRUE, .of_pair = TRUE,
      .fallback = "500ms", .max = 60 * MIN_MS,
-     .help = "With guest-agent, the guest's clock is set to this host's after a takeover, and when the "
-             "guest has stood for so long in all since it was set last, at most once a second. In colo "
-             "mode each time takes a checkpoint. 0ms: never."},
+     .help = "With guest-agent, colod sets the guest's clock to this host's after a takeover. It also "
+             "sets it when the guest's pauses since the last time add up to this, at most once a "
+             "second. In colo mode each time takes a checkpoint. 0ms: never."},
 
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},
@@ -131,27 +131,28 @@ static const Option table[] = {
              "left alone."},
     {"nic", "uplink", OPTION_INTERFACE, OUR(uplink),
      .help = "The interface whose carrier tells whether clients can reach the guest by this host. "
-             "Without it, those ports of the bridge that lead out of the host: one with a carrier is "
-             "enough. A host without carrier hands the VM over if the other has one."},
+             "Default: those ports of the bridge that lead out of the host; one with a carrier is "
+             "enough. A host without carrier hands the VM over if the other host has one."},
     {"nic", "ifname", OPTION_INTERFACE, OUR(ifname), .fallback = "colo%d",
      .help = "The name of the tap; the kernel puts the first free number for %d."},
 
     {"disk", "path", OPTION_PATH, DISK(path), .required = TRUE,
-     .help = "This host's image, a file or a block device. On both hosts of the same size; for qcow2 "
-             "it must have room for all that the guest may write, see colod(8)."},
+     .help = "This host's image, a file or a block device, of the same size on both hosts. For qcow2 it "
+             "must have room for all that the guest may write, see colod(8)."},
     {"disk", "format", OPTION_CHOICE, DISK(format), .fallback = "raw", .choices = formats,
-     .help = "What the image is."},
+     .help = "The format of the image."},
     {"disk", "model", OPTION_TEXT, DISK(model), .fallback = "virtio-blk-pci",
      .help = "QEMU's device: virtio-blk-pci, ide-hd, scsi-hd (with a controller in extra)."},
     {"disk", "on-error", OPTION_CHOICE, DISK(on_error), .fallback = "report", .choices = on_errors,
-     .help = "What an I/O error does to the guest: report tells it, stop stops it until it is tried "
-             "again (io-retry, colo cont), enospc stops it for a full file system only."},
+     .help = "What an I/O error does to the guest. report: the guest gets the error. stop: the guest is "
+             "stopped until the request succeeds when it is tried again (io-retry, colo cont). enospc: "
+             "the guest is stopped for a full file system only."},
 
     {"disks", "state-dir", OPTION_PATH, CONFIG(state_dir), .fallback = "/var/lib/colo/NAME",
-     .help = "The folder for what this node must know after a reboot, of a VM without disks too: which "
-             "arbiter is the pair's, what is known about the disks, and what the secondary keeps of "
-             "them, up to twice what the guest writes between two checkpoints. On this host's own "
-             "disk, not on tmpfs. NAME in the default is that of the VM."},
+     .help = "The folder for what this node must know after a reboot, also of a VM without disks: which "
+             "arbiter is the pair's, and what is known about the disks. The secondary also keeps data "
+             "of the disks there, up to twice what the guest writes between two checkpoints. On this "
+             "host's own disk, not on tmpfs. NAME in the default is that of the VM."},
     {"disks", "nbdkit", OPTION_TEXT, CONFIG(nbdkit), .fallback = "nbdkit",
      .help = "This host's nbdkit: a path, or a name to be found in PATH."},
     {"disks", "cache", OPTION_CHOICE, CONFIG(disk_cache), .fallback = "writeback",
@@ -159,47 +160,46 @@ static const Option table[] = {
      .help = "How the images are used: writeback, through the page cache, or direct, past it (O_DIRECT)."},
     {"disks", "sync-rate", OPTION_SIZE, CONFIG(sync_rate_bytes), .live = TRUE, .of_pair = TRUE,
      .fallback = "0B", .max = MIB << 20,
-     .help = "While the secondary's disks are synchronised, so much is read and compared a second; 0B "
+     .help = "How much is read and compared a second while the secondary's disks are synchronised; 0B "
              "sets no limit."},
     {"disks", "stage-memory", OPTION_SIZE, CONFIG(stage_memory_bytes), .fallback = "64MiB",
      .min = MIB, .max = MIB << 16,
-     .help = "What the guest has written since a checkpoint is kept in the secondary's memory up to "
-             "this size for each disk, from there on in a file."},
+     .help = "The secondary keeps what the guest has written since a checkpoint in memory up to this "
+             "size for each disk, and the rest in a file."},
     {"disks", "disk-timeout", OPTION_TIME, CONFIG(disk_timeout_ms), .fallback = "30s", .min = 100,
      .max = 60 * MIN_MS,
-     .help = "Disks that take longer to carry out an order are lost: to apply what a checkpoint "
+     .help = "Disks that take longer for an order are lost. An order is to apply what a checkpoint "
              "brought, or to make all that was written durable at a takeover."},
     {"disks", "io-retry", OPTION_TIME, CONFIG(io_retry_ms), .live = TRUE, .of_pair = TRUE,
      .fallback = "1s", .max = 60 * MIN_MS,
-     .help = "A guest that an I/O error has stopped (on-error) is continued after so long, again and "
-             "again until what failed succeeds; 0ms leaves that to colo cont."},
+     .help = "A guest that an I/O error has stopped (on-error) is continued after this time, again and "
+             "again until the request succeeds; 0ms leaves that to colo cont."},
 
     {"checkpoint", "mode", OPTION_CHOICE, CONFIG(mode), .live = TRUE, .of_pair = TRUE,
      .fallback = "colo", .choices = modes,
-     .help = "colo: the secondary VM runs too, and output leaves as soon as both have said the same. "
-             "buffered: the secondary VM waits, and output waits until the next checkpoint is "
+     .help = "colo: the secondary VM runs too, and output is released as soon as both VMs have produced "
+             "it. buffered: the secondary VM is paused, and output is held until the next checkpoint is "
              "complete there. auto: colo, but buffered for a while when the VMs differ too often."},
     {"checkpoint", "compare-timeout", OPTION_TIME, CONFIG(compare_timeout_ms), .live = TRUE,
      .of_pair = TRUE, .fallback = "150ms", .min = 1, .max = MIN_MS,
-     .help = "In colo mode, output that the secondary VM has not said for so long asks for a "
-             "checkpoint. Bare TCP acknowledgements, which a guest may delay, are given 250ms at "
-             "least."},
+     .help = "In colo mode, output that the secondary VM has not produced for this long asks for a "
+             "checkpoint. Bare TCP acknowledgements, which a guest may delay, are given 250ms at least."},
     {"checkpoint", "checkpoint-period", OPTION_TIME, CONFIG(checkpoint_period_ms), .live = TRUE,
      .of_pair = TRUE, .fallback = "1s", .min = 1, .max = 60 * MIN_MS,
      .help = "A checkpoint is taken at least this often. Output does not wait for it: in buffered mode "
-             "it asks for one itself, in colo mode it needs none. Under TCG, each checkpoint in colo "
-             "mode makes QEMU translate the secondary's code anew."},
+             "output asks for a checkpoint itself, in colo mode it needs none. Under TCG, each "
+             "checkpoint in colo mode makes QEMU translate the secondary's code anew."},
     {"checkpoint", "min-gap", OPTION_TIME, CONFIG(min_gap_ms), .live = TRUE, .of_pair = TRUE,
      .fallback = "10ms", .max = 60 * MIN_MS,
      .help = "The guest runs at least this long between two checkpoints, whatever asks for one. Not "
              "longer than checkpoint-period."},
     {"checkpoint", "answer-timeout", OPTION_TIME, CONFIG(answer_timeout_ms), .live = TRUE,
      .of_pair = TRUE, .fallback = "2s", .min = 100, .max = 60 * MIN_MS,
-     .help = "A secondary that is there, but shows no progress for so long with what the guest's "
-             "output waits for (its storage or its QEMU hangs), is unfit: the VM goes on unprotected."},
+     .help = "A secondary is unfit if it answers, but for this long makes no progress with what the "
+             "guest's output waits for (its storage or its QEMU hangs). The VM then runs unprotected."},
     {"checkpoint", "dirty-limit", OPTION_COUNT, CONFIG(dirty_limit_pages), .live = TRUE,
      .of_pair = TRUE, .fallback = "16384 pages", .max = G_GUINT64_CONSTANT(1) << 28, .unit = "pages",
-     .help = "So many dirty pages of 4 KiB ask for a checkpoint; 0 sets no limit."},
+     .help = "This many dirty pages of 4 KiB ask for a checkpoint; 0 sets no limit."},
     {"checkpoint", "dirty-method", OPTION_CHOICE, CONFIG(dirty_method), .fallback = "auto",
      .choices = dirty_methods,
      .help = "How dirty pages are found: userfaultfd (Linux 6.7), soft-dirty bits, or comparison of "
@@ -207,30 +207,30 @@ static const Option table[] = {
     /* A checkpoint carries up to 2^20 frames (checkpoint.h): more than fit this. */
     {"checkpoint", "output-limit", OPTION_SIZE, CONFIG(output_limit_bytes), .fallback = "16MiB",
      .min = MIB, .max = MIB << 7,
-     .help = "How much output may wait for a checkpoint. At three quarters of it a checkpoint is "
-             "taken at once; what goes beyond it is dropped."},
+     .help = "How much output may be held for a checkpoint. At three quarters of it a checkpoint is "
+             "taken at once; output beyond it is dropped."},
 
     {"link", "heartbeat-interval", OPTION_TIME, CONFIG(heartbeat_interval_ms), .live = TRUE,
      .fallback = "100ms", .min = 10, .max = MIN_MS,
-     .help = "How often the nodes tell each other that they live."},
+     .help = "How often the nodes send each other a heartbeat."},
     {"link", "heartbeat-timeout", OPTION_TIME, CONFIG(heartbeat_timeout_ms), .live = TRUE,
      .fallback = "1s", .min = 20, .max = 10 * MIN_MS,
-     .help = "A peer that is silent for so long is lost. At least twice heartbeat-interval."},
+     .help = "A peer from which nothing comes for this long is lost. At least twice heartbeat-interval."},
 
     {"arbiter", "type", OPTION_CHOICE, CONFIG(arbiter), .fallback = "none", .choices = arbiters,
-     .help = "Who decides which node goes on alone after a lost peer: file (a folder that both hosts "
-             "see) or none (an administrator, with colo failover)."},
+     .help = "Who decides which node continues alone after the link is lost: file (a folder that both "
+             "hosts see) or none (an administrator, with colo failover)."},
     {"arbiter", "path", OPTION_PATH, CONFIG(arbiter_path),
-     .help = "The folder for type = file: a directory that both hosts see, made an arbiter's once by "
-             "colo arbiter init."},
+     .help = "The folder for type = file: a directory that both hosts see. colo arbiter init makes it "
+             "an arbiter's folder, once."},
     {"arbiter", "timeout", OPTION_TIME, CONFIG(arbiter_timeout_ms), .fallback = "5s", .min = 100,
      .max = 10 * MIN_MS,
-     .help = "An arbiter that does not answer for so long can't be asked: what that means is done, and "
-             "colo failover --force waits no longer. An answer that comes later still counts."},
+     .help = "An arbiter that does not answer for this long counts as one that can't be asked, and colo "
+             "failover --force no longer waits for it. An answer that comes later still counts."},
     {"arbiter", "check-period", OPTION_TIME, CONFIG(arbiter_check_ms), .fallback = "5s", .min = 50,
      .max = 60 * MIN_MS,
-     .help = "How often it is looked whether the arbiter is there. If it isn't, status and an event "
-             "say so, and nothing else is done; nothing is written for it."},
+     .help = "How often colod looks whether the arbiter is there. If it isn't, status and an event "
+             "report it; nothing else is done, and nothing is written."},
 
     {"log", "log-level", OPTION_CHOICE, CONFIG(log_level), .live = TRUE, .fallback = "info",
      .choices = log_levels, .help = "The least important lines to log."},

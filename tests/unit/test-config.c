@@ -142,11 +142,10 @@ static const Bad bad[] = {
      "web.conf:1: [disk a/b]: expected [disk NAME], NAME of up to 64 letters, digits and any of "
      "-_."                                                                                                                                                      },
     {GOOD "[disk root]\n",                                        "primary",   CONFIG_ERROR_MISSING,
-     "web.conf:9: [disk root] needs the key 'path': This host's image, a file or a block device. "
-     "On "
-     "both hosts of the same size; for qcow2 it must have room for all that the guest may write, "
-     "see "
-     "colod(8)."                                                                                                                                                },
+     "web.conf:9: [disk root] needs the key 'path': This host's image, a file or a block device, "
+     "of the same size on both hosts. For qcow2 it must have room for all that the guest may "
+     "write, "
+     "see colod(8)."                                                                                                                                            },
     {GOOD "[disk root]\npath=a.img\n",                            "primary",   CONFIG_ERROR_VALUE,
      "web.conf:10: path: 'a.img': expected an absolute path (one that begins with /)"                                                                           },
     {GOOD "[disk root]\npath=/a\nformat=vmdk\n",                  "primary",   CONFIG_ERROR_VALUE,
