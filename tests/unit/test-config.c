@@ -236,7 +236,7 @@ static const Bad bad[] = {
     {NODE,                                                        "primary",   CONFIG_ERROR_MISSING,
      "web.conf: there is no [vm], which needs at least 'name': The VM's name, in logs and for "
      "people. "
-     "The same on both hosts, as all of this section but qemu, accel and serial."                                                                               },
+     "The same on both hosts, like all of this section but qemu, accel and serial."                                                                             },
     {GOOD "[nic lan]\n",                                          "primary",   CONFIG_ERROR_MISSING,
      "web.conf:9: [nic lan] needs the key 'mac': The card's address."                                                                                           },
  /* Rules across options. */

@@ -78,7 +78,7 @@ static void set_up(Fixture *f, gconstpointer mode)
                                          .settled = on_settled,
                                          .diverged = on_diverged,
                                          .mode_changed = on_mode_changed};
-    f->config.mode = g_strdup(mode);
+    f->config.mode = (Mode)GPOINTER_TO_INT(mode);
     f->config.compare_timeout_ms = 60000;
     f->config.output_limit_bytes = 1 << 20;
     f->judge = judge_new(&f->config, &handler, f);
@@ -88,7 +88,6 @@ static void tear_down(Fixture *f, gconstpointer mode)
 {
     (void)mode;
     judge_free(f->judge);
-    g_free(f->config.mode);
 }
 
 /* A datagram of the guest. */
@@ -302,22 +301,24 @@ static void test_auto(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     static const struct {
-        const char *path, *mode;
+        const char *path;
+        Mode mode;
         void (*test)(Fixture *, gconstpointer);
     } tests[] = {
-        {"/judge/equal",             "colo",     test_equal            },
-        {"/judge/different",         "colo",     test_different        },
-        {"/judge/whose-word-counts", "colo",     test_whose_word_counts},
-        {"/judge/end",               "colo",     test_end              },
-        {"/judge/dropped",           "colo",     test_dropped          },
-        {"/judge/messages",          "colo",     test_messages         },
-        {"/judge/settled",           "colo",     test_settled          },
-        {"/judge/may-not",           "colo",     test_may_not          },
-        {"/judge/buffered",          "buffered", test_may_not          },
-        {"/judge/auto",              "auto",     test_auto             },
+        {"/judge/equal",             MODE_COLO,     test_equal            },
+        {"/judge/different",         MODE_COLO,     test_different        },
+        {"/judge/whose-word-counts", MODE_COLO,     test_whose_word_counts},
+        {"/judge/end",               MODE_COLO,     test_end              },
+        {"/judge/dropped",           MODE_COLO,     test_dropped          },
+        {"/judge/messages",          MODE_COLO,     test_messages         },
+        {"/judge/settled",           MODE_COLO,     test_settled          },
+        {"/judge/may-not",           MODE_COLO,     test_may_not          },
+        {"/judge/buffered",          MODE_BUFFERED, test_may_not          },
+        {"/judge/auto",              MODE_AUTO,     test_auto             },
     };
     g_test_init(&argc, &argv, NULL);
     for (guint i = 0; i < G_N_ELEMENTS(tests); i++)
-        g_test_add(tests[i].path, Fixture, tests[i].mode, set_up, tests[i].test, tear_down);
+        g_test_add(tests[i].path, Fixture, GINT_TO_POINTER(tests[i].mode), set_up, tests[i].test,
+                   tear_down);
     return g_test_run();
 }
