@@ -261,7 +261,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
 {
     Node *node = user_data;
     json_object *force = json_object_object_get(arguments, "force");
-    if (!peer_vm_is_fit(judge_peer_vm(node->judge)) || !copy_is_valid(node->copy)) {
+    if (!judge_copy_is_fit(node->judge) || !copy_is_valid(node->copy)) {
         fail(request, g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
                                   "a failover is not possible now: the secondary's VM has stopped "
                                   "by itself, and a checkpoint is under way (try again)"));

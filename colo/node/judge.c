@@ -361,6 +361,11 @@ PeerVm judge_peer_vm(const Judge *judge)
     return judge->peer_vm;
 }
 
+gboolean judge_copy_is_fit(const Judge *judge)
+{
+    return peer_vm_is_fit(judge->peer_vm);
+}
+
 guint64 judge_epoch(const Judge *judge)
 {
     return judge->committed;

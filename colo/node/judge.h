@@ -105,6 +105,8 @@ gboolean judge_rebooted(Judge *judge, guint64 epoch, GError **error);
 /* ---- What is known ---- */
 
 PeerVm judge_peer_vm(const Judge *judge);
+/* It has not stalled: the secondary could take a VM that is handed over. */
+gboolean judge_copy_is_fit(const Judge *judge);
 /* The last checkpoint that is complete on the secondary. */
 guint64 judge_epoch(const Judge *judge);
 /* Comparing pauses, for it was not worth it. */

@@ -199,7 +199,7 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
     (void)message;
     (void)error;
     /* It may cross with our own going: not an error. */
-    if (node->state == FSM_P_COLO && peer_vm_is_fit(judge_peer_vm(node->judge)))
+    if (node->state == FSM_P_COLO && judge_copy_is_fit(node->judge))
         node_event(node, FSM_YIELD);
     return TRUE;
 }

@@ -185,8 +185,8 @@ struct Node {
     Apply *apply;
     int apply_fd;      /* the checkpoint connection, our own descriptor; -1: none */
     Backlog *mirrored; /* what the primary's guest was given since the checkpoint; tag: its epoch */
-    Backlog *said;     /* output of our VM that may not have left; tag: its number in the epoch */
-    guint64 said_count;              /* frames sent to the primary in this epoch */
+    Backlog *unconfirmed_output; /* our VM's, which may not have left; tag: number in the epoch */
+    guint64 output_count;        /* frames sent to the primary in this epoch */
     gboolean checkpoint_output_left; /* what the last checkpoint brought: the primary has sent it */
     ColoTime link_lost;
 
@@ -462,8 +462,8 @@ void secondary_settled(Node *node, const MessageSettled *settled);
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
 /* Gives the VM, which runs, what has waited for it: of its epoch, or (taking over) all. */
 void secondary_give_mirrored(Node *node);
-/* From here on the VM speaks for itself: sends what may not have left yet, and opens the gate. */
-void secondary_speak(Node *node);
+/* The copy takes over: sends what may not have left yet; its output leaves from here from now on. */
+void secondary_release_output(Node *node);
 /* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
 

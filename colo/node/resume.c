@@ -59,8 +59,8 @@ static gboolean is_to_yield(const Node *node)
 {
     guint64 patience_ms = node->config->resume_patience_ms;
     /* In waits: time in which this process stood still is none (common/patience.h). */
-    return node->state == FSM_P_COLO && peer_vm_is_fit(judge_peer_vm(node->judge)) &&
-           patience_ms > 0 && (guint64)node->refused_waits * AGAIN_MS >= patience_ms;
+    return node->state == FSM_P_COLO && judge_copy_is_fit(node->judge) && patience_ms > 0 &&
+           (guint64)node->refused_waits * AGAIN_MS >= patience_ms;
 }
 
 static gboolean on_again(gpointer user_data)
@@ -177,9 +177,9 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 
 void resume_run(Node *node, VmDone done, gpointer user_data)
 {
-    /* What it has said may be heard from here on: the disks are those that it said it on. */
+    /* Its output may leave from here on: the disks are those that it was produced on. */
     if (node->state == FSM_S_DEVICE && node->route != ROUTE_OPEN)
-        secondary_speak(node);
+        secondary_release_output(node);
     vm_resume(node->vm, done, user_data);
 }
 

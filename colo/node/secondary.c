@@ -7,9 +7,9 @@
  * forgotten.
  *
  * While our VM runs (`colo` mode), mirrored input of its epoch is given to it, mapped by the
- * rewriter; input of another waits. What the VM says goes to the primary as it is, to be compared,
- * and is kept until the primary says that it has settled: at a takeover it is sent first, for the
- * primary may have died before its own VM's copy left.
+ * rewriter; input of another waits. Its output goes to the primary as it is, to be compared, and is
+ * kept until the primary confirms that it has left (SETTLED): at a takeover it is sent first, for
+ * the primary may have died before its own VM's output left.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"
@@ -22,7 +22,7 @@
 /* Mirrored input kept at most. */
 #define MIRRORED_LIMIT_BYTES (16 * 1024 * 1024)
 /* Our VM's output kept at most: more than a client's TCP has unacknowledged. */
-#define SAID_LIMIT_BYTES (16 * 1024 * 1024)
+#define UNCONFIRMED_LIMIT_BYTES (16 * 1024 * 1024)
 
 /* ---- Mirrored input ---- */
 
@@ -93,25 +93,25 @@ void secondary_give_mirrored(Node *node)
         give_waiting(node, first);
 }
 
-/* ---- What our VM says ---- */
+/* ---- Output of our VM ---- */
 
-static void forget_said(Node *node)
+static void forget_output(Node *node)
 {
-    backlog_clear(node->said);
-    node->said_count = 0;
+    backlog_clear(node->unconfirmed_output);
+    node->output_count = 0;
 }
 
 void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     if (!copy_output_counts(node->copy))
         return;
-    guint64 number = node->said_count + 1;
+    guint64 number = node->output_count + 1;
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
     rewrite_observe(node->rewrite, nic, frame);
     /* One that doesn't get there is numbered, and so settles, with the next one that does. */
     if (link_send_packet(node->link, nic, node->epoch, data, len))
-        node->said_count++;
-    backlog_add(node->said, nic, number, frame);
+        node->output_count++;
+    backlog_add(node->unconfirmed_output, nic, number, frame);
 }
 
 void secondary_settled(Node *node, const MessageSettled *settled)
@@ -119,17 +119,18 @@ void secondary_settled(Node *node, const MessageSettled *settled)
     if (!copy_is_in(node->copy, settled->epoch))
         return; /* of an epoch that is over here */
     node->checkpoint_output_left = TRUE;
-    for (BacklogFrame *first; (first = backlog_first(node->said)) && first->tag <= settled->count;)
-        backlog_drop(node->said, first);
+    for (BacklogFrame *first;
+         (first = backlog_first(node->unconfirmed_output)) && first->tag <= settled->count;)
+        backlog_drop(node->unconfirmed_output, first);
     /* Then single ones, ascending as ours are. */
     gsize i = 0;
-    for (BacklogFrame *frame = backlog_first(node->said), *next; frame && i < settled->n_numbers;
-         frame = next) {
+    for (BacklogFrame *frame = backlog_first(node->unconfirmed_output), *next;
+         frame && i < settled->n_numbers; frame = next) {
         next = backlog_next(frame);
         while (i < settled->n_numbers && settled->numbers[i] < frame->tag)
             i++;
         if (i < settled->n_numbers && settled->numbers[i] == frame->tag)
-            backlog_drop(node->said, frame);
+            backlog_drop(node->unconfirmed_output, frame);
     }
 }
 
@@ -252,7 +253,7 @@ void secondary_drop_apply(Node *node)
     colo_fd_close(&node->apply_fd);
     node->has_progress = FALSE;
     backlog_clear(node->mirrored);
-    forget_said(node);
+    forget_output(node);
     final_session_over(node);
     traffic_end_copy(node);
     svm_forget(node);
@@ -270,7 +271,7 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
         node->rewrite = net_new_rewrite(node, checkpoint->epoch);
     if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, attachment.maps, error))
         return FALSE;
-    forget_said(node);
+    forget_output(node);
     return TRUE;
 }
 
@@ -284,11 +285,12 @@ static void take_notes(Node *node)
     }
 }
 
-void secondary_speak(Node *node)
+void secondary_release_output(Node *node)
 {
     take_notes(node);
     rewrite_takeover(node->rewrite);
-    for (const BacklogFrame *frame = backlog_first(node->said); frame; frame = backlog_next(frame))
+    for (const BacklogFrame *frame = backlog_first(node->unconfirmed_output); frame;
+         frame = backlog_next(frame))
         net_send_mapped(node, frame->nic, frame->data);
     traffic_take_over(node);
 }
@@ -298,11 +300,11 @@ void secondary_speak(Node *node)
 void secondary_init(Node *node)
 {
     node->mirrored = backlog_new(MIRRORED_LIMIT_BYTES);
-    node->said = backlog_new(SAID_LIMIT_BYTES);
+    node->unconfirmed_output = backlog_new(UNCONFIRMED_LIMIT_BYTES);
 }
 
 void secondary_finalise(Node *node)
 {
     backlog_free(node->mirrored);
-    backlog_free(node->said);
+    backlog_free(node->unconfirmed_output);
 }

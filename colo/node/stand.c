@@ -46,7 +46,7 @@ void primary_stand_as_it_is(Node *node)
 gboolean primary_stands(Node *node)
 {
     /* Who hands over needs a secondary that can go on: a stalled one takes a checkpoint first. */
-    if (!node->stands || (!peer_vm_is_fit(judge_peer_vm(node->judge)) && !node->final))
+    if (!node->stands || (!judge_copy_is_fit(node->judge) && !node->final))
         return FALSE;
     if (judge_peer_vm(node->judge) == PEER_VM_LOADS && !node->final)
         return TRUE;

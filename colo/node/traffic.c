@@ -6,8 +6,7 @@
  *
  * Output commit: output is guarded from the pause of a session's first checkpoint until
  * traffic_open(), when the secondary has no claim any more. While it is, primary_received() releases
- * it: on RECEIVED(e), the epochs before e; and, in an epoch that compares, the judge
- * (judge.h).
+ * it: on RECEIVED(e), the epochs before e; and so does the judge in an epoch that compares (judge.h).
  *
  * From the moment that the VM is about to be paused until it runs again, what comes for the guest
  * is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read what was

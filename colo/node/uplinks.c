@@ -86,7 +86,7 @@ static gboolean on_timer(gpointer user_data)
     UplinksDecision decision = uplinks_decide(&node->uplinks_watch, node->state == FSM_P_COLO,
                                               node->uplinks_cut, node->peer_cut, node->moved, now);
     gint64 again = decision.look_again.us == G_MAXINT64 ? -1 : decision.look_again.us;
-    if (decision.hand_over && !peer_vm_is_fit(judge_peer_vm(node->judge)))
+    if (decision.hand_over && !judge_copy_is_fit(node->judge))
         again = colo_time_add_us(now, TRY_AGAIN_US).us;
     g_source_set_ready_time(node->uplinks_timer, again);
     if (!decision.hand_over || again >= 0)
