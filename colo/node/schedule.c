@@ -13,7 +13,7 @@ Wanted wanted_add(Wanted wanted, CheckpointReason reason)
 
 Wanted wanted_take(Wanted wanted, CheckpointReason reason)
 {
-    /* An administrator's is taken for that reason, so that it is counted. */
+    /* An administrator's wish is met by a checkpoint for no other reason. */
     Wanted answered = WANTED(REASON_OUTPUT_LIMIT) | (WANTED(reason) & ~WANTED_DIVERGENCE);
     return wanted & ~answered;
 }
