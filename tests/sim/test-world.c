@@ -203,6 +203,21 @@ static void qemu_dies_at_work(void)
         host->vm->die_in[world_between(VM_OP_PAUSE, VM_OP_LOAD)] = TRUE;
 }
 
+static void hang_disks(void)
+{
+    WorldHost *host = one_of_them();
+    gint64 us = world_between(SECOND / 100, world_chance(300) ? HEAL_US / 2 : SECOND);
+    if (!world.disks)
+        return;
+    host->disk_hangs_until_us = world.now_us + us;
+    world_tell("%s: the disks' storage hangs for %.3f s", host->name, (double)us / SECOND);
+}
+
+static void kill_disk_server(void)
+{
+    world_disk_kill(one_of_them());
+}
+
 static void arm_fault_point(void)
 {
     WorldHost *host = one_of_them();
@@ -286,6 +301,8 @@ static const Fault faults[] = {
     {kill_qemu,          6 },
     {qemu_refuses,       4 },
     {qemu_dies_at_work,  4 },
+    {hang_disks,         10},
+    {kill_disk_server,   3 },
     {arm_fault_point,    15},
     {hand_over,          10},
     {ask_for_checkpoint, 2 },

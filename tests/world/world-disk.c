@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * block/server.h without a process: orders are carried out one after another, each after a time by
- * chance, on the host's medium (world-medium.c). The stream between two of them has the real one's
- * records and their order, but a block is a number, and what differs is not looked for by hash.
+ * chance, on the host's medium (world-medium.c); world-disk-stream.c is the stream between two of them.
  *
  * What block/ promises is kept: a replica's image is a checkpoint's or known not to be; an apply or a
  * takeover that is cut short is finished or known; bitmaps name all that differs. And demanded: images
@@ -10,26 +9,9 @@
  */
 #include <string.h>
 
-#include "block/server.h"
 #include "block/wire.h"
-#include "tests/world/world-medium.h"
-
-typedef enum { UNATTACHED, HELLO, SYNCING, SYNCED, FAILED } Phase;
-
-typedef struct {
-    Generation generation;
-    Lineage lineage;
-    guint32 dirty;
-    gboolean discard;
-} Hello;
-
-typedef struct {
-    WireType type;
-    guint64 epoch;
-    guint block;
-    guint64 value;
-    Hello hello;
-} Record;
+#include "common/patience.h"
+#include "tests/world/world-disk.h"
 
 typedef struct {
     DiskServer *server;
@@ -37,40 +19,8 @@ typedef struct {
     json_object *arguments;
     DiskServerDone done;
     gpointer user_data;
+    GSource *timer; /* then it is answered, whatever becomes of it; or NULL */
 } Order;
-
-struct DiskServer {
-    WorldHost *host;
-    Medium *medium;
-    DiskServerCallbacks callbacks;
-    gpointer user_data;
-    gboolean ended;
-    DiskMode mode;
-    GQueue *orders; /* of Order*; the first one is being carried out */
-    GSource *step, *start;
-
-    /* The connection. */
-    Stream *stream;
-    Phase phase;
-    char session[33];
-    Hello ours, theirs;
-    gboolean met;  /* theirs is known */
-    guint64 epoch; /* of the last mark */
-
-    /* Primary. */
-    guint current_map;
-    gboolean old_dirty, adopted;
-    guint64 rotated;
-    guint32 scope; /* still to be sent */
-    GSource *sync;
-
-    /* Replica. */
-    Changes overlay, open, complete;
-    guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
-    gboolean synced, discard;
-    gboolean final; /* what was written last is here, or comes: the guest is over */
-    GQueue *unread; /* of Record*: behind a mark that waits */
-};
 
 G_DEFINE_QUARK(block_error, block_error)
 
@@ -78,270 +28,6 @@ static gboolean refuse(GError **error, BlockError code, const char *why)
 {
     g_set_error_literal(error, BLOCK_ERROR, (gint)code, why);
     return FALSE;
-}
-
-/* Whoever changes what is there takes back that it has ended cleanly. */
-static Medium *changed(DiskServer *server)
-{
-    server->medium->clean = FALSE;
-    return server->medium;
-}
-
-/* ---- The connection ---- */
-
-static void forget_connection(DiskServer *server)
-{
-    world_source_clear(&server->sync);
-    if (server->stream)
-        world_stream_close(server->stream);
-    server->stream = NULL;
-    server->phase = UNATTACHED;
-    server->met = FALSE;
-    g_queue_clear_full(server->unread, g_free);
-}
-
-static void send(DiskServer *server, Record record)
-{
-    world_stream_send(server->stream, g_memdup2(&record, sizeof(record)), g_free, 0);
-}
-
-static void emit(DiskServer *server, const char *name, json_object *data)
-{
-    server->callbacks.event(name, data, server->user_data);
-    json_object_put(data);
-}
-
-static void emit_epoch(DiskServer *server, const char *name, guint64 epoch)
-{
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "epoch", json_object_new_uint64(epoch));
-    emit(server, name, data);
-}
-
-static void lose(DiskServer *server, const char *why, gboolean refused)
-{
-    if (server->phase == FAILED)
-        return;
-    server->phase = FAILED;
-    world_source_clear(&server->sync);
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "reason", json_object_new_string(why));
-    json_object_object_add(data, "refused", json_object_new_boolean(refused));
-    emit(server, "LOST", data);
-}
-
-static Hello make_hello(const DiskServer *server)
-{
-    const Medium *medium = server->medium;
-    return (Hello){.generation = medium_generation(medium),
-                   .lineage = medium->lineage,
-                   .dirty = medium->dirty[0] | medium->dirty[1],
-                   .discard = server->discard};
-}
-
-static gboolean may_synchronise(const Hello *source, const Hello *target)
-{
-    GenerationPermission permission =
-        generation_may_overwrite(&source->generation, &target->generation);
-    return permission == GENERATION_ALLOWED ||
-           (permission == GENERATION_NEEDS_DISCARD && target->discard);
-}
-
-/* ---- The primary's end ---- */
-
-static gboolean is_incremental(const Lineage *ours, const Lineage *theirs)
-{
-    if (!ours->known || !theirs->known || ours->writer == theirs->writer ||
-        strcmp(ours->session, theirs->session) != 0)
-        return FALSE;
-    return ours->writer ? ours->epoch <= theirs->epoch : theirs->epoch <= ours->epoch;
-}
-
-/* A block at a time, so that the guest writes between them. */
-static gboolean synchronise(gpointer data)
-{
-    DiskServer *server = data;
-    world_source_clear(&server->sync);
-    if (server->scope == 0) {
-        send(server, (Record){.type = WIRE_SYNC_END});
-        return G_SOURCE_REMOVE;
-    }
-    guint block = (guint)__builtin_ctz(server->scope);
-    server->scope &= server->scope - 1;
-    send(server,
-         (Record){.type = WIRE_WRITE, .block = block, .value = server->medium->image[block]});
-    server->sync = world_after(server->host, world_between(100, 50000), synchronise, server);
-    return G_SOURCE_REMOVE;
-}
-
-static void start_streaming(DiskServer *server)
-{
-    gboolean some = is_incremental(&server->ours.lineage, &server->theirs.lineage);
-    world_client_check_disk(server->host, server->medium->image, "is to be synchronised from");
-    server->phase = SYNCING;
-    server->old_dirty = TRUE;
-    server->scope = server->medium->dirty[0] | server->medium->dirty[1] | server->theirs.dirty;
-    if (some)
-        world_sometimes("a synchronisation sends what has changed only");
-    else
-        server->scope = (1u << WORLD_BLOCKS) - 1;
-    send(server, (Record){.type = WIRE_START});
-    server->sync = world_after(server->host, world_between(100, 500000), synchronise, server);
-}
-
-static void on_primary_hello(DiskServer *server)
-{
-    if (may_synchronise(&server->ours, &server->theirs))
-        start_streaming(server);
-    else
-        lose(server, "the generations forbid the synchronisation", TRUE);
-}
-
-static void on_synced(DiskServer *server)
-{
-    server->medium->generation.exposed = TRUE;
-    server->phase = SYNCED;
-    emit(server, "SYNCHRONISED", json_object_new_object());
-}
-
-static void on_applied(DiskServer *server, guint64 epoch)
-{
-    Medium *medium = changed(server);
-    medium->state = MEDIUM_OWNED;
-    medium->lineage = (Lineage){.known = TRUE, .writer = TRUE, .epoch = epoch};
-    g_strlcpy(medium->lineage.session, server->session, sizeof(medium->lineage.session));
-    medium->applied = epoch;
-    if (!server->adopted)
-        generation_adopted(&medium->generation);
-    server->adopted = TRUE;
-    if (epoch < server->rotated || !server->old_dirty)
-        return;
-    medium->dirty[1 - server->current_map] = 0;
-    server->old_dirty = FALSE;
-}
-
-static gboolean mark(DiskServer *server, guint64 epoch, GError **error)
-{
-    if (server->mode != DISK_MODE_ACTIVE || server->phase != SYNCED || epoch <= server->epoch)
-        return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
-    if (!server->old_dirty) {
-        server->current_map = 1 - server->current_map;
-        server->rotated = epoch;
-        server->old_dirty = TRUE;
-    }
-    server->epoch = epoch;
-    send(server, (Record){.type = WIRE_MARK, .epoch = epoch});
-    return TRUE;
-}
-
-/* ---- The replica's end ---- */
-
-static void on_start(DiskServer *server)
-{
-    Medium *medium = changed(server);
-    server->synced = server->discard = server->final = FALSE;
-    server->complete_epoch = 0;
-    server->open = (Changes){0};
-    medium->state = MEDIUM_INCOMPLETE;
-    medium->lineage = (Lineage){0};
-    medium->applied = 0;
-    medium->dirty[0] = medium->dirty[1] = 0;
-    server->phase = SYNCING;
-}
-
-/* The image has just become a checkpoint. */
-static void on_first_mark(DiskServer *server, guint64 epoch)
-{
-    Medium *medium = server->medium;
-    server->overlay = (Changes){0};
-    medium->state = MEDIUM_REPLICA;
-    medium->lineage = (Lineage){.known = TRUE, .epoch = epoch};
-    g_strlcpy(medium->lineage.session, server->session, sizeof(medium->lineage.session));
-    medium->applied = epoch;
-    generation_adopt(&medium->generation, &server->theirs.generation);
-    server->synced = TRUE;
-    server->phase = SYNCED;
-    send(server, (Record){.type = WIRE_APPLIED, .epoch = epoch});
-}
-
-static void on_mark(DiskServer *server, guint64 epoch)
-{
-    if (server->phase == SYNCING) {
-        on_first_mark(server, epoch);
-    } else {
-        server->complete = server->open;
-        server->complete_epoch = epoch;
-        server->open = (Changes){0};
-    }
-    server->epoch = epoch;
-    emit_epoch(server, "MARKED", epoch);
-}
-
-static void on_write(DiskServer *server, const Record *record)
-{
-    if (server->phase == SYNCING)
-        server->medium->image[record->block] = record->value;
-    else
-        changes_add(&server->open, record->block, record->value);
-}
-
-/* ---- Records ---- */
-
-static void on_record(DiskServer *server, const Record *record)
-{
-    switch (record->type) {
-    case WIRE_HELLO:
-        server->theirs = record->hello;
-        server->met = TRUE;
-        if (server->mode != DISK_MODE_REPLICA)
-            on_primary_hello(server);
-        else if (!may_synchronise(&server->theirs, &server->ours))
-            lose(server, "the generations forbid the synchronisation", TRUE);
-        break;
-    case WIRE_START:
-        on_start(server);
-        break;
-    case WIRE_WRITE:
-        on_write(server, record);
-        break;
-    case WIRE_SYNC_END:
-        send(server, (Record){.type = WIRE_SYNCED});
-        break;
-    case WIRE_SYNCED:
-        on_synced(server);
-        break;
-    case WIRE_MARK:
-        on_mark(server, record->epoch);
-        break;
-    case WIRE_APPLIED:
-        on_applied(server, record->epoch);
-        break;
-    default:
-        g_assert_not_reached();
-    }
-}
-
-/* A mark is not read while the one before waits to be applied. */
-static void read_on(DiskServer *server)
-{
-    while (server->phase != FAILED) {
-        const Record *next = g_queue_peek_head(server->unread);
-        if (!next || (next->type == WIRE_MARK && server->complete_epoch))
-            return;
-        g_autofree Record *record = g_queue_pop_head(server->unread);
-        on_record(server, record);
-    }
-}
-
-static void on_stream(gpointer item, gpointer user_data)
-{
-    DiskServer *server = user_data;
-    if (!item) {
-        lose(server, "the connection has ended", FALSE);
-        return;
-    }
-    g_queue_push_tail(server->unread, item);
-    read_on(server);
 }
 
 /* ---- Orders ---- */
@@ -375,7 +61,7 @@ static void check_vm(const DiskServer *server)
 /* From here on it is done, by this process or by the next one. */
 static void begin_apply(DiskServer *server)
 {
-    Medium *medium = changed(server);
+    Medium *medium = disk_changes(server);
     medium->lineage.epoch = server->complete_epoch;
     medium->journal = server->complete;
     medium_write(medium, &server->complete, TRUE);
@@ -393,8 +79,7 @@ static gboolean apply(DiskServer *server, guint64 epoch, GError **error)
     medium_write(server->medium, &server->complete, FALSE);
     server->medium->lineage.epoch = server->medium->applied = epoch;
     server->complete_epoch = 0;
-    if (server->stream && server->phase == SYNCED)
-        send(server, (Record){.type = WIRE_APPLIED, .epoch = epoch});
+    disk_stream_applied(server, epoch);
     return TRUE;
 }
 
@@ -412,7 +97,7 @@ static gboolean finish(DiskServer *server, guint64 epoch, GError **error)
 /* Until it is done the image is nobody's. */
 static void begin_takeover(DiskServer *server)
 {
-    Medium *medium = changed(server);
+    Medium *medium = disk_changes(server);
     medium->state = MEDIUM_INCOMPLETE;
     medium_write(medium, &server->overlay, TRUE);
 }
@@ -420,7 +105,7 @@ static void begin_takeover(DiskServer *server)
 static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
 {
     Medium *medium = server->medium;
-    forget_connection(server);
+    disk_stream_end(server);
     if (!is_at(server, epoch))
         return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be taken over");
     medium_write(medium, &server->overlay, FALSE);
@@ -442,25 +127,17 @@ static gboolean attach(DiskServer *server, const Order *order, GError **error)
     Stream *stream =
         world_stream(json_object_get_int(json_object_object_get(order->arguments, "fd")));
     gboolean primary = !strcmp(role, "primary");
-    if (server->phase != UNATTACHED ||
+    if (server->phase != DISK_UNATTACHED ||
         server->mode != (primary ? DISK_MODE_ACTIVE : DISK_MODE_REPLICA))
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be attached");
     if (!stream)
         return refuse(error, BLOCK_ERROR_PEER, "the connection has ended");
-    Generation *generation = &changed(server)->generation;
+    Generation *generation = &disk_changes(server)->generation;
     if (primary && (generation->current == 0 || generation->data != GENERATION_WRITER))
         generation_begin(generation);
     server->discard |= json_object_get_boolean(json_object_object_get(order->arguments, "discard"));
-    g_strlcpy(server->session,
-              json_object_get_string(json_object_object_get(order->arguments, "session")),
-              sizeof(server->session));
-    server->stream = stream;
-    server->phase = HELLO;
-    server->epoch = server->rotated = 0;
-    server->adopted = FALSE;
-    server->ours = make_hello(server);
-    send(server, (Record){.type = WIRE_HELLO, .hello = server->ours});
-    world_stream_listen(stream, on_stream, server);
+    disk_stream_begin(server, stream,
+                      json_object_get_string(json_object_object_get(order->arguments, "session")));
     return TRUE;
 }
 
@@ -468,7 +145,7 @@ static gboolean write_alone(DiskServer *server, GError **error)
 {
     if (server->mode != DISK_MODE_ACTIVE || server->stream)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be written to alone");
-    generation_begin(&changed(server)->generation);
+    generation_begin(&disk_changes(server)->generation);
     return TRUE;
 }
 
@@ -508,7 +185,8 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
     if (!strcmp(name, "attach"))
         return attach(server, order, error);
     if (!strcmp(name, "mark"))
-        return mark(server, epoch_of(order), error);
+        return disk_stream_mark(server, epoch_of(order)) ||
+               refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
     if (!strcmp(name, "apply"))
         return apply(server, epoch_of(order), error);
     if (!strcmp(name, "finish"))
@@ -524,7 +202,7 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
     if (!strcmp(name, "become-replica"))
         return become_replica(server, error);
     if (!strcmp(name, "detach"))
-        forget_connection(server);
+        disk_stream_end(server);
     else if (!strcmp(name, "sync"))
         medium_sync(server->medium);
     else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)
@@ -534,8 +212,39 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
 
 static void order_free(Order *order)
 {
+    world_source_clear(&order->timer);
     json_object_put(order->arguments);
     g_free(order);
+}
+
+static void answer(Order *order, json_object *result, const GError *error)
+{
+    DiskServerDone done = g_steal_pointer(&order->done);
+    if (done)
+        done(result, error, order->user_data);
+}
+
+static gboolean on_timeout(gpointer data)
+{
+    Order *order = data;
+    g_autoptr(GError) error =
+        g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "%s: no answer in time", order->name);
+    world_source_clear(&order->timer);
+    world_sometimes("a disk server's answer is too late");
+    answer(order, NULL, error);
+    return G_SOURCE_REMOVE;
+}
+
+/* Of a server that has died. */
+static gboolean fail_all(gpointer data)
+{
+    DiskServer *server = data;
+    g_autoptr(GError) error =
+        g_error_new_literal(VM_ERROR, VM_ERROR_DIED, "the disk server has ended");
+    world_source_clear(&server->step);
+    for (Order *order; (order = g_queue_pop_head(server->orders)) != NULL; order_free(order))
+        answer(order, NULL, error);
+    return G_SOURCE_REMOVE;
 }
 
 static void begin_next(DiskServer *server);
@@ -550,11 +259,10 @@ static gboolean on_order(gpointer data)
     json_object *result = done ? result_of(server) : NULL;
     begin_next(server);
     if (done)
-        read_on(server);
+        disk_stream_read(server);
     if (!done)
         world_tell("%s: disks: %s: %s", server->host->name, order->name, error->message);
-    if (order->done)
-        order->done(result, error, order->user_data);
+    answer(order, result, error);
     json_object_put(result);
     order_free(order);
     return G_SOURCE_REMOVE;
@@ -564,8 +272,13 @@ static gboolean on_order(gpointer data)
 static void begin_next(DiskServer *server)
 {
     const Order *order = g_queue_peek_head(server->orders);
+    gint64 hangs_us = MAX(server->host->disk_hangs_until_us - world.now_us, 0);
     if (!order || server->step || server->start)
         return;
+    if (server->ended) {
+        server->step = world_after(server->host, 0, fail_all, server);
+        return;
+    }
     gint64 us = world_between(20, 500);
     gboolean applies = !strcmp(order->name, "apply"), ends = !strcmp(order->name, "finish");
     server->final |= ends;
@@ -578,15 +291,19 @@ static void begin_next(DiskServer *server)
         begin_takeover(server);
         us = world_between(100, 50000);
     }
-    server->step = world_after(server->host, us, on_order, server);
+    server->step = world_after(server->host, hangs_us + us, on_order, server);
 }
 
 void disk_server_command(DiskServer *server, const char *name, json_object *arguments,
                          guint timeout_ms, DiskServerDone done, gpointer user_data)
 {
-    (void)timeout_ms;
     Order *order = g_new(Order, 1);
-    *order = (Order){server, g_intern_string(name), arguments, done, user_data};
+    *order = (Order){server, g_intern_string(name), arguments, done, user_data, NULL};
+    if (timeout_ms) {
+        order->timer = patience_source_new(timeout_ms);
+        g_source_set_callback(order->timer, on_timeout, order, NULL);
+        g_source_attach(order->timer, NULL);
+    }
     if (strcmp(name, "status") != 0)
         world_tell("%s: disks: order %s %s", server->host->name, name,
                    arguments ? json_object_to_json_string(arguments) : "");
@@ -630,9 +347,26 @@ const char *disk_mode_name(DiskMode mode)
 static void die(DiskServer *server, const GError *why)
 {
     server->ended = TRUE;
-    forget_connection(server);
-    world_source_clear(&server->step);
+    disk_stream_end(server);
+    world_source_clear(&server->start);
+    fail_all(server);
     server->callbacks.died(why, server->user_data);
+}
+
+static gboolean on_killed(gpointer data)
+{
+    WorldHost *host = data;
+    g_autoptr(GError) error =
+        g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_IO, "the disk server was killed by signal 9");
+    if (host->disk_server && !host->disk_server->ended)
+        die(host->disk_server, error);
+    return G_SOURCE_REMOVE;
+}
+
+void world_disk_kill(WorldHost *host)
+{
+    if (host->disk_server)
+        world_later(host, 0, on_killed, host);
 }
 
 static gboolean on_started(gpointer data)
@@ -671,7 +405,7 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
 
 static void stop(DiskServer *server)
 {
-    forget_connection(server);
+    disk_stream_end(server);
     world_source_clear(&server->step);
     world_source_clear(&server->start);
     g_queue_clear_full(server->orders, (GDestroyNotify)order_free);
@@ -733,6 +467,7 @@ gboolean world_disk_takes_io(const WorldHost *host)
     const DiskServer *server = host->disk_server;
     const Order *order = server ? g_queue_peek_head(server->orders) : NULL;
     return server && !server->start && !server->ended && !server->final &&
+           host->disk_hangs_until_us <= world.now_us &&
            !(order && (!strcmp(order->name, "apply") || !strcmp(order->name, "takeover")));
 }
 
@@ -759,9 +494,7 @@ void world_disk_write(WorldHost *host, guint block, guint64 value)
     }
     server->medium->dirty[server->current_map] |= 1u << block;
     server->medium->image[block] = value;
-    if (server->phase == SYNCING || server->phase == SYNCED)
-        send(server,
-             (Record){.type = WIRE_WRITE, .epoch = server->epoch, .block = block, .value = value});
+    disk_stream_write(server, block, value);
 }
 
 void world_disk_flush(WorldHost *host)

@@ -242,7 +242,7 @@ static Config *configure(const WorldHost *host, const char *role)
         "control-socket = %s/socket\nannounce-initial = 50ms\n"
         "[vm]\nname = web\nuuid = " UUID "\nmemory = 1MiB\nresume-patience = 3s\n"
         "[nic lan]\nmac = 52:54:00:12:34:00\n"
-        "%s%s\n[disks]\nstate-dir = %s\n"
+        "%s%s\n[disks]\nstate-dir = %s\ndisk-timeout = 5s\n"
         "[checkpoint]\nmode = %s\ncheckpoint-period = %" G_GUINT64_FORMAT "ms\n"
         "[arbiter]\ntype = %s\n%s%s\ncheck-period = 60s\n"
         "[log]\nlog-level = info\n",

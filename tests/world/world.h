@@ -9,7 +9,8 @@
  *   world-link.c     colo/link/: connections with delay, cuts of one way, ends, heartbeats by reckoning
  *   world-engine.c   checkpoint/: capture, apply, load guard and dirty tracking as scheduled steps
  *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
- *   world-disk.c     block/: the disk server and the stream between two; world-medium.c: its files
+ *   world-disk.c     block/: the disk server; world-disk-stream.c: the stream between two;
+ *                    world-medium.c: what an image and its files hold
  *   world-net.c      taps, the switch between hosts and clients, carrier
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
@@ -107,6 +108,7 @@ struct WorldHost {
     Link *link;
     struct Medium *medium; /* what its disks hold, and keep */
     DiskServer *disk_server;
+    gint64 disk_hangs_until_us; /* its storage */
     SimVm *vm;
     Uplink *uplink;
     CarrierWatch *carriers;
@@ -220,6 +222,8 @@ void world_stream_close(Stream *stream);
 void world_disk_init(WorldHost *host);
 /* The process of the host's disks dies with the node's, or the whole host does. */
 void world_disk_death(WorldHost *host, gboolean power);
+/* Its disk server dies; colod lives. */
+void world_disk_kill(WorldHost *host);
 /* A VM can be started from what is here. */
 gboolean world_disk_may_boot(const WorldHost *host);
 /* Of the guest. FALSE: not now, it waits. */

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A host's disk server from inside: what its orders (world-disk.c) and its stream share. */
+#ifndef COLO_TESTS_WORLD_DISK_H
+#define COLO_TESTS_WORLD_DISK_H
+
+#include "block/server.h"
+#include "tests/world/world-medium.h"
+
+typedef enum {
+    DISK_UNATTACHED,
+    DISK_HELLO,   /* HELLO sent; the peer's is expected */
+    DISK_SYNCING, /* the primary sends what may differ */
+    DISK_SYNCED,  /* marks may come */
+    DISK_FAILED,
+} DiskPhase;
+
+typedef struct {
+    Generation generation;
+    Lineage lineage;
+    guint32 dirty;
+    gboolean discard;
+} DiskHello;
+
+struct DiskServer {
+    WorldHost *host;
+    Medium *medium;
+    DiskServerCallbacks callbacks;
+    gpointer user_data;
+    gboolean ended;
+    DiskMode mode;
+    GQueue *orders; /* of Order*; the first one is being carried out */
+    GSource *step, *start;
+
+    /* The connection. */
+    Stream *stream;
+    DiskPhase phase;
+    char session[33];
+    DiskHello ours, theirs;
+    guint64 epoch; /* of the last mark */
+
+    /* Primary. */
+    guint current_map;
+    gboolean old_dirty, adopted;
+    guint64 rotated;
+    guint32 scope; /* still to be sent */
+    GSource *sync;
+
+    /* Replica. */
+    Changes overlay, open, complete;
+    guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
+    gboolean synced, discard;
+    gboolean final; /* what was written last is here, or comes: the guest is over */
+    GQueue *unread; /* of records: behind a mark that waits, or storage is slow */
+    GSource *reader;
+};
+
+/* The medium, to be changed: it has not ended cleanly any more. */
+static inline Medium *disk_changes(DiskServer *server)
+{
+    server->medium->clean = FALSE;
+    return server->medium;
+}
+
+/* ---- world-disk-stream.c ---- */
+
+/* Says HELLO; what follows is told by events. */
+void disk_stream_begin(DiskServer *server, Stream *stream, const char *session);
+/* Nothing more is read or sent. */
+void disk_stream_end(DiskServer *server);
+/* FALSE: not now. */
+gboolean disk_stream_mark(DiskServer *server, guint64 epoch);
+void disk_stream_applied(DiskServer *server, guint64 epoch);
+/* The guest has written to an active disk. */
+void disk_stream_write(DiskServer *server, guint block, guint64 value);
+/* What it waited for may be over. */
+void disk_stream_read(DiskServer *server);
+
+#endif
