@@ -332,7 +332,7 @@ static gboolean check_object(json_object *hello, const WireHello *ours, const Di
     json_object *version, *session;
     if (!json_object_object_get_ex(hello, "version", &version) ||
         json_object_get_int(version) != (int)WIRE_VERSION)
-        return mismatch(error, "the peer's disks speak another version of the stream than %u",
+        return mismatch(error, "the peer's disks use another version of the stream than %u",
                         WIRE_VERSION);
     if (!json_object_object_get_ex(hello, "session", &session) ||
         !wire_session_parse(session, theirs->session) ||

@@ -201,7 +201,7 @@ static gboolean read_head(StreamReader *r, guint *ret_type, guint32 *ret_len, GE
     r->record_name = is_known(type) ? known[type].name : "unknown";
     if (number != r->number)
         return bad(r, CHECKPOINT_ERROR_STREAM, error,
-                   "it says that it is record %u: records were lost, repeated or moved", number);
+                   "its number is %u: records were lost, repeated or moved", number);
     if (flags & ~STREAM_MANDATORY)
         return bad(r, CHECKPOINT_ERROR_STREAM, error, "unknown flags 0x%04x", flags);
     if (!is_known(type) && (flags & STREAM_MANDATORY))

@@ -29,20 +29,20 @@ static gint opt_memory_limit = MEMORY_LIMIT_MIB;
 
 static const GOptionEntry entries[] = {
     {"guest-mac",    0,   0, G_OPTION_ARG_STRING, &opt_guest_mac,
-     "Compare only frames sent by this address",                                                       "MAC"},
+     "Compare only frames sent by this address",                                                           "MAC"},
     {"guest-ip",     0,   0, G_OPTION_ARG_STRING, &opt_guest_ip,
-     "Compare only packets sent by this IPv4 or IPv6 address",                                         "IP" },
+     "Compare only packets sent by this IPv4 or IPv6 address",                                             "IP" },
     {"filter",       0,   0, G_OPTION_ARG_STRING, &opt_filter,
-     "Compare only frames that this pcap-filter(7) expression lets through",                           "BPF"},
-    {"verbose",      'v', 0, G_OPTION_ARG_NONE,   &opt_verbose,      "Print equal flows too",          NULL },
+     "Compare only frames that this pcap-filter(7) expression matches",                                    "BPF"},
+    {"verbose",      'v', 0, G_OPTION_ARG_NONE,   &opt_verbose,      "Print equal flows too",              NULL },
     {"quiet",        'q', 0, G_OPTION_ARG_NONE,   &opt_quiet,
-     "Print nothing but errors: the exit status tells",                                                NULL },
-    {"json",         0,   0, G_OPTION_ARG_NONE,   &opt_json,         "Print JSON, one object a line",  NULL },
-    {"explain",      0,   0, G_OPTION_ARG_NONE,   &opt_explain,      "Say what each difference means", NULL },
+     "Print nothing but errors; the exit status is the result",                                            NULL },
+    {"json",         0,   0, G_OPTION_ARG_NONE,   &opt_json,         "Print JSON, one object a line",      NULL },
+    {"explain",      0,   0, G_OPTION_ARG_NONE,   &opt_explain,      "Explain what each difference means", NULL },
     {"memory-limit", 0,   0, G_OPTION_ARG_INT,    &opt_memory_limit,
-     "For flows, and for frames that wait, half each (1024)",                                          "MIB"},
-    {"version",      0,   0, G_OPTION_ARG_NONE,   &opt_version,      "Print the version",              NULL },
-    {NULL,           0,   0, 0,                   NULL,              NULL,                             NULL },
+     "For flows, and for frames that wait, half each (1024)",                                              "MIB"},
+    {"version",      0,   0, G_OPTION_ARG_NONE,   &opt_version,      "Print the version",                  NULL },
+    {NULL,           0,   0, 0,                   NULL,              NULL,                                 NULL },
 };
 
 typedef struct {

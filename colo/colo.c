@@ -258,40 +258,38 @@ static int run_events(const Invocation *invocation)
 
 static const Command commands[] = {
     {"status",     "",            0, 0, JSON,                run_status,
-     "Shows the state of the VM, of this node and of the peer."                                                    },
+     "Shows the state of the VM, of this node and of the peer."                                                      },
     {"watch",      "",            0, 0, 0,                   run_watch,
-     "Shows the status on one screen, kept up to date; q ends it."                                                 },
+     "Shows the status on one screen, kept up to date; q ends it."                                                   },
     {"get",        "[NAME]",      0, 1, JSON,                run_get,
-     "Shows the value of an option, or of all: live ones by their key (min-gap), others by section "
-     "and key (vm.memory)."                                                                                        },
+     "Shows the value of an option, or of all: a live one by its key (min-gap), others by section "
+     "and key (vm.memory)."                                                                                          },
     {"set",        "NAME VALUE",  1, 2, JSON,                run_set,
-     "Changes a live option until colod ends; of the pair: on both nodes. Values are written as in "
-     "the "
-     "configuration; NAME=VALUE is right too."                                                                     },
-    {"checkpoint", "",            0, 0, JSON,                run_plain,    "Has the primary take a checkpoint now."},
+     "Changes a live option until colod ends, an option of the pair on both nodes. Values are "
+     "written as in the configuration; NAME=VALUE works too."                                                        },
+    {"checkpoint", "",            0, 0, JSON,                run_plain,    "Makes the primary take a checkpoint now."},
     {"failover",   "",            0, 0, JSON | FORCE | WAIT, run_failover,
-     "Hands a protected VM over, or has this node go on alone: the second after a lost link, if "
-     "the "
-     "arbiter agrees; with --force also if it can't be asked, only after making sure that the "
-     "other node is off. With --wait, as on a terminal, it says what came of it; --no-wait only "
-     "gives the order."                                                                                            },
+     "Hands a protected VM over, or makes this node continue alone after the link was lost, if the "
+     "arbiter agrees. With --force also if the arbiter can't be asked: first make sure that the "
+     "other node is off. With --wait, the default on a terminal, it prints the outcome; --no-wait "
+     "only gives the order."                                                                                         },
     {"cont",       "",            0, 0, JSON,                run_plain,
-     "Tries again to resume a VM that disks have stopped: one whose disks or QEMU refuse, or a "
-     "guest with an I/O error. It is tried every second anyway."                                                   },
+     "Tries again to resume a VM that disks have stopped: its disks or QEMU refuse, or the guest "
+     "had an I/O error. colod tries it every second anyway."                                                         },
     {"announce",   "",            0, 0, JSON,                run_plain,
-     "Tells the network again where the guest is, as after a takeover: if a switch has missed it."                 },
+     "Announces the guest to the network again, as after a takeover, in case a switch missed it."                    },
     {"events",     "",            0, 0, JSON | FOLLOW,       run_events,
-     "Shows the last events, one a line; with --follow also those to come."                                        },
+     "Shows the last events, one a line; with --follow also those to come."                                          },
     {"capture",    "on FILE|off", 1, 2, JSON | LAST,         run_capture,
-     "Has colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng stands "
-     "for /tmp/web-000001.pcapng and on, of which the last 10 stay, or with --last N the last N."                  },
+     "Makes colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng means "
+     "/tmp/web-000001.pcapng and so on. The last 10 are kept, or with --last N the last N."                          },
     {"arbiter",    "init PATH",   2, 2, ALONE,               run_arbiter,
      "Makes a directory that both hosts see an arbiter's folder, by giving it a name. Once, on one "
      "host, while the shared storage is mounted there: a folder of its own on each host is no "
-     "arbiter."                                                                                                    },
+     "arbiter."                                                                                                      },
     {"quit",       "",            0, 0, JSON,                run_plain,
-     "Ends colod and its VM; the peer is told, and does not take over."                                            },
-    {NULL,         NULL,          0, 0, 0,                   NULL,         NULL                                    },
+     "Ends colod and its VM; the peer is told, and does not take over."                                              },
+    {NULL,         NULL,          0, 0, 0,                   NULL,         NULL                                      },
 };
 
 /* ---- Usage ---- */

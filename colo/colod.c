@@ -129,21 +129,20 @@ int main(int argc, char **argv)
     gboolean discard = FALSE;
     const GOptionEntry entries[] = {
         {"config",            'c', 0, G_OPTION_ARG_FILENAME, &file,     "Read the configuration from FILE",
-         "FILE"                                                                                                          },
+         "FILE"                                                                                                            },
         {"role",              'r', 0, G_OPTION_ARG_STRING,   &role,
-         "primary, secondary or auto: instead of what the file says",                                              "ROLE"},
+         "primary, secondary or auto: overrides the file",                                                           "ROLE"},
         {"overrule-arbiter",  0,   0, G_OPTION_ARG_NONE,     &overrule,
-         "Start the VM here though the arbiter says that it is the other node's, which is off for "
-         "certain",                                                                                                NULL  },
+         "Start the VM here although the arbiter has it on record as the other node's, which is "
+         "certainly off",                                                                                            NULL  },
         {"discard-this-side", 0,   0, G_OPTION_ARG_NONE,     &discard,
-         "Be the secondary, and let the primary overwrite the disks here though they hold data "
-         "that "
-         "its disks don't",                                                                                        NULL  },
+         "Be the secondary, and let the primary overwrite the disks here although they hold data "
+         "that its disks don't",                                                                                     NULL  },
         {"check-config",      0,   0, G_OPTION_ARG_NONE,     &check,
-         "Check the configuration, and this host for what it needs, and end",                                      NULL  },
-        {"offline",           0,   0, G_OPTION_ARG_NONE,     &offline,  "With --check-config: leave the host out",
-         NULL                                                                                                            },
-        {"version",           'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",               NULL  },
+         "Check the configuration and what this host needs, and end",                                                NULL  },
+        {"offline",           0,   0, G_OPTION_ARG_NONE,     &offline,  "With --check-config: don't check the host",
+         NULL                                                                                                              },
+        {"version",           'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",                 NULL  },
         G_OPTION_ENTRY_NULL
     };
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);

@@ -136,7 +136,7 @@ static void check_devices(const Config *config, Finds *finds)
 static void check_arbiter_type(const Config *config, Finds *finds)
 {
     if (config->arbiter == CONFIG_ARBITER_NONE)
-        note(finds, "there is none: after a lost peer nothing goes on until an administrator says "
+        note(finds, "there is none: after the link is lost, both nodes wait for an administrator's "
                     "'colo failover'");
 }
 

@@ -21,8 +21,8 @@ static gboolean explain_bytes(Compare *compare, Flow *flow, Difference *ret_diff
         d.detail = p_has ? "the secondary has not sent what the primary has sent"
                          : "the secondary has sent what the primary has not";
     else
-        d.detail = p_has ? "the secondary lacks bytes here and goes on behind them"
-                         : "the primary lacks bytes here and goes on behind them";
+        d.detail = p_has ? "the secondary lacks bytes here and continues behind them"
+                         : "the primary lacks bytes here and continues behind them";
     d.frames[side] = held;
     d.frames[!side] = other;
     d.goes_on = other != NULL;

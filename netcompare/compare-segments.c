@@ -179,8 +179,8 @@ static void differ_in_fin(Compare *compare, Flow *flow, const Held *p, const Hel
 {
     Difference d = difference_at(p, s, 0);
     d.reason = COMPARE_FLAG;
-    d.detail = primary_ends ? "the primary ends the stream where the secondary goes on"
-                            : "the secondary ends the stream where the primary goes on";
+    d.detail = primary_ends ? "the primary ends the stream where the secondary continues"
+                            : "the secondary ends the stream where the primary continues";
     difference_say(&d, "FIN", TRUE, primary_ends, !primary_ends);
     flow_diverge(compare, flow, &d);
 }

@@ -83,7 +83,7 @@ static gboolean judge_set_time(const Agent *agent, GError **error)
                json_object_is_type(value, json_type_object)) {
         g_autofree char *said = quote(
             json_object_object_get_ex(value, "desc", &text) ? json_object_get_string(text) : NULL);
-        g_set_error(error, AGENT_ERROR, AGENT_ERROR_REFUSED, "the guest agent says: %s", said);
+        g_set_error(error, AGENT_ERROR, AGENT_ERROR_REFUSED, "the guest agent refused: %s", said);
     } else {
         g_autofree char *said = quote(agent->line->str);
         g_set_error(error, AGENT_ERROR, AGENT_ERROR_GARBAGE,

@@ -82,7 +82,7 @@ static char *describe_end(Process *process, int status)
                                ? g_strdup_printf("was killed by signal %d (%s)", WTERMSIG(status),
                                                  g_strsignal(WTERMSIG(status)))
                                : g_strdup_printf("exited with status %d", WEXITSTATUS(status));
-    return g_strconcat(how, *words ? "; its last words: " : "", words, NULL);
+    return g_strconcat(how, *words ? "; its last output: " : "", words, NULL);
 }
 
 static gboolean on_ended(gint fd, GIOCondition condition, gpointer user_data)

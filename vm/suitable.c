@@ -42,7 +42,7 @@ gboolean vm_check_version_text(const char *text, GError **error)
 
     if (sscanf(text, "QEMU emulator version %d.%d.%d", &major, &minor, &micro) == 3)
         return is_new_enough(major, minor, micro, error);
-    g_set_error(error, VM_ERROR, VM_ERROR_NO_QEMU, "is no QEMU: it does not say its version");
+    g_set_error(error, VM_ERROR, VM_ERROR_NO_QEMU, "is no QEMU: it does not report its version");
     return FALSE;
 }
 
@@ -53,7 +53,7 @@ char *suitable_version(json_object *version, GError **error)
 
     if (!json_object_object_get_ex(version, "qemu", &qemu) || !member_int(qemu, "major", &major) ||
         !member_int(qemu, "minor", &minor) || !member_int(qemu, "micro", &micro)) {
-        g_set_error(error, VM_ERROR, VM_ERROR_QMP, "QEMU does not say which version it is");
+        g_set_error(error, VM_ERROR, VM_ERROR_QMP, "QEMU does not report its version");
         return NULL;
     }
     if (!is_new_enough(major, minor, micro, error))
@@ -110,10 +110,11 @@ gboolean suitable_blockers(json_object *migrate, GError **error)
             json_object_is_type(reason, json_type_string) ? json_object_get_string(reason) : "?";
         g_string_append_printf(all, "%s%s", i ? "; " : "", text);
     }
-    g_set_error(error, VM_ERROR, VM_ERROR_UNSUPPORTED,
-                "QEMU says that this VM can't be migrated, so it can't be protected: %s (remove or "
-                "replace that device)",
-                all->str);
+    g_set_error(
+        error, VM_ERROR, VM_ERROR_UNSUPPORTED,
+        "QEMU reports that this VM can't be migrated, so it can't be protected: %s (remove or "
+        "replace that device)",
+        all->str);
     return FALSE;
 }
 

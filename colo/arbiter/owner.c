@@ -49,10 +49,11 @@ static gboolean read_record(const Question *question, ArbiterRecord *ret_record,
         return FALSE;
     if (arbiter_record_parse(text, len, ret_record))
         return TRUE;
-    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                "arbiter: %s/%s does not say whose the VM is (an administrator must see which side "
-                "runs it; colod --overrule-arbiter there writes it anew)",
-                question->dir, name);
+    g_set_error(
+        error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+        "arbiter: %s/%s does not record who owns the VM (an administrator must see which side "
+        "runs it; colod --overrule-arbiter there writes it again)",
+        question->dir, name);
     return FALSE;
 }
 
@@ -118,7 +119,7 @@ static ArbiterAnswer deny(const Question *question, const ArbiterRecord *record,
     g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER,
                 "arbiter: VM %s is run by node %s since it was last started or taken over: start "
                 "this node as its secondary (role secondary, or auto); only if %s and its VM are "
-                "off for certain, and shall not go on: colod --overrule-arbiter",
+                "certainly off, and must not continue: colod --overrule-arbiter",
                 question->uuid, owner, owner);
     return ARBITER_DENIED;
 }
@@ -226,10 +227,11 @@ static ArbiterAnswer work_claim(const Question *question, GError **error)
             return ARBITER_UNKNOWN;
         found = read_record(question, &record, &reading);
         if (!found && !reading) {
-            g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                        "arbiter: whose VM %s is was written and is gone again (who removes files "
-                        "there?)",
-                        question->uuid);
+            g_set_error(
+                error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                "arbiter: the owner of VM %s was written and is gone again (who removes files "
+                "there?)",
+                question->uuid);
             return ARBITER_UNKNOWN;
         }
         /* It may be the other's, who was first. */

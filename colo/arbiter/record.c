@@ -167,8 +167,8 @@ gboolean arbiter_stake_is_good(const ArbiterStake *stake, const ArbiterRecord *r
                      "here");
     } else {
         g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_DISKS,
-                    "nobody has said yet whose disks count (generation %s here): start colod with "
-                    "--role primary once, on the node whose disk images are the right ones",
+                    "it isn't known yet whose disks count (generation %s here): start colod with "
+                    "--role primary once, on the node that has the right disk images",
                     have);
     }
     return FALSE;

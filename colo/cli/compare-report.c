@@ -18,7 +18,7 @@ static const char *const explanations[COMPARE_REASONS] = {
         "have left before a checkpoint.",
     [COMPARE_SECONDARY_SILENT] = "The secondary sent nothing at all while the primary did: is its "
                                  "guest hung, or its capture shorter?",
-    [COMPARE_TABLE_FULL] = "There was no room to go on comparing: whether the flow is equal isn't "
+    [COMPARE_TABLE_FULL] = "There was no room to compare further: whether the flow is equal isn't "
                            "known. --filter and --memory-limit help.",
 };
 

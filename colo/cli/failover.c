@@ -53,7 +53,7 @@ static FailoverOutcome handing_over(json_object *before, json_object *now, char 
             *ret_text = g_strdup_printf("taken over by %s", peer);
             return FAILOVER_DONE;
         }
-        *ret_text = g_strdup_printf("%s takes over; its word is waited for", peer);
+        *ret_text = g_strdup_printf("%s takes over; waiting for its confirmation", peer);
         return FAILOVER_WAITS;
     }
     /* It left this state when the order was answered. */
@@ -75,7 +75,7 @@ FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char
     if (was_primary && !strcmp(text_at(before, "state", ""), "colo"))
         return handing_over(before, now, ret_text);
     if (!strcmp(role, "primary") && is_one_of(state, serving)) {
-        *ret_text = g_strdup_printf(was_primary ? "%s goes on alone" : "taken over by %s", node);
+        *ret_text = g_strdup_printf(was_primary ? "%s continues alone" : "taken over by %s", node);
         return FAILOVER_DONE;
     }
     if ((was_primary && (!strcmp(role, "secondary") || !strcmp(state, "frozen"))) ||
@@ -85,7 +85,7 @@ FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char
     }
     const char *waits = text_at(at(now, "waiting"), "for", NULL);
     *ret_text = waits                      ? g_strdup(waits)
-                : !strcmp(state, "device") ? g_strdup("the VM to go on here")
+                : !strcmp(state, "device") ? g_strdup("the VM to continue here")
                                            : g_strdup_printf("%s to decide", peer);
     return FAILOVER_WAITS;
 }
@@ -119,9 +119,8 @@ static gboolean await(CliConnection *connection, json_object *before, char **ret
         if (outcome == FAILOVER_REFUSED)
             return give_up(text, error);
         if (us > PATIENCE_S * G_USEC_PER_SEC) {
-            g_autofree char *late =
-                g_strdup_printf("not decided within %d s, and the order stands; it waits for: %s",
-                                PATIENCE_S, text);
+            g_autofree char *late = g_strdup_printf(
+                "not decided within %d s; the order remains. It waits for: %s", PATIENCE_S, text);
             return give_up(late, error);
         }
         if (us > G_USEC_PER_SEC && g_strcmp0(said, text) != 0) {

@@ -319,7 +319,7 @@ gboolean config_check_rules(const Config *c, const Option **ret_option, GError *
                       "neither given here nor with --role: primary, secondary or auto");
     if (c->role == CONFIG_ROLE_AUTO && c->arbiter == CONFIG_ARBITER_NONE)
         return broken(ret_option, "node", "role", error,
-                      "auto needs an arbiter, which knows whose the VM is: say primary or "
+                      "auto needs an arbiter, which records who owns the VM: use primary or "
                       "secondary, or set type in [arbiter]");
     if (c->role != CONFIG_ROLE_PRIMARY && !c->peer)
         return broken(ret_option, "node", "peer", error,

@@ -91,7 +91,7 @@ static gboolean list_line(ConfigFile *file, guint line, char *text, char **secti
     g_strchomp(text);
     if (!*section) {
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_FILE,
-                    "%s:%u: '%s' stands before the first [SECTION]", file->path, line, text);
+                    "%s:%u: '%s' is before the first [SECTION]", file->path, line, text);
         return FALSE;
     }
     return add_entry(file, line, *section, text, error);

@@ -326,7 +326,7 @@ void control_add_client(Control *control, int fd)
         g_autofree char *text = g_strconcat(line, "\r\n", NULL);
         /* To a fresh socket, which takes it; if not, the client is none the wiser. */
         if (send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-            log_debug("control socket: turned a client away without a word");
+            log_debug("control socket: turned a client away without an answer");
         close(fd);
         return;
     }

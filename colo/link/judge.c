@@ -70,8 +70,7 @@ gboolean link_judge(json_object *ours, json_object *theirs, char **ret_for_us, c
     const char *our_name = link_hello_string(ours, "name", WORD_MAX);
     g_assert(our_colo && our_role && our_name);
     if (!colo || !role || !name)
-        return refuse_hello(ret_for_us, ret_for_them,
-                            "a hello that doesn't say version, role and name");
+        return refuse_hello(ret_for_us, ret_for_them, "a hello without version, role and name");
     if (strcmp(colo, our_colo))
         return refuse_words(ret_for_us, ret_for_them, "version of colo", our_colo, colo,
                             " (run the same on both hosts)");

@@ -254,7 +254,7 @@ static void test_records_moved(void)
         gsize next = g_array_index(sample->records, gsize, i + 1);
         gsize after = i + 2 < sample->records->len ? g_array_index(sample->records, gsize, i + 2)
                                                    : sample->bytes->len;
-        g_autofree char *named = g_strdup_printf("it says that it is record %u", i + 1);
+        g_autofree char *named = g_strdup_printf("its number is %u", i + 1);
         g_autoptr(GByteArray) lost = g_byte_array_new();
         g_byte_array_append(lost, bytes, (guint)at);
         g_byte_array_append(lost, bytes + next, sample->bytes->len - (guint)next);
@@ -268,7 +268,7 @@ static void test_records_moved(void)
         g_autoptr(GByteArray) repeated = g_byte_array_new();
         g_byte_array_append(repeated, bytes, (guint)next);
         g_byte_array_append(repeated, bytes + at, sample->bytes->len - (guint)at);
-        g_autofree char *again = g_strdup_printf("it says that it is record %u", i);
+        g_autofree char *again = g_strdup_printf("its number is %u", i);
         expect(repeated, CHECKPOINT_ERROR_STREAM, again);
     }
 }
