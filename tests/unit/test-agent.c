@@ -113,7 +113,7 @@ static void test_bad_answers(void)
         AgentError code;
         const char *says;
     } cases[] = {
-        {FAKE_AGENT_REFUSES, AGENT_ERROR_REFUSED, "says: no\\nclock\\033"         },
+        {FAKE_AGENT_REFUSES, AGENT_ERROR_REFUSED, "refused: no\\nclock\\033"      },
         {FAKE_AGENT_GARBAGE, AGENT_ERROR_GARBAGE, "makes no sense: \\033[2Jlogin:"},
         {FAKE_AGENT_ENDLESS, AGENT_ERROR_GARBAGE, "longer than 4096 bytes"        },
         {FAKE_AGENT_SILENT,  AGENT_ERROR_SILENT,  "did not answer within 0.0 s"   },

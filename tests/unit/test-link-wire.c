@@ -297,9 +297,9 @@ static void test_judge(void)
           "another VM, uuid: " LINK_END_UUID " here, 00000000", "another VM, uuid: 00000000");
     const char *const members[] = {"role", "name", "colo"};
     for (gsize i = 0; i < G_N_ELEMENTS(members); i++) {
-        judge(without(members[i]), "doesn't say", "doesn't say");
-        judge(with(members[i], json_object_new_int(1)), "doesn't say", "doesn't say");
-        judge(with(members[i], NULL), "doesn't say", "doesn't say");
+        judge(without(members[i]), "a hello without", "a hello without");
+        judge(with(members[i], json_object_new_int(1)), "a hello without", "a hello without");
+        judge(with(members[i], NULL), "a hello without", "a hello without");
     }
     judge(without("identity"), "identity", "identity");
     judge(with("identity", json_object_new_array()), "identity", "identity");
