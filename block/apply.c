@@ -95,9 +95,11 @@ static gboolean apply_stages(DiskSet *set, Applying *applying, GError **error)
         set->record.applied = 0;
         return FALSE;
     }
-    /* The space comes back now or with the next reset: no reason to fail. */
+    /* The space comes back now or with the next reset: no reason to fail. What is kept of a journal
+     * the kernel writes out some time: only what the medium takes without being held up. */
+    guint64 keep_bytes = settler_epoch_bytes(set->settler) / 4;
     for (guint i = 0; i < set->n_disks; i++)
-        stage_forget(&set->disks[i].stages[complete]);
+        stage_forget(&set->disks[i].stages[complete], keep_bytes);
     set->complete_epoch = 0;
     return TRUE;
 }
@@ -124,6 +126,10 @@ gboolean disk_set_apply(DiskSet *set, guint64 epoch, GError **error)
     g_cond_broadcast(&set->stage_free);
     g_mutex_unlock(&set->mutex);
     set_unlock(set);
+    if (ok) {
+        throttle_limit(&set->throttle, settler_epoch_bytes(set->settler));
+        throttle_begin_epoch(&set->throttle);
+    }
     if (ok && set->replica)
         disk_replica_send_applied(set->replica, epoch);
     return ok;
@@ -186,6 +192,8 @@ gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error)
     g_mutex_unlock(&set->mutex);
     if (!can)
         return not_now(set, epoch, "taken over", error);
+    /* Nothing but the storage's own time holds up a VM that is being taken over. */
+    throttle_limit(&set->throttle, 0);
     set_exclude(set);
     g_mutex_lock(&set->mutex);
     gboolean ok = merge(set, error);

@@ -81,9 +81,10 @@ typedef struct {
     const char *state_dir;      /* existing folder for state, bitmaps, journals and overlays */
     guint64 stage_memory_bytes; /* per disk and stage, then its journal file; 0: 64 MiB */
     guint64 queue_bytes;        /* unsent bytes after which a writer waits; 0: 64 MiB */
-    guint64 settle_bytes;       /* replica: not on the medium yet, then it waits; 0: 64 MiB */
-    guint64 sync_rate_bytes;    /* synchronisation: bytes looked at per second; 0: no limit */
-    BlockFaultHook fault;       /* or NULL */
+    guint64 settle_bytes; /* the most that may be on the way to the medium (settle.h); 0: 64 MiB */
+    gint64 throttle_wait_us; /* a write, for the next epoch, at most (throttle.h); 0: a second */
+    guint64 sync_rate_bytes; /* synchronisation: bytes looked at per second; 0: no limit */
+    BlockFaultHook fault;    /* or NULL */
     gpointer fault_data;
 } DiskSetOptions;
 
@@ -105,6 +106,8 @@ typedef struct {
     void (*marked)(guint64 epoch, gpointer user_data);
     /* Replica: in the middle of a long disk_set_apply(), every now and then. */
     void (*applying)(guint64 epoch, gpointer user_data);
+    /* Primary: the guest has written half of what an epoch may have. The next one is to begin. */
+    void (*filling)(gpointer user_data);
     /* Primary: the peer's images are those of checkpoint `epoch`. */
     void (*applied)(guint64 epoch, gpointer user_data);
     /* The connection is of no more use: only disk_set_detach() is left to do. The guest goes on. */
@@ -148,6 +151,7 @@ int disk_read(Disk *disk, void *buf, guint32 count, guint64 offset);
 
 /*
  * Write, zero and flush. While a peer is attached and its queue is full, a writer waits for room.
+ * When an epoch has as much as its limit (throttle.h), it waits for the next one, or for a second.
  * `fua`: also durable on return. `may_trim`: zeroes that need not be allocated.
  */
 int disk_write(Disk *disk, const void *buf, guint32 count, guint64 offset, gboolean fua);
@@ -228,6 +232,9 @@ gboolean disk_set_become_replica(DiskSet *set, GError **error);
 /* Syncs all images without holding up writers: before a pause it makes QEMU's flush in it short. */
 gboolean disk_set_sync(DiskSet *set, GError **error);
 
+/* The VM is about to be paused for the end of the epoch: no writer waits until the next one. */
+void disk_set_let_through(DiskSet *set);
+
 /* Live tuning of sync_rate_bytes. */
 void disk_set_limit_sync_rate(DiskSet *set, guint64 bytes_per_s);
 
@@ -252,6 +259,8 @@ typedef struct {
     gboolean in_sync;    /* primary: synchronised; replica: the images are those of `epoch` */
     guint64 epoch;       /* primary: last applied by the peer; replica: last applied */
     guint64 queue_bytes; /* primary: not yet sent */
+    guint64 epoch_limit; /* bytes that the guest may write within an epoch; 0: no limit */
+    gboolean waits;      /* the guest's writes, for the next epoch */
     DiskSyncProgress sync;
     Generation generation;
     gboolean knows_peer; /* has had its handshake in this session: */

@@ -86,6 +86,11 @@ static void on_applying(guint64 epoch, gpointer control)
     send_event(control, "APPLYING", epoch_object(epoch));
 }
 
+static void on_filling(gpointer control)
+{
+    send_event(control, "FILLING", json_object_new_object());
+}
+
 static void on_applied(guint64 epoch, gpointer control)
 {
     send_event(control, "APPLIED", epoch_object(epoch));
@@ -108,6 +113,7 @@ const DiskSetCallbacks *block_control_callbacks(void)
                                                .synchronised = on_synchronised,
                                                .marked = on_marked,
                                                .applying = on_applying,
+                                               .filling = on_filling,
                                                .applied = on_applied,
                                                .lost = on_lost};
     return &callbacks;
@@ -259,6 +265,13 @@ static json_object *do_sync(BlockControl *control, json_object *arguments, GErro
     return done(disk_set_sync(control->set, error));
 }
 
+static json_object *do_let_through(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments, (void)error;
+    disk_set_let_through(control->set);
+    return done(TRUE);
+}
+
 static json_object *do_limit(BlockControl *control, json_object *arguments, GError **error)
 {
     guint64 rate;
@@ -279,6 +292,8 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
     colo_json_add_bool(object, "in-sync", status.in_sync);
     colo_json_add_uint(object, "epoch", status.epoch);
     colo_json_add_uint(object, "queue-bytes", status.queue_bytes);
+    colo_json_add_uint(object, "epoch-limit-bytes", status.epoch_limit);
+    colo_json_add_bool(object, "writes-wait", status.waits);
     json_object_object_add(object, "sync", sync_object(&status.sync));
     json_object_object_add(object, "generation", wire_generation_object(&status.generation));
     json_object_object_add(object, "peer-generation",
@@ -326,6 +341,7 @@ static const struct {
     {"write-alone",      do_write_alone   },
     {"finish",           do_finish        },
     {"sync",             do_sync          },
+    {"let-through",      do_let_through   },
     {"limit-sync-rate",  do_limit         },
 };
 

@@ -96,6 +96,9 @@ static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, g
         return kind == CHANGE_WRITE ? -ENOSPC : -EINVAL;
     if (count == 0)
         return 0;
+    /* Before any lock. Zeroes are little work for the medium. */
+    if (kind == CHANGE_WRITE && throttle_admit(&set->throttle, count) && set->callbacks.filling)
+        set->callbacks.filling(set->user_data);
     int r;
     set_share(set);
     RangeHold *hold = disk_hold(disk, offset, count);

@@ -34,6 +34,7 @@ void disk_primary_fail(Primary *p, const GError *error)
     if (first && !g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_PEER))
         queue_push(&p->queue, QUEUE_CONTROL, wire_error_new(error));
     queue_close(&p->queue);
+    throttle_limit(&p->set->throttle, 0);
     if (first && p->set->callbacks.lost)
         p->set->callbacks.lost(error, p->set->user_data);
 }
@@ -226,11 +227,12 @@ static void handle_need(Primary *p, const WireHeader *header, const guint8 *bits
     g_mutex_unlock(&p->mutex);
 }
 
-/* The peer's images are those of checkpoint `epoch`: what was written before is no difference now.
- */
-static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
+/* The peer's images are those of a checkpoint: what was written before is no difference now. And so
+ * much may an epoch have from here on. */
+static gboolean handle_applied(Primary *p, const WireHeader *header, GError **error)
 {
     DiskSet *set = p->set;
+    guint64 epoch = header->epoch;
     set_share(set);
     guint64 last = p->epoch, rotated = p->rotated;
     guint old = 1 - set->current_map;
@@ -240,6 +242,7 @@ static gboolean handle_applied(Primary *p, guint64 epoch, GError **error)
                     "record APPLIED: epoch %" G_GUINT64_FORMAT " has not been marked", epoch);
         return FALSE;
     }
+    throttle_limit(&set->throttle, header->offset);
     g_mutex_lock(&set->mutex);
     set->record.state = BLOCK_STATE_OWNED;
     set->record.has_lineage = TRUE;
@@ -330,7 +333,7 @@ static gboolean handle(Primary *p, const WireHeader *header, const guint8 *paylo
         handle_synced(p);
         return TRUE;
     default:
-        return handle_applied(p, header->epoch, error);
+        return handle_applied(p, header, error);
     }
 }
 
@@ -407,6 +410,7 @@ void disk_primary_free(Primary *p)
     g_thread_join(p->sender);
     if (p->syncer)
         g_thread_join(p->syncer);
+    throttle_limit(&set->throttle, 0); /* the receiver sets it */
     set_exclude(set);
     set->primary = NULL;
     set_unlock(set);
@@ -447,6 +451,7 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
         __atomic_store_n(&p->old_dirty, TRUE, __ATOMIC_RELEASE);
     }
     p->epoch = epoch;
+    throttle_begin_epoch(&set->throttle);
     WireHeader header = {.type = WIRE_MARK, .length = 8, .epoch = epoch};
     WireRecord *record = wire_record_new(&header);
     queue_push(&p->queue, QUEUE_CONTROL, record);

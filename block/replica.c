@@ -61,8 +61,10 @@ static gboolean send_plain(Replica *replica, guint16 type, guint64 epoch, GError
 
 void disk_replica_send_applied(Replica *replica, guint64 epoch)
 {
+    WireHeader header = {
+        .type = WIRE_APPLIED, .epoch = epoch, .offset = settler_epoch_bytes(replica->set->settler)};
     /* If it fails the receiver finds out as well. */
-    send_plain(replica, WIRE_APPLIED, epoch, NULL);
+    send_record(replica, wire_record_new(&header), NULL);
 }
 
 void disk_replica_status(Replica *replica, DiskSetStatus *status)
@@ -255,7 +257,9 @@ static gboolean complete_sync(Replica *replica, guint64 epoch, GError **error)
     gboolean ok = set_write_state(set, FALSE, TRUE, error);
     set->replica_synced = ok;
     g_mutex_unlock(&set->mutex);
-    return ok && send_plain(replica, WIRE_APPLIED, epoch, error);
+    if (ok)
+        disk_replica_send_applied(replica, epoch);
+    return ok;
 }
 
 static gboolean complete_stage(Replica *replica, guint64 epoch, GError **error)

@@ -298,6 +298,7 @@ DiskSet *disk_set_open(const DiskConfig *disks, guint n_disks, gboolean owner,
     pthread_rwlockattr_destroy(&attr);
     g_mutex_init(&set->mutex);
     g_cond_init(&set->stage_free);
+    throttle_init(&set->throttle, options->throttle_wait_us);
     init_disks(set, disks);
     if (open_all(set, owner, error))
         return set;
@@ -347,6 +348,7 @@ void disk_set_free(DiskSet *set)
     pthread_rwlock_destroy(&set->gate);
     g_mutex_clear(&set->mutex);
     g_cond_clear(&set->stage_free);
+    throttle_clear(&set->throttle);
     g_free(set->disks);
     g_free(set->configs);
     g_free(set->sizes);
@@ -364,11 +366,13 @@ gboolean set_open_overlays(DiskSet *set, GError **error)
         }
     }
     set->settler = settler_new(set);
+    throttle_limit(&set->throttle, settler_epoch_bytes(set->settler));
     return TRUE;
 }
 
 void set_close_overlays(DiskSet *set)
 {
+    throttle_limit(&set->throttle, 0);
     g_clear_pointer(&set->settler, settler_free);
     for (guint i = 0; i < set->n_disks; i++)
         overlay_close(&set->disks[i].overlay);
@@ -462,6 +466,11 @@ void disk_set_detach(DiskSet *set)
     }
 }
 
+void disk_set_let_through(DiskSet *set)
+{
+    throttle_open(&set->throttle);
+}
+
 void disk_set_limit_sync_rate(DiskSet *set, guint64 bytes_per_s)
 {
     __atomic_store_n(&set->sync_rate, bytes_per_s, __ATOMIC_RELAXED);
@@ -483,6 +492,7 @@ void disk_set_status(DiskSet *set, DiskSetStatus *ret_status)
         disk_replica_status(set->replica, &status);
     if (set->primary)
         disk_primary_status(set->primary, &status);
+    throttle_look(&set->throttle, &status.epoch_limit, &status.waits);
     *ret_status = status;
 }
 

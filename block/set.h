@@ -19,6 +19,7 @@
 #include "block/settle.h"
 #include "block/stage.h"
 #include "block/state.h"
+#include "block/throttle.h"
 #include "block/wire.h"
 
 typedef struct Primary Primary;
@@ -61,6 +62,7 @@ struct DiskSet {
     gboolean replica_synced; /* mutex: since the first mark of a session */
     gboolean discard;        /* mutex: a primary may overwrite whatever is here */
     guint64 sync_rate;       /* atomic */
+    Throttle throttle;       /* of the guest's writes: what an epoch may have */
 };
 
 static inline void set_share(DiskSet *set)
@@ -147,6 +149,7 @@ void disk_primary_set_rate(Primary *primary);
 
 void disk_replica_free(Replica *replica);
 void disk_replica_status(Replica *replica, DiskSetStatus *status);
+/* With what the epochs to come may have. */
 void disk_replica_send_applied(Replica *replica, guint64 epoch);
 
 #endif

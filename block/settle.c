@@ -6,9 +6,21 @@
 /* What is written out at a time: a tenth of a second of slow storage. */
 #define PIECE_BYTES (4u << 20)
 
-/* Bytes not yet written out, after which a writer waits: less than a second of storage that keeps
- * up with any guest, and what a takeover may have to sync besides its own epoch. */
-#define LIMIT_BYTES (G_GUINT64_CONSTANT(64) << 20)
+/* A writer waits while more is noted than the medium takes in this time. An epoch may have as much
+ * again. */
+#define LIMIT_US (G_USEC_PER_SEC / 2)
+
+/* What is assumed of it before it is measured; the least, however slow it is; the most that may be
+ * noted, and that an epoch may have. */
+#define ASSUMED_BYTES   (G_GUINT64_CONSTANT(16) << 20)
+#define LIMIT_MIN_BYTES PIECE_BYTES
+#define LIMIT_MAX_BYTES (G_GUINT64_CONSTANT(64) << 20)
+#define EPOCH_MAX_BYTES (G_GUINT64_CONSTANT(1) << 30)
+
+/* How long its rate is measured. And at least so much at a time: less tells how long one request
+ * takes, and not how much the medium takes. */
+#define MEASURE_US    (G_USEC_PER_SEC / 2)
+#define MEASURE_BYTES PIECE_BYTES
 
 /* Between two passes: what many small epochs write is written out together. */
 #define GAP_US (G_USEC_PER_SEC / 10)
@@ -24,13 +36,16 @@ typedef struct {
 
 struct Settler {
     DiskSet *set;
-    guint64 limit;
+    guint64 limit_max, epoch_max;
     GThread *thread;
     GMutex mutex; /* everything below */
     GCond changed;
     Noted *noted; /* of each disk */
     guint64 total;
-    guint64 settled; /* bytes, ever */
+    guint64 settled;    /* bytes, ever */
+    guint64 taken;      /* what the medium takes in LIMIT_US: bytes */
+    gint64 measured_us; /* the thread's own: the measuring under way */
+    guint64 measured_bytes;
     gboolean stop;
 };
 
@@ -42,11 +57,26 @@ static guint64 next_piece(const Noted *noted, guint64 from)
     return from;
 }
 
+/* The medium has taken `bytes` in `us`. */
+static void measure(Settler *settler, guint64 bytes, gint64 us)
+{
+    settler->measured_bytes += bytes;
+    settler->measured_us += us;
+    if (settler->measured_us < MEASURE_US || settler->measured_bytes < MEASURE_BYTES)
+        return;
+    guint64 taken = settler->measured_bytes * LIMIT_US / (guint64)settler->measured_us;
+    settler->taken = MAX((settler->taken + taken) / 2, LIMIT_MIN_BYTES);
+    settler->measured_bytes = 0;
+    settler->measured_us = 0;
+}
+
 /* Writes out what is noted of one disk. The mutex is held but for the storage's own time. */
 static void pass_disk(Settler *settler, guint index)
 {
     Noted *noted = &settler->noted[index];
     Image *image = &settler->set->disks[index].image;
+    gboolean measures = settler->total >= MEASURE_BYTES;
+    gint64 began = g_get_monotonic_time();
     for (guint64 piece = next_piece(noted, 0); piece < noted->pieces && !settler->stop;
          piece = next_piece(noted, piece + 1)) {
         guint32 bytes = noted->bytes[piece];
@@ -58,6 +88,10 @@ static void pass_disk(Settler *settler, guint index)
         settler->total -= bytes;
         settler->settled += bytes;
         g_cond_broadcast(&settler->changed);
+        gint64 now = g_get_monotonic_time();
+        if (measures)
+            measure(settler, bytes, now - began);
+        began = now;
     }
     if (!noted->touched || settler->stop)
         return;
@@ -65,6 +99,13 @@ static void pass_disk(Settler *settler, guint index)
     g_mutex_unlock(&settler->mutex);
     image_sync(image);
     g_mutex_lock(&settler->mutex);
+    if (measures)
+        measure(settler, 0, g_get_monotonic_time() - began);
+}
+
+static guint64 limit_of(const Settler *settler)
+{
+    return MIN(settler->taken, settler->limit_max);
 }
 
 static gpointer settle_thread(gpointer data)
@@ -77,7 +118,7 @@ static gpointer settle_thread(gpointer data)
             continue;
         }
         gint64 until = g_get_monotonic_time() + GAP_US;
-        while (!settler->stop && settler->total <= settler->limit &&
+        while (!settler->stop && settler->total <= limit_of(settler) &&
                g_cond_wait_until(&settler->changed, &settler->mutex, until))
             ;
         for (guint i = 0; i < settler->set->n_disks && !settler->stop; i++)
@@ -91,7 +132,10 @@ Settler *settler_new(DiskSet *set)
 {
     Settler *settler = g_new0(Settler, 1);
     settler->set = set;
-    settler->limit = set->options.settle_bytes ? set->options.settle_bytes : LIMIT_BYTES;
+    guint64 most = set->options.settle_bytes;
+    settler->limit_max = most ? most : LIMIT_MAX_BYTES;
+    settler->epoch_max = most ? most : EPOCH_MAX_BYTES;
+    settler->taken = ASSUMED_BYTES;
     settler->noted = g_new0(Noted, set->n_disks);
     for (guint i = 0; i < set->n_disks; i++) {
         Noted *noted = &settler->noted[i];
@@ -143,7 +187,7 @@ void settler_wait(Settler *settler, void (*step)(gpointer user_data), gpointer u
 {
     g_mutex_lock(&settler->mutex);
     guint64 seen = settler->settled;
-    while (settler->total > settler->limit && !(stop && g_atomic_int_get(stop))) {
+    while (settler->total > limit_of(settler) && !(stop && g_atomic_int_get(stop))) {
         g_cond_wait_until(&settler->changed, &settler->mutex, g_get_monotonic_time() + LOOK_US);
         if (settler->settled == seen || !step)
             continue;
@@ -153,4 +197,12 @@ void settler_wait(Settler *settler, void (*step)(gpointer user_data), gpointer u
         g_mutex_lock(&settler->mutex);
     }
     g_mutex_unlock(&settler->mutex);
+}
+
+guint64 settler_epoch_bytes(Settler *settler)
+{
+    g_mutex_lock(&settler->mutex);
+    guint64 taken = settler->taken;
+    g_mutex_unlock(&settler->mutex);
+    return MIN(taken, settler->epoch_max);
 }

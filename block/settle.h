@@ -3,7 +3,8 @@
  * What a replica writes to its images goes to the medium in the background, while the next epoch
  * comes: a takeover has to sync it before anybody is heard, so there must never be much of it. A
  * thread writes it out piece by piece and then syncs, again and again for as long as something is
- * noted. Who writes faster than the medium takes waits when SETTLE_LIMIT is not on its way.
+ * noted. Who writes faster than the medium takes waits while more than the limit is noted, which is
+ * what the medium takes in half a second, or 64 MiB if that is less.
  *
  * A failure is the image's (Image.sync_error): every later sync of it fails.
  */
@@ -28,5 +29,8 @@ void settler_note(Settler *settler, guint index, guint64 offset, guint64 len);
  */
 void settler_wait(Settler *settler, void (*step)(gpointer user_data), gpointer user_data,
                   const gint *stop);
+
+/* What the medium takes in about half a second: so much may an epoch have (throttle.h). Any thread. */
+guint64 settler_epoch_bytes(Settler *settler);
 
 #endif

@@ -225,11 +225,10 @@ static void forget_log(Stage *stage)
     XXH3_64bits_reset(stage->hash);
 }
 
-/* To write over what is in a file is much quicker than to let it grow anew for each epoch. */
-int stage_forget(Stage *stage)
+int stage_forget(Stage *stage, guint64 keep_bytes)
 {
     static const guint8 no_header[JOURNAL_HEADER_USED];
-    if (!stage->sealed || stage->length > stage->memory_limit)
+    if (!stage->sealed || stage->length > MIN(stage->memory_limit, keep_bytes))
         return stage_reset(stage);
     forget_log(stage);
     return block_file_write(&stage->file, no_header, sizeof(no_header), 0);

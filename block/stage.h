@@ -59,8 +59,9 @@ gboolean stage_apply(Stage *stage, Image *image, StageStep step, gpointer user_d
 /* Forgets all and gives the space back. */
 int stage_reset(Stage *stage);
 
-/* Forgets all; the file of a sealed stage that fits into memory keeps its space for the next. */
-int stage_forget(Stage *stage);
+/* Forgets all; the file of a sealed stage that fits into memory keeps its space for the next, if it
+ * has `keep_bytes` or less: to write over what is in a file is much quicker than to let it grow. */
+int stage_forget(Stage *stage, guint64 keep_bytes);
 
 /*
  * Looks at what an earlier process left: TRUE with stage->sealed if it is a whole journal, or not

@@ -39,7 +39,8 @@ typedef enum {
     WIRE_SYNC_END = 9, /* primary: nothing more to compare */
     WIRE_SYNCED = 10,  /* replica: answers it */
     WIRE_MARK = 11, /* primary: checkpoint `epoch`; payload: be64 xxh3 of all since the last mark */
-    WIRE_APPLIED = 12, /* replica: the images are those of `epoch` */
+    WIRE_APPLIED = 12, /* replica: the images are those of `epoch`; offset: bytes that an epoch may
+                          have; 0: no limit */
     WIRE_ERROR = 13,   /* either, and the last one: text */
 } WireType;
 

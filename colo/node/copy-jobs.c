@@ -304,6 +304,7 @@ void copy_begin_job(Copy *copy, CopyJob job)
         check(copy);
         return;
     case COPY_PAUSE:
+        copy->handler->pausing(copy->user_data);
         vm_pause(copy->vm, on_paused, copy);
         return;
     case COPY_LOOK:

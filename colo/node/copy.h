@@ -55,7 +55,8 @@ typedef struct {
     void (*begin)(gpointer user_data);
     /* All that the guest has sent until now is to be read. */
     void (*drain)(gpointer user_data);
-    /* It has been paused; or it wasn't resumed. */
+    /* It is about to be paused; it has been; or it wasn't resumed. */
+    void (*pausing)(gpointer user_data);
     void (*paused)(gpointer user_data);
     void (*not_resumed)(gpointer user_data);
     /* It has given up its disks, which are to be made those of the checkpoint. */

@@ -179,6 +179,13 @@ void disks_sync(Node *node, guint64 epoch, DisksDone done)
                         order_new(node->disks, "sync", epoch, done));
 }
 
+void disks_let_through(Node *node)
+{
+    if (node->disks)
+        disk_server_command(node->disks->server, "let-through", NULL, timeout_of(node->disks), NULL,
+                            NULL);
+}
+
 void disks_mark(Node *node, guint64 epoch, DisksDone done)
 {
     disk_server_epoch_command(node->disks->server, "mark", epoch, timeout_of(node->disks), on_order,
@@ -473,6 +480,8 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
                  json_object_get_uint64(json_object_object_get(data, "sent-bytes")) >> 20);
         disks->synchronised = TRUE;
         primary_reschedule(node);
+    } else if (!strcmp(name, "FILLING")) {
+        primary_want(node, REASON_DISK_LIMIT);
     } else if (!strcmp(name, "APPLYING")) {
         message_send(node->link, &(Message){.type = LINK_MSG_BUSY, .epoch = epoch_of(data)});
     } else if (!strcmp(name, "MARKED")) {
@@ -569,9 +578,10 @@ static void copy_member(json_object *to, json_object *from, const char *name)
 
 void disks_add_status(const Node *node, json_object *status)
 {
-    static const char *const members[] = {"mode",       "attached",       "in-sync",
-                                          "epoch",      "queue-bytes",    "sync",
-                                          "generation", "peer-generation"};
+    static const char *const members[] = {"mode",           "attached",    "in-sync",
+                                          "epoch",          "queue-bytes", "epoch-limit-bytes",
+                                          "writes-wait",    "sync",        "generation",
+                                          "peer-generation"};
     const Disks *disks = node->disks;
     if (!disks) {
         json_object_object_add(status, "disks", NULL);

@@ -603,6 +603,8 @@ void disks_attach(Node *node);
 void disks_detach(Node *node);
 /* Primary: the secondary's disks are in step with ours. */
 gboolean disks_may_checkpoint(const Node *node);
+/* The VM is about to be paused: its writes don't wait for the end of the epoch any more. */
+void disks_let_through(Node *node);
 /* Primary: so much waits for the peer that the guest's writes do, too. */
 gboolean disks_writes_wait(const Node *node);
 /* Primary, of a VM with disks: makes what was written durable, so that the pause need not; and, in

@@ -136,6 +136,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 static void pause_vm(Node *node)
 {
     node->cycle.pause_started = colo_time_now();
+    disks_let_through(node);
     vm_pause(node->vm, on_paused, node);
 }
 

@@ -14,7 +14,8 @@ Wanted wanted_add(Wanted wanted, CheckpointReason reason)
 Wanted wanted_take(Wanted wanted, CheckpointReason reason)
 {
     /* An administrator's wish is met by a checkpoint for no other reason. */
-    Wanted answered = WANTED(REASON_OUTPUT_LIMIT) | (WANTED(reason) & ~WANTED_DIVERGENCE);
+    Wanted answered = WANTED(REASON_OUTPUT_LIMIT) | WANTED(REASON_DISK_LIMIT) |
+                      (WANTED(reason) & ~WANTED_DIVERGENCE);
     return wanted & ~answered;
 }
 
@@ -42,6 +43,8 @@ ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleF
         return due((CheckpointReason)g_bit_nth_lsf(facts->wanted & WANTED_DIVERGENCE, -1));
     if (facts->output_waits)
         return due(REASON_OUTPUT);
+    if (facts->wanted & WANTED(REASON_DISK_LIMIT))
+        return due(REASON_DISK_LIMIT);
     if (options->dirty_limit_pages && facts->dirty_pages >= options->dirty_limit_pages)
         return due(REASON_DIRTY_LIMIT);
 
@@ -63,6 +66,7 @@ const char *checkpoint_reason_name(CheckpointReason reason)
         [REASON_TABLE_FULL] = "table-full",
         [REASON_DIRTY_LIMIT] = "dirty-limit",
         [REASON_OUTPUT_LIMIT] = "output-limit",
+        [REASON_DISK_LIMIT] = "disk-limit",
         [REASON_ADMIN] = "admin",
     };
     return names[reason];

@@ -22,6 +22,7 @@ typedef enum {
     REASON_TABLE_FULL,      /* no room to go on comparing */
     REASON_DIRTY_LIMIT,     /* more dirty pages than dirty-limit */
     REASON_OUTPUT_LIMIT,    /* the held output has nearly reached output-limit */
+    REASON_DISK_LIMIT,      /* the guest has written half of what an epoch may have */
     REASON_ADMIN,           /* an administrator asked for it */
     REASONS
 } CheckpointReason;

@@ -60,6 +60,11 @@ static void on_drain(gpointer user_data)
     net_drain(user_data);
 }
 
+static void on_pausing(gpointer user_data)
+{
+    disks_let_through(user_data);
+}
+
 static void on_paused(gpointer user_data)
 {
     Node *node = user_data;
@@ -283,6 +288,7 @@ void svm_init(Node *node)
     static const CopyHandler handler = {.look = look,
                                         .begin = on_begin,
                                         .drain = on_drain,
+                                        .pausing = on_pausing,
                                         .paused = on_paused,
                                         .not_resumed = on_not_resumed,
                                         .released = on_released,

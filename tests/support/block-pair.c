@@ -31,6 +31,7 @@ Side *side_new(const guint64 *sizes)
             (DiskConfig){.name = disk_names[i], .path = side->paths[i], .format = "raw"};
     }
     side->options.state_dir = side->dir;
+    side->options.throttle_wait_us = 1; /* many tests write much within one epoch */
     return side;
 }
 
@@ -120,6 +121,15 @@ static void on_marked(guint64 epoch, gpointer data)
     g_mutex_unlock(&side->mutex);
 }
 
+static void on_filling(gpointer data)
+{
+    Side *side = data;
+    g_mutex_lock(&side->mutex);
+    side->fillings++;
+    g_cond_broadcast(&side->changed);
+    g_mutex_unlock(&side->mutex);
+}
+
 static void on_applied(guint64 epoch, gpointer data)
 {
     Side *side = data;
@@ -146,6 +156,7 @@ static void forget(Side *side)
     g_mutex_lock(&side->mutex);
     side->synchronised = side->lost = FALSE;
     side->marked = side->applied = 0;
+    side->fillings = 0;
     g_mutex_unlock(&side->mutex);
 }
 
@@ -153,6 +164,7 @@ gboolean side_open(Side *side, gboolean owner, GError **error)
 {
     static const DiskSetCallbacks callbacks = {.synchronised = on_synchronised,
                                                .marked = on_marked,
+                                               .filling = on_filling,
                                                .applied = on_applied,
                                                .lost = on_lost};
     g_assert_null(side->set);

@@ -34,6 +34,7 @@ typedef struct {
     gboolean synchronised, lost;
     char *lost_message;
     guint64 marked, applied;
+    guint fillings;
     DiskSyncProgress progress;
 } Side;
 

@@ -25,6 +25,8 @@ static void test_reasons(void)
     assert_due(decide(idle, 100000), REASON_PERIOD);
     assert_due(decide((ScheduleFacts){.output_waits = TRUE}, 10000), REASON_OUTPUT);
     assert_due(decide((ScheduleFacts){.dirty_pages = 5000}, 10000), REASON_DIRTY_LIMIT);
+    assert_due(decide((ScheduleFacts){.wanted = WANTED(REASON_DISK_LIMIT)}, 10000),
+               REASON_DISK_LIMIT);
     assert_due(
         decide((ScheduleFacts){.wanted = WANTED(REASON_COMPARE_TIMEOUT), .output_waits = TRUE},
                10000),
@@ -34,8 +36,9 @@ static void test_reasons(void)
 
 static void test_min_gap_holds_back(void)
 {
-    ScheduleFacts busy = {
-        .output_waits = TRUE, .wanted = WANTED(REASON_MISMATCH), .dirty_pages = G_MAXUINT64};
+    ScheduleFacts busy = {.output_waits = TRUE,
+                          .wanted = WANTED(REASON_MISMATCH) | WANTED(REASON_DISK_LIMIT),
+                          .dirty_pages = G_MAXUINT64};
     ScheduleDecision decision = decide(busy, 9999);
     g_assert_false(decision.due);
     g_assert_cmpint(decision.look_again.us, ==, resumed.us + options.min_gap_us);
@@ -68,7 +71,8 @@ static void test_always_wakes(void)
                                .dirty_limit_pages = (guint64)g_test_rand_int_range(0, 3)};
         ScheduleFacts facts = {.resumed = resumed,
                                .output_waits = g_test_rand_bit(),
-                               .wanted = g_test_rand_bit() ? WANTED(REASON_MISMATCH) : 0,
+                               .wanted = (g_test_rand_bit() ? WANTED(REASON_MISMATCH) : 0) |
+                                         (g_test_rand_bit() ? WANTED(REASON_DISK_LIMIT) : 0),
                                .dirty_pages = (guint64)g_test_rand_int_range(0, 4)};
         ColoTime now = colo_time_add_us(resumed, g_test_rand_int_range(0, 400000));
         ScheduleDecision decision = schedule_decide(&any, &facts, now);
@@ -87,7 +91,8 @@ static void test_always_wakes(void)
 static void test_wanted(void)
 {
     for (CheckpointReason taken = 0; taken < REASONS; taken++) {
-        Wanted all = WANTED(REASON_ADMIN) | WANTED(REASON_OUTPUT_LIMIT) | WANTED(REASON_STALLED);
+        Wanted all = WANTED(REASON_ADMIN) | WANTED(REASON_OUTPUT_LIMIT) |
+                     WANTED(REASON_DISK_LIMIT) | WANTED(REASON_STALLED);
         Wanted left = WANTED(REASON_STALLED);
         if (taken != REASON_ADMIN)
             left |= WANTED(REASON_ADMIN);

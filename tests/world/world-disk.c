@@ -205,7 +205,8 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
         disk_stream_end(server);
     else if (!strcmp(name, "sync"))
         medium_sync(server->medium);
-    else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)
+    else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0 &&
+             strcmp(name, "let-through") != 0)
         world_fail("no order \"%s\"", name);
     return TRUE;
 }
