@@ -13,7 +13,7 @@ set -u
 rate=20000000
 write_s=${SLOW_SECONDS:-20}
 controller=/sys/fs/cgroup/blkio/blkio.throttle.write_bps_device # cgroup version 1
-[ -w $controller ] || tap_skip_all "no I/O controller: $controller"
+[ -w "$controller" ] || tap_skip_all "no I/O controller: $controller"
 
 # A loop device with a file system of beta's own.
 slow_begin() {
@@ -26,7 +26,7 @@ slow_begin() {
 }
 
 slow_end() {
-    echo "$numbers 0" >$controller
+    echo "$numbers 0" >"$controller"
     umount -l "$slow"
     losetup -d "$loop"
 }
@@ -46,6 +46,7 @@ look() {
     highest_limit=$(printf '%s\n' "$highest_limit" "${limit:-0}" | sort -n | tail -n 1)
 }
 
+# shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 slow=$HOSTS_DIR/beta/slow
 slow_begin || tap_skip_all "no loop device"
@@ -59,7 +60,7 @@ done
 pair_boot
 client_start
 pair_join
-echo "$numbers $rate" >$controller
+echo "$numbers $rate" >"$controller"
 mark
 most=0 highest_limit=0
 write_begin
