@@ -2,14 +2,15 @@
 /*
  * Tells the network where the guest is, after a takeover and when somebody asks for it: in rounds,
  * for a volley may be lost (a switch port that isn't forwarding yet, a full queue), and a host that
- * was overtaken may have had a last word (docs/ARCHITECTURE.md, "A host that stood still").
+ * was overtaken may still have sent frames (docs/ARCHITECTURE.md, "A host that stood still").
  *
  * A frame with the card's own address that comes from the network was sent by somebody else: every
  * switch on its way has learnt the wrong port by it, so the rounds begin again; but not more often
  * than every AGAIN_MS, for a network that throws our own frames back does it each time.
  *
- * Invariant: only who may be heard announces. A protected primary may have been overtaken while it
- * stood still, so it needs a fresh sign of the secondary, as for every frame (net.c).
+ * Invariant: only a node whose output may leave announces. A protected primary may have been
+ * overtaken while its process was stopped, so it needs fresh proof of the secondary, as for every
+ * frame (net.c).
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"

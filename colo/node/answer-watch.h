@@ -18,9 +18,9 @@
  *     to take what is on its way of the checkpoints      the checkpoint stream
  *     to take what is on its way of the disks            the disks' stream
  *
- * How long it may be silent: answer-timeout if somebody waits for it, which is the guest's output
- * when it is protected, and the guest's writes when so much is on its way to the disks that they
- * do. Else nobody waits, and it is given as long as its own orders to QEMU and disks may take.
+ * How long it may show no progress: answer-timeout if somebody waits for it, which is the guest's
+ * output when it is protected, and the guest's writes when so much is on its way to the disks that
+ * they do. Else nobody waits, and it is given as long as its own orders to QEMU and disks may take.
  *
  * Not owed, for that is this side's own work: the bytes of a checkpoint that are not on their way
  * yet, and all before PREPARE.

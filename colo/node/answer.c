@@ -4,7 +4,7 @@
  *
  *   primary                                       secondary
  *   colo --UNFIT--, link closed, asks the    --> colo -> paused: keeps its checkpoint, does not
- * ask, arbiter and goes on unprotected               dials; hears RUNS, drops it, is blank
+ * ask, arbiter and goes on unprotected               dials; gets RUNS, drops it, is blank
  *
  * The sick side leaves the arbiter's yes to the primary, which is well. But it keeps what it has
  * until the primary is seen to run the VM (fsm.h): for the primary may die in the same moment. So
@@ -132,7 +132,7 @@ void answer_unfit(Node *node, const char *why)
     node->link_lost = colo_time_now();
     node_report(node, "the primary goes on without this side, which is unfit", error);
     if (!copy_is_valid(node->copy)) {
-        node_event(node, FSM_SPOILT);
+        node_event(node, FSM_INVALID);
         return;
     }
     node_event(node, FSM_UNFIT);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * For how long a guest's CPUs have stood by our doing: each pause for a checkpoint, and a takeover.
- * Its clock stood too, so this is how far that is behind if nobody has set it (docs/CLOCK.md). All
+ * How long we have paused a guest's CPUs: for each checkpoint, and for a takeover. Its clock was
+ * paused too, so this is how far it is behind if nobody has set it (docs/CLOCK.md). All
  * CPUs stand together, so there is one figure. Pure: times in.
  */
 #ifndef COLO_COLO_NODE_BLOCKTIME_H
@@ -21,10 +21,10 @@ typedef struct {
     } slots[BLOCKTIME_SLOTS]; /* a ring */
 } Blocktime;
 
-/* They stood from `from` until `until`, which is not before what was added last. */
+/* They were paused from `from` until `until`, which is not before what was added last. */
 void blocktime_add(Blocktime *blocktime, ColoTime from, ColoTime until);
 
-/* The part of the last 10 s that they stood, 0 to 1, to a tenth of a second. */
+/* The part of the last 10 s that they were paused, 0 to 1, to a tenth of a second. */
 double blocktime_share(const Blocktime *blocktime, ColoTime now);
 
 #endif

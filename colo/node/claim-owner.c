@@ -158,7 +158,7 @@ void claim_start(Claim *claim, const Generation *generation)
     if (generation)
         stake->generation = *generation;
     stake->chosen = claim->config->role == CONFIG_ROLE_PRIMARY;
-    /* Half a replica is no VM's disk, whoever says so: the arbiter tells whose are good. */
+    /* Half a replica is no VM's disk, whatever the arbiter answers: it tells whose are good. */
     if (claim->config->overrule && stake->generation.data != GENERATION_BROKEN) {
         log_warning("the VM is started here by an administrator's decision, whoever had it");
         claim->start.how = ARBITER_OVERRULE;

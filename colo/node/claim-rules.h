@@ -12,7 +12,7 @@
  * An answer about a lost link counts as long as this side is in doubt about the session that was
  * asked about, also one that comes late, to a question that was given up.
  *
- * An administrator who forces this side to go on has said that the other is dead: by that alone no
+ * An administrator who forces this side to go on vouches that the other is dead: by that alone no
  * two sides run, for the other's question, or ours, may still be on its way to storage. So the
  * question stays open, or is asked again, until it has an answer: with a yes it is as it should
  * have been from the start, and who starts again is told no; a no is told to the administrator.
@@ -76,7 +76,7 @@ typedef struct {
 
 /* A side that keeps what it has until it is known who goes on. */
 gboolean claim_is_in_doubt(FsmState state);
-/* Nobody could say, or the answer was no: this side's VM is to stand still. */
+/* Nobody could say, or the answer was no: this side's VM is to be paused. */
 gboolean claim_doing_is_undecided(ClaimDoing doing);
 ClaimVerdict claim_judge(const ClaimFacts *facts);
 /* What is left of it when the node has moved to `next` by `event`. */
@@ -85,7 +85,7 @@ ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next);
 gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
 /*
  * Whether what the arbiter gave to this side too late is to be given back. As long as the primary
- * runs the VM, protected, the decision stands and decides the next lost link. But if the primary
+ * runs the VM, protected, the decision remains and decides the next lost link. But if the primary
  * has ended the VM, nobody could start it: to the primary it is this side's, which doesn't know.
  */
 gboolean claim_gives_back(gboolean granted_late, FsmState state);
@@ -109,7 +109,7 @@ typedef struct {
     FsmState state;
     ClaimStart start;
     gboolean overrules;      /* an administrator knows that nobody else runs the VM: asked so */
-    gboolean may_wait;       /* as secondary: its role says so, and nobody overrules */
+    gboolean may_wait;       /* as secondary: its role allows it, and nobody overrules */
     gboolean disks_are_good; /* as far as they know themselves */
     ArbiterAnswer answer;
     ClaimTime time; /* of an UNKNOWN */
@@ -142,7 +142,7 @@ typedef enum {
     CLAIM_RECORD_WANTED, /* can't be written yet: the arbiter is to be this node's first, or tried
                             again */
     CLAIM_RECORD_ASKED,
-    CLAIM_RECORD_KEPT, /* on storage; then PROTECT may be said */
+    CLAIM_RECORD_KEPT, /* on storage; then PROTECT may be sent */
     CLAIM_RECORDS
 } ClaimRecord;
 
@@ -166,7 +166,7 @@ gboolean claim_may_write(FsmState state);
  * reboot: no session is on record before that is on disk.
  */
 ClaimWrites claim_writes(FsmState state, gboolean has_session, gboolean is_pinned);
-/* The arbiter is this node's, or not: then as claim_writes() says. */
+/* The arbiter is this node's, or not: then by claim_writes(). */
 ClaimRecordVerdict claim_judge_pin(FsmState state, ClaimRecord record, ArbiterAnswer answer,
                                    ClaimTime time);
 /* `others_open`: something was written after this, and has no answer yet. */
@@ -188,7 +188,7 @@ typedef enum {
 typedef enum {
     CLAIM_FIRST_NOTHING,
     CLAIM_FIRST_BEGIN,
-    CLAIM_FIRST_BEGIN_WITHOUT, /* whoever it would name is off, an administrator says */
+    CLAIM_FIRST_BEGIN_WITHOUT, /* an administrator vouches that whoever it would name is off */
     CLAIM_FIRST_WAIT,
     CLAIM_FIRST_LOST, /* nobody knows that the right folder is to come */
 } ClaimFirst;

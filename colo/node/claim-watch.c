@@ -5,7 +5,7 @@
  * place until then is another folder.
  *
  * A node that was never half of a pair can't know which folder is right: there it is an error that
- * ends it. One that knows waits, for as long as it takes, and says what for.
+ * ends it. One that knows waits, for as long as it takes, and reports what for.
  *
  * Later it looks from time to time, for administrators only: a pair whose arbiter can't be asked
  * would have to wait for them if a host were lost now, so it doesn't count as protected. Nothing is
@@ -71,7 +71,7 @@ static gboolean on_look_due(gpointer user_data)
 
 static gboolean on_look_again(gpointer user_data);
 
-/* Waits, and says why; but once. */
+/* Waits, and reports why; but once. */
 static void wait_for_it(Claim *claim, const GError *why)
 {
     if (g_strcmp0(claim->watch.trouble, why->message) != 0)

@@ -9,10 +9,10 @@
  * follows from an answer: that is fsm.h, by the events that it reports.
  *
  * Always holds:
- * - Whoever waits for a time is in a state that says so, and asks again by itself.
+ * - Whoever waits for a time is in a state of its own for that, and asks again by itself.
  * - Nothing is asked of storage, and no VM is started, before the arbiter was seen once.
  * - Only a node that runs the VM alone writes on record.
- * - claim_is_recorded() is asked before PROTECT is said: who starts again finds the session there.
+ * - claim_is_recorded() is asked before PROTECT is sent: who starts again finds the session there.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -35,7 +35,7 @@ typedef struct {
     void (*seen)(gpointer user_data);
     /* The VM can't be started here. */
     void (*lost)(const char *what, const GError *error, gpointer user_data);
-    /* For administrators; `again`: not if it is what was said last. */
+    /* For administrators; `again`: not if it is what was reported last. */
     void (*trouble)(const char *what, const GError *error, gboolean again, gpointer user_data);
     /* The record is kept. */
     void (*recorded)(gpointer user_data);
@@ -66,11 +66,11 @@ void claim_ask(Claim *claim, guint64 epoch);
 /* Leaves the arbiter's yes to the primary, which is well, and asks if it doesn't go on. */
 void claim_leave(Claim *claim);
 /*
- * An administrator says that this side is to go on: it asks again, unless an answer is to come.
+ * An administrator orders this side to go on: it asks again, unless an answer is to come.
  * `force`: also if the arbiter can't be asked, as it is where there is none.
  */
 void claim_order(Claim *claim, gboolean force);
-/* This side's VM is to stand still, for nobody could say, or the answer was no. */
+/* This side's VM is to be paused, for nobody could say, or the answer was no. */
 gboolean claim_is_undecided(const Claim *claim);
 /* The link was lost because the peer has yielded. */
 gboolean claim_is_yielded(const Claim *claim);

@@ -6,15 +6,15 @@
  *
  *     due --> sync --answered--> set-time --answered--> set: in colo mode a checkpoint is asked for
  *      ^       |                    |
- *      '-- again in RETRY_MS -------'   or as soon as the guest says something
+ *      '-- again in RETRY_MS -------'   or as soon as the guest's agent sends something
  *
- * Invariants: only a primary whose VM runs, may be heard and is not about to be paused is told the
- * time, for the time is one of that moment. An agent that took long has perhaps set an old one, and
- * is told again; so is one that a dead host had told, after the takeover. A secondary's agent is
- * never asked; what it says is dropped. A set-time is input that only the primary's VM gets: until
- * the next checkpoint the two differ by it, so that is asked for at once, also when no answer has
- * come. Nothing waits for any of it, and a guest without an agent costs one unread line and one in
- * the log.
+ * Invariants: only a primary whose VM runs, whose output may leave and that is not about to be
+ * paused is told the time, for the time is one of that moment. An agent that took long has perhaps
+ * set an old one, and is told again; so is one that a dead host had told, after the takeover. A
+ * secondary's agent is never asked; what it sends is dropped. A set-time is input that only the
+ * primary's VM gets: until the next checkpoint the two differ by it, so that is asked for at once,
+ * also when no answer has come. Nothing waits for any of it, and a guest without an agent costs
+ * one unread line and one in the log.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"

@@ -7,7 +7,7 @@
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
-/* ---- What the judge says ---- */
+/* ---- What the judge reports ---- */
 
 static JudgeWorld on_look(gpointer user_data)
 {

@@ -88,7 +88,7 @@ CopyJob copy_next(const CopyFacts *facts)
     if (facts->job != COPY_NOTHING || facts->duty == COPY_UNUSED)
         return COPY_NOTHING;
     if (facts->refused)
-        /* Nobody hears it: it must not give its clients up meanwhile. */
+        /* Its output doesn't leave: it must not give its clients up meanwhile. */
         return facts->running ? COPY_PAUSE : COPY_NOTHING;
     if (facts->duty == COPY_TAKE_OVER)
         return next_of_takeover(facts);

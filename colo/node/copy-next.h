@@ -58,7 +58,7 @@ typedef enum {
 typedef enum {
     COPY_UNUSED,    /* nothing: the VM is no copy */
     COPY_JOIN,      /* to become one: each checkpoint is loaded, to show that it can be */
-    COPY_PROTECT,   /* to be ready for a takeover, and to run if the checkpoint says so */
+    COPY_PROTECT,   /* to be ready for a takeover, and to run if the checkpoint asks for it */
     COPY_HAND_OVER, /* the primary waits for it: can it go on? */
     COPY_HOLD,      /* the arbiter is asked who goes on: it may run, but is not loaded */
     COPY_FREEZE,    /* nobody can say who goes on: it is paused, for its clients can't hear it */
@@ -140,7 +140,7 @@ gboolean copy_is_loaded(CopyCondition condition);
 /* Whether a load may begin: nobody waits for an answer that it could make wrong. */
 gboolean copy_may_load(CopyDuty duty);
 
-/* Whether a checkpoint that was applied is loaded at once. `to_run`: the primary says so. */
+/* Whether a checkpoint that was applied is loaded at once. `to_run`: the primary wants it. */
 gboolean copy_is_to_load(CopyDuty duty, gboolean to_run);
 
 /* What follows from a load that has succeeded. */

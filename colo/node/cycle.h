@@ -24,7 +24,7 @@
  *     MARKING, COPYING                           -> RESUMING
  *     RESUMING_..., PAUSED_...                   -> RESUMING, PAUSED
  *
- * A VM that is to be paused outside of a checkpoint (stand.c):
+ * A VM that is to be paused outside of a checkpoint (pause.c):
  *
  *     IDLE --stop--> STOPPING --paused--> PAUSED --let-go--> RESUMING
  *     RESUMING... --refused--> PAUSED...   with the checkpoint that is under way, if there is one
@@ -148,7 +148,8 @@ typedef enum {
 
 /* Whether a proof may follow another one. A session begins with PROOF_SYNCHRONISE. */
 gboolean proof_may_become(Proof from, Proof to);
-/* After `loads` loads of which the last has named `pages` runs of pages: PROOF_DUE or PROOF_DONE. */
+/* After `loads` loads of which the last has named `pages` runs of pages: PROOF_DUE or
+ * PROOF_DONE. */
 Proof proof_after_load(unsigned loads, gsize pages);
 const char *proof_name(Proof proof);
 

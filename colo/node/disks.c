@@ -15,7 +15,7 @@
  *   follow.
  * - The VM runs only with the activation flag's consent: disks_activate() is asked before every
  *   resume (resume.c), of a copy disks_may_run_copy().
- * - While apply(e) changes the images, the VM stands still and its QEMU has given them up.
+ * - While apply(e) changes the images, the VM is paused and its QEMU has given them up.
  * - Orders are answered in the order in which they were given. What belongs to a session that is
  *   over (the answer to an order before the detach, an event before the detach's own answer) is
  *   ignored.
@@ -23,7 +23,7 @@
  * The disk server's end is the end of the VM here. When the node ends, the server ends in order, so
  * that its files count after a reboot too; it is killed if it has failed, or another VM is to be
  * started, for which its files count all the same. The end of its connection to the peer's ends the
- * session, but only after a moment: the peer, if it is alive, says on the link what it means.
+ * session, but only after a moment: the peer, if it is alive, reports the reason on the link.
  *
  * A node whose VM has no disks has no Disks; every function takes that.
  */
@@ -265,7 +265,7 @@ void disks_detach(Node *node)
     disks->synchronised = FALSE;
     disks->apply_due = disks->applying = 0;
     forget_lost(disks);
-    /* Behind a sync it takes as long as that: who can't go on without it says so by itself. */
+    /* Behind a sync it takes as long as that: what can't go on without it fails by itself. */
     disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
 }
 

@@ -20,7 +20,7 @@
 
 FsmEvent final_event(const Node *node, FsmEvent event)
 {
-    gboolean lost = event == FSM_LINK_DOWN || event == FSM_YIELDED || event == FSM_SPOILT;
+    gboolean lost = event == FSM_LINK_DOWN || event == FSM_YIELDED || event == FSM_INVALID;
     gboolean over = event == FSM_LINK_DOWN || event == FSM_PEER_FAILED ||
                     event == FSM_PEER_GOODBYE || event == FSM_YIELD || event == FSM_VM_LOST;
     if (node->state == FSM_P_COLO && node->final && over)
@@ -58,7 +58,7 @@ void final_begin(Node *node)
     log_info("the VM ends: its last writes go to the secondary");
     node->final = TRUE;
     node->final_timer = patience_add(FINAL_MS, on_patience_over, node);
-    primary_stand_still(node);
+    primary_pause(node);
 }
 
 static void on_marked(Node *node, guint64 epoch, const GError *error)
@@ -72,7 +72,7 @@ static void on_marked(Node *node, guint64 epoch, const GError *error)
     message_send(node->link, &(Message){.type = LINK_MSG_FINAL, .epoch = epoch});
 }
 
-void final_stood(Node *node)
+void final_paused(Node *node)
 {
     if (node->state == FSM_P_COLO)
         disks_mark(node, node->epoch + 1, on_marked);

@@ -180,7 +180,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
         /* To a predecessor of this node, which is gone. */
-        [FSM_PEER_STANDS]  = IGNORE,
+        [FSM_PEER_PAUSED]  = IGNORE,
         [FSM_PEER_FAILED]  = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         [FSM_SHUTDOWN]     = END,
@@ -199,7 +199,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         /* It leaves the arbiter's yes to the primary, but that may be dead by now: see RUNS. */
         [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* The primary shall not lose the arbiter's yes to who can't go on. */
-        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         /* As if it ended on purpose, and came back. */
         [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SAY_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
@@ -211,7 +211,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_HANDED] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
-        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_YIELDED]      = ASK(S_PAUSED),
         [FSM_VM_FIT]          = MOVE(S_HANDED, FSM_DO_ASK_ARBITER),
         [FSM_VM_UNFIT]     = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
@@ -229,7 +229,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
         [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* A load that was under way when the link was lost: it has not asked yet. */
-        [FSM_SPOILT]       = LOOK_AGAIN,
+        [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_UNDECIDED]    = MOVE(S_PAUSED, FSM_DO_DIAL),
         [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
         [FSM_SHUTDOWN]     = END,
@@ -238,7 +238,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
-        [FSM_PEER_STANDS]  = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_PEER_PAUSED]  = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
         /* The answers to a question of before the link was up. */
         [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
         [FSM_DENIED]       = MOVE(S_RECOVER, 0),
@@ -298,7 +298,7 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_PROVEN] = "proven",
         [FSM_PROTECT] = "protect",
         [FSM_PEER_RUNS] = "peer-runs",
-        [FSM_PEER_STANDS] = "peer-stands",
+        [FSM_PEER_PAUSED] = "peer-paused",
         [FSM_PEER_FAILED] = "peer-failed",
         [FSM_PEER_GOODBYE] = "peer-goodbye",
         [FSM_YIELD] = "yield",
@@ -312,7 +312,7 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_HAND_OVER_FAILED] = "hand-over-failed",
         [FSM_GRANTED] = "granted",
         [FSM_UNFIT] = "unfit",
-        [FSM_SPOILT] = "spoilt",
+        [FSM_INVALID] = "invalid",
         [FSM_RECYCLE] = "recycle",
         [FSM_DENIED] = "denied",
         [FSM_UNDECIDED] = "undecided",

@@ -28,7 +28,7 @@
  *   |    |              v |                         | peer-runs         |  |
  *   |    |        recover-+-> frozen                '-------- recover <-'  |
  *   |    |     granted |  denied |                              |          |
- *   |    | yield       |         | link-up          peer-stands |          |
+ *   |    | yield       |         | link-up          peer-paused |          |
  *   |    | (below)     |         v                              v          |
  *   '----+-------------'  secondary: starting                 device <-----'
  *        v                                                      | taken-over
@@ -50,7 +50,7 @@
  *
  * Who may answer the clients ("active" side: its gate passes output and its VM runs):
  *   - primary: always, but in `paused` and `recover` its output is held, in `colo` and `device` it
- *     leaves by commit only, and in `handed` and `frozen` the VM stands still;
+ *     leaves by commit only, and in `handed` and `frozen` the VM is paused;
  *   - secondary: never; it becomes primary, in `device`, only after `granted`, or when the primary
  *     says that the arbiter has denied it.
  *
@@ -76,10 +76,10 @@
  * in doubt about the same session (claim-rules.h).
  *
  * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
- * says that the VM is its own (colo/arbiter/owner.c). For that each takeover has a decision, and a
- * primary has its session on record before PROTECT. Without an arbiter only administrators know.
- * One that was told no, and that no primary has come to, asks again from time to time: the other
- * may have given the VM back since, and wait likewise (claim-owner.c).
+ * has the VM on record as its own (colo/arbiter/owner.c). For that each takeover has a decision,
+ * and a primary has its session on record before PROTECT. Without an arbiter only administrators
+ * know. One that was told no, and that no primary has come to, asks again from time to time: the
+ * other may have given the VM back since, and wait likewise (claim-owner.c).
  */
 #ifndef COLO_COLO_NODE_FSM_H
 #define COLO_COLO_NODE_FSM_H
@@ -97,7 +97,7 @@ typedef enum {
     FSM_P_HANDED,   /* it does, and is the secondary's to take: held until that is known */
     FSM_P_PAUSED,   /* the link is lost: output held until it is known who goes on */
     FSM_P_RECOVER,  /* likewise, though a secondary is back: asks again */
-    FSM_P_FROZEN,   /* the other side goes on: the VM stands still until that is seen to run it */
+    FSM_P_FROZEN,   /* the other side goes on: the VM is paused until that is seen to run it */
     FSM_S_STARTING,
     FSM_S_NONE,    /* the VM is paused and empty; looks for the primary */
     FSM_S_SETUP,   /* waits for the primary's word that it runs the VM */
@@ -120,13 +120,13 @@ typedef enum {
     FSM_BLANK,        /* message: the secondary holds no checkpoint */
     FSM_PROVEN,       /* a checkpoint the secondary can load is complete there */
     FSM_PROTECT,      /* message: the primary holds its output from now on */
-    FSM_PEER_RUNS,    /* message: the primary's VM runs and is heard; drop what you hold */
-    FSM_PEER_STANDS,  /* message: the arbiter has denied the primary: the VM is the secondary's */
+    FSM_PEER_RUNS,    /* message: the primary's VM runs, its output open; drop what you hold */
+    FSM_PEER_PAUSED,  /* message: the arbiter has denied the primary: the VM is the secondary's */
     FSM_PEER_FAILED,  /* message: the peer can't be half of a pair */
     FSM_PEER_GOODBYE, /* message: the peer ends on purpose */
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
-    FSM_COMMITTED,    /* our VM stands still, and the secondary has its last checkpoint */
-    FSM_HANDED,       /* message: the primary's VM stands still: take it */
+    FSM_COMMITTED,    /* our VM is paused, and the secondary has its last checkpoint */
+    FSM_HANDED,       /* message: the primary's VM is paused: take it */
     FSM_VM_FIT,       /* this secondary could go on now */
     FSM_VM_UNFIT,
     FSM_TAKEN,            /* message: the arbiter has agreed, the secondary takes over */
@@ -135,7 +135,7 @@ typedef enum {
     FSM_YIELDED,          /* message: the primary has killed its VM */
     FSM_GRANTED,          /* the arbiter or an administrator: go on alone, or start the VM */
     FSM_UNFIT,            /* message: the primary goes on without this side */
-    FSM_SPOILT,           /* the link is lost, and RAM is no checkpoint's: this side can't go on */
+    FSM_INVALID,          /* the link is lost, and RAM is no checkpoint's: this side can't go on */
     FSM_RECYCLE,          /* the secondary's QEMU has grown too much */
     FSM_DENIED,           /* the arbiter: the other side goes on, or has */
     FSM_UNDECIDED,        /* there is no arbiter, or it can't be asked now */

@@ -2,8 +2,8 @@
 /*
  * Whose data counts (block/generation.h), as a node takes part in it:
  *
- *   - before it asks for the VM it looks at its disks: what can't be used is said before anything
- * is on record, and the arbiter is shown what they hold. In a thread: storage may hang;
+ *   - before it asks for the VM it looks at its disks: what can't be used is reported before
+ *     anything is on record, and the arbiter is shown what they hold. In a thread: storage may hang;
  *   - before its VM runs, and whenever it goes on without a peer, it writes alone: the disks draw a
  *     new generation if others may have theirs, and that goes on record.
  *
@@ -12,7 +12,7 @@
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
-/* A generation that can't be written is tried again: the VM runs, and is heard, meanwhile. */
+/* A generation that can't be written is tried again: the VM runs, its output open, meanwhile. */
 #define AGAIN_MS 1000
 
 /* ---- Looking ---- */

@@ -5,7 +5,7 @@
 #include "common/log.h"
 #include "common/timer.h"
 
-/* The secondary hears this often what it need not keep. */
+/* So often the secondary is told what it need not keep. */
 #define SETTLED_MS            10
 #define SETTLED_DATAGRAMS_MAX 8192u
 
@@ -50,7 +50,7 @@ static JudgeWorld look(const Judge *judge)
     return judge->handler->look(judge->user_data);
 }
 
-/* ---- What the comparator says ---- */
+/* ---- What the comparator reports ---- */
 
 static void on_release(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
 {

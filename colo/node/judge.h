@@ -71,10 +71,11 @@ typedef struct {
     gint64 buffered_us;   /* what a frame waits in `buffered` mode */
 } JudgePause;
 
-/* In the pause, all output of the epoch that ends is known: whether the one that begins compares. */
+/* In the pause, all output of the epoch that ends is known: whether the one that begins
+ * compares. */
 gboolean judge_pause(Judge *judge, const JudgePause *pause);
 /* The checkpoint that begins `epoch` is complete on the secondary: what was held before it leaves.
- * `compares`: as judge_pause() has said. */
+ * `compares`: what judge_pause() returned. */
 void judge_committed(Judge *judge, guint64 epoch, gboolean compares);
 /* No secondary is there any more; what is held stays held. */
 void judge_end(Judge *judge);

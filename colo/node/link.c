@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The link as the node sees it: it comes up, brings messages and packets, and breaks. What the
- * peer says is checked against the state here or by whom it concerns; a peer that breaks the
+ * peer sends is checked against the state here or by whom it concerns; a peer that breaks the
  * protocol has lost the link.
  */
 #include "colo/node/node_internal.h"
@@ -20,7 +20,7 @@ void node_link_lost(Node *node, const char *what, const GError *error)
     else
         node_event(node, !copy_is_valid(node->copy) &&
                                  (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
-                             ? FSM_SPOILT
+                             ? FSM_INVALID
                              : FSM_LINK_DOWN);
 }
 
@@ -73,7 +73,7 @@ static void on_attempt_failed(const GError *why, gpointer user_data)
         log_info("no link yet: %s", why->message);
 }
 
-/* An event that a message stands for: what doesn't fit the state breaks the protocol. */
+/* The event of a message: what doesn't fit the state breaks the protocol. */
 static gboolean peer_event(Node *node, FsmEvent event, GError **error)
 {
     if (fsm_step(node->state, event).verdict == FSM_BUG) {
@@ -126,7 +126,7 @@ static gboolean on_stands(Node *node, const Message *message, GError **error)
 {
     (void)message;
     node->link_lost = colo_time_now();
-    return peer_event(node, FSM_PEER_STANDS, error);
+    return peer_event(node, FSM_PEER_PAUSED, error);
 }
 
 static gboolean on_prepare(Node *node, const Message *message, GError **error)

@@ -91,7 +91,7 @@ typedef struct {
 } MessageSettled;
 
 typedef struct {
-    gboolean asked; /* the arbiter, which may have said yes */
+    gboolean asked; /* the arbiter, which may have granted it */
     const char *why;
 } MessageRefused;
 

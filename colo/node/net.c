@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The guest's cards: frames between its ports, the uplinks and traffic.c, which decides which way
- * each goes. A silent node (secondary, or a primary that has lost its VM) has closed uplinks.
+ * each goes. A node without output (secondary, or a primary that has lost its VM) has closed
+ * uplinks.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -126,8 +127,8 @@ void net_drain(Node *node)
 /*
  * The last look before a frame of the protected VM leaves (docs/ARCHITECTURE.md, "A host that stood
  * still"): it was released, but by words of the secondary that may have waited for any time if this
- * process stood still. So, until the secondary has been heard anew, it waits here, in order. What
- * the arbiter or the secondary itself has said for good needs no such proof: then the state is
+ * process was stopped. So, until there is new proof of the secondary, it waits here, in order. What
+ * the arbiter or the secondary itself has decided for good needs no such proof: then the state is
  * another. Bounded by what can be released in a heartbeat-timeout.
  */
 static gboolean may_leave(Node *node)

@@ -149,7 +149,7 @@ static void say(Node *node, LinkMessage type)
     message_send(node->link, &(Message){.type = type, .text = why});
 }
 
-/* Tells the primary whether the arbiter may have said yes all the same. */
+/* Tells the primary whether the arbiter may have granted it all the same. */
 static void say_refused(Node *node)
 {
     const char *why = node->has_asked ? "it could not ask the arbiter"
@@ -184,7 +184,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_SAY_STANDS)
         message_send(node->link, &(Message){.type = LINK_MSG_STANDS});
     if (actions & FSM_DO_SAY_HANDED)
-        primary_say_handed(node);
+        primary_send_handed(node);
     if (actions & FSM_DO_SAY_TAKEN)
         message_send(node->link, &(Message){.type = LINK_MSG_TAKEN});
     if (actions & FSM_DO_SAY_REFUSED)

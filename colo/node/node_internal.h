@@ -37,7 +37,7 @@
 typedef struct {
     Node *node;
     unsigned index;
-    Uplink *uplink;       /* for the node's whole life; open while this node may speak */
+    Uplink *uplink;       /* for the node's whole life; open while output may leave here */
     Port *port;           /* for the life of the VM process */
     Addresses *addresses; /* of the guest, for the announcement after a takeover */
     UplinkCarrier carrier;
@@ -159,8 +159,8 @@ struct Node {
     guint64 answers; /* messages of the secondary */
     guint64
         answer_sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
-    gboolean stands;       /* the VM is to stand still as soon as no cycle is under way */
-    gboolean frozen;       /* and its uplinks are silent */
+    gboolean pause_wanted; /* the VM is to be paused as soon as no cycle is under way */
+    gboolean frozen;       /* and its uplinks are closed */
     gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
     guint hand_over_timer;
 
@@ -199,14 +199,14 @@ struct Node {
     guint memory_timer;
     guint64 private_bytes, private_base; /* now, and when the VM was first protected; 0: unknown */
     gboolean growth_told;
-    gboolean leaving; /* secondary: has said LEAVE in this session */
+    gboolean leaving; /* secondary: has sent LEAVE in this session */
 
     GuestClock clock;
     GSource *clock_timer;
 
     /* for status */
     Blocktime blocktime;
-    ColoTime svm_stood; /* secondary: since when the clock stands that its VM would go on with */
+    ColoTime svm_paused_at; /* secondary: when the VM was paused that a takeover resumes */
     guint64 checkpoints, by_reason[REASONS];
     guint64 bytes_last, bytes_total;
     guint64 takeovers;
@@ -286,7 +286,7 @@ gboolean resume_give_up(Node *node);
 /* For disks.c: the disks below QEMU are active; how activating has ended. */
 void resume_run(Node *node, VmDone done, gpointer user_data);
 void resume_activated(Node *node, const GError *error);
-/* QEMU has stopped the guest of a VM that may be heard; the guest is about to be continued. */
+/* QEMU has stopped the guest of a VM whose output may leave; the guest is about to be continued. */
 void resume_guest_stopped(Node *node, const char *detail);
 void resume_continues(Node *node);
 /* `cont`: tries now, and answers then. FALSE: there is nothing to try. */
@@ -314,11 +314,11 @@ void generation_finalise(Node *node);
 void final_begin(Node *node);
 /* What an event means to a node whose VM is about to end. */
 FsmEvent final_event(const Node *node, FsmEvent event);
-/* Primary: the VM stands still. */
-void final_stood(Node *node);
+/* Primary: the VM is paused. */
+void final_paused(Node *node);
 /* Secondary: a mark has come. */
 void final_marked(Node *node, guint64 epoch);
-/* Secondary: what was said of the end was of a session that is over. */
+/* Secondary: the end that was announced was of a session that is over. */
 void final_session_over(Node *node);
 void final_forget(Node *node);
 /* Messages of the peer; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
@@ -351,27 +351,27 @@ void primary_forget_vm(Node *node);
 /* Feeds an event to the cycle and carries out what follows. */
 void primary_step(Node *node, CycleEvent event);
 
-/* ---- stand.c ---- */
+/* ---- pause.c ---- */
 
-/* FSM actions: the VM stands still, and nothing leaves or comes in; or, as soon as the secondary
- * can go on, the VM stands still (FSM_COMMITTED); and the end of either. */
+/* FSM actions: the VM is paused, and nothing leaves or comes in; or, as soon as the secondary
+ * can go on, the VM is paused (FSM_COMMITTED); and the end of either. */
 void primary_freeze(Node *node);
-/* The VM is to stand still as soon as no checkpoint is under way. */
-void primary_stand_still(Node *node);
+/* The VM is to be paused as soon as no checkpoint is under way. */
+void primary_pause(Node *node);
 void primary_hand_over(Node *node);
 void primary_resume(Node *node);
-void primary_say_handed(Node *node);
+void primary_send_handed(Node *node);
 /* It is handed over, or not to be any more. */
 void primary_end_hand_over(Node *node);
 /* Message of the secondary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error);
-/* QEMU refuses to run it, which it need not do if it is to stand still. */
-void primary_stand_as_it_is(Node *node);
-/* Actions of the cycle: the VM stands still; the checkpoint that it stands in is complete. */
-void primary_stood(Node *node);
+/* QEMU refuses to run it, which it need not do if it is to be paused. */
+void primary_stay_paused(Node *node);
+/* Actions of the cycle: the VM is paused; the checkpoint that it stands in is complete. */
+void primary_paused(Node *node);
 void primary_committed(Node *node);
-/* No checkpoint is under way. TRUE: none is to be taken, for the VM stands still, or will. */
-gboolean primary_stands(Node *node);
+/* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
+gboolean primary_is_to_pause(Node *node);
 
 /* ---- leave.c ---- */
 
@@ -386,7 +386,7 @@ void answer_watch(Node *node);
 void answer_forget(Node *node);
 /* All of a checkpoint has been given to the connection. */
 void answer_sent(Node *node);
-/* Secondary: the primary has said so. */
+/* Secondary: the primary has sent UNFIT. */
 void answer_unfit(Node *node, const char *why);
 
 /* ---- traffic.c ---- */
@@ -447,7 +447,7 @@ void do_capture_off(ControlRequest *request, json_object *arguments, gpointer us
 
 void secondary_init(Node *node);
 void secondary_finalise(Node *node);
-/* The VM stands still: a session may begin. */
+/* The VM is paused: a session may begin. */
 void secondary_begin(Node *node);
 void secondary_drop_apply(Node *node);
 /* A frame from the network while the VM is being taken over: it waits until the VM runs. */
@@ -462,7 +462,8 @@ void secondary_settled(Node *node, const MessageSettled *settled);
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
 /* Gives the VM, which runs, what has waited for it: of its epoch, or (taking over) all. */
 void secondary_give_mirrored(Node *node);
-/* The copy takes over: sends what may not have left yet; its output leaves from here from now on. */
+/* The copy takes over: sends what may not have left yet; its output leaves from here from now
+ * on. */
 void secondary_release_output(Node *node);
 /* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
@@ -515,13 +516,14 @@ void clock_forget(Node *node);
 /* It may be due, or possible, now. */
 void clock_look(Node *node);
 void clock_taken_over(Node *node);
-/* Pure: whether it is to be set, `total_us` being what the guest has stood; and whether it may. */
+/* Pure: whether it is to be set, `total_us` being how long the guest was paused; and whether it
+ * may. */
 gboolean clock_is_due(const GuestClock *clock, gint64 total_us, guint64 step_ms);
 gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs);
 
 /* ---- net.c ---- */
 
-/* Makes the taps, silent. */
+/* Makes the taps, closed. */
 gboolean net_init(Node *node, GError **error);
 void net_finalise(Node *node);
 /* Ports come and go with the VM process. */
@@ -532,7 +534,7 @@ void net_set_open(Node *node, gboolean open);
 /* Reads everything that the guest has sent until now. A card that fails ends the VM later. */
 void net_drain(Node *node);
 /*
- * Sends to the outside, as the guest said it or (net_send_mapped) as the clients know it. Of a
+ * Sends to the outside, as the guest sent it or (net_send_mapped) as the clients know it. Of a
  * protected VM only while the link is fresh; else, and behind what waits so, it waits.
  */
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);
@@ -559,9 +561,9 @@ void announce_start(Node *node);
 /* The same as soon as this node may: it calls announce_if_owed() then. */
 void announce_when_possible(Node *node);
 void announce_if_owed(Node *node);
-/* This node speaks no more. */
+/* No output leaves here any more. */
 void announce_end(Node *node);
-/* A frame has come from the network whose sender says that it is the guest. */
+/* A frame has come from the network whose source address is the guest's. */
 void announce_elsewhere(Node *node, unsigned nic);
 /* Whether this node is the one that may. */
 gboolean announce_is_possible(const Node *node);
@@ -611,11 +613,11 @@ gboolean disks_writes_wait(const Node *node);
  * the pause, ends the epoch in the disks' stream. */
 void disks_sync(Node *node, guint64 epoch, DisksDone done);
 void disks_mark(Node *node, guint64 epoch, DisksDone done);
-/* Secondary: checkpoint `epoch` is complete; it has to be applied as soon as the VM stands still.
+/* Secondary: checkpoint `epoch` is complete; it has to be applied as soon as the VM is paused.
  */
 void disks_received(Node *node, guint64 epoch);
 gboolean disks_apply_is_due(const Node *node);
-/* Applies what is due: the VM stands still and has given up its disks. Then copy_step(). */
+/* Applies what is due: the VM is paused and has given up its disks. Then copy_step(). */
 void disks_apply(Node *node);
 gboolean disks_are_at(const Node *node, guint64 epoch);
 /* TRUE if the disks belong to this side: the VM may run. Else activates them, at a takeover as

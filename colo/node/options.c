@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Options that change while the node runs. Those of the pair have one value on both nodes: `set`
- * works on either, and a takeover changes nothing. The primary's values count: it says all of them
+ * works on either, and a takeover changes nothing. The primary's values count: it sends all of them
  * when a secondary comes and after each change, and takes what an administrator has set on the
  * secondary as if it had been set here. So both agree, whoever has changed what, and in whatever
- * order the messages cross. Without a peer a node's own change stands until a primary says
+ * order the messages cross. Without a peer a node's own change holds until a primary sends
  * otherwise.
  */
 #include "colo/node/node_internal.h"

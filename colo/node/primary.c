@@ -4,7 +4,7 @@
  * actions out, and feeds what comes of them. primary_step() is the only one to change the phase.
  *
  * Syncing: of a VM with disks; so that the pause need not. Preparing: a secondary's VM that runs is
- * told to stand still, and the pages that it has written are added to the checkpoint (dirty.c).
+ * told to be paused, and the pages that it has written are added to the checkpoint (dirty.c).
  * One that waits needs none of this. Settling: input is deferred, and QEMU reads what it has been
  * given already.
  *
@@ -47,7 +47,7 @@ static void sync_disks(Node *node)
         primary_step(node, CYCLE_EVENT_SYNCED);
 }
 
-/* A secondary's VM that runs has to stand still first. */
+/* A secondary's VM that runs has to be paused first. */
 static void prepare(Node *node)
 {
     if (judge_peer_vm(node->judge) == PEER_VM_PAUSED) {
@@ -379,7 +379,7 @@ void primary_step(Node *node, CycleEvent event)
         [CYCLE_DO_GIVE_INPUT] = give_input,
         [CYCLE_DO_RELEASE] = release_output,
         [CYCLE_DO_COUNT] = count,
-        [CYCLE_DO_TELL_PAUSED] = primary_stood,
+        [CYCLE_DO_TELL_PAUSED] = primary_paused,
         [CYCLE_DO_COMMIT] = primary_committed,
         [CYCLE_DO_LOOK] = look,
     };
@@ -422,7 +422,7 @@ static void take_checkpoint(Node *node, CheckpointReason reason)
 
 static void schedule_look(Node *node)
 {
-    if (node->cycle.phase != CYCLE_IDLE || primary_stands(node) || !node->capture)
+    if (node->cycle.phase != CYCLE_IDLE || primary_is_to_pause(node) || !node->capture)
         return;
     if (node->state == FSM_P_ACTIVE) {
         /*
@@ -541,7 +541,7 @@ void primary_forget_vm(Node *node)
     primary_step(node, CYCLE_EVENT_VM_GONE);
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
-    node->stands = node->frozen = FALSE;
+    node->pause_wanted = node->frozen = FALSE;
     answer_forget(node);
     comparing_forget(node, FALSE);
     g_clear_pointer(&node->rewrite, rewrite_free);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one way back to a running VM that may be heard: first its disks are this side's, then it is
- * told to run. Starts, checkpoints, takeovers, the io-retry and `cont` all end in resume_vm().
+ * The one way back to a running VM whose output may leave: first its disks are this side's, then
+ * it is told to run. Starts, checkpoints, takeovers, the io-retry and `cont` all end in
+ * resume_vm().
  *
- *             resume_vm()               disks active, QEMU has said yes
+ *             resume_vm()               disks active, QEMU runs it
  *     nothing -----------> under way ---------------------------------> nothing
  *                           |     ^                                     (done)
  *                   refused |     | every second, or `cont`
@@ -54,11 +55,11 @@ static void answer(Node *node, const GError *error)
 
 static void try_again(Node *node);
 
-/* Nobody would be heard for as long as this lasts: the other side, which can, is to go on. */
+/* No side would have output for as long as this lasts: the other side, which can, is to go on. */
 static gboolean is_to_yield(const Node *node)
 {
     guint64 patience_ms = node->config->resume_patience_ms;
-    /* In waits: time in which this process stood still is none (common/patience.h). */
+    /* In waits: time in which this process was stopped doesn't count (common/patience.h). */
     return node->state == FSM_P_COLO && judge_copy_is_fit(node->judge) && patience_ms > 0 &&
            (guint64)node->refused_waits * AGAIN_MS >= patience_ms;
 }
@@ -86,8 +87,8 @@ gboolean resume_is_waiting(const Node *node)
 /*
  * What an administrator can do. Most of it may pass. But a QEMU that has not given up its disks has
  * given up nobody knows which of them, and an image that could not be synced has lost nobody knows
- * what: neither is mended by trying again. Before a takeover is done nobody has heard the VM here,
- * and the other host's disks have all.
+ * what: neither is mended by trying again. Before a takeover is done none of the VM's output has
+ * left here, and the other host's disks have all.
  */
 static char *way_out(const Node *node, gboolean is_final)
 {
@@ -161,7 +162,7 @@ static void end_try(Node *node, const GError *error)
     disks_vm_paused(node);
     if (fsm_is_primary(node->state) && resume_may_pass(error)) {
         resume_wait(node, "the VM can't be resumed", error);
-        primary_stand_as_it_is(node);
+        primary_stay_paused(node);
         return;
     }
     node->resume_done = NULL;

@@ -17,13 +17,14 @@
  *     any: the VM is gone -> DROP
  *
  * What always holds, by the table in route.c:
- * - Output of a protected VM leaves only if the gate (HOLD) or the comparator (COMPARE) releases it:
- *   from these two a frame reaches OPEN by `alone` only, when no secondary can take over any more.
+ * - Output of a protected VM leaves only if the gate (HOLD) or the comparator (COMPARE) releases
+ *   it: from these two a frame reaches OPEN by `alone` only, when no secondary can take over any
+ *   more.
  * - A copy's output doesn't leave before this node has taken over: TO_PEER has one way to OPEN.
- * - An unprotected primary's VM is always heard: `alone` ends in OPEN wherever it comes from.
+ * - An unprotected primary's output always leaves: `alone` ends in OPEN wherever it comes from.
  * - What a VM that is gone has sent is dropped.
  *
- * route_fits() says the same of the node's states; node.c checks it after each event.
+ * route_fits() states the same for the node's states; node.c checks it after each event.
  */
 #ifndef COLO_COLO_NODE_ROUTE_H
 #define COLO_COLO_NODE_ROUTE_H

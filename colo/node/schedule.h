@@ -17,7 +17,7 @@ typedef enum {
     REASON_PERIOD,          /* checkpoint-period has passed */
     REASON_OUTPUT,          /* output waits for a checkpoint and min-gap has passed */
     REASON_MISMATCH,        /* the VMs' outputs differ */
-    REASON_COMPARE_TIMEOUT, /* the secondary VM has not said in time what the primary has */
+    REASON_COMPARE_TIMEOUT, /* the secondary VM has not sent in time what the primary's has */
     REASON_STALLED,         /* the secondary VM has stopped or rebooted by itself */
     REASON_TABLE_FULL,      /* no room to go on comparing */
     REASON_DIRTY_LIMIT,     /* more dirty pages than dirty-limit */

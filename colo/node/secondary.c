@@ -2,7 +2,7 @@
 /*
  * The secondary: receives checkpoints, and keeps what a takeover will need besides them.
  *
- * RECEIVED(e) is said when checkpoint e is complete and verified in this process's memory: from
+ * RECEIVED(e) is sent when checkpoint e is complete and verified in this process's memory: from
  * then on this node can finish it alone. Mirrored input of epochs before e is part of it and
  * forgotten.
  *
@@ -190,7 +190,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     }
     copy_received(node->copy, checkpoint);
     node->checkpoint_output_left = FALSE;
-    node->svm_stood = colo_time_add_us(colo_time_now(), -checkpoint->transfer_us);
+    node->svm_paused_at = colo_time_add_us(colo_time_now(), -checkpoint->transfer_us);
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});

@@ -69,7 +69,7 @@ static void on_paused(gpointer user_data)
 {
     Node *node = user_data;
     disks_vm_paused(node);
-    node->svm_stood = colo_time_now();
+    node->svm_paused_at = colo_time_now();
 }
 
 static void on_not_resumed(gpointer user_data)
@@ -96,7 +96,7 @@ static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
 {
     Node *node = user_data;
     if (node->state == FSM_S_DEVICE)
-        blocktime_add(&node->blocktime, node->svm_stood, colo_time_now());
+        blocktime_add(&node->blocktime, node->svm_paused_at, colo_time_now());
     if (!counts)
         return;
     message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = epoch});
@@ -155,7 +155,7 @@ static void on_may_ask(gboolean is_valid, gpointer user_data)
 {
     Node *node = user_data;
     /* One whose peer has yielded has nobody to leave the VM to. */
-    node_event(node, !is_valid && !claim_is_yielded(node->claim) ? FSM_SPOILT : FSM_ASK_AGAIN);
+    node_event(node, !is_valid && !claim_is_yielded(node->claim) ? FSM_INVALID : FSM_ASK_AGAIN);
 }
 
 static void on_refused(const char *what, const GError *error, gpointer user_data)
@@ -199,7 +199,7 @@ static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
     copy_gone_on(node->copy, error);
     if (error)
         return;
-    blocktime_add(&node->blocktime, node->svm_stood, colo_time_now());
+    blocktime_add(&node->blocktime, node->svm_paused_at, colo_time_now());
     finish_takeover(node);
 }
 
@@ -208,7 +208,7 @@ static void on_go_on(gpointer user_data)
     Node *node = user_data;
     /* Also of one that runs: it has been on an overlay until now, and unheard. */
     if (vm_is_running(node->vm))
-        node->svm_stood = colo_time_now();
+        node->svm_paused_at = colo_time_now();
     resume_vm(node, on_taken_over);
 }
 
@@ -233,7 +233,8 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
         node_vm_lost(node, "can't take over", error);
         return;
     }
-    /* It may be a later one than was last said to be RECEIVED: as good, and nothing of it is lost.
+    /* It may be a later one than the last RECEIVED that was sent: as good, and nothing of it is
+     * lost.
      */
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);

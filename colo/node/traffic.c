@@ -5,8 +5,9 @@
  * session (secondary.c).
  *
  * Output commit: output is guarded from the pause of a session's first checkpoint until
- * traffic_open(), when the secondary has no claim any more. While it is, primary_received() releases
- * it: on RECEIVED(e), the epochs before e; and so does the judge in an epoch that compares (judge.h).
+ * traffic_open(), when the secondary has no claim any more. While it is, primary_received()
+ * releases it: on RECEIVED(e), the epochs before e; and so does the judge in an epoch that
+ * compares (judge.h).
  *
  * From the moment that the VM is about to be paused until it runs again, what comes for the guest
  * is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read what was
@@ -16,7 +17,7 @@
  *
  * While the secondary makes itself ready for the checkpoint, which takes as long as its disks, the
  * guest gets its input: of the epoch that ends, and part of the checkpoint. The secondary's VM,
- * which stands still, isn't given it any more; the secondary keeps it, and gives it to the VM if it
+ * which is paused, isn't given it any more; the secondary keeps it, and gives it to the VM if it
  * has to go on from the epoch that ends. Answers to it wait for the checkpoint.
  */
 #include "colo/node/node_internal.h"

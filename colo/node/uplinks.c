@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Whether clients can reach this host: the carrier of each card's uplink, watched and told to the
- * peer; and what follows from it for who goes on, as uplinks-watch.h decides. What the peer has said of
- * its own stays known after the link is lost, for that is when it is needed.
+ * peer; and what follows from it for who goes on, as uplinks-watch.h decides. What the peer has
+ * reported of its own stays known after the link is lost, for that is when it is needed.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -61,7 +61,7 @@ static void look(Node *node)
     node->uplinks_cut = cut;
     say(node);
     uplinks_reconsider(node);
-    /* Nobody has heard what was announced meanwhile. */
+    /* What was announced meanwhile has reached nobody. */
     if (plugged_in)
         announce_when_possible(node);
 }

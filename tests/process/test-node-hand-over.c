@@ -26,7 +26,8 @@ static void start_held(Fixture *fixture)
 /* It goes on where it stood, alone or protected. */
 static gboolean goes_on(const Host *host)
 {
-    return fsm_is_primary(host->node->state) && !host->node->stands && vm_is_running(host->vm);
+    return fsm_is_primary(host->node->state) && !host->node->pause_wanted &&
+           vm_is_running(host->vm);
 }
 
 static void test_done(void)

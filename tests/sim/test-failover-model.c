@@ -17,11 +17,11 @@
  * arbiter has chosen is lost, administrators have to help.
  *
  * What the nodes do besides changing state is modelled from the FsmAction bits, as node.c and
- * colo/node/owner.c do it. Storage is what colo/arbiter/owner.c makes of it: what is read may be old when it
- * is judged, what is written lands at any later moment or, if its writer dies, never. Each side's
- * own way there may be cut: its question is then unanswered, and not stored, stored all the same,
- * or stored at any later moment, even after the asker's end. A pair without an arbiter has
- * administrators in its place, who don't start an overtaken node as primary.
+ * colo/node/owner.c do it. Storage is what colo/arbiter/owner.c makes of it: what is read may be
+ * old when it is judged, what is written lands at any later moment or, if its writer dies, never.
+ * Each side's own way there may be cut: its question is then unanswered, and not stored, stored
+ * all the same, or stored at any later moment, even after the asker's end. A pair without an
+ * arbiter has administrators in its place, who don't start an overtaken node as primary.
  */
 #include "colo/node/fsm.h"
 
@@ -260,7 +260,7 @@ static void carry_out(Pair *pair, int me, guint actions, gboolean asked)
 /* Ends a copy of the VM: a failure, or the order of somebody who may have it ended. */
 static gboolean is_loss(FsmEvent what)
 {
-    return what == FSM_VM_LOST || what == FSM_SHUTDOWN || what == FSM_SPOILT ||
+    return what == FSM_VM_LOST || what == FSM_SHUTDOWN || what == FSM_INVALID ||
            what == FSM_PEER_GOODBYE || /* whose VM ran when it said that this one may leave: */
            what == FSM_RECYCLE;
 }
@@ -400,13 +400,13 @@ static void link_steps(Search *search)
             {
                 pair->side[i].sees_link = FALSE;
                 memset(pair->queue[i], 0, QUEUE);
-                event(pair, i, FSM_SPOILT);
+                event(pair, i, FSM_INVALID);
             }
         /* Its question waited for a load, which has spoilt RAM: the arbiter never hears it. */
         if (side->may_spoil && !side->yielded)
             FAULT(pair, search)
             {
-                event(pair, i, FSM_SPOILT);
+                event(pair, i, FSM_INVALID);
             }
     }
 }
@@ -432,7 +432,7 @@ static void receive(Pair *pair, int me, Message message)
         event(pair, me, FSM_PEER_RUNS);
         break;
     case MSG_STANDS:
-        event(pair, me, FSM_PEER_STANDS);
+        event(pair, me, FSM_PEER_PAUSED);
         break;
     case MSG_YIELD:
         if (side->state == FSM_P_COLO)
@@ -1000,7 +1000,7 @@ static void test_table_is_whole(void)
                 (step.actions & FSM_DO_OPEN_GATE))
                 g_assert_cmpint(event_, ==, FSM_GRANTED);
             if (step.actions & FSM_DO_TAKE_OVER)
-                g_assert_true(event_ == FSM_GRANTED || event_ == FSM_PEER_STANDS);
+                g_assert_true(event_ == FSM_GRANTED || event_ == FSM_PEER_PAUSED);
             /* These may find the link broken and feed that from within: nothing may come after. */
             if (step.actions & FSM_DO_START_APPLY)
                 g_assert_cmpuint(step.actions, <, FSM_DO_START_APPLY << 1);

@@ -197,7 +197,7 @@ static void feed_all(Walk *walk, const World *world)
         gboolean fits = event != FSM_VM_FIT && event != FSM_VM_UNFIT;
         if (of_the_claim || fsm_step(world->state, event).verdict != FSM_MOVE ||
             !(fits || world->checks) || (event == FSM_LINK_UP && !world->seeks) ||
-            event == FSM_UNFIT || (event == FSM_SPOILT && world->state == FSM_S_PAUSED))
+            event == FSM_UNFIT || (event == FSM_INVALID && world->state == FSM_S_PAUSED))
             continue;
         gboolean asks = (fsm_step(world->state, event).actions & FSM_DO_ASK_ARBITER) != 0;
         gboolean may_defer = asks && event == FSM_LINK_DOWN && fsm_is_protected(world->state);
@@ -239,7 +239,7 @@ static void pass_time(Walk *walk, World world)
         world.waits_for_load = FALSE;
         feed(walk, world, FSM_ASK_AGAIN, now);
         if (!world.yielded)
-            feed(walk, world, FSM_SPOILT, now);
+            feed(walk, world, FSM_INVALID, now);
     }
 }
 

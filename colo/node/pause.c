@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A primary's VM that stands still though no checkpoint is taken (fsm.h): because it is handed
- * over, or because the other side is to go on and has not been seen to (frozen). It keeps all that
- * it would need to go on itself. Or because it ends, and has to stand still for that
- * (final.c).
+ * over; because the other side is to go on and has not been seen to (frozen); or because it ends
+ * (final.c). It keeps all that it would need to go on itself.
  *
  * The VM is paused when no checkpoint is under way, or stays paused if QEMU refuses to run it:
  * cycle.h.
  *
  * Handing over: the cycle under way is completed, and a secondary's VM that is being loaded, or was
- * stalled, is waited for. When ours stands still, nothing that it has said leaves any more: what it
- * holds, the secondary has or will say itself. What comes for the guest meanwhile is kept, and
+ * stalled, is waited for. When ours is paused, none of its output leaves any more: what is held,
+ * the secondary has or will send itself. What comes for the guest meanwhile is kept, and
  * mirrored, so that whoever goes on has it.
  */
 #include "colo/node/node_internal.h"
@@ -21,7 +20,7 @@
 /* How long clients may wait for the end of a hand-over before the arbiter has to decide. */
 #define HAND_OVER_MS 10000
 
-/* ---- Standing ---- */
+/* ---- Paused ---- */
 
 void primary_committed(Node *node)
 {
@@ -29,24 +28,24 @@ void primary_committed(Node *node)
         node_event(node, FSM_COMMITTED);
 }
 
-void primary_stood(Node *node)
+void primary_paused(Node *node)
 {
     if (node->final)
-        final_stood(node);
+        final_paused(node);
     else
         primary_committed(node);
 }
 
-void primary_stand_as_it_is(Node *node)
+void primary_stay_paused(Node *node)
 {
-    if (node->stands && resume_give_up(node))
+    if (node->pause_wanted && resume_give_up(node))
         primary_step(node, CYCLE_EVENT_REFUSED);
 }
 
-gboolean primary_stands(Node *node)
+gboolean primary_is_to_pause(Node *node)
 {
     /* Who hands over needs a secondary that can go on: a stalled one takes a checkpoint first. */
-    if (!node->stands || (!judge_copy_is_fit(node->judge) && !node->final))
+    if (!node->pause_wanted || (!judge_copy_is_fit(node->judge) && !node->final))
         return FALSE;
     if (judge_peer_vm(node->judge) == PEER_VM_LOADS && !node->final)
         return TRUE;
@@ -56,7 +55,7 @@ gboolean primary_stands(Node *node)
 
 void primary_resume(Node *node)
 {
-    node->stands = FALSE;
+    node->pause_wanted = FALSE;
     if (node->frozen) {
         net_set_open(node, TRUE);
         announce_start(node);
@@ -65,10 +64,10 @@ void primary_resume(Node *node)
     primary_step(node, CYCLE_EVENT_LET_GO);
 }
 
-void primary_stand_still(Node *node)
+void primary_pause(Node *node)
 {
-    node->stands = TRUE;
-    primary_stand_as_it_is(node);
+    node->pause_wanted = TRUE;
+    primary_stay_paused(node);
     primary_reschedule(node);
 }
 
@@ -76,7 +75,7 @@ void primary_freeze(Node *node)
 {
     net_set_open(node, FALSE);
     node->frozen = TRUE;
-    primary_stand_still(node);
+    primary_pause(node);
 }
 
 /* ---- Handing over ---- */
@@ -96,7 +95,7 @@ static gboolean on_hand_over_timer(gpointer user_data)
 void primary_hand_over(Node *node)
 {
     node->hand_over_timer = patience_add(HAND_OVER_MS, on_hand_over_timer, node);
-    primary_stand_still(node);
+    primary_pause(node);
 }
 
 void primary_end_hand_over(Node *node)
@@ -106,7 +105,7 @@ void primary_end_hand_over(Node *node)
     node->hand_over_timer = 0;
 }
 
-void primary_say_handed(Node *node)
+void primary_send_handed(Node *node)
 {
     colo_fault_point("handed-stood");
     message_send(node->link, &(Message){.type = LINK_MSG_HANDED, .epoch = node->epoch});
@@ -123,7 +122,7 @@ gboolean primary_refused(Node *node, const MessageRefused *refused, GError **err
     }
     g_autoptr(GError) why = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, refused->why);
     node->doubted |= refused->asked;
-    /* Its VM stands still, which ours no more does. */
+    /* Its VM is paused, and ours is no more. */
     primary_want(node, REASON_ADMIN);
     node_event(node, FSM_REFUSED);
     /* Not before: what was wrong is over when a pair is protected. */
