@@ -203,6 +203,13 @@ static void qemu_dies_at_work(void)
         host->vm->die_in[world_between(VM_OP_PAUSE, VM_OP_LOAD)] = TRUE;
 }
 
+static void slow_qemu(void)
+{
+    WorldHost *host = one_of_them();
+    host->qemu_slow_until_us = world.now_us + world_between(SECOND / 10, 3 * SECOND);
+    world_tell("%s: QEMU answers late", host->name);
+}
+
 static void hang_disks(void)
 {
     WorldHost *host = one_of_them();
@@ -301,6 +308,7 @@ static const Fault faults[] = {
     {kill_qemu,          6 },
     {qemu_refuses,       4 },
     {qemu_dies_at_work,  4 },
+    {slow_qemu,          8 },
     {hang_disks,         10},
     {kill_disk_server,   3 },
     {arm_fault_point,    15},

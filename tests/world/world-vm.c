@@ -83,6 +83,9 @@ void sim_vm_write(SimVm *vm, guint page, guint32 value)
 
 /* ---- Operations ---- */
 
+/* How long a slow QEMU takes for an order, at most. */
+#define SLOW_US (G_GINT64_CONSTANT(4500) * 1000)
+
 typedef struct {
     guint64 history, digest;
 } SimState;
@@ -196,6 +199,10 @@ static void begin(Vm *vm, VmOp op, GBytes *state, gint64 most_us)
     Work *work = g_new(Work, 1);
     *work = (Work){self, op, state ? g_bytes_ref(state) : NULL};
     self->work = work;
+    if (world.now_us < self->host->qemu_slow_until_us) {
+        most_us += SLOW_US;
+        world_sometimes("QEMU answers late");
+    }
     self->source = world_after(self->host, world_between(50, most_us), on_work, work);
 }
 

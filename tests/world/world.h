@@ -109,6 +109,7 @@ struct WorldHost {
     struct Medium *medium; /* what its disks hold, and keep */
     DiskServer *disk_server;
     gint64 disk_hangs_until_us; /* its storage */
+    gint64 qemu_slow_until_us;  /* its QEMU answers late */
     SimVm *vm;
     Uplink *uplink;
     CarrierWatch *carriers;
