@@ -82,7 +82,7 @@ typedef struct {
     guint64 stage_memory_bytes; /* per disk and stage, then its journal file; 0: 64 MiB */
     guint64 queue_bytes;        /* unsent bytes after which a writer waits; 0: 64 MiB */
     guint64 settle_bytes; /* the most that may be on the way to the medium (settle.h); 0: 64 MiB */
-    gint64 throttle_wait_us; /* a write, for the next epoch, at most (throttle.h); 0: a second */
+    gint64 throttle_us;   /* throttle.h, full_bytes_us; 0: a second */
     guint64 sync_rate_bytes; /* synchronisation: bytes looked at per second; 0: no limit */
     BlockFaultHook fault;    /* or NULL */
     gpointer fault_data;
@@ -151,7 +151,7 @@ int disk_read(Disk *disk, void *buf, guint32 count, guint64 offset);
 
 /*
  * Write, zero and flush. While a peer is attached and its queue is full, a writer waits for room.
- * When an epoch has as much as its limit (throttle.h), it waits for the next one, or for a second.
+ * When an epoch has as much as its limit, writes pass slowly until the next one (throttle.h).
  * `fua`: also durable on return. `may_trim`: zeroes that need not be allocated.
  */
 int disk_write(Disk *disk, const void *buf, guint32 count, guint64 offset, gboolean fua);

@@ -97,8 +97,11 @@ static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, g
     if (count == 0)
         return 0;
     /* Before any lock. Zeroes are little work for the medium. */
-    if (kind == CHANGE_WRITE && throttle_admit(&set->throttle, count) && set->callbacks.filling)
-        set->callbacks.filling(set->user_data);
+    if (kind == CHANGE_WRITE) {
+        if (throttle_asks(&set->throttle, count) && set->callbacks.filling)
+            set->callbacks.filling(set->user_data);
+        throttle_admit(&set->throttle, count);
+    }
     int r;
     set_share(set);
     RangeHold *hold = disk_hold(disk, offset, count);

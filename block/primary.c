@@ -242,7 +242,8 @@ static gboolean handle_applied(Primary *p, const WireHeader *header, GError **er
                     "record APPLIED: epoch %" G_GUINT64_FORMAT " has not been marked", epoch);
         return FALSE;
     }
-    throttle_limit(&set->throttle, header->offset);
+    /* Whatever it says, a single write passes. */
+    throttle_limit(&set->throttle, header->offset ? MAX(header->offset, WIRE_DATA_MAX) : 0);
     g_mutex_lock(&set->mutex);
     set->record.state = BLOCK_STATE_OWNED;
     set->record.has_lineage = TRUE;

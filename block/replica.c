@@ -167,7 +167,8 @@ static int change_now(Disk *disk, const WireHeader *header, const guint8 *payloa
                 : image_zero(&disk->image, len, header->offset, may_trim);
     range_lock_drop(&disk->ranges, hold);
     set_unlock(disk->set);
-    settler_note(disk->set->settler, disk->index, header->offset, len);
+    settler_note(disk->set->settler, disk->index, header->offset,
+                 header->type == WIRE_WRITE ? len : 1);
     return r;
 }
 

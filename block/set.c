@@ -298,7 +298,7 @@ DiskSet *disk_set_open(const DiskConfig *disks, guint n_disks, gboolean owner,
     pthread_rwlockattr_destroy(&attr);
     g_mutex_init(&set->mutex);
     g_cond_init(&set->stage_free);
-    throttle_init(&set->throttle, options->throttle_wait_us);
+    throttle_init(&set->throttle, options->throttle_us);
     init_disks(set, disks);
     if (open_all(set, owner, error))
         return set;

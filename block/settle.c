@@ -17,9 +17,8 @@
 #define LIMIT_MAX_BYTES (G_GUINT64_CONSTANT(64) << 20)
 #define EPOCH_MAX_BYTES (G_GUINT64_CONSTANT(1) << 30)
 
-/* How long its rate is measured. And at least so much at a time: less tells how long one request
- * takes, and not how much the medium takes. */
-#define MEASURE_US    (G_USEC_PER_SEC / 2)
+/* How long its rate is measured, and by how much at least. */
+#define MEASURE_US    (G_USEC_PER_SEC / 4)
 #define MEASURE_BYTES PIECE_BYTES
 
 /* Between two passes: what many small epochs write is written out together. */
@@ -46,6 +45,7 @@ struct Settler {
     guint64 taken;      /* what the medium takes in LIMIT_US: bytes */
     gint64 measured_us; /* the thread's own: the measuring under way */
     guint64 measured_bytes;
+    gboolean is_measured; /* `taken`, ever */
     gboolean stop;
 };
 
@@ -57,6 +57,11 @@ static guint64 next_piece(const Noted *noted, guint64 from)
     return from;
 }
 
+static guint64 limit_of(const Settler *settler)
+{
+    return MIN(settler->taken, settler->limit_max);
+}
+
 /* The medium has taken `bytes` in `us`. */
 static void measure(Settler *settler, guint64 bytes, gint64 us)
 {
@@ -65,7 +70,10 @@ static void measure(Settler *settler, guint64 bytes, gint64 us)
     if (settler->measured_us < MEASURE_US || settler->measured_bytes < MEASURE_BYTES)
         return;
     guint64 taken = settler->measured_bytes * LIMIT_US / (guint64)settler->measured_us;
-    settler->taken = MAX((settler->taken + taken) / 2, LIMIT_MIN_BYTES);
+    if (settler->is_measured)
+        taken = (settler->taken + taken) / 2;
+    settler->taken = CLAMP(taken, LIMIT_MIN_BYTES, EPOCH_MAX_BYTES);
+    settler->is_measured = TRUE;
     settler->measured_bytes = 0;
     settler->measured_us = 0;
 }
@@ -75,7 +83,8 @@ static void pass_disk(Settler *settler, guint index)
 {
     Noted *noted = &settler->noted[index];
     Image *image = &settler->set->disks[index].image;
-    gboolean measures = settler->total >= MEASURE_BYTES;
+    /* Less tells how long one request takes, and not how much the medium takes. */
+    gboolean measures = settler->total >= MIN(MEASURE_BYTES, limit_of(settler) / 4);
     gint64 began = g_get_monotonic_time();
     for (guint64 piece = next_piece(noted, 0); piece < noted->pieces && !settler->stop;
          piece = next_piece(noted, piece + 1)) {
@@ -101,11 +110,6 @@ static void pass_disk(Settler *settler, guint index)
     g_mutex_lock(&settler->mutex);
     if (measures)
         measure(settler, 0, g_get_monotonic_time() - began);
-}
-
-static guint64 limit_of(const Settler *settler)
-{
-    return MIN(settler->taken, settler->limit_max);
 }
 
 static gpointer settle_thread(gpointer data)

@@ -20,7 +20,8 @@ Settler *settler_new(DiskSet *set);
 /* Ends the thread after its piece; what is noted is forgotten. NULL is fine. */
 void settler_free(Settler *settler);
 
-/* `len` bytes at `offset` of disk `index` have been written. Any thread. */
+/* `len` bytes at `offset` of disk `index` have been written; 1 for zeroes of any length, which are
+ * no work for the medium. Any thread. */
 void settler_note(Settler *settler, guint index, guint64 offset, guint64 len);
 
 /*

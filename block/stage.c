@@ -199,7 +199,7 @@ gboolean stage_apply(Stage *stage, Image *image, StageStep step, gpointer user_d
         if (r < 0)
             return block_file_fail(&image->file, "apply the staged writes", r, error);
         if (step)
-            step(entry.offset, entry.len, user_data);
+            step(entry.offset, entry.kind == ENTRY_WRITE ? entry.len : 1, user_data);
     }
     return TRUE;
 }

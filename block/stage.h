@@ -49,6 +49,7 @@ int stage_append_zero(Stage *stage, guint64 offset, guint64 len, gboolean may_tr
 /* Completes the journal of the writes up to checkpoint `epoch` of `session`. */
 int stage_seal(Stage *stage, const guint8 *session, guint64 epoch);
 
+/* `len` bytes were written at `offset`: of zeroes 1, for they are no work for the medium. */
 typedef void (*StageStep)(guint64 offset, guint64 len, gpointer user_data);
 
 /* Writes a sealed log to the image. Nobody else changes the image meanwhile. `step`, which may be

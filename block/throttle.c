@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "block/throttle.h"
 
-void throttle_init(Throttle *throttle, gint64 wait_us)
+void throttle_init(Throttle *throttle, gint64 full_bytes_us)
 {
-    *throttle = (Throttle){.wait_us = wait_us ? wait_us : G_USEC_PER_SEC};
+    *throttle = (Throttle){.full_bytes_us = full_bytes_us ? full_bytes_us : G_USEC_PER_SEC};
     g_mutex_init(&throttle->mutex);
     g_cond_init(&throttle->changed);
 }
@@ -19,20 +19,36 @@ static gboolean is_full(const Throttle *throttle)
     return throttle->limit_bytes && throttle->bytes >= throttle->limit_bytes && !throttle->open;
 }
 
-gboolean throttle_admit(Throttle *throttle, guint64 bytes)
+gboolean throttle_asks(Throttle *throttle, guint64 bytes)
 {
     g_mutex_lock(&throttle->mutex);
-    gint64 until = g_get_monotonic_time() + throttle->wait_us;
+    gboolean asks = throttle->limit_bytes && throttle->bytes + bytes >= throttle->limit_bytes / 2 &&
+                    !throttle->asked;
+    throttle->asked |= asks;
+    g_mutex_unlock(&throttle->mutex);
+    return asks;
+}
+
+/* When a write passes, of an epoch that is full: each after the one before. */
+static gint64 take_turn(Throttle *throttle, guint64 bytes)
+{
+    gint64 now = g_get_monotonic_time();
+    bytes = MIN(bytes, throttle->limit_bytes);
+    gint64 us = (gint64)(bytes * (guint64)throttle->full_bytes_us / throttle->limit_bytes);
+    throttle->next_us = MIN(MAX(throttle->next_us, now) + us, now + throttle->full_bytes_us);
+    return throttle->next_us;
+}
+
+void throttle_admit(Throttle *throttle, guint64 bytes)
+{
+    g_mutex_lock(&throttle->mutex);
+    gint64 turn = is_full(throttle) ? take_turn(throttle, bytes) : 0;
     throttle->waiting++; /* seen by others only if it waits: they need the mutex */
-    while (is_full(throttle) && g_cond_wait_until(&throttle->changed, &throttle->mutex, until))
+    while (is_full(throttle) && g_cond_wait_until(&throttle->changed, &throttle->mutex, turn))
         ;
     throttle->waiting--;
     throttle->bytes += bytes;
-    gboolean ask =
-        throttle->limit_bytes && throttle->bytes >= throttle->limit_bytes / 2 && !throttle->asked;
-    throttle->asked |= ask;
     g_mutex_unlock(&throttle->mutex);
-    return ask;
 }
 
 void throttle_limit(Throttle *throttle, guint64 limit_bytes)
@@ -47,6 +63,7 @@ void throttle_begin_epoch(Throttle *throttle)
 {
     g_mutex_lock(&throttle->mutex);
     throttle->bytes = 0;
+    throttle->next_us = 0;
     throttle->asked = throttle->open = FALSE;
     g_cond_broadcast(&throttle->changed);
     g_mutex_unlock(&throttle->mutex);

@@ -46,6 +46,7 @@ static void check(Copy *copy)
         copy->check_due = FALSE;
     else
         copy->fit = COPY_FIT_CHECKED;
+    copy->handler->pausing(copy->user_data);
     vm_pause(copy->vm, on_checked, copy);
 }
 

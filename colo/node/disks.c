@@ -481,7 +481,11 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         disks->synchronised = TRUE;
         primary_reschedule(node);
     } else if (!strcmp(name, "FILLING")) {
-        primary_want(node, REASON_DISK_LIMIT);
+        /* A secondary that is not ready yet can't be hurried, and a copy's checkpoint is its primary's. */
+        if (node->is_primary && fsm_is_protected(node->state))
+            primary_want(node, REASON_DISK_LIMIT);
+        else if (node->is_primary)
+            disks_let_through(node);
     } else if (!strcmp(name, "APPLYING")) {
         message_send(node->link, &(Message){.type = LINK_MSG_BUSY, .epoch = epoch_of(data)});
     } else if (!strcmp(name, "MARKED")) {

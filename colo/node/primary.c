@@ -172,6 +172,8 @@ static void on_marked(Node *node, guint64 epoch, const GError *error)
         return;
     }
     colo_fault_point("primary-disks-marked");
+    /* It was for the epoch that has ended. */
+    primary_want_no_more(node, WANTED(REASON_DISK_LIMIT));
     primary_step(node, CYCLE_EVENT_MARKED);
 }
 

@@ -77,6 +77,9 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
 {
     Node *node = user_data;
     (void)vm;
+    /* However the guest stops, QEMU then waits for its writes, and nothing else is answered. */
+    if (event != VM_EVENT_DIED)
+        disks_let_through(node);
     /* In a takeover it is a copy no more. */
     if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && event != VM_EVENT_DIED) {
         on_svm_event(node, event, detail);

@@ -31,7 +31,7 @@ Side *side_new(const guint64 *sizes)
             (DiskConfig){.name = disk_names[i], .path = side->paths[i], .format = "raw"};
     }
     side->options.state_dir = side->dir;
-    side->options.throttle_wait_us = 1; /* many tests write much within one epoch */
+    side->options.throttle_us = 1; /* many tests write much within one epoch */
     return side;
 }
 
@@ -66,6 +66,7 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
         side->image_syncs++;
         g_cond_broadcast(&side->changed);
     }
+    side->settles += !strcmp(what, "settle");
     while (!strcmp(what, "settle") && side->hold_settling && !side->dead)
         g_cond_wait(&side->changed, &side->mutex);
     if (side->dead) {

@@ -31,6 +31,7 @@ typedef struct {
     const char *refuse_file; /* a part of the file's name */
     gboolean hold_settling;  /* what is written out of the page cache waits */
     guint64 image_syncs;
+    guint64 settles; /* pieces written out of the page cache */
     gboolean synchronised, lost;
     char *lost_message;
     guint64 marked, applied;
