@@ -106,6 +106,8 @@ gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **e
         return FALSE;
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", stalled->why);
     node_emit_stalled(node, stalled->why);
+    /* Whoever waits for the copy to be loaded waits no more, whatever else is wanted already. */
+    primary_reschedule(node);
     return TRUE;
 }
 

@@ -62,6 +62,8 @@ void primary_resume(Node *node)
     }
     node->frozen = FALSE;
     primary_step(node, CYCLE_EVENT_LET_GO);
+    /* While it was to be paused, nothing was scheduled. */
+    primary_reschedule(node);
 }
 
 void primary_pause(Node *node)

@@ -106,7 +106,9 @@ static gboolean on_settle_timer(gpointer user_data)
 {
     Node *node = user_data;
     g_source_set_ready_time(node->settle_timer, -1);
-    look_if_settled(node);
+    /* What ended the cycle in this turn of the main loop can't take back a timer that is due. */
+    if (node->cycle.phase == CYCLE_SETTLING)
+        look_if_settled(node);
     return G_SOURCE_CONTINUE;
 }
 
@@ -122,7 +124,10 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 {
     Node *node = user_data;
     (void)vm;
-    if (error) {
+    /* If no checkpoint needs the pause any more, a VM that refused it is well. */
+    gboolean is_well = node->cycle.phase == CYCLE_PAUSING_CANCELLED &&
+                       g_error_matches(error, VM_ERROR, VM_ERROR_QMP);
+    if (error && !is_well) {
         node_vm_lost(node, "the VM can't be paused", error);
         return;
     }

@@ -77,6 +77,27 @@ static void test_stalled(void)
     tear_down(&fixture);
 }
 
+/* Checkpoints wait while a copy that is to be handed to is loaded: but not after that has failed. */
+static void test_loads_for_ever(void)
+{
+    Fixture fixture;
+    start_quiet_pair(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    ask_for_checkpoint(&fixture);
+    WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_LOADS && a->node->cycle.phase == CYCLE_IDLE);
+    node_event(a->node, FSM_YIELD);
+    WAIT_FOR(g_source_get_ready_time(a->node->schedule_timer) == -1);
+    g_assert_cmpint(a->node->state, ==, FSM_P_DEVICE);
+    node_event(a->node, FSM_HAND_OVER_FAILED);
+    g_assert_cmpint(a->node->state, ==, FSM_P_COLO);
+    g_assert_cmpint(g_source_get_ready_time(a->node->schedule_timer), !=, -1);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    fake_vm_release(b->vm);
+    WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_RUNS);
+    tear_down(&fixture);
+}
+
 /* The copy stops by itself when the primary's VM stands still already. */
 static void test_refused(void)
 {
@@ -180,6 +201,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-hand-over/done", test_done);
     add_pair_test("/node-hand-over/to-and-fro", test_to_and_fro);
     add_pair_test_in("colo", "/node-hand-over/stalled", test_stalled);
+    add_pair_test_in("colo", "/node-hand-over/loads-for-ever", test_loads_for_ever);
     add_pair_test_in("colo", "/node-hand-over/refused", test_refused);
     add_pair_test("/node-hand-over/arbiter-away", test_arbiter_away);
     add_pair_test("/node-hand-over/secondary-dies", test_secondary_dies);
