@@ -8,6 +8,7 @@
  * change only under a VM that is paused and, if it caches, has given them up.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "block/wire.h"
 #include "common/patience.h"
@@ -213,7 +214,10 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
 
 static void order_free(Order *order)
 {
+    json_object *fd;
     world_source_clear(&order->timer);
+    if (json_object_object_get_ex(order->arguments, "fd", &fd))
+        close(json_object_get_int(fd));
     json_object_put(order->arguments);
     g_free(order);
 }
@@ -328,7 +332,8 @@ void disk_server_attach(DiskServer *server, gboolean primary, const char *sessio
                            json_object_new_string(primary ? "primary" : "replica"));
     json_object_object_add(arguments, "session", json_object_new_string(session));
     json_object_object_add(arguments, "discard", json_object_new_boolean(discard));
-    json_object_object_add(arguments, "fd", json_object_new_int(fd));
+    /* The server's own: the link may have closed its one, and another be of that number. */
+    json_object_object_add(arguments, "fd", json_object_new_int(dup(fd)));
     disk_server_command(server, "attach", arguments, timeout_ms, done, user_data);
 }
 
