@@ -88,7 +88,7 @@ void announce_elsewhere(Node *node, unsigned nic)
         return;
     const ConfigNic *card = g_ptr_array_index(node->config->nics, nic);
     log_warning("nic %s: a frame with the guest's address came from the network: another host has "
-                "spoken as the guest, or one has its address; announcing it again",
+                "sent as the guest, or uses its address; announcing the guest again",
                 card->name);
     json_object *data = json_object_new_object();
     json_object_object_add(data, "nic", json_object_new_string(card->name));

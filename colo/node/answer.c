@@ -74,8 +74,8 @@ static void give_up(Node *node, const char *what, gint64 quiet_us)
     if (was_protected)
         message_send(node->link, &(Message){.type = LINK_MSG_UNFIT, .text = error->message});
     node_link_lost(node,
-                   was_protected ? "the secondary is there but unfit; it has been told so"
-                                 : "the secondary is there but doesn't answer",
+                   was_protected ? "the secondary is connected but unfit; it has been notified"
+                                 : "the secondary is connected but doesn't answer",
                    error);
 }
 
@@ -130,7 +130,7 @@ void answer_unfit(Node *node, const char *why)
 {
     g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
     node->link_lost = colo_time_now();
-    node_report(node, "the primary goes on without this side, which is unfit", error);
+    node_report(node, "the primary continues without this side, which is unfit", error);
     if (!copy_is_valid(node->copy)) {
         node_event(node, FSM_INVALID);
         return;

@@ -79,7 +79,7 @@ static void deny_start(const Claim *claim, const GError *error)
     if (g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_DISKS))
         claim_tell(claim, "this node starts as secondary, and waits", error, FALSE);
     else
-        log_warning("the VM is the other node's: starting as its secondary");
+        log_warning("the other node owns the VM: starting as its secondary");
     claim_report(claim, FSM_DENIED);
 }
 
@@ -92,12 +92,12 @@ static void follow_start(Claim *claim, ClaimStartSays says, const GError *error)
         claim_report(claim, FSM_GRANTED);
         return;
     case CLAIM_START_SAYS_OVERRULED:
-        log_warning("the arbiter can't be told that: %s", error->message);
+        log_warning("the arbiter did not record that: %s", error->message);
         claim_report(claim, FSM_GRANTED);
         claim_record(claim, NULL);
         return;
     case CLAIM_START_SAYS_INHERITED:
-        log_info("the VM was given back, and is this node's: starting as primary");
+        log_info("the VM was given back, and this node owns it: starting as primary");
         claim_report(claim, FSM_GRANTED);
         return;
     case CLAIM_START_SAYS_WAIT:
@@ -160,7 +160,8 @@ void claim_start(Claim *claim, const Generation *generation)
     stake->chosen = claim->config->role == CONFIG_ROLE_PRIMARY;
     /* Half a replica is no VM's disk, whatever the arbiter answers: it tells whose are good. */
     if (claim->config->overrule && stake->generation.data != GENERATION_BROKEN) {
-        log_warning("the VM is started here by an administrator's decision, whoever had it");
+        log_warning(
+            "the VM is started here by an administrator's decision, whichever node owned it");
         claim->start.how = ARBITER_OVERRULE;
     }
     ask_start(claim);
@@ -211,7 +212,7 @@ static void on_recorded(ArbiterAnswer answer, const GError *error, gpointer user
     claim->record.open -= time != CLAIM_LATE;
     ClaimRecordVerdict verdict =
         claim_judge_record(claim->state, claim->record.doing, claim->record.open > 0, answer, time);
-    follow_record(claim, &verdict, "the arbiter can't be told whose the VM is", error);
+    follow_record(claim, &verdict, "the arbiter can't record which node owns the VM", error);
 }
 
 static void on_pinned(ArbiterAnswer answer, const GError *error, gpointer user_data)
@@ -289,7 +290,7 @@ static void on_overruled(ArbiterAnswer answer, const GError *error, gpointer use
     if (claim->state != FSM_P_FROZEN)
         return;
     if (answer == ARBITER_UNKNOWN)
-        log_warning("the arbiter can't be told that (keep the other node off until it has been): "
+        log_warning("the arbiter has not recorded that (keep the other node off until it has): "
                     "%s",
                     error->message);
     claim_report(claim, FSM_GRANTED);
@@ -303,8 +304,8 @@ static void on_overruled(ArbiterAnswer answer, const GError *error, gpointer use
  */
 void claim_overrule(Claim *claim)
 {
-    log_warning("the VM goes on here by an administrator's decision, though the other side was "
-                "let go on");
+    log_warning("the VM continues here by an administrator's decision, though the arbiter "
+                "let the other side continue");
     g_clear_pointer(&claim->record.session, g_free);
     arbiter_claim(claim->arbiter, claim->config->vm->uuid, claim->config->name, ARBITER_OVERRULE,
                   &claim->start.stake, on_overruled, claim);
@@ -316,7 +317,7 @@ static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer us
 {
     (void)user_data;
     if (answer == ARBITER_UNKNOWN)
-        log_warning("it stays on record that the VM is this node's: %s", error->message);
+        log_warning("the record still names this node as the owner: %s", error->message);
 }
 
 void claim_give_back(Claim *claim)
@@ -340,7 +341,7 @@ static void on_released(ArbiterAnswer answer, const GError *error, gpointer user
 {
     Claim *claim = user_data;
     if (answer == ARBITER_UNKNOWN)
-        log_warning("it stays on record that this node runs the VM: %s", error->message);
+        log_warning("the record still says that this node runs the VM: %s", error->message);
     if (!claim->release_timer)
         return; /* patience has ended, and that was reported */
     claim_stop(&claim->release_timer);

@@ -101,7 +101,7 @@ static void on_first_look(ArbiterAnswer answer, const GError *error, gpointer us
         begin(claim);
         return;
     case CLAIM_FIRST_BEGIN_WITHOUT:
-        claim_tell(claim, "the arbiter isn't there", error, FALSE);
+        claim_tell(claim, "the arbiter is not reachable", error, FALSE);
         set_watch(claim, CLAIM_WATCH_THERE, NULL);
         begin(claim);
         return;

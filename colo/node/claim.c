@@ -90,7 +90,7 @@ static void contradicted(const Claim *claim)
 {
     g_autoptr(GError) why =
         g_error_new(ARBITER_ERROR, ARBITER_ERROR_OWNER,
-                    "it has let the other node go on: if that runs the VM too, end one of them "
+                    "it has let the other node continue: if that runs the VM too, end one of them "
                     "now");
     claim_tell(claim, "the arbiter contradicts the administrator who forced this node", why, FALSE);
 }
@@ -101,22 +101,22 @@ static void follow(const Claim *claim, ClaimSays says)
     case CLAIM_SAYS_NOTHING:
         return;
     case CLAIM_SAYS_FORCED:
-        log_warning("going on by an administrator's decision");
+        log_warning("continuing by an administrator's decision");
         claim_report(claim, FSM_GRANTED);
         return;
     case CLAIM_SAYS_GRANTED:
         claim_report(claim, FSM_GRANTED);
         return;
     case CLAIM_SAYS_DENIED:
-        log_warning("the arbiter has let the other side go on: the VM stands still here until it "
-                    "is seen to run there");
+        log_warning("the arbiter has let the other side continue: the VM is paused here until it "
+                    "runs there");
         claim_report(claim, FSM_DENIED);
         return;
     case CLAIM_SAYS_UNDECIDED:
         claim_report(claim, FSM_UNDECIDED);
         return;
     case CLAIM_SAYS_AGREED:
-        log_info("the arbiter agrees, after all, that this node goes on");
+        log_info("the arbiter agrees, after all, that this node continues");
         return;
     case CLAIM_SAYS_CONTRADICTED:
         contradicted(claim);
@@ -153,7 +153,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         claim_tell(claim, "the arbiter can't be asked, output stays held", error, TRUE);
     if (verdict.counts && answer == ARBITER_MANUAL && verdict.says != CLAIM_SAYS_GRANTED)
         log_warning("no arbiter: output stays held until an administrator decides "
-                    "('colo failover' on the side that is to go on, after making sure that the "
+                    "('colo failover' on the side that is to continue, after making sure that the "
                     "other is dead)");
     claim->question.granted_late |= verdict.granted_late;
     set_doing(claim, verdict.next);

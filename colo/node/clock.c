@@ -111,14 +111,14 @@ static void on_set(Node *node)
     GuestClock *clock = &node->clock;
     gint64 took_us = colo_time_diff_us(colo_time_now(), clock->told_at);
     if (took_us >= LATE_MS * COLO_US_PER_MS) {
-        g_autoptr(GError) late =
-            g_error_new(AGENT_ERROR, AGENT_ERROR_SILENT,
-                        "the guest agent took %.1f s, so the time that it was told may be over",
-                        (double)took_us / G_USEC_PER_SEC);
+        g_autoptr(GError) late = g_error_new(
+            AGENT_ERROR, AGENT_ERROR_SILENT,
+            "the guest agent took %.1f s, so the time that it was given may be out of date",
+            (double)took_us / G_USEC_PER_SEC);
         failed(node, late);
         return;
     }
-    log_debug("the guest's clock has been set, after it had stood for %" G_GINT64_FORMAT " ms%s",
+    log_debug("the guest's clock has been set, after a pause of %" G_GINT64_FORMAT " ms%s",
               (clock->told_us - clock->made_up_us) / COLO_US_PER_MS,
               clock->taken_over ? " here, and a takeover" : "");
     clock->corrections++;

@@ -249,9 +249,9 @@ static void fail_failover(ControlRequest *request, const Node *node)
         fsm_is_primary(node->state) && node->state != FSM_P_ASKING && node->state != FSM_P_FROZEN;
     if (here)
         advice.can = g_strdup("the VM is here, and unprotected: a secondary must have joined, and "
-                              "status say PROTECTED");
+                              "status show PROTECTED");
     else if (!advice_of(&facts, &advice))
-        advice.can = g_strdup("no complete copy of the VM is here: wait until status says "
+        advice.can = g_strdup("no complete copy of the VM is here: wait until status shows "
                               "PROTECTED");
     fail(request, state_error(node, "a failover", advice.can));
     advice_clear(&advice);
@@ -305,8 +305,7 @@ static void do_cont(ControlRequest *request, json_object *arguments, gpointer us
     if (node->vm && vm_is_running(node->vm))
         control_reply(request, NULL);
     else
-        fail(request,
-             state_error(node, "to continue the VM", "nothing has stopped it but its state"));
+        fail(request, state_error(node, "to continue the VM", "only its state has stopped it"));
 }
 
 static void do_announce(ControlRequest *request, json_object *arguments, gpointer user_data)
@@ -329,13 +328,14 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",      do_status,      "",                         "Tells the state of this node and its VM."                            },
-    {"get",         do_get,         "name:string?",             "Tells the value of one option, or of all."                           },
+    {"status",      do_status,      "",                         "Shows the state of this node and its VM."                            },
+    {"get",         do_get,         "name:string?",             "Shows the value of one option, or of all."                           },
     {"set",         do_set,         "name:string value:string",
      "Changes a live option; of the pair: on both nodes."                                                                             },
     {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now."                                             },
     {"failover",    do_failover,    "force:bool?",
-     "Protected: the secondary takes over now. After a lost link: this node goes on alone, if the "
+     "Protected: the secondary takes over now. After a lost link: this node continues alone, if "
+     "the "
      "arbiter agrees, or with force if it can't be asked, or if the other side was to go on and is "
      "dead."                                                                                                                          },
     {"cont",        do_cont,        "",

@@ -544,11 +544,11 @@ static void tell_unsynced(Disks *disks)
     disks->sync_told = TRUE;
     g_autoptr(GError) error = g_error_new(
         BLOCK_ERROR, BLOCK_ERROR_IO,
-        "disk %s: %s: what the guest has written may be lost, and it is told so at each flush (%s)",
+        "disk %s: %s: what the guest has written may be lost, and each flush fails (%s)",
         json_object_get_string(json_object_object_get(image, "name")),
         json_object_get_string(json_object_object_get(image, "sync-error")),
         fsm_is_protected(node->state)
-            ? "the other host's image is well: 'colo failover' hands the VM over"
+            ? "the other host's image is good: 'colo failover' hands the VM over"
             : "mend the storage, then shut the guest down and start colod again: its file systems "
               "are to be checked");
     node_report(node, "a disk can't be made durable any more", error);

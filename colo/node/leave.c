@@ -25,7 +25,7 @@ static gboolean on_too_late(gpointer user_data)
 {
     Node *node = user_data;
     node->leave_timer = 0;
-    end_now(node, "the VM is not seen to run on the other host in time");
+    end_now(node, "the VM does not run on the other host in time");
     return G_SOURCE_REMOVE;
 }
 

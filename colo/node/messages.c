@@ -357,7 +357,7 @@ gboolean attachment_unpack(guint64 epoch, GBytes *bytes, Attachment *ret_attachm
     if (len < ATTACHMENT_HEAD || head[0] != ATTACHMENT_VERSION || (head[1] & ~ATTACHMENT_RUN)) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "the attachment of checkpoint %" G_GUINT64_FORMAT
-                    " (%zu bytes) is none of ours",
+                    " (%zu bytes) is not from a colod",
                     epoch, len);
         return FALSE;
     }

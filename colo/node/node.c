@@ -144,7 +144,7 @@ static void say(Node *node, LinkMessage type)
     /* The last error may be an old one: only of a failure it is the reason. */
     gboolean failed = node->state == FSM_FAILED && node->last_error;
     const char *why = failed                          ? node->last_error->message
-                      : node->state == FSM_S_STARTING ? "to start its QEMU anew, which has grown"
+                      : node->state == FSM_S_STARTING ? "to restart its QEMU, which has grown"
                                                       : "as it was asked to";
     message_send(node->link, &(Message){.type = type, .text = why});
 }
@@ -152,8 +152,9 @@ static void say(Node *node, LinkMessage type)
 /* Tells the primary whether the arbiter may have granted it all the same. */
 static void say_refused(Node *node)
 {
-    const char *why = node->has_asked ? "it could not ask the arbiter"
-                                      : "its copy of the VM can't go on before the next checkpoint";
+    const char *why = node->has_asked
+                          ? "it could not ask the arbiter"
+                          : "its copy of the VM can't continue before the next checkpoint";
     MessageRefused refused = {.asked = node->has_asked, .why = why};
     message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
     log_warning("the VM is left to the primary: %s", why);

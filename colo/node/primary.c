@@ -307,7 +307,7 @@ gboolean primary_received(Node *node, guint64 epoch, GError **error)
 {
     if (epoch != node->cycle.epoch || !cycle_step(node->cycle.phase, CYCLE_EVENT_RECEIVED).legal) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "the peer says that it has checkpoint %" G_GUINT64_FORMAT
+                    "the peer reports that it has checkpoint %" G_GUINT64_FORMAT
                     ", which it wasn't sent",
                     epoch);
         return FALSE;

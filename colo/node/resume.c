@@ -98,8 +98,8 @@ static char *way_out(const Node *node, gboolean is_final)
             "the VM is kept, and it is tried again every second and by 'colo cont'%s",
             node->state == FSM_P_COLO ? "; 'colo failover' hands it over" : "");
     return g_strdup_printf("that can't be mended here: 'colo quit' here gives the VM back to %s, "
-                           "which starts it from its disks; or, if it stands still there, goes on "
-                           "with it by 'colo failover --force' there",
+                           "which starts it from its disks; or, if it is paused there, 'colo "
+                           "failover --force' there continues it",
                            peer);
 }
 
@@ -266,7 +266,7 @@ void resume_guest_stopped(Node *node, const char *detail)
         g_autoptr(GError) error =
             g_error_new(VM_ERROR, VM_ERROR_QMP, "'colo cont' continues it%s",
                         retry_ms ? ", and colod tries it every io-retry" : "");
-        node_report(node, "the guest stands still after an I/O error of a disk", error);
+        node_report(node, "the guest is stopped by an I/O error of a disk", error);
     }
     node->io_stopped = TRUE;
     node->io_stopped_at = now;

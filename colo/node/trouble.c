@@ -41,7 +41,7 @@ void trouble_received(Node *node, const char *text)
 {
     if (!g_strcmp0(text, node->peer_error))
         return; /* a failure's reason comes twice */
-    log_warning("%s says: %s", peer_called(node), text);
+    log_warning("%s reports: %s", peer_called(node), text);
     json_object *data = json_object_new_object();
     json_object_object_add(data, "peer", json_object_new_string(peer_called(node)));
     json_object_object_add(data, "text", json_object_new_string(text));

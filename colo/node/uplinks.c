@@ -120,7 +120,7 @@ void uplinks_link_lost(Node *node, const GError *why)
         wait_ms = uplinks_ask_wait_ms(fsm_is_primary(node->state), silent, node->uplinks_cut,
                                       node->peer_cut, (guint)node->config->heartbeat_interval_ms);
     if (wait_ms)
-        log_info("the arbiter is asked in %u ms: the other side is to go on if it can", wait_ms);
+        log_info("the arbiter is asked in %u ms: the other side is to continue if it can", wait_ms);
     claim_defer(node->claim, wait_ms);
 }
 

@@ -166,14 +166,14 @@ is "failover --no-wait" "$code$out$err" 0
 # Of a secondary that has lost its primary: waits until somebody has decided.
 lost() { # STATE ROLE
     printf '{"node":"beta","role":"%s","state":"%s","peer":{"name":"alpha"},
-        "waiting":{"for":"a word who goes on"}}' "$2" "$1" >"$dir/status.new"
+        "waiting":{"for":"a decision which node continues"}}' "$2" "$1" >"$dir/status.new"
     mv "$dir/status.new" "$dir/status.json"
 }
 waits() { # OPTION...
     lost paused secondary
     "$colo" failover "$@" >"$dir/waited" 2>"$dir/waited-err" &
     script_pid=$!
-    wait_for grep -q 'waiting for: a word who goes on' "$dir/waited-err"
+    wait_for grep -q 'waiting for: a decision which node continues' "$dir/waited-err"
 }
 waited() {
     code=0

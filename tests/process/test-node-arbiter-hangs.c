@@ -241,7 +241,7 @@ static void test_overruled(void)
     a->config->overrule = TRUE;
     start(a, "primary");
     WAIT_FOR(a->node->state == FSM_P_NONE && a->node->route == ROUTE_OPEN);
-    WAIT_FOR(is_told(a->node, "can't be told"));
+    WAIT_FOR(is_told(a->node, "can't record"));
     g_assert_cmpint(g_rename(away, there), ==, 0);
     WAIT_FOR(claim_is_recorded(a->node->claim));
     tear_down(&pair);

@@ -250,7 +250,7 @@ static void test_joins_without(void)
     start(&pair.host[1], "secondary");
     move_name(&pair, FALSE);
     WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
-    WAIT_FOR(is_told(a->node, "can't be told"));
+    WAIT_FOR(is_told(a->node, "can't record"));
     /* It is tried again. */
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_WANTED);
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_ASKED);

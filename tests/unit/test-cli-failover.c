@@ -7,11 +7,11 @@
 static json_object *status(const char *role, const char *state, const char *session,
                            gboolean connected)
 {
-    g_autofree char *text =
-        g_strdup_printf("{\"node\":\"alpha\",\"role\":\"%s\",\"state\":\"%s\",\"session\":\"%s\","
-                        "\"peer\":{\"name\":\"beta\",\"connected\":%s},"
-                        "\"waiting\":{\"for\":\"a word\"},\"last-error\":{\"text\":\"it broke\"}}",
-                        role, state, session, connected ? "true" : "false");
+    g_autofree char *text = g_strdup_printf(
+        "{\"node\":\"alpha\",\"role\":\"%s\",\"state\":\"%s\",\"session\":\"%s\","
+        "\"peer\":{\"name\":\"beta\",\"connected\":%s},"
+        "\"waiting\":{\"for\":\"a decision\"},\"last-error\":{\"text\":\"it broke\"}}",
+        role, state, session, connected ? "true" : "false");
     return json_tokener_parse(text);
 }
 
@@ -39,17 +39,17 @@ static const struct {
     {"primary",   "colo",   "primary",   "colo",     "2", TRUE,  FAILOVER_REFUSED,
      "refused, the VM stays on this node: it broke"                                                       },
  /* on the secondary */
-    {"secondary", "colo",   "secondary", "colo",     "1", TRUE,  FAILOVER_WAITS,   "a word"               },
-    {"secondary", "colo",   "secondary", "device",   "",  FALSE, FAILOVER_WAITS,   "a word"               },
+    {"secondary", "colo",   "secondary", "colo",     "1", TRUE,  FAILOVER_WAITS,   "a decision"           },
+    {"secondary", "colo",   "secondary", "device",   "",  FALSE, FAILOVER_WAITS,   "a decision"           },
     {"secondary", "colo",   "primary",   "none",     "",  FALSE, FAILOVER_DONE,    "taken over by alpha"  },
     {"secondary", "colo",   "secondary", "none",     "",  FALSE, FAILOVER_REFUSED,
      "refused: the VM is beta's"                                                                          },
  /* after a lost link */
-    {"secondary", "paused", "secondary", "paused",   "",  FALSE, FAILOVER_WAITS,   "a word"               },
+    {"secondary", "paused", "secondary", "paused",   "",  FALSE, FAILOVER_WAITS,   "a decision"           },
     {"secondary", "paused", "primary",   "none",     "",  FALSE, FAILOVER_DONE,    "taken over by alpha"  },
     {"secondary", "paused", "secondary", "active",   "2", TRUE,  FAILOVER_REFUSED,
      "refused: the VM is beta's"                                                                          },
-    {"primary",   "paused", "primary",   "paused",   "",  FALSE, FAILOVER_WAITS,   "a word"               },
+    {"primary",   "paused", "primary",   "paused",   "",  FALSE, FAILOVER_WAITS,   "a decision"           },
     {"primary",   "paused", "primary",   "none",     "",  FALSE, FAILOVER_DONE,    "alpha continues alone"},
     {"primary",   "paused", "secondary", "starting", "",  FALSE, FAILOVER_REFUSED,
      "refused: the VM is beta's"                                                                          },
