@@ -226,8 +226,13 @@ static gboolean has_frames(const Run *run, GError **error)
                     p_text, one_file ? "" : "; ", one_file ? "" : s_text);
         return FALSE;
     }
-    warning("the %s's capture has no frame to be compared: %s", sides[p->n_frames > 0],
-            p->n_frames > 0 ? s_text : p_text);
+    const char *none = p->n_frames > 0 ? s_text : p_text;
+    if (pcapfile_is_cut_short(p->n_frames > 0 ? s->capture : p->capture)) {
+        g_set_error(error, PCAPFILE_ERROR, PCAPFILE_ERROR_OPEN,
+                    "no frame to be compared: %s, and is cut short", none);
+        return FALSE;
+    }
+    warning("the %s's capture has no frame to be compared: %s", sides[p->n_frames > 0], none);
     return TRUE;
 }
 

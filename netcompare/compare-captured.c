@@ -13,9 +13,8 @@ void captured_hear(Compare *compare, Flow *flow, Side which, const Packet *p)
 {
     FlowOffline *offline = flow->offline;
     const TcpSide *side = &flow->tcp[which];
-    gboolean refused = !side->seen && (p->flags & TCP_RST) && p->seq == 0;
 
-    if ((p->flags & TCP_ACK) && (side->syn || refused) && !offline->has_first_ack[which]) {
+    if (tcp_acknowledges(flow, p) && side->syn && !offline->has_first_ack[which]) {
         offline->has_first_ack[which] = TRUE;
         offline->first_ack[which] = p->ack;
         if (offline->has_first_ack[!which])

@@ -206,7 +206,7 @@ static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
     if (G_UNLIKELY(compare->options.offline))
         captured_hear(compare, flow, which, p);
     side->seen = TRUE;
-    if ((p->flags & TCP_ACK) && (!side->has_ack || seq_diff(p->ack, side->ack) > 0)) {
+    if (tcp_acknowledges(flow, p) && (!side->has_ack || seq_diff(p->ack, side->ack) > 0)) {
         side->has_ack = TRUE;
         side->ack = p->ack;
     }

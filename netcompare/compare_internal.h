@@ -241,6 +241,17 @@ void tcp_primary(Compare *compare, Flow *flow, Held *held);
 void tcp_secondary(Compare *compare, Flow *flow, Held *held);
 /* Is the SVM's ACK all that this frame of the PVM waits for? */
 gboolean tcp_lacks_ack_only(const Flow *flow, const Held *held);
+/*
+ * Has it an ACK that counts? Offline, the RST that refuses a SYN acknowledges nothing but that: in
+ * another run the client's SYN is another one, each time that it tries.
+ */
+static inline gboolean tcp_acknowledges(const Flow *flow, const Packet *p)
+{
+    gboolean refuses = flow->offline != NULL && (p->flags & TCP_RST) && p->seq == 0;
+
+    return (p->flags & TCP_ACK) && !refuses;
+}
+
 /* What of this frame the SVM has not said, its bytes apart; NULL: nothing. */
 static inline const char *tcp_lacks(const Flow *flow, const Packet *p)
 {
@@ -250,7 +261,7 @@ static inline const char *tcp_lacks(const Flow *flow, const Packet *p)
         return "RST";
     if ((p->flags & TCP_SYN) && !(pvm->syn && svm->syn))
         return "SYN";
-    if ((p->flags & TCP_ACK) &&
+    if (tcp_acknowledges(flow, p) &&
         !(svm->has_ack && seq_diff(p->ack, svm->ack + flow->ack_delta) <= 0))
         return "ACK";
     return NULL;

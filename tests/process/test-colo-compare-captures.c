@@ -170,10 +170,18 @@ static void guest_refuses(Side *side, guint32 isn, guint32 peer)
     say(side, TCP_RST | TCP_ACK, 0, peer + 1, NULL);
 }
 
+/* Then the client tries again, with another number, and is let in at last. */
+static void guest_refuses_twice(Side *side, guint32 isn, guint32 peer)
+{
+    guest_refuses(side, isn, peer);
+    guest_refuses(side, isn, peer * 3 + 7);
+    client_opens(side, isn, peer + isn);
+}
+
 static void test_other_client(void)
 {
     static void (*const kinds[])(Side *, guint32, guint32) = {client_opens, guest_opens,
-                                                              guest_refuses};
+                                                              guest_refuses, guest_refuses_twice};
 
     for (guint i = 0; i < G_N_ELEMENTS(kinds); i++) {
         Side p = {0}, s = {0};

@@ -255,6 +255,24 @@ static void test_cut_file(void)
     }
 }
 
+/* A capture that was cut before its first frame has nothing to be compared. */
+static void test_cut_before_frames(void)
+{
+    g_autoptr(Run) run = run_new();
+    const FrameSpec frames[] = {tcp(TCP_ACK, 101, "same"), capture_udp("x", 1)};
+    const char *const paths[] = {run->primary, run->secondary};
+
+    for (int side = 0; side < 2; side++) {
+        capture(run->primary, frames, 2);
+        capture(run->secondary, frames, 2);
+        cut_file(paths[side], 100); /* within the first frame */
+        assert_bad(run, NULL, NULL, "has no frames, and is cut short");
+        capture(paths[side], frames, 2);
+        cut_file(paths[side], 1);
+        assert_bad(run, "--filter", "udp", "none passes --filter 'udp', and is cut short");
+    }
+}
+
 /* More than the memory for it: neither equal nor different. */
 static void test_unknown(void)
 {
@@ -398,6 +416,7 @@ int main(int argc, char **argv)
     g_test_add_func("/colo-compare/cut-frames", test_cut_frames);
     g_test_add_func("/colo-compare/cut-frames-apart", test_cut_frames_apart);
     g_test_add_func("/colo-compare/cut-file", test_cut_file);
+    g_test_add_func("/colo-compare/cut-before-frames", test_cut_before_frames);
     g_test_add_func("/colo-compare/unknown", test_unknown);
     g_test_add_func("/colo-compare/many-frames", test_many_frames);
     return g_test_run();
