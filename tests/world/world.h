@@ -6,16 +6,19 @@
  * What has threads, sockets or a QEMU of its own is replaced at link time, behind the same header:
  *
  *   world-loop.c     GLib's main loop and threads; the world turns the clock
- *   world-link.c     colo/link/: connections with delay, cuts of one way, ends, heartbeats by reckoning
- *   world-engine.c   checkpoint/: capture, apply, load guard and dirty tracking as scheduled steps
+ *   world-link.c     colo/link/: pairing, and heartbeats by reckoning; world-pipe.c: what is under way
+ *                    between two ends, with delay, cuts of one way, and ends
+ *   world-engine.c   checkpoint/: capture and apply as scheduled steps; world-guard.c: the load guard
  *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
  *   world-disk.c     block/: the disk server; world-disk-stream.c: the stream between two;
  *                    world-medium.c: what an image and its files hold
  *   world-net.c      taps, the switch between hosts and clients, carrier
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
+ *   world-faults.c   what goes wrong
+ *   world-seeds.c    many stories in processes of their own, and what they have met
  *
- * What goes wrong, when, and what must be true when it is over is told by tests/sim/test-world.c.
+ * How a story goes, and what must be true when all is well again, is told by tests/sim/test-world.c.
  * Real, and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
  * the rewriter, the gate, the activation flag, generations, vm.c. RAM is 32 words, so that a lost page
  * is seen at the next load of device state; a disk is 8 numbers, which tell who wrote them.
@@ -259,5 +262,21 @@ guint world_client_heard_reign(void);
 void world_client_check_disk(const WorldHost *host, const guint64 *block, const char *what);
 /* The VM boots anew on a host: fails if the other one holds a copy. */
 void world_client_cold_boot(WorldHost *host);
+
+/* ---- world-faults.c ---- */
+
+/* Hosts that are dead are started again by then, and the ways are whole. */
+#define WORLD_HEAL_US (20 * G_USEC_PER_SEC)
+
+gboolean world_has_arbiter(void);
+/* One fault, by chance. */
+void world_something_happens(void);
+
+/* ---- world-seeds.c ---- */
+
+typedef void (*WorldStory)(guint64 seed, gint64 hours);
+/* Tells the stories that the environment names, each in a process of its own, and fails if one of the
+ * `rare` states (a list that NULL ends) is not met in many hours. Returns main()'s value. */
+int world_tell_stories(WorldStory tell_story, const char *const *rare);
 
 #endif

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What goes wrong, by chance: each fault is over by WORLD_HEAL_US after it began. */
+#include <stdio.h>
+
+#include "colo/node/node_internal.h"
+#include "tests/world/world.h"
+
+#define SECOND  G_USEC_PER_SEC
+#define HEAL_US WORLD_HEAL_US
+
+gboolean world_has_arbiter(void)
+{
+    return strcmp(world.arbiter, "none") != 0;
+}
+
+static WorldHost *any_host(void)
+{
+    return &world.host[world_random(WORLD_HOSTS)];
+}
+
+static WorldHost *primary(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++)
+        if (world.host[i].lives && world.host[i].node->is_primary)
+            return &world.host[i];
+    return any_host();
+}
+
+static WorldHost *one_of_them(void)
+{
+    return world_chance(500) ? primary() : any_host();
+}
+
+static void kill_host(void)
+{
+    world_die(one_of_them(), world_chance(300));
+}
+
+static void freeze_host(void)
+{
+    world_freeze(one_of_them(), world_between(10000, world_chance(300) ? 6 * SECOND : SECOND));
+}
+
+static void freeze_both(void)
+{
+    gint64 us = world_between(10000, 6 * SECOND);
+    for (guint i = 0; i < WORLD_HOSTS; i++)
+        world_freeze(&world.host[i], us + world_between(0, 500000));
+}
+
+static gboolean heal_way(gpointer data)
+{
+    world.cut[GPOINTER_TO_UINT(data)] = FALSE;
+    world_tell("the way from %s is whole", world.host[GPOINTER_TO_UINT(data)].name);
+    world_link_look();
+    return G_SOURCE_REMOVE;
+}
+
+static void cut_way(guint from)
+{
+    world.cut[from] = TRUE;
+    world_tell("the way from %s is cut", world.host[from].name);
+    world_link_look();
+    world_later(NULL, world_between(50000, world_chance(500) ? HEAL_US / 2 : SECOND), heal_way,
+                GUINT_TO_POINTER(from));
+}
+
+static void cut_one_way(void)
+{
+    cut_way((guint)world_random(WORLD_HOSTS));
+}
+
+static void cut_both_ways(void)
+{
+    cut_way(0);
+    cut_way(1);
+}
+
+static void reset_link(void)
+{
+    world_tell("the connections are reset");
+    world_link_reset();
+}
+
+static gboolean plug_in(gpointer data)
+{
+    WorldHost *host = data;
+    host->carrier = TRUE;
+    world_tell("%s has a carrier again", host->name);
+    world_net_look();
+    return G_SOURCE_REMOVE;
+}
+
+static void unplug(void)
+{
+    WorldHost *host = one_of_them();
+    host->carrier = FALSE;
+    world_tell("%s has no carrier", host->name);
+    world_net_look();
+    world_later(NULL, world_between(SECOND / 10, HEAL_US / 2), plug_in, host);
+}
+
+static void storage_is_bad(WorldHost *host)
+{
+    host->storage_bad_until_us = world.now_us + 2 * HEAL_US;
+}
+
+static void hang_storage(void)
+{
+    gint64 until = world.now_us + world_between(SECOND / 10, HEAL_US / 2);
+    WorldHost *host = any_host();
+    world_tell("the arbiter's storage hangs");
+    host->storage_hangs_until_us = until;
+    storage_is_bad(host);
+    if (world_chance(500)) {
+        world.host[!host->index].storage_hangs_until_us = until;
+        storage_is_bad(&world.host[!host->index]);
+    }
+}
+
+static gboolean storage_is_prompt(gpointer data)
+{
+    (void)data;
+    world.arbiter_hangs_per_mille = 0;
+    return G_SOURCE_REMOVE;
+}
+
+static void slow_storage(void)
+{
+    world_tell("answers of the arbiter are late");
+    world.arbiter_hangs_per_mille = 500;
+    for (guint i = 0; i < WORLD_HOSTS; i++)
+        storage_is_bad(&world.host[i]);
+    world_later(NULL, world_between(SECOND, HEAL_US / 2), storage_is_prompt, NULL);
+}
+
+static gboolean mount_again(gpointer data)
+{
+    WorldHost *host = data;
+    g_autofree char *away = g_strconcat(host->arbiter_path, ".away", NULL);
+    if (rename(away, host->arbiter_path) == 0)
+        world_tell("%s: the arbiter's storage is back", host->name);
+    return G_SOURCE_REMOVE;
+}
+
+static void unmount(void)
+{
+    WorldHost *host = any_host();
+    g_autofree char *away = g_strconcat(host->arbiter_path, ".away", NULL);
+    if (rename(host->arbiter_path, away) == 0)
+        world_tell("%s: the arbiter's storage is away", host->name);
+    storage_is_bad(host);
+    world_later(NULL, world_between(SECOND / 10, HEAL_US / 2), mount_again, host);
+}
+
+static gboolean kill_qemu_now(gpointer data)
+{
+    WorldHost *host = data;
+    if (host->vm)
+        sim_vm_die(host->vm);
+    return G_SOURCE_REMOVE;
+}
+
+static void kill_qemu(void)
+{
+    WorldHost *host = one_of_them();
+    if (host->lives)
+        world_later(host, 0, kill_qemu_now, host);
+}
+
+static void qemu_refuses(void)
+{
+    static const VmOp ops[] = {VM_OP_RESUME, VM_OP_RESUME, VM_OP_SAVE, VM_OP_LOAD};
+    WorldHost *host = one_of_them();
+    if (host->vm)
+        host->vm->refuse[ops[world_random(G_N_ELEMENTS(ops))]] = (guint)world_between(1, 4);
+}
+
+static void qemu_dies_at_work(void)
+{
+    WorldHost *host = one_of_them();
+    if (host->vm)
+        host->vm->die_in[world_between(VM_OP_PAUSE, VM_OP_LOAD)] = TRUE;
+}
+
+static void slow_qemu(void)
+{
+    WorldHost *host = one_of_them();
+    host->qemu_slow_until_us = world.now_us + world_between(SECOND / 10, 3 * SECOND);
+    world_tell("%s: QEMU answers late", host->name);
+}
+
+static void hang_disks(void)
+{
+    WorldHost *host = one_of_them();
+    gint64 us = world_between(SECOND / 100, world_chance(300) ? HEAL_US / 2 : SECOND);
+    if (!world.disks)
+        return;
+    host->disk_hangs_until_us = world.now_us + us;
+    world_tell("%s: the disks' storage hangs for %.3f s", host->name, (double)us / SECOND);
+}
+
+static void kill_disk_server(void)
+{
+    world_disk_kill(one_of_them());
+}
+
+static void arm_fault_point(void)
+{
+    WorldHost *host = one_of_them();
+    host->fault_in = (guint)world_between(1, 12);
+}
+
+static void command(const char *name, const char *argument)
+{
+    WorldHost *host = any_host();
+    json_object *arguments = json_object_new_object();
+    if (argument)
+        json_object_object_add(arguments, argument, json_object_new_boolean(TRUE));
+    if (!host->lives || host->ended || !world_is_awake(host)) {
+        json_object_put(arguments);
+        return;
+    }
+    gboolean done = world_command(host, name, arguments);
+    world_tell("%s: command %s: %s", host->name, name, done ? "done" : host->refusal);
+}
+
+/* Without an arbiter it decides for a side that waits: whoever does that looks at the other one first. */
+static gboolean somebody_decides(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        const WorldHost *host = &world.host[i];
+        if (!world_has_arbiter() && host->lives &&
+            (host->node->state == FSM_S_PAUSED || host->node->state == FSM_P_PAUSED))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+static void hand_over(void)
+{
+    if (!somebody_decides())
+        command("failover", NULL);
+}
+
+static void ask_for_checkpoint(void)
+{
+    command("checkpoint", NULL);
+}
+
+static gboolean leave_now(gpointer data)
+{
+    WorldHost *host = data;
+    if (host->lives && !host->ended)
+        node_leave(host->node);
+    return G_SOURCE_REMOVE;
+}
+
+static void terminate(void)
+{
+    WorldHost *host = any_host();
+    if (host->lives)
+        world_later(host, 0, leave_now, host);
+    world_tell("%s: SIGTERM", host->name);
+}
+
+static void quit(void)
+{
+    command("quit", NULL);
+}
+
+typedef struct {
+    void (*happen)(void);
+    guint weight;
+} Fault;
+
+static const Fault faults[] = {
+    {kill_host,          20},
+    {freeze_host,        10},
+    {freeze_both,        4 },
+    {cut_one_way,        6 },
+    {cut_both_ways,      8 },
+    {reset_link,         6 },
+    {unplug,             6 },
+    {hang_storage,       5 },
+    {slow_storage,       5 },
+    {unmount,            4 },
+    {kill_qemu,          6 },
+    {qemu_refuses,       4 },
+    {qemu_dies_at_work,  4 },
+    {slow_qemu,          8 },
+    {hang_disks,         10},
+    {kill_disk_server,   3 },
+    {arm_fault_point,    15},
+    {hand_over,          10},
+    {ask_for_checkpoint, 2 },
+    {terminate,          4 },
+    {quit,               1 },
+};
+
+void world_something_happens(void)
+{
+    guint sum = 0, at;
+    for (guint i = 0; i < G_N_ELEMENTS(faults); i++)
+        sum += faults[i].weight;
+    at = (guint)world_random(sum);
+    for (guint i = 0; i < G_N_ELEMENTS(faults); at -= faults[i++].weight) {
+        if (at < faults[i].weight) {
+            faults[i].happen();
+            return;
+        }
+    }
+}
