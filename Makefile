@@ -108,10 +108,10 @@ check: all $(TEST_PROGRAMS)
 	-$(MAKE) qemu-10
 	$(S)/tests/run $(O) unit sim process vm
 
-# The same with the tests that tests/deep names, and after a look whether the simulations find bugs that
-# are put in: before an important change is said to be done.
+# The same with the tests that tests/deep names, and after a look whether the tests find bugs that are put
+# in: before an important change is said to be done.
 check-deep:
-	$(S)/tests/sim/mutants/run $(S) $(O)/mutants
+	$(S)/tests/mutants/run $(S) $(O)/mutants
 	SIM_SEEDS=3000 DEEP=yes $(MAKE) check
 
 # A VM that survives the death of its host, shown: DEMO_KILLS=N, DEMO_DEATH=power.
