@@ -50,7 +50,7 @@ gboolean peer_vm_is_fit(PeerVm vm)
 const char *peer_vm_name(PeerVm vm)
 {
     static const char *const names[PEER_VMS] = {
-        [PEER_VM_PAUSED] = "paused",
+        [PEER_VM_PAUSED] = "stands",
         [PEER_VM_LOADS] = "loads",
         [PEER_VM_RUNS] = "runs",
         [PEER_VM_STALLED] = "stalled",

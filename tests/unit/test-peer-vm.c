@@ -41,7 +41,7 @@ static void test_predicates(void)
         g_assert_true(peer_vm_is_to_run(vm) == peer_vm_step(vm, PEER_VM_REBOOTED, &next));
         g_assert_true(peer_vm_is_fit(vm) == (vm != PEER_VM_STALLED));
     }
-    g_assert_cmpstr(peer_vm_name(PEER_VM_PAUSED), ==, "paused");
+    g_assert_cmpstr(peer_vm_name(PEER_VM_PAUSED), ==, "stands");
     g_assert_cmpstr(peer_vm_name(PEER_VM_LOADS), ==, "loads");
     g_assert_cmpstr(peer_vm_name(PEER_VM_RUNS), ==, "runs");
     g_assert_cmpstr(peer_vm_name(PEER_VM_STALLED), ==, "stalled");
