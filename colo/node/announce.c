@@ -12,10 +12,23 @@
  * overtaken while its process was stopped, so it needs fresh proof of the secondary, as for every
  * frame (net.c).
  */
-#include "colo/node/node_internal.h"
-#include "common/log.h"
+#include "colo/node/announce.h"
+
+#include "common/clock.h"
+#include "common/timer.h"
 
 #define AGAIN_MS 2000
+
+struct Announce {
+    const Config *config; /* borrowed */
+    AnnounceHandler handler;
+    gpointer user_data;
+    GSource *timer;
+    guint64 volleys; /* of the rounds under way */
+    ColoTime began;
+    gboolean owed;  /* when this node's output may leave again */
+    gboolean again; /* there is reason to begin anew, when it is time */
+};
 
 gint64 announce_wait_us(const Config *config, guint64 volley)
 {
@@ -23,106 +36,119 @@ gint64 announce_wait_us(const Config *config, guint64 volley)
     return (gint64)MIN(wait_ms, config->announce_max_ms) * COLO_US_PER_MS;
 }
 
-gboolean announce_is_possible(const Node *node)
+AnnounceRight announce_right(FsmState state, gboolean is_fresh)
 {
-    switch (node->state) {
+    switch (state) {
     case FSM_S_DEVICE:
     case FSM_P_NONE:
     case FSM_P_SETUP:
     case FSM_P_ACTIVE:
-        return TRUE;
+        return ANNOUNCE_ALLOWED;
     case FSM_P_COLO:
-        return link_is_fresh(node->link);
+        return is_fresh ? ANNOUNCE_ALLOWED : ANNOUNCE_UNPROVEN;
     default:
-        return FALSE;
+        return ANNOUNCE_NOT;
     }
 }
 
-static void plan(Node *node, ColoTime now)
+static AnnounceRight look(const Announce *announce)
 {
-    if (node->announced < node->config->announce_rounds)
-        g_source_set_ready_time(
-            node->announce_timer,
-            colo_time_add_us(now, announce_wait_us(node->config, node->announced)).us);
-    else
-        g_source_set_ready_time(
-            node->announce_timer,
-            node->announce_again
-                ? colo_time_add_us(node->announce_began, AGAIN_MS * COLO_US_PER_MS).us
-                : -1);
+    return announce->handler.look(announce->user_data);
 }
 
-static void volley(Node *node)
+static void plan(Announce *announce, ColoTime now)
 {
-    if (announce_is_possible(node))
-        net_announce(node);
-    node->announced++;
-    plan(node, colo_time_now());
+    gint64 next_us = -1;
+    if (announce->volleys < announce->config->announce_rounds)
+        next_us = colo_time_add_us(now, announce_wait_us(announce->config, announce->volleys)).us;
+    else if (announce->again)
+        next_us = colo_time_add_us(announce->began, AGAIN_MS * COLO_US_PER_MS).us;
+    g_source_set_ready_time(announce->timer, next_us);
 }
 
-void announce_start(Node *node)
+static void volley(Announce *announce)
 {
-    node->announced = 0;
-    node->announce_again = node->announce_owed = FALSE;
-    node->announce_began = colo_time_now();
-    volley(node);
+    if (look(announce) == ANNOUNCE_ALLOWED)
+        announce->handler.volley(announce->user_data);
+    announce->volleys++;
+    plan(announce, colo_time_now());
 }
 
-void announce_when_possible(Node *node)
+void announce_start(Announce *announce)
 {
-    /* A protected primary that needs a sign of the secondary first has it before the rounds end. */
-    node->announce_owed = !announce_is_possible(node) && node->state != FSM_P_COLO;
-    if (!node->announce_owed)
-        announce_start(node);
+    announce->volleys = 0;
+    announce->again = announce->owed = FALSE;
+    announce->began = colo_time_now();
+    volley(announce);
 }
 
-void announce_if_owed(Node *node)
+void announce_when_possible(Announce *announce)
 {
-    if (node->announce_owed)
-        announce_when_possible(node);
+    /* Who needs a sign of the secondary first has it before the rounds end. */
+    announce->owed = look(announce) == ANNOUNCE_NOT;
+    if (!announce->owed)
+        announce_start(announce);
 }
 
-void announce_elsewhere(Node *node, unsigned nic)
+void announce_if_owed(Announce *announce)
 {
-    if (node->announce_again)
+    if (announce->owed)
+        announce_when_possible(announce);
+}
+
+void announce_elsewhere(Announce *announce, unsigned nic)
+{
+    if (announce->again)
         return;
-    const ConfigNic *card = g_ptr_array_index(node->config->nics, nic);
-    log_warning("nic %s: a frame with the guest's address came from the network: another host has "
-                "sent as the guest, or uses its address; announcing the guest again",
-                card->name);
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "nic", json_object_new_string(card->name));
-    node_emit(node, "ADDRESS_ELSEWHERE", data);
-    node->announce_again = TRUE;
-    if (node->announced >= node->config->announce_rounds)
-        plan(node, colo_time_now());
+    announce->handler.elsewhere(nic, announce->user_data);
+    announce->again = TRUE;
+    if (announce->volleys >= announce->config->announce_rounds)
+        plan(announce, colo_time_now());
 }
 
-static gboolean on_announce_timer(gpointer user_data)
+static gboolean on_timer(gpointer user_data)
 {
-    Node *node = user_data;
-    if (node->announced < node->config->announce_rounds)
-        volley(node);
+    Announce *announce = user_data;
+    if (announce->volleys < announce->config->announce_rounds)
+        volley(announce);
     else
-        announce_start(node);
+        announce_start(announce);
     return G_SOURCE_CONTINUE;
 }
 
-void announce_end(Node *node)
+void announce_end(Announce *announce)
 {
-    node->announced = node->config->announce_rounds;
-    node->announce_again = FALSE;
-    g_source_set_ready_time(node->announce_timer, -1);
+    announce->volleys = announce->config->announce_rounds;
+    announce->again = FALSE;
+    g_source_set_ready_time(announce->timer, -1);
 }
 
-void announce_init(Node *node)
+gboolean announce_is_planned(const Announce *announce)
 {
-    node->announce_timer = node_timer_new(on_announce_timer, node);
-    announce_end(node);
+    return g_source_get_ready_time(announce->timer) != -1;
 }
 
-void announce_finalise(Node *node)
+gboolean announce_is_repeated(const Announce *announce)
 {
-    g_source_destroy(node->announce_timer);
-    g_clear_pointer(&node->announce_timer, g_source_unref);
+    return announce->again;
+}
+
+Announce *announce_new(const Config *config, const AnnounceHandler *handler, gpointer user_data)
+{
+    Announce *announce = g_new0(Announce, 1);
+    announce->config = config;
+    announce->handler = *handler;
+    announce->user_data = user_data;
+    announce->timer = colo_timer_new(on_timer, announce);
+    announce_end(announce);
+    return announce;
+}
+
+void announce_free(Announce *announce)
+{
+    if (!announce)
+        return;
+    g_source_destroy(announce->timer);
+    g_source_unref(announce->timer);
+    g_free(announce);
 }

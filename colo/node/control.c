@@ -153,6 +153,30 @@ static void add_compare(const Node *node, json_object *status)
     add_int(compare, "secondary-frames", (gint64)stats->secondary_frames);
 }
 
+static json_object *carrier_value(UplinkCarrier carrier)
+{
+    return carrier == UPLINK_CARRIER_UNKNOWN
+               ? NULL
+               : json_object_new_boolean(carrier == UPLINK_CARRIER_YES);
+}
+
+static void add_nics(const Node *node, json_object *status)
+{
+    json_object *nics = json_object_new_array();
+    json_object_object_add(status, "nics", nics);
+    for (guint i = 0; i < node->config->nics->len; i++) {
+        const ConfigNic *config = g_ptr_array_index(node->config->nics, i);
+        gboolean peer_has = uplinks_peer_has_carrier(node->uplinks, i);
+        json_object *nic = json_object_new_object();
+        add_string(nic, "name", config->name);
+        add_string(nic, "tap", net_tap(node, i));
+        json_object_object_add(nic, "carrier", carrier_value(uplinks_carrier(node->uplinks, i)));
+        json_object_object_add(nic, "peer-carrier",
+                               link_is_up(node->link) ? json_object_new_boolean(peer_has) : NULL);
+        json_object_array_add(nics, nic);
+    }
+}
+
 static const char *peer_called(const Node *node)
 {
     return node->peer_name ? node->peer_name : node->config->peer ? node->config->peer : "the peer";
@@ -201,7 +225,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     disks_add_status(node, status);
     add_frames(node, status);
     add_compare(node, status);
-    uplinks_add_status(node, status);
+    add_nics(node, status);
     recording_add_status(node, status);
     json_object *arbiter = add_object(status, "arbiter");
     g_autofree char *type = config_get(node->config, "arbiter.type", NULL);
@@ -312,11 +336,11 @@ static void do_announce(ControlRequest *request, json_object *arguments, gpointe
 {
     (void)arguments;
     Node *node = user_data;
-    if (!announce_is_possible(node)) {
+    if (parts_announce_right(node) != ANNOUNCE_ALLOWED) {
         fail(request, state_error(node, "an announcement", "ask the node that the guest runs on"));
         return;
     }
-    announce_start(node);
+    announce_start(node->announce);
     control_reply(request, NULL);
 }
 

@@ -13,7 +13,7 @@ void node_link_lost(Node *node, const char *what, const GError *error)
 {
     node->link_lost = colo_time_now();
     node_report(node, what, error);
-    uplinks_link_lost(node, error);
+    claim_defer(node->claim, uplinks_link_lost(node->uplinks, error));
     if (node->ending_timer)
         /* Whoever the arbiter would let go on, it can't be this VM. */
         node_vm_lost(node, "the VM is lost", node->ending_sign);
@@ -45,7 +45,8 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
         options_tell(node);
     else
         claim_pin(node->claim);
-    uplinks_link_up(node);
+    claim_defer(node->claim, 0);
+    uplinks_link_up(node->uplinks);
     node_event(node, FSM_LINK_UP);
 }
 
@@ -164,7 +165,8 @@ static gboolean on_settled(Node *node, const Message *message, GError **error)
 static gboolean on_carrier(Node *node, const Message *message, GError **error)
 {
     (void)error;
-    return uplinks_peer_says(node, message->cut);
+    uplinks_peer_says(node->uplinks, message->cut);
+    return TRUE;
 }
 
 static gboolean on_addresses(Node *node, const Message *message, GError **error)

@@ -25,7 +25,7 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
     Node *node = card->node;
     addresses_heard(card->addresses, data, len);
     if (addresses_is_own(card->addresses, data, len))
-        announce_elsewhere(node, card->index);
+        announce_elsewhere(node->announce, card->index);
     traffic_input(node, card->index, data, len);
 }
 
@@ -54,7 +54,6 @@ gboolean net_init(Node *node, GError **error)
 {
     node->cards = g_ptr_array_new_with_free_func(card_free);
     node->outbound = backlog_new(0); /* see may_leave() */
-    announce_init(node);
     for (guint i = 0; i < node->config->nics->len; i++) {
         const ConfigNic *ours = g_ptr_array_index(node->config->nics, i);
         const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
@@ -79,8 +78,6 @@ gboolean net_init(Node *node, GError **error)
 void net_finalise(Node *node)
 {
     g_clear_pointer(&node->outbound, backlog_free);
-    if (node->announce_timer)
-        announce_finalise(node);
     g_clear_pointer(&node->cards, g_ptr_array_unref);
 }
 
@@ -108,7 +105,7 @@ void net_detach(Node *node)
 void net_set_open(Node *node, gboolean open)
 {
     if (!open)
-        announce_end(node);
+        announce_end(node->announce);
     for (guint i = 0; i < node->cards->len; i++) {
         Uplink *uplink = card_at(node, i)->uplink;
         if (open)
@@ -221,6 +218,12 @@ void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
     }
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
     rewrite_input(node->rewrite, nic, frame);
+}
+
+const char *net_tap(const Node *node, guint card)
+{
+    const Card *at = g_ptr_array_index(node->cards, card);
+    return uplink_ifname(at->uplink);
 }
 
 static void send_on_card(const guint8 *data, gsize len, gpointer user_data)

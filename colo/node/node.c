@@ -223,7 +223,7 @@ static void carry_out(Node *node, guint actions)
         primary_resume(node);
     if (actions & FSM_DO_OPEN_GATE) {
         traffic_open(node);
-        announce_if_owed(node);
+        announce_if_owed(node->announce);
     }
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
         generation_go_on(node);
@@ -268,7 +268,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     node->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(node);
-    uplinks_reconsider(node);
+    uplinks_reconsider(node->uplinks);
     leave_look(node);
     node_emit(node, "STATE_CHANGED", data);
 }
@@ -305,6 +305,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                   : config->arbiter == CONFIG_ARBITER_NONE && config->vm->disks->len == 0
                       ? FSM_P_STARTING
                       : FSM_P_ASKING;
+    parts_init(node);
     primary_init(node);
     clock_init(node);
     comparing_init(node);
@@ -316,7 +317,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
 
     if (!claim_init(node, error) || !net_init(node, error))
         return NULL;
-    if (!node_link_init(node, error) || !control_init(node, error) || !uplinks_init(node, error))
+    if (!node_link_init(node, error) || !control_init(node, error) || !parts_begin(node, error))
         return NULL;
     link_idle(node->link, "starting");
     claim_begin(node->claim, node->state);
@@ -355,7 +356,7 @@ void node_free(Node *node)
     judge_free(node->judge);
     claim_free(node->claim);
     control_free(node->control);
-    uplinks_finalise(node);
+    parts_finalise(node);
     net_finalise(node);
     stats_free(node->pause_stats);
     stats_free(node->transfer_stats);

@@ -14,6 +14,7 @@
 #include "colo/config/config.h"
 #include "colo/control/control.h"
 #include "colo/link/link.h"
+#include "colo/node/announce.h"
 #include "colo/node/answer-watch.h"
 #include "colo/node/backlog.h"
 #include "colo/node/blocktime.h"
@@ -26,7 +27,7 @@
 #include "colo/node/node.h"
 #include "colo/node/route.h"
 #include "colo/node/schedule.h"
-#include "colo/node/uplinks-watch.h"
+#include "colo/node/uplinks.h"
 #include "common/stats.h"
 #include "netcompare/netcompare.h"
 #include "netcompare/rewrite.h"
@@ -40,7 +41,6 @@ typedef struct {
     Uplink *uplink;       /* for the node's whole life; open while output may leave here */
     Port *port;           /* for the life of the VM process */
     Addresses *addresses; /* of the guest, for the announcement after a takeover */
-    UplinkCarrier carrier;
 } Card;
 
 /* The primary's checkpoint cycle. The phase is changed by primary_step() only. */
@@ -97,19 +97,8 @@ struct Node {
     Control *control;
     GPtrArray *cards; /* of Card* */
 
-    /* whom clients can reach (uplinks.c) */
-    CarrierWatch *carriers;
-    guint64 uplinks_cut, peer_cut; /* uplinks-watch.h; the peer's as it said last */
-    UplinksWatch uplinks_watch;
-    GSource *uplinks_timer;
-    ColoTime moved; /* when the VM came here; 0: it was started here */
-
-    /* announcements (announce.c) */
-    GSource *announce_timer;
-    guint64 announced; /* volleys of the rounds under way */
-    ColoTime announce_began;
-    gboolean announce_owed;          /* when this node's output may leave again */
-    gboolean announce_again;         /* there is reason to begin anew, when it is time */
+    Uplinks *uplinks;
+    Announce *announce;
     Backlog *outbound;               /* output that only waits for a word of the peer */
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
@@ -238,6 +227,16 @@ gboolean node_is_protected(const Node *node);
 /* Has the owner of the node told that it has ended, from the main loop. */
 void node_end(Node *node);
 gboolean node_end_now(gpointer node);
+
+/* ---- parts.c ---- */
+
+/* Makes the parts that need neither link nor cards. */
+void parts_init(Node *node);
+/* The rest of them. */
+gboolean parts_begin(Node *node, GError **error);
+void parts_finalise(Node *node);
+/* Whether, and with what proof, the guest may be announced from here. */
+AnnounceRight parts_announce_right(const Node *node);
 
 /* ---- vm.c ---- */
 
@@ -549,39 +548,9 @@ gboolean net_is_delivered(Node *node);
 /* A rewriter for a guest that is to run in `epoch`. */
 Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_announce(Node *node);
+const char *net_tap(const Node *node, guint card);
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);
-
-/* ---- announce.c ---- */
-
-void announce_init(Node *node);
-void announce_finalise(Node *node);
-/* Tells the network where the guest is: now, and again some times. */
-void announce_start(Node *node);
-/* The same as soon as this node may: it calls announce_if_owed() then. */
-void announce_when_possible(Node *node);
-void announce_if_owed(Node *node);
-/* No output leaves here any more. */
-void announce_end(Node *node);
-/* A frame has come from the network whose source address is the guest's. */
-void announce_elsewhere(Node *node, unsigned nic);
-/* Whether this node is the one that may. */
-gboolean announce_is_possible(const Node *node);
-/* What passes between volley number `volley` (from 1) and the next one. Pure. */
-gint64 announce_wait_us(const Config *config, guint64 volley);
-
-/* ---- uplinks.c ---- */
-
-gboolean uplinks_init(Node *node, GError **error);
-void uplinks_finalise(Node *node);
-/* Something has changed that decides who is better. */
-void uplinks_reconsider(Node *node);
-void uplinks_link_up(Node *node);
-/* Before the state changes: how long to wait before the arbiter is asked. */
-void uplinks_link_lost(Node *node, const GError *why);
-/* Message of the peer. */
-gboolean uplinks_peer_says(Node *node, guint64 cut);
-void uplinks_add_status(const Node *node, json_object *status);
 
 /* ---- disks.c ---- */
 

@@ -58,7 +58,7 @@ void primary_resume(Node *node)
     node->pause_wanted = FALSE;
     if (node->frozen) {
         net_set_open(node, TRUE);
-        announce_start(node);
+        announce_start(node->announce);
     }
     node->frozen = FALSE;
     primary_step(node, CYCLE_EVENT_LET_GO);

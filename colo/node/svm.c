@@ -180,7 +180,7 @@ static void finish_takeover(Node *node)
     /* What the primary's guest was given and ours was not, and what has come here since. */
     secondary_give_mirrored(node);
     node->takeovers++;
-    node->moved = colo_time_now();
+    uplinks_vm_came(node->uplinks);
     clock_taken_over(node);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
                 node->epoch,
@@ -252,7 +252,7 @@ void secondary_take_over(Node *node)
 {
     colo_fault_point("takeover-granted");
     net_set_open(node, TRUE);
-    announce_start(node);
+    announce_start(node->announce);
     apply_finish(node->apply, on_finished, node);
 }
 

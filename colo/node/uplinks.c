@@ -1,69 +1,72 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * Whether clients can reach this host: the carrier of each card's uplink, watched and told to the
- * peer; and what follows from it for who goes on, as uplinks-watch.h decides. What the peer has
- * reported of its own stays known after the link is lost, for that is when it is needed.
- */
-#include "colo/node/node_internal.h"
+/* The carriers here and at the peer, and what is reported of them. */
+#include "colo/node/uplinks.h"
+
+#include "colo/link/link.h"
+#include "colo/node/uplinks-watch.h"
 #include "common/log.h"
+#include "common/timer.h"
 
 /* A hand-over that isn't possible now is tried again after this. */
 #define TRY_AGAIN_US (1 * G_USEC_PER_SEC)
 
-static Card *card_at(const Node *node, guint i)
+struct Uplinks {
+    const Config *config; /* borrowed */
+    UplinksHandler handler;
+    gpointer user_data;
+    CarrierWatch *watch;     /* NULL: the VM has no card */
+    UplinkCarrier *carriers; /* of each card */
+    guint64 cut, peer_cut;   /* uplinks-watch.h; the peer's as it said last */
+    UplinksWatch decided;
+    GSource *timer;
+    ColoTime moved; /* when the VM came here; 0: it was started here */
+};
+
+static const ConfigNic *nic_at(const Uplinks *uplinks, guint card)
 {
-    return g_ptr_array_index(node->cards, i);
+    return g_ptr_array_index(uplinks->config->nics, card);
 }
 
-static const ConfigNic *nic_of(const Node *node, guint i)
+static void say(const Uplinks *uplinks)
 {
-    return g_ptr_array_index(node->config->nics, i);
-}
-
-static void say(const Node *node)
-{
-    message_send(node->link, &(Message){.type = LINK_MSG_CARRIER, .cut = node->uplinks_cut});
+    uplinks->handler.say(uplinks->cut, uplinks->user_data);
 }
 
 /* ---- Watching ---- */
 
-static void tell(Node *node, guint i, UplinkCarrier carrier)
+static void tell(const Uplinks *uplinks, guint card, UplinkCarrier carrier)
 {
     gboolean there = carrier != UPLINK_CARRIER_NO;
-    const char *name = nic_of(node, i)->name;
+    const char *name = nic_at(uplinks, card)->name;
     if (there)
         log_info("nic %s: its uplink has a carrier", name);
     else
         log_warning("nic %s: its uplink has no carrier: clients can't reach this host by it", name);
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "nic", json_object_new_string(name));
-    json_object_object_add(data, "carrier", json_object_new_boolean(there));
-    node_emit(node, "CARRIER_CHANGED", data);
+    uplinks->handler.changed(card, there, uplinks->user_data);
 }
 
-static void look(Node *node)
+static void look(Uplinks *uplinks)
 {
     guint64 cut = 0;
-    for (guint i = 0; i < node->cards->len; i++) {
-        Card *card = card_at(node, i);
-        const ConfigNic *nic = nic_of(node, i);
-        UplinkCarrier carrier = carrier_watch_look(node->carriers, nic->bridge, nic->uplink);
+    for (guint i = 0; i < uplinks->config->nics->len; i++) {
+        const ConfigNic *nic = nic_at(uplinks, i);
+        UplinkCarrier before = uplinks->carriers[i];
+        UplinkCarrier carrier = carrier_watch_look(uplinks->watch, nic->bridge, nic->uplink);
         /* At first, and of what is not known, only that there is none is news. */
-        if ((carrier == UPLINK_CARRIER_NO) != (card->carrier == UPLINK_CARRIER_NO))
-            tell(node, i, carrier);
-        card->carrier = carrier;
+        if ((carrier == UPLINK_CARRIER_NO) != (before == UPLINK_CARRIER_NO))
+            tell(uplinks, i, carrier);
+        uplinks->carriers[i] = carrier;
         if (carrier == UPLINK_CARRIER_NO && i < UPLINKS_CARDS_MAX)
             cut |= G_GUINT64_CONSTANT(1) << i;
     }
-    if (cut == node->uplinks_cut)
+    if (cut == uplinks->cut)
         return;
-    gboolean plugged_in = (node->uplinks_cut & ~cut) != 0;
-    node->uplinks_cut = cut;
-    say(node);
-    uplinks_reconsider(node);
-    /* What was announced meanwhile has reached nobody. */
+    gboolean plugged_in = (uplinks->cut & ~cut) != 0;
+    uplinks->cut = cut;
+    say(uplinks);
+    uplinks_reconsider(uplinks);
     if (plugged_in)
-        announce_when_possible(node);
+        uplinks->handler.plugged_in(uplinks->user_data);
 }
 
 static void on_changed(gpointer user_data)
@@ -73,99 +76,117 @@ static void on_changed(gpointer user_data)
 
 /* ---- What follows ---- */
 
-void uplinks_reconsider(Node *node)
+void uplinks_reconsider(Uplinks *uplinks)
 {
     /* From the main loop, not from within whatever has changed a fact. */
-    g_source_set_ready_time(node->uplinks_timer, 0);
+    g_source_set_ready_time(uplinks->timer, 0);
 }
 
 static gboolean on_timer(gpointer user_data)
 {
-    Node *node = user_data;
+    Uplinks *uplinks = user_data;
+    UplinksWorld world = uplinks->handler.look(uplinks->user_data);
     ColoTime now = colo_time_now();
-    UplinksDecision decision = uplinks_decide(&node->uplinks_watch, node->state == FSM_P_COLO,
-                                              node->uplinks_cut, node->peer_cut, node->moved, now);
+    UplinksDecision decision = uplinks_decide(&uplinks->decided, world.state == FSM_P_COLO,
+                                              uplinks->cut, uplinks->peer_cut, uplinks->moved, now);
     gint64 again = decision.look_again.us == G_MAXINT64 ? -1 : decision.look_again.us;
-    if (decision.hand_over && !judge_copy_is_fit(node->judge))
+    if (decision.hand_over && !world.copy_is_fit)
         again = colo_time_add_us(now, TRY_AGAIN_US).us;
-    g_source_set_ready_time(node->uplinks_timer, again);
+    g_source_set_ready_time(uplinks->timer, again);
     if (!decision.hand_over || again >= 0)
         return G_SOURCE_CONTINUE;
     log_warning("handing the VM over: the peer has carrier where this host has none");
-    node_event(node, FSM_YIELD);
+    uplinks->handler.hand_over(uplinks->user_data);
     return G_SOURCE_CONTINUE;
 }
 
-gboolean uplinks_peer_says(Node *node, guint64 cut)
+void uplinks_vm_came(Uplinks *uplinks)
 {
-    if (cut != node->peer_cut)
+    uplinks->moved = colo_time_now();
+}
+
+void uplinks_peer_says(Uplinks *uplinks, guint64 cut)
+{
+    if (cut != uplinks->peer_cut)
         log_info("the peer's uplinks without carrier: %" G_GINT64_MODIFIER "x", cut);
-    node->peer_cut = cut;
-    uplinks_reconsider(node);
-    return TRUE;
+    uplinks->peer_cut = cut;
+    uplinks_reconsider(uplinks);
 }
 
-void uplinks_link_up(Node *node)
+void uplinks_link_up(Uplinks *uplinks)
 {
-    node->peer_cut = 0;
-    claim_defer(node->claim, 0);
-    say(node);
+    uplinks->peer_cut = 0;
+    say(uplinks);
 }
 
-void uplinks_link_lost(Node *node, const GError *why)
+guint uplinks_link_lost(Uplinks *uplinks, const GError *why)
 {
+    FsmState state = uplinks->handler.look(uplinks->user_data).state;
     gboolean silent = g_error_matches(why, LINK_ERROR, LINK_ERROR_TIMEOUT);
     guint wait_ms = 0;
-    if (fsm_is_protected(node->state))
-        wait_ms = uplinks_ask_wait_ms(fsm_is_primary(node->state), silent, node->uplinks_cut,
-                                      node->peer_cut, (guint)node->config->heartbeat_interval_ms);
+    if (fsm_is_protected(state))
+        wait_ms =
+            uplinks_ask_wait_ms(fsm_is_primary(state), silent, uplinks->cut, uplinks->peer_cut,
+                                (guint)uplinks->config->heartbeat_interval_ms);
     if (wait_ms)
         log_info("the arbiter is asked in %u ms: the other side is to continue if it can", wait_ms);
-    claim_defer(node->claim, wait_ms);
+    return wait_ms;
 }
 
 /* ---- Status and life ---- */
 
-static json_object *carrier_value(UplinkCarrier carrier)
+UplinkCarrier uplinks_carrier(const Uplinks *uplinks, guint card)
 {
-    return carrier == UPLINK_CARRIER_UNKNOWN
-               ? NULL
-               : json_object_new_boolean(carrier == UPLINK_CARRIER_YES);
+    return uplinks->carriers[card];
 }
 
-void uplinks_add_status(const Node *node, json_object *status)
+gboolean uplinks_peer_has_carrier(const Uplinks *uplinks, guint card)
 {
-    json_object *nics = json_object_new_array();
-    json_object_object_add(status, "nics", nics);
-    for (guint i = 0; i < node->cards->len; i++) {
-        const Card *card = card_at(node, i);
-        gboolean peer_has = i >= UPLINKS_CARDS_MAX || !(node->peer_cut >> i & 1);
-        json_object *nic = json_object_new_object();
-        json_object_object_add(nic, "name", json_object_new_string(nic_of(node, i)->name));
-        json_object_object_add(nic, "tap", json_object_new_string(uplink_ifname(card->uplink)));
-        json_object_object_add(nic, "carrier", carrier_value(card->carrier));
-        json_object_object_add(nic, "peer-carrier",
-                               link_is_up(node->link) ? json_object_new_boolean(peer_has) : NULL);
-        json_object_array_add(nics, nic);
+    return card >= UPLINKS_CARDS_MAX || !(uplinks->peer_cut >> card & 1);
+}
+
+guint64 uplinks_cut(const Uplinks *uplinks)
+{
+    return uplinks->cut;
+}
+
+guint64 uplinks_peer_cut(const Uplinks *uplinks)
+{
+    return uplinks->peer_cut;
+}
+
+gboolean uplinks_is_deciding(const Uplinks *uplinks)
+{
+    return uplinks->decided.worse || g_source_get_ready_time(uplinks->timer) != -1;
+}
+
+Uplinks *uplinks_new(const Config *config, const UplinksHandler *handler, gpointer user_data,
+                     GError **error)
+{
+    Uplinks *uplinks = g_new0(Uplinks, 1);
+    uplinks->config = config;
+    uplinks->handler = *handler;
+    uplinks->user_data = user_data;
+    uplinks->timer = colo_timer_new(on_timer, uplinks);
+    uplinks->carriers = g_new0(UplinkCarrier, config->nics->len);
+    if (config->nics->len == 0)
+        return uplinks;
+    uplinks->watch = carrier_watch_new(on_changed, uplinks, error);
+    if (!uplinks->watch) {
+        uplinks_free(uplinks);
+        return NULL;
     }
+    look(uplinks);
+    return uplinks;
 }
 
-gboolean uplinks_init(Node *node, GError **error)
+void uplinks_free(Uplinks *uplinks)
 {
-    node->uplinks_timer = node_timer_new(on_timer, node);
-    if (node->cards->len == 0)
-        return TRUE;
-    node->carriers = carrier_watch_new(on_changed, node, error);
-    if (!node->carriers)
-        return FALSE;
-    look(node);
-    return TRUE;
-}
-
-void uplinks_finalise(Node *node)
-{
-    carrier_watch_free(node->carriers);
-    if (node->uplinks_timer)
-        g_source_destroy(node->uplinks_timer);
-    g_clear_pointer(&node->uplinks_timer, g_source_unref);
+    if (!uplinks)
+        return;
+    carrier_watch_free(uplinks->watch);
+    g_source_destroy(uplinks->timer);
+    g_source_unref(uplinks->timer);
+    g_free(uplinks->carriers);
+    g_free(uplinks);
 }

@@ -80,7 +80,7 @@ static void test_rounds(void)
     take_over(&f, &network);
     const Node *node = f.host[1].node;
     WAIT_FOR(heard(&network) == node->config->announce_rounds);
-    g_assert_cmpint(g_source_get_ready_time(node->announce_timer), ==, -1);
+    g_assert_false(announce_is_planned(node->announce));
     close(network.fd);
     tear_down(&f);
 }
@@ -100,12 +100,12 @@ static void test_elsewhere(void)
     guint64 before = uplink_stats(card->uplink)->input_frames;
     send_as(&network, other);
     WAIT_FOR(uplink_stats(card->uplink)->input_frames > before);
-    g_assert_false(node->announce_again);
+    g_assert_false(announce_is_repeated(node->announce));
     /* Twice: once is enough. */
     send_as(&network, guest);
     send_as(&network, guest);
     WAIT_FOR(heard(&network) == 2 * rounds);
-    g_assert_cmpint(g_source_get_ready_time(node->announce_timer), ==, -1);
+    g_assert_false(announce_is_planned(node->announce));
     close(network.fd);
     tear_down(&f);
 }
@@ -125,27 +125,18 @@ static void test_silenced(void)
     network_open(&network, &f.host[0]);
     die(&f.host[1]);
     WAIT_FOR(f.host[0].node->state == FSM_P_PAUSED);
-    g_assert_false(announce_is_possible(f.host[0].node));
-    announce_start(f.host[0].node);
-    WAIT_FOR(g_source_get_ready_time(f.host[0].node->announce_timer) == -1);
+    g_assert_cmpint(parts_announce_right(f.host[0].node), ==, ANNOUNCE_NOT);
+    announce_start(f.host[0].node->announce);
+    WAIT_FOR(!announce_is_planned(f.host[0].node->announce));
     g_assert_cmpuint(heard(&network), ==, 0);
     close(network.fd);
     tear_down(&f);
-}
-
-static void test_waits(void)
-{
-    static const gint64 waits_ms[] = {50, 150, 250, 350, 450, 550, 550};
-    Config config = {.announce_initial_ms = 50, .announce_step_ms = 100, .announce_max_ms = 550};
-    for (guint i = 0; i < G_N_ELEMENTS(waits_ms); i++)
-        g_assert_cmpint(announce_wait_us(&config, i + 1), ==, waits_ms[i] * COLO_US_PER_MS);
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
-    g_test_add_func("/node-announce/waits", test_waits);
     add_pair_test("/node-announce/rounds", test_rounds);
     add_pair_test("/node-announce/elsewhere", test_elsewhere);
     add_pair_test("/node-announce/silenced", test_silenced);
