@@ -50,9 +50,10 @@ static void add_vm(const Node *node, json_object *status)
     add_string(vm, "state", vm_state(node));
     if (node->vm && vm_ram(node->vm))
         add_int(vm, "pid", vm_ram(node->vm)->pid);
-    add_int(vm, "private-bytes", (gint64)node->private_bytes);
-    if (node->private_base)
-        add_int(vm, "grown-bytes", (gint64)(node->private_bytes - node->private_base));
+    add_int(vm, "private-bytes", (gint64)memory_bytes(node->memory));
+    if (memory_base(node->memory))
+        add_int(vm, "grown-bytes",
+                (gint64)(memory_bytes(node->memory) - memory_base(node->memory)));
     else
         json_object_object_add(vm, "grown-bytes", NULL);
 }
@@ -63,7 +64,7 @@ static void add_peer(const Node *node, json_object *status)
     add_string(peer, "name", node->peer_name);
     add_string(peer, "address", node->config->peer);
     json_object_object_add(peer, "connected", json_object_new_boolean(link_is_up(node->link)));
-    trouble_add_status(node, status, peer);
+    trouble_add_status(node->trouble, status, peer);
     add_string(status, "session", link_session(node->link));
 }
 

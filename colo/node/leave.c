@@ -5,36 +5,56 @@
  * it is not to be (refused, no secondary any more, too late, a second signal) this is an end like
  * any other.
  */
-#include "colo/node/node_internal.h"
+#include "colo/node/leave.h"
+
 #include "common/log.h"
 #include "common/patience.h"
-
-#include <string.h>
 
 /* A hand-over takes some hundred milliseconds; a service manager kills after a minute or more. */
 #define LEAVE_MS 30000
 
-static void end_now(Node *node, const char *why)
+struct Leave {
+    LeaveHandler handler;
+    gpointer user_data;
+    guint timer; /* runs while the VM is handed over */
+    guint look_source;
+};
+
+static void forget(Leave *leave)
+{
+    if (leave->timer)
+        g_source_remove(leave->timer);
+    if (leave->look_source)
+        g_source_remove(leave->look_source);
+    leave->timer = leave->look_source = 0;
+}
+
+static void end(Leave *leave)
+{
+    forget(leave);
+    leave->handler.end(leave->user_data);
+}
+
+static void end_after_all(Leave *leave, const char *why)
 {
     log_warning("%s: this node ends", why);
-    leave_forget(node);
-    node_shut_down(node);
+    end(leave);
 }
 
 static gboolean on_too_late(gpointer user_data)
 {
-    Node *node = user_data;
-    node->leave_timer = 0;
-    end_now(node, "the VM does not run on the other host in time");
+    Leave *leave = user_data;
+    leave->timer = 0;
+    end_after_all(leave, "the VM does not run on the other host in time");
     return G_SOURCE_REMOVE;
 }
 
 /* From the main loop: the state is still being changed when it is looked at. */
 static gboolean on_look(gpointer user_data)
 {
-    Node *node = user_data;
-    node->leave_source = 0;
-    switch (node->state) {
+    Leave *leave = user_data;
+    leave->look_source = 0;
+    switch (leave->handler.state(leave->user_data)) {
     case FSM_P_DEVICE:
     case FSM_P_HANDED:
     case FSM_P_PAUSED:
@@ -43,40 +63,49 @@ static gboolean on_look(gpointer user_data)
         break;
     case FSM_S_STARTING:
         log_info("the other node runs the VM: this one ends");
-        leave_forget(node);
-        node_shut_down(node);
+        end(leave);
         break;
     default:
-        end_now(node, "the VM can't be handed over");
+        end_after_all(leave, "the VM can't be handed over");
     }
     return G_SOURCE_REMOVE;
 }
 
-void leave_look(Node *node)
+void leave_look(Leave *leave)
 {
-    if (node->leave_timer && !node->leave_source)
-        node->leave_source = g_idle_add_full(G_PRIORITY_HIGH, on_look, node, NULL);
+    if (leave->timer && !leave->look_source)
+        leave->look_source = g_idle_add_full(G_PRIORITY_HIGH, on_look, leave, NULL);
 }
 
-void leave_forget(Node *node)
+gboolean leave_is_under_way(const Leave *leave)
 {
-    if (node->leave_timer)
-        g_source_remove(node->leave_timer);
-    if (node->leave_source)
-        g_source_remove(node->leave_source);
-    node->leave_timer = node->leave_source = 0;
+    return leave->timer != 0;
 }
 
-void node_leave(Node *node)
+void leave_begin(Leave *leave, gboolean hands_over)
 {
-    gboolean hands_over = fsm_is_primary(node->state) && fsm_is_protected(node->state) &&
-                          node->config->on_sigterm == CONFIG_SIGTERM_HAND_OVER;
-    if (node->leave_timer || !hands_over) {
-        leave_forget(node);
-        node_shut_down(node);
+    FsmState state = leave->handler.state(leave->user_data);
+    if (leave->timer || !hands_over || !fsm_is_primary(state) || !fsm_is_protected(state)) {
+        end(leave);
         return;
     }
     log_info("handing the VM over before this node ends; a second signal ends it at once");
-    node->leave_timer = patience_add(LEAVE_MS, on_too_late, node);
-    node_event(node, FSM_YIELD);
+    leave->timer = patience_add(LEAVE_MS, on_too_late, leave);
+    leave->handler.hand_over(leave->user_data);
+}
+
+Leave *leave_new(const LeaveHandler *handler, gpointer user_data)
+{
+    Leave *leave = g_new0(Leave, 1);
+    leave->handler = *handler;
+    leave->user_data = user_data;
+    return leave;
+}
+
+void leave_free(Leave *leave)
+{
+    if (!leave)
+        return;
+    forget(leave);
+    g_free(leave);
 }

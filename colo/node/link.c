@@ -187,7 +187,7 @@ static gboolean on_finished(Node *node, const Message *message, GError **error)
 static gboolean on_trouble(Node *node, const Message *message, GError **error)
 {
     (void)error;
-    trouble_received(node, message->text);
+    parts_peer_reports(node, message->text);
     return TRUE;
 }
 
@@ -234,7 +234,7 @@ static gboolean on_leave(Node *node, const Message *message, GError **error)
 {
     (void)message;
     (void)error;
-    memory_leave(node);
+    memory_leave(node->memory);
     return TRUE;
 }
 
@@ -263,7 +263,7 @@ static gboolean on_goodbye(Node *node, const Message *message, GError **error)
 
 static gboolean on_failed(Node *node, const Message *message, GError **error)
 {
-    trouble_received(node, message->text);
+    parts_peer_reports(node, message->text);
     return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_FAILED, error);
 }
 

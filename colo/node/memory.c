@@ -14,58 +14,95 @@
  * A primary's QEMU has grown if it was a secondary's before. It can't be replaced under its guest:
  * it is told, and over when this node is the secondary the next time.
  */
-#include "colo/node/node_internal.h"
+#include "colo/node/memory.h"
+
 #include "common/log.h"
 
 #define LOOK_MS 1000
 
 #define MIB (1024.0 * 1024.0)
 
+struct Memory {
+    const Config *config; /* borrowed */
+    MemoryHandler handler;
+    gpointer user_data;
+    guint timer;
+    guint64 bytes, base; /* now, and when the VM was first protected; 0: unknown */
+    gboolean told;
+    gboolean leaving; /* secondary: has sent LEAVE in this session */
+};
+
 gboolean memory_is_grown(guint64 base, guint64 now, guint64 limit)
 {
     return base > 0 && limit > 0 && now > base && now - base > limit;
 }
 
-void memory_look(Node *node)
+void memory_look(Memory *memory)
 {
-    guint64 limit = node->config->qemu_growth_limit_bytes;
-    node->private_bytes = node->vm ? vm_private_bytes(node->vm) : 0;
+    const MemoryHandler *handler = &memory->handler;
+    FsmState state = handler->state(memory->user_data);
+    memory->bytes = handler->measure(memory->user_data);
     /* What it takes to run and to load is there when the VM is protected. */
-    if (node->private_base == 0 && fsm_is_protected(node->state))
-        node->private_base = node->private_bytes;
-    if (!memory_is_grown(node->private_base, node->private_bytes, limit))
+    if (memory->base == 0 && fsm_is_protected(state))
+        memory->base = memory->bytes;
+    if (!memory_is_grown(memory->base, memory->bytes, memory->config->qemu_growth_limit_bytes))
         return;
-    double grown_mib = (double)(node->private_bytes - node->private_base) / MIB;
-    if (node->state == FSM_S_COLO) {
-        if (!node->leaving)
+    double grown_mib = (double)(memory->bytes - memory->base) / MIB;
+    if (state == FSM_S_COLO) {
+        if (!memory->leaving)
             log_warning("QEMU has grown by %.0f MiB: a new one is started if the primary's VM is "
                         "well",
                         grown_mib);
-        node->leaving = TRUE;
-        message_send(node->link, &(Message){.type = LINK_MSG_LEAVE});
-    } else if (fsm_is_primary(node->state) && !node->growth_told) {
-        node->growth_told = TRUE;
+        memory->leaving = TRUE;
+        handler->leave(memory->user_data);
+    } else if (fsm_is_primary(state) && !memory->told) {
+        memory->told = TRUE;
         log_warning("QEMU has grown by %.0f MiB: this node's next one is a new one, when it is the "
                     "secondary again",
                     grown_mib);
     }
 }
 
-void memory_leave(Node *node)
+void memory_leave(Memory *memory)
 {
-    if (node->state == FSM_S_COLO && node->leaving)
-        node_event(node, FSM_RECYCLE);
-    /* One whose end is expected has nobody to run the VM but the secondary, and one that may have
-     * lost the arbiter's yes to it may not go on without it. */
-    else if (node->state == FSM_P_COLO && !node->ending_timer && !node->doubted)
-        message_send(node->link, &(Message){.type = LINK_MSG_LEAVE});
+    const MemoryHandler *handler = &memory->handler;
+    FsmState state = handler->state(memory->user_data);
+    if (state == FSM_S_COLO && memory->leaving)
+        handler->recycle(memory->user_data);
+    else if (state == FSM_P_COLO && handler->may_let_go(memory->user_data))
+        handler->leave(memory->user_data);
     /* Else it is busy with more, and is asked again. */
 }
 
-void memory_forget(Node *node)
+void memory_session_over(Memory *memory)
 {
-    node->private_base = node->private_bytes = 0;
-    node->growth_told = FALSE;
+    memory->leaving = FALSE;
+}
+
+void memory_forget(Memory *memory)
+{
+    memory->base = memory->bytes = 0;
+    memory->told = FALSE;
+}
+
+guint64 memory_bytes(const Memory *memory)
+{
+    return memory->bytes;
+}
+
+guint64 memory_base(const Memory *memory)
+{
+    return memory->base;
+}
+
+gboolean memory_is_leaving(const Memory *memory)
+{
+    return memory->leaving;
+}
+
+gboolean memory_is_told(const Memory *memory)
+{
+    return memory->told;
 }
 
 static gboolean on_look(gpointer user_data)
@@ -74,14 +111,20 @@ static gboolean on_look(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-void memory_init(Node *node)
+Memory *memory_new(const Config *config, const MemoryHandler *handler, gpointer user_data)
 {
-    node->memory_timer = g_timeout_add(LOOK_MS, on_look, node);
+    Memory *memory = g_new0(Memory, 1);
+    memory->config = config;
+    memory->handler = *handler;
+    memory->user_data = user_data;
+    memory->timer = g_timeout_add(LOOK_MS, on_look, memory);
+    return memory;
 }
 
-void memory_finalise(Node *node)
+void memory_free(Memory *memory)
 {
-    if (node->memory_timer)
-        g_source_remove(node->memory_timer);
-    node->memory_timer = 0;
+    if (!memory)
+        return;
+    g_source_remove(memory->timer);
+    g_free(memory);
 }

@@ -36,6 +36,16 @@ void node_emit_stalled(Node *node, const char *why)
     node_emit(node, "STALLED", data);
 }
 
+void node_report(Node *node, const char *what, const GError *error)
+{
+    trouble_report(node->trouble, what, error);
+}
+
+void node_report_once(Node *node, const char *what, const GError *error)
+{
+    trouble_report_once(node->trouble, what, error);
+}
+
 GSource *node_timer_new(GSourceFunc callback, Node *node)
 {
     return colo_timer_new(callback, node);
@@ -142,8 +152,8 @@ gboolean node_is_protected(const Node *node)
 static void say(Node *node, LinkMessage type)
 {
     /* The last error may be an old one: only of a failure it is the reason. */
-    gboolean failed = node->state == FSM_FAILED && node->last_error;
-    const char *why = failed                          ? node->last_error->message
+    gboolean failed = node->state == FSM_FAILED && trouble_last(node->trouble);
+    const char *why = failed                          ? trouble_last(node->trouble)->message
                       : node->state == FSM_S_STARTING ? "to restart its QEMU, which has grown"
                                                       : "as it was asked to";
     message_send(node->link, &(Message){.type = type, .text = why});
@@ -164,7 +174,7 @@ gboolean node_end_now(gpointer user_data)
 {
     Node *node = user_data;
     node->end_source = 0;
-    node->handler.ended(node->state == FSM_FAILED ? node->last_error : NULL,
+    node->handler.ended(node->state == FSM_FAILED ? trouble_last(node->trouble) : NULL,
                         node->handler.user_data);
     return G_SOURCE_REMOVE;
 }
@@ -206,10 +216,10 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_DROP_APPLY)
         secondary_drop_apply(node);
     if (actions & FSM_DO_KILL_VM)
-        node_vm_free(node, (actions & FSM_DO_EXIT) || node->leave_timer);
+        node_vm_free(node, (actions & FSM_DO_EXIT) || leave_is_under_way(node->leave));
     if (actions & FSM_DO_CLOSE_LINK)
         node_link_close(node);
-    if ((actions & FSM_DO_START_VM) && !node->leave_timer)
+    if ((actions & FSM_DO_START_VM) && !leave_is_under_way(node->leave))
         node_vm_start(node);
     if (actions & FSM_DO_RUN_VM) {
         net_set_open(node, TRUE);
@@ -262,14 +272,14 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     json_object_object_add(data, "role", json_object_new_string(role));
     json_object_object_add(data, "event", json_object_new_string(fsm_event_name(event)));
     if (fsm_is_protected(next) && next != node->state)
-        trouble_is_over(node);
+        trouble_is_over(node->trouble);
     node->state = next;
     claim_moved(node->claim, event, next, link_session(node->link));
     node->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(node);
     uplinks_reconsider(node->uplinks);
-    leave_look(node);
+    leave_look(node->leave);
     node_emit(node, "STATE_CHANGED", data);
 }
 
@@ -313,7 +323,6 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     node->cont_requests = g_ptr_array_new();
     node->apply_fd = -1;
     svm_init(node);
-    memory_init(node);
 
     if (!claim_init(node, error) || !net_init(node, error))
         return NULL;
@@ -322,6 +331,11 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     link_idle(node->link, "starting");
     claim_begin(node->claim, node->state);
     return g_steal_pointer(&node);
+}
+
+void node_leave(Node *node)
+{
+    leave_begin(node->leave, node->config->on_sigterm == CONFIG_SIGTERM_HAND_OVER);
 }
 
 void node_shut_down(Node *node)
@@ -340,7 +354,6 @@ void node_free(Node *node)
         node_vm_free(node, TRUE);
     }
     primary_end_hand_over(node);
-    leave_forget(node);
     generation_finalise(node);
     final_forget(node);
     if (node->end_source)
@@ -349,7 +362,6 @@ void node_free(Node *node)
     clock_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);
-    memory_finalise(node);
     secondary_finalise(node);
     g_ptr_array_unref(node->cont_requests);
     link_free(node->link);
@@ -361,7 +373,6 @@ void node_free(Node *node)
     stats_free(node->pause_stats);
     stats_free(node->transfer_stats);
     stats_free(node->apply_stats);
-    trouble_is_over(node);
     json_object_put(node->identity);
     disks_await_end(node); /* last: whoever watches this node has been told all by now */
     g_free(node->peer_name);

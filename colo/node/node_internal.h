@@ -23,10 +23,13 @@
 #include "colo/node/cycle.h"
 #include "colo/node/fsm.h"
 #include "colo/node/judge.h"
+#include "colo/node/leave.h"
+#include "colo/node/memory.h"
 #include "colo/node/messages.h"
 #include "colo/node/node.h"
 #include "colo/node/route.h"
 #include "colo/node/schedule.h"
+#include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
 #include "common/stats.h"
 #include "netcompare/netcompare.h"
@@ -99,6 +102,9 @@ struct Node {
 
     Uplinks *uplinks;
     Announce *announce;
+    Memory *memory;
+    Leave *leave;
+    Trouble *trouble;
     Backlog *outbound;               /* output that only waits for a word of the peer */
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
@@ -153,10 +159,6 @@ struct Node {
     gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
     guint hand_over_timer;
 
-    /* SIGTERM (leave.c) */
-    guint leave_timer; /* runs while this node hands over, to end after that */
-    guint leave_source;
-
     /* its guest's frames (traffic.c) */
     Route route; /* of the guest's output */
     Gate *gate;
@@ -184,12 +186,6 @@ struct Node {
     Dirty dirty;
     gboolean has_asked; /* in this session, when the VM was handed over */
 
-    /* QEMU's own memory (memory.c) */
-    guint memory_timer;
-    guint64 private_bytes, private_base; /* now, and when the VM was first protected; 0: unknown */
-    gboolean growth_told;
-    gboolean leaving; /* secondary: has sent LEAVE in this session */
-
     GuestClock clock;
     GSource *clock_timer;
 
@@ -201,10 +197,6 @@ struct Node {
     guint64 takeovers;
     guint64 mirror_sent, mirror_congested;
     Stats *pause_stats, *transfer_stats, *apply_stats;
-    GError *last_error;
-    gint64 last_error_at; /* wall clock, for people */
-    char *peer_error;     /* NULL: none */
-    gint64 peer_error_at;
     ColoTime started;
 };
 
@@ -220,6 +212,11 @@ void node_emit(Node *node, const char *name, json_object *data);
 void node_emit_stalled(Node *node, const char *why);
 /* A timer for g_source_set_ready_time(), of high priority; not set. */
 GSource *node_timer_new(GSourceFunc callback, Node *node);
+
+/* Remembers an error for status, logs it and tells the peer; `what` goes before it. */
+void node_report(Node *node, const char *what, const GError *error);
+/* The same, unless that is the last error already: of what is tried again and again. */
+void node_report_once(Node *node, const char *what, const GError *error);
 
 /* Each side holds what the other needs, and there is somebody to ask who goes on. */
 gboolean node_is_protected(const Node *node);
@@ -237,6 +234,8 @@ gboolean parts_begin(Node *node, GError **error);
 void parts_finalise(Node *node);
 /* Whether, and with what proof, the guest may be announced from here. */
 AnnounceRight parts_announce_right(const Node *node);
+/* The peer has told what went wrong there. */
+void parts_peer_reports(Node *node, const char *text);
 
 /* ---- vm.c ---- */
 
@@ -372,12 +371,6 @@ void primary_committed(Node *node);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
 gboolean primary_is_to_pause(Node *node);
 
-/* ---- leave.c ---- */
-
-/* The state has changed. */
-void leave_look(Node *node);
-void leave_forget(Node *node);
-
 /* ---- answer.c ---- */
 
 /* Primary: a session begins, or has ended. Who owes answers for too long ends it. */
@@ -492,19 +485,6 @@ void svm_written(guint64 epoch, const PageSet *pages, gpointer node);
 void svm_send_dirty(Node *node);
 void svm_forget_dirty(Node *node);
 
-/* ---- memory.c ---- */
-
-void memory_init(Node *node);
-void memory_finalise(Node *node);
-/* Looks at it now, and does what follows. */
-void memory_look(Node *node);
-/* LEAVE of the peer: a question or its answer. It may end the VM of a secondary. */
-void memory_leave(Node *node);
-/* The VM is gone. */
-void memory_forget(Node *node);
-/* Pure. `limit` 0: there is none. */
-gboolean memory_is_grown(guint64 base, guint64 now, guint64 limit);
-
 /* ---- clock.c ---- */
 
 void clock_init(Node *node);
@@ -600,19 +580,6 @@ void disks_limit_sync_rate(Node *node);
 void disks_add_status(const Node *node, json_object *status);
 /* As of the last look, twice a second: an image could not be synced, which is final. */
 gboolean disks_are_unsynced(const Node *node);
-
-/* ---- trouble.c ---- */
-
-/* Remembers an error for status, logs it and tells the peer; `what` goes before it. */
-void node_report(Node *node, const char *what, const GError *error);
-/* The same, unless that is the last error already: of what is tried again and again. */
-void node_report_once(Node *node, const char *what, const GError *error);
-/* The peer's, or the reason for which it has failed. */
-void trouble_received(Node *node, const char *text);
-/* The VM is protected: what was wrong before is no more. */
-void trouble_is_over(Node *node);
-/* Adds "last-error" of this node to `status`, and of the peer to `peer`. */
-void trouble_add_status(const Node *node, json_object *status, json_object *peer);
 
 /* ---- options.c ---- */
 

@@ -278,7 +278,8 @@ void svm_forget(Node *node)
 {
     copy_forget(node->copy);
     svm_forget_dirty(node);
-    node->leaving = node->has_asked = node->checkpoint_output_left = FALSE;
+    memory_session_over(node->memory);
+    node->has_asked = node->checkpoint_output_left = FALSE;
     resume_forget_waiting(node);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);

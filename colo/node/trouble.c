@@ -4,57 +4,65 @@
  * asked why there is no protection. It is over when the VM is protected (again). That a node ends
  * in order, or takes no peer for the moment, is no trouble.
  */
-#include "colo/node/node_internal.h"
+#include "colo/node/trouble.h"
+
 #include "common/log.h"
 
 #include <string.h>
 
-/* A name to be shown for the peer. */
-static const char *peer_called(const Node *node)
-{
-    return node->peer_name ? node->peer_name : "the peer";
-}
+struct Trouble {
+    TroubleHandler handler;
+    gpointer user_data;
+    GError *last;
+    gint64 last_at; /* wall clock, for people */
+    char *peers;    /* NULL: none */
+    gint64 peers_at;
+};
 
-void node_report(Node *node, const char *what, const GError *error)
+void trouble_report(Trouble *trouble, const char *what, const GError *error)
 {
     log_error("%s: %s", what, error->message);
-    g_clear_error(&node->last_error);
-    node->last_error = g_error_copy(error);
-    g_prefix_error(&node->last_error, "%s: ", what);
-    node->last_error_at = g_get_real_time();
-    const char *text = node->last_error->message;
-    if (node->link)
-        message_send(node->link, &(Message){.type = LINK_MSG_TROUBLE, .text = text});
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "text", json_object_new_string(text));
-    node_emit(node, "ERROR", data);
+    /* It may be what is reported. */
+    GError *last = g_error_copy(error);
+    g_prefix_error(&last, "%s: ", what);
+    g_clear_error(&trouble->last);
+    trouble->last = last;
+    trouble->last_at = g_get_real_time();
+    trouble->handler.happened(last->message, trouble->user_data);
 }
 
-void node_report_once(Node *node, const char *what, const GError *error)
+void trouble_report_once(Trouble *trouble, const char *what, const GError *error)
 {
     g_autofree char *text = g_strdup_printf("%s: %s", what, error->message);
-    if (!node->last_error || strcmp(node->last_error->message, text) != 0)
-        node_report(node, what, error);
+    if (!trouble->last || strcmp(trouble->last->message, text) != 0)
+        trouble_report(trouble, what, error);
 }
 
-void trouble_received(Node *node, const char *text)
+void trouble_received(Trouble *trouble, const char *peer, const char *text)
 {
-    if (!g_strcmp0(text, node->peer_error))
+    if (!g_strcmp0(text, trouble->peers))
         return; /* a failure's reason comes twice */
-    log_warning("%s reports: %s", peer_called(node), text);
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "peer", json_object_new_string(peer_called(node)));
-    json_object_object_add(data, "text", json_object_new_string(text));
-    node_emit(node, "PEER_ERROR", data);
-    g_free(node->peer_error);
-    node->peer_error = g_strdup(text);
-    node->peer_error_at = g_get_real_time();
+    log_warning("%s reports: %s", peer, text);
+    trouble->handler.heard(peer, text, trouble->user_data);
+    g_free(trouble->peers);
+    trouble->peers = g_strdup(text);
+    trouble->peers_at = g_get_real_time();
 }
 
-void trouble_is_over(Node *node)
+void trouble_is_over(Trouble *trouble)
 {
-    g_clear_error(&node->last_error);
-    g_clear_pointer(&node->peer_error, g_free);
+    g_clear_error(&trouble->last);
+    g_clear_pointer(&trouble->peers, g_free);
+}
+
+const GError *trouble_last(const Trouble *trouble)
+{
+    return trouble->last;
+}
+
+const char *trouble_of_peer(const Trouble *trouble)
+{
+    return trouble->peers;
 }
 
 static json_object *describe(const char *text, gint64 at)
@@ -69,10 +77,25 @@ static json_object *describe(const char *text, gint64 at)
     return trouble;
 }
 
-void trouble_add_status(const Node *node, json_object *status, json_object *peer)
+void trouble_add_status(const Trouble *trouble, json_object *status, json_object *peer)
 {
-    json_object_object_add(peer, "last-error", describe(node->peer_error, node->peer_error_at));
-    json_object_object_add(
-        status, "last-error",
-        describe(node->last_error ? node->last_error->message : NULL, node->last_error_at));
+    const char *text = trouble->last ? trouble->last->message : NULL;
+    json_object_object_add(peer, "last-error", describe(trouble->peers, trouble->peers_at));
+    json_object_object_add(status, "last-error", describe(text, trouble->last_at));
+}
+
+Trouble *trouble_new(const TroubleHandler *handler, gpointer user_data)
+{
+    Trouble *trouble = g_new0(Trouble, 1);
+    trouble->handler = *handler;
+    trouble->user_data = user_data;
+    return trouble;
+}
+
+void trouble_free(Trouble *trouble)
+{
+    if (!trouble)
+        return;
+    trouble_is_over(trouble);
+    g_free(trouble);
 }

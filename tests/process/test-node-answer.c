@@ -33,7 +33,7 @@ static void write_blocks(Host *host, guint n)
 
 static gboolean has_error(const Host *host, const char *text)
 {
-    const GError *error = host->node->last_error;
+    const GError *error = trouble_last(host->node->trouble);
     return error && strstr(error->message, text);
 }
 
@@ -91,7 +91,7 @@ static void test_slow_storage(void)
     guint64 last = a->node->epoch + 2;
     WAIT_FOR(judge_epoch(a->node->judge) >= last && disks_are_at(b->node, b->node->epoch));
     g_assert_cmpstr(link_session(a->node->link), ==, session);
-    g_assert_null(a->node->last_error);
+    g_assert_null(trouble_last(a->node->trouble));
     g_free((char *)session);
     tear_down(&f);
 }

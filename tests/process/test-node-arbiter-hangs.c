@@ -24,7 +24,7 @@ static void protect_slow(Fixture *pair)
 
 static gboolean is_told(const Node *node, const char *word)
 {
-    return node->last_error && strstr(node->last_error->message, word);
+    return trouble_last(node->trouble) && strstr(trouble_last(node->trouble)->message, word);
 }
 
 static void failover(const Host *host, gboolean force)

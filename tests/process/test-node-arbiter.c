@@ -87,7 +87,7 @@ static void start_waiting(Host *host, const char *role)
 
 static gboolean is_told(const Node *node, const char *word)
 {
-    return node->last_error && strstr(node->last_error->message, word);
+    return trouble_last(node->trouble) && strstr(trouble_last(node->trouble)->message, word);
 }
 
 /* A mount goes away under a protected pair, and the link breaks: there is nobody to ask. */

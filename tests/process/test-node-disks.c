@@ -82,7 +82,8 @@ static void test_takeover_cached(void)
 static gboolean is_told(const Host *host, const char *text)
 {
     const Node *node = host->node;
-    return node->refused && node->last_error && strstr(node->last_error->message, text);
+    return node->refused && trouble_last(node->trouble) &&
+           strstr(trouble_last(node->trouble)->message, text);
 }
 
 /* It has the VM, told why it doesn't run, and goes on with all records as soon as it can. */
@@ -265,8 +266,9 @@ static void test_sync_fails_running(void)
     Host *a = &f.host[0];
     fake_disks_refuse(a->disks, "sync", "vda", -EIO);
     g_assert_cmpint(disk_flush(fake_disks_find(a->disks, "vda")), ==, -EIO);
-    WAIT_FOR(a->node->last_error && strstr(a->node->last_error->message, "durable"));
-    g_assert_nonnull(strstr(a->node->last_error->message, "'colo failover'"));
+    WAIT_FOR(trouble_last(a->node->trouble) &&
+             strstr(trouble_last(a->node->trouble)->message, "durable"));
+    g_assert_nonnull(strstr(trouble_last(a->node->trouble)->message, "'colo failover'"));
     json_object *status = json_object_new_object();
     disks_add_status(a->node, status);
     json_object *images = json_object_object_get(json_object_object_get(status, "disks"), "images");
@@ -356,7 +358,7 @@ static void test_io_error(void)
     a->config->io_retry_ms = 0;
     WAIT_FOR(cycle_is_between_pauses(a->node->cycle.phase));
     fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
-    g_assert_nonnull(a->node->last_error);
+    g_assert_nonnull(trouble_last(a->node->trouble));
     for (int i = 0; i < 3; i++) {
         commit(&f);
         g_assert_false(vm_is_running(a->vm)); /* not by a checkpoint */

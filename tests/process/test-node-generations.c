@@ -64,7 +64,7 @@ static void quit(Host *host)
 
 static void assert_says(const Host *host, const char *text)
 {
-    const GError *error = host->error ? host->error : host->node->last_error;
+    const GError *error = host->error ? host->error : trouble_last(host->node->trouble);
     g_assert_nonnull(error);
     if (!strstr(error->message, text))
         g_error("%s: \"%s\" does not contain \"%s\"", host->name, error->message, text);

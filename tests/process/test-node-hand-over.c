@@ -107,7 +107,7 @@ static void test_refused(void)
     fake_vm_raise(b->vm, VM_EVENT_STOPPED, "internal-error");
     fake_vm_release(b->vm);
     WAIT_FOR(a->node->state == FSM_P_COLO);
-    g_assert_error(a->node->last_error, NODE_ERROR, NODE_ERROR_REFUSED);
+    g_assert_error(trouble_last(a->node->trouble), NODE_ERROR, NODE_ERROR_REFUSED);
     g_assert_false(a->node->doubted);
     WAIT_FOR(goes_on(a) && b->node->state == FSM_S_COLO && copy_is_valid(b->node->copy));
     node_event(a->node, FSM_YIELD);

@@ -119,8 +119,8 @@ static void test_broken(gconstpointer data)
         start_pair(&fixture, "file");
         Host *liar = &fixture.host[from], *other = &fixture.host[!from];
         link_send(liar->node->link, LINK_MSG_OPTIONS, text, strlen(text) + (*text == 'N'));
-        WAIT_FOR(other->node->last_error &&
-                 strstr(other->node->last_error->message, "broke the protocol"));
+        WAIT_FOR(trouble_last(other->node->trouble) &&
+                 strstr(trouble_last(other->node->trouble)->message, "broke the protocol"));
         g_assert_cmpuint(other->config->heartbeat_timeout_ms, ==, 10000);
         g_assert_cmpuint(other->config->min_gap_ms, ==, 1);
         tear_down(&fixture);

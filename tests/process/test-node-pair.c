@@ -177,7 +177,7 @@ static void test_starts_when_asked(void)
     WAIT_FOR(claim_starting(a->node->claim) == CLAIM_START_AGAIN);
     g_assert_cmpint(a->node->state, ==, FSM_P_ASKING);
     g_assert_null(a->vm);
-    g_assert_nonnull(strstr(a->node->last_error->message, path));
+    g_assert_nonnull(strstr(trouble_last(a->node->trouble)->message, path));
     g_assert_cmpint(g_rmdir(path), ==, 0);
     WAIT_FOR(a->node->state == FSM_P_NONE);
     die(a);
@@ -345,9 +345,9 @@ static void test_other_vm_is_refused(void)
     b->config->vm->cpus = a->config->vm->cpus + 1;
     start(a, "primary");
     start(b, "secondary");
-    WAIT_FOR(a->node->last_error && b->node->last_error);
-    g_assert_nonnull(strstr(a->node->last_error->message, "cpus"));
-    g_assert_nonnull(strstr(b->node->last_error->message, "cpus"));
+    WAIT_FOR(trouble_last(a->node->trouble) && trouble_last(b->node->trouble));
+    g_assert_nonnull(strstr(trouble_last(a->node->trouble)->message, "cpus"));
+    g_assert_nonnull(strstr(trouble_last(b->node->trouble)->message, "cpus"));
     g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
     tear_down(&fixture);
 }
@@ -361,9 +361,9 @@ static void test_other_arbiter_is_refused(void)
     b->config->arbiter = CONFIG_ARBITER_NONE;
     start(a, "primary");
     start(b, "secondary");
-    WAIT_FOR(a->node->last_error && b->node->last_error);
-    g_assert_nonnull(strstr(a->node->last_error->message, "arbiter"));
-    g_assert_nonnull(strstr(b->node->last_error->message, "arbiter"));
+    WAIT_FOR(trouble_last(a->node->trouble) && trouble_last(b->node->trouble));
+    g_assert_nonnull(strstr(trouble_last(a->node->trouble)->message, "arbiter"));
+    g_assert_nonnull(strstr(trouble_last(b->node->trouble)->message, "arbiter"));
     tear_down(&fixture);
 }
 

@@ -107,7 +107,7 @@ static void test_early_protect(void)
     link_send(a->node->link, LINK_MSG_YIELDED, NULL, 0);
     WAIT_FOR(b->node->state != FSM_S_ACTIVE);
     g_assert_cmpint(b->node->state, ==, FSM_S_NONE);
-    g_assert_nonnull(strstr(b->node->last_error->message, "protect"));
+    g_assert_nonnull(strstr(trouble_last(b->node->trouble)->message, "protect"));
     fake_vm_release(b->vm);
     protect(&fixture, 0);
     tear_down(&fixture);
@@ -122,9 +122,11 @@ static void test_wrong_side(gconstpointer data)
     message_send(fixture.host[from].node->link,
                  &(Message){.type = from ? LINK_MSG_SETTLED : LINK_MSG_BUSY});
     Node *other = fixture.host[!from].node;
-    WAIT_FOR(other->last_error && strstr(other->last_error->message, "broke the protocol"));
-    g_assert_nonnull(strstr(other->last_error->message, from ? "message 'settled' from a secondary"
-                                                             : "message 'busy' from a primary"));
+    WAIT_FOR(trouble_last(other->trouble) &&
+             strstr(trouble_last(other->trouble)->message, "broke the protocol"));
+    g_assert_nonnull(
+        strstr(trouble_last(other->trouble)->message,
+               from ? "message 'settled' from a secondary" : "message 'busy' from a primary"));
     tear_down(&fixture);
 }
 
@@ -137,8 +139,8 @@ static void test_first_save_fails(void)
     inject(a, FAKE_VM_SAVE, FAKE_VM_FAIL, 1);
     start(a, "primary");
     start(&fixture.host[1], "secondary");
-    WAIT_FOR(a->node->last_error);
-    g_assert_nonnull(strstr(a->node->last_error->message, "saved"));
+    WAIT_FOR(trouble_last(a->node->trouble));
+    g_assert_nonnull(strstr(trouble_last(a->node->trouble)->message, "saved"));
     protect(&fixture, 0);
     g_assert_false(a->ended);
     tear_down(&fixture);
@@ -211,7 +213,7 @@ static void test_no_such_card(void)
         guint32 question = claim_questions(to->claim);
         g_assert_true(link_send_packet(node->link, 0x7ffffff0, node->epoch, frame, sizeof(frame)));
         WAIT_FOR(claim_questions(to->claim) > question);
-        g_assert_nonnull(strstr(to->last_error->message, "card"));
+        g_assert_nonnull(strstr(trouble_last(to->trouble)->message, "card"));
         tear_down(&fixture);
     }
 }
@@ -261,8 +263,8 @@ static void test_no_gap(void)
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     fake_vm_autorun(a->vm, 1, 4000);
     guint64 until = b->node->epoch + 300;
-    WAIT_FOR(b->node->epoch >= until || a->node->last_error || b->ended);
-    g_assert_null(a->node->last_error);
+    WAIT_FOR(b->node->epoch >= until || trouble_last(a->node->trouble) || b->ended);
+    g_assert_null(trouble_last(a->node->trouble));
     g_assert_false(b->ended);
     tear_down(&fixture);
 }

@@ -44,8 +44,8 @@ static void test_panic(void)
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
     g_assert_true(copy_is_valid(b->copy));
-    g_assert_null(a->last_error);
-    g_assert_null(b->last_error);
+    g_assert_null(trouble_last(a->trouble));
+    g_assert_null(trouble_last(b->trouble));
     tear_down(&f);
 }
 
@@ -61,8 +61,8 @@ static void test_reboot(void)
     g_assert_true(vm_is_running(f.host[1].vm));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
-    g_assert_null(a->last_error);
-    g_assert_null(b->last_error);
+    g_assert_null(trouble_last(a->trouble));
+    g_assert_null(trouble_last(b->trouble));
     tear_down(&f);
 }
 
@@ -86,7 +86,7 @@ static void test_standing_powers_off(void)
     primary_want(a, REASON_ADMIN);
     WAIT_FOR(judge_epoch(a->judge) > before || a->state != FSM_P_COLO);
     g_assert_cmpstr(link_session(a->link), ==, session);
-    g_assert_null(a->last_error);
+    g_assert_null(trouble_last(a->trouble));
     tear_down(&f);
 }
 
@@ -118,7 +118,7 @@ static void test_stopped_while_resuming(void)
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
     fake_vm_release(f.host[1].vm);
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
-    g_assert_null(a->last_error);
+    g_assert_null(trouble_last(a->trouble));
     tear_down(&f);
 }
 
@@ -155,7 +155,7 @@ static void test_io_error_and_power_off(void)
     primary_reschedule(a);
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpstr(link_session(a->link), ==, session);
-    g_assert_null(a->last_error);
+    g_assert_null(trouble_last(a->trouble));
     tear_down(&f);
 }
 

@@ -18,13 +18,13 @@ static void test_secondary_fails(void)
     start(a, "primary");
     start(b, "secondary");
     WAIT_FOR(b->ended && a->node->state == FSM_P_NONE);
-    g_assert_nonnull(a->node->peer_error);
-    g_assert_cmpstr(a->node->peer_error, ==, b->error->message);
+    g_assert_nonnull(trouble_of_peer(a->node->trouble));
+    g_assert_cmpstr(trouble_of_peer(a->node->trouble), ==, b->error->message);
     die(b);
     start(b, "secondary");
     protect(&fixture, 0);
-    g_assert_null(a->node->peer_error);
-    g_assert_null(a->node->last_error);
+    g_assert_null(trouble_of_peer(a->node->trouble));
+    g_assert_null(trouble_last(a->node->trouble));
     tear_down(&fixture);
 }
 
@@ -38,10 +38,10 @@ static void test_told(void)
         g_autofree char *longest = g_strnfill(600, 'x');
         g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_PROTOCOL, longest);
         node_report(here, "a trial", error);
-        WAIT_FOR(there->peer_error);
-        g_assert_true(g_str_has_prefix(there->peer_error, "a trial: xxx"));
-        g_assert_cmpuint(strlen(there->peer_error), ==, 512);
-        g_assert_null(there->last_error);
+        WAIT_FOR(trouble_of_peer(there->trouble));
+        g_assert_true(g_str_has_prefix(trouble_of_peer(there->trouble), "a trial: xxx"));
+        g_assert_cmpuint(strlen(trouble_of_peer(there->trouble)), ==, 512);
+        g_assert_null(trouble_last(there->trouble));
         g_assert_true(fsm_is_protected(there->state));
         tear_down(&fixture);
     }
@@ -59,9 +59,9 @@ static void test_ordered_end(gconstpointer data)
     /* A secondary dials a node that is there still, and ends. */
     for (int i = 0; i < 20; i++)
         g_main_context_iteration(NULL, TRUE);
-    g_assert_null(other->node->last_error);
-    g_assert_null(other->node->peer_error);
-    g_assert_null(one->node->last_error);
+    g_assert_null(trouble_last(other->node->trouble));
+    g_assert_null(trouble_of_peer(other->node->trouble));
+    g_assert_null(trouble_last(one->node->trouble));
     tear_down(&fixture);
 }
 

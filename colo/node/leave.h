@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A node's part that ends the node while its VM goes on: SIGTERM.
+ *
+ * It owns the time that the hand-over may take. It doesn't hand over: it asks for that, follows the
+ * node's state, and tells when the node is to end.
+ *
+ * Always holds: whoever has asked for the end gets it, after LeaveHandler.hand_over at the latest
+ * in half a minute, at once when it can't be handed over (any more), or asks again.
+ *
+ * All of it runs on the main thread; nothing blocks.
+ */
+#ifndef COLO_COLO_NODE_LEAVE_H
+#define COLO_COLO_NODE_LEAVE_H
+
+#include "colo/node/fsm.h"
+
+typedef struct Leave Leave;
+
+typedef struct {
+    FsmState (*state)(gpointer user_data);
+    void (*hand_over)(gpointer user_data);
+    /* The node is to end, with the VM that it may have. */
+    void (*end)(gpointer user_data);
+} LeaveHandler;
+
+Leave *leave_new(const LeaveHandler *handler, gpointer user_data);
+void leave_free(Leave *leave);
+
+/* The node is to end: after a hand-over, if `hands_over` and there is a protected VM here. */
+void leave_begin(Leave *leave, gboolean hands_over);
+/* The state has changed. */
+void leave_look(Leave *leave);
+/* It hands over, to end after that. */
+gboolean leave_is_under_way(const Leave *leave);
+
+#endif
