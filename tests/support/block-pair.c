@@ -69,6 +69,7 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
     side->settles += !strcmp(what, "settle");
     while (!strcmp(what, "settle") && side->hold_settling && !side->dead)
         g_cond_wait(&side->changed, &side->mutex);
+    gulong delay_us = strcmp(what, "settle") != 0 ? 0 : side->settle_us;
     if (side->dead) {
         r = -EIO;
         *len = 0;
@@ -83,6 +84,7 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
         *len /= 2;
     }
     g_mutex_unlock(&side->mutex);
+    g_usleep(delay_us); /* the medium's own time */
     return r;
 }
 
@@ -92,6 +94,13 @@ void side_refuse(Side *side, const char *what, const char *file, int negative_er
     side->refuse_what = what;
     side->refuse_file = file;
     side->refuse_with = negative_errno;
+    g_mutex_unlock(&side->mutex);
+}
+
+void side_slow_settling(Side *side, gulong us)
+{
+    g_mutex_lock(&side->mutex);
+    side->settle_us = us;
     g_mutex_unlock(&side->mutex);
 }
 

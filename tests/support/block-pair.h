@@ -30,6 +30,7 @@ typedef struct {
     const char *refuse_what; /* "write", ...; NULL: any */
     const char *refuse_file; /* a part of the file's name */
     gboolean hold_settling;  /* what is written out of the page cache waits */
+    gulong settle_us;        /* ... or takes so long */
     guint64 image_syncs;
     guint64 settles; /* pieces written out of the page cache */
     gboolean synchronised, lost;
@@ -77,6 +78,8 @@ void side_refuse(Side *side, const char *what, const char *file, int negative_er
 
 /* Lets what is written out of the page cache hang, or go on. */
 void side_hold_settling(Side *side, gboolean hold);
+/* Each piece of it takes so long. */
+void side_slow_settling(Side *side, gulong us);
 
 /* Waits until images have been synced so often since the set was opened. */
 void side_wait_image_syncs(Side *side, guint64 count);

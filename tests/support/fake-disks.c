@@ -10,9 +10,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* No test takes so long. */
+#define HELD_US (G_GINT64_CONSTANT(100000) * G_USEC_PER_SEC)
+
 struct FakeDisks {
     char *dir, *state_dir;
     guint n;
+    guint64 limit_bytes;   /* 0: as measured */
     BlockControl *control; /* NULL: no server */
     DiskSet *set;
 
@@ -169,6 +173,8 @@ DiskServer *fake_disks_serve(FakeDisks *disks, const DiskServerOptions *options,
                                   .stage_memory_bytes = options->stage_memory_bytes,
                                   .queue_bytes = options->queue_bytes,
                                   .sync_rate_bytes = options->sync_rate_bytes,
+                                  .settle_bytes = disks->limit_bytes,
+                                  .throttle_us = disks->limit_bytes ? HELD_US : 0,
                                   .fault = fault,
                                   .fault_data = disks};
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control), ==, 0);
@@ -191,6 +197,18 @@ DiskServer *fake_disks_serve(FakeDisks *disks, const DiskServerOptions *options,
 Disk *fake_disks_find(const FakeDisks *disks, const char *name)
 {
     return disk_set_find(disks->set, name);
+}
+
+void fake_disks_limit(FakeDisks *disks, guint64 bytes)
+{
+    disks->limit_bytes = bytes;
+}
+
+DiskSetStatus fake_disks_status(const FakeDisks *disks)
+{
+    DiskSetStatus status;
+    disk_set_status(disks->set, &status);
+    return status;
 }
 
 char *fake_disks_image(const FakeDisks *disks, const char *name)

@@ -49,6 +49,13 @@ void fake_disks_hang(FakeDisks *disks, const char *file, gboolean hang);
 /* Whether one does. */
 gboolean fake_disks_is_hanging(FakeDisks *disks);
 
+/*
+ * From the next server on: so much may a guest write within an epoch. What is more waits for the
+ * next one or until it is let through, and for nothing else.
+ */
+void fake_disks_limit(FakeDisks *disks, guint64 bytes);
+DiskSetStatus fake_disks_status(const FakeDisks *disks);
+
 /* Each such change takes so long. */
 void fake_disks_delay(FakeDisks *disks, const char *file, guint us);
 

@@ -20,10 +20,9 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     static const guint64 sizes[SIDE_DISKS] = {DISK_BYTES, DISK_BYTES};
     g_autoptr(GError) error = NULL;
-    (void)data;
     f->a = side_new(sizes);
     f->b = side_new(sizes);
-    f->b->options.settle_bytes = LIMIT;
+    f->b->options.settle_bytes = GPOINTER_TO_UINT(data);
     side_open(f->a, TRUE, &error);
     g_assert_no_error(error);
     side_open(f->b, FALSE, &error);
@@ -98,6 +97,40 @@ static void test_zeroes_are_no_work(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->b->settles - settles, <=, 1);
 }
 
+static void settle_epoch(Fixture *f, guint64 epoch, guint32 bytes)
+{
+    guint64 syncs = f->b->image_syncs;
+    write_epoch(f, epoch, bytes);
+    g_assert_true(disk_set_apply(f->b->set, epoch, NULL));
+    side_wait_image_syncs(f->b, syncs + 1);
+}
+
+static guint64 epoch_limit(const Side *side)
+{
+    DiskSetStatus status;
+    disk_set_status(side->set, &status);
+    return status.epoch_limit;
+}
+
+/*
+ * A medium that was very slow once is found to be faster again. Epochs are small then: a checkpoint
+ * is taken when half of the least limit is written.
+ */
+static void test_leaves_the_floor(Fixture *f, gconstpointer data)
+{
+    guint64 epoch = 2, assumed = epoch_limit(f->b);
+    (void)data;
+    side_slow_settling(f->b, 1000000);
+    while (epoch_limit(f->b) >= assumed / 2)
+        settle_epoch(f, epoch++, 8 << 20);
+    guint64 least = epoch_limit(f->b);
+    side_slow_settling(f->b, 50000);
+    for (guint64 end = epoch + 100; epoch_limit(f->b) <= least; epoch++) {
+        g_assert_cmpuint(epoch, <, end);
+        settle_epoch(f, epoch, (guint32)least / 2);
+    }
+}
+
 /* Small epochs don't wait for storage that hangs: it may be well again before it matters. */
 static void test_small_epochs_go_on(Fixture *f, gconstpointer data)
 {
@@ -130,11 +163,14 @@ static void test_failure(Fixture *f, gconstpointer data)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-#define ADD(name, test) g_test_add("/block/settle/" name, Fixture, NULL, set_up, test, tear_down)
+#define ADD(name, test)                                                                            \
+    g_test_add("/block/settle/" name, Fixture, GUINT_TO_POINTER(LIMIT), set_up, test, tear_down)
     ADD("by-itself", test_by_itself);
     ADD("at-most-one-epoch", test_at_most_one_epoch);
     ADD("small-epochs-go-on", test_small_epochs_go_on);
     ADD("zeroes-are-no-work", test_zeroes_are_no_work);
     ADD("failure", test_failure);
+    g_test_add("/block/settle/leaves-the-floor", Fixture, NULL, set_up, test_leaves_the_floor,
+               tear_down);
     return g_test_run();
 }

@@ -66,10 +66,9 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     static const guint64 sizes[SIDE_DISKS] = {DISK_BYTES, DISK_BYTES};
     g_autoptr(GError) error = NULL;
-    (void)data;
     f->a = side_new(sizes);
     f->b = side_new(sizes);
-    f->b->options.settle_bytes = LIMIT;
+    f->b->options.settle_bytes = GPOINTER_TO_UINT(data);
     f->a->options.throttle_us = f->b->options.throttle_us =
         G_GINT64_CONSTANT(100000) * G_USEC_PER_SEC;
     side_open(f->a, TRUE, &error);
@@ -136,6 +135,17 @@ static void test_told(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->a->fillings, ==, 0);
     write_bytes(f->a, 0, 512);
     g_assert_cmpuint(f->a->fillings, ==, 1);
+}
+
+/* A peer that says next to nothing can't stop the guest: the largest write passes whole. */
+static void test_told_nonsense(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpuint(status_of(f->b).epoch_limit, ==, 1);
+    g_assert_cmpuint(status_of(f->a).epoch_limit, ==, 1 << 20);
+    write_bytes(f->a, 0, 4096);
+    write_bytes(f->a, 0, 4096);
+    g_assert_cmpuint(f->a->fillings, ==, 0);
 }
 
 /* The wait ends at the mark; the write is of the next epoch then. */
@@ -213,11 +223,14 @@ int main(int argc, char **argv)
     g_test_add_func("/block/throttle/no-limit", test_no_limit);
     g_test_add_func("/block/throttle/asks-once-in-an-epoch", test_asks_once_in_an_epoch);
     g_test_add_func("/block/throttle/small-writes-pass", test_small_writes_pass);
-#define ADD(name, test) g_test_add("/block/throttle/" name, Fixture, NULL, set_up, test, tear_down)
+#define ADD(name, test)                                                                            \
+    g_test_add("/block/throttle/" name, Fixture, GUINT_TO_POINTER(LIMIT), set_up, test, tear_down)
     ADD("told", test_told);
     ADD("mark-ends-it", test_mark_ends_it);
     ADD("let-through", test_let_through);
     ADD("detached", test_detached);
     ADD("overlay", test_overlay);
+    g_test_add("/block/throttle/told-nonsense", Fixture, GUINT_TO_POINTER(1), set_up,
+               test_told_nonsense, tear_down);
     return g_test_run();
 }

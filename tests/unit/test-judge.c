@@ -216,6 +216,17 @@ static void test_end(Fixture *f, gconstpointer data)
     g_assert_null(judge_stats(f->judge));
 }
 
+/* A frame of the epoch before may come after the checkpoint that ends comparing. */
+static void test_late_frame(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, 5);
+    g_assert_false(judge_pause(f->judge, &(JudgePause){.epoch = 6, .compared = TRUE}));
+    judge_committed(f->judge, 6, FALSE);
+    vm_sends(f, 5, "hello");
+    g_assert_cmpuint(f->released, ==, 1);
+}
+
 static void test_dropped(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -309,6 +320,7 @@ int main(int argc, char **argv)
         {"/judge/different",         MODE_COLO,     test_different        },
         {"/judge/whose-word-counts", MODE_COLO,     test_whose_word_counts},
         {"/judge/end",               MODE_COLO,     test_end              },
+        {"/judge/late-frame",        MODE_COLO,     test_late_frame       },
         {"/judge/dropped",           MODE_COLO,     test_dropped          },
         {"/judge/messages",          MODE_COLO,     test_messages         },
         {"/judge/settled",           MODE_COLO,     test_settled          },
