@@ -34,12 +34,13 @@ hosts_missing() {
     [ "$(id -u)" = 0 ] || { echo "not root"; return 1; }
     command -v ip >/dev/null || { echo "no ip command (package iproute2)"; return 1; }
     [ -c /dev/net/tun ] || { echo "no /dev/net/tun"; return 1; }
-    ip netns add "$hosts_prefix-probe" 2>/dev/null || { echo "no network namespaces"; return 1; }
+    hosts_refusal=$(ip netns add "$hosts_prefix-probe" 2>&1) ||
+        { echo "no network namespaces: $hosts_refusal"; return 1; }
     hosts_probe=0
-    ip -n "$hosts_prefix-probe" link add br0 type bridge 2>/dev/null || hosts_probe=1
-    ip -n "$hosts_prefix-probe" link add lan0 type veth peer name lan1 2>/dev/null || hosts_probe=1
+    hosts_refusal=$(ip -n "$hosts_prefix-probe" link add br0 type bridge 2>&1 &&
+        ip -n "$hosts_prefix-probe" link add lan0 type veth peer name lan1 2>&1) || hosts_probe=1
     ip netns delete "$hosts_prefix-probe"
-    [ $hosts_probe = 0 ] || { echo "no bridges or veth pairs in this kernel"; return 1; }
+    [ $hosts_probe = 0 ] || { echo "no bridges or veth pairs: $hosts_refusal"; return 1; }
 }
 
 # hosts_lan HOST LINK: connects the host's link to the switch.
