@@ -383,6 +383,12 @@ static void add_divergences(GString *page, json_object *status)
             page, LINE("  at %s: %s\n") LINE("    primary    %s\n") LINE("    secondary  %s\n"),
             when, text, primary, secondary);
     }
+    json_object *uncompared = at(status, "compare.uncompared");
+    if (is_number(uncompared) && json_object_get_int64(uncompared) > 0)
+        g_string_append_printf(page,
+                               LINE("uncompared   %" G_GINT64_FORMAT
+                                    " frames of new flows: there was no room for more\n"),
+                               (gint64)json_object_get_int64(uncompared));
 }
 
 static void add_capture(GString *page, json_object *status)

@@ -105,6 +105,31 @@ static void test_page_without_arbiter(void)
     g_assert_nonnull(strstr(page, "  arbiter      file, can't be asked: gone\n"));
 }
 
+/* A node that waits: for what, what runs where, and what can be done. */
+static void test_page_of_waiting(void)
+{
+    g_autofree char *page =
+        page_of("{\"vm\":{\"name\":\"web\"},\"waiting\":{\"for\":\"a decision\","
+                "\"runs\":\"a copy is here\",\"can\":\"colo failover --force\"}}",
+                FALSE);
+    g_assert_nonnull(strstr(page, "\n  waits for    a decision\n"
+                                  "  what runs    a copy is here\n"
+                                  "  possible     colo failover --force\n"));
+    g_autofree char *other = page_of(full, FALSE);
+    g_assert_null(strstr(other, "waits for"));
+}
+
+/* What went wrong last on either node. */
+static void test_page_of_both_errors(void)
+{
+    g_autofree char *page =
+        page_of("{\"vm\":{\"name\":\"web\"},\"peer\":{\"name\":\"beta\",\"last-error\":"
+                "{\"text\":\"no room\",\"when\":\"2026-01-01T00:00:00Z\"}},\"last-error\":null}",
+                FALSE);
+    g_assert_nonnull(strstr(page, "\n  last error   none\n"
+                                  "    of beta     no room, at 2026-01-01T00:00:00Z\n"));
+}
+
 /* Whatever is missing, or of another type, the page has all its lines. */
 static void test_page_of_anything(void)
 {
@@ -178,6 +203,10 @@ static void test_differences(void)
                                   "      primary    48 54 0a \"HT.\"\n"
                                   "      secondary  nothing\n"
                                   "  capture      /x/y.pcapng, the last 10, 4 written\n"));
+    g_assert_null(strstr(page, "uncompared"));
+    g_autofree char *full_table = page_of("{\"compare\":{\"uncompared\":12}}", FALSE);
+    g_assert_nonnull(strstr(
+        full_table, "\n  uncompared   12 frames of new flows: there was no room for more\n"));
     expect_event(
         "{\"event\":\"DIVERGED\",\"data\":" DIFFERENCE ",\"left-out\":3}}",
         "DIVERGED payload, tcp 10.0.0.2:80 -> 10.0.0.1:4711, epoch 9, after 1234 equal "
@@ -255,6 +284,8 @@ int main(int argc, char **argv)
     g_test_add_func("/cli/page-with-agent", test_page_with_agent);
     g_test_add_func("/cli/page-in-trouble", test_page_in_trouble);
     g_test_add_func("/cli/page-without-arbiter", test_page_without_arbiter);
+    g_test_add_func("/cli/page-of-waiting", test_page_of_waiting);
+    g_test_add_func("/cli/page-of-both-errors", test_page_of_both_errors);
     g_test_add_func("/cli/page-of-anything", test_page_of_anything);
     g_test_add_func("/cli/events", test_events);
     g_test_add_func("/cli/differences", test_differences);
