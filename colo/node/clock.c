@@ -75,7 +75,7 @@ static void set_time(Node *node)
     GuestClock *clock = &node->clock;
     g_autoptr(GError) error = NULL;
     clock->synced = FALSE;
-    clock->told_us = node->blocktime.total_us;
+    clock->told_us = figures_blocktime(node->figures)->total_us;
     clock->told_at = colo_time_now();
     clock->setting = agent_set_time(clock->agent, g_get_real_time() * 1000, ANSWER_MS, &error);
     if (!clock->setting)
@@ -88,7 +88,8 @@ static void step(Node *node)
     g_autoptr(GError) error = NULL;
     ColoTime now = colo_time_now();
     if (!clock->agent || agent_is_busy(clock->agent) ||
-        !clock_is_due(clock, node->blocktime.total_us, node->config->time_step_ms) ||
+        !clock_is_due(clock, figures_blocktime(node->figures)->total_us,
+                      node->config->time_step_ms) ||
         !clock_may_be_set(node->state, node->cycle.phase, vm_is_running(node->vm)))
         return;
     if (colo_time_diff_us(clock->not_before, now) > 0)

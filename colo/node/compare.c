@@ -57,9 +57,7 @@ static void on_mode_changed(Mode mode, gpointer user_data)
 /* What a frame waits in `buffered` mode: for the gap's end, the pause and the transfer. */
 static gint64 buffered_wait_us(const Node *node)
 {
-    double ms = (double)node->config->min_gap_ms + stats_p50_ms(node->pause_stats) +
-                stats_p50_ms(node->transfer_stats);
-    return (gint64)(ms * COLO_US_PER_MS);
+    return (gint64)node->config->min_gap_ms * COLO_US_PER_MS + figures_checkpoint_us(node->figures);
 }
 
 void comparing_pause(Node *node)

@@ -25,14 +25,6 @@ static json_object *add_object(json_object *parent, const char *name)
     return object;
 }
 
-static void add_ms(json_object *parent, const char *name, const Stats *stats)
-{
-    json_object *object = add_object(parent, name);
-    json_object_object_add(object, "p50", json_object_new_double(stats_p50_ms(stats)));
-    json_object_object_add(object, "p99", json_object_new_double(stats_p99_ms(stats)));
-    json_object_object_add(object, "max", json_object_new_double(stats_max_ms(stats)));
-}
-
 static const char *vm_state(const Node *node)
 {
     return !node->vm                 ? "dead"
@@ -70,31 +62,18 @@ static void add_peer(const Node *node, json_object *status)
 
 static void add_checkpoints(const Node *node, json_object *status)
 {
-    json_object *checkpoints = add_object(status, "checkpoints");
-    add_int(checkpoints, "total", (gint64)node->checkpoints);
-    json_object *reasons = add_object(checkpoints, "by-reason");
-    for (CheckpointReason reason = 0; reason < REASONS; reason++)
-        add_int(reasons, checkpoint_reason_name(reason), (gint64)node->by_reason[reason]);
-    add_ms(status, "pause-ms", node->pause_stats);
-    add_ms(status, "transfer-ms", node->transfer_stats);
-    add_ms(status, "apply-ms", node->apply_stats);
+    figures_describe_checkpoints(node->figures, status);
     json_object *dirty = add_object(status, "dirty");
     add_string(dirty, "method",
                node->tracker ? dirty_method_name(dirty_tracker_method(node->tracker)) : NULL);
     add_int(dirty, "pages", node->capture ? (gint64)capture_dirty_pages(node->capture) : 0);
-    json_object *bytes = add_object(status, "bytes");
-    add_int(bytes, "last", (gint64)node->bytes_last);
-    add_int(bytes, "total", (gint64)node->bytes_total);
+    figures_describe_bytes(node->figures, status);
 }
 
 static void add_blocktime(const Node *node, json_object *status)
 {
-    const Blocktime *blocktime = &node->blocktime;
     json_object *object = add_object(status, "blocktime");
-    add_int(object, "total-ms", blocktime->total_us / COLO_US_PER_MS);
-    add_int(object, "longest-ms", blocktime->longest_us / COLO_US_PER_MS);
-    json_object_object_add(object, "share",
-                           json_object_new_double(blocktime_share(blocktime, colo_time_now())));
+    figures_describe_blocktime(node->figures, object);
     json_object_object_add(
         object, "corrections",
         node->clock.agent ? json_object_new_int64((gint64)node->clock.corrections) : NULL);
@@ -233,8 +212,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_string(arbiter, "type", type);
     add_string(arbiter, "answer", claim_last_answer(node->claim));
     add_string(arbiter, "trouble", claim_trouble(node->claim));
-    add_int(status, "takeovers", (gint64)node->takeovers);
-    add_int(status, "uptime-s", colo_time_diff_us(colo_time_now(), node->started) / G_USEC_PER_SEC);
+    figures_describe_life(node->figures, status);
     control_reply(request, status);
 }
 

@@ -102,7 +102,7 @@ static gboolean on_received(Node *node, const Message *message, GError **error)
 static gboolean on_applied(Node *node, const Message *message, GError **error)
 {
     (void)error;
-    stats_add(node->apply_stats, (gint64)MIN(message->applied.apply_us, G_MAXINT32));
+    figures_add_applied(node->figures, (gint64)MIN(message->applied.apply_us, G_MAXINT32));
     return TRUE;
 }
 

@@ -306,10 +306,6 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     g_autoptr(Node) node = g_new0(Node, 1);
     node->config = config;
     node->handler = *handler;
-    node->started = colo_time_now();
-    node->pause_stats = stats_new();
-    node->transfer_stats = stats_new();
-    node->apply_stats = stats_new();
     node->is_primary = config->role != CONFIG_ROLE_SECONDARY && !config->discard;
     node->state = !node->is_primary ? FSM_S_STARTING
                   : config->arbiter == CONFIG_ARBITER_NONE && config->vm->disks->len == 0
@@ -370,9 +366,6 @@ void node_free(Node *node)
     control_free(node->control);
     parts_finalise(node);
     net_finalise(node);
-    stats_free(node->pause_stats);
-    stats_free(node->transfer_stats);
-    stats_free(node->apply_stats);
     json_object_put(node->identity);
     disks_await_end(node); /* last: whoever watches this node has been told all by now */
     g_free(node->peer_name);

@@ -17,10 +17,10 @@
 #include "colo/node/announce.h"
 #include "colo/node/answer-watch.h"
 #include "colo/node/backlog.h"
-#include "colo/node/blocktime.h"
 #include "colo/node/claim.h"
 #include "colo/node/copy.h"
 #include "colo/node/cycle.h"
+#include "colo/node/figures.h"
 #include "colo/node/fsm.h"
 #include "colo/node/judge.h"
 #include "colo/node/leave.h"
@@ -31,7 +31,6 @@
 #include "colo/node/schedule.h"
 #include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
-#include "common/stats.h"
 #include "netcompare/netcompare.h"
 #include "netcompare/rewrite.h"
 #include "vm/agent.h"
@@ -105,6 +104,7 @@ struct Node {
     Memory *memory;
     Leave *leave;
     Trouble *trouble;
+    Figures *figures;
     Backlog *outbound;               /* output that only waits for a word of the peer */
     Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
     struct DiskServer *disks_ending; /* after them, if this node ends */
@@ -189,15 +189,7 @@ struct Node {
     GuestClock clock;
     GSource *clock_timer;
 
-    /* for status */
-    Blocktime blocktime;
-    ColoTime svm_paused_at; /* secondary: when the VM was paused that a takeover resumes */
-    guint64 checkpoints, by_reason[REASONS];
-    guint64 bytes_last, bytes_total;
-    guint64 takeovers;
-    guint64 mirror_sent, mirror_congested;
-    Stats *pause_stats, *transfer_stats, *apply_stats;
-    ColoTime started;
+    guint64 mirror_sent, mirror_congested; /* frames, for status */
 };
 
 /* ---- node.c ---- */

@@ -182,6 +182,7 @@ static void make_trouble(Node *node)
 
 void parts_init(Node *node)
 {
+    node->figures = figures_new();
     make_trouble(node);
     make_announce(node);
     make_memory(node);
@@ -200,4 +201,5 @@ void parts_finalise(Node *node)
     memory_free(node->memory);
     announce_free(node->announce);
     trouble_free(node->trouble);
+    figures_free(node->figures);
 }

@@ -270,7 +270,7 @@ static void end_pause(Node *node)
     Cycle *cycle = &node->cycle;
     cycle->resumed = colo_time_now();
     cycle->pause_us = colo_time_diff_us(cycle->resumed, cycle->pause_started);
-    blocktime_add(&node->blocktime, cycle->pause_started, cycle->resumed);
+    figures_add_pause(node->figures, cycle->pause_started, cycle->resumed);
     cycle->pause_started = (ColoTime){0};
 }
 
@@ -330,12 +330,11 @@ static void count(Node *node)
 {
     const Cycle *cycle = &node->cycle;
     const CaptureStats *stats = &cycle->stats;
-    node->checkpoints++;
-    node->by_reason[cycle->reason]++;
-    node->bytes_last = stats->bytes;
-    node->bytes_total += stats->bytes;
-    stats_add(node->pause_stats, cycle->pause_us);
-    stats_add(node->transfer_stats, stats->transfer_us);
+    FiguresCheckpoint checkpoint = {.reason = cycle->reason,
+                                    .bytes = stats->bytes,
+                                    .pause_us = cycle->pause_us,
+                                    .transfer_us = stats->transfer_us};
+    figures_add_checkpoint(node->figures, &checkpoint);
     log_debug(
         "checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT " harvest_us=%" G_GINT64_FORMAT
         " copy_us=%" G_GINT64_FORMAT " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT

@@ -190,17 +190,14 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     }
     copy_received(node->copy, checkpoint);
     node->checkpoint_output_left = FALSE;
-    node->svm_paused_at = colo_time_add_us(colo_time_now(), -checkpoint->transfer_us);
+    figures_copy_paused(node->figures, colo_time_add_us(colo_time_now(), -checkpoint->transfer_us));
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
     colo_fault_point("secondary-received");
     disks_received(node, checkpoint->epoch);
     forget_input_before(node, checkpoint->epoch);
-    node->checkpoints++;
-    node->bytes_last = checkpoint->bytes;
-    node->bytes_total += checkpoint->bytes;
-    stats_add(node->transfer_stats, checkpoint->transfer_us);
+    figures_add_received(node->figures, checkpoint->bytes, checkpoint->transfer_us);
 }
 
 static void on_applied(Checkpoint *checkpoint, gpointer user_data)
@@ -209,7 +206,7 @@ static void on_applied(Checkpoint *checkpoint, gpointer user_data)
     MessageApplied applied = {.epoch = checkpoint->epoch,
                               .apply_us = (guint64)checkpoint->apply_us};
     message_send(node->link, &(Message){.type = LINK_MSG_APPLIED, .applied = applied});
-    stats_add(node->apply_stats, checkpoint->apply_us);
+    figures_add_applied(node->figures, checkpoint->apply_us);
     log_debug("checkpoint applied pages=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
               checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);

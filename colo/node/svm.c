@@ -69,7 +69,7 @@ static void on_paused(gpointer user_data)
 {
     Node *node = user_data;
     disks_vm_paused(node);
-    node->svm_paused_at = colo_time_now();
+    figures_copy_paused(node->figures, colo_time_now());
 }
 
 static void on_not_resumed(gpointer user_data)
@@ -96,7 +96,7 @@ static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
 {
     Node *node = user_data;
     if (node->state == FSM_S_DEVICE)
-        blocktime_add(&node->blocktime, node->svm_paused_at, colo_time_now());
+        figures_copy_resumed(node->figures);
     if (!counts)
         return;
     message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = epoch});
@@ -179,7 +179,7 @@ static void finish_takeover(Node *node)
 {
     /* What the primary's guest was given and ours was not, and what has come here since. */
     secondary_give_mirrored(node);
-    node->takeovers++;
+    figures_add_takeover(node->figures);
     uplinks_vm_came(node->uplinks);
     clock_taken_over(node);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
@@ -199,7 +199,7 @@ static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
     copy_gone_on(node->copy, error);
     if (error)
         return;
-    blocktime_add(&node->blocktime, node->svm_paused_at, colo_time_now());
+    figures_copy_resumed(node->figures);
     finish_takeover(node);
 }
 
@@ -208,7 +208,7 @@ static void on_go_on(gpointer user_data)
     Node *node = user_data;
     /* Also of one that runs: it has been on an overlay until now, and unheard. */
     if (vm_is_running(node->vm))
-        node->svm_paused_at = colo_time_now();
+        figures_copy_paused(node->figures, colo_time_now());
     resume_vm(node, on_taken_over);
 }
 

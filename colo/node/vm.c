@@ -187,7 +187,7 @@ void node_vm_free(Node *node, gboolean node_ends)
     copy_detach(node->copy);
     g_clear_pointer(&node->tracker, dirty_tracker_free);
     memory_forget(node->memory);
-    node->blocktime = (Blocktime){0};
+    figures_forget_vm(node->figures);
     g_clear_pointer(&node->vm, vm_free);
     disks_stop(node, node_ends);
 }

@@ -105,7 +105,7 @@ static void test_mount_goes(void)
     g_assert_true(is_told(a, storage.shared) && is_told(a, ", mounted on /"));
     g_assert_false(is_told(a, "tmpfs of colo-test"));
     g_assert_cmpint(a->route, !=, ROUTE_OPEN);
-    g_assert_cmpuint(a->takeovers + b->takeovers, ==, 0);
+    g_assert_cmpuint(figures_takeovers(a->figures) + figures_takeovers(b->figures), ==, 0);
     put(&storage);
     WAIT_FOR(fsm_is_protected(a->state) && fsm_is_protected(b->state));
     tear_down_storage(&storage);
@@ -131,7 +131,7 @@ static void test_other_comes(void)
     g_assert_null(a->vm);
     put(&storage);
     protect(&storage.pair, 1);
-    g_assert_cmpuint(b->node->takeovers, ==, 1);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
     tear_down_storage(&storage);
 }
 
@@ -271,8 +271,8 @@ static void test_watched(void)
     WAIT_FOR(node_is_protected(a) && node_is_protected(b));
     move_name(&pair, FALSE);
     WAIT_FOR(!node_is_protected(a) && !node_is_protected(b));
-    guint64 checkpoints = a->checkpoints;
-    WAIT_FOR(a->checkpoints > checkpoints + 3);
+    guint64 checkpoints = figures_checkpoints(a->figures);
+    WAIT_FOR(figures_checkpoints(a->figures) > checkpoints + 3);
     g_assert_true(fsm_is_protected(a->state) && fsm_is_protected(b->state));
     g_assert_nonnull(strstr(claim_trouble(a->claim), "has no name"));
     g_autoptr(ControlPeer) peer = control_peer_greeted(pair.host[0].config->control_socket);

@@ -32,7 +32,7 @@ static void test_pauses(void)
     Fixture f;
     start_pair(&f, "file");
     Host *a = &f.host[0], *b = &f.host[1];
-    const Blocktime *blocktime = &a->node->blocktime;
+    const Blocktime *blocktime = figures_blocktime(a->node->figures);
     g_assert_cmpint(blocktime->total_us, >, 0); /* of the first synchronisation */
     for (guint i = 0; i < G_N_ELEMENTS(operations); i++) {
         gint64 before = blocktime->total_us;
@@ -43,7 +43,7 @@ static void test_pauses(void)
     }
     g_assert_cmpfloat(blocktime_share(blocktime, colo_time_now()), >=, 0.01);
     /* The copy is nobody's clock. */
-    g_assert_cmpint(b->node->blocktime.total_us, ==, 0);
+    g_assert_cmpint(figures_blocktime(b->node->figures)->total_us, ==, 0);
     tear_down(&f);
 }
 
@@ -65,7 +65,7 @@ static void test_takeover(void)
     }
     hold_for_a_while(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
-    g_assert_cmpint(b->node->blocktime.total_us, >=, HOLD_MS * COLO_US_PER_MS);
+    g_assert_cmpint(figures_blocktime(b->node->figures)->total_us, >=, HOLD_MS * COLO_US_PER_MS);
     tear_down(&f);
 }
 
@@ -78,14 +78,14 @@ static void test_not_handed_over(void)
     Vm *copy = f.host[1].vm;
     fake_vm_inject(copy, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     wait_for_a_while();
-    gint64 before = a->blocktime.total_us;
+    gint64 before = figures_blocktime(a->figures)->total_us;
     ColoTime began = colo_time_now();
     node_event(a, FSM_YIELD);
     WAIT_FOR(a->state == FSM_P_HANDED && fake_vm_is_held(copy));
     fake_vm_raise(copy, VM_EVENT_STOPPED, "internal-error");
     hold_for_a_while(copy);
     WAIT_FOR(a->state == FSM_P_COLO && cycle_is_between_pauses(a->cycle.phase));
-    gint64 stood_us = a->blocktime.total_us - before;
+    gint64 stood_us = figures_blocktime(a->figures)->total_us - before;
     g_assert_cmpint(stood_us, >=, HOLD_MS * COLO_US_PER_MS);
     g_assert_cmpint(stood_us, <=, colo_time_diff_us(colo_time_now(), began));
     tear_down(&f);

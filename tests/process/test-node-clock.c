@@ -35,7 +35,7 @@ static void end(Pair *p)
 static void stand(Node *node, gint64 ms)
 {
     ColoTime now = colo_time_now();
-    blocktime_add(&node->blocktime, colo_time_add_us(now, -ms * COLO_US_PER_MS), now);
+    figures_add_pause(node->figures, colo_time_add_us(now, -ms * COLO_US_PER_MS), now);
 }
 
 static void test_sum(void)
@@ -43,8 +43,8 @@ static void test_sum(void)
     Pair p;
     start_with_agents(&p, 60000);
     Node *a = p.f.host[0].node;
-    guint64 before = a->checkpoints;
-    WAIT_FOR(a->checkpoints >= before + 3);
+    guint64 before = figures_checkpoints(a->figures);
+    WAIT_FOR(figures_checkpoints(a->figures) >= before + 3);
     g_assert_cmpuint(p.guest[0]->syncs, ==, 0); /* it is not due */
     for (guint i = 1; i <= 2; i++) {
         gint64 from_ns = g_get_real_time() * 1000;
@@ -65,9 +65,9 @@ static void test_never(void)
     Pair p;
     start_with_agents(&p, 0);
     Node *a = p.f.host[0].node;
-    guint64 before = a->checkpoints;
+    guint64 before = figures_checkpoints(a->figures);
     stand(a, 60000);
-    WAIT_FOR(a->checkpoints >= before + 3);
+    WAIT_FOR(figures_checkpoints(a->figures) >= before + 3);
     g_assert_cmpuint(p.guest[0]->syncs, ==, 0);
     end(&p);
 }

@@ -42,7 +42,7 @@ static void test_secondary_has_won(void)
     WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
     g_assert_nonnull(copy_checkpoint(b->node->copy));
     set_storage(a, TRUE);
-    WAIT_FOR(b->node->takeovers == 1 && b->node->state == FSM_P_NONE);
+    WAIT_FOR(figures_takeovers(b->node->figures) == 1 && b->node->state == FSM_P_NONE);
     set_storage(b, TRUE);
     protect(&fixture, 1);
     g_assert_false(a->ended || b->ended);

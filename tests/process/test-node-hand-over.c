@@ -40,7 +40,7 @@ static void test_done(void)
     WAIT_FOR(a->node->state == FSM_P_FROZEN || a->node->state == FSM_S_STARTING);
     g_assert_true(a->vm == old || b->node->state == FSM_P_NONE || b->node->state == FSM_P_SETUP);
     protect(&fixture, 1);
-    g_assert_cmpuint(b->node->takeovers, ==, 1);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
     g_assert_false(a->ended || b->ended);
     tear_down(&fixture);
 }
@@ -66,14 +66,14 @@ static void test_stalled(void)
     Fixture fixture;
     start_quiet_pair(&fixture);
     Node *a = fixture.host[0].node;
-    guint64 before = a->by_reason[REASON_STALLED];
+    guint64 before = figures_checkpoints_by(a->figures, REASON_STALLED);
     fake_vm_raise(fixture.host[1].vm, VM_EVENT_STOPPED, "io-error");
     WAIT_FOR(judge_peer_vm(a->judge) == PEER_VM_STALLED);
     node_event(a, FSM_YIELD);
     WAIT_FOR(a->state == FSM_P_HANDED);
-    g_assert_cmpuint(a->by_reason[REASON_STALLED], >, before);
+    g_assert_cmpuint(figures_checkpoints_by(a->figures, REASON_STALLED), >, before);
     protect(&fixture, 1);
-    g_assert_cmpuint(fixture.host[1].node->takeovers, ==, 1);
+    g_assert_cmpuint(figures_takeovers(fixture.host[1].node->figures), ==, 1);
     tear_down(&fixture);
 }
 
@@ -162,7 +162,7 @@ static void test_primary_dies(void)
     die(&fixture.host[0]);
     fake_vm_release(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
-    g_assert_cmpuint(b->node->takeovers, ==, 1);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
     tear_down(&fixture);
 }
 

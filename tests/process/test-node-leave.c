@@ -18,7 +18,7 @@ static void test_hands_over(void)
     node_leave(a->node);
     await_end(a);
     WAIT_FOR(b->node->state == FSM_P_NONE);
-    g_assert_cmpuint(b->node->takeovers, ==, 1);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
     g_assert_true(vm_is_running(b->vm));
     die(a);
     start(a, "auto");
@@ -71,7 +71,7 @@ static void test_refused(void)
     set_storage(&fixture.host[1], FALSE);
     node_leave(fixture.host[0].node);
     await_end(&fixture.host[0]);
-    g_assert_cmpuint(fixture.host[1].node->takeovers, ==, 0);
+    g_assert_cmpuint(figures_takeovers(fixture.host[1].node->figures), ==, 0);
     tear_down(&fixture);
 }
 

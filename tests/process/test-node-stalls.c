@@ -42,7 +42,7 @@ static void test_panic(void)
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "guest-panicked");
     g_assert_false(copy_is_valid(b->copy));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
-    g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
+    g_assert_cmpuint(figures_checkpoints_by(a->figures, REASON_STALLED), ==, 1);
     g_assert_true(copy_is_valid(b->copy));
     g_assert_null(trouble_last(a->trouble));
     g_assert_null(trouble_last(b->trouble));
@@ -60,7 +60,7 @@ static void test_reboot(void)
     g_assert_true(copy_is_valid(b->copy));
     g_assert_true(vm_is_running(f.host[1].vm));
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
-    g_assert_cmpuint(a->by_reason[REASON_STALLED], ==, 1);
+    g_assert_cmpuint(figures_checkpoints_by(a->figures, REASON_STALLED), ==, 1);
     g_assert_null(trouble_last(a->trouble));
     g_assert_null(trouble_last(b->trouble));
     tear_down(&f);

@@ -134,7 +134,7 @@ static void test_lan_cut(void)
     set_up_world(&world);
     run("ip link set plug%d down", 0);
     Node *a = world.f.host[0].node, *b = world.f.host[1].node;
-    WAIT_FOR(fsm_is_primary(b->state) && b->takeovers == 1);
+    WAIT_FOR(fsm_is_primary(b->state) && figures_takeovers(b->figures) == 1);
     WAIT_FOR(b->state == FSM_P_COLO && a->state == FSM_S_COLO);
     g_assert_cmpuint(uplinks_peer_cut(b->uplinks), ==, 1);
     g_assert_cmpuint(uplinks_cut(b->uplinks), ==, 0);

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Counts, and describes what it has counted. */
+#include "colo/node/figures.h"
+
+#include "common/stats.h"
+
+struct Figures {
+    ColoTime started;
+    guint64 checkpoints, by_reason[REASONS];
+    guint64 bytes_last, bytes_total;
+    Stats *pauses, *transfers, *applies;
+    Blocktime blocktime;
+    ColoTime copy_paused; /* when the VM was paused that a takeover resumes */
+    guint64 takeovers;
+};
+
+static void add_bytes(Figures *figures, guint64 bytes, gint64 transfer_us)
+{
+    figures->checkpoints++;
+    figures->bytes_last = bytes;
+    figures->bytes_total += bytes;
+    stats_add(figures->transfers, transfer_us);
+}
+
+void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoint)
+{
+    figures->by_reason[checkpoint->reason]++;
+    stats_add(figures->pauses, checkpoint->pause_us);
+    add_bytes(figures, checkpoint->bytes, checkpoint->transfer_us);
+}
+
+void figures_add_received(Figures *figures, guint64 bytes, gint64 transfer_us)
+{
+    add_bytes(figures, bytes, transfer_us);
+}
+
+void figures_add_applied(Figures *figures, gint64 apply_us)
+{
+    stats_add(figures->applies, apply_us);
+}
+
+gint64 figures_checkpoint_us(const Figures *figures)
+{
+    double ms = stats_p50_ms(figures->pauses) + stats_p50_ms(figures->transfers);
+    return (gint64)(ms * COLO_US_PER_MS);
+}
+
+guint64 figures_checkpoints(const Figures *figures)
+{
+    return figures->checkpoints;
+}
+
+guint64 figures_checkpoints_by(const Figures *figures, CheckpointReason reason)
+{
+    return figures->by_reason[reason];
+}
+
+void figures_add_pause(Figures *figures, ColoTime from, ColoTime until)
+{
+    blocktime_add(&figures->blocktime, from, until);
+}
+
+void figures_copy_paused(Figures *figures, ColoTime since)
+{
+    figures->copy_paused = since;
+}
+
+void figures_copy_resumed(Figures *figures)
+{
+    figures_add_pause(figures, figures->copy_paused, colo_time_now());
+}
+
+const Blocktime *figures_blocktime(const Figures *figures)
+{
+    return &figures->blocktime;
+}
+
+void figures_forget_vm(Figures *figures)
+{
+    figures->blocktime = (Blocktime){0};
+}
+
+void figures_add_takeover(Figures *figures)
+{
+    figures->takeovers++;
+}
+
+guint64 figures_takeovers(const Figures *figures)
+{
+    return figures->takeovers;
+}
+
+/* ---- Status ---- */
+
+static void add_int(json_object *object, const char *name, guint64 value)
+{
+    json_object_object_add(object, name, json_object_new_int64((gint64)value));
+}
+
+static json_object *add_object(json_object *parent, const char *name)
+{
+    json_object *object = json_object_new_object();
+    json_object_object_add(parent, name, object);
+    return object;
+}
+
+static void add_ms(json_object *parent, const char *name, const Stats *stats)
+{
+    json_object *object = add_object(parent, name);
+    json_object_object_add(object, "p50", json_object_new_double(stats_p50_ms(stats)));
+    json_object_object_add(object, "p99", json_object_new_double(stats_p99_ms(stats)));
+    json_object_object_add(object, "max", json_object_new_double(stats_max_ms(stats)));
+}
+
+void figures_describe_checkpoints(const Figures *figures, json_object *status)
+{
+    json_object *checkpoints = add_object(status, "checkpoints");
+    add_int(checkpoints, "total", figures->checkpoints);
+    json_object *reasons = add_object(checkpoints, "by-reason");
+    for (CheckpointReason reason = 0; reason < REASONS; reason++)
+        add_int(reasons, checkpoint_reason_name(reason), figures->by_reason[reason]);
+    add_ms(status, "pause-ms", figures->pauses);
+    add_ms(status, "transfer-ms", figures->transfers);
+    add_ms(status, "apply-ms", figures->applies);
+}
+
+void figures_describe_bytes(const Figures *figures, json_object *status)
+{
+    json_object *bytes = add_object(status, "bytes");
+    add_int(bytes, "last", figures->bytes_last);
+    add_int(bytes, "total", figures->bytes_total);
+}
+
+void figures_describe_life(const Figures *figures, json_object *status)
+{
+    gint64 up_us = colo_time_diff_us(colo_time_now(), figures->started);
+    add_int(status, "takeovers", figures->takeovers);
+    json_object_object_add(status, "uptime-s", json_object_new_int64(up_us / G_USEC_PER_SEC));
+}
+
+void figures_describe_blocktime(const Figures *figures, json_object *blocktime)
+{
+    const Blocktime *sums = &figures->blocktime;
+    json_object_object_add(blocktime, "total-ms",
+                           json_object_new_int64(sums->total_us / COLO_US_PER_MS));
+    json_object_object_add(blocktime, "longest-ms",
+                           json_object_new_int64(sums->longest_us / COLO_US_PER_MS));
+    json_object_object_add(blocktime, "share",
+                           json_object_new_double(blocktime_share(sums, colo_time_now())));
+}
+
+/* ---- Life ---- */
+
+Figures *figures_new(void)
+{
+    Figures *figures = g_new0(Figures, 1);
+    figures->started = colo_time_now();
+    figures->pauses = stats_new();
+    figures->transfers = stats_new();
+    figures->applies = stats_new();
+    return figures;
+}
+
+void figures_free(Figures *figures)
+{
+    if (!figures)
+        return;
+    stats_free(figures->pauses);
+    stats_free(figures->transfers);
+    stats_free(figures->applies);
+    g_free(figures);
+}

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A node's part that counts: checkpoints and what they took, how long the guest was paused,
+ * takeovers. For status, for the choice of the mode and for the guest's clock.
+ *
+ * It decides nothing, and owns no timer.
+ *
+ * All of it runs on the main thread; nothing blocks.
+ */
+#ifndef COLO_COLO_NODE_FIGURES_H
+#define COLO_COLO_NODE_FIGURES_H
+
+#include "colo/node/blocktime.h"
+#include "colo/node/schedule.h"
+#include "common/clock.h"
+
+#include <json-c/json.h>
+
+typedef struct Figures Figures;
+
+Figures *figures_new(void);
+void figures_free(Figures *figures);
+
+/* ---- Checkpoints ---- */
+
+/* Of a primary, complete on the secondary. */
+typedef struct {
+    CheckpointReason reason;
+    guint64 bytes;
+    gint64 pause_us, transfer_us;
+} FiguresCheckpoint;
+void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoint);
+/* Of a secondary. */
+void figures_add_received(Figures *figures, guint64 bytes, gint64 transfer_us);
+/* Either: the secondary has put one into its VM's RAM. */
+void figures_add_applied(Figures *figures, gint64 apply_us);
+/* What one takes from its pause until it is complete, of half of the last ones. */
+gint64 figures_checkpoint_us(const Figures *figures);
+
+/* How many there were: of both kinds, and of a primary's for this reason. */
+guint64 figures_checkpoints(const Figures *figures);
+guint64 figures_checkpoints_by(const Figures *figures, CheckpointReason reason);
+
+/* ---- Pauses ---- */
+
+/* The guest was paused, `until` being not before what was told last. */
+void figures_add_pause(Figures *figures, ColoTime from, ColoTime until);
+/* A copy is paused: since when it was, if a takeover resumes it; and it does. */
+void figures_copy_paused(Figures *figures, ColoTime since);
+void figures_copy_resumed(Figures *figures);
+/* Borrowed: since the VM was started here or has come here. */
+const Blocktime *figures_blocktime(const Figures *figures);
+/* The VM is gone. */
+void figures_forget_vm(Figures *figures);
+
+/* ---- Takeovers ---- */
+
+void figures_add_takeover(Figures *figures);
+guint64 figures_takeovers(const Figures *figures);
+
+/* ---- For status ---- */
+
+/* Adds "checkpoints" and how long their steps took; "bytes"; "takeovers" and "uptime-s". */
+void figures_describe_checkpoints(const Figures *figures, json_object *status);
+void figures_describe_bytes(const Figures *figures, json_object *status);
+void figures_describe_life(const Figures *figures, json_object *status);
+/* Adds what "blocktime" has of it. */
+void figures_describe_blocktime(const Figures *figures, json_object *blocktime);
+
+#endif
