@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * One transition at a time walks the disks: each step looks for the next disk that is not yet as
- * wanted and starts one operation on it. The opposite request replaces the wish at once (its
- * waiters are told) and takes effect when the operation in flight has answered, so nobody ever
- * waits for a lock, and two operations never meet on one disk.
+ * wanted and starts one operation on it. The opposite request replaces the wish at once, and its
+ * waiters are called back. It takes effect when the operation in flight has answered. So nobody
+ * ever waits for a lock, and two operations never meet on one disk.
  */
 #include "block/activation.h"
 
@@ -227,7 +227,7 @@ void block_inactivate(BlockActivation *a, BlockActivationDone done, gpointer use
     request(a, BLOCK_INACTIVE, done, user_data);
 }
 
-/* Why the VM may not run on the disks: names the first disk that stands in the way. */
+/* Why the VM may not run on the disks: names the first disk that prevents it. */
 static void explain_inactive(const BlockActivation *a, GError **error)
 {
     for (guint i = 0; i < a->disks->len; i++) {

@@ -9,8 +9,8 @@
  *      ACTIVE -------------> INACTIVE
  *         ^----- activate -----'
  *
- *   inactivate: INACTIVE is set before the first disk is touched
- *   activate:   ACTIVE is set after the last disk has said yes
+ *   inactivate: INACTIVE is set before the first disk is touched activate:   ACTIVE is set after
+ *   the last disk is active
  *
  * What holds at all times:
  *  - ACTIVE means that every disk is active. INACTIVE promises nothing about a single disk: after a
@@ -51,8 +51,8 @@ typedef void (*BlockOpDone)(gpointer ticket, const GError *error);
 
 /*
  * What can be done to a disk, or to a group that can only be switched as a whole (all disks of one
- * QEMU). Each starts the operation and sees to it that `done` is called with `ticket`, at once or
- * later, also when the storage has to be given up.
+ * QEMU). Each starts the operation and makes sure that `done` is called with `ticket`, at once or
+ * later. That is also so when the storage has to be given up.
  */
 typedef struct {
     void (*activate)(gpointer disk, BlockOpDone done, gpointer ticket);

@@ -36,7 +36,7 @@ static gboolean commit(DiskSet *set, guint64 epoch, GError **error)
     return FALSE;
 }
 
-/* In a long apply: how often it is told that it goes on. */
+/* In a long apply: how often progress is reported. */
 #define APPLYING_US (200 * 1000)
 
 typedef struct {

@@ -10,18 +10,20 @@
  *             peer attached, sent to it tagged with the running epoch.
  *   INACTIVE  the owner's images, given up for a handover: readable, nothing may be written.
  *   REPLICA   the images stay at the last applied checkpoint. The peer's writes of the running
- * epoch are staged, local writes go to a volatile overlay.
+ *             epoch are staged, local writes go to a volatile overlay.
  *
- *     open(owner) --> ACTIVE <--activate/inactivate--> INACTIVE --disk_set_become_replica-->
- * REPLICA open(!owner) -> REPLICA --disk_set_takeover--> ACTIVE
+ *     open(owner) ---> ACTIVE <--activate/inactivate--> INACTIVE --disk_set_become_replica--.
+ *                         ^                                                                 v
+ *     open(!owner) -------|------------------------------------------------------------> REPLICA
+ *                         `-------------------------disk_set_takeover-----------------------'
  *
  * What holds:
  *  - A replica's images are those of one checkpoint on all disks, or the set knows that they are
- * not (then it can't be taken over) - also after the death of this process at any moment.
+ *    not (then it can't be taken over). This holds after the death of this process at any moment.
  *  - Two sets of one pairing differ at most in what their dirty bitmaps name, or they know that
- * they can't tell; a resynchronisation then compares everything.
- *  - No synchronisation overwrites what its source doesn't hold (generation.h), unless that was
- *    said on the side that loses it.
+ *    they can't tell; a resynchronisation then compares everything.
+ *  - No synchronisation overwrites what its source doesn't hold (generation.h), unless an
+ *    administrator allowed it on the side that loses it.
  *  - Writes that overlap are sent in the order in which they reached the image.
  *
  * Threads: the data path (disk_read() ... disk_extents()) may be called from any number of threads
@@ -40,18 +42,18 @@
 GQuark block_error_quark(void);
 
 typedef enum {
-    BLOCK_ERROR_ABANDONED,  /* the opposite was asked for meanwhile, or the service ends */
-    BLOCK_ERROR_DISK,       /* an operation on one disk failed: names it */
-    BLOCK_ERROR_RUNNING,    /* not under a running VM */
-    BLOCK_ERROR_INACTIVE,   /* the disks don't belong to this side now */
-    BLOCK_ERROR_CONFIG,     /* a disk or option that can't be: names it */
-    BLOCK_ERROR_LOCKED,     /* an image is in use by another process */
-    BLOCK_ERROR_STATE,      /* state files that are damaged, foreign or say "resynchronise first" */
-    BLOCK_ERROR_IO,         /* a file could not be read or written */
-    BLOCK_ERROR_STREAM,     /* the peer's bytes break the specification: record and offset named */
-    BLOCK_ERROR_MISMATCH,   /* the peer's disks are not the same: which and how */
-    BLOCK_ERROR_PEER,       /* the peer reported a failure, or the connection ended */
-    BLOCK_ERROR_MODE,       /* asked for in the wrong mode or order */
+    BLOCK_ERROR_ABANDONED, /* the opposite was asked for meanwhile, or the service ends */
+    BLOCK_ERROR_DISK,      /* an operation on one disk failed: names it */
+    BLOCK_ERROR_RUNNING,   /* not under a running VM */
+    BLOCK_ERROR_INACTIVE,  /* the disks don't belong to this side now */
+    BLOCK_ERROR_CONFIG,    /* a disk or option that can't be: names it */
+    BLOCK_ERROR_LOCKED,    /* an image is in use by another process */
+    BLOCK_ERROR_STATE,     /* state files that are damaged, foreign or demand a resynchronisation */
+    BLOCK_ERROR_IO,        /* a file could not be read or written */
+    BLOCK_ERROR_STREAM,    /* the peer's bytes break the specification: record and offset named */
+    BLOCK_ERROR_MISMATCH,  /* the peer's disks are not the same: which and how */
+    BLOCK_ERROR_PEER,      /* the peer reported a failure, or the connection ended */
+    BLOCK_ERROR_MODE,      /* asked for in the wrong mode or order */
     BLOCK_ERROR_GENERATION, /* a synchronisation would overwrite data that the source lacks */
 } BlockError;
 
@@ -71,8 +73,8 @@ typedef struct {
 /*
  * Storage faults, for tests: called before every change to a file of the set, possibly from several
  * threads. Returns 0 to let it happen, or a negative errno; then only the first *len bytes of it
- * are written. `file` is the file's base name. A hook that goes on refusing is a process that died
- * there.
+ * are written. `file` is the file's base name. A hook that refuses all further changes is a process
+ * that died there.
  */
 typedef int (*BlockFaultHook)(const char *what, const char *file, guint64 offset, gsize *len,
                               gpointer user_data);
@@ -110,7 +112,8 @@ typedef struct {
     void (*filling)(gpointer user_data);
     /* Primary: the peer's images are those of checkpoint `epoch`. */
     void (*applied)(guint64 epoch, gpointer user_data);
-    /* The connection is of no more use: only disk_set_detach() is left to do. The guest goes on. */
+    /* The connection is of no more use: only disk_set_detach() is left to do. The guest
+     * continues. */
     void (*lost)(const GError *error, gpointer user_data);
 } DiskSetCallbacks;
 
@@ -126,9 +129,9 @@ gboolean disk_set_examine(const DiskConfig *disks, guint n_disks, const char *st
 
 /*
  * Opens, checks and locks the images, finishes or discards what an earlier process left behind, and
- * takes the mode: `owner` starts ACTIVE, else REPLICA. An owner whose state says that the images
- * are an incomplete replica is refused (BLOCK_ERROR_STATE, with the way out); whether they are the
- * newest is its owner's business, who has disk_set_examine(). May block.
+ * takes the mode: `owner` starts ACTIVE, else REPLICA. An owner whose images are an incomplete
+ * replica by their state is refused (BLOCK_ERROR_STATE, with the way out). Whether they are the
+ * newest is for its owner to find out, with disk_set_examine(). May block.
  */
 DiskSet *disk_set_open(const DiskConfig *disks, guint n_disks, gboolean owner,
                        const DiskSetOptions *options, const DiskSetCallbacks *callbacks,
@@ -170,8 +173,8 @@ int disk_extents(Disk *disk, guint32 count, guint64 offset, DiskExtentFunc exten
 
 /*
  * ACTIVE: from now on the guest's writes count though no peer has them: a new generation, unless
- * nobody can have the current one. To be said before the VM runs, and when it goes on without its
- * peer. Durable on return. May block.
+ * nobody can have the current one. To be called before the VM runs, and when it continues without
+ * its peer. Durable on return. May block.
  */
 gboolean disk_set_write_alone(DiskSet *set, GError **error);
 
@@ -179,18 +182,18 @@ gboolean disk_set_write_alone(DiskSet *set, GError **error);
 void disk_set_discard(DiskSet *set);
 
 /*
- * Attaches an ACTIVE set to a peer that attaches as replica: `fd` is a connected stream socket
- * (taken over, also on failure), `session` is the same on both sides and new for every pairing.
+ * Attaches an ACTIVE set to a peer that attaches as replica. `fd` is a connected stream socket
+ * (taken over, also on failure). `session` is the same on both sides and new for every pairing.
  * Returns at once; handshake and synchronisation follow on the set's threads, then synchronised()
  * or lost().
  */
 gboolean disk_set_attach_primary(DiskSet *set, int fd, const guint8 *session, GError **error);
 
 /* The other side of it, in mode REPLICA. From the handshake on until the first mark the images are
- * incomplete, and the state file says so. */
+ * incomplete, and the state file records that. */
 gboolean disk_set_attach_replica(DiskSet *set, int fd, const guint8 *session, GError **error);
 
-/* Ends the connection and its threads; does nothing if there is none. A primary goes on alone. A
+/* Ends the connection and its threads; does nothing if there is none. A primary continues alone. A
  * replica keeps what is complete and drops the rest. */
 void disk_set_detach(DiskSet *set);
 
@@ -216,7 +219,7 @@ gboolean disk_set_finish(DiskSet *set, guint64 epoch, GError **error);
 /*
  * Replica at checkpoint `epoch` (applied): detaches, drops all later stages, writes the overlay
  * into the images, syncs them and becomes ACTIVE. If it fails the set stays a replica with its
- * overlay intact, and it can be tried again; a process that dies in it leaves images that can't be
+ * overlay intact, and it can be tried again. A process that dies in it leaves images that can't be
  * owned. May block for disk I/O.
  */
 gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error);

@@ -102,8 +102,8 @@ int chunk_map_set(ChunkMap *map, guint64 offset, guint64 len)
 
 int chunk_map_clear(ChunkMap *map)
 {
-    /* Cutting the file off and growing it again is quicker than writing zeroes, and a death between
-     * the two leaves a short file, which reads as zeroes. */
+    /* To cut the file off and grow it again is quicker than to write zeroes. A death between the
+     * two leaves a short file, which reads as zeroes. */
     int r = block_file_truncate(&map->file, MAP_HEADER);
     if (r == 0)
         r = block_file_truncate(&map->file, MAP_HEADER + map->n_bytes);

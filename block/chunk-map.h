@@ -22,7 +22,7 @@ typedef struct {
 
 /*
  * Opens or makes the file at `path` for a disk of `size` bytes. A damaged file, or one for a disk
- * of another size, is made anew with *ret_valid = FALSE: then nobody knows what is dirty.
+ * of another size, is replaced with *ret_valid = FALSE: then nobody knows what is dirty.
  */
 gboolean chunk_map_open(ChunkMap *map, const char *path, guint64 size,
                         const DiskSetOptions *options, gboolean *ret_valid, GError **error);

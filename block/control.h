@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The control connection of the nbdkit plugin: one JSON object a line in QMP's form, over a unix
- * stream socket that colod holds the other end of (docs/DISKS.md, "Control"). Commands run one
- * after another on the connection's thread, which is the disk set's controlling thread from then
- * on; the set's callbacks become events.
+ * stream socket to colod (docs/DISKS.md, "Control"). Commands run one after another on the
+ * connection's thread, which is the disk set's controlling thread from then on. The set's callbacks
+ * become events.
  */
 #ifndef COLO_BLOCK_CONTROL_H
 #define COLO_BLOCK_CONTROL_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The data path. A change holds the gate (shared) and its range, in that order, through all of:
- * dirty bit, image, stream. So the order of overlapping changes in the stream is their order in the
- * image, and no write is in an image without being in the bitmap.
+ * The data path. A change takes the gate (shared) and then its range, and holds them through all
+ * of: dirty bit, image, stream. So overlapping changes have the same order in the stream and in the
+ * image. No write is in an image without being in the bitmap.
  */
 #include "block/set.h"
 
@@ -42,7 +42,7 @@ int disk_read(Disk *disk, void *buf, guint32 count, guint64 offset)
 
 /*
  * A change that failed may have happened in part. The peer gets what is there now, so that both
- * sides go on reading the same; what can't even be read back is lost for this side's guest anyway.
+ * sides still read the same. What can't even be read back is lost for this side's guest anyway.
  */
 static void send_what_is_there(Disk *disk, guint32 count, guint64 offset)
 {

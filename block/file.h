@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Files of a disk set. Every change to a file passes here, so that a test can let the storage fail,
- * or the process die, at any one of them (BlockFaultHook). Results are 0 or a negative errno.
+ * Files of a disk set. Every change to a file passes here. So a test can let the storage fail, or
+ * the process die, at any one of them (BlockFaultHook). Results are 0 or a negative errno.
  */
 #ifndef COLO_BLOCK_FILE_H
 #define COLO_BLOCK_FILE_H

@@ -10,16 +10,16 @@
  *
  * A side that begins to write alone draws a new current, and what was current becomes the bitmap's.
  * A replica takes over its source's identifiers when it has become a checkpoint of the source. So
- * two sets that have met tell by their identifiers alone which of them holds all of the other's
- * data, or that both have been written to since.
+ * the identifiers alone show which of two sets that have met holds all of the other's data, or that
+ * both have changed since.
  *
  * `exposed` saves needless ones: as long as nobody else can have `current`, a set that is started
- * again goes on with it.
+ * again keeps it.
  *
  * Within one generation there is one writer; `data` tells what the images are to it. A replica is
- * behind: its writer went on after the last checkpoint, and what a client was told of then is on
- * the writer's disks (and in the replica's volatile overlay, while its process lives). Only after a
- * last mark, taken with the VM at rest, it is in step.
+ * behind: its writer continued after the last checkpoint. What was acknowledged to a client then is
+ * on the writer's disks (and in the replica's volatile overlay, while its process lives). A replica
+ * is in step only after a last mark, taken with the VM at rest.
  *
  * Pure: no files, no time; only generation_begin() draws a random number.
  */
@@ -36,7 +36,7 @@
 typedef enum {
     GENERATION_WRITER,  /* everything that was written in `current` */
     GENERATION_IN_STEP, /* a replica with everything that was written in `current` */
-    GENERATION_BEHIND,  /* a checkpoint of `current`: its writer may have gone on */
+    GENERATION_BEHIND,  /* a checkpoint of `current`: its writer may have continued */
     GENERATION_BROKEN,  /* in the middle of a synchronisation or a takeover: nobody's */
 } GenerationData;
 

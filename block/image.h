@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The image of a disk: a raw file or block device, locked against other processes in QEMU's way,
- * with transfers of any alignment also under O_DIRECT. Callers see to it (range lock) that no two
+ * The image of a disk: a raw file or block device, locked against other processes in QEMU's way.
+ * Transfers may have any alignment, also under O_DIRECT. Callers make sure (range lock) that no two
  * changes of the same aligned block run at once. Results are 0 or a negative errno.
  */
 #ifndef COLO_BLOCK_IMAGE_H

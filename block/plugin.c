@@ -156,7 +156,8 @@ static int plugin_config_complete(void)
     "queue=SIZE             Unsent bytes before a writer waits [64M].\n"                           \
     "sync-rate=SIZE         Synchronisation: bytes per second, 0 for no limit [0]."
 
-/* Before nbdkit serves anything: what is wrong with an image or its state is said at the start. */
+/* Before nbdkit serves anything: what is wrong with an image or its state is reported at the
+ * start. */
 static int plugin_get_ready(void)
 {
     g_autofree DiskConfig *disks = g_new0(DiskConfig, plugin.disks->len);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The primary's end of the connection. Three threads: the sender empties the queue into the socket,
- * the receiver does the handshake and takes the peer's answers, the syncer (sync.c) compares and
+ * The primary's end of the connection. Three threads: the sender empties the queue into the socket.
+ * The receiver does the handshake and takes the peer's answers. The syncer (sync.c) compares and
  * sends.
  *
  *   HELLO      HELLO sent; the replica's HELLO expected
@@ -11,7 +11,7 @@
  *
  * The dirty maps: `current` takes writes; the other holds what was written before the mark
  * `rotated` and is emptied when the peer has applied that mark or a later one. If it is not yet
- * empty at the next mark, the maps are not exchanged, and more than necessary stays dirty: never
+ * empty at the next mark, the maps are not exchanged. Then more than necessary stays dirty, never
  * less.
  */
 #include "block/primary.h"
@@ -145,8 +145,8 @@ static void add_bitmap(Primary *p, const WireHeader *header, const guint8 *bits)
 }
 
 /*
- * Both images come from the same session, and the side that wrote in it counts its changes from a
- * checkpoint not later than the one the other has: then the bitmaps name every difference.
+ * Do the bitmaps name every difference? They do if both images come from the same session, and the
+ * side that wrote in it counts its changes from a checkpoint not later than the other's.
  */
 static gboolean is_incremental(const WireHello *ours, const WireHello *theirs)
 {
@@ -242,7 +242,7 @@ static gboolean handle_applied(Primary *p, const WireHeader *header, GError **er
                     "record APPLIED: epoch %" G_GUINT64_FORMAT " has not been marked", epoch);
         return FALSE;
     }
-    /* Whatever it says, a single write passes. */
+    /* Whatever the limit is, a single write passes. */
     throttle_limit(&set->throttle, header->offset ? MAX(header->offset, WIRE_DATA_MAX) : 0);
     g_mutex_lock(&set->mutex);
     set->record.state = BLOCK_STATE_OWNED;
@@ -370,7 +370,7 @@ gboolean disk_set_attach_primary(DiskSet *set, int fd, const guint8 *session, GE
         return FALSE;
     }
     if (set->record.generation.current == 0 || set->record.generation.data != GENERATION_WRITER) {
-        /* Nobody has said that the VM runs here: then it does from now on. */
+        /* Nobody has reported that the VM runs here: then it does from now on. */
         if (!disk_set_write_alone(set, error)) {
             close(fd);
             return FALSE;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Records on their way to the peer, in order, bounded in bytes. Guest writers wait while it is
- * full, the synchronisation while it is a quarter full, so that it never starves them; control
- * records never wait, and are on their way at once; changes alone are gathered for a moment, for it
- * costs both ends much less to send and receive many at once. Closed, it takes nothing any more and
- * nobody waits; what is in it may still be sent.
+ * full. The synchronisation waits while it is a quarter full, so that it never starves them.
+ * Control records never wait, and leave at once. Changes alone are gathered for a moment, for it
+ * costs both ends much less to send and receive many at once. A closed queue takes nothing any more
+ * and nobody waits; what is in it may still be sent.
  */
 #ifndef COLO_BLOCK_QUEUE_H
 #define COLO_BLOCK_QUEUE_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Locks on byte ranges of a disk: holders of ranges that don't overlap never wait for each other.
- * The disk is cut into regions, regions are spread over independent shards, and a shard's mutex is
- * held only to look at its list of held ranges, never during I/O. A range over several regions is
- * taken region by region in rising order, so no two holders can wait for each other.
+ * The disk is cut into regions, which are spread over independent shards. A shard's mutex is held
+ * only to look at its list of held ranges, never during I/O. A range over several regions is taken
+ * region by region in rising order, so no two holders can wait for each other.
  */
 #ifndef COLO_BLOCK_RANGE_LOCK_H
 #define COLO_BLOCK_RANGE_LOCK_H

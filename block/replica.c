@@ -7,9 +7,9 @@
  *   SYNCING    changes go straight to the images, which are INCOMPLETE; hashes are answered
  *   STAGING    from the first mark on: the images are a checkpoint; changes go to the open stage
  *
- * A mark in STAGING seals the open stage, so that what is needed to apply it is in the journals
- * before the mark is reported, and opens the other. If that still waits to be applied, reading
- * stops until it has been: at most one complete and one incomplete epoch are held.
+ * A mark in STAGING seals the open stage and opens the other one. So what is needed to apply it is
+ * in the journals before the mark is reported. If the other one still waits to be applied, reading
+ * stops until it has been. At most one complete and one incomplete epoch are held.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -364,9 +364,11 @@ static void replica_fail(Replica *replica, const GError *error)
         set->callbacks.lost(error, set->user_data);
     if (!g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_PEER))
         send_record(replica, wire_error_new(error), NULL);
-    /* The peer's sender, which may be in the middle of a write, must not wait for a reader. But if
-     * it is our storage that has failed, our owner says so to the peer before the connection ends:
-     * until the detach. */
+    /*
+     * The peer's sender, which may be in the middle of a write, must not wait for a reader. But if
+     * our storage has failed, our owner reports it to the peer before the connection ends, at the
+     * detach.
+     */
     if (!g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO))
         shutdown(replica->fd, SHUT_RDWR);
 }

@@ -52,7 +52,7 @@ static void on_closed(const GError *error, gpointer data)
     if (server->ended)
         die(server, server->ended);
     else if (!server->process || !g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
-        die(server, error->message); /* alive, but it can't be spoken to */
+        die(server, error->message); /* alive, but it can't be reached */
 }
 
 static void on_ended(const char *how, gpointer data)
@@ -211,7 +211,7 @@ void disk_server_attach(DiskServer *server, gboolean primary, const char *sessio
     json_object_object_add(arguments, "session", json_object_new_string(session));
     if (discard)
         json_object_object_add(arguments, "discard", json_object_new_boolean(TRUE));
-    /* If it can't be sent, the command fails and says that nothing came. */
+    /* If it can't be sent, the command fails and reports that nothing came. */
     colo_fd_send(server->fds, fd, NULL);
     disk_server_command(server, "attach", arguments, timeout_ms, done, user_data);
 }

@@ -27,7 +27,7 @@ typedef struct {
     void (*ready)(gpointer user_data);
     /* "MARKED", ...; `data` is borrowed. */
     void (*event)(const char *name, json_object *data, gpointer user_data);
-    /* It has ended, could not start, or can't be spoken to: why, with its last words. Once, and
+    /* It has ended, could not start, or can't be reached: why, with its last output. Once, and
      * nothing after it; commands that were waiting have failed before. */
     void (*died)(const GError *error, gpointer user_data);
 } DiskServerCallbacks;
@@ -41,8 +41,8 @@ typedef void (*DiskServerDone)(json_object *result, const GError *error, gpointe
 #define DISK_SERVER_WAY_OUT "on Debian: the package nbdkit; or set its path with 'nbdkit'"
 
 /*
- * Whether an image is there, a file or a block device, and begins like one of its format: a qcow2
- * image that is used as raw one would be destroyed. BLOCK_ERROR_IO.
+ * Whether an image exists, is a file or a block device, and begins like one of its format. A qcow2
+ * image that is used as a raw one would be destroyed. BLOCK_ERROR_IO.
  */
 gboolean disk_image_check(const char *name, const char *path, const char *format, GError **error);
 
@@ -62,8 +62,8 @@ DiskServer *disk_server_adopt(int control, int fds, const DiskServerCallbacks *c
                               gpointer user_data);
 
 /*
- * Lets it end in order: it makes durable what it has done, so that whoever starts it next, even
- * after a reboot, finds its files to be right. No callback any more, pending commands neither. Not
+ * Lets it end in order: it makes durable what it has done. So whoever starts it next, even after a
+ * reboot, finds its files to be right. No callback any more, not of pending commands either. Not
  * from a callback. The exports must have no client any more.
  */
 void disk_server_end(DiskServer *server);

@@ -54,7 +54,7 @@ struct DiskSet {
     GMutex mutex;
     GCond stage_free;
     StateFile state;
-    StateRecord record;      /* mutex: what the state file says */
+    StateRecord record;      /* mutex: as the state file has it */
     Replica *replica;        /* controlling thread */
     Settler *settler;        /* of a replica: from open to closed overlays */
     guint open_stage;        /* mutex */
@@ -84,14 +84,14 @@ gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **e
 /* BLOCK_ERROR_IO "disk NAME: ...: can't WHAT: reason" from a negative errno. Always FALSE. */
 gboolean set_disk_failed(const Disk *disk, const char *what, int r, GError **error);
 
-/* What this side says in the handshake of `session`. */
+/* What this side sends in the handshake of `session`. */
 void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello *ret_hello);
 
-/* Both have said what they have: may the primary's data replace the replica's?
+/* Both have sent what they have: may the primary's data replace the replica's?
  * BLOCK_ERROR_GENERATION if not. */
 gboolean set_may_synchronise(const WireHello *ours, const WireHello *theirs, GError **error);
 
-/* Makes all durable, and says so in the state file: a process that comes after may believe it. */
+/* Makes all durable, and records it in the state file: a later process may rely on it. */
 gboolean set_end_cleanly(DiskSet *set, GError **error);
 
 /* Opens the overlays of a set that becomes a replica; closes them. */

@@ -10,8 +10,8 @@
  * again. */
 #define LIMIT_US (G_USEC_PER_SEC / 2)
 
-/* What is assumed of it before it is measured; the least, however slow it is; the most that may be
- * noted, and that an epoch may have. */
+/* The rate that is assumed before it is measured; the least, however slow the medium is; the most
+ * that may be noted, and that an epoch may have. */
 #define ASSUMED_BYTES   (G_GUINT64_CONSTANT(16) << 20)
 #define LIMIT_MIN_BYTES PIECE_BYTES
 #define LIMIT_MAX_BYTES (G_GUINT64_CONSTANT(64) << 20)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a replica writes to its images goes to the medium in the background, while the next epoch
- * comes: a takeover has to sync it before anybody is heard, so there must never be much of it. A
- * thread writes it out piece by piece and then syncs, again and again for as long as something is
- * noted. Who writes faster than the medium takes waits while more than the limit is noted, which is
- * what the medium takes in half a second, or 64 MiB if that is less.
+ * comes. A takeover has to sync it before any output leaves, so there must never be much of it. A
+ * thread writes it out piece by piece and then syncs, for as long as something is noted. A writer
+ * that is faster than the medium waits while more than the limit is noted. The limit is what the
+ * medium takes in half a second, at most 64 MiB.
  *
  * A failure is the image's (Image.sync_error): every later sync of it fails.
  */
@@ -25,8 +25,8 @@ void settler_free(Settler *settler);
 void settler_note(Settler *settler, guint index, guint64 offset, guint64 len);
 
 /*
- * Waits while more than the limit is noted. `step`, which may be NULL, is called a few times a
- * second, if something has reached the medium since; ends early if `stop` (may be NULL) gets TRUE.
+ * Waits while more than the limit is noted; ends early if `stop` (may be NULL) gets TRUE. `step`,
+ * which may be NULL, is called a few times a second, if something has reached the medium since.
  */
 void settler_wait(Settler *settler, void (*step)(gpointer user_data), gpointer user_data,
                   const gint *stop);

@@ -285,7 +285,7 @@ gboolean stage_load(Stage *stage, GError **error)
     memcpy(stage->session, header + 16, BLOCK_SESSION_BYTES);
     stage->epoch = colo_get_be64(header + 32);
     stage->log_hash = colo_get_be64(header + 56);
-    /* The hash says that these are our bytes; that they make sense is checked all the same. */
+    /* The hash proves that these are our bytes; that they make sense is checked all the same. */
     stage->sealed = hash == stage->log_hash && check_entries(stage);
     if (!stage->sealed)
         stage->length = 0;

@@ -7,8 +7,8 @@
  *     empty --append--> open --seal--> sealed --apply--> sealed --reset--> empty
  *
  * seal() completes the journal: header, then all bytes that are not in the file yet. From then on,
- * when the set's state file names the journal's epoch, every process that finds it can apply it,
- * and apply it again if it died in the middle: the entries are absolute, so the last time wins.
+ * when the set's state file names the journal's epoch, every process that finds it can apply it. It
+ * can apply it again if it died in the middle: the entries are absolute, so the last time wins.
  *
  * One thread at a time.
  */
@@ -60,13 +60,13 @@ gboolean stage_apply(Stage *stage, Image *image, StageStep step, gpointer user_d
 /* Forgets all and gives the space back. */
 int stage_reset(Stage *stage);
 
-/* Forgets all; the file of a sealed stage that fits into memory keeps its space for the next, if it
- * has `keep_bytes` or less: to write over what is in a file is much quicker than to let it grow. */
+/* Forgets all. The file of a sealed stage that fits into memory keeps its space for the next, if it
+ * has `keep_bytes` or less. To write over what is in a file is much quicker than to let it grow. */
 int stage_forget(Stage *stage, guint64 keep_bytes);
 
 /*
- * Looks at what an earlier process left: TRUE with stage->sealed if it is a whole journal, or not
- * sealed if it is nothing of use (incomplete, damaged, for another disk). FALSE: could not be read.
+ * Looks at what an earlier process left. TRUE with stage->sealed if it is a whole journal; not
+ * sealed if it is of no use (incomplete, damaged, for another disk). FALSE: could not be read.
  */
 gboolean stage_load(Stage *stage, GError **error);
 

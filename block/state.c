@@ -91,7 +91,7 @@ static gboolean is_empty(const guint8 *bytes)
     return TRUE;
 }
 
-/* What the file's bytes say, to a process of this boot. */
+/* What the file's bytes mean to a process of this boot. */
 static gboolean judge(const guint8 *bytes, const char *path, const guint8 *boot_id,
                       guint64 set_hash, StateRecord *ret_record, gboolean *ret_found,
                       gboolean *ret_trusted, GError **error)

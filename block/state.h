@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The state file of a disk set: what its images are, for the process that comes after this one. One
- * record, written in place within one page, so a death of the process leaves the old or the new
- * one.
+ * The state file of a disk set: what its images are, for the process that comes after this one. It
+ * is one record, written in place within one page. So a death of the process leaves the old or the
+ * new one.
  *
  *   state       the images are                                       can be owned  lineage
  *   OWNED       whatever the guest wrote                             yes           as recorded
@@ -57,7 +57,7 @@ void state_close(StateFile *state);
 gboolean state_examine(const char *dir, guint64 set_hash, StateRecord *ret_record,
                        gboolean *ret_found, gboolean *ret_trusted, GError **error);
 
-/* What the record says of the set's data. */
+/* What the record tells of the set's data. */
 Generation state_generation(const StateRecord *record);
 
 /* Writes the record, `clean` if all files have been synced before and nothing follows. `sync`: it

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Synchronisation: walks the chunks in the scope, sends hashes, and sends the chunks that the peer
- * says it needs. While it reads a piece and queues what it read, it holds the piece's range, so its
- * records stand in the stream exactly where the guest's own writes to that piece don't come
- * between: whatever order the answers come in, the last record for a byte has the byte's last
- * value.
+ * asks for. It holds a piece's range while it reads the piece and queues what it read. So the
+ * guest's own writes to that piece come before or after its records in the stream, not between. In
+ * whatever order the answers come, the last record for a byte has the byte's last value.
  *
  * The rate limit counts bytes looked at (read here, and read by the peer to compare them).
  */

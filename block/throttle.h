@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How much a guest may write within one epoch. A takeover has to bring an epoch to the medium
- * before any output leaves, and the guest writes to the page cache: so without a limit the time of
+ * before any output leaves, and the guest writes to the page cache. So without a limit the time of
  * a takeover has none. The limit is what the secondary's medium takes in half a second (settle.h).
  *
  *   half of it is written   a checkpoint is asked for, which begins the next epoch
@@ -9,9 +9,9 @@
  *
  * So an epoch is not much larger than the limit, and the next one no larger than it. Reads and
  * flushes wait behind writes (QEMU has 16 requests under way, nbdkit 16 threads), and so does
- * whatever drains QEMU's disks: a small write passes in milliseconds, none waits for longer than a
- * second. Whoever pauses the VM calls throttle_open() before, because the pause waits for all
- * writes that are under way.
+ * whatever drains QEMU's disks. So a small write passes in milliseconds, and none waits for longer
+ * than a second. Whoever pauses the VM calls throttle_open() before, because the pause waits for
+ * all writes that are under way.
  *
  * Any thread. A writer must hold no lock of the set.
  */

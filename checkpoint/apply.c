@@ -4,19 +4,19 @@
  * of the checkpoint.
  *
  * Invariants:
- * - RAM changes only by checkpoints that are complete and verified, but for the first one of a
- *   stream: RAM has no valid contents before it, so its pages are written to RAM as they come. If
- * the first checkpoint stays incomplete, RAM is unusable and apply_finish() gives NULL.
- * - received() is posted before the first byte of RAM changes, and from then on nothing but the
- * death of this process keeps the checkpoint from being applied.
+ * - RAM changes only by checkpoints that are complete and verified. The first one of a stream is
+ *   the exception: RAM has no valid contents before it, so its pages are written to RAM as they
+ *   come. If the first checkpoint stays incomplete, RAM is unusable and apply_finish() gives NULL.
+ * - received() is posted before the first byte of RAM changes. From then on only the death of this
+ *   process keeps the checkpoint from being applied.
  * - Nothing is read while a checkpoint is being applied: the connection's own flow control holds
- * the primary back, so there is at most one complete checkpoint that is not applied, and one
- * incomplete.
+ *   the primary back. So there is at most one complete checkpoint that is not applied, and one
+ *   incomplete.
  *
  * - With apply_allow(), a checkpoint waits between being verified and being complete.
  *
- * Memory: 4 bytes per page of RAM, two bits per page, and staging: one slot for each page that was
- * named with data since the last END, however often it was named; at most the size of RAM.
+ * Memory: 4 bytes per page of RAM, two bits per page, and staging. Staging has one slot for each
+ * page that came with data since the last END, however often it came; at most the size of RAM.
  */
 #include <errno.h>
 #include <string.h>

@@ -3,23 +3,24 @@
  * What is sent while the VM runs: the rounds of the first synchronisation, and pages ahead of the
  * next checkpoint.
  *
- * No page is lost: a page leaves `pending` only when it is copied into the stream, after the
- * harvest that put it there; any write after that harvest is reported by a later one. A page that
- * is copied while the guest writes to it may be torn; the same write makes it dirty again, so a
- * whole copy follows before END.
+ * No page is lost. A page leaves `pending` only when it is copied into the stream, after the
+ * harvest that put it there. A later harvest reports any write after that one. A page that is
+ * copied while the guest writes to it may be torn. The same write makes it dirty again, so a whole
+ * copy follows before END.
  *
- * Sending ahead pays if it takes pages out of the pause that stay as they are until the checkpoint;
- * a page that the guest writes all the time is sent for nothing, and each harvest costs the guest a
- * page fault at its next write. So:
+ * Sending ahead pays for pages that stay as they are until the checkpoint: it takes them out of the
+ * pause. A page that the guest writes all the time is sent for nothing. Each harvest costs the
+ * guest a page fault at its next write. So:
  * - A look counts the dirty pages without starting over (no cost for the guest), at most every
  *   look_interval and for at most 1/LOOK_SHARE of the time.
- * - Nothing more happens while fewer than ahead_pages are dirty: the pause copies 1,000 pages in
- * half a millisecond, which is less than stopping and saving costs anyway.
+ * - Nothing more happens while fewer than ahead_pages are dirty. The pause copies 1,000 pages in
+ *   half a millisecond, which is less than stopping and saving costs anyway.
  * - Otherwise a round harvests, and sends those of the pages known before that were *not* written
- *   again since the last round. A hot page is never sent, a page that is written once is sent once,
- * and one that is written now and then at most once per time it was quiet for a whole round.
- * - A round that finds few quiet pages doubles the time to the next one, a fruitful one halves it:
- * a guest that rewrites the same pages is soon left alone.
+ *   again since the last round. A hot page is never sent, and a page that is written once is sent
+ *   once. One that is written now and then is sent at most once per time it was quiet for a whole
+ *   round.
+ * - A round that finds few quiet pages doubles the time to the next one, a fruitful one halves it.
+ *   So a guest that rewrites the same pages is soon left alone.
  */
 #include "checkpoint/capture_internal.h"
 
@@ -149,8 +150,8 @@ static gboolean no_converge(const Sync *sync, GError **error)
 }
 
 /*
- * Judges a round. It makes progress if it leaves at least a tenth less than the best one before;
- * after patience_rounds rounds and patience_us without progress the synchronisation is given up.
+ * Judges a round. It makes progress if it leaves at least a tenth less than the best one before.
+ * The synchronisation is given up after patience_rounds rounds and patience_us without progress.
  */
 static gboolean end_round(Capture *c, Sync *sync, GError **error)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * From the capture's writer to the socket. The thread waits for the socket and for commands at the
- * same time: a paused VM must not wait until a slow link has taken what was sent ahead. What the
+ * same time. A paused VM must not wait until a slow link has taken what was sent ahead. What the
  * socket has not taken stays in the writer, and later bytes come behind it.
  *
  * There is no timeout: a link that is dead is the link's business; capture_free() ends a wait.

@@ -3,12 +3,12 @@
  * The primary's side: the thread, its commands, and the checkpoints themselves.
  *
  * In the pause there is only what must be there: harvest, and copying the dirty pages to a staging
- * area whose memory is there already (measured: .45 us a page; looking for zero pages, hashing and
- * sending come after it). Staging never holds more than the guest's RAM, and what it holds beyond
- * twice the largest of the recent checkpoints goes back to the host.
+ * area whose memory exists already (measured: .45 us a page). Looking for zero pages, hashing and
+ * sending come after it. Staging never holds more than the guest's RAM. What it holds beyond twice
+ * the largest of the recent checkpoints goes back to the host.
  *
- * The thread does one thing at a time and asks for commands between small pieces of work; the
- * longest of them that a paused VM can meet is one harvest or look.
+ * The thread does one thing at a time and looks for commands between small pieces of work. The
+ * longest piece that a paused VM can meet is one harvest or look.
  *
  * Errors end the capture: failed() once, then nothing but waiting for capture_free().
  */

@@ -39,7 +39,7 @@ struct Capture {
     guint64 dirty_now; /* atomic */
 
     /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last
-     * written to the stream, or has been written to since the last harvest (the tracker knows). */
+     * written to the stream, or was written after the last harvest (the tracker knows). */
     StreamWriter *writer;
     gsize out_sent;   /* bytes of the writer's that the socket has taken */
     PageSet *pending; /* to be sent */

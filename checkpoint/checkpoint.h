@@ -24,7 +24,7 @@ typedef enum {
     CHECKPOINT_ERROR_VERSION,     /* a stream of another version, or a mandatory record unknown */
     CHECKPOINT_ERROR_MISMATCH,    /* RAM of another size or name */
     CHECKPOINT_ERROR_IO,          /* the connection failed or ended */
-    CHECKPOINT_ERROR_TRACKING,    /* dirty pages can't be tracked: says what is missing */
+    CHECKPOINT_ERROR_TRACKING,    /* dirty pages can't be tracked: names what is missing */
     CHECKPOINT_ERROR_NO_CONVERGE, /* the guest dirties faster than the link sends */
 } CheckpointError;
 
@@ -128,7 +128,7 @@ typedef struct Capture Capture;
 
 /*
  * Makes a capture that writes to the connected blocking socket `fd` (borrowed: keep it open until
- * _free) and starts its thread. `tracker` is borrowed likewise and used by no one else.
+ * _free) and starts its thread. `tracker` is borrowed too and used by no one else.
  */
 Capture *capture_new(const VmRam *ram, DirtyTracker *tracker, int fd,
                      const CaptureCallbacks *callbacks, gpointer user_data, GError **error);
@@ -139,18 +139,18 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Capture, capture_free)
 
 /*
  * Sends all RAM in rounds while the VM runs, until what is left fits `pause_pages`; calls
- * progress() and then synchronised() once. Pages go on being sent ahead after that.
+ * progress() and then synchronised() once. After that pages are still sent ahead.
  */
 void capture_synchronise(Capture *capture, guint64 pause_pages);
 
 /*
  * Takes checkpoint `epoch` (rising by one each time) of a VM that is paused and has saved
- * `device_state`; `frames` (of HeldFrame, may be NULL) and `attachment` (the service's own bytes,
- * may be NULL) travel with it. Harvests and copies, calls taken(), then sends and calls sent().
+ * `device_state`. `frames` (of HeldFrame, may be NULL) and `attachment` (the service's own bytes,
+ * may be NULL) are sent with it. Harvests and copies, calls taken(), then sends and calls sent().
  * Takes references of what it is given, which must not change until sent(). Only one at a time.
- * Before synchronised() it ends the synchronisation and copies all that is left in the pause.
- * Limits (docs/STREAM.md), beyond which it fails: a device state of 64 MiB, an attachment of 64
- * MiB, frames of 256 KiB, 2^20 of them, 256 MiB in all.
+ * Before synchronised() it ends the synchronisation and copies all that is left in the pause. It
+ * fails beyond the limits of docs/STREAM.md: a device state of 64 MiB, an attachment of 64 MiB,
+ * frames of 256 KiB, 2^20 of them, 256 MiB in all.
  */
 void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames,
                   GBytes *attachment);
@@ -161,7 +161,10 @@ void capture_add_pages(Capture *capture, guint64 first, guint64 count);
 /* Pages written since the last checkpoint and not sent ahead, as of the last look. Any thread. */
 guint64 capture_dirty_pages(const Capture *capture);
 
-/* How pages are sent ahead and when the first synchronisation gives up (capture-ahead.c says why).
+/*
+ * How pages are sent ahead and when the first synchronisation gives up (capture-ahead.c has the
+ * reasons).
+ *
  */
 typedef struct {
     guint64 ahead_pages;      /* no sending ahead while fewer pages are dirty */
@@ -216,22 +219,22 @@ typedef struct Apply Apply;
  * Reads a stream from the connected blocking socket `fd` (borrowed) in its own thread, stages each
  * checkpoint, verifies it and applies it to `ram` at once. Staging never holds more than one
  * incomplete checkpoint, so no more than the guest's RAM. The pages of the first checkpoint are
- * written to `ram` as they come: until it is complete, RAM is unusable.
+ * written to `ram` as they come. Until it is complete, RAM is unusable.
  */
 Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpointer user_data,
                  GError **error);
 
 /*
- * From now on a checkpoint that is complete and verified here is held as if it were incomplete
- * until it is allowed: something outside of the stream belongs to it. Epochs up to `epoch` are
- * allowed (0: none yet).
+ * From now on a checkpoint that is complete and verified here counts as incomplete until it is
+ * allowed, for something outside of the stream belongs to it. Epochs up to `epoch` are allowed (0:
+ * none yet).
  */
 void apply_allow(Apply *apply, guint64 epoch);
 
 /*
- * Stops reading: drops what is incomplete, finishes applying what is complete, and then calls
- * `done` with the checkpoint that RAM is of, or NULL if there has been none. The socket is shut
- * down; failed() is not called for that. Once.
+ * Stops reading: drops what is incomplete and finishes applying what is complete. Then calls `done`
+ * with the checkpoint that RAM is of, or NULL if there has been none. The socket is shut down;
+ * failed() is not called for that. Once.
  */
 void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer user_data),
                   gpointer user_data);
@@ -242,10 +245,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Apply, apply_free)
 /* ---- RAM around a load of device state: the secondary's side ---- */
 
 /*
- * Loading device state may write to RAM. A guard keeps the pages that loads are known to write to
- * aside before each load and puts them back after it, tells which other pages one has written to,
- * and which pages a VM has written that has run since. One order at a time; each is carried out by
- * a thread of the guard's own, for it may look at all of RAM, while the VM stands still.
+ * Loading device state may write to RAM. Before each load a guard saves the pages that loads are
+ * known to write to, and puts them back after it. It reports which other pages a load has written
+ * to, and which pages a VM that ran since has written. One order at a time. A thread of the guard's
+ * own carries it out, for it may look at all of RAM, while the VM is paused.
  */
 typedef struct LoadGuard LoadGuard;
 
@@ -263,16 +266,16 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LoadGuard, load_guard_free)
  */
 void load_guard_reset(LoadGuard *guard);
 /*
- * The known pages are kept aside; `pages` is empty. In a session's first one pages written until
- * now don't count: the first checkpoint has carried all. Later load_guard_after() tells what was
- * written since the last look, whoever did it; but where the tracker sees what colod writes itself
- * (compare, soft-dirty), this is not known of a VM that was not left standing.
+ * The known pages are saved; `pages` is empty. In a session's first one pages written until now
+ * don't count: the first checkpoint has carried all. Later load_guard_after() reports what was
+ * written since the last look, whoever did it. But where the tracker sees what colod writes itself
+ * (compare, soft-dirty), this is not known of a VM that did not stay paused.
  */
 void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
- * The same before a load after which no checkpoint comes that could put anything right: whatever
- * pages are written from then on, load_guard_after() puts them back, where load_guard_is_exact();
- * else this is load_guard_before(). Dirty tracking starts anew after it.
+ * The same before a load after which no checkpoint comes that could correct anything. Where
+ * load_guard_is_exact(), load_guard_after() puts back whatever pages are written from then on; else
+ * this is load_guard_before(). Dirty tracking starts over after it.
  */
 void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
@@ -281,8 +284,9 @@ void load_guard_before_last(LoadGuard *guard, LoadGuardDone done, gpointer user_
  */
 void load_guard_after(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*
- * Whether the load of a takeover is exact for this VM, which has not been loaded yet; `ram` NULL:
- * for one that is started with this process's rights. If not, CHECKPOINT_ERROR_TRACKING says why.
+ * Whether the load of a takeover is exact for this VM, which has not been loaded yet. `ram` NULL:
+ * for one that is started with this process's rights. If not, CHECKPOINT_ERROR_TRACKING has the
+ * reason.
  */
 gboolean load_guard_is_exact(const VmRam *ram, GError **error);
 /* `pages`: all that the next checkpoint has to carry; they are forgotten. */

@@ -4,10 +4,10 @@
  * last copied of it. Works on every kernel and sees every change, whoever made it, but reads all of
  * RAM at each harvest. Costs 8 bytes per page of RAM.
  *
- * The hash must be that of the copy, not of the page at the time of the harvest: a running guest
+ * The hash must be that of the copy, not of the page at the time of the harvest. A running guest
  * may change a page after the harvest, have that copied, and change it back. So a page that was
- * reported counts as unknown, hence dirty, until dirty_tracker_copied() has told what was copied;
- * and a hash of 0 means unknown (a page that really hashes to it is sent each time).
+ * reported counts as unknown, hence dirty, until dirty_tracker_copied() gives what was copied. A
+ * hash of 0 means unknown (a page that really hashes to it is sent each time).
  *
  * Holes in the memfd are not read (that would fill them): they are zero pages.
  */
@@ -15,7 +15,7 @@
 
 #include "checkpoint/dirty_internal.h"
 
-/* Between two looks at whether to go on: some milliseconds. */
+/* Between two looks at whether to continue: some milliseconds. */
 #define LOOK_PAGES 16384
 
 typedef struct {

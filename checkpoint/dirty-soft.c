@@ -2,7 +2,8 @@
 /*
  * Dirty tracking by the kernel's soft-dirty bits (CONFIG_MEM_SOFT_DIRTY; kernel
  * Documentation/admin-guide/mm/soft-dirty.rst), for kernels before 6.7. Bit 55 of a page's entry in
- * /proc/PID/pagemap says that it was written since "4" was last written to /proc/PID/clear_refs.
+ * /proc/PID/pagemap is set if the page was written since "4" was last written to
+ * /proc/PID/clear_refs.
  *
  * Reading and clearing are two steps, and a write between them would be lost. So the process is
  * stopped (SIGSTOP) while both are done, unless somebody else has stopped it already. It costs the

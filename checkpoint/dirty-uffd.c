@@ -2,8 +2,8 @@
 /*
  * Dirty tracking by asynchronous write-protection (Linux 6.7 and later; kernel
  * Documentation/admin-guide/mm/userfaultfd.rst and pagemap.rst). The VM's mapping is registered
- * with the userfaultfd that was made inside its process; the kernel drops a page's protection at
- * its first write without telling anybody, and PAGEMAP_SCAN reports unprotected pages and protects
+ * with the userfaultfd that was made inside its process. The kernel drops a page's protection at
+ * its first write without notifying anybody. PAGEMAP_SCAN reports unprotected pages and protects
  * them again in one step, so no write falls in between.
  *
  * The category mask and the return mask are both exactly PAGE_IS_WRITTEN and nothing is inverted:
@@ -43,7 +43,7 @@ typedef struct {
 #define PM_SCAN_CHECK_ASYNC (1u << 1)
 #define PM_PAGE_IS_WRITTEN  (1u << 1)
 
-/* Regions per call; the loop goes on where a call with a full vector stopped. */
+/* Regions per call; the loop continues where a call with a full vector stopped. */
 #define REGIONS 16384
 
 typedef struct {

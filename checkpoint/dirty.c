@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Chooses a method of dirty tracking and stands for it. The contract that each method upholds and
- * each test tries to break: a page whose contents changed after the harvest that last reported it
- * is reported by the next harvest. A page may be reported without need, never the other way.
+ * Chooses a method of dirty tracking and calls it. Each method upholds one contract, and each test
+ * tries to break it: a page that changed after the harvest that last reported it is reported by the
+ * next harvest. A page may be reported without need, never the other way.
  *
  * Two kinds of change are not writes and are not seen by uffd or soft-dirty:
  * - what is written through another mapping than the VM's own (so, by colod itself through
- *   VmRam.base): who does that adds the pages to the set himself;
+ *   VmRam.base): the writer adds the pages to the set;
  * - a clean page that the VM gives back to the host (virtio-balloon, free page reporting). Its
  *   contents are undefined for the guest from then on (virtio 1.2, 5.5.6), so the secondary may
- * keep the old ones.
+ *   keep the old ones.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -30,7 +30,7 @@ extern const DirtyOps dirty_uffd_ops;
 extern const DirtyOps dirty_soft_ops;
 extern const DirtyOps dirty_compare_ops;
 
-/* Opens /proc/PID/`file`; errors say which right is missing. -1 on error. */
+/* Opens /proc/PID/`file`; errors name the right that is missing. -1 on error. */
 int dirty_open_proc(pid_t pid, const char *file, int flags, GError **error);
 
 #endif

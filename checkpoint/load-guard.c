@@ -5,20 +5,21 @@
  * has carried that page.
  *
  * A look at all of RAM takes half a millisecond for each GiB (uffd) or a tenth of a second
- * (compare), so it is not for a main loop, and there are no more than needed: one after the VM has
- * run (WRITTEN), one after the load (AFTER). Between them the VM stands still. That isn't trusted:
+ * (compare). So it is not for a main loop, and there are no more than needed: one after the VM has
+ * run (WRITTEN), one after the load (AFTER). Between them the VM is paused. That isn't trusted:
  *
- *     Each page that a look has found is told, or is known and was put back.
+ *     Each page that a look has found is reported, or is known and was put back.
  *
  * So what is written between the two looks, by whomever, counts as the load's: the copy doesn't run
  * from it, and the next checkpoint carries it. Before a load only the known pages are looked at,
- * for what is kept aside of them would be put back: one that was written is known no more, and
- * AFTER finds it.
+ * for their saved contents would be put back. One that was written is known no more, and AFTER
+ * finds it.
  *
- * Two looks before a load throw away what they have found: the first of a session, whose first
- * checkpoint has carried all RAM while the VM stood still; and those of trackers that also see what
- * a checkpoint has changed (compare; soft-dirty, of pages that the VM has no entry for). uffd
- * doesn't, not even when memory was given back to the host: what is protected stays so without it.
+ * Two looks before a load throw away what they have found. One is the first of a session, whose
+ * first checkpoint has carried all RAM while the VM was paused. The others are those of trackers
+ * that also see what a checkpoint has changed (compare; soft-dirty, of pages that the VM has no
+ * entry for). uffd doesn't see that, not even when memory was given back to the host: what is
+ * protected stays so without it.
  *
  * The thread has the sets and the tracker while an order is under way, the owner at all other
  * times.
@@ -50,10 +51,10 @@ struct LoadGuard {
 
     PageSet *known;     /* pages that loads have written to */
     PageSet *wrong;     /* pages that the next checkpoint has to put right */
-    PageSet *found;     /* scratch: of the harvest at hand, and what is told */
+    PageSet *found;     /* scratch: of the harvest at hand, and what is reported */
     PageKeeper *keeper; /* of the last load; NULL: of another */
     guint8 *kept;       /* contents of the known pages before the load at hand, in order */
-    gboolean accounted; /* for all that a look would find, if the VM has stood still since */
+    gboolean accounted; /* for all that a look would find, if the VM was paused since */
     guint64 looks;
 };
 

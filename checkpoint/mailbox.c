@@ -4,9 +4,8 @@
  * ready by a post, so the loop wakes at once; high priority, as the VM may be paused until it is
  * handled.
  *
- * Invariant: after mailbox_close() returns, nothing is delivered, also if close was called from
- * within a delivery: the source holds a reference, and each delivery is followed by a look at
- * `closed`.
+ * Invariant: after mailbox_close() returns, nothing is delivered, also if a delivery called it. For
+ * that the source holds a reference, and each delivery is followed by a look at `closed`.
  */
 #include "checkpoint/checkpoint_internal.h"
 

@@ -4,13 +4,13 @@
  * first write (kernel Documentation/admin-guide/mm/userfaultfd.rst, "Write Protect Notifications").
  * All RAM is write-protected; a writer waits until the thread here has copied the page.
  *
- * For a load after which no checkpoint comes that could put right what it has written. A write
- * costs some ten microseconds, and to protect all RAM, and to end that, about 60 ms for each GiB
- * that is in use, for each entry of the page tables is changed three times. That is too much for
- * each load, but exact, which the asynchronous kind can't be: it tells of a write when the old
- * contents are gone.
+ * It is for a load after which no checkpoint comes that could correct what it has written. A write
+ * costs some ten microseconds. To protect all RAM, and to end that, costs about 60 ms for each GiB
+ * in use, for each entry of the page tables is changed three times. That is too much for each load,
+ * but exact. The asynchronous kind can't be exact: it reports a write when the old contents are
+ * gone.
  *
- * A mapping is registered with one userfaultfd only: the tracker's is taken off meanwhile.
+ * A mapping is registered with one userfaultfd only: the tracker's is unregistered meanwhile.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,7 +69,7 @@ static void keep(PageKeeper *keeper, guint64 address)
         g_byte_array_append(keeper->contents, keeper->ram->base + page * VM_PAGE_SIZE,
                             VM_PAGE_SIZE);
     }
-    protect(keeper, page, 1, FALSE); /* who waits goes on */
+    protect(keeper, page, 1, FALSE); /* a waiting writer continues */
 }
 
 static void read_faults(PageKeeper *keeper)

@@ -14,8 +14,8 @@
 
 #include "checkpoint/stream_internal.h"
 
-/* A zero run as long as this is punched out; a shorter one is written, which costs the guest no
- * page fault when it uses the page again. */
+/* A zero run as long as this is punched out. A shorter one is written: then the guest has no page
+ * fault when it uses the page again. */
 #define PUNCH_PAGES 64
 
 /* SEEK_HOLE walks on to the next hole, however far; worth it only for questions this long. */

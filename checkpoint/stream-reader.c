@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Reads the checkpoint stream. The bytes come from a peer and nothing in them is believed before it
- * has been checked; every rule of docs/STREAM.md is one check here, and its error names the record
+ * has been checked. Every rule of docs/STREAM.md is one check here, and its error names the record
  * and its offset.
  *
- * Memory: one buffer of BUFFER_BYTES, in which a PAGES or FRAME record lies whole; a device state
- * or attachment grows with the bytes that have arrived, not with the length that was announced; one
- * bit per page until the first END.
+ * Memory: one buffer of BUFFER_BYTES, in which a PAGES or FRAME record lies whole, and one bit per
+ * page until the first END. A device state or attachment grows with the bytes that have arrived,
+ * not with the length that was announced.
  *
  * Bytes enter the hash when they are consumed, all but the last 8 of an END.
  */
@@ -281,7 +281,7 @@ static gboolean read_begin(StreamReader *r, guint32 len, StreamRecord *record, G
     return TRUE;
 }
 
-/* What may come once per checkpoint; `*has` says whether it has. */
+/* What may come once per checkpoint; `*has`: it has come. */
 static gboolean read_once(StreamReader *r, gboolean *has, guint32 len, StreamRecord *record,
                           GError **error)
 {

@@ -2,9 +2,9 @@
 /*
  * Writes the checkpoint stream into a buffer that its user sends and empties.
  *
- * Invariants: `out` holds whole records, followed by at most one PAGES record that is still growing
- * (`run_at` >= 0) or by nothing while a ZERO run grows (`zero_count` > 0); never both. Bytes enter
- * the hash when their record is closed, so the hash is always that of `out` up to the open record.
+ * Invariants: `out` holds whole records. At most one PAGES record that still grows follows them
+ * (`run_at` >= 0), and nothing while a ZERO run grows (`zero_count` > 0). Bytes enter the hash when
+ * their record is closed, so the hash is always that of `out` up to the open record.
  */
 #include <string.h>
 #include <xxhash.h>

@@ -3,7 +3,7 @@
  * colo-compare: the packet comparator on two captures, of what two VMs sent. Tells where they
  * differ, and why; also on one file of `colo capture`, which has both. They are read side by side,
  * each frame at its time after the first one of its own capture, and never held in memory as a
- * whole: a flow that has waited longest is given up when too much waits.
+ * whole. When too much waits, the flow that has waited longest is given up.
  *
  * Exit status: 0 equal, 1 different, 2 bad input or use, 3 there was no room to tell.
  */
@@ -368,7 +368,7 @@ static gboolean compare_captures(Run *run, GError **error)
         gint64 p_us = p->frame.data != NULL ? p->frame.time_us - p->start_us : G_MAXINT64;
         gint64 s_us = s->frame.data != NULL ? s->frame.time_us - s->start_us : G_MAXINT64;
         int side = p_us <= s_us ? 0 : 1;
-        now.us = MAX(now.us, MIN(p_us, s_us)); /* a clock that was set back stands still */
+        now.us = MAX(now.us, MIN(p_us, s_us)); /* a clock that was set back stops */
         feed(run, side, now);
         if (!input_next(run, &run->inputs[side], error))
             return FALSE;
@@ -452,7 +452,7 @@ static int parse_options(int *argc, char ***argv)
     return -1;
 }
 
-/* What could not be written was not said. */
+/* A report that could not be written is an error. */
 static int close_output(int status)
 {
     gboolean failed = ferror(stdout) != 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * colo: what an administrator says to a colod. One table has the commands, their arguments, options
- * and help. Exit status: 0 done, 1 the command failed, 2 wrong usage, 3 no colod is there.
+ * colo: an administrator's commands to a colod. One table has the commands, their arguments,
+ * options and help. Exit status: 0 done, 1 the command failed, 2 wrong usage, 3 no colod is there.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,7 +207,7 @@ static int run_arbiter(const Invocation *invocation)
     g_autofree char *id = NULL, *mount = NULL;
     if (strcmp(invocation->arguments[0], "init") != 0)
         return wrong_usage("arbiter: '%s' is not init", invocation->arguments[0]);
-    /* As the configuration will say it. */
+    /* As the configuration will have it. */
     g_autofree char *path = g_canonicalize_filename(invocation->arguments[1], NULL);
     if (!arbiter_init_folder(path, &id, &mount, &error))
         return fail(error);

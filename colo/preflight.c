@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One table of checks. Whatever looks at a file may be on storage that hangs: it is looked at by a
- * process of its own, one for each file, and given up after a few seconds.
+ * One table of checks. A file may be on storage that hangs. So each is looked at by a process of
+ * its own, which is given up after a few seconds.
  */
 #include "colo/preflight.h"
 
@@ -25,7 +25,7 @@
 #define TMPFS 0x01021994
 
 #define PROGRAM_SECONDS 5
-/* More, so that a program that hangs is told from storage that does. */
+/* More, to tell a program that hangs from storage that does. */
 #define LOOK_SECONDS 8
 
 typedef struct {
@@ -182,7 +182,7 @@ static void end_in_time(gpointer user_data)
     alarm(PROGRAM_SECONDS);
 }
 
-/* What `program --version` says, or NULL after telling why it can't. */
+/* The output of `program --version`, or NULL after a finding why there is none. */
 static char *version_of(const char *program, const char *way_out, Finds *finds)
 {
     const char *argv[] = {program, "--version", NULL};

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A look at storage that may hang for ever (a file server that is gone): it is done by a child
- * process, which is left alone when it takes too long. A thread would not do: the process could
- * not end before it.
+ * Looks at storage that may hang for ever (a file server that is gone). A child process looks; if
+ * it takes too long, it is abandoned. A thread would not do: the process could not end before it.
  */
 #ifndef COLO_COMMON_BOUNDED_H
 #define COLO_COMMON_BOUNDED_H
 
 #include <glib.h>
 
-/* Runs in the child, where of all threads only this one is: appends to `said` what it has to tell.
- */
+/* Runs in the child, where of all threads only this one is: appends its findings to `output`.
+ * */
 typedef void (*BoundedFunc)(GString *said, gconstpointer data);
 
 typedef enum {
@@ -20,8 +19,8 @@ typedef enum {
 } BoundedEnd;
 
 /*
- * Appends what `func` has said to `ret_said` if it is BOUNDED_DONE. Blocks. Only for processes
- * with one thread. Error: G_FILE_ERROR.
+ * Appends the output of `func` to `ret_output` if the result is BOUNDED_DONE. Blocks. Only for
+ * processes with one thread. Error: G_FILE_ERROR.
  */
 BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GString *ret_said,
                        GError **error);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One writer for our own lines and for GLib's, so that every line of a colod has the same form and
- * is one line: control characters of a message (it may quote QEMU's or a peer's words) are escaped.
- * A line is one write() to stderr; if nobody can take it, it is lost, and nothing else happens.
+ * One writer for our own lines and for GLib's, so that every line of a colod has the same form. A
+ * message may quote QEMU or a peer: its control characters are escaped, so it stays one line. A
+ * line is one write() to stderr; if that fails, the line is lost, and nothing else happens.
  */
 #include "common/log.h"
 

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How long to wait for somebody before the worst is believed. The one rule of every such timer: it
- * counts only time in which this process ran, and could have seen what it waits for.
+ * How long to wait for somebody before giving up. Every such timer has one rule: it counts only
+ * time in which this process ran, and could have seen what it waits for.
  *
- * A process can stand still for any time (SIGSTOP, a paused hypervisor, a blocked main loop) while
- * the monotonic clock runs on; and then, most often, so did whom it waits for. So a wait looks at
- * the clock in short steps. A step that comes late counts only as long as it was planned, and ends
- * nothing: whatever is left, one more step passes first, in which what has come meanwhile is read.
- * A wait may so take longer than it was told to, never shorter.
+ * A process can be stopped for any time (SIGSTOP, a paused hypervisor, a blocked main loop) while
+ * the monotonic clock runs on. Most often the one that it waits for was stopped too. So a wait
+ * looks at the clock in short steps. A step that comes late counts only as long as it was planned,
+ * and ends nothing. Whatever is left, one more step passes first, in which what has come meanwhile
+ * is read. So a wait may take longer than it was set to, never shorter.
  *
- * For every timer that ends, kills or gives up something when it fires: QEMU's and the disk
- * server's answers (vm/qmp.c, vm/qemu*.c, vm/process.c), the secondary's answer, the end of a VM,
- * what the peer may say after its disks have gone, a pairing, the time that an arbiter or a
- * secondary is given. Heartbeats follow the same rule with steps of their own
- * (patience_counted_us(), colo/link/heartbeat.c).
+ * It is for every timer that ends, kills or gives up something when it fires. Such timers wait for
+ * answers of QEMU and the disk server (vm/qmp.c, vm/qemu*.c, vm/process.c), of the secondary and of
+ * the arbiter. Others wait for the end of a VM, for a pairing, or for a peer's message after its
+ * disks have gone. Heartbeats follow the same rule with steps of their own (patience_counted_us(),
+ * colo/link/heartbeat.c).
  *
- * Not for timers that only set a pace, where a late one does no harm: when to ask again or to look
- * again, status, the schedule of checkpoints, the comparator's deadlines (a checkpoint that wasn't
- * needed), the 5 ms in which QEMU reads its input, colo(1)'s patience with a colod.
+ * It is not for timers that only set a pace, where a late one does no harm. They repeat a question
+ * or a look, update status, and schedule checkpoints. They limit the comparator (a checkpoint that
+ * wasn't needed), the 5 ms in which QEMU reads its input, and colo(1)'s wait for a colod.
  */
 #ifndef COLO_COMMON_PATIENCE_H
 #define COLO_COMMON_PATIENCE_H
@@ -28,8 +28,8 @@
 #define PATIENCE_STEP_US (100 * COLO_US_PER_MS)
 
 /*
- * The time from `looked` until now that counts for somebody who was to look again at `planned`:
- * all of it, or, if that comes more than `slack_us` late, what was planned. Pure.
+ * The time from `looked` until now that counts for somebody who was to look again at `planned`.
+ * That is all of it; if the look is more than `slack_us` late, what was planned. Pure.
  */
 gint64 patience_counted_us(ColoTime looked, ColoTime planned, gint64 slack_us, ColoTime now);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A timer that is given each next moment anew, which a timeout source can't be. */
+/* A timer whose user sets each next time, which a timeout source can't do. */
 #ifndef COLO_COMMON_TIMER_H
 #define COLO_COMMON_TIMER_H
 

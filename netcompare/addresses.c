@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Which addresses the guest has: learned from its own frames, so that they can be announced when it
- * goes on elsewhere. netcompare.h says why only ARP and neighbour discovery count.
+ * continues elsewhere. netcompare.h has the reason why only ARP and neighbour discovery count.
  *
- * A fixed table of ADDRESSES_MAX, latest heard first: a guest that makes up addresses only pushes
+ * A fixed table of ADDRESSES_MAX, latest seen first: a guest that makes up addresses only pushes
  * out its own oldest. Ordinary traffic costs one comparison with the first entries.
  *
- * Serialised (version 1): u8 version, be16 count, then per address: u8 kind (0 MAC, 4 IPv4, 6
+ * Serialised (version 1): u8 version, be16 count. Then per address: u8 kind (0 MAC, 4 IPv4, 6
  * IPv6), u8 flags (bit 0: router), be16 VLAN id (0xffff: none), 6 bytes MAC, 0, 4 or 16 bytes IP
  * address.
  *
@@ -22,13 +22,13 @@
 #define SERIAL_HEAD_BYTES  3u
 #define SERIAL_ENTRY_BYTES 10u /* without the IP address */
 
-/* What one frame says about its sender. */
+/* What one frame tells of its sender. */
 typedef struct {
     const guint8 *mac; /* the Ethernet source */
     guint16 vlan;
-    AddressKind kind;     /* ADDRESS_MAC: it says nothing of an IP address */
-    const guint8 *ip;     /* that the sender says is its own */
-    gboolean says_router; /* it says whether it is a router, in `router` */
+    AddressKind kind;     /* ADDRESS_MAC: it has no IP address of its sender */
+    const guint8 *ip;     /* that the sender claims as its own */
+    gboolean says_router; /* it tells whether it is a router, in `router` */
     guint8 router;
 } Claim;
 
@@ -111,7 +111,7 @@ static void read_ipv6(const guint8 *ip, gsize len, Claim *claim)
     claim->ip = own;
 }
 
-/* Reads one frame, its virtio-net header first. FALSE if it says nothing of its sender. */
+/* Reads one frame, its virtio-net header first. FALSE if it tells nothing of its sender. */
 static gboolean read_claim(const guint8 *data, gsize len, Claim *claim)
 {
     const guint8 *frame = data + NETCOMPARE_VNET_HDR_BYTES;
@@ -199,7 +199,7 @@ static void learn(Addresses *addresses, Address *address, gboolean says_router)
     put_first(addresses, address);
 }
 
-/* A router advertisement comes from one address, but says so of all that this MAC has. */
+/* A router advertisement comes from one address, but is true of all that this MAC has. */
 static void mark_router(Addresses *addresses, const Address *address)
 {
     for (guint i = 0; i < addresses->count; i++) {
@@ -298,7 +298,7 @@ gboolean addresses_merge(Addresses *addresses, GBytes *bytes, GError **error)
                     at, len, count, ADDRESSES_MAX);
         return FALSE;
     }
-    while (i-- > 0) /* the latest heard last, so that it ends first */
+    while (i-- > 0) /* the latest seen last, so that it ends first */
         learn(addresses, &entries[i], TRUE);
     return TRUE;
 }

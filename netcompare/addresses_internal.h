@@ -30,7 +30,7 @@ typedef struct {
     guint8 ip[16]; /* 0, 4 or 16 bytes, the rest zero */
 } Address;
 
-/* Invariants: entries[0] is the latest heard; no two have the same kind, vlan, mac and ip. */
+/* Invariants: entries[0] is the latest seen; no two have the same kind, vlan, mac and ip. */
 struct Addresses {
     guint8 mac[6]; /* the card's own, always announced */
     guint count;

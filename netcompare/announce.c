@@ -3,12 +3,11 @@
  * The frames that tell a network where a guest is now.
  *
  * RARP requests (RFC 903), as QEMU and Xen send them after a migration: broadcast, so that every
- * switch learns the port, and they change no host's tables.
- * ARP announcements (RFC 5227, 1.1 and 3): an ARP request whose sender and target are the address,
- * not a reply: any host that has an entry updates it from a request (RFC 826), while some ignore
- * replies that they have not asked for.
- * Unsolicited neighbour advertisements (RFC 4861, 7.2.6) to all nodes, with the override flag, and
- * the router flag as the guest itself sets it: without it hosts drop a router from their lists.
+ * switch learns the port, and they change no host's tables. ARP announcements (RFC 5227, 1.1 and
+ * 3): an ARP request whose sender and target are the address. It is not a reply: any host that has
+ * an entry updates it from a request (RFC 826), while some ignore replies that they have not asked
+ * for. Unsolicited neighbour advertisements (RFC 4861, 7.2.6) to all nodes, with the override flag.
+ * The router flag is as the guest itself sets it: without it hosts drop a router from their lists.
  */
 #include <string.h>
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What only captures need, of TCP: they may begin in the middle of a connection, at another place
- * on each side, and be of two runs, with other clients' numbers.
+ * What only captures need, of TCP. They may begin in the middle of a connection, at another place
+ * on each side. They may be of two runs, with other clients' numbers.
  */
 #include "netcompare/compare_internal.h"
 
 /*
- * Offline. Where the stream begins, if its SYN isn't there; and what the client's SYN was, which is
- * another one in another run: the first ACK of a connection acknowledges nothing else.
+ * Offline. Where the stream begins, if its SYN is missing; and what the client's SYN was, which is
+ * another one in another run. The first ACK of a connection acknowledges nothing else.
  */
 void captured_hear(Compare *compare, Flow *flow, Side which, const Packet *p)
 {

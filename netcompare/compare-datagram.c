@@ -56,7 +56,7 @@ static void differ(Compare *compare, Flow *flow, const Held *p, const Held *s, g
 }
 
 /*
- * Offline nothing tells into which datagrams a super-frame of UDP was to be cut: then only the
+ * Offline nothing tells into which datagrams a super-frame of UDP was to be cut. Then only the
  * bytes count, and that both sides end a datagram at the same place at last.
  */
 static gboolean is_bundled(Flow *flow, const Held *p, const Held *s)

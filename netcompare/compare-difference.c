@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* How differences are told: which bytes or values, where in the flow, in which frames. */
+/* How differences are reported: which bytes or values, where in the flow, in which frames. */
 #include "netcompare/compare_internal.h"
 
 #include <string.h>

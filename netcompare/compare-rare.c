@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What few TCP connections have: a text in a RST (RFC 9293, 3.5.3), and urgent pointers. A side may
- * have said several pointers before the other says its first, so the last TCP_URGENTS of the SVM's
+ * have sent several pointers before the other sends its first, so the last TCP_URGENTS of the SVM's
  * are remembered.
  */
 #include "netcompare/compare_internal.h"

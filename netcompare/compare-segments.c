@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The bytes of one TCP connection that wait to be compared: each side's segments, sorted, with the
- * first and the last sequence number both strictly ascending, so that none is within another.
+ * The bytes of one TCP connection that wait to be compared: each side's segments, sorted. Their
+ * first and their last sequence numbers both ascend strictly, so none is within another.
  *
  * Segments come in order, nearly: a place is looked for from both ends, at most SEARCH_MAX steps,
  * so that no guest can make this slow. Memory is bounded by what the comparator holds in all.
@@ -161,7 +161,7 @@ gboolean segments_drop_passed(Compare *compare, Flow *flow)
 
 /* ---- Compared ---- */
 
-/* From `more` bytes behind the place where both stand. */
+/* From `more` bytes behind the place where both are. */
 static Difference difference_at(const Held *p, const Held *s, guint32 more)
 {
     Difference d = {
@@ -208,8 +208,8 @@ static gboolean compare_bytes(Compare *compare, Flow *flow, const Held *p, const
 }
 
 /*
- * Offline, from the middle: the one byte that the PVM begins with, and that the SVM has never sent,
- * is a keepalive's, sent at another moment.
+ * Offline, from the middle: if the PVM begins with one byte that the SVM has never sent, that is a
+ * keepalive's, sent at another moment.
  */
 static gboolean skip_probe(Flow *flow, const Held *p, guint32 s_gap)
 {

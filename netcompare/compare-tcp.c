@@ -10,16 +10,16 @@
  * How the bytes are cut into segments, windows, timestamps and SACK blocks don't matter; but a
  * frame leaves with the smaller of both VMs' receive windows.
  *
- * The SVM's sequence numbers are the PVM's for connections that the last checkpoint contains, and
- * differ by `delta` for those opened since, which is known when both SYNs have been seen. For one
- * seen from the middle they are taken to be the same: after a checkpoint that is true, and where it
- * is not, nothing matches and the flow diverges.
+ * The SVM's sequence numbers are the PVM's for connections that the last checkpoint contains. For
+ * those opened since they differ by `delta`, which is known when both SYNs have been seen. For one
+ * seen from the middle they are taken to be the same. After a checkpoint that is true; where it is
+ * not, nothing matches and the flow diverges.
  *
  * Ports may be used again within an epoch, on each side at another moment. A SYN with a new initial
- * sequence number and all after it wait (`later`) until the PVM's frames of the last connection
- * are gone; then both sides turn the page. The SVM may still be saying its last words on the old
- * one, until its own new SYN (`await_syn`): they may be nothing that the PVM had not said (`last`),
- * nor may anything of the old one be left when the page is turned.
+ * sequence number and all after it wait (`later`) until the PVM's frames of the last connection are
+ * gone; then both sides turn the page. The SVM may still send on the old one, until its own new SYN
+ * (`await_syn`). It may send only what the PVM has sent (`last`), and nothing of the old one may be
+ * left when the page is turned.
  */
 #include "netcompare/compare_internal.h"
 
@@ -28,7 +28,7 @@
 /* Extra room added to a timestamp advance that has to grow, so that it rarely has to. */
 #define TS_ADVANCE_SLACK 64u
 
-/* ---- Where both sides stand ---- */
+/* ---- Where both sides are ---- */
 
 static void track(Flow *flow, const Packet *p)
 {
@@ -101,7 +101,7 @@ void tcp_forget(Compare *compare, Flow *flow)
 
 /*
  * The SVM's timestamps must not be behind those released, or after a takeover the client drops its
- * segments (PAWS, RFC 7323). The SVM's clock only goes on from the last timestamp seen of it.
+ * segments (PAWS, RFC 7323). The SVM's clock only advances from the last timestamp seen of it.
  */
 static void note(Compare *compare, Flow *flow, const Packet *p)
 {
@@ -134,7 +134,7 @@ static void note(Compare *compare, Flow *flow, const Packet *p)
     compare->actions.note(&n, compare->user_data);
 }
 
-/* ---- What both sides say ---- */
+/* ---- What both sides send ---- */
 
 /* A SYN that is not this connection's. */
 static gboolean is_next_connection(const TcpSide *side, const Packet *p)
@@ -190,7 +190,7 @@ static void match_syns(Compare *compare, Flow *flow, const Held *syn)
     compare_syn_options(compare, flow, syn);
 }
 
-/* What any frame of a side says, apart from its bytes. */
+/* What any frame of a side carries apart from its bytes. */
 static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
 {
     const Packet *p = &held->packet;
@@ -308,7 +308,7 @@ static void take_primary(Compare *compare, Flow *flow, Held *held)
     segments_advance(compare, flow);
 }
 
-/* The SVM's SYN or RST that the PVM has not sent waits for it; what else has no bytes is heard. */
+/* The SVM's SYN or RST that the PVM has not sent waits for it; any other one is done with. */
 static void take_marker(Compare *compare, Flow *flow, Held *held, gboolean waits)
 {
     if (waits) {
@@ -398,7 +398,7 @@ static void take_last_words(Compare *compare, Flow *flow, Held *held)
     held_free(compare, held);
 }
 
-/* What the PVM has never said on the connection that is over, it won't say any more. */
+/* What the PVM has never sent on the connection that is over, it won't send any more. */
 static gboolean is_all_said(Compare *compare, Flow *flow)
 {
     guint32 gap;

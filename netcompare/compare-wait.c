@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How long output waits for the other side's, and what is said when it has waited in vain: live
- * when its time is over, offline when the captures are, or when too much of them waits.
+ * How long output waits for the other side's, and what is reported when it has waited in vain. Live
+ * that is when its time is over; offline when the captures are, or when too much of them waits.
  */
 #include "netcompare/compare_internal.h"
 
@@ -10,8 +10,8 @@
 #define SUSPECT_US    (10 * COLO_US_PER_MS)
 
 /*
- * A VM that has just been loaded is slow at first (a TCG one has to translate all its code anew):
- * until it has said all that the PVM has, it is given twice what it took the last times, at most
+ * A VM that has just been loaded is slow at first (a TCG one has to translate all its code again).
+ * Until it has sent all that the PVM has, it gets twice what it took the last times, at most
  * GRACE_MAX times the timeout more.
  */
 void wait_caught_up(Compare *compare)

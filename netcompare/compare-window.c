@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Receive windows: of both VMs' the client hears the smaller. */
+/* Receive windows: the client gets the smaller one of both VMs'. */
 #include "netcompare/compare_internal.h"
 #include "netcompare/rewrite_internal.h"
 
 /*
- * A client that is told the PVM's window, where the SVM's is smaller, sends what the SVM has no
- * room for and drops: the SVM falls behind, and the client, whose segment has arrived at the PVM,
- * sends it again only when its timer expires. So a frame leaves with the smaller window; raw ones
- * are compared, for both sides scale alike and the SVM's edge is at least as far as its ACK, which
- * is not behind the frame's. When the SVM's window has grown and no frame comes that could say so,
+ * A client that gets the PVM's window, where the SVM's is smaller, sends what the SVM has no room
+ * for and drops. The SVM falls behind. The client, whose segment has arrived at the PVM, sends it
+ * again only when its timer expires. So a frame leaves with the smaller window. Raw windows are
+ * compared, for both sides scale alike, and the SVM's edge is at least as far as its ACK, which is
+ * not behind the frame's. When the SVM's window has grown and no frame comes that could carry it,
  * the last one is sent again.
  */
 void tcp_forget_narrowed(Compare *compare, Flow *flow)

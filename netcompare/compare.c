@@ -3,16 +3,16 @@
  * The comparator's frame: what is held, which epoch is compared, which timer runs.
  *
  * Invariants:
- *  - A frame of the PVM is handed out by held_release() (a flow's rule: the SVM implies it) or
- *    because its epoch is older than a committed one; never otherwise, and once.
+ *  - A frame of the PVM is released once: by held_release() (a flow's rule: the SVM implies it), or
+ *    because its epoch is older than a committed one.
  *  - Only frames of Compare.epoch are in flows. Frames of the PVM's next epoch wait in the order
  *    queue until that epoch is committed: before that, the SVM can't have sent anything in it.
  *  - Flows are brought into an epoch when they are next used (flow_enter), not when it begins, so
  *    that a checkpoint costs nothing for flows that are quiet.
  *  - A flow that can't be forgotten without losing correctness is never evicted. A flow that finds
- *    no room is not compared: its frames wait for the next checkpoint, as do those of all unknown
- *    flows from then on, because they may be that flow's. That is said, and such frames are
- * counted.
+ *    no room is not compared: its frames wait for the next checkpoint. So do those of all unknown
+ *    flows from then on, because they may be that flow's. That is reported, and such frames are
+ *    counted.
  *  - Memory: options.max_held_bytes for the frames of all flows, COMPARE_FLOW_BYTES for each of at
  *    most options.max_flows flows. No flow has a limit of its own.
  */
@@ -109,9 +109,9 @@ void held_start_timer(Compare *compare, Held *held, TimerClass timer_class)
 
 /*
  * A guest picks the source port of a connection that it opens partly by chance, so the VMs open
- * different ones. Each would be missed for the whole timeout; but a SYN of the SVM to the same
- * place that the PVM hasn't sent either says it sooner. (Not at once: two connections may be opened
- * in another order.)
+ * different ones. Each would be missed for the whole timeout. A SYN of the SVM to the same place
+ * that the PVM hasn't sent either shows it sooner. (Not at once: two connections may be opened in
+ * another order.)
  */
 static gboolean same_place(const CompareKey *a, const CompareKey *b)
 {
@@ -236,7 +236,7 @@ static void flow_remove(Compare *compare, Flow *flow)
 }
 
 /*
- * What is forgotten with a quiet flow must not be missed: no frame waits, the sequence numbers of
+ * A quiet flow may be forgotten if nothing is lost with it: no frame waits, the sequence numbers of
  * both sides are the same, and it has not been given up. (All its bytes that were sent have left,
  * so that a retransmission may leave too: see tcp_primary() about flows seen from the middle.)
  */
@@ -504,7 +504,7 @@ void compare_captured(Compare *compare, gboolean secondary, unsigned nic, GBytes
     held->origin = g_memdup2(origin, sizeof(*origin));
     if (held->packet.key.kind == COMPARE_KIND_OPAQUE) {
         stats->unparsed_frames[side]++;
-        if (wire_len > len) { /* what was cut off would say which flow it is of, and more */
+        if (wire_len > len) { /* what was cut off would tell which flow it is of, and more */
             stats->beheaded_frames[side]++;
             held_free(compare, held);
             return;

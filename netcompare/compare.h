@@ -3,8 +3,8 @@
  * The packet comparator: a pure core. Frames and times go in, verdicts come out through callbacks;
  * no sockets, no clock, no threads, no main loop. docs/COMPARE.md argues what is released when.
  *
- * On the primary, it is given the output of both VMs, hands on each frame of the primary VM (PVM)
- * that the secondary VM (SVM) has been seen to imply, and says when only a checkpoint can help.
+ * On the primary, it gets the output of both VMs. It releases each frame of the primary VM (PVM)
+ * that output of the secondary VM (SVM) implies, and reports when only a checkpoint can help.
  *
  *     compare_primary() ----> held ----> release()    the SVM implies it
  *                              |  `----> release()    compare_committed(): a checkpoint holds it
@@ -75,8 +75,8 @@ typedef enum {
     COMPARE_FLAG,             /* SYN (with its options), FIN, RST or URG where the other has none */
     COMPARE_EXTRA_OUTPUT,     /* the SVM sent what the PVM did not send in time */
     COMPARE_MISSING_OUTPUT,   /* compare-timeout: the SVM did not send what the PVM sent */
-    COMPARE_SECONDARY_SILENT, /* likewise, and the SVM sent nothing at all: is it hung? */
-    COMPARE_TABLE_FULL,       /* no room to go on comparing */
+    COMPARE_SECONDARY_SILENT, /* missing, and the SVM sent nothing at all: is it hung? */
+    COMPARE_TABLE_FULL,       /* no room to compare any more */
 } CompareReason;
 #define COMPARE_REASONS (COMPARE_TABLE_FULL + 1)
 
@@ -116,9 +116,9 @@ typedef struct {
 } CompareDivergence;
 
 /*
- * What the secondary host must know about a TCP connection before a frame of it leaves: how to map
- * the SVM's numbers to the PVM's, which the client knows. Emitted before the release() it belongs
- * to; give both to the same ordered connection.
+ * What the secondary host must know about a TCP connection before a frame of it leaves. It tells
+ * how to map the SVM's numbers to the PVM's, which the client knows. Emitted before the release()
+ * it belongs to; give both to the same ordered connection.
  */
 typedef struct {
     CompareKey key;
@@ -146,12 +146,12 @@ typedef struct {
     gboolean waiting;                  /* output is held, on either side */
     /* Offline: not compared, as it was cut off when captured; as it is in neither capture. */
     guint64 unseen_bytes, skipped_bytes;
-    gboolean unfinished; /* it went on where a capture was cut short */
+    gboolean unfinished; /* it continued where a capture was cut short */
 } CompareFlowInfo;
 
 typedef struct {
     gint64 timeout_us; /* compare-timeout: how long output may wait for the SVM's; 0: for ever */
-    gint64 ack_timeout_us; /* likewise for pure TCP ACKs, which the SVM may delay; 0: for ever */
+    gint64 ack_timeout_us; /* the same for pure TCP ACKs, which the SVM may delay; 0: for ever */
     guint max_flows;
     gsize max_held_bytes; /* frames of both sides, in all */
     gboolean vnet_hdr;    /* frames start with a virtio-net header (NETCOMPARE_VNET_HDR_BYTES) */
@@ -180,8 +180,8 @@ typedef struct {
     /* To be sent to the secondary before the next frame released. May be NULL. */
     void (*note)(const CompareNote *note, gpointer user_data);
     /*
-     * The frame of the SVM that was the `number`th of the epoch, from 1, is no TCP and has been
-     * found in what the PVM sent: it has left, whatever came before it. May be NULL.
+     * The frame of the SVM with this `number` in the epoch, from 1, is no TCP, and the PVM sent it
+     * too: it has left, whatever came before it. May be NULL.
      */
     void (*settled)(guint64 epoch, guint64 number, gpointer user_data);
     /* A flow leaves the table. May be NULL. */
@@ -249,9 +249,8 @@ CompareWaits compare_waits(const Compare *compare, ColoTime now);
 
 /*
  * How many frames of the SVM in the running epoch, from its first on, came before everything that
- * still waits on either side: what they imply has left. So the secondary need not send them again
- * at a takeover. (An ACK of the SVM that is ahead of the PVM's counts too early, by as much as it
- * is ahead.)
+ * still waits. What they imply has left. So the secondary need not send them again at a takeover.
+ * (An ACK of the SVM that is ahead of the PVM's counts too early, by as much as it is ahead.)
  */
 guint64 compare_settled(const Compare *compare);
 
@@ -269,8 +268,8 @@ void compare_captured(Compare *compare, gboolean secondary, unsigned nic, GBytes
                       gsize wire_len, const CompareOrigin *origin, ColoTime now);
 
 /*
- * The two captures are over: what still waits is missing or extra output, and is reported as such,
- * unless the capture that lacks it was cut short.
+ * The two captures are over. What still waits is reported as missing or extra output, unless the
+ * capture that lacks it was cut short.
  */
 void compare_finish(Compare *compare, gboolean primary_cut, gboolean secondary_cut, ColoTime now);
 

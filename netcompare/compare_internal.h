@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the comparator. compare.c keeps the frames and the epochs; compare-wait.c knows when to
- * wait no longer, compare-difference.c what to say; compare-tcp.c and compare-datagram.c decide,
- * for one flow, what the SVM has been seen to imply. Of TCP, compare-segments.c compares the bytes,
+ * Inside the comparator. compare.c keeps the frames and the epochs, compare-wait.c the deadlines,
+ * and compare-difference.c the text of reports. compare-tcp.c and compare-datagram.c decide, for
+ * one flow, what the SVM has been seen to imply. Of TCP, compare-segments.c compares the bytes.
  * compare-rare.c has urgent pointers and the texts of resets, compare-window.c the receive windows.
  */
 #ifndef COLO_NETCOMPARE_COMPARE_INTERNAL_H
@@ -30,7 +30,7 @@ typedef enum {
 
 typedef struct Flow Flow;
 
-/* A frame that waits. Links are in queues as said; `data` of every link is the Held itself. */
+/* A frame that waits. Links are in queues as described; `data` of every link is the Held itself. */
 typedef struct {
     GBytes *frame;
     Flow *flow;            /* NULL: waits for a checkpoint only, or for its epoch to begin */
@@ -56,7 +56,7 @@ typedef struct {
     guint32 done; /* datagrams: bytes of the body found equal */
 } Held;
 
-/* What a side's TCP has said in the running epoch, in its own sequence space. */
+/* What a side's TCP has sent in the running epoch, in its own sequence space. */
 typedef struct {
     guint32 isn, ack, urg, ts;
     guint16 window; /* as in the header: not scaled */
@@ -64,7 +64,7 @@ typedef struct {
     bool seen, syn, rst, has_ack, has_urg, has_ts, has_window;
 } TcpSide;
 
-/* What the PVM's TCP has said in all epochs: where both sides stand when a checkpoint is loaded. */
+/* What the PVM's TCP has sent in all epochs: where both sides are when a checkpoint is loaded. */
 typedef struct {
     guint32 isn, end, ack, urg, ts;
     guint16 window;
@@ -167,7 +167,7 @@ struct Compare {
     GQueue order[2];
     GQueue timers[TIMERS];
     GQueue opening[2];  /* SYNs of connections that the other side has not opened */
-    GQueue narrowed;    /* flows whose client must still be told the PVM's window */
+    GQueue narrowed;    /* flows whose client must still get the PVM's window */
     gboolean caught_up; /* the SVM, once since it was loaded */
     gint64 grace_us;    /* what it is given beyond the timeout until it has */
     ColoTime loaded;
@@ -178,7 +178,7 @@ struct Compare {
 
 /* ---- compare.c, for the others ---- */
 
-/* Unlinks from everywhere and lets go of the frame. */
+/* Unlinks from everywhere and drops the frame. */
 void held_free(Compare *compare, Held *held);
 /* Hands the frame out because the SVM implies it. */
 void held_release(Compare *compare, Held *held);
@@ -209,7 +209,7 @@ void difference_add_bytes(Difference *difference, Side side, const Held *held, g
 /* What differs is no byte; a value of -1: this side has none. */
 void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
                     gint64 secondary);
-/* Says it, unless a checkpoint is on its way, which helps. */
+/* Reports it, unless a checkpoint is on its way, which helps. */
 void difference_report(Compare *compare, CompareDivergence *divergence);
 /* The flow differs: counts it, and asks for a checkpoint unless one is on its way. */
 void flow_diverge(Compare *compare, Flow *flow, const Difference *difference);
@@ -217,7 +217,7 @@ void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes);
 void flow_count_unseen(Flow *flow, guint64 bytes);
 /* Bytes of the present connection, or of a flow that has none, that are behind. */
 guint64 flow_offset(const Flow *flow);
-/* Offline: lets go of all that the flow holds. */
+/* Offline: drops all that the flow holds. */
 void flow_drop_held(Compare *compare, Flow *flow);
 
 /* Bytes of the body from `done` on that were captured. */
@@ -228,12 +228,12 @@ static inline guint32 held_captured(const Held *held)
 
 /* ---- compare-wait.c ---- */
 
-/* The SVM has said, once since it was loaded, all that the PVM has. */
+/* The SVM has sent, once since it was loaded, all that the PVM has. */
 void wait_caught_up(Compare *compare);
 
 /* ---- One flow; called with flow->epoch up to date ---- */
 
-/* A new epoch: both sides are where the PVM's track says. No frame of the flow is held. */
+/* A new epoch: both sides are where the PVM's track is. No frame of the flow is held. */
 void tcp_begin_epoch(Flow *flow);
 /* `held` is in no queue of the flow's yet; it stays or has been released when this returns. */
 void tcp_primary(Compare *compare, Flow *flow, Held *held);
@@ -252,7 +252,7 @@ static inline gboolean tcp_acknowledges(const Flow *flow, const Packet *p)
     return (p->flags & TCP_ACK) && !refuses;
 }
 
-/* What of this frame the SVM has not said, its bytes apart; NULL: nothing. */
+/* What of this frame the SVM has not sent, its bytes apart; NULL: nothing. */
 static inline const char *tcp_lacks(const Flow *flow, const Packet *p)
 {
     const TcpSide *pvm = &flow->tcp[PRIMARY], *svm = &flow->tcp[SECONDARY];
@@ -267,9 +267,9 @@ static inline const char *tcp_lacks(const Flow *flow, const Packet *p)
     return NULL;
 }
 
-/* What the flow waits for, and which side lacks it. FALSE: nothing can be said. */
+/* What the flow waits for, and which side lacks it. FALSE: it can't be told. */
 gboolean tcp_explain(Compare *compare, Flow *flow, Difference *ret_difference);
-/* Offline: goes on behind bytes that neither side has. FALSE: there are none. */
+/* Offline: continues behind bytes that neither side has. FALSE: there are none. */
 gboolean tcp_skip_gap(Compare *compare, Flow *flow);
 /* The flow is about to go. */
 void tcp_forget(Compare *compare, Flow *flow);
@@ -303,7 +303,7 @@ static inline void segment_set_range(Held *held)
 SegmentPlaced segment_insert(Compare *compare, GQueue *segs, Held *held);
 /*
  * The first segment of `side` that reaches beyond `verified`, and how many bytes are lacking before
- * it; `done` is set. Those that don't reach are let go. NULL: there is none.
+ * it; `done` is set. Those that don't reach are dropped. NULL: there is none.
  */
 Held *segment_next(Compare *compare, Flow *flow, Side side, guint32 *ret_gap);
 /*
@@ -316,14 +316,14 @@ gboolean segments_drop_passed(Compare *compare, Flow *flow);
 void segments_advance(Compare *compare, Flow *flow);
 gboolean segments_skip_gap(Compare *compare, Flow *flow);
 
-/* Offline: what a frame says, before anything else of it is known. */
+/* Offline: what a frame tells, before anything else of it is known. */
 void captured_hear(Compare *compare, Flow *flow, Side which, const Packet *p);
 /* Offline: has `side` sent this before what is known of the stream begins? */
 gboolean captured_before_begin(const Flow *flow, Side side, const Held *held);
 
-/* Remembers the text of a side's RST. FALSE: it contradicts what was said, by either side. */
+/* Remembers the text of a side's RST. FALSE: it contradicts what either side has sent. */
 gboolean reset_hear(Compare *compare, Flow *flow, Side side, const Held *held);
-/* Is the text of this RST, on the connection before, what the PVM's has said? */
+/* Is the text of this RST, on the connection before, what the PVM's was? */
 gboolean reset_is_last(const Flow *flow, const Packet *packet);
 /* The SVM's urgent pointer changes from `before`. */
 void urgent_remember(Flow *flow, guint32 before);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Tables of flows: from a CompareKey to whatever embeds a FlowNode. Chained hashing that grows by
- * doubling, and the nodes in the order they came, with a mark for those used since: the oldest
+ * doubling, and the nodes in the order they came, with a mark for those used since. So the oldest
  * unused one is found in constant time (second chance), without touching neighbours on each packet.
  */
 #ifndef COLO_NETCOMPARE_FLOW_H

@@ -2,7 +2,7 @@
 /*
  * The gate: the protected VM's output waits here until its epoch is committed (output commit).
  *
- * A plain queue in the order of adding. Only its head ever leaves, so order can't be broken, and a
+ * A plain queue in the order of adding. Only its head ever leaves, so order can't be broken. A
  * frame that waits behind one of a later epoch waits too: late is safe, early is not. The memory
  * held is bounded: every frame is charged its own bytes plus GATE_FRAME_OVERHEAD_BYTES.
  *

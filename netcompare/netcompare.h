@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The guest's network output and input: ports (the guest's card), the uplink (a tap on a bridge),
- * and the gate that holds output until it may leave. Knows nothing of roles, peers or checkpoints:
- * it is given descriptors, epochs and callbacks.
+ * and the gate that holds output until it may leave. It knows nothing of roles, peers or
+ * checkpoints: its owner gives it descriptors, epochs and callbacks.
  *
  * A Frame is a virtio-net header (NETCOMPARE_VNET_HDR_BYTES) followed by an Ethernet frame, which
  * may be a super-frame of up to 64 KiB (TSO/USO): the guest keeps its offloads from end to end.
@@ -42,9 +42,9 @@ typedef void (*NetErrorFunc)(const GError *error, gpointer user_data);
 typedef struct Port Port;
 
 /*
- * Speaks on `fd` (borrowed, a stream socket). `output` gets what the guest sends;
+ * Sends and receives on `fd` (borrowed, a stream socket). `output` gets what the guest sends.
  * `failed` is called once: NETCOMPARE_ERROR_CLOSED when QEMU's end is gone, NETCOMPARE_ERROR_FRAME
- * when what it sends is no frame; after it the port is dead. Both may free the port.
+ * when it sends what is no frame. After it the port is dead. Both may free the port.
  */
 Port *port_new(int fd, FrameFunc output, NetErrorFunc failed, gpointer user_data);
 void port_free(Port *port);
@@ -60,9 +60,9 @@ void port_set_model(Port *port, const char *model);
 gboolean port_model_has_offloads(const char *model);
 
 /*
- * Gives a frame to the guest. A guest that doesn't read fills a bounded queue; then the frame is
- * dropped, counted, and FALSE returned; so is one that the card can't take, or that is too short or
- * too long.
+ * Gives a frame to the guest. A guest that doesn't read fills a bounded queue. Then the frame is
+ * dropped and counted, and FALSE returned. The same happens to one that the card can't take, or
+ * that is too short or too long.
  */
 gboolean port_send(Port *port, const guint8 *data, gsize len);
 
@@ -92,7 +92,7 @@ gboolean uplink_check_bridge(const char *bridge, GError **error);
 
 /*
  * Makes tap `ifname` (a pattern like "colo%d" is filled in), attaches it to `bridge` (NULL: to
- * none) and brings it up, silent: nothing is sent and what comes is dropped, until uplink_open().
+ * none) and brings it up, closed: nothing is sent and what comes is dropped, until uplink_open().
  */
 Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
                    gpointer user_data, GError **error);
@@ -109,7 +109,7 @@ gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error);
 /* Opens for traffic in both directions; uplink_close() silences it again. Idempotent. */
 void uplink_open(Uplink *uplink);
 void uplink_close(Uplink *uplink);
-/* Sends to the network. Silent: dropped. What the kernel refuses is dropped and counted. */
+/* Sends to the network. Closed: dropped. What the kernel refuses is dropped and counted. */
 void uplink_send(Uplink *uplink, const guint8 *data, gsize len);
 
 typedef struct {
@@ -150,7 +150,7 @@ typedef struct {
 /*
  * Invariant: a frame added in epoch e is handed to `release` only by gate_release(until > e) or
  * while the gate is open, and always in the order of adding. Takes at most `limit_bytes` of memory
- * (a frame counts as its bytes and 128 more); a frame over that is refused (see gate_add).
+ * (a frame counts as its bytes and 128 more). A frame over that is refused (see gate_add).
  * `release` borrows the frame, and may call the gate again, but not free it.
  */
 Gate *gate_new(gsize limit_bytes, void (*release)(unsigned nic, GBytes *frame, gpointer user_data),
@@ -169,7 +169,7 @@ GateResult gate_add(Gate *gate, unsigned nic, guint64 epoch, const guint8 *data,
 void gate_release(Gate *gate, guint64 until);
 /* Open: output passes at once (unprotected VM). Opening releases all that is held. */
 void gate_set_open(Gate *gate, gboolean open);
-/* Drops all that is held: the VM it came from is not the one that goes on. */
+/* Drops all that is held: the VM it came from is not the one that continues. */
 void gate_discard(Gate *gate);
 /* Calls `func` for every frame held of epochs < until, oldest first. */
 void gate_foreach(Gate *gate, guint64 until,
@@ -180,10 +180,10 @@ const GateStats *gate_stats(const Gate *gate);
 /* ---- Announcements of an address that has moved ---- */
 
 /*
- * Learns the guest's addresses from the frames it sends: the source MAC and VLAN of all; IPv4 from
- * ARP and IPv6 from neighbour discovery only, where a host says which addresses are its own. (The
- * headers of IP packets don't say that: a guest that routes sends other hosts' packets, and
- * announcing those addresses would hijack them.) Bounded; the longest unheard is forgotten first.
+ * Learns the guest's addresses from the frames it sends: the source MAC and VLAN of all. It learns
+ * IPv4 from ARP and IPv6 from neighbour discovery only, where a host names its own addresses. (The
+ * headers of IP packets don't: a guest that routes sends other hosts' packets, and announcing those
+ * addresses would hijack them.) Bounded; the longest unseen is forgotten first.
  */
 typedef struct Addresses Addresses;
 Addresses *addresses_new(const guint8 mac[6]);
@@ -191,8 +191,8 @@ void addresses_free(Addresses *addresses);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Addresses, addresses_free)
 void addresses_learn(Addresses *addresses, const guint8 *data, gsize len);
 /*
- * Looks at a frame from the network: forgets an address that another host says is its own now
- * (one that floats between hosts), so that a takeover doesn't steal it back.
+ * Looks at a frame from the network. Forgets an address that another host claims now (one that
+ * floats between hosts), so that a takeover doesn't steal it back.
  */
 void addresses_heard(Addresses *addresses, const guint8 *data, gsize len);
 /* Whether the frame's sender has the card's own address. */
@@ -201,9 +201,9 @@ gboolean addresses_is_own(const Addresses *addresses, const guint8 *data, gsize 
 GBytes *addresses_serialise(const Addresses *addresses);
 gboolean addresses_merge(Addresses *addresses, GBytes *bytes, GError **error);
 /*
- * Makes the frames that tell the network where the guest is now, and calls `send` for each: RARP
- * for every MAC and VLAN (bridges and switches), ARP announcements (RFC 5227) and unsolicited
- * neighbour advertisements (RFC 4861) for every address.
+ * Makes the frames that tell the network where the guest is now, and calls `send` for each. They
+ * are RARP for every MAC and VLAN (bridges and switches), ARP announcements (RFC 5227) and
+ * unsolicited neighbour advertisements (RFC 4861) for every address.
  */
 void addresses_announce(const Addresses *addresses, FrameFunc send, gpointer user_data);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The frame parser. Headers are taken apart only as far as their lengths agree with the bytes that
- * are there; a frame whose headers contradict each other or the frame is left opaque, so that two
- * of them are equal only if every byte is. Of a frame that was cut when it was captured, lengths
- * are those it had, and bytes those that are there.
+ * The frame parser. Headers are parsed only as far as their lengths agree with the bytes that are
+ * there. A frame whose headers contradict each other or the frame stays opaque: two of them are
+ * equal only if every byte is. Of a frame that was cut when it was captured, lengths are those it
+ * had, and bytes those that are there.
  *
  * Sources: IEEE 802.1Q, RFC 826, 791, 8200, 9293, 7323, 2018, 768, 792, 4443, 9260; virtio 1.2,
  * 5.1.6 for the header before the frame.
@@ -169,7 +169,7 @@ static gboolean parse_tcp(const Cursor *c, Packet *packet)
     return TRUE;
 }
 
-/* UDP's own length field says how much of the payload counts; with offloads it may say nothing. */
+/* UDP's own length field tells how much of the payload counts; with offloads it may be wrong. */
 static gboolean parse_udp(const Cursor *c, Packet *packet)
 {
     if (left(c) < 8)

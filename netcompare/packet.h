@@ -75,7 +75,7 @@ typedef struct {
 void packet_parse(const guint8 *frame, gsize len, gboolean vnet_hdr, unsigned nic, Packet *packet);
 
 /*
- * Likewise, of a frame that had `wire_len` bytes when it was captured, of which the first `len` are
+ * The same, of a frame that had `wire_len` bytes when it was captured, of which the first `len` are
  * there. It is opaque if its headers aren't whole.
  */
 void packet_parse_captured(const guint8 *frame, gsize len, gsize wire_len, unsigned nic,

@@ -2,7 +2,7 @@
 /*
  * Captured frames from a file, pcap or pcapng, link type Ethernet; one frame in memory at a time.
  * Files that gzip or zstd has compressed are read through these programs. A file that is cut short
- * ends there: pcapfile_is_cut_short() says so.
+ * ends there: see pcapfile_is_cut_short().
  */
 #ifndef COLO_NETCOMPARE_PCAPFILE_H
 #define COLO_NETCOMPARE_PCAPFILE_H
@@ -23,9 +23,9 @@ typedef struct PcapFile PcapFile;
 /* `path` "-": standard input. `filter` is in libpcap's language; NULL: all frames. */
 PcapFile *pcapfile_open(const char *path, const char *filter, GError **error);
 /*
- * Only what one VM has sent, of a pcapng file that has both (recorder.h): of interfaces whose names
- * begin with "PVM nic ", or "SVM nic ", followed by the card's number. Not of standard input, which
- * can't be read twice: see pcapfile_spool().
+ * Only what one VM has sent, of a pcapng file that has both (recorder.h). Its interfaces have names
+ * that begin with "PVM nic ", or "SVM nic ", followed by the card's number. Not of standard input,
+ * which can't be read twice: see pcapfile_spool().
  */
 PcapFile *pcapfile_open_side(const char *path, const char *filter, gboolean secondary,
                              GError **error);

@@ -2,7 +2,7 @@
 /*
  * Reads what is needed of pcapng: sections, interfaces with their names and time units, enhanced
  * packets. Other blocks and options are passed over. One block in memory at a time, which is at
- * most BLOCK_MAX_BYTES; nothing is read past its end, whatever it says of itself.
+ * most BLOCK_MAX_BYTES; nothing is read past its end, whatever its length field has.
  */
 #include <errno.h>
 #include <string.h>
@@ -203,7 +203,7 @@ static gboolean take_packet(const PcapngReader *reader, PcapngPacket *ret_packet
         .data = block->data + 20,
         .len = captured,
         .wire_len = wire_len,
-        /* What is later than any clock stands at its end. */
+        /* A time later than any clock's is cut to the largest one. */
         .time_us = (gint64)MIN(seconds, (guint64)G_MAXINT32 * 1000) * G_USEC_PER_SEC +
                    (gint64)(rest * G_USEC_PER_SEC / (long double)interface->units_per_second),
         .interface = interface->name,

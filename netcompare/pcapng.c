@@ -30,7 +30,7 @@ static void put32(GByteArray *out, guint32 value)
     g_byte_array_append(out, (const guint8 *)&bytes, sizeof(bytes));
 }
 
-/* Everything stands at multiples of 4. */
+/* Everything is at multiples of 4. */
 static void put_padded(GByteArray *out, const void *data, gsize len)
 {
     static const guint8 zeros[4];

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A port: the guest's card, as QEMU's filter-redirector with vnet_hdr_support speaks on a stream
- * socket. Both ways: be32 length of header and frame, be32 length of the virtio-net header, header,
- * frame (QEMU 7.2, net/filter-mirror.c and net/net.c, net_fill_rstate).
+ * A port: the guest's card, as QEMU's filter-redirector with vnet_hdr_support sends and receives on
+ * a stream socket. Both ways: be32 length of header and frame, be32 length of the virtio-net
+ * header, header, frame (QEMU 7.2, net/filter-mirror.c and net/net.c, net_fill_rstate).
  *
  * The header's length is the card's business: virtio-net uses 12 bytes, or 10 with an old driver,
  * or 20 with hash reports; e1000e, igb and vmxnet3 use 10; e1000 and rtl8139 have none. On our side
- * a frame always has NETCOMPARE_VNET_HDR_BYTES. The three layouts begin alike, so that a header is
- * made longer by zeroes and shorter by cutting. QEMU doesn't look at the length we send but takes
- * what the card uses: that is learned from the card's output, and assumed from its model before.
+ * a frame always has NETCOMPARE_VNET_HDR_BYTES. The three layouts begin alike, so a header is made
+ * longer by zeroes and shorter by cutting. QEMU doesn't look at the length we send but takes what
+ * the card uses. That is learned from the card's output, and assumed from its model before.
  *
  * Trust: lengths come from QEMU and a wrong one ends the port (there is no way to find the next
- * frame). What is inside, and how long a frame is between 0 and QEMU's own limit, is the guest's
- * doing, and never ends the port.
+ * frame). The guest chooses the contents, and the length between 0 and QEMU's own limit: they never
+ * end the port.
  *
  * QEMU's writes to this socket stall its main loop when the socket is full, so a port always reads.
  * Our writes never wait: what QEMU doesn't take is queued up to SEND_QUEUE_BYTES, then dropped.
@@ -99,7 +99,7 @@ static void drop_source(GSource **source)
     g_clear_pointer(source, g_source_unref);
 }
 
-/* Ends the port and says so, once. */
+/* Ends the port and reports it, once. */
 static void die(Port *port, int code, const char *what)
 {
     if (port->dead || port->freed)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A file is put together on the caller's thread as a list of references to frames (a Job), and
- * encoded and written by a thread: first under a name of its own (.part), then renamed, so that
- * who sees it sees it whole. There is one such thread at a time; which number is next is asked of
- * the folder each time, so nothing goes wrong when somebody tidies up there.
+ * The caller's thread puts a file together as a list of references to frames (a Job). Another
+ * thread encodes it and writes it, first under a name of its own (.part), then renamed, so a
+ * visible file is whole. There is one such thread at a time. It looks up the next number in the
+ * folder each time, so nothing goes wrong when somebody tidies up there.
  */
 #include "netcompare/recorder.h"
 

@@ -2,13 +2,13 @@
 /*
  * Keeps both VMs' last output, and writes to a file what a divergence was about: for `colo
  * capture`. One file for each of the last divergences, with an interface for each VM and card, and
- * comments that say what was found and where. Who doesn't record has no Recorder: NULL.
+ * comments that tell what was found and where. Without recording there is no Recorder: NULL.
  *
- * FILE is /folder/name.pcapng; the files are /folder/name-000001.pcapng and on, going on after the
- * highest number there is. Those older than the last `last` ones are removed.
+ * FILE is /folder/name.pcapng; the files are /folder/name-000001.pcapng and on, continuing after
+ * the highest number there is. Those older than the last `last` ones are removed.
  *
- * Bounds: RECORDER_KEPT_BYTES and _FRAMES of output are kept (references to frames), the newest; a
- * file has at most RECORDER_FILE_BYTES of frames, and the newest of those; of divergences that come
+ * Bounds: the newest RECORDER_KEPT_BYTES and _FRAMES of output are kept (references to frames). A
+ * file has at most RECORDER_FILE_BYTES of frames, the newest of those. Of divergences that come
  * faster than files can be written some are left out.
  *
  * Threads: all calls, and the callback, on one thread and its default GMainContext. Files are

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Changing the numbers in a TCP header, and in an ICMP error that quotes one. The checksum is
- * adjusted by what changed (RFC 1624), so that a wrong one stays wrong, and a super-frame costs no
- * more than a small one. A partial one (only the pseudo header's sum, to be completed by a network
- * card) does not cover the header yet and stays as it is.
+ * adjusted by what changed (RFC 1624). So a wrong one stays wrong, and a super-frame costs no more
+ * than a small one. A partial one (only the pseudo header's sum, to be completed by a network card)
+ * does not cover the header yet and stays as it is.
  */
 #include "netcompare/rewrite_internal.h"
 
@@ -99,7 +99,7 @@ GBytes *rewrite_frame_output(GBytes *frame, const Packet *packet, const RewriteM
     return finish(&edit);
 }
 
-/* The guest's timestamp that this echo stands for. */
+/* The guest's timestamp that this echo maps to. */
 static guint32 mapped_echo(guint32 tsecr, const RewriteMap *map)
 {
     guint32 guest = tsecr - map->ts;
@@ -116,7 +116,7 @@ GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMa
     Edit edit = edit_tcp(frame, packet);
 
     if (!(packet->flags & TCP_ACK))
-        return g_bytes_ref(frame); /* says nothing of the guest's numbers */
+        return g_bytes_ref(frame); /* has none of the guest's numbers */
     add_to_field(&edit, packet->tcp_offset + 8, -map->seq);
     for (guint i = 0; i < 2u * packet->sack_blocks; i++)
         add_to_field(&edit, packet->sack_offset + 4 * i, -map->seq);

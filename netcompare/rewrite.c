@@ -219,8 +219,8 @@ static void deliver_other(Rewrite *rewrite, unsigned nic, GBytes *frame, const P
 
 /*
  * No note has come, but the client answers the guest's SYN: it acknowledges the SYN that it has
- * got. (Data that came with that SYN would mislead this; a client that sends it without having
- * been answered before is not known to exist outside of TCP Fast Open.)
+ * got. (Data that came with that SYN would mislead this. Outside of TCP Fast Open no client is
+ * known that sends data before the answer.)
  */
 static void learn_from_client(Rewrite *rewrite, Connection *c, const Packet *packet)
 {
@@ -293,7 +293,7 @@ void rewrite_input(Rewrite *rewrite, unsigned nic, GBytes *frame)
         return;
     }
     if ((packet.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
-        if (!rewrite->active) /* the guest of an active one answers before the client goes on */
+        if (!rewrite->active) /* the guest of an active one answers before the client continues */
             note_client_syn(rewrite, &packet);
         rewrite->deliver(nic, frame, rewrite->user_data);
         return;
@@ -392,7 +392,7 @@ GBytes *rewrite_map_output(Rewrite *rewrite, unsigned nic, GBytes *frame)
     return mapped;
 }
 
-/* ---- What the other host says ---- */
+/* ---- What the other host sends ---- */
 
 void rewrite_note(Rewrite *rewrite, const CompareNote *note)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The rewriter: a pure core that sits between the guest's card and the network, and maps the TCP
- * numbers of the guest to those that its clients know.
+ * The rewriter: a pure core between the guest's card and the network. It maps the TCP numbers of
+ * the guest to those that its clients know.
  *
  * Why: a connection opened since the last checkpoint has another initial sequence number on the
- * secondary VM (SVM), and another timestamp clock; the client knows the primary VM's (PVM's) only.
+ * secondary VM (SVM), and another timestamp clock. The client knows the primary VM's (PVM's) only.
  *
  *              client's numbers                         guest's numbers
  *     network ----- rewrite_input(): ack, SACK, TSecr - map -----> deliver() -> guest

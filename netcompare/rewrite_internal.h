@@ -20,8 +20,8 @@ typedef struct {
 GBytes *rewrite_frame_output(GBytes *frame, const Packet *packet, const RewriteMap *map);
 GBytes *rewrite_frame_input(GBytes *frame, const Packet *packet, const RewriteMap *map);
 /*
- * An ICMP error about a segment of the guest, which wants to see its own sequence number in it:
- * that is at `seq_offset` in the frame.
+ * An ICMP error about a segment of the guest, which expects its own sequence number in it. That is
+ * at `seq_offset` in the frame.
  */
 GBytes *rewrite_frame_quoted(GBytes *frame, const Packet *packet, guint32 seq_offset,
                              const RewriteMap *map);

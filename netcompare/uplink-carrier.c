@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whether the network behind an uplink is plugged in, as the kernel tells of each interface
- * (RTM_NEWLINK): up, and its carrier there.
+ * Whether the network behind an uplink is connected, as the kernel reports of each interface
+ * (RTM_NEWLINK): up, with a carrier.
  *
  * A bridge always has a carrier itself as long as one of its ports has, and our own tap has one. So
- * what counts are its ports to the outside: not taps, which lead to guests; and not veths and the
+ * its ports to the outside count. Those are not taps, which lead to guests, and not veths and the
  * like, which lead to containers, unless there is nothing else. One port with a carrier is enough.
  * A bridge without such a port is a network of this host's own: nothing is known of it.
  */
@@ -89,7 +89,7 @@ UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, 
 
 /* ---- News ---- */
 
-/* All of it, anew: what changes is told in parts, and some of it may be missed. */
+/* Reads all of it again: changes come in parts, and some of them may be missed. */
 static int fill(CarrierWatch *watch)
 {
     int code = -NLE_DUMP_INTR;

@@ -4,12 +4,12 @@
  * that super-frames and unfinished checksums pass as they are.
  *
  * The tap is not persistent: it is gone with its descriptor, however this process ends. It emits
- * nothing of its own (IPv6 is off on it), and its address starts with fe so that a bridge, which
- * takes the lowest address of its ports, doesn't change its own to it.
+ * nothing of its own (IPv6 is off on it). Its address starts with fe: a bridge takes the lowest
+ * address of its ports, and so doesn't change its own to it.
  *
- * Silent, it is attached and up all the same, so that its bridge port is forwarding when it opens;
- * what comes is left to the kernel, which drops it when its queue is full, and thrown away when it
- * opens. A silent uplink costs nothing.
+ * A closed uplink is attached and up all the same, so that its bridge port is forwarding when it
+ * opens. What comes is left to the kernel, which drops it when its queue is full; the rest is
+ * thrown away when the uplink opens. A closed uplink costs nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -322,7 +322,7 @@ void uplink_open(Uplink *uplink)
 {
     if (uplink->open || uplink->dead)
         return;
-    /* What came while it was silent; no more than the queue holds, though more may be coming. */
+    /* What came while it was closed; no more than the queue holds, though more may be coming. */
     for (int i = 0; i < TAP_QUEUE_FRAMES; i++) {
         if (read(uplink->fd, uplink->buffer, sizeof(uplink->buffer)) < 0 && errno != EINTR)
             break;

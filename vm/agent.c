@@ -16,7 +16,7 @@
 #define DEPTH_MAX 8
 /* Longest text of the guest that an error quotes, in bytes. */
 #define QUOTE_MAX 200
-/* After so many bytes nothing is read for so long; nor if the guest stands. */
+/* After so many bytes nothing is read for so long; nor while the guest is paused. */
 #define BURST_BYTES (32 * 1024)
 #define REST_MS     50
 /* Begins the answer to a sync, and has the agent forget half a request; no JSON has it. */
@@ -42,7 +42,7 @@ G_DEFINE_QUARK(agent_error, agent_error)
 
 /* ---- Answers ---- */
 
-/* What the guest says, for people: one line, printable. */
+/* What the guest has sent, for people: one line, printable. */
 static char *quote(const char *text)
 {
     g_autofree char *cut = g_strndup(text ? text : "?", QUOTE_MAX);

@@ -7,16 +7,16 @@
  *       ^               |                                                   | error, garbage,
  *       +--- patience --+---------------------------------------------------+ too long, patience
  *
- * What the guest says is not trusted. Whatever comes while nothing is asked is read and dropped, so
- * that the port never fills; what comes before the answer to a sync is, too: of a request before
- * this one, or, after a takeover, of one that another host has made. Requests that the guest has
- * not read stay in the socket and can't be taken back: while there is one, no other is sent, and a
- * time is only told to an agent that has just answered.
+ * The guest's answers are not trusted. Whatever comes while nothing is asked is read and dropped,
+ * so that the port never fills. What comes before the answer to a sync is dropped too: it answers
+ * an earlier request, or, after a takeover, one of another host. Requests that the guest has not
+ * read stay in the socket and can't be taken back. While there is one, no other is sent, and only
+ * an agent that has just answered gets a time.
  *
- * A guest that says a lot is not read faster than some hundred KiB/s, and waits. While it stands
- * nothing is read: QEMU would put what waits into the room that this makes, and finish the buffers
- * of a guest that it has stopped (7.2, hw/char/virtio-console.c, chr_write_unblocked()); a
- * checkpoint's RAM and device state would be of two moments then.
+ * A guest that sends much is not read faster than some hundred KiB/s, and waits. While it is paused
+ * nothing is read. QEMU would put what waits into the room that this makes, and finish the buffers
+ * of a guest that it has stopped (7.2, hw/char/virtio-console.c, chr_write_unblocked()). A
+ * checkpoint's RAM and device state would then be of two moments.
  *
  * Nothing blocks. One thread: the default GMainContext's, with low priority.
  */
@@ -43,7 +43,7 @@ typedef struct Agent Agent;
 typedef struct {
     /* The request under way has ended; the client may be freed from here. */
     void (*done)(const GError *error, gpointer user_data);
-    /* The guest has said something though nothing was asked: a late answer, perhaps. */
+    /* The guest has sent something though nothing was asked: a late answer, perhaps. */
     void (*late)(gpointer user_data);
     /* Whether the guest runs, and isn't about to be stopped. NULL: always. */
     gboolean (*runs)(gpointer user_data);

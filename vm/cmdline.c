@@ -63,8 +63,8 @@ static gboolean takes_iothread(const VmDisk *disk)
 
 /*
  * QEMU's main thread may have real-time priority (vm/process.h), for the guest's frames. On a busy
- * core it would take that from the disk server after each single answer: so the disks have a thread
- * of normal priority, which does not poll for answers either.
+ * core it would preempt the disk server after each single answer. So the disks have a thread of
+ * normal priority, which does not poll for answers either.
  */
 static void add_iothread(GPtrArray *argv, const VmDescription *d)
 {

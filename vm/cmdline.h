@@ -19,8 +19,8 @@ GPtrArray *cmdline_build(const VmDescription *description, const char *accel, in
                          int qmp_fd);
 
 /*
- * The guest agent's port, with `fd` as QEMU's end of its socket: behind all other devices, which so
- * keep their places when a VM is given it.
+ * The guest agent's port, with `fd` as QEMU's end of its socket. It comes behind all other devices:
+ * they keep their places when a VM gets it.
  */
 void cmdline_add_agent(GPtrArray *argv, const VmDescription *description, int fd);
 

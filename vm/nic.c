@@ -99,9 +99,9 @@ void nic_add_arguments(GPtrArray *argv, GArray *inherited, guint index, const Vm
                         "indev=colo-net%u-in,vnet_hdr_support=on",
                         index, index, index));
     /*
-     * A guest that has been loaded would announce its address itself, five times over: after each
-     * checkpoint, and unlike the VM that it is a copy of. (Telling QEMU "announce-rounds" 0 makes
-     * 7.2 crash at the second load.) We announce it, when it has moved.
+     * A guest that has been loaded would announce its address itself, five times over. It would do
+     * so after each checkpoint, unlike the VM that it is a copy of. (Telling QEMU "announce-rounds"
+     * 0 makes 7.2 crash at the second load.) We announce it, when it has moved.
      */
     gboolean is_virtio = g_str_has_prefix(nic->model, "virtio-net");
     add(argv, "-device",

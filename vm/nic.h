@@ -4,15 +4,15 @@
  *
  *     guest's card <-> tap that nobody reads <-> two filter-redirectors <-> one unix stream socket
  *
- * The tap exists only because it is the one kind of netdev that tells the card that virtio-net
- * headers (and so checksum and segmentation offloads) are understood. It is never up, on no bridge,
- * and gone with QEMU. Both redirectors act before it: what the card sends is taken by the first and
- * does not reach the tap; what colod sends is handed to the card by the second.
+ * The tap exists only because no other kind of netdev tells the card that virtio-net headers (and
+ * so checksum and segmentation offloads) are understood. It is never up, on no bridge, and gone
+ * with QEMU. Both redirectors act before it. The first takes what the card sends, which does not
+ * reach the tap. The second hands what colod sends to the card.
  *
  * On the socket, both ways: be32 length of what follows the second word, be32 length of the
- * virtio-net header, header, frame. QEMU says the header's length with each frame; what colod sends
- * must have the length that the card's netdev has then: 12 with virtio-net (10 without MRG_RXBUF
- * and VERSION_1), 10 with e1000e, 0 with e1000; each frame tells.
+ * virtio-net header, header, frame. QEMU gives the header's length with each frame. What colod
+ * sends must have the length that the card's netdev has then: 12 with virtio-net (10 without
+ * MRG_RXBUF and VERSION_1), 10 with e1000e, 0 with e1000. Each frame of the card tells it.
  */
 #ifndef COLO_VM_NIC_H
 #define COLO_VM_NIC_H
@@ -26,7 +26,7 @@ typedef struct {
     int ours;      /* our end, non-blocking */
 } NicFds;
 
-/* Makes a card's descriptors. VM_ERROR_PERMISSION if no tap can be made: says what is missing. */
+/* Makes a card's descriptors. VM_ERROR_PERMISSION if no tap can be made: names what is missing. */
 gboolean nic_open(NicFds *ret_fds, GError **error);
 
 /* Closes what is still there. */

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * colo-uffd.so: preloaded into QEMU. Before main() it makes a userfaultfd, which belongs to QEMU's
- * memory, and passes it to colod over the unix socket whose number is in COLO_UFFD_SOCKET:
- * one byte 'u' with the descriptor (and a second one, below), or, if none can be had, a text that
- * says why. Then it takes itself out of the environment. It does nothing else, needs libc only, and
- * never ends the process.
+ * memory, and passes it to colod over the unix socket whose number is in COLO_UFFD_SOCKET. It sends
+ * one byte 'u' with the descriptor (and a second one, below). If it can't get any, it sends the
+ * reason as text. Then it takes itself out of the environment. It does nothing else, needs libc
+ * only, and never ends the process.
  *
  * Which userfaultfd: the dirty tracker uses asynchronous write protection, where the kernel
  * resolves each fault itself and no fault is ever reported. So a descriptor limited to faults from
- * user mode (which needs no privilege) serves as well, though KVM and system calls write to RAM
- * from kernel mode: the limit is looked at only where a fault would be reported (mm/userfaultfd.c,
- * Linux 6.7).
+ * user mode (which needs no privilege) serves as well. KVM and system calls do write to RAM from
+ * kernel mode, but the kernel checks the limit only where it would report a fault
+ * (mm/userfaultfd.c, Linux 6.7).
  *
  * A second one, only if faults from kernel mode can be had as well, is for synchronous write
  * protection (checkpoint/page-keeper.c): a write that can't be reported would fail.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A child process that dies with us (internal to vm/): started with chosen descriptors, its last
- * words on stderr kept, its end noticed through a pidfd. PR_SET_PDEATHSIG kills it when the thread
- * that started it ends, so that has to be a thread that lives as long as the service.
+ * A child process that dies with us (internal to vm/). It is started with chosen descriptors, its
+ * last output on stderr is kept, and a pidfd reports its end. PR_SET_PDEATHSIG kills it when the
+ * thread that started it ends, so that has to be a thread that lives as long as the service.
  */
 #ifndef COLO_VM_PROCESS_H
 #define COLO_VM_PROCESS_H

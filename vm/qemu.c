@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A VM run by a stock QEMU: start, pause, continue, end, and what QEMU tells unasked.
+ * A VM run by a stock QEMU: start, pause, continue, end, and QEMU's events.
  *
- * What QEMU gets from us it gets as inherited descriptors (RAM, control socket, cards, device
- * state), so a crash of either side leaves nothing behind: no socket, no file, no tap, and QEMU
- * itself is killed by the kernel when our thread ends.
+ * QEMU inherits all that it gets from us as descriptors (RAM, control socket, cards, device state).
+ * So a crash of either side leaves no socket, no file and no tap behind. The kernel kills QEMU
+ * itself when our thread ends.
  *
  * Start: the arguments, the process, then a handful of questions sent together; only if every
- * answer is good has the VM started. A QEMU that fails is killed before its error is told.
+ * answer is good has the VM started. A QEMU that fails is killed before its error is reported.
  *
  * Failure: the process's end is what counts. When its socket closes first, the operation at hand
  * waits for the end of the process (and kills it after a second), because that brings QEMU's last
- * words. An answer that does not come in time makes the VM stuck: nothing more is asked of it, all
- * that is left is vm_kill() and vm_free().
+ * output. An answer that does not come in time makes the VM stuck. It gets no more commands; only
+ * vm_kill() and vm_free() are left.
  */
 #include "vm/qemu_internal.h"
 
@@ -438,7 +438,7 @@ static gboolean judge_ram_blocks(QemuVm *self, json_object *answer, GError **err
     return suitable_ram_blocks(json_object_get_string(answer), self->vm.ram.id, error);
 }
 
-/* In the order in which a failure is told: the plainest reason first. */
+/* In the order in which a failure is reported: the plainest reason first. */
 static const struct {
     const char *command, *key, *value;
     Judge judge;

@@ -30,7 +30,7 @@ typedef struct {
     gboolean job_accepted;  /* QEMU has answered snapshot-load */
     gboolean job_concluded; /* the job's event has come */
     guint job_timer;
-    gboolean needs_reset; /* the guest has powered off, say: QEMU won't run it again without */
+    gboolean needs_reset; /* e.g. the guest has powered off: QEMU won't run it again without */
     gboolean resetting;   /* for the load that runs, which has not begun */
 } QemuVm;
 
@@ -56,7 +56,7 @@ void qemu_inactivate(Vm *vm);
 void qemu_was_reset(QemuVm *self);
 /* The event JOB_STATUS_CHANGE. */
 void qemu_job_changed(QemuVm *self, json_object *data);
-/* Forgets a load that can't go on. */
+/* Forgets a load that can't continue. */
 void qemu_load_clear(QemuVm *self);
 
 #endif

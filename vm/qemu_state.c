@@ -5,15 +5,15 @@
  * Out: `xen-save-devices-state` writes it to a memfd, as a file of /proc/self/fd. It needs no Xen;
  * with live=false it leaves the disks active.
  *
- * In: no command loads device state repeatedly except a snapshot load, so the state is made the VM
- * state of a snapshot in a small image (carrier.c), on another memfd:
+ * In: only a snapshot load can load device state repeatedly. So the state becomes the VM state of a
+ * snapshot in a small image (carrier.c), on another memfd:
  *
  *     blockdev-add, snapshot-load --> job concluded --> query-jobs, job-dismiss, blockdev-del
  *
  * The commands of each group are sent together and are executed in order. The job and its image are
- * always removed again, so that a load may follow one that failed. QEMU doesn't run a guest again
- * that has powered off before the machine is reset (7.2, softmmu/runstate.c,
- * runstate_needs_reset()): then a system_reset comes first.
+ * always removed again, so that a load may follow one that failed. A guest that has powered off
+ * runs again only after a reset of the machine (7.2, softmmu/runstate.c, runstate_needs_reset()):
+ * then a system_reset comes first.
  */
 #include "common/json.h"
 #include "vm/qemu_internal.h"
@@ -94,9 +94,10 @@ static void on_inactivated(json_object *result, const GError *error, gpointer us
 }
 
 /*
- * With live=true the same command leaves the disks inactive, as after a migration: all caches are
- * written back, and `cont` activates the disks, whose drivers then open their images anew
- * (qmp_xen_save_devices_state and bdrv_inactivate_recurse, QEMU 7.2). What it saves is of no use.
+ * With live=true the same command leaves the disks inactive, as after a migration. QEMU writes all
+ * caches back; `cont` activates the disks, and their drivers reopen their images
+ * (qmp_xen_save_devices_state and bdrv_inactivate_recurse, QEMU 7.2). What the command saves is not
+ * used.
  */
 void qemu_inactivate(Vm *vm)
 {

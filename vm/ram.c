@@ -42,8 +42,8 @@ gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, GError **e
 }
 
 /*
- * The mappings of the file (dev, inode) in /proc/PID/maps must follow each other without a gap from
- * offset 0 to `size`: the first one's address, or 0.
+ * Returns the address of the first mapping of the file (dev, inode) in /proc/PID/maps. The mappings
+ * must follow each other without a gap from offset 0 to `size`; if not, returns 0.
  */
 static guint64 find_in_maps(const char *maps, dev_t dev, ino_t inode, guint64 size)
 {

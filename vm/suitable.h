@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Can this QEMU, with these devices, be checkpointed? Pure judgements over what it answered at
- * start (internal to vm/). All refuse with VM_ERROR_UNSUPPORTED and say what to change; what is not
- * known to be good in a place where only good things are expected is refused too.
+ * start (internal to vm/). All refuse with VM_ERROR_UNSUPPORTED and name what to change. Where a
+ * list names what is good, everything else is refused.
  */
 #ifndef COLO_VM_SUITABLE_H
 #define COLO_VM_SUITABLE_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The part of a Vm that no implementation has to repeat: who may call what when, and that each
- * operation is answered exactly once, from the main loop.
+ * The part of a Vm that no implementation has to repeat. It checks who may call what when, and that
+ * each operation is answered exactly once, from the main loop.
  *
  * Invariants:
- * - vm->op is not VM_OP_NONE exactly while a callback is owed; to who has abandoned it, none is;
+ * - vm->op is not VM_OP_NONE exactly while a callback is due; none is due once the Vm is abandoned;
  * - the callback is the last thing vm_finish() does, so it may start the next operation or free the
  *   Vm;
  * - a dead Vm (killed, or its process ended) stays dead: each operation then ends in VM_ERROR_DIED.

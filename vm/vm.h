@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A virtual machine seen from outside: its description, its process, its RAM, its device state and
- * the sockets its network cards speak on. One implementation runs a stock QEMU (vm_qemu_new), one
- * is a fake for tests (tests/support/fake-vm.h); both stand behind the same operations.
+ * the sockets of its network cards. One implementation runs a stock QEMU (vm_qemu_new), one is a
+ * fake for tests (tests/support/fake-vm.h). Both have the same operations.
  *
  * Threads: a Vm belongs to the thread that made it and calls back on that thread's default
  * GMainContext. Nothing here blocks. VmRam is plain memory and may be read by any thread.
  *
  * Operations are asynchronous: each returns at once and calls `done` exactly once, later, from the
- * main loop; also when QEMU dies or the Vm is freed in between, but not once it is abandoned. At most
- * one operation runs at a time per Vm; starting another is a bug of the caller (assertion), except
- * vm_kill() and vm_abandon().
+ * main loop. It does so also when QEMU dies or the Vm is freed in between, but not once it is
+ * abandoned. At most one operation runs at a time per Vm. Starting another is a bug of the caller
+ * (assertion), except vm_kill() and vm_abandon().
  */
 #ifndef COLO_VM_VM_H
 #define COLO_VM_VM_H
@@ -27,8 +27,8 @@ typedef enum {
     VM_ERROR_NO_QEMU,      /* the QEMU binary is missing or can't be run */
     VM_ERROR_TOO_OLD,      /* older than VM_QEMU_MINIMUM */
     VM_ERROR_START,        /* QEMU ended or did not answer while starting; has its stderr */
-    VM_ERROR_PERMISSION,   /* a right is missing: says which capability or sysctl */
-    VM_ERROR_UNSUPPORTED,  /* something in this VM can't be checkpointed: says what */
+    VM_ERROR_PERMISSION,   /* a right is missing: names the capability or sysctl */
+    VM_ERROR_UNSUPPORTED,  /* something in this VM can't be checkpointed: names it */
     VM_ERROR_DIED,         /* the process is gone */
     VM_ERROR_TIMEOUT,      /* QEMU did not answer in time */
     VM_ERROR_QMP,          /* QEMU answered with an error: "Class: text" */
@@ -119,8 +119,8 @@ gboolean vm_description_check(const VmDescription *description, GError **error);
 /* Whether `extra` has a device that is refused, by name, once QEMU runs: VM_ERROR_UNSUPPORTED. */
 gboolean vm_description_check_devices(const VmDescription *description, GError **error);
 
-/* What "QEMU emulator version 7.2.22 ..." says: FALSE with VM_ERROR_TOO_OLD, or VM_ERROR_NO_QEMU if
- * it is no version of QEMU. */
+/* Checks a text like "QEMU emulator version 7.2.22 ...". FALSE with VM_ERROR_TOO_OLD, or
+ * VM_ERROR_NO_QEMU if it is no version of QEMU. */
 gboolean vm_check_version_text(const char *text, GError **error);
 
 /* What to do if there is no QEMU. */
@@ -182,8 +182,9 @@ typedef struct {
 Vm *vm_qemu_new(const VmDescription *description, const char *preload, const VmHandler *handler);
 
 /*
- * How long a QEMU VM may take to answer one command (10 s unless told). After VM_ERROR_TIMEOUT it
- * is not asked again: every operation fails likewise, and only vm_kill() and vm_free() are left.
+ * How long a QEMU VM may take to answer one command (10 s unless set). After VM_ERROR_TIMEOUT it is
+ * not asked again: every operation fails in the same way, and only vm_kill() and vm_free() are
+ * left.
  */
 void vm_qemu_set_timeout_ms(Vm *vm, unsigned timeout_ms);
 
@@ -192,8 +193,8 @@ void vm_free(Vm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
 
 /*
- * Starts the process, paused before its first instruction (-S), and checks that it can be
- * checkpointed at all (version, migration blockers, devices known to break, RAM outside the memfd).
+ * Starts the process, paused before its first instruction (-S). Checks that it can be checkpointed
+ * at all (version, migration blockers, devices known to break, RAM outside the memfd).
  */
 void vm_start(Vm *vm, VmDone done, gpointer user_data);
 
@@ -212,11 +213,11 @@ void vm_save_device_state(Vm *vm, VmStateDone done, gpointer user_data);
 void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data);
 
 /*
- * Inactivates the disks of a paused VM: QEMU writes back and forgets what it has cached of them (the
- * metadata of qcow2), so that they may change under it. The next resume activates them and reads the
- * metadata anew; if it can't, it fails. Nothing to do for raw disks, or if it was done already. If it
- * fails, so does each further try before the next resume that succeeds (VM_ERROR_SPENT): QEMU aborts
- * when it is told twice.
+ * Inactivates the disks of a paused VM. QEMU writes back and forgets what it has cached of them
+ * (the metadata of qcow2), so that they may change under it. The next resume activates them and
+ * reads the metadata again; if it can't, it fails. There is nothing to do for raw disks, or if it
+ * was done already. If it fails, so does each further try before the next resume that succeeds
+ * (VM_ERROR_SPENT), for QEMU aborts at a second command.
  */
 void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data);
 
@@ -224,8 +225,8 @@ void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data);
 void vm_kill(Vm *vm);
 
 /*
- * The same, by an owner who wants to know no more of it: from now on nothing is called back, neither
- * what is pending nor when it is freed. Only its RAM is left, and vm_free().
+ * Kills a Vm that its owner no longer needs: from now on there are no callbacks, not of what is
+ * pending and not from vm_free(). Only its RAM and vm_free() are left.
  */
 void vm_abandon(Vm *vm);
 
@@ -255,8 +256,8 @@ int vm_agent_fd(const Vm *vm);
 const VmDescription *vm_description(const Vm *vm);
 
 /*
- * What both hosts must have in common, as JSON for the handshake: the description's common part
- * plus what was found out at start (QEMU version, versioned machine name, accelerator). New
+ * What both hosts must have in common, as JSON for the handshake. It is the description's common
+ * part and what the start found out (QEMU version, versioned machine name, accelerator). New
  * reference.
  */
 json_object *vm_identity(const Vm *vm);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What stands behind a Vm: the operations an implementation gives, and the parts all of them share.
- * vm.c upholds the promises of vm.h (one operation at a time, its callback exactly once, never from
- * within the call that started it); an implementation only has to call vm_finish() once for each
- * operation it was given, from wherever it likes on the Vm's thread.
+ * The inside of a Vm: the operations of an implementation, and the parts all of them share. vm.c
+ * upholds the promises of vm.h: one operation at a time, its callback exactly once, never from
+ * within the call that started it. An implementation only has to call vm_finish() once for each
+ * operation, from anywhere on the Vm's thread.
  */
 #ifndef COLO_VM_VM_INTERNAL_H
 #define COLO_VM_VM_INTERNAL_H
@@ -48,10 +48,10 @@ struct Vm {
     gboolean started, running, dead;
     gboolean stopped; /* by itself, since it was last told to run */
     /*
-     * QEMU was told to inactivate its disks since the VM ran last. Set before the try: after one that
-     * failed, some disks may be inactive. QEMU (7.2 at least) aborts when it is told to inactivate
-     * such a disk again. Only a `cont` that succeeds makes all of them active for certain; after one
-     * that failed, too, some are active and some are not.
+     * QEMU has got a command to inactivate its disks since the VM ran last. Set before the try:
+     * after one that failed, some disks may be inactive. QEMU (7.2 at least) aborts at a command to
+     * inactivate such a disk again. Only a `cont` that succeeds makes all of them active for
+     * certain. After one that failed, too, some are active and some are not.
      */
     gboolean inactivated, inactivate_failed;
 

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Questions on their way: each is answered in a thread of its own, whose end nobody waits for, for
- * storage may hang. What is asked is a function (folder.c, file.c,
- * owner.c). All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of
- * it.
+ * Questions on their way. Each is answered in a thread of its own, and nobody waits for its end,
+ * for storage may hang. A question is a function (folder.c, file.c, owner.c). All that is not
+ * clearly yes or no is ARBITER_UNKNOWN: nobody continues because of it.
  *
- * A question that hangs is late: its asker is told, and it stays open. It holds up no other:
+ * A question that hangs is late: its asker gets UNKNOWN, and it stays open. It holds up no other:
  * storage may be back under the same path while a thread still waits for the old mount. But each
- * try costs a thread, so the more are late, the longer until the next one is made (may_try()). Only
- * what is in turn waits for what was asked before, however long: of two writes that are under way
- * at once the older one could land last.
+ * try costs a thread: the more are late, the longer until the next one is made (may_try()). Only
+ * what is in turn waits for what was asked before, however long. Of two writes under way at once
+ * the older one could land last.
  */
 #include "colo/arbiter/arbiter_internal.h"
 
@@ -36,7 +35,7 @@ struct Arbiter {
     char *dir; /* NULL: there is none */
     char *state_dir;
     char *id;       /* the name of the folder; NULL: not known yet */
-    char *identity; /* the same with the type; NULL likewise */
+    char *identity; /* the same with the type; NULL too */
     gboolean pinned;
     GPtrArray *questions; /* of Question*, under way */
     GQueue *turns;        /* of Question*, in turn; the first has a thread */
@@ -95,7 +94,7 @@ static void set_id(Arbiter *arbiter, const char *id)
     arbiter->identity = g_strconcat("file ", id, NULL);
 }
 
-/* The first answer says which folder it is; of others asked at the same time none counts. */
+/* The first answer names the folder; of others asked at the same time none counts. */
 static void learn_id(Arbiter *arbiter, Question *question)
 {
     if (!question->found || question->result == ARBITER_UNKNOWN)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The room of the arbiter. It answers one question, asked once per lost peer: "may I go on alone?" For one session
- * (a pairing of two hosts) at most one side is ever told yes, however often and in whatever order
- * both ask. A side that has been told yes is told yes again. And it knows whose a VM is, so that
- * a node that was overtaken and is started again doesn't start the VM a second time.
+ * The room of the arbiter. It answers one question, asked once per lost peer: "may I continue
+ * alone?" For one session (a pairing of two hosts) at most one side ever gets a yes, however often
+ * and in whatever order both ask. A side that has got a yes gets it again. It also records which
+ * node owns a VM. So a node that was overtaken and is started again doesn't start the VM a second
+ * time.
  *
  * Owns: the decisions and records of a VM on the storage that both hosts see, the name of that
  * storage, and the questions that are open. Doesn't: decide when to ask, or what follows. Always
@@ -22,8 +23,8 @@ GQuark arbiter_error_quark(void);
 
 typedef enum {
     ARBITER_ERROR_CONFIG, /* unusable as configured: path missing, not writable, ... */
-    ARBITER_ERROR_ASK,    /* the question could not be answered: nobody may go on because of it */
-    ARBITER_ERROR_OWNER,  /* the VM is somebody else's */
+    ARBITER_ERROR_ASK,   /* the question could not be answered: nobody may continue because of it */
+    ARBITER_ERROR_OWNER, /* the VM is somebody else's */
     ARBITER_ERROR_FOLDER, /* what is there is not the arbiter's folder, or no use as one */
     ARBITER_ERROR_EXISTS, /* of arbiter_init_folder(): it is one already */
     ARBITER_ERROR_LATE,   /* no answer yet: the question is open, and will be answered once more */
@@ -32,8 +33,8 @@ typedef enum {
 } ArbiterError;
 
 typedef enum {
-    ARBITER_GRANTED, /* go on alone */
-    ARBITER_DENIED,  /* the other side goes on: stop */
+    ARBITER_GRANTED, /* continue alone */
+    ARBITER_DENIED,  /* the other side continues: stop */
     ARBITER_MANUAL,  /* there is no arbiter: an administrator must decide */
     ARBITER_UNKNOWN, /* could not be asked (error is set): hold everything, may be asked again */
     ARBITER_OPEN,    /* of arbiter_claim() only */
@@ -55,8 +56,9 @@ const char *arbiter_identity(const Arbiter *arbiter);
 gboolean arbiter_is_pinned(const Arbiter *arbiter);
 
 /*
- * A question that has no answer for so long is answered with UNKNOWN (ARBITER_ERROR_LATE), and once
- * more when there is one: for a yes may be on storage by then. 0, the default: no limit.
+ * A question that has no answer for so long is answered with UNKNOWN (ARBITER_ERROR_LATE). It is
+ * answered once more when there is an answer, for a yes may be on storage by then. 0, the default:
+ * no limit.
  */
 void arbiter_set_limit_ms(Arbiter *arbiter, guint limit_ms);
 
@@ -68,7 +70,7 @@ typedef void (*ArbiterFunc)(ArbiterAnswer answer, const GError *error, gpointer 
 
 /*
  * Asks for session `session` of VM `uuid` on behalf of `who` (a node's name, unique in the pair),
- * which goes on from `epoch`. `error` is set for UNKNOWN only.
+ * which continues from `epoch`. `error` is set for UNKNOWN only.
  */
 void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                  guint64 epoch, ArbiterFunc answer, gpointer user_data);
@@ -91,7 +93,7 @@ void arbiter_pin(Arbiter *arbiter, ArbiterFunc answer, gpointer user_data);
 
 /*
  * Makes a directory that both hosts see an arbiter's folder, by giving it a name (id). `ret_mount`
- * says what it is on. May block.
+ * gets the mount that it is on. May block.
  */
 gboolean arbiter_init_folder(const char *dir, char **ret_id, char **ret_mount, GError **error);
 
@@ -107,9 +109,10 @@ void arbiter_tidy(Arbiter *arbiter, const char *uuid, const char *session, Arbit
 /* ---- Whose the VM is, for a node that starts ---- */
 
 /*
- * The arbiter keeps for each VM who runs it (its owner) and, from before protection is claimed on,
- * in which session: if a decision was made for that, its winner counts. The three functions below
- * are carried out in the order of the calls. Without an arbiter the answer is MANUAL.
+ * The arbiter records for each VM which node runs it (its owner). From before protection is claimed
+ * on, it records the session too: if a decision was made for that, its winner counts. The three
+ * functions below are carried out in the order of the calls. Without an arbiter the answer is
+ * MANUAL.
  */
 
 typedef enum {
@@ -123,8 +126,9 @@ typedef enum {
 /*
  * May `who` start the VM, from the disks of `stake`? GRANTED: it is the owner, or nobody was and
  * now it is. DENIED: somebody else is, and `error` (ARBITER_ERROR_OWNER) names it; or others' disks
- * are newer (ARBITER_ERROR_DISKS, likewise), and if it was the owner it is so no more. OPEN: `who`
- * ran it, protected, and the other side may be about to go on with it. UNKNOWN: `error` says why.
+ * are newer (ARBITER_ERROR_DISKS names them too), and if it was the owner it is so no more. OPEN:
+ * `who` ran it, protected, and the other side may be about to continue it. UNKNOWN: `error` has the
+ * reason.
  */
 void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterClaim claim,
                    const ArbiterStake *stake, ArbiterFunc answer, gpointer user_data);
@@ -145,9 +149,9 @@ typedef struct {
 } ArbiterRest;
 
 /*
- * `who` ran the VM and has ended it on purpose: whoever has its disks may start it now (GRANTED),
- * unless somebody has taken it over (DENIED), which nobody can any more. `rest` NULL: it was
- * granted the VM and has not run it; all is as before.
+ * `who` ran the VM and has ended it on purpose: whoever has its disks may start it now (GRANTED).
+ * DENIED: somebody has taken it over. From now on nobody can. `rest` NULL: it was granted the VM
+ * and has not run it; all is as before.
  */
 void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
                      ArbiterFunc answer, gpointer user_data);

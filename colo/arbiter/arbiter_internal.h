@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the arbiter: arbiter.c has the questions, folder.c the folder and its name,
- * file.c the decisions in it, tidy.c the end of old ones, owner.c whose a
- * VM is.
+ * Inside the arbiter: arbiter.c has the questions, folder.c the folder and its name, file.c the
+ * decisions in it. tidy.c removes old ones, and owner.c has the owner of a VM.
  */
 #ifndef COLO_COLO_ARBITER_ARBITER_INTERNAL_H
 #define COLO_COLO_ARBITER_ARBITER_INTERNAL_H
@@ -49,7 +48,7 @@ struct Question {
 
 /* ---- arbiter.c ---- */
 
-/* Starts a question; `like` says what is asked (its strings are copied, uuid and so on escaped). */
+/* Starts a question; `like` has what is asked (its strings are copied, uuid and so on escaped). */
 void arbiter_question(Arbiter *arbiter, const Question *like);
 /* Of the questions from now on; NULL: none. */
 void arbiter_set_hook(Arbiter *arbiter, ArbiterHook hook, gpointer hook_data);
@@ -88,7 +87,7 @@ ArbiterAnswer arbiter_write_pin(const Question *question, GError **error);
 /* ---- file.c ---- */
 
 /*
- * Who may go on in question->session (escaped). FALSE with an error if it can't be told; FALSE
+ * Who may continue in question->session (escaped). FALSE with an error if that is unknown; FALSE
  * without one if nothing was decided yet.
  */
 gboolean arbiter_read_winner(const Question *question, char **ret_winner, GError **error);

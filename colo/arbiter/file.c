@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `file`: a directory that both hosts see (folder.c says how that is known). A decision is
- * the file UUID.SESSION in it, and says who may go on; who makes it first has won. It is written
- * whole under a name of its own (a draft), synced, and then given its place with link(2), which
- * fails if the place is taken. So there never is half a decision, whatever dies when, and it is
- * right on NFS, where O_EXCL was not always.
+ * `file`: a directory that both hosts see (folder.c checks that). A decision is the file
+ * UUID.SESSION in it, and names who may continue; who makes it first has won. It is written whole
+ * under a name of its own (a draft), and synced. Then link(2) gives it its place, and fails if the
+ * place is taken. So there never is half a decision, whatever dies when. It is also right on NFS,
+ * where O_EXCL was not always.
  *
  * Invariants:
- * - What counts is what stands in the decision file, read after the attempt to make it: the result
- *   of link(2) isn't asked (an NFS client may repeat a request whose answer was lost).
- * - Yes is said only after the file and its folder are synced: a crash of the storage can't take
- *   back what somebody already acts on. No needs no such care: who is told no stops.
- * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody goes on because of it.
+ * - The contents of the decision file count, read after the attempt to make it. The result of
+ *   link(2) doesn't (an NFS client may repeat a request whose answer was lost).
+ * - The answer is yes only after the file and its folder are synced: a crash of the storage can't
+ *   take back what somebody already acts on. No needs no such care: who gets it stops.
+ * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody continues because of it.
  * - Decisions are never changed, and none is removed that somebody may ask for: the loser may come
  *   back late (tidy.c).
  *
- * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM;
- * should it be somebody's that is still at it, its link(2) fails and its answer is unknown.
+ * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM.
+ * If its maker is still at work, link(2) fails there and the answer is unknown.
  *
- * Whose a VM is stands in UUID.owner: owner.c.
+ * UUID.owner records which node owns the VM: owner.c.
  */
 #include "colo/arbiter/arbiter_internal.h"
 

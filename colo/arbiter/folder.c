@@ -2,16 +2,16 @@
 /*
  * The arbiter's folder: that it is the one that both hosts see, and files in it.
  *
- * Two nodes that ask different folders would both be told yes. A folder that looks right is easily
+ * Two nodes that ask different folders would both get a yes. A folder that looks right may be
  * another one: the mount point before its storage is mounted, or after it went away. So the folder
  * has a name of its own, random, in FOLDER_ID. Invariants:
- * - The name is made by an administrator's word only (arbiter_init_folder()): what has none is no
- *   arbiter, whatever its path.
- * - Two nodes pair only if they know the same name (the handshake compares it), and from then on
- *   each keeps it in its state folder (the pin): no other folder is ever asked again by that node.
- * - The folder is opened once for each question. The name is read by that descriptor before and
- *   after the work, and all of the work is done by it: what is mounted or unmounted meanwhile can't
- *   give an answer from elsewhere.
+ * - Only an administrator's command makes the name (arbiter_init_folder()). A folder without one is
+ *   no arbiter, whatever its path.
+ * - Two nodes pair only if they know the same name (the handshake compares it). From then on each
+ *   keeps it in its state folder (the pin): that node never asks another folder again.
+ * - The folder is opened once for each question. All of the work goes through that descriptor, and
+ *   the name is read by it before and after. So a mount or unmount meanwhile can't give an answer
+ *   from elsewhere.
  *
  * All but the reading of the pin is done in threads: storage may hang.
  */
@@ -34,7 +34,7 @@
 
 /* ---- What is mounted ---- */
 
-/* The number of the mount that a descriptor is on, as in mountinfo; -1: can't be told. */
+/* The number of the mount that a descriptor is on, as in mountinfo; -1: unknown. */
 static gint64 mount_of(int fd)
 {
     g_autofree char *path = g_strdup_printf("/proc/self/fdinfo/%d", fd);
@@ -219,7 +219,7 @@ static gboolean is_id(const char *text)
     return strlen(text) == ARBITER_ID_CHARS && strspn(text, "0123456789abcdef") == ARBITER_ID_CHARS;
 }
 
-/* FALSE with an error if it can't be told; FALSE without one if the folder has no name. */
+/* FALSE with an error if it is unknown; FALSE without one if the folder has no name. */
 static gboolean read_id(const Question *question, char **ret_id, GError **error)
 {
     char text[ARBITER_TEXT_MAX_BYTES + 1];

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whose a VM is: UUID.owner (record.h) says who runs it, and the session in which somebody
- * else may have taken it over since; or that it rests, and whose disks are the newest. A node that
- * starts as primary looks there first.
+ * Which node owns a VM. UUID.owner (record.h) has the node that runs it, and the session in which
+ * somebody else may have taken it over since. Or the VM rests, and it names whose disks are the
+ * newest. A node that starts as primary looks there first.
  *
- * The owner of a VM is who won the decision for the session that is named here, or if there is none
- * who is named as its owner. Invariants:
- * - A VM is only run by its owner. A first one comes to be by link(2), which one of many wins, and
- *   later ones by the decision for the session of a VM that rests.
- * - Only the owner writes here, and it names session s before it says PROTECT in s. So whenever a
- *   secondary may win the decision for s, it is the owner by that alone: nothing has to be written
- *   between a decision and acting on it, and nothing that is late can undo it.
+ * The owner of a VM is the node that won the decision for the session on record. If there is no
+ * decision, it is the node that is named as the owner. Invariants:
+ * - Only its owner runs a VM. link(2), which one of many wins, makes the first one. The decision
+ *   for the session of a VM that rests makes later ones.
+ * - Only the owner writes here, and it names session s before it sends PROTECT in s. So a secondary
+ *   that wins the decision for s is the owner by that alone. Nothing has to be written between a
+ *   decision and acting on it, and nothing that is late can undo it.
  * - For the same reason every takeover has a decision, also that from a primary which has yielded.
  * - An owner that starts again while s is open decides it like anybody else: one of the two wins.
- * - Nobody becomes the owner whose disks lack what anybody was told to be on them; an owner whose
+ * - Nobody becomes the owner whose disks lack what was acknowledged to a client. An owner whose
  *   disks turn out so gives the VM back, to rest as it did or with its last writer.
  * - What is written is changed in one rename(2), in the order in which it was asked for. It is
  *   never removed.
@@ -36,7 +36,7 @@ static char *record_name(const Question *question)
     return g_strdup_printf("%s.owner", question->uuid);
 }
 
-/* FALSE with an error if it can't be told; FALSE without one if the VM has never been run. */
+/* FALSE with an error if it is unknown; FALSE without one if the VM has never been run. */
 static gboolean read_record(const Question *question, ArbiterRecord *ret_record, GError **error)
 {
     char text[ARBITER_TEXT_MAX_BYTES + 1];

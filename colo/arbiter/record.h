@@ -40,14 +40,14 @@ char *arbiter_record_text(const ArbiterRecord *record, const char *when);
 /* What a node that wants to start the VM has. */
 typedef struct {
     gboolean has_disks; /* else there is nothing to be old */
-    gboolean chosen;    /* an administrator has said that this node is the primary */
+    gboolean chosen;    /* an administrator has made this node the primary */
     Generation generation;
 } ArbiterStake;
 
 /*
  * May the VM run from these disks of node `who`? `record` NULL: nothing is on record. `owns`: the
  * VM is this node's by a decision or the record, so it may have written to them. FALSE with
- * ARBITER_ERROR_DISKS, which says whose disks count and what can be done.
+ * ARBITER_ERROR_DISKS, which names whose disks count and what can be done.
  */
 gboolean arbiter_stake_is_good(const ArbiterStake *stake, const ArbiterRecord *record,
                                const char *who, gboolean owns, GError **error);

@@ -2,14 +2,14 @@
 /*
  * Old decisions are removed, so that a folder does not fill over the years.
  *
- * Which of them can still be asked for? That of a session is asked for by the two nodes that were
- * protected in it, while they are in doubt, and by a node that starts, if it is the one on record.
- * The primary has a new session on record before it is protected in that; its secondary was in no
- * doubt when it said BLANK for it. So from then on no node asks for an earlier one. What is left
- * is a second process of a node's name that nobody knows of: on a host that was given up while it
- * stood still, and that has been replaced. It would be told yes for a decision that is gone. So
- * that of the last KEPT lost peers stay; a host that slept through more than that has to be found
- * dead by who replaces it.
+ * Which of them can still be asked for? The two nodes that were protected in a session ask for its
+ * decision while they are in doubt. So does a node that starts, if the session is the one on
+ * record. The primary has a new session on record before it is protected in that; its secondary was
+ * in no doubt when it sent BLANK for it. So from then on no node asks for an earlier one. One case
+ * is left: a second process of a node's name that nobody knows of, on a host that was replaced
+ * while it was stopped. It would get a yes for a decision that is gone. So the decisions of the
+ * last KEPT lost peers stay. A host may be stopped for longer than that: then who replaces it has
+ * to make sure that it is dead.
  */
 #include "colo/arbiter/arbiter_internal.h"
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The room of what people read: for `colo` a connection to a control socket (connection.c), text
- * (text.c), the screen of `colo watch` (watch.c) and `colo failover` (failover.c); for colo-compare
- * its report (compare-report.h). One thread; calls block.
+ * The room of what people read. For `colo`: a connection to a control socket (connection.c), text
+ * (text.c), the screen of `colo watch` (watch.c) and `colo failover` (failover.c). For
+ * colo-compare: its report (compare-report.h). One thread; calls block.
  *
- * Owns: words and tables on a terminal. Doesn't: keep state, or know more of a node than its control
- * socket tells. Always holds: a member that is missing or of another type is shown as such and never
- * crashes the tool.
+ * Owns: text and tables on a terminal. Doesn't: keep state, or know more of a node than its control
+ * socket reports. Always holds: a member that is missing or of another type is shown as such and
+ * never crashes the tool.
  */
 #ifndef COLO_COLO_CLI_CLI_H
 #define COLO_COLO_CLI_CLI_H
@@ -85,8 +85,8 @@ typedef enum { FAILOVER_WAITS, FAILOVER_DONE, FAILOVER_REFUSED } FailoverOutcome
 FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char **ret_text);
 
 /*
- * Asks for a failover and, if `wait`, waits for what comes of it: *ret_text says it (else NULL);
- * what it waits for is said on stderr meanwhile. FALSE if it did not happen: CLI_ERROR_COMMAND.
+ * Asks for a failover and, if `wait`, waits for its result: *ret_text describes it (else NULL).
+ * Meanwhile stderr shows what it waits for. FALSE if it did not happen: CLI_ERROR_COMMAND.
  */
 gboolean cli_failover(const char *path, gboolean force, gboolean wait, char **ret_text,
                       GError **error);
@@ -94,8 +94,8 @@ gboolean cli_failover(const char *path, gboolean force, gboolean wait, char **re
 /* ---- Watch ---- */
 
 /*
- * Shows the status until a key q, SIGINT or SIGTERM; goes on if colod goes away and comes back. On
- * a terminal redraws in place and leaves the terminal as it was; elsewhere prints a page when it
+ * Shows the status until a key q, SIGINT or SIGTERM; continues if colod goes away and comes back.
+ * On a terminal redraws in place and leaves the terminal as it was; elsewhere prints a page when it
  * has changed. Error: as cli_connect(), for the first connection only.
  */
 gboolean cli_watch(const char *path, GError **error);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * `colo failover`: the order, and what came of it. colod's answer to the order comes before the
- * failover, so its status is watched until that shows one of the ends. Nothing is undone when
- * patience ends: the order stands.
+ * `colo failover`: the order, and its result. colod's answer to the order comes before the
+ * failover, so its status is watched until that shows one of the ends. Nothing is undone when the
+ * wait ends: the order stays in force.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * JSON as text for people. What is shown may quote a peer or QEMU: control characters don't reach
- * the terminal. An older or newer colod may say less or other things: nothing here relies on a
+ * the terminal. An older or newer colod may report less or other things: nothing here relies on a
  * member being there or having its type.
  */
 #include <string.h>

@@ -103,7 +103,7 @@ static char *cut(const char *line, guint columns)
     return g_string_free(out, FALSE);
 }
 
-/* As many lines as fit, each cleared to its end; the last one says how many don't. */
+/* As many lines as fit, each cleared to its end; the last one tells how many don't. */
 static void draw_screen(const char *page)
 {
     struct winsize size = {.ws_row = 24, .ws_col = 80};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From a file to a checked Config: first every name in the file is looked up, then every value is
- * parsed over the defaults, then what is required is missed, and last come the rules across
- * options. The first thing that is wrong is reported, with its line.
+ * From a file to a checked Config. First every name in the file is looked up, then every value is
+ * parsed over the defaults. Then options that are required must be there, and last come the rules
+ * across options. The first thing that is wrong is reported, with its line.
  */
 #include "colo/config/config_internal.h"
 

@@ -4,8 +4,8 @@
  * --check-config, `colo get/set`, the man page's list and the test that compares them.
  *
  * Owns: the options and their limits, a configuration's text and its values. Doesn't: look at the
- * host, or act on a value. Always holds: a Config obeys every rule of the table and the rules across
- * options, also after a refused `set`; an error names the file's line or the option.
+ * host, or act on a value. Always holds: a Config obeys every rule of the table and the rules
+ * across options, also after a refused `set`. An error names the file's line or the option.
  */
 #ifndef COLO_COLO_CONFIG_CONFIG_H
 #define COLO_COLO_CONFIG_CONFIG_H
@@ -23,7 +23,7 @@ GQuark config_error_quark(void);
 typedef enum {
     CONFIG_ERROR_FILE,    /* missing, unreadable, no key file: FILE or FILE:LINE */
     CONFIG_ERROR_UNKNOWN, /* unknown section or key, with the nearest known one */
-    CONFIG_ERROR_VALUE,   /* wrong type, unit or range; says what would be right */
+    CONFIG_ERROR_VALUE,   /* wrong type, unit or range; tells what would be right */
     CONFIG_ERROR_MISSING, /* a required key */
     CONFIG_ERROR_FIXED,   /* `set` of an option that can't change while running */
 } ConfigError;
@@ -76,7 +76,7 @@ typedef struct {
     guint64 sync_rate_bytes;    /* live: a second, while synchronising; 0: no limit */
     guint64 stage_memory_bytes; /* of each disk on the secondary, before it is a file */
     guint64 disk_timeout_ms;    /* an order to the disks */
-    guint64 io_retry_ms; /* live: until a guest that an I/O error stopped goes on; 0: never */
+    guint64 io_retry_ms; /* live: until a guest that an I/O error stopped is resumed; 0: never */
     /* [checkpoint] */
     Mode mode;                    /* live */
     guint64 compare_timeout_ms;   /* live: of output; see netcompare/compare.h */
@@ -93,8 +93,8 @@ typedef struct {
     char *arbiter_path;         /* of FILE: a folder */
     guint64 arbiter_timeout_ms; /* a question to it */
     guint64 arbiter_check_ms;   /* how often it is looked for */
-    gboolean overrule;          /* of the command line: the VM is this node's, whatever it says */
-    gboolean discard;           /* likewise: the first peer may overwrite what the disks hold */
+    gboolean overrule; /* of the command line: this node owns the VM, whatever the arbiter has */
+    gboolean discard;  /* of it too: the first peer may overwrite what the disks hold */
     /* [log] */
     LogLevel log_level; /* live */
 } Config;
@@ -133,9 +133,9 @@ gboolean config_set_pair(Config *config, const char *text, json_object **ret_cha
 /* Free with g_free(); "" if the option has no value. */
 char *config_get(const Config *config, const char *name, GError **error);
 /*
- * All options as {"NAME": {"value", "default" (null: none), "type", "live", "scope", "help"}}, live
- * ones under their key, others as SECTION.KEY, in the order of the table; new reference. "scope" is
- * "pair" or "node", of live ones only.
+ * All options as {"NAME": {"value", "default" (null: none), "type", "live", "scope", "help"}}, in
+ * the order of the table; new reference. Live ones are under their key, others under SECTION.KEY.
+ * "scope" is "pair" or "node", of live ones only.
  */
 json_object *config_list(const Config *config);
 

@@ -27,7 +27,7 @@ void *config_owner_of(const Config *config, const Option *option, guint index);
 /* How many sections of a kind there are, and their names. */
 guint config_count_of(const Config *config, SectionKind kind);
 const char *config_name_of(const Config *config, SectionKind kind, guint index);
-/* The index of [nic NAME], say; FALSE if there is none. */
+/* The index of, for example, [nic NAME]; FALSE if there is none. */
 gboolean config_find_named(const Config *config, SectionKind kind, const char *name,
                            guint *ret_index);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The lines are listed here, the values come from GKeyFile. Both must see the same entries: the
- * listing refuses whatever GKeyFile would read in another way, and the names are checked against
- * the known ones before GKeyFile sees them.
+ * The lines are listed here, the values come from GKeyFile. Both must see the same entries. So the
+ * listing refuses whatever GKeyFile would read in another way. The names are checked against the
+ * known ones before GKeyFile sees them.
  */
 #include "colo/config/file.h"
 

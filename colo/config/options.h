@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of all options of a colod, and their values as text. The one place that knows an
- * option's name, type, unit, limits and default; the file's parser, `colo get/set` and the lists in
+ * The table of all options of a colod, and their values as text. It is the one place that knows an
+ * option's name, type, unit, limits and default. The file's parser, `colo get/set` and the lists in
  * the man page and in --help are made from it. To add an option: a row in options.c, a member of
- * the struct it is kept in, and the man page's list printed anew (tests/tools/print-options).
+ * the struct it is kept in, and the man page's list, printed again (tests/tools/print-options).
  */
 #ifndef COLO_COLO_CONFIG_OPTIONS_H
 #define COLO_COLO_CONFIG_OPTIONS_H
@@ -71,7 +71,7 @@ char *options_list_sections(void);
 
 /*
  * Parses `text` into the value in `owner`, freeing the value before. FALSE with CONFIG_ERROR_VALUE
- * and nothing changed; the message begins with "KEY: " and says what would be right.
+ * and nothing changed; the message begins with "KEY: " and tells what would be right.
  */
 gboolean option_parse(const Option *option, const char *text, void *owner, GError **error);
 

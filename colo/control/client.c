@@ -3,10 +3,10 @@
  * One client of the control socket. Invariants:
  * - At most one command runs per client; the next is not looked at before it has been answered, so
  *   answers come in the order of the commands, as QMP's do.
- * - Nothing is read while a command runs or much output waits: what a client can make us hold is
- *   one read, one message and CONTROL_OUTPUT_MAX_BYTES of output (and one answer beyond it).
- * - A client that has ended its sending (echo ... | nc -U) still gets its answers.
- * No timers: an idle client may stay for ever, a full house is control.c's business.
+ * - Nothing is read while a command runs or much output waits. So a client can make us hold one
+ *   read, one message and CONTROL_OUTPUT_MAX_BYTES of output (and one answer beyond it).
+ * - A client that has ended its sending (echo ... | nc -U) still gets its answers. No timers: an
+ *   idle client may stay for ever; control.c limits the number of clients.
  */
 #include <errno.h>
 #include <glib-unix.h>
@@ -125,7 +125,7 @@ static gboolean may_read(const ControlClient *client)
     return !client->busy && waiting(client) < CONTROL_OUTPUT_FULL_BYTES;
 }
 
-/* Takes messages until there are none, a command goes on running or the client is gone. */
+/* Takes messages until there are none, a command keeps running or the client is gone. */
 static void process(ControlClient *client)
 {
     if (client->processing)

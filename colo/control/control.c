@@ -4,8 +4,9 @@
  * reference. Lenient where QMP is strict: commands work without qmp_capabilities; a client gets
  * events from its first command on.
  *
- * Failure: whoever connects when CONTROL_CLIENTS_MAX are there, or when we are out of descriptors,
- * is turned away (told so in the first case); nothing a client does reaches beyond its connection.
+ * Failure: a client that connects when CONTROL_CLIENTS_MAX are there, or when we are out of
+ * descriptors, is turned away (in the first case with an error). Nothing a client does reaches
+ * beyond its connection.
  */
 #include "colo/control/control.h"
 
@@ -68,7 +69,7 @@ static json_object *version(void)
     colo_json_add_int(numbers, "minor", atoi(parts[1]));
     colo_json_add_int(numbers, "micro", atoi(parts[2]));
     json_object *result = json_object_new_object();
-    /* QMP clients look for this member; the package says whose version it is. */
+    /* QMP clients look for this member; the package tells whose version it is. */
     json_object_object_add(result, "qemu", numbers);
     colo_json_add_string(result, "package", "colo " COLO_VERSION);
     return result;

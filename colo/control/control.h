@@ -21,7 +21,7 @@ typedef enum {
     CONTROL_ERROR_SOCKET,   /* path unusable or served by another live colod */
     CONTROL_ERROR_COMMAND,  /* unknown command */
     CONTROL_ERROR_ARGUMENT, /* unknown, missing or wrong argument: named */
-    CONTROL_ERROR_STATE,    /* not possible in this state: says which state and what would help */
+    CONTROL_ERROR_STATE,    /* not possible in this state: names the state and what would help */
 } ControlError;
 
 typedef struct Control Control;

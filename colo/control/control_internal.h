@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The parts of the control socket: the server (control.c: socket, commands, events), one client
- * (client.c: bytes in and out), the reader (reader.c) and the checking of arguments
- * (arguments.c).
+ * The parts of the control socket: the server (control.c: socket, commands, events) and one client
+ * (client.c: bytes in and out). reader.c reads JSON, arguments.c checks arguments.
  */
 #ifndef COLO_COLO_CONTROL_CONTROL_INTERNAL_H
 #define COLO_COLO_CONTROL_CONTROL_INTERNAL_H

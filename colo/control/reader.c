@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * On json-c's incremental tokener, which needs three things done for it: it checks UTF-8 per call
- * only, so that a character cut in two by the network has to be held back until it is whole; it has
- * no limit of size; and it stays broken after an error.
+ * On json-c's incremental tokener, with three things done for it. It checks UTF-8 per call only: a
+ * character cut in two by the network has to be held back until it is whole. It has no limit of
+ * size. And it stays broken after an error.
  */
 #include "colo/control/reader.h"
 

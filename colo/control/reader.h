@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * JSON objects out of a stream of untrusted bytes: incremental, bounded in size and depth. After
- * bytes that are no JSON everything up to the next newline is skipped, so that one bad line costs
- * one error and not the connection.
+ * bytes that are no JSON everything up to the next newline is skipped. So one bad line costs one
+ * error and not the connection.
  */
 #ifndef COLO_COLO_CONTROL_READER_H
 #define COLO_COLO_CONTROL_READER_H
@@ -29,7 +29,7 @@ gsize control_reader_pending(const ControlReader *reader);
 typedef enum {
     CONTROL_READER_NEED_MORE, /* nothing complete is there */
     CONTROL_READER_MESSAGE,   /* *ret_message is a JSON object; the caller's reference */
-    CONTROL_READER_ERROR,     /* *ret_error says what is wrong; free with g_free() */
+    CONTROL_READER_ERROR,     /* *ret_error is the message; free with g_free() */
 } ControlReaderResult;
 
 /* Takes the next message. Call until it needs more. */

@@ -61,7 +61,7 @@ static void on_refused_ended(Channel *channel, const GError *why, gpointer user_
 }
 
 /*
- * Says no. The connection is read to its end first: closing a socket with unread bytes resets it,
+ * Refuses. The connection is read to its end first: closing a socket with unread bytes resets it,
  * and the reset could overtake the reason. `later`: nothing is wrong, it may ask again.
  */
 static void refuse(Guest *guest, const char *reason, gboolean later)

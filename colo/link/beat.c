@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Signs of life on a link that is up: heartbeats by the clock of heartbeat.c, and their
- * echoes, which prove more. A message that is read now may have waited in the socket for any time,
- * for example while this process stood still, and says nothing about now. The echo of a heartbeat
- * is younger than the heartbeat: when the peer sent it, it had heard from us, so it can't have
- * given us up for its heartbeat-timeout from then on. link_is_fresh() asks for an echo of less than
- * LEASE_PART of that time ago, whatever the reason may be that there is none.
+ * Signs of life on a link that is up: heartbeats by the clock of heartbeat.c, and their echoes,
+ * which prove more. A message that is read now may have waited in the socket for any time, for
+ * example while this process was stopped. So it proves nothing about now. The echo of a heartbeat
+ * is younger than the heartbeat: when the peer sent it, it had received our heartbeat. So it can't
+ * have given us up for its heartbeat-timeout from then on. link_is_fresh() wants an echo of less
+ * than LEASE_PART of that time ago, whatever the reason may be that there is none.
  *
- * What remains: the peer may find out otherwise that the link has ended (a connection was reset),
- * and its word of it be on its way; and this process may be stopped between the question and what
- * it does after it. Both take microseconds, or one way through the network.
+ * Two gaps remain. The peer may find out otherwise that the link has ended (a connection was
+ * reset), and the news of it be on its way. And this process may be stopped between the question
+ * and what it does after it. Both take microseconds, or one way through the network.
  */
 #include "colo/link/link_internal.h"
 #include "common/endian.h"
@@ -126,7 +126,7 @@ static gboolean is_whole(Link *link, ColoTime now)
     for (LinkChannel which = 0; which < link->channels; which++)
         fds[which] =
             (struct pollfd){.fd = channel_fd(link->pairing->channels[which]), .events = POLLRDHUP};
-    /* -1: a signal, SIGCONT say. */
+    /* -1: a signal, for example SIGCONT. */
     if (poll(fds, link->channels, 0) != 0)
         return FALSE;
     link->looked = now;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One connection on the main loop. Every byte of a link passes channel_read_now() and flush(), but
- * for the checkpoint stream after its hello, which an engine's thread moves: TLS will go here.
+ * One connection on the main loop. Every byte of a link passes channel_read_now() and flush(), so
+ * TLS will go here. Only the checkpoint stream after its hello doesn't: an engine's thread moves
+ * it.
  *
- * Reading finds the end of a connection, writing never does: when send() fails, bytes that the peer
- * sent before may still wait to be read, and a GOODBYE among them must be heard. The end is told
- * after them. Bytes that were queued are sent in order, whole, or the connection ends.
+ * Reading finds the end of a connection, writing never does. When send() fails, bytes that the peer
+ * sent before may still wait to be read, and a GOODBYE among them must be received. The end is
+ * reported after them. Bytes that were queued are sent in order, whole, or the connection ends.
  *
  * No limits here: who writes looks at channel_queued(), and a parser that asks for more bytes is
  * sure to have checked how many.

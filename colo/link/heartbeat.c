@@ -2,11 +2,11 @@
 /*
  * When to send a heartbeat, and when the peer counts as lost. Pure: times in, decisions out.
  *
- * Silence is counted only over time in which this process was running and looking, by the rule of
- * common/patience.h: a step that comes more than one interval late shows that it was not. So after
+ * Time without a message counts only while this process was running and looking, by the rule of
+ * common/patience.h. A step that comes more than one interval late shows that it was not. So after
  * such a pause the peer has what was left of its timeout, and no clock reading from before the
- * pause decides anything. The price: a peer that went silent while we were stopped is noticed that
- * much later. docs/PROTOCOL.md, Life and death.
+ * pause decides anything. The price: a peer that died while we were stopped is noticed that much
+ * later. docs/PROTOCOL.md, Life and death.
  */
 #include "colo/link/link_internal.h"
 #include "common/patience.h"

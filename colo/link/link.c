@@ -9,12 +9,12 @@
  *   any --link_close, link_idle--> idle
  *
  * Invariants:
- * - down() is called once for each up(), or not at all if this side ended the link; never from
- *   within a function that the service has called, but link_break() (what link_send() finds out
- *   comes from the main loop).
- * - Whatever ends the link, what the peer had sent on control before is delivered first.
- * - Control and heartbeats run at G_PRIORITY_HIGH: after a stop of this process nothing else in the
- *   main loop runs before the link has read what came meanwhile, its end included.
+ * - down() is called once for each up(), or not at all if this side ended the link. No function
+ *   that the service calls calls it, but link_break() (what link_send() finds out comes from the
+ *   main loop).
+ * - Whatever ends the link, all that the peer had sent on control before is delivered first.
+ * - Control and heartbeats run at G_PRIORITY_HIGH. After a stop of this process the link first
+ *   reads what came meanwhile, its end included; then the rest of the main loop runs.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -138,7 +138,7 @@ gboolean link_pairing_is_complete(const Link *link)
 
 /* ---- Closing on purpose ---- */
 
-/* A pairing that we have ended, until the peer has read what we said last. */
+/* A pairing that we have ended, until the peer has read what we sent last. */
 typedef struct {
     Link *link;
     Pairing *pairing;
@@ -376,7 +376,7 @@ void link_go_up(Link *link)
     channel_handle(channels[LINK_CONTROL], CHANNEL_READ, G_PRIORITY_HIGH, &control, link);
     channel_handle(channels[LINK_PACKETS], CHANNEL_READ, G_PRIORITY_DEFAULT, &packets, link);
     channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &engines, link);
-    /* The disk server says itself why its connection ends, and better: that comes first. */
+    /* The disk server reports better why its connection ends: that comes first. */
     if (channels[LINK_DISKS])
         channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
     link->beats_sent = link->beats_heard = link->echoes_heard = 0;

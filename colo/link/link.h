@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The room of the link. All bytes between the two hosts pass here: connecting, listening, the
- * versioned hello, framing, TCP_NODELAY, keepalive, heartbeats. A link is three TCP connections: control (messages and
- * heartbeats), checkpoint (a raw stream, given to Capture or Apply) and packets (mirrored frames);
- * and a fourth if the VM has disks: disks (a raw stream, given to the disk server).
- * docs/PROTOCOL.md is the specification.
+ * versioned hello, framing, TCP_NODELAY, keepalive, heartbeats. A link is three TCP connections:
+ * control (messages and heartbeats), checkpoint (a raw stream, given to Capture or Apply) and
+ * packets (mirrored frames). If the VM has disks there is a fourth one: disks (a raw stream, given
+ * to the disk server). docs/PROTOCOL.md is the specification.
  *
  * Both sides listen for their whole life; the side that wants to become secondary dials. The
- * primary accepts one peer at a time. The end of any of the connections, or silence of the control
- * connection for heartbeat-timeout, is the end of the link: down() is called once and the link may
- * dial or accept anew.
+ * primary accepts one peer at a time. The link ends when any of the connections ends, or when
+ * nothing comes on the control connection for heartbeat-timeout. Then down() is called once and the
+ * link may dial or accept again.
  *
  * Owns: the connections and the pairing of two hosts. Doesn't: know what a message means, or what
  * follows from a lost link. Always holds: a link that is up has all its connections, of one peer and
@@ -57,27 +57,27 @@ typedef enum {
     LINK_MSG_YIELDED,    /* primary: its VM is dead, its held output dropped: take over */
     LINK_MSG_GOODBYE,    /* either: ends on purpose; don't take over (text: why) */
     LINK_MSG_FAILED,     /* either: can't be half of a pair (text: why) */
-    LINK_MSG_PREPARE,  /* primary: be64 epoch: stop the VM and say DIRTY: that checkpoint is next */
-    LINK_MSG_DIRTY,    /* secondary: be64 epoch, be32 parts to follow, be32 0, then be32 first,
+    LINK_MSG_PREPARE, /* primary: be64 epoch: stop the VM and send DIRTY: that checkpoint is next */
+    LINK_MSG_DIRTY,   /* secondary: be64 epoch, be32 parts to follow, be32 0, then be32 first,
                           be32 count of each run of pages to be put right by the checkpoint */
-    LINK_MSG_LOADED,   /* secondary: be64 epoch: its VM runs from that checkpoint on */
-    LINK_MSG_STALLED,  /* secondary: be64 epoch, text: its VM doesn't run in that epoch, and why */
-    LINK_MSG_SETTLED,  /* primary: be64 epoch, be64 count: so many frames of the secondary's VM in
+    LINK_MSG_LOADED,  /* secondary: be64 epoch: its VM runs from that checkpoint on */
+    LINK_MSG_STALLED, /* secondary: be64 epoch, text: its VM doesn't run in that epoch, and why */
+    LINK_MSG_SETTLED, /* primary: be64 epoch, be64 count: so many frames of the secondary's VM in
                           that epoch need not be sent again at a takeover; then be64 numbers
                              of single ones, ascending */
     LINK_MSG_REBOOTED, /* secondary: be64 epoch: its VM's guest has rebooted in that epoch, and runs
                           on */
-    LINK_MSG_RUNS,     /* primary: its VM runs and is heard: drop what you hold and say BLANK */
-    LINK_MSG_STANDS,   /* primary: the arbiter has denied it: the VM is yours if you hold it */
-    LINK_MSG_HANDED, /* primary: be64 epoch: its VM stands still after that checkpoint: take over */
-    LINK_MSG_TAKEN,  /* secondary: it may, and does */
-    LINK_MSG_REFUSED, /* secondary: be32 whether the arbiter may have said yes, text: it does not */
+    LINK_MSG_RUNS, /* primary: its VM runs, its output leaves: drop what you hold and send BLANK */
+    LINK_MSG_STANDS,  /* primary: the arbiter has denied it: the VM is yours if you hold it */
+    LINK_MSG_HANDED,  /* primary: be64 epoch: its VM is paused after that checkpoint: take over */
+    LINK_MSG_TAKEN,   /* secondary: it may, and does */
+    LINK_MSG_REFUSED, /* secondary: be32 whether the arbiter may have granted it, text: why not */
     LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */
     LINK_MSG_TROUBLE,      /* both: text: what has gone wrong there, for people */
     LINK_MSG_UNFIT =
-        44,        /* primary: goes on without the secondary, which shall not ask (text: why) */
+        44,        /* primary: continues without the secondary, which shall not ask (text: why) */
     LINK_MSG_BUSY, /* secondary: be64 epoch: its disks are becoming that checkpoint's */
-    LINK_MSG_LEAVE = 48,   /* secondary: may it leave, to start its QEMU anew? Primary: it may */
+    LINK_MSG_LEAVE = 48,   /* secondary: may it leave, to restart its QEMU? Primary: it may */
     LINK_MSG_CARRIER = 52, /* both: be64 set of network cards whose uplink has no carrier there */
     LINK_MSG_FINAL = 50,   /* primary: be64 epoch: the VM ends; that is the disks' last mark */
     LINK_MSG_FINISHED,     /* secondary: be64 epoch: the disks are that, durably */
@@ -89,18 +89,18 @@ typedef struct {
     void (*packet)(unsigned nic, guint64 epoch, const guint8 *data, gsize len, gpointer user_data);
     /* A link that was up has ended. The engines must be freed before this returns. */
     void (*down)(const GError *why, gpointer user_data);
-    /* An attempt failed (nobody there, refused, ...). Dialling goes on by itself; the same reason
-     * is reported once. `refused` means that the peer is there and said no. */
+    /* An attempt failed (nobody there, refused, ...). Dialling continues by itself; the same reason
+     * is reported once. `refused` means that the peer is there and refused. */
     void (*attempt_failed)(const GError *why, gpointer user_data);
     /* link_has_unsent() has become FALSE. Only this one may be NULL. */
     void (*sent)(gpointer user_data);
-    /* After link_is_fresh() has said no: the peer has been heard anew. */
+    /* After link_is_fresh() was FALSE: a new message of the peer has come. */
     void (*fresh)(gpointer user_data);
 } LinkCallbacks;
 
 typedef struct {
     const char *listen; /* "ADDRESS:PORT", "[v6]:PORT"; port 0: any, see link_port() */
-    const char *peer;   /* likewise; resolved anew at each attempt */
+    const char *peer;   /* too; resolved again at each attempt */
     guint heartbeat_interval_ms;
     guint heartbeat_timeout_ms;
     guint handshake_timeout_ms; /* how long a pairing may take; 0: 5000 */
@@ -143,19 +143,19 @@ void link_idle(Link *link, const char *reason);
 void link_close(Link *link);
 
 /*
- * Ends a link that is up because the service has found it broken (an engine's stream, say), as if
- * the link had: what the peer has said until now is delivered, and then, if it is still up, down()
- * is called, all from within. Only from the main loop.
+ * Ends a link that is up because the service has found it broken (for example an engine's stream),
+ * as if the link had found it. What the peer has sent until now is delivered. Then, if the link is
+ * still up, down() is called, all from within. Only from the main loop.
  */
 void link_break(Link *link, const GError *why);
 
 gboolean link_is_up(const Link *link);
 
 /*
- * Whether the peer was there a moment ago for certain, and so can't have given this side up: it has
- * answered a heartbeat that was sent a fraction of its heartbeat-timeout ago, and no connection has
- * ended. What was read from the socket doesn't prove that after this process stood still. If not,
- * it is asked, and fresh() or down() will be called.
+ * Whether the peer was there a moment ago for certain, and so can't have given this side up. It was
+ * if it has answered a heartbeat that was sent a fraction of its heartbeat-timeout ago, and no
+ * connection has ended. What was read from the socket doesn't prove that after this process was
+ * stopped. If FALSE, the peer is asked, and fresh() or down() will be called.
  */
 gboolean link_is_fresh(Link *link);
 
@@ -169,7 +169,7 @@ const char *link_session(const Link *link);
  */
 int link_checkpoint_fd(const Link *link);
 
-/* The disks connection, likewise; -1 if not up, or without disks. */
+/* The disks connection, in the same way; -1 if not up, or without disks. */
 int link_disks_fd(const Link *link);
 
 /*
@@ -179,8 +179,10 @@ int link_disks_fd(const Link *link);
  */
 void link_send(Link *link, guint type, const void *payload, gsize len);
 
-/* Whether messages wait because the peer doesn't read as fast: who has much to say waits for
+/*
+ * Whether messages wait because the peer doesn't read as fast: who has much to send waits for
  * sent().
+ *
  */
 gboolean link_has_unsent(const Link *link);
 
@@ -197,7 +199,7 @@ const LinkPacketStats *link_packet_stats(const Link *link);
 /* The port it listens on. */
 guint16 link_port(const Link *link);
 
-/* Live change; counts anew from now. */
+/* Live change; counts from now. */
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms);
 
 #endif

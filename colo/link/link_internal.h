@@ -214,7 +214,7 @@ struct Link {
 
     int listen_fd;
     GSource *listen_source;
-    GPtrArray *guests; /* connections that have not said who they are */
+    GPtrArray *guests; /* connections without a hello yet */
 
     LinkIntent intent;
     char *idle_reason;
@@ -230,7 +230,7 @@ struct Link {
     Heartbeat heartbeat;
     guint64 beats_sent, beats_heard, echoes_heard;
     ColoTime echoed;        /* when the last heartbeat was sent that has an echo */
-    gint64 peer_timeout_us; /* the peer's heartbeat-timeout, as its echoes say */
+    gint64 peer_timeout_us; /* the peer's heartbeat-timeout, from its echoes */
     gboolean fresh_wanted;  /* fresh() is to be called at the next echo that counts */
     ColoTime looked;        /* when no connection had ended yet */
     GError *failing;        /* up, but about to go down from the main loop */
