@@ -146,6 +146,8 @@ static void until_all_is_well(void)
         world_run_until(world.now_us + SECOND / 2);
         decide();
         start_the_dead();
+        if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
+            world_sometimes("an administrator mends storage");
         if (is_protected() && (gint64)world_client_answers() > answers + 2)
             return;
         if (!helped && world.now_us > began + WORLD_HEAL_US + WELL_US / 2)
@@ -164,6 +166,8 @@ static void choose_constants(void)
 {
     /* Not often a short one: most of what happens then is checkpoints. */
     static const guint64 periods[] = {2000, 5000, 10000, 30000};
+    static const guint epoch_writes[] = {0, 4, 8, 16};
+    static const char *const on_errors[] = {"report", "stop", "enospc"};
     world.mode = world_chance(600) ? "colo" : "buffered";
     world.arbiter = world_chance(150) ? "none" : "file";
     world.period_ms = world_chance(50) ? 200 : periods[world_random(G_N_ELEMENTS(periods))];
@@ -172,6 +176,8 @@ static void choose_constants(void)
     world.calm_us = world_between(SECOND, 20 * SECOND);
     if (world_has_arbiter() && world_chance(500))
         world.disks = world_chance(500) ? "raw" : "qcow2";
+    world.epoch_writes = epoch_writes[world_random(G_N_ELEMENTS(epoch_writes))];
+    world.on_error = on_errors[world_random(G_N_ELEMENTS(on_errors))];
     world_tell("mode %s, arbiter %s, period %" G_GUINT64_FORMAT " ms, delay %u us, disk %s",
                world.mode, world.arbiter, world.period_ms, world.delay_us,
                world.disks ? world.disks : "none");
@@ -207,9 +213,15 @@ static const char *const rare[] = {
     "QEMU refuses something",
     "a checkpoint is applied while it is taken over from",
     "a load writes to a page that it has not written to before",
+    "a pause waits for writes that are being let through",
     "a peer falls silent for a heartbeat-timeout",
+    "a guest gets an error of its disk",
+    "a guest stops while others of its writes wait",
+    "a write waits for the next epoch",
     "an administrator decides",
+    "an administrator mends storage",
     "an answer of the arbiter comes late",
+    "an error of its disk stops a guest",
     "handed-said",
     "handed-stood",
     "output waits for a sign of life",
@@ -219,6 +231,9 @@ static const char *const rare[] = {
     "secondary-loaded",
     "secondary-prepared",
     "secondary-received",
+    "storage fails as a replica stages what its peer sends",
+    "storage refuses to let QEMU open its disks again",
+    "storage refuses what a takeover needs",
     "takeover-granted",
     NULL,
 };

@@ -213,11 +213,11 @@ guint64 world_client_answers(void)
     return answers;
 }
 
-static gboolean holds_the_vm(const WorldHost *host)
+gboolean world_holds_the_vm(const WorldHost *host, guint in_state)
 {
+    FsmState state = (FsmState)in_state;
     if (!host->lives || !host->vm || host->vm->vm.dead)
         return FALSE;
-    FsmState state = host->node->state;
     return (fsm_is_primary(state) && host->vm->history->position > 0) || fsm_is_protected(state) ||
            state == FSM_S_PAUSED || state == FSM_S_RECOVER || state == FSM_S_DEVICE ||
            state == FSM_S_HANDED;
@@ -226,7 +226,8 @@ static gboolean holds_the_vm(const WorldHost *host)
 void world_client_cold_boot(WorldHost *host)
 {
     const WorldHost *peer = &world.host[!host->index];
-    gboolean may = world.ended_on_purpose || world.lost || !holds_the_vm(peer);
+    gboolean may = world.ended_on_purpose || world.lost || !peer->lives ||
+                   !world_holds_the_vm(peer, peer->node->state);
     /* These are limits that docs/ARCHITECTURE.md tells of. */
     if (!may && (host->died_in_doubt || peer->node->state == FSM_P_FROZEN))
         world_sometimes("boots anew: the chosen side died before anybody heard it");

@@ -29,6 +29,8 @@ void disk_stream_end(DiskServer *server)
         world_stream_close(server->stream);
     server->stream = NULL;
     server->phase = DISK_UNATTACHED;
+    if (server->mode != DISK_MODE_REPLICA)
+        disk_throttle_limit(server, 0);
     g_queue_clear_full(server->unread, g_free);
 }
 
@@ -50,15 +52,20 @@ static void emit_epoch(DiskServer *server, const char *name, guint64 epoch)
     emit(server, name, data);
 }
 
-static void lose(DiskServer *server, const char *why, gboolean refused)
+typedef enum { LOST_PEER, LOST_REFUSED, LOST_STORAGE } Lost;
+
+static void lose(DiskServer *server, const char *why, Lost lost)
 {
     if (server->phase == DISK_FAILED)
         return;
     server->phase = DISK_FAILED;
     world_source_clear(&server->sync);
+    if (server->mode != DISK_MODE_REPLICA)
+        disk_throttle_limit(server, 0);
     json_object *data = json_object_new_object();
     json_object_object_add(data, "reason", json_object_new_string(why));
-    json_object_object_add(data, "refused", json_object_new_boolean(refused));
+    json_object_object_add(data, "refused", json_object_new_boolean(lost == LOST_REFUSED));
+    json_object_object_add(data, "failed", json_object_new_boolean(lost == LOST_STORAGE));
     emit(server, "LOST", data);
 }
 
@@ -126,7 +133,7 @@ static void on_primary_hello(DiskServer *server)
     if (may_synchronise(&server->ours, &server->theirs))
         start_streaming(server);
     else
-        lose(server, "the generations forbid the synchronisation", TRUE);
+        lose(server, "the generations forbid the synchronisation", LOST_REFUSED);
 }
 
 static void on_synced(DiskServer *server)
@@ -139,6 +146,7 @@ static void on_synced(DiskServer *server)
 static void on_applied(DiskServer *server, guint64 epoch)
 {
     Medium *medium = disk_changes(server);
+    disk_throttle_limit(server, world.epoch_writes);
     medium->state = MEDIUM_OWNED;
     medium->lineage = (Lineage){.known = TRUE, .writer = TRUE, .epoch = epoch};
     g_strlcpy(medium->lineage.session, server->session, sizeof(medium->lineage.session));
@@ -162,6 +170,7 @@ gboolean disk_stream_mark(DiskServer *server, guint64 epoch)
         server->old_dirty = TRUE;
     }
     server->epoch = epoch;
+    disk_throttle_begin_epoch(server);
     send(server, (Record){.type = WIRE_MARK, .epoch = epoch});
     return TRUE;
 }
@@ -239,7 +248,7 @@ static void on_record(DiskServer *server, const Record *record)
         if (server->mode != DISK_MODE_REPLICA)
             on_primary_hello(server);
         else if (!may_synchronise(&server->theirs, &server->ours))
-            lose(server, "the generations forbid the synchronisation", TRUE);
+            lose(server, "the generations forbid the synchronisation", LOST_REFUSED);
         break;
     case WIRE_START:
         on_start(server);
@@ -277,6 +286,22 @@ static void read_later(DiskServer *server, gint64 us)
     server->reader = world_after(server->host, us, on_reader, server);
 }
 
+/* The connection stays, so that its node can tell the peer. */
+static gboolean fails_to_store(DiskServer *server, const Record *record)
+{
+    StorageUse use = record->type == WIRE_START ? STORAGE_IN_PLACE : STORAGE_NEEDS_ROOM;
+    if (record->type != WIRE_START && record->type != WIRE_WRITE && record->type != WIRE_MARK)
+        return FALSE;
+    int failed = world_storage_error(server->host, use);
+    if (!failed)
+        return FALSE;
+    g_autofree char *why =
+        g_strdup_printf("disk root: can't stage what the peer sent: %s", g_strerror(failed));
+    world_sometimes("storage fails as a replica stages what its peer sends");
+    lose(server, why, LOST_STORAGE);
+    return TRUE;
+}
+
 /* A replica's reading waits for its storage, and at a mark for the one before to be applied. */
 void disk_stream_read(DiskServer *server)
 {
@@ -291,6 +316,8 @@ void disk_stream_read(DiskServer *server)
             return;
         }
         g_autofree Record *record = g_queue_pop_head(server->unread);
+        if (stores && fails_to_store(server, record))
+            return;
         on_record(server, record);
     }
 }
@@ -299,7 +326,7 @@ static void on_stream(gpointer item, gpointer user_data)
 {
     DiskServer *server = user_data;
     if (!item) {
-        lose(server, "the connection has ended", FALSE);
+        lose(server, "the connection has ended", LOST_PEER);
         return;
     }
     g_queue_push_tail(server->unread, item);

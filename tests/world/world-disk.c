@@ -31,6 +31,14 @@ static gboolean refuse(GError **error, BlockError code, const char *why)
     return FALSE;
 }
 
+/* Storage has failed in what was to be done. */
+static gboolean refuse_io(GError **error, int failed, const char *what)
+{
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "disk root: image /image: can't %s: %s", what,
+                g_strerror(failed));
+    return FALSE;
+}
+
 /* ---- Orders ---- */
 
 static guint64 epoch_of(const Order *order)
@@ -77,9 +85,13 @@ static gboolean apply(DiskServer *server, guint64 epoch, GError **error)
     if (!server->final)
         check_vm(server);
     server->overlay = (Changes){0};
+    if (server->step_error)
+        return refuse_io(error, server->step_error, "apply the staged writes");
     medium_write(server->medium, &server->complete, FALSE);
     server->medium->lineage.epoch = server->medium->applied = epoch;
     server->complete_epoch = 0;
+    disk_throttle_limit(server, world.epoch_writes);
+    disk_throttle_begin_epoch(server);
     disk_stream_applied(server, epoch);
     return TRUE;
 }
@@ -109,6 +121,9 @@ static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
     disk_stream_end(server);
     if (!is_at(server, epoch))
         return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be taken over");
+    disk_throttle_limit(server, 0);
+    if (server->step_error)
+        return refuse_io(error, server->step_error, "write the overlay into it");
     medium_write(medium, &server->overlay, FALSE);
     medium_sync(medium);
     medium->dirty[server->current_map] |= server->overlay.named;
@@ -133,6 +148,9 @@ static gboolean attach(DiskServer *server, const Order *order, GError **error)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be attached");
     if (!stream)
         return refuse(error, BLOCK_ERROR_PEER, "the connection has ended");
+    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
+    if (failed)
+        return refuse_io(error, failed, "write its state");
     Generation *generation = &disk_changes(server)->generation;
     if (primary && (generation->current == 0 || generation->data != GENERATION_WRITER))
         generation_begin(generation);
@@ -146,6 +164,9 @@ static gboolean write_alone(DiskServer *server, GError **error)
 {
     if (server->mode != DISK_MODE_ACTIVE || server->stream)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be written to alone");
+    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
+    if (failed)
+        return refuse_io(error, failed, "write its state");
     generation_begin(&disk_changes(server)->generation);
     return TRUE;
 }
@@ -168,6 +189,7 @@ static gboolean become_replica(DiskServer *server, GError **error)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't become a replica");
     server->overlay = (Changes){0};
     server->mode = DISK_MODE_REPLICA;
+    disk_throttle_limit(server, world.epoch_writes);
     return TRUE;
 }
 
@@ -206,8 +228,9 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
         disk_stream_end(server);
     else if (!strcmp(name, "sync"))
         medium_sync(server->medium);
-    else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0 &&
-             strcmp(name, "let-through") != 0)
+    else if (!strcmp(name, "let-through"))
+        disk_throttle_open(server);
+    else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)
         world_fail("no order \"%s\"", name);
     return TRUE;
 }
@@ -262,6 +285,10 @@ static gboolean on_order(gpointer data)
     world_source_clear(&server->step);
     gboolean done = run(server, order, &error);
     json_object *result = done ? result_of(server) : NULL;
+    server->step_error = 0;
+    if (order->done && g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO) &&
+        (!strcmp(order->name, "apply") || !strcmp(order->name, "takeover")))
+        world_storage_refused(server->host, order->name);
     begin_next(server);
     if (done)
         disk_stream_read(server);
@@ -290,9 +317,11 @@ static void begin_next(DiskServer *server)
     if ((applies || ends) && can_apply(server, epoch_of(order))) {
         if (applies)
             check_vm(server);
+        server->step_error = world_storage_error(server->host, STORAGE_NEEDS_ROOM);
         begin_apply(server);
         us = world_between(100, 20000);
     } else if (!strcmp(order->name, "takeover") && is_at(server, epoch_of(order))) {
+        server->step_error = world_storage_error(server->host, STORAGE_NEEDS_ROOM);
         begin_takeover(server);
         us = world_between(100, 50000);
     }
@@ -312,8 +341,18 @@ void disk_server_command(DiskServer *server, const char *name, json_object *argu
     if (strcmp(name, "status") != 0)
         world_tell("%s: disks: order %s %s", server->host->name, name,
                    arguments ? json_object_to_json_string(arguments) : "");
+    if (!strcmp(name, "apply") || !strcmp(name, "takeover"))
+        world_storage_tried(server->host);
     g_queue_push_tail(server->orders, order);
     begin_next(server);
+}
+
+gboolean disk_has_order(const DiskServer *server, const char *name)
+{
+    for (const GList *at = server->orders->head; at; at = at->next)
+        if (!strcmp(((const Order *)at->data)->name, name))
+            return TRUE;
+    return FALSE;
 }
 
 void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
@@ -355,6 +394,7 @@ static void die(DiskServer *server, const GError *why)
     server->ended = TRUE;
     disk_stream_end(server);
     world_source_clear(&server->start);
+    world_source_clear(&server->throttle.filling);
     fail_all(server);
     server->callbacks.died(why, server->user_data);
 }
@@ -402,6 +442,7 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     server->callbacks = *callbacks;
     server->user_data = user_data;
     server->mode = options->owner ? DISK_MODE_ACTIVE : DISK_MODE_REPLICA;
+    server->throttle.limit = options->owner ? 0 : world.epoch_writes;
     server->orders = g_queue_new();
     server->unread = g_queue_new();
     server->start = world_after(server->host, world_between(1000, 50000), on_started, server);
@@ -414,6 +455,7 @@ static void stop(DiskServer *server)
     disk_stream_end(server);
     world_source_clear(&server->step);
     world_source_clear(&server->start);
+    world_source_clear(&server->throttle.filling);
     g_queue_clear_full(server->orders, (GDestroyNotify)order_free);
     server->ended = TRUE;
     if (server->host->disk_server == server)
@@ -475,6 +517,11 @@ gboolean world_disk_takes_io(const WorldHost *host)
     return server && !server->start && !server->ended && !server->final &&
            host->disk_hangs_until_us <= world.now_us &&
            !(order && (!strcmp(order->name, "apply") || !strcmp(order->name, "takeover")));
+}
+
+gboolean world_disk_serves(const WorldHost *host)
+{
+    return !world.disks || (host->disk_server && !host->disk_server->ended);
 }
 
 gboolean world_disk_is_final(const WorldHost *host)

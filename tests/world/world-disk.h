@@ -21,6 +21,13 @@ typedef struct {
     gboolean discard;
 } DiskHello;
 
+/* What the guest may write within an epoch. */
+typedef struct {
+    guint limit, written; /* writes; limit 0: none */
+    gboolean asked, open;
+    GSource *filling;
+} DiskThrottle;
+
 struct DiskServer {
     WorldHost *host;
     Medium *medium;
@@ -30,6 +37,8 @@ struct DiskServer {
     DiskMode mode;
     GQueue *orders; /* of Order*; the first one is being carried out */
     GSource *step, *start;
+
+    DiskThrottle throttle;
 
     /* The connection. */
     Stream *stream;
@@ -50,6 +59,7 @@ struct DiskServer {
     guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
     gboolean synced, discard;
     gboolean final; /* what was written last is here, or comes: the guest is over */
+    int step_error; /* of storage, in the order that is being carried out; 0: none */
     GQueue *unread; /* of records: behind a mark that waits, or storage is slow */
     GSource *reader;
 };
@@ -60,6 +70,17 @@ static inline Medium *disk_changes(DiskServer *server)
     server->medium->clean = FALSE;
     return server->medium;
 }
+
+/* ---- world-disk.c ---- */
+
+/* It is to be carried out, or is being. */
+gboolean disk_has_order(const DiskServer *server, const char *name);
+
+/* ---- world-throttle.c: as block/throttle.h ---- */
+
+void disk_throttle_limit(DiskServer *server, guint limit);
+void disk_throttle_begin_epoch(DiskServer *server);
+void disk_throttle_open(DiskServer *server);
 
 /* ---- world-disk-stream.c ---- */
 

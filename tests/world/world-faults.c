@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What goes wrong, by chance: each fault is over by WORLD_HEAL_US after it began. */
+#include <errno.h>
 #include <stdio.h>
 
 #include "colo/node/node_internal.h"
@@ -200,6 +201,22 @@ static void hang_disks(void)
     world_tell("%s: the disks' storage hangs for %.3f s", host->name, (double)us / SECOND);
 }
 
+static void hand_over(void);
+
+/* Often it takes over then. */
+static void fail_disks(void)
+{
+    WorldHost *host = one_of_them();
+    gint64 us = world_between(SECOND / 100, world_chance(300) ? HEAL_US / 2 : 2 * SECOND);
+    if (!world.disks)
+        return;
+    world_storage_fail(host, world_chance(500) ? ENOSPC : EIO, world_chance(200) ? G_MAXINT64 : us);
+    if (world_chance(300))
+        world_die(&world.host[!host->index], world_chance(300));
+    else if (world_chance(300))
+        hand_over();
+}
+
 static void kill_disk_server(void)
 {
     world_disk_kill(one_of_them());
@@ -290,6 +307,7 @@ static const Fault faults[] = {
     {qemu_dies_at_work,  4 },
     {slow_qemu,          8 },
     {hang_disks,         10},
+    {fail_disks,         10},
     {kill_disk_server,   3 },
     {arm_fault_point,    15},
     {hand_over,          10},

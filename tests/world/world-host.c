@@ -153,8 +153,12 @@ static void look_at_state(WorldHost *host)
 {
     FsmState before = (FsmState)host->state, state = host->node->state;
     host->state = (guint)state;
-    if (state == FSM_FAILED)
+    if (state == FSM_FAILED || state == FSM_COMPLETED)
+        host->gone_us = world.now_us;
+    if (state == FSM_FAILED) {
         host->died_in_doubt = is_in_doubt(before);
+        world_storage_check_given_up(host, before);
+    }
     switch (state) {
     case FSM_S_DEVICE:
         world.takeovers++;
@@ -180,6 +184,10 @@ void control_event(Control *control, const char *name, json_object *data)
 {
     world_tell("%s: event %s %s", control->host->name, name,
                world.traces && data ? json_object_to_json_string(data) : "");
+    if (!strcmp(name, "ERROR")) {
+        g_free(control->host->trouble);
+        control->host->trouble = g_strdup(json_object_to_json_string(data));
+    }
     if (!strcmp(name, "STATE_CHANGED"))
         look_at_state(control->host);
     json_object_put(data);
@@ -242,13 +250,14 @@ static Config *configure(const WorldHost *host, const char *role)
         "control-socket = %s/socket\nannounce-initial = 50ms\n"
         "[vm]\nname = web\nuuid = " UUID "\nmemory = 1MiB\nresume-patience = 3s\n"
         "[nic lan]\nmac = 52:54:00:12:34:00\n"
-        "%s%s\n[disks]\nstate-dir = %s\ndisk-timeout = 5s\n"
+        "%s%s%s%s\n[disks]\nstate-dir = %s\ndisk-timeout = 5s\n"
         "[checkpoint]\nmode = %s\ncheckpoint-period = %" G_GUINT64_FORMAT "ms\n"
         "[arbiter]\ntype = %s\n%s%s\ncheck-period = 60s\n"
         "[log]\nlog-level = info\n",
         host->name, role, host->index + 1, 2 - host->index, host->dir,
         world.disks ? "[disk root]\npath = /image\nformat = " : "", world.disks ? world.disks : "",
-        host->dir, world.mode, world.period_ms, world.arbiter, arbiter ? "path = " : "",
+        world.disks ? "\non-error = " : "", world.disks ? world.on_error : "", host->dir,
+        world.mode, world.period_ms, world.arbiter, arbiter ? "path = " : "",
         arbiter ? host->arbiter_path : "");
     Config *config = config_load_data("world", text, strlen(text), NULL, &error);
     if (!config)
@@ -307,6 +316,7 @@ void world_start(WorldHost *host, const char *role)
     host->starts++;
     host->fault_in = 0;
     host->restart_us = 0;
+    g_clear_pointer(&host->trouble, g_free);
     host->vm = NULL;
     host->uplink = NULL;
     host->carriers = NULL;
@@ -323,6 +333,7 @@ void world_die(WorldHost *host, gboolean power)
         return;
     world_tell("%s dies (%s)", host->name, power ? "its power" : "the process");
     look_at_end(host);
+    host->gone_us = world.now_us;
     host->died_in_doubt = is_in_doubt(host->node->state);
     host->lives = FALSE;
     host->node = NULL; /* what it had is nobody's: nothing is freed, nothing runs */

@@ -38,6 +38,12 @@ static void recover(Medium *medium)
 
 gboolean medium_open(Medium *medium, gboolean owner, GError **error)
 {
+    int failed = world_storage_error(world.current, STORAGE_NEEDS_ROOM);
+    if (failed) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "can't open the disks: %s",
+                    g_strerror(failed));
+        return FALSE;
+    }
     recover(medium);
     if (owner && medium->state == MEDIUM_INCOMPLETE) {
         g_set_error_literal(error, BLOCK_ERROR, BLOCK_ERROR_STATE,
@@ -87,8 +93,13 @@ gboolean disk_set_examine(const DiskConfig *disks, guint n_disks, const char *st
     (void)disks;
     (void)n_disks;
     (void)state_dir;
-    (void)error;
     Medium *medium = world.current->medium;
+    int failed = world_storage_error(world.current, STORAGE_IN_PLACE);
+    if (failed) {
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "can't read the state file: %s",
+                    g_strerror(failed));
+        return FALSE;
+    }
     Medium seen = *medium;
     if (seen.state == MEDIUM_REPLICA && !is_trusted(&seen))
         seen.state = MEDIUM_INCOMPLETE;

@@ -6,9 +6,11 @@
  *
  * A load writes to pages, as QEMU's reset does: always the same ones, and rarely one more.
  */
+#include <errno.h>
 #include <string.h>
 #include <xxhash.h>
 
+#include "colo/node/node_internal.h"
 #include "tests/world/world.h"
 
 #define LOAD_PAGES 2u /* the last ones */
@@ -154,9 +156,16 @@ static void resume(SimVm *vm)
         world_fail("%s: the VM runs, and RAM isn't that of its device state", vm->host->name);
     boot_if_new(vm);
     check_disk(vm);
+    g_clear_pointer(&vm->host->trouble, g_free);
     vm->loaded = FALSE;
     vm->vm.running = TRUE; /* it handles what waits from now on */
     run_guest(vm);
+}
+
+/* `cont` opens what QEMU has given up, if it caches. */
+static gboolean cannot_open_disks(const SimVm *vm)
+{
+    return vm->vm.inactivated && world_storage_error(vm->host, STORAGE_NEEDS_ROOM) != 0;
 }
 
 static gboolean on_work(gpointer data)
@@ -164,12 +173,17 @@ static gboolean on_work(gpointer data)
     Work *work = data;
     SimVm *vm = work->vm;
     g_autoptr(GBytes) state = NULL;
-    g_autoptr(GBytes) given = work->state;
     g_autoptr(GError) error = NULL;
     VmOp op = work->op;
+    gint64 drains_us = op == VM_OP_PAUSE ? world_disk_drains_us(vm) : 0;
 
-    vm->work = NULL;
     world_source_clear(&vm->source);
+    if (drains_us) {
+        vm->source = world_after(vm->host, drains_us, on_work, work);
+        return G_SOURCE_REMOVE;
+    }
+    vm->work = NULL;
+    g_autoptr(GBytes) given = work->state;
     g_free(work);
     if (vm->die_in[op]) {
         sim_vm_die(vm);
@@ -179,6 +193,12 @@ static gboolean on_work(gpointer data)
         vm->refuse[op]--;
         world_sometimes("QEMU refuses something");
         error = g_error_new(VM_ERROR, VM_ERROR_QMP, "GenericError: refused (%s)", vm_op_name(op));
+    } else if (op == VM_OP_RESUME && cannot_open_disks(vm)) {
+        error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "GenericError: can't open the disks");
+        world_sometimes("storage refuses to let QEMU open its disks again");
+        /* A copy waits for its next checkpoint. */
+        if (fsm_is_primary(vm->host->node->state) || vm->host->node->state == FSM_S_DEVICE)
+            world_storage_refused(vm->host, "cont");
     } else if (op == VM_OP_LOAD) {
         load(vm, given, &error);
     } else if (op == VM_OP_SAVE) {
@@ -218,6 +238,7 @@ static void op_pause(Vm *vm)
 
 static void op_resume(Vm *vm)
 {
+    world_storage_tried(sim(vm)->host);
     begin(vm, VM_OP_RESUME, NULL, 2000);
 }
 
@@ -314,6 +335,54 @@ static gboolean on_output(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static void send_output(SimVm *vm)
+{
+    if (!g_queue_is_empty(vm->output) && !vm->reader)
+        vm->reader = world_after(vm->host, world_between(10, 500), on_output, vm);
+}
+
+/* Storage fails what the guest is about to write. TRUE: QEMU has stopped it, and it is told so. */
+static gboolean stops_at_error(SimVm *vm, int failed)
+{
+    gboolean stops =
+        !strcmp(world.on_error, "stop") || (!strcmp(world.on_error, "enospc") && failed == ENOSPC);
+    if (!stops) {
+        world_sometimes("a guest gets an error of its disk");
+        g_bytes_unref(g_queue_pop_head(vm->input));
+        return FALSE;
+    }
+    world_sometimes("an error of its disk stops a guest");
+    send_output(vm);
+    world_disk_stops(vm);
+    vm_emit(&vm->vm, VM_EVENT_STOPPED, "io-error");
+    return TRUE;
+}
+
+static gboolean on_guest(gpointer data);
+
+/* FALSE: QEMU has stopped it in the middle, and it may be gone. */
+static gboolean handle_input(SimVm *vm)
+{
+    while (!g_queue_is_empty(vm->input)) {
+        if (world.disks && !world_disk_admits(vm)) {
+            vm->guest = world_after(vm->host, vm->turn_us - world.now_us, on_guest, vm);
+            return TRUE;
+        }
+        int failed = world.disks ? world_storage_error(vm->host, STORAGE_NEEDS_ROOM) : 0;
+        if (failed && stops_at_error(vm, failed))
+            return FALSE;
+        if (failed)
+            continue;
+        g_autoptr(GBytes) frame = g_queue_pop_head(vm->input);
+        gsize len;
+        const guint8 *bytes = g_bytes_get_data(frame, &len);
+        GBytes *answer = world_guest_answer(vm, bytes, len);
+        if (answer)
+            g_queue_push_tail(vm->output, answer);
+    }
+    return TRUE;
+}
+
 static gboolean on_guest(gpointer data)
 {
     SimVm *vm = data;
@@ -325,16 +394,17 @@ static gboolean on_guest(gpointer data)
         return G_SOURCE_REMOVE;
     }
     check_disk(vm);
-    for (GBytes *frame; (frame = g_queue_pop_head(vm->input)) != NULL; g_bytes_unref(frame)) {
-        gsize len;
-        const guint8 *bytes = g_bytes_get_data(frame, &len);
-        GBytes *answer = world_guest_answer(vm, bytes, len);
-        if (answer)
-            g_queue_push_tail(vm->output, answer);
-    }
-    if (!g_queue_is_empty(vm->output) && !vm->reader)
-        vm->reader = world_after(vm->host, world_between(10, 500), on_output, vm);
+    if (handle_input(vm))
+        send_output(vm);
     return G_SOURCE_REMOVE;
+}
+
+void sim_vm_let_go(SimVm *vm)
+{
+    if (!vm->turn_us || !vm->guest)
+        return;
+    world_source_clear(&vm->guest);
+    vm->guest = world_after(vm->host, 0, on_guest, vm);
 }
 
 static void run_guest(SimVm *vm)

@@ -12,6 +12,8 @@
  *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
  *   world-disk.c     block/: the disk server; world-disk-stream.c: the stream between two;
  *                    world-medium.c: what an image and its files hold
+ *   world-storage.c  storage that fails, and what a node must do then
+ *   world-throttle.c writes that wait for the next epoch
  *   world-net.c      taps, the switch between hosts and clients, carrier
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
@@ -68,16 +70,18 @@ typedef struct {
     int fd; /* of its card: no real one */
     const History *history;
     guint32 ram[WORLD_PAGES];
-    guint32 dirty;      /* a bit for each page */
-    gboolean loaded;    /* and not run since: RAM must be that of the state */
-    guint64 digest;     /* then */
-    GQueue *input;      /* of GBytes*: frames that QEMU has not read */
-    GQueue *output;     /* of GBytes*: frames that nobody has read */
-    struct Port *port;  /* or NULL */
-    guint refuse[8];    /* by VmOp: so many of the next ones fail */
-    gboolean die_in[8]; /* by VmOp: QEMU dies in the next one */
-    gboolean booted;    /* its guest, from power on */
-    gpointer work;      /* the operation under way */
+    guint32 dirty;        /* a bit for each page */
+    gboolean loaded;      /* and not run since: RAM must be that of the state */
+    guint64 digest;       /* then */
+    GQueue *input;        /* of GBytes*: frames that QEMU has not read */
+    GQueue *output;       /* of GBytes*: frames that nobody has read */
+    struct Port *port;    /* or NULL */
+    guint refuse[8];      /* by VmOp: so many of the next ones fail */
+    gboolean die_in[8];   /* by VmOp: QEMU dies in the next one */
+    gboolean booted;      /* its guest, from power on */
+    gpointer work;        /* the operation under way */
+    gint64 turn_us;       /* a write waits for the next epoch, at most until then; 0: none does */
+    gboolean others_wait; /* besides the one that it has stopped at */
     GSource *source, *guest, *reader;
 } SimVm;
 
@@ -88,6 +92,8 @@ void sim_vm_write(SimVm *vm, guint page, guint32 value);
 /* QEMU dies. */
 void sim_vm_die(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
+/* Writes of its guest that have waited may pass. */
+void sim_vm_let_go(SimVm *vm);
 /* Its output goes to whoever reads its card. */
 void world_port_read(SimVm *vm);
 
@@ -111,8 +117,12 @@ struct WorldHost {
     Link *link;
     struct Medium *medium; /* what its disks hold, and keep */
     DiskServer *disk_server;
-    gint64 disk_hangs_until_us; /* its storage */
-    gint64 qemu_slow_until_us;  /* its QEMU answers late */
+    gint64 disk_hangs_until_us;    /* its storage */
+    gint64 storage_fails_until_us; /* of the disks; G_MAXINT64: until it is mended */
+    int storage_errno;
+    guint tries;               /* of what storage can refuse to a node */
+    char *trouble;             /* the node's last error since its VM ran */
+    gint64 qemu_slow_until_us; /* its QEMU answers late */
     SimVm *vm;
     Uplink *uplink;
     CarrierWatch *carriers;
@@ -124,6 +134,7 @@ struct WorldHost {
     guint fault_in;         /* it dies at the n-th fault point from now on; 0: doesn't */
     gint64 restart_us;      /* is to be started then; 0: no */
     guint state;            /* its node's, that was seen last */
+    gint64 gone_us;         /* its VM was, or its process */
     gboolean died_in_doubt; /* its last process, while it was open who goes on, or just decided */
     gint64 storage_hangs_until_us;
     gint64 storage_bad_until_us; /* it may not have been able to ask */
@@ -157,7 +168,9 @@ typedef struct {
     guint64 period_ms;
     guint reigns, takeovers, boots;
     const char *mode, *arbiter;
-    const char *disks; /* the format of the VM's disk; NULL: it has none */
+    const char *disks;    /* the format of the VM's disk; NULL: it has none */
+    guint epoch_writes;   /* so many an epoch may have; 0: any number */
+    const char *on_error; /* what an I/O error of it does to the guest */
 
     GHashTable *sometimes; /* name -> count */
 } World;
@@ -234,9 +247,40 @@ gboolean world_disk_may_boot(const WorldHost *host);
 gboolean world_disk_takes_io(const WorldHost *host);
 /* The guest is over, and what it wrote last is here: a copy that still runs is of no use. */
 gboolean world_disk_is_final(const WorldHost *host);
+/* It is there, and its process lives. */
+gboolean world_disk_serves(const WorldHost *host);
 guint64 world_disk_read(const WorldHost *host, guint block);
 void world_disk_write(WorldHost *host, guint block, guint64 value);
 void world_disk_flush(WorldHost *host);
+
+/* ---- world-storage.c ---- */
+
+typedef enum {
+    STORAGE_IN_PLACE,   /* a state file, say */
+    STORAGE_NEEDS_ROOM, /* data */
+} StorageUse;
+
+/* Writes fail by this error for so long, G_MAXINT64: until somebody mends it. */
+void world_storage_fail(WorldHost *host, int error, gint64 us);
+/* All storage. TRUE: some would never have been well by itself. */
+gboolean world_storage_mend(void);
+/* Of a write now; 0: none. */
+int world_storage_error(const WorldHost *host, StorageUse use);
+/* The node tries again what storage can refuse to it. */
+void world_storage_tried(WorldHost *host);
+/* It was refused: fails later if nobody is told, or it is not tried again. */
+void world_storage_refused(WorldHost *host, const char *what);
+/* A node has entered FSM_FAILED: fails if it has given up the only copy of the VM for no good reason. */
+void world_storage_check_given_up(const WorldHost *host, guint before);
+
+/* ---- world-throttle.c ---- */
+
+/* The guest is about to write. FALSE: it waits, until sim_vm_let_go() or its turn. */
+gboolean world_disk_admits(SimVm *vm);
+/* QEMU is drained now (0), or is to look again in a while. */
+gint64 world_disk_drains_us(const SimVm *vm);
+/* QEMU has stopped the guest: it may have other writes under way. */
+void world_disk_stops(SimVm *vm);
 
 /* ---- world-net.c ---- */
 
@@ -260,6 +304,8 @@ guint64 world_client_answers(void);
 guint world_client_heard_reign(void);
 /* Fails if there is not all that clients were told to be on disk. */
 void world_client_check_disk(const WorldHost *host, const guint64 *block, const char *what);
+/* It has the VM, in this state of its node, and the VM could go on. */
+gboolean world_holds_the_vm(const WorldHost *host, guint state);
 /* The VM boots anew on a host: fails if the other one holds a copy. */
 void world_client_cold_boot(WorldHost *host);
 

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A host's storage that fails: for a while, or until somebody mends it. And what must be true then,
+ * because the error may pass: what a node that has perhaps the only VM is refused it tells, tries again,
+ * and keeps the VM meanwhile.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "colo/node/node_internal.h"
+#include "tests/world/world.h"
+
+/* A full file system is full; a medium that fails does not fail each time. */
+#define EIO_PER_MILLE 700u
+
+/* A refusal is told by then, and has been tried again by then (of a second, in resume.c). */
+#define TOLD_US  (50 * 1000)
+#define TRIED_US (3 * G_USEC_PER_SEC)
+
+/* By then a node knows that its peer has died. */
+#define NOTICED_US (3 * G_USEC_PER_SEC)
+
+void world_storage_fail(WorldHost *host, int error, gint64 us)
+{
+    host->storage_errno = error;
+    host->storage_fails_until_us = us == G_MAXINT64 ? us : world.now_us + us;
+    world_tell("%s: the disks' storage fails (%s) %s", host->name, g_strerror(error),
+               us == G_MAXINT64 ? "until it is mended" : "for a while");
+}
+
+gboolean world_storage_mend(void)
+{
+    gboolean some = FALSE;
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        some |= world.host[i].storage_fails_until_us == G_MAXINT64;
+        world.host[i].storage_fails_until_us = 0;
+    }
+    return some;
+}
+
+int world_storage_error(const WorldHost *host, StorageUse use)
+{
+    if (world.now_us >= host->storage_fails_until_us)
+        return 0;
+    if (host->storage_errno == ENOSPC)
+        return use == STORAGE_NEEDS_ROOM ? ENOSPC : 0;
+    return world_chance(EIO_PER_MILLE) ? host->storage_errno : 0;
+}
+
+/* ---- What a refusal must lead to ---- */
+
+typedef struct {
+    WorldHost *host;
+    guint starts, tries; /* then */
+    FsmState state;
+    const char *what;
+} Refusal;
+
+static gboolean is_over(const Refusal *refusal)
+{
+    const WorldHost *host = refusal->host;
+    return !host->lives || host->ended || host->starts != refusal->starts ||
+           host->node->state != refusal->state || !host->vm || host->vm->vm.dead ||
+           !host->disk_server;
+}
+
+static gboolean on_tried(gpointer data)
+{
+    Refusal *refusal = data;
+    const WorldHost *host = refusal->host;
+    if (!is_over(refusal) && host->tries == refusal->tries && !host->vm->vm.running) {
+        if (host->frozen_until_us + TRIED_US > world.now_us ||
+            host->disk_hangs_until_us + TRIED_US > world.now_us) {
+            world_later(NULL, TRIED_US, on_tried, refusal);
+            return G_SOURCE_REMOVE;
+        }
+        world_fail("%s: %s was refused by storage, and is not tried again", host->name,
+                   refusal->what);
+    }
+    g_free(refusal);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean on_told(gpointer data)
+{
+    Refusal *refusal = data;
+    WorldHost *host = refusal->host;
+    if (!is_over(refusal) && host->tries == refusal->tries && !host->trouble)
+        world_fail("%s: %s was refused by storage, and nobody is told", host->name, refusal->what);
+    world_later(NULL, TRIED_US, on_tried, refusal);
+    return G_SOURCE_REMOVE;
+}
+
+void world_storage_tried(WorldHost *host)
+{
+    host->tries++;
+}
+
+void world_storage_refused(WorldHost *host, const char *what)
+{
+    static const struct {
+        FsmState state;
+        const char *when;
+    } kept[] = {
+        {FSM_S_PAUSED,  "storage refuses what a copy needs while it is open who goes on"    },
+        {FSM_S_RECOVER, "storage refuses what a copy needs that has found its primary again"},
+        {FSM_S_DEVICE,  "storage refuses what a takeover needs"                             },
+        {FSM_P_NONE,    "storage refuses to resume an unprotected VM"                       },
+        {FSM_P_COLO,    "storage refuses to resume a protected VM"                          },
+    };
+    if (!host->lives || host->ended)
+        return;
+    for (guint i = 0; i < G_N_ELEMENTS(kept); i++) {
+        if (host->node->state != kept[i].state)
+            continue;
+        world_sometimes(kept[i].when);
+        Refusal *refusal = g_new(Refusal, 1);
+        *refusal = (Refusal){host, host->starts, host->tries, host->node->state, what};
+        world_later(host, TOLD_US, on_told, refusal);
+    }
+}
+
+/* ---- No VM is given up ---- */
+
+/* A node has given up its VM, though QEMU and the disk server live. */
+void world_storage_check_given_up(const WorldHost *host, guint before)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    if (!host->vm || host->vm->vm.dead || !world_disk_serves(host) ||
+        !world_holds_the_vm(host, before))
+        return;
+    if (peer->lives && world_holds_the_vm(peer, peer->node->state))
+        return;
+    /* A limit that docs/ARCHITECTURE.md tells of. */
+    if ((before == FSM_S_COLO || before == FSM_S_HANDED) &&
+        world.now_us < MAX(peer->gone_us, host->frozen_until_us) + NOTICED_US) {
+        world_sometimes("a secondary's storage fails before it knows that its primary has died");
+        return;
+    }
+    world_fail("%s gives up the only copy of the VM (%s): %s", host->name,
+               fsm_state_name((FsmState)before),
+               host->trouble ? host->trouble : "without a reason");
+}
