@@ -129,6 +129,29 @@ static void test_stale_replica(void)
     tear_down(&f);
 }
 
+static gboolean is_on_record(const Fixture *f, const char *line)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s.owner", f->dir, f->host[0].config->vm->uuid);
+    g_autofree char *text = NULL;
+    return g_file_get_contents(path, &text, NULL, NULL) && strstr(text, line);
+}
+
+/* Who goes on without its replica writes a generation that only it has, and that is on record. */
+static void test_alone_is_newer(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    const Node *a = f.host[0].node;
+    guint64 before = a->generation;
+    die(&f.host[1]);
+    WAIT_FOR(a->generation != before);
+    char id[GENERATION_TEXT_BYTES];
+    generation_text(a->generation, id);
+    g_autofree char *line = g_strdup_printf("\nwriter alpha\ngeneration %s\n", id);
+    WAIT_FOR(is_on_record(&f, line));
+    tear_down(&f);
+}
+
 /* Nor does saying that it is the primary make it one. */
 static void test_stale_primary(void)
 {
@@ -319,11 +342,8 @@ static void test_given_back(void)
     start(a, "auto");
     WAIT_FOR(a->ended);
     die(a);
-    g_autofree char *record = g_strdup_printf("%s/%s.owner", f.dir, a->config->vm->uuid);
-    g_autofree char *text = NULL;
-    g_assert_true(g_file_get_contents(record, &text, NULL, NULL));
-    g_assert_nonnull(strstr(text, "\nowner -\n"));
-    g_assert_nonnull(strstr(text, "\nwriter alpha\n"));
+    g_assert_true(is_on_record(&f, "\nowner -\n"));
+    g_assert_true(is_on_record(&f, "\nwriter alpha\n"));
     start(a, "auto");
     WAIT_FOR(runs(a));
     assert_records(a, 1);
@@ -431,6 +451,7 @@ int main(int argc, char **argv)
     log_init("test", g_getenv("TEST_LOG") ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR);
     add_pair_test("/node-generations/blank", test_blank);
     add_pair_test("/node-generations/stale-replica", test_stale_replica);
+    add_pair_test("/node-generations/alone-is-newer", test_alone_is_newer);
     add_pair_test("/node-generations/stale-primary", test_stale_primary);
     add_pair_test("/node-generations/end-in-step", test_end_in_step);
     add_pair_test("/node-generations/power-off-in-step", test_power_off_in_step);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Is it the folder that both hosts see? With real mounts: tests/process/test-arbiter-mounts.c. */
+/* Is it the folder that both hosts see? With real mounts: tests/process/test-node-arbiter.c. */
 #include "colo/arbiter/arbiter_internal.h"
 
 #include <glib/gstdio.h>
