@@ -59,7 +59,7 @@ static guint begin_timer(Claim *claim, ClaimDoing doing, guint wait_ms)
 {
     switch (doing) {
     case CLAIM_DEFERRED:
-        return g_timeout_add(wait_ms, on_timer, claim);
+        return patience_add(wait_ms, on_timer, claim);
     case CLAIM_AGAIN:
     case CLAIM_UNDECIDED:
     case CLAIM_FORCED_AGAIN:

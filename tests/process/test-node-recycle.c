@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A QEMU that has grown is replaced on a secondary, and left alone on a primary. */
 #include "common/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 
 #define LIMIT (G_GUINT64_CONSTANT(64) << 20)
@@ -13,6 +14,35 @@ static void grow(Host *host)
     g_assert_cmpuint(memory_base(host->node->memory), ==, BASE);
     fake_vm_set_private_bytes(host->vm, BASE + LIMIT + 1);
     memory_look(host->node->memory);
+}
+
+static gint64 status_of(const Host *host, const char *member)
+{
+    g_autofree char *line =
+        control_peer_ask(host->config->control_socket, "{\"execute\":\"status\"}\n");
+    json_object *answer = json_tokener_parse(line), *vm = NULL, *value = NULL;
+    g_assert_true(json_object_object_get_ex(json_object_object_get(answer, "return"), "vm", &vm) &&
+                  json_object_object_get_ex(vm, member, &value));
+    gint64 number = value ? json_object_get_int64(value) : -1;
+    json_object_put(answer);
+    return number;
+}
+
+/* Whoever looks sees it, on both sides. */
+static void test_shown(void)
+{
+    Fixture f;
+    start_pair(&f, "file");
+    for (int side = 0; side < 2; side++) {
+        Host *host = &f.host[side];
+        host->config->qemu_growth_limit_bytes = 0;
+        g_assert_cmpint(status_of(host, "private-bytes"), ==, 0);
+        g_assert_cmpint(status_of(host, "grown-bytes"), ==, -1);
+        grow(host);
+        g_assert_cmpint(status_of(host, "private-bytes"), ==, (gint64)(BASE + LIMIT + 1));
+        g_assert_cmpint(status_of(host, "grown-bytes"), ==, (gint64)(LIMIT + 1));
+    }
+    tear_down(&f);
 }
 
 static void test_secondary(void)
@@ -83,6 +113,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
+    add_pair_test_in("buffered", "/node-recycle/shown", test_shown);
     add_pair_test("/node-recycle/secondary", test_secondary);
     add_pair_test("/node-recycle/nobody-answers", test_nobody_answers);
     add_pair_test("/node-recycle/left-alone", test_left_alone);

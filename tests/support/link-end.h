@@ -4,6 +4,7 @@
 #define COLO_TESTS_SUPPORT_LINK_END_H
 
 #include "colo/link/link.h"
+#include "tests/support/wait.h"
 
 typedef struct LinkEnd LinkEnd;
 
@@ -49,12 +50,8 @@ json_object *link_end_hello(const char *name, const char *uuid);
 void link_end_accept(LinkEnd *side, const char *name);
 void link_end_dial(LinkEnd *side, const char *name);
 
-/* Iterates the main loop until the condition holds; the test's time limit is the only one. */
-#define link_end_wait(condition)                                                                   \
-    do {                                                                                           \
-        while (!(condition))                                                                       \
-            g_main_context_iteration(NULL, TRUE);                                                  \
-    } while (0)
+/* Iterates the main loop until the condition holds; aborts the test if that takes too long. */
+#define link_end_wait(condition) WAIT_FOR(condition)
 
 /* Two new sides, linked. */
 void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd **ret_secondary);

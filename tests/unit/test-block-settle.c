@@ -149,8 +149,10 @@ static void test_failure(Fixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
     (void)data;
     side_refuse(f->b, "settle", "vda.img", -EIO);
-    /* It is noticed by one of the next applies, however soon the thread gets to it. */
+    /* It is noticed by one of the next applies, however soon the thread gets to it: they wait for it
+     * when there is more on its way than the limit. */
     for (guint64 epoch = 2; !error; epoch++) {
+        g_assert_cmpuint(epoch, <, 4 * LIMIT / 4096);
         write_epoch(f, epoch, 4096);
         disk_set_apply(f->b->set, epoch, &error);
     }
