@@ -282,6 +282,14 @@ static void test_watched(void)
     g_assert_nonnull(strstr(status, "\"state\":\"colo\""));
     move_name(&pair, TRUE);
     WAIT_FOR(node_is_protected(a) && node_is_protected(b));
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *events = control_peer_ask(pair.host[i].config->control_socket,
+                                                   "{\"execute\":\"query-events\"}\n");
+        const char *gone =
+            strstr(events, "\"event\":\"ARBITER_CHANGED\",\"data\":{\"there\":false,\"why\":\"");
+        g_assert_nonnull(gone);
+        g_assert_nonnull(strstr(gone, "\"event\":\"ARBITER_CHANGED\",\"data\":{\"there\":true}"));
+    }
     /* Looking has left nothing there. */
     g_autofree char *probes = g_strdup_printf("/bin/sh -c 'ls -A %s | grep -c probe'", pair.dir);
     g_autofree char *count = NULL;

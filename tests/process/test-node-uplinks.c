@@ -132,8 +132,11 @@ static void test_lan_cut(void)
 {
     World world;
     set_up_world(&world);
-    run("ip link set plug%d down", 0);
     Node *a = world.f.host[0].node, *b = world.f.host[1].node;
+    /* Not because one has not heard the other. */
+    link_set_heartbeat(a->link, 100, 600000);
+    link_set_heartbeat(b->link, 100, 600000);
+    run("ip link set plug%d down", 0);
     WAIT_FOR(fsm_is_primary(b->state) && figures_takeovers(b->figures) == 1);
     WAIT_FOR(b->state == FSM_P_COLO && a->state == FSM_S_COLO);
     g_assert_cmpuint(uplinks_peer_cut(b->uplinks), ==, 1);

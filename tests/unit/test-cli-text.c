@@ -79,6 +79,18 @@ static void test_page_with_agent(void)
                                   "clock set 2 times\n"));
 }
 
+/* Whether clients can reach each host. */
+static void test_page_of_carriers(void)
+{
+    g_autofree char *page =
+        page_of("{\"nics\":[{\"name\":\"lan\",\"carrier\":false,\"peer-carrier\":true},"
+                "{\"name\":\"dmz\",\"carrier\":true,\"peer-carrier\":null}]}",
+                FALSE);
+    g_assert_nonnull(strstr(page,
+                            "\n  nic          lan: NO CARRIER here, carrier at the peer\n"
+                            "  nic          dmz: carrier here, carrier not known at the peer\n"));
+}
+
 static void test_page_in_trouble(void)
 {
     g_autofree char *page =
@@ -282,6 +294,7 @@ int main(int argc, char **argv)
     g_test_add_func("/cli/page", test_page);
     g_test_add_func("/cli/page-with-disks", test_page_with_disks);
     g_test_add_func("/cli/page-with-agent", test_page_with_agent);
+    g_test_add_func("/cli/page-of-carriers", test_page_of_carriers);
     g_test_add_func("/cli/page-in-trouble", test_page_in_trouble);
     g_test_add_func("/cli/page-without-arbiter", test_page_without_arbiter);
     g_test_add_func("/cli/page-of-waiting", test_page_of_waiting);
