@@ -298,6 +298,34 @@ static void test_watched(void)
     tear_down(&pair);
 }
 
+static guint decisions(const Fixture *pair)
+{
+    g_autofree char *begin = g_strconcat(pair->host[0].config->vm->uuid, ".", NULL);
+    g_autofree char *record = g_strconcat(begin, "owner", NULL);
+    g_autoptr(GDir) dir = g_dir_open(pair->dir, 0, NULL);
+    guint n = 0;
+    for (const char *name; (name = g_dir_read_name(dir));)
+        n += g_str_has_prefix(name, begin) && strcmp(name, record) != 0;
+    return n;
+}
+
+/* The decisions of years are removed by whoever is protected next. */
+static void test_tidied(void)
+{
+    Fixture pair;
+    set_up(&pair, "file");
+    for (guint i = 0; i < ARBITER_DECISIONS_KEPT + 10; i++) {
+        g_autofree char *path =
+            g_strdup_printf("%s/%s.%032x", pair.dir, pair.host[0].config->vm->uuid, i);
+        g_assert_true(g_file_set_contents(path, "alpha", -1, NULL));
+    }
+    start(&pair.host[0], "primary");
+    start(&pair.host[1], "secondary");
+    protect(&pair, 0);
+    WAIT_FOR(decisions(&pair) == ARBITER_DECISIONS_KEPT);
+    tear_down(&pair);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -319,5 +347,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-arbiter/pin-first", test_pin_first);
     add_pair_test("/node-arbiter/joins-without", test_joins_without);
     add_pair_test("/node-arbiter/watched", test_watched);
+    add_pair_test("/node-arbiter/tidied", test_tidied);
     return g_test_run();
 }
