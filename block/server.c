@@ -116,7 +116,7 @@ static DiskServer *server_new(const DiskServerCallbacks *callbacks, gpointer use
     return server;
 }
 
-static void speak(DiskServer *server, int control, int fds)
+static void attach_control(DiskServer *server, int control, int fds)
 {
     static const QmpHandler handler = {on_ready, on_event, on_closed};
     server->fds = fds;
@@ -149,7 +149,7 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
         g_free(server);
         return NULL;
     }
-    speak(server, colo_fd_steal(&ours), colo_fd_steal(&our_fds));
+    attach_control(server, colo_fd_steal(&ours), colo_fd_steal(&our_fds));
     return server;
 }
 
@@ -157,7 +157,7 @@ DiskServer *disk_server_adopt(int control, int fds, const DiskServerCallbacks *c
                               gpointer user_data)
 {
     DiskServer *server = server_new(callbacks, user_data);
-    speak(server, control, fds);
+    attach_control(server, control, fds);
     return server;
 }
 

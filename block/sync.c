@@ -70,9 +70,9 @@ static gboolean wait_for_rate(Sync *sync, guint64 bytes)
             rate != __atomic_load_n(&p->set->sync_rate, __ATOMIC_RELAXED))
             sync->next_us = now;
     }
-    gboolean go_on = !p->stop && !p->failed;
+    gboolean goes = !p->stop && !p->failed;
     g_mutex_unlock(&p->mutex);
-    return go_on;
+    return goes;
 }
 
 static gboolean read_failed(Disk *disk, int r, GError **error)

@@ -31,18 +31,18 @@
 typedef struct {
     const char *what; /* is being checked */
     guint problems;
-    GString *said; /* in a look: what was found, each with its end (NUL); else NULL */
+    GString *found; /* in a look: what was found, each with its end (NUL); else NULL */
 } Finds;
 
-#define SAID_PROBLEM '!'
-#define SAID_NOTE    '.'
+#define FOUND_PROBLEM '!'
+#define FOUND_NOTE    '.'
 
 static void tell(Finds *finds, char kind, const char *text)
 {
-    if (finds->said) {
-        g_string_append_c(finds->said, kind);
-        g_string_append_len(finds->said, text, (gssize)strlen(text) + 1);
-    } else if (kind == SAID_PROBLEM) {
+    if (finds->found) {
+        g_string_append_c(finds->found, kind);
+        g_string_append_len(finds->found, text, (gssize)strlen(text) + 1);
+    } else if (kind == FOUND_PROBLEM) {
         fprintf(stderr, "colod: %s: %s\n", finds->what, text);
         finds->problems++;
     } else {
@@ -57,7 +57,7 @@ static void problem(Finds *finds, const char *format, ...)
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    tell(finds, SAID_PROBLEM, text);
+    tell(finds, FOUND_PROBLEM, text);
 }
 
 G_GNUC_PRINTF(2, 3)
@@ -67,7 +67,7 @@ static void note(Finds *finds, const char *format, ...)
     va_start(args, format);
     g_autofree char *text = g_strdup_vprintf(format, args);
     va_end(args);
-    tell(finds, SAID_NOTE, text);
+    tell(finds, FOUND_NOTE, text);
 }
 
 /* Looks at one thing, which may be on storage that hangs. */
@@ -79,10 +79,10 @@ typedef struct {
     gconstpointer at;
 } Look;
 
-static void run_look(GString *said, gconstpointer data)
+static void run_look(GString *found, gconstpointer data)
 {
     const Look *look = data;
-    Finds finds = {.said = said};
+    Finds finds = {.found = found};
     look->func(look->config, look->at, &finds);
 }
 
@@ -91,9 +91,9 @@ static void look_at(const Config *config, const char *name, LookFunc func, gcons
                     Finds *finds)
 {
     Look look = {func, config, at};
-    g_autoptr(GString) said = g_string_new(NULL);
+    g_autoptr(GString) found = g_string_new(NULL);
     g_autoptr(GError) error = NULL;
-    switch (bounded_run(run_look, &look, LOOK_SECONDS * 1000, said, &error)) {
+    switch (bounded_run(run_look, &look, LOOK_SECONDS * 1000, found, &error)) {
     case BOUNDED_HANGS:
         problem(finds,
                 "%s: no answer within %d s: does its storage hang (a file server that is gone)?",
@@ -105,7 +105,7 @@ static void look_at(const Config *config, const char *name, LookFunc func, gcons
     case BOUNDED_DONE:
         break;
     }
-    for (const char *text = said->str; text < said->str + said->len; text += strlen(text) + 1)
+    for (const char *text = found->str; text < found->str + found->len; text += strlen(text) + 1)
         tell(finds, *text, text + 1);
 }
 
@@ -188,7 +188,7 @@ static char *version_of(const char *program, const char *way_out, Finds *finds)
     const char *argv[] = {program, "--version", NULL};
     g_autoptr(GError) error = NULL;
     g_autofree char *path = g_find_program_in_path(program);
-    g_autofree char *said = NULL;
+    g_autofree char *output = NULL;
     int status = 0;
     if (!path) {
         problem(finds, "can't run '%s': %s (%s)", program,
@@ -198,12 +198,12 @@ static char *version_of(const char *program, const char *way_out, Finds *finds)
         return NULL;
     }
     if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
-                      end_in_time, NULL, &said, NULL, &status, &error) ||
+                      end_in_time, NULL, &output, NULL, &status, &error) ||
         !g_spawn_check_wait_status(status, &error)) {
         problem(finds, "'%s --version': %s", path, error->message);
         return NULL;
     }
-    return g_steal_pointer(&said);
+    return g_steal_pointer(&output);
 }
 
 static void look_at_qemu(const Config *config, gconstpointer at, Finds *finds)
@@ -211,8 +211,8 @@ static void look_at_qemu(const Config *config, gconstpointer at, Finds *finds)
     (void)config;
     const char *program = at;
     g_autoptr(GError) error = NULL;
-    g_autofree char *said = version_of(program, VM_QEMU_WAY_OUT, finds);
-    if (said && !vm_check_version_text(said, &error))
+    g_autofree char *output = version_of(program, VM_QEMU_WAY_OUT, finds);
+    if (output && !vm_check_version_text(output, &error))
         problem(finds, "'%s': %s", program, error->message);
 }
 

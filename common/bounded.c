@@ -13,7 +13,7 @@
 #include "common/fd.h"
 
 /* Whoever reads our output must not have to wait for a child that hangs. */
-static void let_go_of_output(void)
+static void close_output(void)
 {
     COLO_AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -24,14 +24,14 @@ static void let_go_of_output(void)
 G_GNUC_NORETURN
 static void be_child(BoundedFunc func, gconstpointer data, int out)
 {
-    let_go_of_output();
-    g_autoptr(GString) said = g_string_new(NULL);
-    func(said, data);
-    _exit(colo_fd_write_all(out, said->str, said->len, NULL) ? EXIT_SUCCESS : EXIT_FAILURE);
+    close_output();
+    g_autoptr(GString) output = g_string_new(NULL);
+    func(output, data);
+    _exit(colo_fd_write_all(out, output->str, output->len, NULL) ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
 /* All until the end; FALSE if that doesn't come in time. */
-static gboolean read_in_time(int fd, guint limit_ms, GString *said)
+static gboolean read_in_time(int fd, guint limit_ms, GString *output)
 {
     ColoTime end = colo_time_add_us(colo_time_now(), (gint64)limit_ms * COLO_US_PER_MS);
     for (;;) {
@@ -47,7 +47,7 @@ static gboolean read_in_time(int fd, guint limit_ms, GString *said)
             continue;
         if (got <= 0)
             return TRUE;
-        g_string_append_len(said, buf, got);
+        g_string_append_len(output, buf, got);
     }
 }
 
@@ -59,7 +59,7 @@ static BoundedEnd fail(GError **error, const char *what)
     return BOUNDED_FAILED;
 }
 
-BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GString *ret_said,
+BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GString *ret_output,
                        GError **error)
 {
     int ends[2];
@@ -73,8 +73,8 @@ BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GSt
     if (pid == 0)
         be_child(func, data, out);
     colo_fd_close(&out);
-    g_autoptr(GString) said = g_string_new(NULL);
-    if (!read_in_time(in, limit_ms, said)) {
+    g_autoptr(GString) output = g_string_new(NULL);
+    if (!read_in_time(in, limit_ms, output)) {
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, WNOHANG);
         return BOUNDED_HANGS;
@@ -87,6 +87,6 @@ BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GSt
                     "the process that looks has died (status %d)", status);
         return BOUNDED_FAILED;
     }
-    g_string_append_len(ret_said, said->str, (gssize)said->len);
+    g_string_append_len(ret_output, output->str, (gssize)output->len);
     return BOUNDED_DONE;
 }

@@ -10,7 +10,7 @@
 
 /* Runs in the child, where of all threads only this one is: appends its findings to `output`.
  * */
-typedef void (*BoundedFunc)(GString *said, gconstpointer data);
+typedef void (*BoundedFunc)(GString *output, gconstpointer data);
 
 typedef enum {
     BOUNDED_DONE,
@@ -22,7 +22,7 @@ typedef enum {
  * Appends the output of `func` to `ret_output` if the result is BOUNDED_DONE. Blocks. Only for
  * processes with one thread. Error: G_FILE_ERROR.
  */
-BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GString *ret_said,
+BoundedEnd bounded_run(BoundedFunc func, gconstpointer data, guint limit_ms, GString *ret_output,
                        GError **error);
 
 #endif

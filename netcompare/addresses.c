@@ -226,7 +226,7 @@ void addresses_learn(Addresses *addresses, const guint8 *data, gsize len)
     learn(addresses, &address, FALSE);
 }
 
-void addresses_heard(Addresses *addresses, const guint8 *data, gsize len)
+void addresses_received(Addresses *addresses, const guint8 *data, gsize len)
 {
     Claim claim;
     if (!read_claim(data, len, &claim) || claim.kind == ADDRESS_MAC)

@@ -9,7 +9,7 @@
  * Offline. Where the stream begins, if its SYN is missing; and what the client's SYN was, which is
  * another one in another run. The first ACK of a connection acknowledges nothing else.
  */
-void captured_hear(Compare *compare, Flow *flow, Side which, const Packet *p)
+void captured_note(Compare *compare, Flow *flow, Side which, const Packet *p)
 {
     FlowOffline *offline = flow->offline;
     const TcpSide *side = &flow->tcp[which];

@@ -25,7 +25,7 @@ static gboolean explain_bytes(Compare *compare, Flow *flow, Difference *ret_diff
                          : "the primary lacks bytes here and continues behind them";
     d.frames[side] = held;
     d.frames[!side] = other;
-    d.goes_on = other != NULL;
+    d.continues = other != NULL;
     difference_add_bytes(&d, side, held, held->done);
     if (held->done == held->packet.body_len)
         difference_say(&d, "FIN", TRUE, p_has, s_has);

@@ -67,7 +67,7 @@ static gboolean differ(Compare *compare, Flow *flow, Side side, const Held *held
     return FALSE;
 }
 
-gboolean reset_hear(Compare *compare, Flow *flow, Side side, const Held *held)
+gboolean reset_note(Compare *compare, Flow *flow, Side side, const Held *held)
 {
     const Packet *p = &held->packet;
     gboolean first = !flow->tcp[side].rst, theirs = flow->tcp[!side].rst;
@@ -98,7 +98,7 @@ void urgent_remember(Flow *flow, guint32 before)
     rare->urgent[rare->n_urgent++] = before;
 }
 
-gboolean urgent_was_said(const Flow *flow, guint32 primary_pointer)
+gboolean urgent_was_sent(const Flow *flow, guint32 primary_pointer)
 {
     const TcpSide *svm = &flow->tcp[SECONDARY];
 

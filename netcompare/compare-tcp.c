@@ -191,7 +191,7 @@ static void match_syns(Compare *compare, Flow *flow, const Held *syn)
 }
 
 /* What any frame of a side carries apart from its bytes. */
-static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
+static void note_values(Compare *compare, Flow *flow, Side which, const Held *held)
 {
     const Packet *p = &held->packet;
     TcpSide *side = &flow->tcp[which];
@@ -204,7 +204,7 @@ static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
         syn = TRUE;
     }
     if (G_UNLIKELY(compare->options.offline))
-        captured_hear(compare, flow, which, p);
+        captured_note(compare, flow, which, p);
     side->seen = TRUE;
     if (tcp_acknowledges(flow, p) && (!side->has_ack || seq_diff(p->ack, side->ack) > 0)) {
         side->has_ack = TRUE;
@@ -225,7 +225,7 @@ static void hear(Compare *compare, Flow *flow, Side which, const Held *held)
         side->ts = p->tsval;
     }
     /* Last: offline these may free what the flow holds. */
-    if ((p->flags & TCP_RST) && reset_hear(compare, flow, which, held))
+    if ((p->flags & TCP_RST) && reset_note(compare, flow, which, held))
         side->rst = TRUE;
     if (syn)
         match_syns(compare, flow, held);
@@ -288,7 +288,7 @@ static void take_primary(Compare *compare, Flow *flow, Held *held)
         held->later = TRUE;
         return;
     }
-    hear(compare, flow, PRIMARY, held);
+    note_values(compare, flow, PRIMARY, held);
     if (flow->diverged)
         return;
     settle_markers(compare, flow);
@@ -334,7 +334,7 @@ static void take_secondary(Compare *compare, Flow *flow, Held *held)
     segment_set_range(held);
     gboolean before =
         G_UNLIKELY(compare->options.offline) && captured_before_begin(flow, SECONDARY, held);
-    hear(compare, flow, SECONDARY, held);
+    note_values(compare, flow, SECONDARY, held);
     if (flow->diverged) {
         held_free(compare, held);
         return;
@@ -391,15 +391,15 @@ static void take_last_words(Compare *compare, Flow *flow, Held *held)
     gboolean new_bytes = has_bytes(p) && (!last->comparable ||
                                           seq_diff(held->end + last->delta, last->verified) > 0);
     gint32 behind = last->comparable ? seq_diff(last->verified, held->first + last->delta) : 0;
-    guint32 said = new_bytes && behind > 0 ? (guint32)behind : 0;
+    guint32 sent = new_bytes && behind > 0 ? (guint32)behind : 0;
     gboolean new_reset = (p->flags & TCP_RST) && (!last->rst || !reset_is_last(flow, p));
     if (new_bytes || new_reset)
-        differ_on_last(compare, flow, held, said, TRUE);
+        differ_on_last(compare, flow, held, sent, TRUE);
     held_free(compare, held);
 }
 
 /* What the PVM has never sent on the connection that is over, it won't send any more. */
-static gboolean is_all_said(Compare *compare, Flow *flow)
+static gboolean is_all_sent(Compare *compare, Flow *flow)
 {
     guint32 gap;
     const Held *more = tcp_may_compare(flow) ? segment_next(compare, flow, SECONDARY, &gap)
@@ -451,7 +451,7 @@ static void turn_page(Compare *compare, Flow *flow)
 {
     Held *held;
 
-    if (!is_all_said(compare, flow))
+    if (!is_all_sent(compare, flow))
         return;
     close_page(compare, flow);
     for (GList *l = flow->fifo.head; l != NULL; l = l->next) {
@@ -486,7 +486,7 @@ static gboolean urgent_matches(Compare *compare, Flow *flow, const Held *held)
     guint32 theirs = tcp_to_primary(flow, SECONDARY, svm->urg);
 
     if (p->flags & TCP_URG)
-        return urgent_was_said(flow, p->seq + p->urgent);
+        return urgent_was_sent(flow, p->seq + p->urgent);
     if (svm->has_urg && p->body_len > 0 && seq_diff(theirs, held->first) > 0 &&
         seq_diff(theirs, held->end) <= 0) {
         Difference d = {.reason = COMPARE_FLAG,

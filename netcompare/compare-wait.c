@@ -5,9 +5,9 @@
  */
 #include "netcompare/compare_internal.h"
 
-#define SILENT_FRAMES 4u
-#define GRACE_MAX     3
-#define SUSPECT_US    (10 * COLO_US_PER_MS)
+#define NO_OUTPUT_FRAMES 4u
+#define GRACE_MAX        3
+#define SUSPECT_US       (10 * COLO_US_PER_MS)
 
 /*
  * A VM that has just been loaded is slow at first (a TCG one has to translate all its code again).
@@ -84,12 +84,12 @@ static void explain_datagram(const Held *held, Difference *d)
 static Difference explain(Compare *compare, Held *held)
 {
     Difference d = {0};
-    gboolean silent = held->side == PRIMARY && compare->last_secondary.us <= held->arrival.us &&
-                      compare->primary_since_secondary >= SILENT_FRAMES;
+    gboolean no_output = held->side == PRIMARY && compare->last_secondary.us <= held->arrival.us &&
+                         compare->primary_since_secondary >= NO_OUTPUT_FRAMES;
 
     if (!is_tcp(held->flow) || !tcp_explain(compare, held->flow, &d))
         explain_datagram(held, &d);
-    if (silent && d.reason == COMPARE_MISSING_OUTPUT) {
+    if (no_output && d.reason == COMPARE_MISSING_OUTPUT) {
         d.reason = COMPARE_SECONDARY_SILENT;
         d.detail = "the secondary has sent nothing at all for as long: is its guest hung?";
     }
@@ -161,7 +161,7 @@ gboolean compare_give_up_oldest(Compare *compare, ColoTime now)
     if (held == NULL)
         return FALSE;
     Difference d = explain(compare, held);
-    if (!d.goes_on) { /* what is lacking may still come */
+    if (!d.continues) { /* what is lacking may still come */
         d.reason = COMPARE_TABLE_FULL;
         d.detail = "too much was waiting for the other capture";
     }
@@ -179,7 +179,7 @@ void compare_finish(Compare *compare, gboolean primary_cut, gboolean secondary_c
         Flow *flow = held->flow;
         Difference d = explain(compare, held);
         gboolean cut = d.reason == COMPARE_EXTRA_OUTPUT ? primary_cut : secondary_cut;
-        if (cut && !d.goes_on) {
+        if (cut && !d.continues) {
             flow->offline->unfinished = TRUE;
             flow_drop_held(compare, flow);
         } else {

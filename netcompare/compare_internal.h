@@ -200,8 +200,8 @@ typedef struct {
     const char *field;   /* as in CompareDivergence */
     gboolean is_flag;
     gint64 value[2];
-    gboolean goes_on; /* the side that lacks this has more behind it */
-    gboolean on_last; /* on the connection before this one */
+    gboolean continues; /* the side that lacks this has more behind it */
+    gboolean on_last;   /* on the connection before this one */
 } Difference;
 
 /* The bytes of `held` from `from` on, as far as they were captured. */
@@ -317,17 +317,17 @@ void segments_advance(Compare *compare, Flow *flow);
 gboolean segments_skip_gap(Compare *compare, Flow *flow);
 
 /* Offline: what a frame tells, before anything else of it is known. */
-void captured_hear(Compare *compare, Flow *flow, Side which, const Packet *p);
+void captured_note(Compare *compare, Flow *flow, Side which, const Packet *p);
 /* Offline: has `side` sent this before what is known of the stream begins? */
 gboolean captured_before_begin(const Flow *flow, Side side, const Held *held);
 
 /* Remembers the text of a side's RST. FALSE: it contradicts what either side has sent. */
-gboolean reset_hear(Compare *compare, Flow *flow, Side side, const Held *held);
+gboolean reset_note(Compare *compare, Flow *flow, Side side, const Held *held);
 /* Is the text of this RST, on the connection before, what the PVM's was? */
 gboolean reset_is_last(const Flow *flow, const Packet *packet);
 /* The SVM's urgent pointer changes from `before`. */
 void urgent_remember(Flow *flow, guint32 before);
-gboolean urgent_was_said(const Flow *flow, guint32 primary_pointer);
+gboolean urgent_was_sent(const Flow *flow, guint32 primary_pointer);
 /* Pointers before this one won't come again. */
 void urgent_forget(Flow *flow, guint32 primary_pointer);
 /* The connection is over, another begins on its ports. */

@@ -194,7 +194,7 @@ void addresses_learn(Addresses *addresses, const guint8 *data, gsize len);
  * Looks at a frame from the network. Forgets an address that another host claims now (one that
  * floats between hosts), so that a takeover doesn't steal it back.
  */
-void addresses_heard(Addresses *addresses, const guint8 *data, gsize len);
+void addresses_received(Addresses *addresses, const guint8 *data, gsize len);
 /* Whether the frame's sender has the card's own address. */
 gboolean addresses_is_own(const Addresses *addresses, const guint8 *data, gsize len);
 /* Addresses as bytes for the peer, and back (foreign bytes: FALSE if malformed). */

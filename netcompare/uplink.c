@@ -294,9 +294,9 @@ static gboolean readable(int fd, GIOCondition condition, gpointer data)
         uplink->stats.input_bytes += (gsize)n - NETCOMPARE_VNET_HDR_BYTES;
         uplink->input(uplink->buffer, (gsize)n, uplink->user_data);
     }
-    gboolean go_on = uplink->open;
+    gboolean stays_open = uplink->open;
     uplink_unref(uplink);
-    return go_on ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+    return stays_open ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
 void uplink_send(Uplink *uplink, const guint8 *data, gsize len)

@@ -81,13 +81,13 @@ static gboolean judge_set_time(const Agent *agent, GError **error)
         good = TRUE;
     } else if (answer && json_object_object_get_ex(answer, "error", &value) &&
                json_object_is_type(value, json_type_object)) {
-        g_autofree char *said = quote(
+        g_autofree char *quoted = quote(
             json_object_object_get_ex(value, "desc", &text) ? json_object_get_string(text) : NULL);
-        g_set_error(error, AGENT_ERROR, AGENT_ERROR_REFUSED, "the guest agent refused: %s", said);
+        g_set_error(error, AGENT_ERROR, AGENT_ERROR_REFUSED, "the guest agent refused: %s", quoted);
     } else {
-        g_autofree char *said = quote(agent->line->str);
+        g_autofree char *quoted = quote(agent->line->str);
         g_set_error(error, AGENT_ERROR, AGENT_ERROR_GARBAGE,
-                    "the guest agent's answer makes no sense: %s", said);
+                    "the guest agent's answer makes no sense: %s", quoted);
     }
     json_object_put(answer);
     return good;
@@ -224,7 +224,7 @@ static gboolean is_unread(const Agent *agent)
 
 static void set_unread_error(GError **error)
 {
-    g_set_error(error, AGENT_ERROR, AGENT_ERROR_SILENT,
+    g_set_error(error, AGENT_ERROR, AGENT_ERROR_NO_ANSWER,
                 "nobody in the guest reads the agent's port (does qemu-guest-agent run there?)");
 }
 
@@ -236,7 +236,7 @@ static gboolean on_timeout(gpointer user_data)
     if (is_unread(agent))
         set_unread_error(&error);
     else
-        g_set_error(&error, AGENT_ERROR, AGENT_ERROR_SILENT,
+        g_set_error(&error, AGENT_ERROR, AGENT_ERROR_NO_ANSWER,
                     "the guest agent did not answer within %.1f s", agent->timeout_ms / 1000.0);
     finish(agent, error);
     return G_SOURCE_REMOVE;

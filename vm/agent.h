@@ -29,10 +29,10 @@
 GQuark agent_error_quark(void);
 
 typedef enum {
-    AGENT_ERROR_SILENT,  /* nobody reads the port, or no answer came in time */
-    AGENT_ERROR_REFUSED, /* the agent has answered with an error */
-    AGENT_ERROR_GARBAGE, /* an answer that is none, or too long */
-    AGENT_ERROR_CLOSED,  /* the socket is closed, or broken */
+    AGENT_ERROR_NO_ANSWER, /* nobody reads the port, or no answer came in time */
+    AGENT_ERROR_REFUSED,   /* the agent has answered with an error */
+    AGENT_ERROR_GARBAGE,   /* an answer that is none, or too long */
+    AGENT_ERROR_CLOSED,    /* the socket is closed, or broken */
 } AgentError;
 
 /* Longest answer that is accepted, in bytes. */

@@ -153,7 +153,7 @@ typedef struct {
  * DENIED: somebody has taken it over. From now on nobody can. `rest` NULL: it was granted the VM
  * and has not run it; all is as before.
  */
-void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
-                     ArbiterFunc answer, gpointer user_data);
+void arbiter_give_back(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
+                       ArbiterFunc answer, gpointer user_data);
 
 #endif

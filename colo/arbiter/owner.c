@@ -250,7 +250,7 @@ static ArbiterAnswer work_record(const Question *question, GError **error)
     return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
 }
 
-static ArbiterAnswer work_release(const Question *question, GError **error)
+static ArbiterAnswer work_give_back(const Question *question, GError **error)
 {
     g_autoptr(GError) reading = NULL;
     g_auto(ArbiterRecord) record = {0};
@@ -308,8 +308,8 @@ void arbiter_record(Arbiter *arbiter, const char *uuid, const char *session, con
     arbiter_question(arbiter, &like);
 }
 
-void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
-                     ArbiterFunc answer, gpointer user_data)
+void arbiter_give_back(Arbiter *arbiter, const char *uuid, const char *who, const ArbiterRest *rest,
+                       ArbiterFunc answer, gpointer user_data)
 {
     Question like = question_of(uuid, who, answer, user_data);
     like.has_run = rest != NULL;
@@ -318,6 +318,6 @@ void arbiter_release(Arbiter *arbiter, const char *uuid, const char *who, const 
         like.epoch = rest->epoch;
         like.in_step = (char *)rest->in_step;
     }
-    like.work = work_release;
+    like.work = work_give_back;
     arbiter_question(arbiter, &like);
 }

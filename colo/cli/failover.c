@@ -102,7 +102,7 @@ static gboolean await(CliConnection *connection, json_object *before, char **ret
                       GError **error)
 {
     ColoTime started = colo_time_now();
-    g_autofree char *said = NULL;
+    g_autofree char *shown = NULL;
     for (;;) {
         gboolean ok = FALSE;
         g_autofree char *text = NULL;
@@ -123,10 +123,10 @@ static gboolean await(CliConnection *connection, json_object *before, char **ret
                 "not decided within %d s; the order remains. It waits for: %s", PATIENCE_S, text);
             return give_up(late, error);
         }
-        if (us > G_USEC_PER_SEC && g_strcmp0(said, text) != 0) {
+        if (us > G_USEC_PER_SEC && g_strcmp0(shown, text) != 0) {
             fprintf(stderr, "colo: waiting for: %s\n", text);
-            g_free(said);
-            said = g_steal_pointer(&text);
+            g_free(shown);
+            shown = g_steal_pointer(&text);
         }
         json_object_put(cli_next_event(connection, LOOK_MS, error));
         if (error && *error)

@@ -130,9 +130,9 @@ static void add_nodes(GString *page, json_object *status)
     g_autofree char *address = text_at(status, "peer.address", "an unknown address");
     g_string_append_printf(page, LINE("peer         %s at %s, %sconnected"), name, address,
                            true_at(status, "peer.connected") ? "" : "not ");
-    json_object *heard = at(status, "peer.last-heard-ms");
-    if (is_number(heard)) {
-        g_autofree char *ago = cli_duration(json_object_get_int64(heard));
+    json_object *last_ms = at(status, "peer.last-heard-ms");
+    if (is_number(last_ms)) {
+        g_autofree char *ago = cli_duration(json_object_get_int64(last_ms));
         g_string_append_printf(page, ", heard %s ago", ago);
     }
     g_string_append(page, "\n");
@@ -270,10 +270,10 @@ static void add_disks(GString *page, json_object *status)
 
 static void add_blocktime(GString *page, json_object *status)
 {
-    g_autofree char *stood = count_at(status, "blocktime.total-ms");
+    g_autofree char *paused = count_at(status, "blocktime.total-ms");
     g_autofree char *longest = count_at(status, "blocktime.longest-ms");
     g_string_append_printf(
-        page, LINE("blocktime    %s ms, longest %s ms, %.1f %% of the last 10 s"), stood, longest,
+        page, LINE("blocktime    %s ms, longest %s ms, %.1f %% of the last 10 s"), paused, longest,
         100 * json_object_get_double(at(status, "blocktime.share")));
     json_object *corrections = at(status, "blocktime.corrections");
     if (corrections)

@@ -72,14 +72,14 @@ void link_start_beating(Link *link)
 static gboolean take_beat(Link *link, const guint8 *payload, GError **error)
 {
     guint64 number = colo_get_be64(payload);
-    if (number != link->beats_heard) {
+    if (number != link->beats_received) {
         g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
                     "control: heartbeat %" G_GUINT64_FORMAT " where %" G_GUINT64_FORMAT " belongs",
-                    number, link->beats_heard);
+                    number, link->beats_received);
         return FALSE;
     }
     guint8 echo[LINK_ECHO_BYTES];
-    link->beats_heard++;
+    link->beats_received++;
     memcpy(echo, payload, LINK_BEAT_BYTES);
     colo_put_be64(echo + LINK_BEAT_BYTES, (guint64)link->timeout_ms * COLO_US_PER_MS);
     link_put_message(link, LINK_TYPE_ECHO, echo, sizeof(echo));
@@ -94,13 +94,14 @@ static gboolean lease_holds(const Link *link, ColoTime now)
 static gboolean take_echo(Link *link, const guint8 *payload, GError **error)
 {
     ColoTime now = colo_time_now(), sent = {.us = (gint64)colo_get_be64(payload + 8)};
-    if (colo_get_be64(payload) != link->echoes_heard || link->echoes_heard >= link->beats_sent ||
-        sent.us < link->echoed.us || sent.us > now.us) {
+    if (colo_get_be64(payload) != link->echoes_received ||
+        link->echoes_received >= link->beats_sent || sent.us < link->echoed.us ||
+        sent.us > now.us) {
         g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
                     "control: the echo of a heartbeat that wasn't sent");
         return FALSE;
     }
-    link->echoes_heard++;
+    link->echoes_received++;
     link->echoed = sent;
     link->peer_timeout_us =
         (gint64)MIN(colo_get_be64(payload + LINK_BEAT_BYTES), (guint64)G_MAXINT32 * 1000);

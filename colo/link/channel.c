@@ -51,7 +51,7 @@ struct Channel {
     gboolean congested; /* the kernel takes no more for now */
     gboolean finishing;
     int write_error;
-    ColoTime heard;
+    ColoTime last_received;
 };
 
 static gsize buffer_len(const Buffer *buffer)
@@ -106,7 +106,7 @@ Channel *channel_new(int fd)
     Channel *channel = g_new0(Channel, 1);
     channel->refs = 1;
     channel->fd = fd;
-    channel->heard = colo_time_now();
+    channel->last_received = colo_time_now();
     /* On a socket that has failed already they fail: reading will tell. */
     for (gsize i = 0; i < G_N_ELEMENTS(options); i++)
         (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int));
@@ -155,9 +155,9 @@ int channel_fd(const Channel *channel)
     return channel->fd;
 }
 
-ColoTime channel_heard(const Channel *channel)
+ColoTime channel_last_received(const Channel *channel)
 {
-    return channel->heard;
+    return channel->last_received;
 }
 
 /* ---- Reading ---- */
@@ -209,7 +209,7 @@ static gboolean read_once(Channel *channel)
         return FALSE;
     }
     channel->in.end += (gsize)got;
-    channel->heard = colo_time_now();
+    channel->last_received = colo_time_now();
     offer(channel);
     /* A short read has emptied the socket, for now. */
     return channel->mode == CHANNEL_EXACT || (gsize)got == want;

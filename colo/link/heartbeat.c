@@ -26,7 +26,7 @@ void heartbeat_start(Heartbeat *heartbeat, guint interval_ms, guint timeout_ms, 
     plan(heartbeat, now);
 }
 
-void heartbeat_heard(Heartbeat *heartbeat, ColoTime now)
+void heartbeat_received(Heartbeat *heartbeat, ColoTime now)
 {
     heartbeat->silence_us = 0;
     heartbeat->looked = now;

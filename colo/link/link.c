@@ -193,7 +193,7 @@ static void linger_on(Link *link, Pairing *pairing)
 }
 
 /* Takes the pairing out of the link, which is idle then. */
-static Pairing *let_go(Link *link)
+static Pairing *take_pairing(Link *link)
 {
     link->up = FALSE;
     link_source_clear(&link->beat_source);
@@ -207,7 +207,7 @@ static void set_intent(Link *link, LinkIntent intent, json_object *hello, const 
     link_dial_end(link);
     link_source_clear(&link->handshake);
     if (link->up)
-        linger_on(link, let_go(link));
+        linger_on(link, take_pairing(link));
     else
         g_clear_pointer(&link->pairing, pairing_free);
     link->intent = intent;
@@ -242,7 +242,7 @@ static gsize on_control_data(Channel *channel, const guint8 *data, gsize len, gp
     Link *link = user_data;
     g_autoptr(GError) error = NULL;
     LinkParsedMessage message;
-    heartbeat_heard(&link->heartbeat, channel_heard(channel));
+    heartbeat_received(&link->heartbeat, channel_last_received(channel));
     LinkParse result = link_parse_message(data, len, &message, &error);
     if (result == LINK_PARSE_SHORT)
         return 0;
@@ -329,7 +329,7 @@ void link_go_down(Link *link, GError *why)
     link_read_control(link);
     if (link->up && link->pairing == pairing) {
         g_prefix_error(&error, "%s: ", pairing->peer);
-        let_go(link);
+        take_pairing(link);
         g_free(link->idle_reason);
         link->idle_reason = g_strdup("it has just lost its peer");
         link->intent = LINK_IDLE;
@@ -379,7 +379,7 @@ void link_go_up(Link *link)
     /* The disk server reports better why its connection ends: that comes first. */
     if (channels[LINK_DISKS])
         channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
-    link->beats_sent = link->beats_heard = link->echoes_heard = 0;
+    link->beats_sent = link->beats_received = link->echoes_received = 0;
     link->echoed = link->looked = (ColoTime){0};
     link->peer_timeout_us = 0;
     link->fresh_wanted = FALSE;

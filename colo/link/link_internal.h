@@ -115,7 +115,7 @@ enum { HEARTBEAT_SEND = 1, HEARTBEAT_LOST = 2 };
 
 void heartbeat_start(Heartbeat *heartbeat, guint interval_ms, guint timeout_ms, ColoTime now);
 /* Any byte on control. */
-void heartbeat_heard(Heartbeat *heartbeat, ColoTime now);
+void heartbeat_received(Heartbeat *heartbeat, ColoTime now);
 /* To be called at `planned` or as soon after as possible: what to do now. */
 guint heartbeat_step(Heartbeat *heartbeat, ColoTime now);
 
@@ -158,7 +158,7 @@ void channel_need(Channel *channel, gsize bytes);
  */
 gboolean channel_read_now(Channel *channel);
 /* When bytes last came. */
-ColoTime channel_heard(const Channel *channel);
+ColoTime channel_last_received(const Channel *channel);
 
 /*
  * Queues `head` and `body` whole. With `now` the kernel is offered them at once, else at the end of
@@ -228,7 +228,7 @@ struct Link {
     gboolean up;
     GSource *beat_source;
     Heartbeat heartbeat;
-    guint64 beats_sent, beats_heard, echoes_heard;
+    guint64 beats_sent, beats_received, echoes_received;
     ColoTime echoed;        /* when the last heartbeat was sent that has an echo */
     gint64 peer_timeout_us; /* the peer's heartbeat-timeout, from its echoes */
     gboolean fresh_wanted;  /* fresh() is to be called at the next echo that counts */

@@ -323,8 +323,8 @@ static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer us
 void claim_give_back(Claim *claim)
 {
     log_info("the VM, which the arbiter gave to this node too late, is given back");
-    arbiter_release(claim->arbiter, claim->config->vm->uuid, claim->config->name, NULL,
-                    on_given_back, claim);
+    arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, NULL,
+                      on_given_back, claim);
 }
 
 /* ---- The end ---- */
@@ -351,8 +351,8 @@ static void on_released(ArbiterAnswer answer, const GError *error, gpointer user
 void claim_release(Claim *claim, const ArbiterRest *rest)
 {
     claim->release_timer = patience_add(RELEASE_MS, on_release_timer, claim);
-    arbiter_release(claim->arbiter, claim->config->vm->uuid, claim->config->name, rest, on_released,
-                    claim);
+    arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, rest,
+                      on_released, claim);
 }
 
 /* ---- The rest ---- */

@@ -113,7 +113,7 @@ static void on_set(Node *node)
     gint64 took_us = colo_time_diff_us(colo_time_now(), clock->told_at);
     if (took_us >= LATE_MS * COLO_US_PER_MS) {
         g_autoptr(GError) late = g_error_new(
-            AGENT_ERROR, AGENT_ERROR_SILENT,
+            AGENT_ERROR, AGENT_ERROR_NO_ANSWER,
             "the guest agent took %.1f s, so the time that it was given may be out of date",
             (double)took_us / G_USEC_PER_SEC);
         failed(node, late);

@@ -23,7 +23,7 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
 {
     Card *card = user_data;
     Node *node = card->node;
-    addresses_heard(card->addresses, data, len);
+    addresses_received(card->addresses, data, len);
     if (addresses_is_own(card->addresses, data, len))
         announce_elsewhere(node->announce, card->index);
     traffic_input(node, card->index, data, len);

@@ -109,10 +109,10 @@ void primary_end_hand_over(Node *node)
 
 void primary_send_handed(Node *node)
 {
-    colo_fault_point("handed-stood");
+    colo_fault_point("handed-paused");
     message_send(node->link, &(Message){.type = LINK_MSG_HANDED, .epoch = node->epoch});
     primary_mirror_deferred(node);
-    colo_fault_point("handed-said");
+    colo_fault_point("handed-sent");
 }
 
 gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error)

@@ -30,14 +30,14 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
         break;
     case 1:
         addresses_learn(addresses, data + 1, size - 1);
-        addresses_heard(addresses, data + 1, size - 1);
+        addresses_received(addresses, data + 1, size - 1);
         break;
     default: /* two frames of one guest, or one of each side */
         addresses_learn(addresses, data + 1, (size - 1) / 2);
         if (data[0] % 4 == 2)
             addresses_learn(addresses, data + 1 + (size - 1) / 2, size - 1 - (size - 1) / 2);
         else
-            addresses_heard(addresses, data + 1 + (size - 1) / 2, size - 1 - (size - 1) / 2);
+            addresses_received(addresses, data + 1 + (size - 1) / 2, size - 1 - (size - 1) / 2);
         break;
     }
     g_autoptr(GBytes) bytes = addresses_serialise(addresses);

@@ -88,7 +88,7 @@ typedef struct {
     GString *said;
 } World;
 
-static gboolean on_said(gint fd, GIOCondition condition, gpointer user_data)
+static gboolean on_output(gint fd, GIOCondition condition, gpointer user_data)
 {
     World *world = user_data;
     char buffer[1024];
@@ -114,7 +114,7 @@ static void world_open_with(World *world, guint primary_timeout_ms, const char *
                              NULL, &world->out, NULL, &error);
     g_assert_no_error(error);
     world->said = g_string_new(NULL);
-    g_unix_fd_add(world->out, G_IO_IN | G_IO_HUP, on_said, world);
+    g_unix_fd_add(world->out, G_IO_IN | G_IO_HUP, on_output, world);
     link_end_accept(world->primary, "alpha");
     link_end_wait(world->primary->ups && strstr(world->said->str, "up\n"));
     g_string_truncate(world->said, 0);

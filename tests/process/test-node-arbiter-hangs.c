@@ -66,7 +66,7 @@ static void test_secondary_is_forced(void)
     g_autofree char *session = g_strdup(claim_session(b->node->claim));
     g_assert_false(is_decided_for(&pair, session, "beta"));
     /* The question is still open: with its answer it is as if there had been no force. */
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(claim_doing(b->node->claim) == CLAIM_IDLE && claim_is_recorded(b->node->claim));
     g_assert_true(is_decided_for(&pair, session, "beta"));
     g_assert_false(is_told(b->node, "contradicts"));
@@ -89,7 +89,7 @@ static void test_force_while_asking(void)
         WAIT_FOR(b->node->state == FSM_P_NONE);
         g_assert_cmpuint(claim_questions(b->node->claim), ==, questions);
     }
-    hold_release(&storage);
+    hold_end(&storage);
     tear_down(&pair);
 }
 
@@ -105,7 +105,7 @@ static void test_force_is_denied(void)
     WAIT_FOR(hold_waiting(&storage) > 0);
     failover(b, TRUE);
     g_autoptr(Arbiter) alpha = ask_for(&pair, b->node, "alpha");
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(!g_strcmp0(claim_last_answer(b->node->claim), "denied"));
     g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
     g_assert_false(claim_is_forced(b->node->claim));
@@ -143,7 +143,7 @@ static void test_contradicted(void)
     g_autoptr(Arbiter) alpha = ask_for(&pair, b->node, "alpha");
     failover(b, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(is_told(b->node, "contradicts the administrator"));
     /* Only one who can see both may say which one is to end. */
     g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
@@ -183,7 +183,7 @@ static void test_recover_is_forced(void)
     WAIT_FOR(a->node->state != FSM_P_RECOVER && a->node->state != FSM_P_PAUSED);
     WAIT_FOR(a->node->route == ROUTE_OPEN);
     g_assert_true(fsm_is_primary(a->node->state));
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(fsm_is_protected(a->node->state) && fsm_is_protected(pair.host[1].node->state));
     tear_down(&pair);
 }
@@ -199,7 +199,7 @@ static void test_late_yes(void)
         hold(&storage, places[i]);
         die(&pair.host[0]);
         WAIT_FOR(is_told(b->node, "doesn't answer") && claim_is_undecided(b->node->claim));
-        hold_release(&storage);
+        hold_end(&storage);
         WAIT_FOR(b->node->state == FSM_P_NONE);
         tear_down(&pair);
     }
@@ -219,7 +219,7 @@ static void test_ends(void)
     node_shut_down(a->node);
     WAIT_FOR(a->ended);
     g_assert_no_error(a->error);
-    hold_release(&storage);
+    hold_end(&storage);
     tear_down(&pair);
 }
 

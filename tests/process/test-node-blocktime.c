@@ -23,7 +23,7 @@ static void hold_for_a_while(Vm *vm)
 {
     WAIT_FOR(fake_vm_is_held(vm));
     wait_for_a_while();
-    fake_vm_release(vm);
+    fake_vm_proceed(vm);
 }
 
 static void test_pauses(void)
@@ -58,7 +58,7 @@ static void test_takeover(void)
     if (in_colo_mode()) {
         WAIT_FOR(fake_vm_is_held(b->vm));
         die(a);
-        fake_vm_release(b->vm);
+        fake_vm_proceed(b->vm);
         fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
     } else {
         die(a);

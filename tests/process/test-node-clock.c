@@ -122,7 +122,7 @@ static void test_pause(void)
     start_with_agents(&p, 60000);
     quieten(&p.f);
     Host *a = &p.f.host[0];
-    p.guest[0]->mood = FAKE_AGENT_SILENT;
+    p.guest[0]->mood = FAKE_AGENT_NO_ANSWER;
     stand(a->node, 60000);
     clock_look(a->node);
     WAIT_FOR(p.guest[0]->syncs == 1);
@@ -137,7 +137,7 @@ static void test_pause(void)
     wait_idle();
     g_assert_false(a->node->clock.synced);
     g_assert_cmpuint(p.guest[0]->set_times, ==, 0);
-    fake_vm_release(a->vm);
+    fake_vm_proceed(a->vm);
     WAIT_FOR(a->node->clock.corrections == 1);
     end(&p);
 }
@@ -168,7 +168,7 @@ static void test_late_agent(void)
     Pair p;
     start_with_agents(&p, 60000);
     Node *a = p.f.host[0].node;
-    p.guest[0]->mood = FAKE_AGENT_SILENT;
+    p.guest[0]->mood = FAKE_AGENT_NO_ANSWER;
     stand(a, 60000);
     WAIT_FOR(a->clock.failed);
     p.guest[0]->mood = FAKE_AGENT_WELL;

@@ -168,7 +168,7 @@ static void test_apply_refused(void)
     die(&f.host[0]);
     WAIT_FOR(b->node->state == FSM_S_DEVICE);
     fake_disks_refuse(b->disks, "write", "", -EIO);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     heals(b, g_strerror(EIO), 5);
     tear_down(&f);
 }
@@ -224,7 +224,7 @@ static void test_inactivate_refused(void)
     die(a);
     WAIT_FOR(b->node->state == FSM_S_DEVICE);
     fake_vm_refuse(b->vm, FAKE_VM_INACTIVATE, TRUE);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     assert_says_way_out(b);
     /* The way out: alpha's disks have all. */
     node_shut_down(b->node);

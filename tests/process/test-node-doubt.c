@@ -127,7 +127,7 @@ static void test_frozen_until_seen(void)
     set_storage(a, TRUE);
     WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(a->node->cycle.phase));
     g_assert_true(a->vm == old && !vm_is_running(a->vm));
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     protect(&fixture, 1);
     tear_down(&fixture);
 }

@@ -36,7 +36,7 @@ static void test_done(void)
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     const Vm *old = a->vm;
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->state == FSM_P_FROZEN || a->node->state == FSM_S_STARTING);
     g_assert_true(a->vm == old || b->node->state == FSM_P_NONE || b->node->state == FSM_P_SETUP);
     protect(&fixture, 1);
@@ -93,7 +93,7 @@ static void test_loads_for_ever(void)
     g_assert_cmpint(a->node->state, ==, FSM_P_COLO);
     g_assert_cmpint(g_source_get_ready_time(a->node->schedule_timer), !=, -1);
     WAIT_FOR(fake_vm_is_held(b->vm));
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_RUNS);
     tear_down(&fixture);
 }
@@ -105,7 +105,7 @@ static void test_refused(void)
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     fake_vm_raise(b->vm, VM_EVENT_STOPPED, "internal-error");
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->state == FSM_P_COLO);
     g_assert_error(trouble_last(a->node->trouble), NODE_ERROR, NODE_ERROR_REFUSED);
     g_assert_false(a->node->doubted);
@@ -122,7 +122,7 @@ static void test_arbiter_away(void)
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     set_storage(b, FALSE);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->state == FSM_P_COLO && a->node->doubted);
     WAIT_FOR(goes_on(a));
     guint64 before = b->node->epoch;
@@ -160,7 +160,7 @@ static void test_primary_dies(void)
     start_held(&fixture);
     Host *b = &fixture.host[1];
     die(&fixture.host[0]);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
     tear_down(&fixture);
@@ -175,7 +175,7 @@ static void test_takes_too_long(void)
     g_assert_cmpuint(a->node->hand_over_timer, !=, 0);
     node_event(a->node, FSM_HAND_OVER_FAILED);
     WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_FROZEN);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->state != b->node->state && fsm_is_protected(a->node->state) &&
              fsm_is_protected(b->node->state));
     tear_down(&fixture);
@@ -188,7 +188,7 @@ static void test_ends_meanwhile(void)
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     node_shut_down(a->node);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(a->ended && b->node->state == FSM_P_NONE);
     g_assert_no_error(a->error);
     tear_down(&fixture);

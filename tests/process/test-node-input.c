@@ -85,7 +85,7 @@ static void test_while_preparing(void)
     /* It is kept for the copy, which may have to go on from the epoch that it came in. */
     WAIT_FOR(backlog_stats(b->node->mirrored)->frames == 1);
     g_assert_cmpuint(backlog_first(b->node->mirrored)->tag, ==, before);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->epoch > before && pair_is_settled(&f));
     /* The checkpoint has it: the next that the copy gets is of the new epoch. */
     give_input(&f, 2);
@@ -113,7 +113,7 @@ static void test_one_byte_frames(void)
     }
     WAIT_FOR(backlog_stats(b->node->mirrored)->dropped > 0);
     g_assert_cmpuint(backlog_stats(b->node->mirrored)->frames, <=, KEPT_FRAMES_MAX);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(pair_is_settled(&f));
     for (int i = 0; i < 2; i++)
         remove_card(&f.host[i]);
@@ -133,7 +133,7 @@ static void test_while_paused(void)
     WAIT_FOR(fake_vm_is_held(a->vm));
     give_input(&f, 1);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, ==, 1);
-    fake_vm_release(a->vm);
+    fake_vm_proceed(a->vm);
     WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
     WAIT_FOR((got = fake_vm_receive_frame(b->vm, 0)));
@@ -157,7 +157,7 @@ static void test_one_byte_frames_while_paused(void)
         traffic_input(a->node, 0, (const guint8 *)"", 1);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->dropped, >, 0);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, <=, KEPT_FRAMES_MAX);
-    fake_vm_release(a->vm);
+    fake_vm_proceed(a->vm);
     WAIT_FOR(pair_is_settled(&f));
     for (int i = 0; i < 2; i++)
         remove_card(&f.host[i]);

@@ -87,7 +87,7 @@ static void test_twice(void)
     node_leave(a->node);
     await_end(a);
     /* It was the secondary's to take. */
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     tear_down(&fixture);
 }

@@ -81,7 +81,7 @@ static void test_lost_in_the_load(void)
         die(a);
         WAIT_FOR(b->node->state != FSM_S_COLO);
         guint question = claim_questions(b->node->claim);
-        fake_vm_release(b->vm);
+        fake_vm_proceed(b->vm);
         WAIT_FOR(b->ended || b->node->state == (spoils ? FSM_S_NONE : FSM_P_NONE));
         g_assert_false(b->ended);
         g_assert_cmpuint(claim_questions(b->node->claim), ==, spoils ? question : question + 1);

@@ -262,7 +262,7 @@ static void test_takeover_during_check(void)
     WAIT_FOR(copy_job(b->node->copy) == COPY_CHECK || copy_job(b->node->copy) == COPY_PAUSE);
     die(&fixture.host[0]);
     WAIT_FOR(copy_is_settled(b->node->copy));
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_true(vm_is_running(b->vm));
     tear_down(&fixture);

@@ -67,7 +67,7 @@ static void test_slow_start(void)
     start(&fixture.host[1], "secondary");
     WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
     g_main_context_iteration(NULL, FALSE);
-    fake_vm_release(a->vm);
+    fake_vm_proceed(a->vm);
     protect(&fixture, 0);
     tear_down(&fixture);
 }
@@ -87,7 +87,7 @@ static void test_slow_proof(void)
     WAIT_FOR(link_is_up(b->node->link) && strcmp(session, link_session(b->node->link)) != 0);
     /* Nothing may touch RAM while it loads. */
     g_assert_null(b->node->apply);
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     protect(&fixture, 0);
     g_assert_cmpuint(fake_vm_count(b->vm, FAKE_VM_LOAD), >=, 1 + 2);
     tear_down(&fixture);
@@ -108,7 +108,7 @@ static void test_early_protect(void)
     WAIT_FOR(b->node->state != FSM_S_ACTIVE);
     g_assert_cmpint(b->node->state, ==, FSM_S_NONE);
     g_assert_nonnull(strstr(trouble_last(b->node->trouble)->message, "protect"));
-    fake_vm_release(b->vm);
+    fake_vm_proceed(b->vm);
     protect(&fixture, 0);
     tear_down(&fixture);
 }
@@ -196,7 +196,7 @@ static void test_dies_in_the_pause(void)
     fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     WAIT_FOR(fake_vm_is_held(a->vm));
     shutdown(vm_nic_fd(a->vm, 0), SHUT_RDWR);
-    fake_vm_release(a->vm);
+    fake_vm_proceed(a->vm);
     WAIT_FOR(a->ended);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     tear_down(&fixture);
@@ -292,7 +292,7 @@ static void turn(Fixture *fixture, int turns)
 static void release(Host *host)
 {
     if (host->node && host->node->vm && fake_vm_is_held(host->vm))
-        fake_vm_release(host->vm);
+        fake_vm_proceed(host->vm);
 }
 
 /* Both again, in whatever roles they have now; the one that has ended comes back as secondary. */
@@ -366,7 +366,7 @@ static void test_needless_pause_refused(void)
     die(b);
     WAIT_FOR(a->node->cycle.phase == CYCLE_PAUSING_CANCELLED && a->node->state == FSM_P_NONE);
     fake_vm_refuse(a->vm, FAKE_VM_PAUSE, TRUE);
-    fake_vm_release(a->vm);
+    fake_vm_proceed(a->vm);
     WAIT_FOR(a->ended || a->node->cycle.phase == CYCLE_IDLE);
     g_assert_false(a->ended);
     g_assert_true(a->vm == before && vm_is_running(a->vm));

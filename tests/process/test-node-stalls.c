@@ -116,7 +116,7 @@ static void test_stopped_while_resuming(void)
     WAIT_FOR(fake_vm_is_held(f.host[1].vm));
     guint64 before = a->epoch;
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
-    fake_vm_release(f.host[1].vm);
+    fake_vm_proceed(f.host[1].vm);
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_null(trouble_last(a->trouble));
     tear_down(&f);

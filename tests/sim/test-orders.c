@@ -103,7 +103,7 @@ static void release(World *w, const Host *host, guint64 generation, const char *
 {
     Answered answered = {0};
     ArbiterRest rest = {generation, w->epoch, in_step};
-    arbiter_release(w->arbiter, UUID, host->name, &rest, on_answer, &answered);
+    arbiter_give_back(w->arbiter, UUID, host->name, &rest, on_answer, &answered);
     wait_for(&answered);
 }
 

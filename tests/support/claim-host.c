@@ -24,7 +24,7 @@ void claim_host_feed(ClaimHost *host, FsmEvent event)
 
 static void hear(ClaimHost *host, const char *what)
 {
-    g_string_append_printf(host->heard, "%s ", what);
+    g_string_append_printf(host->reports, "%s ", what);
 }
 
 static void on_event(FsmEvent event, gpointer user_data)
@@ -77,15 +77,15 @@ static void on_released(gpointer user_data)
     hear(user_data, "released");
 }
 
-gboolean claim_host_heard(const ClaimHost *host, const char *what)
+gboolean claim_host_reported(const ClaimHost *host, const char *what)
 {
     g_autofree char *word = g_strconcat(what, " ", NULL);
-    return strstr(host->heard->str, word) != NULL;
+    return strstr(host->reports->str, word) != NULL;
 }
 
 void claim_host_forget(ClaimHost *host)
 {
-    g_string_truncate(host->heard, 0);
+    g_string_truncate(host->reports, 0);
 }
 
 /* ---- Life ---- */
@@ -129,7 +129,7 @@ void claim_host_set_up(ClaimHost *host, gconstpointer data)
     (void)data;
     host->dir = g_dir_make_tmp("test-claim-XXXXXX", NULL);
     host->state_dir = g_build_filename(host->dir, "state", NULL);
-    host->heard = g_string_new(NULL);
+    host->reports = g_string_new(NULL);
     host->config = make_config(host);
     g_assert_true(arbiter_init_folder(host->dir, &id, &mount, NULL));
     make_claim(host, FSM_P_ASKING);
@@ -139,7 +139,7 @@ void claim_host_tear_down(ClaimHost *host, gconstpointer data)
 {
     (void)data;
     claim_free(host->claim);
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     g_autofree char *pin = g_build_filename(host->state_dir, "arbiter", NULL);
     g_unlink(pin);
     g_autoptr(GDir) dir = g_dir_open(host->dir, 0, NULL);
@@ -149,7 +149,7 @@ void claim_host_tear_down(ClaimHost *host, gconstpointer data)
     }
     g_rmdir(host->dir);
     config_free(host->config);
-    g_string_free(host->heard, TRUE);
+    g_string_free(host->reports, TRUE);
     g_free(host->trouble);
     g_free(host->dir);
     g_free(host->state_dir);
@@ -176,7 +176,7 @@ void claim_host_restart(ClaimHost *host, const char *name, FsmState state)
 void claim_host_start(ClaimHost *host)
 {
     claim_begin(host->claim, host->state);
-    WAIT_FOR(claim_host_heard(host, "seen"));
+    WAIT_FOR(claim_host_reported(host, "seen"));
     claim_start(host->claim, NULL);
 }
 
@@ -184,7 +184,7 @@ void claim_host_start(ClaimHost *host)
 void claim_host_run_alone(ClaimHost *host)
 {
     claim_host_start(host);
-    WAIT_FOR(claim_host_heard(host, "granted"));
+    WAIT_FOR(claim_host_reported(host, "granted"));
     claim_host_feed(host, FSM_VM_STARTED);
     claim_record(host->claim, NULL);
     WAIT_FOR(claim_is_recorded(host->claim));
@@ -211,7 +211,7 @@ void claim_host_become_secondary(ClaimHost *host)
 {
     claim_host_restart(host, "alpha", FSM_S_STARTING);
     claim_begin(host->claim, host->state);
-    WAIT_FOR(claim_host_heard(host, "seen"));
+    WAIT_FOR(claim_host_reported(host, "seen"));
     claim_host_feed(host, FSM_VM_STARTED);
     host->session = S1;
     claim_host_feed(host, FSM_LINK_UP);
@@ -236,11 +236,11 @@ void claim_host_decide_for_peer(const ClaimHost *host)
     WAIT_FOR(answers == 1);
 }
 
-void claim_host_release_by_peer(const ClaimHost *host)
+void claim_host_give_back_by_peer(const ClaimHost *host)
 {
     guint answers = 0;
     ArbiterRest rest = {.in_step = host->config->name};
     g_autoptr(Arbiter) arbiter = arbiter_new(host->dir, NULL, NULL);
-    arbiter_release(arbiter, host->config->vm->uuid, "beta", &rest, count, &answers);
+    arbiter_give_back(arbiter, host->config->vm->uuid, "beta", &rest, count, &answers);
     WAIT_FOR(answers == 1);
 }

@@ -22,7 +22,7 @@ typedef struct {
     Claim *claim;
     FsmState state;
     const char *session; /* of the link; borrowed */
-    GString *heard;      /* what was reported, each with a blank */
+    GString *reports;    /* what was reported, each with a blank */
     char *trouble;       /* the last one */
 } ClaimHost;
 
@@ -37,7 +37,7 @@ void claim_host_start(ClaimHost *host);
 /* An event of the node: it moves, and does what concerns the arbiter. */
 void claim_host_feed(ClaimHost *host, FsmEvent event);
 /* Whether this was reported: the name of an event or callback. */
-gboolean claim_host_heard(const ClaimHost *host, const char *what);
+gboolean claim_host_reported(const ClaimHost *host, const char *what);
 void claim_host_forget(ClaimHost *host);
 
 /* It starts, and runs the VM alone; that is on record. */
@@ -50,7 +50,7 @@ void claim_host_become_secondary(ClaimHost *host);
 /* The peer, beta, has asked about S1, by another way to storage. */
 void claim_host_decide_for_peer(const ClaimHost *host);
 /* Beta has ended the VM, in step with this host. */
-void claim_host_release_by_peer(const ClaimHost *host);
+void claim_host_give_back_by_peer(const ClaimHost *host);
 /* Away: as a mount that went, with the folder's name. */
 void claim_host_set_storage(const ClaimHost *host, gboolean there);
 

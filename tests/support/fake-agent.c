@@ -24,7 +24,7 @@ static void answer_set_time(FakeAgent *agent)
 {
     g_autofree char *endless = g_strnfill(AGENT_ANSWER_MAX + 1, 'x');
     switch (agent->mood) {
-    case FAKE_AGENT_SILENT:
+    case FAKE_AGENT_NO_ANSWER:
     case FAKE_AGENT_SLOW:
         return;
     case FAKE_AGENT_REFUSES:
@@ -55,7 +55,7 @@ static void answer(FakeAgent *agent)
         agent->sync_id = json_object_get_int64(value);
         g_autofree char *text =
             g_strdup_printf("\xff{\"return\": %" G_GINT64_FORMAT "}\n", agent->sync_id);
-        if (agent->mood != FAKE_AGENT_SILENT)
+        if (agent->mood != FAKE_AGENT_NO_ANSWER)
             say_text(agent, text);
     } else if (!strcmp(command, "guest-set-time") &&
                json_object_object_get_ex(arguments, "time", &value)) {

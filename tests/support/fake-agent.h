@@ -10,11 +10,11 @@
 
 typedef enum {
     FAKE_AGENT_WELL,
-    FAKE_AGENT_SILENT,  /* reads, and says nothing */
-    FAKE_AGENT_SLOW,    /* set-time: the same */
-    FAKE_AGENT_REFUSES, /* set-time: an error, of several lines and with control characters */
-    FAKE_AGENT_GARBAGE, /* set-time: no JSON */
-    FAKE_AGENT_ENDLESS, /* set-time: a line longer than is accepted */
+    FAKE_AGENT_NO_ANSWER, /* reads, and says nothing */
+    FAKE_AGENT_SLOW,      /* set-time: the same */
+    FAKE_AGENT_REFUSES,   /* set-time: an error, of several lines and with control characters */
+    FAKE_AGENT_GARBAGE,   /* set-time: no JSON */
+    FAKE_AGENT_ENDLESS,   /* set-time: a line longer than is accepted */
 } FakeAgentMood;
 
 typedef struct {

@@ -488,7 +488,7 @@ gboolean fake_vm_is_held(const Vm *vm)
     return fake(vm)->held;
 }
 
-void fake_vm_release(Vm *vm)
+void fake_vm_proceed(Vm *vm)
 {
     static const FakeVmOperation operations[] = {
         [VM_OP_START] = FAKE_VM_START,   [VM_OP_PAUSE] = FAKE_VM_PAUSE,

@@ -70,7 +70,7 @@ typedef enum {
     FAKE_VM_DIE,     /* the process ends in the middle: VM_ERROR_DIED */
     FAKE_VM_FAIL,    /* VM_ERROR_QMP; after a failed load the device state is undefined */
     FAKE_VM_TIMEOUT, /* VM_ERROR_TIMEOUT */
-    FAKE_VM_HOLD,    /* no answer until fake_vm_release(), kill or free */
+    FAKE_VM_HOLD,    /* no answer until fake_vm_proceed(), kill or free */
 } FakeVmFault;
 
 /* The `nth` next `operation` (1: the very next) meets `fault`; the ones around it don't. */
@@ -83,7 +83,7 @@ void fake_vm_refuse(Vm *vm, FakeVmOperation operation, gboolean refuse);
 unsigned fake_vm_count(const Vm *vm, FakeVmOperation operation);
 
 /* Lets a held operation go on, or fail if it is refused by now; asserts that one is held. */
-void fake_vm_release(Vm *vm);
+void fake_vm_proceed(Vm *vm);
 gboolean fake_vm_is_held(const Vm *vm);
 
 /* Every successful load from now on writes to `pages` pages of RAM, always the same, as QEMU's may.

@@ -28,7 +28,7 @@ void hold(Hold *hold, HoldWhere where)
     g_mutex_unlock(&hold->lock);
 }
 
-void hold_release(Hold *hold)
+void hold_end(Hold *hold)
 {
     g_mutex_lock(&hold->lock);
     hold->where = HOLD_NOT;

@@ -24,7 +24,7 @@ void hold_attach(Hold *hold, Arbiter *arbiter);
 /* Where questions stop from now on; those that have stopped already stay. */
 void hold(Hold *hold, HoldWhere where);
 /* Lets all go, and stops none any more. */
-void hold_release(Hold *hold);
+void hold_end(Hold *hold);
 /* How many questions stand still. */
 guint hold_waiting(Hold *hold);
 

@@ -84,7 +84,7 @@ void host_child_main(int argc, char **argv)
 
 /* ---- The test's side ---- */
 
-static gboolean on_said(gint fd, GIOCondition condition, gpointer user_data)
+static gboolean on_output(gint fd, GIOCondition condition, gpointer user_data)
 {
     HostChild *child = user_data;
     char buffer[1024];
@@ -117,7 +117,7 @@ static void start_child(HostChild *child, const Fixture *fixture, const char *wh
                              &child->pid, NULL, &child->out, NULL, &error);
     g_assert_no_error(error);
     child->said = g_string_new(NULL);
-    g_unix_fd_add(child->out, G_IO_IN | G_IO_HUP, on_said, child);
+    g_unix_fd_add(child->out, G_IO_IN | G_IO_HUP, on_output, child);
     WAIT_FOR(has_answered(child));
 }
 

@@ -113,10 +113,10 @@ static void test_bad_answers(void)
         AgentError code;
         const char *says;
     } cases[] = {
-        {FAKE_AGENT_REFUSES, AGENT_ERROR_REFUSED, "refused: no\\nclock\\033"      },
-        {FAKE_AGENT_GARBAGE, AGENT_ERROR_GARBAGE, "makes no sense: \\033[2Jlogin:"},
-        {FAKE_AGENT_ENDLESS, AGENT_ERROR_GARBAGE, "longer than 4096 bytes"        },
-        {FAKE_AGENT_SILENT,  AGENT_ERROR_SILENT,  "did not answer within 0.0 s"   },
+        {FAKE_AGENT_REFUSES,   AGENT_ERROR_REFUSED,   "refused: no\\nclock\\033"      },
+        {FAKE_AGENT_GARBAGE,   AGENT_ERROR_GARBAGE,   "makes no sense: \\033[2Jlogin:"},
+        {FAKE_AGENT_ENDLESS,   AGENT_ERROR_GARBAGE,   "longer than 4096 bytes"        },
+        {FAKE_AGENT_NO_ANSWER, AGENT_ERROR_NO_ANSWER, "did not answer within 0.0 s"   },
     };
     for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
         Fixture f;
@@ -124,7 +124,7 @@ static void test_bad_answers(void)
         sync_with(&f, LONG_MS);
         wait_done(&f);
         f.guest->mood = cases[i].mood;
-        set_time(&f, cases[i].mood == FAKE_AGENT_SILENT ? SHORT_MS : LONG_MS);
+        set_time(&f, cases[i].mood == FAKE_AGENT_NO_ANSWER ? SHORT_MS : LONG_MS);
         g_assert_error(f.error, AGENT_ERROR, (gint)cases[i].code);
         if (!strstr(f.error->message, cases[i].says))
             g_error("'%s' does not say '%s'", f.error->message, cases[i].says);
@@ -199,7 +199,7 @@ static gsize send_all_that_fits(int fd)
 }
 
 /* What waits while the guest stands is read when it runs. */
-static void test_stands(void)
+static void test_paused(void)
 {
     Fixture f;
     set_up(&f, FAKE_AGENT_WELL);
@@ -236,12 +236,12 @@ static void test_absent(void)
     f.guest->source = 0;
     sync_with(&f, SHORT_MS);
     wait_done(&f);
-    g_assert_error(f.error, AGENT_ERROR, AGENT_ERROR_SILENT);
+    g_assert_error(f.error, AGENT_ERROR, AGENT_ERROR_NO_ANSWER);
     g_assert_nonnull(strstr(f.error->message, "nobody in the guest reads"));
     for (guint i = 0; i < 3; i++) {
         g_autoptr(GError) error = NULL;
         g_assert_false(agent_sync(f.agent, SHORT_MS, &error));
-        g_assert_error(error, AGENT_ERROR, AGENT_ERROR_SILENT);
+        g_assert_error(error, AGENT_ERROR, AGENT_ERROR_NO_ANSWER);
         g_assert_false(agent_is_busy(f.agent));
     }
     /* It is started: answers the one request, late. */
@@ -256,7 +256,7 @@ static void test_absent(void)
 static void test_end_of_file(void)
 {
     Fixture f;
-    set_up(&f, FAKE_AGENT_SILENT);
+    set_up(&f, FAKE_AGENT_NO_ANSWER);
     sync_with(&f, LONG_MS);
     g_source_remove(f.guest->source);
     f.guest->source = 0;
@@ -288,7 +288,7 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/bad-answers", test_bad_answers);
     g_test_add_func("/agent/noise-before-sync", test_noise_before_sync);
     g_test_add_func("/agent/unasked", test_unasked);
-    g_test_add_func("/agent/stands", test_stands);
+    g_test_add_func("/agent/stands", test_paused);
     g_test_add_func("/agent/flood", test_flood);
     g_test_add_func("/agent/absent", test_absent);
     g_test_add_func("/agent/end-of-file", test_end_of_file);

@@ -39,7 +39,7 @@ static void tear_down(Fixture *fixture, gconstpointer data)
 {
     (void)data;
     arbiter_free(fixture->arbiter);
-    hold_release(&storage);
+    hold_end(&storage);
     g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
     for (const char *name; (name = g_dir_read_name(dir));) {
         g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
@@ -83,7 +83,7 @@ static void test_late(Fixture *fixture, gconstpointer data)
     g_assert_false(arbiter_is_asked(fixture->arbiter));
     WAIT_FOR(hold_waiting(&storage) == 1);
     g_assert_true(is_decided(fixture) == (where == HOLD_AFTER));
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(answered.answers == 2);
     g_assert_cmpint(answered.answer, ==, ARBITER_GRANTED);
     g_assert_true(is_decided(fixture));
@@ -102,7 +102,7 @@ static void test_others_go_on(Fixture *fixture, gconstpointer data)
     WAIT_FOR(second.answers > 0);
     g_assert_cmpint(second.answer, ==, ARBITER_GRANTED);
     g_assert_cmpuint(first.answers, ==, 1);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(first.answers == 2);
 }
 
@@ -126,7 +126,7 @@ static void test_bounded(Fixture *fixture, gconstpointer data)
         g_assert_cmpuint(answered[asked++].late, ==, 0);
     }
     g_assert_cmpuint(hold_waiting(&storage), ==, LATE_MAX);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(hold_waiting(&storage) == 0);
     for (guint i = 0; i < asked; i++) {
         if (answered[i].late)
@@ -149,7 +149,7 @@ static void test_in_turn(Fixture *fixture, gconstpointer data)
     arbiter_record(fixture->arbiter, UUID, "second", "alpha", 0, on_answer, &second);
     WAIT_FOR(first.late == 1 && second.late == 1);
     g_assert_cmpuint(hold_waiting(&storage), ==, 1);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(first.answers == 2 && second.answers == 2);
     g_assert_cmpint(second.answer, ==, ARBITER_GRANTED);
     g_autofree char *path = g_build_filename(fixture->dir, UUID ".owner", NULL);
@@ -167,7 +167,7 @@ static void test_forgotten(Fixture *fixture, gconstpointer data)
     WAIT_FOR(before.late == 1);
     arbiter_forget(fixture->arbiter);
     ask(fixture, SESSION, &after);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(after.answers > after.late);
     WAIT_FOR(hold_waiting(&storage) == 0);
     g_assert_cmpuint(before.answers, ==, 1);
@@ -183,7 +183,7 @@ static void test_gone(Fixture *fixture, gconstpointer data)
     g_autofree char *path = g_build_filename(fixture->dir, "colo-arbiter-id", NULL);
     WAIT_FOR(hold_waiting(&storage) == 1);
     g_unlink(path);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(answered.gone == 1);
     g_assert_cmpuint(answered.answers, ==, 2);
 }
@@ -197,7 +197,7 @@ static void test_freed(Fixture *fixture, gconstpointer data)
     WAIT_FOR(late.late == 1);
     ask(fixture, "another", &early);
     g_clear_pointer(&fixture->arbiter, arbiter_free);
-    hold_release(&storage);
+    hold_end(&storage);
     WAIT_FOR(is_decided(fixture) && hold_waiting(&storage) == 0);
     g_assert_cmpuint(late.answers, ==, 1);
     g_assert_cmpuint(early.answers, ==, 0);

@@ -90,16 +90,17 @@ static void record(const Fixture *fixture, const char *who, const char *session)
     g_assert_cmpint(wait_for(&answered), ==, ARBITER_GRANTED);
 }
 
-static ArbiterAnswer release_with(const Fixture *fixture, const char *who, const ArbiterRest *rest)
+static ArbiterAnswer give_back_with(const Fixture *fixture, const char *who,
+                                    const ArbiterRest *rest)
 {
     Answered answered = {0};
-    arbiter_release(fixture->arbiter, UUID, who, rest, on_answer, &answered);
+    arbiter_give_back(fixture->arbiter, UUID, who, rest, on_answer, &answered);
     return wait_for(&answered);
 }
 
-static ArbiterAnswer release(const Fixture *fixture, const char *who)
+static ArbiterAnswer give_back(const Fixture *fixture, const char *who)
 {
-    return release_with(fixture, who, &(ArbiterRest){0});
+    return give_back_with(fixture, who, &(ArbiterRest){0});
 }
 
 static ArbiterAnswer ask(const Fixture *fixture, const char *who, const char *session)
@@ -157,23 +158,23 @@ static void test_open(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_GRANTED);
 }
 
-static void test_release(Fixture *fixture, gconstpointer data)
+static void test_ended(Fixture *fixture, gconstpointer data)
 {
     (void)data;
-    g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_GRANTED);
+    g_assert_cmpint(give_back(fixture, "alpha"), ==, ARBITER_GRANTED);
     record(fixture, "alpha", S1);
-    g_assert_cmpint(release(fixture, "beta"), ==, ARBITER_DENIED);
-    g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_GRANTED);
+    g_assert_cmpint(give_back(fixture, "beta"), ==, ARBITER_DENIED);
+    g_assert_cmpint(give_back(fixture, "alpha"), ==, ARBITER_GRANTED);
     g_autofree char *text = NULL;
     g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
     g_assert_true(g_str_has_prefix(text, "colo owner 2\nowner -\n"));
     /* Nobody can take over any more what has ended. */
     g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_DENIED);
     g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
-    /* Who was overtaken has nothing to release. */
+    /* Who was overtaken has nothing to give back. */
     record(fixture, "beta", S2);
     g_assert_cmpint(ask(fixture, "alpha", S2), ==, ARBITER_GRANTED);
-    g_assert_cmpint(release(fixture, "beta"), ==, ARBITER_DENIED);
+    g_assert_cmpint(give_back(fixture, "beta"), ==, ARBITER_DENIED);
     g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_DENIED);
 }
 
@@ -208,7 +209,7 @@ static void test_rest(Fixture *fixture, gconstpointer data)
     ArbiterStake went_on = stake_of(8, 7, GENERATION_WRITER);
     (void)data;
     record(fixture, "alpha", S1);
-    release_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
+    give_back_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
     g_autofree char *text = NULL;
     g_assert_true(g_file_get_contents(fixture->record, &text, NULL, NULL));
     g_assert_nonnull(
@@ -220,7 +221,7 @@ static void test_rest(Fixture *fixture, gconstpointer data)
     /* It has written, and died before that was on record. */
     g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &went_on), ==, ARBITER_GRANTED);
     /* It ends alone: nobody else has that. */
-    release_with(fixture, "beta", &(ArbiterRest){8, 0, NULL});
+    give_back_with(fixture, "beta", &(ArbiterRest){8, 0, NULL});
     g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &writer), ==, ARBITER_DENIED);
     g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &went_on), ==, ARBITER_GRANTED);
 }
@@ -232,13 +233,13 @@ static void test_give_back(Fixture *fixture, gconstpointer data)
     ArbiterStake in_step = stake_of(7, 0, GENERATION_IN_STEP);
     (void)data;
     record(fixture, "alpha", S1);
-    release_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
+    give_back_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
     for (int i = 0; i < 2; i++) {
         g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &in_step), ==, ARBITER_GRANTED);
-        g_assert_cmpint(release_with(fixture, "beta", NULL), ==, ARBITER_GRANTED);
+        g_assert_cmpint(give_back_with(fixture, "beta", NULL), ==, ARBITER_GRANTED);
         g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_LOOK, &writer), ==, ARBITER_GRANTED);
-        g_assert_cmpint(release_with(fixture, "beta", NULL), ==, ARBITER_DENIED);
-        g_assert_cmpint(release_with(fixture, "alpha", NULL), ==, ARBITER_GRANTED);
+        g_assert_cmpint(give_back_with(fixture, "beta", NULL), ==, ARBITER_DENIED);
+        g_assert_cmpint(give_back_with(fixture, "alpha", NULL), ==, ARBITER_GRANTED);
     }
 }
 
@@ -282,7 +283,7 @@ static void test_inherit(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &no_disks), ==, ARBITER_DENIED);
     g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &behind), ==, ARBITER_DENIED);
     g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &writer), ==, ARBITER_GRANTED);
-    release_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
+    give_back_with(fixture, "alpha", &(ArbiterRest){7, 99, "beta"});
     g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &behind), ==, ARBITER_DENIED);
     g_assert_cmpint(claim_with(fixture, "beta", ARBITER_INHERIT, &in_step), ==, ARBITER_GRANTED);
     g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_INHERIT, &writer), ==, ARBITER_DENIED);
@@ -369,7 +370,7 @@ static void test_none(void)
     Answered answered[3] = {0};
     arbiter_claim(arbiter, UUID, "alpha", ARBITER_LOOK, &none, on_answer, &answered[0]);
     arbiter_record(arbiter, UUID, S1, "alpha", 0, on_answer, &answered[1]);
-    arbiter_release(arbiter, UUID, "alpha", &(ArbiterRest){0}, on_answer, &answered[2]);
+    arbiter_give_back(arbiter, UUID, "alpha", &(ArbiterRest){0}, on_answer, &answered[2]);
     g_assert_false(answered[0].answered);
     for (int i = 0; i < 3; i++)
         g_assert_cmpint(wait_for(&answered[i]), ==, ARBITER_MANUAL);
@@ -395,7 +396,7 @@ static void test_not_a_record(Fixture *fixture, gconstpointer data)
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_assert_true(g_file_set_contents(fixture->record, texts[i], -1, NULL));
         g_assert_cmpint(claim(fixture, "alpha", ARBITER_CLAIM), ==, ARBITER_UNKNOWN);
-        g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_UNKNOWN);
+        g_assert_cmpint(give_back(fixture, "alpha"), ==, ARBITER_UNKNOWN);
         g_autofree char *after = NULL;
         g_assert_true(g_file_get_contents(fixture->record, &after, NULL, NULL));
         g_assert_cmpstr(after, ==, texts[i]);
@@ -410,7 +411,7 @@ static void test_not_a_decision(Fixture *fixture, gconstpointer data)
     g_assert_true(g_file_set_contents(decision, "half a deci", -1, NULL));
     g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_UNKNOWN);
     g_assert_cmpint(claim(fixture, "alpha", ARBITER_CLAIM), ==, ARBITER_UNKNOWN);
-    g_assert_cmpint(release(fixture, "alpha"), ==, ARBITER_UNKNOWN);
+    g_assert_cmpint(give_back(fixture, "alpha"), ==, ARBITER_UNKNOWN);
 }
 
 static void test_folder_gone(Fixture *fixture, gconstpointer data)
@@ -434,7 +435,7 @@ int main(int argc, char **argv)
     ADD("first-has-it", test_first_has_it);
     ADD("overtaken", test_overtaken);
     ADD("open", test_open);
-    ADD("release", test_release);
+    ADD("ended", test_ended);
     ADD("blank-disks", test_blank_disks);
     ADD("rest", test_rest);
     ADD("give-back", test_give_back);

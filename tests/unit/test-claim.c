@@ -18,7 +18,7 @@ static void test_granted(ClaimHost *f, gconstpointer data)
     claim_host_feed(f, FSM_LINK_DOWN);
     g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_ASKED);
     WAIT_FOR(f->state == FSM_P_NONE);
-    g_assert_cmpstr(f->heard->str, ==, "granted ");
+    g_assert_cmpstr(f->reports->str, ==, "granted ");
     g_assert_cmpstr(claim_last_answer(f->claim), ==, "granted");
     g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_IDLE);
     g_assert_cmpuint(claim_questions(f->claim), ==, 1);
@@ -49,7 +49,7 @@ static void test_deferred(ClaimHost *f, gconstpointer data)
     g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_DEFERRED);
     g_assert_cmpuint(claim_questions(f->claim), ==, 0);
     WAIT_FOR(f->state == FSM_S_DEVICE);
-    g_assert_cmpstr(f->heard->str, ==, "ask-again granted ");
+    g_assert_cmpstr(f->reports->str, ==, "ask-again granted ");
 }
 
 /* Nobody says anything, but storage does, late. */
@@ -61,7 +61,7 @@ static void test_late_yes(ClaimHost *f, gconstpointer data)
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_UNDECIDED);
     g_assert_nonnull(strstr(f->trouble, "doesn't answer"));
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     WAIT_FOR(f->state == FSM_S_DEVICE);
 }
 
@@ -94,7 +94,7 @@ static void test_forced(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     force(f);
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_IDLE);
     g_assert_null(strstr(f->trouble, "contradicts"));
 }
@@ -104,7 +104,7 @@ static void test_contradicted(ClaimHost *f, gconstpointer data)
     (void)data;
     force(f);
     claim_host_decide_for_peer(f);
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_IDLE);
     g_assert_nonnull(strstr(f->trouble, "contradicts"));
 }
@@ -119,7 +119,7 @@ static void test_forgotten(ClaimHost *f, gconstpointer data)
     claim_host_protect(f, S2);
     g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_IDLE);
     g_assert_cmpstr(claim_session(f->claim), ==, S2);
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(f->state == FSM_P_NONE);
 }
@@ -145,7 +145,7 @@ static void wait_for_beta(ClaimHost *f)
     claim_host_run_alone(f);
     claim_host_restart(f, "alpha", FSM_P_ASKING);
     claim_host_start(f);
-    WAIT_FOR(claim_host_heard(f, "denied"));
+    WAIT_FOR(claim_host_reported(f, "denied"));
     g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_WAITS);
     claim_host_feed(f, FSM_VM_STARTED);
     claim_host_forget(f);
@@ -167,9 +167,9 @@ static void test_inherits(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     wait_for_beta(f);
-    claim_host_release_by_peer(f);
+    claim_host_give_back_by_peer(f);
     WAIT_FOR(f->state == FSM_P_STARTING);
-    g_assert_cmpstr(f->heard->str, ==, "granted ");
+    g_assert_cmpstr(f->reports->str, ==, "granted ");
 }
 
 /* The end is told once, by storage or by patience. */
@@ -179,8 +179,8 @@ static void test_released(ClaimHost *f, gconstpointer data)
     claim_host_run_alone(f);
     claim_host_feed(f, FSM_SHUTDOWN);
     claim_release(f->claim, NULL);
-    WAIT_FOR(claim_host_heard(f, "released"));
-    g_assert_cmpstr(f->heard->str, ==, "released ");
+    WAIT_FOR(claim_host_reported(f, "released"));
+    g_assert_cmpstr(f->reports->str, ==, "released ");
 }
 
 /* One that ran the VM, protected, lets its secondary take over first. */
@@ -192,7 +192,7 @@ static void test_lets(ClaimHost *f, gconstpointer data)
     claim_host_restart(f, "alpha", FSM_P_ASKING);
     claim_host_start(f);
     WAIT_FOR(claim_starting(f->claim) == CLAIM_START_LETS);
-    WAIT_FOR(claim_host_heard(f, "granted"));
+    WAIT_FOR(claim_host_reported(f, "granted"));
     g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_IDLE);
 }
 
@@ -203,7 +203,7 @@ static void test_role_is_fixed(ClaimHost *f, gconstpointer data)
     f->config->role = CONFIG_ROLE_PRIMARY;
     claim_host_restart(f, "beta", FSM_P_ASKING);
     claim_host_start(f);
-    WAIT_FOR(claim_host_heard(f, "lost"));
+    WAIT_FOR(claim_host_reported(f, "lost"));
     g_assert_nonnull(strstr(f->trouble, "alpha"));
 }
 
@@ -217,10 +217,10 @@ static void test_overrules(ClaimHost *f, gconstpointer data)
     claim_host_restart(f, "alpha", FSM_P_ASKING);
     claim_host_set_storage(f, FALSE);
     claim_host_start(f);
-    WAIT_FOR(claim_host_heard(f, "granted"));
+    WAIT_FOR(claim_host_reported(f, "granted"));
     g_assert_false(claim_is_recorded(f->claim));
     claim_host_set_storage(f, TRUE);
-    WAIT_FOR(claim_host_heard(f, "recorded"));
+    WAIT_FOR(claim_host_reported(f, "recorded"));
 }
 
 /* The first session is on record after its arbiter is this node's, also after a reboot. */
@@ -247,11 +247,11 @@ static void test_written_before(ClaimHost *f, gconstpointer data)
     claim_set_generation(f->claim, 5);
     WAIT_FOR(hold_waiting(&claim_storage) > 0);
     claim_host_activate(f, S1);
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     /* The arbiter can't be this node's: that is in turn after the write. */
     WAIT_FOR(f->trouble && strstr(f->trouble, "can't remember its arbiter"));
     g_assert_false(claim_is_recorded(f->claim));
-    g_assert_false(claim_host_heard(f, "recorded"));
+    g_assert_false(claim_host_reported(f, "recorded"));
     g_assert_cmpint(g_mkdir(f->state_dir, 0700), ==, 0);
     WAIT_FOR(claim_is_recorded(f->claim));
 }
@@ -274,10 +274,10 @@ static void test_watched(ClaimHost *f, gconstpointer data)
     (void)data;
     claim_host_run_alone(f);
     claim_host_set_storage(f, FALSE);
-    WAIT_FOR(claim_host_heard(f, "away"));
+    WAIT_FOR(claim_host_reported(f, "away"));
     g_assert_nonnull(claim_trouble(f->claim));
     claim_host_set_storage(f, TRUE);
-    WAIT_FOR(claim_host_heard(f, "there"));
+    WAIT_FOR(claim_host_reported(f, "there"));
     g_assert_null(claim_trouble(f->claim));
 }
 
@@ -286,7 +286,7 @@ static void test_never_paired(ClaimHost *f, gconstpointer data)
     (void)data;
     claim_host_set_storage(f, FALSE);
     claim_begin(f->claim, f->state);
-    WAIT_FOR(claim_host_heard(f, "lost"));
+    WAIT_FOR(claim_host_reported(f, "lost"));
     g_assert_false(claim_has_begun(f->claim));
 }
 
@@ -300,7 +300,7 @@ static void test_waits_for_it(ClaimHost *f, gconstpointer data)
     claim_begin(f->claim, f->state);
     WAIT_FOR(f->trouble && strstr(f->trouble, "waiting for the arbiter"));
     claim_host_set_storage(f, TRUE);
-    WAIT_FOR(claim_host_heard(f, "seen"));
+    WAIT_FOR(claim_host_reported(f, "seen"));
 }
 
 /* It is there after all, while it is being waited for: it is looked for as ever after that. */
@@ -313,13 +313,13 @@ static void test_late_at_first(ClaimHost *f, gconstpointer data)
     hold(&claim_storage, HOLD_BEFORE);
     claim_begin(f->claim, f->state);
     WAIT_FOR(claim_trouble(f->claim));
-    hold_release(&claim_storage);
-    WAIT_FOR(claim_host_heard(f, "seen"));
+    hold_end(&claim_storage);
+    WAIT_FOR(claim_host_reported(f, "seen"));
     claim_host_set_storage(f, FALSE);
-    WAIT_FOR(claim_host_heard(f, "away"));
+    WAIT_FOR(claim_host_reported(f, "away"));
     claim_host_forget(f);
     claim_host_set_storage(f, TRUE);
-    WAIT_FOR(claim_host_heard(f, "there"));
+    WAIT_FOR(claim_host_reported(f, "there"));
 }
 
 #define ADD(name, data, func)                                                                      \

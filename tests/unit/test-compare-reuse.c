@@ -101,7 +101,7 @@ static void test_after(void)
 }
 
 /* The last words that both have said are no more than that. */
-static void test_said_by_both(void)
+static void test_sent_by_both(void)
 {
     g_autoptr(Rig) rig = opened();
 
@@ -195,7 +195,7 @@ int main(int argc, char **argv)
 #define ADD(name, func) g_test_add_func("/compare-reuse/" name, func)
     ADD("before", test_before);
     ADD("after", test_after);
-    ADD("said-by-both", test_said_by_both);
+    ADD("said-by-both", test_sent_by_both);
     ADD("reset-text-after", test_reset_text_after);
     ADD("many", test_many);
     ADD("two-pages", test_two_pages);

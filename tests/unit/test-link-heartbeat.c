@@ -51,7 +51,7 @@ static void test_sign_of_life(void)
     heartbeat_start(&heartbeat, 100, 300, at(0));
     for (gint64 ms = 0; ms < 10000; ms += 100) {
         if (ms % 200 == 100)
-            heartbeat_heard(&heartbeat, at(ms - 1));
+            heartbeat_received(&heartbeat, at(ms - 1));
         g_assert_false(heartbeat_step(&heartbeat, at(ms)) & HEARTBEAT_LOST);
     }
 }
@@ -72,16 +72,16 @@ static void test_stopped(void)
 }
 
 /* Stopped, and bytes waited: read before the step, or after it. */
-static void test_stopped_and_heard(void)
+static void test_stopped_and_received(void)
 {
     Heartbeat heartbeat;
     heartbeat_start(&heartbeat, 100, 500, at(0));
     heartbeat_step(&heartbeat, at(0));
-    heartbeat_heard(&heartbeat, at(10050));
+    heartbeat_received(&heartbeat, at(10050));
     g_assert_cmpuint(heartbeat_step(&heartbeat, at(10051)), ==, HEARTBEAT_SEND);
     g_assert_cmpint(heartbeat.silence_us, ==, 0);
     heartbeat_step(&heartbeat, at(30000));
-    heartbeat_heard(&heartbeat, at(30001));
+    heartbeat_received(&heartbeat, at(30001));
     g_assert_cmpint(heartbeat.silence_us, ==, 0);
 }
 
@@ -130,7 +130,7 @@ int main(int argc, char **argv)
     g_test_add_func("/heartbeat/silence", test_silence);
     g_test_add_func("/heartbeat/sign-of-life", test_sign_of_life);
     g_test_add_func("/heartbeat/stopped", test_stopped);
-    g_test_add_func("/heartbeat/stopped-and-heard", test_stopped_and_heard);
+    g_test_add_func("/heartbeat/stopped-and-heard", test_stopped_and_received);
     g_test_add_func("/heartbeat/stopped-often", test_stopped_often);
     g_test_add_func("/heartbeat/slow", test_slow);
     g_test_add_func("/heartbeat/odd-settings", test_odd_settings);

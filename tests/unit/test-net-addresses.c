@@ -159,7 +159,7 @@ static void learn(Addresses *addresses, Frame frame)
 
 static void heard(Addresses *addresses, Frame frame)
 {
-    addresses_heard(addresses, frame.data, frame.len);
+    addresses_received(addresses, frame.data, frame.len);
 }
 
 /* ---- Tests ---- */

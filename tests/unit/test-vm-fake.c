@@ -195,7 +195,7 @@ static void test_held_and_killed(void)
         ;
     g_assert_cmpuint(answer.calls, ==, 0);
     g_assert_true(fake_vm_is_held(vm));
-    fake_vm_release(vm);
+    fake_vm_proceed(vm);
     g_assert_cmpuint(answer.calls, ==, 1);
     g_assert_no_error(answer.error);
     answer_clear(&answer);

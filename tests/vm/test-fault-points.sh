@@ -97,7 +97,7 @@ primary_dies primary-resumed 0 1 COLO_FAULT=primary-sending:30
 primary_dies primary-sending 0 0 COLO_FAULT=primary-sent:30
 primary_dies primary-sent 0 1 COLO_FAULT=primary-acknowledged:30
 primary_dies primary-acknowledged 1 1 COLO_FAULT=primary-released:30
-primary_dies primary-released 1 1 COLO_FAULT=handed-stood:1
+primary_dies primary-released 1 1 COLO_FAULT=handed-paused:1
 
 # The primary dies while it hands over: the secondary has it all.
 handing_dies() { # POINT [NEXT'S ENVIRONMENT]
@@ -111,8 +111,8 @@ handing_dies() { # POINT [NEXT'S ENVIRONMENT]
     decided_for "$primary" "$1"
 }
 
-handing_dies handed-stood COLO_FAULT=handed-said:1
-handing_dies handed-said
+handing_dies handed-paused COLO_FAULT=handed-sent:1
+handing_dies handed-sent
 
 # The secondary dies when it is to take over: the primary has lost nothing.
 point='handed-received'
