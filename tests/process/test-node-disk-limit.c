@@ -100,7 +100,7 @@ static void test_unprotected(void)
     end_writing(&writer);
     g_assert_true(fake_vm_is_held(f.host[1].vm));
     g_assert_cmpint(f.host[0].node->state, ==, FSM_P_ACTIVE);
-    fake_vm_release(f.host[1].vm);
+    fake_vm_proceed(f.host[1].vm);
     protect(&f, 0);
     tear_down(&f);
 }
@@ -119,7 +119,7 @@ static void test_protected(void)
     f.host[0].config->min_gap_ms = 1;
     primary_reschedule(a);
     end_writing(&writer);
-    WAIT_FOR(a->by_reason[REASON_DISK_LIMIT] == 1);
+    WAIT_FOR(figures_checkpoints_by(a->figures, REASON_DISK_LIMIT) == 1);
     tear_down(&f);
 }
 
@@ -135,7 +135,7 @@ static void test_pause(void)
     begin_writing(&writer, &f.host[0]);
     end_writing(&writer);
     g_assert_true(fake_vm_is_held(f.host[0].vm));
-    fake_vm_release(f.host[0].vm);
+    fake_vm_proceed(f.host[0].vm);
     tear_down(&f);
 }
 
@@ -151,7 +151,7 @@ static void test_copy_is_paused(void)
     begin_writing(&writer, &f.host[1]);
     end_writing(&writer);
     g_assert_true(fake_vm_is_held(f.host[1].vm));
-    fake_vm_release(f.host[1].vm);
+    fake_vm_proceed(f.host[1].vm);
     protect(&f, 1);
     tear_down(&f);
 }
@@ -178,14 +178,14 @@ static void test_asked_for_once(void)
     Fixture f;
     start_limited_pair(&f);
     Node *a = f.host[0].node;
-    guint64 before = a->checkpoints;
+    guint64 before = figures_checkpoints(a->figures);
     fake_vm_inject(f.host[0].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     ask(&f);
     WAIT_FOR(fake_vm_is_held(f.host[0].vm));
     write_bytes(fake_disks_find(f.host[0].disks, "vda"), LIMIT / 2);
     WAIT_FOR(a->wanted & WANTED(REASON_DISK_LIMIT));
-    fake_vm_release(f.host[0].vm);
-    WAIT_FOR(a->checkpoints == before + 1);
+    fake_vm_proceed(f.host[0].vm);
+    WAIT_FOR(figures_checkpoints(a->figures) == before + 1);
     g_assert_cmpint(a->cycle.reason, ==, REASON_ADMIN);
     g_assert_cmpuint(a->wanted & WANTED(REASON_DISK_LIMIT), ==, 0);
     tear_down(&f);
