@@ -198,9 +198,26 @@ static void test_stale(void)
     let_time_pass(STOPPED_MS);
     g_string_truncate(world.said, 0);
     kill(world.pid, SIGCONT);
-    link_end_wait(strstr(world.said->str, "heard anew\n"));
+    link_end_wait(strstr(world.said->str, ":meanwhile\n"));
     g_assert_true(g_str_has_prefix(world.said->str, "stale\nmessage"));
+    link_end_wait(strstr(world.said->str, "heard anew\n"));
     g_assert_cmpuint(world.primary->downs, ==, 0);
+    world_close(&world);
+}
+
+/* The peer has ended the connections, a moment after it was heard: what it said last proves nothing. */
+static void test_ended(void)
+{
+    World world;
+    world_open_with(&world, 60000, "--dial-and-ask");
+    let_time_pass(3 * BEAT_MS);
+    stop(&world);
+    link_send(world.primary->link, LINK_MSG_ADDRESSES, "last words", 10);
+    link_close(world.primary->link);
+    let_time_pass(STOPPED_MS);
+    kill(world.pid, SIGCONT);
+    link_end_wait(strstr(world.said->str, ":last words\n"));
+    g_assert_true(g_str_has_prefix(world.said->str, "stale\nmessage"));
     world_close(&world);
 }
 
@@ -261,6 +278,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/link-stop/peer-lives", test_peer_lives);
     g_test_add_func("/link-stop/stale", test_stale);
+    g_test_add_func("/link-stop/ended", test_ended);
     g_test_add_func("/link-stop/peer-gave-up", test_peer_gave_up);
     g_test_add_func("/link-stop/peer-vanished", test_peer_vanished);
     g_test_add_func("/link-stop/often", test_often);

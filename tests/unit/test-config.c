@@ -29,6 +29,7 @@ static void test_defaults(void)
     g_autoptr(Config) c = load_good(GOOD);
     g_assert_cmpstr(c->name, ==, "alpha");
     g_assert_cmpint(c->role, ==, CONFIG_ROLE_SECONDARY);
+    g_assert_cmpint(c->on_sigterm, ==, CONFIG_SIGTERM_HAND_OVER);
     g_assert_cmpstr(c->listen, ==, "10.0.0.1:9000");
     g_assert_cmpstr(c->control_socket, ==, "/run/colo/web.sock");
     g_assert_cmpstr(c->vm->machine, ==, "pc");
