@@ -2,8 +2,10 @@
 /*
  * Two real nodes in a simulated world (tests/world/world.h): faults come by chance, alone and together,
  * and are over after a while. At any time: clients hear one history only, a VM that was overtaken is
- * not heard any more, RAM and disk are those of the device state whenever a VM runs, what clients were
- * told to be on disk is there, and none boots anew while somebody holds a copy. When all is well again: clients are answered, and the pair is protected.
+ * not heard any more, an unprotected one is heard though the arbiter is away, RAM and disk are those of
+ * the device state whenever a VM runs, what clients were told to be on disk is there, and none boots
+ * anew while somebody holds a copy. When all is well again: clients are answered, and the pair is
+ * protected.
  *
  * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (1000), from
  * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S tells S, with
@@ -137,6 +139,21 @@ static gboolean administrate(void)
     return FALSE;
 }
 
+/*
+ * A VM that nobody could take over from is heard: its output waits for a checkpoint, which the secondary
+ * is at, but never for storage that may be away for hours.
+ */
+static void look_at_the_unprotected(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        const WorldHost *host = &world.host[i];
+        const Node *node = host->node;
+        if (host->lives && node->state == FSM_P_ACTIVE && node->route != ROUTE_OPEN &&
+            !claim_is_recorded(node->claim))
+            world_fail("%s: an unprotected VM's output waits for the arbiter", host->name);
+    }
+}
+
 static void until_all_is_well(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
@@ -144,6 +161,7 @@ static void until_all_is_well(void)
     world_clients_hurry();
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
+        look_at_the_unprotected();
         decide();
         start_the_dead();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
