@@ -106,6 +106,14 @@ static void test_left_alone(void)
     memory_look(b->node->memory);
     g_assert_true(memory_is_told(b->node->memory));
     g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
+    /* The secondary's is a new one, when it is one again. */
+    start(a, "secondary");
+    protect(&f, 1);
+    g_assert_cmpuint(memory_base(b->node->memory), ==, BASE);
+    node_event(b->node, FSM_YIELD);
+    protect(&f, 0);
+    g_assert_cmpuint(memory_base(b->node->memory), !=, BASE);
+    g_assert_false(memory_is_told(b->node->memory));
     tear_down(&f);
 }
 

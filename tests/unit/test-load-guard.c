@@ -3,9 +3,15 @@
  * The guard of RAM around a load: what was known is put back, what was not is named, and the thread
  * that gives the orders doesn't wait for them.
  */
+#include <fcntl.h>
 #include <glib.h>
+#include <linux/userfaultfd.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "checkpoint/checkpoint_internal.h"
 #include "common/fd.h"
@@ -292,6 +298,62 @@ static void test_last_inexact(Fixture *f, gconstpointer data)
     f->test->ram.uffd_sync = sync;
 }
 
+/* Which thread reads a page of RAM first; it gets zeroes. */
+typedef struct {
+    int uffd;
+    gint tid; /* atomic */
+} Watch;
+
+static gpointer watch_thread(gpointer data)
+{
+    Watch *watch = data;
+    struct uffd_msg fault;
+    if (read(watch->uffd, &fault, sizeof(fault)) != (ssize_t)sizeof(fault))
+        return NULL;
+    g_atomic_int_set(&watch->tid, (gint)fault.arg.pagefault.feat.ptid);
+    struct uffdio_zeropage zero = {
+        .range = {.start = fault.arg.pagefault.address & ~(guint64)(VM_PAGE_SIZE - 1),
+                  .len = VM_PAGE_SIZE}
+    };
+    g_assert_cmpint(ioctl(watch->uffd, UFFDIO_ZEROPAGE, &zero), ==, 0);
+    return NULL;
+}
+
+static gboolean watch_page(Watch *watch, guint8 *page)
+{
+    struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_THREAD_ID};
+    *watch = (Watch){.uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY)};
+    if (watch->uffd < 0 || ioctl(watch->uffd, UFFDIO_API, &api) < 0)
+        return FALSE;
+    void *mapped = mmap(page, VM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    g_assert_true(mapped == page);
+    struct uffdio_register range = {
+        .range = {.start = (guint64)(guintptr)page, .len = VM_PAGE_SIZE},
+        .mode = UFFDIO_REGISTER_MODE_MISSING
+    };
+    g_assert_cmpint(ioctl(watch->uffd, UFFDIO_REGISTER, &range), ==, 0);
+    return TRUE;
+}
+
+/* All of RAM is read by a thread of the guard's own. */
+static void test_off_the_main_loop(Fixture *f, gconstpointer data)
+{
+    Watch watch;
+    (void)data;
+    write_page(f, 100, 0x55); /* else it is a hole, which nobody reads */
+    if (!watch_page(&watch, f->test->ram.base + (gsize)100 * VM_PAGE_SIZE)) {
+        g_test_skip("no userfaultfd here");
+        return;
+    }
+    GThread *thread = g_thread_new("watch", watch_thread, &watch);
+    carry_out(f, load_guard_written);
+    g_thread_join(thread);
+    g_assert_cmpint(watch.tid, !=, 0);
+    g_assert_cmpint(watch.tid, !=, (gint)gettid());
+    close(watch.uffd);
+}
+
 /* The VM is killed while an order is under way: nobody is told, and nothing is used after. */
 static void test_freed(Fixture *f, gconstpointer data)
 {
@@ -336,6 +398,8 @@ int main(int argc, char **argv)
         g_test_add(inexact, Fixture, methods[i], set_up, test_last_inexact, tear_down);
         g_test_add(freed, Fixture, methods[i], set_up, test_freed, tear_down);
     }
+    g_test_add("/load-guard/compare/off-the-main-loop", Fixture, "compare", set_up,
+               test_off_the_main_loop, tear_down);
     g_test_add("/load-guard/uffd/strays", Fixture, "uffd", set_up, test_strays, tear_down);
     return g_test_run();
 }
