@@ -94,7 +94,7 @@ static void test_waiting(void)
     a = &fixture.host[0], b = &fixture.host[1];
     die(a);
     WAIT_FOR(b->node->state == FSM_S_PAUSED && claim_is_undecided(b->node->claim));
-    assert_answer(b, status, "there is no arbiter: you say");
+    assert_answer(b, status, "there is no arbiter: you decide");
     assert_answer(b, status, "a copy of the VM is here");
     assert_answer(b, status, "'colo failover --force' here");
     tear_down(&fixture);
