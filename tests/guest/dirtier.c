@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * See dirtier.h. Invariant, while the lock is free: line l of page p holds what the last write to
- * it left, which is content(p, g) for the greatest generation g <= generations[p] with g % 64 == l,
+ * it left. That is content(p, g) for the greatest generation g <= generations[p] with g % 64 == l,
  * and zeros if there is none.
  */
 #include "tests/guest/dirtier.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Writes to pages of an arena at a settable rate, and checks them. A page's whole content is a
- * function of its number and of how often it was written (its generation, kept outside the arena):
- * each write changes one of its 64 cache lines in turn. So memory that is stale, torn or mixed up
+ * function of its number and of how often it was written (its generation, kept outside the arena).
+ * Each write changes one of its 64 cache lines in turn. So memory that is stale, torn or mixed up
  * with another page shows, whichever page is looked at and whenever.
  */
 #ifndef COLO_TESTS_GUEST_DIRTIER_H

@@ -3,8 +3,7 @@
  * The test guest's only service program, process 1 after init. It gives a client on the network
  * something to lose, and notices by itself when the guest's memory was not carried over exactly.
  *
- *   TCP 7     echo, any number of connections; 8 is the same without TCP_NODELAY
- *   UDP 7     echo
+ *   TCP 7, 8  echo; UDP 7 too (echo.h)
  *   TCP 13    each line is answered with the nanoseconds since the guest has started: something
  *             that two copies of the guest never say alike
  *   TCP 7001  control, a line in, a line out: status, rate PAGES_PER_SECOND, verify,
@@ -27,17 +26,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -45,217 +40,19 @@
 
 #include "tests/guest/dirtier.h"
 #include "tests/guest/diskio.h"
+#include "tests/guest/echo.h"
+#include "tests/guest/net.h"
 #include "tests/guest/pattern.h"
 #include "tests/guest/recorder.h"
 
-#define ECHO_PORT       7
-#define ECHO_NAGLE_PORT 8
-#define TIME_PORT       13
-#define CONTROL_PORT    7001
-#define BULK_PORT       7002
-#define RECORDS_PORT    7004
-#define DATABASE_PORT   7005
-#define BUFFER_BYTES    (64 * 1024)
-#define LINE_BYTES      256
-/* Datagrams wait here while the guest's kernel leaves its programs no time. */
-#define UDP_BUFFER_BYTES (4 * 1024 * 1024)
-
-static atomic_uint_fast64_t echoed_bytes;
-static atomic_uint_fast64_t echo_connections;
-
-static void die(const char *what)
-{
-    fprintf(stderr, "colo-guest: FATAL %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-/* A socket bound to `port` on every address of both families; listening if it is a stream. */
-static int open_server(int type, uint16_t port)
-{
-    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    int one = 1, zero = 0;
-    int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        die("socket");
-    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-        die("bind");
-    if ((type & SOCK_STREAM) != 0 && listen(fd, 1024) < 0)
-        die("listen");
-    return fd;
-}
-
-static void set_nodelay(int fd)
-{
-    int one = 1;
-
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-}
-
-/* ---- Echo: one thread, one epoll ---- */
-
-typedef struct {
-    int fd;
-    bool nodelay;      /* of listening ones: for those that they accept */
-    size_t start, end; /* what is still to be sent back: buffer[start..end) */
-    char *buffer;      /* BUFFER_BYTES; NULL: it listens */
-} EchoConnection;
-
-static void echo_watch(int epoll_fd, int operation, EchoConnection *connection, uint32_t events)
-{
-    struct epoll_event event = {.events = events, .data.ptr = connection};
-
-    if (epoll_ctl(epoll_fd, operation, connection->fd, &event) < 0)
-        die("epoll_ctl");
-}
-
-static void echo_accept(int epoll_fd, const EchoConnection *listener)
-{
-    EchoConnection *connection;
-    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-    if (fd < 0)
-        return;
-    connection = malloc(sizeof(*connection) + BUFFER_BYTES);
-    if (connection == NULL) {
-        close(fd);
-        return;
-    }
-    if (listener->nodelay)
-        set_nodelay(fd);
-    *connection = (EchoConnection){.fd = fd, .buffer = (char *)(connection + 1)};
-    atomic_fetch_add(&echo_connections, 1);
-    echo_watch(epoll_fd, EPOLL_CTL_ADD, connection, EPOLLIN);
-}
-
-static void echo_close(EchoConnection *connection)
-{
-    close(connection->fd);
-    free(connection);
-    atomic_fetch_sub(&echo_connections, 1);
-}
-
-/* Sends what is pending; FALSE if the connection is broken. */
-static bool echo_flush(EchoConnection *connection)
-{
-    while (connection->start < connection->end) {
-        ssize_t n = send(connection->fd, connection->buffer + connection->start,
-                         connection->end - connection->start, MSG_NOSIGNAL);
-        if (n < 0)
-            return errno == EAGAIN;
-        connection->start += (size_t)n;
-        atomic_fetch_add(&echoed_bytes, (uint_fast64_t)n);
-    }
-    return true;
-}
-
-/* Reads only when everything read before has been sent back, so that a slow reader slows itself. */
-static void echo_step(int epoll_fd, EchoConnection *connection)
-{
-    if (connection->start == connection->end) {
-        ssize_t n = recv(connection->fd, connection->buffer, BUFFER_BYTES, 0);
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0) {
-            echo_close(connection);
-            return;
-        }
-        connection->start = 0;
-        connection->end = (size_t)n;
-        if (!echo_flush(connection)) {
-            echo_close(connection);
-            return;
-        }
-        if (connection->start < connection->end)
-            echo_watch(epoll_fd, EPOLL_CTL_MOD, connection, EPOLLOUT);
-        return;
-    }
-    if (!echo_flush(connection))
-        echo_close(connection);
-    else if (connection->start == connection->end)
-        echo_watch(epoll_fd, EPOLL_CTL_MOD, connection, EPOLLIN);
-}
-
-static void *echo_tcp_thread(void *unused)
-{
-    static EchoConnection listeners[2] = {{.nodelay = true}, {.nodelay = false}};
-    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event events[64];
-
-    (void)unused;
-    if (epoll_fd < 0)
-        die("epoll");
-    for (int i = 0; i < 2; i++) {
-        listeners[i].fd = open_server(SOCK_STREAM | SOCK_NONBLOCK,
-                                      listeners[i].nodelay ? ECHO_PORT : ECHO_NAGLE_PORT);
-        echo_watch(epoll_fd, EPOLL_CTL_ADD, &listeners[i], EPOLLIN);
-    }
-    for (;;) {
-        int count = epoll_wait(epoll_fd, events, 64, -1);
-
-        for (int i = 0; i < count; i++) {
-            EchoConnection *connection = events[i].data.ptr;
-
-            if (connection->buffer == NULL)
-                echo_accept(epoll_fd, connection);
-            else
-                echo_step(epoll_fd, connection);
-        }
-    }
-    return NULL;
-}
-
-static void *echo_udp_thread(void *unused)
-{
-    static char datagram[BUFFER_BYTES];
-    int fd = open_server(SOCK_DGRAM, ECHO_PORT);
-    int bytes = UDP_BUFFER_BYTES;
-
-    (void)unused;
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof(bytes));
-    for (;;) {
-        struct sockaddr_storage from;
-        socklen_t from_length = sizeof(from);
-        ssize_t n =
-            recvfrom(fd, datagram, sizeof(datagram), 0, (struct sockaddr *)&from, &from_length);
-        if (n >= 0)
-            sendto(fd, datagram, (size_t)n, 0, (struct sockaddr *)&from, from_length);
-    }
-    return NULL;
-}
+#define TIME_PORT     13
+#define CONTROL_PORT  7001
+#define BULK_PORT     7002
+#define RECORDS_PORT  7004
+#define DATABASE_PORT 7005
+#define BUFFER_BYTES  (64 * 1024)
 
 /* ---- Bulk ---- */
-
-/* Sends all bytes; FALSE if the connection is broken. */
-static bool send_all(int fd, const void *data, size_t length)
-{
-    const char *at = data;
-
-    while (length > 0) {
-        ssize_t n = send(fd, at, length, MSG_NOSIGNAL);
-        if (n <= 0)
-            return false;
-        at += n;
-        length -= (size_t)n;
-    }
-    return true;
-}
-
-/* Reads up to a newline, which is dropped; FALSE at the end or when the line is too long. */
-static bool read_line(int fd, char line[LINE_BYTES])
-{
-    for (size_t i = 0; i < LINE_BYTES; i++) {
-        if (recv(fd, line + i, 1, 0) != 1)
-            return false;
-        if (line[i] == '\n') {
-            line[i] = '\0';
-            return true;
-        }
-    }
-    return false;
-}
 
 static void bulk_get(int fd, uint64_t bytes)
 {
@@ -265,7 +62,7 @@ static void bulk_get(int fd, uint64_t bytes)
 
         if (length > bytes - offset)
             length = (size_t)(bytes - offset);
-        if (!send_all(fd, data, length))
+        if (!net_send_all(fd, data, length))
             return;
         offset += length;
     }
@@ -292,15 +89,15 @@ static void bulk_put(int fd, uint64_t bytes)
         snprintf(answer, sizeof(answer), "bad %llu\n", (unsigned long long)bad);
     else
         snprintf(answer, sizeof(answer), "ok %llu\n", (unsigned long long)offset);
-    send_all(fd, answer, strlen(answer));
+    net_send_all(fd, answer, strlen(answer));
 }
 
 static void serve_bulk(int fd)
 {
-    char line[LINE_BYTES];
+    char line[NET_LINE_BYTES];
     unsigned long long bytes;
 
-    while (read_line(fd, line)) {
+    while (net_read_line(fd, line)) {
         if (sscanf(line, "get %llu", &bytes) == 1)
             bulk_get(fd, bytes);
         else if (sscanf(line, "put %llu", &bytes) == 1)
@@ -314,14 +111,14 @@ static void serve_bulk(int fd)
 
 static void serve_time(int fd)
 {
-    char line[LINE_BYTES];
+    char line[NET_LINE_BYTES];
     struct timespec now;
 
-    while (read_line(fd, line)) {
+    while (net_read_line(fd, line)) {
         clock_gettime(CLOCK_MONOTONIC, &now);
         snprintf(line, sizeof(line), "%llu\n",
                  (unsigned long long)now.tv_sec * 1000000000u + (unsigned long long)now.tv_nsec);
-        if (!send_all(fd, line, strlen(line)))
+        if (!net_send_all(fd, line, strlen(line)))
             return;
     }
 }
@@ -344,7 +141,7 @@ static int connect_to(const char *address, uint16_t port)
         close(fd);
         return -1;
     }
-    set_nodelay(fd);
+    net_set_nodelay(fd);
     return fd;
 }
 
@@ -369,7 +166,7 @@ static void control_dial(const char *address, uint16_t port, uint64_t bytes, cha
             length = sizeof(buffer);
         if (length > bytes - done)
             length = (size_t)(bytes - done);
-        if (send_all(fd, data, length))
+        if (net_send_all(fd, data, length))
             echoed = recv(fd, buffer, length, MSG_WAITALL);
         if (echoed < 0 || pattern_first_difference(buffer, (size_t)echoed, done) != UINT64_MAX) {
             snprintf(answer, answer_bytes, "failed at %llu: %s", (unsigned long long)done,
@@ -390,22 +187,24 @@ out:
 static void control_status(char *answer, size_t answer_bytes)
 {
     DirtierStatus status;
+    EchoStatus echo;
 
     dirtier_status(&status);
+    echo_status(&echo);
     snprintf(answer, answer_bytes,
              "rate=%llu arena=%p arena_pages=%llu dirtied=%llu corrupt=%llu echoed_bytes=%llu "
              "echo_connections=%llu",
              (unsigned long long)status.pages_per_second, status.arena,
              (unsigned long long)status.arena_pages, (unsigned long long)status.dirtied,
-             (unsigned long long)status.corrupt, (unsigned long long)atomic_load(&echoed_bytes),
-             (unsigned long long)atomic_load(&echo_connections));
+             (unsigned long long)status.corrupt, (unsigned long long)echo.bytes,
+             (unsigned long long)echo.connections);
 }
 
 /* A page that changes, for the web server; replaced whole. */
 static void write_counter(void)
 {
-    static char last[LINE_BYTES];
-    char text[LINE_BYTES];
+    static char last[NET_LINE_BYTES];
+    char text[NET_LINE_BYTES];
     FILE *file;
 
     control_status(text, sizeof(text));
@@ -457,10 +256,10 @@ static void control_run(const char *command, char *answer, int answer_bytes)
 {
     int ends[2];
     FILE *output;
-    char rest[LINE_BYTES];
+    char rest[NET_LINE_BYTES];
 
     if (pipe2(ends, O_CLOEXEC) < 0)
-        die("pipe");
+        net_die("pipe");
     if (fork() == 0) {
         signal(SIGCHLD, SIG_DFL); /* it waits for its children */
         dup2(ends[1], STDOUT_FILENO);
@@ -471,7 +270,7 @@ static void control_run(const char *command, char *answer, int answer_bytes)
     close(ends[1]);
     output = fdopen(ends[0], "r");
     if (output == NULL)
-        die("fdopen");
+        net_die("fdopen");
     if (fgets(answer, answer_bytes, output) == NULL)
         snprintf(answer, (size_t)answer_bytes, "done");
     answer[strcspn(answer, "\n")] = '\0';
@@ -482,11 +281,11 @@ static void control_run(const char *command, char *answer, int answer_bytes)
 
 static void serve_control(int fd)
 {
-    char line[LINE_BYTES], answer[LINE_BYTES], address[64];
+    char line[NET_LINE_BYTES], answer[NET_LINE_BYTES], address[64];
     unsigned long long number;
     unsigned port;
 
-    while (read_line(fd, line)) {
+    while (net_read_line(fd, line)) {
         if (strcmp(line, "status") == 0) {
             control_status(answer, sizeof(answer));
         } else if (sscanf(line, "rate %llu", &number) == 1) {
@@ -519,7 +318,7 @@ static void serve_control(int fd)
                 "umount, clock, run COMMAND, poweroff, crash");
         }
         strcat(answer, "\n");
-        if (!send_all(fd, answer, strlen(answer)))
+        if (!net_send_all(fd, answer, strlen(answer)))
             return;
     }
 }
@@ -553,23 +352,6 @@ static void *session_thread(void *data)
     return NULL;
 }
 
-static void start_thread(void *(*run)(void *), void *data)
-{
-    pthread_attr_t attributes;
-    pthread_t thread;
-    int error;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, 128 * 1024);
-    error = pthread_create(&thread, &attributes, run, data);
-    pthread_attr_destroy(&attributes);
-    if (error != 0) {
-        errno = error;
-        die("pthread_create");
-    }
-}
-
 /* Accepts a connection, which gets a thread of its own. */
 static void accept_session(int listen_fd, void (*serve)(int fd))
 {
@@ -580,11 +362,11 @@ static void accept_session(int listen_fd, void (*serve)(int fd))
         return;
     session = malloc(sizeof(*session));
     if (session == NULL)
-        die("malloc");
-    set_nodelay(fd);
+        net_die("malloc");
+    net_set_nodelay(fd);
     session->fd = fd;
     session->serve = serve;
-    start_thread(session_thread, session);
+    net_start_thread(session_thread, session);
 }
 
 int main(int argc, char **argv)
@@ -608,13 +390,12 @@ int main(int argc, char **argv)
     signal(SIGCHLD, SIG_IGN);
     pattern_init();
     if (!dirtier_init(arena_mib * 256))
-        die("dirtier: no memory");
+        net_die("dirtier: no memory");
     dirtier_set_rate(pages_per_second);
     for (int i = 0; i < SERVERS; i++)
-        listeners[i] = (struct pollfd){open_server(SOCK_STREAM, servers[i].port), POLLIN, 0};
-    start_thread(echo_tcp_thread, NULL);
-    start_thread(echo_udp_thread, NULL);
-    start_thread(dirtier_thread, NULL);
+        listeners[i] = (struct pollfd){net_listen(SOCK_STREAM, servers[i].port), POLLIN, 0};
+    echo_start();
+    net_start_thread(dirtier_thread, NULL);
     write_counter();
     printf("colo-guest: ready\n");
     fflush(stdout);

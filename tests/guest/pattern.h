@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The bytes that bulk transfers carry: a fixed pseudo-random sequence that repeats after a prime
- * number of bytes, so that a byte that is lost, doubled or moved shows, and that making and
- * checking it costs no more than a copy. Shared by the guest and the clients; header only because
- * the guest's program is built on its own.
+ * number of bytes. So a byte that is lost, doubled or moved shows. To make and check it costs no
+ * more than a copy. Shared by the guest and the clients; header only because the guest's program is
+ * built on its own.
  */
 #ifndef COLO_TESTS_GUEST_PATTERN_H
 #define COLO_TESTS_GUEST_PATTERN_H
