@@ -194,23 +194,14 @@ gboolean disk_server_generation(json_object *object, Generation *ret_generation)
     return wire_generation_parse(object, ret_generation);
 }
 
-void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
-                               guint timeout_ms, DiskServerDone done, gpointer user_data)
-{
-    json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
-    disk_server_command(server, name, arguments, timeout_ms, done, user_data);
-}
-
 void disk_server_attach(DiskServer *server, gboolean primary, const char *session, int fd,
                         gboolean discard, guint timeout_ms, DiskServerDone done, gpointer user_data)
 {
     json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "role",
-                           json_object_new_string(primary ? "primary" : "replica"));
-    json_object_object_add(arguments, "session", json_object_new_string(session));
+    colo_json_add_string(arguments, "role", primary ? "primary" : "replica");
+    colo_json_add_string(arguments, "session", session);
     if (discard)
-        json_object_object_add(arguments, "discard", json_object_new_boolean(TRUE));
+        colo_json_add_bool(arguments, "discard", TRUE);
     /* If it can't be sent, the command fails and reports that nothing came. */
     colo_fd_send(server->fds, fd, NULL);
     disk_server_command(server, "attach", arguments, timeout_ms, done, user_data);

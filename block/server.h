@@ -12,6 +12,7 @@
 #include <json-c/json.h>
 
 #include "block/block.h"
+#include "common/json.h"
 
 typedef struct {
     const char *nbdkit;    /* binary; NULL: "nbdkit" from PATH */
@@ -86,8 +87,14 @@ void disk_server_command(DiskServer *server, const char *name, json_object *argu
 gboolean disk_server_generation(json_object *object, Generation *ret_generation);
 
 /* The commands mark, apply, finish and takeover. */
-void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
-                               guint timeout_ms, DiskServerDone done, gpointer user_data);
+static inline void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
+                                             guint timeout_ms, DiskServerDone done,
+                                             gpointer user_data)
+{
+    json_object *arguments = json_object_new_object();
+    colo_json_add_uint(arguments, "epoch", epoch);
+    disk_server_command(server, name, arguments, timeout_ms, done, user_data);
+}
 
 /* Attaches to the peer's disks over the connected socket `fd` (the caller keeps its copy).
  * `session` is 32 hexadecimal digits. `discard`: of a replica, disk_set_discard(). */

@@ -295,3 +295,61 @@ guint8 *side_read(const Side *side, guint disk)
     g_assert_cmpint(disk_read(side->disks[disk], bytes, (guint32)side->sizes[disk], 0), ==, 0);
     return bytes;
 }
+
+void side_open_ok(Side *side, gboolean owner)
+{
+    g_autoptr(GError) error = NULL;
+    side_open(side, owner, &error);
+    g_assert_no_error(error);
+}
+
+void side_fill(const Side *side, guint disk, guint8 value, guint32 count, guint64 offset)
+{
+    g_autofree guint8 *buf = g_malloc(count);
+    memset(buf, value, count);
+    g_assert_cmpint(disk_write(side->disks[disk], buf, count, offset, FALSE), ==, 0);
+}
+
+void block_pair_new(BlockPair *pair, const guint64 *sizes)
+{
+    pair->a = side_new(sizes);
+    pair->b = side_new(sizes);
+}
+
+void block_pair_open(BlockPair *pair)
+{
+    side_open_ok(pair->a, TRUE);
+    side_open_ok(pair->b, FALSE);
+}
+
+void block_pair_join(BlockPair *pair)
+{
+    g_assert_true(side_synchronise(pair->a, pair->b));
+    g_assert_true(disk_set_mark(pair->a->set, 1, NULL));
+    g_assert_true(side_wait_marked(pair->b, 1));
+}
+
+void block_pair_free(BlockPair *pair)
+{
+    side_free(pair->a);
+    side_free(pair->b);
+}
+
+void block_pair_checkpoint(BlockPair *pair, guint64 epoch)
+{
+    g_autoptr(GError) error = NULL;
+    disk_set_mark(pair->a->set, epoch, &error);
+    g_assert_no_error(error);
+    g_assert_true(side_wait_marked(pair->b, epoch));
+    disk_set_apply(pair->b->set, epoch, &error);
+    g_assert_no_error(error);
+    g_assert_true(side_wait_applied(pair->a, epoch));
+}
+
+void block_pair_assert_same_images(const BlockPair *pair)
+{
+    for (guint i = 0; i < SIDE_DISKS; i++) {
+        g_autofree guint8 *a = side_image(pair->a, i), *b = side_image(pair->b, i);
+        g_assert_cmpmem(a, pair->a->sizes[i], b, pair->b->sizes[i]);
+    }
+}

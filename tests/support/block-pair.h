@@ -66,6 +66,9 @@ gboolean side_wait_marked(Side *side, guint64 epoch);
 gboolean side_wait_applied(Side *side, guint64 epoch);
 void side_wait_lost(Side *side);
 
+/* Opens the set, which succeeds. */
+void side_open_ok(Side *side, gboolean owner);
+
 /* The image file's bytes, to be freed. */
 guint8 *side_image(const Side *side, guint disk);
 
@@ -83,5 +86,27 @@ void side_slow_settling(Side *side, gulong us);
 
 /* Waits until images have been synced so often since the set was opened. */
 void side_wait_image_syncs(Side *side, guint64 count);
+
+/* ---- Two of them, for tests with a fixture ---- */
+
+typedef struct {
+    Side *a, *b; /* owner and replica */
+} BlockPair;
+
+/* Makes both, not open. */
+void block_pair_new(BlockPair *pair, const guint64 *sizes);
+/* Opens both, which succeeds. */
+void block_pair_open(BlockPair *pair);
+/* Synchronises both and takes checkpoint 1, which the replica has marked. */
+void block_pair_join(BlockPair *pair);
+void block_pair_free(BlockPair *pair);
+
+/* Takes checkpoint `epoch` and waits until the owner knows that it was applied. */
+void block_pair_checkpoint(BlockPair *pair, guint64 epoch);
+/* The files of both are the same, byte for byte. */
+void block_pair_assert_same_images(const BlockPair *pair);
+
+/* Writes `count` bytes of `value` to a disk, which succeeds. */
+void side_fill(const Side *side, guint disk, guint8 value, guint32 count, guint64 offset);
 
 #endif

@@ -9,71 +9,31 @@
 
 static const guint64 sizes[SIDE_DISKS] = {1u << 20, 200 * 1024};
 
-typedef struct {
-    Side *a, *b; /* owner and replica */
-} Fixture;
-
-static void open_ok(Side *side, gboolean owner)
-{
-    g_autoptr(GError) error = NULL;
-    side_open(side, owner, &error);
-    g_assert_no_error(error);
-}
+typedef BlockPair Fixture;
 
 static void setup(Fixture *f, gconstpointer data)
 {
     (void)data;
-    f->a = side_new(sizes);
-    f->b = side_new(sizes);
+    block_pair_new(f, sizes);
 }
 
 static void setup_open(Fixture *f, gconstpointer data)
 {
     setup(f, data);
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    block_pair_open(f);
 }
 
 static void setup_joined(Fixture *f, gconstpointer data)
 {
     setup_open(f, data);
-    g_assert_true(side_synchronise(f->a, f->b));
-    g_assert_true(disk_set_mark(f->a->set, 1, NULL));
-    g_assert_true(side_wait_marked(f->b, 1));
+    block_pair_join(f);
     g_assert_true(side_wait_applied(f->a, 1));
 }
 
 static void teardown(Fixture *f, gconstpointer data)
 {
     (void)data;
-    side_free(f->a);
-    side_free(f->b);
-}
-
-static void fill(Side *side, guint disk, guint8 value, guint32 count, guint64 offset)
-{
-    g_autofree guint8 *buf = g_malloc(count);
-    memset(buf, value, count);
-    g_assert_cmpint(disk_write(side->disks[disk], buf, count, offset, FALSE), ==, 0);
-}
-
-static void assert_same_images(Fixture *f)
-{
-    for (guint i = 0; i < SIDE_DISKS; i++) {
-        g_autofree guint8 *a = side_image(f->a, i), *b = side_image(f->b, i);
-        g_assert_cmpmem(a, sizes[i], b, sizes[i]);
-    }
-}
-
-static void checkpoint(Fixture *f, guint64 epoch)
-{
-    g_autoptr(GError) error = NULL;
-    disk_set_mark(f->a->set, epoch, &error);
-    g_assert_no_error(error);
-    g_assert_true(side_wait_marked(f->b, epoch));
-    disk_set_apply(f->b->set, epoch, &error);
-    g_assert_no_error(error);
-    g_assert_true(side_wait_applied(f->a, epoch));
+    block_pair_free(f);
 }
 
 static char *state_path(const Side *side)
@@ -160,15 +120,15 @@ static void test_overtaken_is_older(Fixture *f, gconstpointer data)
     (void)data;
     side_crash(f->a);
     g_assert_true(disk_set_takeover(f->b->set, 1, NULL));
-    fill(f->b, 0, 7, 4096, 0);
+    side_fill(f->b, 0, 7, 4096, 0);
     side_close(f->b);
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->a, TRUE);
+    side_open_ok(f->b, FALSE);
     assert_refused(f->a, f->b, "are newer than the primary's");
     side_close(f->a);
     side_close(f->b);
-    open_ok(f->b, TRUE);
-    open_ok(f->a, FALSE);
+    side_open_ok(f->b, TRUE);
+    side_open_ok(f->a, FALSE);
     g_assert_true(side_synchronise(f->b, f->a));
 }
 
@@ -177,24 +137,24 @@ static void test_split_is_refused(Fixture *f, gconstpointer data)
     (void)data;
     side_crash(f->a);
     g_assert_true(disk_set_takeover(f->b->set, 1, NULL));
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     write_alone(f->a);
-    fill(f->a, 0, 5, 4096, 0);
-    fill(f->b, 0, 7, 4096, 0);
+    side_fill(f->a, 0, 5, 4096, 0);
+    side_fill(f->b, 0, 7, 4096, 0);
     side_close(f->b);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->b, FALSE);
     assert_refused(f->a, f->b, "were both written to since they were equal");
     /* Unless that is said where the data is lost, and then it holds for once. */
     disk_set_discard(f->b->set);
     g_assert_true(side_synchronise(f->a, f->b));
-    checkpoint(f, 1);
-    assert_same_images(f);
+    block_pair_checkpoint(f, 1);
+    block_pair_assert_same_images(f);
     disk_set_detach(f->a->set);
     side_close(f->b);
-    open_ok(f->b, TRUE);
+    side_open_ok(f->b, TRUE);
     write_alone(f->b);
     side_close(f->b);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->b, FALSE);
     assert_refused(f->a, f->b, "were both written to since they were equal");
 }
 
@@ -203,10 +163,10 @@ static void test_strangers_are_refused(Fixture *f, gconstpointer data)
     (void)data;
     write_alone(f->a);
     side_close(f->b);
-    open_ok(f->b, TRUE);
+    side_open_ok(f->b, TRUE);
     write_alone(f->b);
     side_close(f->b);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->b, FALSE);
     assert_refused(f->a, f->b, "have nothing in common");
 }
 
@@ -214,12 +174,12 @@ static void test_strangers_are_refused(Fixture *f, gconstpointer data)
 static void test_replica_alone_is_split(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->a, 0, 5, 4096, 0);
+    side_fill(f->a, 0, 5, 4096, 0);
     side_crash(f->a);
     side_close(f->b);
-    open_ok(f->b, TRUE);
+    side_open_ok(f->b, TRUE);
     write_alone(f->b);
-    open_ok(f->a, FALSE);
+    side_open_ok(f->a, FALSE);
     assert_refused(f->b, f->a, "have nothing in common");
 }
 
@@ -230,7 +190,7 @@ static void test_broken_is_overwritten(Fixture *f, gconstpointer data)
     side_close(f->b);
     assert_examined(f->b, GENERATION_BROKEN);
     disk_set_detach(f->a->set);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->b, FALSE);
     g_assert_true(side_synchronise(f->a, f->b));
 }
 
@@ -239,8 +199,8 @@ static void test_finish(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     (void)data;
-    fill(f->a, 0, 9, 4096, 8192);
-    fill(f->b, 0, 8, 4096, 0); /* of the copy that ends */
+    side_fill(f->a, 0, 9, 4096, 8192);
+    side_fill(f->b, 0, 8, 4096, 0); /* of the copy that ends */
     g_assert_true(disk_set_mark(f->a->set, 2, NULL));
     g_assert_true(side_wait_marked(f->b, 2));
     disk_set_finish(f->b->set, 2, &error);
@@ -248,13 +208,13 @@ static void test_finish(Fixture *f, gconstpointer data)
     g_assert_cmpint(generation_of(f->b).data, ==, GENERATION_IN_STEP);
     side_crash(f->b);
     side_close(f->a);
-    assert_same_images(f);
+    block_pair_assert_same_images(f);
     patch_state(f->b, 72, 0xff, TRUE);
     assert_examined(f->b, GENERATION_IN_STEP);
-    open_ok(f->b, TRUE);
+    side_open_ok(f->b, TRUE);
     write_alone(f->b);
-    fill(f->b, 0, 7, 4096, 0);
-    open_ok(f->a, FALSE);
+    side_fill(f->b, 0, 7, 4096, 0);
+    side_open_ok(f->a, FALSE);
     g_assert_true(side_synchronise(f->b, f->a));
 }
 
@@ -280,13 +240,13 @@ static void test_exposed(Fixture *f, gconstpointer data)
     Generation before = generation_of(f->a);
     side_crash(f->a);
     side_close(f->b);
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     write_alone(f->a);
     g_assert_cmpuint(generation_of(f->a).bitmap, ==, before.current);
     /* Nobody has seen this one: it lasts. */
     Generation now = generation_of(f->a);
     side_close(f->a);
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     write_alone(f->a);
     g_assert_cmpuint(generation_of(f->a).current, ==, now.current);
 }
@@ -295,7 +255,7 @@ static void test_exposed(Fixture *f, gconstpointer data)
 static void test_old_state(Fixture *f, gconstpointer data)
 {
     (void)data;
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     side_close(f->a);
     g_autofree char *path = state_path(f->a);
     g_autofree char *bytes = NULL;
@@ -304,7 +264,7 @@ static void test_old_state(Fixture *f, gconstpointer data)
     colo_put_be64(bytes + 88, XXH3_64bits(bytes, 88));
     g_assert_true(g_file_set_contents(path, bytes, 96, NULL));
     assert_examined(f->a, GENERATION_WRITER);
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     g_assert_cmpuint(generation_of(f->a).current, ==, 0);
     write_alone(f->a);
     g_assert_cmpuint(generation_of(f->a).current, !=, 0);
@@ -315,7 +275,7 @@ static void test_examine_errors(Fixture *f, gconstpointer data)
     g_autoptr(GError) error = NULL;
     Generation found;
     (void)data;
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     g_assert_false(disk_set_examine(f->a->configs, SIDE_DISKS, f->a->dir, &found, &error));
     g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LOCKED);
     g_clear_error(&error);

@@ -14,52 +14,31 @@
 
 static const guint64 sizes[SIDE_DISKS] = {1u << 20, 200 * 1024};
 
-typedef struct {
-    Side *a, *b; /* owner and replica */
-} Fixture;
-
-static void open_ok(Side *side, gboolean owner)
-{
-    g_autoptr(GError) error = NULL;
-    side_open(side, owner, &error);
-    g_assert_no_error(error);
-}
+typedef BlockPair Fixture;
 
 static void setup(Fixture *f, gconstpointer data)
 {
     (void)data;
-    f->a = side_new(sizes);
-    f->b = side_new(sizes);
+    block_pair_new(f, sizes);
 }
 
 static void setup_open(Fixture *f, gconstpointer data)
 {
     setup(f, data);
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    block_pair_open(f);
 }
 
 static void setup_joined(Fixture *f, gconstpointer data)
 {
     setup_open(f, data);
-    g_assert_true(side_synchronise(f->a, f->b));
-    g_assert_true(disk_set_mark(f->a->set, 1, NULL));
-    g_assert_true(side_wait_marked(f->b, 1));
+    block_pair_join(f);
     g_assert_true(side_wait_applied(f->a, 1));
 }
 
 static void teardown(Fixture *f, gconstpointer data)
 {
     (void)data;
-    side_free(f->a);
-    side_free(f->b);
-}
-
-static void fill(Side *side, guint disk, guint8 value, guint32 count, guint64 offset)
-{
-    g_autofree guint8 *buf = g_malloc(count);
-    memset(buf, value, count);
-    g_assert_cmpint(disk_write(side->disks[disk], buf, count, offset, FALSE), ==, 0);
+    block_pair_free(f);
 }
 
 static guint8 byte_at(Side *side, guint disk, guint64 offset)
@@ -67,25 +46,6 @@ static guint8 byte_at(Side *side, guint disk, guint64 offset)
     guint8 byte = 0;
     g_assert_cmpint(disk_read(side->disks[disk], &byte, 1, offset), ==, 0);
     return byte;
-}
-
-static void assert_same_images(Fixture *f)
-{
-    for (guint i = 0; i < SIDE_DISKS; i++) {
-        g_autofree guint8 *a = side_image(f->a, i), *b = side_image(f->b, i);
-        g_assert_cmpmem(a, sizes[i], b, sizes[i]);
-    }
-}
-
-static void checkpoint(Fixture *f, guint64 epoch)
-{
-    g_autoptr(GError) error = NULL;
-    disk_set_mark(f->a->set, epoch, &error);
-    g_assert_no_error(error);
-    g_assert_true(side_wait_marked(f->b, epoch));
-    disk_set_apply(f->b->set, epoch, &error);
-    g_assert_no_error(error);
-    g_assert_true(side_wait_applied(f->a, epoch));
 }
 
 /* ---- Configuration, locks, state ---- */
@@ -121,11 +81,11 @@ static void test_config(Fixture *f, gconstpointer data)
 static void test_locked(Fixture *f, gconstpointer data)
 {
     (void)data;
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     f->b->configs[0].path = f->a->paths[0];
     assert_open_fails(f->b, FALSE, BLOCK_ERROR_LOCKED, "locked by another process");
     side_close(f->a);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->b, FALSE);
 }
 
 /* One byte of QEMU's scheme at a time: "used for writing" and "others must not write". */
@@ -140,7 +100,7 @@ static void test_foreign_locks(Fixture *f, gconstpointer data)
         assert_open_fails(f->a, TRUE, BLOCK_ERROR_LOCKED, f->a->paths[0]);
         close(fd);
     }
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
 }
 
 static char *state_path(const Side *side)
@@ -165,19 +125,19 @@ static void patch_state(const Side *side, gsize at, guint8 xor, gboolean resign)
 static void test_damaged_state(Fixture *f, gconstpointer data)
 {
     (void)data;
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     side_close(f->a);
     patch_state(f->a, 50, 1, FALSE);
     assert_open_fails(f->a, TRUE, BLOCK_ERROR_STATE, "is damaged");
     g_autofree char *path = state_path(f->a);
     g_assert_cmpint(unlink(path), ==, 0); /* the way out that the message names */
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
 }
 
 static void test_foreign_state(Fixture *f, gconstpointer data)
 {
     (void)data;
-    open_ok(f->a, TRUE);
+    side_open_ok(f->a, TRUE);
     side_close(f->a);
     f->a->configs[1].name = "vdc";
     assert_open_fails(f->a, TRUE, BLOCK_ERROR_STATE, "belongs to disks of other names or sizes");
@@ -190,7 +150,7 @@ static void test_incomplete(Fixture *f, gconstpointer data)
     g_assert_true(side_synchronise(f->a, f->b));
     side_close(f->b);
     assert_open_fails(f->b, TRUE, BLOCK_ERROR_STATE, "incomplete replica");
-    open_ok(f->b, FALSE);
+    side_open_ok(f->b, FALSE);
 }
 
 /* After another boot without a clean end, a replica is not believed; after a clean end it is. */
@@ -203,8 +163,8 @@ static void test_other_boot(Fixture *f, gconstpointer data)
     /* The owner's image is good all the same, but its bitmap is forgotten. */
     side_crash(f->a);
     patch_state(f->a, 72, 0xff, TRUE);
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->a, TRUE);
+    side_open_ok(f->b, FALSE);
     g_assert_true(side_synchronise(f->a, f->b));
     g_assert_true(f->a->progress.full);
 }
@@ -212,15 +172,15 @@ static void test_other_boot(Fixture *f, gconstpointer data)
 static void test_clean_end(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->a, 0, 1, 10, 0);
-    checkpoint(f, 2);
-    fill(f->a, 0, 2, 10, 500000);
+    side_fill(f->a, 0, 1, 10, 0);
+    block_pair_checkpoint(f, 2);
+    side_fill(f->a, 0, 2, 10, 500000);
     side_close(f->a);
     side_close(f->b);
     patch_state(f->a, 72, 0xff, TRUE);
     patch_state(f->b, 72, 0xff, TRUE);
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->a, TRUE);
+    side_open_ok(f->b, FALSE);
     g_assert_true(side_synchronise(f->a, f->b));
     g_assert_false(f->a->progress.full);
     g_assert_cmpuint(f->a->progress.sent_bytes, ==, BLOCK_CHUNK_BYTES);
@@ -237,12 +197,12 @@ static void test_touched_image(Fixture *f, gconstpointer data)
     g_assert_cmpint(pwrite(fd, "x", 1, 300000), ==, 1);
     g_assert_cmpint(futimens(fd, times), ==, 0); /* the clock of files may be too coarse */
     close(fd);
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->a, TRUE);
+    side_open_ok(f->b, FALSE);
     g_assert_true(side_synchronise(f->a, f->b));
     g_assert_true(f->a->progress.full);
-    checkpoint(f, 2);
-    assert_same_images(f);
+    block_pair_checkpoint(f, 2);
+    block_pair_assert_same_images(f);
 }
 
 /* What could not be synced is not called clean. */
@@ -313,7 +273,7 @@ static void test_extents(Fixture *f, gconstpointer data)
 {
     Extents e = {0};
     (void)data;
-    fill(f->a, 0, 1, 65536, 131072);
+    side_fill(f->a, 0, 1, 65536, 131072);
     g_assert_cmpint(disk_extents(f->a->disks[0], (guint32)sizes[0], 0, add_extent, &e), ==, 0);
     g_assert_cmpuint(e.data, ==, 65536);
     g_assert_cmpuint(e.holes, ==, sizes[0] - 65536);
@@ -327,9 +287,9 @@ static void test_extents(Fixture *f, gconstpointer data)
 static void test_overlay(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->a, 0, 0xaa, 8192, 4096);
-    checkpoint(f, 2);
-    fill(f->b, 0, 0xbb, 100, 5000);
+    side_fill(f->a, 0, 0xaa, 8192, 4096);
+    block_pair_checkpoint(f, 2);
+    side_fill(f->b, 0, 0xbb, 100, 5000);
     g_assert_cmphex(byte_at(f->b, 0, 4999), ==, 0xaa);
     g_assert_cmphex(byte_at(f->b, 0, 5000), ==, 0xbb);
     g_assert_cmphex(byte_at(f->b, 0, 5100), ==, 0xaa);
@@ -337,11 +297,11 @@ static void test_overlay(Fixture *f, gconstpointer data)
     g_assert_cmphex(byte_at(f->b, 0, 9001), ==, 0);
     g_assert_cmphex(byte_at(f->b, 0, 9003), ==, 0xaa);
     g_assert_cmpint(disk_flush(f->b->disks[0]), ==, 0);
-    assert_same_images(f);
+    block_pair_assert_same_images(f);
     DiskStatus status;
     disk_set_disk_status(f->b->set, 0, &status);
     g_assert_cmpuint(status.overlay_bytes, ==, 2 * 4096);
-    checkpoint(f, 3);
+    block_pair_checkpoint(f, 3);
     g_assert_cmphex(byte_at(f->b, 0, 5000), ==, 0xaa);
     disk_set_disk_status(f->b->set, 0, &status);
     g_assert_cmpuint(status.overlay_bytes, ==, 0);
@@ -373,11 +333,11 @@ static void test_overlapping_writers(Fixture *f, gconstpointer data)
     for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
         threads[i] = g_thread_new("writer", write_much, f->a);
     for (guint64 epoch = 2; epoch < 8; epoch++)
-        checkpoint(f, epoch);
+        block_pair_checkpoint(f, epoch);
     for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
         g_thread_join(threads[i]);
-    checkpoint(f, 8);
-    assert_same_images(f);
+    block_pair_checkpoint(f, 8);
+    block_pair_assert_same_images(f);
 }
 
 /* The same while everything is being synchronised underneath, again and again. */
@@ -386,15 +346,15 @@ static void test_writers_during_sync(Fixture *f, gconstpointer data)
     GThread *threads[4];
     (void)data;
     for (guint round = 0; round < 8; round++) {
-        fill(f->b, 0, 0, 1, 0);
-        fill(f->a, 0, (guint8)round, 300000, 0);
+        side_fill(f->b, 0, 0, 1, 0);
+        side_fill(f->a, 0, (guint8)round, 300000, 0);
         for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
             threads[i] = g_thread_new("writer", write_much, f->a);
         g_assert_true(side_synchronise(f->a, f->b));
         for (guint i = 0; i < G_N_ELEMENTS(threads); i++)
             g_thread_join(threads[i]);
-        checkpoint(f, 1);
-        assert_same_images(f);
+        block_pair_checkpoint(f, 1);
+        block_pair_assert_same_images(f);
         disk_set_detach(f->a->set);
         disk_set_detach(f->b->set);
     }
@@ -406,24 +366,24 @@ static void test_bitmap_covers_unapplied(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_assert_true(disk_set_mark(f->a->set, 2, NULL));
-    fill(f->a, 0, 3, 100, 0);
+    side_fill(f->a, 0, 3, 100, 0);
     g_assert_true(disk_set_mark(f->a->set, 3, NULL));
     g_assert_true(side_wait_marked(f->b, 2));
     g_assert_true(disk_set_apply(f->b->set, 2, NULL));
     g_assert_true(side_wait_applied(f->a, 2));
     g_assert_true(side_wait_marked(f->b, 3));
-    fill(f->a, 0, 4, 100, 500000);
+    side_fill(f->a, 0, 4, 100, 500000);
     g_assert_true(disk_set_mark(f->a->set, 4, NULL));
     g_assert_true(disk_set_apply(f->b->set, 3, NULL));
     g_assert_true(side_wait_applied(f->a, 3));
     side_crash(f->a);
     g_assert_true(disk_set_takeover(f->b->set, 3, NULL));
-    open_ok(f->a, FALSE);
+    side_open_ok(f->a, FALSE);
     g_assert_true(side_synchronise(f->b, f->a));
     g_assert_false(f->b->progress.full);
     g_assert_true(disk_set_mark(f->b->set, 1, NULL));
     g_assert_true(side_wait_marked(f->a, 1));
-    assert_same_images(f);
+    block_pair_assert_same_images(f);
 }
 
 /* ---- Order of things ---- */
@@ -473,12 +433,12 @@ static void test_epochs(Fixture *f, gconstpointer data)
 static void test_takeover_drops_stage(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->a, 0, 0x11, 4096, 0);
-    checkpoint(f, 2);
-    fill(f->a, 0, 0x22, 4096, 0);
-    fill(f->b, 1, 0x33, 10, 70000);
+    side_fill(f->a, 0, 0x11, 4096, 0);
+    block_pair_checkpoint(f, 2);
+    side_fill(f->a, 0, 0x22, 4096, 0);
+    side_fill(f->b, 1, 0x33, 10, 70000);
     g_assert_true(disk_set_mark(f->a->set, 3, NULL));
-    fill(f->a, 0, 0x44, 4096, 0);
+    side_fill(f->a, 0, 0x44, 4096, 0);
     g_assert_true(side_wait_marked(f->b, 3));
     g_assert_true(disk_set_takeover(f->b->set, 2, NULL));
     g_assert_cmphex(byte_at(f->b, 0, 0), ==, 0x11);
@@ -491,7 +451,7 @@ static void test_takeover_drops_stage(Fixture *f, gconstpointer data)
 static void test_handover(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->a, 0, 0x55, 100, 100);
+    side_fill(f->a, 0, 0x55, 100, 100);
     g_assert_true(disk_set_mark(f->a->set, 2, NULL));
     g_assert_true(disk_set_inactivate(f->a->set, NULL));
     g_assert_true(side_wait_marked(f->b, 2));
@@ -499,13 +459,13 @@ static void test_handover(Fixture *f, gconstpointer data)
     g_assert_true(disk_set_takeover(f->b->set, 2, NULL));
     disk_set_detach(f->a->set);
     g_assert_true(disk_set_become_replica(f->a->set, NULL));
-    fill(f->b, 0, 0x66, 100, 100);
+    side_fill(f->b, 0, 0x66, 100, 100);
     g_assert_true(side_synchronise(f->b, f->a));
     g_assert_false(f->b->progress.full);
     g_assert_cmpuint(f->b->progress.sent_bytes, ==, BLOCK_CHUNK_BYTES);
     g_assert_true(disk_set_mark(f->b->set, 1, NULL));
     g_assert_true(side_wait_marked(f->a, 1));
-    assert_same_images(f);
+    block_pair_assert_same_images(f);
 }
 
 /* At most one complete and one incomplete epoch: then the replica stops reading, the queue fills up
@@ -546,16 +506,16 @@ static void test_backpressure(Fixture *f, gconstpointer data)
     g_assert_true(side_wait_marked(f->b, 3));
     g_assert_true(disk_set_apply(f->b->set, 3, NULL));
     g_thread_join(thread);
-    checkpoint(f, 4);
-    assert_same_images(f);
+    block_pair_checkpoint(f, 4);
+    block_pair_assert_same_images(f);
 }
 
 static void setup_backpressure(Fixture *f, gconstpointer data)
 {
     setup(f, data);
     f->a->options.queue_bytes = 1u << 20;
-    open_ok(f->a, TRUE);
-    open_ok(f->b, FALSE);
+    side_open_ok(f->a, TRUE);
+    side_open_ok(f->b, FALSE);
     g_assert_true(side_synchronise(f->a, f->b));
     g_assert_true(disk_set_mark(f->a->set, 1, NULL));
     g_assert_true(side_wait_marked(f->b, 1));
@@ -599,17 +559,17 @@ static void test_primary_enospc(Fixture *f, gconstpointer data)
 {
     guint8 buf[5000] = {1};
     (void)data;
-    fill(f->a, 0, 0x12, 8192, 0);
+    side_fill(f->a, 0, 0x12, 8192, 0);
     side_refuse(f->a, "write", "vda.img", -ENOSPC);
     g_assert_cmpint(disk_write(f->a->disks[0], buf, sizeof(buf), 1000, FALSE), ==, -ENOSPC);
     side_refuse(f->a, "zero", "vda.img", -EIO);
     g_assert_cmpint(disk_zero(f->a->disks[0], 5000, 1000, TRUE, FALSE), ==, -EIO);
     side_refuse(f->a, NULL, "", 0);
-    checkpoint(f, 2);
-    assert_same_images(f);
-    fill(f->a, 0, 0x13, 100, 1000);
-    checkpoint(f, 3);
-    assert_same_images(f);
+    block_pair_checkpoint(f, 2);
+    block_pair_assert_same_images(f);
+    side_fill(f->a, 0, 0x13, 100, 1000);
+    block_pair_checkpoint(f, 3);
+    block_pair_assert_same_images(f);
 }
 
 /* After a failed fdatasync nothing is known to be durable any more. */
@@ -644,7 +604,7 @@ static void assert_lost(Fixture *f, const char *text)
         g_error("\"%s\" or \"%s\" does not contain \"%s\"", f->a->lost_message, f->b->lost_message,
                 text);
     disk_set_detach(f->a->set);
-    fill(f->a, 0, 0x99, 4096, 4096); /* the guest goes on */
+    side_fill(f->a, 0, 0x99, 4096, 4096); /* the guest goes on */
     DiskSetStatus status;
     disk_set_status(f->a->set, &status);
     g_assert_false(status.attached);
@@ -655,7 +615,7 @@ static void test_spill_fails(Fixture *f, gconstpointer data)
 {
     (void)data;
     side_refuse(f->b, "write", "vda.journal", -ENOSPC);
-    fill(f->a, 0, 1, 65536, 0);
+    side_fill(f->a, 0, 1, 65536, 0);
     g_assert_true(disk_set_mark(f->a->set, 2, NULL));
     assert_lost(f, "vda");
     g_assert_cmpuint(f->b->marked, ==, 1);
@@ -666,7 +626,7 @@ static void test_spill_fails(Fixture *f, gconstpointer data)
 static void test_replica_image_fails_in_sync(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->a, 1, 1, 65536, 0);
+    side_fill(f->a, 1, 1, 65536, 0);
     side_refuse(f->b, "write", "vdb.img", -EIO);
     side_pair(f->a, f->b);
     assert_lost(f, "vdb");
@@ -678,8 +638,8 @@ static void test_apply_fails(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     (void)data;
-    fill(f->a, 0, 1, 4096, 0);
-    fill(f->a, 1, 2, 4096, 0);
+    side_fill(f->a, 0, 1, 4096, 0);
+    side_fill(f->a, 1, 2, 4096, 0);
     g_assert_true(disk_set_mark(f->a->set, 2, NULL));
     g_assert_true(side_wait_marked(f->b, 2));
     side_refuse(f->b, "write", "vdb.img", -EIO);
@@ -699,8 +659,8 @@ static void test_apply_fails(Fixture *f, gconstpointer data)
 static void test_takeover_fails(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->b, 0, 0x21, 4096, 0);
-    fill(f->b, 1, 0x22, 4096, 0);
+    side_fill(f->b, 0, 0x21, 4096, 0);
+    side_fill(f->b, 1, 0x22, 4096, 0);
     side_refuse(f->b, "write", "vdb.img", -EIO);
     g_assert_false(disk_set_takeover(f->b->set, 1, NULL));
     DiskSetStatus status;
@@ -717,7 +677,7 @@ static void test_takeover_fails(Fixture *f, gconstpointer data)
 static void test_takeover_given_up(Fixture *f, gconstpointer data)
 {
     (void)data;
-    fill(f->b, 1, 0x22, 4096, 0);
+    side_fill(f->b, 1, 0x22, 4096, 0);
     side_refuse(f->b, "write", "vdb.img", -EIO);
     g_assert_false(disk_set_takeover(f->b->set, 1, NULL));
     side_refuse(f->b, NULL, "", 0);
@@ -748,8 +708,8 @@ static void test_mismatch(gconstpointer data)
     Fixture f = {side_new(sizes), side_new(other)};
     if (difference == DIFFERENT_FORMAT)
         f.b->configs[1].format = "qcow2";
-    open_ok(f.a, TRUE);
-    open_ok(f.b, FALSE);
+    side_open_ok(f.a, TRUE);
+    side_open_ok(f.b, FALSE);
     if (difference == DIFFERENT_SESSION) {
         int fds[2];
         guint8 one[BLOCK_SESSION_BYTES] = {1}, two[BLOCK_SESSION_BYTES] = {2};
@@ -768,7 +728,7 @@ static void test_mismatch(gconstpointer data)
         g_error("neither \"%s\" nor \"%s\"", f.a->lost_message, f.b->lost_message);
     /* Nothing has happened to the replica's images or their state. */
     side_close(f.b);
-    open_ok(f.b, TRUE);
+    side_open_ok(f.b, TRUE);
     teardown(&f, NULL);
 }
 

@@ -12,41 +12,33 @@
 #define LIMIT      65536u
 
 typedef struct {
-    Side *a, *b;
+    BlockPair pair;
     gint released;
 } Fixture;
 
 static void set_up(Fixture *f, gconstpointer data)
 {
     static const guint64 sizes[SIDE_DISKS] = {DISK_BYTES, DISK_BYTES};
-    g_autoptr(GError) error = NULL;
-    f->a = side_new(sizes);
-    f->b = side_new(sizes);
-    f->b->options.settle_bytes = GPOINTER_TO_UINT(data);
-    side_open(f->a, TRUE, &error);
-    g_assert_no_error(error);
-    side_open(f->b, FALSE, &error);
-    g_assert_no_error(error);
-    g_assert_true(side_synchronise(f->a, f->b));
-    g_assert_true(disk_set_mark(f->a->set, 1, NULL));
-    g_assert_true(side_wait_marked(f->b, 1));
-    g_assert_true(disk_set_apply(f->b->set, 1, NULL));
+    block_pair_new(&f->pair, sizes);
+    f->pair.b->options.settle_bytes = GPOINTER_TO_UINT(data);
+    block_pair_open(&f->pair);
+    block_pair_join(&f->pair);
+    g_assert_true(disk_set_apply(f->pair.b->set, 1, NULL));
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
 {
     (void)data;
-    side_free(f->a);
-    side_free(f->b);
+    block_pair_free(&f->pair);
 }
 
 static void write_epoch(Fixture *f, guint64 epoch, guint32 bytes)
 {
     g_autofree guint8 *buf = g_malloc(bytes);
     memset(buf, (int)epoch, bytes);
-    g_assert_cmpint(disk_write(f->a->disks[0], buf, bytes, 0, FALSE), ==, 0);
-    g_assert_true(disk_set_mark(f->a->set, epoch, NULL));
-    g_assert_true(side_wait_marked(f->b, epoch));
+    g_assert_cmpint(disk_write(f->pair.a->disks[0], buf, bytes, 0, FALSE), ==, 0);
+    g_assert_true(disk_set_mark(f->pair.a->set, epoch, NULL));
+    g_assert_true(side_wait_marked(f->pair.b, epoch));
 }
 
 /* Nobody asks for it, and no takeover. */
@@ -54,10 +46,10 @@ static void test_by_itself(Fixture *f, gconstpointer data)
 {
     (void)data;
     for (guint64 epoch = 2; epoch < 6; epoch++) {
-        guint64 before = f->b->image_syncs;
+        guint64 before = f->pair.b->image_syncs;
         write_epoch(f, epoch, 4096);
-        g_assert_true(disk_set_apply(f->b->set, epoch, NULL));
-        side_wait_image_syncs(f->b, before + 1);
+        g_assert_true(disk_set_apply(f->pair.b->set, epoch, NULL));
+        side_wait_image_syncs(f->pair.b, before + 1);
     }
 }
 
@@ -66,7 +58,7 @@ static gpointer release(gpointer data)
     Fixture *f = data;
     g_usleep(200000); /* long enough for an apply that doesn't wait to end before */
     g_atomic_int_set(&f->released, TRUE);
-    side_hold_settling(f->b, FALSE);
+    side_hold_settling(f->pair.b, FALSE);
     return NULL;
 }
 
@@ -74,12 +66,12 @@ static gpointer release(gpointer data)
 static void test_at_most_one_epoch(Fixture *f, gconstpointer data)
 {
     (void)data;
-    side_hold_settling(f->b, TRUE);
+    side_hold_settling(f->pair.b, TRUE);
     write_epoch(f, 2, 4 * LIMIT);
-    g_assert_true(disk_set_apply(f->b->set, 2, NULL));
+    g_assert_true(disk_set_apply(f->pair.b->set, 2, NULL));
     write_epoch(f, 3, 4096);
     GThread *thread = g_thread_new("release", release, f);
-    g_assert_true(disk_set_apply(f->b->set, 3, NULL));
+    g_assert_true(disk_set_apply(f->pair.b->set, 3, NULL));
     g_assert_true(g_atomic_int_get(&f->released));
     g_thread_join(thread);
 }
@@ -88,21 +80,21 @@ static void test_at_most_one_epoch(Fixture *f, gconstpointer data)
 static void test_zeroes_are_no_work(Fixture *f, gconstpointer data)
 {
     (void)data;
-    g_assert_cmpint(disk_trim(f->a->disks[0], DISK_BYTES, 0, FALSE), ==, 0);
-    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
-    g_assert_true(side_wait_marked(f->b, 2));
-    guint64 syncs = f->b->image_syncs, settles = f->b->settles;
-    g_assert_true(disk_set_apply(f->b->set, 2, NULL));
-    side_wait_image_syncs(f->b, syncs + 1);
-    g_assert_cmpuint(f->b->settles - settles, <=, 1);
+    g_assert_cmpint(disk_trim(f->pair.a->disks[0], DISK_BYTES, 0, FALSE), ==, 0);
+    g_assert_true(disk_set_mark(f->pair.a->set, 2, NULL));
+    g_assert_true(side_wait_marked(f->pair.b, 2));
+    guint64 syncs = f->pair.b->image_syncs, settles = f->pair.b->settles;
+    g_assert_true(disk_set_apply(f->pair.b->set, 2, NULL));
+    side_wait_image_syncs(f->pair.b, syncs + 1);
+    g_assert_cmpuint(f->pair.b->settles - settles, <=, 1);
 }
 
 static void settle_epoch(Fixture *f, guint64 epoch, guint32 bytes)
 {
-    guint64 syncs = f->b->image_syncs;
+    guint64 syncs = f->pair.b->image_syncs;
     write_epoch(f, epoch, bytes);
-    g_assert_true(disk_set_apply(f->b->set, epoch, NULL));
-    side_wait_image_syncs(f->b, syncs + 1);
+    g_assert_true(disk_set_apply(f->pair.b->set, epoch, NULL));
+    side_wait_image_syncs(f->pair.b, syncs + 1);
 }
 
 static guint64 epoch_limit(const Side *side)
@@ -118,14 +110,14 @@ static guint64 epoch_limit(const Side *side)
  */
 static void test_leaves_the_floor(Fixture *f, gconstpointer data)
 {
-    guint64 epoch = 2, assumed = epoch_limit(f->b);
+    guint64 epoch = 2, assumed = epoch_limit(f->pair.b);
     (void)data;
-    side_slow_settling(f->b, 1000000);
-    while (epoch_limit(f->b) >= assumed / 2)
+    side_slow_settling(f->pair.b, 1000000);
+    while (epoch_limit(f->pair.b) >= assumed / 2)
         settle_epoch(f, epoch++, 8 << 20);
-    guint64 least = epoch_limit(f->b);
-    side_slow_settling(f->b, 50000);
-    for (guint64 end = epoch + 100; epoch_limit(f->b) <= least; epoch++) {
+    guint64 least = epoch_limit(f->pair.b);
+    side_slow_settling(f->pair.b, 50000);
+    for (guint64 end = epoch + 100; epoch_limit(f->pair.b) <= least; epoch++) {
         g_assert_cmpuint(epoch, <, end);
         settle_epoch(f, epoch, (guint32)least / 2);
     }
@@ -135,12 +127,12 @@ static void test_leaves_the_floor(Fixture *f, gconstpointer data)
 static void test_small_epochs_go_on(Fixture *f, gconstpointer data)
 {
     (void)data;
-    side_hold_settling(f->b, TRUE);
+    side_hold_settling(f->pair.b, TRUE);
     for (guint64 epoch = 2; epoch < 2 + LIMIT / 4096; epoch++) {
         write_epoch(f, epoch, 4096);
-        g_assert_true(disk_set_apply(f->b->set, epoch, NULL));
+        g_assert_true(disk_set_apply(f->pair.b->set, epoch, NULL));
     }
-    side_hold_settling(f->b, FALSE);
+    side_hold_settling(f->pair.b, FALSE);
 }
 
 /* What the medium has not taken can't be taken over, and that is found out before it matters. */
@@ -148,18 +140,18 @@ static void test_failure(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     (void)data;
-    side_refuse(f->b, "settle", "vda.img", -EIO);
+    side_refuse(f->pair.b, "settle", "vda.img", -EIO);
     /* It is noticed by one of the next applies, however soon the thread gets to it: they wait for it
      * when there is more on its way than the limit. */
     for (guint64 epoch = 2; !error; epoch++) {
         g_assert_cmpuint(epoch, <, 4 * LIMIT / 4096);
         write_epoch(f, epoch, 4096);
-        disk_set_apply(f->b->set, epoch, &error);
+        disk_set_apply(f->pair.b->set, epoch, &error);
     }
-    side_refuse(f->b, NULL, "", 0);
+    side_refuse(f->pair.b, NULL, "", 0);
     g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
     g_assert_nonnull(strstr(error->message, "vda"));
-    g_assert_false(disk_set_takeover(f->b->set, 2, NULL));
+    g_assert_false(disk_set_takeover(f->pair.b->set, 2, NULL));
 }
 
 int main(int argc, char **argv)

@@ -58,26 +58,17 @@ static void test_small_writes_pass(void)
 
 /* ---- In a pair ---- */
 
-typedef struct {
-    Side *a, *b;
-} Fixture;
+typedef BlockPair Fixture;
 
 static void set_up(Fixture *f, gconstpointer data)
 {
     static const guint64 sizes[SIDE_DISKS] = {DISK_BYTES, DISK_BYTES};
-    g_autoptr(GError) error = NULL;
-    f->a = side_new(sizes);
-    f->b = side_new(sizes);
+    block_pair_new(f, sizes);
     f->b->options.settle_bytes = GPOINTER_TO_UINT(data);
     f->a->options.throttle_us = f->b->options.throttle_us =
         G_GINT64_CONSTANT(100000) * G_USEC_PER_SEC;
-    side_open(f->a, TRUE, &error);
-    g_assert_no_error(error);
-    side_open(f->b, FALSE, &error);
-    g_assert_no_error(error);
-    g_assert_true(side_synchronise(f->a, f->b));
-    g_assert_true(disk_set_mark(f->a->set, 1, NULL));
-    g_assert_true(side_wait_marked(f->b, 1));
+    block_pair_open(f);
+    block_pair_join(f);
     g_assert_true(disk_set_apply(f->b->set, 1, NULL));
     g_assert_true(side_wait_applied(f->a, 1));
 }
@@ -85,8 +76,7 @@ static void set_up(Fixture *f, gconstpointer data)
 static void tear_down(Fixture *f, gconstpointer data)
 {
     (void)data;
-    side_free(f->a);
-    side_free(f->b);
+    block_pair_free(f);
 }
 
 static DiskSetStatus status_of(const Side *side)

@@ -355,14 +355,6 @@ gboolean disk_has_order(const DiskServer *server, const char *name)
     return FALSE;
 }
 
-void disk_server_epoch_command(DiskServer *server, const char *name, guint64 epoch,
-                               guint timeout_ms, DiskServerDone done, gpointer user_data)
-{
-    json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
-    disk_server_command(server, name, arguments, timeout_ms, done, user_data);
-}
-
 void disk_server_attach(DiskServer *server, gboolean primary, const char *session, int fd,
                         gboolean discard, guint timeout_ms, DiskServerDone done, gpointer user_data)
 {
