@@ -121,12 +121,30 @@ static int fail_usage(const GError *error)
     return EXIT_USAGE;
 }
 
+/* Which of the options contradicts the role; NULL: none. */
+static const char *conflict_of(const Config *config)
+{
+    if (config->overrule && config->role == CONFIG_ROLE_SECONDARY)
+        return "--overrule-arbiter makes a node the primary: this one has role secondary";
+    if (config->discard && (config->overrule || config->role == CONFIG_ROLE_PRIMARY))
+        return "--discard-this-side gives up this node's data: it can't be the primary";
+    return NULL;
+}
+
+static int check_config(Config *config, const char *file, gboolean offline)
+{
+    if (!preflight(config, offline))
+        return EXIT_USAGE;
+    printf("%s: the configuration is right%s\n", file,
+           offline ? "" : ", and this host has what it needs");
+    return EXIT_ENDED;
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *file = NULL;
     g_autofree char *role = NULL;
-    gboolean check = FALSE, offline = FALSE, version = FALSE, overrule = FALSE;
-    gboolean discard = FALSE;
+    gboolean check = FALSE, offline = FALSE, version = FALSE, overrule = FALSE, discard = FALSE;
     const GOptionEntry entries[] = {
         {"config",            'c', 0, G_OPTION_ARG_FILENAME, &file,     "Read the configuration from FILE",
          "FILE"                                                                                                            },
@@ -171,25 +189,15 @@ int main(int argc, char **argv)
     g_autoptr(Config) config = config_load(file, role, &error);
     if (!config || !colo_fault_init(&error))
         return fail_usage(error);
-    if (overrule && config->role == CONFIG_ROLE_SECONDARY) {
-        fputs("colod: --overrule-arbiter makes a node the primary: this one has role secondary\n",
-              stderr);
-        return EXIT_USAGE;
-    }
-    if (discard && (overrule || config->role == CONFIG_ROLE_PRIMARY)) {
-        fputs("colod: --discard-this-side gives up this node's data: it can't be the primary\n",
-              stderr);
-        return EXIT_USAGE;
-    }
     config->overrule = overrule;
     config->discard = discard;
-    if (check) {
-        if (!preflight(config, offline))
-            return EXIT_USAGE;
-        printf("%s: the configuration is right%s\n", file,
-               offline ? "" : ", and this host has what it needs");
-        return EXIT_ENDED;
+    const char *conflict = conflict_of(config);
+    if (conflict) {
+        fprintf(stderr, "colod: %s\n", conflict);
+        return EXIT_USAGE;
     }
+    if (check)
+        return check_config(config, file, offline);
     log_init(config->vm->name, config->log_level);
     if (config->realtime)
         be_realtime();
