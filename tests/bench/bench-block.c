@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The replicated disk against the same image served by nbdkit's file plugin, in one run: sequential
- * and random I/O over unix sockets, protected with a checkpoint every 100 ms; what a mark costs;
+ * The replicated disk against the same image served by nbdkit's file plugin, in one run. Sequential
+ * and random I/O over unix sockets, protected with a checkpoint every 100 ms. What a mark costs;
  * how quick a synchronisation is and what a rejoin sends. Both hosts' work is done on this machine.
  * Prints lines "NAME VALUE UNIT [BASELINE]", the baseline being plain nbdkit's. BENCH_SECONDS for
  * each figure (2).

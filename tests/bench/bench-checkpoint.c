@@ -4,12 +4,12 @@
  * process, a socket pair between capture and apply. Prints lines "name value unit".
  *
  * harvest_N, copy_N: medians over REPEATS checkpoints with N scattered dirty pages, as the pause of
- * the primary has them; transfer_N to the last byte in the socket, apply_N from verified to
+ * the primary has them. transfer_N: to the last byte in the socket; apply_N: from verified to
  * applied.
  *
  * look_U_of_G: one look at G GiB of RAM, of which the VM has used U, for what was written (the
- * fastest of REPEATS); look_written: with WRITTEN scattered pages to be found; look_known: at KNOWN
- * scattered pages only, as before a load; keeper: what protecting all RAM adds to a takeover that
+ * fastest of REPEATS). look_written: with WRITTEN scattered pages to be found. look_known: at KNOWN
+ * scattered pages only, as before a load. keeper: what protecting all RAM adds to a takeover that
  * loads.
  */
 #include <glib.h>

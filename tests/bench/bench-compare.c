@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the packet comparator costs: frames from memory, no I/O. Prints the packets (of both VMs)
- * per second of processor time, and the memory that flows and waiting frames take; fails if not all
+ * per second of processor time, and the memory that flows and waiting frames take. Fails if not all
  * that was compared was released.
  *
  *   bench-compare [SECONDS-PER-CASE]

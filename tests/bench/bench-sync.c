@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How long a takeover waits for the secondary's images to be on their medium, after a guest has
- * written 2 GiB as fast as it is let, with a checkpoint every 100 ms; how fast that is, and how
- * long a checkpoint takes to be complete there meanwhile (from its mark to MARKED) and to be
- * applied, and how large one gets. The primary's image is in memory (/dev/shm), the secondary's in TMPDIR: put that on the
- * storage to be looked at. Prints lines "NAME VALUE UNIT". BENCH_SYNC_MIB: how much is written
- * (2048).
+ * How long a takeover waits for the secondary's images to be on their medium. Before it a guest has
+ * written 2 GiB as fast as it could, with a checkpoint every 100 ms. Also: how fast that is, and
+ * how large a checkpoint gets. And how long one takes to be complete there (from its mark to
+ * MARKED) and to be applied. The primary's image is in memory (/dev/shm), the secondary's in
+ * TMPDIR: put that on the storage to be looked at. Prints lines "NAME VALUE UNIT". BENCH_SYNC_MIB:
+ * how much is written (2048).
  */
 #include <glib/gstdio.h>
 #include <signal.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The client of the guest agent, whose guest sends any bytes, in two pieces: each request ends once
+ * The client of the guest agent, whose guest sends any bytes, in two pieces. Each request ends once
  * at the most, and nothing is called back after that. A byte 1 stands for the sync's number, which
  * the guest knows.
  */

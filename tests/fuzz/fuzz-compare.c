@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The comparator and the rewriter, driven by the input as a script of steps: frames of both VMs,
- * whole or made from a few bytes, epochs, time, notes, takeovers. Whatever happens, every frame of
- * the PVM leaves once or is counted as dropped, nothing leaves early, and memory stays bounded. Or
- * the script is of two captures, with frames that were cut: nothing is held at the end.
+ * The comparator and the rewriter, driven by the input as a script of steps. Steps are frames of
+ * both VMs, whole or made from a few bytes, epochs, time, notes, takeovers. Whatever happens, every
+ * frame of the PVM leaves once or is counted as dropped, nothing leaves early, and memory stays
+ * bounded. Or the script is of two captures, with frames that were cut: nothing is held at the end.
  */
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A client that sends any bytes, cut in pieces of a length that the first byte gives: all that
- * comes back is lines of JSON, and the server is none the worse.
+ * A client that sends any bytes, cut in pieces of a length that the first byte gives. Only lines of
+ * JSON come back, and the server still works.
  */
 #include <glib/gstdio.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A QMP client whose server sends any bytes, in two pieces: every command is answered exactly once
- * when the connection has closed, and nothing is called back after that.
+ * A QMP client whose server sends any bytes, in two pieces. When the connection has closed every
+ * command has been answered exactly once, and nothing is called back after that.
  */
 #include "vm/qmp.h"
 

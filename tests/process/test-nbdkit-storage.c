@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Real storage that gives out: full file systems (a small tmpfs in a mount namespace of our own)
- * under the image, the journal and the overlay, and nbdkit's own error and delay filters in front.
+ * Real storage that fails. Full file systems (a small tmpfs in a mount namespace of our own) are
+ * under the image, the journal and the overlay. nbdkit's own error and delay filters are in front.
  */
 #include <errno.h>
 #include <sched.h>

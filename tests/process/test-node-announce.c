@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Announcements of a node that goes on alone: in rounds, again when a frame of the guest comes from
- * elsewhere, and never by one that may not be heard. The network is the outside of the node's tap.
+ * Announcements of a node that continues alone: in rounds, and again when a frame of the guest
+ * comes from elsewhere. A node whose output may not leave never announces. The network is the
+ * outside of the node's tap.
  */
 #include "tests/support/host-pair.h"
 

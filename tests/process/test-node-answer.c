@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A secondary that is there but shows no progress: the primary goes on without it, soon, and the
- * sick side does not compete with it; one that is slow is waited for.
+ * A secondary that is there but shows no progress: the primary soon continues without it, and the
+ * sick side does not compete with it. A slow one is waited for.
  */
 #include "common/log.h"
 #include "tests/support/host-pair.h"

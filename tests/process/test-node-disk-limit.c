@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Pairs whose guest writes more than an epoch may have. Here a write that is held waits for the next
- * epoch without end, so that nothing but the node can let it through: whoever waits for QEMU to stop
+ * Pairs whose guest writes more than an epoch may have. Here a write that is held waits for the
+ * next epoch without end, so that only the node can let it through. Whoever waits for QEMU to stop
  * waits for its writes.
  */
 #include "common/log.h"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The link is lost, and a side doesn't know who goes on, or that it is the other: until somebody
- * runs the VM, neither throws away what it could go on from. Each side has a way of its own to the
- * arbiter's storage, which can be away.
+ * The link is lost, and a side doesn't know who continues, or that it is the other. Until somebody
+ * runs the VM, neither throws away what it could continue from. Each side has a way of its own to
+ * the arbiter's storage, which can be away.
  */
 #include "common/log.h"
 #include "tests/support/host-pair.h"

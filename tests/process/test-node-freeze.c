@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Both hosts stand still for longer than every timeout, as a paused hypervisor has it, and go on:
- * nobody may take that for the other's death, nor for that of the VM. Real processes that are
+ * Both hosts are stopped for longer than every timeout, as under a paused hypervisor, and continue.
+ * Nobody may take that for the other's death, nor for that of the VM. Real processes that are
  * stopped at random moments of their checkpoints, both in one process and each in its own.
  */
 #include "tests/support/host-child.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whose data counts: pairs of real nodes with the real disk engine and the real arbiter, which end,
- * die and start again in an order that once lost what a client had been told, or nearly did.
+ * Whose data counts: pairs of real nodes with the real disk engine and the real arbiter. They end,
+ * die and start again in an order that once lost acknowledged data, or nearly did.
  */
 #include "common/log.h"
 #include "tests/support/host-pair.h"

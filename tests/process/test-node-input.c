@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Input for the guest while a checkpoint is on its way: the primary's guest gets it, whatever the
- * secondary waits for, and its copy gets it in the epoch that it belongs to or not at all.
+ * Input for the guest while a checkpoint is on its way. The primary's guest gets it, whatever the
+ * secondary waits for. Its copy gets it in the epoch that it belongs to or not at all.
  */
 #include "common/log.h"
 #include "tests/support/host-pair.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Pairs of nodes at bad moments: links that break and come back while the VM or the arbiter is
- * busy, and what must not be left behind of one session in the next.
+ * busy. What one session leaves behind must not reach the next.
  */
 #include "common/log.h"
 #include "tests/support/host-pair.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A secondary's VM that stops by itself: it is told once, a checkpoint makes it right, and while it
- * can't go on it doesn't compete with the primary, which can.
+ * A secondary's VM that stops by itself. That is reported once, and a checkpoint corrects it. While
+ * it can't continue it doesn't compete with the primary, which can.
  */
 #include "common/log.h"
 #include "tests/support/host-pair.h"

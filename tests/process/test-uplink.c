@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Uplinks on a real bridge. The whole test lives in a network namespace of its own that has no name
- * and goes with it; children that need a worse world (fewer rights, no /dev/net/tun) make it for
+ * Uplinks on a real bridge. The whole test runs in a network namespace of its own that has no name
+ * and ends with it. Children that need a worse world (fewer rights, no /dev/net/tun) make it for
  * themselves. Two uplinks on one bridge are each other's network; the bridge's own IP stack is a
  * third host.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Capture and apply, connected by a socket pair, over RAM in this process: after each checkpoint
+ * Capture and apply, connected by a socket pair, over RAM in this process. After each checkpoint
  * every byte of the secondary's RAM is that of the primary at its pause, whatever a guest thread
- * writes meanwhile; and both sides end well at any moment.
+ * writes meanwhile. Both sides end well at any moment.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -586,8 +586,8 @@ static void test_allowed(gconstpointer data)
 }
 
 /*
- * A link so narrow that a round can't end before some of it was read, and a guest that dirties more
- * than a pause takes before each read: never done.
+ * A link so narrow that a round can't end before some of it was read. The guest dirties more than a
+ * pause takes before each read: never done.
  */
 static gpointer narrow_reader(gpointer data)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * All that can happen to a node around a lost link is walked: its real table of states, what the
- * arbiter's answers mean to it, and time, an administrator and storage that do what they like.
+ * Walks all that can happen to a node around a lost link: its real table of states, and what the
+ * arbiter's answers mean to it. Time, an administrator and storage do what they like.
  */
 #include "colo/node/claim-rules.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of the checkpoint cycle: a model of all that the cycle asks for (the VM, the disks, the
- * capture, the secondary) answers in every order that can be, and the session ends, the VM is let go
- * or goes at every step. All that can be reached so is looked at. What the table allows is exactly
- * what happens on the way.
+ * The table of the checkpoint cycle. A model of all that the cycle asks for (the VM, the disks, the
+ * capture, the secondary) answers in every order that can be. At every step the session may end, or
+ * the VM may be abandoned or lost. All that can be reached so is looked at. What the table allows
+ * is exactly what happens on the way.
  */
 #include "colo/node/cycle.h"
 

@@ -161,8 +161,8 @@ static void test_delay(void)
 
 /* ---- Last words ---- */
 
-/* The end of the other connections overtakes what was said on control, if the network will have it
- * so; but this side keeps them open until its last words have arrived. */
+/* The end of the other connections may overtake what was sent on control. But this side keeps them
+ * open until its last messages have arrived. */
 static void test_last_words_are_slow(void)
 {
     Net net;

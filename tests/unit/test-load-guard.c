@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guard of RAM around a load: what was known is put back, what was not is named, and the thread
+ * The guard of RAM around a load. What was known is put back, what was not is named. The thread
  * that gives the orders doesn't wait for them.
  */
 #include <fcntl.h>
