@@ -117,6 +117,14 @@ static const char *state_of(const WorldHost *host)
  */
 static gboolean administrate(void)
 {
+    if (world.left && world.host[0].lives && world.host[1].lives && runs(&world.host[0]) &&
+        runs(&world.host[1])) {
+        world_sometimes(
+            "an administrator ends a side whose peer has said that it ends, and has not");
+        world_die(&world.host[!world.liar->index], FALSE);
+        world.port_of_guest = -1; /* a switch forgets in the end */
+        return TRUE;
+    }
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         WorldHost *host = &world.host[i];
         const WorldHost *peer = &world.host[!i];
@@ -166,7 +174,7 @@ static void until_all_is_well(void)
         start_the_dead();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
-        if (is_protected() && (gint64)world_client_answers() > answers + 2)
+        if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2)
             return;
         if (!helped && world.now_us > began + WORLD_HEAL_US + WELL_US / 2)
             helped = administrate();
@@ -192,7 +200,9 @@ static void choose_constants(void)
     world.delay_us = (guint)world_between(50, world_chance(200) ? 10000 : 500);
     world.diverges_per_mille = world_chance(500) ? 0 : (guint)world_between(1, 300);
     world.calm_us = world_between(SECOND, 20 * SECOND);
-    if (world_has_arbiter() && world_chance(500))
+    if (world_has_arbiter() && world_chance(120))
+        world.liar = &world.host[world_random(WORLD_HOSTS)];
+    else if (world_has_arbiter() && world_chance(500))
         world.disks = world_chance(500) ? "raw" : "qcow2";
     world.epoch_writes = epoch_writes[world_random(G_N_ELEMENTS(epoch_writes))];
     world.on_error = on_errors[world_random(G_N_ELEMENTS(on_errors))];
@@ -222,6 +232,7 @@ static void tell_story(guint64 seed, gint64 hours)
                             world_between(0, world_chance(500) ? 100000 : 3 * SECOND));
         }
         until_all_is_well();
+        world_truth();
     }
     world_end();
 }
@@ -232,6 +243,7 @@ static const char *const rare[] = {
     "a checkpoint is applied while it is taken over from",
     "a load writes to a page that it has not written to before",
     "a pause waits for writes that are being let through",
+    "a peer says what is not true",
     "a peer falls silent for a heartbeat-timeout",
     "a guest gets an error of its disk",
     "a guest stops while others of its writes wait",

@@ -148,6 +148,9 @@ static void note_disk(const History *history)
 static void check(WorldHost *host, const Reply *answer)
 {
     const History *history = history_find(answer->id);
+    world_check_output(host, answer->position);
+    if (world.lied)
+        return;
     if (answer->flushed)
         note_disk(history);
     if (host->reign < heard_reign)
@@ -169,6 +172,8 @@ void world_client_frame(WorldHost *host, const guint8 *data, gsize len)
         data[NETCOMPARE_VNET_HDR_BYTES + 14 + 9] != 17)
         return;
     memcpy(&answer, data + PAYLOAD, sizeof(answer));
+    if (answer.client >= CLIENTS && world.lied)
+        return; /* a guest that was given what no client has asked */
     g_assert_cmpuint(answer.client, <, CLIENTS);
     check(host, &answer);
     Client *client = &clients[answer.client];
@@ -196,6 +201,12 @@ void world_clients_hurry(void)
         world_source_clear(&clients[i].timer);
         clients[i].timer = world_after(NULL, world_between(0, REPEAT_US), ask, &clients[i]);
     }
+}
+
+void world_client_forget(void)
+{
+    heard = NULL;
+    heard_reign = 0;
 }
 
 gint64 world_client_heard_us(void)
@@ -226,7 +237,7 @@ gboolean world_holds_the_vm(const WorldHost *host, guint in_state)
 void world_client_cold_boot(WorldHost *host)
 {
     const WorldHost *peer = &world.host[!host->index];
-    gboolean may = world.ended_on_purpose || world.lost || !peer->lives ||
+    gboolean may = world.lied || world.ended_on_purpose || world.lost || !peer->lives ||
                    !world_holds_the_vm(peer, peer->node->state);
     /* These are limits that docs/ARCHITECTURE.md tells of. */
     if (!may && (host->died_in_doubt || peer->node->state == FSM_P_FROZEN))

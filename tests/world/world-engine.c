@@ -152,6 +152,7 @@ static gboolean on_taken(gpointer data)
     memcpy(parcel->ram, capture->vm->ram, sizeof(parcel->ram));
     capture->vm->dirty = 0;
     capture->stats.dirty_pages = (guint64)__builtin_popcount(which);
+    world_note_checkpoint(capture->host, parcel->epoch, capture->vm->history->position);
     capture->step = world_after(capture->host, world_between(100, 5000), on_sent, capture);
     capture->callbacks.taken(&capture->stats, capture->user_data);
     return G_SOURCE_REMOVE;

@@ -319,6 +319,10 @@ static const Fault faults[] = {
 void world_something_happens(void)
 {
     guint sum = 0, at;
+    if (world.liar && world_chance(500)) {
+        world_lie();
+        return;
+    }
     for (guint i = 0; i < G_N_ELEMENTS(faults); i++)
         sum += faults[i].weight;
     at = (guint)world_random(sum);

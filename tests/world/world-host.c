@@ -149,10 +149,11 @@ static gboolean is_in_doubt(FsmState state)
 }
 
 /* Of the state that a node has just entered. */
-static void look_at_state(WorldHost *host)
+static void look_at_state(WorldHost *host, const char *event)
 {
     FsmState before = (FsmState)host->state, state = host->node->state;
     host->state = (guint)state;
+    world_check_state(host, before, event);
     if (state == FSM_FAILED || state == FSM_COMPLETED)
         host->gone_us = world.now_us;
     if (state == FSM_FAILED) {
@@ -189,7 +190,7 @@ void control_event(Control *control, const char *name, json_object *data)
         control->host->trouble = g_strdup(json_object_to_json_string(data));
     }
     if (!strcmp(name, "STATE_CHANGED"))
-        look_at_state(control->host);
+        look_at_state(control->host, json_object_get_string(json_object_object_get(data, "event")));
     json_object_put(data);
 }
 

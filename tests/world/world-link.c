@@ -409,7 +409,7 @@ int link_disks_fd(const Link *link)
 
 void link_send(Link *link, guint type, const void *payload, gsize len)
 {
-    if (!link_is_up(link) || !other(link->end)->link)
+    if (!link_is_up(link) || !other(link->end)->link || world_liar_sends(link, type, payload, len))
         return;
     Item *item = g_new0(Item, 1);
     item->type = type;

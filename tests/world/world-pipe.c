@@ -80,6 +80,8 @@ void pipe_deliver(Pipe *pipe, Item *item)
     link_enter(link);
     switch (pipe->channel) {
     case CONTROL:
+        if (item->type == LINK_MSG_RECEIVED)
+            world_note_received(link->host, item->bytes);
         link->callbacks.message(item->type, data, len, link->user_data);
         break;
     case PACKETS:

@@ -131,7 +131,13 @@ void world_storage_check_given_up(const WorldHost *host, guint before)
         return;
     if (peer->lives && world_holds_the_vm(peer, peer->node->state))
         return;
-    /* A limit that docs/ARCHITECTURE.md tells of. */
+    if (world.lied && !fsm_is_primary((FsmState)before))
+        return;
+    /* Two limits that docs/ARCHITECTURE.md tells of. */
+    if (!fsm_is_primary((FsmState)before) && !copy_is_valid(host->node->copy)) {
+        world_sometimes("the primary's VM dies while its copy is invalid");
+        return;
+    }
     if ((before == FSM_S_COLO || before == FSM_S_HANDED) &&
         world.now_us < MAX(peer->gone_us, host->frozen_until_us) + NOTICED_US) {
         world_sometimes("a secondary's storage fails before it knows that its primary has died");

@@ -18,6 +18,7 @@
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
  *   world-faults.c   what goes wrong
+ *   world-liar.c     a peer that says what is not true
  *   world-seeds.c    many stories in processes of their own, and what they have met
  *
  * How a story goes, and what must be true when all is well again, is told by tests/sim/test-world.c.
@@ -99,6 +100,12 @@ void world_port_read(SimVm *vm);
 
 /* ---- Hosts ---- */
 
+/* A checkpoint that was taken, and how far the guest was. */
+#define WORLD_TAKEN 64u
+typedef struct {
+    guint64 epoch, position;
+} WorldTaken;
+
 struct WorldHost {
     guint index;
     const char *name;
@@ -120,8 +127,11 @@ struct WorldHost {
     gint64 disk_hangs_until_us;    /* its storage */
     gint64 storage_fails_until_us; /* of the disks; G_MAXINT64: until it is mended */
     int storage_errno;
-    guint tries;               /* of what storage can refuse to a node */
-    char *trouble;             /* the node's last error since its VM ran */
+    guint tries;                   /* of what storage can refuse to a node */
+    char *trouble;                 /* the node's last error since its VM ran */
+    gboolean denied;               /* the VM, by the arbiter's last word */
+    WorldTaken taken[WORLD_TAKEN]; /* by epoch */
+    guint64 proven; /* how far the guest was, of which its peer has said that it has it */
     gint64 qemu_slow_until_us; /* its QEMU answers late */
     SimVm *vm;
     Uplink *uplink;
@@ -170,6 +180,10 @@ typedef struct {
     const char *mode, *arbiter;
     const char *disks;    /* the format of the VM's disk; NULL: it has none */
     guint epoch_writes;   /* so many an epoch may have; 0: any number */
+    WorldHost *liar;      /* whose node may lie; NULL: none does */
+    gboolean lies;        /* it does now */
+    gboolean lied;        /* and not all is well since */
+    gboolean left;        /* and it has said that it ends */
     const char *on_error; /* what an I/O error of it does to the guest */
 
     GHashTable *sometimes; /* name -> count */
@@ -300,6 +314,8 @@ GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len);
 /* When a client was answered last, and how often clients were. */
 gint64 world_client_heard_us(void);
 guint64 world_client_answers(void);
+/* What clients have heard does not count any more. */
+void world_client_forget(void);
 /* The last host's that was heard. */
 guint world_client_heard_reign(void);
 /* Fails if there is not all that clients were told to be on disk. */
@@ -308,6 +324,21 @@ void world_client_check_disk(const WorldHost *host, const guint64 *block, const 
 gboolean world_holds_the_vm(const WorldHost *host, guint state);
 /* The VM boots anew on a host: fails if the other one holds a copy. */
 void world_client_cold_boot(WorldHost *host);
+
+/* ---- world-liar.c ---- */
+
+/* The liar begins to lie, for a while. */
+void world_lie(void);
+/* TRUE: a message is not to be sent as it is. */
+gboolean world_liar_sends(const Link *link, guint type, const void *payload, gsize len);
+/* All is well: from now on nobody has lied. */
+void world_truth(void);
+/* Of the state that a node has just entered, by which event. */
+void world_check_state(WorldHost *host, guint before, const char *event);
+void world_note_checkpoint(WorldHost *host, guint64 epoch, guint64 position);
+void world_note_received(WorldHost *host, GBytes *bytes);
+/* An answer of its guest is about to leave. */
+void world_check_output(const WorldHost *host, guint64 position);
 
 /* ---- world-faults.c ---- */
 
