@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/support/control-peer.h"
 
+#include "tests/support/wait.h"
+
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -49,7 +51,10 @@ void control_peer_say(ControlPeer *peer, const char *text)
 
 char *control_peer_line(ControlPeer *peer)
 {
+    ColoTime late = colo_time_add_us(colo_time_now(), WAIT_SECONDS * G_USEC_PER_SEC);
     for (;;) {
+        if (colo_time_diff_us(colo_time_now(), late) > 0)
+            g_error("waited too long for a line of the control socket");
         char *end = strstr(peer->input->str, "\r\n");
         if (end) {
             char *line = g_strndup(peer->input->str, (gsize)(end - peer->input->str));
