@@ -18,7 +18,8 @@
  * - What is written is changed in one rename(2), in the order in which it was asked for. It is
  *   never removed.
  *
- * Names are compared, not times: clocks of two hosts aren't one clock.
+ * Names are compared, not times: clocks of two hosts aren't one clock. What is read means what
+ * owner-rules.h says; here it is read and written.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,6 +28,7 @@
 #include <unistd.h>
 
 #include "colo/arbiter/arbiter_internal.h"
+#include "colo/arbiter/owner-rules.h"
 #include "common/fd.h"
 
 #define NO_SESSION "-"
@@ -98,11 +100,42 @@ static gboolean write_rest(const Question *question, const ArbiterRecord *like, 
     return write_record(question, &record, TRUE, error);
 }
 
+/* ---- Facts ---- */
+
+static OwnerWho who(const Question *question, const char *name)
+{
+    return !name ? OWNER_NOBODY : !strcmp(name, question->who) ? OWNER_SELF : OWNER_OTHER;
+}
+
+/* `ret_owner`: whose the VM is. FALSE: that can't be told. */
+static gboolean find_facts(const Question *question, const ArbiterRecord *record,
+                           OwnerFacts *ret_facts, char **ret_owner, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_autofree char *winner = NULL;
+    Question session = *question;
+    session.session = record->session;
+    if (record->session && !arbiter_read_winner(&session, &winner, &reading) && reading) {
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return FALSE;
+    }
+    *ret_facts = (OwnerFacts){.rests = record->rests,
+                              .has_session = record->session != NULL,
+                              .writer = who(question, record->writer),
+                              .winner = who(question, winner),
+                              .in_step = who(question, record->in_step)};
+    *ret_owner = winner ? g_steal_pointer(&winner) : g_strdup(record->writer);
+    return TRUE;
+}
+
+/* ---- Answers ---- */
+
 /* The asker owns the VM and can't run it: it rests as before, or with who wrote to it last. */
-static gboolean give_back(const Question *question, const ArbiterRecord *record, GError **error)
+static gboolean give_back(const Question *question, const ArbiterRecord *record,
+                          const OwnerFacts *facts, GError **error)
 {
     ArbiterRecord rest = *record;
-    if (!record->rests)
+    if (!owner_keeps_in_step(facts))
         rest.in_step = NULL;
     return write_rest(question, &rest, error);
 }
@@ -124,37 +157,12 @@ static ArbiterAnswer deny(const Question *question, const ArbiterRecord *record,
     return ARBITER_DENIED;
 }
 
-static gboolean is_good(const Question *question, const ArbiterRecord *record, gboolean owns,
-                        GError **error)
-{
-    return arbiter_stake_is_good(&question->stake, record, question->who, owns, error);
-}
-
-/* Who owns a VM that has a record. GRANTED: the asker. OPEN: that is to be decided, and the asker
- * may: it is its session, or the VM rests. */
-static ArbiterAnswer judge(const Question *question, const ArbiterRecord *record, GError **error)
-{
-    g_autoptr(GError) reading = NULL;
-    g_autofree char *winner = NULL;
-    gboolean ours = !strcmp(record->writer, question->who);
-    Question session = *question;
-    session.session = record->session;
-    if (!record->session)
-        return ours ? ARBITER_GRANTED : deny(question, record, record->writer, error);
-    if (arbiter_read_winner(&session, &winner, &reading))
-        return !strcmp(winner, question->who) ? ARBITER_GRANTED
-                                              : deny(question, record, winner, error);
-    if (reading) {
-        g_propagate_error(error, g_steal_pointer(&reading));
-        return ARBITER_UNKNOWN;
-    }
-    return ours || record->rests ? ARBITER_OPEN : deny(question, record, record->writer, error);
-}
-
-/* Decides a session that judge() has found open. */
+/* Decides a session that is open. GRANTED, DENIED or UNKNOWN. */
 static ArbiterAnswer decide(const Question *question, const ArbiterRecord *record, GError **error)
 {
     g_autoptr(GError) reading = NULL;
+    g_autofree char *owner = NULL;
+    OwnerFacts facts;
     Question session = *question;
     session.session = record->session;
     if (arbiter_decide(&session, &reading) == ARBITER_UNKNOWN) {
@@ -162,7 +170,11 @@ static ArbiterAnswer decide(const Question *question, const ArbiterRecord *recor
         return ARBITER_UNKNOWN;
     }
     /* Who else has won has to be named. */
-    ArbiterAnswer answer = judge(question, record, error);
+    if (!find_facts(question, record, &facts, &owner, error))
+        return ARBITER_UNKNOWN;
+    ArbiterAnswer answer = owner_judge(&facts);
+    if (answer == ARBITER_DENIED)
+        return deny(question, record, owner, error);
     if (answer != ARBITER_OPEN)
         return answer;
     g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
@@ -171,109 +183,128 @@ static ArbiterAnswer decide(const Question *question, const ArbiterRecord *recor
     return ARBITER_UNKNOWN;
 }
 
-/* One that waits may have what was given back; what was ended on purpose by others stays ended. */
-static gboolean may_decide(const Question *question, const ArbiterRecord *record, GError **error)
-{
-    if (question->claim != ARBITER_INHERIT || !strcmp(record->writer, question->who) ||
-        !g_strcmp0(record->in_step, question->who))
-        return TRUE;
-    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER,
-                "arbiter: nobody runs VM %s, and node %s was the last to", question->uuid,
-                record->writer);
-    return FALSE;
-}
-
 /* The asker would own the VM, and shows its disks. */
 static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record, GError **error)
 {
-    ArbiterAnswer answer = judge(question, record, error);
-    if (answer == ARBITER_OPEN) {
-        if (!may_decide(question, record, error) ||
-            !is_good(question, record, !record->rests, error))
-            return ARBITER_DENIED;
-        /* The secondary may be taking over. */
-        if (!record->rests && question->claim != ARBITER_CLAIM)
-            return ARBITER_OPEN;
-        return decide(question, record, error);
-    }
-    if (answer != ARBITER_GRANTED)
-        return answer;
-    if (is_good(question, record, TRUE, error))
+    g_autoptr(GError) disks = NULL;
+    g_autofree char *owner = NULL;
+    OwnerFacts facts;
+    if (!find_facts(question, record, &facts, &owner, error))
+        return ARBITER_UNKNOWN;
+    gboolean good = arbiter_stake_is_good(&question->stake, record, question->who,
+                                          owner_is_asker(&facts), &disks);
+    OwnerVerdict verdict = owner_judge_claim(&facts, question->claim, good);
+    switch (verdict) {
+    case OWNER_GRANTS:
         return ARBITER_GRANTED;
-    g_autoptr(GError) writing = NULL;
-    if (give_back(question, record, &writing))
+    case OWNER_WAITS:
+        return ARBITER_OPEN;
+    case OWNER_DECIDES:
+        return decide(question, record, error);
+    case OWNER_DENIES_ENDED:
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER,
+                    "arbiter: nobody runs VM %s, and node %s was the last to", question->uuid,
+                    record->writer);
         return ARBITER_DENIED;
-    g_clear_error(error);
-    g_propagate_error(error, g_steal_pointer(&writing));
-    return ARBITER_UNKNOWN;
+    case OWNER_GIVES_BACK:
+        if (!give_back(question, record, &facts, error))
+            return ARBITER_UNKNOWN;
+        break;
+    case OWNER_DENIES_DISKS:
+        break;
+    default:
+        return deny(question, record, owner, error);
+    }
+    g_propagate_error(error, g_steal_pointer(&disks));
+    return ARBITER_DENIED;
+}
+
+/* The VM has no record. TRUE: by now it has one, be it the other's, who was first. */
+static gboolean begin_record(const Question *question, ArbiterRecord *ret_record,
+                             ArbiterAnswer *ret_answer, GError **error)
+{
+    g_autoptr(GError) disks = NULL, reading = NULL;
+    gboolean good = arbiter_stake_is_good(&question->stake, NULL, question->who, FALSE, &disks);
+    OwnerVerdict verdict = owner_judge_claim(NULL, question->claim, good);
+    *ret_answer = verdict == OWNER_WRITES ? ARBITER_UNKNOWN : ARBITER_DENIED;
+    if (verdict == OWNER_DENIES_UNRUN)
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER, "arbiter: nobody has run VM %s yet",
+                    question->uuid);
+    else if (verdict != OWNER_WRITES)
+        g_propagate_error(error, g_steal_pointer(&disks));
+    if (verdict != OWNER_WRITES || !write_owner(question, FALSE, error))
+        return FALSE;
+    if (read_record(question, ret_record, &reading))
+        return TRUE;
+    if (reading)
+        g_propagate_error(error, g_steal_pointer(&reading));
+    else
+        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                    "arbiter: the owner of VM %s was written and is gone again (who removes files "
+                    "there?)",
+                    question->uuid);
+    return FALSE;
 }
 
 static ArbiterAnswer work_claim(const Question *question, GError **error)
 {
     g_autoptr(GError) reading = NULL;
     g_auto(ArbiterRecord) record = {0};
+    ArbiterAnswer answer;
     if (question->claim == ARBITER_OVERRULE)
         return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
-    gboolean found = read_record(question, &record, &reading);
-    if (!found && !reading && question->claim == ARBITER_INHERIT) {
-        g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER, "arbiter: nobody has run VM %s yet",
-                    question->uuid);
-        return ARBITER_DENIED;
-    }
-    if (!found && !reading) {
-        if (!is_good(question, NULL, FALSE, error))
-            return ARBITER_DENIED;
-        if (!write_owner(question, FALSE, error))
-            return ARBITER_UNKNOWN;
-        found = read_record(question, &record, &reading);
-        if (!found && !reading) {
-            g_set_error(
-                error, ARBITER_ERROR, ARBITER_ERROR_ASK,
-                "arbiter: the owner of VM %s was written and is gone again (who removes files "
-                "there?)",
-                question->uuid);
-            return ARBITER_UNKNOWN;
-        }
-        /* It may be the other's, who was first. */
-        if (found && !record.session && !strcmp(record.writer, question->who))
-            return ARBITER_GRANTED;
-    }
-    if (!found) {
+    if (read_record(question, &record, &reading))
+        return claim(question, &record, error);
+    if (reading) {
         g_propagate_error(error, g_steal_pointer(&reading));
         return ARBITER_UNKNOWN;
     }
+    if (!begin_record(question, &record, &answer, error))
+        return answer;
+    /* Its disks were good when it was written. */
+    if (!record.session && !strcmp(record.writer, question->who))
+        return ARBITER_GRANTED;
     return claim(question, &record, error);
-}
-
-static ArbiterAnswer work_record(const Question *question, GError **error)
-{
-    return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
 }
 
 static ArbiterAnswer work_give_back(const Question *question, GError **error)
 {
     g_autoptr(GError) reading = NULL;
     g_auto(ArbiterRecord) record = {0};
+    g_autofree char *owner = NULL;
+    OwnerFacts facts;
     if (!read_record(question, &record, &reading)) {
         if (!reading)
             return ARBITER_GRANTED;
         g_propagate_error(error, g_steal_pointer(&reading));
         return ARBITER_UNKNOWN;
     }
-    ArbiterAnswer answer = judge(question, &record, error);
-    if (answer == ARBITER_OPEN && record.rests)
+    if (!find_facts(question, &record, &facts, &owner, error))
+        return ARBITER_UNKNOWN;
+    OwnerVerdict verdict = owner_judge_release(&facts, question->has_run);
+    if (verdict == OWNER_DECIDES) {
+        ArbiterAnswer answer = decide(question, &record, error);
+        if (answer != ARBITER_GRANTED)
+            return answer;
+        facts.winner = OWNER_SELF;
+        verdict = owner_judge_release(&facts, question->has_run);
+    }
+    if (verdict == OWNER_GRANTS)
         return ARBITER_GRANTED;
-    if (answer == ARBITER_OPEN)
-        answer = decide(question, &record, error);
-    if (answer != ARBITER_GRANTED)
-        return answer;
+    if (verdict == OWNER_DENIES)
+        return deny(question, &record, owner, error);
     ArbiterRecord rest = {.writer = question->who,
                           .generation = question->stake.generation.current,
                           .epoch = question->epoch,
                           .in_step = question->in_step};
-    gboolean written = question->has_run ? write_rest(question, &rest, error)
-                                         : give_back(question, &record, error);
+    gboolean written = verdict == OWNER_RESTS ? write_rest(question, &rest, error)
+                                              : give_back(question, &record, &facts, error);
     return written ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+}
+
+static ArbiterAnswer work_record(const Question *question, GError **error)
+{
+    return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
 }
 
 static Question question_of(const char *uuid, const char *who, ArbiterFunc answer,

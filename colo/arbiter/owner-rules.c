@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/arbiter/owner-rules.h"
+
+ArbiterAnswer owner_judge(const OwnerFacts *facts)
+{
+    if (!facts->has_session)
+        return facts->writer == OWNER_SELF ? ARBITER_GRANTED : ARBITER_DENIED;
+    if (facts->winner != OWNER_NOBODY)
+        return facts->winner == OWNER_SELF ? ARBITER_GRANTED : ARBITER_DENIED;
+    return facts->writer == OWNER_SELF || facts->rests ? ARBITER_OPEN : ARBITER_DENIED;
+}
+
+gboolean owner_is_asker(const OwnerFacts *facts)
+{
+    return owner_judge(facts) == ARBITER_GRANTED || !facts->rests;
+}
+
+/* One that waits may have what was given back; what was ended on purpose by others stays ended. */
+static gboolean may_decide(const OwnerFacts *facts, ArbiterClaim claim)
+{
+    return claim != ARBITER_INHERIT || facts->writer == OWNER_SELF || facts->in_step == OWNER_SELF;
+}
+
+static OwnerVerdict judge_unrecorded(ArbiterClaim claim, gboolean disks_are_good)
+{
+    if (claim == ARBITER_INHERIT)
+        return OWNER_DENIES_UNRUN;
+    return disks_are_good ? OWNER_WRITES : OWNER_DENIES_DISKS;
+}
+
+OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim, gboolean disks_are_good)
+{
+    if (!facts)
+        return judge_unrecorded(claim, disks_are_good);
+    switch (owner_judge(facts)) {
+    case ARBITER_GRANTED:
+        return disks_are_good ? OWNER_GRANTS : OWNER_GIVES_BACK;
+    case ARBITER_OPEN:
+        if (!may_decide(facts, claim))
+            return OWNER_DENIES_ENDED;
+        if (!disks_are_good)
+            return OWNER_DENIES_DISKS;
+        return facts->rests || claim == ARBITER_CLAIM ? OWNER_DECIDES : OWNER_WAITS;
+    default:
+        return OWNER_DENIES;
+    }
+}
+
+OwnerVerdict owner_judge_release(const OwnerFacts *facts, gboolean has_run)
+{
+    switch (owner_judge(facts)) {
+    case ARBITER_GRANTED:
+        return has_run ? OWNER_RESTS : OWNER_GIVES_BACK;
+    case ARBITER_OPEN:
+        /* One that rests is nobody's already. */
+        return facts->rests ? OWNER_GRANTS : OWNER_DECIDES;
+    default:
+        return OWNER_DENIES;
+    }
+}
+
+gboolean owner_keeps_in_step(const OwnerFacts *facts)
+{
+    return facts->rests;
+}
