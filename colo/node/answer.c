@@ -10,6 +10,7 @@
  * until the primary is seen to run the VM (fsm.h): for the primary may die in the same moment. So
  * after some seconds without a link it asks after all (claim_leave()).
  */
+#include "colo/node/events.h"
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 #include "common/patience.h"
@@ -131,11 +132,10 @@ void answer_unfit(Node *node, const char *why)
     g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
     node->link_lost = colo_time_now();
     node_report(node, "the primary continues without this side, which is unfit", error);
-    if (!copy_is_valid(node->copy)) {
-        node_event(node, FSM_INVALID);
+    FsmEvent event = events_unfit(copy_is_valid(node->copy));
+    node_event(node, event);
+    if (event == FSM_INVALID)
         return;
-    }
-    node_event(node, FSM_UNFIT);
     claim_leave(node->claim);
     copy_step(node->copy);
 }

@@ -115,6 +115,7 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
 {
     Claim *claim = user_data;
     g_autoptr(GError) disks = NULL;
+    claim->owner_questions -= claim_time_of(error) != CLAIM_LATE;
     const Config *config = claim->config;
     ClaimStartFacts facts = {.state = claim->state,
                              .start = claim->start.doing,
@@ -135,6 +136,7 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
 
 static void ask_arbiter(Claim *claim, ArbiterClaim how)
 {
+    claim->owner_questions++;
     arbiter_claim(claim->arbiter, claim->config->vm->uuid, claim->config->name, how,
                   &claim->start.stake, on_start_answer, claim);
 }
@@ -315,7 +317,8 @@ void claim_overrule(Claim *claim)
 
 static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
-    (void)user_data;
+    Claim *claim = user_data;
+    claim->owner_questions -= claim_time_of(error) != CLAIM_LATE;
     if (answer == ARBITER_UNKNOWN)
         log_warning("the record still names this node as the owner: %s", error->message);
 }
@@ -323,6 +326,7 @@ static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer us
 void claim_give_back(Claim *claim)
 {
     log_info("the VM, which the arbiter gave to this node too late, is given back");
+    claim->owner_questions++;
     arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, NULL,
                       on_given_back, claim);
 }

@@ -15,6 +15,17 @@ gboolean claim_doing_is_undecided(ClaimDoing doing)
            doing == CLAIM_DENIED;
 }
 
+gboolean claim_doing_asks_again(ClaimDoing doing)
+{
+    return doing == CLAIM_DEFERRED || doing == CLAIM_AGAIN || doing == CLAIM_UNDECIDED ||
+           doing == CLAIM_LEFT || doing == CLAIM_FORCED_AGAIN;
+}
+
+gboolean claim_may_ask(guint owner_questions)
+{
+    return owner_questions == 0;
+}
+
 static gboolean is_forced(ClaimDoing doing)
 {
     return doing == CLAIM_FORCED || doing == CLAIM_FORCED_AGAIN;

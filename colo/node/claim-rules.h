@@ -78,6 +78,13 @@ typedef struct {
 gboolean claim_is_in_doubt(FsmState state);
 /* Nobody could say, or the answer was no: this side's VM is to be paused. */
 gboolean claim_doing_is_undecided(ClaimDoing doing);
+/* It asks again by itself, after a while. */
+gboolean claim_doing_asks_again(ClaimDoing doing);
+/*
+ * Whether it may be asked who goes on. `owner_questions`: so many about whose the VM is are still
+ * under way. One of these may give the VM back as late as after a yes, and anybody could start it.
+ */
+gboolean claim_may_ask(guint owner_questions);
 ClaimVerdict claim_judge(const ClaimFacts *facts);
 /* What is left of it when the node has moved to `next` by `event`. */
 ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next);

@@ -54,21 +54,14 @@ static gboolean on_timer(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-/* Of the states that end by themselves; 0: of the others. */
+/* 0: it doesn't ask again by itself. */
 static guint begin_timer(Claim *claim, ClaimDoing doing, guint wait_ms)
 {
-    switch (doing) {
-    case CLAIM_DEFERRED:
-        return patience_add(wait_ms, on_timer, claim);
-    case CLAIM_AGAIN:
-    case CLAIM_UNDECIDED:
-    case CLAIM_FORCED_AGAIN:
-        return g_timeout_add(CLAIM_AGAIN_MS, on_timer, claim);
-    case CLAIM_LEFT:
-        return patience_add(LEFT_MS, on_timer, claim);
-    default:
+    if (!claim_doing_asks_again(doing))
         return 0;
-    }
+    if (doing == CLAIM_DEFERRED || doing == CLAIM_LEFT)
+        return patience_add(doing == CLAIM_LEFT ? LEFT_MS : wait_ms, on_timer, claim);
+    return g_timeout_add(CLAIM_AGAIN_MS, on_timer, claim);
 }
 
 /* A state that has been reached again goes on as it was. */
@@ -181,6 +174,13 @@ void claim_ask(Claim *claim, guint64 epoch)
     gboolean forced = claim->question.doing == CLAIM_FORCED_AGAIN;
     claim->question.asked++;
     set_doing(claim, forced ? CLAIM_FORCED : CLAIM_ASKED);
+    if (!claim_may_ask(claim->owner_questions)) {
+        g_autoptr(GError) error =
+            g_error_new(ARBITER_ERROR, ARBITER_ERROR_ASK,
+                        "arbiter: an earlier question, about whose the VM is, has no answer yet");
+        on_answer(ARBITER_UNKNOWN, error, claim);
+        return;
+    }
     arbiter_ask(claim->arbiter, claim->config->vm->uuid, claim->question.session,
                 claim->config->name, epoch, on_answer, claim);
 }

@@ -52,7 +52,8 @@ struct Claim {
         char *trouble; /* why it isn't there; NULL: it is */
     } watch;
 
-    guint release_timer; /* runs while it is written that the VM is nobody's */
+    guint owner_questions; /* about whose the VM is: their answers are to come, or late */
+    guint release_timer;   /* runs while it is written that the VM is nobody's */
 };
 
 /* Stops a timer that may run. */

@@ -191,7 +191,7 @@ static void ask_if_due(Copy *copy)
     if (!copy->ask_when_loaded)
         return;
     copy->ask_when_loaded = FALSE;
-    copy->handler->may_ask(copy_is_valid(copy), copy->user_data);
+    copy->handler->may_ask(copy->user_data);
 }
 
 static void on_repaired(const PageSet *pages, const GError *error, gpointer user_data)

@@ -132,10 +132,9 @@ void copy_check_fit(Copy *copy)
     copy_step(copy);
 }
 
-gboolean copy_ask_when_loaded(Copy *copy)
+void copy_ask_when_loaded(Copy *copy)
 {
-    copy->ask_when_loaded = copy->condition == COPY_LOADING;
-    return copy->ask_when_loaded;
+    copy->ask_when_loaded = TRUE;
 }
 
 /* ---- It stops by itself ---- */

@@ -77,7 +77,7 @@ typedef struct {
 
     void (*fit)(gboolean is_fit, gpointer user_data);
     /* The load that the arbiter's question waited for is over. */
-    void (*may_ask)(gboolean is_valid, gpointer user_data);
+    void (*may_ask)(gpointer user_data);
     /* A takeover: it can go on where it is, for good; then copy_gone_on(). */
     void (*go_on)(gpointer user_data);
 
@@ -127,8 +127,8 @@ gboolean copy_prepare(Copy *copy, guint64 epoch);
 void copy_has_told(Copy *copy);
 /* Whether it could go on: fit(), after QEMU has answered. */
 void copy_check_fit(Copy *copy);
-/* TRUE: a load is under way, so the arbiter is to be asked later: may_ask(). */
-gboolean copy_ask_when_loaded(Copy *copy);
+/* A load is under way, so the arbiter is to be asked at its end: may_ask(). */
+void copy_ask_when_loaded(Copy *copy);
 
 /* ---- The VM ---- */
 

@@ -18,18 +18,6 @@
 /* What a service manager waits for is longer, and so is what a disk needs that is well. */
 #define FINAL_MS 10000
 
-FsmEvent final_event(const Node *node, FsmEvent event)
-{
-    gboolean lost = event == FSM_LINK_DOWN || event == FSM_YIELDED || event == FSM_INVALID;
-    gboolean over = event == FSM_LINK_DOWN || event == FSM_PEER_FAILED ||
-                    event == FSM_PEER_GOODBYE || event == FSM_YIELD || event == FSM_VM_LOST;
-    if (node->state == FSM_P_COLO && node->final && over)
-        return FSM_SHUTDOWN;
-    if (node->state == FSM_S_COLO && node->final && lost)
-        return FSM_PEER_GOODBYE;
-    return event;
-}
-
 void final_forget(Node *node)
 {
     if (node->final_timer)

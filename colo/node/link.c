@@ -4,6 +4,7 @@
  * peer sends is checked against the state here or by whom it concerns; a peer that breaks the
  * protocol has lost the link.
  */
+#include "colo/node/events.h"
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
@@ -18,10 +19,7 @@ void node_link_lost(Node *node, const char *what, const GError *error)
         /* Whoever the arbiter would let go on, it can't be this VM. */
         node_vm_lost(node, "the VM is lost", node->ending_sign);
     else
-        node_event(node, !copy_is_valid(node->copy) &&
-                                 (node->state == FSM_S_COLO || node->state == FSM_S_HANDED)
-                             ? FSM_INVALID
-                             : FSM_LINK_DOWN);
+        node_event(node, events_link_lost(node->state, copy_is_valid(node->copy)));
 }
 
 void node_stream_lost(Node *node, const char *what, const GError *error)
@@ -200,8 +198,7 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
 {
     (void)message;
     (void)error;
-    /* It may cross with our own going: not an error. */
-    if (node->state == FSM_P_COLO && judge_copy_is_fit(node->judge))
+    if (events_takes_yield(node->state, judge_copy_is_fit(node->judge)))
         node_event(node, FSM_YIELD);
     return TRUE;
 }
@@ -258,13 +255,13 @@ static gboolean on_goodbye(Node *node, const Message *message, GError **error)
 {
     /* An ordered end is no trouble. */
     log_info("the peer ends: %s", message->text);
-    return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_GOODBYE, error);
+    return peer_event(node, events_peer_ends(FSM_PEER_GOODBYE, node->doubted), error);
 }
 
 static gboolean on_failed(Node *node, const Message *message, GError **error)
 {
     parts_peer_reports(node, message->text);
-    return peer_event(node, node->doubted ? FSM_LINK_DOWN : FSM_PEER_FAILED, error);
+    return peer_event(node, events_peer_ends(FSM_PEER_FAILED, node->doubted), error);
 }
 
 static gboolean (*const handlers[])(Node *node, const Message *message, GError **error) = {

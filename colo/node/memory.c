@@ -16,6 +16,7 @@
  */
 #include "colo/node/memory.h"
 
+#include "colo/node/events.h"
 #include "common/log.h"
 
 #define LOOK_MS 1000
@@ -66,12 +67,16 @@ void memory_look(Memory *memory)
 void memory_leave(Memory *memory)
 {
     const MemoryHandler *handler = &memory->handler;
-    FsmState state = handler->state(memory->user_data);
-    if (state == FSM_S_COLO && memory->leaving)
-        handler->recycle(memory->user_data);
-    else if (state == FSM_P_COLO && handler->may_let_go(memory->user_data))
+    switch (events_leave(handler->state(memory->user_data), memory->leaving,
+                         handler->may_let_go(memory->user_data))) {
+    case EVENTS_LEAVE_NOTHING:
+        return;
+    case EVENTS_LEAVE_MAY:
         handler->leave(memory->user_data);
-    /* Else it is busy with more, and is asked again. */
+        return;
+    case EVENTS_LEAVE_GOES:
+        handler->recycle(memory->user_data);
+    }
 }
 
 void memory_session_over(Memory *memory)

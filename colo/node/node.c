@@ -2,12 +2,13 @@
 /*
  * The node's state and its actions. Every change of state goes through set_state(), called by
  * node_event() only; what follows from it is carried out in the order of FsmAction. Events come
- * from the main loop; the two actions that may feed one from within, where the link breaks at once,
- * are the last of their steps (the table's test checks that), so nothing is carried out in a state
+ * from the main loop; the actions that may feed one from within, where the link breaks at once or
+ * a secondary has nothing to ask for, are the last of their steps (the table's test checks that), so nothing is carried out in a state
  * that has gone.
  */
 #include "colo/node/node.h"
 
+#include "colo/node/events.h"
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 #include "common/timer.h"
@@ -57,10 +58,17 @@ static void ask_arbiter(Node *node)
 {
     if (claim_begin_wait(node->claim))
         return;
-    if (node->state == FSM_S_PAUSED && copy_ask_when_loaded(node->copy))
+    switch (events_ask(node->state, copy_condition(node->copy), claim_is_yielded(node->claim))) {
+    case EVENTS_ASK_WAITS:
+        copy_ask_when_loaded(node->copy);
         return;
-    node->has_asked |= node->state == FSM_S_HANDED;
-    claim_ask(node->claim, node->epoch);
+    case EVENTS_ASK_LEAVES:
+        node_event(node, FSM_INVALID);
+        return;
+    case EVENTS_ASK_NOW:
+        node->has_asked |= node->state == FSM_S_HANDED;
+        claim_ask(node->claim, node->epoch);
+    }
 }
 
 static void on_claim_event(FsmEvent event, gpointer user_data)
@@ -285,7 +293,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
 
 void node_event(Node *node, FsmEvent event)
 {
-    event = final_event(node, event);
+    event = events_final(node->state, node->final, event);
     FsmStep step = fsm_step(node->state, event);
     if (step.verdict == FSM_IGNORE)
         return;

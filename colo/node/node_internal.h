@@ -302,8 +302,6 @@ void generation_finalise(Node *node);
 
 /* The VM is to end: FSM_SHUTDOWN, if it is protected after a last mark of its disks. */
 void final_begin(Node *node);
-/* What an event means to a node whose VM is about to end. */
-FsmEvent final_event(const Node *node, FsmEvent event);
 /* Primary: the VM is paused. */
 void final_paused(Node *node);
 /* Secondary: a mark has come. */

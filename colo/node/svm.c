@@ -11,37 +11,16 @@
  * is lost before, the primary goes on alone. One that QEMU has stopped for an I/O error of its
  * overlay goes on where it is: what failed is tried again.
  */
+#include "colo/node/events.h"
 #include "colo/node/node_internal.h"
 #include "colo/node/resume.h"
 #include "common/fault.h"
 #include "common/log.h"
 
-static CopyDuty duty_of(const Node *node)
-{
-    switch (node->state) {
-    case FSM_S_NONE:
-    case FSM_S_SETUP:
-    case FSM_S_ACTIVE:
-        return COPY_JOIN;
-    case FSM_S_COLO:
-        return COPY_PROTECT;
-    case FSM_S_HANDED:
-        return COPY_HAND_OVER;
-    case FSM_S_PAUSED:
-        return claim_is_undecided(node->claim) ? COPY_FREEZE : COPY_HOLD;
-    case FSM_S_RECOVER:
-        return COPY_FREEZE;
-    case FSM_S_DEVICE:
-        return COPY_TAKE_OVER;
-    default:
-        return COPY_UNUSED;
-    }
-}
-
 static CopyWorld look(guint64 epoch, gpointer user_data)
 {
     const Node *node = user_data;
-    return (CopyWorld){.duty = duty_of(node),
+    return (CopyWorld){.duty = events_copy_duty(node->state, claim_is_undecided(node->claim)),
                        .disks = disks_apply_is_due(node)    ? COPY_DISKS_DUE
                                 : disks_are_at(node, epoch) ? COPY_DISKS_THERE
                                                             : COPY_DISKS_BUSY,
@@ -151,11 +130,9 @@ static void on_fit(gboolean is_fit, gpointer user_data)
     node_event(user_data, is_fit ? FSM_VM_FIT : FSM_VM_UNFIT);
 }
 
-static void on_may_ask(gboolean is_valid, gpointer user_data)
+static void on_may_ask(gpointer user_data)
 {
-    Node *node = user_data;
-    /* One whose peer has yielded has nobody to leave the VM to. */
-    node_event(node, !is_valid && !claim_is_yielded(node->claim) ? FSM_INVALID : FSM_ASK_AGAIN);
+    node_event(user_data, FSM_ASK_AGAIN);
 }
 
 static void on_refused(const char *what, const GError *error, gpointer user_data)
