@@ -88,6 +88,10 @@ WORLD_OBJS := $(patsubst $(S)/%.c,$(O)/obj/%.o,$(wildcard $(S)/tests/world/*.c))
 $(O)/tests/sim/test-world: $(WORLD_OBJS)
 $(O)/tests/sim/test-world: INSTEAD = $(WORLD_OBJS)
 
+MODEL_OBJS := $(patsubst $(S)/%.c,$(O)/obj/%.o,$(wildcard $(S)/tests/model/*.c))
+$(O)/tests/sim/test-failover-model: $(MODEL_OBJS)
+$(O)/tests/sim/test-failover-model: INSTEAD = $(MODEL_OBJS)
+
 $(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $< $(INSTEAD) $(call ALL_LIBS,$(LIB_FILES))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside the arbiter: arbiter.c has the questions, folder.c the folder and its name, file.c the
- * decisions in it. tidy.c removes old ones, and owner.c has the owner of a VM.
+ * decisions in it. tidy.c removes old ones, and owner.c has the owner of a VM, by the rules of
+ * owner-rules.h.
  */
 #ifndef COLO_COLO_ARBITER_ARBITER_INTERNAL_H
 #define COLO_COLO_ARBITER_ARBITER_INTERNAL_H

@@ -172,6 +172,31 @@ static void test_inherits(ClaimHost *f, gconstpointer data)
     g_assert_cmpstr(f->reports->str, ==, "granted ");
 }
 
+/*
+ * A question of a node that waits hangs until that has become the secondary and lost its primary.
+ * Its answer could give the VM back: nothing is asked before it has come.
+ */
+static void test_after_the_start(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    wait_for_beta(f);
+    hold(&claim_storage, HOLD_BEFORE);
+    WAIT_FOR(claim_starting(f->claim) == CLAIM_START_WAITS_ASKED);
+    WAIT_FOR(hold_waiting(&claim_storage) > 0);
+    hold(&claim_storage, HOLD_NOT);
+    claim_host_feed(f, FSM_LINK_UP);
+    claim_host_feed(f, FSM_PEER_RUNS);
+    f->session = S1;
+    claim_host_feed(f, FSM_PROTECT);
+    claim_host_forget(f);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    g_assert_cmpstr(f->heard->str, ==, "undecided ");
+    g_assert_nonnull(strstr(f->trouble, "an earlier question"));
+    hold_release(&claim_storage);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+    g_assert_true(claim_host_heard(f, "ask-again"));
+}
+
 /* The end is told once, by storage or by patience. */
 static void test_released(ClaimHost *f, gconstpointer data)
 {
@@ -341,6 +366,7 @@ int main(int argc, char **argv)
     ADD("without-arbiter", NULL, test_without_arbiter);
     ADD("waits", NULL, test_waits);
     ADD("inherits", NULL, test_inherits);
+    ADD("after-the-start", NULL, test_after_the_start);
     ADD("released", NULL, test_released);
     ADD("lets", NULL, test_lets);
     ADD("role-is-fixed", NULL, test_role_is_fixed);

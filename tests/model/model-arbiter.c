@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The arbiter's storage, and the claim's side of it. What an answer is: owner-rules.h; what it
+ * means: claim-rules.h.
+ */
+#include "tests/model/model.h"
+
+#include <string.h>
+
+/* Says yes to one side of a session, ever. */
+static gboolean decide(Pair *pair, int i, guint8 session)
+{
+    if (!pair->granted[session])
+        pair->granted[session] = (guint8)(1 + i);
+    return pair->granted[session] == 1 + i;
+}
+
+static OwnerWho who(int i, guint8 side)
+{
+    return side == 0 ? OWNER_NOBODY : side == 1 + i ? OWNER_SELF : OWNER_OTHER;
+}
+
+static OwnerFacts facts_of(const Pair *pair, int i, const OnRecord *record)
+{
+    return (OwnerFacts){.rests = record->rests,
+                        .has_session = record->session != 0,
+                        .writer = who(i, record->writer),
+                        .winner =
+                            record->session ? who(i, pair->granted[record->session]) : OWNER_NOBODY,
+                        .in_step = who(i, record->in_step)};
+}
+
+static gboolean is_named(const Pair *pair, guint8 session)
+{
+    if (pair->session == session || pair->record.session == session)
+        return TRUE;
+    for (int i = 0; i < 2; i++) {
+        const Side *side = &pair->side[i];
+        if (side->claim == session || side->flying == session || side->read.session == session ||
+            side->record_session == session || memchr(side->writes, 1 + session, WRITES))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Of a question whose answer changes nothing here it counts what it does to storage. */
+static void tidy_questions(Pair *pair, int i)
+{
+    Side *side = &pair->side[i];
+    gboolean is_alone = side->state >= FSM_P_STARTING && side->state <= FSM_P_ACTIVE;
+    gboolean is_empty = !fsm_is_primary(side->state) && side->copy == COPY_EMPTY;
+    gboolean is_denied = side->claim && pair->granted[side->claim] == 2 - i;
+    if (is_alone || side->state == FSM_S_DEVICE || (is_empty && is_denied)) {
+        if (side->is_asked && !side->flying)
+            side->flying = side->claim;
+        side->is_asked = FALSE;
+        if (side->flying && pair->granted[side->flying])
+            side->flying = 0;
+    }
+    if (is_alone) {
+        side->granted_late = FALSE;
+        side->claim = side->claim ? 1 : 0;
+    }
+    if (side->flying && side->flying != side->claim && pair->granted[side->flying])
+        side->flying = 0;
+}
+
+void model_claim_tidy(Pair *pair)
+{
+    if (pair->has_arbiter)
+        for (int i = 0; i < 2; i++)
+            tidy_questions(pair, i);
+    for (guint8 session = 1; session <= SESSIONS + RESTS; session++)
+        if (!is_named(pair, session))
+            pair->granted[session] = 0;
+}
+
+/* Nobody runs the VM: it has a session that nobody has decided. */
+static void write_rest(Pair *pair, guint8 writer, guint8 in_step)
+{
+    guint8 session = SESSIONS + 1;
+    while (is_named(pair, session))
+        session++;
+    EXPECT(pair, session <= SESSIONS + RESTS);
+    pair->granted[session] = 0;
+    pair->record =
+        (OnRecord){.writer = writer, .session = session, .rests = TRUE, .in_step = in_step};
+}
+
+static void give_back(Pair *pair, const OnRecord *record, const OwnerFacts *facts)
+{
+    write_rest(pair, record->writer, owner_keeps_in_step(facts) ? record->in_step : 0);
+}
+
+/* ---- A lost link ---- */
+
+static void set_doing(Pair *pair, Side *side, ClaimDoing next)
+{
+    EXPECT(pair, claim_doing_may(side->doing, next));
+    side->doing = (guint8)next;
+}
+
+static void look_if_late(Side *side)
+{
+    if (!claim_gives_back(side->granted_late, side->state))
+        return;
+    side->granted_late = FALSE;
+    side->giving_back = TRUE;
+}
+
+static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
+{
+    Side *side = &pair->side[me];
+    ClaimFacts facts = {.state = side->state,
+                        .doing = side->doing,
+                        .forced = side->forced,
+                        .yielded = side->yielded,
+                        .others_open = side->is_asked,
+                        .answer = answer,
+                        .time = time};
+    ClaimVerdict verdict = claim_judge(&facts);
+    if (verdict.counts)
+        side->forced = FALSE;
+    side->granted_late |= verdict.granted_late;
+    set_doing(pair, side, verdict.next);
+    switch (verdict.says) {
+    case CLAIM_SAYS_GRANTED:
+    case CLAIM_SAYS_FORCED:
+        /* Nobody keeps a record but those who know. */
+        if (answer == ARBITER_MANUAL)
+            decide(pair, me, side->claim);
+        model_event(pair, me, FSM_GRANTED);
+        break;
+    case CLAIM_SAYS_DENIED:
+        model_event(pair, me, FSM_DENIED);
+        break;
+    case CLAIM_SAYS_UNDECIDED:
+        model_event(pair, me, FSM_UNDECIDED);
+        break;
+    default:
+        break;
+    }
+    look_if_late(side);
+}
+
+/* What storage says, now or late. */
+static void answered_by_storage(Pair *pair, int i, guint8 session)
+{
+    answered(pair, i, decide(pair, i, session) ? ARBITER_GRANTED : ARBITER_DENIED, CLAIM_IN_TIME);
+}
+
+void model_claim_ask(Pair *pair, int me)
+{
+    Side *side = &pair->side[me];
+    switch (events_ask(side->state, side->copy, side->yielded)) {
+    case EVENTS_ASK_WAITS:
+        return;
+    case EVENTS_ASK_LEAVES:
+        model_event(pair, me, FSM_INVALID);
+        return;
+    case EVENTS_ASK_NOW:
+        side->has_asked |= side->state == FSM_S_HANDED;
+        set_doing(pair, side, CLAIM_ASKED);
+        side->is_asked = claim_may_ask(side->inquiry + side->giving_back);
+        if (!side->is_asked)
+            answered(pair, me, ARBITER_UNKNOWN, CLAIM_IN_TIME);
+    }
+}
+
+void model_claim_leave(Pair *pair, int me)
+{
+    set_doing(pair, &pair->side[me], CLAIM_LEFT);
+}
+
+static void set_start(Pair *pair, Side *side, ClaimStart next)
+{
+    EXPECT(pair, claim_start_may(side->start, next));
+    side->start = (guint8)next;
+}
+
+void model_claim_moved(Pair *pair, int me, FsmEvent event, FsmState next)
+{
+    Side *side = &pair->side[me];
+    /* Protected anew: nobody is interested in the session before any more. */
+    if (fsm_is_protected(next) && side->claim != pair->session) {
+        if (side->is_asked && !side->flying && pair->has_arbiter)
+            side->flying = side->claim;
+        side->is_asked = side->granted_late = FALSE;
+        set_doing(pair, side, CLAIM_IDLE);
+        side->claim = pair->session;
+    }
+    side->forced &= claim_is_in_doubt(next);
+    side->yielded = claim_yielded_after(side->yielded, event, next);
+    set_doing(pair, side, claim_doing_after(side->doing, event, next));
+    set_start(pair, side, claim_start_after(side->start, next));
+    look_if_late(side);
+}
+
+/* One question: storage answers or doesn't; what it doesn't answer it may have stored. */
+static void question_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    if (!search->from->has_arbiter) {
+        STEP(pair, search)
+        {
+            pair->side[i].is_asked = FALSE;
+            answered(pair, i, ARBITER_MANUAL, CLAIM_IN_TIME);
+        }
+        return;
+    }
+    STEP(pair, search)
+    {
+        pair->side[i].is_asked = FALSE;
+        answered_by_storage(pair, i, side->claim);
+    }
+    for (int stored = 0; stored < 2; stored++)
+        FAULT(pair, search)
+        {
+            pair->side[i].is_asked = FALSE;
+            if (stored)
+                decide(pair, i, side->claim);
+            answered(pair, i, ARBITER_UNKNOWN, CLAIM_IN_TIME);
+        }
+    if (!side->flying)
+        FAULT(pair, search)
+        {
+            pair->side[i].is_asked = FALSE;
+            pair->side[i].flying = side->claim;
+            answered(pair, i, ARBITER_UNKNOWN, CLAIM_LATE);
+        }
+}
+
+/* A late question may reach storage all the same; its answer may come, or be lost. */
+static void late_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    gboolean counts = side->flying == side->claim && !model_is_dead(side);
+    STEP(pair, search)
+    {
+        decide(pair, i, side->flying);
+        pair->side[i].flying = 0;
+    }
+    if (counts)
+        STEP(pair, search)
+        {
+            pair->side[i].flying = 0;
+            answered_by_storage(pair, i, side->flying);
+        }
+    FAULT(pair, search)
+    {
+        pair->side[i].flying = 0;
+        if (counts)
+            answered(pair, i, ARBITER_UNKNOWN, CLAIM_GONE);
+    }
+}
+
+/* `failover`, where the VM is in doubt. */
+static void order_step(Search *search, int i)
+{
+    const Pair *now = search->from;
+    const Side *side = &now->side[i], *other = &now->side[!i];
+    gboolean takes_orders = side->state == FSM_P_PAUSED || side->state == FSM_P_RECOVER ||
+                            side->state == FSM_S_PAUSED || side->state == FSM_S_RECOVER;
+    if (!takes_orders || side->is_asked || side->copy == COPY_INVALID)
+        return;
+    if (now->has_arbiter) {
+        FAULT(pair, search)
+        {
+            model_event(pair, i, FSM_ASK_AGAIN);
+        }
+        return;
+    }
+    if (now->granted[side->claim] == 2 - i || other->sees_link)
+        return;
+    STEP(pair, search)
+    {
+        decide(pair, i, side->claim);
+        pair->side[i].forced = TRUE;
+        model_event(pair, i, FSM_ASK_AGAIN);
+    }
+}
+
+/* ---- The start ---- */
+
+void model_claim_start(Side *side)
+{
+    if (side->state != FSM_P_ASKING)
+        return;
+    side->start = CLAIM_START_ASKED;
+    side->how = ARBITER_LOOK;
+    side->inquiry = INQUIRY_ASKED;
+}
+
+static void start_answered(Pair *pair, int me, ArbiterAnswer answer)
+{
+    Side *side = &pair->side[me];
+    ClaimStartFacts facts = {.state = side->state,
+                             .start = side->start,
+                             .may_wait = side->is_auto,
+                             .disks_are_good = TRUE,
+                             .answer = answer,
+                             .time = CLAIM_IN_TIME};
+    ClaimStartVerdict verdict = claim_judge_start(&facts);
+    side->inquiry = INQUIRY_NONE;
+    side->read = (OnRecord){0};
+    if (answer == ARBITER_OPEN && verdict.next == CLAIM_START_LETS)
+        side->how = ARBITER_CLAIM;
+    set_start(pair, side, verdict.next);
+    switch (verdict.says) {
+    case CLAIM_START_SAYS_GRANTED:
+    case CLAIM_START_SAYS_INHERITED:
+        model_event(pair, me, FSM_GRANTED);
+        return;
+    case CLAIM_START_SAYS_WAIT:
+        model_event(pair, me, FSM_DENIED);
+        return;
+    case CLAIM_START_SAYS_LOST:
+        model_event(pair, me, FSM_VM_LOST);
+        return;
+    default:
+        return;
+    }
+}
+
+/* What storage makes of it, by what was read of it. */
+static ArbiterAnswer judge_inquiry(Pair *pair, int i, gboolean disks_are_good)
+{
+    const Side *side = &pair->side[i];
+    OwnerFacts facts = facts_of(pair, i, &side->read);
+    switch (owner_judge_claim(&facts, side->how, disks_are_good)) {
+    case OWNER_GRANTS:
+        return ARBITER_GRANTED;
+    case OWNER_WAITS:
+        return ARBITER_OPEN;
+    case OWNER_DECIDES:
+        decide(pair, i, side->read.session);
+        facts = facts_of(pair, i, &side->read);
+        return owner_judge(&facts);
+    case OWNER_GIVES_BACK:
+        give_back(pair, &side->read, &facts);
+        return ARBITER_DENIED;
+    default:
+        return ARBITER_DENIED;
+    }
+}
+
+/* Who is first has the record that it writes. */
+static void read_inquiry(Pair *pair, int i)
+{
+    Side *side = &pair->side[i];
+    if (pair->record.writer) {
+        side->inquiry = INQUIRY_HAS_READ;
+        side->read = pair->record;
+    } else if (owner_judge_claim(NULL, side->how, TRUE) == OWNER_WRITES) {
+        pair->record = (OnRecord){.writer = (guint8)(1 + i)};
+        start_answered(pair, i, ARBITER_GRANTED);
+    } else {
+        start_answered(pair, i, ARBITER_DENIED);
+    }
+}
+
+static void inquiry_steps(Search *search, int i)
+{
+    if (search->from->side[i].inquiry == INQUIRY_ASKED) {
+        STEP(pair, search)
+        {
+            read_inquiry(pair, i);
+        }
+        return;
+    }
+    STEP(pair, search)
+    {
+        start_answered(pair, i, judge_inquiry(pair, i, TRUE));
+    }
+    /* Who wrote to its disks last has what it wrote. */
+    if (search->from->side[i].read.writer != 1 + i)
+        FAULT(pair, search)
+        {
+            start_answered(pair, i, judge_inquiry(pair, i, FALSE));
+        }
+    /* What was made of it may be there all the same. */
+    FAULT(pair, search)
+    {
+        judge_inquiry(pair, i, TRUE);
+        start_answered(pair, i, ARBITER_UNKNOWN);
+    }
+}
+
+/* Asks, or asks again. */
+static void start_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    gboolean again = side->start == CLAIM_START_AGAIN || side->start == CLAIM_START_LETS;
+    gboolean waits = side->start == CLAIM_START_WAITS && side->state == FSM_S_NONE;
+    if (!again && !waits)
+        return;
+    STEP(pair, search)
+    {
+        Side *own = &pair->side[i];
+        set_start(pair, own, waits ? CLAIM_START_WAITS_ASKED : CLAIM_START_ASKED);
+        if (waits)
+            own->how = ARBITER_INHERIT;
+        own->inquiry = INQUIRY_ASKED;
+    }
+}
+
+/* ---- On record ---- */
+
+static void write_record(Pair *pair, int me)
+{
+    Side *side = &pair->side[me];
+    side->record_again = FALSE;
+    if (claim_writes(side->state, side->record_session != 0, TRUE) != CLAIM_WRITES_RECORD)
+        return;
+    if (side->record != CLAIM_RECORD_KEPT) {
+        EXPECT(pair, claim_record_may(side->record, CLAIM_RECORD_ASKED));
+        side->record = CLAIM_RECORD_ASKED;
+    }
+    for (int i = 0; i < WRITES; i++)
+        if (!side->writes[i]) {
+            side->writes[i] = 1 + side->record_session;
+            return;
+        }
+    /* Out of the model's bounds: as if the process had died here. */
+    side->crashed = TRUE;
+}
+
+void model_claim_record(Pair *pair, int me, guint8 session)
+{
+    Side *side = &pair->side[me];
+    EXPECT(pair, claim_record_may(side->record, CLAIM_RECORD_WANTED));
+    side->record_session = session;
+    side->record = CLAIM_RECORD_WANTED;
+    write_record(pair, me);
+}
+
+/* The first of what it writes has an answer. */
+static void recorded(Pair *pair, int me, ArbiterAnswer answer)
+{
+    Side *side = &pair->side[me];
+    memmove(side->writes, side->writes + 1, WRITES - 1);
+    side->writes[WRITES - 1] = 0;
+    if (model_is_dead(side))
+        return;
+    ClaimRecordVerdict verdict =
+        claim_judge_record(side->state, side->record, side->writes[0] != 0, answer, CLAIM_IN_TIME);
+    EXPECT(pair, claim_record_may(side->record, verdict.next));
+    side->record = (guint8)verdict.next;
+    side->record_again = verdict.again != 0;
+}
+
+static void write_steps(Search *search, int i)
+{
+    gboolean has_arbiter = search->from->has_arbiter;
+    STEP(pair, search)
+    {
+        if (has_arbiter)
+            pair->record =
+                (OnRecord){.writer = (guint8)(1 + i), .session = pair->side[i].writes[0] - 1};
+        recorded(pair, i, has_arbiter ? ARBITER_GRANTED : ARBITER_MANUAL);
+    }
+    if (has_arbiter)
+        FAULT(pair, search)
+        {
+            recorded(pair, i, ARBITER_UNKNOWN);
+        }
+}
+
+/* ---- The end ---- */
+
+static void release(Pair *pair, int i, gboolean has_run)
+{
+    OnRecord record = pair->record;
+    if (!record.writer)
+        return;
+    OwnerFacts facts = facts_of(pair, i, &record);
+    OwnerVerdict verdict = owner_judge_release(&facts, has_run);
+    if (verdict == OWNER_DECIDES) {
+        decide(pair, i, record.session);
+        facts = facts_of(pair, i, &record);
+        verdict = owner_judge_release(&facts, has_run);
+    }
+    if (verdict == OWNER_RESTS)
+        write_rest(pair, (guint8)(1 + i), 0);
+    else if (verdict == OWNER_GIVES_BACK)
+        give_back(pair, &record, &facts);
+}
+
+/* ---- Steps ---- */
+
+void model_claim_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    if (side->is_asked)
+        question_steps(search, i);
+    if (claim_doing_asks_again(side->doing))
+        STEP(pair, search)
+        {
+            model_event(pair, i, FSM_ASK_AGAIN);
+        }
+    else
+        order_step(search, i);
+    if (side->inquiry)
+        inquiry_steps(search, i);
+    start_steps(search, i);
+    if (side->record_again)
+        STEP(pair, search)
+        {
+            write_record(pair, i);
+        }
+}
+
+void model_storage_steps(Search *search, int i)
+{
+    const Side *side = &search->from->side[i];
+    if (side->flying)
+        late_steps(search, i);
+    /* The rest is done in turn. */
+    if (side->crashed || side->inquiry)
+        return;
+    if (side->writes[0]) {
+        write_steps(search, i);
+        return;
+    }
+    if (side->giving_back)
+        STEP(pair, search)
+        {
+            pair->side[i].giving_back = FALSE;
+            release(pair, i, FALSE);
+        }
+    else if (side->releasing)
+        STEP(pair, search)
+        {
+            pair->side[i].releasing = FALSE;
+            if (pair->has_arbiter)
+                release(pair, i, side->has_run);
+        }
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A model of a pair of nodes, to be searched as a whole: two nodes, a link that breaks at any
+ * moment, an arbiter that may be out of reach, administrators, crashes and service managers that
+ * start a node again in any role. Every state that the rules can lead such a pair into is visited
+ * (breadth-first, exhaustively, within bounds on sessions and messages in flight), and in each of
+ * them it is checked that
+ *
+ *   1. no two sides are active: an open gate, or a takeover, on one side only;
+ *   2. nobody goes on from a state of the VM after which the other side let output go unheld;
+ *   3. a side that holds a live copy of the VM, from which it could go on, drops it only when the
+ *      other goes on, unless it fails or is told to end: so both never do;
+ *   4. an unprotected VM is heard, and what it says never waits for the arbiter's storage;
+ *   5. no internal event meets a state that has no answer for it, and no part of the claim takes a
+ *      step that its table doesn't have;
+ *   6. nobody asks for the VM with a copy that can't go on, unless the other's is dead already.
+ *
+ * And from each of them, if nothing fails from there on, a state is reached in which one side runs
+ * the VM, also where both wait for each other; only where the side that the arbiter has chosen is
+ * lost, administrators have to help.
+ *
+ * What is decided is decided by the rules that the node and the arbiter are made of: fsm.h,
+ * claim-rules.h, events.h, route.h, copy-next.h and owner-rules.h. What the model adds is who may
+ * be reached when, and what is lost:
+ *
+ *   model-side.c     a node: its events, and what it does for them
+ *   model-steps.c    what may happen next to the link, to messages and to a node by itself
+ *   model-arbiter.c  the arbiter's storage: questions about a lost link, whose the VM is
+ *   model-search.c   the search, and what every state leads to
+ *
+ * Storage is slow and may hang: what is read may be old when it is judged, what is written lands at
+ * any later moment or, if its writer dies, never. Each side's own way there may be cut: its
+ * question is then unanswered, and not stored, stored all the same, or stored at any later moment,
+ * even after the asker's end. A pair without an arbiter has administrators in its place. They let a
+ * side go on that isn't linked, if they have let no other; and don't start an overtaken node as
+ * primary.
+ */
+#ifndef COLO_TESTS_MODEL_MODEL_H
+#define COLO_TESTS_MODEL_MODEL_H
+
+#include "colo/arbiter/owner-rules.h"
+#include "colo/node/claim-rules.h"
+#include "colo/node/events.h"
+#include "colo/node/fsm.h"
+#include "colo/node/route.h"
+
+/* Bounds. */
+#define SESSIONS 3
+#define RESTS    4 /* sessions of a VM that rests, which are to be decided: so many can be in use */
+#define QUEUE    3
+#define WRITES   2
+
+typedef enum {
+    MSG_NONE,
+    MSG_BLANK,
+    MSG_CHECKPOINT, /* the first of a session: from its pause on the gate is closed */
+    MSG_PROOF,
+    MSG_PROTECT,
+    MSG_RUNS,
+    MSG_STANDS,
+    MSG_YIELD,
+    MSG_YIELDED,
+    MSG_HANDED,
+    MSG_TAKEN,
+    MSG_REFUSED,
+    MSG_REFUSED_ASKED, /* the arbiter may have said yes */
+    MSG_GOODBYE,
+    MSG_FAILED,
+    MSG_UNFIT,
+    MSG_LEAVE,
+} ModelMessage;
+
+typedef enum { SEEK_NONE, SEEK_ACCEPT, SEEK_DIAL } Seek;
+
+/* A question to storage about whose the VM is, in turn. */
+typedef enum { INQUIRY_NONE, INQUIRY_ASKED, INQUIRY_HAS_READ } Inquiry;
+
+/* UUID.owner. Bytes only, all of these: states are compared and hashed as memory. */
+typedef struct {
+    guint8 writer;  /* 0: there is no record; 1 + side */
+    guint8 session; /* 0: none; those of the link, and then those of a VM that rests */
+    guint8 rests;
+    guint8 in_step; /* 0: nobody; 1 + side */
+} OnRecord;
+
+typedef struct {
+    guint8 state;     /* FsmState */
+    guint8 route;     /* Route: of its output */
+    guint8 seek;      /* Seek */
+    guint8 sees_link; /* has had LINK_UP and not yet LINK_DOWN */
+    guint8 crashed;
+    guint8 stale;     /* the other side went on while this one held the VM */
+    guint8 captured;  /* primary: the session's first checkpoint was taken */
+    guint8 copy;      /* secondary: CopyCondition: STANDBY stands for all that can go on */
+    guint8 leaving;   /* secondary: has asked whether it may leave, to start its QEMU anew */
+    guint8 doubted;   /* primary: the secondary may be let go on though it has not said so */
+    guint8 has_asked; /* secondary: while the VM was handed over to it */
+    guint8 has_run;   /* it has run the VM since it was started */
+    guint8 is_auto;   /* role auto */
+
+    guint8 claim;        /* session in which it was last protected; 0: none */
+    guint8 doing;        /* ClaimDoing, about that */
+    guint8 is_asked;     /* about that: an answer is to come, in time */
+    guint8 flying;       /* session of a question that is late, and may land yet; 0: none */
+    guint8 forced;       /* an administrator decides if nobody else can */
+    guint8 yielded;      /* the other side's VM is dead for certain */
+    guint8 granted_late; /* and this side doesn't run the VM by it */
+
+    guint8 start;   /* ClaimStart */
+    guint8 how;     /* ArbiterClaim */
+    guint8 inquiry; /* Inquiry */
+    OnRecord read;  /* what it has read, which may be old */
+
+    guint8 record;         /* ClaimRecord */
+    guint8 record_session; /* 0: it runs the VM alone */
+    guint8 record_again;   /* it could not be written: tries again */
+    guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
+    guint8 releasing;      /* has ended, and may yet say so to storage */
+    guint8 giving_back;    /* what it was granted too late */
+} Side;
+
+typedef struct {
+    Side side[2];
+    guint8 session;                       /* of the link; 0: there was none yet */
+    guint8 connected;                     /* the connection exists; a side may not have noticed */
+    guint8 granted[SESSIONS + RESTS + 1]; /* 0: nobody, 1 + side */
+    guint8 queue[2][QUEUE];               /* messages to side i */
+    OnRecord record;
+    guint8 has_arbiter;
+    guint8 restarts;
+} Pair;
+
+/* A state of the pair that was reached. */
+typedef struct {
+    Pair pair; /* first: it is its own key */
+    guint number, from;
+} Known;
+
+typedef struct {
+    GHashTable *seen;
+    GPtrArray *known; /* of Known*, by number */
+    GArray *edges;    /* what storage, the link and the nodes do by themselves */
+    const Pair *from;
+    guint number;   /* of from */
+    guint restarts; /* at most */
+} Search;
+
+/* ---- model-search.c ---- */
+
+/* A state that must not be: tells how it came to be, and ends the program. */
+void model_fail(const Pair *pair, const char *what) G_GNUC_NORETURN;
+#define EXPECT(pair, what)                                                                         \
+    do {                                                                                           \
+        if (!(what))                                                                               \
+            model_fail(pair, #what);                                                               \
+    } while (0)
+
+/* Adds a successor, unless it was seen before. `by_itself`: it needs nobody's failure or order. */
+void model_visit(Search *search, Pair *next, gboolean by_itself);
+#define WITH_COPY(pair, search, by_itself)                                                         \
+    for (Pair next_ = *(search)->from, *pair = &next_; pair;                                       \
+         model_visit(search, pair, by_itself), pair = NULL)
+/* What happens unless something fails; and what fails, or somebody orders. */
+#define STEP(pair, search)  WITH_COPY(pair, search, TRUE)
+#define FAULT(pair, search) WITH_COPY(pair, search, FALSE)
+
+/* Visits all that such a pair can come to, and checks it. */
+void model_explore(Search *search, gboolean has_arbiter, const Side *first, const Side *second);
+void model_finish(Search *search);
+
+/* ---- model-side.c ---- */
+
+gboolean model_is_dead(const Side *side);
+gboolean model_is_active(const Side *side);
+/* Its VM goes on, for clients to hear. */
+gboolean model_goes_on(const Side *side);
+/* It could go on with the VM, or does. */
+gboolean model_has_copy(const Side *side);
+
+void model_send(Pair *pair, int to, ModelMessage message);
+void model_route(Pair *pair, int me, RouteEvent event);
+void model_event(Pair *pair, int me, FsmEvent what);
+/* Checks a state; and forgets what makes no difference any more: fewer are to be visited. */
+void model_check(Pair *pair);
+void model_tidy(Pair *pair);
+
+/* ---- model-steps.c ---- */
+
+void model_link_steps(Search *search);
+void model_message_steps(Search *search);
+/* Of one node that lives. */
+void model_own_steps(Search *search, int i);
+void model_restart_steps(Search *search, int i);
+
+/* ---- model-arbiter.c ---- */
+
+/* The node has moved by `event`; it asks about a lost link; it has to be on record; has ended. */
+void model_claim_moved(Pair *pair, int me, FsmEvent event, FsmState next);
+void model_claim_ask(Pair *pair, int me);
+void model_claim_leave(Pair *pair, int me);
+void model_claim_record(Pair *pair, int me, guint8 session);
+void model_claim_start(Side *side);
+
+/* Forgets what was decided for sessions that nobody names any more. */
+void model_claim_tidy(Pair *pair);
+
+/* Of one node that lives; of any. */
+void model_claim_steps(Search *search, int i);
+void model_storage_steps(Search *search, int i);
+
+#endif
