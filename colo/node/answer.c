@@ -132,10 +132,11 @@ void answer_unfit(Node *node, const char *why)
     g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
     node->link_lost = colo_time_now();
     node_report(node, "the primary continues without this side, which is unfit", error);
-    FsmEvent event = events_unfit(copy_is_valid(node->copy));
-    node_event(node, event);
-    if (event == FSM_INVALID)
+    if (events_unfit(copy_is_valid(node->copy)) == FSM_INVALID) {
+        node_event(node, FSM_INVALID);
         return;
+    }
+    node_event(node, FSM_UNFIT);
     claim_leave(node->claim);
     copy_step(node->copy);
 }
