@@ -46,7 +46,7 @@ OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim, gboo
     }
 }
 
-OwnerVerdict owner_judge_release(const OwnerFacts *facts, gboolean has_run)
+OwnerVerdict owner_judge_end(const OwnerFacts *facts, gboolean has_run)
 {
     switch (owner_judge(facts)) {
     case ARBITER_GRANTED:

@@ -40,7 +40,7 @@ gboolean owner_is_asker(const OwnerFacts *facts);
 OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim,
                                gboolean disks_are_good);
 /* The asker has ended the VM, or (`has_run` FALSE) was granted it and can't run it. */
-OwnerVerdict owner_judge_release(const OwnerFacts *facts, gboolean has_run);
+OwnerVerdict owner_judge_end(const OwnerFacts *facts, gboolean has_run);
 /* Whether the record of a VM that is given back goes on naming who is in step with the writer. */
 gboolean owner_keeps_in_step(const OwnerFacts *facts);
 

@@ -281,13 +281,13 @@ static ArbiterAnswer work_give_back(const Question *question, GError **error)
     }
     if (!find_facts(question, &record, &facts, &owner, error))
         return ARBITER_UNKNOWN;
-    OwnerVerdict verdict = owner_judge_release(&facts, question->has_run);
+    OwnerVerdict verdict = owner_judge_end(&facts, question->has_run);
     if (verdict == OWNER_DECIDES) {
         ArbiterAnswer answer = decide(question, &record, error);
         if (answer != ARBITER_GRANTED)
             return answer;
         facts.winner = OWNER_SELF;
-        verdict = owner_judge_release(&facts, question->has_run);
+        verdict = owner_judge_end(&facts, question->has_run);
     }
     if (verdict == OWNER_GRANTS)
         return ARBITER_GRANTED;

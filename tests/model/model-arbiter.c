@@ -474,11 +474,11 @@ static void release(Pair *pair, int i, gboolean has_run)
     if (!record.writer)
         return;
     OwnerFacts facts = facts_of(pair, i, &record);
-    OwnerVerdict verdict = owner_judge_release(&facts, has_run);
+    OwnerVerdict verdict = owner_judge_end(&facts, has_run);
     if (verdict == OWNER_DECIDES) {
         decide(pair, i, record.session);
         facts = facts_of(pair, i, &record);
-        verdict = owner_judge_release(&facts, has_run);
+        verdict = owner_judge_end(&facts, has_run);
     }
     if (verdict == OWNER_RESTS)
         write_rest(pair, (guint8)(1 + i), 0);

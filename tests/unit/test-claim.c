@@ -190,11 +190,11 @@ static void test_after_the_start(ClaimHost *f, gconstpointer data)
     claim_host_feed(f, FSM_PROTECT);
     claim_host_forget(f);
     claim_host_feed(f, FSM_LINK_DOWN);
-    g_assert_cmpstr(f->heard->str, ==, "undecided ");
+    g_assert_cmpstr(f->reports->str, ==, "undecided ");
     g_assert_nonnull(strstr(f->trouble, "an earlier question"));
-    hold_release(&claim_storage);
+    hold_end(&claim_storage);
     WAIT_FOR(f->state == FSM_S_DEVICE);
-    g_assert_true(claim_host_heard(f, "ask-again"));
+    g_assert_true(claim_host_reported(f, "ask-again"));
 }
 
 /* The end is told once, by storage or by patience. */

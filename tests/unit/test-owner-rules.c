@@ -97,7 +97,7 @@ static void test_no_record(void)
 static void check_release(const OwnerFacts *facts)
 {
     ArbiterAnswer judged = owner_judge(facts);
-    OwnerVerdict run = owner_judge_release(facts, TRUE), unrun = owner_judge_release(facts, FALSE);
+    OwnerVerdict run = owner_judge_end(facts, TRUE), unrun = owner_judge_end(facts, FALSE);
     g_assert_true((run == OWNER_RESTS) == (judged == ARBITER_GRANTED));
     g_assert_true((unrun == OWNER_GIVES_BACK) == (judged == ARBITER_GRANTED));
     g_assert_true((run == OWNER_DENIES) == (judged == ARBITER_DENIED));
