@@ -47,7 +47,8 @@ static gboolean is_named(const Pair *pair, guint8 session)
 static void tidy_questions(Pair *pair, int i)
 {
     Side *side = &pair->side[i];
-    gboolean is_alone = side->state >= FSM_P_STARTING && side->state <= FSM_P_ACTIVE;
+    gboolean is_alone = fsm_is_primary(side->state) && !fsm_is_contested(side->state) &&
+                        side->state != FSM_P_ASKING;
     gboolean is_empty = !fsm_is_primary(side->state) && side->copy == COPY_EMPTY;
     gboolean is_denied = side->claim && pair->granted[side->claim] == 2 - i;
     if (is_alone || side->state == FSM_S_DEVICE || (is_empty && is_denied)) {
@@ -71,7 +72,7 @@ void model_claim_tidy(Pair *pair)
         for (int i = 0; i < 2; i++)
             tidy_questions(pair, i);
     for (guint8 session = 1; session <= SESSIONS + RESTS; session++)
-        if (!is_named(pair, session))
+        if (pair->granted[session] && !is_named(pair, session))
             pair->granted[session] = 0;
 }
 
