@@ -54,14 +54,21 @@ static gboolean on_timer(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-/* 0: it doesn't ask again by itself. */
+/* Of the states that end by themselves; 0: of the others. */
 static guint begin_timer(Claim *claim, ClaimDoing doing, guint wait_ms)
 {
-    if (!claim_doing_asks_again(doing))
+    switch (doing) {
+    case CLAIM_DEFERRED:
+        return patience_add(wait_ms, on_timer, claim);
+    case CLAIM_AGAIN:
+    case CLAIM_UNDECIDED:
+    case CLAIM_FORCED_AGAIN:
+        return g_timeout_add(CLAIM_AGAIN_MS, on_timer, claim);
+    case CLAIM_LEFT:
+        return patience_add(LEFT_MS, on_timer, claim);
+    default:
         return 0;
-    if (doing == CLAIM_DEFERRED || doing == CLAIM_LEFT)
-        return patience_add(doing == CLAIM_LEFT ? LEFT_MS : wait_ms, on_timer, claim);
-    return g_timeout_add(CLAIM_AGAIN_MS, on_timer, claim);
+    }
 }
 
 /* A state that has been reached again goes on as it was. */
@@ -77,6 +84,7 @@ static void set_doing(Claim *claim, ClaimDoing next)
     claim_stop(&claim->question.timer);
     claim->question.doing = next;
     claim->question.timer = begin_timer(claim, next, claim->question.wait_ms);
+    g_assert((claim->question.timer != 0) == claim_doing_asks_again(next));
 }
 
 static void contradicted(const Claim *claim)
