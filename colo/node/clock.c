@@ -16,8 +16,14 @@
  * also when no answer has come. Nothing waits for any of it, and a guest without an agent costs
  * one unread line and one in the log.
  */
-#include "colo/node/node_internal.h"
+#include "colo/node/clock.h"
+
+#include "common/clock.h"
 #include "common/log.h"
+#include "common/timer.h"
+#include "vm/agent.h"
+
+#include <string.h>
 
 /* It may set the hardware's clock too before it answers. */
 #define ANSWER_MS 5000
@@ -31,10 +37,30 @@
 /* How long the answer to a sync shows that the agent is there. */
 #define SYNC_MS 1000
 
-gboolean clock_is_due(const GuestClock *clock, gint64 total_us, guint64 step_ms)
+struct GuestClock {
+    const Config *config; /* borrowed */
+    GuestClockHandler handler;
+    gpointer user_data;
+    GSource *timer;
+    Agent *agent; /* as long as the VM; NULL: it has no port for one */
+
+    /* Of this VM. */
+    struct {
+        gboolean taken_over; /* it has not been set since */
+        gint64 made_up_us;   /* of what it was behind: the sum when it was set last */
+        gint64 told_us;      /* the same for the set-time under way */
+        gboolean setting;    /* a set-time is under way */
+        gboolean synced;     /* the agent has answered, at synced_at */
+        gboolean failed;     /* the last try, at failed_at */
+        gboolean told;       /* and that was logged */
+        ColoTime synced_at, told_at, failed_at, not_before;
+        guint64 corrections;
+    } set;
+};
+
+gboolean clock_is_due(gboolean taken_over, gint64 not_made_up_us, guint64 step_ms)
 {
-    return step_ms > 0 &&
-           (clock->taken_over || total_us - clock->made_up_us >= (gint64)step_ms * COLO_US_PER_MS);
+    return step_ms > 0 && (taken_over || not_made_up_us >= (gint64)step_ms * COLO_US_PER_MS);
 }
 
 gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs)
@@ -44,161 +70,184 @@ gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs)
     return runs && heard && cycle_is_between_pauses(phase);
 }
 
-static void wait_until(Node *node, ColoTime from, gint64 ms)
+static void wait_until(GuestClock *clock, ColoTime from, gint64 ms)
 {
-    node->clock.not_before = colo_time_add_us(from, ms * COLO_US_PER_MS);
-    g_source_set_ready_time(node->clock_timer, node->clock.not_before.us);
+    clock->set.not_before = colo_time_add_us(from, ms * COLO_US_PER_MS);
+    g_source_set_ready_time(clock->timer, clock->set.not_before.us);
 }
 
-static void failed(Node *node, const GError *error)
+static void failed(GuestClock *clock, const GError *error)
 {
-    GuestClock *clock = &node->clock;
-    clock->synced = FALSE;
-    clock->failed = TRUE;
-    clock->failed_at = colo_time_now();
-    if (!clock->told)
+    clock->set.synced = FALSE;
+    clock->set.failed = TRUE;
+    clock->set.failed_at = colo_time_now();
+    if (!clock->set.told)
         log_warning("the guest's clock can't be set: %s", error->message);
-    clock->told = TRUE;
-    wait_until(node, clock->failed_at, RETRY_MS);
+    clock->set.told = TRUE;
+    wait_until(clock, clock->set.failed_at, RETRY_MS);
 }
 
-/* Only the primary's VM was told the time. */
-static void ask_for_checkpoint(Node *node)
+static GuestClockWorld look(const GuestClock *clock)
 {
-    if (node->state != FSM_P_COLO || node->route != ROUTE_COMPARE)
-        return;
-    primary_want(node, REASON_ADMIN);
+    return clock->handler.look(clock->user_data);
 }
 
-static void set_time(Node *node)
+static void set_time(GuestClock *clock)
 {
-    GuestClock *clock = &node->clock;
     g_autoptr(GError) error = NULL;
-    clock->synced = FALSE;
-    clock->told_us = figures_blocktime(node->figures)->total_us;
-    clock->told_at = colo_time_now();
-    clock->setting = agent_set_time(clock->agent, g_get_real_time() * 1000, ANSWER_MS, &error);
-    if (!clock->setting)
-        failed(node, error);
+    clock->set.synced = FALSE;
+    clock->set.told_us = look(clock).behind_us;
+    clock->set.told_at = colo_time_now();
+    clock->set.setting = agent_set_time(clock->agent, g_get_real_time() * 1000, ANSWER_MS, &error);
+    if (!clock->set.setting)
+        failed(clock, error);
 }
 
-static void step(Node *node)
+static void step(GuestClock *clock)
 {
-    GuestClock *clock = &node->clock;
     g_autoptr(GError) error = NULL;
     ColoTime now = colo_time_now();
+    GuestClockWorld world = look(clock);
+    gint64 not_made_up_us = world.behind_us - clock->set.made_up_us;
     if (!clock->agent || agent_is_busy(clock->agent) ||
-        !clock_is_due(clock, figures_blocktime(node->figures)->total_us,
-                      node->config->time_step_ms) ||
-        !clock_may_be_set(node->state, node->cycle.phase, vm_is_running(node->vm)))
+        !clock_is_due(clock->set.taken_over, not_made_up_us, clock->config->time_step_ms) ||
+        !clock_may_be_set(world.state, world.phase, world.runs))
         return;
-    if (colo_time_diff_us(clock->not_before, now) > 0)
-        g_source_set_ready_time(node->clock_timer, clock->not_before.us);
-    else if (clock->synced && colo_time_diff_us(now, clock->synced_at) < SYNC_MS * COLO_US_PER_MS)
-        set_time(node);
+    if (colo_time_diff_us(clock->set.not_before, now) > 0)
+        g_source_set_ready_time(clock->timer, clock->set.not_before.us);
+    else if (clock->set.synced &&
+             colo_time_diff_us(now, clock->set.synced_at) < SYNC_MS * COLO_US_PER_MS)
+        set_time(clock);
     else if (!agent_sync(clock->agent, ANSWER_MS, &error))
-        failed(node, error);
+        failed(clock, error);
 }
 
-static void on_synced(Node *node)
+static void on_synced(GuestClock *clock)
 {
-    node->clock.synced = TRUE;
-    node->clock.synced_at = colo_time_now();
-    step(node);
+    clock->set.synced = TRUE;
+    clock->set.synced_at = colo_time_now();
+    step(clock);
 }
 
-static void on_set(Node *node)
+static void on_set(GuestClock *clock)
 {
-    GuestClock *clock = &node->clock;
-    gint64 took_us = colo_time_diff_us(colo_time_now(), clock->told_at);
+    gint64 took_us = colo_time_diff_us(colo_time_now(), clock->set.told_at);
     if (took_us >= LATE_MS * COLO_US_PER_MS) {
         g_autoptr(GError) late = g_error_new(
             AGENT_ERROR, AGENT_ERROR_NO_ANSWER,
             "the guest agent took %.1f s, so the time that it was given may be out of date",
             (double)took_us / G_USEC_PER_SEC);
-        failed(node, late);
+        failed(clock, late);
         return;
     }
     log_debug("the guest's clock has been set, after a pause of %" G_GINT64_FORMAT " ms%s",
-              (clock->told_us - clock->made_up_us) / COLO_US_PER_MS,
-              clock->taken_over ? " here, and a takeover" : "");
-    clock->corrections++;
-    clock->made_up_us = clock->told_us;
-    clock->taken_over = clock->failed = clock->told = FALSE;
-    wait_until(node, colo_time_now(), GAP_MS);
+              (clock->set.told_us - clock->set.made_up_us) / COLO_US_PER_MS,
+              clock->set.taken_over ? " here, and a takeover" : "");
+    clock->set.corrections++;
+    clock->set.made_up_us = clock->set.told_us;
+    clock->set.taken_over = clock->set.failed = clock->set.told = FALSE;
+    wait_until(clock, colo_time_now(), GAP_MS);
 }
 
 static void on_done(const GError *error, gpointer user_data)
 {
-    Node *node = user_data;
-    gboolean was_set = node->clock.setting;
-    node->clock.setting = FALSE;
+    GuestClock *clock = user_data;
+    gboolean was_set = clock->set.setting;
+    clock->set.setting = FALSE;
     if (was_set)
-        ask_for_checkpoint(node);
+        clock->handler.told(clock->user_data);
     if (error)
-        failed(node, error);
+        failed(clock, error);
     else if (was_set)
-        on_set(node);
+        on_set(clock);
     else
-        on_synced(node);
+        on_synced(clock);
 }
 
 static void on_late(gpointer user_data)
 {
-    Node *node = user_data;
-    if (node->clock.failed)
-        wait_until(node, node->clock.failed_at, RETRY_LATE_MS);
+    GuestClock *clock = user_data;
+    if (clock->set.failed)
+        wait_until(clock, clock->set.failed_at, RETRY_LATE_MS);
 }
 
 static gboolean runs(gpointer user_data)
 {
-    const Node *node = user_data;
-    return vm_stays_running(node->vm);
+    const GuestClock *clock = user_data;
+    return clock->handler.stays_running(clock->user_data);
 }
 
 static gboolean on_timer(gpointer user_data)
 {
-    Node *node = user_data;
-    g_source_set_ready_time(node->clock_timer, -1);
-    step(node);
+    GuestClock *clock = user_data;
+    g_source_set_ready_time(clock->timer, -1);
+    step(clock);
     return G_SOURCE_CONTINUE;
 }
 
-void clock_look(Node *node)
+void clock_look(GuestClock *clock)
 {
     /* From the main loop, not from within whatever has changed a fact. */
-    if (node->clock.agent)
-        g_source_set_ready_time(node->clock_timer, 0);
+    if (clock->agent)
+        g_source_set_ready_time(clock->timer, 0);
 }
 
-void clock_taken_over(Node *node)
+void clock_taken_over(GuestClock *clock)
 {
-    node->clock.taken_over = TRUE;
-    clock_look(node);
+    clock->set.taken_over = TRUE;
+    clock_look(clock);
 }
 
-void clock_attach(Node *node)
+void clock_attach(GuestClock *clock, int fd)
 {
     static const AgentHandler handler = {.done = on_done, .late = on_late, .runs = runs};
-    int fd = vm_agent_fd(node->vm);
     if (fd >= 0)
-        node->clock.agent = agent_new(fd, &handler, node);
+        clock->agent = agent_new(fd, &handler, clock);
 }
 
-void clock_forget(Node *node)
+void clock_forget(GuestClock *clock)
 {
-    agent_free(node->clock.agent);
-    node->clock = (GuestClock){0};
-    g_source_set_ready_time(node->clock_timer, -1);
+    g_clear_pointer(&clock->agent, agent_free);
+    memset(&clock->set, 0, sizeof(clock->set));
+    g_source_set_ready_time(clock->timer, -1);
 }
 
-void clock_init(Node *node)
+gboolean clock_has_agent(const GuestClock *clock)
 {
-    node->clock_timer = node_timer_new(on_timer, node);
+    return clock->agent != NULL;
 }
 
-void clock_finalise(Node *node)
+gboolean clock_has_failed(const GuestClock *clock)
 {
-    g_source_destroy(node->clock_timer);
-    g_source_unref(node->clock_timer);
+    return clock->set.failed;
+}
+
+gboolean clock_is_synced(const GuestClock *clock)
+{
+    return clock->set.synced;
+}
+
+guint64 clock_corrections(const GuestClock *clock)
+{
+    return clock->set.corrections;
+}
+
+GuestClock *clock_new(const Config *config, const GuestClockHandler *handler, gpointer user_data)
+{
+    GuestClock *clock = g_new0(GuestClock, 1);
+    clock->config = config;
+    clock->handler = *handler;
+    clock->user_data = user_data;
+    clock->timer = colo_timer_new(on_timer, clock);
+    return clock;
+}
+
+void clock_free(GuestClock *clock)
+{
+    if (!clock)
+        return;
+    clock_forget(clock);
+    g_source_destroy(clock->timer);
+    g_source_unref(clock->timer);
+    g_free(clock);
 }

@@ -74,9 +74,10 @@ static void add_blocktime(const Node *node, json_object *status)
 {
     json_object *object = add_object(status, "blocktime");
     figures_describe_blocktime(node->figures, object);
-    json_object_object_add(
-        object, "corrections",
-        node->clock.agent ? json_object_new_int64((gint64)node->clock.corrections) : NULL);
+    json_object_object_add(object, "corrections",
+                           clock_has_agent(node->clock)
+                               ? json_object_new_int64((gint64)clock_corrections(node->clock))
+                               : NULL);
 }
 
 static void add_sync(const Node *node, json_object *status)

@@ -350,7 +350,7 @@ static void on_switched(json_object *result, const GError *error, gpointer user_
     g_autofree Order *order = answered(user_data);
     /* Of a takeover. */
     if (result)
-        generation_note(order->disks->node, result);
+        holdings_note(order->disks->node->holdings, result);
     if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
         fail(order->disks, error);
     order->switched(order->ticket, error);
@@ -494,7 +494,7 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         node->config->discard = FALSE;
         if (node->apply)
             apply_allow(node->apply, epoch_of(data));
-        final_marked(node, epoch_of(data));
+        final_marked(node->final, epoch_of(data));
     } else if (!strcmp(name, "LOST")) {
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
@@ -604,15 +604,6 @@ void disks_add_status(const Node *node, json_object *status)
 
 /* ---- Life ---- */
 
-DiskConfig disks_config(const Config *config, guint index)
-{
-    const VmDisk *disk = g_ptr_array_index(config->vm->disks, index);
-    return (DiskConfig){.name = disk->name,
-                        .path = disk->path,
-                        .format = vm_disk_format_name(disk->format),
-                        .direct = config->disk_cache == CONFIG_CACHE_DIRECT};
-}
-
 static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
 {
     static const DiskServerCallbacks callbacks = {
@@ -628,7 +619,7 @@ static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
     g_unlink(disks->socket);
     g_autofree DiskConfig *configs = g_new0(DiskConfig, list->len);
     for (guint i = 0; i < list->len; i++)
-        configs[i] = disks_config(config, i);
+        configs[i] = holdings_disk(config, i);
     DiskServerOptions options = {.nbdkit = config->nbdkit,
                                  .plugin = disks->node->handler.disk_plugin,
                                  .socket = disks->socket,
@@ -676,7 +667,7 @@ void disks_stop(Node *node, gboolean node_ends)
     if (disks->status_timer)
         g_source_remove(disks->status_timer);
     forget_lost(disks);
-    generation_forget(node);
+    holdings_forget(node->holdings);
     if (node_ends && disks->server && !disks->failed) {
         disk_server_end(disks->server);
         node->disks_ending = disks->server;

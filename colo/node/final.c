@@ -11,120 +11,159 @@
  * it is told to once more. Without FINISHED only its own disks count, and the record says that. A
  * secondary that has heard FINAL doesn't take over: its disks may have gone beyond its RAM.
  */
-#include "colo/node/node_internal.h"
+#include "colo/node/final.h"
+
+#include "colo/node/node.h"
 #include "common/log.h"
 #include "common/patience.h"
 
 /* What a service manager waits for is longer, and so is what a disk needs that is well. */
 #define FINAL_MS 10000
 
-void final_forget(Node *node)
+struct Final {
+    FinalHandler handler;
+    gpointer user_data;
+    gboolean begun;         /* or, by the peer, announced */
+    gboolean in_step;       /* primary: the secondary's disks have everything */
+    guint64 announced_mark; /* secondary: epoch of the last mark, as announced */
+    guint64 last_mark;      /* secondary: of the last mark that has come */
+    guint timer;
+};
+
+static FinalWorld look(const Final *final)
 {
-    if (node->final_timer)
-        g_source_remove(node->final_timer);
-    node->final_timer = 0;
+    return final->handler.look(final->user_data);
+}
+
+static void shut_down(const Final *final)
+{
+    final->handler.event(FSM_SHUTDOWN, final->user_data);
+}
+
+gboolean final_has_begun(const Final *final)
+{
+    return final->begun;
+}
+
+gboolean final_is_in_step(const Final *final)
+{
+    return final->in_step;
+}
+
+static gboolean refuse(const char *message, guint64 epoch, FsmState state, GError **error)
+{
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message '%s' for checkpoint %" G_GUINT64_FORMAT " in state %s", message, epoch,
+                fsm_state_name(state));
+    return FALSE;
 }
 
 /* ---- Primary ---- */
 
 static gboolean on_patience_over(gpointer user_data)
 {
-    Node *node = user_data;
-    node->final_timer = 0;
+    Final *final = user_data;
+    final->timer = 0;
     log_warning("the secondary's disks are not known to have everything: only this node can start "
                 "the VM next");
-    node_event(node, FSM_SHUTDOWN);
+    shut_down(final);
     return G_SOURCE_REMOVE;
 }
 
-void final_begin(Node *node)
+void final_begin(Final *final)
 {
-    if (node->state != FSM_P_COLO || !node->disks || node->final) {
-        node_event(node, FSM_SHUTDOWN);
+    FinalWorld world = look(final);
+    if (world.state != FSM_P_COLO || !world.has_disks || final->begun) {
+        shut_down(final);
         return;
     }
     log_info("the VM ends: its last writes go to the secondary");
-    node->final = TRUE;
-    node->final_timer = patience_add(FINAL_MS, on_patience_over, node);
-    primary_pause(node);
+    final->begun = TRUE;
+    final->timer = patience_add(FINAL_MS, on_patience_over, final);
+    final->handler.pause(final->user_data);
 }
 
-static void on_marked(Node *node, guint64 epoch, const GError *error)
+void final_paused(Final *final)
 {
-    if (error) {
-        node_report(node, "the disks' last mark can't be made", error);
-        node_event(node, FSM_SHUTDOWN);
+    FinalWorld world = look(final);
+    if (world.state == FSM_P_COLO)
+        final->handler.mark(world.epoch + 1, final->user_data);
+}
+
+void final_mark_made(Final *final, guint64 epoch, const GError *error)
+{
+    if (!error) {
+        final->handler.announce(epoch, final->user_data);
         return;
     }
-    node->epoch = epoch;
-    message_send(node->link, &(Message){.type = LINK_MSG_FINAL, .epoch = epoch});
+    final->handler.trouble("the disks' last mark can't be made", error, final->user_data);
+    shut_down(final);
 }
 
-void final_paused(Node *node)
+gboolean final_finished(Final *final, guint64 epoch, GError **error)
 {
-    if (node->state == FSM_P_COLO)
-        disks_mark(node, node->epoch + 1, on_marked);
-}
-
-gboolean final_finished(Node *node, guint64 epoch, GError **error)
-{
-    if (!node->final || node->state != FSM_P_COLO || epoch != node->epoch) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'finished' for checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
-                    fsm_state_name(node->state));
-        return FALSE;
-    }
+    FinalWorld world = look(final);
+    if (!final->begun || world.state != FSM_P_COLO || epoch != world.epoch)
+        return refuse("finished", epoch, world.state, error);
     log_info("the secondary's disks have everything");
-    node->in_step = TRUE;
-    node_event(node, FSM_SHUTDOWN);
+    final->in_step = TRUE;
+    shut_down(final);
     return TRUE;
 }
 
 /* ---- Secondary ---- */
 
-static void on_finished(Node *node, json_object *result, const GError *error)
+void final_durable(Final *final, const GError *error)
 {
-    (void)result;
-    if (error) {
-        node_report(node, "these disks don't have everything", error);
-        /* The primary need not wait. */
-        message_send(node->link, &(Message){.type = LINK_MSG_FAILED, .text = error->message});
-        return;
-    }
-    if (node->state != FSM_S_COLO)
-        return;
-    message_send(node->link, &(Message){.type = LINK_MSG_FINISHED, .epoch = node->final_epoch});
+    if (error)
+        final->handler.trouble("these disks don't have everything", error, final->user_data);
+    /* An error is told in any case: the primary need not wait. */
+    if (error || look(final).state == FSM_S_COLO)
+        final->handler.finished(final->announced_mark, error, final->user_data);
 }
 
-void final_marked(Node *node, guint64 epoch)
+void final_marked(Final *final, guint64 epoch)
 {
-    node->final_marked = epoch;
-    if (!node->final || node->final_epoch != epoch || node->state != FSM_S_COLO)
-        return;
-    json_object *arguments = json_object_new_object();
-    json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
-    disks_order(node, "finish", arguments, on_finished);
+    final->last_mark = epoch;
+    if (final->begun && final->announced_mark == epoch && look(final).state == FSM_S_COLO)
+        final->handler.finish(epoch, final->user_data);
 }
 
-gboolean final_received(Node *node, guint64 epoch, GError **error)
+gboolean final_received(Final *final, guint64 epoch, GError **error)
 {
-    if (node->state != FSM_S_COLO || !node->disks || node->final) {
-        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "message 'final' for checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
-                    fsm_state_name(node->state));
-        return FALSE;
-    }
-    node->final = TRUE;
-    node->final_epoch = epoch;
-    if (node->final_marked == epoch)
-        final_marked(node, epoch);
+    FinalWorld world = look(final);
+    if (world.state != FSM_S_COLO || !world.has_disks || final->begun)
+        return refuse("final", epoch, world.state, error);
+    final->begun = TRUE;
+    final->announced_mark = epoch;
+    if (final->last_mark == epoch)
+        final_marked(final, epoch);
     return TRUE;
 }
 
-void final_session_over(Node *node)
+void final_session_over(Final *final)
 {
-    if (fsm_is_primary(node->state))
+    if (fsm_is_primary(look(final).state))
         return;
-    node->final = FALSE;
-    node->final_epoch = node->final_marked = 0;
+    final->begun = FALSE;
+    final->announced_mark = final->last_mark = 0;
+}
+
+/* ---- Life ---- */
+
+Final *final_new(const FinalHandler *handler, gpointer user_data)
+{
+    Final *final = g_new0(Final, 1);
+    final->handler = *handler;
+    final->user_data = user_data;
+    return final;
+}
+
+void final_free(Final *final)
+{
+    if (!final)
+        return;
+    if (final->timer)
+        g_source_remove(final->timer);
+    g_free(final);
 }

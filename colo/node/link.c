@@ -174,12 +174,12 @@ static gboolean on_addresses(Node *node, const Message *message, GError **error)
 
 static gboolean on_final(Node *node, const Message *message, GError **error)
 {
-    return final_received(node, message->epoch, error);
+    return final_received(node->final, message->epoch, error);
 }
 
 static gboolean on_finished(Node *node, const Message *message, GError **error)
 {
-    return final_finished(node, message->epoch, error);
+    return final_finished(node->final, message->epoch, error);
 }
 
 static gboolean on_trouble(Node *node, const Message *message, GError **error)

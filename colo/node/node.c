@@ -89,7 +89,7 @@ static void on_claim_seen(gpointer user_data)
 {
     Node *node = user_data;
     if (node->state == FSM_P_ASKING)
-        generation_begin_claim(node);
+        holdings_look(node->holdings);
     else
         node_vm_start(node);
 }
@@ -144,10 +144,10 @@ static gboolean claim_init(Node *node, GError **error)
 /* Of the VM, before the node ends. */
 static void release_claim(Node *node)
 {
-    ArbiterRest rest = {.generation = node->generation,
+    ArbiterRest rest = {.generation = holdings_generation(node->holdings),
                         .epoch = node->epoch,
-                        .in_step = node->in_step ? node->peer_name : NULL};
-    claim_release(node->claim, node->has_run ? &rest : NULL);
+                        .in_step = final_is_in_step(node->final) ? node->peer_name : NULL};
+    claim_release(node->claim, holdings_have_run(node->holdings) ? &rest : NULL);
 }
 
 gboolean node_is_protected(const Node *node)
@@ -244,7 +244,7 @@ static void carry_out(Node *node, guint actions)
         announce_if_owed(node->announce);
     }
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
-        generation_go_on(node);
+        holdings_go_on(node->holdings);
     if (actions & FSM_DO_RECORD)
         claim_record(node->claim, node->state == FSM_P_ACTIVE ? link_session(node->link) : NULL);
     if (actions & FSM_DO_START_APPLY)
@@ -293,7 +293,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
 
 void node_event(Node *node, FsmEvent event)
 {
-    event = events_final(node->state, node->final, event);
+    event = events_final(node->state, final_has_begun(node->final), event);
     FsmStep step = fsm_step(node->state, event);
     if (step.verdict == FSM_IGNORE)
         return;
@@ -321,7 +321,6 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                       : FSM_P_ASKING;
     parts_init(node);
     primary_init(node);
-    clock_init(node);
     comparing_init(node);
     secondary_init(node);
     node->cont_requests = g_ptr_array_new();
@@ -344,7 +343,7 @@ void node_leave(Node *node)
 
 void node_shut_down(Node *node)
 {
-    final_begin(node);
+    final_begin(node->final);
 }
 
 void node_free(Node *node)
@@ -358,12 +357,9 @@ void node_free(Node *node)
         node_vm_free(node, TRUE);
     }
     primary_end_hand_over(node);
-    generation_finalise(node);
-    final_forget(node);
     if (node->end_source)
         g_source_remove(node->end_source);
     primary_finalise(node);
-    clock_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);
     secondary_finalise(node);

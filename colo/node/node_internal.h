@@ -18,10 +18,13 @@
 #include "colo/node/answer-watch.h"
 #include "colo/node/backlog.h"
 #include "colo/node/claim.h"
+#include "colo/node/clock.h"
 #include "colo/node/copy.h"
 #include "colo/node/cycle.h"
 #include "colo/node/figures.h"
+#include "colo/node/final.h"
 #include "colo/node/fsm.h"
+#include "colo/node/holdings.h"
 #include "colo/node/judge.h"
 #include "colo/node/leave.h"
 #include "colo/node/memory.h"
@@ -33,7 +36,6 @@
 #include "colo/node/uplinks.h"
 #include "netcompare/netcompare.h"
 #include "netcompare/rewrite.h"
-#include "vm/agent.h"
 #include "vm/vm.h"
 
 /* A network card of the guest and its way out. */
@@ -65,22 +67,7 @@ typedef struct {
     guint64 at, runs;
 } Dirty;
 
-/* How far the guest's clock is behind, and what is done about it (clock.c). */
-typedef struct {
-    Agent *agent;        /* as long as the VM; NULL: it has no port for one */
-    gboolean taken_over; /* it has not been set since */
-    gint64 made_up_us;   /* of blocktime: the sum when it was set last */
-    gint64 told_us;      /* the same for the set-time under way */
-    gboolean setting;    /* a set-time is under way */
-    gboolean synced;     /* the agent has answered, at synced_at */
-    gboolean failed;     /* the last try, at failed_at */
-    gboolean told;       /* and that was logged */
-    ColoTime synced_at, told_at, failed_at, not_before;
-    guint64 corrections;
-} GuestClock;
-
 typedef struct Disks Disks;
-typedef struct Examination Examination;
 
 struct Node {
     Config *config; /* borrowed */
@@ -102,6 +89,9 @@ struct Node {
     Uplinks *uplinks;
     Announce *announce;
     Memory *memory;
+    GuestClock *clock;
+    Final *final;
+    Holdings *holdings;
     Leave *leave;
     Trouble *trouble;
     Figures *figures;
@@ -124,19 +114,6 @@ struct Node {
     gboolean continue_due;    /* it is to be continued as soon as no checkpoint is under way */
     ColoTime io_stopped_at;   /* the last time */
     guint io_timer;
-
-    /* whose data counts (generation.c) */
-    Examination *examination; /* of the disks, under way */
-    guint64 generation;       /* of the disks that the VM runs on; 0: none */
-    gboolean has_run;         /* this node has run the VM, since it was started */
-    guint generation_timer;   /* the disks could not draw a new one yet */
-
-    /* the ordered end of a protected VM (final.c) */
-    gboolean final;       /* it has begun (primary), or was announced */
-    gboolean in_step;     /* primary: the secondary's disks have everything */
-    guint64 final_epoch;  /* secondary: of the last mark, as announced */
-    guint64 final_marked; /* secondary: of the last mark that has come */
-    guint final_timer;
 
     /* primary (primary.c) */
     Capture *capture;
@@ -185,9 +162,6 @@ struct Node {
     Copy *copy;
     Dirty dirty;
     gboolean has_asked; /* in this session, when the VM was handed over */
-
-    GuestClock clock;
-    GSource *clock_timer;
 
     guint64 mirror_sent, mirror_congested; /* frames, for status */
 };
@@ -283,35 +257,6 @@ void resume_continues(Node *node);
 gboolean resume_now(Node *node, ControlRequest *request);
 /* The VM is about to be ended. */
 void resume_forget(Node *node);
-
-/* ---- generation.c ---- */
-
-/* Claims the VM when it is known what the disks hold, or the VM is lost. */
-void generation_begin_claim(Node *node);
-/* The VM is about to run here: then primary_resume_started(), or the VM is lost. */
-void generation_begin_run(Node *node);
-/* It goes on without a peer. */
-void generation_go_on(Node *node);
-/* A result of the disk server names the generation. */
-void generation_note(Node *node, json_object *result);
-/* Before the disks are freed. */
-void generation_forget(Node *node);
-void generation_finalise(Node *node);
-
-/* ---- final.c ---- */
-
-/* The VM is to end: FSM_SHUTDOWN, if it is protected after a last mark of its disks. */
-void final_begin(Node *node);
-/* Primary: the VM is paused. */
-void final_paused(Node *node);
-/* Secondary: a mark has come. */
-void final_marked(Node *node, guint64 epoch);
-/* Secondary: the end that was announced was of a session that is over. */
-void final_session_over(Node *node);
-void final_forget(Node *node);
-/* Messages of the peer; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
-gboolean final_received(Node *node, guint64 epoch, GError **error);
-gboolean final_finished(Node *node, guint64 epoch, GError **error);
 
 /* ---- primary.c ---- */
 
@@ -475,21 +420,6 @@ void svm_written(guint64 epoch, const PageSet *pages, gpointer node);
 void svm_send_dirty(Node *node);
 void svm_forget_dirty(Node *node);
 
-/* ---- clock.c ---- */
-
-void clock_init(Node *node);
-void clock_finalise(Node *node);
-/* The VM has been started, or is about to be ended. */
-void clock_attach(Node *node);
-void clock_forget(Node *node);
-/* It may be due, or possible, now. */
-void clock_look(Node *node);
-void clock_taken_over(Node *node);
-/* Pure: whether it is to be set, `total_us` being how long the guest was paused; and whether it
- * may. */
-gboolean clock_is_due(const GuestClock *clock, gint64 total_us, guint64 step_ms);
-gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs);
-
 /* ---- net.c ---- */
 
 /* Makes the taps, closed. */
@@ -531,8 +461,6 @@ typedef void (*DisksDone)(Node *node, guint64 epoch, const GError *error);
 typedef void (*DisksAnswer)(Node *node, json_object *result, const GError *error);
 void disks_order(Node *node, const char *name, json_object *arguments, DisksAnswer done);
 
-/* A disk as it is configured; its strings are borrowed. */
-DiskConfig disks_config(const Config *config, guint index);
 /* Starts the disk server, as the owner of the disks or not; then node_disks_ready(). */
 void disks_start(Node *node);
 /* After the VM has gone. If the node ends, the disk server begins to end in order. */

@@ -32,7 +32,7 @@ static void take_effect(Node *node, const char *name)
     log_set_level(config->log_level);
     disks_limit_sync_rate(node);
     judge_tune(node->judge);
-    clock_look(node);
+    clock_look(node->clock);
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
         primary_want(node, REASON_ADMIN);

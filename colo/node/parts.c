@@ -19,6 +19,21 @@ static void on_hand_over(gpointer user_data)
     node_event(user_data, FSM_YIELD);
 }
 
+static void on_event(FsmEvent event, gpointer user_data)
+{
+    node_event(user_data, event);
+}
+
+static void on_trouble(const char *what, const GError *error, gpointer user_data)
+{
+    node_report(user_data, what, error);
+}
+
+static void on_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_vm_lost(user_data, what, error);
+}
+
 /* ---- Announcements ---- */
 
 AnnounceRight parts_announce_right(const Node *node)
@@ -133,6 +148,38 @@ static void make_memory(Node *node)
     node->memory = memory_new(node->config, &handler, node);
 }
 
+/* ---- The guest's clock ---- */
+
+static GuestClockWorld on_clock_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    return (GuestClockWorld){.state = node->state,
+                             .phase = node->cycle.phase,
+                             .runs = node->vm && vm_is_running(node->vm),
+                             .behind_us = figures_blocktime(node->figures)->total_us};
+}
+
+static gboolean on_stays_running(gpointer user_data)
+{
+    const Node *node = user_data;
+    return vm_stays_running(node->vm);
+}
+
+/* Only the primary's VM was. */
+static void on_clock_told(gpointer user_data)
+{
+    Node *node = user_data;
+    if (node->state == FSM_P_COLO && node->route == ROUTE_COMPARE)
+        primary_want(node, REASON_ADMIN);
+}
+
+static void make_clock(Node *node)
+{
+    static const GuestClockHandler handler = {
+        .look = on_clock_look, .stays_running = on_stays_running, .told = on_clock_told};
+    node->clock = clock_new(node->config, &handler, node);
+}
+
 /* ---- SIGTERM ---- */
 
 static void on_end(gpointer user_data)
@@ -178,6 +225,125 @@ static void make_trouble(Node *node)
     node->trouble = trouble_new(&handler, node);
 }
 
+/* ---- The ordered end ---- */
+
+static FinalWorld on_final_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    return (FinalWorld){
+        .state = node->state, .has_disks = node->disks != NULL, .epoch = node->epoch};
+}
+
+static void on_final_pause(gpointer user_data)
+{
+    primary_pause(user_data);
+}
+
+static void on_mark_made(Node *node, guint64 epoch, const GError *error)
+{
+    final_mark_made(node->final, epoch, error);
+}
+
+static void on_final_mark(guint64 epoch, gpointer user_data)
+{
+    disks_mark(user_data, epoch, on_mark_made);
+}
+
+static void on_final_announce(guint64 epoch, gpointer user_data)
+{
+    Node *node = user_data;
+    node->epoch = epoch;
+    message_send(node->link, &(Message){.type = LINK_MSG_FINAL, .epoch = epoch});
+}
+
+static void on_durable(Node *node, json_object *result, const GError *error)
+{
+    (void)result;
+    final_durable(node->final, error);
+}
+
+static void on_final_finish(guint64 epoch, gpointer user_data)
+{
+    json_object *arguments = json_object_new_object();
+    json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
+    disks_order(user_data, "finish", arguments, on_durable);
+}
+
+static void on_final_finished(guint64 epoch, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    if (error)
+        message_send(node->link, &(Message){.type = LINK_MSG_FAILED, .text = error->message});
+    else
+        message_send(node->link, &(Message){.type = LINK_MSG_FINISHED, .epoch = epoch});
+}
+
+static void make_final(Node *node)
+{
+    static const FinalHandler handler = {.look = on_final_look,
+                                         .event = on_event,
+                                         .trouble = on_trouble,
+                                         .pause = on_final_pause,
+                                         .mark = on_final_mark,
+                                         .announce = on_final_announce,
+                                         .finish = on_final_finish,
+                                         .finished = on_final_finished};
+    node->final = final_new(&handler, node);
+}
+
+/* ---- What the disks hold ---- */
+
+static gboolean on_has_disks(gpointer user_data)
+{
+    const Node *node = user_data;
+    return node->disks != NULL;
+}
+
+static void on_held(const Generation *generation, gpointer user_data)
+{
+    const Node *node = user_data;
+    claim_start(node->claim, generation);
+}
+
+static void on_started_writing(Node *node, json_object *result, const GError *error)
+{
+    holdings_started(node->holdings, result, error);
+}
+
+static void on_writing_alone(Node *node, json_object *result, const GError *error)
+{
+    holdings_written(node->holdings, result, error);
+}
+
+static void on_write_alone(gboolean starts, gpointer user_data)
+{
+    disks_order(user_data, "write-alone", NULL, starts ? on_started_writing : on_writing_alone);
+}
+
+static void on_may_run(gpointer user_data)
+{
+    primary_resume_started(user_data);
+}
+
+static void on_generation_changed(guint64 generation, gpointer user_data)
+{
+    const Node *node = user_data;
+    claim_set_generation(node->claim, generation);
+}
+
+static void make_holdings(Node *node)
+{
+    static const HoldingsHandler handler = {.state = on_state,
+                                            .has_disks = on_has_disks,
+                                            .claim = on_held,
+                                            .lost = on_lost,
+                                            .trouble = on_trouble,
+                                            .write_alone = on_write_alone,
+                                            .runs = on_may_run,
+                                            .changed = on_generation_changed};
+    node->holdings = holdings_new(node->config, &handler, node);
+}
+
 /* ---- Life ---- */
 
 void parts_init(Node *node)
@@ -186,7 +352,10 @@ void parts_init(Node *node)
     make_trouble(node);
     make_announce(node);
     make_memory(node);
+    make_clock(node);
     make_leave(node);
+    make_final(node);
+    make_holdings(node);
 }
 
 gboolean parts_begin(Node *node, GError **error)
@@ -197,7 +366,10 @@ gboolean parts_begin(Node *node, GError **error)
 void parts_finalise(Node *node)
 {
     uplinks_free(node->uplinks);
+    holdings_free(node->holdings);
+    final_free(node->final);
     leave_free(node->leave);
+    clock_free(node->clock);
     memory_free(node->memory);
     announce_free(node->announce);
     trouble_free(node->trouble);

@@ -30,8 +30,8 @@ void primary_committed(Node *node)
 
 void primary_paused(Node *node)
 {
-    if (node->final)
-        final_paused(node);
+    if (final_has_begun(node->final))
+        final_paused(node->final);
     else
         primary_committed(node);
 }
@@ -45,9 +45,9 @@ void primary_stay_paused(Node *node)
 gboolean primary_is_to_pause(Node *node)
 {
     /* Who hands over needs a secondary that can go on: a stalled one takes a checkpoint first. */
-    if (!node->pause_wanted || (!judge_copy_is_fit(node->judge) && !node->final))
+    if (!node->pause_wanted || (!judge_copy_is_fit(node->judge) && !final_has_begun(node->final)))
         return FALSE;
-    if (judge_peer_vm(node->judge) == PEER_VM_LOADS && !node->final)
+    if (judge_peer_vm(node->judge) == PEER_VM_LOADS && !final_has_begun(node->final))
         return TRUE;
     primary_step(node, CYCLE_EVENT_STOP);
     return TRUE;

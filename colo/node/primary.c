@@ -240,10 +240,16 @@ static void resume(Node *node)
 {
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     /* A VM that ends doesn't run once more. */
-    if (node->io_stopped || node->final)
+    if (node->io_stopped || final_has_begun(node->final))
         on_running(node->vm, NULL, node);
     else
         resume_vm(node, on_running);
+}
+
+/* The disks know that it runs here, before it does. */
+static void begin_run(Node *node)
+{
+    holdings_begin_run(node->holdings);
 }
 
 void primary_run(Node *node)
@@ -279,7 +285,7 @@ static void give_input(Node *node)
     gboolean was_paused = node->cycle.pause_started.us != 0;
     if (was_paused)
         end_pause(node);
-    clock_look(node);
+    clock_look(node->clock);
     primary_give_deferred(node);
     if (was_paused)
         colo_fault_point("primary-resumed");
@@ -374,7 +380,7 @@ static void look(Node *node)
 void primary_step(Node *node, CycleEvent event)
 {
     static void (*const actions[CYCLE_ACTIONS])(Node *) = {
-        [CYCLE_DO_START] = generation_begin_run,
+        [CYCLE_DO_START] = begin_run,
         [CYCLE_DO_SYNC] = sync_disks,
         [CYCLE_DO_PREPARE] = prepare,
         [CYCLE_DO_SETTLE] = settle,

@@ -251,7 +251,7 @@ void secondary_drop_apply(Node *node)
     node->has_progress = FALSE;
     backlog_clear(node->mirrored);
     forget_output(node);
-    final_session_over(node);
+    final_session_over(node->final);
     traffic_end_copy(node);
     svm_forget(node);
     copy_step(node->copy);

@@ -158,7 +158,7 @@ static void finish_takeover(Node *node)
     secondary_give_mirrored(node);
     figures_add_takeover(node->figures);
     uplinks_vm_came(node->uplinks);
-    clock_taken_over(node);
+    clock_taken_over(node->clock);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
                 node->epoch,
                 (double)colo_time_diff_us(colo_time_now(), node->link_lost) / COLO_US_PER_MS);

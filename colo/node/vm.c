@@ -93,7 +93,7 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         break;
     case VM_EVENT_SHUTDOWN:
         log_info("the guest has powered off");
-        final_begin(node);
+        final_begin(node->final);
         break;
     case VM_EVENT_RESET:
         log_info("the guest has rebooted");
@@ -145,7 +145,7 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
                     inexact->message);
     copy_attach(node->copy, vm, node->tracker);
     net_attach(node);
-    clock_attach(node);
+    clock_attach(node->clock, vm_agent_fd(vm));
     node_event(node, FSM_VM_STARTED);
 }
 
@@ -158,7 +158,7 @@ void node_disks_ready(Node *node)
 
 void node_vm_start(Node *node)
 {
-    node->has_run = FALSE;
+    holdings_begin(node->holdings);
     if (node->config->vm->disks->len > 0)
         disks_start(node);
     else
@@ -175,7 +175,7 @@ void node_vm_kill(Node *node)
     resume_forget(node);
     primary_forget_vm(node);
     svm_forget(node);
-    clock_forget(node);
+    clock_forget(node->clock);
     copy_killed(node->copy);
     net_detach(node);
     if (node->vm)

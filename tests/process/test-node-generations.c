@@ -142,11 +142,11 @@ static void test_alone_is_newer(void)
     Fixture f;
     start_disk_pair(&f);
     const Node *a = f.host[0].node;
-    guint64 before = a->generation;
+    guint64 before = holdings_generation(a->holdings);
     die(&f.host[1]);
-    WAIT_FOR(a->generation != before);
+    WAIT_FOR(holdings_generation(a->holdings) != before);
     char id[GENERATION_TEXT_BYTES];
-    generation_text(a->generation, id);
+    generation_text(holdings_generation(a->holdings), id);
     g_autofree char *line = g_strdup_printf("\nwriter alpha\ngeneration %s\n", id);
     WAIT_FOR(is_on_record(&f, line));
     tear_down(&f);

@@ -15,7 +15,7 @@ colo/node/claim-watch.c on_look_due
 colo/node/claim.c on_timer
 colo/node/copy.c on_check_timer
 colo/node/disks.c on_status_timer
-colo/node/generation.c on_write_again
+colo/node/holdings.c on_write_again
 colo/node/judge.c on_settled_timer
 colo/node/memory.c on_look
 colo/node/resume.c on_again
