@@ -10,9 +10,11 @@
  * until the primary is seen to run the VM (fsm.h): for the primary may die in the same moment. So
  * after some seconds without a link it asks after all (claim_leave()).
  */
-#include "colo/node/events.h"
-#include "colo/node/node_internal.h"
-#include "common/log.h"
+#include "colo/node/answer.h"
+
+#include "colo/node/answer-watch.h"
+#include "colo/node/node.h"
+#include "common/clock.h"
 #include "common/patience.h"
 
 #include <linux/sockios.h>
@@ -23,6 +25,21 @@
 
 /* How often to look, at most. */
 #define LOOK_MS 250
+
+struct Answering {
+    const Config *config; /* borrowed */
+    AnsweringHandler handler;
+    gpointer user_data;
+    guint timer, look_ms; /* runs during a session; each so long */
+    AnswerWatch watch;
+    guint64 messages;   /* of the secondary */
+    guint64 sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
+};
+
+static AnsweringWorld look(const Answering *answering)
+{
+    return answering->handler.look(answering->user_data);
+}
 
 /* Bytes that have been sent and that the peer's host has not acknowledged. */
 static guint64 bytes_under_way(int fd)
@@ -40,103 +57,106 @@ static guint64 acknowledged(int fd)
     return info.tcpi_bytes_acked;
 }
 
-static AnswerFacts find_facts(const Node *node)
+static AnswerFacts find_facts(const Answering *answering, const AnsweringWorld *world)
 {
-    CyclePhase phase = node->cycle.phase;
-    int stream = link_checkpoint_fd(node->link), disks = link_disks_fd(node->link);
-    AnswerFacts facts = {.is_protected = fsm_is_protected(node->state),
-                         .prepares = phase == CYCLE_PREPARING,
-                         .completes = cycle_is_owed_received(phase),
-                         .loads = node->proof == PROOF_LOAD,
-                         .stream_under_way = bytes_under_way(stream) > 0,
-                         .disks_under_way = bytes_under_way(disks) > 0,
-                         .writes_wait = disks_writes_wait(node),
-                         .messages = node->answers,
-                         .stream_bytes = acknowledged(stream),
-                         .disks_bytes = acknowledged(disks)};
+    AnswerFacts facts = {.is_protected = fsm_is_protected(world->state),
+                         .prepares = world->phase == CYCLE_PREPARING,
+                         .completes = cycle_is_owed_received(world->phase),
+                         .loads = world->loads,
+                         .stream_under_way = bytes_under_way(world->stream) > 0,
+                         .disks_under_way = bytes_under_way(world->disks) > 0,
+                         .writes_wait = world->writes_wait,
+                         .messages = answering->messages,
+                         .stream_bytes = acknowledged(world->stream),
+                         .disks_bytes = acknowledged(world->disks)};
     /* What follows it on the connection doesn't count. */
-    facts.checkpoint_bytes = MIN(facts.stream_bytes, node->answer_sent_bytes);
+    facts.checkpoint_bytes = MIN(facts.stream_bytes, answering->sent_bytes);
     return facts;
 }
 
-void answer_sent(Node *node)
+void answering_sent(Answering *answering)
 {
-    int stream = link_checkpoint_fd(node->link);
-    node->answer_sent_bytes = acknowledged(stream) + bytes_under_way(stream);
+    int stream = look(answering).stream;
+    answering->sent_bytes = acknowledged(stream) + bytes_under_way(stream);
 }
 
-static void give_up(Node *node, const char *what, gint64 quiet_us)
+void answering_heard(Answering *answering)
+{
+    answering->messages++;
+}
+
+static void give_up(Answering *answering, const AnsweringWorld *world, const char *what,
+                    gint64 quiet_us)
 {
     g_autoptr(GError) error = g_error_new(
         NODE_ERROR, NODE_ERROR_PROTOCOL,
         "%s, and it has shown no progress for %.1f s (checkpoint %" G_GUINT64_FORMAT ")", what,
-        (double)quiet_us / G_USEC_PER_SEC, node->epoch);
-    gboolean was_protected = fsm_is_protected(node->state);
-    if (was_protected)
-        message_send(node->link, &(Message){.type = LINK_MSG_UNFIT, .text = error->message});
-    node_link_lost(node,
-                   was_protected ? "the secondary is connected but unfit; it has been notified"
-                                 : "the secondary is connected but doesn't answer",
-                   error);
+        (double)quiet_us / G_USEC_PER_SEC, world->epoch);
+    answering->handler.unfit(error, fsm_is_protected(world->state), answering->user_data);
 }
 
-static guint look_ms(const Node *node)
+static guint look_ms(const Config *config)
 {
-    return (guint)CLAMP(node->config->answer_timeout_ms / 4, 1, LOOK_MS);
+    return (guint)CLAMP(config->answer_timeout_ms / 4, 1, LOOK_MS);
 }
 
 /* For what nobody waits: three orders to its QEMU, one to its disks, and the link's own time. */
-static gint64 limit_us(const Node *node)
+static gint64 limit_us(const Config *config, gboolean has_disks)
 {
-    const Config *config = node->config;
     return (gint64)(3 * config->qemu_timeout_ms + config->heartbeat_timeout_ms +
-                    (node->disks ? config->disk_timeout_ms : 0)) *
+                    (has_disks ? config->disk_timeout_ms : 0)) *
            COLO_US_PER_MS;
 }
 
 static gboolean on_look(gpointer user_data)
 {
-    Node *node = user_data;
-    AnswerFacts facts = find_facts(node);
-    gint64 soon_us = (gint64)node->config->answer_timeout_ms * COLO_US_PER_MS;
+    Answering *answering = user_data;
+    AnsweringWorld world = look(answering);
+    AnswerFacts facts = find_facts(answering, &world);
+    gint64 passed_us = (gint64)answering->look_ms * COLO_US_PER_MS;
+    gint64 soon_us = (gint64)answering->config->answer_timeout_ms * COLO_US_PER_MS;
+    gint64 later_us = limit_us(answering->config, world.has_disks);
     const char *what = NULL;
-    node->answer_timer = 0;
-    if (answer_step(&node->answer_watch, &facts, (gint64)node->answer_look_ms * COLO_US_PER_MS,
-                    soon_us, limit_us(node), &what))
-        give_up(node, what, facts.is_protected || facts.writes_wait ? soon_us : limit_us(node));
+    answering->timer = 0;
+    if (answer_step(&answering->watch, &facts, passed_us, soon_us, later_us, &what))
+        give_up(answering, &world, what,
+                facts.is_protected || facts.writes_wait ? soon_us : later_us);
     else
-        answer_watch(node);
+        answering_watch(answering);
     return G_SOURCE_REMOVE;
 }
 
-void answer_watch(Node *node)
+void answering_watch(Answering *answering)
 {
-    if (node->answer_timer)
+    if (answering->timer)
         return;
-    node->answer_look_ms = look_ms(node);
-    node->answer_timer = patience_add(node->answer_look_ms, on_look, node);
+    answering->look_ms = look_ms(answering->config);
+    answering->timer = patience_add(answering->look_ms, on_look, answering);
 }
 
-void answer_forget(Node *node)
+void answering_forget(Answering *answering)
 {
-    if (node->answer_timer)
-        g_source_remove(node->answer_timer);
-    node->answer_timer = 0;
-    node->answer_watch = (AnswerWatch){0};
+    if (answering->timer)
+        g_source_remove(answering->timer);
+    answering->timer = 0;
+    answering->watch = (AnswerWatch){0};
 }
 
-/* ---- The secondary ---- */
+/* ---- Life ---- */
 
-void answer_unfit(Node *node, const char *why)
+Answering *answering_new(const Config *config, const AnsweringHandler *handler, gpointer user_data)
 {
-    g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
-    node->link_lost = colo_time_now();
-    node_report(node, "the primary continues without this side, which is unfit", error);
-    if (events_unfit(copy_is_valid(node->copy)) == FSM_INVALID) {
-        node_event(node, FSM_INVALID);
+    Answering *answering = g_new0(Answering, 1);
+    answering->config = config;
+    answering->handler = *handler;
+    answering->user_data = user_data;
+    return answering;
+}
+
+void answering_free(Answering *answering)
+{
+    if (!answering)
         return;
-    }
-    node_event(node, FSM_UNFIT);
-    claim_leave(node->claim);
-    copy_step(node->copy);
+    answering_forget(answering);
+    g_free(answering);
 }

@@ -27,11 +27,11 @@ static json_object *add_object(json_object *parent, const char *name)
 
 static const char *vm_state(const Node *node)
 {
-    return !node->vm                 ? "dead"
-           : node->refused           ? "inactive"
-           : node->io_stopped        ? "io-error"
-           : vm_is_running(node->vm) ? "running"
-                                     : "paused";
+    return !node->vm                            ? "dead"
+           : resume_refusal(node->resume)       ? "inactive"
+           : resume_is_io_stopped(node->resume) ? "io-error"
+           : vm_is_running(node->vm)            ? "running"
+                                                : "paused";
 }
 
 static void add_vm(const Node *node, json_object *status)
@@ -304,7 +304,7 @@ static void do_cont(ControlRequest *request, json_object *arguments, gpointer us
 {
     (void)arguments;
     Node *node = user_data;
-    if (resume_now(node, request))
+    if (resume_now(node->resume, request))
         return;
     if (node->vm && vm_is_running(node->vm))
         control_reply(request, NULL);

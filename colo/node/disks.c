@@ -291,11 +291,11 @@ static void on_applied(json_object *result, const GError *error, gpointer user_d
     if (order->session != disks->session)
         return;
     disks->applying = 0;
-    if (error && resume_is_to_keep(disks->node) &&
+    if (error && resume_is_to_keep(disks->node->state) &&
         !g_error_matches(error, VM_ERROR, VM_ERROR_DIED)) {
         /* Nobody else may have the VM. It can be tried again, and nothing else is possible. */
         disks->apply_due = order->epoch;
-        resume_wait(disks->node, "the disks can't be made those of the checkpoint", error);
+        resume_wait(disks->node->resume, "the disks can't be made those of the checkpoint", error);
         return;
     }
     if (error) {
@@ -390,7 +390,7 @@ static void on_qemu_resumed(Vm *vm, const GError *error, gpointer user_data)
 static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    resume_run(disks->node, on_qemu_resumed, switch_new(disks, done, ticket));
+    parts_run_vm(disks->node, on_qemu_resumed, switch_new(disks, done, ticket));
 }
 
 static void on_qemu_released(Vm *vm, const GError *error, gpointer user_data)
@@ -424,7 +424,7 @@ static void on_activated(BlockActivation *activation, const GError *error, gpoin
     if (!error)
         block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
     /* Of QEMU its own words: they tell whether it lives. */
-    resume_activated(disks->node, error && qemu_failure ? qemu_failure : error);
+    resume_activated(disks->node->resume, error && qemu_failure ? qemu_failure : error);
 }
 
 gboolean disks_activate(Node *node)
@@ -499,7 +499,7 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         const char *why = json_object_get_string(json_object_object_get(data, "reason"));
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
         gboolean refused = json_object_get_boolean(json_object_object_get(data, "refused"));
-        if (resume_is_to_keep(node)) {
+        if (resume_is_to_keep(node->state)) {
             /* Of what the last checkpoint doesn't have: a takeover tells what it can't do. */
             log_warning("disks: %s", why);
         } else if ((failed || refused) && !node->is_primary) {

@@ -223,7 +223,7 @@ static gboolean on_unfit(Node *node, const Message *message, GError **error)
 {
     if (node->state != FSM_S_COLO)
         return peer_event(node, FSM_UNFIT, error);
-    answer_unfit(node, message->text);
+    parts_unfit(node, message->text);
     return TRUE;
 }
 
@@ -288,7 +288,7 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
     g_auto(Message) message = {0};
     const MessageInfo *info = message_info(type);
     gboolean from_primary = !fsm_is_primary(node->state);
-    node->answers++;
+    answering_heard(node->answering);
     if (!info) {
         log_debug("message of unknown type %u from the peer, %zu bytes: ignored", type, len);
         return TRUE;

@@ -323,7 +323,6 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     primary_init(node);
     comparing_init(node);
     secondary_init(node);
-    node->cont_requests = g_ptr_array_new();
     node->apply_fd = -1;
     svm_init(node);
 
@@ -363,7 +362,6 @@ void node_free(Node *node)
     secondary_drop_apply(node);
     svm_finalise(node);
     secondary_finalise(node);
-    g_ptr_array_unref(node->cont_requests);
     link_free(node->link);
     judge_free(node->judge);
     claim_free(node->claim);

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside a node. node.c holds the state and carries out the actions of fsm.h; primary.c runs
- * the checkpoint cycle, traffic.c the guest's frames and compare.c the node's side of its
- * judge (judge.h); secondary.c is the receiving side, svm.c the node's side of its copy
- * (copy.h), up to the takeover; resume.c is the way back to a running VM; net.c moves frames,
- * control.c is what administrators see and ask for. All of it runs on the main thread.
+ * Inside a node. node.c holds the state and carries out the actions of fsm.h. What has a header of
+ * its own is a part: opaque, with its own fields and timers, and told of no other part. parts.c
+ * makes the smaller ones and connects them; what claim, copy and judge report goes to node.c, svm.c
+ * and compare.c.
+ *
+ * The rest still works on the node itself, and its functions are here: primary.c runs the
+ * checkpoint cycle, pause.c stops a VM without a checkpoint, traffic.c and net.c move the guest's
+ * frames, secondary.c is the receiving side, svm.c the node's side of its copy up to the takeover,
+ * disks.c that of the disk server; vm.c, link.c, options.c, recording.c and control.c deal with
+ * QEMU, the peer and administrators. All of it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_NODE_INTERNAL_H
 #define COLO_COLO_NODE_NODE_INTERNAL_H
@@ -15,7 +20,7 @@
 #include "colo/control/control.h"
 #include "colo/link/link.h"
 #include "colo/node/announce.h"
-#include "colo/node/answer-watch.h"
+#include "colo/node/answer.h"
 #include "colo/node/backlog.h"
 #include "colo/node/claim.h"
 #include "colo/node/clock.h"
@@ -30,6 +35,7 @@
 #include "colo/node/memory.h"
 #include "colo/node/messages.h"
 #include "colo/node/node.h"
+#include "colo/node/resume.h"
 #include "colo/node/route.h"
 #include "colo/node/schedule.h"
 #include "colo/node/trouble.h"
@@ -92,6 +98,8 @@ struct Node {
     GuestClock *clock;
     Final *final;
     Holdings *holdings;
+    Resume *resume;
+    Answering *answering;
     Leave *leave;
     Trouble *trouble;
     Figures *figures;
@@ -101,19 +109,6 @@ struct Node {
 
     char *peer_name;  /* as it said in its hello; NULL: none yet */
     guint end_source; /* about to tell that it has ended */
-
-    /* the way back to a running VM (resume.c) */
-    VmDone resume_done;     /* told when the VM runs; NULL: it isn't being resumed */
-    guint again_timer;      /* something was refused: until it is tried again */
-    char *refused;          /* what was told of it; NULL: nothing is */
-    guint refused_waits;    /* of a second, since then */
-    guint activated_source; /* how activating the disks has ended is about to be told */
-    GError *activation_error;
-    GPtrArray *cont_requests; /* of ControlRequest*: to be answered by the try under way */
-    gboolean io_stopped;      /* the guest, by an I/O error: not to be resumed by a checkpoint */
-    gboolean continue_due;    /* it is to be continued as soon as no checkpoint is under way */
-    ColoTime io_stopped_at;   /* the last time */
-    guint io_timer;
 
     /* primary (primary.c) */
     Capture *capture;
@@ -125,12 +120,6 @@ struct Node {
     gboolean has_progress;
     SyncProgress progress;
 
-    /* primary, its patience (answer.c) */
-    guint answer_timer, answer_look_ms; /* runs during a session; each so long */
-    AnswerWatch answer_watch;
-    guint64 answers; /* messages of the secondary */
-    guint64
-        answer_sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
     gboolean pause_wanted; /* the VM is to be paused as soon as no cycle is under way */
     gboolean frozen;       /* and its uplinks are closed */
     gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
@@ -202,6 +191,10 @@ void parts_finalise(Node *node);
 AnnounceRight parts_announce_right(const Node *node);
 /* The peer has told what went wrong there. */
 void parts_peer_reports(Node *node, const char *text);
+/* Secondary: the primary has sent UNFIT. */
+void parts_unfit(Node *node, const char *why);
+/* The disks below QEMU are active: QEMU is to run the VM. */
+void parts_run_vm(Node *node, VmDone done, gpointer user_data);
 
 /* ---- vm.c ---- */
 
@@ -231,32 +224,6 @@ void node_link_close(Node *node);
 void node_link_lost(Node *node, const char *what, const GError *error);
 /* The same for an engine, which may know before the peer's last words were read: they count. */
 void node_stream_lost(Node *node, const char *what, const GError *error);
-
-/* ---- resume.c ---- */
-
-/*
- * Activates the disks, if they aren't, and resumes the VM; then `done`. What is refused is tried
- * again, of a primary's VM without a word to `done`. Else `done` is told why.
- */
-void resume_vm(Node *node, VmDone done);
-/* A secondary in whose state nobody else may have the VM: what is refused doesn't end it. */
-gboolean resume_is_to_keep(const Node *node);
-/* A step towards a running VM was refused: tells it, and tries again in a second. */
-void resume_wait(Node *node, const char *what, const GError *error);
-gboolean resume_is_waiting(const Node *node);
-void resume_forget_waiting(Node *node);
-/* TRUE if the VM was to be tried again, which it is no more. */
-gboolean resume_give_up(Node *node);
-/* For disks.c: the disks below QEMU are active; how activating has ended. */
-void resume_run(Node *node, VmDone done, gpointer user_data);
-void resume_activated(Node *node, const GError *error);
-/* QEMU has stopped the guest of a VM whose output may leave; the guest is about to be continued. */
-void resume_guest_stopped(Node *node, const char *detail);
-void resume_continues(Node *node);
-/* `cont`: tries now, and answers then. FALSE: there is nothing to try. */
-gboolean resume_now(Node *node, ControlRequest *request);
-/* The VM is about to be ended. */
-void resume_forget(Node *node);
 
 /* ---- primary.c ---- */
 
@@ -305,16 +272,6 @@ void primary_paused(Node *node);
 void primary_committed(Node *node);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
 gboolean primary_is_to_pause(Node *node);
-
-/* ---- answer.c ---- */
-
-/* Primary: a session begins, or has ended. Who owes answers for too long ends it. */
-void answer_watch(Node *node);
-void answer_forget(Node *node);
-/* All of a checkpoint has been given to the connection. */
-void answer_sent(Node *node);
-/* Secondary: the primary has sent UNFIT. */
-void answer_unfit(Node *node, const char *why);
 
 /* ---- traffic.c ---- */
 

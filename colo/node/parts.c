@@ -3,6 +3,7 @@
  * The node's smaller parts, made and connected: what each of them asks for is looked up here, and
  * what it reports goes to the others from here. So none of them knows another one, nor the node.
  */
+#include "colo/node/events.h"
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
@@ -344,6 +345,129 @@ static void make_holdings(Node *node)
     node->holdings = holdings_new(node->config, &handler, node);
 }
 
+/* ---- The way back to a running VM ---- */
+
+static ResumeWorld on_resume_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    return (ResumeWorld){.state = node->state,
+                         .copy_is_fit = judge_copy_is_fit(node->judge),
+                         .is_unsynced = disks_are_unsynced(node),
+                         .peer_name = node->peer_name};
+}
+
+static gboolean on_activate(gpointer user_data)
+{
+    return disks_activate(user_data);
+}
+
+void parts_run_vm(Node *node, VmDone done, gpointer user_data)
+{
+    /* Its output may leave from here on: the disks are those that it was produced on. */
+    if (node->state == FSM_S_DEVICE && node->route != ROUTE_OPEN)
+        secondary_release_output(node);
+    vm_resume(node->vm, done, user_data);
+}
+
+static void on_ran(Vm *vm, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)vm;
+    resume_ran(node->resume, error);
+}
+
+static void on_run(gpointer user_data)
+{
+    parts_run_vm(user_data, on_ran, user_data);
+}
+
+static void on_not_resumed(gpointer user_data)
+{
+    disks_vm_paused(user_data);
+}
+
+static void on_refused(gpointer user_data)
+{
+    primary_stay_paused(user_data);
+}
+
+static void on_step_copy(gpointer user_data)
+{
+    Node *node = user_data;
+    copy_step(node->copy);
+}
+
+static void on_continue_guest(gpointer user_data)
+{
+    primary_continue(user_data);
+}
+
+static void on_guest_stopped(gpointer user_data)
+{
+    node_emit(user_data, "GUEST_STOPPED", NULL);
+}
+
+static void make_resume(Node *node)
+{
+    static const ResumeHandler handler = {.look = on_resume_look,
+                                          .activate = on_activate,
+                                          .run = on_run,
+                                          .not_resumed = on_not_resumed,
+                                          .refused = on_refused,
+                                          .step_copy = on_step_copy,
+                                          .continue_guest = on_continue_guest,
+                                          .hand_over = on_hand_over,
+                                          .trouble = on_trouble,
+                                          .guest_stopped = on_guest_stopped};
+    node->resume = resume_new(node->config, &handler, node);
+}
+
+/* ---- A secondary without progress ---- */
+
+static AnsweringWorld on_answering_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    return (AnsweringWorld){.state = node->state,
+                            .phase = node->cycle.phase,
+                            .loads = node->proof == PROOF_LOAD,
+                            .has_disks = node->disks != NULL,
+                            .writes_wait = disks_writes_wait(node),
+                            .stream = link_checkpoint_fd(node->link),
+                            .disks = link_disks_fd(node->link),
+                            .epoch = node->epoch};
+}
+
+static void on_unfit(const GError *error, gboolean was_protected, gpointer user_data)
+{
+    Node *node = user_data;
+    if (was_protected)
+        message_send(node->link, &(Message){.type = LINK_MSG_UNFIT, .text = error->message});
+    node_link_lost(node,
+                   was_protected ? "the secondary is connected but unfit; it has been notified"
+                                 : "the secondary is connected but doesn't answer",
+                   error);
+}
+
+static void make_answering(Node *node)
+{
+    static const AnsweringHandler handler = {.look = on_answering_look, .unfit = on_unfit};
+    node->answering = answering_new(node->config, &handler, node);
+}
+
+void parts_unfit(Node *node, const char *why)
+{
+    g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
+    node->link_lost = colo_time_now();
+    node_report(node, "the primary continues without this side, which is unfit", error);
+    if (events_unfit(copy_is_valid(node->copy)) == FSM_INVALID) {
+        node_event(node, FSM_INVALID);
+        return;
+    }
+    node_event(node, FSM_UNFIT);
+    claim_leave(node->claim);
+    copy_step(node->copy);
+}
+
 /* ---- Life ---- */
 
 void parts_init(Node *node)
@@ -356,6 +480,8 @@ void parts_init(Node *node)
     make_leave(node);
     make_final(node);
     make_holdings(node);
+    make_resume(node);
+    make_answering(node);
 }
 
 gboolean parts_begin(Node *node, GError **error)
@@ -366,6 +492,8 @@ gboolean parts_begin(Node *node, GError **error)
 void parts_finalise(Node *node)
 {
     uplinks_free(node->uplinks);
+    answering_free(node->answering);
+    resume_free(node->resume);
     holdings_free(node->holdings);
     final_free(node->final);
     leave_free(node->leave);

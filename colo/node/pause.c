@@ -38,7 +38,7 @@ void primary_paused(Node *node)
 
 void primary_stay_paused(Node *node)
 {
-    if (node->pause_wanted && resume_give_up(node))
+    if (node->pause_wanted && resume_give_up(node->resume))
         primary_step(node, CYCLE_EVENT_REFUSED);
 }
 

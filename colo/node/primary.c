@@ -226,10 +226,9 @@ static void on_taken(const CaptureStats *stats, gpointer user_data)
 
 /* ---- The VM runs again ---- */
 
-static void on_running(Vm *vm, const GError *error, gpointer user_data)
+static void on_running(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    (void)vm;
     if (error)
         node_vm_lost(node, "the VM can't be resumed", error);
     else
@@ -240,10 +239,10 @@ static void resume(Node *node)
 {
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     /* A VM that ends doesn't run once more. */
-    if (node->io_stopped || final_has_begun(node->final))
-        on_running(node->vm, NULL, node);
+    if (resume_is_io_stopped(node->resume) || final_has_begun(node->final))
+        on_running(NULL, node);
     else
-        resume_vm(node, on_running);
+        resume_vm(node->resume, on_running);
 }
 
 /* The disks know that it runs here, before it does. */
@@ -260,14 +259,15 @@ void primary_run(Node *node)
 
 void primary_resume_started(Node *node)
 {
-    resume_vm(node, on_running);
+    resume_vm(node->resume, on_running);
 }
 
 void primary_continue(Node *node)
 {
-    if (!node->continue_due || !fsm_is_primary(node->state) || node->cycle.phase != CYCLE_IDLE)
+    if (!resume_is_to_continue(node->resume) || !fsm_is_primary(node->state) ||
+        node->cycle.phase != CYCLE_IDLE)
         return;
-    resume_continues(node);
+    resume_continues(node->resume);
     primary_step(node, CYCLE_EVENT_CONTINUE);
 }
 
@@ -297,7 +297,7 @@ static void on_sent(const CaptureStats *stats, gpointer user_data)
 {
     Node *node = user_data;
     node->cycle.stats = *stats;
-    answer_sent(node);
+    answering_sent(node->answering);
     primary_step(node, CYCLE_EVENT_SENT);
 }
 
@@ -531,7 +531,7 @@ void primary_synchronise(Node *node)
         node_link_lost(node, "checkpoints can't be captured", error);
         return;
     }
-    answer_watch(node);
+    answering_watch(node->answering);
     disks_attach(node);
     net_send_addresses(node);
     capture_synchronise(node->capture, FIRST_PAUSE_PAGES);
@@ -543,7 +543,7 @@ void primary_end_capture(Node *node)
     g_clear_pointer(&node->capture, capture_free);
     disks_detach(node);
     node->has_progress = FALSE;
-    answer_forget(node);
+    answering_forget(node->answering);
     comparing_end(node);
     primary_step(node, CYCLE_EVENT_SESSION_ENDED);
 }
@@ -554,7 +554,7 @@ void primary_forget_vm(Node *node)
     g_clear_pointer(&node->cycle.state, g_bytes_unref);
     node->cycle = (Cycle){0};
     node->pause_wanted = node->frozen = FALSE;
-    answer_forget(node);
+    answering_forget(node->answering);
     comparing_forget(node, FALSE);
     g_clear_pointer(&node->rewrite, rewrite_free);
     g_source_set_ready_time(node->schedule_timer, -1);

@@ -24,7 +24,8 @@
  */
 #include "colo/node/resume.h"
 
-#include "colo/node/node_internal.h"
+#include "colo/node/node.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 #include <string.h>
@@ -32,18 +33,41 @@
 /* How long until what was refused is tried again. */
 #define AGAIN_MS 1000
 
-gboolean resume_is_to_keep(const Node *node)
+struct Resume {
+    const Config *config; /* borrowed */
+    ResumeHandler handler;
+    gpointer user_data;
+    ResumeDone done;     /* told when the VM runs; NULL: it isn't being resumed */
+    guint again_timer;   /* something was refused: until it is tried again */
+    char *refused;       /* what was told of it; NULL: nothing is */
+    guint refused_waits; /* of a second, since then */
+
+    guint activated_source; /* how activating the disks has ended is about to be told */
+    GError *activation_error;
+    GPtrArray *requests; /* of ControlRequest*: to be answered by the try under way */
+
+    gboolean io_stopped; /* the guest, by an I/O error */
+    gboolean continue_due;
+    ColoTime io_stopped_at; /* the last time */
+    guint io_timer;
+};
+
+gboolean resume_is_to_keep(FsmState state)
 {
-    return node->state == FSM_S_PAUSED || node->state == FSM_S_RECOVER ||
-           node->state == FSM_S_DEVICE;
+    return state == FSM_S_PAUSED || state == FSM_S_RECOVER || state == FSM_S_DEVICE;
+}
+
+static ResumeWorld look(const Resume *resume)
+{
+    return resume->handler.look(resume->user_data);
 }
 
 /* ---- Who is told how a try ends ---- */
 
-static void answer(Node *node, const GError *error)
+static void answer(Resume *resume, const GError *error)
 {
-    g_autoptr(GPtrArray) requests = node->cont_requests;
-    node->cont_requests = g_ptr_array_new();
+    g_autoptr(GPtrArray) requests = resume->requests;
+    resume->requests = g_ptr_array_new();
     for (guint i = 0; i < requests->len; i++)
         if (error)
             control_fail(requests->pdata[i], error);
@@ -53,35 +77,36 @@ static void answer(Node *node, const GError *error)
 
 /* ---- Waiting ---- */
 
-static void try_again(Node *node);
+static void try_again(Resume *resume);
 
 /* No side would have output for as long as this lasts: the other side, which can, is to go on. */
-static gboolean is_to_yield(const Node *node)
+static gboolean is_to_yield(const Resume *resume)
 {
-    guint64 patience_ms = node->config->resume_patience_ms;
+    guint64 patience_ms = resume->config->resume_patience_ms;
     /* In waits: time in which this process was stopped doesn't count (common/patience.h). */
-    return node->state == FSM_P_COLO && judge_copy_is_fit(node->judge) && patience_ms > 0 &&
-           (guint64)node->refused_waits * AGAIN_MS >= patience_ms;
+    ResumeWorld world = look(resume);
+    return world.state == FSM_P_COLO && world.copy_is_fit && patience_ms > 0 &&
+           (guint64)resume->refused_waits * AGAIN_MS >= patience_ms;
 }
 
 static gboolean on_again(gpointer user_data)
 {
-    Node *node = user_data;
-    node->refused_waits++;
-    if (is_to_yield(node)) {
+    Resume *resume = user_data;
+    resume->refused_waits++;
+    if (is_to_yield(resume)) {
         log_warning("the VM can't be resumed here: it is handed over to the secondary");
         /* Ends this waiting, and begins it again if the secondary refuses. */
-        node_event(node, FSM_YIELD);
+        resume->handler.hand_over(resume->user_data);
         return G_SOURCE_REMOVE;
     }
-    node->again_timer = 0;
-    try_again(node);
+    resume->again_timer = 0;
+    try_again(resume);
     return G_SOURCE_REMOVE;
 }
 
-gboolean resume_is_waiting(const Node *node)
+gboolean resume_is_waiting(const Resume *resume)
 {
-    return node->again_timer != 0;
+    return resume->again_timer != 0;
 }
 
 /*
@@ -90,13 +115,13 @@ gboolean resume_is_waiting(const Node *node)
  * what: neither is mended by trying again. Before a takeover is done none of the VM's output has
  * left here, and the other host's disks have all.
  */
-static char *way_out(const Node *node, gboolean is_final)
+static char *way_out(const ResumeWorld *world, gboolean is_final)
 {
-    const char *peer = node->peer_name ? node->peer_name : "the other node";
+    const char *peer = world->peer_name ? world->peer_name : "the other node";
     if (!is_final)
         return g_strdup_printf(
             "the VM is kept, and it is tried again every second and by 'colo cont'%s",
-            node->state == FSM_P_COLO ? "; 'colo failover' hands it over" : "");
+            world->state == FSM_P_COLO ? "; 'colo failover' hands it over" : "");
     return g_strdup_printf("that can't be mended here: 'colo quit' here gives the VM back to %s, "
                            "which starts it from its disks; or, if it is paused there, 'colo "
                            "failover --force' there continues it",
@@ -104,135 +129,126 @@ static char *way_out(const Node *node, gboolean is_final)
 }
 
 /* Each reason once: it is tried every second, perhaps for hours. */
-static void tell(Node *node, const char *what, const GError *error, gboolean is_final)
+static void tell(Resume *resume, const char *what, const GError *error)
 {
-    g_autofree char *can = way_out(node, is_final);
+    ResumeWorld world = look(resume);
+    gboolean is_final = world.state == FSM_S_DEVICE &&
+                        (g_error_matches(error, VM_ERROR, VM_ERROR_SPENT) || world.is_unsynced);
+    g_autofree char *can = way_out(&world, is_final);
     g_autofree char *text = g_strdup_printf("%s: %s (%s)", what, error->message, can);
-    if (!g_strcmp0(text, node->refused)) {
+    if (!g_strcmp0(text, resume->refused)) {
         log_debug("still: %s", text);
         return;
     }
-    g_free(node->refused);
-    node->refused = g_steal_pointer(&text);
+    g_free(resume->refused);
+    resume->refused = g_steal_pointer(&text);
     g_autoptr(GError) told =
         g_error_new(error->domain, error->code, "%s (%s)", error->message, can);
-    node_report(node, what, told);
+    resume->handler.trouble(what, told, resume->user_data);
 }
 
-void resume_wait(Node *node, const char *what, const GError *error)
+void resume_wait(Resume *resume, const char *what, const GError *error)
 {
-    if (!node->refused)
-        node->refused_waits = 0;
-    tell(node, what, error,
-         node->state == FSM_S_DEVICE &&
-             (g_error_matches(error, VM_ERROR, VM_ERROR_SPENT) || disks_are_unsynced(node)));
-    if (!node->again_timer)
-        node->again_timer = g_timeout_add(AGAIN_MS, on_again, node);
-    answer(node, error);
+    if (!resume->refused)
+        resume->refused_waits = 0;
+    tell(resume, what, error);
+    if (!resume->again_timer)
+        resume->again_timer = g_timeout_add(AGAIN_MS, on_again, resume);
+    answer(resume, error);
 }
 
-void resume_forget_waiting(Node *node)
+void resume_forget_waiting(Resume *resume)
 {
-    if (node->again_timer)
-        g_source_remove(node->again_timer);
-    node->again_timer = 0;
-    g_clear_pointer(&node->refused, g_free);
+    if (resume->again_timer)
+        g_source_remove(resume->again_timer);
+    resume->again_timer = 0;
+    g_clear_pointer(&resume->refused, g_free);
 }
 
 /* ---- Resuming ---- */
 
-static void succeed(Node *node)
+static void succeed(Resume *resume)
 {
-    VmDone done = node->resume_done;
-    node->resume_done = NULL;
-    if (node->refused)
+    ResumeDone done = resume->done;
+    resume->done = NULL;
+    if (resume->refused)
         log_info("the VM runs again");
-    resume_forget_waiting(node);
-    answer(node, NULL);
-    done(node->vm, NULL, node);
+    resume_forget_waiting(resume);
+    answer(resume, NULL);
+    done(NULL, resume->user_data);
 }
 
-static void end_try(Node *node, const GError *error)
+static void end_try(Resume *resume, const GError *error)
 {
-    VmDone done = node->resume_done;
+    ResumeDone done = resume->done;
     if (!error) {
-        succeed(node);
+        succeed(resume);
         return;
     }
-    disks_vm_paused(node);
-    if (fsm_is_primary(node->state) && resume_may_pass(error)) {
-        resume_wait(node, "the VM can't be resumed", error);
-        primary_stay_paused(node);
+    resume->handler.not_resumed(resume->user_data);
+    if (fsm_is_primary(look(resume).state) && resume_may_pass(error)) {
+        resume_wait(resume, "the VM can't be resumed", error);
+        resume->handler.refused(resume->user_data);
         return;
     }
-    node->resume_done = NULL;
-    done(node->vm, error, node);
+    resume->done = NULL;
+    done(error, resume->user_data);
 }
 
-static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
+void resume_ran(Resume *resume, const GError *error)
 {
-    Node *node = user_data;
-    (void)vm;
-    end_try(node, error);
-}
-
-void resume_run(Node *node, VmDone done, gpointer user_data)
-{
-    /* Its output may leave from here on: the disks are those that it was produced on. */
-    if (node->state == FSM_S_DEVICE && node->route != ROUTE_OPEN)
-        secondary_release_output(node);
-    vm_resume(node->vm, done, user_data);
+    end_try(resume, error);
 }
 
 static gboolean on_activated(gpointer user_data)
 {
-    Node *node = user_data;
-    g_autoptr(GError) error = g_steal_pointer(&node->activation_error);
-    node->activated_source = 0;
-    end_try(node, error);
+    Resume *resume = user_data;
+    g_autoptr(GError) error = g_steal_pointer(&resume->activation_error);
+    resume->activated_source = 0;
+    end_try(resume, error);
     return G_SOURCE_REMOVE;
 }
 
 /* From the main loop: whoever is told of an error may end the VM and its disks. */
-void resume_activated(Node *node, const GError *error)
+void resume_activated(Resume *resume, const GError *error)
 {
-    if (!node->resume_done)
+    if (!resume->done)
         return;
-    node->activation_error = error ? g_error_copy(error) : NULL;
-    node->activated_source = g_idle_add_full(G_PRIORITY_HIGH, on_activated, node, NULL);
+    resume->activation_error = error ? g_error_copy(error) : NULL;
+    resume->activated_source = g_idle_add_full(G_PRIORITY_HIGH, on_activated, resume, NULL);
 }
 
-static void try_resume(Node *node)
+static void try_resume(Resume *resume)
 {
-    if (disks_activate(node))
-        resume_run(node, on_resumed, node);
+    if (resume->handler.activate(resume->user_data))
+        resume->handler.run(resume->user_data);
 }
 
-void resume_vm(Node *node, VmDone done)
+void resume_vm(Resume *resume, ResumeDone done)
 {
-    g_assert(!node->resume_done);
-    node->resume_done = done;
-    try_resume(node);
+    g_assert(!resume->done);
+    resume->done = done;
+    try_resume(resume);
 }
 
-gboolean resume_give_up(Node *node)
+gboolean resume_give_up(Resume *resume)
 {
-    if (!node->resume_done || !node->again_timer)
+    if (!resume->done || !resume->again_timer)
         return FALSE;
-    node->resume_done = NULL;
-    resume_forget_waiting(node);
+    resume->done = NULL;
+    resume_forget_waiting(resume);
     return TRUE;
 }
 
-static void try_again(Node *node)
+static void try_again(Resume *resume)
 {
-    if (node->again_timer)
-        g_source_remove(node->again_timer);
-    node->again_timer = 0;
-    if (node->resume_done)
-        try_resume(node);
+    if (resume->again_timer)
+        g_source_remove(resume->again_timer);
+    resume->again_timer = 0;
+    if (resume->done)
+        try_resume(resume);
     else
-        copy_step(node->copy);
+        resume->handler.step_copy(resume->user_data);
 }
 
 /* ---- A guest that an I/O error has stopped ---- */
@@ -243,78 +259,120 @@ static void try_again(Node *node)
 
 static gboolean on_io_retry(gpointer user_data)
 {
-    Node *node = user_data;
-    node->io_timer = 0;
-    node->continue_due = TRUE;
-    primary_continue(node);
+    Resume *resume = user_data;
+    resume->io_timer = 0;
+    resume->continue_due = TRUE;
+    resume->handler.continue_guest(resume->user_data);
     return G_SOURCE_REMOVE;
 }
 
-void resume_guest_stopped(Node *node, const char *detail)
+void resume_guest_stopped(Resume *resume, const char *detail)
 {
-    guint64 retry_ms = node->config->io_retry_ms;
+    guint64 retry_ms = resume->config->io_retry_ms;
     ColoTime now = colo_time_now();
     gint64 same_us = (gint64)retry_ms * COLO_US_PER_MS + SAME_STOP_US;
     gboolean io_error = !strcmp(detail, "io-error");
-    if (!io_error || colo_time_diff_us(now, node->io_stopped_at) > same_us) {
+    if (!io_error || colo_time_diff_us(now, resume->io_stopped_at) > same_us) {
         log_warning("QEMU has stopped the guest: %s", detail);
-        node_emit(node, "GUEST_STOPPED", NULL);
+        resume->handler.guest_stopped(resume->user_data);
     }
     if (!io_error)
         return;
-    if (colo_time_diff_us(now, node->io_stopped_at) > same_us) {
+    if (colo_time_diff_us(now, resume->io_stopped_at) > same_us) {
         g_autoptr(GError) error =
             g_error_new(VM_ERROR, VM_ERROR_QMP, "'colo cont' continues it%s",
                         retry_ms ? ", and colod tries it every io-retry" : "");
-        node_report(node, "the guest is stopped by an I/O error of a disk", error);
+        resume->handler.trouble("the guest is stopped by an I/O error of a disk", error,
+                                resume->user_data);
     }
-    node->io_stopped = TRUE;
-    node->io_stopped_at = now;
-    if (retry_ms && !node->io_timer)
-        node->io_timer = g_timeout_add((guint)retry_ms, on_io_retry, node);
+    resume->io_stopped = TRUE;
+    resume->io_stopped_at = now;
+    if (retry_ms && !resume->io_timer)
+        resume->io_timer = g_timeout_add((guint)retry_ms, on_io_retry, resume);
 }
 
-void resume_continues(Node *node)
+void resume_continues(Resume *resume)
 {
-    node->io_stopped = node->continue_due = FALSE;
+    resume->io_stopped = resume->continue_due = FALSE;
 }
 
-static void forget_io(Node *node)
+static void forget_io(Resume *resume)
 {
-    resume_continues(node);
-    if (node->io_timer)
-        g_source_remove(node->io_timer);
-    node->io_timer = 0;
+    resume_continues(resume);
+    if (resume->io_timer)
+        g_source_remove(resume->io_timer);
+    resume->io_timer = 0;
 }
 
 /* ---- The end ---- */
 
-void resume_forget(Node *node)
+void resume_forget(Resume *resume)
 {
     g_autoptr(GError) gone =
         g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE, "the VM has been ended meanwhile");
-    node->resume_done = NULL;
-    if (node->activated_source)
-        g_source_remove(node->activated_source);
-    node->activated_source = 0;
-    g_clear_error(&node->activation_error);
-    resume_forget_waiting(node);
-    forget_io(node);
-    answer(node, gone);
+    resume->done = NULL;
+    if (resume->activated_source)
+        g_source_remove(resume->activated_source);
+    resume->activated_source = 0;
+    g_clear_error(&resume->activation_error);
+    resume_forget_waiting(resume);
+    forget_io(resume);
+    answer(resume, gone);
 }
 
 /* ---- The command ---- */
 
-gboolean resume_now(Node *node, ControlRequest *request)
+gboolean resume_now(Resume *resume, ControlRequest *request)
 {
-    if (!node->io_stopped && !node->again_timer && !node->resume_done)
+    if (!resume->io_stopped && !resume->again_timer && !resume->done)
         return FALSE;
-    g_ptr_array_add(node->cont_requests, request);
-    if (node->again_timer) {
-        try_again(node);
-    } else if (node->io_stopped && !node->resume_done) {
-        node->continue_due = TRUE;
-        primary_continue(node);
+    g_ptr_array_add(resume->requests, request);
+    if (resume->again_timer) {
+        try_again(resume);
+    } else if (resume->io_stopped && !resume->done) {
+        resume->continue_due = TRUE;
+        resume->handler.continue_guest(resume->user_data);
     }
     return TRUE;
+}
+
+/* ---- Status and life ---- */
+
+gboolean resume_is_io_stopped(const Resume *resume)
+{
+    return resume->io_stopped;
+}
+
+gboolean resume_is_to_continue(const Resume *resume)
+{
+    return resume->continue_due;
+}
+
+guint resume_next_try(const Resume *resume)
+{
+    return resume->again_timer;
+}
+
+const char *resume_refusal(const Resume *resume)
+{
+    return resume->refused;
+}
+
+Resume *resume_new(const Config *config, const ResumeHandler *handler, gpointer user_data)
+{
+    Resume *resume = g_new0(Resume, 1);
+    resume->config = config;
+    resume->handler = *handler;
+    resume->user_data = user_data;
+    resume->requests = g_ptr_array_new();
+    return resume;
+}
+
+void resume_free(Resume *resume)
+{
+    if (!resume)
+        return;
+    resume_forget(resume);
+    g_ptr_array_unref(resume->requests);
+    g_free(resume);
 }

@@ -1,8 +1,60 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A node's part that is the one way back to a running VM whose output may leave: it tries, waits
+ * where something was refused, tells that, and tries again. resume.c has the picture.
+ *
+ * It owns the try under way, what was refused last, who waits for an answer to `cont`, and the
+ * guest's stop by an I/O error. It has neither a VM nor disks: it orders both by its handler.
+ *
+ * Always holds: one try is under way at most. Its caller is told once, unless the VM is ended or
+ * the try is given up.
+ *
+ * All of it runs on the main thread; nothing blocks.
+ */
 #ifndef COLO_COLO_NODE_RESUME_H
 #define COLO_COLO_NODE_RESUME_H
 
+#include "colo/config/config.h"
+#include "colo/control/control.h"
+#include "colo/node/fsm.h"
 #include "vm/vm.h"
+
+typedef struct Resume Resume;
+
+/* Facts that others own. */
+typedef struct {
+    FsmState state;
+    gboolean copy_is_fit;  /* a secondary could take a VM that is handed over */
+    gboolean is_unsynced;  /* an image here could not be synced, which is final */
+    const char *peer_name; /* NULL: not known */
+} ResumeWorld;
+
+/* NULL: the VM runs. */
+typedef void (*ResumeDone)(const GError *error, gpointer user_data);
+
+/* Asked and told on the main loop, also from within the functions below. */
+typedef struct {
+    ResumeWorld (*look)(gpointer user_data);
+    /* The disks are to be this side's. TRUE: they are, or there are none. FALSE: they will be, and
+     * the VM resumed on them; then resume_activated(). */
+    gboolean (*activate)(gpointer user_data);
+    /* QEMU is to run the VM: then resume_ran(). */
+    void (*run)(gpointer user_data);
+    /* It doesn't: the disks are to know. */
+    void (*not_resumed)(gpointer user_data);
+    /* A primary's VM was refused, and is tried again. */
+    void (*refused)(gpointer user_data);
+    /* The step of the copy that was refused is to be tried again. */
+    void (*step_copy)(gpointer user_data);
+    /* The guest that QEMU has stopped is to be continued, when it can be. */
+    void (*continue_guest)(gpointer user_data);
+    /* The VM can't be resumed here for long, and the secondary could go on: the try is to be given
+     * up, or the VM ended, from within. */
+    void (*hand_over)(gpointer user_data);
+    void (*trouble)(const char *what, const GError *error, gpointer user_data);
+    /* For administrators: QEMU has stopped the guest. */
+    void (*guest_stopped)(gpointer user_data);
+} ResumeHandler;
 
 /* Whether an error of the VM or its disks may pass: QEMU is neither dead nor hanging. */
 static inline gboolean resume_may_pass(const GError *error)
@@ -10,5 +62,45 @@ static inline gboolean resume_may_pass(const GError *error)
     return !g_error_matches(error, VM_ERROR, VM_ERROR_DIED) &&
            !g_error_matches(error, VM_ERROR, VM_ERROR_TIMEOUT);
 }
+
+/* A secondary in whose state nobody else may have the VM: what is refused doesn't end it. Pure. */
+gboolean resume_is_to_keep(FsmState state);
+
+/* `config` is borrowed; `user_data` goes to each ResumeDone, too. */
+Resume *resume_new(const Config *config, const ResumeHandler *handler, gpointer user_data);
+/* After resume_forget(), if there was a VM. */
+void resume_free(Resume *resume);
+
+/*
+ * Activates the disks, if they aren't, and resumes the VM; then `done`. What is refused is tried
+ * again, of a primary's VM without a word to `done`. Else `done` is told why.
+ */
+void resume_vm(Resume *resume, ResumeDone done);
+/* How `run`, and how activating the disks has ended. */
+void resume_ran(Resume *resume, const GError *error);
+void resume_activated(Resume *resume, const GError *error);
+/* A step towards a running VM was refused: tells it, and tries again in a second. */
+void resume_wait(Resume *resume, const char *what, const GError *error);
+gboolean resume_is_waiting(const Resume *resume);
+void resume_forget_waiting(Resume *resume);
+/* TRUE if the VM was to be tried again, which it is no more. */
+gboolean resume_give_up(Resume *resume);
+
+/* QEMU has stopped the guest of a VM whose output may leave; the guest is about to be continued. */
+void resume_guest_stopped(Resume *resume, const char *detail);
+void resume_continues(Resume *resume);
+/* It was stopped by an I/O error: not to be resumed by a checkpoint. */
+gboolean resume_is_io_stopped(const Resume *resume);
+/* It is to be continued as soon as no checkpoint is under way. */
+gboolean resume_is_to_continue(const Resume *resume);
+
+/* `cont`: tries now, and answers then. FALSE: there is nothing to try. */
+gboolean resume_now(Resume *resume, ControlRequest *request);
+/* The VM is about to be ended. */
+void resume_forget(Resume *resume);
+/* What was refused, as it was told; NULL: nothing is. */
+const char *resume_refusal(const Resume *resume);
+/* For tests: the source of the next try; 0: none. */
+guint resume_next_try(const Resume *resume);
 
 #endif

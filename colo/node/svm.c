@@ -13,7 +13,6 @@
  */
 #include "colo/node/events.h"
 #include "colo/node/node_internal.h"
-#include "colo/node/resume.h"
 #include "common/fault.h"
 #include "common/log.h"
 
@@ -24,7 +23,7 @@ static CopyWorld look(guint64 epoch, gpointer user_data)
                        .disks = disks_apply_is_due(node)    ? COPY_DISKS_DUE
                                 : disks_are_at(node, epoch) ? COPY_DISKS_THERE
                                                             : COPY_DISKS_BUSY,
-                       .refused = resume_is_waiting(node)};
+                       .refused = resume_is_waiting(node->resume)};
 }
 
 /* ---- What happens to it ---- */
@@ -137,7 +136,8 @@ static void on_may_ask(gpointer user_data)
 
 static void on_refused(const char *what, const GError *error, gpointer user_data)
 {
-    resume_wait(user_data, what, error);
+    const Node *node = user_data;
+    resume_wait(node->resume, what, error);
 }
 
 static void on_lost(const char *what, const GError *error, gpointer user_data)
@@ -169,10 +169,9 @@ static void finish_takeover(Node *node)
     primary_continue(node);
 }
 
-static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
+static void on_taken_over(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    (void)vm;
     copy_gone_on(node->copy, error);
     if (error)
         return;
@@ -186,7 +185,7 @@ static void on_go_on(gpointer user_data)
     /* Also of one that runs: it has been on an overlay until now, and unheard. */
     if (vm_is_running(node->vm))
         figures_copy_paused(node->figures, colo_time_now());
-    resume_vm(node, on_taken_over);
+    resume_vm(node->resume, on_taken_over);
 }
 
 /* The old primary may or may not have let these go: a client knows them by their numbers. They come
@@ -257,7 +256,7 @@ void svm_forget(Node *node)
     svm_forget_dirty(node);
     memory_session_over(node->memory);
     node->has_asked = node->checkpoint_output_left = FALSE;
-    resume_forget_waiting(node);
+    resume_forget_waiting(node->resume);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);
 }

@@ -104,7 +104,7 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         break;
     case VM_EVENT_STOPPED:
         disks_vm_paused(node);
-        resume_guest_stopped(node, detail);
+        resume_guest_stopped(node->resume, detail);
         break;
     }
 }
@@ -172,7 +172,7 @@ void node_vm_kill(Node *node)
     node->ending_timer = 0;
     g_clear_error(&node->ending_sign);
     net_set_open(node, FALSE);
-    resume_forget(node);
+    resume_forget(node->resume);
     primary_forget_vm(node);
     svm_forget(node);
     clock_forget(node->clock);

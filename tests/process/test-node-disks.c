@@ -82,7 +82,7 @@ static void test_takeover_cached(void)
 static gboolean is_told(const Host *host, const char *text)
 {
     const Node *node = host->node;
-    return node->refused && trouble_last(node->trouble) &&
+    return resume_refusal(node->resume) && trouble_last(node->trouble) &&
            strstr(trouble_last(node->trouble)->message, text);
 }
 
@@ -96,7 +96,7 @@ static void heals(Host *b, const char *text, guint records)
     fake_vm_refuse(b->vm, FAKE_VM_RESUME, FALSE);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_true(vm_is_running(b->vm));
-    g_assert_null(b->node->refused);
+    g_assert_null(resume_refusal(b->node->resume));
     for (guint i = 0; i < records; i++)
         g_assert_true(has_record(b, "vda", i));
 }
@@ -342,7 +342,7 @@ static void test_alone_fails_for_long(void)
     unsigned count = fake_vm_count(a->vm, FAKE_VM_RESUME);
     WAIT_FOR(fake_vm_count(a->vm, FAKE_VM_RESUME) > count + 3);
     g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
-    g_assert_nonnull(a->node->refused);
+    g_assert_nonnull(resume_refusal(a->node->resume));
     fake_vm_refuse(a->vm, FAKE_VM_RESUME, FALSE);
     WAIT_FOR(vm_is_running(a->vm));
     tear_down(&f);
@@ -415,7 +415,7 @@ static void test_cont_command(void)
     json_object_put(answer);
     fake_disks_refuse(b->disks, NULL, "", 0);
     /* It would be tried again by itself, too. */
-    GSource *again = g_main_context_find_source_by_id(NULL, b->node->again_timer);
+    GSource *again = g_main_context_find_source_by_id(NULL, resume_next_try(b->node->resume));
     g_source_set_ready_time(again, -1);
     for (int i = 0; i < 2; i++) { /* the second time there is nothing to do */
         answer = answer_to(peer, "cont");

@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The way back to a running VM, on a clock of our own: what is tried, when, and who is told. */
+#include "colo/node/resume.h"
+
+#include "colo/node/node.h"
+#include "common/log.h"
+#include "tests/support/turned-clock.h"
+
+#include <string.h>
+
+typedef struct {
+    Config config;
+    Resume *resume;
+    ResumeWorld world;
+    gboolean activates; /* the disks are this side's */
+    guint tries, runs, not_resumed, refused, copy_steps, continued, handed_over, stopped, done;
+    gboolean failed; /* what `done` was told */
+    char *trouble;
+    guint troubles;
+} Fixture;
+
+static ResumeWorld on_look(gpointer user_data)
+{
+    const Fixture *f = user_data;
+    return f->world;
+}
+
+static gboolean on_activate(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->tries++;
+    return f->activates;
+}
+
+static void on_run(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->runs++;
+}
+
+static void on_not_resumed(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->not_resumed++;
+}
+
+static void on_refused(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->refused++;
+}
+
+static void on_step_copy(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->copy_steps++;
+}
+
+static void on_continue_guest(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->continued++;
+}
+
+static void on_hand_over(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->handed_over++;
+    g_assert_true(resume_give_up(f->resume));
+}
+
+static void on_trouble(const char *what, const GError *error, gpointer user_data)
+{
+    Fixture *f = user_data;
+    g_free(f->trouble);
+    f->trouble = g_strdup_printf("%s: %s", what, error->message);
+    f->troubles++;
+}
+
+static void on_guest_stopped(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->stopped++;
+}
+
+static void on_done(const GError *error, gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->failed = error != NULL;
+    f->done++;
+}
+
+static void set_up(Fixture *f, gconstpointer state)
+{
+    static const ResumeHandler handler = {.look = on_look,
+                                          .activate = on_activate,
+                                          .run = on_run,
+                                          .not_resumed = on_not_resumed,
+                                          .refused = on_refused,
+                                          .step_copy = on_step_copy,
+                                          .continue_guest = on_continue_guest,
+                                          .hand_over = on_hand_over,
+                                          .trouble = on_trouble,
+                                          .guest_stopped = on_guest_stopped};
+    f->world = (ResumeWorld){.state = (FsmState)GPOINTER_TO_INT(state), .copy_is_fit = TRUE};
+    f->config.io_retry_ms = 5000;
+    f->activates = TRUE;
+    f->resume = resume_new(&f->config, &handler, f);
+}
+
+static void tear_down(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    resume_free(f->resume);
+    g_free(f->trouble);
+}
+
+static void refuse(Fixture *f, int code)
+{
+    g_autoptr(GError) error = g_error_new_literal(VM_ERROR, code, "a trial");
+    resume_ran(f->resume, error);
+}
+
+static void test_runs(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    resume_vm(f->resume, on_done);
+    g_assert_cmpuint(f->runs, ==, 1);
+    g_assert_cmpuint(f->done, ==, 0);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_false(f->failed);
+}
+
+/* Whoever is told of the end of an activation may end the VM: so it is told from the main loop. */
+static void test_activated(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->activates = FALSE;
+    resume_vm(f->resume, on_done);
+    g_assert_cmpuint(f->runs, ==, 0);
+    resume_activated(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 0);
+    turned_clock_pass_ms(0);
+    g_assert_cmpuint(f->done, ==, 1);
+    /* Of a try that is over. */
+    resume_activated(f->resume, NULL);
+    turned_clock_pass_ms(0);
+    g_assert_cmpuint(f->done, ==, 1);
+}
+
+/* What may pass is tried each second, told once, and its caller hears nothing but that it runs. */
+static void test_again(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    resume_vm(f->resume, on_done);
+    for (guint i = 1; i <= 3; i++) {
+        refuse(f, VM_ERROR_QMP);
+        g_assert_true(resume_is_waiting(f->resume));
+        g_assert_cmpuint(f->refused, ==, i);
+        g_assert_cmpuint(f->not_resumed, ==, i);
+        turned_clock_pass_ms(999);
+        g_assert_cmpuint(f->tries, ==, i);
+        turned_clock_pass_ms(1);
+        g_assert_cmpuint(f->tries, ==, i + 1);
+    }
+    g_assert_cmpuint(f->troubles, ==, 1);
+    g_assert_nonnull(resume_refusal(f->resume));
+    g_assert_cmpuint(f->done, ==, 0);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_null(resume_refusal(f->resume));
+}
+
+/* A QEMU that is dead or hangs is the end, and so is any refusal to who is no primary. */
+static void test_final(Fixture *f, gconstpointer state)
+{
+    gboolean primary = fsm_is_primary((FsmState)GPOINTER_TO_INT(state));
+    const int codes[] = {VM_ERROR_DIED, VM_ERROR_TIMEOUT, VM_ERROR_QMP};
+    for (guint i = 0; i < G_N_ELEMENTS(codes) - primary; i++) {
+        resume_vm(f->resume, on_done);
+        refuse(f, codes[i]);
+        g_assert_cmpuint(f->done, ==, i + 1);
+        g_assert_true(f->failed);
+        g_assert_false(resume_is_waiting(f->resume));
+    }
+}
+
+/* After resume-patience, if there is a side that can. */
+static void test_hand_over(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->config.resume_patience_ms = 3000;
+    f->world.copy_is_fit = FALSE;
+    resume_vm(f->resume, on_done);
+    refuse(f, VM_ERROR_QMP);
+    for (guint i = 0; i < 5; i++) {
+        turned_clock_pass_ms(1000);
+        refuse(f, VM_ERROR_QMP);
+    }
+    g_assert_cmpuint(f->handed_over, ==, 0);
+    f->world.copy_is_fit = TRUE;
+    turned_clock_pass_ms(1000);
+    g_assert_cmpuint(f->handed_over, ==, 1);
+    /* It was given up for that: nobody is told any more. */
+    g_assert_false(resume_give_up(f->resume));
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->done, ==, 0);
+}
+
+/* The steps of a copy wait in the same way. */
+static void test_copy(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "a trial");
+    resume_wait(f->resume, "a step", error);
+    turned_clock_pass_ms(1000);
+    g_assert_cmpuint(f->copy_steps, ==, 1);
+    g_assert_cmpuint(f->tries, ==, 0);
+    resume_wait(f->resume, "a step", error);
+    resume_forget_waiting(f->resume);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->copy_steps, ==, 1);
+}
+
+/* Told once for as long as it stops again at each try; only an I/O error is tried. */
+static void test_io(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    resume_guest_stopped(f->resume, "watchdog");
+    g_assert_cmpuint(f->stopped, ==, 1);
+    g_assert_false(resume_is_io_stopped(f->resume));
+    turned_clock_pass_ms(10000);
+    for (guint i = 1; i <= 3; i++) {
+        resume_guest_stopped(f->resume, "io-error");
+        g_assert_true(resume_is_io_stopped(f->resume));
+        g_assert_false(resume_is_to_continue(f->resume));
+        turned_clock_pass_ms(5000);
+        g_assert_cmpuint(f->continued, ==, i);
+        g_assert_true(resume_is_to_continue(f->resume));
+        resume_continues(f->resume);
+    }
+    g_assert_cmpuint(f->stopped, ==, 2);
+    g_assert_cmpuint(f->troubles, ==, 1);
+    resume_guest_stopped(f->resume, "io-error");
+    resume_forget(f->resume);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->continued, ==, 3);
+}
+
+#define ADD(name, state, test)                                                                     \
+    g_test_add("/resume/" name, Fixture, GINT_TO_POINTER(state), set_up, test, tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
+    ADD("runs", FSM_P_COLO, test_runs);
+    ADD("activated", FSM_P_COLO, test_activated);
+    ADD("again", FSM_P_NONE, test_again);
+    ADD("final-primary", FSM_P_COLO, test_final);
+    ADD("final-secondary", FSM_S_DEVICE, test_final);
+    ADD("hand-over", FSM_P_COLO, test_hand_over);
+    ADD("copy", FSM_S_DEVICE, test_copy);
+    ADD("io", FSM_P_NONE, test_io);
+    return g_test_run();
+}
