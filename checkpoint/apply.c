@@ -7,6 +7,7 @@
  * - RAM changes only by checkpoints that are complete and verified. The first one of a stream is
  *   the exception: RAM has no valid contents before it, so its pages are written to RAM as they
  *   come. If the first checkpoint stays incomplete, RAM is unusable and apply_finish() gives NULL.
+ *   What is in RAM by chance is told to the other side (base.h), which may then leave it out.
  * - received() is posted before the first byte of RAM changes. From then on only the death of this
  *   process keeps the checkpoint from being applied.
  * - Nothing is read while a checkpoint is being applied: the connection's own flow control holds
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "checkpoint/base.h"
 #include "checkpoint/stream_internal.h"
 #include "common/fault.h"
 
@@ -187,7 +189,9 @@ static void stage(Apply *a, const StreamRecord *record)
 static void write_through(Apply *a, const StreamRecord *record)
 {
     page_set_add_run(a->staged, record->first, record->count);
-    if (record->data)
+    if (record->type == STREAM_SAME)
+        ; /* as it was told, and nobody has written to it since */
+    else if (record->data)
         ram_write_new(a->ram, record->first, record->count, record->data);
     else
         ram_zero(a->ram, record->first, record->count);
@@ -312,6 +316,32 @@ static gssize receive(gpointer opaque, guint8 *buf, gsize len, GError **error)
     return -1;
 }
 
+static gboolean send_all(gpointer opaque, const guint8 *bytes, gsize len, GError **error)
+{
+    Apply *a = opaque;
+    for (gsize sent = 0; sent < len;) {
+        if (is_stopping(a)) {
+            g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_IO, "stopped");
+            return FALSE;
+        }
+        ssize_t put = send(a->fd, bytes + sent, len - sent, MSG_NOSIGNAL);
+        if (put > 0) {
+            sent += (gsize)put;
+        } else if (errno != EINTR) {
+            g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_IO,
+                        "the checkpoint connection can't be written to: %s", g_strerror(errno));
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gboolean tell_base(Apply *a, GError **error)
+{
+    guint64 seed = (guint64)g_random_int() << 32 | g_random_int();
+    return base_send(a->ram, seed, send_all, a, error);
+}
+
 static gboolean step(Apply *a, GError **error)
 {
     StreamRecord record;
@@ -320,6 +350,7 @@ static gboolean step(Apply *a, GError **error)
     switch (record.type) {
     case STREAM_PAGES:
     case STREAM_ZERO:
+    case STREAM_SAME:
         take_pages(a, &record);
         break;
     case STREAM_BEGIN:
@@ -351,7 +382,8 @@ static gpointer apply_thread(gpointer data)
 {
     Apply *a = data;
     g_autoptr(GError) error = NULL;
-    while (step(a, &error))
+    gboolean ok = tell_base(a, &error);
+    while (ok && step(a, &error))
         ;
     g_mutex_lock(&a->lock);
     a->ended = TRUE;

@@ -22,6 +22,8 @@
  * - A round that finds few quiet pages doubles the time to the next one, a fruitful one halves it.
  *   So a guest that rewrites the same pages is soon left alone.
  */
+#include <string.h>
+
 #include "checkpoint/capture_internal.h"
 
 #define LOOK_SHARE       40
@@ -78,14 +80,35 @@ static Flow sent_pages(Capture *c, Sync *sync, guint64 count, GError **error)
     return capture_flush(c, TRUE, error);
 }
 
+/*
+ * Sends a page, or tells that the other side has it. The copy is what counts for both: the guest may
+ * write to the page between its hash and its copy.
+ */
+static void send_page(Capture *c, guint64 page, const guint8 *data)
+{
+    guint8 copy[VM_PAGE_SIZE];
+    if (c->base) {
+        data = memcpy(copy, data, sizeof(copy));
+        gboolean same = base_holds(c->base, page, copy);
+        base_forget(c->base, page, 1);
+        if (same) {
+            stream_writer_same_run(c->writer, page, 1);
+            c->stats.same_pages++;
+            dirty_tracker_copied(c->tracker, page, copy);
+            return;
+        }
+    }
+    if (stream_writer_page(c->writer, page, data))
+        c->stats.zero_pages++;
+    dirty_tracker_copied(c->tracker, page, stream_writer_last_page(c->writer));
+}
+
 /* Sends up to BATCH_PAGES pages of a run that is no hole. */
 static Flow send_batch(Capture *c, Sync *sync, guint64 first, guint64 count, GError **error)
 {
     for (guint64 page = first; page < first + count; page++) {
         page_set_remove_run(c->pending, page, 1);
-        if (stream_writer_page(c->writer, page, c->ram->base + page * VM_PAGE_SIZE))
-            c->stats.zero_pages++;
-        dirty_tracker_copied(c->tracker, page, stream_writer_last_page(c->writer));
+        send_page(c, page, c->ram->base + page * VM_PAGE_SIZE);
     }
     page_set_add_run(c->touched, first, count);
     return sent_pages(c, sync, count, error);
@@ -95,6 +118,8 @@ static Flow send_hole(Capture *c, Sync *sync, guint64 first, guint64 count, GErr
 {
     page_set_remove_run(c->pending, first, count);
     stream_writer_zero_run(c->writer, first, count);
+    if (c->base)
+        base_forget(c->base, first, count);
     c->stats.zero_pages += count;
     for (guint64 page = first; page < first + count; page++)
         dirty_tracker_copied(c->tracker, page, NULL);
@@ -190,6 +215,12 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
     };
     page_set_add_set(c->pending, c->fresh);
     page_set_clear(c->fresh);
+    if (!c->base) {
+        c->base = base_receive(page_set_limit(c->pending), capture_receive, c, error);
+        if (!c->base)
+            return FLOW_FAILED;
+        sync.start = sync.best_at = colo_time_now();
+    }
     /* What was written before needs no second round. */
     if (!dirty_tracker_harvest(c->tracker, c->pending, error))
         return FLOW_FAILED;

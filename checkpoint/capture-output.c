@@ -77,6 +77,22 @@ Flow capture_flush(Capture *c, gboolean interruptible, GError **error)
     return FLOW_OK;
 }
 
+gssize capture_receive(gpointer opaque, guint8 *buf, gsize len, GError **error)
+{
+    Capture *c = opaque;
+    while (!is_quitting(c)) {
+        ssize_t got = recv(c->fd, buf, len, 0);
+        if (got >= 0)
+            return got;
+        if (errno == EINTR)
+            continue;
+        g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_IO,
+                    "the checkpoint connection can't be read from: %s", g_strerror(errno));
+        return -1;
+    }
+    return -1; /* without an error: on quit */
+}
+
 void capture_wait(Capture *c, gint64 timeout_us)
 {
     struct pollfd fd = {.fd = c->wake, .events = POLLIN};

@@ -245,6 +245,7 @@ static gboolean take(Capture *c, const TakeCommand *command, GError **error)
     c->stats.transfer_us = colo_time_diff_us(colo_time_now(), copied);
     post_stats(c, MSG_SENT);
     c->stats = (CaptureStats){0};
+    g_clear_pointer(&c->base, base_free);
     settle_staging(c);
     return TRUE;
 }
@@ -351,6 +352,7 @@ void capture_free(Capture *c)
     colo_fd_close(&c->wake);
     take_command_free(c->take);
     arena_clear(&c->staging);
+    base_free(c->base);
     stream_writer_free(c->writer);
     page_set_free(c->pending);
     page_set_free(c->fresh);

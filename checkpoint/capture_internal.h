@@ -4,6 +4,7 @@
 #ifndef COLO_CHECKPOINT_CAPTURE_INTERNAL_H
 #define COLO_CHECKPOINT_CAPTURE_INTERNAL_H
 
+#include "checkpoint/base.h"
 #include "checkpoint/stream_internal.h"
 
 /* Bytes are given to the socket when about so many have come together. */
@@ -41,6 +42,7 @@ struct Capture {
     /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last
      * written to the stream, or was written after the last harvest (the tracker knows). */
     StreamWriter *writer;
+    Base *base;       /* until the first checkpoint: what needs not be sent */
     gsize out_sent;   /* bytes of the writer's that the socket has taken */
     PageSet *pending; /* to be sent */
     PageSet *fresh;   /* harvested by the last round, to be sent by the next or the pause */
@@ -82,8 +84,11 @@ Flow capture_flush(Capture *capture, gboolean interruptible, GError **error);
 /* Waits for a command, at most `timeout_us` (-1: for ever), and forgets that it was told. */
 void capture_wait(Capture *capture, gint64 timeout_us);
 
+/* capture-output.c: a StreamSource of what the other side sends; `opaque` is the capture. */
+gssize capture_receive(gpointer opaque, guint8 *buf, gsize len, GError **error);
+
 /* capture-ahead.c */
-/* Rounds over all RAM until what is left fits the pause. */
+/* Reads the other side's base, then rounds over all RAM until what is left fits the pause. */
 Flow capture_synchronise_run(Capture *capture, guint64 pause_pages, GError **error);
 /* Looks and sends ahead if it is time. */
 Flow capture_idle_step(Capture *capture, GError **error);

@@ -99,6 +99,7 @@ typedef struct {
     guint64 dirty_pages; /* copied within the pause */
     guint64 ahead_pages; /* sent ahead since the checkpoint before */
     guint64 zero_pages;  /* of both, that were sent as zero */
+    guint64 same_pages;  /* of both, that the other side had already */
     guint64 bytes;       /* on the wire since the checkpoint before */
 } CaptureStats;
 
@@ -138,8 +139,9 @@ void capture_free(Capture *capture);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Capture, capture_free)
 
 /*
- * Sends all RAM in rounds while the VM runs, until what is left fits `pause_pages`; calls
- * progress() and then synchronised() once. After that pages are still sent ahead.
+ * Waits until the other side has told what its RAM holds already, and sends all other RAM in rounds
+ * while the VM runs, until what is left fits `pause_pages`; calls progress() and then
+ * synchronised() once. After that pages are still sent ahead. Before the first checkpoint, once.
  */
 void capture_synchronise(Capture *capture, guint64 pause_pages);
 
@@ -148,7 +150,8 @@ void capture_synchronise(Capture *capture, guint64 pause_pages);
  * `device_state`. `frames` (of HeldFrame, may be NULL) and `attachment` (the service's own bytes,
  * may be NULL) are sent with it. Harvests and copies, calls taken(), then sends and calls sent().
  * Takes references of what it is given, which must not change until sent(). Only one at a time.
- * Before synchronised() it ends the synchronisation and copies all that is left in the pause. It
+ * Before synchronised() it ends the synchronisation, but not its wait for the other side's word, and
+ * copies all that is left in the pause. It
  * fails beyond the limits of docs/STREAM.md: a device state of 64 MiB, an attachment of 64 MiB,
  * frames of 256 KiB, 2^20 of them, 256 MiB in all.
  */
@@ -216,7 +219,8 @@ typedef struct {
 typedef struct Apply Apply;
 
 /*
- * Reads a stream from the connected blocking socket `fd` (borrowed) in its own thread, stages each
+ * Tells the other end of the connected blocking socket `fd` (borrowed) what is in `ram`, to which
+ * nobody may write from now on. Then reads a stream from it, all in a thread of its own, stages each
  * checkpoint, verifies it and applies it to `ram` at once. Staging never holds more than one
  * incomplete checkpoint, so no more than the guest's RAM. The pages of the first checkpoint are
  * written to `ram` as they come. Until it is complete, RAM is unusable.

@@ -178,6 +178,7 @@ static const struct {
     [STREAM_FRAME] = {"FRAME",        FRAME_HEAD + 1,            FRAME_HEAD + STREAM_FRAME_MAX},
     [STREAM_END] = {"END",          24,                        24                           },
     [STREAM_ATTACHMENT] = {"ATTACHMENT",   1,                         STREAM_PAYLOAD_MAX           },
+    [STREAM_SAME] = {"SAME",         16,                        16                           },
 };
 
 static gboolean is_known(guint type)
@@ -263,6 +264,24 @@ static gboolean read_zero(StreamReader *r, guint32 len, StreamRecord *record, GE
     record->first = colo_get_be64(at);
     record->count = colo_get_be64(at + 8);
     return name_pages(r, record, error);
+}
+
+/* Pages that RAM has already: nothing may have been named of them before. */
+static gboolean read_same(StreamReader *r, guint32 len, StreamRecord *record, GError **error)
+{
+    if (!need(r, len, error))
+        return FALSE;
+    const guint8 *at = consume(r, len, len);
+    record->first = colo_get_be64(at);
+    record->count = colo_get_be64(at + 8);
+    if (!r->missing)
+        return bad(r, CHECKPOINT_ERROR_STREAM, error, "after the first checkpoint");
+    guint64 before = page_set_count(r->missing);
+    if (!name_pages(r, record, error))
+        return FALSE;
+    if (before - page_set_count(r->missing) != record->count)
+        return bad(r, CHECKPOINT_ERROR_STREAM, error, "some of its pages have come before");
+    return TRUE;
 }
 
 static gboolean read_begin(StreamReader *r, guint32 len, StreamRecord *record, GError **error)
@@ -374,6 +393,8 @@ static gboolean read_payload(StreamReader *r, guint32 len, StreamRecord *record,
         return read_pages(r, len, record, error);
     case STREAM_ZERO:
         return read_zero(r, len, record, error);
+    case STREAM_SAME:
+        return read_same(r, len, record, error);
     case STREAM_BEGIN:
         return read_begin(r, len, record, error);
     case STREAM_DEVICE_STATE:

@@ -3,7 +3,7 @@
  * Writes the checkpoint stream into a buffer that its user sends and empties.
  *
  * Invariants: `out` holds whole records. At most one PAGES record that still grows follows them
- * (`run_at` >= 0), and nothing while a ZERO run grows (`zero_count` > 0). Bytes enter the hash when
+ * (`run_at` >= 0), and nothing while a run of ZERO or SAME grows (`short_count` > 0). Bytes enter the hash when
  * their record is closed, so the hash is always that of `out` up to the open record.
  */
 #include <string.h>
@@ -23,7 +23,8 @@ struct StreamWriter {
     gssize run_at;               /* where in `out` the open PAGES record starts; -1: none */
     guint64 run_first;
     guint32 run_count;
-    guint64 zero_first, zero_count; /* the open ZERO run */
+    StreamType short_type;            /* ZERO or SAME: of the open run of pages without data */
+    guint64 short_first, short_count; /* 0: there is none */
 };
 
 static guint8 *grow(StreamWriter *w, gsize len)
@@ -100,22 +101,22 @@ static void close_pages(StreamWriter *w)
     XXH3_64bits_update(w->hash, at, len);
 }
 
-static void close_zero(StreamWriter *w)
+static void close_short(StreamWriter *w)
 {
-    if (w->zero_count == 0)
+    if (w->short_count == 0)
         return;
     guint8 *at = grow(w, STREAM_RECORD_BYTES + 16);
-    put_head(w, at, STREAM_ZERO, STREAM_MANDATORY, 16);
-    colo_put_be64(at + STREAM_RECORD_BYTES, w->zero_first);
-    colo_put_be64(at + STREAM_RECORD_BYTES + 8, w->zero_count);
+    put_head(w, at, w->short_type, STREAM_MANDATORY, 16);
+    colo_put_be64(at + STREAM_RECORD_BYTES, w->short_first);
+    colo_put_be64(at + STREAM_RECORD_BYTES + 8, w->short_count);
     XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + 16);
-    w->zero_count = 0;
+    w->short_count = 0;
 }
 
 const guint8 *stream_writer_bytes(StreamWriter *w, gsize *ret_len)
 {
     close_pages(w);
-    close_zero(w);
+    close_short(w);
     if (ret_len)
         *ret_len = w->out->len;
     return w->out->data;
@@ -123,7 +124,7 @@ const guint8 *stream_writer_bytes(StreamWriter *w, gsize *ret_len)
 
 void stream_writer_taken(StreamWriter *w)
 {
-    g_assert(w->run_at < 0 && w->zero_count == 0);
+    g_assert(w->run_at < 0 && w->short_count == 0);
     g_byte_array_set_size(w->out, 0);
 }
 
@@ -132,17 +133,28 @@ gsize stream_writer_pending(const StreamWriter *w)
     return w->out->len;
 }
 
-void stream_writer_zero_run(StreamWriter *w, guint64 first, guint64 count)
+static void short_run(StreamWriter *w, StreamType type, guint64 first, guint64 count)
 {
     w->pages += count;
     close_pages(w);
-    if (w->zero_count > 0 && w->zero_first + w->zero_count == first) {
-        w->zero_count += count;
+    if (w->short_count > 0 && w->short_type == type && w->short_first + w->short_count == first) {
+        w->short_count += count;
         return;
     }
-    close_zero(w);
-    w->zero_first = first;
-    w->zero_count = count;
+    close_short(w);
+    w->short_type = type;
+    w->short_first = first;
+    w->short_count = count;
+}
+
+void stream_writer_zero_run(StreamWriter *w, guint64 first, guint64 count)
+{
+    short_run(w, STREAM_ZERO, first, count);
+}
+
+void stream_writer_same_run(StreamWriter *w, guint64 first, guint64 count)
+{
+    short_run(w, STREAM_SAME, first, count);
 }
 
 const guint8 *stream_writer_last_page(const StreamWriter *w)
@@ -170,7 +182,7 @@ gboolean stream_writer_page(StreamWriter *w, guint64 page, const guint8 *data)
         stream_writer_zero_run(w, page, 1);
         return TRUE;
     }
-    close_zero(w);
+    close_short(w);
     open_pages(w, page);
     memcpy(grow(w, VM_PAGE_SIZE), data, VM_PAGE_SIZE);
     w->run_count++;

@@ -9,7 +9,7 @@
 #include "checkpoint/checkpoint_internal.h"
 
 #define STREAM_MAGIC            "COLOSTRM"
-#define STREAM_VERSION          1u
+#define STREAM_VERSION          2u
 #define STREAM_HEADER_BYTES     28u /* without the id */
 #define STREAM_ID_MAX           255u
 #define STREAM_RECORD_BYTES     16u
@@ -28,6 +28,7 @@ typedef enum {
     STREAM_FRAME,
     STREAM_END,
     STREAM_ATTACHMENT,
+    STREAM_SAME,
 } StreamType;
 
 /* ---- Writer ---- */
@@ -46,6 +47,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StreamWriter, stream_writer_free)
  */
 gboolean stream_writer_page(StreamWriter *writer, guint64 page, const guint8 *data);
 void stream_writer_zero_run(StreamWriter *writer, guint64 first, guint64 count);
+/* Pages that the reader has already (base.h); before the first END only, each page once, and nothing
+ * else of it before. */
+void stream_writer_same_run(StreamWriter *writer, guint64 first, guint64 count);
 void stream_writer_begin(StreamWriter *writer, guint64 epoch);
 /* FALSE with CHECKPOINT_ERROR_STREAM if it is larger than the format allows. */
 gboolean stream_writer_device_state(StreamWriter *writer, GBytes *state, GError **error);
@@ -81,7 +85,7 @@ typedef gssize (*StreamSource)(gpointer opaque, guint8 *buf, gsize len, GError *
 typedef struct {
     guint type;
     guint64 offset;       /* of its first byte, in the stream */
-    guint64 first, count; /* PAGES, ZERO: within RAM */
+    guint64 first, count; /* PAGES, ZERO, SAME: within RAM */
     const guint8 *data;   /* PAGES: count pages; valid until the next call */
     guint64 epoch;        /* BEGIN, END */
     unsigned nic;         /* FRAME */

@@ -11,7 +11,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/base.h"
+#include "common/fd.h"
 #include "tests/support/test-ram.h"
 
 #define PAGES      2048u
@@ -602,11 +603,25 @@ static gpointer narrow_reader(gpointer data)
     return NULL;
 }
 
+static gboolean write_all(gpointer opaque, const guint8 *bytes, gsize len, GError **error)
+{
+    return colo_fd_write_all(GPOINTER_TO_INT(opaque), bytes, len, error);
+}
+
+/* What an apply does first, where there is none. */
+static void tell_base(Pair *pair)
+{
+    g_autoptr(GError) error = NULL;
+    base_send(&pair->secondary->ram, 1, write_all, GINT_TO_POINTER(pair->fds[1]), &error);
+    g_assert_no_error(error);
+}
+
 static void test_no_converge(void)
 {
     g_autoptr(Pair) pair = pair_new(DIRTY_METHOD_AUTO);
     g_autoptr(GError) error = NULL;
     replace_sockets(pair);
+    tell_base(pair);
     int narrow = 1;
     g_assert_cmpint(setsockopt(pair->fds[0], SOL_SOCKET, SO_SNDBUF, &narrow, sizeof(narrow)), ==,
                     0);
@@ -635,6 +650,7 @@ static void test_pause_does_not_wait_for_the_link(void)
 {
     g_autoptr(Pair) pair = pair_new(DIRTY_METHOD_AUTO);
     replace_sockets(pair);
+    tell_base(pair);
     g_autoptr(GError) error = NULL;
     pair->capture = capture_new(&pair->primary->ram, pair->tracker, pair->fds[0],
                                 &capture_callbacks, pair, &error);
@@ -677,6 +693,129 @@ static void test_other_ram_refused(void)
     close(fds[1]);
 }
 
+/* ---- What the secondary has already ---- */
+
+/* Makes a pair anew whose RAM is as it is, as after a lost link. */
+static void pair_again(Pair *pair)
+{
+    g_autoptr(GError) error = NULL;
+    replace_sockets(pair);
+    pair->synchronised = FALSE;
+    pair->percent = 0;
+    pair->capture = capture_new(&pair->primary->ram, pair->tracker, pair->fds[0],
+                                &capture_callbacks, pair, &error);
+    g_assert_no_error(error);
+    pair->apply = apply_new(&pair->secondary->ram, pair->fds[1], &apply_callbacks, pair, &error);
+    g_assert_no_error(error);
+}
+
+/* Only what differs is sent: other pages, pages that one side lacks, on either side. */
+static void test_base(gconstpointer data)
+{
+    g_autoptr(Pair) pair = pair_new(method_of(data));
+    if (!pair)
+        return;
+    fill(pair->primary);
+    capture_synchronise(pair->capture, PAGES);
+    wait_for(&pair->synchronised);
+    take(pair);
+    g_assert_cmpuint(pair->stats.same_pages, ==, 0);
+    memset(pair->secondary->guest + 3 * VM_PAGE_SIZE, 99, 2 * VM_PAGE_SIZE); /* a copy that ran */
+    memset(pair->secondary->guest + (PAGES - 2) * VM_PAGE_SIZE, 99, VM_PAGE_SIZE);
+    memset(pair->primary->guest + 9 * VM_PAGE_SIZE, 77, VM_PAGE_SIZE);
+    memset(pair->primary->guest + (PAGES - 1) * VM_PAGE_SIZE, 77, VM_PAGE_SIZE);
+    memset(pair->primary->guest + 12 * VM_PAGE_SIZE, 0, VM_PAGE_SIZE);
+    pair_again(pair);
+    capture_synchronise(pair->capture, PAGES);
+    wait_for(&pair->synchronised);
+    take(pair);
+    /* The check has read all pages of both, so none is a hole. */
+    g_assert_cmpuint(pair->stats.same_pages, ==, PAGES - 6);
+    g_assert_cmpuint(pair->stats.bytes, <, 8 * VM_PAGE_SIZE);
+}
+
+static gssize read_some(gpointer opaque, guint8 *buf, gsize len, GError **error)
+{
+    (void)error;
+    return recv(GPOINTER_TO_INT(opaque), buf, len, 0);
+}
+
+/* How the stream names `page` next. */
+static guint next_of_page(StreamReader *reader, guint64 page)
+{
+    g_autoptr(GError) error = NULL;
+    StreamRecord record;
+    do {
+        gboolean ok = stream_reader_next(reader, &record, &error);
+        g_assert_no_error(error);
+        g_assert_true(ok);
+    } while (page < record.first || page - record.first >= record.count);
+    return record.type;
+}
+
+/* A page that was named, and is then again what the secondary had before, is sent. */
+static void test_base_is_old(void)
+{
+    g_autoptr(Pair) pair = pair_new(DIRTY_METHOD_AUTO);
+    g_autoptr(GError) error = NULL;
+    replace_sockets(pair);
+    fill(pair->primary);
+    fill(pair->secondary);
+    tell_base(pair);
+    guint8 *pages = pair->primary->guest + 5 * VM_PAGE_SIZE;
+    guint8 fifth = pages[0], sixth = pages[VM_PAGE_SIZE];
+    memset(pages, 200, VM_PAGE_SIZE);
+    pair->capture = capture_new(&pair->primary->ram, pair->tracker, pair->fds[0],
+                                &capture_callbacks, pair, &error);
+    g_assert_no_error(error);
+    CaptureTuning tuning = CAPTURE_TUNING_DEFAULT;
+    tuning.ahead_pages = 0;
+    capture_set_tuning(pair->capture, &tuning);
+    g_autoptr(StreamReader) reader =
+        stream_reader_new("pc.ram", PAGES * VM_PAGE_SIZE, read_some, GINT_TO_POINTER(pair->fds[1]));
+    capture_synchronise(pair->capture, 0);
+    g_assert_cmpuint(next_of_page(reader, 4), ==, STREAM_SAME);
+    g_assert_cmpuint(next_of_page(reader, 5), ==, STREAM_PAGES);
+    g_assert_cmpuint(next_of_page(reader, 6), ==, STREAM_SAME);
+    memset(pages, fifth, VM_PAGE_SIZE);
+    g_assert_cmpuint(next_of_page(reader, 5), ==, STREAM_PAGES);
+    pages[VM_PAGE_SIZE] = (guint8)(sixth + 1);
+    g_assert_cmpuint(next_of_page(reader, 6), ==, STREAM_PAGES);
+    pages[VM_PAGE_SIZE] = sixth;
+    g_assert_cmpuint(next_of_page(reader, 6), ==, STREAM_PAGES);
+}
+
+/* A secondary that has told nothing is waited for, until the capture ends. */
+static void test_base_never_comes(void)
+{
+    g_autoptr(Pair) pair = pair_new(DIRTY_METHOD_AUTO);
+    g_autoptr(GError) error = NULL;
+    replace_sockets(pair);
+    pair->capture = capture_new(&pair->primary->ram, pair->tracker, pair->fds[0],
+                                &capture_callbacks, pair, &error);
+    g_assert_no_error(error);
+    capture_synchronise(pair->capture, PAGES);
+    guint8 nonsense[64] = "not a base";
+    g_assert_true(colo_fd_write_all(pair->fds[1], nonsense, 8, &error));
+    g_main_context_iteration(NULL, FALSE);
+    g_assert_false(pair->synchronised);
+    g_assert_true(colo_fd_write_all(pair->fds[1], nonsense + 8, sizeof(nonsense) - 8, &error));
+    while (!pair->capture_error)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_error(pair->capture_error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_STREAM);
+    g_assert_nonnull(strstr(pair->capture_error->message, "the secondary's base"));
+    g_clear_error(&pair->capture_error);
+
+    replace_sockets(pair);
+    pair->capture = capture_new(&pair->primary->ram, pair->tracker, pair->fds[0],
+                                &capture_callbacks, pair, &error);
+    g_assert_no_error(error);
+    capture_synchronise(pair->capture, PAGES);
+    g_clear_pointer(&pair->capture, capture_free);
+    g_assert_false(pair->synchronised);
+    g_assert_no_error(pair->capture_error);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -687,6 +826,12 @@ int main(int argc, char **argv)
         g_test_add_data_func(still, methods[i], test_still_guest);
         g_test_add_data_func(busy, methods[i], test_busy_guest);
     }
+    for (gsize i = 0; i < G_N_ELEMENTS(methods); i++) {
+        g_autofree char *base = g_strdup_printf("/checkpoint/base/%s", methods[i]);
+        g_test_add_data_func(base, methods[i], test_base);
+    }
+    g_test_add_func("/checkpoint/base-is-old", test_base_is_old);
+    g_test_add_func("/checkpoint/base-never-comes", test_base_never_comes);
     g_test_add_func("/checkpoint/without-synchronisation", test_without_synchronisation);
     g_test_add_func("/checkpoint/holes-stay", test_holes_stay);
     g_test_add_func("/checkpoint/end-at-any-moment", test_end_at_any_moment);

@@ -405,6 +405,37 @@ static void test_types_and_flags(void)
     wrong_expect(&wrong, CHECKPOINT_ERROR_VERSION, "record 104 (unknown)");
 }
 
+/* What the reader has already is named once, in the first checkpoint, and nothing of it before. */
+static void test_same(void)
+{
+    g_autoptr(GBytes) state = g_bytes_new_static("x", 1);
+    Wrong wrong = wrong_new();
+    stream_writer_same_run(wrong.writer, 0, PAGES - 2);
+    stream_writer_same_run(wrong.writer, PAGES - 2, 1);
+    stream_writer_zero_run(wrong.writer, PAGES - 1, 1);
+    stream_writer_begin(wrong.writer, 1);
+    g_assert_true(stream_writer_device_state(wrong.writer, state, NULL));
+    stream_writer_end(wrong.writer, 1);
+    wrong_expect(&wrong, CHECKPOINT_ERROR_IO, "record 5 (its header)");
+
+    wrong = wrong_new();
+    wrong_checkpoint(&wrong, 1);
+    stream_writer_same_run(wrong.writer, 3, 1);
+    wrong_expect(&wrong, CHECKPOINT_ERROR_STREAM, "(SAME) at offset");
+    wrong = wrong_new();
+    stream_writer_zero_run(wrong.writer, 7, 1);
+    stream_writer_same_run(wrong.writer, 6, 3);
+    wrong_expect(&wrong, CHECKPOINT_ERROR_STREAM, "some of its pages have come before");
+    wrong = wrong_new();
+    stream_writer_same_run(wrong.writer, 6, 3);
+    stream_writer_begin(wrong.writer, 1);
+    stream_writer_same_run(wrong.writer, 8, 1);
+    wrong_expect(&wrong, CHECKPOINT_ERROR_STREAM, "some of its pages have come before");
+    wrong = wrong_new();
+    stream_writer_same_run(wrong.writer, PAGES - 1, 2);
+    wrong_expect(&wrong, CHECKPOINT_ERROR_STREAM, "of a RAM of 64");
+}
+
 static guint64 resident_bytes(void)
 {
     g_autofree char *text = NULL;
@@ -461,7 +492,7 @@ static void test_header(void)
         const char *words;
     } cases[] = {
         {0,  'X', CHECKPOINT_ERROR_STREAM,   "no checkpoint stream"                },
-        {11, 2,   CHECKPOINT_ERROR_VERSION,  "version 2, this side reads version 1"},
+        {11, 3,   CHECKPOINT_ERROR_VERSION,  "version 3, this side reads version 2"},
         {14, 0,   CHECKPOINT_ERROR_MISMATCH, "pages of 0 bytes there"              },
         {16, 1,   CHECKPOINT_ERROR_MISMATCH, "bytes of RAM there"                  },
         {27, 0,   CHECKPOINT_ERROR_STREAM,   "RAM id of 0 bytes"                   },
@@ -568,6 +599,7 @@ int main(int argc, char **argv)
     g_test_add_func("/stream/order", test_order);
     g_test_add_func("/stream/page-numbers", test_page_numbers);
     g_test_add_func("/stream/types-and-flags", test_types_and_flags);
+    g_test_add_func("/stream/same", test_same);
     g_test_add_func("/stream/hostile-lengths", test_hostile_lengths);
     g_test_add_func("/stream/header", test_header);
     g_test_add_func("/stream/writer-limits", test_writer_limits);
