@@ -49,6 +49,7 @@ typedef struct {
 static void update_progress(Capture *c, Sync *sync, ColoTime now)
 {
     SyncProgress *p = &sync->progress;
+    p->same_bytes = c->stats.same_pages * VM_PAGE_SIZE;
     p->left_bytes = page_set_count(c->pending) * VM_PAGE_SIZE;
     gint64 elapsed_us = colo_time_diff_us(now, sync->start);
     if (elapsed_us > 0)

@@ -107,6 +107,7 @@ typedef struct {
     unsigned round;      /* from 1 */
     guint64 total_bytes; /* RAM size */
     guint64 sent_bytes;  /* of guest RAM (zero pages count), all rounds */
+    guint64 same_bytes;  /* of these, what the other side had already */
     guint64 left_bytes;  /* still dirty */
     double percent;      /* 0..100, never goes back */
     gint64 left_us;      /* estimate; -1: unknown yet */

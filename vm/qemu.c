@@ -387,7 +387,7 @@ static gboolean prepare(QemuVm *self, GError **error)
         return FALSE;
     vm->accel = g_strdup(accel);
     vm->host_cpu = find_host_cpu(d, accel);
-    return ram_make(&vm->ram, cmdline_ram_id(d->machine), d->memory_bytes, error) &&
+    return ram_make(&vm->ram, cmdline_ram_id(d->machine), d->memory_bytes, &vm->kept_ram, error) &&
            make_state_files(self, error) && make_nics(self, error) && launch(self, error);
 }
 

@@ -12,11 +12,20 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, GError **error)
+/* -1 with errno. */
+static int make_memfd(guint64 size_bytes)
 {
     COLO_AUTO_FD memfd = memfd_create("colo-ram", MFD_CLOEXEC);
+    return memfd >= 0 && ftruncate(memfd, (off_t)size_bytes) == 0 ? colo_fd_steal(&memfd) : -1;
+}
 
-    if (memfd < 0 || ftruncate(memfd, (off_t)size_bytes) < 0) {
+gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, int *kept, GError **error)
+{
+    struct stat st;
+    gboolean fits = *kept >= 0 && fstat(*kept, &st) == 0 && (guint64)st.st_size == size_bytes;
+    COLO_AUTO_FD memfd = fits ? colo_fd_steal(kept) : make_memfd(size_bytes);
+
+    if (memfd < 0) {
         g_set_error(error, VM_ERROR, VM_ERROR_START,
                     "can't make %" G_GUINT64_FORMAT " MiB of shared memory: %s", size_bytes >> 20,
                     g_strerror(errno));

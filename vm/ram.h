@@ -5,8 +5,11 @@
 
 #include "vm/vm.h"
 
-/* Makes a memfd of `size_bytes` and maps it; the rest of `ret_ram` is empty. VM_ERROR_START. */
-gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, GError **error);
+/*
+ * Maps *kept if it is a memfd of `size_bytes`, which is taken then; else makes one. The rest of
+ * `ret_ram` is empty. VM_ERROR_START.
+ */
+gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, int *kept, GError **error);
 
 /*
  * Finds the mapping of ram->memfd in process `pid` and fills in pid and remote_base. Error:

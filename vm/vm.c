@@ -13,6 +13,7 @@
 
 #include "common/fd.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 G_DEFINE_QUARK(vm_error, vm_error)
@@ -23,7 +24,7 @@ void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const V
     vm->description = vm_description_copy(description);
     if (handler)
         vm->handler = *handler;
-    vm->ram.memfd = vm->ram.uffd = vm->ram.uffd_sync = -1;
+    vm->ram.memfd = vm->ram.uffd = vm->ram.uffd_sync = vm->kept_ram = -1;
     vm->nic_fds = g_array_new(FALSE, FALSE, sizeof(int));
     vm->agent_fd = -1;
 }
@@ -256,6 +257,18 @@ void vm_abandon(Vm *vm)
     vm->handler = (VmHandler){0};
 }
 
+int vm_keep_ram(const Vm *vm)
+{
+    return vm->ram.memfd >= 0 ? fcntl(vm->ram.memfd, F_DUPFD_CLOEXEC, 0) : -1;
+}
+
+void vm_use_ram(Vm *vm, int kept_ram)
+{
+    g_assert(!vm->started);
+    colo_fd_close(&vm->kept_ram);
+    vm->kept_ram = kept_ram;
+}
+
 void vm_free(Vm *vm)
 {
     if (!vm)
@@ -271,6 +284,7 @@ void vm_free(Vm *vm)
         colo_fd_close(&g_array_index(vm->nic_fds, int, i));
     g_array_unref(vm->nic_fds);
     colo_fd_close(&vm->agent_fd);
+    colo_fd_close(&vm->kept_ram);
     vm_description_free(vm->description);
     g_free(vm->qemu_version);
     g_free(vm->machine_name);

@@ -193,6 +193,17 @@ void vm_free(Vm *vm);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Vm, vm_free)
 
 /*
+ * The memory of the VM's RAM, which outlives the VM: a descriptor for the caller to close, -1 if
+ * there is none.
+ */
+int vm_keep_ram(const Vm *vm);
+/*
+ * Before vm_start(): the VM's RAM begins with what was kept of another VM, if that had as much of
+ * it. For a VM whose device state is loaded before it runs. Takes `kept_ram`, which may be -1.
+ */
+void vm_use_ram(Vm *vm, int kept_ram);
+
+/*
  * Starts the process, paused before its first instruction (-S). Checks that it can be checkpointed
  * at all (version, migration blockers, devices known to break, RAM outside the memfd).
  */

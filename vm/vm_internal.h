@@ -43,6 +43,7 @@ struct Vm {
     VmDescription *description;
     VmHandler handler;
     VmRam ram;
+    int kept_ram;    /* to begin with; -1: none */
     GArray *nic_fds; /* of int, our ends; closed by vm_free() */
     int agent_fd;    /* likewise; -1: none */
     gboolean started, running, dead;

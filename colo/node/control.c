@@ -91,6 +91,7 @@ static void add_sync(const Node *node, json_object *status)
     json_object_object_add(sync, "percent", json_object_new_double(progress->percent));
     add_int(sync, "round", progress->round);
     add_int(sync, "sent-bytes", (gint64)progress->sent_bytes);
+    add_int(sync, "same-bytes", (gint64)progress->same_bytes);
     add_int(sync, "total-bytes", (gint64)progress->total_bytes);
     if (progress->left_us >= 0)
         add_int(sync, "left-ms", progress->left_us / COLO_US_PER_MS);

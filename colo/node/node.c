@@ -10,6 +10,7 @@
 
 #include "colo/node/events.h"
 #include "colo/node/node_internal.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "common/timer.h"
 
@@ -323,7 +324,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     primary_init(node);
     comparing_init(node);
     secondary_init(node);
-    node->apply_fd = -1;
+    node->apply_fd = node->kept_ram = -1;
     svm_init(node);
 
     if (!claim_init(node, error) || !net_init(node, error))
@@ -371,5 +372,6 @@ void node_free(Node *node)
     json_object_put(node->identity);
     disks_await_end(node); /* last: whoever watches this node has been told all by now */
     g_free(node->peer_name);
+    colo_fd_close(&node->kept_ram);
     g_free(node);
 }

@@ -83,6 +83,7 @@ struct Node {
     gboolean is_primary; /* its role, also after the end */
     guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
     Vm *vm;
+    int kept_ram;          /* of the VM before, for a secondary's next one; -1: none */
     json_object *identity; /* of the VM, for hellos */
     DirtyTracker *tracker; /* as long as vm */
     guint ending_timer;    /* runs while vm's end is expected */

@@ -492,8 +492,9 @@ static void on_synchronised(const SyncProgress *progress, gpointer user_data)
     Node *node = user_data;
     node->has_progress = TRUE;
     node->progress = *progress;
-    log_info("synchronised: %" G_GUINT64_FORMAT " MiB in %u rounds", progress->sent_bytes >> 20,
-             progress->round);
+    log_info("synchronised: %" G_GUINT64_FORMAT
+             " MiB in %u rounds, of which the secondary had %" G_GUINT64_FORMAT,
+             progress->sent_bytes >> 20, progress->round, progress->same_bytes >> 20);
     set_proof(node, PROOF_DUE);
     primary_reschedule(node);
 }

@@ -4,6 +4,7 @@
  * node's; those of a secondary's VM, which is a copy, mean that the copy has to be made again.
  */
 #include "colo/node/node_internal.h"
+#include "common/fd.h"
 #include "common/log.h"
 #include "common/patience.h"
 
@@ -153,6 +154,11 @@ void node_disks_ready(Node *node)
 {
     VmHandler handler = {.event = on_vm_event, .user_data = node};
     node->vm = node->handler.make_vm(node->config->vm, &handler, node->handler.user_data);
+    /* A secondary's VM gets its RAM from the primary, which sends what differs. A VM that boots
+     * finds its RAM empty. */
+    if (!fsm_is_primary(node->state))
+        vm_use_ram(node->vm, colo_fd_steal(&node->kept_ram));
+    colo_fd_close(&node->kept_ram);
     vm_start(node->vm, on_vm_started, node);
 }
 
@@ -188,6 +194,9 @@ void node_vm_free(Node *node, gboolean node_ends)
     g_clear_pointer(&node->tracker, dirty_tracker_free);
     memory_forget(node->memory);
     figures_forget_vm(node->figures);
+    colo_fd_close(&node->kept_ram);
+    if (node->vm && !node_ends)
+        node->kept_ram = vm_keep_ram(node->vm);
     g_clear_pointer(&node->vm, vm_free);
     disks_stop(node, node_ends);
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A QEMU that has grown is replaced on a secondary, and left alone on a primary. */
+#include <sys/stat.h>
+
 #include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
@@ -14,6 +16,14 @@ static void grow(Host *host)
     g_assert_cmpuint(memory_base(host->node->memory), ==, BASE);
     fake_vm_set_private_bytes(host->vm, BASE + LIMIT + 1);
     memory_look(host->node->memory);
+}
+
+/* Of its VM's RAM. */
+static guint64 used_bytes(const Host *host)
+{
+    struct stat st;
+    g_assert_cmpint(fstat(vm_ram(host->vm)->memfd, &st), ==, 0);
+    return (guint64)st.st_blocks * 512;
 }
 
 static gint64 status_of(const Host *host, const char *member)
@@ -54,6 +64,8 @@ static void test_secondary(void)
     guint questions = claim_questions(a->node->claim) + claim_questions(b->node->claim);
     b->config->qemu_growth_limit_bytes = LIMIT;
     g_autofree char *session = g_strdup(link_session(b->node->link));
+    guint64 kept = used_bytes(b);
+    g_assert_cmpuint(kept, >=, GUEST_BYTES / 10);
     grow(b);
     WAIT_FOR(b->node->state == FSM_S_STARTING);
     g_assert_cmpuint(memory_base(b->node->memory), ==, 0);
@@ -62,6 +74,8 @@ static void test_secondary(void)
     g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
     protect(&f, 0);
     g_assert_cmpstr(link_session(b->node->link), !=, session);
+    /* Its RAM was kept: nearly all of it need not be sent again. */
+    g_assert_cmpuint(a->node->progress.same_bytes, >=, kept / 100 * 95);
     g_assert_true(a->vm == primary && vm_is_running(a->vm));
     g_assert_cmpuint(claim_questions(a->node->claim) + claim_questions(b->node->claim), ==,
                      questions);

@@ -197,7 +197,8 @@ static gboolean make_ram(FakeVm *self)
 {
     Vm *vm = &self->vm;
     gsize size = vm->description->memory_bytes;
-    COLO_AUTO_FD memfd = memfd_create("fake-ram", MFD_CLOEXEC);
+    COLO_AUTO_FD memfd =
+        vm->kept_ram >= 0 ? colo_fd_steal(&vm->kept_ram) : memfd_create("fake-ram", MFD_CLOEXEC);
 
     if (memfd < 0 || ftruncate(memfd, (off_t)size) < 0)
         return FALSE;

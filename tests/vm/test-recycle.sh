@@ -16,6 +16,14 @@ is_known() {
     [ -n "$(hosts_status "$1" vm.grown-bytes)" ]
 }
 
+# Of what the first checkpoint of the last session brought, in MiB.
+# shellcheck disable=SC2317 # called by ok()
+had_most() {
+    had=$(sed -n 's/.* of which the secondary had \([0-9]*\)$/\1/p' "$HOSTS_DIR/$1/colod.log" | tail -n 1)
+    echo "# the secondary had $had MiB"
+    [ "$had" -ge 40 ]
+}
+
 # Of the QEMU that was started last: the secondary's.
 # shellcheck disable=SC2317 # called by ok()
 monitor() { # COMMAND
@@ -35,6 +43,7 @@ mark
 ok "it grows" monitor "object_add memory-backend-ram,id=growth,size=128M,prealloc=on"
 need "a new QEMU is started" is_another "$secondary" "$qemu"
 need "it is a pair again" is_pair "$primary" "$secondary"
+ok "its RAM was kept: most was there" had_most "$primary"
 ok "the primary was told why" logged "$primary" "start its QEMU anew"
 is "the primary's QEMU runs on" "$(hosts_status "$primary" vm.pid)" "$primary_qemu"
 client_unharmed "a new QEMU"
