@@ -65,7 +65,7 @@ static void test_secondary(void)
     b->config->qemu_growth_limit_bytes = LIMIT;
     g_autofree char *session = g_strdup(link_session(b->node->link));
     guint64 kept = used_bytes(b);
-    g_assert_cmpuint(kept, >=, GUEST_BYTES / 10);
+    g_assert_cmpuint(kept, >=, 64 * VM_PAGE_SIZE);
     grow(b);
     WAIT_FOR(b->node->state == FSM_S_STARTING);
     g_assert_cmpuint(memory_base(b->node->memory), ==, 0);
@@ -74,8 +74,8 @@ static void test_secondary(void)
     g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
     protect(&f, 0);
     g_assert_cmpstr(link_session(b->node->link), !=, session);
-    /* Its RAM was kept: nearly all of it need not be sent again. */
-    g_assert_cmpuint(a->node->progress.same_bytes, >=, kept / 100 * 95);
+    /* Its RAM was kept: what the guest has not written meanwhile need not be sent again. */
+    g_assert_cmpuint(a->node->progress.same_bytes, >=, kept / 2);
     g_assert_true(a->vm == primary && vm_is_running(a->vm));
     g_assert_cmpuint(claim_questions(a->node->claim) + claim_questions(b->node->claim), ==,
                      questions);

@@ -44,7 +44,7 @@ ok "it grows" monitor "object_add memory-backend-ram,id=growth,size=128M,preallo
 need "a new QEMU is started" is_another "$secondary" "$qemu"
 need "it is a pair again" is_pair "$primary" "$secondary"
 ok "its RAM was kept: most was there" had_most "$primary"
-ok "the primary was told why" logged "$primary" "start its QEMU anew"
+ok "the primary was told why" logged "$primary" "restart its QEMU"
 is "the primary's QEMU runs on" "$(hosts_status "$primary" vm.pid)" "$primary_qemu"
 client_unharmed "a new QEMU"
 mark
