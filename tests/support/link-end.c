@@ -259,7 +259,7 @@ json_object *stranger_read_hello(int fd, unsigned *ret_kind)
     guint8 head[16];
     read_exactly(fd, head, sizeof(head));
     g_assert_cmpmem(head, 8, "COLOLINK", 8);
-    g_assert_cmpuint(colo_get_be16(head + 8), ==, 1);
+    g_assert_cmpuint(colo_get_be16(head + 8), ==, LINK_PROTOCOL);
     *ret_kind = colo_get_be16(head + 10);
     gsize len = colo_get_be32(head + 12);
     g_autofree char *body = g_malloc0(len + 1);

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "colo/link/link_internal.h"
 #include "common/endian.h"
 #include "common/fd.h"
 #include "tests/support/link-end.h"
@@ -146,25 +147,26 @@ static void test_reported_once(void)
 static void test_bad_hellos(void)
 {
     g_autoptr(LinkEnd) end = accepting();
-    expect_hello_refused(end, 2, 1, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "protocol versions 1 and 2",
-                         "protocol versions 1 and 2");
-    expect_hello_refused(end, 1, 9, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "kind 9", "kind 9");
-    expect_hello_refused(end, 1, 2, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "an answer where",
-                         "an answer where");
-    expect_hello_refused(end, 1, 3, "{\"reason\":\"no\"}", LINK_ERROR_PROTOCOL, "an answer where",
-                         "an answer where");
-    expect_hello_refused(end, 1, 1, "{]", LINK_ERROR_PROTOCOL, "not a JSON object",
+    expect_hello_refused(end, 99, 1, CONTROL_HELLO, LINK_ERROR_PROTOCOL,
+                         "protocol versions 2 and 99", "protocol versions 2 and 99");
+    expect_hello_refused(end, LINK_PROTOCOL, 9, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "kind 9",
+                         "kind 9");
+    expect_hello_refused(end, LINK_PROTOCOL, 2, CONTROL_HELLO, LINK_ERROR_PROTOCOL,
+                         "an answer where", "an answer where");
+    expect_hello_refused(end, LINK_PROTOCOL, 3, "{\"reason\":\"no\"}", LINK_ERROR_PROTOCOL,
+                         "an answer where", "an answer where");
+    expect_hello_refused(end, LINK_PROTOCOL, 1, "{]", LINK_ERROR_PROTOCOL, "not a JSON object",
                          "not a JSON object");
-    expect_hello_refused(end, 1, 1, "{}", LINK_ERROR_PROTOCOL, "names no channel",
+    expect_hello_refused(end, LINK_PROTOCOL, 1, "{}", LINK_ERROR_PROTOCOL, "names no channel",
                          "names no channel");
-    expect_hello_refused(end, 1, 1, "{\"channel\":\"video\"}", LINK_ERROR_PROTOCOL,
+    expect_hello_refused(end, LINK_PROTOCOL, 1, "{\"channel\":\"video\"}", LINK_ERROR_PROTOCOL,
                          "names no channel", "names no channel");
     /* This end's VM has no disks. */
-    expect_hello_refused(end, 1, 1, "{\"channel\":\"disks\"}", LINK_ERROR_PROTOCOL,
+    expect_hello_refused(end, LINK_PROTOCOL, 1, "{\"channel\":\"disks\"}", LINK_ERROR_PROTOCOL,
                          "names no channel", "names no channel");
-    expect_hello_refused(end, 1, 1, "{\"channel\":\"control\"}", LINK_ERROR_REFUSED,
+    expect_hello_refused(end, LINK_PROTOCOL, 1, "{\"channel\":\"control\"}", LINK_ERROR_REFUSED,
                          "version, role and name", "refused a node (127.0.0.1)");
-    guint8 huge[16] = "COLOLINK\0\1\0\1\xff\xff\xff\xff";
+    guint8 huge[16] = "COLOLINK\0\2\0\1\xff\xff\xff\xff";
     expect_refused(end, huge, sizeof(huge), FALSE, LINK_ERROR_PROTOCOL, "4294967295 bytes",
                    "4294967295 bytes");
     expect_usable(end);
@@ -175,7 +177,7 @@ static void test_truncated_hello(void)
 {
     g_autoptr(LinkEnd) end = accepting();
     gsize len;
-    g_autoptr(GBytes) bytes = stranger_hello(1, 1, CONTROL_HELLO);
+    g_autoptr(GBytes) bytes = stranger_hello(LINK_PROTOCOL, 1, CONTROL_HELLO);
     const void *data = g_bytes_get_data(bytes, &len);
     for (gsize part = 0; part < len; part++) {
         COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
@@ -194,9 +196,9 @@ static void test_unknown_session(void)
     const char *session = "0123456789abcdef0123456789abcdef";
     g_autofree char *body =
         g_strdup_printf("{\"channel\":\"packets\",\"session\":\"%s\"}", session);
-    expect_hello_refused(end, 1, 1, body, LINK_ERROR_REFUSED, "no pairing with that session",
-                         "refused a packets connection");
-    expect_hello_refused(end, 1, 1, "{\"channel\":\"checkpoint\"}", LINK_ERROR_REFUSED,
+    expect_hello_refused(end, LINK_PROTOCOL, 1, body, LINK_ERROR_REFUSED,
+                         "no pairing with that session", "refused a packets connection");
+    expect_hello_refused(end, LINK_PROTOCOL, 1, "{\"channel\":\"checkpoint\"}", LINK_ERROR_REFUSED,
                          "no pairing with that session", "refused a checkpoint connection");
     expect_usable(end);
 }
@@ -301,7 +303,7 @@ static char *begin_pairing(LinkEnd *end, int fd)
 {
     unsigned kind;
     (void)end;
-    stranger_send_bytes(fd, stranger_hello(1, 1, CONTROL_HELLO));
+    stranger_send_bytes(fd, stranger_hello(LINK_PROTOCOL, 1, CONTROL_HELLO));
     json_object *answer = stranger_read_hello(fd, &kind);
     g_assert_cmpuint(kind, ==, 2);
     g_assert_cmpstr(json_object_get_string(json_object_object_get(answer, "name")), ==, "alpha");
@@ -322,8 +324,8 @@ static void test_half_made_times_out(void)
     /* Its session is worth nothing any more. */
     g_autofree char *body =
         g_strdup_printf("{\"channel\":\"packets\",\"session\":\"%s\"}", session);
-    expect_hello_refused(end, 1, 1, body, LINK_ERROR_REFUSED, "no pairing with that session",
-                         "refused a packets connection");
+    expect_hello_refused(end, LINK_PROTOCOL, 1, body, LINK_ERROR_REFUSED,
+                         "no pairing with that session", "refused a packets connection");
 }
 
 static void test_half_made_blocks_others(void)
@@ -331,8 +333,8 @@ static void test_half_made_blocks_others(void)
     g_autoptr(LinkEnd) end = accepting();
     COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
     g_autofree char *session = begin_pairing(end, fd);
-    expect_hello_refused(end, 1, 1, CONTROL_HELLO, LINK_ERROR_REFUSED, "already pairing with eve",
-                         "already pairing with eve");
+    expect_hello_refused(end, LINK_PROTOCOL, 1, CONTROL_HELLO, LINK_ERROR_REFUSED,
+                         "already pairing with eve", "already pairing with eve");
     /* When it goes, the place is free at once. */
     colo_fd_close(&fd);
     link_end_wait(link_end_has_reason(end, LINK_ERROR_CLOSED, "eve (127.0.0.1) has begun to pair"));
@@ -348,11 +350,11 @@ static void test_channel_twice(void)
     g_autofree char *body =
         g_strdup_printf("{\"channel\":\"packets\",\"session\":\"%s\"}", session);
     unsigned kind;
-    stranger_send_bytes(packets, stranger_hello(1, 1, body));
+    stranger_send_bytes(packets, stranger_hello(LINK_PROTOCOL, 1, body));
     json_object_put(stranger_read_hello(packets, &kind));
     g_assert_cmpuint(kind, ==, 2);
-    expect_hello_refused(end, 1, 1, body, LINK_ERROR_REFUSED, "no pairing with that session",
-                         "refused a packets connection");
+    expect_hello_refused(end, LINK_PROTOCOL, 1, body, LINK_ERROR_REFUSED,
+                         "no pairing with that session", "refused a packets connection");
     g_assert_cmpuint(end->ups, ==, 0);
 }
 
@@ -368,7 +370,7 @@ static void open_other(LinkEnd *end, int *ret_fd, const char *channel, const cha
     g_autofree char *body =
         g_strdup_printf("{\"channel\":\"%s\",\"session\":\"%s\"}", channel, session);
     *ret_fd = stranger_connect(link_port(end->link));
-    stranger_send_bytes(*ret_fd, stranger_hello(1, 1, body));
+    stranger_send_bytes(*ret_fd, stranger_hello(LINK_PROTOCOL, 1, body));
     json_object_put(stranger_read_hello(*ret_fd, &kind));
     g_assert_cmpuint(kind, ==, 2);
 }
@@ -531,16 +533,16 @@ static void test_bad_answers(void)
     expect_dial_fails("SSH-2.0-OpenSSH_9.2\r\n", 21, LINK_ERROR_PROTOCOL, "begins with \"SSH-2.0");
     expect_dial_fails("", 0, LINK_ERROR_CLOSED, "no answer");
     expect_dial_fails("COLOLINK", 8, LINK_ERROR_CLOSED, "no answer");
-    expect_answer_fails(2, 2, "{}", LINK_ERROR_PROTOCOL, "protocol versions 1 and 2");
+    expect_answer_fails(99, 2, "{}", LINK_ERROR_PROTOCOL, "protocol versions 2 and 99");
     expect_answer_fails(2, 3, "{\"reason\":\"we are newer\"}", LINK_ERROR_REFUSED, "we are newer");
-    expect_answer_fails(1, 3, "{}", LINK_ERROR_REFUSED, "no reason was given");
-    expect_answer_fails(1, 1, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "a hello where");
-    expect_answer_fails(1, 2, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "without a session");
-    expect_answer_fails(1, 2, "{\"session\":\"../../../../etc/passwd0123456789\"}",
+    expect_answer_fails(LINK_PROTOCOL, 3, "{}", LINK_ERROR_REFUSED, "no reason was given");
+    expect_answer_fails(LINK_PROTOCOL, 1, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "a hello where");
+    expect_answer_fails(LINK_PROTOCOL, 2, CONTROL_HELLO, LINK_ERROR_PROTOCOL, "without a session");
+    expect_answer_fails(LINK_PROTOCOL, 2, "{\"session\":\"../../../../etc/passwd0123456789\"}",
                         LINK_ERROR_PROTOCOL, "without a session");
-    expect_answer_fails(1, 2, "{\"session\":\"0123456789abcdef0123456789abcdef\"}",
+    expect_answer_fails(LINK_PROTOCOL, 2, "{\"session\":\"0123456789abcdef0123456789abcdef\"}",
                         LINK_ERROR_REFUSED, "version, role and name");
-    expect_answer_fails(1, 2,
+    expect_answer_fails(LINK_PROTOCOL, 2,
                         "{\"session\":\"0123456789abcdef0123456789abcdef\",\"role\":\"secondary\","
                         "\"colo\":\"" COLO_VERSION "\",\"name\":\"eve\"}",
                         LINK_ERROR_REFUSED, "role: secondary here, secondary there");

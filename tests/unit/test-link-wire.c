@@ -52,7 +52,7 @@ static void test_hello_layout(void)
     g_autoptr(GBytes) bytes = link_build_hello(LINK_ANSWER, body);
     json_object_put(body);
     const guint8 *data = g_bytes_get_data(bytes, &len);
-    static const guint8 head[16] = "COLOLINK\0\1\0\2\0\0\0\x09";
+    static const guint8 head[16] = "COLOLINK\0\2\0\2\0\0\0\x09";
     g_assert_cmpmem(data, 16, head, 16);
     g_assert_cmpmem(data + 16, len - 16, "{\"a\":\"b\"}", 9);
 }
@@ -61,7 +61,7 @@ static void test_hello_layout(void)
 static void test_hello_byte_by_byte(void)
 {
     g_autoptr(GByteArray) bytes = g_byte_array_new();
-    put_hello(bytes, 1, LINK_HELLO, "{\"channel\":\"control\"}");
+    put_hello(bytes, LINK_PROTOCOL, LINK_HELLO, "{\"channel\":\"control\"}");
     for (guint len = 1; len < bytes->len; len++) {
         g_autoptr(GByteArray) part = g_byte_array_new();
         g_autoptr(GError) error = NULL;
@@ -96,7 +96,7 @@ static void test_strangers(void)
 
 static void test_hello_limits(void)
 {
-    guint8 head[16] = "COLOLINK\0\1\0\1";
+    guint8 head[16] = "COLOLINK\0\2\0\1";
     g_autoptr(GError) error = NULL;
     json_object *body = NULL;
     LinkHelloKind kind;
@@ -108,10 +108,10 @@ static void test_hello_limits(void)
     expect_bad_hello(head, 16, "65537 bytes");
     colo_put_be32(head + 12, G_MAXUINT32);
     expect_bad_hello(head, 16, "4294967295 bytes");
-    expect_bad_body(1, 0, "{}", "unknown kind 0");
-    expect_bad_body(1, 4, "{}", "unknown kind 4");
-    expect_bad_body(2, LINK_HELLO, "{}", "protocol versions 1 and 2");
-    expect_bad_body(0, LINK_ANSWER, "{}", "protocol versions 1 and 0");
+    expect_bad_body(LINK_PROTOCOL, 0, "{}", "unknown kind 0");
+    expect_bad_body(LINK_PROTOCOL, 4, "{}", "unknown kind 4");
+    expect_bad_body(99, LINK_HELLO, "{}", "protocol versions 2 and 99");
+    expect_bad_body(0, LINK_ANSWER, "{}", "protocol versions 2 and 0");
 }
 
 static void test_hello_bodies(void)
@@ -131,11 +131,11 @@ static void test_hello_bodies(void)
         "{\"a\":1,}",
     };
     for (gsize i = 0; i < G_N_ELEMENTS(bodies); i++)
-        expect_bad_body(1, LINK_HELLO, bodies[i], "not a JSON object");
+        expect_bad_body(LINK_PROTOCOL, LINK_HELLO, bodies[i], "not a JSON object");
     g_autoptr(GString) deep = g_string_new(NULL);
     for (int i = 0; i < 5000; i++)
         g_string_append(deep, "{\"a\":");
-    expect_bad_body(1, LINK_HELLO, deep->str, "not a JSON object");
+    expect_bad_body(LINK_PROTOCOL, LINK_HELLO, deep->str, "not a JSON object");
 }
 
 /* The one thing that is read from every version. */
