@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "colo/link/link_internal.h"
 #include "common/endian.h"
 #include "common/json.h"
 
