@@ -42,6 +42,18 @@ static gboolean is_whole(const guint8 *bytes, guint32 version, gsize hashed)
            colo_get_be64(bytes + hashed) == XXH3_64bits(bytes, hashed);
 }
 
+/* What is BROKEN is BLOCK_STATE_INCOMPLETE, and no other state says it. */
+static gboolean is_data(guint16 data)
+{
+    return data == GENERATION_WRITER || data == GENERATION_IN_STEP || data == GENERATION_BEHIND;
+}
+
+static gboolean is_state(guint16 state)
+{
+    return state == BLOCK_STATE_OWNED || state == BLOCK_STATE_INCOMPLETE ||
+           state == BLOCK_STATE_REPLICA;
+}
+
 static gboolean decode_generation(const guint8 *bytes, Generation *generation)
 {
     guint16 data = colo_get_be16(bytes + AT_DATA);
@@ -51,7 +63,7 @@ static gboolean decode_generation(const guint8 *bytes, Generation *generation)
                                .exposed = colo_get_be16(bytes + AT_EXPOSED) != 0};
     for (guint i = 0; i < GENERATION_HISTORY; i++)
         generation->history[i] = colo_get_be64(bytes + AT_HISTORY + i * 8);
-    return data < GENERATION_BROKEN;
+    return is_data(data);
 }
 
 static void encode_generation(guint8 *bytes, const Generation *generation)
@@ -79,8 +91,7 @@ static gboolean decode(const guint8 *bytes, StateRecord *record)
                             .applied = colo_get_be64(bytes + 56),
                             .set_hash = colo_get_be64(bytes + 64)};
     memcpy(record->session, bytes + 16, BLOCK_SESSION_BYTES);
-    return (old || decode_generation(bytes, &record->generation)) && state >= BLOCK_STATE_OWNED &&
-           state <= BLOCK_STATE_REPLICA;
+    return (old || decode_generation(bytes, &record->generation)) && is_state(state);
 }
 
 static gboolean is_empty(const guint8 *bytes)

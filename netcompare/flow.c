@@ -154,7 +154,8 @@ static gboolean has_macs_only(const CompareKey *key)
 
 gboolean compare_key_has_ports(const CompareKey *key)
 {
-    return key->kind >= COMPARE_KIND_SCTP;
+    return key->kind == COMPARE_KIND_SCTP || key->kind == COMPARE_KIND_UDP ||
+           key->kind == COMPARE_KIND_TCP;
 }
 
 char *compare_key_address(const CompareKey *key, gboolean destination)

@@ -325,12 +325,31 @@ const char *fsm_event_name(FsmEvent event)
 
 gboolean fsm_is_primary(FsmState state)
 {
-    return state <= FSM_P_FROZEN;
+    switch (state) {
+    case FSM_P_ASKING:
+    case FSM_P_STARTING:
+    case FSM_P_NONE:
+    case FSM_P_SETUP:
+    case FSM_P_ACTIVE:
+        return TRUE;
+    default:
+        return fsm_is_contested(state);
+    }
 }
 
 gboolean fsm_is_contested(FsmState state)
 {
-    return state >= FSM_P_COLO && state <= FSM_P_FROZEN;
+    switch (state) {
+    case FSM_P_COLO:
+    case FSM_P_DEVICE:
+    case FSM_P_HANDED:
+    case FSM_P_PAUSED:
+    case FSM_P_RECOVER:
+    case FSM_P_FROZEN:
+        return TRUE;
+    default:
+        return FALSE;
+    }
 }
 
 gboolean fsm_is_protected(FsmState state)
