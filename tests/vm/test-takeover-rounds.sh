@@ -5,7 +5,7 @@ set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
 
-pair_setup
+pair_setup vm.memory=128MiB
 pair_boot
 client_start
 for round in 1 2 3 4 5; do
