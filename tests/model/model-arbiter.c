@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The arbiter's storage, and the claim's side of it. What an answer is: owner-rules.h; what it
- * means: claim-rules.h.
+ * The arbiter's storage, and the claim's side of it. owner-rules.h has what the answer is;
+ * claim-rules.h has what it means.
  */
 #include "tests/model/model.h"
 
@@ -43,7 +43,7 @@ static gboolean is_named(const Pair *pair, guint8 session)
     return FALSE;
 }
 
-/* Of a question whose answer changes nothing here it counts what it does to storage. */
+/* A question whose answer changes nothing here counts only for what it does to storage. */
 static void tidy_questions(Pair *pair, int i)
 {
     Side *side = &pair->side[i];
@@ -76,7 +76,7 @@ void model_claim_tidy(Pair *pair)
             pair->granted[session] = 0;
 }
 
-/* Nobody runs the VM: it has a session that nobody has decided. */
+/* Nobody runs the VM: it has a session that is not decided. */
 static void write_rest(Pair *pair, guint8 writer, guint8 in_step)
 {
     guint8 session = SESSIONS + 1;
@@ -127,7 +127,7 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
     switch (verdict.says) {
     case CLAIM_SAYS_GRANTED:
     case CLAIM_SAYS_FORCED:
-        /* Nobody keeps a record but those who know. */
+        /* Only sides that know the VM keep a record. */
         if (answer == ARBITER_MANUAL)
             decide(pair, me, side->claim);
         model_event(pair, me, FSM_GRANTED);
@@ -144,7 +144,7 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
     look_if_late(side);
 }
 
-/* What storage says, now or late. */
+/* The storage's answer, now or late. */
 static void answered_by_storage(Pair *pair, int i, guint8 session)
 {
     answered(pair, i, decide(pair, i, session) ? ARBITER_GRANTED : ARBITER_DENIED, CLAIM_IN_TIME);
@@ -182,7 +182,7 @@ static void set_start(Pair *pair, Side *side, ClaimStart next)
 void model_claim_moved(Pair *pair, int me, FsmEvent event, FsmState next)
 {
     Side *side = &pair->side[me];
-    /* Protected anew: nobody is interested in the session before any more. */
+    /* The VM is protected anew: the session before is of no interest any more. */
     if (fsm_is_protected(next) && side->claim != pair->session) {
         if (side->is_asked && !side->flying && pair->has_arbiter)
             side->flying = side->claim;
@@ -231,7 +231,7 @@ static void question_steps(Search *search, int i)
         }
 }
 
-/* A late question may reach storage all the same; its answer may come, or be lost. */
+/* A late question may reach storage all the same. Its answer may come, or be lost. */
 static void late_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
@@ -255,7 +255,7 @@ static void late_steps(Search *search, int i)
     }
 }
 
-/* `failover`, where the VM is in doubt. */
+/* The order `failover`, where the VM is in doubt. */
 static void order_step(Search *search, int i)
 {
     const Pair *now = search->from;
@@ -345,7 +345,7 @@ static ArbiterAnswer judge_inquiry(Pair *pair, int i, gboolean disks_are_good)
     }
 }
 
-/* Who is first has the record that it writes. */
+/* The side that is first has the record that it writes. */
 static void read_inquiry(Pair *pair, int i)
 {
     Side *side = &pair->side[i];
@@ -373,7 +373,7 @@ static void inquiry_steps(Search *search, int i)
     {
         start_answered(pair, i, judge_inquiry(pair, i, TRUE));
     }
-    /* Who wrote to its disks last has what it wrote. */
+    /* The side that wrote to its disks last has what it wrote. */
     if (search->from->side[i].read.writer != 1 + i)
         FAULT(pair, search)
         {
@@ -422,7 +422,7 @@ static void write_record(Pair *pair, int me)
             side->writes[i] = 1 + side->record_session;
             return;
         }
-    /* Out of the model's bounds: as if the process had died here. */
+    /* This exceeds the model's bounds: as if the process had died here. */
     side->crashed = TRUE;
 }
 
@@ -435,7 +435,7 @@ void model_claim_record(Pair *pair, int me, guint8 session)
     write_record(pair, me);
 }
 
-/* The first of what it writes has an answer. */
+/* The first of its writes has an answer. */
 static void recorded(Pair *pair, int me, ArbiterAnswer answer)
 {
     Side *side = &pair->side[me];

@@ -65,7 +65,7 @@ static gboolean both_wait(const Pair *pair)
     return pair->record.writer && waits(&pair->side[0]) && waits(&pair->side[1]);
 }
 
-/* Where only an administrator can help: whoever the arbiter has chosen has lost the VM. */
+/* Only an administrator can help: the side that the arbiter has chosen has lost the VM. */
 static gboolean is_lost(const Pair *pair)
 {
     for (int i = 0; i < 2; i++) {
@@ -78,7 +78,7 @@ static gboolean is_lost(const Pair *pair)
     return TRUE;
 }
 
-/* From whom each is reached: `into` from first[to] to first[to + 1]. */
+/* From which states each is reached: `into` from first[to] to first[to + 1]. */
 static void turn_round(const Search *search, guint *first, guint *into)
 {
     guint count = search->known->len;
@@ -92,7 +92,7 @@ static void turn_round(const Search *search, guint *first, guint *into)
         into[at[edges[i].to]++] = edges[i].from;
 }
 
-/* Marks all from which one is reached that runs the VM. */
+/* Marks all states from which one is reached that runs the VM. */
 static void mark_good(const Search *search, gboolean *good)
 {
     guint count = search->known->len;

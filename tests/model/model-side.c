@@ -14,7 +14,7 @@ gboolean model_is_active(const Side *side)
     return !model_is_dead(side) && (side->route == ROUTE_OPEN || side->state == FSM_S_DEVICE);
 }
 
-/* Could go on with the VM, but lets nothing out by itself: the other side may be the one to. */
+/* Could continue with the VM, but holds its output: perhaps the other side is to continue. */
 static gboolean is_holding(const Side *side)
 {
     static const gboolean holding[FSM_STATES] = {
@@ -49,7 +49,7 @@ void model_send(Pair *pair, int to, ModelMessage message)
             pair->queue[to][i] = (guint8)message;
             return;
         }
-    /* Out of the model's bounds: as if the link had broken here. */
+    /* This exceeds the model's bounds: as if the link had broken here. */
     pair->connected = FALSE;
 }
 
@@ -81,7 +81,7 @@ static void drop_copy(Side *side)
     side->leaving = side->has_asked = FALSE;
 }
 
-/* Of those that send nothing. */
+/* Actions that send nothing. */
 static void act(Pair *pair, int me, FsmAction action)
 {
     Side *side = &pair->side[me];
@@ -184,7 +184,7 @@ static void carry_out(Pair *pair, int me, guint actions)
 static gboolean is_loss(FsmEvent what)
 {
     return what == FSM_VM_LOST || what == FSM_SHUTDOWN ||
-           what == FSM_PEER_GOODBYE || /* whose VM ran when it said that this one may leave: */
+           what == FSM_PEER_GOODBYE || /* whose VM ran when it permitted this one to leave: */
            what == FSM_RECYCLE;
 }
 

@@ -5,8 +5,9 @@
 #include <string.h>
 
 /*
- * A protected copy may be under a load, or one may have made it invalid until the next checkpoint:
- * it matters when something happens to the secondary, so that is tried with each of these.
+ * A protected copy may be under a load, or a load may have made it invalid until the next
+ * checkpoint. This matters when something happens to the secondary. So such steps are tried with
+ * each of these.
  */
 static const CopyCondition loads[] = {COPY_LOADING, COPY_INVALID};
 
@@ -95,7 +96,7 @@ static void receive_leave(Pair *pair, int me)
     }
 }
 
-/* Of those that are an event, whatever the state. */
+/* The event of a message that is the same event in every state. */
 static FsmEvent event_of(const Side *side, ModelMessage message)
 {
     switch (message) {
@@ -245,7 +246,7 @@ static void end_load(Pair *pair, int i, CopyCondition condition)
         model_event(pair, i, FSM_ASK_AGAIN);
 }
 
-/* Loads begin where they may, and end well or not. */
+/* Loads begin where they may, and succeed or fail. */
 static void copy_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
@@ -262,7 +263,7 @@ static void copy_steps(Search *search, int i)
     {
         end_load(pair, i, COPY_STANDBY);
     }
-    /* What the load of a takeover has written to is put back. */
+    /* What the load of a takeover has written to is restored. */
     if (copy_loaded(duty, TRUE) == COPY_LOADED_INVALID)
         FAULT(pair, search)
         {

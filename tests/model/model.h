@@ -1,39 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A model of a pair of nodes, to be searched as a whole: two nodes, a link that breaks at any
- * moment, an arbiter that may be out of reach, administrators, crashes and service managers that
- * start a node again in any role. Every state that the rules can lead such a pair into is visited
- * (breadth-first, exhaustively, within bounds on sessions and messages in flight), and in each of
- * them it is checked that
+ * A model of a pair of nodes, which is searched as a whole. It has two nodes, a link that breaks at
+ * any moment, and an arbiter that may be out of reach. It has administrators, crashes, and service
+ * managers that start a node again in any role. The search is breadth-first and exhaustive within
+ * bounds on sessions and messages in flight. It visits every state that the rules can lead such a
+ * pair into. In each state it checks that
  *
  *   1. no two sides are active: an open gate, or a takeover, on one side only;
- *   2. nobody goes on from a state of the VM after which the other side let output go unheld;
- *   3. a side that holds a live copy of the VM, from which it could go on, drops it only when the
- *      other goes on, unless it fails or is told to end: so both never do;
- *   4. an unprotected VM is heard, and what it says never waits for the arbiter's storage;
- *   5. no internal event meets a state that has no answer for it, and no part of the claim takes a
- *      step that its table doesn't have;
- *   6. nobody asks for the VM with a copy that can't go on, unless the other's is dead already.
+ *   2. no side continues from a state of the VM after which the other side released output unheld;
+ *   3. a side that holds a live copy of the VM, from which it could continue, drops it only when
+ *      the other continues, unless it fails or is told to end: so both never do;
+ *   4. an unprotected VM's output leaves, and never waits for the arbiter's storage;
+ *   5. every internal event has an answer in each state that it meets, and every step of the claim
+ *      is in the claim's table;
+ *   6. no node asks for the VM with a copy that can't continue, unless the other's is dead already.
  *
- * And from each of them, if nothing fails from there on, a state is reached in which one side runs
- * the VM, also where both wait for each other; only where the side that the arbiter has chosen is
- * lost, administrators have to help.
+ * From each state, if nothing fails any more, a state is reached in which one side runs the VM.
+ * This holds also where both wait for each other. Administrators have to help only where the side
+ * that the arbiter has chosen is lost.
  *
- * What is decided is decided by the rules that the node and the arbiter are made of: fsm.h,
- * claim-rules.h, events.h, route.h, copy-next.h and owner-rules.h. What the model adds is who may
- * be reached when, and what is lost:
+ * The decisions are made by the rules that the node and the arbiter consist of: fsm.h,
+ * claim-rules.h, events.h, route.h, copy-next.h and owner-rules.h. The model adds who may be
+ * reached when, and what is lost:
  *
  *   model-side.c     a node: its events, and what it does for them
  *   model-steps.c    what may happen next to the link, to messages and to a node by itself
  *   model-arbiter.c  the arbiter's storage: questions about a lost link, whose the VM is
  *   model-search.c   the search, and what every state leads to
  *
- * Storage is slow and may hang: what is read may be old when it is judged, what is written lands at
- * any later moment or, if its writer dies, never. Each side's own way there may be cut: its
- * question is then unanswered, and not stored, stored all the same, or stored at any later moment,
- * even after the asker's end. A pair without an arbiter has administrators in its place. They let a
- * side go on that isn't linked, if they have let no other; and don't start an overtaken node as
- * primary.
+ * Storage is slow and may hang. What is read may be old when it is judged. What is written lands at
+ * any later moment, or never if its writer dies. The way to storage may be cut on each side. A
+ * question is then unanswered: it is not stored, stored all the same, or stored at any later
+ * moment, even after the asker's end. A pair without an arbiter has administrators in its place.
+ * They permit a side without a link to continue if they have permitted no other. They don't start
+ * an overtaken node as primary.
  */
 #ifndef COLO_TESTS_MODEL_MODEL_H
 #define COLO_TESTS_MODEL_MODEL_H
@@ -46,7 +46,7 @@
 
 /* Bounds. */
 #define SESSIONS 3
-#define RESTS    4 /* sessions of a VM that rests, which are to be decided: so many can be in use */
+#define RESTS    4 /* undecided sessions of a VM at rest: so many can be in use */
 #define QUEUE    3
 #define WRITES   2
 
@@ -78,7 +78,7 @@ typedef enum { INQUIRY_NONE, INQUIRY_ASKED, INQUIRY_HAS_READ } Inquiry;
 /* UUID.owner. Bytes only, all of these: states are compared and hashed as memory. */
 typedef struct {
     guint8 writer;  /* 0: there is no record; 1 + side */
-    guint8 session; /* 0: none; those of the link, and then those of a VM that rests */
+    guint8 session; /* 0: none; those of the link, then those of a VM at rest */
     guint8 rests;
     guint8 in_step; /* 0: nobody; 1 + side */
 } OnRecord;
@@ -89,11 +89,11 @@ typedef struct {
     guint8 seek;      /* Seek */
     guint8 sees_link; /* has had LINK_UP and not yet LINK_DOWN */
     guint8 crashed;
-    guint8 stale;     /* the other side went on while this one held the VM */
+    guint8 stale;     /* the other side continued while this one held the VM */
     guint8 captured;  /* primary: the session's first checkpoint was taken */
-    guint8 copy;      /* secondary: CopyCondition: STANDBY stands for all that can go on */
+    guint8 copy;      /* secondary: CopyCondition: STANDBY is for all that can continue */
     guint8 leaving;   /* secondary: has asked whether it may leave, to start its QEMU anew */
-    guint8 doubted;   /* primary: the secondary may be let go on though it has not said so */
+    guint8 doubted;   /* primary: the secondary may have a yes though it has not said so */
     guint8 has_asked; /* secondary: while the VM was handed over to it */
     guint8 has_run;   /* it has run the VM since it was started */
     guint8 is_auto;   /* role auto */
@@ -115,7 +115,7 @@ typedef struct {
     guint8 record_session; /* 0: it runs the VM alone */
     guint8 record_again;   /* it could not be written: tries again */
     guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
-    guint8 releasing;      /* has ended, and may yet say so to storage */
+    guint8 releasing;      /* has ended, and may yet report so to storage */
     guint8 giving_back;    /* what it was granted too late */
 } Side;
 
@@ -147,7 +147,7 @@ typedef struct {
 
 /* ---- model-search.c ---- */
 
-/* A state that must not be: tells how it came to be, and ends the program. */
+/* A state that must not be: prints how it came to be, and ends the program. */
 void model_fail(const Pair *pair, const char *what) G_GNUC_NORETURN;
 #define EXPECT(pair, what)                                                                         \
     do {                                                                                           \
@@ -160,7 +160,7 @@ void model_visit(Search *search, Pair *next, gboolean by_itself);
 #define WITH_COPY(pair, search, by_itself)                                                         \
     for (Pair next_ = *(search)->from, *pair = &next_; pair;                                       \
          model_visit(search, pair, by_itself), pair = NULL)
-/* What happens unless something fails; and what fails, or somebody orders. */
+/* What happens unless something fails; and what fails, or what an administrator orders. */
 #define STEP(pair, search)  WITH_COPY(pair, search, TRUE)
 #define FAULT(pair, search) WITH_COPY(pair, search, FALSE)
 
@@ -172,15 +172,15 @@ void model_finish(Search *search);
 
 gboolean model_is_dead(const Side *side);
 gboolean model_is_active(const Side *side);
-/* Its VM goes on, for clients to hear. */
+/* Its VM continues, and clients receive its output. */
 gboolean model_goes_on(const Side *side);
-/* It could go on with the VM, or does. */
+/* It could continue with the VM, or does. */
 gboolean model_has_copy(const Side *side);
 
 void model_send(Pair *pair, int to, ModelMessage message);
 void model_route(Pair *pair, int me, RouteEvent event);
 void model_event(Pair *pair, int me, FsmEvent what);
-/* Checks a state; and forgets what makes no difference any more: fewer are to be visited. */
+/* Checks a state, and clears what makes no difference any more: fewer states are to be visited. */
 void model_check(Pair *pair);
 void model_tidy(Pair *pair);
 
@@ -188,23 +188,25 @@ void model_tidy(Pair *pair);
 
 void model_link_steps(Search *search);
 void model_message_steps(Search *search);
-/* Of one node that lives. */
+/* Steps of one node that lives. */
 void model_own_steps(Search *search, int i);
 void model_restart_steps(Search *search, int i);
 
 /* ---- model-arbiter.c ---- */
 
-/* The node has moved by `event`; it asks about a lost link; it has to be on record; has ended. */
+/*
+ * The node has moved by `event`. It asks about a lost link. It has to be on record. It has ended.
+ */
 void model_claim_moved(Pair *pair, int me, FsmEvent event, FsmState next);
 void model_claim_ask(Pair *pair, int me);
 void model_claim_leave(Pair *pair, int me);
 void model_claim_record(Pair *pair, int me, guint8 session);
 void model_claim_start(Side *side);
 
-/* Forgets what was decided for sessions that nobody names any more. */
+/* Clears what was decided for sessions that nobody names any more. */
 void model_claim_tidy(Pair *pair);
 
-/* Of one node that lives; of any. */
+/* Steps of one node that lives; of any node. */
 void model_claim_steps(Search *search, int i);
 void model_storage_steps(Search *search, int i);
 
