@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a node that waits tells an administrator: for what, what runs where as far as it knows, and
- * what can be done. Pure: a table of the states.
+ * What a node that waits tells an administrator: what it waits for, what runs where as far as it
+ * knows, and what can be done. Pure: a table of the states.
  */
 #ifndef COLO_COLO_NODE_ADVICE_H
 #define COLO_COLO_NODE_ADVICE_H

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Tells the network where the guest is, after a takeover and when somebody asks for it: in rounds,
- * for a volley may be lost (a switch port that isn't forwarding yet, a full queue), and a host that
- * was overtaken may still have sent frames (docs/ARCHITECTURE.md, "A host that stood still").
+ * Tells the network where the guest is, after a takeover and on request. It does this in rounds,
+ * because a volley may be lost: a switch port doesn't forward yet, or a queue is full. Also a host
+ * that was overtaken may still have sent frames (docs/ARCHITECTURE.md, "A host that stood still").
  *
- * A frame with the card's own address that comes from the network was sent by somebody else: every
- * switch on its way has learnt the wrong port by it, so the rounds begin again; but not more often
- * than every AGAIN_MS, for a network that throws our own frames back does it each time.
+ * A frame with the card's own address that comes from the network was sent by another host. Every
+ * switch on its way has learnt the wrong port from it. So the rounds begin again, but not more
+ * often than every AGAIN_MS: a network that returns our own frames does it each time.
  *
  * Invariant: only a node whose output may leave announces. A protected primary may have been
- * overtaken while its process was stopped, so it needs fresh proof of the secondary, as for every
+ * overtaken while its process was stopped. So it needs fresh proof of the secondary, as for every
  * frame (net.c).
  */
 #include "colo/node/announce.h"
@@ -27,7 +27,7 @@ struct Announce {
     guint64 volleys; /* of the rounds under way */
     ColoTime began;
     gboolean owed;  /* when this node's output may leave again */
-    gboolean again; /* there is reason to begin anew, when it is time */
+    gboolean again; /* there is reason to begin again, when it is time */
 };
 
 gint64 announce_wait_us(const Config *config, guint64 volley)
@@ -84,7 +84,7 @@ void announce_start(Announce *announce)
 
 void announce_when_possible(Announce *announce)
 {
-    /* Who needs a sign of the secondary first has it before the rounds end. */
+    /* A node that first needs a sign of the secondary has it before the rounds end. */
     announce->owed = look(announce) == ANNOUNCE_NOT;
     if (!announce->owed)
         announce_start(announce);

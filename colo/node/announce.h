@@ -2,10 +2,10 @@
 /*
  * A node's part that tells the network where the guest is: when, and how often.
  *
- * It owns the rounds and their timer. It doesn't own the cards, whose addresses a volley is made
- * of, nor the node's state: whoever creates it says whether the guest may be announced from here.
+ * It owns the rounds and their timer. It doesn't own the cards, whose addresses a volley consists
+ * of, nor the node's state. Its creator says whether the guest may be announced from here.
  *
- * Always holds: nothing is announced but while AnnounceHandler.look says ANNOUNCE_ALLOWED.
+ * Always holds: nothing is announced unless AnnounceHandler.look returns ANNOUNCE_ALLOWED.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -19,11 +19,11 @@ typedef struct Announce Announce;
 
 typedef enum {
     ANNOUNCE_NOT,      /* the guest's output doesn't leave here */
-    ANNOUNCE_UNPROVEN, /* it may, as soon as the secondary has been heard again */
+    ANNOUNCE_UNPROVEN, /* it may, as soon as the secondary has sent something again */
     ANNOUNCE_ALLOWED,
 } AnnounceRight;
 
-/* Asked and told on the main loop, and from within the functions below. */
+/* Called on the main loop, and from within the functions below. */
 typedef struct {
     AnnounceRight (*look)(gpointer user_data);
     /* Sends an announcement of each address, on each card. */

@@ -3,13 +3,13 @@
  * How long the secondary may leave the primary without a sign, when it owes one. Pure: facts in,
  * decisions out.
  *
- * A secondary that sends heartbeats and nothing else (its storage hangs, say, or its QEMU) would
- * hold the clients' answers for ever. So with each thing that it owes it has to show progress. A
- * message of it always is: each of its steps ends with one (DIRTY in parts, RECEIVED, APPLIED,
- * LOADED, READY), and within a long apply of its disks BUSY comes. So are the bytes that its host
- * acknowledges, of the stream that the thing waits for: a big checkpoint over a slow link, or
- * behind a full send buffer, is no silence. Other bytes say nothing: while its disks hang, pages of
- * RAM may go there for ever.
+ * A secondary that sends only heartbeats would hold the clients' answers for ever: its storage or
+ * its QEMU hangs, say. So it has to show progress with each thing that it owes. A message of it
+ * always is progress. Each of its steps ends with a message (DIRTY in parts, RECEIVED, APPLIED,
+ * LOADED, READY), and BUSY comes within a long apply of its disks. The bytes that its host
+ * acknowledges are progress too, in the stream that the thing waits for. So a big checkpoint over a
+ * slow link, or behind a full send buffer, is no silence. Other bytes show nothing: while its disks
+ * hang, pages of RAM may still be acknowledged for ever.
  *
  *     owed                                               progress, besides messages
  *     DIRTY after PREPARE                                -
@@ -18,12 +18,13 @@
  *     to take what is on its way of the checkpoints      the checkpoint stream
  *     to take what is on its way of the disks            the disks' stream
  *
- * How long it may show no progress: answer-timeout if somebody waits for it, which is the guest's
- * output when it is protected, and the guest's writes when so much is on its way to the disks that
- * they do. Else nobody waits, and it is given as long as its own orders to QEMU and disks may take.
+ * It may show no progress for answer-timeout if something waits for it. That is the guest's output
+ * when the guest is protected. It is also the guest's writes, when so much is on its way to the
+ * disks that the writes wait. Otherwise nothing waits, and it gets as long as its own orders to
+ * QEMU and disks may take.
  *
- * Not owed, for that is this side's own work: the bytes of a checkpoint that are not on their way
- * yet, and all before PREPARE.
+ * Two things are not owed, because they are this side's own work. One is the bytes of a checkpoint
+ * that are not on their way yet. The other is all before PREPARE.
  */
 #ifndef COLO_COLO_NODE_ANSWER_WATCH_H
 #define COLO_COLO_NODE_ANSWER_WATCH_H
@@ -61,7 +62,7 @@ typedef struct {
 } AnswerWatch;
 
 /*
- * `passed_us` more have passed: TRUE if it has been quiet for too long about something, which
+ * `passed_us` more have passed. TRUE if it has been quiet for too long about something, which
  * *ret_what then names. `soon_us` is the limit where somebody waits, `limit_us` the other.
  */
 gboolean answer_step(AnswerWatch *watch, const AnswerFacts *facts, gint64 passed_us, gint64 soon_us,

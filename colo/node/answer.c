@@ -2,13 +2,13 @@
 /*
  * The primary's patience with its secondary (answer-watch.h), and what comes after it:
  *
- *   primary                                       secondary
- *   colo --UNFIT--, link closed, asks the    --> colo -> paused: keeps its checkpoint, does not
- * ask, arbiter and goes on unprotected               dials; gets RUNS, drops it, is blank
+ *   primary                                      secondary
+ *   colo --UNFIT--, link closed, asks the    --> colo -> paused: keeps its checkpoint, doesn't ask,
+ *   arbiter and continues unprotected            dials; gets RUNS, drops it, is blank
  *
  * The sick side leaves the arbiter's yes to the primary, which is well. But it keeps what it has
- * until the primary is seen to run the VM (fsm.h): for the primary may die in the same moment. So
- * after some seconds without a link it asks after all (claim_leave()).
+ * until the primary is seen to run the VM (fsm.h), because the primary may die in the same moment.
+ * So after some seconds without a link it asks after all (claim_leave()).
  */
 #include "colo/node/answer.h"
 
@@ -100,7 +100,7 @@ static guint look_ms(const Config *config)
     return (guint)CLAMP(config->answer_timeout_ms / 4, 1, LOOK_MS);
 }
 
-/* For what nobody waits: three orders to its QEMU, one to its disks, and the link's own time. */
+/* What nothing waits for: three orders to its QEMU, one to its disks, and the link's own time. */
 static gint64 limit_us(const Config *config, gboolean has_disks)
 {
     return (gint64)(3 * config->qemu_timeout_ms + config->heartbeat_timeout_ms +

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A node's part that is the primary's patience with its secondary: how often it looks whether what
- * is owed (answer-watch.h) makes progress, and what it reports if it doesn't.
+ * A node's part that is the primary's patience with its secondary. It looks at intervals whether
+ * what is owed (answer-watch.h) makes progress, and reports when it doesn't.
  *
  * It owns the timer of the look and what has been seen. It doesn't end the link.
  *
@@ -27,7 +27,7 @@ typedef struct {
     guint64 epoch;        /* of the last checkpoint, for the message */
 } AnsweringWorld;
 
-/* Asked and told on the main loop. */
+/* Called on the main loop. */
 typedef struct {
     AnsweringWorld (*look)(gpointer user_data);
     /* The secondary has shown no progress for too long; `was_protected`: it is to be told so. */

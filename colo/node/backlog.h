@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A queue of frames that wait: for the guest, for a client, for the peer's word.
+ * A queue of frames that wait: for the guest, for a client, for a message of the peer.
  *
  * Owns: the frames, their order and the bound. Doesn't: know what they wait for. Always holds: the
  * frames' cost is the sum of what each costs, and not above the limit. When one more would exceed
- * it, the oldest are dropped and counted: of input and output TCP sends again what is missing, and
+ * it, the oldest are dropped and counted. TCP sends again what is missing of input and output, and
  * the newest is the most useful.
  *
  * A frame costs its bytes and BACKLOG_FRAME_BYTES, so that a flood of tiny frames is bounded, too.
@@ -36,8 +36,10 @@ Backlog *backlog_new(gsize limit_bytes);
 void backlog_free(Backlog *backlog);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Backlog, backlog_free)
 
-/* Adds a reference to `data` at the end. The oldest frames may go, this one too if it costs more
- * than the limit. */
+/*
+ * Adds a reference to `data` at the end. The oldest frames may be dropped. This one is dropped too
+ * if it costs more than the limit.
+ */
 void backlog_add(Backlog *backlog, unsigned nic, guint64 tag, GBytes *data);
 
 /* From the oldest to the newest; NULL at the end. Borrowed until taken, dropped, or more is added. */

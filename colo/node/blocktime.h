@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * How long we have paused a guest's CPUs: for each checkpoint, and for a takeover. Its clock was
- * paused too, so this is how far it is behind if nobody has set it (docs/CLOCK.md). All
- * CPUs stand together, so there is one figure. Pure: times in.
+ * paused too, so this is how far it is behind if nobody has set it (docs/CLOCK.md). All CPUs are
+ * paused together, so there is one figure. Pure: times in.
  */
 #ifndef COLO_COLO_NODE_BLOCKTIME_H
 #define COLO_COLO_NODE_BLOCKTIME_H

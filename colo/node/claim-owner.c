@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whose the VM is: a node that starts as primary, or as either, asks the arbiter first; who runs
- * the VM keeps it on record there (colo/arbiter/owner.c says why that is enough). What can't be
- * asked or written is tried again until it can: meanwhile no VM is started, and no protection is
- * claimed.
+ * Whose the VM is. A node that starts as primary, or as either, asks the arbiter first. The node
+ * that runs the VM keeps it on record there (colo/arbiter/owner.c says why that is enough). What
+ * can't be asked or written is tried again until it can. Meanwhile no VM is started, and no
+ * protection is claimed.
  *
- * A node that is told no, as one of either role, waits for the other as its secondary. But the
- * other may have been chosen and not have all of the VM's data: then it gives the VM back when it
- * starts, and waits likewise. So who waits, and has not had a primary yet, asks again from time to
- * time, and starts the VM if that is on record as its own by now, and its disks are good. One whose
+ * A node of either role that is denied waits for the other as its secondary. But the other may have
+ * been chosen without having all of the VM's data. Then it gives the VM back when it starts, and
+ * waits likewise. So a node that waits, and has had no primary yet, asks again from time to time.
+ * It starts the VM if that is on record as its own by now, and its disks are good. A node whose
  * primary has ended the VM on purpose doesn't ask.
  */
 #include "colo/node/claim_internal.h"
@@ -22,9 +22,9 @@
 #define WAITS_MS 2000
 
 /*
- * A primary that is back at once gives its secondary this many heartbeat timeouts to find out and
- * to take over: it has the VM's state, this node no more. And as long as a secondary without a
- * carrier waits before it asks.
+ * A primary that is back at once gives its secondary this many heartbeat timeouts to notice and to
+ * take over. The secondary has the VM's state; this node has it no more. To that it adds the time
+ * that a secondary without a carrier waits before it asks.
  */
 #define PATIENCE 2
 
@@ -73,7 +73,7 @@ static void set_start(Claim *claim, ClaimStart next)
     claim->start.timer = begin_start_timer(claim, next);
 }
 
-/* The VM is not this node's, or must not run from its disks. */
+/* The VM is not this node's, or it must not run from its disks. */
 static void deny_start(const Claim *claim, const GError *error)
 {
     if (g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_DISKS))
@@ -145,7 +145,7 @@ static void ask_start(Claim *claim)
 {
     gboolean waits = claim->start.doing == CLAIM_START_WAITS;
     if (waits && claim->state != FSM_S_NONE) {
-        /* A primary that is there may be about to say that it runs the VM. */
+        /* A primary that is there may be about to report that it runs the VM. */
         claim->start.timer = begin_start_timer(claim, CLAIM_START_WAITS);
         return;
     }
@@ -160,7 +160,7 @@ void claim_start(Claim *claim, const Generation *generation)
     if (generation)
         stake->generation = *generation;
     stake->chosen = claim->config->role == CONFIG_ROLE_PRIMARY;
-    /* Half a replica is no VM's disk, whatever the arbiter answers: it tells whose are good. */
+    /* Half a replica is no VM's disk, whatever the arbiter answers: it knows whose are good. */
     if (claim->config->overrule && stake->generation.data != GENERATION_BROKEN) {
         log_warning(
             "the VM is started here by an administrator's decision, whichever node owned it");
@@ -301,8 +301,8 @@ static void on_overruled(ArbiterAnswer answer, const GError *error, gpointer use
 }
 
 /*
- * The decision that chose the other side stays, but the record names its session no more: whoever
- * starts there is told that the VM is this node's.
+ * The decision that chose the other side stays, but the record names its session no more. A node
+ * that starts there is told that the VM is this node's.
  */
 void claim_overrule(Claim *claim)
 {

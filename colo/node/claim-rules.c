@@ -31,7 +31,7 @@ static gboolean is_forced(ClaimDoing doing)
     return doing == CLAIM_FORCED || doing == CLAIM_FORCED_AGAIN;
 }
 
-/* Of a session in which this side was forced to go on, or has left the VM to the other. */
+/* Of a session in which this side was forced to continue, or has left the VM to the other. */
 static ClaimVerdict judge_after_all(const ClaimFacts *facts)
 {
     ClaimVerdict verdict = {.next = facts->doing};
@@ -52,7 +52,7 @@ static ClaimVerdict verdict(ClaimSays says, ClaimDoing next)
     return (ClaimVerdict){.counts = TRUE, .says = says, .next = next};
 }
 
-/* Nobody could say. */
+/* There was no answer. */
 static ClaimVerdict remain_undecided(const ClaimFacts *facts)
 {
     ClaimVerdict remains = verdict(CLAIM_SAYS_NOTHING, facts->doing);
@@ -62,7 +62,7 @@ static ClaimVerdict remain_undecided(const ClaimFacts *facts)
         remains.says = CLAIM_SAYS_UNDECIDED;
         remains.next = facts->answer == ARBITER_MANUAL ? CLAIM_MANUAL : CLAIM_UNDECIDED;
     } else if (facts->answer == ARBITER_UNKNOWN && facts->doing != CLAIM_LEFT) {
-        /* After an answer, the question before that may still be told to be late. */
+        /* After an answer, the question before that may still be reported as late. */
         remains.next = CLAIM_UNDECIDED;
     }
     return remains;
@@ -88,7 +88,7 @@ ClaimVerdict claim_judge(const ClaimFacts *facts)
     /* Nothing has come of one that was given up; a later one is to be answered; or one was. */
     if (gone || facts->others_open || facts->state == FSM_P_FROZEN)
         return (ClaimVerdict){.next = facts->doing};
-    /* Where nobody keeps decisions, these sides know by themselves that they may go on. */
+    /* Where nobody keeps decisions, these sides know by themselves that they may continue. */
     gboolean knows =
         facts->yielded || facts->state == FSM_P_RECOVER || facts->state == FSM_S_HANDED;
     if (facts->answer == ARBITER_MANUAL && knows)
@@ -170,7 +170,7 @@ static ClaimStartVerdict deny_start(const ClaimStartFacts *facts)
 
 static ClaimStartVerdict judge_waiting(const ClaimStartFacts *facts)
 {
-    /* Where a primary has come, it may be about to say that it runs the VM. */
+    /* Where a primary has come, it may be about to report that it runs the VM. */
     if (facts->answer == ARBITER_GRANTED && facts->state == FSM_S_NONE)
         return (ClaimStartVerdict){CLAIM_START_SAYS_INHERITED, CLAIM_START_IDLE};
     gboolean late = facts->answer == ARBITER_UNKNOWN && facts->time == CLAIM_LATE;
@@ -188,7 +188,7 @@ ClaimStartVerdict claim_judge_start(const ClaimStartFacts *facts)
     case ARBITER_GRANTED:
         break;
     case ARBITER_MANUAL:
-        /* Nobody keeps a record: only what the disks say themselves. */
+        /* Nobody keeps a record: only what the disks hold counts. */
         if (!facts->overrules && !facts->disks_are_good)
             return deny_start(facts);
         break;

@@ -4,18 +4,19 @@
  * part that asks, waits and reports. Four things are asked, and each has an enum of what is being
  * done about it:
  *
- *   ClaimDoing   the link is lost: may this side go on alone?
+ *   ClaimDoing   the link is lost: may this side continue alone?
  *   ClaimStart   this node starts: may it start the VM?
  *   ClaimRecord  this node runs the VM: is that on record?
  *   ClaimWatch   is the arbiter there at all?
  *
- * An answer about a lost link counts as long as this side is in doubt about the session that was
- * asked about, also one that comes late, to a question that was given up.
+ * An answer about a lost link counts as long as this side is in doubt about the session of the
+ * question. That includes a late answer to a question that was given up.
  *
- * An administrator who forces this side to go on vouches that the other is dead: by that alone no
- * two sides run, for the other's question, or ours, may still be on its way to storage. So the
- * question stays open, or is asked again, until it has an answer: with a yes it is as it should
- * have been from the start, and who starts again is told no; a no is told to the administrator.
+ * An administrator who forces this side to continue vouches that the other is dead. Nothing else
+ * ensures that no two sides run, because a question of either side may still be on its way to
+ * storage. So the question stays open, or is asked again, until it has an answer. With a yes,
+ * storage is as it should have been from the start, and a side that starts again is denied. A no is
+ * reported to the administrator.
  */
 #ifndef COLO_COLO_NODE_CLAIM_RULES_H
 #define COLO_COLO_NODE_CLAIM_RULES_H
@@ -37,12 +38,12 @@ typedef enum {
     CLAIM_IDLE,
     CLAIM_DEFERRED,     /* asks later: the other side first */
     CLAIM_ASKED,        /* an answer is to come, in time */
-    CLAIM_AGAIN,        /* linked again, and nobody could say: asks again */
-    CLAIM_UNDECIDED,    /* nobody could say: asks again */
+    CLAIM_AGAIN,        /* linked again, and there was no answer: asks again */
+    CLAIM_UNDECIDED,    /* there was no answer: asks again */
     CLAIM_MANUAL,       /* there is no arbiter: an administrator decides */
-    CLAIM_LEFT,         /* the arbiter's yes is left to the primary; asks if that doesn't go on */
-    CLAIM_DENIED,       /* the other side was let go on */
-    CLAIM_FORCED,       /* goes on by an administrator's decision; the question is open */
+    CLAIM_LEFT,         /* the arbiter's yes is the primary's; asks if that doesn't continue */
+    CLAIM_DENIED,       /* the other side was permitted to continue */
+    CLAIM_FORCED,       /* continues by an administrator's decision; the question is open */
     CLAIM_FORCED_AGAIN, /* likewise; asks again */
     CLAIM_DOINGS
 } ClaimDoing;
@@ -74,15 +75,16 @@ typedef struct {
     ClaimDoing next;
 } ClaimVerdict;
 
-/* A side that keeps what it has until it is known who goes on. */
+/* A side that keeps what it has until it is known who continues. */
 gboolean claim_is_in_doubt(FsmState state);
-/* Nobody could say, or the answer was no: this side's VM is to be paused. */
+/* The answer was no, or there was none: this side's VM is to be paused. */
 gboolean claim_doing_is_undecided(ClaimDoing doing);
 /* It asks again by itself, after a while. */
 gboolean claim_doing_asks_again(ClaimDoing doing);
 /*
- * Whether it may be asked who goes on. `owner_questions`: so many about whose the VM is are still
- * under way. One of these may give the VM back as late as after a yes, and anybody could start it.
+ * Whether it may be asked who continues. `owner_questions`: how many questions about whose the VM
+ * is are still under way. One of these may give the VM back as late as after a yes, and any node
+ * could start it.
  */
 gboolean claim_may_ask(guint owner_questions);
 ClaimVerdict claim_judge(const ClaimFacts *facts);
@@ -93,7 +95,8 @@ gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
 /*
  * Whether what the arbiter gave to this side too late is to be given back. As long as the primary
  * runs the VM, protected, the decision remains and decides the next lost link. But if the primary
- * has ended the VM, nobody could start it: to the primary it is this side's, which doesn't know.
+ * has ended the VM, nobody could start it: for the primary it belongs to this side, which doesn't
+ * know.
  */
 gboolean claim_gives_back(gboolean granted_late, FsmState state);
 /* Whether one may follow the other. */
@@ -106,7 +109,7 @@ typedef enum {
     CLAIM_START_IDLE,
     CLAIM_START_ASKED,
     CLAIM_START_AGAIN, /* could not be asked, nothing is started: asks again */
-    CLAIM_START_LETS,  /* lets its secondary take over, which may be about to; then asks again */
+    CLAIM_START_LETS,  /* gives its secondary time to take over, then asks again */
     CLAIM_START_WAITS, /* the VM is another's: asks from time to time whether it was given back */
     CLAIM_START_WAITS_ASKED, /* does so now */
     CLAIM_STARTS
@@ -160,17 +163,17 @@ typedef enum {
 } ClaimWrites;
 
 typedef struct {
-    gboolean tells; /* that it can't be written */
+    gboolean tells; /* reports that it can't be written */
     gboolean again; /* tries again */
     gboolean kept;  /* it is written */
     ClaimRecord next;
 } ClaimRecordVerdict;
 
-/* Only who runs the VM alone writes: nobody can have won anything meanwhile. */
+/* Only a node that runs the VM alone writes: no other can have won anything meanwhile. */
 gboolean claim_may_write(FsmState state);
 /*
  * What to write first. The arbiter of the first session is this node's from then on, also after a
- * reboot: no session is on record before that is on disk.
+ * reboot. No session is on record before that is on disk.
  */
 ClaimWrites claim_writes(FsmState state, gboolean has_session, gboolean is_pinned);
 /* The arbiter is this node's, or not: then by claim_writes(). */

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Is the arbiter there? A node that starts looks first, and starts nothing before it has seen the
- * folder that is the pair's: at boot its storage may come later than colod, and what is at its
+ * folder that is the pair's. At boot its storage may come later than colod, and what is at its
  * place until then is another folder.
  *
  * A node that was never half of a pair can't know which folder is right: there it is an error that
- * ends it. One that knows waits, for as long as it takes, and reports what for.
+ * ends it. A node that knows waits, for as long as it takes, and reports what for.
  *
- * Later it looks from time to time, for administrators only: a pair whose arbiter can't be asked
- * would have to wait for them if a host were lost now, so it doesn't count as protected. Nothing is
- * done because of it: a healthy pair needs no arbiter.
+ * Later it looks from time to time, for administrators only. A pair whose arbiter can't be asked
+ * would have to wait for them if a host were lost now. So such a pair doesn't count as protected.
+ * Nothing else follows: a healthy pair needs no arbiter.
  */
 #include "colo/node/claim_internal.h"
 #include "common/log.h"
@@ -50,7 +50,7 @@ static void note(Claim *claim, const GError *why)
 static void on_looked(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Claim *claim = user_data;
-    /* One that was late has been told of, and others have been made. */
+    /* One that was late has been reported, and others have been made. */
     if (claim_time_of(error) == CLAIM_GONE)
         return;
     note(claim, answer == ARBITER_UNKNOWN ? error : NULL);

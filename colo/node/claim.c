@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-/* What the primary is given to go on without a secondary that is unfit. */
+/* The time that the primary gets to continue without a secondary that is unfit. */
 #define LEFT_MS 10000
 
 void claim_stop(guint *timer)
@@ -71,7 +71,7 @@ static guint begin_timer(Claim *claim, ClaimDoing doing, guint wait_ms)
     }
 }
 
-/* A state that has been reached again goes on as it was. */
+/* A state that has been reached again continues as it was. */
 static void set_doing(Claim *claim, ClaimDoing next)
 {
     ClaimDoing before = claim->question.doing;
@@ -218,7 +218,7 @@ gboolean claim_is_yielded(const Claim *claim)
 
 /* ---- The node moves ---- */
 
-/* Protected anew: nobody is interested in the session before any more. */
+/* The VM is protected anew: the session before is of no interest any more. */
 static void set_session(Claim *claim, const char *session)
 {
     if (g_strcmp0(claim->question.session, session) == 0)

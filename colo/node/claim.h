@@ -3,16 +3,17 @@
  * A node's part that deals with the arbiter (colo/arbiter/arbiter.h): it asks, remembers what is
  * open, tries again, and reports what follows.
  *
- * It owns the arbiter, the questions to it and their timers, and who is on record: what is done
+ * It owns the arbiter, the questions to it and their timers, and who is on record. What is done
  * about each of them is one of the enums of claim-rules.h, which also has every decision. It
- * doesn't own the node's state, which it is told of (claim_moved()); nor does it decide what
- * follows from an answer: that is fsm.h, by the events that it reports.
+ * doesn't own the node's state, which is reported to it (claim_moved()). Nor does it decide what
+ * follows from an answer: fsm.h does, by the events that it reports.
  *
  * Always holds:
- * - Whoever waits for a time is in a state of its own for that, and asks again by itself.
+ * - A node that waits for a time is in a state of its own for that, and asks again by itself.
  * - Nothing is asked of storage, and no VM is started, before the arbiter was seen once.
  * - Only a node that runs the VM alone writes on record.
- * - claim_is_recorded() is asked before PROTECT is sent: who starts again finds the session there.
+ * - claim_is_recorded() is asked before PROTECT is sent: a node that starts again finds the session
+ *   there.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -24,14 +25,16 @@
 
 typedef struct Claim Claim;
 
-/* Told from the main loop, and by claim_begin(), claim_start() and claim_order() from within. */
+/* Called from the main loop, and by claim_begin(), claim_start() and claim_order() from within. */
 typedef struct {
     /* GRANTED, DENIED, UNDECIDED or ASK_AGAIN. */
     void (*event)(FsmEvent event, gpointer user_data);
-    /* An administrator has forced this side to go on, and it is time for claim_ask() again. */
+    /* An administrator has forced this side to continue, and it is time for claim_ask() again. */
     void (*due)(gpointer user_data);
-    /* The arbiter is there (or there is none): the node may begin, with claim_start() if it is a
-     * primary. Once. */
+    /*
+     * The arbiter is there (or there is none): the node may begin, with claim_start() if it is a
+     * primary. Called once.
+     */
     void (*seen)(gpointer user_data);
     /* The VM can't be started here. */
     void (*lost)(const char *what, const GError *error, gpointer user_data);
@@ -55,22 +58,22 @@ void claim_begin(Claim *claim, FsmState state);
 /* The node has moved; `session` is its link's, which counts if it is protected there. */
 void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session);
 
-/* ---- The link is lost: who goes on? ---- */
+/* ---- The link is lost: who continues? ---- */
 
-/* The next question waits for so long: the other side first. 0: it doesn't. */
+/* The next question is deferred for so long: the other side first. 0: it isn't. */
 void claim_defer(Claim *claim, guint wait_ms);
 /* TRUE if it waits: ASK_AGAIN is reported when it is time. */
 gboolean claim_begin_wait(Claim *claim);
-/* Asks about the session that was protected last; this side would go on from `epoch`. */
+/* Asks about the session that was protected last; this side would continue from `epoch`. */
 void claim_ask(Claim *claim, guint64 epoch);
-/* Leaves the arbiter's yes to the primary, which is well, and asks if it doesn't go on. */
+/* Leaves the arbiter's yes to the primary, which is well, and asks if it doesn't continue. */
 void claim_leave(Claim *claim);
 /*
- * An administrator orders this side to go on: it asks again, unless an answer is to come.
+ * An administrator orders this side to continue: it asks again, unless an answer is to come.
  * `force`: also if the arbiter can't be asked, as it is where there is none.
  */
 void claim_order(Claim *claim, gboolean force);
-/* This side's VM is to be paused, for nobody could say, or the answer was no. */
+/* This side's VM is to be paused: the answer was no, or there was none. */
 gboolean claim_is_undecided(const Claim *claim);
 /* The link was lost because the peer has yielded. */
 gboolean claim_is_yielded(const Claim *claim);
@@ -92,7 +95,7 @@ void claim_set_generation(Claim *claim, guint64 generation);
 void claim_pin(Claim *claim);
 /* The VM is protected: the decisions of earlier sessions may go. */
 void claim_tidy(Claim *claim);
-/* Frozen: an administrator knows that the VM is dead at the other side, which was let go on. */
+/* Frozen: an administrator knows that the VM is dead at the other side, which had the yes. */
 void claim_overrule(Claim *claim);
 /* The VM has ended on purpose; `rest` NULL: it was not run. */
 void claim_release(Claim *claim, const ArbiterRest *rest);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the claim: claim.c has the questions about a lost link, claim-owner.c whose the VM is,
- * claim-watch.c whether the arbiter is there.
+ * Inside the claim. claim.c has the questions about a lost link, claim-owner.c has whose the VM is,
+ * and claim-watch.c has whether the arbiter is there.
  */
 #ifndef COLO_COLO_NODE_CLAIM_INTERNAL_H
 #define COLO_COLO_NODE_CLAIM_INTERNAL_H

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The guest's clock, which falls behind by what blocktime.h counts: it is set to this host's, by
- * the guest agent ([vm] guest-agent), when that sum has passed time-step since the last time, and
- * after a takeover.
+ * The guest's clock, which falls behind by what blocktime.h counts. The guest agent ([vm]
+ * guest-agent) sets it to this host's clock. It does so after a takeover, and when that sum has
+ * passed time-step since the last time.
  *
  *     due --> sync --answered--> set-time --answered--> set: in colo mode a checkpoint is asked for
  *      ^       |                    |
  *      '-- again in RETRY_MS -------'   or as soon as the guest's agent sends something
  *
- * Invariants: only a primary whose VM runs, whose output may leave and that is not about to be
- * paused is told the time, for the time is one of that moment. An agent that took long has perhaps
- * set an old one, and is told again; so is one that a dead host had told, after the takeover. A
- * secondary's agent is never asked; what it sends is dropped. A set-time is input that only the
- * primary's VM gets: until the next checkpoint the two differ by it, so that is asked for at once,
- * also when no answer has come. Nothing waits for any of it, and a guest without an agent costs
- * one unread line and one in the log.
+ * Invariants: only a primary's VM is told the time, and only while it runs, its output may leave
+ * and it is not about to be paused. The time is one of that moment. An agent that took long has
+ * perhaps set an old time, and is told again. So is one that a dead host had told, after the
+ * takeover. A secondary's agent is never asked; what it sends is dropped. A set-time is input that
+ * only the primary's VM gets: until the next checkpoint the two VMs differ by it. So a checkpoint
+ * is asked for at once, also when no answer has come. Nothing waits for any of it. A guest without
+ * an agent costs one unread line and one in the log.
  */
 #include "colo/node/clock.h"
 
@@ -27,7 +27,7 @@
 
 /* It may set the hardware's clock too before it answers. */
 #define ANSWER_MS 5000
-/* What was answered later may have been done as late, with a time that was over. */
+/* If the answer came later, the clock may have been set as late, to a time that was over. */
 #define LATE_MS 2000
 /* After a failure; and a late answer doesn't shorten it to less than the second. */
 #define RETRY_MS      10000

@@ -5,7 +5,7 @@
  * It owns the connection to the agent, and what the agent was told. It doesn't count how far the
  * clock is behind, and it takes no checkpoint: it asks for one.
  *
- * Always holds: only a VM that clock_may_be_set() lets is told the time. Nothing waits for it.
+ * Always holds: only a VM that clock_may_be_set() permits is told the time. Nothing waits for it.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -26,7 +26,7 @@ typedef struct {
     gint64 behind_us; /* for how long the guest was paused, in all */
 } GuestClockWorld;
 
-/* Asked and told on the main loop. */
+/* Called on the main loop. */
 typedef struct {
     GuestClockWorld (*look)(gpointer user_data);
     /* The VM runs, and is not about to be paused. */
@@ -35,8 +35,10 @@ typedef struct {
     void (*told)(gpointer user_data);
 } GuestClockHandler;
 
-/* Pure: whether it is to be set, `not_made_up_us` being how far it is behind since it was set last;
- * and whether it may. */
+/*
+ * Pure: whether it is to be set; and whether it may. `not_made_up_us` is how far it is behind since
+ * it was set last.
+ */
 gboolean clock_is_due(gboolean taken_over, gint64 not_made_up_us, guint64 step_ms);
 gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs);
 
@@ -44,8 +46,10 @@ gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs);
 GuestClock *clock_new(const Config *config, const GuestClockHandler *handler, gpointer user_data);
 void clock_free(GuestClock *clock);
 
-/* The VM has been started, its agent's port is `fd` (borrowed; -1: it has none); or it is about to be
- * ended. */
+/*
+ * The VM has been started, and its agent's port is `fd` (borrowed; -1: it has none). Or the VM is
+ * about to be ended.
+ */
 void clock_attach(GuestClock *clock, int fd);
 void clock_forget(GuestClock *clock);
 /* It may be due, or possible, now. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The node's side of its judge (judge.h): what it is told of the checkpoint cycle, the guest's
- * frames and the secondary's messages, and what the secondary, clients and administrators are told
- * of its words.
+ * The node's side of its judge (judge.h). It reports to the judge the checkpoint cycle, the guest's
+ * frames and the secondary's messages. It reports the judge's results to the secondary, clients and
+ * administrators.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -104,7 +104,7 @@ gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **e
         return FALSE;
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", stalled->why);
     node_emit_stalled(node, stalled->why);
-    /* Whoever waits for the copy to be loaded waits no more, whatever else is wanted already. */
+    /* Nothing waits for the copy to be loaded any more, whatever else is wanted already. */
     primary_reschedule(node);
     return TRUE;
 }

@@ -245,7 +245,7 @@ static void do_checkpoint(ControlRequest *request, json_object *arguments, gpoin
     control_reply(request, NULL);
 }
 
-/* There is no copy of the VM here that could go on, or not by this command. */
+/* There is no copy of the VM here that could continue, or not by this command. */
 static void fail_failover(ControlRequest *request, const Node *node)
 {
     AdviceFacts facts = advice_facts(node);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The jobs. Each ends in its callback, which changes facts and has the next one chosen. Whoever is
- * told of something may have ended the VM by that: a callback goes on only if the VM is the same.
+ * The jobs. Each ends in its callback, which changes facts and has the next one chosen. A handler
+ * that is called may end the VM by that, so a callback continues only if the VM is the same.
  */
 #include "colo/node/copy_internal.h"
 #include "colo/node/node.h"

@@ -40,8 +40,7 @@ CopyLoaded copy_loaded(CopyDuty duty, gboolean wrong)
 {
     if (duty == COPY_JOIN)
         return COPY_LOADED_PROVEN;
-    /* What the load of a takeover writes to is put back, if it can be seen; else nobody can help
-     * it. */
+    /* What the load of a takeover writes to is restored, if it is seen. Else there is no remedy. */
     if (wrong && duty != COPY_TAKE_OVER)
         return COPY_LOADED_INVALID;
     return duty == COPY_PROTECT ? COPY_LOADED_RUN : COPY_LOADED_PAUSED;

@@ -13,44 +13,46 @@
  *               it has written to new pages                   -> INVALID
  *     PAUSED    told to run                                   -> RUNNING
  *               the next one is received                      -> APPLYING
- *               it has stopped by itself, and can't go on     -> INVALID
+ *               it has stopped by itself, and can't continue  -> INVALID
  *     RUNNING   paused                                        -> PAUSED
  *               stopped by an I/O error of its overlay        -> STALLED
  *               QEMU has refused to run it                    -> STANDBY
- *               it has stopped by itself, and can't go on     -> INVALID
+ *               it has stopped by itself, and can't continue  -> INVALID
  *     STALLED   the next one is received                      -> APPLYING
- *               it has stopped by itself, and can't go on     -> INVALID
+ *               it has stopped by itself, and can't continue  -> INVALID
  *     INVALID   the next one is received                      -> APPLYING
  *     any       the end of the session, or of the VM          -> EMPTY
  *
- * Who chooses the next job sees only what is (CopyFacts), not what has happened. So whoever changes
- * a fact has the choice made again, in any order and as often as he likes.
+ * The choice of the next job sees only what is (CopyFacts), not what has happened. So each function
+ * that changes a fact has the choice made again, in any order and as often as it likes.
  *
  * What always holds (tests/unit/test-copy.c walks all facts):
  * - There is one job at a time, and none for a VM that is no copy.
  * - RAM and disks are changed, looked at or loaded only while the VM is paused.
  * - An invalid copy is neither loaded nor resumed.
- * - No load begins while the arbiter is asked, or could be: its yes must not go to a side that
- *   can't go on, and a load may make the copy invalid.
- * - A takeover comes to its end by what this side does alone: it goes on, or the VM is given up.
+ * - No load begins while the arbiter is asked, or could be. Its yes must not go to a side that
+ *   can't continue, and a load may make the copy invalid.
+ * - A takeover comes to its end by what this side does alone: it continues, or the VM is given up.
  */
 #ifndef COLO_COLO_NODE_COPY_NEXT_H
 #define COLO_COLO_NODE_COPY_NEXT_H
 
 #include <glib.h>
 
-/* All of it is about one checkpoint: the one that was received last. LOADING lasts as long as the
- * jobs LOAD and REPAIR do. */
+/*
+ * All of it is about one checkpoint: the one that was received last. LOADING lasts as long as the
+ * jobs LOAD and REPAIR do.
+ */
 typedef enum {
     COPY_EMPTY,    /* RAM is no checkpoint's: none is complete yet, or there is no session */
     COPY_APPLYING, /* one is complete, and RAM is being made that of it */
     COPY_STANDBY,  /* RAM is that of it, and its device state is kept for a takeover */
     COPY_TO_LOAD,  /* RAM is that of it, and its device state is to be loaded */
     COPY_LOADING,  /* until RAM is right again */
-    COPY_PAUSED,   /* loaded; the VM can go on where it is */
+    COPY_PAUSED,   /* loaded; the VM can continue where it is */
     COPY_RUNNING,  /* the same, and told to run: its output counts */
-    COPY_STALLED,  /* loaded, and could go on, but QEMU has stopped it: the primary was told */
-    COPY_INVALID,  /* it can neither go on nor be loaded before the next checkpoint */
+    COPY_STALLED,  /* loaded, and could continue, but QEMU has stopped it: the primary was told */
+    COPY_INVALID,  /* it can neither continue nor be loaded before the next checkpoint */
     COPY_CONDITIONS
 } CopyCondition;
 
@@ -59,10 +61,10 @@ typedef enum {
     COPY_UNUSED,    /* nothing: the VM is no copy */
     COPY_JOIN,      /* to become one: each checkpoint is loaded, to show that it can be */
     COPY_PROTECT,   /* to be ready for a takeover, and to run if the checkpoint asks for it */
-    COPY_HAND_OVER, /* the primary waits for it: can it go on? */
-    COPY_HOLD,      /* the arbiter is asked who goes on: it may run, but is not loaded */
-    COPY_FREEZE,    /* nobody can say who goes on: it is paused, for its clients can't hear it */
-    COPY_TAKE_OVER, /* to go on, as the only one */
+    COPY_HAND_OVER, /* the primary waits for it: can it continue? */
+    COPY_HOLD,      /* the arbiter is asked who continues: it may run, but is not loaded */
+    COPY_FREEZE,    /* it isn't known who continues: paused, as no output reaches clients */
+    COPY_TAKE_OVER, /* to continue, as the only one */
     COPY_DUTIES
 } CopyDuty;
 
@@ -85,11 +87,11 @@ typedef enum {
 typedef enum {
     COPY_NOT_ASKED,
     COPY_PREPARE_DUE, /* the pages that the VM has written are to be found */
-    COPY_TELLING,     /* they are being told */
+    COPY_TELLING,     /* they are being sent */
     COPY_PREPARES
 } CopyPrepare;
 
-/* Whether the copy is fit to go on; a question of the hand-over. */
+/* Whether the copy is fit to continue; a question of the hand-over. */
 typedef enum {
     COPY_FIT_UNASKED,
     COPY_FIT_DUE,
@@ -134,10 +136,10 @@ CopyJob copy_next(const CopyFacts *facts);
 /* Whether the step is in the table above. Each condition may become itself. */
 gboolean copy_may_become(CopyCondition from, CopyCondition to);
 
-/* The VM can go on where it is: it is that of the checkpoint, and has no other past. */
+/* The VM can continue where it is: it is that of the checkpoint, and has no other past. */
 gboolean copy_is_loaded(CopyCondition condition);
 
-/* Whether a load may begin: nobody waits for an answer that it could make wrong. */
+/* Whether a load may begin: no answer is to come that it could make wrong. */
 gboolean copy_may_load(CopyDuty duty);
 
 /* Whether a checkpoint that was applied is loaded at once. `to_run`: the primary wants it. */
@@ -145,7 +147,7 @@ gboolean copy_is_to_load(CopyDuty duty, gboolean to_run);
 
 /* What follows from a load that has succeeded. */
 typedef enum {
-    COPY_LOADED_PROVEN,  /* it can be loaded: told, and back to STANDBY */
+    COPY_LOADED_PROVEN,  /* it can be loaded: reported, and back to STANDBY */
     COPY_LOADED_INVALID, /* RAM isn't the checkpoint's: INVALID */
     COPY_LOADED_RUN,     /* PAUSED, and resumed at once */
     COPY_LOADED_PAUSED   /* PAUSED */
@@ -154,10 +156,10 @@ typedef enum {
 /* `wrong`: the load has written to pages that were not put back. */
 CopyLoaded copy_loaded(CopyDuty duty, gboolean wrong);
 
-/* Whether it could go on now. `to_run`: the primary wanted it to run. */
+/* Whether it could continue now. `to_run`: the primary wanted it to run. */
 gboolean copy_is_fit(CopyCondition condition, gboolean to_run);
 
-/* Nobody else may have the VM: what storage or QEMU refuses doesn't end it. */
+/* No other node may have the VM: what storage or QEMU refuses doesn't end it. */
 gboolean copy_is_to_keep(CopyDuty duty);
 
 const char *copy_condition_name(CopyCondition condition);

@@ -2,8 +2,7 @@
 #include "colo/node/copy_internal.h"
 #include "common/log.h"
 
-/* Nothing else is asked of a waiting QEMU for days, and one that hangs would be found out too late.
- */
+/* Nothing else is asked of a waiting QEMU for days. One that hangs would be found out too late. */
 #define CHECK_MS 1000
 
 guint64 copy_epoch(const Copy *copy)
@@ -141,8 +140,10 @@ void copy_ask_when_loaded(Copy *copy)
 
 void copy_stopped(Copy *copy, const char *why)
 {
-    /* One that waits isn't to run: the next load mends it. QEMU may tell of one stop twice, and the
-     * primary must not be: it takes one checkpoint for it. */
+    /*
+     * A copy that waits isn't to run: the next load mends it. QEMU may report one stop twice. The
+     * primary must not be told twice: it takes one checkpoint for it.
+     */
     if (copy->condition == COPY_STALLED)
         copy_set_condition(copy, COPY_INVALID);
     else if (copy_is_loaded(copy->condition))

@@ -3,8 +3,8 @@
  * The copy: the secondary's VM, and what is done to it.
  *
  * It owns the copy's condition, the checkpoint that it is of, the job under way, and the guard of
- * RAM around loads. What it is for at the moment (CopyDuty), the disks, the connections to the
- * primary and the network are others': it asks for the facts, and tells what has happened.
+ * RAM around loads. Others own its purpose at the moment (CopyDuty), the disks, and the connections
+ * to the primary and the network. It asks for the facts, and reports what has happened.
  *
  * A Vm takes one order at a time, and reasons for one come from all sides. So a reason only changes
  * a fact, and copy_step() begins the next job whenever none is under way. The conditions and the
@@ -14,19 +14,20 @@
  * announced (PREPARE), and carries the pages that the copy has written since the last one. So RAM
  * is that of the checkpoint to the byte.
  *
- * A load of device state may write to RAM, for QEMU resets the machine first. The pages that loads
- * are known to write to are kept aside before each, and put back after it (LoadGuard). They are
- * learnt before protection is claimed: each checkpoint of that time is loaded, to know that it can
- * be, and READY names the pages that were written and not known before, which the primary then
- * sends again. If a later load writes to yet another page, RAM is no checkpoint's any more and the
- * copy is invalid, until the next checkpoint, which carries that page.
+ * A load of device state may write to RAM, because QEMU resets the machine first. The pages that
+ * loads are known to write to are kept aside before each load, and restored after it (LoadGuard).
+ * They are learnt before protection is claimed. Each checkpoint of that time is loaded, to know
+ * that it can be. READY names the pages that were written and not known before, and the primary
+ * then sends these again. If a later load writes to yet another page, RAM is no checkpoint's any
+ * more. The copy is then invalid, until the next checkpoint, which carries that page.
  *
- * An invalid side doesn't ask the arbiter, or the primary, which can go on, would be told no. So no
- * load begins while it is asked, and a question waits for the load under way.
+ * An invalid side doesn't ask the arbiter. Otherwise the primary, which can continue, would be
+ * denied. So no load begins while the arbiter is asked, and a question waits for the load under
+ * way.
  *
- * A takeover: a copy that runs, or was paused in the epoch of the last complete checkpoint, goes on
- * where it is; it has sent all that clients have got. Otherwise the checkpoint is loaded. That load
- * is the last one: every page that it writes to is put back.
+ * A takeover: a copy that runs continues where it is, and so does one that was paused in the epoch
+ * of the last complete checkpoint. It has sent all that clients have received. Otherwise the
+ * checkpoint is loaded. That load is the last one: every page that it writes to is restored.
  */
 #ifndef COLO_COLO_NODE_COPY_H
 #define COLO_COLO_NODE_COPY_H
@@ -45,7 +46,7 @@ typedef struct {
 } CopyWorld;
 
 /*
- * What is asked and told, on the main loop. Whoever is told may end the session or the VM at once,
+ * What is asked and reported, on the main loop. The handler may end the session or the VM at once,
  * but not free the copy.
  */
 typedef struct {
@@ -78,12 +79,12 @@ typedef struct {
     void (*fit)(gboolean is_fit, gpointer user_data);
     /* The load that the arbiter's question waited for is over. */
     void (*may_ask)(gpointer user_data);
-    /* A takeover: it can go on where it is, for good; then copy_gone_on(). */
+    /* A takeover: it can continue where it is, for good; then copy_gone_on(). */
     void (*go_on)(gpointer user_data);
 
     /* A step was refused, and is to be tried again in a while: CopyWorld.refused, copy_step(). */
     void (*refused)(const char *what, const GError *error, gpointer user_data);
-    /* The VM can't go on here; or its process seems to end, which will tell itself. */
+    /* The VM can't continue here; or its process seems to end, which will report it by itself. */
     void (*lost)(const char *what, const GError *error, gpointer user_data);
     void (*ending)(const char *what, const GError *error, gpointer user_data);
 } CopyHandler;
@@ -116,23 +117,26 @@ void copy_received(Copy *copy, Checkpoint *checkpoint);
 void copy_applied(Copy *copy, gboolean to_run);
 /* The one received last; NULL: none. Borrowed. */
 const Checkpoint *copy_checkpoint(const Copy *copy);
-/* It was loaded, and READY told, as protection needs it. */
+/* It was loaded, and READY sent, as protection needs it. */
 gboolean copy_is_proven(const Copy *copy);
 
 /* ---- Questions of the primary ---- */
 
 /* PREPARE of checkpoint `epoch`: written(). FALSE: it isn't the next one, or was asked already. */
 gboolean copy_prepare(Copy *copy, guint64 epoch);
-/* All that written() has named was told. */
+/* All that written() has named was sent. */
 void copy_has_told(Copy *copy);
-/* Whether it could go on: fit(), after QEMU has answered. */
+/* Whether it could continue: fit(), after QEMU has answered. */
 void copy_check_fit(Copy *copy);
 /* A load is under way, so the arbiter is to be asked at its end: may_ask(). */
 void copy_ask_when_loaded(Copy *copy);
 
 /* ---- The VM ---- */
 
-/* It has stopped by itself, and can't go on; or, for an I/O error, it could go on where it is. */
+/*
+ * It has stopped by itself, and can't continue; or, for an I/O error, it could continue where it
+ * is.
+ */
 void copy_stopped(Copy *copy, const char *why);
 void copy_stopped_by_io_error(Copy *copy, const char *why);
 
@@ -140,7 +144,7 @@ void copy_stopped_by_io_error(Copy *copy, const char *why);
 
 /* The last checkpoint is applied, copy_applied() or not, and nobody writes to RAM any more. */
 void copy_settled(Copy *copy);
-/* How going on has ended. */
+/* How the attempt to continue has ended. */
 void copy_gone_on(Copy *copy, const GError *error);
 
 /* ---- What it is ---- */

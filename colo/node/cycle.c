@@ -65,7 +65,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
         [CYCLE_EVENT_NOT_SAVED]     = TO(RESUMING, DO(RESUME)),
         [CYCLE_EVENT_SESSION_ENDED] = STAY(SAVING_CANCELLED),
     },
-    /* Who would have gone on from these two does not call any more. */
+    /* The side that would have continued from these two does not call any more. */
     [CYCLE_MARKING] = {
         LET_GO_LATER(MARKING), GONE,
         [CYCLE_EVENT_MARKED]        = TO(COPYING, DO(COPY)),
@@ -74,7 +74,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_COPYING] = {
         LET_GO_LATER(COPYING), GONE,
         [CYCLE_EVENT_TAKEN]         = TO(RESUMING_SENDING, DO(RESUME)),
-        /* The peer's word may come before our own thread's. */
+        /* The peer's message may come before our own thread's. */
         [CYCLE_EVENT_RECEIVED]      = TO(COPYING_RECEIVED, DO(RELEASE)),
         [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, DO(RESUME)),
     },

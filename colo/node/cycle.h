@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The primary's checkpoint cycle: in which phase it is, what each event means in it, and what is
- * done then. Pure: a table from (phase, event) to (next phase, actions); primary.c feeds the events
+ * done then. Pure: a table from (phase, event) to (next phase, actions). primary.c feeds the events
  * and carries the actions out.
  *
  *     IDLE --due--> SYNCING --synced--> PREPARING --prepared--> SETTLING --settled--> PAUSING
@@ -31,7 +31,8 @@
  *
  * What always holds (tests/unit/test-cycle.c walks all of it):
  * - The VM is told to pause only while it runs, and is resumed after each pause: at once, or when
- *   the node lets it go. Whatever the session's end cuts off, the VM doesn't stay paused.
+ *   the node no longer needs the pause. Whatever the session's end cuts off, the VM doesn't stay
+ *   paused.
  * - RAM is copied only when the device state is saved and the disks are marked.
  * - A checkpoint is received once, and complete when it is sent, received, and the VM runs.
  */
@@ -62,7 +63,7 @@ typedef enum {
     CYCLE_SENT,              /* the VM runs; waits for RECEIVED */
     CYCLE_RECEIVED,          /* the VM runs; waits for the last byte */
     CYCLE_STOPPING,          /* pauses the VM, for no checkpoint */
-    CYCLE_PAUSED,            /* until it is let go; no checkpoint is under way */
+    CYCLE_PAUSED,            /* until the pause is over; no checkpoint is under way */
     CYCLE_PAUSED_SENDING,
     CYCLE_PAUSED_SENT,
     CYCLE_PAUSED_RECEIVED,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * PREPARE and DIRTY: the copy is paused for a checkpoint, and names the pages that the checkpoint
- * has to carry because it has written them. There may be many: they are sent in parts,
- * and the next one not before the kernel has taken those before, so that the control connection is
- * not overrun by our own words. Heartbeats find room between them.
+ * PREPARE and DIRTY: the copy is paused for a checkpoint. It names the pages that the checkpoint
+ * has to carry because the copy has written them. There may be many, so they are sent in parts. The
+ * next part is not sent before the kernel has taken those before, so that our own messages don't
+ * overrun the control connection. Heartbeats find room between them.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"

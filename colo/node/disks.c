@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The VM's disks as part of a node: the disk server (block/server.h) is started before QEMU and
- * ended after it, gets the link's `disks` connection for each session, and takes part in each
+ * The VM's disks as part of a node. The disk server (block/server.h) is started before QEMU and
+ * ended after it. It gets the link's `disks` connection for each session, and takes part in each
  * checkpoint and in the takeover. docs/DISKS.md, "What the VM's owner does", is the protocol.
  *
  *   primary    attach --synchronised--> may take checkpoints: sync, pause, mark(e)
@@ -10,22 +10,22 @@
  *   takeover   apply(e) has been done, block_activate() --takeover(e)--> output may leave
  *
  * Invariants:
- * - A checkpoint is complete on the secondary only if it is for RAM and for all disks: until
- *   MARKED(e), RAM's e is held back (apply_allow()), so RAM never goes where the disks can't
- *   follow.
+ * - A checkpoint is complete on the secondary only if it is for RAM and for all disks. Until
+ *   MARKED(e), RAM's e is held back (apply_allow()), so RAM never gets ahead of the disks.
  * - The VM runs only with the activation flag's consent: disks_activate() is asked before every
  *   resume (resume.c), of a copy disks_may_run_copy().
  * - While apply(e) changes the images, the VM is paused and its QEMU has given them up.
  * - Orders are answered in the order in which they were given. What belongs to a session that is
- *   over (the answer to an order before the detach, an event before the detach's own answer) is
- *   ignored.
+ *   over is ignored: the answer to an order before the detach, or an event before the detach's own
+ *   answer.
  *
  * The disk server's end is the end of the VM here. When the node ends, the server ends in order, so
- * that its files count after a reboot too; it is killed if it has failed, or another VM is to be
- * started, for which its files count all the same. The end of its connection to the peer's ends the
- * session, but only after a moment: the peer, if it is alive, reports the reason on the link.
+ * that its files count after a reboot too. It is killed if it has failed. It is also killed if
+ * another VM is to be started, for which its files count all the same. The end of its connection to
+ * the peer's server ends the session, but only after a moment. If the peer is alive, it reports the
+ * reason on the link.
  *
- * A node whose VM has no disks has no Disks; every function takes that.
+ * A node whose VM has no disks has no Disks; every function accepts that.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"
@@ -39,7 +39,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
-/* How long the peer may take to say why its disks have gone. */
+/* How long the peer may take to report why its disks have gone. */
 #define LOST_MS 500
 
 /* How often the disk server is asked how it is, for status. */
@@ -58,7 +58,7 @@ struct Disks {
     char *socket;
     GError *qemu_failure; /* of the last `cont` that was part of an activation */
     gboolean failed;
-    GError *failure; /* to be told from the main loop */
+    GError *failure; /* to be reported from the main loop */
     guint failure_source;
     guint status_timer;
     gboolean asking_status;
@@ -100,7 +100,7 @@ static gboolean on_failure(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-/* The disks can't go on here. Not at once: whoever has found out is the disk server's own code. */
+/* The disks can't continue here. Not at once: the caller is the disk server's own code. */
 static void fail(Disks *disks, const GError *error)
 {
     disks->failed = TRUE;
@@ -159,7 +159,7 @@ static guint timeout_of(const Disks *disks)
     return (guint)disks->node->config->disk_timeout_ms;
 }
 
-/* Of mark and sync: the owner of the cycle goes on. */
+/* Of mark and sync: the owner of the cycle continues. */
 static void on_order(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree Order *order = answered(user_data);
@@ -265,7 +265,7 @@ void disks_detach(Node *node)
     disks->synchronised = FALSE;
     disks->apply_due = disks->applying = 0;
     forget_lost(disks);
-    /* Behind a sync it takes as long as that: what can't go on without it fails by itself. */
+    /* Behind a sync it takes as long as that: what can't continue without it fails by itself. */
     disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
 }
 
@@ -385,8 +385,10 @@ static void on_qemu_resumed(Vm *vm, const GError *error, gpointer user_data)
     order->switched(order->ticket, error);
 }
 
-/* QEMU activates what it has given up when the VM is resumed, and doesn't resume it if that fails:
- * so its disks are active when the VM runs, and not before. */
+/*
+ * QEMU activates what it has given up when the VM is resumed. It doesn't resume the VM if that
+ * fails. So its disks are active when the VM runs, and not before.
+ */
 static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
@@ -420,10 +422,10 @@ static void on_activated(BlockActivation *activation, const GError *error, gpoin
     Disks *disks = user_data;
     g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
     if (error && disks->failed)
-        return; /* the disk server's end is about to be told */
+        return; /* the disk server's end is about to be reported */
     if (!error)
         block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
-    /* Of QEMU its own words: they tell whether it lives. */
+    /* Of QEMU its own message, which shows whether it lives. */
     resume_activated(disks->node->resume, error && qemu_failure ? qemu_failure : error);
 }
 
@@ -500,7 +502,7 @@ static void on_event(const char *name, json_object *data, gpointer user_data)
         gboolean failed = json_object_get_boolean(json_object_object_get(data, "failed"));
         gboolean refused = json_object_get_boolean(json_object_object_get(data, "refused"));
         if (resume_is_to_keep(node->state)) {
-            /* Of what the last checkpoint doesn't have: a takeover tells what it can't do. */
+            /* Of what the last checkpoint doesn't have: a takeover reports what it can't do. */
             log_warning("disks: %s", why);
         } else if ((failed || refused) && !node->is_primary) {
             g_autoptr(GError) error = g_error_new_literal(
@@ -534,7 +536,7 @@ gboolean disks_are_unsynced(const Node *node)
     return node->disks && find_unsynced(node->disks) != NULL;
 }
 
-/* Of a VM that runs here; what a takeover meets is told by who waits for it (resume.c). */
+/* Of a VM that runs here; what a takeover meets is reported by resume.c, which waits for it. */
 static void tell_unsynced(Disks *disks)
 {
     Node *node = disks->node;

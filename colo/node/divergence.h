@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Differences between the two VMs, for people: as JSON, the last ones remembered, and events that a
- * storm of them doesn't turn into a flood. Pure: times are given.
+ * Differences between the two VMs, for people: as JSON, as a memory of the last ones, and as events
+ * that a storm doesn't turn into a flood. Pure: times are given.
  */
 #ifndef COLO_COLO_NODE_DIVERGENCE_H
 #define COLO_COLO_NODE_DIVERGENCE_H
@@ -11,10 +11,11 @@
 #include "netcompare/compare.h"
 
 /*
- * {"reason", "flow", "epoch", "when", "offset", "detail", "primary", "secondary"}: `when` is ISO
- * 8601 in UTC of `wall_us` (microseconds since 1970), the bytes are hex ("48 54"), null where that
- * side has none; `flow` is null where no single flow is meant. Where what differs is no byte also
- * "field", its name, and "primary-value", "secondary-value". A new reference.
+ * An object of "reason", "flow", "epoch", "when", "offset", "detail", "primary" and "secondary".
+ * `when` is ISO 8601 in UTC of `wall_us` (microseconds since 1970). The bytes are hex ("48 54"),
+ * null where that side has none. `flow` is null where no single flow is meant. A difference that is
+ * no byte also has "field", its name, and "primary-value", "secondary-value". Returns a new
+ * reference.
  */
 json_object *divergence_to_json(const CompareDivergence *divergence, gint64 wall_us);
 
@@ -32,8 +33,8 @@ typedef struct {
 } DivergenceLog;
 
 /*
- * Remembers `divergence`. Returns what the event is to say (a new reference), or NULL if there were
- * enough in this second: the next one then has `left-out`, their number.
+ * Remembers `divergence`. Returns the data of the event (a new reference), or NULL if there were
+ * enough in this second. The next event then has `left-out`, their number.
  */
 json_object *divergence_log_add(DivergenceLog *log, const CompareDivergence *divergence,
                                 gint64 wall_us);

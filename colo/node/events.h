@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which event it is: what a lost link, a message or the end of a load means where the table of
- * fsm.h can't tell, because more than the state counts. Pure: facts in, an event out.
+ * Which event a lost link, a message or the end of a load is. These are the cases that the table of
+ * fsm.h can't decide, because more than the state counts. Pure: facts in, an event out.
  */
 #ifndef COLO_COLO_NODE_EVENTS_H
 #define COLO_COLO_NODE_EVENTS_H
@@ -9,24 +9,26 @@
 #include "colo/node/copy-next.h"
 #include "colo/node/fsm.h"
 
-/* What the node wants of its copy. `is_undecided`: nobody could say who goes on. */
+/* What the node wants of its copy. `is_undecided`: nobody could say who continues. */
 CopyDuty events_copy_duty(FsmState state, gboolean is_undecided);
 
-/* The link is lost. A secondary whose copy is invalid can't go on: it leaves the VM to the primary,
- * and doesn't take the arbiter's yes from it. */
+/*
+ * The link is lost. A secondary whose copy is invalid can't continue. It leaves the VM to the
+ * primary, and doesn't take the arbiter's yes from it.
+ */
 FsmEvent events_link_lost(FsmState state, gboolean copy_is_valid);
 
 /* The arbiter is to be asked. */
 typedef enum {
     EVENTS_ASK_NOW,
-    EVENTS_ASK_WAITS,  /* a load is under way: only its end tells whether to; ASK_AGAIN then */
-    EVENTS_ASK_LEAVES, /* this side can't go on: its yes must not be the primary's no; INVALID */
+    EVENTS_ASK_WAITS,  /* a load is under way: only its end shows whether to; ASK_AGAIN then */
+    EVENTS_ASK_LEAVES, /* this side can't continue: its yes must not be the primary's no; INVALID */
 } EventsAsk;
 
-/* One whose peer has yielded has nobody to leave the VM to. */
+/* A side whose peer has yielded has no other side to leave the VM to. */
 EventsAsk events_ask(FsmState state, CopyCondition condition, gboolean peer_has_yielded);
 
-/* The primary goes on without this side. */
+/* The primary continues without this side. */
 FsmEvent events_unfit(gboolean copy_is_valid);
 /* The peer fails, or ends on purpose. `doubted`: it may have the arbiter's yes for all that. */
 FsmEvent events_peer_ends(FsmEvent event, gboolean doubted);
@@ -36,7 +38,7 @@ gboolean events_takes_yield(FsmState state, gboolean copy_is_fit);
 /* LEAVE: of a secondary it is the question whether it may, of a primary that it may. */
 typedef enum {
     EVENTS_LEAVE_NOTHING, /* it is busy with more, and is asked again */
-    EVENTS_LEAVE_MAY,     /* the VM here is well: says so */
+    EVENTS_LEAVE_MAY,     /* the VM here is well: reports that */
     EVENTS_LEAVE_GOES,    /* RECYCLE */
 } EventsLeave;
 

@@ -43,7 +43,7 @@ guint64 figures_checkpoints_by(const Figures *figures, CheckpointReason reason);
 
 /* ---- Pauses ---- */
 
-/* The guest was paused, `until` being not before what was told last. */
+/* The guest was paused, `until` being not before what was reported last. */
 void figures_add_pause(Figures *figures, ColoTime from, ColoTime until);
 /* A copy is paused: since when it was, if a takeover resumes it; and it does. */
 void figures_copy_paused(Figures *figures, ColoTime since);

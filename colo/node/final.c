@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The ordered end of a protected VM with disks (an administrator's order, the guest's own
- * power-off): before it, a last mark makes both hosts' disks the same, and the record says so. So
+ * The ordered end of a protected VM with disks: by an administrator's order, or by the guest's own
+ * power-off. Before it, a last mark makes both hosts' disks the same, and the record says so. So
  * either host may start the VM next.
  *
  *   primary    the cycle ends, the VM is paused --mark(e), FINAL(e)--> waits --FINISHED(e)--> ends
@@ -9,7 +9,7 @@
  *
  * Whatever else happens meanwhile, the primary ends: after FINAL_MS at the latest, and at once if
  * it is told to once more. Without FINISHED only its own disks count, and the record says that. A
- * secondary that has heard FINAL doesn't take over: its disks may have gone beyond its RAM.
+ * secondary that has received FINAL doesn't take over: its disks may be ahead of its RAM.
  */
 #include "colo/node/final.h"
 
@@ -17,7 +17,7 @@
 #include "common/log.h"
 #include "common/patience.h"
 
-/* What a service manager waits for is longer, and so is what a disk needs that is well. */
+/* A service manager waits longer, and a disk that is well needs less. */
 #define FINAL_MS 10000
 
 struct Final {
@@ -117,7 +117,7 @@ void final_durable(Final *final, const GError *error)
 {
     if (error)
         final->handler.trouble("these disks don't have everything", error, final->user_data);
-    /* An error is told in any case: the primary need not wait. */
+    /* An error is reported in any case: the primary need not wait. */
     if (error || look(final).state == FSM_S_COLO)
         final->handler.finished(final->announced_mark, error, final->user_data);
 }

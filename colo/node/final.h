@@ -25,7 +25,7 @@ typedef struct {
     guint64 epoch; /* of the last checkpoint, or mark */
 } FinalWorld;
 
-/* Asked and told on the main loop, also from within the functions below. */
+/* Called on the main loop, also from within the functions below. */
 typedef struct {
     FinalWorld (*look)(gpointer user_data);
     void (*event)(FsmEvent event, gpointer user_data);

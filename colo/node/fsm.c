@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "colo/node/fsm.h"
 
-/* A primary that has lost its secondary and may go on without it. */
+/* A primary that has lost its secondary and may continue without it. */
 #define GO_ON_ALONE                                                                                \
     {                                                                                              \
         FSM_MOVE, FSM_P_NONE,                                                                      \
@@ -15,13 +15,13 @@
     }
 /* With an empty VM: of one that was here nothing may reach anybody any more. */
 #define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
-/* A primary that must not go on, and whose VM is not seen to run elsewhere yet. */
+/* A primary that must not continue, and whose VM is not seen to run elsewhere yet. */
 #define FREEZE(say)                                                                                \
     {                                                                                              \
         FSM_MOVE, FSM_P_FROZEN,                                                                    \
             (say) | FSM_DO_FREEZE_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DIAL        \
     }
-/* A primary, or a secondary that holds a checkpoint: the link is lost, and the arbiter must say. */
+/* A primary, or a secondary that holds a checkpoint: the link is lost, the arbiter must decide. */
 #define ASK(to) MOVE(to, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER)
 /* A secondary that gives up what it holds and looks for the primary. */
 #define LOOK_AGAIN                                                                                 \
@@ -40,14 +40,14 @@
             FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
                 FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
     }
-/* Likewise, by who has handed its VM over: the other shall go on. */
+/* Likewise, by a side that has handed its VM over: the other is to continue. */
 #define LEAVE                                                                                      \
     {                                                                                              \
         FSM_MOVE, FSM_COMPLETED,                                                                   \
             FSM_DO_KILL_VM | FSM_DO_SAY_YIELDED | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
                 FSM_DO_EXIT                                                                        \
     }
-/* Likewise, by who runs the VM for certain: anybody may start it then. */
+/* Likewise, by a side that certainly runs the VM: any node may start it then. */
 #define END_OWNER                                                                                  \
     {                                                                                              \
         FSM_MOVE, FSM_COMPLETED,                                                                   \
@@ -74,7 +74,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_STARTING] = {
         [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
-        /* Who can't start it must not keep it from who can. */
+        /* A side that can't start it must not keep it from one that can. */
         [FSM_VM_LOST]      = FAIL(FSM_DO_RELEASE),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
@@ -100,10 +100,10 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_COLO] = {
-        /* The VM is gone here and nothing held will ever leave: the secondary is to go on. */
+        /* The VM is gone here and nothing held will ever leave: the secondary is to continue. */
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
         [FSM_LINK_DOWN]    = PAUSE,
-        /* It said itself that it won't take over. */
+        /* It has reported that it won't take over. */
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
         [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
@@ -121,7 +121,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_HANDED] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
-        /* It may have asked, and won: only the arbiter can tell. */
+        /* It may have asked, and won: only the arbiter knows. */
         [FSM_LINK_DOWN]    = PAUSE,
         [FSM_PEER_FAILED]  = PAUSE,
         [FSM_PEER_GOODBYE] = PAUSE,
@@ -156,7 +156,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_FROZEN] = {
         [FSM_VM_LOST]      = FAIL(0),
-        /* Only who runs the VM accepts a secondary where this one has been denied. */
+        /* Only a side that runs the VM accepts a secondary where this one has been denied. */
         [FSM_LINK_UP]      = MOVE(S_STARTING, START_OVER),
         [FSM_GRANTED]      = MOVE(P_NONE, FSM_DO_CLOSE_LINK | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |
                                   FSM_DO_ACCEPT),
@@ -198,12 +198,12 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         /* It leaves the arbiter's yes to the primary, but that may be dead by now: see RUNS. */
         [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
-        /* The primary shall not lose the arbiter's yes to who can't go on. */
+        /* The primary must not lose the arbiter's yes to a side that can't continue. */
         [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         /* As if it ended on purpose, and came back. */
         [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SAY_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
-        /* Nobody else can go on, but that it did must be known to who starts again. */
+        /* No other side can continue, but a side that starts again must know that this one did. */
         [FSM_YIELDED]      = ASK(S_PAUSED),
         [FSM_HANDED]       = MOVE(S_HANDED, FSM_DO_CHECK_VM),
         [FSM_SHUTDOWN]     = END,
@@ -244,7 +244,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_DENIED]       = MOVE(S_RECOVER, 0),
         [FSM_UNDECIDED]    = MOVE(S_RECOVER, 0),
         [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
-        /* It did not know itself who goes on. */
+        /* It did not know itself who continues. */
         [FSM_PEER_FAILED]  = ASK(S_PAUSED),
         [FSM_PEER_GOODBYE] = ASK(S_PAUSED),
         [FSM_SHUTDOWN]     = END,

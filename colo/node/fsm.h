@@ -35,7 +35,7 @@
  *                                                               v
  *                                                             primary: none
  *
- * A hand-over, by order; link-down at any step goes to `paused`, on either side:
+ * A hand-over, by order; link-down at any step leads to `paused`, on either side:
  *
  *      colo <----------------------.                      colo <------------.
  *        | yield                   |                        | handed        | vm-unfit, undecided:
@@ -48,38 +48,39 @@
  *        v                                                  v
  *      frozen                                             device
  *
- * Who may answer the clients ("active" side: its gate passes output and its VM runs):
+ * Which side may answer the clients ("active" side: its gate passes output and its VM runs):
  *   - primary: always, but in `paused` and `recover` its output is held, in `colo` and `device` it
  *     leaves by commit only, and in `handed` and `frozen` the VM is paused;
  *   - secondary: never; it becomes primary, in `device`, only after `granted`, or when the primary
- *     says that the arbiter has denied it.
+ *     reports that the arbiter has denied it.
  *
- * Why no two sides are ever active: the primary enters `colo` before it sends PROTECT, and from
- * then on a lost link takes it to `paused`, where it holds its output until the arbiter (or an
+ * Why no two sides are ever active. The primary enters `colo` before it sends PROTECT, and from
+ * then on a lost link takes it to `paused`. There it holds its output until the arbiter (or an
  * administrator) says yes. The secondary enters `colo` on PROTECT only, so a secondary that may ask
- * implies a primary that must ask; the arbiter says yes to one. Where the link is there and the
- * secondary says itself that it ends, the primary need not ask: unless it has refused a hand-over
- * after it had asked, for then the arbiter may have said yes to it, and who starts it again is told
- * so (node.c feeds link-down instead).
+ * implies a primary that must ask. The arbiter says yes to one. Where the link is there and the
+ * secondary itself reports that it ends, the primary need not ask. There is one exception: the
+ * secondary has refused a hand-over after it had asked. The arbiter may then have said yes to the
+ * secondary, and a node that starts there again is told so. So node.c feeds link-down instead.
  *
- * Why no two sides ever throw the VM away: an answer may be lost after it was stored, so a side
- * that has heard none may have won or lost, and one that has heard no doesn't know whether the
- * winner knows, or lives. So each keeps what it has until the other is seen to run the VM: the
- * secondary its checkpoint (`paused`, `recover`) until the primary says that it runs (peer-runs),
- * the primary its VM (`frozen`) until a primary accepts it as its secondary; where it was denied,
- * only a side that runs the VM can. When nobody can decide (undecided), both look for each other
- * again: linked, the primary asks, and tells what it hears; the secondary acts on that, whatever it
- * knew itself. The peer of `recover` may be a secondary that was started again, which holds
- * nothing: the primary's question is about whether its predecessor has gone on.
+ * Why no two sides ever throw the VM away. An answer may be lost after it was stored, so a side
+ * that has received none may have won or lost. A side that was denied doesn't know whether the
+ * winner knows, or lives. So each keeps what it has until the other is seen to run the VM. The
+ * secondary keeps its checkpoint (`paused`, `recover`) until the primary reports that it runs
+ * (peer-runs). The primary keeps its VM (`frozen`) until a primary accepts it as its secondary.
+ * Where it was denied, only a side that runs the VM can do that. When nobody can decide
+ * (undecided), both look for each other again. When they are linked, the primary asks, and reports
+ * the answer. The secondary acts on that, whatever it knew itself. The peer of `recover` may be a
+ * secondary that was started again, which holds nothing. The primary's question is then about
+ * whether its predecessor has continued.
  *
  * An answer that comes late, to a question that was given up, counts as long as the side is still
  * in doubt about the same session (claim-rules.h).
  *
- * Nor does a node that starts again become a second active side: it starts a VM only if the arbiter
- * has the VM on record as its own (colo/arbiter/owner.c). For that each takeover has a decision,
- * and a primary has its session on record before PROTECT. Without an arbiter only administrators
- * know. One that was told no, and that no primary has come to, asks again from time to time: the
- * other may have given the VM back since, and wait likewise (claim-owner.c).
+ * A node that starts again doesn't become a second active side either. It starts a VM only if the
+ * arbiter has the VM on record as its own (colo/arbiter/owner.c). For that each takeover has a
+ * decision, and a primary has its session on record before PROTECT. Without an arbiter only
+ * administrators know. A node that was denied, and that no primary has come to, asks again from
+ * time to time. The other may have given the VM back since, and wait likewise (claim-owner.c).
  */
 #ifndef COLO_COLO_NODE_FSM_H
 #define COLO_COLO_NODE_FSM_H
@@ -93,19 +94,19 @@ typedef enum {
     FSM_P_SETUP,    /* a secondary is there and makes itself ready */
     FSM_P_ACTIVE,   /* first synchronisation and proof that the secondary can load */
     FSM_P_COLO,     /* protected */
-    FSM_P_DEVICE,   /* still protected; the VM is to be handed over as soon as it stands still */
-    FSM_P_HANDED,   /* it does, and is the secondary's to take: held until that is known */
-    FSM_P_PAUSED,   /* the link is lost: output held until it is known who goes on */
+    FSM_P_DEVICE,   /* still protected; the VM is to be handed over as soon as it is paused */
+    FSM_P_HANDED,   /* it is paused, and is the secondary's to take: held until that is known */
+    FSM_P_PAUSED,   /* the link is lost: output held until it is known who continues */
     FSM_P_RECOVER,  /* likewise, though a secondary is back: asks again */
-    FSM_P_FROZEN,   /* the other side goes on: the VM is paused until that is seen to run it */
+    FSM_P_FROZEN,   /* the other side continues: the VM is paused until that is seen to run it */
     FSM_S_STARTING,
     FSM_S_NONE,    /* the VM is paused and empty; looks for the primary */
-    FSM_S_SETUP,   /* waits for the primary's word that it runs the VM */
+    FSM_S_SETUP,   /* waits for the primary's message that it runs the VM */
     FSM_S_ACTIVE,  /* receives; must not take over */
     FSM_S_COLO,    /* holds a checkpoint it may take over from */
     FSM_S_HANDED,  /* the VM is handed over: can this side take it, and does the arbiter agree? */
     FSM_S_PAUSED,  /* the link is lost: keeps that, and asks whether it may take over */
-    FSM_S_RECOVER, /* likewise, though the primary is back: waits for its word */
+    FSM_S_RECOVER, /* likewise, though the primary is back: waits for its message */
     FSM_S_DEVICE,  /* taking over: loads the device state */
     FSM_FAILED,    /* the VM is lost on this node: colod exits with an error */
     FSM_COMPLETED, /* ended on purpose: colod exits */
@@ -127,17 +128,17 @@ typedef enum {
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
     FSM_COMMITTED,    /* our VM is paused, and the secondary has its last checkpoint */
     FSM_HANDED,       /* message: the primary's VM is paused: take it */
-    FSM_VM_FIT,       /* this secondary could go on now */
+    FSM_VM_FIT,       /* this secondary could continue now */
     FSM_VM_UNFIT,
     FSM_TAKEN,            /* message: the arbiter has agreed, the secondary takes over */
     FSM_REFUSED,          /* message: the secondary can't, and has not asked or was not told */
     FSM_HAND_OVER_FAILED, /* it takes too long */
     FSM_YIELDED,          /* message: the primary has killed its VM */
-    FSM_GRANTED,          /* the arbiter or an administrator: go on alone, or start the VM */
-    FSM_UNFIT,            /* message: the primary goes on without this side */
-    FSM_INVALID,          /* the link is lost, and RAM is no checkpoint's: this side can't go on */
+    FSM_GRANTED,          /* the arbiter or an administrator: continue alone, or start the VM */
+    FSM_UNFIT,            /* message: the primary continues without this side */
+    FSM_INVALID,          /* the link is lost, RAM is no checkpoint's: this side can't continue */
     FSM_RECYCLE,          /* the secondary's QEMU has grown too much */
-    FSM_DENIED,           /* the arbiter: the other side goes on, or has */
+    FSM_DENIED,           /* the arbiter: the other side continues, or has */
     FSM_UNDECIDED,        /* there is no arbiter, or it can't be asked now */
     FSM_ASK_AGAIN,        /* the arbiter may be there again */
     FSM_TAKEN_OVER,
@@ -148,28 +149,28 @@ typedef enum {
 /* Carried out in this order, after the state has changed. */
 typedef enum {
     FSM_DO_SAY_PROTECT = 1 << 0,
-    FSM_DO_SAY_RUNS = 1 << 1, /* with what the peer holds, nobody may go on any more */
+    FSM_DO_SAY_RUNS = 1 << 1, /* with what the peer holds, no side may continue any more */
     FSM_DO_SAY_HANDED = 1 << 2,
     FSM_DO_SAY_TAKEN = 1 << 3,
     FSM_DO_SAY_REFUSED = 1 << 4,
     FSM_DO_SAY_STANDS = 1 << 5,
     FSM_DO_SAY_FAILED =
         1 << 6, /* before the VM is dead, which takes time: the peer needs no more */
-    FSM_DO_SAY_GOODBYE = 1 << 7,  /* than to know that this side won't go on, or it shall not */
+    FSM_DO_SAY_GOODBYE = 1 << 7,  /* than to know that this side won't continue, or must not */
     FSM_DO_FREEZE_VM = 1 << 8,    /* pauses it, and silences the uplinks */
     FSM_DO_KILL_VM = 1 << 9,      /* with its output: silences the uplinks and drops what is held */
-    FSM_DO_SAY_YIELDED = 1 << 10, /* only now may the peer go on */
-    FSM_DO_END_CAPTURE = 1 << 11, /* what was said is on its way before a connection ends */
+    FSM_DO_SAY_YIELDED = 1 << 10, /* only now may the peer continue */
+    FSM_DO_END_CAPTURE = 1 << 11, /* what was sent is on its way before a connection ends */
     FSM_DO_DROP_APPLY = 1 << 12,  /* with the checkpoint it holds */
     FSM_DO_CLOSE_LINK = 1 << 13,  /* neither dials nor accepts either, until told to */
     FSM_DO_START_VM = 1 << 14,    /* a fresh QEMU, paused */
     FSM_DO_RUN_VM = 1 << 15,      /* one that was just started */
-    FSM_DO_HAND_OVER = 1 << 16,   /* has the VM stand still: COMMITTED */
+    FSM_DO_HAND_OVER = 1 << 16,   /* has the VM paused: COMMITTED */
     FSM_DO_CHECK_VM = 1 << 17,    /* VM_FIT or VM_UNFIT */
-    FSM_DO_RESUME_VM = 1 << 18,   /* one that stands still, or is to */
+    FSM_DO_RESUME_VM = 1 << 18,   /* one that is paused, or is to be */
     FSM_DO_OPEN_GATE = 1 << 19,   /* releases what is held; output passes from now on */
     FSM_DO_RECORD = 1 << 20,      /* with the arbiter: that the VM is this node's */
-    FSM_DO_START_APPLY = 1 << 21, /* and say BLANK */
+    FSM_DO_START_APPLY = 1 << 21, /* and send BLANK */
     FSM_DO_SYNCHRONISE = 1 << 22,
     FSM_DO_TAKE_OVER = 1 << 23,
     FSM_DO_ASK_ARBITER = 1 << 24,

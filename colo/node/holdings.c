@@ -2,10 +2,11 @@
 /*
  * Whose data counts (block/generation.h), as a node takes part in it:
  *
- *   - before it asks for the VM it looks at its disks: what can't be used is reported before
- *     anything is on record, and the arbiter is shown what they hold. In a thread: storage may hang;
- *   - before its VM runs, and whenever it goes on without a peer, it writes alone: the disks draw a
- *     new generation if others may have theirs, and that goes on record.
+ *   - Before it asks for the VM it looks at its disks. What can't be used is reported before
+ *     anything is on record, and the arbiter is told what they hold. This is in a thread, because
+ *     storage may hang.
+ *   - Before its VM runs, and whenever it continues without a peer, it writes alone. The disks draw
+ *     a new generation if others may have theirs, and that goes on record.
  *
  * A VM without disks needs none of it.
  */
@@ -14,7 +15,7 @@
 #include "block/server.h"
 #include "common/log.h"
 
-/* A generation that can't be written is tried again: the VM runs, its output open, meanwhile. */
+/* A new generation that can't be written is tried again. Meanwhile the VM runs, its output open. */
 #define AGAIN_MS 1000
 
 /* ---- Looking ---- */

@@ -21,7 +21,7 @@
 
 typedef struct Holdings Holdings;
 
-/* Asked and told on the main loop, also from within the functions below. */
+/* Called on the main loop, also from within the functions below. */
 typedef struct {
     FsmState (*state)(gpointer user_data);
     /* There is a disk server: of a VM with disks, as long as the VM. */
@@ -31,8 +31,10 @@ typedef struct {
     /* The VM can't be started here. */
     void (*lost)(const char *what, const GError *error, gpointer user_data);
     void (*trouble)(const char *what, const GError *error, gpointer user_data);
-    /* The disks are to draw a new generation if others may have theirs; then, in the same way,
-     * holdings_started() or holdings_written(). */
+    /*
+     * The disks are to draw a new generation if others may have theirs. Then holdings_started() or
+     * holdings_written(), in the same way.
+     */
     void (*write_alone)(gboolean starts, gpointer user_data);
     /* The VM can run. */
     void (*runs)(gpointer user_data);
@@ -54,7 +56,7 @@ void holdings_look(Holdings *holdings);
 void holdings_begin(Holdings *holdings);
 /* The VM is about to run here: then `runs`, or the VM is lost. */
 void holdings_begin_run(Holdings *holdings);
-/* It goes on without a peer. */
+/* It continues without a peer. */
 void holdings_go_on(Holdings *holdings);
 /* How a write-alone has ended: of holdings_begin_run(), of holdings_go_on(). */
 void holdings_started(Holdings *holdings, json_object *result, const GError *error);

@@ -28,7 +28,7 @@ struct Judge {
     struct {
         guint timer; /* while the copy runs */
         guint64 seen, told;
-        GArray *datagrams; /* of guint64: numbers, not told yet */
+        GArray *datagrams; /* of guint64: numbers, not sent yet */
     } settled;
 
     Recorder *recorder; /* NULL: off */
@@ -339,7 +339,9 @@ void judge_output(Judge *judge, unsigned nic, guint64 epoch, GBytes *frame)
 void judge_copy_output(Judge *judge, unsigned nic, guint64 epoch, guint64 taken, const guint8 *data,
                        gsize len)
 {
-    /* Frames of an epoch may overtake the word that its checkpoint is complete: they count too. */
+    /*
+     * Frames of an epoch may overtake the message that its checkpoint is complete: they count too.
+     */
     gboolean early = epoch > judge->committed && epoch <= taken;
     if (!judge->compare || (!early && !peer_vm_is_to_run(judge->peer_vm)))
         return;

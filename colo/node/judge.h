@@ -3,20 +3,21 @@
  * The judge of a primary: does the copy do what the VM does? Between two checkpoints of `colo` mode
  * the guest's output goes through it, and leaves when the copy has sent the same.
  *
- * It owns the comparator (netcompare/compare.h), what is known of the copy (peer-vm.h), the choice
- * whether the next epoch compares (mode.h), what the copy need not keep any more (SETTLED), the
- * differences and their recording. It doesn't decide when a checkpoint is taken, nor which way a
- * frame goes (route.h); it has no connection and no uplink.
+ * It owns the comparator (netcompare/compare.h), and what is known of the copy (peer-vm.h). It owns
+ * the choice whether the next epoch compares (mode.h), and what the copy need not keep any more
+ * (SETTLED). It owns the differences and their recording. It doesn't decide when a checkpoint is
+ * taken, nor which way a frame goes (route.h). It has no connection and no uplink.
  *
- * An epoch either compares (output is here) or does not (output is in the gate): decided in the
- * pause that begins it, told to the secondary by the checkpoint's attachment. A checkpoint is
- * complete before the next one begins, so what is held of epochs before it is all in one of the
- * two, and leaves in order. When the link is lost the gate takes over: behind what the comparator
- * holds, and whatever of it was proven, nothing leaves until it is known who goes on.
+ * An epoch either compares (output is here) or does not (output is in the gate). This is decided in
+ * the pause that begins it, and the checkpoint's attachment tells the secondary. A checkpoint is
+ * complete before the next one begins. So what is held of epochs before it is all in one of the
+ * two, and leaves in order. When the link is lost the gate takes over, behind what the comparator
+ * holds. Nothing leaves until it is known who continues, even if it was proven.
  *
  * Always holds:
- * - Output is released by itself only in an epoch that the copy runs in, whose frames come by
- *   judge_copy_output() and from nowhere else; and by judge_committed() and judge_forget().
+ * - The judge itself releases output only in an epoch that the copy runs in. The copy's frames come
+ *   by judge_copy_output() and from nowhere else. Other output is released by judge_committed() and
+ *   judge_forget().
  * - A copy that is paused or stalled isn't believed before the next checkpoint is taken.
  *
  * All of it runs on the main thread; nothing blocks.
@@ -40,7 +41,7 @@ typedef struct {
     gboolean output_waits; /* some of what was released has not left yet */
 } JudgeWorld;
 
-/* Asked and told on the main loop, also from within the functions below. */
+/* Called on the main loop, also from within the functions below. */
 typedef struct {
     JudgeWorld (*look)(gpointer user_data);
     /* To the clients; `frame` is borrowed. */
@@ -51,8 +52,10 @@ typedef struct {
     gboolean (*note)(const CompareNote *note, gpointer user_data);
     /* To the secondary: what it need not keep; borrowed. */
     void (*settled)(const MessageSettled *settled, gpointer user_data);
-    /* For administrators: an event about a difference, whose reference is given; the mode of the
-     * epoch that begins is another. */
+    /*
+     * For administrators: an event about a difference, whose reference is given. The mode of the
+     * epoch that begins is another event.
+     */
     void (*diverged)(json_object *event, gpointer user_data);
     void (*mode_changed)(Mode mode, gpointer user_data);
 } JudgeHandler;
@@ -71,15 +74,19 @@ typedef struct {
     gint64 buffered_us;   /* what a frame waits in `buffered` mode */
 } JudgePause;
 
-/* In the pause, all output of the epoch that ends is known: whether the one that begins
- * compares. */
+/*
+ * In the pause, all output of the epoch that ends is known. Returns whether the one that begins
+ * compares.
+ */
 gboolean judge_pause(Judge *judge, const JudgePause *pause);
-/* The checkpoint that begins `epoch` is complete on the secondary: what was held before it leaves.
- * `compares`: what judge_pause() returned. */
+/*
+ * The checkpoint that begins `epoch` is complete on the secondary: what was held before it leaves.
+ * `compares`: what judge_pause() returned.
+ */
 void judge_committed(Judge *judge, guint64 epoch, gboolean compares);
 /* No secondary is there any more; what is held stays held. */
 void judge_end(Judge *judge);
-/* The same, and lets go of what is held, or (FALSE) drops it. */
+/* The same, and releases what is held, or (FALSE) drops it. */
 void judge_forget(Judge *judge, gboolean release);
 /* Live options may have changed. */
 void judge_tune(Judge *judge);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The end of a node whose VM is to go on: SIGTERM, which the shutdown of a host sends. The primary
- * of a protected VM hands it over as `failover` does, and ends when the other's is seen to run. If
- * it is not to be (refused, no secondary any more, too late, a second signal) this is an end like
- * any other.
+ * The end of a node whose VM is to continue: SIGTERM, which the shutdown of a host sends. The
+ * primary of a protected VM hands it over as `failover` does, and ends when the other's is seen to
+ * run. If there is no hand-over, this is an end like any other. The reasons are that it was
+ * refused, that there is no secondary any more, that it is too late, or a second signal.
  */
 #include "colo/node/leave.h"
 
@@ -49,7 +49,7 @@ static gboolean on_too_late(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-/* From the main loop: the state is still being changed when it is looked at. */
+/* From the main loop: the state is still being changed when leave_look() is called. */
 static gboolean on_look(gpointer user_data)
 {
     Leave *leave = user_data;

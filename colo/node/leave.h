@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A node's part that ends the node while its VM goes on: SIGTERM.
+ * A node's part that ends the node while its VM continues: SIGTERM.
  *
  * It owns the time that the hand-over may take. It doesn't hand over: it asks for that, follows the
- * node's state, and tells when the node is to end.
+ * node's state, and reports when the node is to end.
  *
- * Always holds: whoever has asked for the end gets it, after LeaveHandler.hand_over at the latest
- * in half a minute, at once when it can't be handed over (any more), or asks again.
+ * Always holds: a request for the end is met half a minute after LeaveHandler.hand_over at the
+ * latest. It is met at once if the VM can't be handed over (any more), or if the request is
+ * repeated.
  *
  * All of it runs on the main thread; nothing blocks.
  */

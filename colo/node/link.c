@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The link as the node sees it: it comes up, brings messages and packets, and breaks. What the
- * peer sends is checked against the state here or by whom it concerns; a peer that breaks the
+ * The link as the node sees it: it comes up, brings messages and packets, and breaks. What the peer
+ * sends is checked against the state, here or by the part that it concerns. A peer that breaks the
  * protocol has lost the link.
  */
 #include "colo/node/events.h"
@@ -16,7 +16,7 @@ void node_link_lost(Node *node, const char *what, const GError *error)
     node_report(node, what, error);
     claim_defer(node->claim, uplinks_link_lost(node->uplinks, error));
     if (node->ending_timer)
-        /* Whoever the arbiter would let go on, it can't be this VM. */
+        /* Whichever side the arbiter would choose, it can't be this VM. */
         node_vm_lost(node, "the VM is lost", node->ending_sign);
     else
         node_event(node, events_link_lost(node->state, copy_is_valid(node->copy)));
@@ -84,7 +84,9 @@ static gboolean peer_event(Node *node, FsmEvent event, GError **error)
     return TRUE;
 }
 
-/* ---- One handler for each message; what it is allowed in, it or who it calls decides ---- */
+/*
+ * ---- One handler for each message; it decides, or its callee, what the message is allowed in ----
+ */
 
 static gboolean on_blank(Node *node, const Message *message, GError **error)
 {

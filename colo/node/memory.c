@@ -6,13 +6,14 @@
  *     secondary: LEAVE     may I?
  *     primary:   LEAVE     my VM lives, you may
  *     secondary: GOODBYE   drops what it holds, and joins again with a new QEMU
- *     primary              goes on alone, as for any secondary that ends on purpose
+ *     primary              continues alone, as for any secondary that ends on purpose
  *
- * The question, because a primary that is dead and not yet known to be is all that the secondary
- * is for. Until GOODBYE both are what they were: a link that is lost before goes its usual way.
+ * The secondary asks because the primary may be dead without its knowledge, and that is the case
+ * that a secondary is for. Until GOODBYE both are what they were: if the link is lost before, the
+ * usual rules apply.
  *
- * A primary's QEMU has grown if it was a secondary's before. It can't be replaced under its guest:
- * it is told, and over when this node is the secondary the next time.
+ * A primary's QEMU has grown if it was a secondary's before. It can't be replaced under its guest.
+ * That is reported, and is over when this node is the secondary the next time.
  */
 #include "colo/node/memory.h"
 

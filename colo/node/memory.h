@@ -4,10 +4,10 @@
  * and what a primary answers.
  *
  * It owns the timer of the look, and what the VM had when it was first protected. It doesn't end a
- * VM: that is fsm.h, by FSM_RECYCLE.
+ * VM: fsm.h does, by FSM_RECYCLE.
  *
- * Always holds: a secondary recycles its VM only after the primary has said that it may, in the
- * session in which it has asked.
+ * Always holds: a secondary recycles its VM only after the primary has permitted it, in the session
+ * in which it has asked.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -19,7 +19,7 @@
 
 typedef struct Memory Memory;
 
-/* Asked and told on the main loop, and from within memory_look() and memory_leave(). */
+/* Called on the main loop, and from within memory_look() and memory_leave(). */
 typedef struct {
     FsmState (*state)(gpointer user_data);
     /* Of QEMU, in bytes; 0: there is no VM. */

@@ -5,9 +5,9 @@
  *
  * Owns: the table of messages, their formats and limits. No other file of this room reads or writes
  * integers in byte order. Doesn't: know what a message leads to, or whether it fits the state.
- * Always holds: unpacking reads within the payload only, takes only lengths that the form of the
- * message has, and allocates a small multiple of the payload. Unpacking what was packed gives the
- * same struct.
+ * Always holds: unpacking reads within the payload only. It accepts only lengths that the form of
+ * the message has, and allocates a small multiple of the payload. Unpacking what was packed gives
+ * the same struct.
  *
  * Pure, but for message_send().
  */
@@ -95,8 +95,10 @@ typedef struct {
     const char *why;
 } MessageRefused;
 
-/* What the pointers in it point to: of one to be packed borrowed, of an unpacked one the message's
- * own or the payload. */
+/*
+ * What the pointers in it point to. For a message to be packed it is borrowed. For an unpacked one
+ * it is the message's own, or the payload.
+ */
 typedef struct {
     LinkMessage type;
     union { /* by the form of the type */

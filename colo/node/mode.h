@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whether the secondary VM is to run in the next epoch, so that output is compared (`colo`), or to
- * wait, so that output leaves with checkpoints only (`buffered`). Pure: what an epoch brought and
- * the time in, an answer out.
+ * Whether the secondary VM is to run in the next epoch, or to wait. If it runs, output is compared
+ * (`colo`). If it waits, output leaves with checkpoints only (`buffered`). Pure: what an epoch
+ * brought and the time in, an answer out.
  *
  * An epoch of comparing was in vain if its output waited longer, on average, than it would have for
- * checkpoints in `buffered` mode: because the VMs differ, or because the secondary's is slow; or if
- * the secondary's stopped by itself, which a guest that panics in it would do again and again.
- * After two such epochs in a row comparing pauses, each time twice as long, until an epoch was
- * worth it:
+ * checkpoints in `buffered` mode. The reason is that the VMs differ, or that the secondary's is
+ * slow. It was also in vain if the secondary's VM stopped by itself, because a guest that panics in
+ * it would do so again and again. After two such epochs in a row comparing pauses, each time twice
+ * as long, until an epoch was worth it:
  *
  *     colo:  20 ms to 1 s    a storm of divergences costs little more than `buffered` does
- *     auto:  1 s to 1 min    and the change is told (hysteresis)
+ *     auto:  1 s to 1 min    and the change is reported (hysteresis)
  */
 #ifndef COLO_COLO_NODE_MODE_H
 #define COLO_COLO_NODE_MODE_H

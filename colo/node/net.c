@@ -123,10 +123,10 @@ void net_drain(Node *node)
 
 /*
  * The last look before a frame of the protected VM leaves (docs/ARCHITECTURE.md, "A host that stood
- * still"): it was released, but by words of the secondary that may have waited for any time if this
- * process was stopped. So, until there is new proof of the secondary, it waits here, in order. What
- * the arbiter or the secondary itself has decided for good needs no such proof: then the state is
- * another. Bounded by what can be released in a heartbeat-timeout.
+ * still"). The frame was released by messages of the secondary. If this process was stopped, these
+ * may have waited for any time. So the frame waits here, in order, until there is new proof of the
+ * secondary. What the arbiter or the secondary itself has decided for good needs no such proof:
+ * then the state is another. The queue is bounded by what can be released in a heartbeat-timeout.
  */
 static gboolean may_leave(Node *node)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The node's state and its actions. Every change of state goes through set_state(), called by
- * node_event() only; what follows from it is carried out in the order of FsmAction. Events come
- * from the main loop; the actions that may feed one from within, where the link breaks at once or
- * a secondary has nothing to ask for, are the last of their steps (the table's test checks that), so nothing is carried out in a state
- * that has gone.
+ * node_event() only. What follows from it is carried out in the order of FsmAction. Events come
+ * from the main loop. Some actions may feed an event from within: the link breaks at once, or a
+ * secondary has nothing to ask for. Those are the last of their steps (the table's test checks
+ * that), so nothing is carried out in a state that has gone.
  */
 #include "colo/node/node.h"
 
@@ -370,7 +370,7 @@ void node_free(Node *node)
     parts_finalise(node);
     net_finalise(node);
     json_object_put(node->identity);
-    disks_await_end(node); /* last: whoever watches this node has been told all by now */
+    disks_await_end(node); /* last: all has been reported to whoever watches this node */
     g_free(node->peer_name);
     colo_fd_close(&node->kept_ram);
     g_free(node);

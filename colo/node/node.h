@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The room of the node: one half of a protected VM. It puts the engines and the other rooms together
- * and carries out what fsm.h says.
+ * The room of the node: one half of a protected VM. It puts the engines and the other rooms
+ * together and carries out what fsm.h says.
  *
  * Owns: the VM, its disks' server, its cards, the link, the arbiter's questions and the control
- * commands of this host's half. Doesn't: read files of the configuration, print, or end the process.
- * Always holds: docs/ARCHITECTURE.md, "What must always hold"; all of it runs on one thread.
+ * commands of this host's half. Doesn't: read files of the configuration, print, or end the
+ * process. Always holds: docs/ARCHITECTURE.md, "What must always hold"; all of it runs on one
+ * thread.
  */
 #ifndef COLO_COLO_NODE_NODE_H
 #define COLO_COLO_NODE_NODE_H
@@ -51,9 +52,9 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error);
 /* Ends the service on purpose: the peer is told not to take over. */
 void node_shut_down(Node *node);
 /*
- * The host is to go, not the VM: the primary of a protected VM hands it over first, for half a
- * minute at most, unless on-sigterm says otherwise. Called again, or else, the same as
- * node_shut_down().
+ * The host is to end, not the VM. The primary of a protected VM hands it over first, for half a
+ * minute at most, unless on-sigterm says otherwise. If it is called again, or in any other state,
+ * it is the same as node_shut_down().
  */
 void node_leave(Node *node);
 

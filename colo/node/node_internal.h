@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside a node. node.c holds the state and carries out the actions of fsm.h. What has a header of
- * its own is a part: opaque, with its own fields and timers, and told of no other part. parts.c
- * makes the smaller ones and connects them; what claim, copy and judge report goes to node.c, svm.c
- * and compare.c.
+ * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
+ * parts.c makes the smaller ones and connects them. What claim, copy and judge report goes to
+ * node.c, svm.c and compare.c.
  *
- * The rest still works on the node itself, and its functions are here: primary.c runs the
- * checkpoint cycle, pause.c stops a VM without a checkpoint, traffic.c and net.c move the guest's
- * frames, secondary.c is the receiving side, svm.c the node's side of its copy up to the takeover,
- * disks.c that of the disk server; vm.c, link.c, options.c, recording.c and control.c deal with
- * QEMU, the peer and administrators. All of it runs on the main thread.
+ * The rest still works on the node itself, and its functions are here. primary.c runs the
+ * checkpoint cycle, and pause.c stops a VM without a checkpoint. traffic.c and net.c move the
+ * guest's frames. secondary.c is the receiving side. svm.c is the node's side of its copy up to the
+ * takeover, and disks.c that of the disk server. vm.c, link.c, options.c, recording.c and control.c
+ * deal with QEMU, the peer and administrators. All of it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_NODE_INTERNAL_H
 #define COLO_COLO_NODE_NODE_INTERNAL_H
@@ -109,7 +109,7 @@ struct Node {
     struct DiskServer *disks_ending; /* after them, if this node ends */
 
     char *peer_name;  /* as it said in its hello; NULL: none yet */
-    guint end_source; /* about to tell that it has ended */
+    guint end_source; /* about to report that it has ended */
 
     /* primary (primary.c) */
     Capture *capture;
@@ -117,13 +117,13 @@ struct Node {
     GSource *schedule_timer, *settle_timer;
     Wanted wanted; /* reasons for a checkpoint: primary_want() */
     Proof proof;
-    unsigned proofs; /* loads that READY has told of */
+    unsigned proofs; /* loads that READY has reported */
     gboolean has_progress;
     SyncProgress progress;
 
     gboolean pause_wanted; /* the VM is to be paused as soon as no cycle is under way */
     gboolean frozen;       /* and its uplinks are closed */
-    gboolean doubted;      /* the secondary may have the arbiter's yes though it has not gone on */
+    gboolean doubted;      /* the secondary may have the arbiter's yes but not have continued */
     guint hand_over_timer;
 
     /* its guest's frames (traffic.c) */
@@ -169,12 +169,12 @@ void node_emit_stalled(Node *node, const char *why);
 /* A timer for g_source_set_ready_time(), of high priority; not set. */
 GSource *node_timer_new(GSourceFunc callback, Node *node);
 
-/* Remembers an error for status, logs it and tells the peer; `what` goes before it. */
+/* Remembers an error for status, logs it and reports it to the peer; `what` goes before it. */
 void node_report(Node *node, const char *what, const GError *error);
 /* The same, unless that is the last error already: of what is tried again and again. */
 void node_report_once(Node *node, const char *what, const GError *error);
 
-/* Each side holds what the other needs, and there is somebody to ask who goes on. */
+/* Each side holds what the other needs, and the node can ask who continues. */
 gboolean node_is_protected(const Node *node);
 
 /* Has the owner of the node told that it has ended, from the main loop. */
@@ -190,7 +190,7 @@ gboolean parts_begin(Node *node, GError **error);
 void parts_finalise(Node *node);
 /* Whether, and with what proof, the guest may be announced from here. */
 AnnounceRight parts_announce_right(const Node *node);
-/* The peer has told what went wrong there. */
+/* The peer has reported what went wrong there. */
 void parts_peer_reports(Node *node, const char *text);
 /* Secondary: the primary has sent UNFIT. */
 void parts_unfit(Node *node, const char *why);
@@ -203,11 +203,11 @@ void parts_run_vm(Node *node, VmDone done, gpointer user_data);
 void node_vm_start(Node *node);
 /* The disks are served: the VM can be started. */
 void node_disks_ready(Node *node);
-/* The VM can't go on here. */
+/* The VM can't continue here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
 /*
- * A sign that the VM's process is ending. It will say itself how, and better than the sign does; if
- * it doesn't in a moment, the VM is lost all the same.
+ * A sign that the VM's process is ending. The process will report how, and better than the sign
+ * does. If it doesn't in a moment, the VM is lost all the same.
  */
 void node_vm_ending(Node *node, const char *what, const GError *sign);
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */
@@ -230,7 +230,7 @@ void node_stream_lost(Node *node, const char *what, const GError *error);
 
 void primary_init(Node *node);
 void primary_finalise(Node *node);
-/* Lets a VM that was just started go. */
+/* Has a VM run that was just started. */
 void primary_run(Node *node);
 /* Continues a guest that has stopped, if that is due and no checkpoint is under way. */
 void primary_continue(Node *node);
@@ -254,8 +254,10 @@ void primary_step(Node *node, CycleEvent event);
 
 /* ---- pause.c ---- */
 
-/* FSM actions: the VM is paused, and nothing leaves or comes in; or, as soon as the secondary
- * can go on, the VM is paused (FSM_COMMITTED); and the end of either. */
+/*
+ * FSM actions. Freeze: the VM is paused, and nothing leaves or comes in. Hand over: the VM is
+ * paused as soon as the secondary can continue (FSM_COMMITTED). Resume: the end of either.
+ */
 void primary_freeze(Node *node);
 /* The VM is to be paused as soon as no checkpoint is under way. */
 void primary_pause(Node *node);
@@ -268,7 +270,7 @@ void primary_end_hand_over(Node *node);
 gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error);
 /* QEMU refuses to run it, which it need not do if it is to be paused. */
 void primary_stay_paused(Node *node);
-/* Actions of the cycle: the VM is paused; the checkpoint that it stands in is complete. */
+/* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
 void primary_paused(Node *node);
 void primary_committed(Node *node);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
@@ -284,8 +286,10 @@ void traffic_forget(Node *node);
 void traffic_output(Node *node, unsigned nic, const guint8 *data, gsize len);
 /* This has come for it. */
 void traffic_input(Node *node, unsigned nic, const guint8 *data, gsize len);
-/* A primary's VM runs, and no secondary can take over: all output leaves at once, also what was
- * held. */
+/*
+ * A primary's VM runs, and no secondary can take over: all output leaves at once, also what was
+ * held.
+ */
 void traffic_open(Node *node);
 /* It is paused for a checkpoint, all of its output of the epoch that ends has been read. */
 void traffic_pause(Node *node);
@@ -313,7 +317,7 @@ void comparing_pause(Node *node);
 void comparing_committed(Node *node);
 /* No secondary is there any more; what is held stays held. */
 void comparing_end(Node *node);
-/* Lets go of what is held, or (FALSE) drops it. */
+/* Releases what is held, or (FALSE) drops it. */
 void comparing_forget(Node *node, gboolean release);
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
 gboolean comparing_loaded(Node *node, guint64 epoch, GError **error);
@@ -347,8 +351,9 @@ void secondary_settled(Node *node, const MessageSettled *settled);
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
 /* Gives the VM, which runs, what has waited for it: of its epoch, or (taking over) all. */
 void secondary_give_mirrored(Node *node);
-/* The copy takes over: sends what may not have left yet; its output leaves from here from now
- * on. */
+/*
+ * The copy takes over: sends what may not have left yet. From now on its output leaves from here.
+ */
 void secondary_release_output(Node *node);
 /* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
@@ -360,7 +365,8 @@ void svm_finalise(Node *node);
 /* FSM actions. */
 void secondary_start_apply(Node *node);
 void secondary_take_over(Node *node);
-/* Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not said.
+/*
+ * Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not sent.
  */
 gboolean secondary_may_protect(const Node *node, GError **error);
 /* The copy has rebooted by itself, and runs on. */
@@ -391,12 +397,13 @@ void net_set_open(Node *node, gboolean open);
 /* Reads everything that the guest has sent until now. A card that fails ends the VM later. */
 void net_drain(Node *node);
 /*
- * Sends to the outside, as the guest sent it or (net_send_mapped) as the clients know it. Of a
- * protected VM only while the link is fresh; else, and behind what waits so, it waits.
+ * Sends to the outside, as the guest sent it or (net_send_mapped) as the clients know it. A
+ * protected VM's frame leaves only while the link is fresh. Else, and behind what waits so, it
+ * waits.
  */
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);
 void net_send_mapped(Node *node, unsigned nic, GBytes *frame);
-/* Lets go of what waits, if it may. */
+/* Releases what waits, if it may. */
 void net_let_leave(Node *node);
 /* Gives to the guest, now. */
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
@@ -434,19 +441,23 @@ gboolean disks_may_checkpoint(const Node *node);
 void disks_let_through(Node *node);
 /* Primary: so much waits for the peer that the guest's writes do, too. */
 gboolean disks_writes_wait(const Node *node);
-/* Primary, of a VM with disks: makes what was written durable, so that the pause need not; and, in
- * the pause, ends the epoch in the disks' stream. */
+/*
+ * Primary, of a VM with disks: makes what was written durable, so that the pause need not. In the
+ * pause it ends the epoch in the disks' stream.
+ */
 void disks_sync(Node *node, guint64 epoch, DisksDone done);
 void disks_mark(Node *node, guint64 epoch, DisksDone done);
-/* Secondary: checkpoint `epoch` is complete; it has to be applied as soon as the VM is paused.
- */
+/* Secondary: checkpoint `epoch` is complete. It has to be applied as soon as the VM is paused. */
 void disks_received(Node *node, guint64 epoch);
 gboolean disks_apply_is_due(const Node *node);
 /* Applies what is due: the VM is paused and has given up its disks. Then copy_step(). */
 void disks_apply(Node *node);
 gboolean disks_are_at(const Node *node, guint64 epoch);
-/* TRUE if the disks belong to this side: the VM may run. Else activates them, at a takeover as
- * those of the checkpoint that is taken over from, resumes the VM, and calls resume_activated(). */
+/*
+ * TRUE if the disks belong to this side: the VM may run. Else it activates them, resumes the VM,
+ * and calls resume_activated(). At a takeover they are activated as those of the checkpoint that is
+ * taken over from.
+ */
 gboolean disks_activate(Node *node);
 /* Whether a copy of the VM may run, on disks that are not this side's. */
 gboolean disks_may_run_copy(Node *node, GError **error);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Options that change while the node runs. Those of the pair have one value on both nodes: `set`
- * works on either, and a takeover changes nothing. The primary's values count: it sends all of them
- * when a secondary comes and after each change, and takes what an administrator has set on the
+ * works on either, and a takeover changes nothing. The primary's values count. It sends all of them
+ * when a secondary comes and after each change. It treats what an administrator has set on the
  * secondary as if it had been set here. So both agree, whoever has changed what, and in whatever
  * order the messages cross. Without a peer a node's own change holds until a primary sends
  * otherwise.

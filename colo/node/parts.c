@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The node's smaller parts, made and connected: what each of them asks for is looked up here, and
+ * The node's smaller parts, made and connected. What each of them asks for is looked up here, and
  * what it reports goes to the others from here. So none of them knows another one, nor the node.
  */
 #include "colo/node/events.h"
@@ -120,8 +120,10 @@ static guint64 on_measure(gpointer user_data)
     return node->vm ? vm_private_bytes(node->vm) : 0;
 }
 
-/* One whose end is expected has nobody to run the VM but the secondary, and one that may have lost
- * the arbiter's yes to it may not go on without it. */
+/*
+ * A side whose end is expected has only the secondary to run the VM. A side that may have lost the
+ * arbiter's yes to the secondary may not continue without it.
+ */
 static gboolean on_may_let_go(gpointer user_data)
 {
     const Node *node = user_data;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A primary's VM that stands still though no checkpoint is taken (fsm.h): because it is handed
- * over; because the other side is to go on and has not been seen to (frozen); or because it ends
- * (final.c). It keeps all that it would need to go on itself.
+ * A primary's VM that is paused though no checkpoint is taken (fsm.h). The reason may be a
+ * hand-over, or its end (final.c). Or the other side is to continue and has not been seen to
+ * (frozen). The VM keeps all that it would need to continue itself.
  *
  * The VM is paused when no checkpoint is under way, or stays paused if QEMU refuses to run it:
  * cycle.h.
  *
- * Handing over: the cycle under way is completed, and a secondary's VM that is being loaded, or was
- * stalled, is waited for. When ours is paused, none of its output leaves any more: what is held,
- * the secondary has or will send itself. What comes for the guest meanwhile is kept, and
- * mirrored, so that whoever goes on has it.
+ * Handing over: the cycle under way is completed. The node waits for a secondary's VM that is being
+ * loaded, or was stalled. When ours is paused, none of its output leaves any more: the secondary
+ * has what is held, or will send the same itself. What comes for the guest meanwhile is kept, and
+ * mirrored, so that the side that continues has it.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"
@@ -44,7 +44,7 @@ void primary_stay_paused(Node *node)
 
 gboolean primary_is_to_pause(Node *node)
 {
-    /* Who hands over needs a secondary that can go on: a stalled one takes a checkpoint first. */
+    /* A hand-over needs a secondary that can continue: a stalled one takes a checkpoint first. */
     if (!node->pause_wanted || (!judge_copy_is_fit(node->judge) && !final_has_begun(node->final)))
         return FALSE;
     if (judge_peer_vm(node->judge) == PEER_VM_LOADS && !final_has_begun(node->final))

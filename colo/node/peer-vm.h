@@ -37,7 +37,7 @@ typedef enum {
 gboolean peer_vm_step(PeerVm vm, PeerVmEvent event, PeerVm *ret_next);
 /* It is to run, as far as is known: what it sends counts. */
 gboolean peer_vm_is_to_run(PeerVm vm);
-/* The secondary could go on: it takes a VM that is handed over. */
+/* The secondary could continue: it takes a VM that is handed over. */
 gboolean peer_vm_is_fit(PeerVm vm);
 /* "stands", "loads", "runs", "stalled": as status has it (docs/CONTROL.md). */
 const char *peer_vm_name(PeerVm vm);

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Runs the primary's checkpoint cycle: cycle.h has its phases, events and actions; this carries the
+ * Runs the primary's checkpoint cycle. cycle.h has its phases, events and actions; this carries the
  * actions out, and feeds what comes of them. primary_step() is the only one to change the phase.
  *
- * Syncing: of a VM with disks; so that the pause need not. Preparing: a secondary's VM that runs is
- * told to be paused, and the pages that it has written are added to the checkpoint (dirty.c).
- * One that waits needs none of this. Settling: input is deferred, and QEMU reads what it has been
- * given already.
+ * Syncing is for a VM with disks, so that the pause need not sync. Preparing: a secondary's VM that
+ * runs is told to be paused, and the pages that it has written are added to the checkpoint
+ * (dirty.c). A VM that waits needs none of this. Settling: input is deferred, and QEMU reads what
+ * it has been given already.
  *
- * The guest's frames, which the cycle holds up and lets go, are in traffic.c.
+ * The guest's frames, which the cycle holds up and releases, are in traffic.c.
  *
- * Protection is claimed once the secondary has loaded enough checkpoints (READY), the last of them
- * without writing to a page of RAM that it had not named before: those it named it can put back,
- * and each time it names one, the next checkpoint carries it once more.
+ * Protection is claimed once the secondary has loaded enough checkpoints (READY). The last load
+ * must not write to a page of RAM that the secondary had not named before. It can restore the pages
+ * that it named. Each time it names one, the next checkpoint carries that page once more.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"
@@ -29,8 +29,10 @@
 
 /* ---- The way to the pause ---- */
 
-/* QEMU flushes the disks in each pause: now there is little left to flush. If it fails, the flush
- * fails too, and the guest is told. */
+/*
+ * QEMU flushes the disks in each pause: now there is little left to flush. If the sync fails, the
+ * flush fails too, and the guest is told.
+ */
 static void on_synced(Node *node, guint64 epoch, const GError *error)
 {
     (void)epoch;
@@ -439,7 +441,8 @@ static void schedule_look(Node *node)
     if (node->state == FSM_P_ACTIVE) {
         /*
          * From its pause on output is held, first of all until this checkpoint is complete. That
-         * must not take what may be away for hours: no pause before the session is on record.
+         * must not depend on storage that may be away for hours. So there is no pause before the
+         * session is on record.
          */
         if (node->proof == PROOF_DUE && claim_is_recorded(node->claim) &&
             disks_may_checkpoint(node)) {
@@ -503,8 +506,8 @@ static void on_capture_failed(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
     /*
-     * A process that ends can't be looked into before its end is told. The link is well: hand over,
-     * instead of asking the arbiter to go on with a VM that is dead.
+     * A process that ends can't be looked into before its end is reported. The link is well. So
+     * hand over, instead of asking the arbiter for a VM that is dead.
      */
     if (fsm_is_protected(node->state) &&
         g_error_matches(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING)) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Recording the differences between the two VMs (netcompare/recorder.h), as administrators ask for
- * it: the judge has the recorder. */
+/*
+ * Recording the differences between the two VMs (netcompare/recorder.h), as administrators ask for
+ * it: the judge has the recorder.
+ */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 

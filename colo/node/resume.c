@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one way back to a running VM whose output may leave: first its disks are this side's, then
- * it is told to run. Starts, checkpoints, takeovers, the io-retry and `cont` all end in
- * resume_vm().
+ * The one way back to a running VM whose output may leave. First its disks are this side's, then it
+ * is told to run. Starts, checkpoints, takeovers, the io-retry and `cont` all end in resume_vm().
  *
  *             resume_vm()               disks active, QEMU runs it
  *     nothing -----------> under way ---------------------------------> nothing
  *                           |     ^                                     (done)
  *                   refused |     | every second, or `cont`
  *                           v     |
- *                          waiting: told, the VM and all it needs are kept
+ *                          waiting: reported, the VM and all it needs are kept
  *
- * What storage or QEMU refuses (no room, an I/O error, a `cont` that doesn't open the disks again)
- * may pass, and the VM may be the only one there is: so it is never given up for that. A primary
- * that is protected has another side that could go on: after resume-patience it hands the VM over.
- * Only a QEMU that is dead or hangs, or a disk server that is gone, is the end of the VM.
+ * What storage or QEMU refuses may pass: no room, an I/O error, a `cont` that doesn't open the
+ * disks again. And the VM may be the only one there is. So it is never given up for that. A primary
+ * that is protected has another side that could continue: after resume-patience it hands the VM
+ * over. Only a QEMU that is dead or hangs, or a disk server that is gone, is the end of the VM.
  *
  * The steps of a takeover (copy.h) wait here in the same way, this one too: then copy_step() is
  * called again. A primary's caller is not called before its VM runs.
  *
  * A guest that QEMU has stopped for an I/O error (on-error) is continued every io-retry, or by
- * `cont`, in every state; a checkpoint leaves it as it is.
+ * `cont`. This is so in every state; a checkpoint leaves it as it is.
  */
 #include "colo/node/resume.h"
 
@@ -37,12 +36,12 @@ struct Resume {
     const Config *config; /* borrowed */
     ResumeHandler handler;
     gpointer user_data;
-    ResumeDone done;     /* told when the VM runs; NULL: it isn't being resumed */
+    ResumeDone done;     /* called when the VM runs; NULL: it isn't being resumed */
     guint again_timer;   /* something was refused: until it is tried again */
-    char *refused;       /* what was told of it; NULL: nothing is */
+    char *refused;       /* what was reported of it; NULL: nothing is */
     guint refused_waits; /* of a second, since then */
 
-    guint activated_source; /* how activating the disks has ended is about to be told */
+    guint activated_source; /* how activating the disks has ended is to be reported */
     GError *activation_error;
     GPtrArray *requests; /* of ControlRequest*: to be answered by the try under way */
 
@@ -79,7 +78,9 @@ static void answer(Resume *resume, const GError *error)
 
 static void try_again(Resume *resume);
 
-/* No side would have output for as long as this lasts: the other side, which can, is to go on. */
+/*
+ * No side would have output for as long as this lasts: the other side, which can, is to continue.
+ */
 static gboolean is_to_yield(const Resume *resume)
 {
     guint64 patience_ms = resume->config->resume_patience_ms;
@@ -110,9 +111,9 @@ gboolean resume_is_waiting(const Resume *resume)
 }
 
 /*
- * What an administrator can do. Most of it may pass. But a QEMU that has not given up its disks has
- * given up nobody knows which of them, and an image that could not be synced has lost nobody knows
- * what: neither is mended by trying again. Before a takeover is done none of the VM's output has
+ * What an administrator can do. Most of it may pass. There are two cases that another try doesn't
+ * mend. A QEMU that has not given up its disks has given up an unknown part of them. An image that
+ * could not be synced has lost unknown data. Before a takeover is done none of the VM's output has
  * left here, and the other host's disks have all.
  */
 static char *way_out(const ResumeWorld *world, gboolean is_final)
@@ -209,7 +210,7 @@ static gboolean on_activated(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-/* From the main loop: whoever is told of an error may end the VM and its disks. */
+/* From the main loop: a handler that gets an error may end the VM and its disks. */
 void resume_activated(Resume *resume, const GError *error)
 {
     if (!resume->done)
@@ -253,7 +254,9 @@ static void try_again(Resume *resume)
 
 /* ---- A guest that an I/O error has stopped ---- */
 
-/* It stops again at each try for as long as the error lasts: told once, until it has run so long.
+/*
+ * It stops again at each try for as long as the error lasts. That is reported once, until it has
+ * run so long.
  */
 #define SAME_STOP_US (2 * G_USEC_PER_SEC)
 

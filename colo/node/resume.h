@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A node's part that is the one way back to a running VM whose output may leave: it tries, waits
- * where something was refused, tells that, and tries again. resume.c has the picture.
+ * A node's part that is the one way back to a running VM whose output may leave. It tries, waits
+ * where something was refused, reports that, and tries again. resume.c has the picture.
  *
  * It owns the try under way, what was refused last, who waits for an answer to `cont`, and the
  * guest's stop by an I/O error. It has neither a VM nor disks: it orders both by its handler.
  *
- * Always holds: one try is under way at most. Its caller is told once, unless the VM is ended or
+ * Always holds: one try is under way at most. Its caller is called once, unless the VM is ended or
  * the try is given up.
  *
  * All of it runs on the main thread; nothing blocks.
@@ -32,11 +32,13 @@ typedef struct {
 /* NULL: the VM runs. */
 typedef void (*ResumeDone)(const GError *error, gpointer user_data);
 
-/* Asked and told on the main loop, also from within the functions below. */
+/* Called on the main loop, also from within the functions below. */
 typedef struct {
     ResumeWorld (*look)(gpointer user_data);
-    /* The disks are to be this side's. TRUE: they are, or there are none. FALSE: they will be, and
-     * the VM resumed on them; then resume_activated(). */
+    /*
+     * The disks are to be this side's. TRUE: they are, or there are none. FALSE: they will be, and
+     * the VM resumed on them; then resume_activated().
+     */
     gboolean (*activate)(gpointer user_data);
     /* QEMU is to run the VM: then resume_ran(). */
     void (*run)(gpointer user_data);
@@ -48,8 +50,10 @@ typedef struct {
     void (*step_copy)(gpointer user_data);
     /* The guest that QEMU has stopped is to be continued, when it can be. */
     void (*continue_guest)(gpointer user_data);
-    /* The VM can't be resumed here for long, and the secondary could go on: the try is to be given
-     * up, or the VM ended, from within. */
+    /*
+     * The VM can't be resumed here for long, and the secondary could continue. The try is to be
+     * given up, or the VM ended, from within.
+     */
     void (*hand_over)(gpointer user_data);
     void (*trouble)(const char *what, const GError *error, gpointer user_data);
     /* For administrators: QEMU has stopped the guest. */
@@ -73,13 +77,13 @@ void resume_free(Resume *resume);
 
 /*
  * Activates the disks, if they aren't, and resumes the VM; then `done`. What is refused is tried
- * again, of a primary's VM without a word to `done`. Else `done` is told why.
+ * again; of a primary's VM `done` is not called meanwhile. Else `done` gets the reason.
  */
 void resume_vm(Resume *resume, ResumeDone done);
 /* How `run`, and how activating the disks has ended. */
 void resume_ran(Resume *resume, const GError *error);
 void resume_activated(Resume *resume, const GError *error);
-/* A step towards a running VM was refused: tells it, and tries again in a second. */
+/* A step towards a running VM was refused: reports it, and tries again in a second. */
 void resume_wait(Resume *resume, const char *what, const GError *error);
 gboolean resume_is_waiting(const Resume *resume);
 void resume_forget_waiting(Resume *resume);
@@ -98,7 +102,7 @@ gboolean resume_is_to_continue(const Resume *resume);
 gboolean resume_now(Resume *resume, ControlRequest *request);
 /* The VM is about to be ended. */
 void resume_forget(Resume *resume);
-/* What was refused, as it was told; NULL: nothing is. */
+/* What was refused, as it was reported; NULL: nothing is. */
 const char *resume_refusal(const Resume *resume);
 /* For tests: the source of the next try; 0: none. */
 guint resume_next_try(const Resume *resume);

@@ -18,7 +18,7 @@
  *
  * What always holds, by the table in route.c:
  * - Output of a protected VM leaves only if the gate (HOLD) or the comparator (COMPARE) releases
- *   it: from these two a frame reaches OPEN by `alone` only, when no secondary can take over any
+ *   it. From these two a frame reaches OPEN by `alone` only, when no secondary can take over any
  *   more.
  * - A copy's output doesn't leave before this node has taken over: TO_PEER has one way to OPEN.
  * - An unprotected primary's output always leaves: `alone` ends in OPEN wherever it comes from.
@@ -87,8 +87,10 @@ typedef enum {
     INPUT_ROUTES
 } InputRoute;
 
-/* `pausing`: from when the VM is about to be paused until it runs again. `has_session`: there is a
- * secondary that receives checkpoints. */
+/*
+ * `pausing`: from when the VM is about to be paused until it runs again. `has_session`: there is a
+ * secondary that receives checkpoints.
+ */
 InputRoute route_input(FsmState state, Route output, gboolean pausing, gboolean has_session);
 /* Whether the copy gets what the guest is given. */
 gboolean route_mirrors(Route output, gboolean has_session);

@@ -2,10 +2,10 @@
 /*
  * When the primary takes its next checkpoint, and why. Pure: facts and the time in, a decision out.
  *
- * Output that only a checkpoint can release (in `buffered` mode all of it, in `colo` mode that of a
- * connection in which the VMs differ) asks for one as soon as min-gap allows: a client's latency is
- * about min-gap plus the transfer, and a VM without such output is left alone for
- * checkpoint-period.
+ * Some output can be released only by a checkpoint. In `buffered` mode that is all output. In
+ * `colo` mode it is the output of a connection in which the VMs differ. Such output asks for a
+ * checkpoint as soon as min-gap allows. So a client's latency is about min-gap plus the transfer. A
+ * VM without such output runs undisturbed for checkpoint-period.
  */
 #ifndef COLO_COLO_NODE_SCHEDULE_H
 #define COLO_COLO_NODE_SCHEDULE_H
@@ -19,7 +19,7 @@ typedef enum {
     REASON_MISMATCH,        /* the VMs' outputs differ */
     REASON_COMPARE_TIMEOUT, /* the secondary VM has not sent in time what the primary's has */
     REASON_STALLED,         /* the secondary VM has stopped or rebooted by itself */
-    REASON_TABLE_FULL,      /* no room to go on comparing */
+    REASON_TABLE_FULL,      /* no room to continue comparing */
     REASON_DIRTY_LIMIT,     /* more dirty pages than dirty-limit */
     REASON_OUTPUT_LIMIT,    /* the held output has nearly reached output-limit */
     REASON_DISK_LIMIT,      /* the guest has written half of what an epoch may have */
@@ -27,8 +27,10 @@ typedef enum {
     REASONS
 } CheckpointReason;
 
-/* A set of reasons that somebody has named: WANTED() bits. Of those why the VMs are not equal any
- * more, the first one counts. */
+/*
+ * A set of reasons that somebody has named: WANTED() bits. Several may say why the VMs are not
+ * equal any more; of these the first one counts.
+ */
 typedef guint Wanted;
 #define WANTED(reason) (1u << (reason))
 #define WANTED_DIVERGENCE                                                                          \
@@ -36,8 +38,10 @@ typedef guint Wanted;
      WANTED(REASON_TABLE_FULL))
 
 Wanted wanted_add(Wanted wanted, CheckpointReason reason);
-/* What is left when a checkpoint for `reason` begins. A divergence is over when the secondary has
- * the checkpoint, and not before. */
+/*
+ * What is left when a checkpoint for `reason` begins. A divergence is over when the secondary has
+ * the checkpoint, and not before.
+ */
 Wanted wanted_take(Wanted wanted, CheckpointReason reason);
 
 typedef struct {

@@ -4,12 +4,12 @@
  *
  * RECEIVED(e) is sent when checkpoint e is complete and verified in this process's memory: from
  * then on this node can finish it alone. Mirrored input of epochs before e is part of it and
- * forgotten.
+ * dropped.
  *
  * While our VM runs (`colo` mode), mirrored input of its epoch is given to it, mapped by the
- * rewriter; input of another waits. Its output goes to the primary as it is, to be compared, and is
- * kept until the primary confirms that it has left (SETTLED): at a takeover it is sent first, for
- * the primary may have died before its own VM's output left.
+ * rewriter; input of another waits. Its output goes to the primary as it is, to be compared. The
+ * output is also kept until the primary confirms that it has left (SETTLED). At a takeover it is
+ * sent first, because the primary may have died before its own VM's output left.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The node's side of its copy (copy.h): what the copy is for in each state, what the primary, the
- * network and administrators are told of it, and the takeover.
+ * The node's side of its copy (copy.h): what the copy is for in each state, and the takeover. It is
+ * also what the primary, the network and administrators are told of the copy.
  *
- * A VM whose primary is lost goes on running while the arbiter is asked. When nobody can decide, it
- * is paused: its clients can't hear it, and it shouldn't give them up.
+ * A VM whose primary is lost continues to run while the arbiter is asked. When nobody can decide,
+ * it is paused: its output doesn't reach its clients, and it shouldn't give them up.
  *
- * A copy that has stopped by itself (its guest has powered off or panicked, QEMU has stopped it)
- * can't be taken over from until the next checkpoint, which the primary takes at once: if the link
- * is lost before, the primary goes on alone. One that QEMU has stopped for an I/O error of its
- * overlay goes on where it is: what failed is tried again.
+ * A copy may stop by itself: its guest has powered off or panicked, or QEMU has stopped it. It
+ * can't take over until the next checkpoint, which the primary takes at once. If the link is lost
+ * before that, the primary continues alone. A copy that QEMU has stopped for an I/O error of its
+ * overlay continues where it is: what failed is tried again.
  */
 #include "colo/node/events.h"
 #include "colo/node/node_internal.h"
@@ -182,14 +182,16 @@ static void on_taken_over(const GError *error, gpointer user_data)
 static void on_go_on(gpointer user_data)
 {
     Node *node = user_data;
-    /* Also of one that runs: it has been on an overlay until now, and unheard. */
+    /* Also of one that runs: it has been on an overlay until now, and its output did not leave. */
     if (vm_is_running(node->vm))
         figures_copy_paused(node->figures, colo_time_now());
     resume_vm(node->resume, on_taken_over);
 }
 
-/* The old primary may or may not have let these go: a client knows them by their numbers. They come
- * before anything that our VM has sent since. */
+/*
+ * The old primary may or may not have released these: a client knows them by their numbers. They
+ * come before anything that our VM has sent since.
+ */
 static void send_held_frames(Node *node, const Checkpoint *checkpoint)
 {
     for (guint i = 0; i < checkpoint->frames->len; i++) {
@@ -209,7 +211,8 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
         node_vm_lost(node, "can't take over", error);
         return;
     }
-    /* It may be a later one than the last RECEIVED that was sent: as good, and nothing of it is
+    /*
+     * It may be a later one than the last RECEIVED that was sent: as good, and nothing of it is
      * lost.
      */
     node->epoch = checkpoint->epoch;
@@ -220,9 +223,9 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
 }
 
 /*
- * The network is told at once where the guest is now, before the VM can run: what clients send
- * until then would go to the dead host, and be missed for as long as TCP waits before it sends it
- * again.
+ * The network is told at once where the guest is now, before the VM can run. What clients send
+ * until then would go to the dead host. It would be missed for as long as TCP waits before it sends
+ * it again.
  */
 void secondary_take_over(Node *node)
 {

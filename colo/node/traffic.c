@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The frames of the guest: which way each goes is the node's route (route.h), which only step()
+ * The frames of the guest. Which way each goes is the node's route (route.h), which only step()
  * here moves. The primary's are in step with the checkpoint cycle (primary.c), a copy's with its
  * session (secondary.c).
  *
  * Output commit: output is guarded from the pause of a session's first checkpoint until
  * traffic_open(), when the secondary has no claim any more. While it is, primary_received()
- * releases it: on RECEIVED(e), the epochs before e; and so does the judge in an epoch that
- * compares (judge.h).
+ * releases it: on RECEIVED(e), the epochs before e. In an epoch that compares the judge releases it
+ * too (judge.h).
  *
- * From the moment that the VM is about to be paused until it runs again, what comes for the guest
- * is deferred, and given to it in the new epoch. The VM isn't stopped before QEMU has read what was
- * given until then. So what is mirrored with epoch e is what the guest was given after checkpoint e
- * and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and the guest had
- * no room for is dropped when it stops, what it reads while it is stopped waits.)
+ * What comes for the guest is deferred from the moment that the VM is about to be paused until it
+ * runs again. It is given to the VM in the new epoch. The VM isn't stopped before QEMU has read
+ * what was given until then. So what is mirrored with epoch e is what the guest was given after
+ * checkpoint e and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and
+ * the guest had no room for is dropped when it stops, what it reads while it is stopped waits.)
  *
- * While the secondary makes itself ready for the checkpoint, which takes as long as its disks, the
- * guest gets its input: of the epoch that ends, and part of the checkpoint. The secondary's VM,
- * which is paused, isn't given it any more; the secondary keeps it, and gives it to the VM if it
- * has to go on from the epoch that ends. Answers to it wait for the checkpoint.
+ * The secondary makes itself ready for the checkpoint, which takes as long as its disks. Meanwhile
+ * the guest gets its input: of the epoch that ends, and part of the checkpoint. The secondary's VM,
+ * which is paused, isn't given it any more. The secondary keeps it, and gives it to the VM if that
+ * has to continue from the epoch that ends. Answers to it wait for the checkpoint.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"
@@ -157,8 +157,10 @@ typedef struct {
     GPtrArray *frames; /* of HeldFrame* */
 } HeldFrames;
 
-/* As the clients are to see it: whoever sends it need not know how it is mapped. What is leaving is
- * that already. */
+/*
+ * As the clients are to see it: the sender need not know how it is mapped. What is leaving is
+ * mapped already.
+ */
 static void add_held(unsigned nic, GBytes *frame, gpointer user_data)
 {
     const HeldFrames *to = user_data;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What went wrong last, on this node and on the peer: each tells the other, so that either can be
- * asked why there is no protection. It is over when the VM is protected (again). That a node ends
- * in order, or takes no peer for the moment, is no trouble.
+ * What went wrong last, on this node and on the peer. Each reports it to the other, so that either
+ * can be asked why there is no protection. It is over when the VM is protected (again). That a node
+ * ends in order, or takes no peer for the moment, is no trouble.
  */
 #include "colo/node/trouble.h"
 

@@ -2,9 +2,9 @@
 /*
  * A node's part that remembers what went wrong last, on this node and on the peer.
  *
- * It owns both texts and when they came. Whom they are told is its creator's.
+ * It owns both texts and when they came. Its creator decides whom to tell.
  *
- * Always holds: what is remembered is told by the handler when it is, once.
+ * Always holds: the handler reports each text once, when it is remembered.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -16,11 +16,11 @@
 
 typedef struct Trouble Trouble;
 
-/* Told from within the functions below. */
+/* Called from within the functions below. */
 typedef struct {
     /* For administrators and the peer: of this node. */
     void (*happened)(const char *text, gpointer user_data);
-    /* For administrators: the peer has told its own. */
+    /* For administrators: the peer has reported its own. */
     void (*heard)(const char *peer, const char *text, gpointer user_data);
 } TroubleHandler;
 

@@ -16,7 +16,7 @@ struct Uplinks {
     gpointer user_data;
     CarrierWatch *watch;     /* NULL: the VM has no card */
     UplinkCarrier *carriers; /* of each card */
-    guint64 cut, peer_cut;   /* uplinks-watch.h; the peer's as it said last */
+    guint64 cut, peer_cut;   /* uplinks-watch.h; the peer's as reported last */
     UplinksWatch decided;
     GSource *timer;
     ColoTime moved; /* when the VM came here; 0: it was started here */

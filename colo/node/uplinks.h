@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A node's part that knows whether clients can reach this host, and the peer's: the carrier of each
- * card's uplink, watched and told to the peer; and what follows from it for who goes on, as
- * uplinks-watch.h decides.
+ * A node's part that knows whether clients can reach this host, and the peer's. It watches the
+ * carrier of each card's uplink, and reports it to the peer. What follows from it for who continues
+ * is decided by uplinks-watch.h.
  *
- * It owns the watch of the carriers, the last word of the peer about its own, and the timer of the
- * decision. It doesn't open or close an uplink, and it doesn't ask the arbiter.
+ * It owns the watch of the carriers, the last report of the peer about its own, and the timer of
+ * the decision. It doesn't open or close an uplink, and it doesn't ask the arbiter.
  *
- * Always holds: what the peer has reported stays known after the link is lost, for that is when it
- * is needed, and is forgotten when there is a link again.
+ * Always holds: what the peer has reported stays known after the link is lost, because it is needed
+ * then. It is forgotten when there is a link again.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -27,7 +27,7 @@ typedef struct {
     gboolean copy_is_fit; /* the secondary could take a VM that is handed over */
 } UplinksWorld;
 
-/* Asked and told on the main loop; `say` and `changed` also by the functions below. */
+/* Called on the main loop; `say` and `changed` also by the functions below. */
 typedef struct {
     UplinksWorld (*look)(gpointer user_data);
     /* To the peer: the cards that have no carrier here, a bit each. */

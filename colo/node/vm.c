@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The VM of a node: its start, what QEMU tells of it, and its end. A primary's events are the
- * node's; those of a secondary's VM, which is a copy, mean that the copy has to be made again.
+ * The VM of a node: its start, what QEMU reports of it, and its end. A primary's events are the
+ * node's. Those of a secondary's VM, which is a copy, mean that the copy has to be made again.
  */
 #include "colo/node/node_internal.h"
 #include "common/fd.h"
@@ -40,8 +40,8 @@ void node_vm_ending(Node *node, const char *what, const GError *sign)
 }
 
 /*
- * What happens to a copy is news about the copy. While the arbiter is asked it can't be made again;
- * one that has stopped then goes on where it is if this node is to.
+ * What happens to a copy is news about the copy. While the arbiter is asked it can't be made again.
+ * A copy that has stopped then continues where it is if this node is to continue.
  */
 static void on_svm_event(Node *node, VmEvent event, const char *detail)
 {
@@ -154,8 +154,10 @@ void node_disks_ready(Node *node)
 {
     VmHandler handler = {.event = on_vm_event, .user_data = node};
     node->vm = node->handler.make_vm(node->config->vm, &handler, node->handler.user_data);
-    /* A secondary's VM gets its RAM from the primary, which sends what differs. A VM that boots
-     * finds its RAM empty. */
+    /*
+     * A secondary's VM gets its RAM from the primary, which sends what differs. A VM that boots
+     * finds its RAM empty.
+     */
     if (!fsm_is_primary(node->state))
         vm_use_ram(node->vm, colo_fd_steal(&node->kept_ram));
     colo_fd_close(&node->kept_ram);
