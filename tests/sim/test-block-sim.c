@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The replicated disk against a model: byte arrays. A primary and a replica run in this process;
- * the test makes random changes on both, checkpoints, takeovers and deaths, and compares every
+ * The replicated disk against a model: byte arrays. A primary and a replica run in this process.
+ * The test makes random changes on both, checkpoints, takeovers and deaths, and compares every
  * byte. BLOCK_SIM_SEED=N runs one seed again, BLOCK_SIM_RUNS=N more of them.
  */
 #include <errno.h>
@@ -93,7 +93,7 @@ static void open_side(Side *side, gboolean owner)
     g_assert_no_error(error);
 }
 
-/* A random change of a random range; the model changes when the disk says that it has. */
+/* A random change of a random range; the model changes when the disk reports that it has. */
 static int change(World *w, Side *side, Contents *model)
 {
     guint disk = (guint)g_rand_int_range(w->rand, 0, SIDE_DISKS);
@@ -128,7 +128,7 @@ static void changes(World *w, Side *side, Contents *model, guint count)
         g_assert_cmpint(change(w, side, model), ==, 0);
 }
 
-/* One whole checkpoint, with the guests going on where they may. */
+/* One whole checkpoint, during which the guests continue where they may. */
 static void checkpoint(World *w)
 {
     g_autoptr(GError) error = NULL;
@@ -356,8 +356,10 @@ static void test_replica_dies_anywhere(void)
     g_assert_cmpuint(usable, >, 10);
 }
 
-/* Deaths of the primary at every change: the replica goes on, and the dead one's rejoin sends what
- * differs and no more, without comparing everything. */
+/*
+ * Deaths of the primary at every change. The replica continues, and the dead one's rejoin sends
+ * what differs and no more, without comparing everything.
+ */
 static void test_primary_dies_anywhere(void)
 {
     guint32 seed = g_test_rand_int() & 0x7fffffff;

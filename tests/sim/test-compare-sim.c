@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two hosts with a comparator and rewriters between two model guests and a client, under a made-up
- * clock: a network that loses, repeats and reorders; a link between the hosts that stalls;
- * checkpoints, divergences, deaths of the primary at any millisecond with any part of what was on
- * its way, takeovers, and new secondaries. The guests echo; the client has connections that it
- * opens, ports that it uses again, and one that the guest opens.
+ * Two hosts with a comparator and rewriters between two model guests and a client, under a fake
+ * clock. The network loses, repeats and reorders, and the link between the hosts stalls. There are
+ * checkpoints, divergences, takeovers and new secondaries. The primary dies at any millisecond,
+ * with any part of what was on its way. The guests echo. The client has connections that it opens,
+ * ports that it uses again, and one that the guest opens.
  *
  * Invariants, checked at every takeover and at every millisecond:
  *   - the survivor has every byte that the client was told is safe;
- *   - the survivor has sent, or will send, every byte that the client has got, and no other;
+ *   - the survivor has sent, or will send, every byte that the client has received, and no other;
  *   - no connection is reset, no guest gets an ACK of what it has not sent;
  *   - the survivor's timestamps don't go back behind those that have left;
  *   - in the end every connection has delivered all its bytes and closed.
@@ -178,7 +178,7 @@ static void egress(Sim *sim, GBytes *frame)
     Packet p;
 
     parse(out, &p);
-    /* What left before a note was lost with the primary, or was not sent, nobody can know. */
+    /* The primary may have died with a note, or it was not sent: what left before is unknown. */
     gboolean known = !sim->lost_notes && (rewrite == NULL || rewrite_stats(rewrite)->guessed == 0);
     guint i = conn_of(&p, TRUE);
     if (!sim->protected && known && sim->has_released_ts[i] && !(p.flags & TCP_SYN))

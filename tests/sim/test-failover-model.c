@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Every state of a pair of nodes: tests/model/model.h says what is checked in each of them. Here is
- * how such pairs begin, and what has to be reached; and what holds for the table of fsm.h itself.
+ * how such pairs begin, and what has to be reached. Here is also what holds for the table of fsm.h
+ * itself.
  */
 #include "tests/model/model.h"
 
@@ -80,7 +81,7 @@ static void test_table_is_whole(void)
             FsmStep step = fsm_step(state, event_);
             if (step.verdict != FSM_MOVE)
                 continue;
-            /* Output is let go only by a primary, and only where nobody else can have a claim. */
+            /* Output is released only by a primary, and only where no other can have a claim. */
             if (step.actions & FSM_DO_OPEN_GATE)
                 g_assert_true(step.next == FSM_P_NONE || step.next == FSM_P_SETUP);
             if ((state == FSM_P_PAUSED || state == FSM_P_RECOVER || state == FSM_P_FROZEN) &&
@@ -96,7 +97,7 @@ static void test_table_is_whole(void)
             /* Likewise where a secondary finds that it has nothing to ask for. */
             if ((step.actions & FSM_DO_ASK_ARBITER) && step.next == FSM_S_PAUSED)
                 g_assert_cmpuint(step.actions, <, FSM_DO_ASK_ARBITER << 1);
-            /* A VM that must not go on is dead before anything else happens. */
+            /* A VM that must not continue is dead before anything else happens. */
             if (fsm_is_primary(state) && state != FSM_P_ASKING && step.next == FSM_S_STARTING)
                 g_assert_true((step.actions & FSM_DO_KILL_VM) && (step.actions & FSM_DO_START_VM));
             if (step.next == FSM_FAILED || step.next == FSM_COMPLETED)

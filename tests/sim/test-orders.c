@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Every order of starts, ends and deaths of two hosts, on the real disk engine and the real
- * arbiter: what a client was told to be on disk is there whenever the VM runs, on whichever host,
- * and the VM can be started as long as the newest disks exist. What a node does besides is done
- * here as owner.c, generation.c and final.c of colo/node/ do it.
+ * arbiter. What a client was told to be on disk is there whenever the VM runs, on whichever host.
+ * The VM can be started as long as the newest disks exist. What else a node does is done here as
+ * owner.c, generation.c and final.c of colo/node/ do it.
  *
- * All stories up to a length are told (ORDERS_LENGTH; with DEEP=yes longer ones), and random ones
- * that are longer still. ORDERS_SEED=N tells one of those again, ORDERS_RUNS=N more of them.
+ * The test runs all stories up to a length (ORDERS_LENGTH; with DEEP=yes longer ones), and random
+ * ones that are longer still. ORDERS_SEED=N runs one of those again, ORDERS_RUNS=N more of them.
  */
 #include <glib/gstdio.h>
 #include <string.h>
@@ -184,7 +184,7 @@ static gboolean start(World *w, Host *host, gboolean chosen)
     return TRUE;
 }
 
-/* Those that wait ask again, whoever runs. */
+/* Those that wait ask again, whichever host runs the VM. */
 static void ask_whose(World *w)
 {
     for (int i = 0; i < 2; i++) {
@@ -284,7 +284,7 @@ static gboolean do_start_b(World *w)
     return start(w, &w->host[1], FALSE);
 }
 
-/* Said on the wrong side, as soon as one is the wrong one. */
+/* Ordered on the wrong side, as soon as one is the wrong one. */
 static gboolean do_choose_a(World *w)
 {
     return start(w, &w->host[0], TRUE);
@@ -295,7 +295,7 @@ static gboolean do_choose_b(World *w)
     return start(w, &w->host[1], TRUE);
 }
 
-/* In `colo` mode the copy has said the same: the client is told though no checkpoint has it. */
+/* In `colo` mode the copy has sent the same: the client is told though no checkpoint has it. */
 static gboolean do_write(World *w)
 {
     Host *host = running(w);
@@ -431,7 +431,9 @@ static gboolean do_power_cut(World *w)
     return TRUE;
 }
 
-/* The link is cut, and the secondary wins: what the primary wrote until it knew, nobody heard of.
+/*
+ * The link is cut, and the secondary wins. What the primary wrote until it knew, no client was
+ * told.
  */
 static gboolean do_overtaken(World *w)
 {
@@ -544,8 +546,10 @@ static void world_clear(World *w)
     g_free(w->dir);
 }
 
-/* Whatever has happened, with all hosts started once the VM is had again, with all that was told,
- * and can be protected. */
+/*
+ * Whatever has happened, once all hosts are started the VM runs again, with all that was told, and
+ * can be protected.
+ */
 static void assert_recovers(World *w)
 {
     if (!running(w)) {
@@ -588,7 +592,7 @@ static guint env_number(const char *name, guint otherwise)
     return text ? (guint)g_ascii_strtoull(text, NULL, 10) : otherwise;
 }
 
-/* TRUE if the whole story could be told. */
+/* TRUE if the whole story could be run. */
 static gboolean tell(const guint *story, guint length, gboolean protect)
 {
     World w;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Two real nodes in a simulated world (tests/world/world.h): faults come by chance, alone and together,
- * and are over after a while. At any time: clients hear one history only, a VM that was overtaken is
- * not heard any more, an unprotected one is heard though the arbiter is away, RAM and disk are those of
- * the device state whenever a VM runs, what clients were told to be on disk is there, and none boots
- * anew while somebody holds a copy. When all is well again: clients are answered, and the pair is
- * protected.
+ * Two real nodes in a simulated world (tests/world/world.h). Faults come by chance, alone and
+ * together, and are over after a while. At any time the following holds. Clients receive one
+ * history only. A VM that was overtaken sends them nothing any more. An unprotected VM answers them
+ * though the arbiter is away. RAM and disk are those of the device state whenever a VM runs. What
+ * clients were told to be on disk is there. No VM boots anew while another host holds a copy. When
+ * all is well again, clients are answered, and the pair is protected.
  *
- * Each seed is a process of its own and tells one story. SIM_SEEDS=N tells N of them (1000), from
- * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S tells S, with
+ * Each seed is a process of its own and runs one story. SIM_SEEDS=N runs N of them (1000), from
+ * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S runs S, with
  * WORLD_TRACE=1 in all detail. WORLD_HOURS: of each (1).
  */
 #include <stdio.h>
@@ -19,7 +19,7 @@
 
 #define SECOND G_USEC_PER_SEC
 
-/* And then all has to be well within this. */
+/* After that all has to be well within this. */
 #define WELL_US (60 * SECOND)
 
 /* ---- Whoever looks after the hosts ---- */
@@ -63,7 +63,7 @@ static void failover_by_force(WorldHost *host)
     world_tell("%s: failover --force: %s", host->name, done ? "done" : host->refusal);
 }
 
-/* Clients have heard the VM elsewhere since it was here. */
+/* Clients have received the VM's output elsewhere since it was here. */
 static gboolean is_overtaken(const WorldHost *host)
 {
     return host->reign < world_client_heard_reign();
@@ -111,9 +111,10 @@ static const char *state_of(const WorldHost *host)
 }
 
 /*
- * What needs a person. The side that was let go on has died before it was heard, or with no more than
- * the output of its checkpoint: the other one keeps its VM until somebody says that it is the only one. And without an arbiter: a side whose VM has gone
- * on elsewhere doesn't know it.
+ * What needs a person. The side that continued has died before clients received anything from it,
+ * or with no more than the output of its checkpoint. The other one then keeps its VM until an
+ * administrator says that it is the only one. Without an arbiter, there is also a side whose VM has
+ * continued elsewhere and that doesn't know it.
  */
 static gboolean administrate(void)
 {
@@ -148,8 +149,8 @@ static gboolean administrate(void)
 }
 
 /*
- * A VM that nobody could take over from is heard: its output waits for a checkpoint, which the secondary
- * is at, but never for storage that may be away for hours.
+ * The output of a VM that nobody could take over from must leave. It waits for a checkpoint, which
+ * the secondary is at, but never for storage that may be away for hours.
  */
 static void look_at_the_unprotected(void)
 {
