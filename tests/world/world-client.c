@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Clients ask the guest one thing after the other, and again until they are answered. All that they
- * hear has to be of one history: what was heard once is in all that is heard later.
+ * receive has to be of one history: what they received once is in all that they receive later.
  */
 #include <string.h>
 
@@ -239,7 +239,7 @@ void world_client_cold_boot(WorldHost *host)
     const WorldHost *peer = &world.host[!host->index];
     gboolean may = world.lied || world.ended_on_purpose || world.lost || !peer->lives ||
                    !world_holds_the_vm(peer, peer->node->state);
-    /* These are limits that docs/ARCHITECTURE.md tells of. */
+    /* These are limits that docs/ARCHITECTURE.md describes. */
     if (!may && (host->died_in_doubt || peer->node->state == FSM_P_FROZEN))
         world_sometimes("boots anew: the chosen side died before anybody heard it");
     else if (!may && world.now_us < peer->frozen_until_us + PATIENCE_US)
@@ -252,6 +252,6 @@ void world_client_cold_boot(WorldHost *host)
     world_tell("%s boots the VM anew", host->name);
     world.ended_on_purpose = world.lost = FALSE;
     world.boots++;
-    world.port_of_guest = -1; /* a guest that boots is heard everywhere */
+    world.port_of_guest = -1; /* frames for a guest that boots go to every host */
     heard = NULL;
 }

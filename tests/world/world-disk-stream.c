@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The stream between two disk servers: the counterpart of block/primary.c, sync.c and replica.c. It has
- * their records in their order, but a block is a number, and what differs is not looked for by hash.
+ * The stream between two disk servers: the counterpart of block/primary.c, sync.c and replica.c. It
+ * has their records in their order. But a block is a number, and what differs is not looked for by
+ * hash.
  */
 #include <string.h>
 
@@ -286,7 +287,7 @@ static void read_later(DiskServer *server, gint64 us)
     server->reader = world_after(server->host, us, on_reader, server);
 }
 
-/* The connection stays, so that its node can tell the peer. */
+/* The connection stays, so that its node can report to the peer. */
 static gboolean fails_to_store(DiskServer *server, const Record *record)
 {
     StorageUse use = record->type == WIRE_START ? STORAGE_IN_PLACE : STORAGE_NEEDS_ROOM;

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * block/server.h without a process: orders are carried out one after another, each after a time by
- * chance, on the host's medium (world-medium.c); world-disk-stream.c is the stream between two of them.
+ * block/server.h without a process. Orders are carried out one after another, each after a time by
+ * chance, on the host's medium (world-medium.c). world-disk-stream.c is the stream between two of
+ * them.
  *
- * What block/ promises is kept: a replica's image is a checkpoint's or known not to be; an apply or a
- * takeover that is cut short is finished or known; bitmaps name all that differs. And demanded: images
- * change only under a VM that is paused and, if it caches, has given them up.
+ * What block/ promises is kept. A replica's image is a checkpoint's, or known not to be. An apply
+ * or a takeover that is cut short is finished, or known. Bitmaps name all that differs. It is also
+ * demanded that images change only under a VM that is paused. If that VM caches, it must have given
+ * them up.
  */
 #include <string.h>
 #include <unistd.h>

@@ -84,7 +84,7 @@ void disk_throttle_open(DiskServer *server);
 
 /* ---- world-disk-stream.c ---- */
 
-/* Says HELLO; what follows is told by events. */
+/* Sends HELLO; what follows is reported by events. */
 void disk_stream_begin(DiskServer *server, Stream *stream, const char *session);
 /* Nothing more is read or sent. */
 void disk_stream_end(DiskServer *server);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * checkpoint/ without threads and sockets: each thing that an engine's thread would do is a step of the
- * world, after a time by chance. What the engines promise is kept, and demanded: RAM changes only while
- * the VM stands still, a checkpoint counts whole or not at all, epochs rise by one.
+ * checkpoint/ without threads and sockets: each thing that an engine's thread would do is a step of
+ * the world, after a time by chance. What the engines promise is kept, and demanded. RAM changes
+ * only while the VM is paused, a checkpoint counts whole or not at all, and epochs rise by one.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -60,7 +60,7 @@ static void capture_fails(Capture *capture)
 
 static void on_peer_stream(gpointer item, gpointer user_data)
 {
-    /* Nothing is said this way; its end is the link's, which is told by itself. */
+    /* Nothing is sent this way; its end is the link's, which reports it. */
     (void)item;
     (void)user_data;
 }
@@ -248,7 +248,7 @@ static void on_arrived(gpointer item, gpointer user_data)
 {
     Apply *apply = user_data;
     if (!item)
-        return; /* the link tells it */
+        return; /* the link reports it */
     g_queue_push_tail(apply->arrived, item);
     if (!apply->step && !apply->verified)
         next(apply);

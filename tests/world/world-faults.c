@@ -242,7 +242,10 @@ static void command(const char *name, const char *argument)
     world_tell("%s: command %s: %s", host->name, name, done ? "done" : host->refusal);
 }
 
-/* Without an arbiter it decides for a side that waits: whoever does that looks at the other one first. */
+/*
+ * Without an arbiter it decides for a side that waits. An administrator who does that looks at the
+ * other one first.
+ */
 static gboolean somebody_decides(void)
 {
     for (guint i = 0; i < WORLD_HOSTS; i++) {

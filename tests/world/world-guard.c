@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * checkpoint/'s dirty tracking and load guard, without userfaultfd and threads: the guest's own dirty
- * pages are the tracker, and an order of the guard is a step of the world.
+ * checkpoint/'s dirty tracking and load guard, without userfaultfd and threads. The guest's own
+ * dirty pages are the tracker, and an order of the guard is a step of the world.
  */
 #include <string.h>
 

@@ -15,7 +15,7 @@
 
 #define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 
-/* ---- The story, told ---- */
+/* ---- The story, printed ---- */
 
 static void print(const char *format, va_list args)
 {

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A peer that lies. In some stories one host's node does not say for a while what it should: messages
- * of it are lost, changed, cut or repeated, and messages of every type and packets come from it that
- * it never sent. The other node gets them in every state; and so the liar's own node, which is real,
+ * A peer that lies. In some stories one host's node doesn't send for a while what it should. Its
+ * messages are lost, changed, cut or repeated. Messages of every type and packets come from it that
+ * it never sent. The other node gets them in every state. So the liar's own node, which is real,
  * gets answers that it has not asked for.
  *
- * Nobody proves who he is on the link: what a peer says of itself is believed (docs/ARCHITECTURE.md
- * tells what). Of clients' histories nothing is promised then. What must be true all the same, of both
- * nodes: none aborts; a primary's VM is given away on the arbiter's word, or where the peer says that
- * it has taken what was handed to it, and never ended on a message; a frozen primary or a secondary is
- * not heard; no output leaves before the peer has said that it has the checkpoint after it; and
- * when the lies are over, all is well again.
+ * No peer proves its identity on the link: what a peer says of itself is believed
+ * (docs/ARCHITECTURE.md has the details). So nothing is promised of clients' histories then. The
+ * following must be true all the same, of both nodes. Neither aborts. A primary's VM is given away
+ * on the arbiter's answer, or where the peer says that it has taken what was handed to it. A
+ * message never ends it. A frozen primary or a secondary sends nothing to clients. No output leaves
+ * before the peer has said that it has the checkpoint after it. When the lies are over, all is well
+ * again.
  */
 #include <string.h>
 
@@ -19,7 +20,7 @@
 #include "common/endian.h"
 #include "tests/world/world-link.h"
 
-/* Of what the liar's node says while it lies. */
+/* Of what the liar's node sends while it lies. */
 #define LIES_PER_MILLE 300u
 /* Between two messages out of nothing. */
 #define OFTEN_US (50 * 1000)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * colo/link/ without sockets. A session has a pipe for each direction and channel: control, packets,
- * and the streams of checkpoints and disks (world-pipe.c).
+ * colo/link/ without sockets. A session has a pipe for each direction and channel: control,
+ * packets, and the streams of checkpoints and disks (world-pipe.c).
  *
- * Heartbeats are not sent: what they would find is reckoned. A side whose peer can't be heard (the way
- * is cut, the peer stands still or is dead without a word) gives it up a heartbeat-timeout later. And
- * its link is fresh if a heartbeat of a moment ago would have been answered by now.
+ * Heartbeats are not sent: what they would find is reckoned. A side that receives nothing from its
+ * peer gives it up a heartbeat-timeout later. That is so when the way is cut, or the peer is paused
+ * or dead without a message. And its link is fresh if a heartbeat of a moment ago would have been
+ * answered by now.
  */
 #include <string.h>
 
@@ -183,7 +184,7 @@ void world_link_death(WorldHost *host, gboolean silently)
 void world_link_reset(void)
 {
     if (world.cut[0] || world.cut[1])
-        return; /* one side would hear of it long before the other: see colo/link/beat.c */
+        return; /* one side would notice it long before the other: see colo/link/beat.c */
     for (guint side = 0; side < WORLD_HOSTS; side++) {
         Link *link = world.host[side].link;
         if (!link || !link->end || !link->end->up)

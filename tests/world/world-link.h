@@ -49,8 +49,8 @@ struct End {
     gboolean up, gone; /* up() was called; the peer's end is known */
     Pipe pipe[CHANNELS];
     Stream stream[CHANNELS];
-    GSource *silence;                     /* runs while the peer can't be heard */
-    gint64 up_us, good_us, good_until_us; /* both can hear each other since; could until */
+    GSource *silence;                     /* runs while nothing comes from the peer */
+    gint64 up_us, good_us, good_until_us; /* both receive from each other since; did until */
     gint64 asked_us;                      /* a heartbeat out of turn, for fresh() */
     gboolean fresh_wanted;
     GSource *echo;
@@ -89,7 +89,7 @@ static inline End *other(const End *end)
     return &end->session->end[!end->side];
 }
 
-/* What one host says reaches the other. */
+/* What one host sends reaches the other. */
 static inline gboolean way_is_open(guint from)
 {
     return !world.cut[from];
@@ -99,8 +99,10 @@ static inline gboolean way_is_open(guint from)
 
 /* A session that has just begun. */
 void session_add(Session *session);
-/* Of the sessions that are, the n-th; NULL: there are no more. One whose ends both are over is to be
- * removed. */
+/*
+ * The n-th of the sessions that exist; NULL: there are no more. One whose ends both are over is to
+ * be removed.
+ */
 Session *session_get(guint index);
 void session_remove(guint index);
 void stream_open(Stream *stream, Pipe *pipe);

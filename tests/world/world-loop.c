@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The clock, and whose turn it is. GLib's main loop is replaced, as far as colod uses it: sources that
- * have a ready time and no other reason to run. Each process has its list of them; its GMainContext is
- * a name for it only. A source that is attached to the default context goes to the host whose code
- * runs. As in GLib, a turn dispatches what is due of one priority, the most urgent one.
+ * The clock, and whose turn it is. GLib's main loop is replaced, as far as colod uses it: sources
+ * that have a ready time and no other reason to run. Each process has its list of them; its
+ * GMainContext is a name for it only. A source that is attached to the default context goes to the
+ * host whose code runs. As in GLib, a turn dispatches what is due of one priority, the most urgent
+ * one.
  *
- * The world asks each host what is due, in an order by chance, and turns the clock when nothing is. A
- * host that stands still is not asked.
+ * The world asks each host what is due, in an order by chance, and advances the clock when nothing
+ * is. A host that is paused is not asked.
  *
- * The node's own threads are steps here: of a question to the arbiter, which takes a while, may hang,
- * and may be answered after it was stored, or never.
+ * The node's own threads are steps here. A question to the arbiter takes a while and may hang. It
+ * may be answered after it was stored, or never.
  */
 #include <dlfcn.h>
 #include <string.h>
@@ -382,7 +383,7 @@ void world_call(WorldHost *host, void (*func)(gpointer data), gpointer data)
     world_enter(before);
 }
 
-/* What is due of the most urgent priority; host->due_us says when something is, if nothing is now. */
+/* What is due of the most urgent priority; host->due_us is when something is, if nothing is now. */
 static GPtrArray *find_due(WorldHost *host)
 {
     static GPtrArray *due;

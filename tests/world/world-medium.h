@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a host's disks hold when no process runs: the image, and what block/'s files say of it (state,
- * dirty maps, journal). A block is a number. Generations are block/generation.h's own.
+ * What a host's disks hold when no process runs: the image, and what block/'s files hold of it
+ * (state, dirty maps, journal). A block is a number. Generations are block/generation.h's own.
  */
 #ifndef COLO_TESTS_WORLD_MEDIUM_H
 #define COLO_TESTS_WORLD_MEDIUM_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Ports without sockets, uplinks without taps: a switch that learns where the guest is from the frames
- * that it hears, and hosts whose carrier can be gone.
+ * Ports without sockets, and uplinks without taps. A switch learns where the guest is from the
+ * frames that it receives. A host's carrier can be gone.
  */
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is under way between the two ends of a session. What is in a pipe arrives in order, after the
- * delay of the way; while the way is cut it waits there, as in the buffers of TCP. The streams of
- * checkpoints and disks are told from each other by the number of a real descriptor.
+ * What is under way between the two ends of a session. What is in a pipe arrives in order, after
+ * the delay of the way. While the way is cut it waits there, as in the buffers of TCP. The streams
+ * of checkpoints and disks are distinguished by the number of a real descriptor.
  */
 #include "tests/world/world-link.h"
 

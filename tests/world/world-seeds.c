@@ -56,7 +56,7 @@ static void child_start(Child *child, WorldStory tell_story, guint64 seed, gint6
     child->out = fds[0];
 }
 
-/* The first that has ended, with all that it has said; NULL: none runs. */
+/* The first that has ended, with all of its output; NULL: none runs. */
 static Child *await_any(Child *children, guint jobs)
 {
     char buffer[4096];
@@ -128,7 +128,7 @@ static guint print_missing(GHashTable *counts, const char *const *rare)
     return missing;
 }
 
-/* FALSE: its story failed, and is told. */
+/* FALSE: its story failed, and is printed. */
 static gboolean child_end(Child *child, GHashTable *counts)
 {
     int status;

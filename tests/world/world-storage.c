@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A host's storage that fails: for a while, or until somebody mends it. And what must be true then,
- * because the error may pass: what a node that has perhaps the only VM is refused it tells, tries again,
- * and keeps the VM meanwhile.
+ * A host's storage that fails: for a while, or until it is mended. And what must be true then,
+ * because the error may pass. A node that perhaps has the only VM reports what it is refused. It
+ * tries again, and keeps the VM meanwhile.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 /* A full file system is full; a medium that fails does not fail each time. */
 #define EIO_PER_MILLE 700u
 
-/* A refusal is told by then, and has been tried again by then (of a second, in resume.c). */
+/* A refusal is reported and has been tried again by then (of a second, in resume.c). */
 #define TOLD_US  (50 * 1000)
 #define TRIED_US (3 * G_USEC_PER_SEC)
 
@@ -133,7 +133,7 @@ void world_storage_check_given_up(const WorldHost *host, guint before)
         return;
     if (world.lied && !fsm_is_primary((FsmState)before))
         return;
-    /* Two limits that docs/ARCHITECTURE.md tells of. */
+    /* Two limits that docs/ARCHITECTURE.md describes. */
     if (!fsm_is_primary((FsmState)before) && !copy_is_valid(host->node->copy)) {
         world_sometimes("the primary's VM dies while its copy is invalid");
         return;

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Writes that wait for the next epoch: block/throttle.h, with a write as its unit, and what a node owes
- * to them. When half of what an epoch may have is written, it is told (FILLING). A protected primary then
- * takes a checkpoint; who can't, and whoever pauses a VM, lets all writes through. QEMU's pause waits
- * for the writes that are under way, however the guest has stopped.
+ * Writes that wait for the next epoch: block/throttle.h, with a write as its unit, and what a node
+ * owes to them. When half of what an epoch may have is written, that is reported (FILLING). A
+ * protected primary then takes a checkpoint. A node that can't, and a node that pauses a VM, let
+ * all writes through. QEMU's pause waits for the writes that are under way, however the guest has
+ * stopped.
  */
 #include <string.h>
 
 #include "colo/node/node_internal.h"
 #include "tests/world/world-disk.h"
 
-/* In which a node hears of what fills, and acts. */
+/* The time in which a node learns of what fills, and acts. */
 #define OWED_US 2000
 /* A full epoch's write passes by then all the same. */
 #define TURN_US G_USEC_PER_SEC

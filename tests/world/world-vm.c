@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * QEMU and its guest. The guest is a log: each request that it reads makes its history longer, changes
- * a page of RAM, and is answered. Its device state is its history and a digest of RAM: it can be loaded
- * into RAM of the same moment only, and run only if that is so still, or again.
+ * QEMU and its guest. The guest is a log: each request that it reads makes its history longer,
+ * changes a page of RAM, and is answered. Its device state is its history and a digest of RAM. It
+ * can be loaded into RAM of the same moment only. It can run only if RAM still is of that moment,
+ * or is again.
  *
  * A load writes to pages, as QEMU's reset does: always the same ones, and rarely one more.
  */
@@ -341,7 +342,9 @@ static void send_output(SimVm *vm)
         vm->reader = world_after(vm->host, world_between(10, 500), on_output, vm);
 }
 
-/* Storage fails what the guest is about to write. TRUE: QEMU has stopped it, and it is told so. */
+/*
+ * Storage fails what the guest is about to write. TRUE: QEMU has stopped it, and that is reported.
+ */
 static gboolean stops_at_error(SimVm *vm, int failed)
 {
     gboolean stops =

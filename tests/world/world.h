@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A simulated world: two real nodes (colo/node/, colo/arbiter/, the comparator, the gate), on one fake
- * clock, in one thread, by one seed. The same seed gives the same story.
+ * A simulated world: two real nodes (colo/node/, colo/arbiter/, the comparator, the gate), on one
+ * fake clock, in one thread, by one seed. The same seed gives the same story.
  *
  * What has threads, sockets or a QEMU of its own is replaced at link time, behind the same header:
  *
- *   world-loop.c     GLib's main loop and threads; the world turns the clock
+ *   world-loop.c     GLib's main loop and threads; the world advances the clock
  *   world-link.c     colo/link/: pairing, and heartbeats by reckoning; world-pipe.c: what is under way
  *                    between two ends, with delay, cuts of one way, and ends
  *   world-engine.c   checkpoint/: capture and apply as scheduled steps; world-guard.c: the load guard
@@ -18,13 +18,14 @@
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
  *   world-faults.c   what goes wrong
- *   world-liar.c     a peer that says what is not true
+ *   world-liar.c     a peer that sends what is not true
  *   world-seeds.c    many stories in processes of their own, and what they have met
  *
- * How a story goes, and what must be true when all is well again, is told by tests/sim/test-world.c.
- * Real, and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
- * the rewriter, the gate, the activation flag, generations, vm.c. RAM is 32 words, so that a lost page
- * is seen at the next load of device state; a disk is 8 numbers, which tell who wrote them.
+ * tests/sim/test-world.c has how a story goes, and what must be true when all is well again. Real,
+ * and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
+ * the rewriter, the gate, the activation flag, generations, vm.c. RAM is 32 words, so that a lost
+ * page is seen at the next load of device state. A disk is 8 numbers, each of which names its
+ * writer.
  */
 #ifndef COLO_TESTS_WORLD_H
 #define COLO_TESTS_WORLD_H
@@ -113,10 +114,10 @@ struct WorldHost {
     GArray *sources;       /* of that context */
     gint64 due_us;         /* nothing of it is due before; 0: unknown */
     sigjmp_buf death;      /* where a process that dies in the middle of something ends */
-    gboolean lives, ended; /* colod does; has told its end */
+    gboolean lives, ended; /* colod does; has reported its end */
     gboolean failed;
     guint starts;
-    gint64 frozen_until_us; /* stands still until then; 0: doesn't */
+    gint64 frozen_until_us; /* paused until then; 0: isn't */
     gboolean carrier;       /* of its uplink */
     Node *node;
     Config *config;
@@ -131,7 +132,7 @@ struct WorldHost {
     char *trouble;                 /* the node's last error since its VM ran */
     gboolean denied;               /* the VM, by the arbiter's last word */
     WorldTaken taken[WORLD_TAKEN]; /* by epoch */
-    guint64 proven; /* how far the guest was, of which its peer has said that it has it */
+    guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
     gint64 qemu_slow_until_us; /* its QEMU answers late */
     SimVm *vm;
     Uplink *uplink;
@@ -145,14 +146,14 @@ struct WorldHost {
     gint64 restart_us;      /* is to be started then; 0: no */
     guint state;            /* its node's, that was seen last */
     gint64 gone_us;         /* its VM was, or its process */
-    gboolean died_in_doubt; /* its last process, while it was open who goes on, or just decided */
+    gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gint64 storage_hangs_until_us;
     gint64 storage_bad_until_us; /* it may not have been able to ask */
 };
 
-/* What a failed look at the world says; the seed is printed. */
+/* The report of a failed check of the world; the seed is printed. */
 G_NORETURN void world_fail(const char *format, ...) G_GNUC_PRINTF(1, 2);
-/* A line of the story, if it is told (WORLD_TRACE). */
+/* A line of the story, if it is to be printed (WORLD_TRACE). */
 void world_tell(const char *format, ...) G_GNUC_PRINTF(1, 2);
 
 typedef struct {
@@ -183,7 +184,7 @@ typedef struct {
     WorldHost *liar;      /* whose node may lie; NULL: none does */
     gboolean lies;        /* it does now */
     gboolean lied;        /* and not all is well since */
-    gboolean left;        /* and it has said that it ends */
+    gboolean left;        /* and it has reported that it ends */
     const char *on_error; /* what an I/O error of it does to the guest */
 
     GHashTable *sometimes; /* name -> count */
@@ -217,9 +218,12 @@ gboolean world_is_awake(const WorldHost *host);
 void world_init(guint64 seed);
 void world_end(void);
 void world_start(WorldHost *host, const char *role);
-/* The process dies; `power`: the whole host, nobody is told. Does not return on the host itself. */
+/*
+ * The process dies. `power`: the whole host, and nobody is told. Does not return on the host
+ * itself.
+ */
 void world_die(WorldHost *host, gboolean power);
-/* It stands still so long. */
+/* It is paused for so long. */
 void world_freeze(WorldHost *host, gint64 us);
 /* From here on this host runs the VM for the clients, and the other one doesn't any more. */
 void world_begin_reign(WorldHost *host);
@@ -282,9 +286,12 @@ gboolean world_storage_mend(void);
 int world_storage_error(const WorldHost *host, StorageUse use);
 /* The node tries again what storage can refuse to it. */
 void world_storage_tried(WorldHost *host);
-/* It was refused: fails later if nobody is told, or it is not tried again. */
+/* It was refused: fails later if that is not reported, or it is not tried again. */
 void world_storage_refused(WorldHost *host, const char *what);
-/* A node has entered FSM_FAILED: fails if it has given up the only copy of the VM for no good reason. */
+/*
+ * A node has entered FSM_FAILED: fails if it has given up the only copy of the VM for no good
+ * reason.
+ */
 void world_storage_check_given_up(const WorldHost *host, guint before);
 
 /* ---- world-throttle.c ---- */
@@ -314,13 +321,13 @@ GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len);
 /* When a client was answered last, and how often clients were. */
 gint64 world_client_heard_us(void);
 guint64 world_client_answers(void);
-/* What clients have heard does not count any more. */
+/* What clients have received does not count any more. */
 void world_client_forget(void);
-/* The last host's that was heard. */
+/* The last host's that clients received. */
 guint world_client_heard_reign(void);
 /* Fails if there is not all that clients were told to be on disk. */
 void world_client_check_disk(const WorldHost *host, const guint64 *block, const char *what);
-/* It has the VM, in this state of its node, and the VM could go on. */
+/* It has the VM, in this state of its node, and the VM could continue. */
 gboolean world_holds_the_vm(const WorldHost *host, guint state);
 /* The VM boots anew on a host: fails if the other one holds a copy. */
 void world_client_cold_boot(WorldHost *host);
@@ -352,8 +359,10 @@ void world_something_happens(void);
 /* ---- world-seeds.c ---- */
 
 typedef void (*WorldStory)(guint64 seed, gint64 hours);
-/* Tells the stories that the environment names, each in a process of its own, and fails if one of the
- * `rare` states (a list that NULL ends) is not met in many hours. Returns main()'s value. */
+/*
+ * Runs the stories that the environment names, each in a process of its own. Fails if one of the
+ * `rare` states (a list that NULL ends) is not met in many hours. Returns main()'s value.
+ */
 int world_tell_stories(WorldStory tell_story, const char *const *rare);
 
 #endif
