@@ -238,11 +238,51 @@ static void bench_looks(guint gib, guint used_gib)
     print_fastest("keeper", gib, used_gib, keeper);
 }
 
+/* ---- Sessions ---- */
+
+static const CaptureCallbacks capture_callbacks = {
+    .synchronised = on_synchronised, .taken = on_taken, .sent = on_sent, .failed = on_failed};
+static const ApplyCallbacks apply_callbacks = {.applied = on_applied, .failed = on_failed};
+
+typedef struct {
+    Capture *capture;
+    Apply *apply;
+    int fds[2];
+} Session;
+
+/* Synchronises RAM that is not written to, and prints how fast. */
+static Session session_begin(Bench *b, DirtyTracker *tracker, const char *name)
+{
+    Session s;
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s.fds), ==, 0);
+    b->synchronised = FALSE;
+    s.capture = capture_new(&b->primary->ram, tracker, s.fds[0], &capture_callbacks, b, &error);
+    g_assert_no_error(error);
+    gint64 start = g_get_monotonic_time();
+    s.apply = apply_new(&b->secondary->ram, s.fds[1], &apply_callbacks, b, &error);
+    g_assert_no_error(error);
+    /* Nothing is sent ahead: what a pause costs is the question. */
+    CaptureTuning tuning = CAPTURE_TUNING_DEFAULT;
+    tuning.ahead_pages = PAGES;
+    capture_set_tuning(s.capture, &tuning);
+    capture_synchronise(s.capture, 0);
+    wait_for(&b->synchronised);
+    double us = (double)(g_get_monotonic_time() - start);
+    printf("%s %.0f MiB/s\n", name, PAGES * (double)VM_PAGE_SIZE / MIB / us * 1e6);
+    return s;
+}
+
+static void session_end(Session *s)
+{
+    capture_free(s->capture);
+    apply_free(s->apply);
+    close(s->fds[0]);
+    close(s->fds[1]);
+}
+
 int main(void)
 {
-    static const CaptureCallbacks capture_callbacks = {
-        .synchronised = on_synchronised, .taken = on_taken, .sent = on_sent, .failed = on_failed};
-    static const ApplyCallbacks apply_callbacks = {.applied = on_applied, .failed = on_failed};
     g_autoptr(GError) error = NULL;
     Bench b = {.primary = test_ram_new(PAGES), .secondary = test_ram_new(PAGES)};
     for (guint64 page = 0; page < PAGES; page++)
@@ -250,34 +290,18 @@ int main(void)
     DirtyTracker *tracker = dirty_tracker_new(&b.primary->ram, DIRTY_METHOD_AUTO, &error);
     g_assert_no_error(error);
     fprintf(stderr, "dirty pages by %s\n", dirty_method_name(dirty_tracker_method(tracker)));
-    int fds[2];
-    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
-    Capture *capture =
-        capture_new(&b.primary->ram, tracker, fds[0], &capture_callbacks, &b, &error);
-    g_assert_no_error(error);
-    Apply *apply = apply_new(&b.secondary->ram, fds[1], &apply_callbacks, &b, &error);
-    g_assert_no_error(error);
-    /* Nothing is sent ahead: what a pause costs is the question. */
-    CaptureTuning tuning = CAPTURE_TUNING_DEFAULT;
-    tuning.ahead_pages = PAGES;
-    capture_set_tuning(capture, &tuning);
-
-    gint64 start = g_get_monotonic_time();
-    capture_synchronise(capture, 0);
-    wait_for(&b.synchronised);
-    double us = (double)(g_get_monotonic_time() - start);
-    printf("memory_sync_rate %.0f MiB/s\n", PAGES * (double)VM_PAGE_SIZE / MIB / us * 1e6);
+    Session session = session_begin(&b, tracker, "memory_sync_rate");
     guint64 epoch = 0;
     static const guint counts[] = {0, 1000, 10000, 50000};
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
-        bench_checkpoints(&b, capture, &epoch, counts[i]);
+        bench_checkpoints(&b, session.capture, &epoch, counts[i]);
     bench_stream(&b);
+    session_end(&session);
+    /* The secondary has nearly all of it. */
+    session = session_begin(&b, tracker, "memory_resync_rate");
+    session_end(&session);
 
-    capture_free(capture);
-    apply_free(apply);
     dirty_tracker_free(tracker);
-    close(fds[0]);
-    close(fds[1]);
     test_ram_free(b.primary);
     test_ram_free(b.secondary);
 
