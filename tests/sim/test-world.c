@@ -122,7 +122,9 @@ static gboolean administrate(void)
         runs(&world.host[1])) {
         world_sometimes(
             "an administrator ends a side whose peer has said that it ends, and has not");
-        world_die(&world.host[!world.liar->index], FALSE);
+        /* The VM of the other one is newer. If this one is on record all the same, it boots again,
+         * and the other one is ended next. */
+        world_die(&world.host[world.host[0].reign > world.host[1].reign], FALSE);
         world.port_of_guest = -1; /* a switch forgets in the end */
         return TRUE;
     }
@@ -166,7 +168,7 @@ static void look_at_the_unprotected(void)
 static void until_all_is_well(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
-    gboolean helped = FALSE;
+    guint helped = 0;
     world_clients_hurry();
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
@@ -177,8 +179,8 @@ static void until_all_is_well(void)
             world_sometimes("an administrator mends storage");
         if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2)
             return;
-        if (!helped && world.now_us > began + WORLD_HEAL_US + WELL_US / 2)
-            helped = administrate();
+        if (helped < 2 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
+            helped += administrate() ? 1 : 0;
         if (world.now_us > began + WORLD_HEAL_US + WELL_US)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
                        (int)(WELL_US / SECOND),

@@ -152,7 +152,6 @@ static gboolean on_taken(gpointer data)
     memcpy(parcel->ram, capture->vm->ram, sizeof(parcel->ram));
     capture->vm->dirty = 0;
     capture->stats.dirty_pages = (guint64)__builtin_popcount(which);
-    world_note_checkpoint(capture->host, parcel->epoch, capture->vm->history->position);
     capture->step = world_after(capture->host, world_between(100, 5000), on_sent, capture);
     capture->callbacks.taken(&capture->stats, capture->user_data);
     return G_SOURCE_REMOVE;
@@ -170,6 +169,7 @@ void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArr
     parcel->frames = frames ? g_ptr_array_ref(frames) : g_ptr_array_new();
     parcel->attachment = attachment ? g_bytes_ref(attachment) : NULL;
     capture->stats = (CaptureStats){.epoch = epoch, .bytes = 4096};
+    world_note_checkpoint(capture->host, epoch, capture->vm->history->position);
     capture->step = world_after(capture->host, world_between(100, 4000), on_taken, capture);
 }
 

@@ -37,7 +37,9 @@ static End *liar_end(void)
 static void say(End *end, Channel channel, guint type, guint64 epoch, GBytes *bytes)
 {
     Item *item = g_new0(Item, 1);
-    world.left |= channel == CONTROL && (type == LINK_MSG_GOODBYE || type == LINK_MSG_FAILED);
+    /* Each of them lets the other side continue without the arbiter. */
+    world.left |= channel == CONTROL && (type == LINK_MSG_GOODBYE || type == LINK_MSG_FAILED ||
+                                         type == LINK_MSG_YIELDED || type == LINK_MSG_STANDS);
     item->type = type;
     item->epoch = epoch;
     item->bytes = bytes;

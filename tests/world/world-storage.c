@@ -138,7 +138,7 @@ void world_storage_check_given_up(const WorldHost *host, guint before)
         world_sometimes("the primary's VM dies while its copy is invalid");
         return;
     }
-    if ((before == FSM_S_COLO || before == FSM_S_HANDED) &&
+    if ((before == FSM_S_COLO || before == FSM_S_HANDED || before == FSM_S_PAUSED) &&
         world.now_us < MAX(peer->gone_us, host->frozen_until_us) + NOTICED_US) {
         world_sometimes("a secondary's storage fails before it knows that its primary has died");
         return;

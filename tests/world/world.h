@@ -184,7 +184,7 @@ typedef struct {
     WorldHost *liar;      /* whose node may lie; NULL: none does */
     gboolean lies;        /* it does now */
     gboolean lied;        /* and not all is well since */
-    gboolean left;        /* and it has reported that it ends */
+    gboolean left;        /* and it has reported that the other one may continue */
     const char *on_error; /* what an I/O error of it does to the guest */
 
     GHashTable *sometimes; /* name -> count */
