@@ -48,7 +48,11 @@ void copy_step(Copy *copy)
                        .refused = world.refused,
                        .check_due = copy->check_due,
                        .settled = copy->settled};
-    copy_begin_job(copy, copy_next(&facts));
+    CopyJob next = copy_next(&facts);
+    if (next == COPY_NOTHING)
+        copy->handler->rests(copy->user_data);
+    else
+        copy_begin_job(copy, next);
 }
 
 /* ---- The session ---- */

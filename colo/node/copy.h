@@ -84,6 +84,8 @@ typedef struct {
 
     /* A step was refused, and is to be tried again in a while: CopyWorld.refused, copy_step(). */
     void (*refused)(const char *what, const GError *error, gpointer user_data);
+    /* No step is under way, and there is none to take now. */
+    void (*rests)(gpointer user_data);
     /* The VM can't continue here; or its process seems to end, which will report it by itself. */
     void (*lost)(const char *what, const GError *error, gpointer user_data);
     void (*ending)(const char *what, const GError *error, gpointer user_data);

@@ -330,6 +330,11 @@ void disks_apply(Node *node)
                               on_applied, order_new(disks, "apply", disks->applying, NULL));
 }
 
+gboolean disks_are_applying(const Node *node)
+{
+    return node->disks && node->disks->applying;
+}
+
 gboolean disks_are_at(const Node *node, guint64 epoch)
 {
     return !node->disks || node->disks->applied == epoch;

@@ -452,6 +452,7 @@ void disks_received(Node *node, guint64 epoch);
 gboolean disks_apply_is_due(const Node *node);
 /* Applies what is due: the VM is paused and has given up its disks. Then copy_step(). */
 void disks_apply(Node *node);
+gboolean disks_are_applying(const Node *node);
 gboolean disks_are_at(const Node *node, guint64 epoch);
 /*
  * TRUE if the disks belong to this side: the VM may run. Else it activates them, resumes the VM,

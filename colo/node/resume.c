@@ -158,12 +158,30 @@ void resume_wait(Resume *resume, const char *what, const GError *error)
     answer(resume, error);
 }
 
-void resume_forget_waiting(Resume *resume)
+static void forget_waiting(Resume *resume)
 {
     if (resume->again_timer)
         g_source_remove(resume->again_timer);
     resume->again_timer = 0;
     g_clear_pointer(&resume->refused, g_free);
+}
+
+void resume_copy_rests(Resume *resume)
+{
+    if (resume->done || resume->again_timer)
+        return;
+    forget_waiting(resume);
+    answer(resume, NULL);
+}
+
+void resume_session_over(Resume *resume)
+{
+    g_autoptr(GError) over = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                                         "the copy of the VM is made anew meanwhile");
+    forget_waiting(resume);
+    /* A guest that is to be continued is this side's by now. */
+    if (!resume->continue_due)
+        answer(resume, over);
 }
 
 /* ---- Resuming ---- */
@@ -174,7 +192,7 @@ static void succeed(Resume *resume)
     resume->done = NULL;
     if (resume->refused)
         log_info("the VM runs again");
-    resume_forget_waiting(resume);
+    forget_waiting(resume);
     answer(resume, NULL);
     done(NULL, resume->user_data);
 }
@@ -237,7 +255,7 @@ gboolean resume_give_up(Resume *resume)
     if (!resume->done || !resume->again_timer)
         return FALSE;
     resume->done = NULL;
-    resume_forget_waiting(resume);
+    forget_waiting(resume);
     return TRUE;
 }
 
@@ -318,7 +336,7 @@ void resume_forget(Resume *resume)
         g_source_remove(resume->activated_source);
     resume->activated_source = 0;
     g_clear_error(&resume->activation_error);
-    resume_forget_waiting(resume);
+    forget_waiting(resume);
     forget_io(resume);
     answer(resume, gone);
 }

@@ -86,7 +86,10 @@ void resume_activated(Resume *resume, const GError *error);
 /* A step towards a running VM was refused: reports it, and tries again in a second. */
 void resume_wait(Resume *resume, const char *what, const GError *error);
 gboolean resume_is_waiting(const Resume *resume);
-void resume_forget_waiting(Resume *resume);
+/* The copy takes no step now, and none was refused: there is nothing to wait for. */
+void resume_copy_rests(Resume *resume);
+/* Secondary: what was to be tried was of a session that is over. */
+void resume_session_over(Resume *resume);
 /* TRUE if the VM was to be tried again, which it is no more. */
 gboolean resume_give_up(Resume *resume);
 

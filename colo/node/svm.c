@@ -140,6 +140,15 @@ static void on_refused(const char *what, const GError *error, gpointer user_data
     resume_wait(node->resume, what, error);
 }
 
+/* What was refused has been done, or is not to be done any more. In a takeover the try ends when the
+ * VM runs; a primary's VM is no copy. */
+static void on_rests(gpointer user_data)
+{
+    const Node *node = user_data;
+    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && !disks_are_applying(node))
+        resume_copy_rests(node->resume);
+}
+
 static void on_lost(const char *what, const GError *error, gpointer user_data)
 {
     node_vm_lost(user_data, what, error);
@@ -259,7 +268,7 @@ void svm_forget(Node *node)
     svm_forget_dirty(node);
     memory_session_over(node->memory);
     node->has_asked = node->checkpoint_output_left = FALSE;
-    resume_forget_waiting(node->resume);
+    resume_session_over(node->resume);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);
 }
@@ -283,6 +292,7 @@ void svm_init(Node *node)
                                         .may_ask = on_may_ask,
                                         .go_on = on_go_on,
                                         .refused = on_refused,
+                                        .rests = on_rests,
                                         .lost = on_lost,
                                         .ending = on_ending};
     node->copy = copy_new(&handler, node);

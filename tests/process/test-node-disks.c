@@ -382,11 +382,9 @@ static void test_io_error(void)
 
 /* ---- The command ---- */
 
-/* The next answer, whatever events come before it. */
-static json_object *answer_to(ControlPeer *peer, const char *command)
+/* Whatever events come before it. */
+static json_object *next_answer(ControlPeer *peer)
 {
-    g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}\n", command);
-    control_peer_say(peer, text);
     for (;;) {
         g_autofree char *line = control_peer_line(peer);
         g_assert_nonnull(line);
@@ -395,6 +393,13 @@ static json_object *answer_to(ControlPeer *peer, const char *command)
             return object;
         json_object_put(object);
     }
+}
+
+static json_object *answer_to(ControlPeer *peer, const char *command)
+{
+    g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}\n", command);
+    control_peer_say(peer, text);
+    return next_answer(peer);
 }
 
 /* `cont` tells how its own try ends; in a takeover too. */
@@ -406,7 +411,7 @@ static void test_cont_command(void)
     Host *b = &f.host[1];
     die(&f.host[0]);
     fake_disks_refuse(b->disks, "write", "", -ENOSPC);
-    WAIT_FOR(is_told(b, g_strerror(ENOSPC)));
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_told(b, g_strerror(ENOSPC)));
     g_autoptr(ControlPeer) peer = control_peer_greeted(b->config->control_socket);
     json_object_put(answer_to(peer, "qmp_capabilities"));
     json_object *answer = answer_to(peer, "cont");
@@ -424,6 +429,71 @@ static void test_cont_command(void)
         g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
         g_assert_true(vm_is_running(b->vm));
     }
+    tear_down(&f);
+}
+
+/* A secondary that doesn't know whether it goes on, and whose last checkpoint can't be applied. */
+static ControlPeer *start_refused_copy(Fixture *f)
+{
+    set_up(f, "none");
+    set_up_disks(f, 2, VM_DISK_QCOW2);
+    Host *b = &f->host[1];
+    start(&f->host[0], "primary");
+    start(b, "secondary");
+    protect(f, 0);
+    write_records(f, 3);
+    fake_vm_inject(b->vm, FAKE_VM_INACTIVATE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    die(&f->host[0]);
+    WAIT_FOR(b->node->state == FSM_S_PAUSED && claim_is_undecided(b->node->claim));
+    fake_disks_refuse(b->disks, "write", "", -EIO);
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(is_told(b, g_strerror(EIO)) && resume_is_waiting(b->node->resume));
+    /* Only `cont` tries it again. */
+    g_source_set_ready_time(
+        g_main_context_find_source_by_id(NULL, resume_next_try(b->node->resume)), -1);
+    ControlPeer *peer = control_peer_greeted(b->config->control_socket);
+    json_object_put(answer_to(peer, "qmp_capabilities"));
+    return peer;
+}
+
+/* Then the try ends when that is applied: the VM is not to run. */
+static void test_cont_command_undecided(void)
+{
+    Fixture f;
+    g_autoptr(ControlPeer) peer = start_refused_copy(&f);
+    Host *b = &f.host[1];
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    json_object *answer = answer_to(peer, "cont");
+    g_assert_true(json_object_object_get_ex(answer, "return", NULL));
+    json_object_put(answer);
+    g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
+    g_assert_true(disks_are_at(b->node, b->node->epoch));
+    g_assert_null(resume_refusal(b->node->resume));
+    claim_order(b->node->claim, TRUE);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    for (guint i = 0; i < 3; i++)
+        g_assert_true(has_record(b, "vda", i));
+    tear_down(&f);
+}
+
+/* Or when the primary's VM runs again, which makes the copy needless. */
+static void test_cont_command_session_over(void)
+{
+    Fixture f;
+    g_autoptr(ControlPeer) peer = start_refused_copy(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    fake_disks_hang(b->disks, "", TRUE);
+    control_peer_say(peer, "{\"execute\":\"cont\"}\n");
+    WAIT_FOR(disks_are_applying(b->node) && fake_disks_is_hanging(b->disks));
+    start(a, "primary");
+    WAIT_FOR(b->node->state == FSM_S_ACTIVE);
+    json_object *answer = next_answer(peer);
+    g_assert_true(json_object_object_get_ex(answer, "error", NULL));
+    json_object_put(answer);
+    fake_disks_hang(b->disks, "", FALSE);
+    protect(&f, 0);
     tear_down(&f);
 }
 
@@ -446,5 +516,8 @@ int main(int argc, char **argv)
     add_pair_test("/node-disks/alone-fails-for-long", test_alone_fails_for_long);
     add_pair_test("/node-disks/io-error", test_io_error);
     add_pair_test("/node-disks/cont-command", test_cont_command);
+    add_pair_test_in("colo", "/node-disks/cont-command-undecided", test_cont_command_undecided);
+    add_pair_test_in("colo", "/node-disks/cont-command-session-over",
+                     test_cont_command_session_over);
     return g_test_run();
 }

@@ -218,9 +218,18 @@ static void test_copy(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->copy_steps, ==, 1);
     g_assert_cmpuint(f->tries, ==, 0);
     resume_wait(f->resume, "a step", error);
-    resume_forget_waiting(f->resume);
+    g_assert_nonnull(resume_refusal(f->resume));
+    resume_copy_rests(f->resume);
+    g_assert_true(resume_is_waiting(f->resume));
+    turned_clock_pass_ms(1000);
+    g_assert_cmpuint(f->copy_steps, ==, 2);
+    resume_copy_rests(f->resume);
+    g_assert_null(resume_refusal(f->resume));
+    resume_wait(f->resume, "a step", error);
+    resume_session_over(f->resume);
+    g_assert_null(resume_refusal(f->resume));
     turned_clock_pass_ms(10000);
-    g_assert_cmpuint(f->copy_steps, ==, 1);
+    g_assert_cmpuint(f->copy_steps, ==, 2);
 }
 
 /* Told once for as long as it stops again at each try; only an I/O error is tried. */
