@@ -230,6 +230,26 @@ static void test_end_in_step_same_again(void)
     tear_down(&f);
 }
 
+/* The end that was announced is of its session: in the next one the same secondary takes over. */
+static void test_takes_over_after_an_end(void)
+{
+    Fixture f;
+    start_disk_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *copy = b->vm;
+    quit(a);
+    start(a, "primary");
+    protect(&f, 0);
+    g_assert_true(b->vm == copy);
+    write_record(a, 0);
+    guint64 before = a->node->epoch;
+    WAIT_FOR(judge_epoch(a->node->judge) > before + 1);
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE && runs(b));
+    assert_records(b, 1);
+    tear_down(&f);
+}
+
 /* The secondary can't make it durable: it isn't in step, and waits for who has everything. */
 static void test_end_unsynced(void)
 {
@@ -456,6 +476,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-generations/end-in-step", test_end_in_step);
     add_pair_test("/node-generations/power-off-in-step", test_power_off_in_step);
     add_pair_test("/node-generations/end-in-step-same-again", test_end_in_step_same_again);
+    add_pair_test("/node-generations/takes-over-after-an-end", test_takes_over_after_an_end);
     add_pair_test("/node-generations/end-unsynced", test_end_unsynced);
     add_pair_test("/node-generations/end-unanswered", test_end_unanswered);
     add_pair_test("/node-generations/half-synchronised", test_half_synchronised);
