@@ -9,8 +9,8 @@
  *      ACTIVE -------------> INACTIVE
  *         ^----- activate -----'
  *
- *   inactivate: INACTIVE is set before the first disk is touched activate:   ACTIVE is set after
- *   the last disk is active
+ *   - inactivate: INACTIVE is set before the first disk is touched
+ *   - activate: ACTIVE is set after the last disk is active
  *
  * What holds at all times:
  *  - ACTIVE means that every disk is active. INACTIVE promises nothing about a single disk: after a

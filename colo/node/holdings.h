@@ -6,7 +6,8 @@
  * It owns the look at the disks, which a thread takes, and the generation that the VM runs on. It
  * has no disk server and no arbiter: it orders and reports by its handler.
  *
- * Always holds: a VM with disks runs only after a write-alone was answered (HoldingsHandler.runs).
+ * Always holds: a VM with disks that is started runs only after a write-alone was answered
+ * (HoldingsHandler.runs). For one that is taken over, the takeover of its disks is that.
  *
  * All of it but the look runs on the main thread; nothing blocks.
  */
