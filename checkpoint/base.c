@@ -51,15 +51,16 @@ static gboolean put_run(Out *out, const VmRam *ram, guint64 seed, guint64 first,
     return put(out, bytes, len, error);
 }
 
+/* Each extent is asked for once: to find its end, the kernel walks over all of it. */
 static gboolean put_pages(Out *out, const VmRam *ram, guint64 seed, GError **error)
 {
-    guint64 pages = ram->size_bytes / VM_PAGE_SIZE, run = 0, extent;
-    for (guint64 page = 0; page < pages; page += extent) {
-        gboolean hole = ram_next_extent(ram, page, pages - page, &extent);
-        if (!hole) {
-            extent = MIN(extent, BASE_RUN_PAGES - run);
-            run += extent;
-        }
+    guint64 pages = ram->size_bytes / VM_PAGE_SIZE, run = 0, left = 0, extent;
+    gboolean hole = FALSE;
+    for (guint64 page = 0; page < pages; page += extent, left -= extent) {
+        if (left == 0)
+            hole = ram_next_extent(ram, page, pages - page, &left);
+        extent = hole ? left : MIN(left, BASE_RUN_PAGES - run);
+        run += hole ? 0 : extent;
         gboolean ends = hole || run == BASE_RUN_PAGES || page + extent == pages;
         guint64 first = (hole ? page : page + extent) - run;
         if (run > 0 && ends) {
