@@ -94,7 +94,7 @@ CopyJob copy_next(const CopyFacts *facts)
     if (facts->running)
         return is_to_pause(facts) ? COPY_PAUSE : COPY_NOTHING;
     if (facts->session == COPY_SESSION_DUE)
-        return COPY_BEGIN;
+        return facts->check_due ? COPY_CHECK : COPY_BEGIN;
     if (facts->disks == COPY_DISKS_DUE)
         return COPY_RELEASE;
     if (facts->condition == COPY_TO_LOAD && copy_may_load(facts->duty))

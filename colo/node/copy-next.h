@@ -70,7 +70,7 @@ typedef enum {
 
 typedef enum {
     COPY_NO_SESSION,
-    COPY_SESSION_DUE, /* begins when the VM is paused and no job is under way */
+    COPY_SESSION_DUE, /* begins when the VM is paused, QEMU has answered and no job is under way */
     COPY_SESSION,     /* checkpoints are received */
     COPY_SESSIONS
 } CopySession;
@@ -125,7 +125,7 @@ typedef struct {
     CopyFit fit;
     gboolean running;   /* the VM, whatever its condition */
     gboolean refused;   /* a step was refused, and is tried again in a while */
-    gboolean check_due; /* nothing was asked of QEMU for a while */
+    gboolean check_due; /* nothing was asked of QEMU for a while, or before a session begins */
     gboolean settled;   /* of a takeover: nobody writes to RAM any more */
 } CopyFacts;
 

@@ -64,6 +64,8 @@ gboolean copy_start(Copy *copy, GError **error)
     if (!copy->guard)
         return FALSE;
     copy->session = COPY_SESSION_DUE;
+    /* A VM that stops by itself counts as paused before QEMU has ended all that writes to RAM. */
+    copy->check_due = TRUE;
     copy_step(copy);
     return TRUE;
 }
@@ -215,7 +217,8 @@ LoadGuard *copy_guard(const Copy *copy)
 static gboolean on_check_timer(gpointer user_data)
 {
     Copy *copy = user_data;
-    copy->check_due = copy_look(copy).duty == COPY_PROTECT;
+    if (copy->session != COPY_SESSION_DUE)
+        copy->check_due = copy_look(copy).duty == COPY_PROTECT;
     copy_step(copy);
     return G_SOURCE_CONTINUE;
 }

@@ -30,6 +30,28 @@ static void test_stopped_then_cut(void)
     }
 }
 
+/*
+ * QEMU says that the guest powers off before it has stopped it, and before reads of the disks that
+ * are under way have ended: these write to RAM. What is there is told when QEMU has answered.
+ */
+static void test_powers_off_slowly(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->min_gap_ms = 3600 * 1000;
+    fake_vm_raise(b->vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    cut_link(&f);
+    WAIT_FOR(b->node->state == FSM_S_ACTIVE && (fake_vm_is_held(b->vm) || b->node->apply));
+    g_assert_null(b->node->apply);
+    memset(vm_ram(b->vm)->base, 0x5a, 16 * VM_PAGE_SIZE);
+    fake_vm_proceed(b->vm);
+    protect(&f, 0);
+    g_assert_true(b->vm == b->node->vm && !b->ended);
+    tear_down(&f);
+}
+
 /* QEMU tells a panic twice: the guest's word, then that it has stopped the VM. */
 static void test_panic(void)
 {
@@ -217,6 +239,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test_in("colo", "/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
     add_pair_test_in("colo", "/node-stalls/io-error-and-death", test_io_error_and_death);
+    add_pair_test_in("colo", "/node-stalls/powers-off-slowly", test_powers_off_slowly);
     add_pair_test_in("colo", "/node-stalls/io-error-and-power-off", test_io_error_and_power_off);
     add_pair_test_in("colo", "/node-stalls/again-and-again", test_again_and_again);
     add_pair_test_in("colo", "/node-stalls/released-is-known", test_released_is_known);

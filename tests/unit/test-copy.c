@@ -88,7 +88,7 @@ static gboolean is_to_tell_fit(const CopyFacts *facts)
 
 static gboolean is_to_begin(const CopyFacts *facts)
 {
-    return facts->session == COPY_SESSION_DUE && !facts->running;
+    return facts->session == COPY_SESSION_DUE && !facts->running && !facts->check_due;
 }
 
 static gboolean is_to_look(const CopyFacts *facts)
