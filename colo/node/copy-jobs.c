@@ -59,6 +59,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
         lost(copy, "the secondary's VM does not answer", error);
         return;
     }
+    copy->check_due = FALSE; /* it has answered */
     copy->handler->paused(copy->user_data);
     /* What it has sent until here belongs to the epoch that ends. */
     copy->handler->drain(copy->user_data);

@@ -99,10 +99,10 @@ CopyJob copy_next(const CopyFacts *facts)
         return COPY_RELEASE;
     if (facts->condition == COPY_TO_LOAD && copy_may_load(facts->duty))
         return facts->disks == COPY_DISKS_THERE ? COPY_KEEP : COPY_NOTHING;
-    if (facts->prepare == COPY_PREPARE_DUE && facts->condition != COPY_APPLYING)
-        return COPY_LOOK;
     if (facts->check_due)
         return COPY_CHECK;
+    if (facts->prepare == COPY_PREPARE_DUE && facts->condition != COPY_APPLYING)
+        return COPY_LOOK;
     if (!is_fit_asked(facts) || facts->condition == COPY_APPLYING ||
         facts->disks != COPY_DISKS_THERE)
         return COPY_NOTHING;

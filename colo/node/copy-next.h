@@ -125,7 +125,7 @@ typedef struct {
     CopyFit fit;
     gboolean running;   /* the VM, whatever its condition */
     gboolean refused;   /* a step was refused, and is tried again in a while */
-    gboolean check_due; /* nothing was asked of QEMU for a while, or before a session begins */
+    gboolean check_due; /* nothing was asked of QEMU for a while, or since it may write to RAM */
     gboolean settled;   /* of a takeover: nobody writes to RAM any more */
 } CopyFacts;
 

@@ -146,6 +146,8 @@ void copy_ask_when_loaded(Copy *copy)
 
 void copy_stopped(Copy *copy, const char *why)
 {
+    /* It reports so before it has ended all that writes to RAM. */
+    copy->check_due |= copy_look(copy).duty == COPY_PROTECT;
     /*
      * A copy that waits isn't to run: the next load mends it. QEMU may report one stop twice. The
      * primary must not be told twice: it takes one checkpoint for it.

@@ -52,6 +52,25 @@ static void test_powers_off_slowly(void)
     tear_down(&f);
 }
 
+/* The same in a session: which pages it has written is told when QEMU has answered. */
+static void test_powers_off_slowly_linked(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    guint64 before = a->node->epoch;
+    fake_vm_raise(b->vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(b->vm) || a->node->epoch > before);
+    g_assert_cmpuint(a->node->epoch, ==, before);
+    memset((guint8 *)(guintptr)vm_ram(b->vm)->remote_base, 0x5a, 16 * VM_PAGE_SIZE);
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(a->node->epoch > before && pair_is_settled(&f));
+    g_assert_cmpuint(a->node->epoch, ==, before + 1);
+    g_assert_null(trouble_last(a->node->trouble));
+    tear_down(&f);
+}
+
 /* QEMU tells a panic twice: the guest's word, then that it has stopped the VM. */
 static void test_panic(void)
 {
@@ -240,6 +259,8 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
     add_pair_test_in("colo", "/node-stalls/io-error-and-death", test_io_error_and_death);
     add_pair_test_in("colo", "/node-stalls/powers-off-slowly", test_powers_off_slowly);
+    add_pair_test_in("colo", "/node-stalls/powers-off-slowly-linked",
+                     test_powers_off_slowly_linked);
     add_pair_test_in("colo", "/node-stalls/io-error-and-power-off", test_io_error_and_power_off);
     add_pair_test_in("colo", "/node-stalls/again-and-again", test_again_and_again);
     add_pair_test_in("colo", "/node-stalls/released-is-known", test_released_is_known);
