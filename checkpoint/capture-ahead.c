@@ -222,6 +222,7 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
             return FLOW_FAILED;
         sync.start = sync.best_at = colo_time_now();
     }
+    __atomic_store_n(&c->awaits_base, FALSE, __ATOMIC_RELAXED);
     /* What was written before needs no second round. */
     if (!dirty_tracker_harvest(c->tracker, c->pending, error))
         return FLOW_FAILED;

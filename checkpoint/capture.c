@@ -366,6 +366,7 @@ void capture_free(Capture *c)
 
 void capture_synchronise(Capture *c, guint64 pause_pages)
 {
+    __atomic_store_n(&c->awaits_base, TRUE, __ATOMIC_RELAXED);
     g_mutex_lock(&c->lock);
     c->want_sync = TRUE;
     c->pause_pages = pause_pages;
@@ -389,6 +390,11 @@ void capture_take(Capture *c, guint64 epoch, GBytes *device_state, GPtrArray *fr
     c->take = command;
     g_mutex_unlock(&c->lock);
     wake(c);
+}
+
+gboolean capture_awaits_base(const Capture *c)
+{
+    return __atomic_load_n(&c->awaits_base, __ATOMIC_RELAXED);
 }
 
 void capture_add_pages(Capture *c, guint64 first, guint64 count)

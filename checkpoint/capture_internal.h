@@ -37,7 +37,8 @@ struct Capture {
     PageSet *added; /* by capture_add_pages(), for the next checkpoint */
     CaptureTuning tuning;
 
-    guint64 dirty_now; /* atomic */
+    guint64 dirty_now;    /* atomic */
+    gboolean awaits_base; /* atomic */
 
     /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last
      * written to the stream, or was written after the last harvest (the tracker knows). */

@@ -159,6 +159,9 @@ void capture_synchronise(Capture *capture, guint64 pause_pages);
 void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames,
                   GBytes *attachment);
 
+/* Whether the other side has yet to tell what its RAM holds. */
+gboolean capture_awaits_base(const Capture *capture);
+
 /* Has the next checkpoint carry these pages of RAM, whether they were written or not. */
 void capture_add_pages(Capture *capture, guint64 first, guint64 count);
 

@@ -4,6 +4,8 @@
 static gboolean is_owed(const AnswerFacts *facts, Answer answer)
 {
     switch (answer) {
+    case ANSWER_BASE:
+        return facts->tells;
     case ANSWER_DIRTY:
         return facts->prepares;
     case ANSWER_RECEIVED:
@@ -22,10 +24,11 @@ static gboolean is_owed(const AnswerFacts *facts, Answer answer)
 
 static guint64 progress_of(const AnswerFacts *facts, Answer answer)
 {
-    guint64 bytes = answer == ANSWER_RECEIVED ? facts->checkpoint_bytes + facts->disks_bytes
-                    : answer == ANSWER_STREAM ? facts->stream_bytes
-                    : answer == ANSWER_DISKS  ? facts->disks_bytes
-                                              : 0;
+    guint64 bytes = answer == ANSWER_BASE       ? facts->base_bytes
+                    : answer == ANSWER_RECEIVED ? facts->checkpoint_bytes + facts->disks_bytes
+                    : answer == ANSWER_STREAM   ? facts->stream_bytes
+                    : answer == ANSWER_DISKS    ? facts->disks_bytes
+                                                : 0;
     return facts->messages + bytes;
 }
 
@@ -38,6 +41,7 @@ gboolean answer_step(AnswerWatch *watch, const AnswerFacts *facts, gint64 passed
                      gint64 limit_us, const char **ret_what)
 {
     static const char *const what[ANSWERS] = {
+        [ANSWER_BASE] = "it does not tell what is in its memory",
         [ANSWER_DIRTY] = "its VM has not stopped for a checkpoint",
         [ANSWER_RECEIVED] = "a checkpoint is not complete there",
         [ANSWER_READY] = "the state of the VM's devices is not loaded there",

@@ -12,6 +12,7 @@
  * hang, pages of RAM may still be acknowledged for ever.
  *
  *     owed                                               progress, besides messages
+ *     its base, as a session begins                      its bytes
  *     DIRTY after PREPARE                                -
  *     RECEIVED after the last byte of a checkpoint       its bytes, and the disks' stream
  *     READY: the loads that show that it can load        -
@@ -33,6 +34,7 @@
 
 typedef struct {
     gboolean is_protected;
+    gboolean tells;            /* the base is to come: what its RAM holds as a session begins */
     gboolean prepares;         /* the last part of DIRTY is to come */
     gboolean completes;        /* all of a checkpoint is sent, RECEIVED is to come */
     gboolean loads;            /* READY is to come */
@@ -43,9 +45,11 @@ typedef struct {
     guint64 checkpoint_bytes;  /* acknowledged of the checkpoint that it has to complete */
     guint64 stream_bytes;      /* of all that goes over that connection */
     guint64 disks_bytes;
+    guint64 base_bytes; /* that have come from it over the checkpoint connection */
 } AnswerFacts;
 
 typedef enum {
+    ANSWER_BASE,
     ANSWER_DIRTY,
     ANSWER_RECEIVED,
     ANSWER_READY,

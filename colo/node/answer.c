@@ -48,18 +48,25 @@ static guint64 bytes_under_way(int fd)
     return fd >= 0 && ioctl(fd, SIOCOUTQ, &bytes) == 0 ? (guint64)bytes : 0;
 }
 
-static guint64 acknowledged(int fd)
+static struct tcp_info look_at(int fd)
 {
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
     if (fd < 0 || getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
-        return 0;
-    return info.tcpi_bytes_acked;
+        return (struct tcp_info){0};
+    return info;
+}
+
+static guint64 acknowledged(int fd)
+{
+    return look_at(fd).tcpi_bytes_acked;
 }
 
 static AnswerFacts find_facts(const Answering *answering, const AnsweringWorld *world)
 {
     AnswerFacts facts = {.is_protected = fsm_is_protected(world->state),
+                         .tells = world->tells,
+                         .base_bytes = look_at(world->stream).tcpi_bytes_received,
                          .prepares = world->phase == CYCLE_PREPARING,
                          .completes = cycle_is_owed_received(world->phase),
                          .loads = world->loads,

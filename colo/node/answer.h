@@ -20,6 +20,7 @@ typedef struct Answering Answering;
 typedef struct {
     FsmState state;
     CyclePhase phase;
+    gboolean tells;       /* what is in its RAM is to come */
     gboolean loads;       /* READY is to come */
     gboolean has_disks;   /* the VM has */
     gboolean writes_wait; /* the guest's, for room in the disks' stream */

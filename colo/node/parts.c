@@ -431,6 +431,7 @@ static AnsweringWorld on_answering_look(gpointer user_data)
     const Node *node = user_data;
     return (AnsweringWorld){.state = node->state,
                             .phase = node->cycle.phase,
+                            .tells = node->capture && capture_awaits_base(node->capture),
                             .loads = node->proof == PROOF_LOAD,
                             .has_disks = node->disks != NULL,
                             .writes_wait = disks_writes_wait(node),

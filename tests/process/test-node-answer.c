@@ -6,9 +6,24 @@
 #include "common/log.h"
 #include "tests/support/host-pair.h"
 
+#include <dlfcn.h>
 #include <string.h>
+#include <unistd.h>
 
 #define WRITES 150u
+
+/* Whoever looks for data in this file waits; -1: nobody does. */
+static gint hung_fd = -1;
+
+/* In front of libc's. */
+off_t lseek(int fd, off_t offset, int whence)
+{
+    off_t (*real)(int, off_t, int) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "lseek");
+    while (whence == SEEK_DATA && fd == g_atomic_int_get(&hung_fd))
+        g_usleep(1000);
+    return real(fd, offset, whence);
+}
 
 static void start_disk_pair(Fixture *f)
 {
@@ -162,6 +177,25 @@ static void test_hung_before_protection(void)
     tear_down(&f);
 }
 
+/* A secondary that joins doesn't come to the end of telling what is in its RAM. */
+static void test_hung_base(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->qemu_timeout_ms = 200;
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    start(b, "secondary");
+    WAIT_FOR(b->vm && vm_ram(b->vm)->memfd >= 0);
+    g_atomic_int_set(&hung_fd, vm_ram(b->vm)->memfd);
+    WAIT_FOR(a->node->state == FSM_P_ACTIVE);
+    WAIT_FOR(has_error(a, "what is in its memory"));
+    g_atomic_int_set(&hung_fd, -1);
+    protect(&f, 0);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -169,6 +203,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-answer/hung-storage", test_hung_storage);
     add_pair_test("/node-answer/hung-storage-no-arbiter", test_hung_storage_no_arbiter);
     add_pair_test("/node-answer/hung-before-protection", test_hung_before_protection);
+    add_pair_test("/node-answer/hung-base", test_hung_base);
     add_pair_test("/node-answer/slow-storage", test_slow_storage);
     add_pair_test("/node-answer/unfit-and-death", test_unfit_and_death);
     return g_test_run();

@@ -30,15 +30,16 @@ static unsigned patience_with(AnswerFacts facts)
 /* All combinations of what may be owed: something is, or nothing; somebody waits, or not. */
 static void test_all(void)
 {
-    for (unsigned bits = 0; bits < 1u << 7; bits++) {
+    for (unsigned bits = 0; bits < 1u << 8; bits++) {
         AnswerFacts facts = {.is_protected = bits & 1,
                              .prepares = (bits & 2) != 0,
                              .completes = (bits & 4) != 0,
                              .loads = (bits & 8) != 0,
                              .stream_under_way = (bits & 16) != 0,
                              .disks_under_way = (bits & 32) != 0,
-                             .writes_wait = (bits & 64) != 0};
-        gboolean owes = (bits & (2 | 4 | 8 | 16 | 32)) != 0;
+                             .writes_wait = (bits & 64) != 0,
+                             .tells = (bits & 128) != 0};
+        gboolean owes = (bits & (2 | 4 | 8 | 16 | 32 | 128)) != 0;
         gboolean waited_for = (bits & 1) || (bits & (32 | 64)) == (32 | 64);
         unsigned expected = !owes ? 0 : (waited_for ? SOON_US : LIMIT_US) / STEP_US;
         g_assert_cmpuint(patience_with(facts), ==, expected);
@@ -48,24 +49,26 @@ static void test_all(void)
 /* A sign counts anew for what it is a sign of; anything else is silence. */
 static void test_progress(void)
 {
-    /* Which of messages, checkpoint_bytes, stream_bytes and disks_bytes count for each of prepares,
-     * completes, loads, stream_under_way and disks_under_way. */
-    static const gboolean counts[5][4] = {
-        {TRUE, FALSE, FALSE, FALSE},
-        {TRUE, TRUE,  FALSE, TRUE },
-        {TRUE, FALSE, FALSE, FALSE},
-        {TRUE, FALSE, TRUE,  FALSE},
-        {TRUE, FALSE, FALSE, TRUE },
+    /* Which of messages, checkpoint_bytes, stream_bytes, disks_bytes and base_bytes count for each of
+     * prepares, completes, loads, stream_under_way, disks_under_way and tells. */
+    static const gboolean counts[6][5] = {
+        {TRUE, FALSE, FALSE, FALSE, FALSE},
+        {TRUE, TRUE,  FALSE, TRUE,  FALSE},
+        {TRUE, FALSE, FALSE, FALSE, FALSE},
+        {TRUE, FALSE, TRUE,  FALSE, FALSE},
+        {TRUE, FALSE, FALSE, TRUE,  FALSE},
+        {TRUE, FALSE, FALSE, FALSE, TRUE },
     };
-    for (unsigned owed = 0; owed < 5; owed++)
-        for (unsigned sign = 0; sign < 4; sign++) {
+    for (unsigned owed = 0; owed < 6; owed++)
+        for (unsigned sign = 0; sign < 5; sign++) {
             AnswerWatch watch = {0};
             AnswerFacts facts = {.is_protected = TRUE,
                                  .prepares = owed == 0,
                                  .completes = owed == 1,
                                  .loads = owed == 2,
                                  .stream_under_way = owed == 3,
-                                 .disks_under_way = owed == 4};
+                                 .disks_under_way = owed == 4,
+                                 .tells = owed == 5};
             const char *what = NULL;
             gboolean over = FALSE;
             for (unsigned i = 0; i < 10 * SOON_US / STEP_US && !over; i++) {
@@ -73,6 +76,7 @@ static void test_progress(void)
                 facts.checkpoint_bytes += sign == 1;
                 facts.stream_bytes += sign == 2;
                 facts.disks_bytes += sign == 3;
+                facts.base_bytes += sign == 4;
                 over = step(&watch, &facts, &what);
             }
             g_assert_cmpint(over, ==, !counts[owed][sign]);

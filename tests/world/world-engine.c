@@ -179,6 +179,12 @@ void capture_add_pages(Capture *capture, guint64 first, guint64 count)
         capture->added |= 1u << page;
 }
 
+gboolean capture_awaits_base(const Capture *capture)
+{
+    (void)capture;
+    return FALSE;
+}
+
 guint64 capture_dirty_pages(const Capture *capture)
 {
     return (guint64)__builtin_popcount(capture->vm->dirty);
