@@ -275,10 +275,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(LoadGuard, load_guard_free)
 void load_guard_reset(LoadGuard *guard);
 /*
  * The known pages are saved; `pages` is empty. In a session's first one pages written until now
- * don't count: the first checkpoint has carried all, or found it to be the same. Later
- * load_guard_after() reports what was written since the last look, whoever did it. But where the
- * tracker sees what colod writes itself (compare, soft-dirty), this is not known of a VM that did
- * not stay paused.
+ * don't count: the first checkpoint has named all. Later load_guard_after() reports what was
+ * written since the last look, whoever did it. But where the tracker sees what colod writes itself
+ * (compare, soft-dirty), this is not known of a VM that did not stay paused.
  */
 void load_guard_before(LoadGuard *guard, LoadGuardDone done, gpointer user_data);
 /*

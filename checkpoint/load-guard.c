@@ -16,10 +16,11 @@
  * finds it.
  *
  * Two looks before a load throw away what they have found. One is the first of a session, whose
- * first checkpoint has carried all RAM, or found it to be the same, while the VM was paused. The
- * others are those of trackers that also see what a checkpoint has changed (compare; soft-dirty, of
- * pages that the VM has no entry for). uffd doesn't see that, not even when memory was given back
- * to the host: what is protected stays so without it.
+ * first checkpoint has named all RAM, and nobody else has written to it since that was told
+ * (base.h): the VM is paused, and QEMU has answered before. The others are those of trackers
+ * that also see what a checkpoint has changed (compare; soft-dirty, of pages that the VM has no
+ * entry for). uffd doesn't see that, not even when memory was given back to the host: what is
+ * protected stays so without it.
  *
  * The thread has the sets and the tracker while an order is under way, the owner at all other
  * times.
