@@ -133,7 +133,7 @@ void world_storage_check_given_up(const WorldHost *host, guint before)
         return;
     if (world.lied && !fsm_is_primary((FsmState)before))
         return;
-    /* Two limits that docs/ARCHITECTURE.md describes. */
+    /* Limits that docs/ARCHITECTURE.md describes. */
     if (!fsm_is_primary((FsmState)before) && !copy_is_valid(host->node->copy)) {
         world_sometimes("the primary's VM dies while its copy is invalid");
         return;
@@ -141,6 +141,11 @@ void world_storage_check_given_up(const WorldHost *host, guint before)
     if ((before == FSM_S_COLO || before == FSM_S_HANDED || before == FSM_S_PAUSED) &&
         world.now_us < MAX(peer->gone_us, host->frozen_until_us) + NOTICED_US) {
         world_sometimes("a secondary's storage fails before it knows that its primary has died");
+        return;
+    }
+    if (before == FSM_P_COLO &&
+        world.now_us < MAX(peer->gone_us, host->frozen_until_us) + NOTICED_US) {
+        world_sometimes("QEMU refuses to save a VM before it is known that the secondary has died");
         return;
     }
     world_fail("%s gives up the only copy of the VM (%s): %s", host->name,
