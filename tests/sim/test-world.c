@@ -132,6 +132,12 @@ static gboolean administrate(void)
         WorldHost *host = &world.host[i];
         const WorldHost *peer = &world.host[!i];
         gboolean overtaken = is_overtaken(host);
+        if (!host->lives && runs(peer) && host->trouble &&
+            strstr(host->trouble, "the generations forbid")) {
+            world_sometimes("an administrator discards one side's disks");
+            host->discards = TRUE;
+            return TRUE;
+        }
         if (!host->lives || !world_is_awake(host))
             continue;
         FsmState state = host->node->state;

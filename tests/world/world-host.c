@@ -324,7 +324,10 @@ void world_start(WorldHost *host, const char *role)
     host->link = NULL;
     host->commands = NULL;
     host->config = configure(host, role);
-    world_tell("%s starts as %s", host->name, role);
+    host->config->discard = host->discards;
+    host->discards = FALSE;
+    world_tell("%s starts as %s%s", host->name, role,
+               host->config->discard ? ", its disks may be overwritten" : "");
     world_call(host, make_node, host);
 }
 

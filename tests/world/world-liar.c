@@ -217,7 +217,9 @@ void world_check_state(WorldHost *host, guint before, const char *event)
         world_fail("%s gives its VM away, and the arbiter has not said so", host->name);
     if (state == FSM_COMPLETED && strcmp(event, "shutdown") != 0)
         world_fail("%s ends its VM (%s), and nobody has told it to", host->name, event);
-    if (state == FSM_FAILED && world.lies && host->vm && !host->vm->vm.dead)
+    /* What QEMU has refused is no message's doing. */
+    gboolean refused = host->trouble && strstr(host->trouble, "refused (");
+    if (state == FSM_FAILED && world.lies && host->vm && !host->vm->vm.dead && !refused)
         world_fail("%s ends a VM that is well: %s", host->name,
                    host->trouble ? host->trouble : "without a reason");
 }

@@ -130,6 +130,7 @@ struct WorldHost {
     int storage_errno;
     guint tries;                   /* of what storage can refuse to a node */
     char *trouble;                 /* the node's last error since its VM ran */
+    gboolean discards;             /* its disks at the next start: --discard-this-side */
     gboolean denied;               /* the VM, by the arbiter's last word */
     WorldTaken taken[WORLD_TAKEN]; /* by epoch */
     guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
