@@ -43,13 +43,17 @@ static void compare_stop(gpointer state)
     g_free(c);
 }
 
-/* With `take`, a page that has changed counts as copied. */
+/* With `take`, a page that has changed counts as copied. Each extent is asked for once: to find its
+ * end, the kernel walks over all of it. */
 static gboolean look(Compare *c, guint64 first, guint64 end, gboolean take, PageSet *pages,
                      GError **error)
 {
-    guint64 count;
-    for (guint64 page = first; page < end; page += count) {
-        gboolean hole = ram_next_extent(c->ram, page, MIN(end - page, LOOK_PAGES), &count);
+    guint64 count, left = 0;
+    gboolean hole = FALSE;
+    for (guint64 page = first; page < end; page += count, left -= count) {
+        if (left == 0)
+            hole = ram_next_extent(c->ram, page, end - page, &left);
+        count = MIN(left, LOOK_PAGES);
         if (g_atomic_int_get(&c->interrupted)) {
             g_set_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING, "interrupted");
             return FALSE;

@@ -3,10 +3,8 @@
  * What a secondary tells of its RAM (docs/STREAM.md): what is sent is received; of whatever else
  * comes nothing is believed.
  */
-#include <dlfcn.h>
 #include <glib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "checkpoint/base.h"
 #include "common/endian.h"
@@ -14,17 +12,6 @@
 
 #define PAGES  10000u
 #define HEADER 32u
-
-static guint seeks;
-
-/* In front of libc's. */
-off_t lseek(int fd, off_t offset, int whence)
-{
-    off_t (*real)(int, off_t, int) = NULL;
-    *(void **)&real = dlsym(RTLD_NEXT, "lseek");
-    seeks += whence == SEEK_HOLE;
-    return real(fd, offset, whence);
-}
 
 static gboolean append(gpointer opaque, const guint8 *bytes, gsize len, GError **error)
 {
@@ -103,18 +90,6 @@ static void test_seed(void)
     gsize at = HEADER + 16;
     g_assert_cmpuint(one->len, ==, two->len);
     g_assert_cmpint(memcmp(one->data + at, two->data + at, 16), !=, 0);
-}
-
-/* The kernel walks over all of an extent to find its end: not once for each run of it. */
-static void test_seeks(void)
-{
-    g_autoptr(TestRam) ram = test_ram_new(10 * PAGES);
-    g_autoptr(GByteArray) bytes = g_byte_array_new();
-    memset(ram->guest, 1, 10 * PAGES * VM_PAGE_SIZE);
-    seeks = 0;
-    g_assert_true(base_send(&ram->ram, 1, append, bytes, NULL));
-    g_assert_cmpuint(bytes->len, <, 10 * PAGES * 16 + 1024);
-    g_assert_cmpuint(seeks, <=, 4);
 }
 
 static void test_short(void)
@@ -197,7 +172,6 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/base/round-trip", test_round_trip);
     g_test_add_func("/base/seed", test_seed);
-    g_test_add_func("/base/seeks", test_seeks);
     g_test_add_func("/base/short", test_short);
     g_test_add_func("/base/damaged", test_damaged);
     g_test_add_func("/base/runs", test_runs);
