@@ -12,6 +12,7 @@ why=$(hosts_missing) || tap_skip_all "$why"
 left_of() { # PID: what is there of the hosts of a script
     find /run/netns /tmp -maxdepth 1 \( -name "colo-$1-*" -o -name "colo-hosts-$1" \) 2>/dev/null
     pgrep -f "colo-player-$1" || true
+    grep "colo-hosts-$1/" /proc/self/mounts || true
 }
 
 wait_for_line() { # FILE TEXT
@@ -32,6 +33,10 @@ COLO_BUILD=$COLO_BUILD
 hosts_setup
 hosts_start alpha player sh -c 'sleep 1000; : colo-player-\$0' \$\$
 touch \$HOSTS_DIR/client/file
+mkdir \$HOSTS_DIR/beta/small
+mount -t tmpfs tmpfs \$HOSTS_DIR/beta/small
+touch \$HOSTS_DIR/beta/small/file
+mount -t tmpfs tmpfs \$HOSTS_DIR/beta/small
 echo there >"$work/there"
 case $ending in
 end) exit 0 ;;

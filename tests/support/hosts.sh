@@ -305,6 +305,11 @@ hosts_remove() {
         done
         ip netns delete "colo-$1-$hosts_name"
     done
+    # What a script has mounted there stays mounted if it is killed. Of mounts on mounts the last goes first.
+    awk -v dir="/tmp/colo-hosts-$1/" 'index($2, dir) == 1 { print $2 }' /proc/self/mounts | tac |
+        while read -r hosts_mount; do
+            umount -l "$hosts_mount"
+        done
     rm -rf "/tmp/colo-hosts-$1"
 }
 
