@@ -181,6 +181,7 @@ void claim_ask(Claim *claim, guint64 epoch)
 {
     gboolean forced = claim->question.doing == CLAIM_FORCED_AGAIN;
     claim->question.asked++;
+    claim->question.asked_handed |= claim->state == FSM_S_HANDED;
     set_doing(claim, forced ? CLAIM_FORCED : CLAIM_ASKED);
     if (!claim_may_ask(claim->owner_questions)) {
         g_autoptr(GError) error =
@@ -191,6 +192,11 @@ void claim_ask(Claim *claim, guint64 epoch)
     }
     arbiter_ask(claim->arbiter, claim->config->vm->uuid, claim->question.session,
                 claim->config->name, epoch, on_answer, claim);
+}
+
+gboolean claim_has_asked_handed(const Claim *claim)
+{
+    return claim->question.asked_handed;
 }
 
 void claim_leave(Claim *claim)
@@ -225,7 +231,7 @@ static void set_session(Claim *claim, const char *session)
         return;
     arbiter_forget(claim->arbiter);
     set_doing(claim, CLAIM_IDLE);
-    claim->question.granted_late = FALSE;
+    claim->question.granted_late = claim->question.asked_handed = FALSE;
     g_free(claim->question.session);
     claim->question.session = g_strdup(session);
 }

@@ -66,6 +66,11 @@ void claim_defer(Claim *claim, guint wait_ms);
 gboolean claim_begin_wait(Claim *claim);
 /* Asks about the session that was protected last; this side would continue from `epoch`. */
 void claim_ask(Claim *claim, guint64 epoch);
+/*
+ * In the session that was protected last it was asked when the VM was handed over, so it may have
+ * granted it.
+ */
+gboolean claim_has_asked_handed(const Claim *claim);
 /* Leaves the arbiter's yes to the primary, which is well, and asks if it doesn't continue. */
 void claim_leave(Claim *claim);
 /*

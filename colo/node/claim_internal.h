@@ -25,6 +25,7 @@ struct Claim {
         gboolean granted_late; /* in that, and this side does not run the VM by it */
         gboolean forced;       /* an administrator has decided, and no answer has come since */
         gboolean yielded;      /* the peer's VM is dead for certain */
+        gboolean asked_handed; /* in that, when the VM was handed over */
         guint wait_ms;         /* before the next one */
         guint asked;           /* how many there were */
         ArbiterAnswer last;    /* if has_last */

@@ -95,7 +95,7 @@ static void on_written(const PageSet *pages, const GError *error, gpointer user_
     }
     if (copy->prepare == COPY_PREPARE_DUE && copy_look(copy).duty == COPY_PROTECT) {
         copy->prepare = COPY_TELLING;
-        copy->handler->written(copy->prepare_epoch, pages, copy->user_data);
+        told_begin(copy->told, copy->prepare_epoch, pages);
     } else {
         copy->prepare = COPY_NOT_ASKED; /* the session is over */
     }

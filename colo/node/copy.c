@@ -75,6 +75,7 @@ void copy_forget(Copy *copy)
     copy_set_condition(copy, COPY_EMPTY);
     copy->session = COPY_NO_SESSION;
     copy->prepare = COPY_NOT_ASKED;
+    told_forget(copy->told);
     copy->fit = COPY_FIT_UNASKED;
     copy->check_due = copy->settled = copy->ask_when_loaded = copy->to_run = FALSE;
     copy->proofs = 0;
@@ -126,9 +127,28 @@ gboolean copy_prepare(Copy *copy, guint64 epoch)
     return TRUE;
 }
 
-void copy_has_told(Copy *copy)
+void copy_tell_on(Copy *copy)
 {
+    told_go_on(copy->told);
+}
+
+static gboolean on_has_room(gpointer user_data)
+{
+    const Copy *copy = user_data;
+    return copy->handler->has_room(copy->user_data);
+}
+
+static void on_part(const MessageDirty *part, gpointer user_data)
+{
+    const Copy *copy = user_data;
+    copy->handler->dirty(part, copy->user_data);
+}
+
+static void on_told(gpointer user_data)
+{
+    Copy *copy = user_data;
     copy->prepare = COPY_NOT_ASKED;
+    copy->handler->told(copy->user_data);
 }
 
 void copy_check_fit(Copy *copy)
@@ -227,9 +247,11 @@ static gboolean on_check_timer(gpointer user_data)
 
 Copy *copy_new(const CopyHandler *handler, gpointer user_data)
 {
+    static const ToldHandler telling = {.has_room = on_has_room, .send = on_part, .done = on_told};
     Copy *copy = g_new0(Copy, 1);
     copy->handler = handler;
     copy->user_data = user_data;
+    copy->told = told_new(&telling, copy);
     copy->check_timer = g_timeout_add(CHECK_MS, on_check_timer, copy);
     return copy;
 }
@@ -259,5 +281,6 @@ void copy_free(Copy *copy)
     g_source_remove(copy->check_timer);
     copy_forget(copy);
     copy_detach(copy);
+    told_free(copy->told);
     g_free(copy);
 }

@@ -2,8 +2,8 @@
 /*
  * The copy: the secondary's VM, and what is done to it.
  *
- * It owns the copy's condition, the checkpoint that it is of, the job under way, and the guard of
- * RAM around loads. Others own its purpose at the moment (CopyDuty), the disks, and the connections
+ * It owns the copy's condition, the checkpoint that it is of, the job under way, the guard of RAM
+ * around loads, and what is left to answer to PREPARE. Others own its purpose at the moment (CopyDuty), the disks, and the connections
  * to the primary and the network. It asks for the facts, and reports what has happened.
  *
  * A Vm takes one order at a time, and reasons for one come from all sides. So a reason only changes
@@ -34,6 +34,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "colo/node/copy-next.h"
+#include "colo/node/messages.h"
 #include "vm/vm.h"
 
 typedef struct Copy Copy;
@@ -73,8 +74,11 @@ typedef struct {
     gboolean (*proven)(const PageSet *pages, gpointer user_data, GError **error);
     /* It should run in epoch `epoch` and doesn't, until the next checkpoint. */
     void (*stalled)(guint64 epoch, const char *why, gpointer user_data);
-    /* Checkpoint `epoch` has to carry `pages`; then copy_has_told(). */
-    void (*written)(guint64 epoch, const PageSet *pages, gpointer user_data);
+    /* Part of the answer to PREPARE; and whether the link has room for one (told.h). */
+    void (*dirty)(const MessageDirty *part, gpointer user_data);
+    gboolean (*has_room)(gpointer user_data);
+    /* All of it was sent. */
+    void (*told)(gpointer user_data);
 
     void (*fit)(gboolean is_fit, gpointer user_data);
     /* The load that the arbiter's question waited for is over. */
@@ -124,10 +128,10 @@ gboolean copy_is_proven(const Copy *copy);
 
 /* ---- Questions of the primary ---- */
 
-/* PREPARE of checkpoint `epoch`: written(). FALSE: it isn't the next one, or was asked already. */
+/* PREPARE of checkpoint `epoch`: dirty(). FALSE: it isn't the next one, or was asked already. */
 gboolean copy_prepare(Copy *copy, guint64 epoch);
-/* All that written() has named was sent. */
-void copy_has_told(Copy *copy);
+/* The link has room again for what is left of the answer. */
+void copy_tell_on(Copy *copy);
 /* Whether it could continue: fit(), after QEMU has answered. */
 void copy_check_fit(Copy *copy);
 /* A load is under way, so the arbiter is to be asked at its end: may_ask(). */

@@ -4,6 +4,7 @@
 #define COLO_COLO_NODE_COPY_INTERNAL_H
 
 #include "colo/node/copy.h"
+#include "colo/node/told.h"
 
 struct Copy {
     const CopyHandler *handler;
@@ -18,6 +19,7 @@ struct Copy {
     CopySession session;
     CopyPrepare prepare;
     guint64 prepare_epoch; /* the checkpoint that is prepared, if one is */
+    Told *told;            /* the answer */
     CopyFit fit;
     gboolean check_due, settled;
 

@@ -11,6 +11,7 @@ struct Figures {
     Stats *pauses, *transfers, *applies;
     Blocktime blocktime;
     ColoTime copy_paused; /* when the VM was paused that a takeover resumes */
+    ColoTime primary_lost;
     guint64 takeovers;
 };
 
@@ -80,9 +81,15 @@ void figures_forget_vm(Figures *figures)
     figures->blocktime = (Blocktime){0};
 }
 
-void figures_add_takeover(Figures *figures)
+void figures_primary_lost(Figures *figures)
+{
+    figures->primary_lost = colo_time_now();
+}
+
+gint64 figures_add_takeover(Figures *figures)
 {
     figures->takeovers++;
+    return colo_time_diff_us(colo_time_now(), figures->primary_lost);
 }
 
 guint64 figures_takeovers(const Figures *figures)

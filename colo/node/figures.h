@@ -55,7 +55,10 @@ void figures_forget_vm(Figures *figures);
 
 /* ---- Takeovers ---- */
 
-void figures_add_takeover(Figures *figures);
+/* The primary is lost, or leaves the VM to this side: a takeover is measured from here. */
+void figures_primary_lost(Figures *figures);
+/* The VM has been taken over: how long that took. */
+gint64 figures_add_takeover(Figures *figures);
 guint64 figures_takeovers(const Figures *figures);
 
 /* ---- For status ---- */

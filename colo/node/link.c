@@ -12,7 +12,7 @@
 
 void node_link_lost(Node *node, const char *what, const GError *error)
 {
-    node->link_lost = colo_time_now();
+    figures_primary_lost(node->figures);
     node_report(node, what, error);
     claim_defer(node->claim, uplinks_link_lost(node->uplinks, error));
     if (node->ending_timer)
@@ -55,7 +55,8 @@ static void on_link_down(const GError *why, gpointer user_data)
 
 static void on_sent(gpointer user_data)
 {
-    svm_send_dirty(user_data);
+    const Node *node = user_data;
+    copy_tell_on(node->copy);
 }
 
 static void on_fresh(gpointer user_data)
@@ -126,7 +127,7 @@ static gboolean on_runs(Node *node, const Message *message, GError **error)
 static gboolean on_stands(Node *node, const Message *message, GError **error)
 {
     (void)message;
-    node->link_lost = colo_time_now();
+    figures_primary_lost(node->figures);
     return peer_event(node, FSM_PEER_PAUSED, error);
 }
 
@@ -208,7 +209,7 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
 static gboolean on_yielded(Node *node, const Message *message, GError **error)
 {
     (void)message;
-    node->link_lost = colo_time_now();
+    figures_primary_lost(node->figures);
     return peer_event(node, FSM_YIELDED, error);
 }
 

@@ -67,7 +67,6 @@ static void ask_arbiter(Node *node)
         node_event(node, FSM_INVALID);
         return;
     case EVENTS_ASK_NOW:
-        node->has_asked |= node->state == FSM_S_HANDED;
         claim_ask(node->claim, node->epoch);
     }
 }
@@ -171,10 +170,10 @@ static void say(Node *node, LinkMessage type)
 /* Tells the primary whether the arbiter may have granted it all the same. */
 static void say_refused(Node *node)
 {
-    const char *why = node->has_asked
-                          ? "it could not ask the arbiter"
-                          : "its copy of the VM can't continue before the next checkpoint";
-    MessageRefused refused = {.asked = node->has_asked, .why = why};
+    gboolean asked = claim_has_asked_handed(node->claim);
+    const char *why = asked ? "it could not ask the arbiter"
+                            : "its copy of the VM can't continue before the next checkpoint";
+    MessageRefused refused = {.asked = asked, .why = why};
     message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
     log_warning("the VM is left to the primary: %s", why);
 }

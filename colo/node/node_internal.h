@@ -66,13 +66,6 @@ typedef struct {
     ColoTime resumed;                       /* the last time, from a pause */
 } Cycle;
 
-/* What is left to send of DIRTY (dirty.c). */
-typedef struct {
-    PageSet *pages; /* NULL: nothing */
-    guint64 epoch;  /* of the checkpoint that has to carry them */
-    guint64 at, runs;
-} Dirty;
-
 typedef struct Disks Disks;
 
 struct Node {
@@ -146,12 +139,9 @@ struct Node {
     Backlog *unconfirmed_output; /* our VM's, which may not have left; tag: number in the epoch */
     guint64 output_count;        /* frames sent to the primary in this epoch */
     gboolean checkpoint_output_left; /* what the last checkpoint brought: the primary has sent it */
-    ColoTime link_lost;
 
-    /* secondary (svm.c, dirty.c) */
+    /* secondary (svm.c) */
     Copy *copy;
-    Dirty dirty;
-    gboolean has_asked; /* in this session, when the VM was handed over */
 
     guint64 mirror_sent, mirror_congested; /* frames, for status */
 };
@@ -369,20 +359,12 @@ void secondary_take_over(Node *node);
  * Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not sent.
  */
 gboolean secondary_may_protect(const Node *node, GError **error);
+/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
 /* The copy has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */
 void svm_forget(Node *node);
-
-/* ---- dirty.c ---- */
-
-/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
-/* CopyHandler.written: DIRTY. */
-void svm_written(guint64 epoch, const PageSet *pages, gpointer node);
-/* Sends more of it, if the link has room. */
-void svm_send_dirty(Node *node);
-void svm_forget_dirty(Node *node);
 
 /* ---- net.c ---- */
 

@@ -138,7 +138,7 @@ gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 {
     const Checkpoint *last = copy_checkpoint(node->copy);
     if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
-        node->link_lost = colo_time_now();
+        figures_primary_lost(node->figures);
         colo_fault_point("handed-received");
         node_event(node, FSM_HANDED);
         return TRUE;

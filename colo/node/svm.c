@@ -114,6 +114,24 @@ static void on_stalled(guint64 epoch, const char *why, gpointer user_data)
     message_send(node->link, &(Message){.type = LINK_MSG_STALLED, .stalled = stalled});
 }
 
+static void on_dirty(const MessageDirty *part, gpointer user_data)
+{
+    const Node *node = user_data;
+    message_send(node->link, &(Message){.type = LINK_MSG_DIRTY, .dirty = *part});
+}
+
+static gboolean on_has_room(gpointer user_data)
+{
+    const Node *node = user_data;
+    return !link_has_unsent(node->link);
+}
+
+static void on_told(gpointer user_data)
+{
+    (void)user_data;
+    colo_fault_point("secondary-prepared");
+}
+
 void svm_rebooted(Node *node)
 {
     /* Its output still counts: the primary's guest may be about to reboot, too. */
@@ -165,12 +183,11 @@ static void finish_takeover(Node *node)
 {
     /* What the primary's guest was given and ours was not, and what has come here since. */
     secondary_give_mirrored(node);
-    figures_add_takeover(node->figures);
+    gint64 took_us = figures_add_takeover(node->figures);
     uplinks_vm_came(node->uplinks);
     clock_taken_over(node->clock);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
-                node->epoch,
-                (double)colo_time_diff_us(colo_time_now(), node->link_lost) / COLO_US_PER_MS);
+                node->epoch, (double)took_us / COLO_US_PER_MS);
     json_object *data = json_object_new_object();
     json_object_object_add(data, "epoch", json_object_new_int64((gint64)node->epoch));
     node_emit(node, "TAKEN_OVER", data);
@@ -253,6 +270,16 @@ void secondary_start_apply(Node *node)
         node_vm_lost(node, "the VM can't be protected", error);
 }
 
+gboolean svm_prepare(Node *node, guint64 epoch, GError **error)
+{
+    if (node->state == FSM_S_COLO && copy_prepare(node->copy, epoch))
+        return TRUE;
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'prepare' for checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
+                fsm_state_name(node->state));
+    return FALSE;
+}
+
 gboolean secondary_may_protect(const Node *node, GError **error)
 {
     if (copy_is_proven(node->copy))
@@ -265,9 +292,8 @@ gboolean secondary_may_protect(const Node *node, GError **error)
 void svm_forget(Node *node)
 {
     copy_forget(node->copy);
-    svm_forget_dirty(node);
     memory_session_over(node->memory);
-    node->has_asked = node->checkpoint_output_left = FALSE;
+    node->checkpoint_output_left = FALSE;
     resume_session_over(node->resume);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);
@@ -287,7 +313,9 @@ void svm_init(Node *node)
                                         .resumed = on_resumed,
                                         .proven = on_proven,
                                         .stalled = on_stalled,
-                                        .written = svm_written,
+                                        .dirty = on_dirty,
+                                        .has_room = on_has_room,
+                                        .told = on_told,
                                         .fit = on_fit,
                                         .may_ask = on_may_ask,
                                         .go_on = on_go_on,

@@ -124,6 +124,40 @@ static void test_forgotten(ClaimHost *f, gconstpointer data)
     WAIT_FOR(f->state == FSM_P_NONE);
 }
 
+/* The primary has to know whether its secondary may have got the yes: until the next session. */
+static void test_asked_when_handed(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_become_secondary(f);
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_feed(f, FSM_HANDED);
+    g_assert_false(claim_has_asked_handed(f->claim));
+    claim_host_feed(f, FSM_VM_FIT);
+    WAIT_FOR(f->state == FSM_S_COLO);
+    g_assert_true(claim_has_asked_handed(f->claim));
+    /* Handed over again, it asks nothing. */
+    claim_host_feed(f, FSM_HANDED);
+    claim_host_feed(f, FSM_VM_UNFIT);
+    g_assert_true(claim_has_asked_handed(f->claim));
+    hold_end(&claim_storage);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+    claim_host_feed(f, FSM_TAKEN_OVER);
+    claim_host_protect(f, S2);
+    g_assert_false(claim_has_asked_handed(f->claim));
+}
+
+/* A lost link is no hand-over. */
+static void test_asked_when_lost(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_become_secondary(f);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+    g_assert_cmpuint(claim_questions(f->claim), ==, 1);
+    g_assert_false(claim_has_asked_handed(f->claim));
+}
+
 static void test_without_arbiter(ClaimHost *f, gconstpointer data)
 {
     (void)data;
@@ -363,6 +397,8 @@ int main(int argc, char **argv)
     ADD("forced", NULL, test_forced);
     ADD("contradicted", NULL, test_contradicted);
     ADD("forgotten", NULL, test_forgotten);
+    ADD("asked-when-handed", NULL, test_asked_when_handed);
+    ADD("asked-when-lost", NULL, test_asked_when_lost);
     ADD("without-arbiter", NULL, test_without_arbiter);
     ADD("waits", NULL, test_waits);
     ADD("inherits", NULL, test_inherits);
