@@ -151,7 +151,7 @@ static void add_nics(const Node *node, json_object *status)
         gboolean peer_has = uplinks_peer_has_carrier(node->uplinks, i);
         json_object *nic = json_object_new_object();
         add_string(nic, "name", config->name);
-        add_string(nic, "tap", net_tap(node, i));
+        add_string(nic, "tap", uplink_ifname(cards_uplink(node->cards, i)));
         json_object_object_add(nic, "carrier", carrier_value(uplinks_carrier(node->uplinks, i)));
         json_object_object_add(nic, "peer-carrier",
                                link_is_up(node->link) ? json_object_new_boolean(peer_has) : NULL);

@@ -318,9 +318,10 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
 {
     Node *node = user_data;
     gboolean primary = fsm_is_primary(node->state);
-    if (nic >= node->cards->len && (primary || nic != LINK_NIC_NOTE)) {
-        g_autoptr(GError) error = g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL,
-                                              "a packet of card %u of %u", nic, node->cards->len);
+    if (nic >= cards_count(node->cards) && (primary || nic != LINK_NIC_NOTE)) {
+        g_autoptr(GError) error =
+            g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL, "a packet of card %u of %u", nic,
+                        cards_count(node->cards));
         node_stream_lost(node, "the peer broke the protocol", error);
         return;
     }

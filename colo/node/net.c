@@ -5,120 +5,61 @@
  * uplinks.
  */
 #include "colo/node/node_internal.h"
-#include "common/log.h"
 
-#include <netinet/ether.h>
-#include <string.h>
+/* ---- What its cards report ---- */
 
-static void on_output(const guint8 *data, gsize len, gpointer user_data)
+static void on_output(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
-    Card *card = user_data;
-    Node *node = card->node;
+    Node *node = user_data;
     if (route_is_to_clients(node->route))
-        addresses_learn(card->addresses, data, len);
-    traffic_output(node, card->index, data, len);
+        cards_learn(node->cards, nic, data, len);
+    traffic_output(node, nic, data, len);
 }
 
-static void on_input(const guint8 *data, gsize len, gpointer user_data)
+static void on_input(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
-    Card *card = user_data;
-    Node *node = card->node;
-    addresses_received(card->addresses, data, len);
-    if (addresses_is_own(card->addresses, data, len))
-        announce_elsewhere(node->announce, card->index);
-    traffic_input(node, card->index, data, len);
+    traffic_input(user_data, nic, data, len);
+}
+
+static void on_elsewhere(unsigned nic, gpointer user_data)
+{
+    const Node *node = user_data;
+    announce_elsewhere(node->announce, nic);
 }
 
 static void on_port_failed(const GError *error, gpointer user_data)
 {
-    Card *card = user_data;
-    node_vm_ending(card->node, "the guest's network card can't be reached", error);
+    node_vm_ending(user_data, "the guest's network card can't be reached", error);
 }
 
 static void on_uplink_failed(const GError *error, gpointer user_data)
 {
-    Card *card = user_data;
-    node_report(card->node, "the uplink has failed", error);
-}
-
-static void card_free(gpointer data)
-{
-    Card *card = data;
-    port_free(card->port);
-    uplink_free(card->uplink);
-    addresses_free(card->addresses);
-    g_free(card);
+    node_report(user_data, "the uplink has failed", error);
 }
 
 gboolean net_init(Node *node, GError **error)
 {
-    node->cards = g_ptr_array_new_with_free_func(card_free);
+    static const CardsHandler handler = {.output = on_output,
+                                         .input = on_input,
+                                         .elsewhere = on_elsewhere,
+                                         .port_failed = on_port_failed,
+                                         .uplink_failed = on_uplink_failed};
     node->outbound = backlog_new(0); /* see may_leave() */
-    for (guint i = 0; i < node->config->nics->len; i++) {
-        const ConfigNic *ours = g_ptr_array_index(node->config->nics, i);
-        const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
-        struct ether_addr mac = {0};
-        ether_aton_r(nic->mac, &mac);
-        Card *card = g_new0(Card, 1);
-        g_ptr_array_add(node->cards, card);
-        card->node = node;
-        card->index = i;
-        card->addresses = addresses_new(mac.ether_addr_octet);
-        card->uplink =
-            uplink_new(ours->ifname, ours->bridge, on_input, on_uplink_failed, card, error);
-        if (!card->uplink ||
-            !uplink_set_offloads(card->uplink, port_model_has_offloads(nic->model), error)) {
-            g_prefix_error(error, "nic %s: ", ours->name);
-            return FALSE;
-        }
-    }
-    return TRUE;
+    node->cards = cards_new(node->config, &handler, node, error);
+    return node->cards != NULL;
 }
 
 void net_finalise(Node *node)
 {
     g_clear_pointer(&node->outbound, backlog_free);
-    g_clear_pointer(&node->cards, g_ptr_array_unref);
-}
-
-static Card *card_at(Node *node, unsigned nic)
-{
-    return nic < node->cards->len ? g_ptr_array_index(node->cards, nic) : NULL;
-}
-
-void net_attach(Node *node)
-{
-    for (guint i = 0; i < node->cards->len; i++) {
-        Card *card = card_at(node, i);
-        const VmNic *nic = g_ptr_array_index(node->config->vm->nics, i);
-        card->port = port_new(vm_nic_fd(node->vm, i), on_output, on_port_failed, card);
-        port_set_model(card->port, nic->model);
-    }
-}
-
-void net_detach(Node *node)
-{
-    for (guint i = 0; i < node->cards->len; i++)
-        g_clear_pointer(&card_at(node, i)->port, port_free);
+    g_clear_pointer(&node->cards, cards_free);
 }
 
 void net_set_open(Node *node, gboolean open)
 {
     if (!open)
         announce_end(node->announce);
-    for (guint i = 0; i < node->cards->len; i++) {
-        Uplink *uplink = card_at(node, i)->uplink;
-        if (open)
-            uplink_open(uplink);
-        else
-            uplink_close(uplink);
-    }
-}
-
-void net_drain(Node *node)
-{
-    for (guint i = 0; i < node->cards->len && card_at(node, i)->port; i++)
-        port_drain(card_at(node, i)->port);
+    cards_set_open(node->cards, open);
 }
 
 /*
@@ -141,18 +82,11 @@ static gboolean may_leave(Node *node)
     return TRUE;
 }
 
-static void send_now(Node *node, unsigned nic, const guint8 *data, gsize len)
-{
-    Card *card = card_at(node, nic);
-    if (card)
-        uplink_send(card->uplink, data, len);
-}
-
 void net_send(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     net_let_leave(node);
     if (!backlog_first(node->outbound) && may_leave(node)) {
-        send_now(node, nic, data, len);
+        cards_send(node->cards, nic, data, len);
         return;
     }
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
@@ -165,7 +99,7 @@ void net_let_leave(Node *node)
         gsize len;
         g_autoptr(BacklogFrame) frame = backlog_take(node->outbound, backlog_first(node->outbound));
         const guint8 *data = g_bytes_get_data(frame->data, &len);
-        send_now(node, frame->nic, data, len);
+        cards_send(node->cards, frame->nic, data, len);
     }
 }
 
@@ -180,9 +114,7 @@ void net_send_mapped(Node *node, unsigned nic, GBytes *frame)
 
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    Card *card = card_at(node, nic);
-    if (card && card->port)
-        port_send(card->port, data, len);
+    cards_give(node->cards, nic, data, len);
 }
 
 static void deliver_frame(unsigned nic, GBytes *frame, gpointer user_data)
@@ -200,16 +132,6 @@ Rewrite *net_new_rewrite(Node *node, guint64 epoch)
     return rewrite_new(&options, epoch, deliver_frame, node);
 }
 
-gboolean net_is_delivered(Node *node)
-{
-    for (guint i = 0; i < node->cards->len; i++) {
-        const Port *port = card_at(node, i)->port;
-        if (port && !port_is_read(port))
-            return FALSE;
-    }
-    return TRUE;
-}
-
 void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     if (!node->rewrite) {
@@ -220,30 +142,10 @@ void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
     rewrite_input(node->rewrite, nic, frame);
 }
 
-const char *net_tap(const Node *node, guint card)
-{
-    const Card *at = g_ptr_array_index(node->cards, card);
-    return uplink_ifname(at->uplink);
-}
-
-static void send_on_card(const guint8 *data, gsize len, gpointer user_data)
-{
-    Card *card = user_data;
-    uplink_send(card->uplink, data, len);
-}
-
-void net_announce(Node *node)
-{
-    for (guint i = 0; i < node->cards->len; i++) {
-        Card *card = card_at(node, i);
-        addresses_announce(card->addresses, send_on_card, card);
-    }
-}
-
 void net_send_addresses(Node *node)
 {
-    for (guint i = 0; i < node->cards->len; i++) {
-        g_autoptr(GBytes) bytes = addresses_serialise(card_at(node, i)->addresses);
+    for (guint i = 0; i < cards_count(node->cards); i++) {
+        g_autoptr(GBytes) bytes = cards_addresses(node->cards, i);
         gsize len;
         const void *data = g_bytes_get_data(bytes, &len);
         MessageAddresses addresses = {.card = i, .data = data, .len = len};
@@ -253,12 +155,11 @@ void net_send_addresses(Node *node)
 
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error)
 {
-    Card *card = card_at(node, addresses->card);
-    if (!card) {
+    if (addresses->card >= cards_count(node->cards)) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "addresses of a network card that the VM doesn't have");
         return FALSE;
     }
     g_autoptr(GBytes) bytes = g_bytes_new(addresses->data, addresses->len);
-    return addresses_merge(card->addresses, bytes, error);
+    return cards_merge_addresses(node->cards, addresses->card, bytes, error);
 }

@@ -22,6 +22,7 @@
 #include "colo/node/announce.h"
 #include "colo/node/answer.h"
 #include "colo/node/backlog.h"
+#include "colo/node/cards.h"
 #include "colo/node/claim.h"
 #include "colo/node/clock.h"
 #include "colo/node/copy.h"
@@ -43,15 +44,6 @@
 #include "netcompare/netcompare.h"
 #include "netcompare/rewrite.h"
 #include "vm/vm.h"
-
-/* A network card of the guest and its way out. */
-typedef struct {
-    Node *node;
-    unsigned index;
-    Uplink *uplink;       /* for the node's whole life; open while output may leave here */
-    Port *port;           /* for the life of the VM process */
-    Addresses *addresses; /* of the guest, for the announcement after a takeover */
-} Card;
 
 /* The primary's checkpoint cycle. The phase is changed by primary_step() only. */
 typedef struct {
@@ -84,7 +76,7 @@ struct Node {
     Link *link;
     Claim *claim;
     Control *control;
-    GPtrArray *cards; /* of Card* */
+    Cards *cards; /* for the node's whole life; open while output may leave here */
 
     Uplinks *uplinks;
     Announce *announce;
@@ -371,13 +363,8 @@ void svm_forget(Node *node);
 /* Makes the taps, closed. */
 gboolean net_init(Node *node, GError **error);
 void net_finalise(Node *node);
-/* Ports come and go with the VM process. */
-void net_attach(Node *node);
-void net_detach(Node *node);
 /* Opens or silences the uplinks. */
 void net_set_open(Node *node, gboolean open);
-/* Reads everything that the guest has sent until now. A card that fails ends the VM later. */
-void net_drain(Node *node);
 /*
  * Sends to the outside, as the guest sent it or (net_send_mapped) as the clients know it. A
  * protected VM's frame leaves only while the link is fresh. Else, and behind what waits so, it
@@ -390,12 +377,8 @@ void net_let_leave(Node *node);
 /* Gives to the guest, now. */
 void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
 void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len);
-/* Whether QEMU has read all that was given to the guest. */
-gboolean net_is_delivered(Node *node);
 /* A rewriter for a guest that is to run in `epoch`. */
 Rewrite *net_new_rewrite(Node *node, guint64 epoch);
-void net_announce(Node *node);
-const char *net_tap(const Node *node, guint card);
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);
 

@@ -49,7 +49,8 @@ static AnnounceRight on_announce_look(gpointer user_data)
 
 static void on_volley(gpointer user_data)
 {
-    net_announce(user_data);
+    const Node *node = user_data;
+    cards_announce(node->cards);
 }
 
 static void on_elsewhere(unsigned nic, gpointer user_data)

@@ -97,7 +97,7 @@ gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error)
 static void look_if_settled(Node *node)
 {
     ColoTime now = colo_time_now();
-    if (net_is_delivered(node) ||
+    if (cards_are_read(node->cards) ||
         colo_time_diff_us(now, node->cycle.settle_started) >= SETTLE_MAX_US)
         primary_step(node, CYCLE_EVENT_SETTLED);
     else
@@ -136,7 +136,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     colo_fault_point("primary-paused");
     disks_vm_paused(node);
     /* What the guest has sent until here belongs to the epoch that ends. */
-    net_drain(node);
+    cards_drain(node->cards);
     primary_step(node, CYCLE_EVENT_PAUSED);
 }
 

@@ -35,7 +35,8 @@ static void on_begin(gpointer user_data)
 
 static void on_drain(gpointer user_data)
 {
-    net_drain(user_data);
+    const Node *node = user_data;
+    cards_drain(node->cards);
 }
 
 static void on_pausing(gpointer user_data)

@@ -145,7 +145,7 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
                     "WHAT IT NEEDS): %s",
                     inexact->message);
     copy_attach(node->copy, vm, node->tracker);
-    net_attach(node);
+    cards_attach(node->cards, vm);
     clock_attach(node->clock, vm_agent_fd(vm));
     node_event(node, FSM_VM_STARTED);
 }
@@ -185,7 +185,7 @@ void node_vm_kill(Node *node)
     svm_forget(node);
     clock_forget(node->clock);
     copy_killed(node->copy);
-    net_detach(node);
+    cards_detach(node->cards);
     if (node->vm)
         vm_abandon(node->vm);
 }

@@ -31,10 +31,10 @@ static gboolean skipped(void)
 
 static void network_open(Network *network, const Host *host)
 {
-    const Card *card = g_ptr_array_index(host->node->cards, 0);
+    const char *tap = uplink_ifname(cards_uplink(host->node->cards, 0));
     struct sockaddr_ll address = {.sll_family = AF_PACKET,
                                   .sll_protocol = htons(ETHERTYPE_RARP),
-                                  .sll_ifindex = (int)if_nametoindex(uplink_ifname(card->uplink))};
+                                  .sll_ifindex = (int)if_nametoindex(tap)};
     *network = (Network){.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     g_assert_cmpint(network->fd, >=, 0);
     int bound = bind(network->fd, (struct sockaddr *)&address, sizeof(address));
@@ -97,10 +97,10 @@ static void test_elsewhere(void)
     const Node *node = f.host[1].node;
     const guint rounds = (guint)node->config->announce_rounds;
     WAIT_FOR(heard(&network) == rounds);
-    const Card *card = g_ptr_array_index(node->cards, 0);
-    guint64 before = uplink_stats(card->uplink)->input_frames;
+    const UplinkStats *stats = uplink_stats(cards_uplink(node->cards, 0));
+    guint64 before = stats->input_frames;
     send_as(&network, other);
-    WAIT_FOR(uplink_stats(card->uplink)->input_frames > before);
+    WAIT_FOR(stats->input_frames > before);
     g_assert_false(announce_is_repeated(node->announce));
     /* Twice: once is enough. */
     send_as(&network, guest);

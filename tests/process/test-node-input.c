@@ -11,53 +11,97 @@
 /* 16 MiB of frames without bytes, at what a frame costs besides: 128. */
 #define KEPT_FRAMES_MAX (16u * 1024 * 1024 / BACKLOG_FRAME_BYTES)
 
-static void on_frame(const guint8 *data, gsize len, gpointer user_data)
+/* ---- Uplinks without taps: frames come from the network when the test sends them ---- */
+
+struct Uplink {
+    FrameFunc input;
+    gpointer user_data;
+};
+
+Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
+                   gpointer user_data, GError **error)
 {
+    (void)ifname;
+    (void)bridge;
+    (void)failed;
+    (void)error;
+    Uplink *uplink = g_new0(Uplink, 1);
+    *uplink = (Uplink){.input = input, .user_data = user_data};
+    return uplink;
+}
+
+void uplink_free(Uplink *uplink)
+{
+    g_free(uplink);
+}
+
+gboolean uplink_check_bridge(const char *bridge, GError **error)
+{
+    (void)bridge;
+    (void)error;
+    return TRUE;
+}
+
+const char *uplink_ifname(const Uplink *uplink)
+{
+    (void)uplink;
+    return "none";
+}
+
+gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error)
+{
+    (void)uplink;
+    (void)offloads;
+    (void)error;
+    return TRUE;
+}
+
+void uplink_open(Uplink *uplink)
+{
+    (void)uplink;
+}
+
+void uplink_close(Uplink *uplink)
+{
+    (void)uplink;
+}
+
+void uplink_send(Uplink *uplink, const guint8 *data, gsize len)
+{
+    (void)uplink;
     (void)data;
     (void)len;
-    (void)user_data;
 }
 
-static void on_failed(const GError *error, gpointer user_data)
+const UplinkStats *uplink_stats(const Uplink *uplink)
 {
-    (void)error;
-    (void)user_data;
+    static const UplinkStats none;
+    (void)uplink;
+    return &none;
 }
 
-/* A card without an uplink: frames reach the node when the test gives them to it. */
-static void add_card(Host *host)
+static void send_from_network(const Host *host, const guint8 *data, gsize len)
 {
-    Card *card = g_new0(Card, 1);
-    card->node = host->node;
-    card->port = port_new(vm_nic_fd(host->vm, 0), on_frame, on_failed, card);
-    g_ptr_array_add(host->node->cards, card);
+    const Uplink *uplink = cards_uplink(host->node->cards, 0);
+    uplink->input(data, len, uplink->user_data);
 }
 
-/* It goes before the node would look for its uplink. */
-static void remove_card(Host *host)
-{
-    Card *card = g_ptr_array_index(host->node->cards, 0);
-    g_clear_pointer(&card->port, port_free);
-    g_ptr_array_set_size(host->node->cards, 0);
-}
+/* ---- The pair ---- */
 
 static void start_pair_with_cards(Fixture *f)
 {
     set_up(f, "file");
-    for (int i = 0; i < 2; i++)
-        vm_description_add_nic(f->host[i].config->vm, "virtio-net-pci", "52:54:00:12:34:56");
+    add_tap(f);
     start(&f->host[0], "primary");
     start(&f->host[1], "secondary");
     protect(f, 0);
     quieten(f);
-    for (int i = 0; i < 2; i++)
-        add_card(&f->host[i]);
 }
 
 static void give_input(Fixture *f, guint8 number)
 {
     guint8 frame[12 + FRAME_BYTES] = {[12] = number};
-    traffic_input(f->host[0].node, 0, frame, sizeof(frame));
+    send_from_network(&f->host[0], frame, sizeof(frame));
 }
 
 static guint8 number_of(GBytes *frame)
@@ -91,8 +135,6 @@ static void test_while_preparing(void)
     give_input(&f, 2);
     WAIT_FOR((got = fake_vm_receive_frame(b->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 2);
-    for (int i = 0; i < 2; i++)
-        remove_card(&f.host[i]);
     tear_down(&f);
 }
 
@@ -115,8 +157,6 @@ static void test_one_byte_frames(void)
     g_assert_cmpuint(backlog_stats(b->node->mirrored)->frames, <=, KEPT_FRAMES_MAX);
     fake_vm_proceed(b->vm);
     WAIT_FOR(pair_is_settled(&f));
-    for (int i = 0; i < 2; i++)
-        remove_card(&f.host[i]);
     tear_down(&f);
 }
 
@@ -139,8 +179,6 @@ static void test_while_paused(void)
     WAIT_FOR((got = fake_vm_receive_frame(b->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
     g_assert_true(copy_is_in(b->node->copy, before + 1));
-    for (int i = 0; i < 2; i++)
-        remove_card(&f.host[i]);
     tear_down(&f);
 }
 
@@ -154,13 +192,11 @@ static void test_one_byte_frames_while_paused(void)
     ask_for_checkpoint(&f);
     WAIT_FOR(fake_vm_is_held(a->vm));
     for (guint i = 0; i < 2 * KEPT_FRAMES_MAX; i++)
-        traffic_input(a->node, 0, (const guint8 *)"", 1);
+        send_from_network(a, (const guint8 *)"", 1);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->dropped, >, 0);
     g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, <=, KEPT_FRAMES_MAX);
     fake_vm_proceed(a->vm);
     WAIT_FOR(pair_is_settled(&f));
-    for (int i = 0; i < 2; i++)
-        remove_card(&f.host[i]);
     tear_down(&f);
 }
 

@@ -26,12 +26,12 @@ static gboolean on_asked(gpointer user_data)
         const Host *host = &fixture->host[i];
         if (!host->node)
             continue;
-        const Card *card =
-            host->node->cards->len > 0 ? g_ptr_array_index(host->node->cards, 0) : NULL;
+        const Uplink *uplink =
+            cards_count(host->node->cards) > 0 ? cards_uplink(host->node->cards, 0) : NULL;
         printf("%s %d %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %s\n", host->name,
                host->node->state, host->node->epoch,
-               card ? uplink_stats(card->uplink)->output_frames : 0,
-               card ? uplink_ifname(card->uplink) : "-");
+               uplink ? uplink_stats(uplink)->output_frames : 0,
+               uplink ? uplink_ifname(uplink) : "-");
     }
     printf(".\n");
     fflush(stdout);

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/node/cards.h"
+
+#include <netinet/ether.h>
+
+/* A network card of the guest and its way out. */
+typedef struct {
+    Cards *cards;
+    unsigned index;
+    Uplink *uplink;
+    Port *port; /* NULL: there is no VM */
+    Addresses *addresses;
+} Card;
+
+struct Cards {
+    const Config *config; /* borrowed */
+    CardsHandler handler;
+    gpointer user_data;
+    GPtrArray *all; /* of Card* */
+};
+
+static Card *card_at(const Cards *cards, unsigned nic)
+{
+    return nic < cards->all->len ? g_ptr_array_index(cards->all, nic) : NULL;
+}
+
+/* ---- What ports and uplinks report ---- */
+
+static void on_output(const guint8 *data, gsize len, gpointer user_data)
+{
+    const Card *card = user_data;
+    const Cards *cards = card->cards;
+    cards->handler.output(card->index, data, len, cards->user_data);
+}
+
+static void on_input(const guint8 *data, gsize len, gpointer user_data)
+{
+    const Card *card = user_data;
+    const Cards *cards = card->cards;
+    addresses_received(card->addresses, data, len);
+    if (addresses_is_own(card->addresses, data, len))
+        cards->handler.elsewhere(card->index, cards->user_data);
+    cards->handler.input(card->index, data, len, cards->user_data);
+}
+
+static void on_port_failed(const GError *error, gpointer user_data)
+{
+    const Card *card = user_data;
+    card->cards->handler.port_failed(error, card->cards->user_data);
+}
+
+static void on_uplink_failed(const GError *error, gpointer user_data)
+{
+    const Card *card = user_data;
+    card->cards->handler.uplink_failed(error, card->cards->user_data);
+}
+
+/* ---- Life ---- */
+
+static void card_free(gpointer data)
+{
+    Card *card = data;
+    port_free(card->port);
+    uplink_free(card->uplink);
+    addresses_free(card->addresses);
+    g_free(card);
+}
+
+static gboolean make_card(Cards *cards, unsigned nic, GError **error)
+{
+    const ConfigNic *ours = g_ptr_array_index(cards->config->nics, nic);
+    const VmNic *guest = g_ptr_array_index(cards->config->vm->nics, nic);
+    struct ether_addr mac = {0};
+    ether_aton_r(guest->mac, &mac);
+    Card *card = g_new0(Card, 1);
+    g_ptr_array_add(cards->all, card);
+    card->cards = cards;
+    card->index = nic;
+    card->addresses = addresses_new(mac.ether_addr_octet);
+    card->uplink = uplink_new(ours->ifname, ours->bridge, on_input, on_uplink_failed, card, error);
+    if (card->uplink &&
+        uplink_set_offloads(card->uplink, port_model_has_offloads(guest->model), error))
+        return TRUE;
+    g_prefix_error(error, "nic %s: ", ours->name);
+    return FALSE;
+}
+
+Cards *cards_new(const Config *config, const CardsHandler *handler, gpointer user_data,
+                 GError **error)
+{
+    g_autoptr(Cards) cards = g_new0(Cards, 1);
+    cards->config = config;
+    cards->handler = *handler;
+    cards->user_data = user_data;
+    cards->all = g_ptr_array_new_with_free_func(card_free);
+    for (guint i = 0; i < config->nics->len; i++)
+        if (!make_card(cards, i, error))
+            return NULL;
+    return g_steal_pointer(&cards);
+}
+
+void cards_free(Cards *cards)
+{
+    if (!cards)
+        return;
+    g_ptr_array_unref(cards->all);
+    g_free(cards);
+}
+
+guint cards_count(const Cards *cards)
+{
+    return cards->all->len;
+}
+
+const Uplink *cards_uplink(const Cards *cards, unsigned nic)
+{
+    return card_at(cards, nic)->uplink;
+}
+
+void cards_attach(Cards *cards, Vm *vm)
+{
+    for (guint i = 0; i < cards->all->len; i++) {
+        Card *card = card_at(cards, i);
+        const VmNic *nic = g_ptr_array_index(cards->config->vm->nics, i);
+        card->port = port_new(vm_nic_fd(vm, i), on_output, on_port_failed, card);
+        port_set_model(card->port, nic->model);
+    }
+}
+
+void cards_detach(Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len; i++)
+        g_clear_pointer(&card_at(cards, i)->port, port_free);
+}
+
+void cards_set_open(Cards *cards, gboolean open)
+{
+    for (guint i = 0; i < cards->all->len; i++) {
+        Uplink *uplink = card_at(cards, i)->uplink;
+        if (open)
+            uplink_open(uplink);
+        else
+            uplink_close(uplink);
+    }
+}
+
+/* ---- Frames ---- */
+
+void cards_send(Cards *cards, unsigned nic, const guint8 *data, gsize len)
+{
+    const Card *card = card_at(cards, nic);
+    if (card)
+        uplink_send(card->uplink, data, len);
+}
+
+void cards_give(Cards *cards, unsigned nic, const guint8 *data, gsize len)
+{
+    const Card *card = card_at(cards, nic);
+    if (card && card->port)
+        port_send(card->port, data, len);
+}
+
+void cards_drain(Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len && card_at(cards, i)->port; i++)
+        port_drain(card_at(cards, i)->port);
+}
+
+gboolean cards_are_read(const Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len; i++) {
+        const Port *port = card_at(cards, i)->port;
+        if (port && !port_is_read(port))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* ---- Addresses ---- */
+
+void cards_learn(Cards *cards, unsigned nic, const guint8 *data, gsize len)
+{
+    addresses_learn(card_at(cards, nic)->addresses, data, len);
+}
+
+static void send_on_card(const guint8 *data, gsize len, gpointer user_data)
+{
+    const Card *card = user_data;
+    uplink_send(card->uplink, data, len);
+}
+
+void cards_announce(Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len; i++) {
+        Card *card = card_at(cards, i);
+        addresses_announce(card->addresses, send_on_card, card);
+    }
+}
+
+GBytes *cards_addresses(const Cards *cards, unsigned nic)
+{
+    return addresses_serialise(card_at(cards, nic)->addresses);
+}
+
+gboolean cards_merge_addresses(Cards *cards, unsigned nic, GBytes *bytes, GError **error)
+{
+    return addresses_merge(card_at(cards, nic)->addresses, bytes, error);
+}
