@@ -204,7 +204,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_checkpoints(node, status);
     add_blocktime(node, status);
     add_sync(node, status);
-    disks_add_status(node, status);
+    disks_add_status(node->disks, status);
     add_frames(node, status);
     add_compare(node, status);
     add_nics(node, status);

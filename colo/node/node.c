@@ -320,6 +320,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                       ? FSM_P_STARTING
                       : FSM_P_ASKING;
     parts_init(node);
+    node_vm_init(node);
     primary_init(node);
     comparing_init(node);
     secondary_init(node);
@@ -349,7 +350,7 @@ void node_free(Node *node)
 {
     if (!node)
         return;
-    if (node->vm || node->disks) {
+    if (node->vm || disks_are_there(node->disks)) {
         node_vm_kill(node);
         primary_end_capture(node);
         secondary_drop_apply(node);
@@ -369,7 +370,7 @@ void node_free(Node *node)
     parts_finalise(node);
     net_finalise(node);
     json_object_put(node->identity);
-    disks_await_end(node); /* last: all has been reported to whoever watches this node */
+    disks_free(node->disks); /* last: all has been reported to whoever watches this node */
     g_free(node->peer_name);
     colo_fd_close(&node->kept_ram);
     g_free(node);

@@ -8,13 +8,12 @@
  * The rest still works on the node itself, and its functions are here. primary.c runs the
  * checkpoint cycle, and pause.c stops a VM without a checkpoint. traffic.c and net.c move the
  * guest's frames. secondary.c is the receiving side. svm.c is the node's side of its copy up to the
- * takeover, and disks.c that of the disk server. vm.c, link.c, options.c, recording.c and control.c
- * deal with QEMU, the peer and administrators. All of it runs on the main thread.
+ * takeover, and vm.c that of the VM's process and its disks. link.c, options.c, recording.c and
+ * control.c deal with the peer and administrators. All of it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_NODE_INTERNAL_H
 #define COLO_COLO_NODE_NODE_INTERNAL_H
 
-#include "block/server.h"
 #include "checkpoint/checkpoint.h"
 #include "colo/config/config.h"
 #include "colo/control/control.h"
@@ -27,6 +26,7 @@
 #include "colo/node/clock.h"
 #include "colo/node/copy.h"
 #include "colo/node/cycle.h"
+#include "colo/node/disks.h"
 #include "colo/node/figures.h"
 #include "colo/node/final.h"
 #include "colo/node/fsm.h"
@@ -58,8 +58,6 @@ typedef struct {
     ColoTime resumed;                       /* the last time, from a pause */
 } Cycle;
 
-typedef struct Disks Disks;
-
 struct Node {
     Config *config; /* borrowed */
     NodeHandler handler;
@@ -89,9 +87,8 @@ struct Node {
     Leave *leave;
     Trouble *trouble;
     Figures *figures;
-    Backlog *outbound;               /* output that only waits for a word of the peer */
-    Disks *disks;                    /* as long as vm, from before it; NULL: the VM has none */
-    struct DiskServer *disks_ending; /* after them, if this node ends */
+    Disks *disks;
+    Backlog *outbound; /* output that only waits for a word of the peer */
 
     char *peer_name;  /* as it said in its hello; NULL: none yet */
     guint end_source; /* about to report that it has ended */
@@ -181,10 +178,12 @@ void parts_run_vm(Node *node, VmDone done, gpointer user_data);
 
 /* ---- vm.c ---- */
 
+/* Makes the part that serves the disks. */
+void node_vm_init(Node *node);
 /* Starts the disks, then the VM, paused: FSM_VM_STARTED, or the VM is lost. */
 void node_vm_start(Node *node);
-/* The disks are served: the VM can be started. */
-void node_disks_ready(Node *node);
+/* A session begins: the disks' part of it. */
+void node_attach_disks(Node *node);
 /* The VM can't continue here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
 /*
@@ -381,58 +380,6 @@ void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len)
 Rewrite *net_new_rewrite(Node *node, guint64 epoch);
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);
-
-/* ---- disks.c ---- */
-
-/* Ends an order to the disks; not called if the session has ended meanwhile. */
-typedef void (*DisksDone)(Node *node, guint64 epoch, const GError *error);
-
-/* Any other order, of no session: `result` is NULL with an error. */
-typedef void (*DisksAnswer)(Node *node, json_object *result, const GError *error);
-void disks_order(Node *node, const char *name, json_object *arguments, DisksAnswer done);
-
-/* Starts the disk server, as the owner of the disks or not; then node_disks_ready(). */
-void disks_start(Node *node);
-/* After the VM has gone. If the node ends, the disk server begins to end in order. */
-void disks_stop(Node *node, gboolean node_ends);
-/* Blocks until it has ended, for disk-timeout at most; then it is killed. */
-void disks_await_end(Node *node);
-/* A session begins (the link is up), or has ended. */
-void disks_attach(Node *node);
-void disks_detach(Node *node);
-/* Primary: the secondary's disks are in step with ours. */
-gboolean disks_may_checkpoint(const Node *node);
-/* The VM is about to be paused: its writes don't wait for the end of the epoch any more. */
-void disks_let_through(Node *node);
-/* Primary: so much waits for the peer that the guest's writes do, too. */
-gboolean disks_writes_wait(const Node *node);
-/*
- * Primary, of a VM with disks: makes what was written durable, so that the pause need not. In the
- * pause it ends the epoch in the disks' stream.
- */
-void disks_sync(Node *node, guint64 epoch, DisksDone done);
-void disks_mark(Node *node, guint64 epoch, DisksDone done);
-/* Secondary: checkpoint `epoch` is complete. It has to be applied as soon as the VM is paused. */
-void disks_received(Node *node, guint64 epoch);
-gboolean disks_apply_is_due(const Node *node);
-/* Applies what is due: the VM is paused and has given up its disks. Then copy_step(). */
-void disks_apply(Node *node);
-gboolean disks_are_applying(const Node *node);
-gboolean disks_are_at(const Node *node, guint64 epoch);
-/*
- * TRUE if the disks belong to this side: the VM may run. Else it activates them, resumes the VM,
- * and calls resume_activated(). At a takeover they are activated as those of the checkpoint that is
- * taken over from.
- */
-gboolean disks_activate(Node *node);
-/* Whether a copy of the VM may run, on disks that are not this side's. */
-gboolean disks_may_run_copy(Node *node, GError **error);
-void disks_vm_paused(Node *node);
-/* sync-rate may have changed. */
-void disks_limit_sync_rate(Node *node);
-void disks_add_status(const Node *node, json_object *status);
-/* As of the last look, twice a second: an image could not be synced, which is final. */
-gboolean disks_are_unsynced(const Node *node);
 
 /* ---- options.c ---- */
 

@@ -30,7 +30,7 @@ static void take_effect(Node *node, const char *name)
         link_set_heartbeat(node->link, (guint)config->heartbeat_interval_ms,
                            (guint)config->heartbeat_timeout_ms);
     log_set_level(config->log_level);
-    disks_limit_sync_rate(node);
+    disks_limit_sync_rate(node->disks);
     judge_tune(node->judge);
     clock_look(node->clock);
     /* An epoch is of one mode. */

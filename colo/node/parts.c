@@ -235,7 +235,7 @@ static FinalWorld on_final_look(gpointer user_data)
 {
     const Node *node = user_data;
     return (FinalWorld){
-        .state = node->state, .has_disks = node->disks != NULL, .epoch = node->epoch};
+        .state = node->state, .has_disks = disks_are_there(node->disks), .epoch = node->epoch};
 }
 
 static void on_final_pause(gpointer user_data)
@@ -243,14 +243,16 @@ static void on_final_pause(gpointer user_data)
     primary_pause(user_data);
 }
 
-static void on_mark_made(Node *node, guint64 epoch, const GError *error)
+static void on_mark_made(guint64 epoch, const GError *error, gpointer user_data)
 {
+    const Node *node = user_data;
     final_mark_made(node->final, epoch, error);
 }
 
 static void on_final_mark(guint64 epoch, gpointer user_data)
 {
-    disks_mark(user_data, epoch, on_mark_made);
+    const Node *node = user_data;
+    disks_mark(node->disks, epoch, on_mark_made);
 }
 
 static void on_final_announce(guint64 epoch, gpointer user_data)
@@ -260,17 +262,19 @@ static void on_final_announce(guint64 epoch, gpointer user_data)
     message_send(node->link, &(Message){.type = LINK_MSG_FINAL, .epoch = epoch});
 }
 
-static void on_durable(Node *node, json_object *result, const GError *error)
+static void on_durable(json_object *result, const GError *error, gpointer user_data)
 {
+    const Node *node = user_data;
     (void)result;
     final_durable(node->final, error);
 }
 
 static void on_final_finish(guint64 epoch, gpointer user_data)
 {
+    const Node *node = user_data;
     json_object *arguments = json_object_new_object();
     json_object_object_add(arguments, "epoch", json_object_new_uint64(epoch));
-    disks_order(user_data, "finish", arguments, on_durable);
+    disks_order(node->disks, "finish", arguments, on_durable);
 }
 
 static void on_final_finished(guint64 epoch, const GError *error, gpointer user_data)
@@ -300,7 +304,7 @@ static void make_final(Node *node)
 static gboolean on_has_disks(gpointer user_data)
 {
     const Node *node = user_data;
-    return node->disks != NULL;
+    return disks_are_there(node->disks);
 }
 
 static void on_held(const Generation *generation, gpointer user_data)
@@ -309,19 +313,22 @@ static void on_held(const Generation *generation, gpointer user_data)
     claim_start(node->claim, generation);
 }
 
-static void on_started_writing(Node *node, json_object *result, const GError *error)
+static void on_started_writing(json_object *result, const GError *error, gpointer user_data)
 {
+    const Node *node = user_data;
     holdings_started(node->holdings, result, error);
 }
 
-static void on_writing_alone(Node *node, json_object *result, const GError *error)
+static void on_writing_alone(json_object *result, const GError *error, gpointer user_data)
 {
+    const Node *node = user_data;
     holdings_written(node->holdings, result, error);
 }
 
 static void on_write_alone(gboolean starts, gpointer user_data)
 {
-    disks_order(user_data, "write-alone", NULL, starts ? on_started_writing : on_writing_alone);
+    const Node *node = user_data;
+    disks_order(node->disks, "write-alone", NULL, starts ? on_started_writing : on_writing_alone);
 }
 
 static void on_may_run(gpointer user_data)
@@ -355,13 +362,15 @@ static ResumeWorld on_resume_look(gpointer user_data)
     const Node *node = user_data;
     return (ResumeWorld){.state = node->state,
                          .copy_is_fit = judge_copy_is_fit(node->judge),
-                         .is_unsynced = disks_are_unsynced(node),
+                         .is_unsynced = disks_are_unsynced(node->disks),
                          .peer_name = node->peer_name};
 }
 
 static gboolean on_activate(gpointer user_data)
 {
-    return disks_activate(user_data);
+    const Node *node = user_data;
+    gboolean takes_over = node->state == FSM_S_DEVICE;
+    return disks_activate(node->disks, takes_over ? copy_checkpoint(node->copy)->epoch : 0);
 }
 
 void parts_run_vm(Node *node, VmDone done, gpointer user_data)
@@ -386,7 +395,8 @@ static void on_run(gpointer user_data)
 
 static void on_not_resumed(gpointer user_data)
 {
-    disks_vm_paused(user_data);
+    const Node *node = user_data;
+    disks_vm_paused(node->disks);
 }
 
 static void on_refused(gpointer user_data)
@@ -434,8 +444,8 @@ static AnsweringWorld on_answering_look(gpointer user_data)
                             .phase = node->cycle.phase,
                             .tells = node->capture && capture_awaits_base(node->capture),
                             .loads = node->proof == PROOF_LOAD,
-                            .has_disks = node->disks != NULL,
-                            .writes_wait = disks_writes_wait(node),
+                            .has_disks = disks_are_there(node->disks),
+                            .writes_wait = disks_writes_wait(node->disks),
                             .stream = link_checkpoint_fd(node->link),
                             .disks = link_disks_fd(node->link),
                             .epoch = node->epoch};

@@ -33,8 +33,9 @@
  * QEMU flushes the disks in each pause: now there is little left to flush. If the sync fails, the
  * flush fails too, and the guest is told.
  */
-static void on_synced(Node *node, guint64 epoch, const GError *error)
+static void on_synced(guint64 epoch, const GError *error, gpointer user_data)
 {
+    Node *node = user_data;
     (void)epoch;
     if (error)
         node_report(node, "the disks can't be synced", error);
@@ -43,8 +44,8 @@ static void on_synced(Node *node, guint64 epoch, const GError *error)
 
 static void sync_disks(Node *node)
 {
-    if (node->disks)
-        disks_sync(node, node->cycle.epoch, on_synced);
+    if (disks_are_there(node->disks))
+        disks_sync(node->disks, node->cycle.epoch, on_synced);
     else
         primary_step(node, CYCLE_EVENT_SYNCED);
 }
@@ -134,7 +135,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
         return;
     }
     colo_fault_point("primary-paused");
-    disks_vm_paused(node);
+    disks_vm_paused(node->disks);
     /* What the guest has sent until here belongs to the epoch that ends. */
     cards_drain(node->cards);
     primary_step(node, CYCLE_EVENT_PAUSED);
@@ -143,7 +144,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 static void pause_vm(Node *node)
 {
     node->cycle.pause_started = colo_time_now();
-    disks_let_through(node);
+    disks_let_through(node->disks);
     vm_pause(node->vm, on_paused, node);
 }
 
@@ -171,8 +172,9 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     primary_step(node, CYCLE_EVENT_SAVED);
 }
 
-static void on_marked(Node *node, guint64 epoch, const GError *error)
+static void on_marked(guint64 epoch, const GError *error, gpointer user_data)
 {
+    Node *node = user_data;
     (void)epoch;
     if (error) {
         node_stream_lost(node, "the disks can't take part in a checkpoint", error);
@@ -191,8 +193,8 @@ static void save(Node *node)
     traffic_pause(node);
     comparing_pause(node);
     vm_save_device_state(node->vm, on_saved, node);
-    if (node->disks)
-        disks_mark(node, node->cycle.epoch, on_marked);
+    if (disks_are_there(node->disks))
+        disks_mark(node->disks, node->cycle.epoch, on_marked);
     else
         primary_step(node, CYCLE_EVENT_MARKED);
 }
@@ -445,7 +447,7 @@ static void schedule_look(Node *node)
          * session is on record.
          */
         if (node->proof == PROOF_DUE && claim_is_recorded(node->claim) &&
-            disks_may_checkpoint(node)) {
+            disks_may_checkpoint(node->disks)) {
             set_proof(node, PROOF_TAKE);
             take_checkpoint(node, REASON_INITIAL);
         }
@@ -536,7 +538,7 @@ void primary_synchronise(Node *node)
         return;
     }
     answering_watch(node->answering);
-    disks_attach(node);
+    node_attach_disks(node);
     net_send_addresses(node);
     capture_synchronise(node->capture, FIRST_PAUSE_PAGES);
     colo_fault_point("primary-sync-start");
@@ -545,7 +547,7 @@ void primary_synchronise(Node *node)
 void primary_end_capture(Node *node)
 {
     g_clear_pointer(&node->capture, capture_free);
-    disks_detach(node);
+    disks_detach(node->disks);
     node->has_progress = FALSE;
     answering_forget(node->answering);
     comparing_end(node);

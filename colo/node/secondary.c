@@ -195,7 +195,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     log_set_epoch(node->epoch);
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
     colo_fault_point("secondary-received");
-    disks_received(node, checkpoint->epoch);
+    disks_received(node->disks, checkpoint->epoch);
     forget_input_before(node, checkpoint->epoch);
     figures_add_received(node->figures, checkpoint->bytes, checkpoint->transfer_us);
 }
@@ -238,7 +238,7 @@ void secondary_begin(Node *node)
         return;
     }
     traffic_begin_copy(node);
-    disks_attach(node);
+    node_attach_disks(node);
     message_send(node->link, &(Message){.type = LINK_MSG_BLANK});
     colo_fault_point("secondary-sync");
 }
@@ -246,7 +246,7 @@ void secondary_begin(Node *node)
 void secondary_drop_apply(Node *node)
 {
     g_clear_pointer(&node->apply, apply_free);
-    disks_detach(node);
+    disks_detach(node->disks);
     colo_fd_close(&node->apply_fd);
     node->has_progress = FALSE;
     backlog_clear(node->mirrored);

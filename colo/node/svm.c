@@ -20,9 +20,9 @@ static CopyWorld look(guint64 epoch, gpointer user_data)
 {
     const Node *node = user_data;
     return (CopyWorld){.duty = events_copy_duty(node->state, claim_is_undecided(node->claim)),
-                       .disks = disks_apply_is_due(node)    ? COPY_DISKS_DUE
-                                : disks_are_at(node, epoch) ? COPY_DISKS_THERE
-                                                            : COPY_DISKS_BUSY,
+                       .disks = disks_apply_is_due(node->disks)    ? COPY_DISKS_DUE
+                                : disks_are_at(node->disks, epoch) ? COPY_DISKS_THERE
+                                                                   : COPY_DISKS_BUSY,
                        .refused = resume_is_waiting(node->resume)};
 }
 
@@ -41,24 +41,27 @@ static void on_drain(gpointer user_data)
 
 static void on_pausing(gpointer user_data)
 {
-    disks_let_through(user_data);
+    const Node *node = user_data;
+    disks_let_through(node->disks);
 }
 
 static void on_paused(gpointer user_data)
 {
     Node *node = user_data;
-    disks_vm_paused(node);
+    disks_vm_paused(node->disks);
     figures_copy_paused(node->figures, colo_time_now());
 }
 
 static void on_not_resumed(gpointer user_data)
 {
-    disks_vm_paused(user_data);
+    const Node *node = user_data;
+    disks_vm_paused(node->disks);
 }
 
 static void on_released(gpointer user_data)
 {
-    disks_apply(user_data);
+    const Node *node = user_data;
+    disks_apply(node->disks);
 }
 
 static gboolean on_enter(const Checkpoint *checkpoint, gpointer user_data, GError **error)
@@ -68,7 +71,8 @@ static gboolean on_enter(const Checkpoint *checkpoint, gpointer user_data, GErro
 
 static gboolean on_may_run(gpointer user_data, GError **error)
 {
-    return disks_may_run_copy(user_data, error);
+    const Node *node = user_data;
+    return disks_may_run_copy(node->disks, error);
 }
 
 static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
@@ -164,7 +168,8 @@ static void on_refused(const char *what, const GError *error, gpointer user_data
 static void on_rests(gpointer user_data)
 {
     const Node *node = user_data;
-    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && !disks_are_applying(node))
+    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE &&
+        !disks_are_applying(node->disks))
         resume_copy_rests(node->resume);
 }
 

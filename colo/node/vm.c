@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The VM of a node: its start, what QEMU reports of it, and its end. A primary's events are the
+ * The VM of a node: its start, what QEMU and its disks report, and its end. A primary's events are the
  * node's. Those of a secondary's VM, which is a copy, mean that the copy has to be made again.
  */
 #include "colo/node/node_internal.h"
@@ -57,7 +57,7 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
     case VM_EVENT_STOPPED: {
         g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
         node_emit(node, "GUEST_STOPPED", NULL);
-        disks_vm_paused(node);
+        disks_vm_paused(node->disks);
         if (node->state != FSM_S_COLO && node->state != FSM_S_HANDED)
             break;
         if (!strcmp(detail, "io-error"))
@@ -80,7 +80,7 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
     (void)vm;
     /* However the guest stops, QEMU then waits for its writes, and nothing else is answered. */
     if (event != VM_EVENT_DIED)
-        disks_let_through(node);
+        disks_let_through(node->disks);
     /* In a takeover it is a copy no more. */
     if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && event != VM_EVENT_DIED) {
         on_svm_event(node, event, detail);
@@ -104,7 +104,7 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         node_emit(node, "GUEST_PANICKED", NULL);
         break;
     case VM_EVENT_STOPPED:
-        disks_vm_paused(node);
+        disks_vm_paused(node->disks);
         resume_guest_stopped(node->resume, detail);
         break;
     }
@@ -150,9 +150,12 @@ static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
     node_event(node, FSM_VM_STARTED);
 }
 
-void node_disks_ready(Node *node)
+static void on_disks_ready(const char *socket, gpointer user_data)
 {
+    Node *node = user_data;
     VmHandler handler = {.event = on_vm_event, .user_data = node};
+    g_free(node->config->vm->disk_socket);
+    node->config->vm->disk_socket = g_strdup(socket);
     node->vm = node->handler.make_vm(node->config->vm, &handler, node->handler.user_data);
     /*
      * A secondary's VM gets its RAM from the primary, which sends what differs. A VM that boots
@@ -167,10 +170,7 @@ void node_disks_ready(Node *node)
 void node_vm_start(Node *node)
 {
     holdings_begin(node->holdings);
-    if (node->config->vm->disks->len > 0)
-        disks_start(node);
-    else
-        node_disks_ready(node);
+    disks_start(node->disks, fsm_is_primary(node->state));
 }
 
 void node_vm_kill(Node *node)
@@ -200,5 +200,146 @@ void node_vm_free(Node *node, gboolean node_ends)
     if (node->vm && !node_ends)
         node->kept_ram = vm_keep_ram(node->vm);
     g_clear_pointer(&node->vm, vm_free);
-    disks_stop(node, node_ends);
+    holdings_forget(node->holdings);
+    disks_stop(node->disks, node_ends);
+}
+
+/* ---- Its disks ---- */
+
+static DisksWorld on_disks_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    return (DisksWorld){.state = node->state,
+                        .is_primary = node->is_primary,
+                        .keeps = resume_is_to_keep(node->state)};
+}
+
+static DiskServer *on_serve(const DiskServerOptions *options, const DiskServerCallbacks *callbacks,
+                            gpointer callback_data, GError **error, gpointer user_data)
+{
+    const Node *node = user_data;
+    const NodeHandler *handler = &node->handler;
+    guint n = node->config->vm->disks->len;
+    DiskServerOptions all = *options;
+    g_autofree DiskConfig *disks = g_new0(DiskConfig, n);
+    all.plugin = handler->disk_plugin;
+    for (guint i = 0; i < n; i++)
+        disks[i] = holdings_disk(node->config, i);
+    return handler->make_disks ? handler->make_disks(&all, disks, n, callbacks, callback_data,
+                                                     error, handler->user_data)
+                               : disk_server_start(&all, disks, n, callbacks, callback_data, error);
+}
+
+static void on_disks_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_vm_lost(user_data, what, error);
+}
+
+static void on_disks_stream_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_stream_lost(user_data, what, error);
+}
+
+static void on_disks_trouble(const char *what, const GError *error, gpointer user_data)
+{
+    node_report(user_data, what, error);
+}
+
+static void on_synchronised(gpointer user_data)
+{
+    primary_reschedule(user_data);
+}
+
+static void on_filling(gpointer user_data)
+{
+    primary_want(user_data, REASON_DISK_LIMIT);
+}
+
+static void on_hold_back(gpointer user_data)
+{
+    const Node *node = user_data;
+    if (node->apply)
+        apply_allow(node->apply, 0);
+}
+
+static void on_disks_marked(guint64 epoch, gpointer user_data)
+{
+    Node *node = user_data;
+    /* The administrator's word was for what has been overwritten by now. */
+    node->config->discard = FALSE;
+    if (node->apply)
+        apply_allow(node->apply, epoch);
+    final_marked(node->final, epoch);
+}
+
+static void on_disks_applying(guint64 epoch, gpointer user_data)
+{
+    const Node *node = user_data;
+    message_send(node->link, &(Message){.type = LINK_MSG_BUSY, .epoch = epoch});
+}
+
+static void on_step_copy(gpointer user_data)
+{
+    const Node *node = user_data;
+    copy_step(node->copy);
+}
+
+static void on_apply_refused(const char *what, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    resume_wait(node->resume, what, error);
+}
+
+static void on_ran(Vm *vm, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)vm;
+    disks_ran(node->disks, error);
+}
+
+static void on_run(gpointer user_data)
+{
+    parts_run_vm(user_data, on_ran, user_data);
+}
+
+static void on_generation_noted(json_object *result, gpointer user_data)
+{
+    const Node *node = user_data;
+    holdings_note(node->holdings, result);
+}
+
+static void on_activated(const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    resume_activated(node->resume, error);
+}
+
+void node_attach_disks(Node *node)
+{
+    DisksSession session = {.primary = node->is_primary,
+                            .id = link_session(node->link),
+                            .fd = link_disks_fd(node->link),
+                            .discard = node->config->discard};
+    disks_attach(node->disks, &session);
+}
+
+void node_vm_init(Node *node)
+{
+    static const DisksHandler handler = {.look = on_disks_look,
+                                         .serve = on_serve,
+                                         .ready = on_disks_ready,
+                                         .lost = on_disks_lost,
+                                         .stream_lost = on_disks_stream_lost,
+                                         .trouble = on_disks_trouble,
+                                         .synchronised = on_synchronised,
+                                         .filling = on_filling,
+                                         .hold_back = on_hold_back,
+                                         .marked = on_disks_marked,
+                                         .applying = on_disks_applying,
+                                         .step_copy = on_step_copy,
+                                         .refused = on_apply_refused,
+                                         .run = on_run,
+                                         .noted = on_generation_noted,
+                                         .activated = on_activated};
+    node->disks = disks_new(node->config, &handler, node);
 }

@@ -50,7 +50,7 @@ static gboolean is_quiet(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;
     return in_colo_mode() ? pair_is_settled(f)
-                          : a->cycle.phase == CYCLE_IDLE && disks_are_at(b, a->epoch);
+                          : a->cycle.phase == CYCLE_IDLE && disks_are_at(b->disks, a->epoch);
 }
 
 /* A protected pair. From now on no checkpoint is taken, not for its disks either, until ask(). */

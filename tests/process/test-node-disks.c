@@ -135,7 +135,7 @@ static void test_takeover_syncs_long(void)
     start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 5);
     Host *b = &f.host[1];
-    WAIT_FOR(disks_are_at(b->node, b->node->epoch));
+    WAIT_FOR(disks_are_at(b->node->disks, b->node->epoch));
     die(&f.host[0]);
     fake_disks_hang(b->disks, "state", TRUE);
     b->config->disk_timeout_ms = 100;
@@ -270,7 +270,7 @@ static void test_sync_fails_running(void)
              strstr(trouble_last(a->node->trouble)->message, "durable"));
     g_assert_nonnull(strstr(trouble_last(a->node->trouble)->message, "'colo failover'"));
     json_object *status = json_object_new_object();
-    disks_add_status(a->node, status);
+    disks_add_status(a->node->disks, status);
     json_object *images = json_object_object_get(json_object_object_get(status, "disks"), "images");
     json_object *image = json_object_array_get_idx(images, 0);
     g_assert_cmpstr(json_object_get_string(json_object_object_get(image, "sync-error")), ==,
@@ -468,7 +468,7 @@ static void test_cont_command_undecided(void)
     g_assert_true(json_object_object_get_ex(answer, "return", NULL));
     json_object_put(answer);
     g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
-    g_assert_true(disks_are_at(b->node, b->node->epoch));
+    g_assert_true(disks_are_at(b->node->disks, b->node->epoch));
     g_assert_null(resume_refusal(b->node->resume));
     claim_order(b->node->claim, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE);
@@ -486,7 +486,7 @@ static void test_cont_command_session_over(void)
     fake_disks_refuse(b->disks, NULL, "", 0);
     fake_disks_hang(b->disks, "", TRUE);
     control_peer_say(peer, "{\"execute\":\"cont\"}\n");
-    WAIT_FOR(disks_are_applying(b->node) && fake_disks_is_hanging(b->disks));
+    WAIT_FOR(disks_are_applying(b->node->disks) && fake_disks_is_hanging(b->disks));
     start(a, "primary");
     WAIT_FOR(b->node->state == FSM_S_ACTIVE);
     json_object *answer = next_answer(peer);

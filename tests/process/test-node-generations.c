@@ -83,7 +83,7 @@ static void assert_waits(Host *host, const char *text)
 static gboolean data_is(const Host *host, const char *data)
 {
     json_object *status = json_object_new_object(), *disks;
-    disks_add_status(host->node, status);
+    disks_add_status(host->node->disks, status);
     gboolean is = json_object_object_get_ex(status, "disks", &disks) && disks;
     json_object *generation = is ? json_object_object_get(disks, "generation") : NULL;
     is = generation &&
@@ -298,7 +298,7 @@ static void test_half_synchronised(void)
     WAIT_FOR(runs(b));
     write_record(b, 0);
     a->config->sync_rate_bytes = b->config->sync_rate_bytes = 1;
-    disks_limit_sync_rate(b->node);
+    disks_limit_sync_rate(b->node->disks);
     start(a, "auto");
     WAIT_FOR(data_is(a, "broken"));
     die(b);
@@ -316,7 +316,7 @@ static void test_half_synchronised(void)
     assert_records(b, 1);
     start(a, "auto");
     b->config->sync_rate_bytes = 0;
-    disks_limit_sync_rate(b->node);
+    disks_limit_sync_rate(b->node->disks);
     protect(&f, 1);
     tear_down(&f);
 }

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a node's disks are ordered to do: the commands of a session and of its checkpoints, and the
+ * two steps of the activation flag. Below are the images, above them QEMU's drivers.
+ */
+#include "colo/node/disks_internal.h"
+#include "common/fault.h"
+
+/* ---- Orders ---- */
+
+static DiskOrder *order_new(Disks *disks, const char *name, guint64 epoch, DisksDone done)
+{
+    DiskOrder *order = g_new(DiskOrder, 1);
+    *order = (DiskOrder){
+        .disks = disks, .session = disks->session, .name = name, .epoch = epoch, .done = done};
+    g_ptr_array_add(disks->orders, order);
+    return order;
+}
+
+/* The answer has come: the caller frees the order. */
+static DiskOrder *answered(gpointer order)
+{
+    g_ptr_array_remove_fast(((DiskOrder *)order)->disks->orders, order);
+    return order;
+}
+
+static guint timeout_of(const Disks *disks)
+{
+    return (guint)disks->config->disk_timeout_ms;
+}
+
+/* Of mark and sync: the owner of the cycle continues. */
+static void on_order(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = answered(user_data);
+    Disks *disks = order->disks;
+    (void)result;
+    if (order->session != disks->session)
+        return;
+    g_autoptr(GError) failed = error ? g_error_copy(error) : NULL;
+    if (failed)
+        g_prefix_error(&failed, "%s: ", order->name);
+    order->done(order->epoch, failed, disks->user_data);
+}
+
+void disks_sync(Disks *disks, guint64 epoch, DisksDone done)
+{
+    disk_server_command(disks->server, "sync", NULL, timeout_of(disks), on_order,
+                        order_new(disks, "sync", epoch, done));
+}
+
+void disks_let_through(Disks *disks)
+{
+    if (disks->activation)
+        disk_server_command(disks->server, "let-through", NULL, timeout_of(disks), NULL, NULL);
+}
+
+void disks_mark(Disks *disks, guint64 epoch, DisksDone done)
+{
+    disk_server_epoch_command(disks->server, "mark", epoch, timeout_of(disks), on_order,
+                              order_new(disks, "mark", epoch, done));
+}
+
+static void on_answer(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = answered(user_data);
+    order->answer(result, error, order->disks->user_data);
+}
+
+void disks_order(Disks *disks, const char *name, json_object *arguments, DisksAnswer done)
+{
+    DiskOrder *order = order_new(disks, name, 0, NULL);
+    order->answer = done;
+    disk_server_command(disks->server, name, arguments, timeout_of(disks), on_answer, order);
+}
+
+void disks_limit_sync_rate(Disks *disks)
+{
+    if (!disks->activation)
+        return;
+    json_object *arguments = json_object_new_object();
+    json_object_object_add(arguments, "bytes-per-second",
+                           json_object_new_uint64(disks->config->sync_rate_bytes));
+    disk_server_command(disks->server, "limit-sync-rate", arguments, timeout_of(disks), NULL, NULL);
+}
+
+/* ---- Sessions ---- */
+
+static void on_attached(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = answered(user_data);
+    Disks *disks = order->disks;
+    (void)result;
+    if (!error || order->session != disks->session)
+        return;
+    if (disks->handler.look(disks->user_data).is_primary)
+        disks_session_lost(disks, error->message);
+    else
+        disks_fail(disks, error);
+}
+
+void disks_attach(Disks *disks, const DisksSession *session)
+{
+    if (!disks->activation)
+        return;
+    disks->synchronised = FALSE;
+    disks->apply_due = disks->applying = disks->applied = 0;
+    disks->handler.hold_back(disks->user_data);
+    disk_server_attach(disks->server, session->primary, session->id, session->fd, session->discard,
+                       timeout_of(disks), on_attached, order_new(disks, "attach", 0, NULL));
+}
+
+static void on_detached(json_object *result, const GError *error, gpointer user_data)
+{
+    Disks *disks = user_data;
+    (void)result;
+    disks->detaching--;
+    if (error)
+        disks_fail(disks, error);
+}
+
+void disks_detach(Disks *disks)
+{
+    if (!disks->server)
+        return;
+    disks->session++;
+    disks->detaching++;
+    disks->synchronised = FALSE;
+    disks->apply_due = disks->applying = 0;
+    disks_forget_lost(disks);
+    /* Behind a sync it takes as long as that: what can't continue without it fails by itself. */
+    disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
+}
+
+gboolean disks_may_checkpoint(const Disks *disks)
+{
+    return !disks->activation || disks->synchronised;
+}
+
+/* ---- The secondary's checkpoints ---- */
+
+static void on_applied(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = answered(user_data);
+    Disks *disks = order->disks;
+    (void)result;
+    if (order->session != disks->session)
+        return;
+    disks->applying = 0;
+    if (error && disks->handler.look(disks->user_data).keeps &&
+        !g_error_matches(error, VM_ERROR, VM_ERROR_DIED)) {
+        /* Nobody else may have the VM. It can be tried again, and nothing else is possible. */
+        disks->apply_due = order->epoch;
+        disks->handler.refused("the disks can't be made those of the checkpoint", error,
+                               disks->user_data);
+        return;
+    }
+    if (error) {
+        disks_fail(disks, error);
+        return;
+    }
+    disks->applied = order->epoch;
+    disks->handler.step_copy(disks->user_data);
+}
+
+void disks_received(Disks *disks, guint64 epoch)
+{
+    if (!disks->activation)
+        return;
+    disks->apply_due = epoch;
+    disks->handler.step_copy(disks->user_data);
+}
+
+gboolean disks_apply_is_due(const Disks *disks)
+{
+    return disks->apply_due && !disks->applying;
+}
+
+void disks_apply(Disks *disks)
+{
+    if (!disks_apply_is_due(disks))
+        return;
+    disks->applying = disks->apply_due;
+    disks->apply_due = 0;
+    disk_server_epoch_command(disks->server, "apply", disks->applying, timeout_of(disks),
+                              on_applied, order_new(disks, "apply", disks->applying, NULL));
+}
+
+gboolean disks_are_applying(const Disks *disks)
+{
+    return disks->applying != 0;
+}
+
+gboolean disks_are_at(const Disks *disks, guint64 epoch)
+{
+    return !disks->activation || disks->applied == epoch;
+}
+
+/* ---- The activation flag ---- */
+
+static DiskOrder *switch_new(Disks *disks, BlockOpDone done, gpointer ticket)
+{
+    DiskOrder *order = order_new(disks, "switch", 0, NULL);
+    order->switched = done;
+    order->ticket = ticket;
+    return order;
+}
+
+static void on_switched(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = answered(user_data);
+    Disks *disks = order->disks;
+    /* Of a takeover. */
+    if (result)
+        disks->handler.noted(result, disks->user_data);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+    order->switched(order->ticket, error);
+}
+
+/* The images: below QEMU's drivers. A replica becomes active by taking over. */
+static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    Disks *disks = data;
+    if (disks->takeover)
+        /* As long as the storage takes to sync: nobody else has the VM. */
+        disk_server_epoch_command(disks->server, "takeover", disks->takeover, 0, on_switched,
+                                  switch_new(disks, done, ticket));
+    else
+        disk_server_command(disks->server, "activate", NULL, timeout_of(disks), on_switched,
+                            switch_new(disks, done, ticket));
+}
+
+/*
+ * QEMU activates what it has given up when the VM is resumed. It doesn't resume the VM if that
+ * fails. So its disks are active when the VM runs, and not before.
+ */
+static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    Disks *disks = data;
+    disks->resuming = switch_new(disks, done, ticket);
+    disks->handler.run(disks->user_data);
+}
+
+void disks_ran(Disks *disks, const GError *error)
+{
+    if (!disks->resuming)
+        return;
+    g_autofree DiskOrder *order = answered(g_steal_pointer(&disks->resuming));
+    g_clear_error(&disks->qemu_failure);
+    disks->qemu_failure = error ? g_error_copy(error) : NULL;
+    order->switched(order->ticket, error);
+}
+
+/* Nothing is given up for another side: a VM that continues there has ended here. */
+static void inactivate(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    (void)data;
+    (void)done;
+    (void)ticket;
+    g_assert_not_reached();
+}
+
+void disks_make_flag(Disks *disks, gboolean owner)
+{
+    static const BlockDiskOps images = {activate_images, inactivate};
+    static const BlockDiskOps qemu = {activate_qemu, inactivate};
+    disks->activation = block_activation_new(owner);
+    block_activation_add(disks->activation, "images", &images, disks);
+    block_activation_add(disks->activation, "qemu", &qemu, disks);
+}
+
+static void on_activated(BlockActivation *activation, const GError *error, gpointer user_data)
+{
+    Disks *disks = user_data;
+    g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    if (error && disks->failed)
+        return; /* the disk server's end is about to be reported */
+    if (!error)
+        block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
+    /* Of QEMU its own message, which shows whether it lives. */
+    disks->handler.activated(error && qemu_failure ? qemu_failure : error, disks->user_data);
+}
+
+gboolean disks_activate(Disks *disks, guint64 takeover)
+{
+    if (!disks->activation || block_activation_resume(disks->activation, BLOCK_RUN_ACTIVE, NULL))
+        return TRUE;
+    if (!block_activation_is_busy(disks->activation)) {
+        disks->takeover = takeover;
+        block_activate(disks->activation, on_activated, disks);
+        if (takeover)
+            colo_fault_point("takeover-disks");
+    }
+    return FALSE;
+}
+
+gboolean disks_may_run_copy(const Disks *disks, GError **error)
+{
+    return !disks->activation ||
+           block_activation_resume(disks->activation, BLOCK_RUN_OVERLAY, error);
+}
+
+void disks_vm_paused(Disks *disks)
+{
+    if (disks->activation)
+        block_activation_paused(disks->activation);
+}
+
+/* ---- The end ---- */
+
+void disks_abandon_orders(Disks *disks)
+{
+    for (guint i = 0; i < disks->orders->len; i++) {
+        DiskOrder *order = g_ptr_array_index(disks->orders, i);
+        g_autoptr(GError) gone =
+            g_error_new(BLOCK_ERROR, BLOCK_ERROR_ABANDONED, "%s: the disks end", order->name);
+        if (order->switched)
+            order->switched(order->ticket, gone);
+        g_free(order);
+    }
+    g_clear_pointer(&disks->orders, g_ptr_array_unref);
+}

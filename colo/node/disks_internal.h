@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside a node's disks. disks.c has the server: its life, its failures, its events and status.
+ * disks-orders.c has what it is ordered to do, and the activation flag.
+ */
+#ifndef COLO_COLO_NODE_DISKS_INTERNAL_H
+#define COLO_COLO_NODE_DISKS_INTERNAL_H
+
+#include "block/activation.h"
+#include "colo/node/disks.h"
+
+/* An order without an answer yet, which counts in its session only. */
+typedef struct {
+    Disks *disks;
+    guint session;
+    const char *name;
+    guint64 epoch;
+    DisksDone done;
+    DisksAnswer answer;   /* of disks_order() */
+    BlockOpDone switched; /* of the activation flag */
+    gpointer ticket;
+} DiskOrder;
+
+struct Disks {
+    const Config *config; /* borrowed */
+    DisksHandler handler;
+    gpointer user_data;
+    DiskServer *ending; /* the node ends: until it has, in order */
+
+    /* As long as the VM: disks_stop() clears all from here on. */
+    BlockActivation *activation; /* NULL: no disks are there */
+    DiskServer *server;          /* NULL: it could not be started */
+    char *socket;
+    GPtrArray *orders;    /* of DiskOrder*: those without an answer */
+    DiskOrder *resuming;  /* of them, the one to QEMU; NULL: none */
+    GError *qemu_failure; /* of the last `cont` that was part of an activation */
+    guint64 takeover;     /* checkpoint that the activation under way takes over from; 0: none */
+    gboolean failed;
+    GError *failure; /* to be reported from the main loop */
+    guint failure_source;
+    guint status_timer;
+    gboolean asking_status;
+    json_object *status; /* the server's last answer */
+    gboolean sync_told;  /* that what was written can't be made durable any more */
+
+    /* The session. */
+    guint session;   /* its number */
+    guint detaching; /* orders to detach that have no answer yet: events are of before */
+    guint lost_timer;
+    GError *lost;
+    gboolean synchronised;                /* primary: checkpoints may be taken */
+    guint64 apply_due, applying, applied; /* secondary: epochs; 0: none */
+};
+
+/* ---- disks.c ---- */
+
+/* The disks can't continue here. Reported from the main loop. */
+void disks_fail(Disks *disks, const GError *error);
+/* The session can't continue: reported in a moment, unless it ends before. */
+void disks_session_lost(Disks *disks, const char *why);
+void disks_forget_lost(Disks *disks);
+
+/* ---- disks-orders.c ---- */
+
+/* The flag, of `owner` or not. */
+void disks_make_flag(Disks *disks, gboolean owner);
+/* The server has gone: no order will be answered any more. */
+void disks_abandon_orders(Disks *disks);
+
+#endif
