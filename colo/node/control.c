@@ -110,7 +110,8 @@ static void add_frames(const Node *node, json_object *status)
     json_object *packets = add_object(status, "packets");
     add_int(packets, "mirrored", (gint64)node->mirror_sent);
     add_int(packets, "dropped",
-            (gint64)(node->mirror_congested + backlog_stats(node->mirrored)->dropped));
+            (gint64)(node->mirror_congested +
+                     backlog_stats(replay_input_backlog(node->replay))->dropped));
     add_int(packets, "input-dropped", (gint64)backlog_stats(node->deferred)->dropped);
 }
 

@@ -159,7 +159,7 @@ static gboolean on_rebooted(Node *node, const Message *message, GError **error)
 static gboolean on_settled(Node *node, const Message *message, GError **error)
 {
     (void)error;
-    secondary_settled(node, &message->settled);
+    replay_settled(node->replay, &message->settled);
     return TRUE;
 }
 

@@ -36,6 +36,7 @@
 #include "colo/node/memory.h"
 #include "colo/node/messages.h"
 #include "colo/node/node.h"
+#include "colo/node/replay.h"
 #include "colo/node/resume.h"
 #include "colo/node/route.h"
 #include "colo/node/schedule.h"
@@ -123,12 +124,8 @@ struct Node {
 
     /* secondary (secondary.c) */
     Apply *apply;
-    int apply_fd;      /* the checkpoint connection, our own descriptor; -1: none */
-    Backlog *mirrored; /* what the primary's guest was given since the checkpoint; tag: its epoch */
-    Backlog *unconfirmed_output; /* our VM's, which may not have left; tag: number in the epoch */
-    guint64 output_count;        /* frames sent to the primary in this epoch */
-    gboolean checkpoint_output_left; /* what the last checkpoint brought: the primary has sent it */
-
+    int apply_fd; /* the checkpoint connection, our own descriptor; -1: none */
+    Replay *replay;
     /* secondary (svm.c) */
     Copy *copy;
 
@@ -326,12 +323,8 @@ void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 /* Our VM has sent this. */
 void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
-/* Message of the primary. */
-void secondary_settled(Node *node, const MessageSettled *settled);
 /* The copy enters the epoch of `checkpoint`: maps, input and output start over. */
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
-/* Gives the VM, which runs, what has waited for it: of its epoch, or (taking over) all. */
-void secondary_give_mirrored(Node *node);
 /*
  * The copy takes over: sends what may not have left yet. From now on its output leaves from here.
  */

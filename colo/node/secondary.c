@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The secondary: receives checkpoints, and keeps what a takeover will need besides them.
+ * The secondary: receives checkpoints, and wires what a takeover will need besides them (replay.h)
+ * to the link, the cards and the rewriter.
  *
  * RECEIVED(e) is sent when checkpoint e is complete and verified in this process's memory: from
- * then on this node can finish it alone. Mirrored input of epochs before e is part of it and
- * dropped.
+ * then on this node can finish it alone.
  *
- * While our VM runs (`colo` mode), mirrored input of its epoch is given to it, mapped by the
- * rewriter; input of another waits. Its output goes to the primary as it is, to be compared. The
- * output is also kept until the primary confirms that it has left (SETTLED). At a takeover it is
- * sent first, because the primary may have died before its own VM's output left.
+ * Clients and the guest know other TCP numbers once the copy has run. Mirrored input is mapped by
+ * the rewriter. The copy's output goes to the primary as it is, to be compared, and is mapped when
+ * it leaves at a takeover.
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"
@@ -19,119 +18,73 @@
 #include <fcntl.h>
 #include <string.h>
 
-/* Mirrored input kept at most. */
-#define MIRRORED_LIMIT_BYTES (16 * 1024 * 1024)
-/* Our VM's output kept at most: more than a client's TCP has unacknowledged. */
-#define UNCONFIRMED_LIMIT_BYTES (16 * 1024 * 1024)
+/* ---- Frames that a takeover may need ---- */
 
-/* ---- Mirrored input ---- */
-
-static void give(Node *node, unsigned nic, const guint8 *data, gsize len)
+static ReplayWorld on_look(gpointer user_data)
 {
-    if (nic != LINK_NIC_NOTE) {
-        net_deliver_mapped(node, nic, data, len);
-        return;
-    }
-    CompareNote note;
-    if (compare_note_unpack(data, len, &note)) {
-        rewrite_note(node->rewrite, &note);
-        return;
-    }
-    g_autoptr(GError) error =
-        g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL, "%zu bytes that are no note", len);
-    node_stream_lost(node, "the peer broke the protocol", error);
+    const Node *node = user_data;
+    const Checkpoint *last = copy_checkpoint(node->copy);
+    guint64 epoch = last ? last->epoch : 0;
+    return (ReplayWorld){.epoch = epoch,
+                         .is_in = copy_is_in(node->copy, epoch),
+                         .runs = copy_runs(node->copy),
+                         .counts = copy_output_counts(node->copy),
+                         .leaves = node->route == ROUTE_OPEN};
 }
 
-/* Of what waits; `frame` goes. */
-static void give_waiting(Node *node, BacklogFrame *frame)
+static void on_deliver(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
+{
+    net_deliver_mapped(user_data, nic, data, len);
+}
+
+static void on_note(const CompareNote *note, gpointer user_data)
+{
+    const Node *node = user_data;
+    rewrite_note(node->rewrite, note);
+}
+
+static gboolean on_send(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    const Node *node = user_data;
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    rewrite_observe(node->rewrite, nic, frame);
+    return link_send_packet(node->link, nic, node->epoch, data, len);
+}
+
+static void on_release(unsigned nic, GBytes *frame, gpointer user_data)
 {
     gsize len;
-    g_autoptr(BacklogFrame) taken = backlog_take(node->mirrored, frame);
-    const guint8 *data = g_bytes_get_data(taken->data, &len);
-    give(node, taken->nic, data, len);
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    net_send(user_data, nic, data, len);
 }
 
-/* The VM runs in the epoch that this belongs to, and nothing that came before it waits. */
-static gboolean may_give(const Node *node, guint64 epoch)
+static void on_begin_mapping(gpointer user_data)
 {
-    return copy_runs(node->copy) && copy_is_in(node->copy, epoch);
+    const Node *node = user_data;
+    rewrite_takeover(node->rewrite);
+}
+
+static void on_map_and_release(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    net_send_mapped(user_data, nic, frame);
 }
 
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
-    const Checkpoint *last = copy_checkpoint(node->copy);
-    if (!last || epoch < last->epoch)
-        return;
-    if (may_give(node, epoch) && !backlog_first(node->mirrored)) {
-        give(node, nic, data, len);
-        return;
-    }
-    g_autoptr(GBytes) frame = g_bytes_new(data, len);
-    backlog_add(node->mirrored, nic, epoch, frame);
+    g_autoptr(GError) error = NULL;
+    if (!replay_mirrored(node->replay, nic, epoch, data, len, &error))
+        node_stream_lost(node, "the peer broke the protocol", error);
 }
 
 void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    /* After all that was mirrored, whatever its epoch. */
-    if (node->route == ROUTE_OPEN && copy_runs(node->copy) && !backlog_first(node->mirrored))
-        net_deliver_mapped(node, nic, data, len);
-    else
-        secondary_mirrored(node, nic, G_MAXUINT64, data, len);
-}
-
-static void forget_input_before(Node *node, guint64 epoch)
-{
-    for (BacklogFrame *first; (first = backlog_first(node->mirrored)) && first->tag < epoch;)
-        backlog_drop(node->mirrored, first);
-}
-
-void secondary_give_mirrored(Node *node)
-{
-    gboolean all = node->state == FSM_S_DEVICE;
-    for (BacklogFrame *first;
-         (first = backlog_first(node->mirrored)) && (all || first->tag <= node->epoch);)
-        give_waiting(node, first);
-}
-
-/* ---- Output of our VM ---- */
-
-static void forget_output(Node *node)
-{
-    backlog_clear(node->unconfirmed_output);
-    node->output_count = 0;
+    replay_input(node->replay, nic, data, len);
 }
 
 void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (!copy_output_counts(node->copy))
-        return;
-    guint64 number = node->output_count + 1;
-    g_autoptr(GBytes) frame = g_bytes_new(data, len);
-    rewrite_observe(node->rewrite, nic, frame);
-    /* One that doesn't get there is numbered, and so settles, with the next one that does. */
-    if (link_send_packet(node->link, nic, node->epoch, data, len))
-        node->output_count++;
-    backlog_add(node->unconfirmed_output, nic, number, frame);
-}
-
-void secondary_settled(Node *node, const MessageSettled *settled)
-{
-    if (!copy_is_in(node->copy, settled->epoch))
-        return; /* of an epoch that is over here */
-    node->checkpoint_output_left = TRUE;
-    for (BacklogFrame *first;
-         (first = backlog_first(node->unconfirmed_output)) && first->tag <= settled->count;)
-        backlog_drop(node->unconfirmed_output, first);
-    /* Then single ones, ascending as ours are. */
-    gsize i = 0;
-    for (BacklogFrame *frame = backlog_first(node->unconfirmed_output), *next;
-         frame && i < settled->n_numbers; frame = next) {
-        next = backlog_next(frame);
-        while (i < settled->n_numbers && settled->numbers[i] < frame->tag)
-            i++;
-        if (i < settled->n_numbers && settled->numbers[i] == frame->tag)
-            backlog_drop(node->unconfirmed_output, frame);
-    }
+    replay_output(node->replay, nic, data, len);
 }
 
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
@@ -189,14 +142,13 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
         return;
     }
     copy_received(node->copy, checkpoint);
-    node->checkpoint_output_left = FALSE;
+    replay_received(node->replay, checkpoint->epoch);
     figures_copy_paused(node->figures, colo_time_add_us(colo_time_now(), -checkpoint->transfer_us));
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
     colo_fault_point("secondary-received");
     disks_received(node->disks, checkpoint->epoch);
-    forget_input_before(node, checkpoint->epoch);
     figures_add_received(node->figures, checkpoint->bytes, checkpoint->transfer_us);
 }
 
@@ -249,8 +201,7 @@ void secondary_drop_apply(Node *node)
     disks_detach(node->disks);
     colo_fd_close(&node->apply_fd);
     node->has_progress = FALSE;
-    backlog_clear(node->mirrored);
-    forget_output(node);
+    replay_forget(node->replay);
     final_session_over(node->final);
     traffic_end_copy(node);
     svm_forget(node);
@@ -268,27 +219,13 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
         node->rewrite = net_new_rewrite(node, checkpoint->epoch);
     if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, attachment.maps, error))
         return FALSE;
-    forget_output(node);
+    replay_enter(node->replay);
     return TRUE;
-}
-
-/* Notes tell how to map what is about to be sent. */
-static void take_notes(Node *node)
-{
-    for (BacklogFrame *frame = backlog_first(node->mirrored), *next; frame; frame = next) {
-        next = backlog_next(frame);
-        if (frame->nic == LINK_NIC_NOTE)
-            give_waiting(node, frame);
-    }
 }
 
 void secondary_release_output(Node *node)
 {
-    take_notes(node);
-    rewrite_takeover(node->rewrite);
-    for (const BacklogFrame *frame = backlog_first(node->unconfirmed_output); frame;
-         frame = backlog_next(frame))
-        net_send_mapped(node, frame->nic, frame->data);
+    replay_release_output(node->replay);
     traffic_take_over(node);
 }
 
@@ -296,12 +233,17 @@ void secondary_release_output(Node *node)
 
 void secondary_init(Node *node)
 {
-    node->mirrored = backlog_new(MIRRORED_LIMIT_BYTES);
-    node->unconfirmed_output = backlog_new(UNCONFIRMED_LIMIT_BYTES);
+    static const ReplayHandler handler = {.look = on_look,
+                                          .deliver = on_deliver,
+                                          .note = on_note,
+                                          .send = on_send,
+                                          .release = on_release,
+                                          .begin_mapping = on_begin_mapping,
+                                          .map_and_release = on_map_and_release};
+    node->replay = replay_new(&handler, node);
 }
 
 void secondary_finalise(Node *node)
 {
-    backlog_free(node->mirrored);
-    backlog_free(node->unconfirmed_output);
+    replay_free(node->replay);
 }

@@ -84,7 +84,10 @@ static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
         return;
     message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = epoch});
     colo_fault_point("secondary-loaded");
-    secondary_give_mirrored(node);
+    if (node->state == FSM_S_DEVICE)
+        replay_give_all(node->replay);
+    else
+        replay_give(node->replay, epoch);
 }
 
 /* READY. */
@@ -188,7 +191,7 @@ static void on_ending(const char *what, const GError *error, gpointer user_data)
 static void finish_takeover(Node *node)
 {
     /* What the primary's guest was given and ours was not, and what has come here since. */
-    secondary_give_mirrored(node);
+    replay_give_all(node->replay);
     gint64 took_us = figures_add_takeover(node->figures);
     uplinks_vm_came(node->uplinks);
     clock_taken_over(node->clock);
@@ -220,20 +223,6 @@ static void on_go_on(gpointer user_data)
     resume_vm(node->resume, on_taken_over);
 }
 
-/*
- * The old primary may or may not have released these: a client knows them by their numbers. They
- * come before anything that our VM has sent since.
- */
-static void send_held_frames(Node *node, const Checkpoint *checkpoint)
-{
-    for (guint i = 0; i < checkpoint->frames->len; i++) {
-        const HeldFrame *held = g_ptr_array_index(checkpoint->frames, i);
-        gsize len;
-        const guint8 *data = g_bytes_get_data(held->data, &len);
-        net_send(node, held->nic, data, len);
-    }
-}
-
 static void on_finished(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
@@ -249,8 +238,7 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
      */
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
-    if (!node->checkpoint_output_left)
-        send_held_frames(node, checkpoint);
+    replay_release_held(node->replay, checkpoint->frames);
     copy_settled(node->copy);
 }
 
@@ -299,7 +287,6 @@ void svm_forget(Node *node)
 {
     copy_forget(node->copy);
     memory_session_over(node->memory);
-    node->checkpoint_output_left = FALSE;
     resume_session_over(node->resume);
     if (!fsm_is_primary(node->state))
         g_clear_pointer(&node->rewrite, rewrite_free);

@@ -127,8 +127,8 @@ static void test_while_preparing(void)
     WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
     /* It is kept for the copy, which may have to go on from the epoch that it came in. */
-    WAIT_FOR(backlog_stats(b->node->mirrored)->frames == 1);
-    g_assert_cmpuint(backlog_first(b->node->mirrored)->tag, ==, before);
+    WAIT_FOR(backlog_stats(replay_input_backlog(b->node->replay))->frames == 1);
+    g_assert_cmpuint(backlog_first(replay_input_backlog(b->node->replay))->tag, ==, before);
     fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->epoch > before && pair_is_settled(&f));
     /* The checkpoint has it: the next that the copy gets is of the new epoch. */
@@ -153,8 +153,9 @@ static void test_one_byte_frames(void)
         else
             g_main_context_iteration(NULL, FALSE);
     }
-    WAIT_FOR(backlog_stats(b->node->mirrored)->dropped > 0);
-    g_assert_cmpuint(backlog_stats(b->node->mirrored)->frames, <=, KEPT_FRAMES_MAX);
+    WAIT_FOR(backlog_stats(replay_input_backlog(b->node->replay))->dropped > 0);
+    g_assert_cmpuint(backlog_stats(replay_input_backlog(b->node->replay))->frames, <=,
+                     KEPT_FRAMES_MAX);
     fake_vm_proceed(b->vm);
     WAIT_FOR(pair_is_settled(&f));
     tear_down(&f);

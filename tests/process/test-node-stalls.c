@@ -225,10 +225,10 @@ static void test_released_is_known(void)
     Fixture f;
     start_quiet_pair(&f);
     Node *b = f.host[1].node;
-    WAIT_FOR(b->checkpoint_output_left);
+    WAIT_FOR(replay_held_left(b->replay));
     primary_want(f.host[0].node, REASON_ADMIN);
     guint64 before = b->epoch;
-    WAIT_FOR(b->epoch > before && b->checkpoint_output_left);
+    WAIT_FOR(b->epoch > before && replay_held_left(b->replay));
     tear_down(&f);
 }
 
