@@ -27,21 +27,22 @@ static json_object *add_object(json_object *parent, const char *name)
 
 static const char *vm_state(const Node *node)
 {
-    return !node->vm                            ? "dead"
-           : resume_refusal(node->resume)       ? "inactive"
-           : resume_is_io_stopped(node->resume) ? "io-error"
-           : vm_is_running(node->vm)            ? "running"
-                                                : "paused";
+    return !machine_vm(node->machine)                 ? "dead"
+           : resume_refusal(node->resume)             ? "inactive"
+           : resume_is_io_stopped(node->resume)       ? "io-error"
+           : vm_is_running(machine_vm(node->machine)) ? "running"
+                                                      : "paused";
 }
 
 static void add_vm(const Node *node, json_object *status)
 {
+    const Vm *process = machine_vm(node->machine);
     json_object *vm = add_object(status, "vm");
     add_string(vm, "name", node->config->vm->name);
     add_string(vm, "uuid", node->config->vm->uuid);
     add_string(vm, "state", vm_state(node));
-    if (node->vm && vm_ram(node->vm))
-        add_int(vm, "pid", vm_ram(node->vm)->pid);
+    if (process && vm_ram(process))
+        add_int(vm, "pid", vm_ram(process)->pid);
     add_int(vm, "private-bytes", (gint64)memory_bytes(node->memory));
     if (memory_base(node->memory))
         add_int(vm, "grown-bytes",
@@ -65,7 +66,9 @@ static void add_checkpoints(const Node *node, json_object *status)
     figures_describe_checkpoints(node->figures, status);
     json_object *dirty = add_object(status, "dirty");
     add_string(dirty, "method",
-               node->tracker ? dirty_method_name(dirty_tracker_method(node->tracker)) : NULL);
+               machine_tracker(node->machine)
+                   ? dirty_method_name(dirty_tracker_method(machine_tracker(node->machine)))
+                   : NULL);
     add_int(dirty, "pages", node->capture ? (gint64)capture_dirty_pages(node->capture) : 0);
     figures_describe_bytes(node->figures, status);
 }
@@ -308,7 +311,7 @@ static void do_cont(ControlRequest *request, json_object *arguments, gpointer us
     Node *node = user_data;
     if (resume_now(node->resume, request))
         return;
-    if (node->vm && vm_is_running(node->vm))
+    if (machine_vm(node->machine) && vm_is_running(machine_vm(node->machine)))
         control_reply(request, NULL);
     else
         fail(request, state_error(node, "to continue the VM", "only its state has stopped it"));

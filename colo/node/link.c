@@ -15,9 +15,10 @@ void node_link_lost(Node *node, const char *what, const GError *error)
     figures_primary_lost(node->figures);
     node_report(node, what, error);
     claim_defer(node->claim, uplinks_link_lost(node->uplinks, error));
-    if (node->ending_timer)
+    const GError *ending = machine_ending_sign(node->machine);
+    if (ending)
         /* Whichever side the arbiter would choose, it can't be this VM. */
-        node_vm_lost(node, "the VM is lost", node->ending_sign);
+        node_vm_lost(node, "the VM is lost", ending);
     else
         node_event(node, events_link_lost(node->state, copy_is_valid(node->copy)));
 }
@@ -335,7 +336,7 @@ void node_link_seek(Node *node, void (*seek)(Link *, json_object *))
 {
     json_object *hello = json_object_new_object();
     json_object_object_add(hello, "name", json_object_new_string(node->config->name));
-    json_object_object_add(hello, "identity", json_object_get(node->identity));
+    json_object_object_add(hello, "identity", json_object_get(machine_identity(node->machine)));
     seek(node->link, hello);
     json_object_put(hello);
 }

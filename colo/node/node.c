@@ -324,7 +324,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     primary_init(node);
     comparing_init(node);
     secondary_init(node);
-    node->apply_fd = node->kept_ram = -1;
+    node->apply_fd = -1;
     svm_init(node);
 
     if (!claim_init(node, error) || !net_init(node, error))
@@ -350,7 +350,7 @@ void node_free(Node *node)
 {
     if (!node)
         return;
-    if (node->vm || disks_are_there(node->disks)) {
+    if (machine_vm(node->machine) || disks_are_there(node->disks)) {
         node_vm_kill(node);
         primary_end_capture(node);
         secondary_drop_apply(node);
@@ -369,9 +369,8 @@ void node_free(Node *node)
     control_free(node->control);
     parts_finalise(node);
     net_finalise(node);
-    json_object_put(node->identity);
+    machine_free(node->machine);
     disks_free(node->disks); /* last: all has been reported to whoever watches this node */
     g_free(node->peer_name);
-    colo_fd_close(&node->kept_ram);
     g_free(node);
 }

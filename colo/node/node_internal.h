@@ -33,6 +33,7 @@
 #include "colo/node/holdings.h"
 #include "colo/node/judge.h"
 #include "colo/node/leave.h"
+#include "colo/node/machine.h"
 #include "colo/node/memory.h"
 #include "colo/node/messages.h"
 #include "colo/node/node.h"
@@ -66,12 +67,7 @@ struct Node {
     FsmState state;
     gboolean is_primary; /* its role, also after the end */
     guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
-    Vm *vm;
-    int kept_ram;          /* of the VM before, for a secondary's next one; -1: none */
-    json_object *identity; /* of the VM, for hellos */
-    DirtyTracker *tracker; /* as long as vm */
-    guint ending_timer;    /* runs while vm's end is expected */
-    GError *ending_sign;
+    Machine *machine;
     Link *link;
     Claim *claim;
     Control *control;
@@ -175,7 +171,7 @@ void parts_run_vm(Node *node, VmDone done, gpointer user_data);
 
 /* ---- vm.c ---- */
 
-/* Makes the part that serves the disks. */
+/* Makes the VM and its disks, neither of them started. */
 void node_vm_init(Node *node);
 /* Starts the disks, then the VM, paused: FSM_VM_STARTED, or the VM is lost. */
 void node_vm_start(Node *node);
@@ -183,10 +179,7 @@ void node_vm_start(Node *node);
 void node_attach_disks(Node *node);
 /* The VM can't continue here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
-/*
- * A sign that the VM's process is ending. The process will report how, and better than the sign
- * does. If it doesn't in a moment, the VM is lost all the same.
- */
+/* machine_expect_end() */
 void node_vm_ending(Node *node, const char *what, const GError *sign);
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */
 void node_vm_kill(Node *node);

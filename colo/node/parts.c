@@ -118,7 +118,7 @@ static gboolean make_uplinks(Node *node, GError **error)
 static guint64 on_measure(gpointer user_data)
 {
     const Node *node = user_data;
-    return node->vm ? vm_private_bytes(node->vm) : 0;
+    return machine_vm(node->machine) ? vm_private_bytes(machine_vm(node->machine)) : 0;
 }
 
 /*
@@ -128,7 +128,7 @@ static guint64 on_measure(gpointer user_data)
 static gboolean on_may_let_go(gpointer user_data)
 {
     const Node *node = user_data;
-    return !node->ending_timer && !node->doubted;
+    return !machine_ending_sign(node->machine) && !node->doubted;
 }
 
 static void on_say_leave(gpointer user_data)
@@ -159,14 +159,15 @@ static GuestClockWorld on_clock_look(gpointer user_data)
     const Node *node = user_data;
     return (GuestClockWorld){.state = node->state,
                              .phase = node->cycle.phase,
-                             .runs = node->vm && vm_is_running(node->vm),
+                             .runs = machine_vm(node->machine) &&
+                                     vm_is_running(machine_vm(node->machine)),
                              .behind_us = figures_blocktime(node->figures)->total_us};
 }
 
 static gboolean on_stays_running(gpointer user_data)
 {
     const Node *node = user_data;
-    return vm_stays_running(node->vm);
+    return vm_stays_running(machine_vm(node->machine));
 }
 
 /* Only the primary's VM was. */
@@ -378,7 +379,7 @@ void parts_run_vm(Node *node, VmDone done, gpointer user_data)
     /* Its output may leave from here on: the disks are those that it was produced on. */
     if (node->state == FSM_S_DEVICE && node->route != ROUTE_OPEN)
         secondary_release_output(node);
-    vm_resume(node->vm, done, user_data);
+    vm_resume(machine_vm(node->machine), done, user_data);
 }
 
 static void on_ran(Vm *vm, const GError *error, gpointer user_data)

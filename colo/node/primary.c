@@ -65,7 +65,7 @@ static void prepare(Node *node)
 static gboolean add_pages(Node *node, const char *message, const MessageRun *runs, gsize n,
                           GError **error)
 {
-    guint64 ram_pages = vm_ram(node->vm)->size_bytes / VM_PAGE_SIZE;
+    guint64 ram_pages = vm_ram(machine_vm(node->machine))->size_bytes / VM_PAGE_SIZE;
     for (gsize i = 0; i < n; i++) {
         guint64 first = runs[i].first, count = runs[i].count;
         if (first >= ram_pages || count > ram_pages - first) {
@@ -145,7 +145,7 @@ static void pause_vm(Node *node)
 {
     node->cycle.pause_started = colo_time_now();
     disks_let_through(node->disks);
-    vm_pause(node->vm, on_paused, node);
+    vm_pause(machine_vm(node->machine), on_paused, node);
 }
 
 static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
@@ -192,7 +192,7 @@ static void save(Node *node)
     /* The first pause of a session: what left before it is part of this checkpoint. */
     traffic_pause(node);
     comparing_pause(node);
-    vm_save_device_state(node->vm, on_saved, node);
+    vm_save_device_state(machine_vm(node->machine), on_saved, node);
     if (disks_are_there(node->disks))
         disks_mark(node->disks, node->cycle.epoch, on_marked);
     else
@@ -531,8 +531,8 @@ void primary_synchronise(Node *node)
     node->proofs = 0;
     primary_want_no_more(node, WANTED(REASON_ADMIN));
     node->has_progress = FALSE;
-    node->capture = capture_new(vm_ram(node->vm), node->tracker, link_checkpoint_fd(node->link),
-                                &callbacks, node, &error);
+    node->capture = capture_new(vm_ram(machine_vm(node->machine)), machine_tracker(node->machine),
+                                link_checkpoint_fd(node->link), &callbacks, node, &error);
     if (!node->capture) {
         node_link_lost(node, "checkpoints can't be captured", error);
         return;

@@ -184,7 +184,8 @@ void secondary_begin(Node *node)
     node->has_progress = FALSE;
     /* Our own descriptor: what is complete is finished after the link is closed. */
     node->apply_fd = fcntl(link_checkpoint_fd(node->link), F_DUPFD_CLOEXEC, 0);
-    node->apply = apply_new(vm_ram(node->vm), node->apply_fd, &callbacks, node, &error);
+    node->apply =
+        apply_new(vm_ram(machine_vm(node->machine)), node->apply_fd, &callbacks, node, &error);
     if (!node->apply) {
         node_link_lost(node, "checkpoints can't be received", error);
         return;

@@ -218,7 +218,7 @@ static void on_go_on(gpointer user_data)
 {
     Node *node = user_data;
     /* Also of one that runs: it has been on an overlay until now, and its output did not leave. */
-    if (vm_is_running(node->vm))
+    if (vm_is_running(machine_vm(node->machine)))
         figures_copy_paused(node->figures, colo_time_now());
     resume_vm(node->resume, on_taken_over);
 }

@@ -4,14 +4,9 @@
  * node's. Those of a secondary's VM, which is a copy, mean that the copy has to be made again.
  */
 #include "colo/node/node_internal.h"
-#include "common/fd.h"
 #include "common/log.h"
-#include "common/patience.h"
 
 #include <string.h>
-
-/* How long QEMU's end may take to follow the first sign of it. */
-#define VM_ENDING_MS 200
 
 void node_vm_lost(Node *node, const char *what, const GError *error)
 {
@@ -21,22 +16,9 @@ void node_vm_lost(Node *node, const char *what, const GError *error)
     node_event(node, FSM_VM_LOST);
 }
 
-static gboolean on_vm_ending(gpointer user_data)
-{
-    Node *node = user_data;
-    g_autoptr(GError) sign = g_steal_pointer(&node->ending_sign);
-    node->ending_timer = 0;
-    node_vm_lost(node, "the VM is lost", sign);
-    return G_SOURCE_REMOVE;
-}
-
 void node_vm_ending(Node *node, const char *what, const GError *sign)
 {
-    if (node->ending_timer || !node->vm)
-        return;
-    node->ending_sign = g_error_copy(sign);
-    g_prefix_error(&node->ending_sign, "%s: ", what);
-    node->ending_timer = patience_add(VM_ENDING_MS, on_vm_ending, node);
+    machine_expect_end(node->machine, what, sign);
 }
 
 /*
@@ -74,24 +56,17 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
     }
 }
 
-static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
+static void on_vm_event(VmEvent event, const char *detail, gpointer user_data)
 {
     Node *node = user_data;
-    (void)vm;
     /* However the guest stops, QEMU then waits for its writes, and nothing else is answered. */
-    if (event != VM_EVENT_DIED)
-        disks_let_through(node->disks);
+    disks_let_through(node->disks);
     /* In a takeover it is a copy no more. */
-    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE && event != VM_EVENT_DIED) {
+    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE) {
         on_svm_event(node, event, detail);
         return;
     }
-    g_autoptr(GError) error = NULL;
     switch (event) {
-    case VM_EVENT_DIED:
-        error = g_error_new(VM_ERROR, VM_ERROR_DIED, "%s", detail);
-        node_vm_lost(node, "the VM's process has ended", error);
-        break;
     case VM_EVENT_SHUTDOWN:
         log_info("the guest has powered off");
         final_begin(node->final);
@@ -107,64 +82,47 @@ static void on_vm_event(Vm *vm, VmEvent event, const char *detail, gpointer user
         disks_vm_paused(node->disks);
         resume_guest_stopped(node->resume, detail);
         break;
+    case VM_EVENT_DIED:
+        break;
     }
 }
 
-static void on_vm_started(Vm *vm, const GError *error, gpointer user_data)
+static void on_vm_started(gpointer user_data)
 {
-    static const DirtyMethod methods[] = {[CONFIG_DIRTY_AUTO] = DIRTY_METHOD_AUTO,
-                                          [CONFIG_DIRTY_UFFD] = DIRTY_METHOD_UFFD,
-                                          [CONFIG_DIRTY_SOFT_DIRTY] = DIRTY_METHOD_SOFT_DIRTY,
-                                          [CONFIG_DIRTY_COMPARE] = DIRTY_METHOD_COMPARE};
     Node *node = user_data;
-    if (error) {
-        node_vm_lost(node, "the VM can't be started", error);
-        return;
-    }
-    DirtyMethod method = methods[node->config->dirty_method];
-    g_autoptr(GError) tracking = NULL;
-    node->tracker = dirty_tracker_new(vm_ram(vm), method, &tracking);
-    if (!node->tracker) {
-        node_vm_lost(
-            node,
-            method == DIRTY_METHOD_AUTO
-                ? "the VM can't be protected"
-                : "the VM can't be protected with this dirty-method (auto takes what works)",
-            tracking);
-        return;
-    }
-    json_object_put(node->identity);
-    node->identity = vm_identity(vm);
-    json_object_object_add(node->identity, "arbiter",
+    Vm *vm = machine_vm(node->machine);
+    json_object_object_add(machine_identity(node->machine), "arbiter",
                            json_object_new_string(arbiter_identity(claim_arbiter(node->claim))));
-    log_info("VM started, paused; dirty pages tracked by %s",
-             dirty_method_name(dirty_tracker_method(node->tracker)));
-    g_autoptr(GError) inexact = NULL;
-    if (!load_guard_is_exact(vm_ram(vm), &inexact))
-        log_warning("a takeover may leave wrong bytes in the guest's RAM on this host (colod(8), "
-                    "WHAT IT NEEDS): %s",
-                    inexact->message);
-    copy_attach(node->copy, vm, node->tracker);
+    copy_attach(node->copy, vm, machine_tracker(node->machine));
     cards_attach(node->cards, vm);
     clock_attach(node->clock, vm_agent_fd(vm));
     node_event(node, FSM_VM_STARTED);
 }
 
+static Vm *on_make(const VmHandler *handler, gpointer user_data)
+{
+    const Node *node = user_data;
+    return node->handler.make_vm(node->config->vm, handler, node->handler.user_data);
+}
+
+static void on_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_vm_lost(user_data, what, error);
+}
+
+static void make_machine(Node *node)
+{
+    static const MachineHandler handler = {
+        .make = on_make, .started = on_vm_started, .event = on_vm_event, .lost = on_lost};
+    node->machine = machine_new(node->config, &handler, node);
+}
+
 static void on_disks_ready(const char *socket, gpointer user_data)
 {
-    Node *node = user_data;
-    VmHandler handler = {.event = on_vm_event, .user_data = node};
+    const Node *node = user_data;
     g_free(node->config->vm->disk_socket);
     node->config->vm->disk_socket = g_strdup(socket);
-    node->vm = node->handler.make_vm(node->config->vm, &handler, node->handler.user_data);
-    /*
-     * A secondary's VM gets its RAM from the primary, which sends what differs. A VM that boots
-     * finds its RAM empty.
-     */
-    if (!fsm_is_primary(node->state))
-        vm_use_ram(node->vm, colo_fd_steal(&node->kept_ram));
-    colo_fd_close(&node->kept_ram);
-    vm_start(node->vm, on_vm_started, node);
+    machine_start(node->machine, !fsm_is_primary(node->state));
 }
 
 void node_vm_start(Node *node)
@@ -175,10 +133,6 @@ void node_vm_start(Node *node)
 
 void node_vm_kill(Node *node)
 {
-    if (node->ending_timer)
-        g_source_remove(node->ending_timer);
-    node->ending_timer = 0;
-    g_clear_error(&node->ending_sign);
     net_set_open(node, FALSE);
     resume_forget(node->resume);
     primary_forget_vm(node);
@@ -186,20 +140,15 @@ void node_vm_kill(Node *node)
     clock_forget(node->clock);
     copy_killed(node->copy);
     cards_detach(node->cards);
-    if (node->vm)
-        vm_abandon(node->vm);
+    machine_kill(node->machine);
 }
 
 void node_vm_free(Node *node, gboolean node_ends)
 {
     copy_detach(node->copy);
-    g_clear_pointer(&node->tracker, dirty_tracker_free);
     memory_forget(node->memory);
     figures_forget_vm(node->figures);
-    colo_fd_close(&node->kept_ram);
-    if (node->vm && !node_ends)
-        node->kept_ram = vm_keep_ram(node->vm);
-    g_clear_pointer(&node->vm, vm_free);
+    machine_drop(node->machine, !node_ends);
     holdings_forget(node->holdings);
     disks_stop(node->disks, node_ends);
 }
@@ -228,11 +177,6 @@ static DiskServer *on_serve(const DiskServerOptions *options, const DiskServerCa
     return handler->make_disks ? handler->make_disks(&all, disks, n, callbacks, callback_data,
                                                      error, handler->user_data)
                                : disk_server_start(&all, disks, n, callbacks, callback_data, error);
-}
-
-static void on_disks_lost(const char *what, const GError *error, gpointer user_data)
-{
-    node_vm_lost(user_data, what, error);
 }
 
 static void on_disks_stream_lost(const char *what, const GError *error, gpointer user_data)
@@ -323,12 +267,12 @@ void node_attach_disks(Node *node)
     disks_attach(node->disks, &session);
 }
 
-void node_vm_init(Node *node)
+static void make_disks(Node *node)
 {
     static const DisksHandler handler = {.look = on_disks_look,
                                          .serve = on_serve,
                                          .ready = on_disks_ready,
-                                         .lost = on_disks_lost,
+                                         .lost = on_lost,
                                          .stream_lost = on_disks_stream_lost,
                                          .trouble = on_disks_trouble,
                                          .synchronised = on_synchronised,
@@ -342,4 +286,10 @@ void node_vm_init(Node *node)
                                          .noted = on_generation_noted,
                                          .activated = on_activated};
     node->disks = disks_new(node->config, &handler, node);
+}
+
+void node_vm_init(Node *node)
+{
+    make_machine(node);
+    make_disks(node);
 }

@@ -80,7 +80,7 @@ static void test_denied_keeps_its_vm(void)
     WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(a->node->cycle.phase));
     die(b);
     g_assert_cmpint(a->node->state, ==, FSM_P_FROZEN);
-    g_assert_nonnull(a->node->vm);
+    g_assert_nonnull(machine_vm(a->node->machine));
     g_assert_false(vm_is_running(a->vm) || a->node->route == ROUTE_OPEN);
     tear_down(&fixture);
 }

@@ -275,7 +275,7 @@ static void test_no_gap(void)
 
 static gboolean is_active(const Host *host)
 {
-    return host->node && host->node->vm && vm_is_running(host->vm) &&
+    return host->node && machine_vm(host->node->machine) && vm_is_running(host->vm) &&
            host->node->route == ROUTE_OPEN;
 }
 
@@ -291,7 +291,7 @@ static void turn(Fixture *fixture, int turns)
 /* The end of the last hold, so that the pair can come together again. */
 static void release(Host *host)
 {
-    if (host->node && host->node->vm && fake_vm_is_held(host->vm))
+    if (host->node && machine_vm(host->node->machine) && fake_vm_is_held(host->vm))
         fake_vm_proceed(host->vm);
 }
 

@@ -48,7 +48,7 @@ static void test_powers_off_slowly(void)
     memset(vm_ram(b->vm)->base, 0x5a, 16 * VM_PAGE_SIZE);
     fake_vm_proceed(b->vm);
     protect(&f, 0);
-    g_assert_true(b->vm == b->node->vm && !b->ended);
+    g_assert_true(b->vm == machine_vm(b->node->machine) && !b->ended);
     tear_down(&f);
 }
 
