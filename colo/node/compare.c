@@ -12,7 +12,7 @@
 static JudgeWorld on_look(gpointer user_data)
 {
     const Node *node = user_data;
-    return (JudgeWorld){.copy_rests = cycle_has_peer_paused(node->cycle.phase),
+    return (JudgeWorld){.copy_rests = cycle_has_peer_paused(primary_phase(node->primary)),
                         .output_waits = backlog_first(node->outbound) != NULL};
 }
 
@@ -23,7 +23,8 @@ static void on_release(unsigned nic, GBytes *frame, gpointer user_data)
 
 static void on_wanted(CheckpointReason reason, gpointer user_data)
 {
-    primary_want(user_data, reason);
+    const Node *node = user_data;
+    primary_want(node->primary, reason);
 }
 
 static gboolean on_note(const CompareNote *note, gpointer user_data)
@@ -60,31 +61,31 @@ static gint64 buffered_wait_us(const Node *node)
     return (gint64)node->config->min_gap_ms * COLO_US_PER_MS + figures_checkpoint_us(node->figures);
 }
 
-void comparing_pause(Node *node)
+gboolean comparing_pause(Node *node, guint64 epoch)
 {
-    JudgePause pause = {.epoch = node->cycle.epoch,
+    JudgePause pause = {.epoch = epoch,
                         .compared = node->route == ROUTE_COMPARE,
                         .may_compare = fsm_is_protected(node->state),
                         .buffered_us = buffered_wait_us(node)};
-    node->cycle.compares = judge_pause(node->judge, &pause);
+    return judge_pause(node->judge, &pause);
 }
 
-void comparing_committed(Node *node)
+void comparing_committed(Node *node, guint64 epoch, gboolean compares)
 {
-    primary_want_no_more(node, WANTED_DIVERGENCE);
-    judge_committed(node->judge, node->cycle.epoch, node->cycle.compares);
+    primary_want_no_more(node->primary, WANTED_DIVERGENCE);
+    judge_committed(node->judge, epoch, compares);
 }
 
 void comparing_end(Node *node)
 {
-    primary_want_no_more(node, WANTED_DIVERGENCE);
+    primary_want_no_more(node->primary, WANTED_DIVERGENCE);
     judge_end(node->judge);
     traffic_end_session(node);
 }
 
 void comparing_forget(Node *node, gboolean release)
 {
-    primary_want_no_more(node, WANTED_DIVERGENCE);
+    primary_want_no_more(node->primary, WANTED_DIVERGENCE);
     judge_forget(node->judge, release);
 }
 
@@ -94,7 +95,7 @@ gboolean comparing_loaded(Node *node, guint64 epoch, GError **error)
 {
     if (!judge_loaded(node->judge, epoch, error))
         return FALSE;
-    primary_reschedule(node);
+    primary_reschedule(node->primary);
     return TRUE;
 }
 
@@ -105,7 +106,7 @@ gboolean comparing_stalled(Node *node, const MessageStalled *stalled, GError **e
     log_warning("the secondary's VM doesn't run until the next checkpoint: %s", stalled->why);
     node_emit_stalled(node, stalled->why);
     /* Nothing waits for the copy to be loaded any more, whatever else is wanted already. */
-    primary_reschedule(node);
+    primary_reschedule(node->primary);
     return TRUE;
 }
 

@@ -69,7 +69,7 @@ static void add_checkpoints(const Node *node, json_object *status)
                machine_tracker(node->machine)
                    ? dirty_method_name(dirty_tracker_method(machine_tracker(node->machine)))
                    : NULL);
-    add_int(dirty, "pages", node->capture ? (gint64)capture_dirty_pages(node->capture) : 0);
+    add_int(dirty, "pages", (gint64)primary_dirty_pages(node->primary));
     figures_describe_bytes(node->figures, status);
 }
 
@@ -85,11 +85,13 @@ static void add_blocktime(const Node *node, json_object *status)
 
 static void add_sync(const Node *node, json_object *status)
 {
-    if (!node->has_progress || fsm_is_protected(node->state)) {
+    const SyncProgress *progress = node->has_progress ? &node->progress : NULL;
+    if (node->is_primary)
+        progress = primary_progress(node->primary);
+    if (!progress || fsm_is_protected(node->state)) {
         json_object_object_add(status, "sync", NULL);
         return;
     }
-    const SyncProgress *progress = &node->progress;
     json_object *sync = add_object(status, "sync");
     json_object_object_add(sync, "percent", json_object_new_double(progress->percent));
     add_int(sync, "round", progress->round);
@@ -245,7 +247,7 @@ static void do_checkpoint(ControlRequest *request, json_object *arguments, gpoin
         fail(request, state_error(node, "a checkpoint", "ask the primary of a protected VM"));
         return;
     }
-    primary_want(node, REASON_ADMIN);
+    primary_want(node->primary, REASON_ADMIN);
     control_reply(request, NULL);
 }
 

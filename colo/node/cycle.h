@@ -24,7 +24,7 @@
  *     MARKING, COPYING                           -> RESUMING
  *     RESUMING_..., PAUSED_...                   -> RESUMING, PAUSED
  *
- * A VM that is to be paused outside of a checkpoint (pause.c):
+ * A VM that is to be paused outside of a checkpoint (primary-pause.c):
  *
  *     IDLE --stop--> STOPPING --paused--> PAUSED --let-go--> RESUMING
  *     RESUMING... --refused--> PAUSED...   with the checkpoint that is under way, if there is one

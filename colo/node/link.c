@@ -98,7 +98,7 @@ static gboolean on_blank(Node *node, const Message *message, GError **error)
 
 static gboolean on_received(Node *node, const Message *message, GError **error)
 {
-    return primary_received(node, message->epoch, error);
+    return primary_received(node->primary, message->epoch, error);
 }
 
 static gboolean on_applied(Node *node, const Message *message, GError **error)
@@ -110,7 +110,7 @@ static gboolean on_applied(Node *node, const Message *message, GError **error)
 
 static gboolean on_ready(Node *node, const Message *message, GError **error)
 {
-    return primary_ready(node, &message->ready, error);
+    return primary_ready(node->primary, &message->ready, error);
 }
 
 static gboolean on_protect(Node *node, const Message *message, GError **error)
@@ -139,7 +139,7 @@ static gboolean on_prepare(Node *node, const Message *message, GError **error)
 
 static gboolean on_dirty(Node *node, const Message *message, GError **error)
 {
-    return primary_dirty(node, &message->dirty, error);
+    return primary_dirty(node->primary, &message->dirty, error);
 }
 
 static gboolean on_loaded(Node *node, const Message *message, GError **error)
@@ -252,20 +252,22 @@ static gboolean on_taken(Node *node, const Message *message, GError **error)
 
 static gboolean on_refused(Node *node, const Message *message, GError **error)
 {
-    return primary_refused(node, &message->refused, error);
+    return primary_refused(node->primary, &message->refused, error);
 }
 
 static gboolean on_goodbye(Node *node, const Message *message, GError **error)
 {
     /* An ordered end is no trouble. */
     log_info("the peer ends: %s", message->text);
-    return peer_event(node, events_peer_ends(FSM_PEER_GOODBYE, node->doubted), error);
+    return peer_event(node, events_peer_ends(FSM_PEER_GOODBYE, primary_is_doubted(node->primary)),
+                      error);
 }
 
 static gboolean on_failed(Node *node, const Message *message, GError **error)
 {
     parts_peer_reports(node, message->text);
-    return peer_event(node, events_peer_ends(FSM_PEER_FAILED, node->doubted), error);
+    return peer_event(node, events_peer_ends(FSM_PEER_FAILED, primary_is_doubted(node->primary)),
+                      error);
 }
 
 static gboolean (*const handlers[])(Node *node, const Message *message, GError **error) = {

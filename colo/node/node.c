@@ -110,7 +110,8 @@ static void on_claim_trouble(const char *what, const GError *error, gboolean aga
 
 static void on_claim_recorded(gpointer user_data)
 {
-    primary_reschedule(user_data);
+    const Node *node = user_data;
+    primary_reschedule(node->primary);
 }
 
 static void on_claim_watched(const char *why, gpointer user_data)
@@ -203,7 +204,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_SAY_STANDS)
         message_send(node->link, &(Message){.type = LINK_MSG_STANDS});
     if (actions & FSM_DO_SAY_HANDED)
-        primary_send_handed(node);
+        primary_send_handed(node->primary);
     if (actions & FSM_DO_SAY_TAKEN)
         message_send(node->link, &(Message){.type = LINK_MSG_TAKEN});
     if (actions & FSM_DO_SAY_REFUSED)
@@ -213,14 +214,14 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_SAY_GOODBYE)
         say(node, LINK_MSG_GOODBYE);
     if (actions & FSM_DO_FREEZE_VM)
-        primary_freeze(node);
+        primary_freeze(node->primary);
     if (actions & FSM_DO_KILL_VM)
         node_vm_kill(node);
     if (actions & FSM_DO_SAY_YIELDED)
         say(node, LINK_MSG_YIELDED);
     /* The engines use the VM's RAM and the link's sockets: they go first. */
     if (actions & FSM_DO_END_CAPTURE)
-        primary_end_capture(node);
+        primary_end_session(node->primary);
     if (actions & FSM_DO_DROP_APPLY)
         secondary_drop_apply(node);
     if (actions & FSM_DO_KILL_VM)
@@ -231,14 +232,14 @@ static void carry_out(Node *node, guint actions)
         node_vm_start(node);
     if (actions & FSM_DO_RUN_VM) {
         net_set_open(node, TRUE);
-        primary_run(node);
+        primary_run(node->primary);
     }
     if (actions & FSM_DO_HAND_OVER)
-        primary_hand_over(node);
+        primary_hand_over(node->primary);
     if (actions & FSM_DO_CHECK_VM)
         copy_check_fit(node->copy);
     if (actions & FSM_DO_RESUME_VM)
-        primary_resume(node);
+        primary_resume(node->primary);
     if (actions & FSM_DO_OPEN_GATE) {
         traffic_open(node);
         announce_if_owed(node->announce);
@@ -250,7 +251,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_START_APPLY)
         secondary_start_apply(node);
     if (actions & FSM_DO_SYNCHRONISE)
-        primary_synchronise(node);
+        primary_synchronise(node->primary, link_checkpoint_fd(node->link));
     if (actions & FSM_DO_TAKE_OVER)
         secondary_take_over(node);
     if (actions & FSM_DO_ASK_ARBITER)
@@ -283,9 +284,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         trouble_is_over(node->trouble);
     node->state = next;
     claim_moved(node->claim, event, next, link_session(node->link));
-    node->doubted &= fsm_is_contested(next);
-    if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
-        primary_end_hand_over(node);
+    primary_moved(node->primary, next);
     uplinks_reconsider(node->uplinks);
     leave_look(node->leave);
     node_emit(node, "STATE_CHANGED", data);
@@ -321,7 +320,8 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                       : FSM_P_ASKING;
     parts_init(node);
     node_vm_init(node);
-    primary_init(node);
+    checkpoints_init(node);
+    traffic_init(node);
     comparing_init(node);
     secondary_init(node);
     node->apply_fd = -1;
@@ -352,14 +352,14 @@ void node_free(Node *node)
         return;
     if (machine_vm(node->machine) || disks_are_there(node->disks)) {
         node_vm_kill(node);
-        primary_end_capture(node);
+        primary_end_session(node->primary);
         secondary_drop_apply(node);
         node_vm_free(node, TRUE);
     }
-    primary_end_hand_over(node);
     if (node->end_source)
         g_source_remove(node->end_source);
-    primary_finalise(node);
+    primary_free(node->primary);
+    traffic_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);
     secondary_finalise(node);

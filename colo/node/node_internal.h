@@ -2,11 +2,10 @@
 /*
  * Inside a node. node.c holds the state and carries out the actions of fsm.h. What has a header of
  * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
- * parts.c makes the smaller ones and connects them. What claim, copy and judge report goes to
- * node.c, svm.c and compare.c.
+ * parts.c makes the smaller ones and connects them. What claim, primary, copy and judge ask for and
+ * report goes to node.c, checkpoints.c, svm.c and compare.c.
  *
- * The rest still works on the node itself, and its functions are here. primary.c runs the
- * checkpoint cycle, and pause.c stops a VM without a checkpoint. traffic.c and net.c move the
+ * The rest still works on the node itself, and its functions are here. traffic.c and net.c move the
  * guest's frames. secondary.c is the receiving side. svm.c is the node's side of its copy up to the
  * takeover, and vm.c that of the VM's process and its disks. link.c, options.c, recording.c and
  * control.c deal with the peer and administrators. All of it runs on the main thread.
@@ -25,7 +24,6 @@
 #include "colo/node/claim.h"
 #include "colo/node/clock.h"
 #include "colo/node/copy.h"
-#include "colo/node/cycle.h"
 #include "colo/node/disks.h"
 #include "colo/node/figures.h"
 #include "colo/node/final.h"
@@ -37,28 +35,15 @@
 #include "colo/node/memory.h"
 #include "colo/node/messages.h"
 #include "colo/node/node.h"
+#include "colo/node/primary.h"
 #include "colo/node/replay.h"
 #include "colo/node/resume.h"
 #include "colo/node/route.h"
-#include "colo/node/schedule.h"
 #include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
 #include "netcompare/netcompare.h"
 #include "netcompare/rewrite.h"
 #include "vm/vm.h"
-
-/* The primary's checkpoint cycle. The phase is changed by primary_step() only. */
-typedef struct {
-    CyclePhase phase;
-    guint64 epoch; /* of the checkpoint: under way, or the last one */
-    CheckpointReason reason;
-    gboolean compares; /* the epoch that it begins */
-    GBytes *state;     /* device state, saved and not on its way yet; else NULL */
-    CaptureStats stats;
-    ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
-    gint64 pause_us;                        /* the last one */
-    ColoTime resumed;                       /* the last time, from a pause */
-} Cycle;
 
 struct Node {
     Config *config; /* borrowed */
@@ -90,20 +75,7 @@ struct Node {
     char *peer_name;  /* as it said in its hello; NULL: none yet */
     guint end_source; /* about to report that it has ended */
 
-    /* primary (primary.c) */
-    Capture *capture;
-    Cycle cycle;
-    GSource *schedule_timer, *settle_timer;
-    Wanted wanted; /* reasons for a checkpoint: primary_want() */
-    Proof proof;
-    unsigned proofs; /* loads that READY has reported */
-    gboolean has_progress;
-    SyncProgress progress;
-
-    gboolean pause_wanted; /* the VM is to be paused as soon as no cycle is under way */
-    gboolean frozen;       /* and its uplinks are closed */
-    gboolean doubted;      /* the secondary may have the arbiter's yes but not have continued */
-    guint hand_over_timer;
+    Primary *primary;
 
     /* its guest's frames (traffic.c) */
     Route route; /* of the guest's output */
@@ -120,8 +92,11 @@ struct Node {
 
     /* secondary (secondary.c) */
     Apply *apply;
+    gboolean has_progress; /* of the session's synchronisation */
+    SyncProgress progress;
     int apply_fd; /* the checkpoint connection, our own descriptor; -1: none */
     Replay *replay;
+
     /* secondary (svm.c) */
     Copy *copy;
 
@@ -197,55 +172,11 @@ void node_link_lost(Node *node, const char *what, const GError *error);
 /* The same for an engine, which may know before the peer's last words were read: they count. */
 void node_stream_lost(Node *node, const char *what, const GError *error);
 
-/* ---- primary.c ---- */
+/* ---- checkpoints.c ---- */
 
-void primary_init(Node *node);
-void primary_finalise(Node *node);
-/* Has a VM run that was just started. */
-void primary_run(Node *node);
-/* Continues a guest that has stopped, if that is due and no checkpoint is under way. */
-void primary_continue(Node *node);
-/* The disks know that it runs here. */
-void primary_resume_started(Node *node);
-void primary_synchronise(Node *node);
-void primary_end_capture(Node *node);
-/* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
-gboolean primary_received(Node *node, guint64 epoch, GError **error);
-gboolean primary_ready(Node *node, const MessageReady *ready, GError **error);
-gboolean primary_dirty(Node *node, const MessageDirty *dirty, GError **error);
-/* A checkpoint is wanted; or is not any more, for these of the reasons. */
-void primary_want(Node *node, CheckpointReason reason);
-void primary_want_no_more(Node *node, Wanted reasons);
-/* Something that the schedule depends on has changed. */
-void primary_reschedule(Node *node);
-/* Before the VM is freed: forgets the cycle. */
-void primary_forget_vm(Node *node);
-/* Feeds an event to the cycle and carries out what follows. */
-void primary_step(Node *node, CycleEvent event);
-
-/* ---- pause.c ---- */
-
-/*
- * FSM actions. Freeze: the VM is paused, and nothing leaves or comes in. Hand over: the VM is
- * paused as soon as the secondary can continue (FSM_COMMITTED). Resume: the end of either.
- */
-void primary_freeze(Node *node);
-/* The VM is to be paused as soon as no checkpoint is under way. */
-void primary_pause(Node *node);
-void primary_hand_over(Node *node);
-void primary_resume(Node *node);
-void primary_send_handed(Node *node);
-/* It is handed over, or not to be any more. */
-void primary_end_hand_over(Node *node);
-/* Message of the secondary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean primary_refused(Node *node, const MessageRefused *refused, GError **error);
-/* QEMU refuses to run it, which it need not do if it is to be paused. */
-void primary_stay_paused(Node *node);
-/* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
-void primary_paused(Node *node);
-void primary_committed(Node *node);
-/* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
-gboolean primary_is_to_pause(Node *node);
+void checkpoints_init(Node *node);
+/* The VM is about to be ended: forgets the cycle, and what waits for the secondary. */
+void checkpoints_forget_vm(Node *node);
 
 /* ---- traffic.c ---- */
 
@@ -282,10 +213,13 @@ GPtrArray *primary_held_frames(Node *node);
 /* ---- compare.c ---- */
 
 void comparing_init(Node *node);
-/* In the pause, all output of the epoch that ends is known: decides about the one that begins. */
-void comparing_pause(Node *node);
-/* RECEIVED of the checkpoint under way: what was held before it leaves. */
-void comparing_committed(Node *node);
+/*
+ * In the pause, all output of the epoch that ends is known: decides whether `epoch`, which begins,
+ * compares.
+ */
+gboolean comparing_pause(Node *node, guint64 epoch);
+/* RECEIVED of the checkpoint that begins `epoch`: what was held before it leaves. */
+void comparing_committed(Node *node, guint64 epoch, gboolean compares);
 /* No secondary is there any more; what is held stays held. */
 void comparing_end(Node *node);
 /* Releases what is held, or (FALSE) drops it. */

@@ -35,8 +35,8 @@ static void take_effect(Node *node, const char *name)
     clock_look(node->clock);
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
-        primary_want(node, REASON_ADMIN);
-    primary_reschedule(node);
+        primary_want(node->primary, REASON_ADMIN);
+    primary_reschedule(node->primary);
 }
 
 static void tell_peer(const Node *node, const char *text)

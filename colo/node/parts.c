@@ -128,7 +128,7 @@ static guint64 on_measure(gpointer user_data)
 static gboolean on_may_let_go(gpointer user_data)
 {
     const Node *node = user_data;
-    return !machine_ending_sign(node->machine) && !node->doubted;
+    return !machine_ending_sign(node->machine) && !primary_is_doubted(node->primary);
 }
 
 static void on_say_leave(gpointer user_data)
@@ -158,7 +158,7 @@ static GuestClockWorld on_clock_look(gpointer user_data)
 {
     const Node *node = user_data;
     return (GuestClockWorld){.state = node->state,
-                             .phase = node->cycle.phase,
+                             .phase = primary_phase(node->primary),
                              .runs = machine_vm(node->machine) &&
                                      vm_is_running(machine_vm(node->machine)),
                              .behind_us = figures_blocktime(node->figures)->total_us};
@@ -175,7 +175,7 @@ static void on_clock_told(gpointer user_data)
 {
     Node *node = user_data;
     if (node->state == FSM_P_COLO && node->route == ROUTE_COMPARE)
-        primary_want(node, REASON_ADMIN);
+        primary_want(node->primary, REASON_ADMIN);
 }
 
 static void make_clock(Node *node)
@@ -241,7 +241,8 @@ static FinalWorld on_final_look(gpointer user_data)
 
 static void on_final_pause(gpointer user_data)
 {
-    primary_pause(user_data);
+    const Node *node = user_data;
+    primary_pause(node->primary);
 }
 
 static void on_mark_made(guint64 epoch, const GError *error, gpointer user_data)
@@ -334,7 +335,8 @@ static void on_write_alone(gboolean starts, gpointer user_data)
 
 static void on_may_run(gpointer user_data)
 {
-    primary_resume_started(user_data);
+    const Node *node = user_data;
+    primary_may_run(node->primary);
 }
 
 static void on_generation_changed(guint64 generation, gpointer user_data)
@@ -402,7 +404,8 @@ static void on_not_resumed(gpointer user_data)
 
 static void on_refused(gpointer user_data)
 {
-    primary_stay_paused(user_data);
+    const Node *node = user_data;
+    primary_stay_paused(node->primary);
 }
 
 static void on_step_copy(gpointer user_data)
@@ -413,7 +416,8 @@ static void on_step_copy(gpointer user_data)
 
 static void on_continue_guest(gpointer user_data)
 {
-    primary_continue(user_data);
+    const Node *node = user_data;
+    primary_continue(node->primary);
 }
 
 static void on_guest_stopped(gpointer user_data)
@@ -442,9 +446,9 @@ static AnsweringWorld on_answering_look(gpointer user_data)
 {
     const Node *node = user_data;
     return (AnsweringWorld){.state = node->state,
-                            .phase = node->cycle.phase,
-                            .tells = node->capture && capture_awaits_base(node->capture),
-                            .loads = node->proof == PROOF_LOAD,
+                            .phase = primary_phase(node->primary),
+                            .tells = primary_awaits_base(node->primary),
+                            .loads = primary_proof(node->primary) == PROOF_LOAD,
                             .has_disks = disks_are_there(node->disks),
                             .writes_wait = disks_writes_wait(node->disks),
                             .stream = link_checkpoint_fd(node->link),

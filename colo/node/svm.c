@@ -201,7 +201,7 @@ static void finish_takeover(Node *node)
     json_object_object_add(data, "epoch", json_object_new_int64((gint64)node->epoch));
     node_emit(node, "TAKEN_OVER", data);
     node_event(node, FSM_TAKEN_OVER);
-    primary_continue(node);
+    primary_continue(node->primary);
 }
 
 static void on_taken_over(const GError *error, gpointer user_data)

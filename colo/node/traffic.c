@@ -49,7 +49,7 @@ static void open_by(Node *node, RouteEvent event)
      * for the gate. */
     net_let_leave(node);
     comparing_forget(node, TRUE);
-    primary_want_no_more(node, WANTED(REASON_OUTPUT_LIMIT));
+    primary_want_no_more(node->primary, WANTED(REASON_OUTPUT_LIMIT));
     step(node, event);
 }
 
@@ -99,13 +99,13 @@ static void hold(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
     gboolean was_waiting = gate_stats(node->gate)->frames > 0;
     GateResult result = gate_add(node->gate, nic, node->epoch, data, len);
-    if (result == GATE_FULL && !(node->wanted & WANTED(REASON_OUTPUT_LIMIT)))
+    if (result == GATE_FULL && !primary_wants(node->primary, REASON_OUTPUT_LIMIT))
         log_warning("held output has reached output-limit: frames are dropped until the next "
                     "checkpoint is complete");
     if (result != GATE_HELD)
-        primary_want(node, REASON_OUTPUT_LIMIT);
+        primary_want(node->primary, REASON_OUTPUT_LIMIT);
     else if (!was_waiting)
-        primary_reschedule(node);
+        primary_reschedule(node->primary);
 }
 
 /* Of a guest whose TCP numbers may be mapped. */
@@ -195,8 +195,8 @@ GPtrArray *primary_held_frames(Node *node)
         *held = (HeldFrame){.nic = frame->nic, .data = g_bytes_ref(frame->data)};
         g_ptr_array_add(frames, held);
     }
-    gate_foreach(node->gate, node->cycle.epoch, add_held_in_gate, &to);
-    judge_foreach_held(node->judge, node->cycle.epoch, add_held, &to);
+    gate_foreach(node->gate, primary_epoch(node->primary), add_held_in_gate, &to);
+    judge_foreach_held(node->judge, primary_epoch(node->primary), add_held, &to);
     return frames;
 }
 
@@ -204,7 +204,7 @@ GPtrArray *primary_held_frames(Node *node)
 
 static void mirror(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    if (!route_mirrors(node->route, node->capture != NULL))
+    if (!route_mirrors(node->route, primary_has_session(node->primary)))
         return;
     if (link_send_packet(node->link, nic, node->epoch, data, len))
         node->mirror_sent++;
@@ -225,7 +225,7 @@ void primary_mirror_deferred(Node *node)
 
 static gboolean is_pausing(const Node *node)
 {
-    return cycle_defers_input(node->cycle.phase);
+    return cycle_defers_input(primary_phase(node->primary));
 }
 
 /* `mirrored_in`: the epoch; 0: it wasn't yet. */
@@ -237,7 +237,8 @@ static void defer(Node *node, unsigned nic, guint64 mirrored_in, const guint8 *d
 
 void traffic_input(Node *node, unsigned nic, const guint8 *data, gsize len)
 {
-    switch (route_input(node->state, node->route, is_pausing(node), node->capture != NULL)) {
+    switch (route_input(node->state, node->route, is_pausing(node),
+                        primary_has_session(node->primary))) {
     case INPUT_DROP:
     case INPUT_ROUTES:
         return;
@@ -277,7 +278,7 @@ void primary_give_deferred(Node *node)
 
 void traffic_forget(Node *node)
 {
-    primary_want_no_more(node, WANTED(REASON_OUTPUT_LIMIT));
+    primary_want_no_more(node->primary, WANTED(REASON_OUTPUT_LIMIT));
     step(node, ROUTE_VM_GONE);
     gate_discard(node->gate);
     backlog_clear(node->outbound);

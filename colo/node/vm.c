@@ -93,6 +93,7 @@ static void on_vm_started(gpointer user_data)
     Vm *vm = machine_vm(node->machine);
     json_object_object_add(machine_identity(node->machine), "arbiter",
                            json_object_new_string(arbiter_identity(claim_arbiter(node->claim))));
+    primary_attach(node->primary, vm, machine_tracker(node->machine));
     copy_attach(node->copy, vm, machine_tracker(node->machine));
     cards_attach(node->cards, vm);
     clock_attach(node->clock, vm_agent_fd(vm));
@@ -135,7 +136,7 @@ void node_vm_kill(Node *node)
 {
     net_set_open(node, FALSE);
     resume_forget(node->resume);
-    primary_forget_vm(node);
+    checkpoints_forget_vm(node);
     svm_forget(node);
     clock_forget(node->clock);
     copy_killed(node->copy);
@@ -145,6 +146,7 @@ void node_vm_kill(Node *node)
 
 void node_vm_free(Node *node, gboolean node_ends)
 {
+    primary_detach(node->primary);
     copy_detach(node->copy);
     memory_forget(node->memory);
     figures_forget_vm(node->figures);
@@ -191,12 +193,14 @@ static void on_disks_trouble(const char *what, const GError *error, gpointer use
 
 static void on_synchronised(gpointer user_data)
 {
-    primary_reschedule(user_data);
+    const Node *node = user_data;
+    primary_reschedule(node->primary);
 }
 
 static void on_filling(gpointer user_data)
 {
-    primary_want(user_data, REASON_DISK_LIMIT);
+    const Node *node = user_data;
+    primary_want(node->primary, REASON_DISK_LIMIT);
 }
 
 static void on_hold_back(gpointer user_data)

@@ -249,13 +249,13 @@ static void test_joins_without(void)
     start(a, "primary");
     start(&pair.host[1], "secondary");
     move_name(&pair, FALSE);
-    WAIT_FOR(a->node->state == FSM_P_ACTIVE && a->node->proof == PROOF_DUE);
+    WAIT_FOR(a->node->state == FSM_P_ACTIVE && primary_proof(a->node->primary) == PROOF_DUE);
     WAIT_FOR(is_told(a->node, "can't record"));
     /* It is tried again. */
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_WANTED);
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_ASKED);
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_WANTED);
-    g_assert_cmpint(a->node->proof, ==, PROOF_DUE);
+    g_assert_cmpint(primary_proof(a->node->primary), ==, PROOF_DUE);
     g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
     move_name(&pair, TRUE);
     protect(&pair, 0);

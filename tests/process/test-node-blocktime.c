@@ -84,7 +84,7 @@ static void test_not_handed_over(void)
     WAIT_FOR(a->state == FSM_P_HANDED && fake_vm_is_held(copy));
     fake_vm_raise(copy, VM_EVENT_STOPPED, "internal-error");
     hold_for_a_while(copy);
-    WAIT_FOR(a->state == FSM_P_COLO && cycle_is_between_pauses(a->cycle.phase));
+    WAIT_FOR(a->state == FSM_P_COLO && cycle_is_between_pauses(primary_phase(a->primary)));
     gint64 stood_us = figures_blocktime(a->figures)->total_us - before;
     g_assert_cmpint(stood_us, >=, HOLD_MS * COLO_US_PER_MS);
     g_assert_cmpint(stood_us, <=, colo_time_diff_us(colo_time_now(), began));

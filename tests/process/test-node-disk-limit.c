@@ -49,8 +49,9 @@ static void end_writing(Writer *writer)
 static gboolean is_quiet(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;
-    return in_colo_mode() ? pair_is_settled(f)
-                          : a->cycle.phase == CYCLE_IDLE && disks_are_at(b->disks, a->epoch);
+    return in_colo_mode()
+               ? pair_is_settled(f)
+               : primary_phase(a->primary) == CYCLE_IDLE && disks_are_at(b->disks, a->epoch);
 }
 
 /* A protected pair. From now on no checkpoint is taken, not for its disks either, until ask(). */
@@ -117,7 +118,7 @@ static void test_protected(void)
     WAIT_FOR(fake_disks_status(f.host[0].disks).waits);
     g_assert_cmpuint(a->epoch, ==, before);
     f.host[0].config->min_gap_ms = 1;
-    primary_reschedule(a);
+    primary_reschedule(a->primary);
     end_writing(&writer);
     WAIT_FOR(figures_checkpoints_by(a->figures, REASON_DISK_LIMIT) == 1);
     tear_down(&f);
@@ -179,15 +180,16 @@ static void test_asked_for_once(void)
     start_limited_pair(&f);
     Node *a = f.host[0].node;
     guint64 before = figures_checkpoints(a->figures);
+    guint64 by_order = figures_checkpoints_by(a->figures, REASON_ADMIN);
     fake_vm_inject(f.host[0].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     ask(&f);
     WAIT_FOR(fake_vm_is_held(f.host[0].vm));
     write_bytes(fake_disks_find(f.host[0].disks, "vda"), LIMIT / 2);
-    WAIT_FOR(a->wanted & WANTED(REASON_DISK_LIMIT));
+    WAIT_FOR(primary_wants(a->primary, REASON_DISK_LIMIT));
     fake_vm_proceed(f.host[0].vm);
     WAIT_FOR(figures_checkpoints(a->figures) == before + 1);
-    g_assert_cmpint(a->cycle.reason, ==, REASON_ADMIN);
-    g_assert_cmpuint(a->wanted & WANTED(REASON_DISK_LIMIT), ==, 0);
+    g_assert_cmpuint(figures_checkpoints_by(a->figures, REASON_ADMIN), ==, by_order + 1);
+    g_assert_false(primary_wants(a->primary, REASON_DISK_LIMIT));
     tear_down(&f);
 }
 

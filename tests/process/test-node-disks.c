@@ -41,7 +41,7 @@ static gboolean has_record(Host *host, const char *disk, guint number)
 static void commit(const Fixture *f)
 {
     Node *a = f->host[0].node;
-    WAIT_FOR(cycle_is_between_pauses(a->cycle.phase));
+    WAIT_FOR(cycle_is_between_pauses(primary_phase(a->primary)));
     guint64 after = a->epoch;
     WAIT_FOR(judge_epoch(a->judge) > after);
 }
@@ -356,7 +356,7 @@ static void test_io_error(void)
     start_disk_pair(&f, VM_DISK_RAW);
     Host *a = &f.host[0];
     a->config->io_retry_ms = 0;
-    WAIT_FOR(cycle_is_between_pauses(a->node->cycle.phase));
+    WAIT_FOR(cycle_is_between_pauses(primary_phase(a->node->primary)));
     fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
     g_assert_nonnull(trouble_last(a->node->trouble));
     for (int i = 0; i < 3; i++) {

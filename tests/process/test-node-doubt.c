@@ -77,7 +77,7 @@ static void test_denied_keeps_its_vm(void)
     set_storage(b, FALSE);
     decide(&fixture, "beta");
     cut_link(&fixture);
-    WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(a->node->cycle.phase));
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(primary_phase(a->node->primary)));
     die(b);
     g_assert_cmpint(a->node->state, ==, FSM_P_FROZEN);
     g_assert_nonnull(machine_vm(a->node->machine));
@@ -96,7 +96,7 @@ static void test_denied_is_overruled(gconstpointer data)
     set_storage(b, FALSE);
     decide(&fixture, "beta");
     cut_link(&fixture);
-    WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(a->node->cycle.phase));
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(primary_phase(a->node->primary)));
     die(b);
     set_storage(a, storage_is_there);
     claim_overrule(a->node->claim);
@@ -125,7 +125,7 @@ static void test_frozen_until_seen(void)
     cut_link(&fixture);
     WAIT_FOR(b->node->state == FSM_S_DEVICE);
     set_storage(a, TRUE);
-    WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(a->node->cycle.phase));
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && cycle_is_committed(primary_phase(a->node->primary)));
     g_assert_true(a->vm == old && !vm_is_running(a->vm));
     fake_vm_proceed(b->vm);
     protect(&fixture, 1);

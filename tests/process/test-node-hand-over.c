@@ -19,14 +19,14 @@ static void start_held(Fixture *fixture)
     fake_vm_inject(fixture->host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     node_event(fixture->host[0].node, FSM_YIELD);
     WAIT_FOR(fixture->host[0].node->state == FSM_P_HANDED && fake_vm_is_held(fixture->host[1].vm));
-    g_assert_true(cycle_is_committed(fixture->host[0].node->cycle.phase));
+    g_assert_true(cycle_is_committed(primary_phase(fixture->host[0].node->primary)));
     g_assert_false(vm_is_running(fixture->host[0].vm));
 }
 
 /* It goes on where it stood, alone or protected. */
 static gboolean goes_on(const Host *host)
 {
-    return fsm_is_primary(host->node->state) && !host->node->pause_wanted &&
+    return fsm_is_primary(host->node->state) && !primary_is_to_be_paused(host->node->primary) &&
            vm_is_running(host->vm);
 }
 
@@ -85,13 +85,14 @@ static void test_loads_for_ever(void)
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
     ask_for_checkpoint(&fixture);
-    WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_LOADS && a->node->cycle.phase == CYCLE_IDLE);
+    WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_LOADS &&
+             primary_phase(a->node->primary) == CYCLE_IDLE);
     node_event(a->node, FSM_YIELD);
-    WAIT_FOR(g_source_get_ready_time(a->node->schedule_timer) == -1);
+    WAIT_FOR(!primary_is_scheduled(a->node->primary));
     g_assert_cmpint(a->node->state, ==, FSM_P_DEVICE);
     node_event(a->node, FSM_HAND_OVER_FAILED);
     g_assert_cmpint(a->node->state, ==, FSM_P_COLO);
-    g_assert_cmpint(g_source_get_ready_time(a->node->schedule_timer), !=, -1);
+    g_assert_true(primary_is_scheduled(a->node->primary));
     WAIT_FOR(fake_vm_is_held(b->vm));
     fake_vm_proceed(b->vm);
     WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_RUNS);
@@ -108,7 +109,7 @@ static void test_refused(void)
     fake_vm_proceed(b->vm);
     WAIT_FOR(a->node->state == FSM_P_COLO);
     g_assert_error(trouble_last(a->node->trouble), NODE_ERROR, NODE_ERROR_REFUSED);
-    g_assert_false(a->node->doubted);
+    g_assert_false(primary_is_doubted(a->node->primary));
     WAIT_FOR(goes_on(a) && b->node->state == FSM_S_COLO && copy_is_valid(b->node->copy));
     node_event(a->node, FSM_YIELD);
     protect(&fixture, 1);
@@ -123,7 +124,7 @@ static void test_arbiter_away(void)
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     set_storage(b, FALSE);
     fake_vm_proceed(b->vm);
-    WAIT_FOR(a->node->state == FSM_P_COLO && a->node->doubted);
+    WAIT_FOR(a->node->state == FSM_P_COLO && primary_is_doubted(a->node->primary));
     WAIT_FOR(goes_on(a));
     guint64 before = b->node->epoch;
     ask_for_checkpoint(&fixture);
@@ -172,7 +173,7 @@ static void test_takes_too_long(void)
     Fixture fixture;
     start_held(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
-    g_assert_cmpuint(a->node->hand_over_timer, !=, 0);
+    g_assert_true(primary_is_handing_over(a->node->primary));
     node_event(a->node, FSM_HAND_OVER_FAILED);
     WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_FROZEN);
     fake_vm_proceed(b->vm);

@@ -122,7 +122,7 @@ static void test_while_preparing(void)
     fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     ask_for_checkpoint(&f);
     WAIT_FOR(fake_vm_is_held(b->vm));
-    g_assert_cmpint(a->node->cycle.phase, ==, CYCLE_PREPARING);
+    g_assert_cmpint(primary_phase(a->node->primary), ==, CYCLE_PREPARING);
     give_input(&f, 1);
     WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);

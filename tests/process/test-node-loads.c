@@ -77,7 +77,7 @@ static void test_lost_in_the_load(void)
         fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
         fake_vm_set_load_writes(b->vm, spoils ? MORE_WRITES : LOAD_WRITES);
         ask_for_checkpoint(&f);
-        WAIT_FOR(fake_vm_is_held(b->vm) && a->node->cycle.phase == CYCLE_IDLE);
+        WAIT_FOR(fake_vm_is_held(b->vm) && primary_phase(a->node->primary) == CYCLE_IDLE);
         die(a);
         WAIT_FOR(b->node->state != FSM_S_COLO);
         guint question = claim_questions(b->node->claim);

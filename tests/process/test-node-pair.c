@@ -200,7 +200,7 @@ static void test_secondary_dies(void)
     die(&fixture.host[1]);
     WAIT_FOR(a->node->state == FSM_P_NONE);
     g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
-    WAIT_FOR(a->node->cycle.phase == CYCLE_IDLE && vm_is_running(a->vm));
+    WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE && vm_is_running(a->vm));
     start(&fixture.host[1], "secondary");
     protect(&fixture, 0);
     tear_down(&fixture);

@@ -75,7 +75,7 @@ static void test_secondary(void)
     protect(&f, 0);
     g_assert_cmpstr(link_session(b->node->link), !=, session);
     /* Its RAM was kept: what the guest has not written meanwhile need not be sent again. */
-    g_assert_cmpuint(a->node->progress.same_bytes, >=, kept / 2);
+    g_assert_cmpuint(primary_progress(a->node->primary)->same_bytes, >=, kept / 2);
     g_assert_true(a->vm == primary && vm_is_running(a->vm));
     g_assert_cmpuint(claim_questions(a->node->claim) + claim_questions(b->node->claim), ==,
                      questions);

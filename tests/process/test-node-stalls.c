@@ -117,14 +117,14 @@ static void test_standing_powers_off(void)
     f.host[0].config->mode = MODE_BUFFERED;
     for (int i = 0; i < 2; i++) {
         guint64 before = judge_epoch(a->judge);
-        primary_want(a, REASON_ADMIN);
-        WAIT_FOR(judge_epoch(a->judge) > before && a->cycle.phase == CYCLE_IDLE);
+        primary_want(a->primary, REASON_ADMIN);
+        WAIT_FOR(judge_epoch(a->judge) > before && primary_phase(a->primary) == CYCLE_IDLE);
         g_assert_cmpint(judge_peer_vm(a->judge), ==, PEER_VM_PAUSED);
         WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
     guint64 before = judge_epoch(a->judge);
-    primary_want(a, REASON_ADMIN);
+    primary_want(a->primary, REASON_ADMIN);
     WAIT_FOR(judge_epoch(a->judge) > before || a->state != FSM_P_COLO);
     g_assert_cmpstr(link_session(a->link), ==, session);
     g_assert_null(trouble_last(a->trouble));
@@ -153,7 +153,7 @@ static void test_stopped_while_resuming(void)
     start_quiet_pair(&f);
     Node *a = f.host[0].node;
     fake_vm_inject(f.host[1].vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
-    primary_want(a, REASON_ADMIN);
+    primary_want(a->primary, REASON_ADMIN);
     WAIT_FOR(fake_vm_is_held(f.host[1].vm));
     guint64 before = a->epoch;
     fake_vm_raise(f.host[1].vm, VM_EVENT_STOPPED, "io-error");
@@ -193,7 +193,7 @@ static void test_io_error_and_power_off(void)
     fake_vm_raise(f.host[1].vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
     g_assert_false(copy_is_valid(f.host[1].node->copy));
     f.host[0].config->min_gap_ms = 1;
-    primary_reschedule(a);
+    primary_reschedule(a->primary);
     WAIT_FOR(a->epoch > before && pair_is_settled(&f));
     g_assert_cmpstr(link_session(a->link), ==, session);
     g_assert_null(trouble_last(a->trouble));
@@ -226,7 +226,7 @@ static void test_released_is_known(void)
     start_quiet_pair(&f);
     Node *b = f.host[1].node;
     WAIT_FOR(replay_held_left(b->replay));
-    primary_want(f.host[0].node, REASON_ADMIN);
+    primary_want(f.host[0].node->primary, REASON_ADMIN);
     guint64 before = b->epoch;
     WAIT_FOR(b->epoch > before && replay_held_left(b->replay));
     tear_down(&f);

@@ -282,7 +282,7 @@ void start_pair(Fixture *fixture, const char *arbiter)
 gboolean pair_is_settled(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;
-    return judge_peer_vm(a->judge) == PEER_VM_RUNS && a->cycle.phase == CYCLE_IDLE &&
+    return judge_peer_vm(a->judge) == PEER_VM_RUNS && primary_phase(a->primary) == CYCLE_IDLE &&
            copy_is_in(b->copy, a->epoch) && copy_runs(b->copy);
 }
 
@@ -304,7 +304,7 @@ void quieten(Fixture *f)
 
 void ask_for_checkpoint(Fixture *f)
 {
-    primary_want(f->host[0].node, REASON_ADMIN);
+    primary_want(f->host[0].node->primary, REASON_ADMIN);
 }
 
 void cut_link(Fixture *f)

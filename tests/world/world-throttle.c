@@ -79,7 +79,8 @@ static void check_let_through(const SimVm *vm, const char *what)
 
 static gboolean is_hurried(const Node *node)
 {
-    return node->wanted & WANTED(REASON_DISK_LIMIT) || node->cycle.phase != CYCLE_IDLE;
+    return primary_wants(node->primary, REASON_DISK_LIMIT) ||
+           primary_phase(node->primary) != CYCLE_IDLE;
 }
 
 /* Of the guest of a primary that no pause is meant for. */

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The node's side of its primary (primary.h): what the checkpoint cycle knows of the other parts,
+ * and what it has them do.
+ */
+#include "colo/node/node_internal.h"
+#include "common/log.h"
+
+/* ---- What it asks for ---- */
+
+static PrimaryWorld on_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    return (PrimaryWorld){.state = node->state,
+                          .epoch = node->epoch,
+                          .peer_vm = judge_peer_vm(node->judge),
+                          .copy_is_fit = judge_copy_is_fit(node->judge),
+                          .is_recorded = claim_is_recorded(node->claim),
+                          .disks_in_step = disks_may_checkpoint(node->disks),
+                          .has_disks = disks_are_there(node->disks),
+                          .output_waits = gate_stats(node->gate)->frames > 0,
+                          .is_io_stopped = resume_is_io_stopped(node->resume),
+                          .ends = final_has_begun(node->final)};
+}
+
+static gboolean on_is_delivered(gpointer user_data)
+{
+    const Node *node = user_data;
+    return cards_are_read(node->cards);
+}
+
+/* ---- What it reports ---- */
+
+static void on_event(FsmEvent event, gpointer user_data)
+{
+    node_event(user_data, event);
+}
+
+static void on_trouble(const char *what, const GError *error, gpointer user_data)
+{
+    node_report(user_data, what, error);
+}
+
+static void on_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_vm_lost(user_data, what, error);
+}
+
+static void on_ending(const char *what, const GError *error, gpointer user_data)
+{
+    node_vm_ending(user_data, what, error);
+}
+
+static void on_link_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_link_lost(user_data, what, error);
+}
+
+static void on_stream_lost(const char *what, const GError *error, gpointer user_data)
+{
+    node_stream_lost(user_data, what, error);
+}
+
+static void on_send(const Message *message, gpointer user_data)
+{
+    const Node *node = user_data;
+    message_send(node->link, message);
+}
+
+/* ---- The session ---- */
+
+static void on_session_began(gpointer user_data)
+{
+    Node *node = user_data;
+    answering_watch(node->answering);
+    node_attach_disks(node);
+    net_send_addresses(node);
+}
+
+static void on_session_ended(gpointer user_data)
+{
+    Node *node = user_data;
+    disks_detach(node->disks);
+    answering_forget(node->answering);
+    comparing_end(node);
+}
+
+static void on_proven(gpointer user_data)
+{
+    const Node *node = user_data;
+    claim_tidy(node->claim);
+}
+
+/* ---- The VM ---- */
+
+static void on_begin_run(gpointer user_data)
+{
+    const Node *node = user_data;
+    holdings_begin_run(node->holdings);
+}
+
+static void on_ran(const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    primary_ran(node->primary, error);
+}
+
+static void on_resume(gpointer user_data)
+{
+    const Node *node = user_data;
+    resume_vm(node->resume, on_ran);
+}
+
+static void on_running(ColoTime paused, ColoTime now, gpointer user_data)
+{
+    Node *node = user_data;
+    if (paused.us)
+        figures_add_pause(node->figures, paused, now);
+    clock_look(node->clock);
+    primary_give_deferred(node);
+}
+
+static gboolean on_continues(gpointer user_data)
+{
+    const Node *node = user_data;
+    if (!resume_is_to_continue(node->resume))
+        return FALSE;
+    resume_continues(node->resume);
+    return TRUE;
+}
+
+static gboolean on_give_up(gpointer user_data)
+{
+    const Node *node = user_data;
+    return resume_give_up(node->resume);
+}
+
+static void on_stands(gpointer user_data)
+{
+    const Node *node = user_data;
+    final_paused(node->final);
+}
+
+static void on_fence(gboolean closed, gpointer user_data)
+{
+    Node *node = user_data;
+    net_set_open(node, !closed);
+    if (!closed)
+        announce_start(node->announce);
+}
+
+/* ---- The checkpoint ---- */
+
+static void on_synced(guint64 epoch, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)epoch;
+    primary_synced(node->primary, error);
+}
+
+static void on_sync(guint64 epoch, gpointer user_data)
+{
+    const Node *node = user_data;
+    disks_sync(node->disks, epoch, on_synced);
+}
+
+static void on_pausing(gpointer user_data)
+{
+    const Node *node = user_data;
+    disks_let_through(node->disks);
+}
+
+static void on_paused(gpointer user_data)
+{
+    Node *node = user_data;
+    disks_vm_paused(node->disks);
+    cards_drain(node->cards);
+}
+
+static gboolean on_decide(guint64 epoch, gpointer user_data)
+{
+    Node *node = user_data;
+    /* The first pause of a session: what left before it is part of this checkpoint. */
+    traffic_pause(node);
+    return comparing_pause(node, epoch);
+}
+
+static void on_marked(guint64 epoch, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)epoch;
+    primary_marked(node->primary, error);
+}
+
+static void on_mark(guint64 epoch, gpointer user_data)
+{
+    const Node *node = user_data;
+    disks_mark(node->disks, epoch, on_marked);
+}
+
+static void on_content(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
+                       GBytes **ret_attachment, gpointer user_data)
+{
+    Node *node = user_data;
+    (void)epoch;
+    *ret_frames = primary_held_frames(node);
+    g_auto(Attachment) attachment = {.runs = compares,
+                                     .maps = node->rewrite ? rewrite_export(node->rewrite) : NULL};
+    if (!attachment.maps) /* every connection that needed it has ended */
+        g_clear_pointer(&node->rewrite, rewrite_free);
+    *ret_attachment = attachment_pack(&attachment);
+}
+
+static void on_taken(guint64 epoch, gboolean compares, gpointer user_data)
+{
+    Node *node = user_data;
+    node->epoch = epoch;
+    traffic_begin_epoch(node, compares);
+    log_set_epoch(epoch);
+}
+
+static void on_sent(gpointer user_data)
+{
+    Node *node = user_data;
+    answering_sent(node->answering);
+}
+
+static void on_release(guint64 epoch, gboolean compares, gpointer user_data)
+{
+    Node *node = user_data;
+    gate_release(node->gate, epoch);
+    comparing_committed(node, epoch, compares);
+}
+
+static void on_complete(const FiguresCheckpoint *checkpoint, gpointer user_data)
+{
+    const Node *node = user_data;
+    figures_add_checkpoint(node->figures, checkpoint);
+}
+
+static void on_mirror(gpointer user_data)
+{
+    primary_mirror_deferred(user_data);
+}
+
+/* ---- Life ---- */
+
+void checkpoints_forget_vm(Node *node)
+{
+    primary_forget(node->primary);
+    answering_forget(node->answering);
+    comparing_forget(node, FALSE);
+    g_clear_pointer(&node->rewrite, rewrite_free);
+    traffic_forget(node);
+}
+
+void checkpoints_init(Node *node)
+{
+    static const PrimaryHandler handler = {.look = on_look,
+                                           .is_delivered = on_is_delivered,
+                                           .event = on_event,
+                                           .trouble = on_trouble,
+                                           .lost = on_lost,
+                                           .ending = on_ending,
+                                           .link_lost = on_link_lost,
+                                           .stream_lost = on_stream_lost,
+                                           .send = on_send,
+                                           .session_began = on_session_began,
+                                           .session_ended = on_session_ended,
+                                           .proven = on_proven,
+                                           .begin_run = on_begin_run,
+                                           .resume = on_resume,
+                                           .running = on_running,
+                                           .continues = on_continues,
+                                           .give_up = on_give_up,
+                                           .stands = on_stands,
+                                           .fence = on_fence,
+                                           .sync = on_sync,
+                                           .pausing = on_pausing,
+                                           .paused = on_paused,
+                                           .decide = on_decide,
+                                           .mark = on_mark,
+                                           .content = on_content,
+                                           .taken = on_taken,
+                                           .sent = on_sent,
+                                           .release = on_release,
+                                           .complete = on_complete,
+                                           .mirror = on_mirror};
+    node->primary = primary_new(node->config, &handler, node);
+}

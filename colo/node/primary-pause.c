@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A primary's VM that is paused though no checkpoint is taken (fsm.h). The reason may be a
+ * hand-over, or its end (final.c). Or the other side is to continue and has not been seen to
+ * (frozen). The VM keeps all that it would need to continue itself.
+ *
+ * The VM is paused when no checkpoint is under way, or stays paused if QEMU refuses to run it:
+ * cycle.h.
+ *
+ * Handing over: the cycle under way is completed. The node waits for a secondary's VM that is being
+ * loaded, or was stalled. When ours is paused, none of its output leaves any more: the secondary
+ * has what is held, or will send the same itself. What comes for the guest meanwhile is kept, and
+ * mirrored, so that the side that continues has it.
+ */
+#include "colo/node/node.h"
+#include "colo/node/primary_internal.h"
+#include "common/fault.h"
+#include "common/patience.h"
+
+/* How long clients may wait for the end of a hand-over before the arbiter has to decide. */
+#define HAND_OVER_MS 10000
+
+/* ---- Paused ---- */
+
+void primary_committed(Primary *primary)
+{
+    if (primary_look(primary).state == FSM_P_DEVICE && cycle_is_committed(primary->cycle.phase))
+        primary->handler->event(FSM_COMMITTED, primary->user_data);
+}
+
+void primary_paused(Primary *primary)
+{
+    if (primary_look(primary).ends)
+        primary->handler->stands(primary->user_data);
+    else
+        primary_committed(primary);
+}
+
+void primary_stay_paused(Primary *primary)
+{
+    if (primary->pause_wanted && primary->handler->give_up(primary->user_data))
+        primary_step(primary, CYCLE_EVENT_REFUSED);
+}
+
+gboolean primary_is_to_pause(Primary *primary)
+{
+    if (!primary->pause_wanted)
+        return FALSE;
+    PrimaryWorld world = primary_look(primary);
+    /* A hand-over needs a secondary that can continue: a stalled one takes a checkpoint first. */
+    if (!world.copy_is_fit && !world.ends)
+        return FALSE;
+    if (world.peer_vm != PEER_VM_LOADS || world.ends)
+        primary_step(primary, CYCLE_EVENT_STOP);
+    return TRUE;
+}
+
+void primary_resume(Primary *primary)
+{
+    primary->pause_wanted = FALSE;
+    if (primary->frozen)
+        primary->handler->fence(FALSE, primary->user_data);
+    primary->frozen = FALSE;
+    primary_step(primary, CYCLE_EVENT_LET_GO);
+    /* While it was to be paused, nothing was scheduled. */
+    primary_reschedule(primary);
+}
+
+void primary_pause(Primary *primary)
+{
+    primary->pause_wanted = TRUE;
+    primary_stay_paused(primary);
+    primary_reschedule(primary);
+}
+
+void primary_freeze(Primary *primary)
+{
+    primary->handler->fence(TRUE, primary->user_data);
+    primary->frozen = TRUE;
+    primary_pause(primary);
+}
+
+gboolean primary_is_to_be_paused(const Primary *primary)
+{
+    return primary->pause_wanted;
+}
+
+/* ---- Handing over ---- */
+
+static gboolean on_hand_over_timer(gpointer user_data)
+{
+    Primary *primary = user_data;
+    g_autoptr(GError) error = g_error_new(NODE_ERROR, NODE_ERROR_REFUSED,
+                                          "not done after %d seconds", HAND_OVER_MS / 1000);
+    primary->hand_over_timer = 0;
+    primary->handler->event(FSM_HAND_OVER_FAILED, primary->user_data);
+    /* Not before: what was wrong is over when a pair is protected. */
+    primary->handler->trouble("the VM can't be handed over", error, primary->user_data);
+    return G_SOURCE_REMOVE;
+}
+
+void primary_hand_over(Primary *primary)
+{
+    primary->hand_over_timer = patience_add(HAND_OVER_MS, on_hand_over_timer, primary);
+    primary_pause(primary);
+}
+
+void primary_end_hand_over(Primary *primary)
+{
+    if (primary->hand_over_timer)
+        g_source_remove(primary->hand_over_timer);
+    primary->hand_over_timer = 0;
+}
+
+gboolean primary_is_handing_over(const Primary *primary)
+{
+    return primary->hand_over_timer != 0;
+}
+
+void primary_send_handed(Primary *primary)
+{
+    colo_fault_point("handed-paused");
+    primary->handler->send(
+        &(Message){.type = LINK_MSG_HANDED, .epoch = primary_look(primary).epoch},
+        primary->user_data);
+    primary->handler->mirror(primary->user_data);
+    colo_fault_point("handed-sent");
+}
+
+gboolean primary_refused(Primary *primary, const MessageRefused *refused, GError **error)
+{
+    FsmState state = primary_look(primary).state;
+    if (state != FSM_P_HANDED) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "message 'refused' in state %s",
+                    fsm_state_name(state));
+        return FALSE;
+    }
+    g_autoptr(GError) why = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, refused->why);
+    primary->doubted |= refused->asked;
+    /* Its VM is paused, and ours is no more. */
+    primary_want(primary, REASON_ADMIN);
+    primary->handler->event(FSM_REFUSED, primary->user_data);
+    /* Not before: what was wrong is over when a pair is protected. */
+    primary->handler->trouble("the secondary does not take over", why, primary->user_data);
+    return TRUE;
+}
+
+gboolean primary_is_doubted(const Primary *primary)
+{
+    return primary->doubted;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inside the primary: primary.c has the cycle, primary-session.c the session, primary-pause.c the
+ * pause without a checkpoint.
+ */
+#ifndef COLO_COLO_NODE_PRIMARY_INTERNAL_H
+#define COLO_COLO_NODE_PRIMARY_INTERNAL_H
+
+#include "colo/node/primary.h"
+
+/* The checkpoint cycle. The phase is changed by primary_step() only. */
+typedef struct {
+    CyclePhase phase;
+    guint64 epoch; /* of the checkpoint: under way, or the last one */
+    CheckpointReason reason;
+    gboolean compares; /* the epoch that it begins */
+    GBytes *state;     /* device state, saved and not on its way yet; else NULL */
+    CaptureStats stats;
+    ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
+    gint64 pause_us;                        /* the last one */
+    ColoTime resumed;                       /* the last time, from a pause */
+} Cycle;
+
+struct Primary {
+    const Config *config;
+    const PrimaryHandler *handler;
+    gpointer user_data;
+
+    Vm *vm; /* NULL: none that has been started */
+    DirtyTracker *tracker;
+
+    Cycle cycle;
+    GSource *settle_timer;
+
+    Capture *capture; /* NULL: there is no session */
+    Proof proof;
+    unsigned proofs; /* loads that READY has reported */
+    gboolean has_progress;
+    SyncProgress progress;
+    Wanted wanted; /* reasons for a checkpoint */
+    GSource *schedule_timer;
+
+    gboolean pause_wanted; /* as soon as no cycle is under way */
+    gboolean frozen;       /* and its uplinks are closed */
+    gboolean doubted;      /* the secondary may have the arbiter's yes but not have continued */
+    guint hand_over_timer;
+};
+
+PrimaryWorld primary_look(const Primary *primary);
+
+/* ---- primary.c ---- */
+
+/* Feeds an event to the cycle and carries out what follows. */
+void primary_step(Primary *primary, CycleEvent event);
+/* A checkpoint is due. */
+void primary_take(Primary *primary, CheckpointReason reason);
+
+/* ---- primary-session.c ---- */
+
+void primary_session_init(Primary *primary);
+void primary_session_finalise(Primary *primary);
+/* The secondary has named pages that the next checkpoint is to carry. */
+gboolean primary_add_pages(Primary *primary, const char *message, const MessageRun *runs, gsize n,
+                           GError **error);
+/* The checkpoint that the secondary is to try is complete there. */
+void primary_try_load(Primary *primary);
+void primary_taken(const CaptureStats *stats, gpointer primary);
+void primary_sent(const CaptureStats *stats, gpointer primary);
+
+/* ---- primary-pause.c ---- */
+
+/* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
+void primary_paused(Primary *primary);
+void primary_committed(Primary *primary);
+/* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
+gboolean primary_is_to_pause(Primary *primary);
+/* It is handed over, or not to be any more. */
+void primary_end_hand_over(Primary *primary);
+
+#endif
