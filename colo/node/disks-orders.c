@@ -274,8 +274,9 @@ static void on_activated(BlockActivation *activation, const GError *error, gpoin
 {
     Disks *disks = user_data;
     g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
-    if (error && disks->failed)
-        return; /* the disk server's end is about to be reported */
+    /* The disk server's end is about to be reported, or the VM has been ended. */
+    if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
+        return;
     if (!error)
         block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
     /* Of QEMU its own message, which shows whether it lives. */
