@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * One client of the control socket. Invariants:
- * - At most one command runs per client; the next is not looked at before it has been answered, so
- *   answers come in the order of the commands, as QMP's do.
- * - Nothing is read while a command runs or much output waits. So a client can make us hold one
- *   read, one message and CONTROL_OUTPUT_MAX_BYTES of output (and one answer beyond it).
+ * - At most one command runs per client in order. The next one is not looked at before it has been
+ *   answered, so answers come in the order of the commands, as QMP's do.
+ * - A client that has enabled exec-oob is read from while a command runs. What it sends in order
+ *   waits, up to CONTROL_QUEUE_MAX messages. What overtakes is run as soon as it is read.
+ * - Else nothing is read while a command runs, nor while much output waits. So a client can make us
+ *   hold one read, CONTROL_QUEUE_MAX messages and one, and CONTROL_OUTPUT_MAX_BYTES of output (and
+ *   one answer beyond it).
  * - A client that has ended its sending (echo ... | nc -U) still gets its answers. No timers: an
  *   idle client may stay for ever; control.c limits the number of clients.
  */
@@ -27,11 +30,28 @@ struct ControlClient {
     ControlReader *reader;
     GString *output; /* from `sent` on it waits */
     gsize sent;
-    gboolean busy;       /* a command runs */
+    GQueue queue;        /* of Waiting*: read, and to be run in order */
+    guint overtaking;    /* how many commands run that overtook others */
+    gboolean busy;       /* a command runs in order */
+    gboolean has_oob;    /* commands may overtake */
     gboolean processing; /* process() is on the stack */
     gboolean ended;      /* the client won't send any more */
     gboolean wants_events;
 };
+
+/* What was read: a message, or why there is none. */
+typedef struct {
+    json_object *message;
+    char *error;
+} Waiting;
+
+static void waiting_free(gpointer data)
+{
+    Waiting *waits = data;
+    json_object_put(waits->message);
+    g_free(waits->error);
+    g_free(waits);
+}
 
 static void update_source(ControlClient *client);
 
@@ -47,6 +67,7 @@ void control_client_unref(ControlClient *client)
         return;
     g_assert(!client->control);
     control_reader_free(client->reader);
+    g_queue_clear_full(&client->queue, waiting_free);
     g_string_free(client->output, TRUE);
     g_free(client);
 }
@@ -64,6 +85,11 @@ gboolean control_client_wants_events(const ControlClient *client)
 void control_client_set_wants_events(ControlClient *client)
 {
     client->wants_events = TRUE;
+}
+
+void control_client_set_oob(ControlClient *client)
+{
+    client->has_oob = TRUE;
 }
 
 void control_client_close(ControlClient *client)
@@ -122,7 +148,37 @@ void control_client_send(ControlClient *client, const char *line)
 
 static gboolean may_read(const ControlClient *client)
 {
-    return !client->busy && waiting(client) < CONTROL_OUTPUT_FULL_BYTES;
+    gboolean has_room = client->has_oob ? client->queue.length < CONTROL_QUEUE_MAX
+                                        : !client->busy && client->queue.length == 0;
+    return has_room && waiting(client) < CONTROL_OUTPUT_FULL_BYTES;
+}
+
+/* Reads one message; FALSE if there is none. What overtakes is run, the rest queued. */
+static gboolean take_message(ControlClient *client)
+{
+    Waiting read = {0};
+    if (control_reader_next(client->reader, &read.message, &read.error) == CONTROL_READER_NEED_MORE)
+        return FALSE;
+    if (client->has_oob && read.message && control_is_oob(read.message)) {
+        client->overtaking++;
+        control_execute(client, read.message, TRUE);
+        json_object_put(read.message);
+    } else {
+        g_queue_push_tail(&client->queue, g_memdup2(&read, sizeof(read)));
+    }
+    return TRUE;
+}
+
+static void run_next(ControlClient *client)
+{
+    Waiting *next = g_queue_pop_head(&client->queue);
+    if (next->message) {
+        client->busy = TRUE;
+        control_execute(client, next->message, FALSE);
+    } else {
+        control_execute_failed(client, next->error);
+    }
+    waiting_free(next);
 }
 
 /* Takes messages until there are none, a command keeps running or the client is gone. */
@@ -132,32 +188,28 @@ static void process(ControlClient *client)
         return;
     client->processing = TRUE;
     control_client_ref(client);
-    while (client->control && may_read(client)) {
-        json_object *message = NULL;
-        g_autofree char *error = NULL;
-        ControlReaderResult result = control_reader_next(client->reader, &message, &error);
-        if (result == CONTROL_READER_NEED_MORE)
-            break;
-        if (result == CONTROL_READER_ERROR) {
-            control_execute_failed(client, error);
-            continue;
-        }
-        client->busy = TRUE;
-        control_execute(client, message);
-        json_object_put(message);
+    for (gboolean more = TRUE; client->control && more;) {
+        if (!client->busy && client->queue.length > 0)
+            run_next(client);
+        else
+            more = may_read(client) && take_message(client);
     }
     client->processing = FALSE;
-    if (client->control && client->ended && !client->busy && waiting(client) == 0)
+    gboolean is_idle = !client->busy && client->overtaking == 0 && client->queue.length == 0;
+    if (client->control && client->ended && is_idle && waiting(client) == 0)
         control_client_close(client);
     else
         update_source(client);
     control_client_unref(client);
 }
 
-void control_client_answered(ControlClient *client)
+void control_client_answered(ControlClient *client, gboolean overtook)
 {
-    g_assert(client->busy);
-    client->busy = FALSE;
+    g_assert(overtook ? client->overtaking > 0 : client->busy);
+    if (overtook)
+        client->overtaking--;
+    else
+        client->busy = FALSE;
     if (client->control)
         process(client);
 }

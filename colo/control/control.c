@@ -47,6 +47,7 @@ struct ControlRequest {
     ControlClient *client;
     json_object *id; /* NULL: none was given (or null, which is the same) */
     gboolean has_id;
+    gboolean overtakes;
 };
 
 /* ---- Lines of JSON ---- */
@@ -79,7 +80,9 @@ char *control_greeting(void)
 {
     json_object *qmp = json_object_new_object();
     json_object_object_add(qmp, "version", version());
-    json_object_object_add(qmp, "capabilities", json_object_new_array());
+    json_object *capabilities = json_object_new_array();
+    json_object_array_add(capabilities, json_object_new_string("oob"));
+    json_object_object_add(qmp, "capabilities", capabilities);
     json_object *greeting = json_object_new_object();
     json_object_object_add(greeting, "QMP", qmp);
     return to_line(greeting);
@@ -97,12 +100,13 @@ static json_object *error_object(const char *class, const char *text)
 
 /* ---- Answers ---- */
 
-static ControlRequest *request_new(ControlClient *client, json_object *message)
+static ControlRequest *request_new(ControlClient *client, json_object *message, gboolean overtakes)
 {
     ControlRequest *request = g_new0(ControlRequest, 1);
     request->client = control_client_ref(client);
     request->has_id = json_object_object_get_ex(message, "id", &request->id);
     json_object_get(request->id);
+    request->overtakes = overtakes;
     return request;
 }
 
@@ -113,7 +117,7 @@ static void answer(ControlRequest *request, json_object *object)
         json_object_object_add(object, "id", json_object_get(request->id));
     g_autofree char *line = to_line(object);
     control_client_send(request->client, line);
-    control_client_answered(request->client);
+    control_client_answered(request->client, request->overtakes);
     control_client_unref(request->client);
     json_object_put(request->id);
     g_free(request);
@@ -143,15 +147,22 @@ void control_execute_failed(ControlClient *client, const char *why)
 static void do_capabilities(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     (void)user_data;
-    json_object *enable = NULL;
-    if (json_object_object_get_ex(arguments, "enable", &enable) &&
-        json_object_array_length(enable) > 0) {
+    json_object *enable = json_object_object_get(arguments, "enable");
+    gsize n = enable ? json_object_array_length(enable) : 0;
+    for (gsize i = 0; i < n; i++) {
+        json_object *name = json_object_array_get_idx(enable, i);
+        if (json_object_is_type(name, json_type_string) &&
+            !strcmp(json_object_get_string(name), "oob"))
+            continue;
         g_autoptr(GError) error =
-            g_error_new_literal(CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
-                                "qmp_capabilities: there are no capabilities to be enabled here");
+            g_error_new(CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                        "qmp_capabilities: there is no capability %s to be enabled, only \"oob\"",
+                        json_object_to_json_string(name));
         control_fail(request, error);
         return;
     }
+    if (n > 0)
+        control_client_set_oob(request->client);
     control_reply(request, NULL);
 }
 
@@ -165,12 +176,12 @@ static void do_commands(ControlRequest *request, json_object *arguments, gpointe
 static void do_events(ControlRequest *request, json_object *arguments, gpointer user_data);
 
 static const ControlCommand own_commands[] = {
-    {"qmp_capabilities", do_capabilities, "enable:array?", "Ends QMP's negotiation."},
-    {"query-version",    do_version,      "",              "Tells the version."     },
-    {"query-commands",   do_commands,     "",              "Lists the commands."    },
+    {"qmp_capabilities", do_capabilities, "enable:array?", "Ends QMP's negotiation.", FALSE},
+    {"query-version",    do_version,      "",              "Tells the version.",      FALSE},
+    {"query-commands",   do_commands,     "",              "Lists the commands.",     FALSE},
     {"query-events",     do_events,       "since:int?",
-     "Tells the last events, of those after the one with sequence number 'since'."  },
-    {NULL,               NULL,            NULL,            NULL                     },
+     "Tells the last events, of those after the one with sequence number 'since'.",   FALSE},
+    {NULL,               NULL,            NULL,            NULL,                      FALSE},
 };
 
 static void list_commands(const ControlCommand *commands, json_object *list)
@@ -180,6 +191,7 @@ static void list_commands(const ControlCommand *commands, json_object *list)
         colo_json_add_string(entry, "name", c->name);
         colo_json_add_string(entry, "arguments", c->arguments ? c->arguments : "");
         colo_json_add_string(entry, "help", c->help);
+        json_object_object_add(entry, "oob", json_object_new_boolean(c->oob));
         json_object_array_add(list, entry);
     }
 }
@@ -226,33 +238,51 @@ static gboolean check_message(json_object *message, GError **error)
     json_object_object_foreach(message, name, value)
     {
         const char *wrong = NULL;
-        if (!strcmp(name, "execute"))
+        if (!strcmp(name, "execute") || !strcmp(name, "exec-oob"))
             wrong = json_object_is_type(value, json_type_string) ? NULL : "must be a string";
         else if (!strcmp(name, "arguments"))
             wrong = json_object_is_type(value, json_type_object) ? NULL : "must be an object";
         else if (strcmp(name, "id"))
-            wrong = "is unknown: expected 'execute', 'arguments' and 'id'";
+            wrong = "is unknown: expected 'execute' or 'exec-oob', 'arguments' and 'id'";
         if (wrong) {
             g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT, "member '%s' %s", name,
                         wrong);
             return FALSE;
         }
     }
-    if (json_object_object_get_ex(message, "execute", NULL))
+    gboolean in_order = json_object_object_get_ex(message, "execute", NULL);
+    if (in_order != control_is_oob(message))
         return TRUE;
-    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
-                "member 'execute' is missing: the command's name");
+    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT, "%s",
+                in_order ? "there is both 'execute' and 'exec-oob': choose one"
+                         : "member 'execute' is missing: the command's name");
+    return FALSE;
+}
+
+/* Whether it may overtake others, as it asks to. */
+static gboolean check_oob(const ControlCommand *command, gboolean enabled, GError **error)
+{
+    if (!enabled)
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                    "'exec-oob' is not enabled: qmp_capabilities with \"enable\":[\"oob\"]");
+    else if (!command->oob)
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                    "%s can't be run by 'exec-oob': use 'execute'", command->name);
+    else
+        return TRUE;
     return FALSE;
 }
 
 /* The command that `message` asks for, checked with its arguments; NULL and an error if it's wrong.
  */
 static const ControlCommand *look_up(const Control *control, json_object *message,
-                                     gboolean *ret_own, GError **error)
+                                     gboolean overtakes, gboolean *ret_own, GError **error)
 {
     if (!check_message(message, error))
         return NULL;
-    const char *name = json_object_get_string(json_object_object_get(message, "execute"));
+    gboolean oob = control_is_oob(message);
+    const char *name =
+        json_object_get_string(json_object_object_get(message, oob ? "exec-oob" : "execute"));
     const ControlCommand *command = find_command(own_commands, name);
     *ret_own = command != NULL;
     if (!command)
@@ -262,19 +292,26 @@ static const ControlCommand *look_up(const Control *control, json_object *messag
                     "The command %s has not been found (query-commands lists what there is)", name);
         return NULL;
     }
+    if (oob && !check_oob(command, overtakes, error))
+        return NULL;
     json_object *arguments = json_object_object_get(message, "arguments");
     return control_arguments_check(name, command->arguments, arguments, error) ? command : NULL;
 }
 
-void control_execute(ControlClient *client, json_object *message)
+gboolean control_is_oob(json_object *message)
+{
+    return json_object_object_get_ex(message, "exec-oob", NULL);
+}
+
+void control_execute(ControlClient *client, json_object *message, gboolean overtakes)
 {
     Control *control = control_client_control(client);
-    ControlRequest *request = request_new(client, message);
+    ControlRequest *request = request_new(client, message, overtakes);
     g_autoptr(GError) error = NULL;
     gboolean own = FALSE;
 
     control_client_set_wants_events(client);
-    const ControlCommand *command = look_up(control, message, &own, &error);
+    const ControlCommand *command = look_up(control, message, overtakes, &own, &error);
     if (!command) {
         control_fail(request, error);
         return;

@@ -38,6 +38,7 @@ typedef struct {
     ControlHandler handler;
     const char *arguments; /* for help and checking: "name:string value:string", "?" = optional */
     const char *help;      /* one sentence */
+    gboolean oob;          /* may overtake: it neither waits for anything nor needs an order */
 } ControlCommand;
 
 /* Serves `commands` (terminated by a NULL name; borrowed) on `path`; mode 0600. */

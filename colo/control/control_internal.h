@@ -11,7 +11,9 @@
 #define CONTROL_CLIENTS_MAX 128u
 /* Output that waits for a client; beyond it the client is disconnected. */
 #define CONTROL_OUTPUT_MAX_BYTES (512u << 10)
-/* A client with so much output waiting is not read from. */
+/* Commands of a client that wait for those before: then it is not read from. */
+#define CONTROL_QUEUE_MAX 8u
+/* Nor is one with so much output waiting. */
 #define CONTROL_OUTPUT_FULL_BYTES (64u << 10)
 #define CONTROL_EVENTS_KEPT       256u
 
@@ -30,8 +32,11 @@ void control_client_close(ControlClient *client);
 /* Queues a text of one line, without its end, and sends what the socket takes. */
 void control_client_send(ControlClient *client, const char *line);
 
-/* The answer to the running command has been sent: the next one may be read. */
-void control_client_answered(ControlClient *client);
+/* The answer to a command has been sent. If it has not overtaken others, the next one may be run. */
+void control_client_answered(ControlClient *client, gboolean overtook);
+
+/* From now on the client's commands may overtake. */
+void control_client_set_oob(ControlClient *client);
 
 /* Has left the negotiation (by qmp_capabilities or any other command): gets events. */
 gboolean control_client_wants_events(const ControlClient *client);
@@ -44,8 +49,13 @@ Control *control_client_control(const ControlClient *client);
 
 /* {"QMP": ...}; free with g_free(). */
 char *control_greeting(void);
-/* Runs the command in `message` (borrowed, a JSON object); it answers now or later. */
-void control_execute(ControlClient *client, json_object *message);
+/* Whether `message` asks to overtake ("exec-oob"). */
+gboolean control_is_oob(json_object *message);
+/*
+ * Runs the command in `message` (borrowed, a JSON object); it answers now or later. `overtakes`: it
+ * was run before those that wait, which its client has enabled.
+ */
+void control_execute(ControlClient *client, json_object *message, gboolean overtakes);
 /* Answers what could not be read. */
 void control_execute_failed(ControlClient *client, const char *why);
 void control_forget(Control *control, ControlClient *client);

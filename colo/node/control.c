@@ -339,26 +339,27 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",      do_status,      "",                         "Shows the state of this node and its VM."                            },
-    {"get",         do_get,         "name:string?",             "Shows the value of one option, or of all."                           },
+    {"status",      do_status,      "",                         "Shows the state of this node and its VM.",                             TRUE },
+    {"get",         do_get,         "name:string?",             "Shows the value of one option, or of all.",                            FALSE},
     {"set",         do_set,         "name:string value:string",
-     "Changes a live option; of the pair: on both nodes."                                                                             },
-    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now."                                             },
+     "Changes a live option; of the pair: on both nodes.",                                                                              FALSE},
+    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now.",                                              FALSE},
     {"failover",    do_failover,    "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node continues alone, if "
      "the "
      "arbiter agrees, or with force if it can't be asked, or if the other side was to go on and is "
-     "dead."                                                                                                                          },
+     "dead.",                                                                                                                           FALSE},
     {"cont",        do_cont,        "",
      "Tries at once what is tried again every second: to resume a VM whose disks refused, or a "
      "guest "
-     "that an I/O error has stopped. Tells how that try has ended."                                                                   },
-    {"announce",    do_announce,    "",                         "Tells the network again where the guest is."                         },
+     "that an I/O error has stopped. Tells how that try has ended.",                                                                    FALSE},
+    {"announce",    do_announce,    "",                         "Tells the network again where the guest is.",                          FALSE},
     {"capture-on",  do_capture_on,  "file:string last:int?",
-     "Writes what the VMs sent where they differ to files."                                                                           },
-    {"capture-off", do_capture_off, "",                         "Ends that; the files stay."                                          },
-    {"quit",        do_quit,        "",                         "Ends this node and its VM; the peer of a primary does not take over."},
-    {NULL,          NULL,           NULL,                       NULL                                                                  },
+     "Writes what the VMs sent where they differ to files.",                                                                            FALSE},
+    {"capture-off", do_capture_off, "",                         "Ends that; the files stay.",                                           FALSE},
+    {"quit",        do_quit,        "",                         "Ends this node and its VM; the peer of a primary does not take over.",
+     FALSE                                                                                                                                   },
+    {NULL,          NULL,           NULL,                       NULL,                                                                   FALSE},
 };
 
 gboolean control_init(Node *node, GError **error)

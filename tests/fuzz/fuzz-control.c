@@ -27,9 +27,9 @@ static void do_fail(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"e",  do_echo, "s:string? i:int? n:number? b:bool? a:array? o:object?", "Echoes."},
-    {"f",  do_fail, "s:string",                                              "Fails." },
-    {NULL, NULL,    NULL,                                                    NULL     },
+    {"e",  do_echo, "s:string? i:int? n:number? b:bool? a:array? o:object?", "Echoes.", FALSE},
+    {"f",  do_fail, "s:string",                                              "Fails.",  TRUE },
+    {NULL, NULL,    NULL,                                                    NULL,      FALSE},
 };
 
 static Control *server(void)

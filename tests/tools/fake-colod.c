@@ -131,17 +131,17 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",      do_status,      "",                         "Tells what is in a file."},
-    {"get",         do_get,         "name:string?",             "Tells options."          },
-    {"set",         do_set,         "name:string value:string", "Changes an option."      },
-    {"checkpoint",  do_checkpoint,  "",                         "Emits CHECKPOINT."       },
-    {"failover",    do_failover,    "force:bool?",              "Fails without force."    },
-    {"capture-on",  do_capture_on,  "file:string last:int?",    "Tells its arguments."    },
-    {"capture-off", do_capture_off, "",                         "Does nothing."           },
-    {"emit",        do_emit,        "name:string",              "Emits an event."         },
-    {"hang",        do_hang,        "",                         "Never answers."          },
-    {"quit",        do_quit,        "",                         "Ends."                   },
-    {NULL,          NULL,           NULL,                       NULL                      },
+    {"status",      do_status,      "",                         "Tells what is in a file.", FALSE},
+    {"get",         do_get,         "name:string?",             "Tells options.",           FALSE},
+    {"set",         do_set,         "name:string value:string", "Changes an option.",       FALSE},
+    {"checkpoint",  do_checkpoint,  "",                         "Emits CHECKPOINT.",        FALSE},
+    {"failover",    do_failover,    "force:bool?",              "Fails without force.",     FALSE},
+    {"capture-on",  do_capture_on,  "file:string last:int?",    "Tells its arguments.",     FALSE},
+    {"capture-off", do_capture_off, "",                         "Does nothing.",            FALSE},
+    {"emit",        do_emit,        "name:string",              "Emits an event.",          FALSE},
+    {"hang",        do_hang,        "",                         "Never answers.",           FALSE},
+    {"quit",        do_quit,        "",                         "Ends.",                    FALSE},
+    {NULL,          NULL,           NULL,                       NULL,                       FALSE},
 };
 
 int main(int argc, char **argv)

@@ -38,9 +38,9 @@ static void do_echo(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"ping", do_ping, "",            "Answers."              },
-    {"echo", do_echo, "text:string", "Answers its arguments."},
-    {NULL,   NULL,    NULL,          NULL                    },
+    {"ping", do_ping, "",            "Answers.",               FALSE},
+    {"echo", do_echo, "text:string", "Answers its arguments.", FALSE},
+    {NULL,   NULL,    NULL,          NULL,                     FALSE},
 };
 
 static void set_up(Fixture *f, gconstpointer data)

@@ -11,6 +11,7 @@
 
 #define ERROR(text)   "{\"error\":{\"class\":\"GenericError\",\"desc\":\"" text "\"}}"
 #define NO_ARGS(name) "{\"execute\":\"" name "\"}\n"
+#define ENABLE(list)  "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[" list "]}}"
 
 typedef struct {
     Control *control;
@@ -56,12 +57,13 @@ static void do_end(ControlRequest *request, json_object *arguments, gpointer use
 
 static const ControlCommand commands[] = {
     {"echo",    do_echo,    "text:string count:int? ratio:number? yes:bool? list:array? map:object?",
-     "Answers its arguments."                                                                                           },
-    {"nothing", do_nothing, "",                                                                       "Does nothing."   },
-    {"hold",    do_hold,    "",                                                                       "Answers later."  },
-    {"refuse",  do_refuse,  NULL,                                                                     "Fails."          },
-    {"end",     do_end,     "",                                                                       "Ends the server."},
-    {NULL,      NULL,       NULL,                                                                     NULL              },
+     "Answers its arguments.",                                                                                            TRUE },
+    {"nothing", do_nothing, "",                                                                       "Does nothing.",    FALSE},
+    {"urgent",  do_hold,    "",                                                                       "Likewise.",        TRUE },
+    {"hold",    do_hold,    "",                                                                       "Answers later.",   FALSE},
+    {"refuse",  do_refuse,  NULL,                                                                     "Fails.",           FALSE},
+    {"end",     do_end,     "",                                                                       "Ends the server.", FALSE},
+    {NULL,      NULL,       NULL,                                                                     NULL,               FALSE},
 };
 
 static void set_up(Fixture *f, gconstpointer data)
@@ -92,14 +94,18 @@ static void test_greeting(Fixture *f, gconstpointer data)
     g_autofree char *line = control_peer_line(peer);
     g_assert_true(g_regex_match_simple(
         "^{\"QMP\":{\"version\":{\"qemu\":{\"major\":\\d+,\"minor\":\\d+,\"micro\":\\d+},"
-        "\"package\":\"colo [^\"]+\"},\"capabilities\":\\[\\]}}$",
+        "\"package\":\"colo [^\"]+\"},\"capabilities\":\\[\"oob\"\\]}}$",
         line, 0, 0));
     control_peer_expect(peer, NO_ARGS("qmp_capabilities"), "{\"return\":{}}");
     control_peer_expect(peer, "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[]}}",
                         "{\"return\":{}}");
-    control_peer_expect(peer,
-                        "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}",
-                        ERROR("qmp_capabilities: there are no capabilities to be enabled here"));
+    control_peer_expect(peer, ENABLE("\"oob\",\"fly\""),
+                        ERROR("qmp_capabilities: there is no capability \\\"fly\\\" to be enabled, "
+                              "only \\\"oob\\\""));
+    control_peer_expect(peer, ENABLE("1"),
+                        ERROR("qmp_capabilities: there is no capability 1 to be enabled, "
+                              "only \\\"oob\\\""));
+    control_peer_expect(peer, ENABLE("\"oob\""), "{\"return\":{}}");
 }
 
 static void test_id(Fixture *f, gconstpointer data)
@@ -134,8 +140,13 @@ static void test_wrong_messages(Fixture *f, gconstpointer data)
         {"{\"execute\":null}",                                                   ERROR("member 'execute' must be a string")              },
         {"{\"execute\":\"nothing\",\"arguments\":[]}",
          ERROR("member 'arguments' must be an object")                                                                                   },
-        {"{\"exec-oob\":\"nothing\"}",
-         ERROR("member 'exec-oob' is unknown: expected 'execute', 'arguments' and 'id'")                                                 },
+        {"{\"exec-oob\":1}",                                                     ERROR("member 'exec-oob' must be a string")             },
+        {"{\"exec_oob\":\"nothing\"}",                                           ERROR("member 'exec_oob' is unknown: expected 'execute' or "
+                                             "'exec-oob', 'arguments' and 'id'")                   },
+        {"{\"exec-oob\":\"echo\",\"execute\":\"echo\"}",
+         ERROR("there is both 'execute' and 'exec-oob': choose one")                                                                     },
+        {"{\"exec-oob\":\"echo\",\"arguments\":{\"text\":\"\"}}",
+         ERROR("'exec-oob' is not enabled: qmp_capabilities with \\\"enable\\\":[\\\"oob\\\"]")                                          },
         {"{\"execute\":\"nothing\",\"arguments\":{\"x\":1}}",
          ERROR("nothing: unknown argument 'x': it takes none")                                                                           },
         {NO_ARGS("echo"),                                                        ERROR("echo: argument 'text' (a string) is missing")    },
@@ -173,8 +184,9 @@ static void test_queries(Fixture *f, gconstpointer data)
     g_assert_true(g_str_has_prefix(version, "{\"return\":{\"qemu\":{\"major\":"));
     control_peer_say(peer, NO_ARGS("query-commands"));
     g_autofree char *list = control_peer_line(peer);
-    g_assert_nonnull(
-        strstr(list, "{\"name\":\"nothing\",\"arguments\":\"\",\"help\":\"Does nothing.\"}"));
+    g_assert_nonnull(strstr(list,
+                            "{\"name\":\"nothing\",\"arguments\":\"\",\"help\":\"Does nothing.\","
+                            "\"oob\":false}"));
     g_assert_nonnull(strstr(list, "{\"name\":\"query-events\",\"arguments\":\"since:int?\""));
 }
 
@@ -192,6 +204,94 @@ static void test_answer_later(Fixture *f, gconstpointer data)
     g_autofree char *second = control_peer_line(peer);
     g_assert_cmpstr(first, ==, "{\"return\":\"done\",\"id\":1}");
     g_assert_cmpstr(second, ==, "{\"return\":{},\"id\":2}");
+}
+
+#define OOB(text, id) "{\"exec-oob\":\"echo\",\"arguments\":{\"text\":\"" text "\"},\"id\":" id "}"
+
+static ControlPeer *with_oob(Fixture *f)
+{
+    ControlPeer *peer = control_peer_greeted(f->path);
+    control_peer_expect(peer, ENABLE("\"oob\""), "{\"return\":{}}");
+    return peer;
+}
+
+/* What may overtake does so; what is sent in order keeps its order, errors included. */
+static void test_oob(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_autoptr(ControlPeer) peer = with_oob(f);
+    control_peer_say(peer,
+                     "{\"execute\":\"hold\",\"id\":1}{\"execute\":\"nothing\",\"id\":2}nonsense\n");
+    control_peer_expect(peer, OOB("a", "3"), "{\"return\":{\"text\":\"a\"},\"id\":3}");
+    g_assert_nonnull(f->held);
+    control_peer_expect(peer, "{\"exec-oob\":\"nothing\",\"id\":4}",
+                        "{\"error\":{\"class\":\"GenericError\",\"desc\":\"nothing can't be run by "
+                        "'exec-oob': use 'execute'\"},\"id\":4}");
+    control_peer_expect(peer, OOB("b", "5"), "{\"return\":{\"text\":\"b\"},\"id\":5}");
+    control_reply(g_steal_pointer(&f->held), NULL);
+    static const char *const answers[] = {"{\"return\":{},\"id\":1}", "{\"return\":{},\"id\":2}",
+                                          ERROR("expected a JSON object, {...}")};
+    for (gsize i = 0; i < G_N_ELEMENTS(answers); i++) {
+        g_autofree char *line = control_peer_line(peer);
+        g_assert_cmpstr(line, ==, answers[i]);
+    }
+}
+
+/* So many may wait; then nothing is read, so that a client can't make colod grow. */
+static void test_oob_queue(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_autoptr(ControlPeer) peer = with_oob(f);
+    control_peer_say(peer, NO_ARGS("hold"));
+    for (guint i = 0; i < 8; i++)
+        control_peer_say(peer, NO_ARGS("nothing"));
+    control_peer_say(peer, OOB("late", "1"));
+    while (!f->held)
+        g_main_context_iteration(NULL, FALSE);
+    /* Another client's answer comes after all that could be read. */
+    g_autoptr(ControlPeer) other = control_peer_greeted(f->path);
+    control_peer_expect(other, NO_ARGS("nothing"), "{\"return\":{}}");
+    guint8 byte;
+    g_assert_cmpint(recv(peer->fd, &byte, 1, MSG_DONTWAIT), ==, -1);
+    control_reply(g_steal_pointer(&f->held), NULL);
+    guint lines = 0;
+    gboolean seen = FALSE;
+    for (; lines < 10; lines++) {
+        g_autofree char *line = control_peer_line(peer);
+        seen |= strstr(line, "late") != NULL;
+    }
+    g_assert_true(seen);
+}
+
+/* What still runs is answered to a client that sends no more, whichever it is. */
+static void test_oob_half_close(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_autoptr(ControlPeer) peer = with_oob(f);
+    control_peer_say(peer, "{\"exec-oob\":\"urgent\",\"id\":1}" NO_ARGS("nothing"));
+    g_assert_cmpint(shutdown(peer->fd, SHUT_WR), ==, 0);
+    g_autofree char *first = control_peer_line(peer);
+    g_assert_cmpstr(first, ==, "{\"return\":{}}");
+    g_assert_nonnull(f->held);
+    control_reply(g_steal_pointer(&f->held), NULL);
+    g_autofree char *second = control_peer_line(peer);
+    g_assert_cmpstr(second, ==, "{\"return\":{},\"id\":1}");
+    g_assert_null(control_peer_line(peer));
+}
+
+/* It goes while commands wait, and while one that overtook runs. */
+static void test_oob_gone(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    ControlPeer *peer = with_oob(f);
+    control_peer_say(peer, "{\"exec-oob\":\"urgent\"}" NO_ARGS("nothing"));
+    while (!f->held)
+        g_main_context_iteration(NULL, FALSE);
+    control_peer_free(peer);
+    g_autoptr(ControlPeer) other = control_peer_greeted(f->path);
+    control_peer_expect(other, NO_ARGS("nothing"), "{\"return\":{}}");
+    control_reply(g_steal_pointer(&f->held), NULL);
+    control_peer_expect(other, NO_ARGS("nothing"), "{\"return\":{}}");
 }
 
 static void test_client_gone_before_answer(Fixture *f, gconstpointer data)
@@ -341,6 +441,10 @@ int main(int argc, char **argv)
     ADD("/control/wrong-messages", test_wrong_messages);
     ADD("/control/queries", test_queries);
     ADD("/control/answer-later", test_answer_later);
+    ADD("/control/oob", test_oob);
+    ADD("/control/oob-queue", test_oob_queue);
+    ADD("/control/oob-half-close", test_oob_half_close);
+    ADD("/control/oob-gone", test_oob_gone);
     ADD("/control/client-gone", test_client_gone_before_answer);
     ADD("/control/server-gone", test_server_gone_before_answer);
     ADD("/control/ended-by-handler", test_server_ended_by_handler);
