@@ -10,7 +10,7 @@
  *
  * Invariant: only a node whose output may leave announces. A protected primary may have been
  * overtaken while its process was stopped. So it needs fresh proof of the secondary, as for every
- * frame (net.c).
+ * frame (traffic.h).
  */
 #include "colo/node/announce.h"
 

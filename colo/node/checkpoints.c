@@ -18,7 +18,7 @@ static PrimaryWorld on_look(gpointer user_data)
                           .is_recorded = claim_is_recorded(node->claim),
                           .disks_in_step = disks_may_checkpoint(node->disks),
                           .has_disks = disks_are_there(node->disks),
-                          .output_waits = gate_stats(node->gate)->frames > 0,
+                          .output_waits = traffic_awaits_checkpoint(node->traffic),
                           .is_io_stopped = resume_is_io_stopped(node->resume),
                           .ends = final_has_begun(node->final)};
 }
@@ -117,7 +117,7 @@ static void on_running(ColoTime paused, ColoTime now, gpointer user_data)
     if (paused.us)
         figures_add_pause(node->figures, paused, now);
     clock_look(node->clock);
-    primary_give_deferred(node);
+    traffic_give_deferred(node->traffic);
 }
 
 static gboolean on_continues(gpointer user_data)
@@ -181,7 +181,7 @@ static gboolean on_decide(guint64 epoch, gpointer user_data)
 {
     Node *node = user_data;
     /* The first pause of a session: what left before it is part of this checkpoint. */
-    traffic_pause(node);
+    traffic_pause(node->traffic);
     return comparing_pause(node, epoch);
 }
 
@@ -202,12 +202,8 @@ static void on_content(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
                        GBytes **ret_attachment, gpointer user_data)
 {
     Node *node = user_data;
-    (void)epoch;
-    *ret_frames = primary_held_frames(node);
-    g_auto(Attachment) attachment = {.runs = compares,
-                                     .maps = node->rewrite ? rewrite_export(node->rewrite) : NULL};
-    if (!attachment.maps) /* every connection that needed it has ended */
-        g_clear_pointer(&node->rewrite, rewrite_free);
+    *ret_frames = traffic_held_frames(node->traffic, epoch);
+    g_auto(Attachment) attachment = {.runs = compares, .maps = traffic_export_maps(node->traffic)};
     *ret_attachment = attachment_pack(&attachment);
 }
 
@@ -215,7 +211,7 @@ static void on_taken(guint64 epoch, gboolean compares, gpointer user_data)
 {
     Node *node = user_data;
     node->epoch = epoch;
-    traffic_begin_epoch(node, compares);
+    traffic_begin_epoch(node->traffic, compares);
     log_set_epoch(epoch);
 }
 
@@ -228,7 +224,7 @@ static void on_sent(gpointer user_data)
 static void on_release(guint64 epoch, gboolean compares, gpointer user_data)
 {
     Node *node = user_data;
-    gate_release(node->gate, epoch);
+    traffic_release_before(node->traffic, epoch);
     comparing_committed(node, epoch, compares);
 }
 
@@ -240,7 +236,8 @@ static void on_complete(const FiguresCheckpoint *checkpoint, gpointer user_data)
 
 static void on_mirror(gpointer user_data)
 {
-    primary_mirror_deferred(user_data);
+    const Node *node = user_data;
+    traffic_mirror_deferred(node->traffic);
 }
 
 /* ---- Life ---- */
@@ -250,8 +247,8 @@ void checkpoints_forget_vm(Node *node)
     primary_forget(node->primary);
     answering_forget(node->answering);
     comparing_forget(node, FALSE);
-    g_clear_pointer(&node->rewrite, rewrite_free);
-    traffic_forget(node);
+    primary_want_no_more(node->primary, WANTED(REASON_OUTPUT_LIMIT));
+    traffic_forget(node->traffic);
 }
 
 void checkpoints_init(Node *node)

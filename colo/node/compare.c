@@ -13,12 +13,13 @@ static JudgeWorld on_look(gpointer user_data)
 {
     const Node *node = user_data;
     return (JudgeWorld){.copy_rests = cycle_has_peer_paused(primary_phase(node->primary)),
-                        .output_waits = backlog_first(node->outbound) != NULL};
+                        .output_waits = traffic_awaits_link(node->traffic)};
 }
 
 static void on_release(unsigned nic, GBytes *frame, gpointer user_data)
 {
-    net_send_mapped(user_data, nic, frame);
+    const Node *node = user_data;
+    traffic_release(node->traffic, nic, frame);
 }
 
 static void on_wanted(CheckpointReason reason, gpointer user_data)
@@ -64,7 +65,7 @@ static gint64 buffered_wait_us(const Node *node)
 gboolean comparing_pause(Node *node, guint64 epoch)
 {
     JudgePause pause = {.epoch = epoch,
-                        .compared = node->route == ROUTE_COMPARE,
+                        .compared = traffic_route(node->traffic) == ROUTE_COMPARE,
                         .may_compare = fsm_is_protected(node->state),
                         .buffered_us = buffered_wait_us(node)};
     return judge_pause(node->judge, &pause);
@@ -80,7 +81,7 @@ void comparing_end(Node *node)
 {
     primary_want_no_more(node->primary, WANTED_DIVERGENCE);
     judge_end(node->judge);
-    traffic_end_session(node);
+    traffic_end_session(node->traffic);
 }
 
 void comparing_forget(Node *node, gboolean release)

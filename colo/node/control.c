@@ -104,26 +104,26 @@ static void add_sync(const Node *node, json_object *status)
 
 static void add_frames(const Node *node, json_object *status)
 {
-    const GateStats *stats = gate_stats(node->gate);
+    const TrafficStats stats = traffic_stats(node->traffic);
     json_object *held = add_object(status, "held");
-    add_int(held, "frames", (gint64)stats->frames);
-    add_int(held, "bytes", (gint64)stats->bytes);
-    add_int(held, "max-frames", (gint64)stats->max_frames);
-    add_int(held, "max-bytes", (gint64)stats->max_bytes);
-    add_int(held, "released", (gint64)stats->released_frames);
-    add_int(held, "dropped", (gint64)stats->dropped_frames);
+    add_int(held, "frames", (gint64)stats.held.frames);
+    add_int(held, "bytes", (gint64)stats.held.bytes);
+    add_int(held, "max-frames", (gint64)stats.held.max_frames);
+    add_int(held, "max-bytes", (gint64)stats.held.max_bytes);
+    add_int(held, "released", (gint64)stats.held.released_frames);
+    add_int(held, "dropped", (gint64)stats.held.dropped_frames);
     json_object *packets = add_object(status, "packets");
-    add_int(packets, "mirrored", (gint64)node->mirror_sent);
+    add_int(packets, "mirrored", (gint64)stats.mirrored);
     add_int(packets, "dropped",
-            (gint64)(node->mirror_congested +
+            (gint64)(stats.mirror_congested +
                      backlog_stats(replay_input_backlog(node->replay))->dropped));
-    add_int(packets, "input-dropped", (gint64)backlog_stats(node->deferred)->dropped);
+    add_int(packets, "input-dropped", (gint64)stats.deferred.dropped);
 }
 
 static void add_compare(const Node *node, json_object *status)
 {
     json_object_object_add(status, "comparing",
-                           json_object_new_boolean(node->route == ROUTE_COMPARE));
+                           json_object_new_boolean(traffic_route(node->traffic) == ROUTE_COMPARE));
     json_object *compare = add_object(status, "compare");
     divergence_log_describe(judge_divergences(node->judge), compare);
     const CompareStats *stats = judge_stats(node->judge);

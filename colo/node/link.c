@@ -62,7 +62,8 @@ static void on_sent(gpointer user_data)
 
 static void on_fresh(gpointer user_data)
 {
-    net_let_leave(user_data);
+    const Node *node = user_data;
+    traffic_let_leave(node->traffic);
 }
 
 static void on_attempt_failed(const GError *why, gpointer user_data)

@@ -241,7 +241,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_RESUME_VM)
         primary_resume(node->primary);
     if (actions & FSM_DO_OPEN_GATE) {
-        traffic_open(node);
+        traffic_open(node->traffic);
         announce_if_owed(node->announce);
     }
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
@@ -301,8 +301,9 @@ void node_event(Node *node, FsmEvent event)
                 node_role(node));
     set_state(node, step.next, event);
     carry_out(node, step.actions);
-    if (!route_fits(node->route, node->state))
-        g_error("output goes the way '%s' in state %s (%s)", route_name(node->route),
+    Route route = traffic_route(node->traffic);
+    if (!route_fits(route, node->state))
+        g_error("output goes the way '%s' in state %s (%s)", route_name(route),
                 fsm_state_name(node->state), node_role(node));
 }
 
@@ -319,15 +320,15 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                       ? FSM_P_STARTING
                       : FSM_P_ASKING;
     parts_init(node);
+    net_init(node);
     node_vm_init(node);
     checkpoints_init(node);
-    traffic_init(node);
     comparing_init(node);
     secondary_init(node);
     node->apply_fd = -1;
     svm_init(node);
 
-    if (!claim_init(node, error) || !net_init(node, error))
+    if (!claim_init(node, error) || !net_make_cards(node, error))
         return NULL;
     if (!node_link_init(node, error) || !control_init(node, error) || !parts_begin(node, error))
         return NULL;
@@ -359,7 +360,6 @@ void node_free(Node *node)
     if (node->end_source)
         g_source_remove(node->end_source);
     primary_free(node->primary);
-    traffic_finalise(node);
     secondary_drop_apply(node);
     svm_finalise(node);
     secondary_finalise(node);

@@ -3,12 +3,13 @@
  * Inside a node. node.c holds the state and carries out the actions of fsm.h. What has a header of
  * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
  * parts.c makes the smaller ones and connects them. What claim, primary, copy and judge ask for and
- * report goes to node.c, checkpoints.c, svm.c and compare.c.
+ * report goes to node.c, checkpoints.c, svm.c and compare.c. What cards and traffic report goes to
+ * net.c.
  *
- * The rest still works on the node itself, and its functions are here. traffic.c and net.c move the
- * guest's frames. secondary.c is the receiving side. svm.c is the node's side of its copy up to the
- * takeover, and vm.c that of the VM's process and its disks. link.c, options.c, recording.c and
- * control.c deal with the peer and administrators. All of it runs on the main thread.
+ * The rest still works on the node itself, and its functions are here. secondary.c is the receiving
+ * side. svm.c is the node's side of its copy up to the takeover, and vm.c that of the VM's process
+ * and its disks. link.c, options.c, recording.c and control.c deal with the peer and administrators.
+ * All of it runs on the main thread.
  */
 #ifndef COLO_COLO_NODE_NODE_INTERNAL_H
 #define COLO_COLO_NODE_NODE_INTERNAL_H
@@ -38,11 +39,9 @@
 #include "colo/node/primary.h"
 #include "colo/node/replay.h"
 #include "colo/node/resume.h"
-#include "colo/node/route.h"
+#include "colo/node/traffic.h"
 #include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
-#include "netcompare/netcompare.h"
-#include "netcompare/rewrite.h"
 #include "vm/vm.h"
 
 struct Node {
@@ -56,7 +55,8 @@ struct Node {
     Link *link;
     Claim *claim;
     Control *control;
-    Cards *cards; /* for the node's whole life; open while output may leave here */
+    Cards *cards; /* open while output may leave here */
+    Traffic *traffic;
 
     Uplinks *uplinks;
     Announce *announce;
@@ -70,25 +70,14 @@ struct Node {
     Trouble *trouble;
     Figures *figures;
     Disks *disks;
-    Backlog *outbound; /* output that only waits for a word of the peer */
 
     char *peer_name;  /* as it said in its hello; NULL: none yet */
     guint end_source; /* about to report that it has ended */
 
     Primary *primary;
 
-    /* its guest's frames (traffic.c) */
-    Route route; /* of the guest's output */
-    Gate *gate;
-    Backlog *deferred; /* waits for the VM to run in the next epoch; tag: that in which it was
-                          mirrored, 0: not yet */
-
     /* primary, comparing (compare.c) */
     Judge *judge;
-
-    /* Either side: maps TCP's numbers (rewrite.h). The secondary's from the session's start; after
-     * a takeover as long as there is a connection to map. NULL: nothing is mapped. */
-    Rewrite *rewrite;
 
     /* secondary (secondary.c) */
     Apply *apply;
@@ -99,8 +88,6 @@ struct Node {
 
     /* secondary (svm.c) */
     Copy *copy;
-
-    guint64 mirror_sent, mirror_congested; /* frames, for status */
 };
 
 /* ---- node.c ---- */
@@ -178,38 +165,6 @@ void checkpoints_init(Node *node);
 /* The VM is about to be ended: forgets the cycle, and what waits for the secondary. */
 void checkpoints_forget_vm(Node *node);
 
-/* ---- traffic.c ---- */
-
-void traffic_init(Node *node);
-void traffic_finalise(Node *node);
-/* Before the VM is freed: nothing of its output leaves, and no input waits for it. */
-void traffic_forget(Node *node);
-/* The guest has sent this. */
-void traffic_output(Node *node, unsigned nic, const guint8 *data, gsize len);
-/* This has come for it. */
-void traffic_input(Node *node, unsigned nic, const guint8 *data, gsize len);
-/*
- * A primary's VM runs, and no secondary can take over: all output leaves at once, also what was
- * held.
- */
-void traffic_open(Node *node);
-/* It is paused for a checkpoint, all of its output of the epoch that ends has been read. */
-void traffic_pause(Node *node);
-/* The checkpoint is taken: the VM's output is of the epoch that begins. */
-void traffic_begin_epoch(Node *node, gboolean compares);
-/* Its secondary receives no checkpoints any more. */
-void traffic_end_session(Node *node);
-/* The VM becomes a copy, is none any more, or takes over: then its output leaves from here. */
-void traffic_begin_copy(Node *node);
-void traffic_end_copy(Node *node);
-void traffic_take_over(Node *node);
-/* The VM runs again: gives it what has come meanwhile. */
-void primary_give_deferred(Node *node);
-/* The VM is handed over: the secondary gets what has come meanwhile, too. */
-void primary_mirror_deferred(Node *node);
-/* Output that is held until the checkpoint under way is complete: HeldFrame*, to be freed. */
-GPtrArray *primary_held_frames(Node *node);
-
 /* ---- compare.c ---- */
 
 void comparing_init(Node *node);
@@ -279,25 +234,13 @@ void svm_forget(Node *node);
 
 /* ---- net.c ---- */
 
-/* Makes the taps, closed. */
-gboolean net_init(Node *node, GError **error);
+/* Makes the node's traffic; its cards and their taps, closed. */
+void net_init(Node *node);
+gboolean net_make_cards(Node *node, GError **error);
 void net_finalise(Node *node);
 /* Opens or silences the uplinks. */
 void net_set_open(Node *node, gboolean open);
-/*
- * Sends to the outside, as the guest sent it or (net_send_mapped) as the clients know it. A
- * protected VM's frame leaves only while the link is fresh. Else, and behind what waits so, it
- * waits.
- */
-void net_send(Node *node, unsigned nic, const guint8 *data, gsize len);
-void net_send_mapped(Node *node, unsigned nic, GBytes *frame);
-/* Releases what waits, if it may. */
-void net_let_leave(Node *node);
-/* Gives to the guest, now. */
-void net_deliver(Node *node, unsigned nic, const guint8 *data, gsize len);
-void net_deliver_mapped(Node *node, unsigned nic, const guint8 *data, gsize len);
-/* A rewriter for a guest that is to run in `epoch`. */
-Rewrite *net_new_rewrite(Node *node, guint64 epoch);
+/* Tells the peer the guest's addresses; has been told of them. */
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);
 

@@ -174,7 +174,7 @@ static gboolean on_stays_running(gpointer user_data)
 static void on_clock_told(gpointer user_data)
 {
     Node *node = user_data;
-    if (node->state == FSM_P_COLO && node->route == ROUTE_COMPARE)
+    if (node->state == FSM_P_COLO && traffic_route(node->traffic) == ROUTE_COMPARE)
         primary_want(node->primary, REASON_ADMIN);
 }
 
@@ -379,7 +379,7 @@ static gboolean on_activate(gpointer user_data)
 void parts_run_vm(Node *node, VmDone done, gpointer user_data)
 {
     /* Its output may leave from here on: the disks are those that it was produced on. */
-    if (node->state == FSM_S_DEVICE && node->route != ROUTE_OPEN)
+    if (node->state == FSM_S_DEVICE && traffic_route(node->traffic) != ROUTE_OPEN)
         secondary_release_output(node);
     vm_resume(machine_vm(node->machine), done, user_data);
 }

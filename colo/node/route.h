@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Which way the guest's frames go. Pure: traffic.c holds the route, moves it and follows it.
+ * Which way the guest's frames go. Pure: traffic.h holds the route, moves it and follows it.
  *
  * The guest's output has one Route, and there is one step for each thing that happens to the VM:
  *

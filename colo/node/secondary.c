@@ -29,18 +29,19 @@ static ReplayWorld on_look(gpointer user_data)
                          .is_in = copy_is_in(node->copy, epoch),
                          .runs = copy_runs(node->copy),
                          .counts = copy_output_counts(node->copy),
-                         .leaves = node->route == ROUTE_OPEN};
+                         .leaves = traffic_route(node->traffic) == ROUTE_OPEN};
 }
 
 static void on_deliver(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
-    net_deliver_mapped(user_data, nic, data, len);
+    const Node *node = user_data;
+    traffic_give(node->traffic, nic, data, len);
 }
 
 static void on_note(const CompareNote *note, gpointer user_data)
 {
     const Node *node = user_data;
-    rewrite_note(node->rewrite, note);
+    traffic_note(node->traffic, note);
 }
 
 static gboolean on_send(unsigned nic, GBytes *frame, gpointer user_data)
@@ -48,26 +49,26 @@ static gboolean on_send(unsigned nic, GBytes *frame, gpointer user_data)
     const Node *node = user_data;
     gsize len;
     const guint8 *data = g_bytes_get_data(frame, &len);
-    rewrite_observe(node->rewrite, nic, frame);
+    traffic_observe(node->traffic, nic, frame);
     return link_send_packet(node->link, nic, node->epoch, data, len);
 }
 
 static void on_release(unsigned nic, GBytes *frame, gpointer user_data)
 {
-    gsize len;
-    const guint8 *data = g_bytes_get_data(frame, &len);
-    net_send(user_data, nic, data, len);
+    const Node *node = user_data;
+    traffic_release_mapped(node->traffic, nic, frame);
 }
 
 static void on_begin_mapping(gpointer user_data)
 {
     const Node *node = user_data;
-    rewrite_takeover(node->rewrite);
+    traffic_begin_mapping(node->traffic);
 }
 
 static void on_map_and_release(unsigned nic, GBytes *frame, gpointer user_data)
 {
-    net_send_mapped(user_data, nic, frame);
+    const Node *node = user_data;
+    traffic_release(node->traffic, nic, frame);
 }
 
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
@@ -190,7 +191,7 @@ void secondary_begin(Node *node)
         node_link_lost(node, "checkpoints can't be received", error);
         return;
     }
-    traffic_begin_copy(node);
+    traffic_begin_copy(node->traffic);
     node_attach_disks(node);
     message_send(node->link, &(Message){.type = LINK_MSG_BLANK});
     colo_fault_point("secondary-sync");
@@ -204,7 +205,7 @@ void secondary_drop_apply(Node *node)
     node->has_progress = FALSE;
     replay_forget(node->replay);
     final_session_over(node->final);
-    traffic_end_copy(node);
+    traffic_end_copy(node->traffic);
     svm_forget(node);
     copy_step(node->copy);
 }
@@ -216,9 +217,7 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
     g_auto(Attachment) attachment = {0};
     if (!attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error))
         return FALSE;
-    if (!node->rewrite)
-        node->rewrite = net_new_rewrite(node, checkpoint->epoch);
-    if (!rewrite_checkpoint(node->rewrite, checkpoint->epoch, attachment.maps, error))
+    if (!traffic_enter_epoch(node->traffic, checkpoint->epoch, attachment.maps, error))
         return FALSE;
     replay_enter(node->replay);
     return TRUE;
@@ -227,7 +226,7 @@ gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError 
 void secondary_release_output(Node *node)
 {
     replay_release_output(node->replay);
-    traffic_take_over(node);
+    traffic_take_over(node->traffic);
 }
 
 /* ---- Life ---- */

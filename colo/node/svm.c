@@ -289,7 +289,7 @@ void svm_forget(Node *node)
     memory_session_over(node->memory);
     resume_session_over(node->resume);
     if (!fsm_is_primary(node->state))
-        g_clear_pointer(&node->rewrite, rewrite_free);
+        traffic_forget_maps(node->traffic);
 }
 
 void svm_init(Node *node)

@@ -1,181 +1,273 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * The frames of the guest. Which way each goes is the node's route (route.h), which only step()
- * here moves. The primary's are in step with the checkpoint cycle (primary.c), a copy's with its
- * session (secondary.c).
- *
- * Output commit: output is guarded from the pause of a session's first checkpoint until
- * traffic_open(), when the secondary has no claim any more. While it is, primary_received()
- * releases it: on RECEIVED(e), the epochs before e. In an epoch that compares the judge releases it
- * too (judge.h).
- *
- * What comes for the guest is deferred from the moment that the VM is about to be paused until it
- * runs again. It is given to the VM in the new epoch. The VM isn't stopped before QEMU has read
- * what was given until then. So what is mirrored with epoch e is what the guest was given after
- * checkpoint e and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and
- * the guest had no room for is dropped when it stops, what it reads while it is stopped waits.)
- *
- * The secondary makes itself ready for the checkpoint, which takes as long as its disks. Meanwhile
- * the guest gets its input: of the epoch that ends, and part of the checkpoint. The secondary's VM,
- * which is paused, isn't given it any more. The secondary keeps it, and gives it to the VM if that
- * has to continue from the epoch that ends. Answers to it wait for the checkpoint.
- */
-#include "colo/node/node_internal.h"
+#include "colo/node/traffic.h"
+
 #include "common/log.h"
 
 /* Input that waits for the end of a pause, at most. */
 #define DEFERRED_LIMIT_BYTES (16 * 1024 * 1024)
 
+struct Traffic {
+    TrafficHandler handler;
+    gpointer user_data;
+    Route route; /* step() sets it, and nobody else */
+    Gate *gate;
+    Backlog *leaving;  /* released and mapped; waits for the last look */
+    Backlog *deferred; /* tag: the epoch in which it was mirrored; 0: not yet */
+    Rewrite *rewrite;  /* NULL: nothing is mapped */
+    guint64 mirrored, mirror_congested;
+};
+
+static TrafficWorld look(const Traffic *traffic)
+{
+    return traffic->handler.look(traffic->user_data);
+}
+
+/* ---- On the way out ---- */
+
+/* The last look. */
+static gboolean may_leave(const Traffic *traffic)
+{
+    switch (route_exit(look(traffic).state)) {
+    case ROUTE_EXIT_CLOSED:
+        return FALSE;
+    case ROUTE_EXIT_FRESH:
+        return traffic->handler.is_fresh(traffic->user_data);
+    case ROUTE_EXIT_OPEN:
+        break;
+    }
+    return TRUE;
+}
+
+void traffic_let_leave(Traffic *traffic)
+{
+    while (backlog_first(traffic->leaving) && may_leave(traffic)) {
+        gsize len;
+        g_autoptr(BacklogFrame) frame =
+            backlog_take(traffic->leaving, backlog_first(traffic->leaving));
+        const guint8 *data = g_bytes_get_data(frame->data, &len);
+        traffic->handler.send(frame->nic, data, len, traffic->user_data);
+    }
+}
+
+/* As clients are to see it. `data` is of `frame`, or that is NULL. */
+static void leave(Traffic *traffic, unsigned nic, const guint8 *data, gsize len, GBytes *frame)
+{
+    traffic_let_leave(traffic);
+    if (!backlog_first(traffic->leaving) && may_leave(traffic)) {
+        traffic->handler.send(nic, data, len, traffic->user_data);
+        return;
+    }
+    g_autoptr(GBytes) kept = frame ? g_bytes_ref(frame) : g_bytes_new(data, len);
+    backlog_add(traffic->leaving, nic, 0, kept);
+}
+
+static GBytes *map(const Traffic *traffic, unsigned nic, GBytes *frame)
+{
+    return traffic->rewrite ? rewrite_map_output(traffic->rewrite, nic, frame) : g_bytes_ref(frame);
+}
+
+static void leave_frame(Traffic *traffic, unsigned nic, GBytes *frame)
+{
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    leave(traffic, nic, data, len, frame);
+}
+
+void traffic_release(Traffic *traffic, unsigned nic, GBytes *frame)
+{
+    g_autoptr(GBytes) mapped = map(traffic, nic, frame);
+    leave_frame(traffic, nic, mapped);
+}
+
+void traffic_release_mapped(Traffic *traffic, unsigned nic, GBytes *frame)
+{
+    leave_frame(traffic, nic, frame);
+}
+
+static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    traffic_release(user_data, nic, frame);
+}
+
+void traffic_release_before(Traffic *traffic, guint64 epoch)
+{
+    gate_release(traffic->gate, epoch);
+}
+
 /* ---- The route ---- */
 
-/* The only one who sets it. */
-static void step(Node *node, RouteEvent event)
+Route traffic_route(const Traffic *traffic)
 {
-    Route before = node->route, next;
+    return traffic->route;
+}
+
+/* The only one who sets it. */
+static void step(Traffic *traffic, RouteEvent event)
+{
+    Route before = traffic->route, next;
     if (!route_step(before, event, &next))
-        g_error("output: %s on route %s in state %s (%s)", route_event_name(event),
-                route_name(before), fsm_state_name(node->state), node_role(node));
+        g_error("output: %s on route %s in state %s of a %s", route_event_name(event),
+                route_name(before), fsm_state_name(look(traffic).state),
+                fsm_is_primary(look(traffic).state) ? "primary" : "secondary");
     if (next == before)
         return;
     log_debug("output: %s -> %s (%s)", route_name(before), route_name(next),
               route_event_name(event));
-    node->route = next;
-    gate_set_open(node->gate, next == ROUTE_OPEN);
+    traffic->route = next;
+    gate_set_open(traffic->gate, next == ROUTE_OPEN);
 }
 
-static void open_by(Node *node, RouteEvent event)
+/* In the order in which the guest has sent it: what waits for the link, for the comparator, for the
+ * gate. */
+static void open_by(Traffic *traffic, RouteEvent event)
 {
-    /* In the order in which the guest has sent it: what waits for the link, for the comparator,
-     * for the gate. */
-    net_let_leave(node);
-    comparing_forget(node, TRUE);
-    primary_want_no_more(node->primary, WANTED(REASON_OUTPUT_LIMIT));
-    step(node, event);
+    traffic_let_leave(traffic);
+    traffic->handler.opening(traffic->user_data);
+    step(traffic, event);
 }
 
-void traffic_open(Node *node)
+void traffic_open(Traffic *traffic)
 {
-    open_by(node, ROUTE_ALONE);
+    open_by(traffic, ROUTE_ALONE);
 }
 
-void traffic_take_over(Node *node)
+void traffic_take_over(Traffic *traffic)
 {
-    open_by(node, ROUTE_TAKES_OVER);
+    open_by(traffic, ROUTE_TAKES_OVER);
 }
 
-void traffic_pause(Node *node)
+void traffic_pause(Traffic *traffic)
 {
-    step(node, ROUTE_PAUSED);
+    step(traffic, ROUTE_PAUSED);
 }
 
-void traffic_begin_epoch(Node *node, gboolean compares)
+void traffic_begin_epoch(Traffic *traffic, gboolean compares)
 {
-    step(node, compares ? ROUTE_EPOCH_COMPARES : ROUTE_EPOCH_HOLDS);
+    step(traffic, compares ? ROUTE_EPOCH_COMPARES : ROUTE_EPOCH_HOLDS);
 }
 
-void traffic_end_session(Node *node)
+void traffic_end_session(Traffic *traffic)
 {
-    step(node, ROUTE_SESSION_ENDS);
+    step(traffic, ROUTE_SESSION_ENDS);
 }
 
-void traffic_begin_copy(Node *node)
+void traffic_begin_copy(Traffic *traffic)
 {
-    step(node, ROUTE_COPY_BEGINS);
+    step(traffic, ROUTE_COPY_BEGINS);
 }
 
-void traffic_end_copy(Node *node)
+void traffic_end_copy(Traffic *traffic)
 {
-    step(node, ROUTE_COPY_ENDS);
+    step(traffic, ROUTE_COPY_ENDS);
+}
+
+void traffic_forget(Traffic *traffic)
+{
+    step(traffic, ROUTE_VM_GONE);
+    gate_discard(traffic->gate);
+    backlog_clear(traffic->leaving);
+    backlog_clear(traffic->deferred);
+    traffic_forget_maps(traffic);
 }
 
 /* ---- Output ---- */
 
-static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
+static void hold(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    net_send_mapped(user_data, nic, frame);
-}
-
-static void hold(Node *node, unsigned nic, const guint8 *data, gsize len)
-{
-    gboolean was_waiting = gate_stats(node->gate)->frames > 0;
-    GateResult result = gate_add(node->gate, nic, node->epoch, data, len);
-    if (result == GATE_FULL && !primary_wants(node->primary, REASON_OUTPUT_LIMIT))
+    TrafficWorld world = look(traffic);
+    gboolean was_waiting = traffic_awaits_checkpoint(traffic);
+    GateResult result = gate_add(traffic->gate, nic, world.epoch, data, len);
+    if (result == GATE_HELD) {
+        if (!was_waiting)
+            traffic->handler.held(traffic->user_data);
+        return;
+    }
+    if (world.limit_wanted)
+        return;
+    if (result == GATE_FULL)
         log_warning("held output has reached output-limit: frames are dropped until the next "
                     "checkpoint is complete");
-    if (result != GATE_HELD)
-        primary_want(node->primary, REASON_OUTPUT_LIMIT);
-    else if (!was_waiting)
-        primary_reschedule(node->primary);
+    traffic->handler.wanted(REASON_OUTPUT_LIMIT, traffic->user_data);
 }
 
 /* Of a guest whose TCP numbers may be mapped. */
-static GBytes *observe(Node *node, unsigned nic, const guint8 *data, gsize len)
+static GBytes *observed(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
     GBytes *frame = g_bytes_new(data, len);
-    if (node->rewrite)
-        rewrite_observe(node->rewrite, nic, frame);
+    if (traffic->rewrite)
+        rewrite_observe(traffic->rewrite, nic, frame);
     return frame;
 }
 
-static void send_out(Node *node, unsigned nic, const guint8 *data, gsize len)
+static void send_out(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    if (!node->rewrite) {
-        net_send(node, nic, data, len);
+    if (!traffic->rewrite) {
+        leave(traffic, nic, data, len, NULL);
         return;
     }
-    g_autoptr(GBytes) frame = observe(node, nic, data, len);
-    net_send_mapped(node, nic, frame);
+    g_autoptr(GBytes) frame = observed(traffic, nic, data, len);
+    traffic_release(traffic, nic, frame);
 }
 
-void traffic_output(Node *node, unsigned nic, const guint8 *data, gsize len)
+void traffic_output(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    switch (node->route) {
+    switch (traffic->route) {
     case ROUTE_DROP:
     case ROUTES:
         return;
     case ROUTE_TO_PEER:
-        secondary_output(node, nic, data, len);
+        traffic->handler.to_peer(nic, data, len, traffic->user_data);
         return;
     case ROUTE_HOLD:
-        if (node->rewrite)
-            g_bytes_unref(observe(node, nic, data, len));
-        hold(node, nic, data, len);
+        if (traffic->rewrite)
+            g_bytes_unref(observed(traffic, nic, data, len));
+        hold(traffic, nic, data, len);
         return;
     case ROUTE_COMPARE: {
-        g_autoptr(GBytes) frame = observe(node, nic, data, len);
-        judge_output(node->judge, nic, node->epoch, frame);
+        g_autoptr(GBytes) frame = observed(traffic, nic, data, len);
+        traffic->handler.compare(nic, look(traffic).epoch, frame, traffic->user_data);
         return;
     }
     case ROUTE_OPEN:
-        send_out(node, nic, data, len);
+        send_out(traffic, nic, data, len);
         return;
     }
 }
 
+gboolean traffic_awaits_checkpoint(const Traffic *traffic)
+{
+    return gate_stats(traffic->gate)->frames > 0;
+}
+
+gboolean traffic_awaits_link(const Traffic *traffic)
+{
+    return backlog_first(traffic->leaving) != NULL;
+}
+
 typedef struct {
-    Node *node;
+    const Traffic *traffic;
     GPtrArray *frames; /* of HeldFrame* */
 } HeldFrames;
 
-/*
- * As the clients are to see it: the sender need not know how it is mapped. What is leaving is
- * mapped already.
- */
-static void add_held(unsigned nic, GBytes *frame, gpointer user_data)
+/* Takes `data`, as clients are to see it. */
+static void add_held(GPtrArray *frames, unsigned nic, GBytes *data)
 {
-    const HeldFrames *to = user_data;
     HeldFrame *held = g_new(HeldFrame, 1);
-    *held =
-        (HeldFrame){.nic = nic,
-                    .data = to->node->rewrite ? rewrite_map_output(to->node->rewrite, nic, frame)
-                                              : g_bytes_ref(frame)};
-    g_ptr_array_add(to->frames, held);
+    *held = (HeldFrame){.nic = nic, .data = data};
+    g_ptr_array_add(frames, held);
 }
 
-static void add_held_in_gate(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
+/* The secondary, which will send it, need not know how it is mapped. */
+static void add_unmapped(unsigned nic, GBytes *frame, gpointer user_data)
+{
+    const HeldFrames *to = user_data;
+    add_held(to->frames, nic, map(to->traffic, nic, frame));
+}
+
+static void add_of_gate(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
 {
     (void)epoch;
-    add_held(nic, frame, user_data);
+    add_unmapped(nic, frame, user_data);
 }
 
 static void held_frame_free(gpointer data)
@@ -185,114 +277,179 @@ static void held_frame_free(gpointer data)
     g_free(held);
 }
 
-GPtrArray *primary_held_frames(Node *node)
+GPtrArray *traffic_held_frames(const Traffic *traffic, guint64 epoch)
 {
     GPtrArray *frames = g_ptr_array_new_with_free_func(held_frame_free);
-    HeldFrames to = {.node = node, .frames = frames};
-    for (const BacklogFrame *frame = backlog_first(node->outbound); frame;
-         frame = backlog_next(frame)) {
-        HeldFrame *held = g_new(HeldFrame, 1);
-        *held = (HeldFrame){.nic = frame->nic, .data = g_bytes_ref(frame->data)};
-        g_ptr_array_add(frames, held);
-    }
-    gate_foreach(node->gate, primary_epoch(node->primary), add_held_in_gate, &to);
-    judge_foreach_held(node->judge, primary_epoch(node->primary), add_held, &to);
+    HeldFrames to = {.traffic = traffic, .frames = frames};
+    for (const BacklogFrame *frame = backlog_first(traffic->leaving); frame;
+         frame = backlog_next(frame))
+        add_held(frames, frame->nic, g_bytes_ref(frame->data));
+    gate_foreach(traffic->gate, epoch, add_of_gate, &to);
+    traffic->handler.each_compared(epoch, add_unmapped, &to, traffic->user_data);
     return frames;
 }
 
 /* ---- Input ---- */
 
-static void mirror(Node *node, unsigned nic, const guint8 *data, gsize len)
+void traffic_give(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    if (!route_mirrors(node->route, primary_has_session(node->primary)))
+    if (!traffic->rewrite) {
+        traffic->handler.give(nic, data, len, traffic->user_data);
         return;
-    if (link_send_packet(node->link, nic, node->epoch, data, len))
-        node->mirror_sent++;
-    else
-        node->mirror_congested++;
+    }
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    rewrite_input(traffic->rewrite, nic, frame);
 }
 
-void primary_mirror_deferred(Node *node)
+static void mirror(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    for (BacklogFrame *frame = backlog_first(node->deferred); frame; frame = backlog_next(frame)) {
+    TrafficWorld world = look(traffic);
+    if (!route_mirrors(traffic->route, world.has_session))
+        return;
+    if (traffic->handler.mirror(nic, world.epoch, data, len, traffic->user_data))
+        traffic->mirrored++;
+    else
+        traffic->mirror_congested++;
+}
+
+void traffic_mirror_deferred(Traffic *traffic)
+{
+    for (BacklogFrame *frame = backlog_first(traffic->deferred); frame;
+         frame = backlog_next(frame)) {
         gsize len;
         const guint8 *data = g_bytes_get_data(frame->data, &len);
         if (!frame->tag)
-            mirror(node, frame->nic, data, len);
-        frame->tag = node->epoch;
+            mirror(traffic, frame->nic, data, len);
+        frame->tag = look(traffic).epoch;
     }
 }
 
-static gboolean is_pausing(const Node *node)
-{
-    return cycle_defers_input(primary_phase(node->primary));
-}
-
 /* `mirrored_in`: the epoch; 0: it wasn't yet. */
-static void defer(Node *node, unsigned nic, guint64 mirrored_in, const guint8 *data, gsize len)
+static void defer(Traffic *traffic, unsigned nic, guint64 mirrored_in, const guint8 *data,
+                  gsize len)
 {
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
-    backlog_add(node->deferred, nic, mirrored_in, frame);
+    backlog_add(traffic->deferred, nic, mirrored_in, frame);
 }
 
-void traffic_input(Node *node, unsigned nic, const guint8 *data, gsize len)
+void traffic_input(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    switch (route_input(node->state, node->route, is_pausing(node),
-                        primary_has_session(node->primary))) {
+    TrafficWorld world = look(traffic);
+    switch (route_input(world.state, traffic->route, world.defers_input, world.has_session)) {
     case INPUT_DROP:
     case INPUT_ROUTES:
         return;
     case INPUT_GIVE:
-        net_deliver_mapped(node, nic, data, len);
+        traffic_give(traffic, nic, data, len);
         return;
     case INPUT_MIRROR:
-        net_deliver_mapped(node, nic, data, len);
-        mirror(node, nic, data, len);
+        traffic_give(traffic, nic, data, len);
+        mirror(traffic, nic, data, len);
         return;
     case INPUT_DEFER:
-        defer(node, nic, 0, data, len);
+        defer(traffic, nic, 0, data, len);
         return;
     case INPUT_DEFER_MIRRORED:
-        mirror(node, nic, data, len);
-        defer(node, nic, node->epoch, data, len);
+        mirror(traffic, nic, data, len);
+        defer(traffic, nic, world.epoch, data, len);
         return;
     case INPUT_QUEUE:
-        secondary_input(node, nic, data, len);
+        traffic->handler.queue(nic, data, len, traffic->user_data);
         return;
     }
 }
 
-void primary_give_deferred(Node *node)
+void traffic_give_deferred(Traffic *traffic)
 {
-    while (backlog_first(node->deferred)) {
+    while (backlog_first(traffic->deferred)) {
         gsize len;
-        g_autoptr(BacklogFrame) frame = backlog_take(node->deferred, backlog_first(node->deferred));
+        g_autoptr(BacklogFrame) frame =
+            backlog_take(traffic->deferred, backlog_first(traffic->deferred));
         const guint8 *data = g_bytes_get_data(frame->data, &len);
-        net_deliver_mapped(node, frame->nic, data, len);
+        traffic_give(traffic, frame->nic, data, len);
         if (!frame->tag)
-            mirror(node, frame->nic, data, len);
+            mirror(traffic, frame->nic, data, len);
     }
 }
 
-/* ---- */
+/* ---- The rewriter ---- */
 
-void traffic_forget(Node *node)
+static void on_deliver(unsigned nic, GBytes *frame, gpointer user_data)
 {
-    primary_want_no_more(node->primary, WANTED(REASON_OUTPUT_LIMIT));
-    step(node, ROUTE_VM_GONE);
-    gate_discard(node->gate);
-    backlog_clear(node->outbound);
-    backlog_clear(node->deferred);
+    const Traffic *traffic = user_data;
+    gsize len;
+    const guint8 *data = g_bytes_get_data(frame, &len);
+    traffic->handler.give(nic, data, len, traffic->user_data);
 }
 
-void traffic_init(Node *node)
+gboolean traffic_enter_epoch(Traffic *traffic, guint64 epoch, GBytes *maps, GError **error)
 {
-    node->gate = gate_new(node->config->output_limit_bytes, on_released, node);
-    node->deferred = backlog_new(DEFERRED_LIMIT_BYTES);
+    if (!traffic->rewrite) {
+        RewriteOptions options;
+        rewrite_options_init(&options);
+        options.hash_seed = (guint64)g_random_int() << 32 | g_random_int();
+        traffic->rewrite = rewrite_new(&options, epoch, on_deliver, traffic);
+    }
+    return rewrite_checkpoint(traffic->rewrite, epoch, maps, error);
 }
 
-void traffic_finalise(Node *node)
+void traffic_observe(Traffic *traffic, unsigned nic, GBytes *frame)
 {
-    gate_free(node->gate);
-    backlog_free(node->deferred);
+    rewrite_observe(traffic->rewrite, nic, frame);
+}
+
+void traffic_note(Traffic *traffic, const CompareNote *note)
+{
+    rewrite_note(traffic->rewrite, note);
+}
+
+void traffic_begin_mapping(Traffic *traffic)
+{
+    rewrite_takeover(traffic->rewrite);
+}
+
+GBytes *traffic_export_maps(Traffic *traffic)
+{
+    GBytes *maps = traffic->rewrite ? rewrite_export(traffic->rewrite) : NULL;
+    if (!maps) /* every connection that needed it has ended */
+        traffic_forget_maps(traffic);
+    return maps;
+}
+
+void traffic_forget_maps(Traffic *traffic)
+{
+    g_clear_pointer(&traffic->rewrite, rewrite_free);
+}
+
+/* ---- Life ---- */
+
+TrafficStats traffic_stats(const Traffic *traffic)
+{
+    return (TrafficStats){.held = *gate_stats(traffic->gate),
+                          .leaving = *backlog_stats(traffic->leaving),
+                          .deferred = *backlog_stats(traffic->deferred),
+                          .mirrored = traffic->mirrored,
+                          .mirror_congested = traffic->mirror_congested};
+}
+
+Traffic *traffic_new(gsize output_limit_bytes, const TrafficHandler *handler, gpointer user_data)
+{
+    Traffic *traffic = g_new0(Traffic, 1);
+    traffic->handler = *handler;
+    traffic->user_data = user_data;
+    traffic->gate = gate_new(output_limit_bytes, on_released, traffic);
+    traffic->leaving = backlog_new(2 * output_limit_bytes);
+    traffic->deferred = backlog_new(DEFERRED_LIMIT_BYTES);
+    return traffic;
+}
+
+void traffic_free(Traffic *traffic)
+{
+    if (!traffic)
+        return;
+    gate_free(traffic->gate);
+    backlog_free(traffic->leaving);
+    backlog_free(traffic->deferred);
+    rewrite_free(traffic->rewrite);
+    g_free(traffic);
 }

@@ -63,7 +63,7 @@ static void test_hung_storage(void)
     WAIT_FOR(a->node->state == FSM_P_PAUSED || a->node->state == FSM_P_NONE);
     g_assert_true(has_error(a, "unfit"));
     WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_SETUP);
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     WAIT_FOR(b->node->state == FSM_S_ACTIVE);
     g_assert_true(has_error(b, "unfit"));
     g_assert_null(claim_last_answer(b->node->claim)); /* it hasn't asked */

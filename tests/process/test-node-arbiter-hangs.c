@@ -61,7 +61,7 @@ static void test_secondary_is_forced(void)
     WAIT_FOR(claim_is_undecided(b->node->claim));
     g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
     failover(b, TRUE);
-    WAIT_FOR(b->node->state == FSM_P_NONE && b->node->route == ROUTE_OPEN);
+    WAIT_FOR(b->node->state == FSM_P_NONE && traffic_route(b->node->traffic) == ROUTE_OPEN);
     g_assert_cmpint(claim_doing(b->node->claim), !=, CLAIM_IDLE);
     g_autofree char *session = g_strdup(claim_session(b->node->claim));
     g_assert_false(is_decided_for(&pair, session, "beta"));
@@ -179,7 +179,7 @@ static void test_recover_is_forced(void)
     WAIT_FOR(a->node->state == FSM_P_RECOVER && is_told(a->node, "doesn't answer"));
     failover(a, TRUE);
     WAIT_FOR(a->node->state != FSM_P_RECOVER && a->node->state != FSM_P_PAUSED);
-    WAIT_FOR(a->node->route == ROUTE_OPEN);
+    WAIT_FOR(traffic_route(a->node->traffic) == ROUTE_OPEN);
     g_assert_true(fsm_is_primary(a->node->state));
     hold_end(&storage);
     WAIT_FOR(fsm_is_protected(a->node->state) && fsm_is_protected(pair.host[1].node->state));
@@ -238,7 +238,7 @@ static void test_overruled(void)
     die(a);
     a->config->overrule = TRUE;
     start(a, "primary");
-    WAIT_FOR(a->node->state == FSM_P_NONE && a->node->route == ROUTE_OPEN);
+    WAIT_FOR(a->node->state == FSM_P_NONE && traffic_route(a->node->traffic) == ROUTE_OPEN);
     WAIT_FOR(is_told(a->node, "can't record"));
     g_assert_cmpint(g_rename(away, there), ==, 0);
     WAIT_FOR(claim_is_recorded(a->node->claim));

@@ -104,7 +104,7 @@ static void test_mount_goes(void)
     WAIT_FOR(is_told(a, "has no name"));
     g_assert_true(is_told(a, storage.shared) && is_told(a, ", mounted on /"));
     g_assert_false(is_told(a, "tmpfs of colo-test"));
-    g_assert_cmpint(a->route, !=, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->traffic), !=, ROUTE_OPEN);
     g_assert_cmpuint(figures_takeovers(a->figures) + figures_takeovers(b->figures), ==, 0);
     put(&storage);
     WAIT_FOR(fsm_is_protected(a->state) && fsm_is_protected(b->state));
@@ -256,7 +256,7 @@ static void test_joins_without(void)
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_ASKED);
     WAIT_FOR(claim_recording(a->node->claim) == CLAIM_RECORD_WANTED);
     g_assert_cmpint(primary_proof(a->node->primary), ==, PROOF_DUE);
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     move_name(&pair, TRUE);
     protect(&pair, 0);
     tear_down(&pair);

@@ -61,7 +61,7 @@ static void test_primary_has_won(void)
     WAIT_FOR(a->node->state == FSM_P_RECOVER && b->node->state == FSM_S_RECOVER);
     g_assert_cmpstr(claim_last_answer(b->node->claim), ==, "denied");
     g_assert_nonnull(copy_checkpoint(b->node->copy));
-    g_assert_cmpint(a->node->route, !=, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), !=, ROUTE_OPEN);
     set_storage(a, TRUE);
     protect(&fixture, 0);
     g_assert_false(a->ended || b->ended);
@@ -81,7 +81,7 @@ static void test_denied_keeps_its_vm(void)
     die(b);
     g_assert_cmpint(a->node->state, ==, FSM_P_FROZEN);
     g_assert_nonnull(machine_vm(a->node->machine));
-    g_assert_false(vm_is_running(a->vm) || a->node->route == ROUTE_OPEN);
+    g_assert_false(vm_is_running(a->vm) || traffic_route(a->node->traffic) == ROUTE_OPEN);
     tear_down(&fixture);
 }
 
@@ -101,7 +101,8 @@ static void test_denied_is_overruled(gconstpointer data)
     set_storage(a, storage_is_there);
     claim_overrule(a->node->claim);
     claim_overrule(a->node->claim); /* typed twice */
-    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm) && a->node->route == ROUTE_OPEN);
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm) &&
+             traffic_route(a->node->traffic) == ROUTE_OPEN);
     g_assert_true(a->vm == old);
     set_storage(a, TRUE);
     set_storage(b, TRUE);

@@ -173,7 +173,7 @@ static void test_while_paused(void)
     ask_for_checkpoint(&f);
     WAIT_FOR(fake_vm_is_held(a->vm));
     give_input(&f, 1);
-    g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, ==, 1);
+    g_assert_cmpuint(traffic_stats(a->node->traffic).deferred.frames, ==, 1);
     fake_vm_proceed(a->vm);
     WAIT_FOR((got = fake_vm_receive_frame(a->vm, 0)));
     g_assert_cmpuint(number_of(got), ==, 1);
@@ -194,8 +194,8 @@ static void test_one_byte_frames_while_paused(void)
     WAIT_FOR(fake_vm_is_held(a->vm));
     for (guint i = 0; i < 2 * KEPT_FRAMES_MAX; i++)
         send_from_network(a, (const guint8 *)"", 1);
-    g_assert_cmpuint(backlog_stats(a->node->deferred)->dropped, >, 0);
-    g_assert_cmpuint(backlog_stats(a->node->deferred)->frames, <=, KEPT_FRAMES_MAX);
+    g_assert_cmpuint(traffic_stats(a->node->traffic).deferred.dropped, >, 0);
+    g_assert_cmpuint(traffic_stats(a->node->traffic).deferred.frames, <=, KEPT_FRAMES_MAX);
     fake_vm_proceed(a->vm);
     WAIT_FOR(pair_is_settled(&f));
     tear_down(&f);

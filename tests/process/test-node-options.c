@@ -59,7 +59,7 @@ static void test_mode(void)
     gboolean colo = in_colo_mode();
     g_autofree char *answer = set(b, "mode", colo ? "buffered" : "colo");
     assert_has(answer, "\"peer-told\":true");
-    WAIT_FOR((a->node->route == ROUTE_COMPARE) == !colo);
+    WAIT_FOR((traffic_route(a->node->traffic) == ROUTE_COMPARE) == !colo);
     tear_down(&fixture);
 }
 

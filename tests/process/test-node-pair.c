@@ -199,7 +199,7 @@ static void test_secondary_dies(void)
     Host *a = &fixture.host[0];
     die(&fixture.host[1]);
     WAIT_FOR(a->node->state == FSM_P_NONE);
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE && vm_is_running(a->vm));
     start(&fixture.host[1], "secondary");
     protect(&fixture, 0);
@@ -248,7 +248,7 @@ static void test_secondary_hangs(void)
     WAIT_FOR(b->ended && a->node->state == FSM_P_NONE);
     g_assert_error(b->error, VM_ERROR, VM_ERROR_TIMEOUT);
     g_assert_true(vm_is_running(a->vm));
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     tear_down(&fixture);
 }
 
@@ -283,7 +283,7 @@ static void test_secondary_cannot_load(gconstpointer data)
     WAIT_FOR(a->node->state == FSM_P_NONE);
     g_assert_nonnull(b->error);
     g_assert_true(vm_is_running(a->vm));
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     tear_down(&fixture);
 }
 
@@ -294,7 +294,7 @@ static void test_without_arbiter(void)
     Host *b = &fixture.host[1];
     die(&fixture.host[0]);
     WAIT_FOR(b->node->state == FSM_S_PAUSED);
-    g_assert_cmpint(b->node->route, !=, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(b->node->traffic), !=, ROUTE_OPEN);
     claim_order(b->node->claim, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_true(vm_is_running(b->vm));
@@ -332,7 +332,7 @@ static void test_secondary_ends_on_purpose(void)
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     node_shut_down(b->node);
     WAIT_FOR(b->ended && a->node->state == FSM_P_NONE);
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     tear_down(&fixture);
 }
 

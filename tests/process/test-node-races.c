@@ -47,7 +47,7 @@ static void test_link_before_arbiter(void)
     cut_link(&fixture);
     WAIT_FOR(a->state == FSM_P_PAUSED && claim_doing(a->claim) == CLAIM_UNDECIDED);
     WAIT_FOR(a->state == FSM_P_RECOVER && claim_doing(a->claim) == CLAIM_AGAIN);
-    g_assert_cmpint(a->route, !=, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->traffic), !=, ROUTE_OPEN);
     g_assert_cmpint(g_rmdir(path), ==, 0);
     WAIT_FOR(fsm_is_protected(a->state) && fsm_is_protected(b->state));
     g_assert_cmpint(claim_doing(a->claim), ==, CLAIM_IDLE);
@@ -276,7 +276,7 @@ static void test_no_gap(void)
 static gboolean is_active(const Host *host)
 {
     return host->node && machine_vm(host->node->machine) && vm_is_running(host->vm) &&
-           host->node->route == ROUTE_OPEN;
+           traffic_route(host->node->traffic) == ROUTE_OPEN;
 }
 
 /* Some turns of the main loop, after each of which at most one side may be active. */

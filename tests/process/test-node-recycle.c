@@ -71,7 +71,7 @@ static void test_secondary(void)
     g_assert_cmpuint(memory_base(b->node->memory), ==, 0);
     /* The primary's goes on, is told, and takes it back: nobody asked the arbiter who goes on. */
     WAIT_FOR(a->node->state != FSM_P_COLO);
-    g_assert_cmpint(a->node->route, ==, ROUTE_OPEN);
+    g_assert_cmpint(traffic_route(a->node->traffic), ==, ROUTE_OPEN);
     protect(&f, 0);
     g_assert_cmpstr(link_session(b->node->link), !=, session);
     /* Its RAM was kept: what the guest has not written meanwhile need not be sent again. */

@@ -165,8 +165,8 @@ static void look_at_the_unprotected(void)
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         const WorldHost *host = &world.host[i];
         const Node *node = host->node;
-        if (host->lives && node->state == FSM_P_ACTIVE && node->route != ROUTE_OPEN &&
-            !claim_is_recorded(node->claim))
+        if (host->lives && node->state == FSM_P_ACTIVE &&
+            traffic_route(node->traffic) != ROUTE_OPEN && !claim_is_recorded(node->claim))
             world_fail("%s: an unprotected VM's output waits for the arbiter", host->name);
     }
 }
