@@ -140,6 +140,18 @@ static int check_config(Config *config, const char *file, gboolean offline)
     return EXIT_ENDED;
 }
 
+static GOptionContext *context_new(const GOptionEntry *entries)
+{
+    GOptionContext *context = g_option_context_new(NULL);
+    g_option_context_set_summary(context, "Runs one half of a fault-tolerant virtual machine.");
+    g_autofree char *options = options_help(FALSE);
+    g_autofree char *description =
+        g_strdup_printf("The options in FILE:\n\n%s\nSee colod(8) and colod.conf(5).", options);
+    g_option_context_set_description(context, description);
+    g_option_context_add_main_entries(context, entries, NULL);
+    return context;
+}
+
 int main(int argc, char **argv)
 {
     g_autofree char *file = NULL;
@@ -163,13 +175,7 @@ int main(int argc, char **argv)
         {"version",           'V', 0, G_OPTION_ARG_NONE,     &version,  "Print the version and end",                 NULL  },
         G_OPTION_ENTRY_NULL
     };
-    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
-    g_option_context_set_summary(context, "Runs one half of a fault-tolerant virtual machine.");
-    g_autofree char *options = options_help(FALSE);
-    g_autofree char *description =
-        g_strdup_printf("The options in FILE:\n\n%s\nSee colod(8) and colod.conf(5).", options);
-    g_option_context_set_description(context, description);
-    g_option_context_add_main_entries(context, entries, NULL);
+    g_autoptr(GOptionContext) context = context_new(entries);
     g_autoptr(GError) error = NULL;
     if (!g_option_context_parse(context, &argc, &argv, &error))
         return fail_usage(error);
