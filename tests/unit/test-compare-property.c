@@ -154,6 +154,25 @@ static void open_both(Rig *rig, const Stream *p, const Stream *s, guint32 client
     g_assert_cmpuint(rig_released(rig), ==, 1);
 }
 
+/* Changes one byte, takes it out or puts another before it. */
+static void stream_change(Stream *stream, guint at)
+{
+    switch (upto(2)) {
+    case 0:
+        stream->data[at] ^= (guint8)(1 + upto(254));
+        break;
+    case 1:
+        memmove(stream->data + at, stream->data + at + 1, stream->len - at - 1);
+        stream->len--;
+        break;
+    default:
+        memmove(stream->data + at + 1, stream->data + at, stream->len - at);
+        stream->data[at] = (guint8)upto(255);
+        stream->len++;
+        break;
+    }
+}
+
 static void run_seed(guint32 seed, gboolean differ, gboolean captured)
 {
     static Stream p, s;
@@ -171,22 +190,8 @@ static void run_seed(guint32 seed, gboolean differ, gboolean captured)
     last_ack = g_rand_int(rnd);
     s.max_ack = last_ack - 4000;
     guint at = upto(p.len - 1);
-    switch (differ ? 1 + upto(2) : 0) {
-    case 1: /* changed */
-        s.data[at] ^= (guint8)(1 + upto(254));
-        break;
-    case 2: /* missing */
-        memmove(s.data + at, s.data + at + 1, s.len - at - 1);
-        s.len--;
-        break;
-    case 3: /* added */
-        memmove(s.data + at + 1, s.data + at, s.len - at);
-        s.data[at] = (guint8)upto(255);
-        s.len++;
-        break;
-    default:
-        break;
-    }
+    if (differ)
+        stream_change(&s, at);
     gboolean swapped = upto(1);
     if (swapped) {
         static Stream other;
