@@ -30,7 +30,8 @@ static void on_elsewhere(unsigned nic, gpointer user_data)
 
 static void on_port_failed(const GError *error, gpointer user_data)
 {
-    node_vm_ending(user_data, "the guest's network card can't be reached", error);
+    const Node *node = user_data;
+    machine_expect_end(node->machine, "the guest's network card can't be reached", error);
 }
 
 static void on_uplink_failed(const GError *error, gpointer user_data)

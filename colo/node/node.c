@@ -1,10 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The node's state and its actions. Every change of state goes through set_state(), called by
- * node_event() only. What follows from it is carried out in the order of FsmAction. Events come
- * from the main loop. Some actions may feed an event from within: the link breaks at once, or a
- * secondary has nothing to ask for. Those are the last of their steps (the table's test checks
- * that), so nothing is carried out in a state that has gone.
+ * The node's state, and the mediation between its parts.
+ *
+ * Theory of operation. A node is a state (fsm.h), a role and an epoch, and parts that do the work. A
+ * part is opaque. It asks for facts and reports by a handler, and knows neither the node nor another
+ * part. Only the files that include node_internal.h know all of them: each answers and connects some
+ * parts (the list is there).
+ *
+ * How an event travels. The connection of a protected pair breaks:
+ *
+ *   link.c      the link reports it: node_link_lost() remembers why, and feeds FSM_LINK_DOWN
+ *   node.c      node_event() asks fsm_step(colo, link-down): next state `paused`, and three actions
+ *               set_state() changes the state, logs it, and tells the parts that follow it
+ *               carry_out() calls what the actions name, in the order of FsmAction: the capture
+ *               ends, the link is closed, and the claim asks the arbiter
+ *   claim.c     asks in a thread; when the answer is there, its handler reports FSM_GRANTED
+ *   node.c      node_event() again: next state `none`; traffic releases what it has held, and the
+ *               link looks for a secondary
+ *
+ * So whatever a node does begins in the main loop, in a part that has noticed something. It reports
+ * a fact to a connecting file. Either that tells other parts, or it changes the state, and then the
+ * table says what follows. A part's functions may report from within: its header says so.
+ *
+ * Always holds. Every change of state goes through set_state(), called by node_event() only. What
+ * follows from it is carried out in the order of FsmAction. Some actions may feed an event from
+ * within: the link breaks at once, or a secondary has nothing to ask for. Those are the last of
+ * their steps (the table's test checks that), so nothing is carried out in a state that has gone.
+ * The guest's output goes a way that fits the state (route_fits()), after each event.
  */
 #include "colo/node/node.h"
 

@@ -141,8 +141,6 @@ void node_vm_start(Node *node);
 void node_attach_disks(Node *node);
 /* The VM can't continue here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
-/* machine_expect_end() */
-void node_vm_ending(Node *node, const char *what, const GError *sign);
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */
 void node_vm_kill(Node *node);
 /* After node_vm_kill() and the engines' end. `node_ends`: no other VM comes after this one. */

@@ -183,7 +183,8 @@ static void on_lost(const char *what, const GError *error, gpointer user_data)
 
 static void on_ending(const char *what, const GError *error, gpointer user_data)
 {
-    node_vm_ending(user_data, what, error);
+    const Node *node = user_data;
+    machine_expect_end(node->machine, what, error);
 }
 
 /* ---- Takeover ---- */

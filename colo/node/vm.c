@@ -16,11 +16,6 @@ void node_vm_lost(Node *node, const char *what, const GError *error)
     node_event(node, FSM_VM_LOST);
 }
 
-void node_vm_ending(Node *node, const char *what, const GError *sign)
-{
-    machine_expect_end(node->machine, what, sign);
-}
-
 /*
  * What happens to a copy is news about the copy. While the arbiter is asked it can't be made again.
  * A copy that has stopped then continues where it is if this node is to continue.

@@ -171,7 +171,7 @@ static void test_dying_does_not_ask(void)
     start_pair(&fixture, "file");
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     g_autoptr(GError) sign = dying();
-    node_vm_ending(a->node, "the VM", sign);
+    machine_expect_end(a->node->machine, "the VM", sign);
     cut_link(&fixture);
     WAIT_FOR(a->ended);
     g_assert_null(claim_last_answer(a->node->claim));
