@@ -111,7 +111,7 @@ static void add_frames(const Node *node, json_object *status)
     add_int(held, "max-frames", (gint64)stats.held.max_frames);
     add_int(held, "max-bytes", (gint64)stats.held.max_bytes);
     add_int(held, "released", (gint64)stats.held.released_frames);
-    add_int(held, "dropped", (gint64)stats.held.dropped_frames);
+    add_int(held, "dropped", (gint64)(stats.held.dropped_frames + stats.leaving.dropped));
     json_object *packets = add_object(status, "packets");
     add_int(packets, "mirrored", (gint64)stats.mirrored);
     add_int(packets, "dropped",

@@ -14,6 +14,7 @@ struct Traffic {
     Backlog *leaving;  /* released and mapped; waits for the last look */
     Backlog *deferred; /* tag: the epoch in which it was mirrored; 0: not yet */
     Rewrite *rewrite;  /* NULL: nothing is mapped */
+    gboolean drops;    /* of what waits for the last look, since that was empty */
     guint64 mirrored, mirror_congested;
 };
 
@@ -47,18 +48,30 @@ void traffic_let_leave(Traffic *traffic)
         const guint8 *data = g_bytes_get_data(frame->data, &len);
         traffic->handler.send(frame->nic, data, len, traffic->user_data);
     }
+    traffic->drops &= traffic_awaits_link(traffic);
+}
+
+static void wait_for_link(Traffic *traffic, unsigned nic, GBytes *frame)
+{
+    guint64 before = backlog_stats(traffic->leaving)->dropped;
+    backlog_add(traffic->leaving, nic, 0, frame);
+    if (traffic->drops || backlog_stats(traffic->leaving)->dropped == before)
+        return;
+    log_warning("output that was released waits for proof that the secondary is there, and has "
+                "reached twice output-limit: the oldest frames are dropped");
+    traffic->drops = TRUE;
 }
 
 /* As clients are to see it. `data` is of `frame`, or that is NULL. */
 static void leave(Traffic *traffic, unsigned nic, const guint8 *data, gsize len, GBytes *frame)
 {
     traffic_let_leave(traffic);
-    if (!backlog_first(traffic->leaving) && may_leave(traffic)) {
+    if (!traffic_awaits_link(traffic) && may_leave(traffic)) {
         traffic->handler.send(nic, data, len, traffic->user_data);
         return;
     }
     g_autoptr(GBytes) kept = frame ? g_bytes_ref(frame) : g_bytes_new(data, len);
-    backlog_add(traffic->leaving, nic, 0, kept);
+    wait_for_link(traffic, nic, kept);
 }
 
 static GBytes *map(const Traffic *traffic, unsigned nic, GBytes *frame)
