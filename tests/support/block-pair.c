@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <xxhash.h>
+
+#include "common/endian.h"
 
 /* A hang is a failure too, but no test waits this long. */
 #define GUARD_US (G_GINT64_CONSTANT(120) * G_USEC_PER_SEC)
@@ -296,6 +299,40 @@ guint8 *side_read(const Side *side, guint disk)
     return bytes;
 }
 
+char *side_state_path(const Side *side)
+{
+    return g_build_filename(side->dir, "state", NULL);
+}
+
+void side_patch_state(const Side *side, gsize at, guint8 xor, gboolean resign)
+{
+    g_autofree char *path = side_state_path(side);
+    g_autofree char *bytes = NULL;
+    gsize len;
+    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
+    g_assert_cmpuint(len, ==, 256);
+    bytes[at] = (char)(bytes[at] ^ xor);
+    if (resign)
+        colo_put_be64(bytes + 248, XXH3_64bits(bytes, 248));
+    g_assert_true(g_file_set_contents(path, bytes, (gssize)len, NULL));
+}
+
+void side_open_fails(Side *side, gboolean owner, BlockError code, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_false(side_open(side, owner, &error));
+    g_assert_error(error, BLOCK_ERROR, (gint)code);
+    if (!strstr(error->message, text))
+        g_error("\"%s\" does not contain \"%s\"", error->message, text);
+}
+
+guint8 side_byte(const Side *side, guint disk, guint64 offset)
+{
+    guint8 byte = 0;
+    g_assert_cmpint(disk_read(side->disks[disk], &byte, 1, offset), ==, 0);
+    return byte;
+}
+
 void side_open_ok(Side *side, gboolean owner)
 {
     g_autoptr(GError) error = NULL;
@@ -352,4 +389,31 @@ void block_pair_assert_same_images(const BlockPair *pair)
         g_autofree guint8 *a = side_image(pair->a, i), *b = side_image(pair->b, i);
         g_assert_cmpmem(a, pair->a->sizes[i], b, pair->b->sizes[i]);
     }
+}
+
+const guint64 block_pair_sizes[SIDE_DISKS] = {1u << 20, 200 * 1024};
+
+void block_pair_setup(BlockPair *pair, gconstpointer data)
+{
+    (void)data;
+    block_pair_new(pair, block_pair_sizes);
+}
+
+void block_pair_setup_open(BlockPair *pair, gconstpointer data)
+{
+    block_pair_setup(pair, data);
+    block_pair_open(pair);
+}
+
+void block_pair_setup_joined(BlockPair *pair, gconstpointer data)
+{
+    block_pair_setup_open(pair, data);
+    block_pair_join(pair);
+    g_assert_true(side_wait_applied(pair->a, 1));
+}
+
+void block_pair_teardown(BlockPair *pair, gconstpointer data)
+{
+    (void)data;
+    block_pair_free(pair);
 }

@@ -68,12 +68,20 @@ void side_wait_lost(Side *side);
 
 /* Opens the set, which succeeds. */
 void side_open_ok(Side *side, gboolean owner);
+/* ... or fails, with this code and a message that has `text` in it. */
+void side_open_fails(Side *side, gboolean owner, BlockError code, const char *text);
+
+/* Its state file's path, to be freed. Changes a byte of the file; `resign`: with a right checksum. */
+char *side_state_path(const Side *side);
+void side_patch_state(const Side *side, gsize at, guint8 xor, gboolean resign);
 
 /* The image file's bytes, to be freed. */
 guint8 *side_image(const Side *side, guint disk);
 
 /* The disk's contents as its guest reads them, to be freed. */
 guint8 *side_read(const Side *side, guint disk);
+/* One byte of it. */
+guint8 side_byte(const Side *side, guint disk, guint64 offset);
 
 /* Lets every change of kind `what` (NULL: any) to files whose name contains `file` fail from now
  * on; 0 ends it. */
@@ -105,6 +113,14 @@ void block_pair_free(BlockPair *pair);
 void block_pair_checkpoint(BlockPair *pair, guint64 epoch);
 /* The files of both are the same, byte for byte. */
 void block_pair_assert_same_images(const BlockPair *pair);
+
+/* Fixture functions for g_test_add(), with disks of these sizes: both are made; and open; and
+ * synchronised, with checkpoint 1 applied. */
+extern const guint64 block_pair_sizes[SIDE_DISKS];
+void block_pair_setup(BlockPair *pair, gconstpointer data);
+void block_pair_setup_open(BlockPair *pair, gconstpointer data);
+void block_pair_setup_joined(BlockPair *pair, gconstpointer data);
+void block_pair_teardown(BlockPair *pair, gconstpointer data);
 
 /* Writes `count` bytes of `value` to a disk, which succeeds. */
 void side_fill(const Side *side, guint disk, guint8 value, guint32 count, guint64 offset);

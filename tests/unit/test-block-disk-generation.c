@@ -7,54 +7,6 @@
 #include "common/endian.h"
 #include "tests/support/block-pair.h"
 
-static const guint64 sizes[SIDE_DISKS] = {1u << 20, 200 * 1024};
-
-typedef BlockPair Fixture;
-
-static void setup(Fixture *f, gconstpointer data)
-{
-    (void)data;
-    block_pair_new(f, sizes);
-}
-
-static void setup_open(Fixture *f, gconstpointer data)
-{
-    setup(f, data);
-    block_pair_open(f);
-}
-
-static void setup_joined(Fixture *f, gconstpointer data)
-{
-    setup_open(f, data);
-    block_pair_join(f);
-    g_assert_true(side_wait_applied(f->a, 1));
-}
-
-static void teardown(Fixture *f, gconstpointer data)
-{
-    (void)data;
-    block_pair_free(f);
-}
-
-static char *state_path(const Side *side)
-{
-    return g_build_filename(side->dir, "state", NULL);
-}
-
-/* Changes the state file; `resign`: with a right checksum. */
-static void patch_state(const Side *side, gsize at, guint8 xor, gboolean resign)
-{
-    g_autofree char *path = state_path(side);
-    g_autofree char *bytes = NULL;
-    gsize len;
-    g_assert_true(g_file_get_contents(path, &bytes, &len, NULL));
-    g_assert_cmpuint(len, ==, 256);
-    bytes[at] = (char)(bytes[at] ^ xor);
-    if (resign)
-        colo_put_be64(bytes + 248, XXH3_64bits(bytes, 248));
-    g_assert_true(g_file_set_contents(path, bytes, (gssize)len, NULL));
-}
-
 static Generation generation_of(const Side *side)
 {
     DiskSetStatus status;
@@ -93,12 +45,12 @@ static void assert_refused(Side *primary, Side *replica, const char *why)
     disk_set_detach(primary->set);
     disk_set_detach(replica->set);
     g_autofree guint8 *after = side_image(replica, 0);
-    g_assert_cmpmem(before, sizes[0], after, sizes[0]);
+    g_assert_cmpmem(before, block_pair_sizes[0], after, block_pair_sizes[0]);
     Generation now = generation_of(replica);
     g_assert_cmpmem(&generation, sizeof(generation), &now, sizeof(now));
 }
 
-static void test_generation_taken_over(Fixture *f, gconstpointer data)
+static void test_generation_taken_over(BlockPair *f, gconstpointer data)
 {
     (void)data;
     Generation a = generation_of(f->a), b = generation_of(f->b);
@@ -115,7 +67,7 @@ static void test_generation_taken_over(Fixture *f, gconstpointer data)
 }
 
 /* The replica has taken over: who was overtaken can't overwrite it, but the other way round. */
-static void test_overtaken_is_older(Fixture *f, gconstpointer data)
+static void test_overtaken_is_older(BlockPair *f, gconstpointer data)
 {
     (void)data;
     side_crash(f->a);
@@ -132,7 +84,7 @@ static void test_overtaken_is_older(Fixture *f, gconstpointer data)
     g_assert_true(side_synchronise(f->b, f->a));
 }
 
-static void test_split_is_refused(Fixture *f, gconstpointer data)
+static void test_split_is_refused(BlockPair *f, gconstpointer data)
 {
     (void)data;
     side_crash(f->a);
@@ -158,7 +110,7 @@ static void test_split_is_refused(Fixture *f, gconstpointer data)
     assert_refused(f->a, f->b, "were both written to since they were equal");
 }
 
-static void test_strangers_are_refused(Fixture *f, gconstpointer data)
+static void test_strangers_are_refused(BlockPair *f, gconstpointer data)
 {
     (void)data;
     write_alone(f->a);
@@ -171,7 +123,7 @@ static void test_strangers_are_refused(Fixture *f, gconstpointer data)
 }
 
 /* A replica that an administrator has started is no descendant of what its writer went on with. */
-static void test_replica_alone_is_split(Fixture *f, gconstpointer data)
+static void test_replica_alone_is_split(BlockPair *f, gconstpointer data)
 {
     (void)data;
     side_fill(f->a, 0, 5, 4096, 0);
@@ -183,7 +135,7 @@ static void test_replica_alone_is_split(Fixture *f, gconstpointer data)
     assert_refused(f->b, f->a, "have nothing in common");
 }
 
-static void test_broken_is_overwritten(Fixture *f, gconstpointer data)
+static void test_broken_is_overwritten(BlockPair *f, gconstpointer data)
 {
     (void)data;
     g_assert_true(side_synchronise(f->a, f->b));
@@ -195,7 +147,7 @@ static void test_broken_is_overwritten(Fixture *f, gconstpointer data)
 }
 
 /* A last mark: from then on either side holds everything, also after another boot. */
-static void test_finish(Fixture *f, gconstpointer data)
+static void test_finish(BlockPair *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     (void)data;
@@ -209,7 +161,7 @@ static void test_finish(Fixture *f, gconstpointer data)
     side_crash(f->b);
     side_close(f->a);
     block_pair_assert_same_images(f);
-    patch_state(f->b, 72, 0xff, TRUE);
+    side_patch_state(f->b, 72, 0xff, TRUE);
     assert_examined(f->b, GENERATION_IN_STEP);
     side_open_ok(f->b, TRUE);
     write_alone(f->b);
@@ -219,7 +171,7 @@ static void test_finish(Fixture *f, gconstpointer data)
 }
 
 /* It counts only if all of it is durable. */
-static void test_finish_unsynced(Fixture *f, gconstpointer data)
+static void test_finish_unsynced(BlockPair *f, gconstpointer data)
 {
     (void)data;
     g_assert_true(disk_set_mark(f->a->set, 2, NULL));
@@ -233,7 +185,7 @@ static void test_finish_unsynced(Fixture *f, gconstpointer data)
 
 /* A primary that dies before it hears that the replica is complete: what it writes next is newer.
  */
-static void test_exposed(Fixture *f, gconstpointer data)
+static void test_exposed(BlockPair *f, gconstpointer data)
 {
     (void)data;
     g_assert_true(side_synchronise(f->a, f->b));
@@ -252,12 +204,12 @@ static void test_exposed(Fixture *f, gconstpointer data)
 }
 
 /* A state file of version 1 says nothing of generations. */
-static void test_old_state(Fixture *f, gconstpointer data)
+static void test_old_state(BlockPair *f, gconstpointer data)
 {
     (void)data;
     side_open_ok(f->a, TRUE);
     side_close(f->a);
-    g_autofree char *path = state_path(f->a);
+    g_autofree char *path = side_state_path(f->a);
     g_autofree char *bytes = NULL;
     g_assert_true(g_file_get_contents(path, &bytes, NULL, NULL));
     colo_put_be32(bytes + 8, 1);
@@ -270,7 +222,7 @@ static void test_old_state(Fixture *f, gconstpointer data)
     g_assert_cmpuint(generation_of(f->a).current, !=, 0);
 }
 
-static void test_examine_errors(Fixture *f, gconstpointer data)
+static void test_examine_errors(BlockPair *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     Generation found;
@@ -290,17 +242,17 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, before, test)                                                                    \
-    g_test_add("/block/disk-generation/" name, Fixture, NULL, before, test, teardown)
-    ADD("taken-over", setup_joined, test_generation_taken_over);
-    ADD("overtaken-is-older", setup_joined, test_overtaken_is_older);
-    ADD("split", setup_joined, test_split_is_refused);
-    ADD("strangers", setup_open, test_strangers_are_refused);
-    ADD("replica-alone", setup_joined, test_replica_alone_is_split);
-    ADD("broken", setup_open, test_broken_is_overwritten);
-    ADD("finish", setup_joined, test_finish);
-    ADD("finish-unsynced", setup_joined, test_finish_unsynced);
-    ADD("exposed", setup_open, test_exposed);
-    ADD("old-state", setup, test_old_state);
-    ADD("examine-errors", setup, test_examine_errors);
+    g_test_add("/block/disk-generation/" name, BlockPair, NULL, before, test, block_pair_teardown)
+    ADD("taken-over", block_pair_setup_joined, test_generation_taken_over);
+    ADD("overtaken-is-older", block_pair_setup_joined, test_overtaken_is_older);
+    ADD("split", block_pair_setup_joined, test_split_is_refused);
+    ADD("strangers", block_pair_setup_open, test_strangers_are_refused);
+    ADD("replica-alone", block_pair_setup_joined, test_replica_alone_is_split);
+    ADD("broken", block_pair_setup_open, test_broken_is_overwritten);
+    ADD("finish", block_pair_setup_joined, test_finish);
+    ADD("finish-unsynced", block_pair_setup_joined, test_finish_unsynced);
+    ADD("exposed", block_pair_setup_open, test_exposed);
+    ADD("old-state", block_pair_setup, test_old_state);
+    ADD("examine-errors", block_pair_setup, test_examine_errors);
     return g_test_run();
 }

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Storage that fails under a disk set: who is told, what is still there, and what may be done then.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/support/block-pair.h"
+
+/* The guest gets the error; what is there then is what the replica has too. */
+static void test_primary_enospc(BlockPair *f, gconstpointer data)
+{
+    guint8 buf[5000] = {1};
+    (void)data;
+    side_fill(f->a, 0, 0x12, 8192, 0);
+    side_refuse(f->a, "write", "vda.img", -ENOSPC);
+    g_assert_cmpint(disk_write(f->a->disks[0], buf, sizeof(buf), 1000, FALSE), ==, -ENOSPC);
+    side_refuse(f->a, "zero", "vda.img", -EIO);
+    g_assert_cmpint(disk_zero(f->a->disks[0], 5000, 1000, TRUE, FALSE), ==, -EIO);
+    side_refuse(f->a, NULL, "", 0);
+    block_pair_checkpoint(f, 2);
+    block_pair_assert_same_images(f);
+    side_fill(f->a, 0, 0x13, 100, 1000);
+    block_pair_checkpoint(f, 3);
+    block_pair_assert_same_images(f);
+}
+
+/* After a failed fdatasync nothing is known to be durable any more. */
+static void test_flush_fails(BlockPair *f, gconstpointer data)
+{
+    guint8 byte = 1;
+    (void)data;
+    side_refuse(f->a, "sync", "vda.img", -EIO);
+    g_assert_cmpint(disk_flush(f->a->disks[0]), ==, -EIO);
+    side_refuse(f->a, NULL, "", 0);
+    g_assert_cmpint(disk_flush(f->a->disks[0]), ==, -EIO);
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, TRUE), ==, -EIO);
+    g_assert_cmpint(disk_flush(f->a->disks[1]), ==, 0);
+}
+
+/* The dirty bitmap can't be written: the write must not happen. */
+static void test_bitmap_fails(BlockPair *f, gconstpointer data)
+{
+    guint8 byte = 1;
+    (void)data;
+    side_refuse(f->a, "write", "vda.dirty", -ENOSPC);
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, -ENOSPC);
+    side_refuse(f->a, NULL, "", 0);
+    g_assert_cmphex(side_byte(f->a, 0, 0), ==, 0);
+}
+
+static void assert_lost(BlockPair *f, const char *text)
+{
+    side_wait_lost(f->a);
+    side_wait_lost(f->b);
+    if (!strstr(f->b->lost_message, text) || !strstr(f->a->lost_message, text))
+        g_error("\"%s\" or \"%s\" does not contain \"%s\"", f->a->lost_message, f->b->lost_message,
+                text);
+    disk_set_detach(f->a->set);
+    side_fill(f->a, 0, 0x99, 4096, 4096); /* the guest goes on */
+    DiskSetStatus status;
+    disk_set_status(f->a->set, &status);
+    g_assert_false(status.attached);
+}
+
+/* A spill file that can't grow ends protection, and only that. */
+static void test_spill_fails(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    side_refuse(f->b, "write", "vda.journal", -ENOSPC);
+    side_fill(f->a, 0, 1, 65536, 0);
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    assert_lost(f, "vda");
+    g_assert_cmpuint(f->b->marked, ==, 1);
+    side_refuse(f->b, NULL, "", 0);
+    g_assert_true(disk_set_takeover(f->b->set, 1, NULL)); /* the last checkpoint is intact */
+}
+
+static void test_replica_image_fails_in_sync(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    side_fill(f->a, 1, 1, 65536, 0);
+    side_refuse(f->b, "write", "vdb.img", -EIO);
+    side_pair(f->a, f->b);
+    assert_lost(f, "vdb");
+    g_assert_false(disk_set_takeover(f->b->set, 0, NULL));
+}
+
+/* Half applied: no takeover before it has been finished. */
+static void test_apply_fails(BlockPair *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    side_fill(f->a, 0, 1, 4096, 0);
+    side_fill(f->a, 1, 2, 4096, 0);
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    g_assert_true(side_wait_marked(f->b, 2));
+    side_refuse(f->b, "write", "vdb.img", -EIO);
+    g_assert_false(disk_set_apply(f->b->set, 2, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
+    g_assert_nonnull(strstr(error->message, "vdb"));
+    for (guint64 epoch = 1; epoch < 3; epoch++)
+        g_assert_false(disk_set_takeover(f->b->set, epoch, NULL));
+    side_refuse(f->b, NULL, "", 0);
+    g_assert_true(disk_set_apply(f->b->set, 2, NULL));
+    g_assert_true(disk_set_takeover(f->b->set, 2, NULL));
+    g_assert_cmphex(side_byte(f->b, 0, 0), ==, 1);
+    g_assert_cmphex(side_byte(f->b, 1, 0), ==, 2);
+}
+
+/* The takeover fails half-way: still a replica, nothing lost, and a later try succeeds. */
+static void test_takeover_fails(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    side_fill(f->b, 0, 0x21, 4096, 0);
+    side_fill(f->b, 1, 0x22, 4096, 0);
+    side_refuse(f->b, "write", "vdb.img", -EIO);
+    g_assert_false(disk_set_takeover(f->b->set, 1, NULL));
+    DiskSetStatus status;
+    disk_set_status(f->b->set, &status);
+    g_assert_cmpint(status.mode, ==, DISK_MODE_REPLICA);
+    g_assert_cmphex(side_byte(f->b, 1, 0), ==, 0x22);
+    side_refuse(f->b, NULL, "", 0);
+    g_assert_true(disk_set_takeover(f->b->set, 1, NULL));
+    g_assert_cmphex(side_byte(f->b, 0, 0), ==, 0x21);
+    g_assert_cmphex(side_byte(f->b, 1, 0), ==, 0x22);
+}
+
+/* The same, and the process gives up: what it leaves can't be owned. */
+static void test_takeover_given_up(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    side_fill(f->b, 1, 0x22, 4096, 0);
+    side_refuse(f->b, "write", "vdb.img", -EIO);
+    g_assert_false(disk_set_takeover(f->b->set, 1, NULL));
+    side_refuse(f->b, NULL, "", 0);
+    side_close(f->b);
+    side_open_fails(f->b, TRUE, BLOCK_ERROR_STATE, "incomplete replica");
+}
+
+static void test_overlay_fails(BlockPair *f, gconstpointer data)
+{
+    guint8 byte = 1;
+    (void)data;
+    side_refuse(f->b, "write", "overlay", -ENOSPC);
+    g_assert_cmpint(disk_write(f->b->disks[0], &byte, 1, 0, FALSE), ==, -ENOSPC);
+    side_refuse(f->b, NULL, "", 0);
+    g_assert_cmphex(side_byte(f->b, 0, 0), ==, 0);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+#define ADD(name, before, test)                                                                    \
+    g_test_add("/block/disk/" name, BlockPair, NULL, before, test, block_pair_teardown)
+    ADD("primary-enospc", block_pair_setup_joined, test_primary_enospc);
+    ADD("flush-fails", block_pair_setup_joined, test_flush_fails);
+    ADD("bitmap-fails", block_pair_setup_joined, test_bitmap_fails);
+    ADD("spill-fails", block_pair_setup_joined, test_spill_fails);
+    ADD("replica-image-fails-in-sync", block_pair_setup_open, test_replica_image_fails_in_sync);
+    ADD("apply-fails", block_pair_setup_joined, test_apply_fails);
+    ADD("takeover-fails", block_pair_setup_joined, test_takeover_fails);
+    ADD("takeover-given-up", block_pair_setup_joined, test_takeover_given_up);
+    ADD("overlay-fails", block_pair_setup_joined, test_overlay_fails);
+    return g_test_run();
+}
