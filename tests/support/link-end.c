@@ -124,6 +124,13 @@ void link_end_free(LinkEnd *side)
     g_free(side);
 }
 
+LinkEnd *link_end_new_accepting(const LinkEndOptions *options)
+{
+    LinkEnd *end = link_end_new(options, 0);
+    link_end_accept(end, "alpha");
+    return end;
+}
+
 json_object *link_end_hello(const char *name, const char *uuid)
 {
     json_object *hello = json_object_new_object();
@@ -268,4 +275,17 @@ json_object *stranger_read_hello(int fd, unsigned *ret_kind)
     json_object *object = json_tokener_parse(body);
     g_assert_nonnull(object);
     return object;
+}
+
+char *stranger_begin_pairing(int fd)
+{
+    unsigned kind;
+    stranger_send_bytes(fd, stranger_hello(LINK_PROTOCOL, 1, STRANGER_HELLO));
+    json_object *answer = stranger_read_hello(fd, &kind);
+    g_assert_cmpuint(kind, ==, 2);
+    g_assert_cmpstr(json_object_get_string(json_object_object_get(answer, "name")), ==, "alpha");
+    g_assert_cmpstr(json_object_get_string(json_object_object_get(answer, "role")), ==, "primary");
+    char *session = g_strdup(json_object_get_string(json_object_object_get(answer, "session")));
+    json_object_put(answer);
+    return session;
 }

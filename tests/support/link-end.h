@@ -41,6 +41,8 @@ typedef struct {
 
 /* `peer_port` is where it will dial; 0: nowhere. */
 LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port);
+/* One that is 'alpha' and waits for its peer. */
+LinkEnd *link_end_new_accepting(const LinkEndOptions *options);
 void link_end_free(LinkEnd *side);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LinkEnd, link_end_free)
 
@@ -70,5 +72,13 @@ void stranger_send_bytes(int fd, GBytes *bytes); /* takes the reference */
 char *stranger_read_to_end(int fd);
 /* Reads one hello, answer or refusal: its body. New reference. */
 json_object *stranger_read_hello(int fd, unsigned *ret_kind);
+
+/* What a proper secondary says first on control: its name is eve. */
+#define STRANGER_HELLO                                                                             \
+    "{\"channel\":\"control\",\"role\":\"secondary\",\"colo\":\"" COLO_VERSION                     \
+    "\",\"name\":\"eve\",\"identity\":{\"uuid\":\"" LINK_END_UUID                                  \
+    "\",\"machine\":\"pc-i440fx-7.2\"}}"
+/* Says it to 'alpha' and reads the answer; the session that it names. Free with g_free(). */
+char *stranger_begin_pairing(int fd);
 
 #endif
