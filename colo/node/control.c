@@ -85,9 +85,8 @@ static void add_blocktime(const Node *node, json_object *status)
 
 static void add_sync(const Node *node, json_object *status)
 {
-    const SyncProgress *progress = node->has_progress ? &node->progress : NULL;
-    if (node->is_primary)
-        progress = primary_progress(node->primary);
+    const SyncProgress *progress =
+        node->is_primary ? primary_progress(node->primary) : receiver_progress(node->receiver);
     if (!progress || fsm_is_protected(node->state)) {
         json_object_object_add(status, "sync", NULL);
         return;

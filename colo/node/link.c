@@ -8,8 +8,6 @@
 #include "colo/node/node_internal.h"
 #include "common/log.h"
 
-#include <sys/socket.h>
-
 void node_link_lost(Node *node, const char *what, const GError *error)
 {
     figures_primary_lost(node->figures);
@@ -346,8 +344,7 @@ void node_link_seek(Node *node, void (*seek)(Link *, json_object *))
 
 void node_link_close(Node *node)
 {
-    if (node->apply_fd >= 0)
-        shutdown(node->apply_fd, SHUT_RDWR);
+    receiver_shut_down(node->receiver);
     link_close(node->link);
     link_idle(node->link, fsm_state_name(node->state));
 }

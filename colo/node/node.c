@@ -347,7 +347,6 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     checkpoints_init(node);
     comparing_init(node);
     secondary_init(node);
-    node->apply_fd = -1;
     svm_init(node);
 
     if (!claim_init(node, error) || !net_make_cards(node, error))

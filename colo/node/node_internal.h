@@ -4,12 +4,12 @@
  * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
  * parts.c makes the smaller ones and connects them. What claim, primary, copy and judge ask for and
  * report goes to node.c, checkpoints.c, svm.c and compare.c. What cards and traffic report goes to
- * net.c.
+ * net.c, and what receiver and replay do to secondary.c.
  *
- * The rest still works on the node itself, and its functions are here. secondary.c is the receiving
- * side. svm.c is the node's side of its copy up to the takeover, and vm.c that of the VM's process
- * and its disks. link.c, options.c, recording.c and control.c deal with the peer and administrators.
- * All of it runs on the main thread.
+ * The rest has no state of its own, and its functions are here. svm.c is the node's side of its
+ * copy up to the takeover, and vm.c that of the VM's process and its disks. link.c, options.c,
+ * recording.c and control.c deal with the peer and administrators. All of it runs on the main
+ * thread.
  */
 #ifndef COLO_COLO_NODE_NODE_INTERNAL_H
 #define COLO_COLO_NODE_NODE_INTERNAL_H
@@ -37,6 +37,7 @@
 #include "colo/node/messages.h"
 #include "colo/node/node.h"
 #include "colo/node/primary.h"
+#include "colo/node/receiver.h"
 #include "colo/node/replay.h"
 #include "colo/node/resume.h"
 #include "colo/node/traffic.h"
@@ -80,10 +81,7 @@ struct Node {
     Judge *judge;
 
     /* secondary (secondary.c) */
-    Apply *apply;
-    gboolean has_progress; /* of the session's synchronisation */
-    SyncProgress progress;
-    int apply_fd; /* the checkpoint connection, our own descriptor; -1: none */
+    Receiver *receiver;
     Replay *replay;
 
     /* secondary (svm.c) */
@@ -216,6 +214,8 @@ gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
 
 void svm_init(Node *node);
 void svm_finalise(Node *node);
+/* ReceiverHandler.finished: the takeover's checkpoint. */
+void secondary_finished(Checkpoint *checkpoint, gpointer node);
 /* FSM actions. */
 void secondary_start_apply(Node *node);
 void secondary_take_over(Node *node);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The secondary: receives checkpoints, and wires what a takeover will need besides them (replay.h)
- * to the link, the cards and the rewriter.
+ * The node's side of what the secondary receives: checkpoints (receiver.h), and the frames that a
+ * takeover needs besides them (replay.h). It has no state of its own.
  *
  * RECEIVED(e) is sent when checkpoint e is complete and verified in this process's memory: from
  * then on this node can finish it alone.
@@ -12,11 +12,7 @@
  */
 #include "colo/node/node_internal.h"
 #include "common/fault.h"
-#include "common/fd.h"
 #include "common/log.h"
-
-#include <fcntl.h>
-#include <string.h>
 
 /* ---- Frames that a takeover may need ---- */
 
@@ -105,43 +101,23 @@ gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 
 /* ---- Receiving ---- */
 
-static void on_progress(guint64 received_bytes, guint64 total_bytes, gpointer user_data)
+static gboolean on_may_change_ram(gpointer user_data)
+{
+    const Node *node = user_data;
+    return copy_may_change_ram(node->copy);
+}
+
+static void on_intruded(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    node->has_progress = TRUE;
-    node->progress = (SyncProgress){
-        .total_bytes = total_bytes,
-        .sent_bytes = received_bytes,
-        .left_us = -1,
-        .percent =
-            total_bytes ? MIN(100.0, 100.0 * (double)received_bytes / (double)total_bytes) : 0};
-}
-
-static gboolean check_attachment(const Checkpoint *checkpoint, GError **error)
-{
-    g_auto(Attachment) attachment = {0};
-    return attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error);
-}
-
-static gboolean is_to_run(const Checkpoint *checkpoint)
-{
-    g_auto(Attachment) attachment = {0};
-    attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, NULL);
-    return attachment.runs;
+    /* A VM that has run is lost: its memory has been changed under it. */
+    (node->state == FSM_S_ACTIVE ? node_link_lost
+                                 : node_vm_lost)(node, "the peer broke the protocol", error);
 }
 
 static void on_received(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
-    g_autoptr(GError) error = NULL;
-    if (!copy_may_change_ram(node->copy)) {
-        g_set_error(&error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                    "a checkpoint came while the VM was running or being loaded");
-        /* A VM that has run is lost: its memory has been changed under it. */
-        (node->state == FSM_S_ACTIVE ? node_link_lost
-                                     : node_vm_lost)(node, "the peer broke the protocol", error);
-        return;
-    }
     copy_received(node->copy, checkpoint);
     replay_received(node->replay, checkpoint->epoch);
     figures_copy_paused(node->figures, colo_time_add_us(colo_time_now(), -checkpoint->transfer_us));
@@ -153,7 +129,7 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     figures_add_received(node->figures, checkpoint->bytes, checkpoint->transfer_us);
 }
 
-static void on_applied(Checkpoint *checkpoint, gpointer user_data)
+static void on_applied(Checkpoint *checkpoint, gboolean to_run, gpointer user_data)
 {
     Node *node = user_data;
     MessageApplied applied = {.epoch = checkpoint->epoch,
@@ -163,10 +139,10 @@ static void on_applied(Checkpoint *checkpoint, gpointer user_data)
     log_debug("checkpoint applied pages=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT
               " transfer_us=%" G_GINT64_FORMAT " apply_us=%" G_GINT64_FORMAT,
               checkpoint->pages, checkpoint->bytes, checkpoint->transfer_us, checkpoint->apply_us);
-    copy_applied(node->copy, is_to_run(checkpoint));
+    copy_applied(node->copy, to_run);
 }
 
-static void on_apply_failed(const GError *error, gpointer user_data)
+static void on_failed(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
     /* While taking over, the end of the stream is no news. */
@@ -176,18 +152,9 @@ static void on_apply_failed(const GError *error, gpointer user_data)
 
 void secondary_begin(Node *node)
 {
-    static const ApplyCallbacks callbacks = {.check = check_attachment,
-                                             .progress = on_progress,
-                                             .received = on_received,
-                                             .applied = on_applied,
-                                             .failed = on_apply_failed};
     g_autoptr(GError) error = NULL;
-    node->has_progress = FALSE;
-    /* Our own descriptor: what is complete is finished after the link is closed. */
-    node->apply_fd = fcntl(link_checkpoint_fd(node->link), F_DUPFD_CLOEXEC, 0);
-    node->apply =
-        apply_new(vm_ram(machine_vm(node->machine)), node->apply_fd, &callbacks, node, &error);
-    if (!node->apply) {
+    if (!receiver_begin(node->receiver, vm_ram(machine_vm(node->machine)),
+                        link_checkpoint_fd(node->link), &error)) {
         node_link_lost(node, "checkpoints can't be received", error);
         return;
     }
@@ -199,10 +166,8 @@ void secondary_begin(Node *node)
 
 void secondary_drop_apply(Node *node)
 {
-    g_clear_pointer(&node->apply, apply_free);
+    receiver_end(node->receiver);
     disks_detach(node->disks);
-    colo_fd_close(&node->apply_fd);
-    node->has_progress = FALSE;
     replay_forget(node->replay);
     final_session_over(node->final);
     traffic_end_copy(node->traffic);
@@ -240,10 +205,18 @@ void secondary_init(Node *node)
                                           .release = on_release,
                                           .begin_mapping = on_begin_mapping,
                                           .map_and_release = on_map_and_release};
+    static const ReceiverHandler receiving = {.may_change_ram = on_may_change_ram,
+                                              .received = on_received,
+                                              .applied = on_applied,
+                                              .intruded = on_intruded,
+                                              .failed = on_failed,
+                                              .finished = secondary_finished};
     node->replay = replay_new(&handler, node);
+    node->receiver = receiver_new(&receiving, node);
 }
 
 void secondary_finalise(Node *node)
 {
+    receiver_free(node->receiver);
     replay_free(node->replay);
 }

@@ -224,7 +224,7 @@ static void on_go_on(gpointer user_data)
     resume_vm(node->resume, on_taken_over);
 }
 
-static void on_finished(Checkpoint *checkpoint, gpointer user_data)
+void secondary_finished(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
     if (!checkpoint) {
@@ -253,7 +253,7 @@ void secondary_take_over(Node *node)
     colo_fault_point("takeover-granted");
     net_set_open(node, TRUE);
     announce_start(node->announce);
-    apply_finish(node->apply, on_finished, node);
+    receiver_finish(node->receiver);
 }
 
 /* ---- Sessions ---- */

@@ -201,8 +201,7 @@ static void on_filling(gpointer user_data)
 static void on_hold_back(gpointer user_data)
 {
     const Node *node = user_data;
-    if (node->apply)
-        apply_allow(node->apply, 0);
+    receiver_allow(node->receiver, 0);
 }
 
 static void on_disks_marked(guint64 epoch, gpointer user_data)
@@ -210,8 +209,7 @@ static void on_disks_marked(guint64 epoch, gpointer user_data)
     Node *node = user_data;
     /* The administrator's word was for what has been overwritten by now. */
     node->config->discard = FALSE;
-    if (node->apply)
-        apply_allow(node->apply, epoch);
+    receiver_allow(node->receiver, epoch);
     final_marked(node->final, epoch);
 }
 

@@ -86,7 +86,7 @@ static void test_slow_proof(void)
     cut_link(&fixture);
     WAIT_FOR(link_is_up(b->node->link) && strcmp(session, link_session(b->node->link)) != 0);
     /* Nothing may touch RAM while it loads. */
-    g_assert_null(b->node->apply);
+    g_assert_false(receiver_is_receiving(b->node->receiver));
     fake_vm_proceed(b->vm);
     protect(&fixture, 0);
     g_assert_cmpuint(fake_vm_count(b->vm, FAKE_VM_LOAD), >=, 1 + 2);

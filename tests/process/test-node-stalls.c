@@ -43,8 +43,9 @@ static void test_powers_off_slowly(void)
     fake_vm_raise(b->vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
     fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     cut_link(&f);
-    WAIT_FOR(b->node->state == FSM_S_ACTIVE && (fake_vm_is_held(b->vm) || b->node->apply));
-    g_assert_null(b->node->apply);
+    WAIT_FOR(b->node->state == FSM_S_ACTIVE &&
+             (fake_vm_is_held(b->vm) || receiver_is_receiving(b->node->receiver)));
+    g_assert_false(receiver_is_receiving(b->node->receiver));
     memset(vm_ram(b->vm)->base, 0x5a, 16 * VM_PAGE_SIZE);
     fake_vm_proceed(b->vm);
     protect(&f, 0);
