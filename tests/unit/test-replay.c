@@ -173,17 +173,18 @@ static void test_old(Fixture *f, gconstpointer data)
     g_assert_cmpuint(waiting(f), ==, 0);
 }
 
-/* Whatever keeps the copy from its input, that waits, and what comes later waits behind it. */
-static void test_waits(Fixture *f, gconstpointer data)
+/* A copy that is paused, or not loaded yet, gets it later, and what comes then waits behind it. */
+static void test_waits(Fixture *f, gconstpointer is_paused)
 {
-    (void)data;
-    f->world.runs = FALSE;
+    if (is_paused)
+        f->world.runs = FALSE;
+    else
+        f->world.is_in = FALSE;
     mirror(f, EPOCH, 'a');
     mirror_note(f, EPOCH, 1);
-    f->world.runs = TRUE;
-    f->world.is_in = FALSE;
     mirror(f, EPOCH, 'b');
-    f->world.is_in = TRUE;
+    expect(f, "");
+    f->world.runs = f->world.is_in = TRUE;
     mirror(f, EPOCH, 'c');
     expect(f, "");
     replay_give(f->replay, EPOCH);
@@ -399,10 +400,11 @@ static void test_order(Fixture *f, gconstpointer data)
     expect(f, "gets-0 ");
 }
 
-/* The VM doesn't get what comes here before its output leaves from here, if it runs already. */
-static void test_input_before(Fixture *f, gconstpointer data)
+/* A VM gets what comes here when it runs, and when its output leaves from here. */
+static void test_input_before(Fixture *f, gconstpointer leaves)
 {
-    (void)data;
+    f->world.leaves = leaves != NULL;
+    f->world.runs = leaves == NULL;
     replay_input(f->replay, 3, (const guint8 *)"x", 1);
     expect(f, "");
     replay_give(f->replay, EPOCH);
@@ -469,7 +471,8 @@ int main(int argc, char **argv)
     } tests[] = {
         {"/replay/at-once",           0,                      test_at_once          },
         {"/replay/old",               0,                      test_old              },
-        {"/replay/waits",             0,                      test_waits            },
+        {"/replay/waits/paused",      1,                      test_waits            },
+        {"/replay/waits/not-loaded",  0,                      test_waits            },
         {"/replay/next-epoch",        0,                      test_next_epoch       },
         {"/replay/checkpoint",        0,                      test_checkpoint       },
         {"/replay/no-note/short",     COMPARE_NOTE_BYTES - 1, test_no_note          },
@@ -483,7 +486,8 @@ int main(int argc, char **argv)
         {"/replay/settled-epoch",     0,                      test_settled_epoch    },
         {"/replay/output-limit",      0,                      test_output_limit     },
         {"/replay/order",             0,                      test_order            },
-        {"/replay/input-before",      0,                      test_input_before     },
+        {"/replay/input/leaves",      1,                      test_input_before     },
+        {"/replay/input/runs",        0,                      test_input_before     },
         {"/replay/once",              0,                      test_once             },
         {"/replay/held-left",         0,                      test_held_left        },
         {"/replay/forget",            0,                      test_forget           },
