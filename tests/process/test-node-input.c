@@ -4,89 +4,18 @@
  * secondary waits for. Its copy gets it in the epoch that it belongs to or not at all.
  */
 #include "common/log.h"
+#include "tests/support/fake-uplink.h"
 #include "tests/support/host-pair.h"
 
 #define FRAME_BYTES 60
 
-/* 16 MiB of frames without bytes, at what a frame costs besides: 128. */
+/* 16 MiB of frames without bytes, at what a frame costs besides. */
 #define KEPT_FRAMES_MAX (16u * 1024 * 1024 / BACKLOG_FRAME_BYTES)
-
-/* ---- Uplinks without taps: frames come from the network when the test sends them ---- */
-
-struct Uplink {
-    FrameFunc input;
-    gpointer user_data;
-};
-
-Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
-                   gpointer user_data, GError **error)
-{
-    (void)ifname;
-    (void)bridge;
-    (void)failed;
-    (void)error;
-    Uplink *uplink = g_new0(Uplink, 1);
-    *uplink = (Uplink){.input = input, .user_data = user_data};
-    return uplink;
-}
-
-void uplink_free(Uplink *uplink)
-{
-    g_free(uplink);
-}
-
-gboolean uplink_check_bridge(const char *bridge, GError **error)
-{
-    (void)bridge;
-    (void)error;
-    return TRUE;
-}
-
-const char *uplink_ifname(const Uplink *uplink)
-{
-    (void)uplink;
-    return "none";
-}
-
-gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error)
-{
-    (void)uplink;
-    (void)offloads;
-    (void)error;
-    return TRUE;
-}
-
-void uplink_open(Uplink *uplink)
-{
-    (void)uplink;
-}
-
-void uplink_close(Uplink *uplink)
-{
-    (void)uplink;
-}
-
-void uplink_send(Uplink *uplink, const guint8 *data, gsize len)
-{
-    (void)uplink;
-    (void)data;
-    (void)len;
-}
-
-const UplinkStats *uplink_stats(const Uplink *uplink)
-{
-    static const UplinkStats none;
-    (void)uplink;
-    return &none;
-}
 
 static void send_from_network(const Host *host, const guint8 *data, gsize len)
 {
-    const Uplink *uplink = cards_uplink(host->node->cards, 0);
-    uplink->input(data, len, uplink->user_data);
+    fake_uplink_receive(cards_uplink(host->node->cards, 0), data, len);
 }
-
-/* ---- The pair ---- */
 
 static void start_pair_with_cards(Fixture *f)
 {
