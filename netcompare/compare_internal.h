@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the comparator. compare.c keeps the frames and the epochs, compare-wait.c the deadlines,
- * and compare-difference.c the text of reports. compare-tcp.c and compare-datagram.c decide, for
- * one flow, what the SVM has been seen to imply. Of TCP, compare-segments.c compares the bytes.
- * compare-rare.c has urgent pointers and the texts of resets, compare-window.c the receive windows.
+ * Inside the comparator. compare.c keeps the flows and the epochs, compare-held.c the frames,
+ * compare-wait.c the deadlines, and compare-difference.c the text of reports. compare-tcp.c and
+ * compare-datagram.c decide, for one flow, what the SVM has been seen to imply. Of TCP,
+ * compare-segments.c compares the bytes. compare-rare.c has urgent pointers and the texts of resets,
+ * compare-window.c the receive windows.
  */
 #ifndef COLO_NETCOMPARE_COMPARE_INTERNAL_H
 #define COLO_NETCOMPARE_COMPARE_INTERNAL_H
@@ -178,10 +179,19 @@ struct Compare {
 
 /* ---- compare.c, for the others ---- */
 
-/* Unlinks from everywhere and drops the frame. */
-void held_free(Compare *compare, Held *held);
 /* Hands the frame out because the SVM implies it. */
 void held_release(Compare *compare, Held *held);
+/* Offline: drops all that the flow holds. */
+void flow_drop_held(Compare *compare, Flow *flow);
+
+/* ---- compare-held.c ---- */
+
+/* A frame that has just come, in no flow yet. */
+Held *held_new(Compare *compare, Side side, guint64 epoch, GBytes *frame, ColoTime now);
+/* Unlinks from everywhere and drops the frame. */
+void held_free(Compare *compare, Held *held);
+/* Frees what is kept for frames that come. */
+void held_free_spares(Compare *compare);
 void held_stop_timer(Compare *compare, Held *held);
 void held_start_timer(Compare *compare, Held *held, TimerClass timer_class);
 void held_push_fifo(Held *held, GQueue *queue);
@@ -189,6 +199,8 @@ void held_leave_fifo(Held *held);
 void held_leave_seg(Held *held);
 /* A SYN (without ACK) of a connection that only this side has opened. */
 void held_opens(Compare *compare, Held *held);
+
+/* ---- compare-difference.c ---- */
 
 typedef struct {
     CompareReason reason;
@@ -217,8 +229,6 @@ void flow_count_verified(Compare *compare, Flow *flow, guint64 bytes);
 void flow_count_unseen(Flow *flow, guint64 bytes);
 /* Bytes of the present connection, or of a flow that has none, that are behind. */
 guint64 flow_offset(const Flow *flow);
-/* Offline: drops all that the flow holds. */
-void flow_drop_held(Compare *compare, Flow *flow);
 
 /* Bytes of the body from `done` on that were captured. */
 static inline guint32 held_captured(const Held *held)
