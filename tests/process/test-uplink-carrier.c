@@ -4,22 +4,13 @@
 #include <unistd.h>
 
 #include "netcompare/netcompare.h"
+#include "tests/support/command.h"
 #include "tests/support/wait.h"
 
 typedef struct {
     CarrierWatch *watch;
     unsigned changes;
 } Fixture;
-
-static void run(const char *command)
-{
-    int status = 0;
-    g_autoptr(GError) error = NULL;
-    g_spawn_command_line_sync(command, NULL, NULL, &status, &error);
-    g_assert_no_error(error);
-    if (status)
-        g_error("'%s' has failed", command);
-}
 
 static void on_changed(gpointer user_data)
 {
@@ -35,10 +26,10 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
     (void)data;
-    run("ip link add br0 type bridge");
-    run("ip link set br0 up");
-    run("ip tuntap add tap0 mode tap");
-    run("ip link set tap0 master br0 up");
+    command_run("ip link add br0 type bridge");
+    command_run("ip link set br0 up");
+    command_run("ip tuntap add tap0 mode tap");
+    command_run("ip link set tap0 master br0 up");
     f->watch = carrier_watch_new(on_changed, f, &error);
     g_assert_no_error(error);
 }
@@ -47,8 +38,8 @@ static void tear_down(Fixture *f, gconstpointer data)
 {
     (void)data;
     carrier_watch_free(f->watch);
-    run("ip link del tap0");
-    run("ip link del br0");
+    command_run("ip link del tap0");
+    command_run("ip link del br0");
 }
 
 /* Only guests: nothing is known. */
@@ -66,29 +57,29 @@ static void test_leads_nowhere(Fixture *f, gconstpointer data)
 static void test_ports(Fixture *f, gconstpointer data)
 {
     (void)data;
-    run("ip link add lan0 type veth peer name plug0");
-    run("ip link add lan1 type veth peer name plug1");
-    run("ip link set lan0 master br0 up");
+    command_run("ip link add lan0 type veth peer name plug0");
+    command_run("ip link add lan1 type veth peer name plug1");
+    command_run("ip link set lan0 master br0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
-    run("ip link set plug0 up");
+    command_run("ip link set plug0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
     g_assert_cmpuint(f->changes, >, 0);
-    run("ip link set lan1 master br0 up");
-    run("ip link set plug1 up");
+    command_run("ip link set lan1 master br0 up");
+    command_run("ip link set plug1 up");
     WAIT_FOR(carrier_watch_look(f->watch, NULL, "lan1") == UPLINK_CARRIER_YES);
     /* One is enough. */
-    run("ip link set plug0 down");
+    command_run("ip link set plug0 down");
     WAIT_FOR(carrier_watch_look(f->watch, NULL, "lan0") == UPLINK_CARRIER_NO);
     g_assert_cmpint(look(f), ==, UPLINK_CARRIER_YES);
-    run("ip link set lan1 nomaster");
+    command_run("ip link set lan1 nomaster");
     WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
-    run("ip link set plug0 up");
+    command_run("ip link set plug0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
-    run("ip link set lan0 down");
+    command_run("ip link set lan0 down");
     WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
-    run("ip link del lan0");
+    command_run("ip link del lan0");
     WAIT_FOR(look(f) == UPLINK_CARRIER_UNKNOWN);
-    run("ip link del lan1");
+    command_run("ip link del lan1");
 }
 
 /* Where there is a real way out, a container's port doesn't stand for it. */
@@ -96,18 +87,18 @@ static void test_containers(Fixture *f, gconstpointer data)
 {
     (void)data;
     /* Neither tap nor veth: what a network card is, here. */
-    run("ip link add lan0 type ifb");
-    run("ip link add box0 type veth peer name plug1");
-    run("ip link set lan0 master br0 up");
-    run("ip link set box0 master br0 up");
-    run("ip link set plug1 up");
+    command_run("ip link add lan0 type ifb");
+    command_run("ip link add box0 type veth peer name plug1");
+    command_run("ip link set lan0 master br0 up");
+    command_run("ip link set box0 master br0 up");
+    command_run("ip link set plug1 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
-    run("ip link set lan0 down");
+    command_run("ip link set lan0 down");
     WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
-    run("ip link set lan0 up");
+    command_run("ip link set lan0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
-    run("ip link del box0");
-    run("ip link del lan0");
+    command_run("ip link del box0");
+    command_run("ip link del lan0");
 }
 
 static const char *missing(void)
