@@ -20,19 +20,10 @@
 
 #include "netcompare/compare.h"
 #include "netcompare/rewrite.h"
-#include "tests/support/model_tcp.h"
+#include "tests/support/echo-model.h"
 
-#define CLIENT_CONNS 3u
-#define CONNS        (CLIENT_CONNS + 1) /* the last one is opened by the guest */
-#define KEPT_FRAMES  300u
-#define END_MS       30000
-
-typedef struct {
-    ModelTcp tcp[CONNS];
-    guint32 ts_offset;
-    guint8 mood; /* goes into what is echoed: where the two copies come to differ */
-    guint32 random;
-} Guest;
+#define KEPT_FRAMES 300u
+#define END_MS      30000
 
 typedef enum { MSG_FRAME, MSG_NOTE, MSG_RECEIVED, MSG_LOADED } MsgType;
 
@@ -48,7 +39,7 @@ typedef struct Sim Sim;
 
 typedef struct {
     Sim *sim;
-    Guest guest;
+    EchoGuest guest;
     Rewrite *rewrite; /* NULL: a primary that has never taken over */
     guint64 epoch;
     GQueue kept;  /* of GBytes: the SVM's output, raw */
@@ -56,9 +47,7 @@ typedef struct {
 } Node;
 
 struct Sim {
-    guint32 seed;
-    GRand *rand;
-    gint64 now;
+    EchoRun run;
     Node *nodes[2]; /* primary, secondary */
     Compare *compare;
     gboolean protected, dead, asked;
@@ -68,35 +57,26 @@ struct Sim {
     GQueue net_to_client, net_to_host; /* of Msg, in no order */
     /* the checkpoint on its way */
     gboolean checkpoint, complete, loaded;
-    Guest snapshot;
+    EchoGuest snapshot;
     GBytes *exported;
     gint64 paused_at, complete_at, apply_at;
     gint64 takeover_at, pair_at;
     gboolean lost_notes;
-    gboolean no_divergence; /* the guests' moods don't change */
-    ModelTcp client[CONNS];
-    guint rounds[CONNS], to_send[CONNS], finished;
-    gint64 reopen_at[CONNS];
-    guint32 released_ts[CONNS];
-    gboolean has_released_ts[CONNS];
+    EchoClient client;
+    guint32 released_ts[ECHO_CONNS];
+    gboolean has_released_ts[ECHO_CONNS];
     guint takeovers, divergences, checkpoints;
 };
 
 static gint32 rnd(Sim *sim, gint32 n)
 {
-    return g_rand_int_range(sim->rand, 0, n);
+    return echo_rnd(&sim->run, n);
 }
 
 static gboolean chance(Sim *sim, gint32 per_mille)
 {
-    return rnd(sim, 1000) < per_mille;
+    return echo_chance(&sim->run, per_mille);
 }
-
-#define CHECK(sim, what)                                                                           \
-    do {                                                                                           \
-        if (!(what))                                                                               \
-            g_error("seed %u at %d ms: not so: %s", (sim)->seed, (int)(sim)->now, #what);          \
-    } while (0)
 
 static void msg_free(gpointer data)
 {
@@ -108,7 +88,7 @@ static void msg_free(gpointer data)
 
 static ColoTime time_of(const Sim *sim)
 {
-    return (ColoTime){.us = sim->now * 1000};
+    return (ColoTime){.us = sim->run.now * 1000};
 }
 
 /* ---- The network between the client and whoever is primary ---- */
@@ -117,14 +97,20 @@ static void net_send(Sim *sim, GQueue *queue, GBytes *frame)
 {
     guint copies = chance(sim, 20) ? 2 : 1;
 
-    if (sim->now < sim->net_free || chance(sim, 20))
+    if (sim->run.now < sim->net_free || chance(sim, 20))
         return;
     while (copies-- > 0) {
         Msg *msg = g_new0(Msg, 1);
-        msg->due = sim->now + 1 + rnd(sim, 3) + (chance(sim, 50) ? rnd(sim, 20) : 0);
+        msg->due = sim->run.now + 1 + rnd(sim, 3) + (chance(sim, 50) ? rnd(sim, 20) : 0);
         msg->frame = g_bytes_ref(frame);
         g_queue_push_tail(queue, msg);
     }
+}
+
+static void client_emit(GBytes *frame, gpointer user_data)
+{
+    Sim *sim = user_data;
+    net_send(sim, &sim->net_to_host, frame);
 }
 
 static void parse(GBytes *frame, Packet *packet)
@@ -135,21 +121,14 @@ static void parse(GBytes *frame, Packet *packet)
     g_assert(packet->has_tcp);
 }
 
-/* Which connection; `guest`: the frame is from the guest. */
-static guint conn_of(const Packet *packet, gboolean guest)
-{
-    guint16 port = guest ? packet->key.dport : packet->key.sport;
-    return port == 90 ? CLIENT_CONNS : port - 5000u;
-}
-
 static void guest_input(Node *node, GBytes *frame)
 {
     Packet packet;
     Sim *sim = node->sim;
 
     parse(frame, &packet);
-    ModelTcp *tcp = &node->guest.tcp[conn_of(&packet, FALSE)];
-    model_tcp_input(tcp, &packet, sim->now, (guint32)sim->now + node->guest.ts_offset);
+    ModelTcp *tcp = &node->guest.tcp[echo_conn_of(&packet, FALSE)];
+    model_tcp_input(tcp, &packet, sim->run.now, (guint32)sim->run.now + node->guest.ts_offset);
 }
 
 static void on_deliver(unsigned nic, GBytes *frame, gpointer user_data)
@@ -162,7 +141,7 @@ static void on_deliver(unsigned nic, GBytes *frame, gpointer user_data)
 
 static void note_released(Sim *sim, const Packet *p)
 {
-    guint i = conn_of(p, TRUE);
+    guint i = echo_conn_of(p, TRUE);
 
     if ((p->flags & TCP_SYN) || !sim->has_released_ts[i] ||
         seq_diff(p->tsval, sim->released_ts[i]) > 0)
@@ -180,9 +159,9 @@ static void egress(Sim *sim, GBytes *frame)
     parse(out, &p);
     /* The primary may have died with a note, or it was not sent: what left before is unknown. */
     gboolean known = !sim->lost_notes && (rewrite == NULL || rewrite_stats(rewrite)->guessed == 0);
-    guint i = conn_of(&p, TRUE);
+    guint i = echo_conn_of(&p, TRUE);
     if (!sim->protected && known && sim->has_released_ts[i] && !(p.flags & TCP_SYN))
-        CHECK(sim, seq_diff(p.tsval, sim->released_ts[i]) >= 0);
+        ECHO_CHECK(&sim->run, seq_diff(p.tsval, sim->released_ts[i]) >= 0);
     note_released(sim, &p);
     net_send(sim, &sim->net_to_client, out);
 }
@@ -198,7 +177,7 @@ static void link_send(Sim *sim, GQueue *queue, MsgType type, guint64 epoch, GByt
     msg->frame = frame != NULL ? g_bytes_ref(frame) : NULL;
     if (note != NULL)
         msg->note = *note;
-    msg->due = MAX(sim->now, sim->link_free) + rnd(sim, 3);
+    msg->due = MAX(sim->run.now, sim->link_free) + rnd(sim, 3);
     if (last != NULL)
         msg->due = MAX(msg->due, last->due);
     g_queue_push_tail(queue, msg);
@@ -225,10 +204,10 @@ static void on_note(const CompareNote *note, gpointer user_data)
 static void on_diverged(const CompareDivergence *divergence, gpointer user_data)
 {
     Sim *sim = user_data;
-    if (sim->no_divergence && divergence->reason != COMPARE_MISSING_OUTPUT &&
+    if (sim->run.equal_guests && divergence->reason != COMPARE_MISSING_OUTPUT &&
         divergence->reason != COMPARE_EXTRA_OUTPUT &&
         divergence->reason != COMPARE_SECONDARY_SILENT)
-        g_error("seed %u at %d ms: equal guests diverge: %s, %s", sim->seed, (int)sim->now,
+        g_error("seed %u at %d ms: equal guests diverge: %s, %s", sim->run.seed, (int)sim->run.now,
                 compare_reason_name(divergence->reason), divergence->detail);
     sim->divergences++;
     sim->asked = TRUE;
@@ -257,109 +236,6 @@ static void secondary_emit(GBytes *frame, gpointer user_data)
     link_send(sim, &sim->to_primary, MSG_FRAME, node->epoch, frame, NULL);
 }
 
-/* ---- Guests ---- */
-
-static void guest_run(Sim *sim, Node *node, void (*emit)(GBytes *, gpointer))
-{
-    Guest *guest = &node->guest;
-    guint32 ts = (guint32)sim->now + guest->ts_offset;
-
-    guest->random = guest->random * 1103515245 + 12345;
-    if (!sim->no_divergence && (guest->random >> 16) % 300 == 0)
-        guest->mood = (guest->random >> 8) & 15;
-    for (guint i = 0; i < CONNS; i++) {
-        ModelTcp *tcp = &guest->tcp[i];
-        if (i == CLIENT_CONNS && tcp->state == MODEL_NONE && ts > 400)
-            tcp->state = MODEL_SYN_SENT;
-        if (model_tcp_random(tcp, 3) == 0) {
-            while (tcp->out_len < tcp->in_len) {
-                tcp->out[tcp->out_len] =
-                    (guint8)(((tcp->in[tcp->out_len] ^ 0x5a) & 15) | guest->mood << 4);
-                tcp->out_len++;
-            }
-            tcp->out_fin = tcp->in_fin;
-        }
-        model_tcp_poll(tcp, sim->now, ts, emit, sim);
-        CHECK(sim, tcp->resets == 0);
-        CHECK(sim, tcp->bad_acks == 0);
-        CHECK(sim, tcp->contradictions == 0);
-    }
-}
-
-static void guest_init(Sim *sim, Guest *guest)
-{
-    memset(guest, 0, sizeof(*guest));
-    guest->random = g_rand_int(sim->rand);
-    for (guint i = 0; i < CLIENT_CONNS; i++)
-        model_tcp_init(&guest->tcp[i], MODEL_LISTEN, 2, 80, 1, (guint16)(5000 + i),
-                       g_rand_int(sim->rand));
-    model_tcp_init(&guest->tcp[CLIENT_CONNS], MODEL_NONE, 2, 6000, 1, 90, g_rand_int(sim->rand));
-}
-
-/* The copy lives on with other dice, and a clock that was stopped meanwhile. */
-static void guest_clone(Sim *sim, Guest *to, const Guest *from, gint64 stopped_ms)
-{
-    *to = *from;
-    to->ts_offset -= (guint32)stopped_ms;
-    to->random = g_rand_int(sim->rand);
-    for (guint i = 0; i < CONNS; i++)
-        to->tcp[i].random = g_rand_int(sim->rand) | 1;
-}
-
-/* ---- Client ---- */
-
-static void client_emit(GBytes *frame, gpointer user_data)
-{
-    Sim *sim = user_data;
-    net_send(sim, &sim->net_to_host, frame);
-}
-
-static void client_open(Sim *sim, guint i)
-{
-    gboolean passive = i == CLIENT_CONNS;
-
-    model_tcp_init(&sim->client[i], passive ? MODEL_LISTEN : MODEL_SYN_SENT, 1,
-                   passive ? 90 : (guint16)(5000 + i), 2, passive ? 6000 : 80,
-                   g_rand_int(sim->rand));
-    sim->to_send[i] = 1 + (guint)rnd(sim, MODEL_STREAM - 1);
-    sim->rounds[i]++;
-}
-
-static void client_finished(Sim *sim, guint i)
-{
-    ModelTcp *tcp = &sim->client[i];
-
-    CHECK(sim, tcp->in_len == sim->to_send[i]);
-    for (guint n = 0; n < tcp->in_len; n++)
-        CHECK(sim, ((tcp->in[n] ^ tcp->out[n]) & 15) == (0x5a & 15));
-    sim->finished++;
-    sim->reopen_at[i] = i < CLIENT_CONNS && sim->rounds[i] < 4 ? sim->now + 150 : G_MAXINT64;
-}
-
-static void client_run(Sim *sim)
-{
-    for (guint i = 0; i < CONNS; i++) {
-        ModelTcp *tcp = &sim->client[i];
-        if (sim->reopen_at[i] > 0 && sim->reopen_at[i] <= sim->now) {
-            sim->reopen_at[i] = 0;
-            client_open(sim, i);
-        }
-        if (tcp->state == MODEL_OPEN && tcp->out_len < sim->to_send[i] && chance(sim, 150)) {
-            guint n = 1 + (guint)rnd(sim, 200);
-            n = MIN(n, sim->to_send[i] - tcp->out_len);
-            for (; n > 0; n--)
-                tcp->out[tcp->out_len++] = (guint8)rnd(sim, 256);
-        }
-        if (tcp->in_len == sim->to_send[i] && tcp->out_len == tcp->in_len)
-            tcp->out_fin = true;
-        model_tcp_poll(tcp, sim->now, (guint32)sim->now, client_emit, sim);
-        CHECK(sim, tcp->resets == 0);
-        CHECK(sim, tcp->contradictions == 0);
-        if (sim->reopen_at[i] == 0 && model_tcp_done(tcp))
-            client_finished(sim, i);
-    }
-}
-
 /* ---- Checkpoints ---- */
 
 static void checkpoint_start(Sim *sim)
@@ -372,8 +248,8 @@ static void checkpoint_start(Sim *sim)
     sim->epoch++;
     sim->snapshot = primary->guest;
     sim->exported = primary->rewrite != NULL ? rewrite_export(primary->rewrite) : NULL;
-    sim->paused_at = sim->now;
-    sim->complete_at = MAX(sim->now, sim->link_free) + 1 + rnd(sim, 30);
+    sim->paused_at = sim->run.now;
+    sim->complete_at = MAX(sim->run.now, sim->link_free) + 1 + rnd(sim, 30);
     sim->apply_at = sim->complete_at + rnd(sim, 20);
     compare_checkpoint(sim->compare, sim->epoch);
 }
@@ -386,7 +262,7 @@ static void secondary_apply(Sim *sim)
     g_autoptr(GError) error = NULL;
     GQueue early = node->early;
 
-    guest_clone(sim, &node->guest, &sim->snapshot, sim->now - sim->paused_at);
+    echo_guest_clone(&sim->run, &node->guest, &sim->snapshot, sim->run.now - sim->paused_at);
     node->epoch = sim->epoch;
     g_queue_clear_full(&node->kept, (GDestroyNotify)g_bytes_unref);
     g_assert_true(rewrite_checkpoint(node->rewrite, node->epoch, sim->exported, &error));
@@ -404,11 +280,11 @@ static void checkpoint_run(Sim *sim)
             checkpoint_start(sim);
         return;
     }
-    if (!sim->dead && !sim->complete && sim->now >= sim->complete_at) {
+    if (!sim->dead && !sim->complete && sim->run.now >= sim->complete_at) {
         sim->complete = TRUE;
         link_send(sim, &sim->to_primary, MSG_RECEIVED, sim->epoch, NULL, NULL);
     }
-    if (sim->complete && sim->now >= sim->apply_at) {
+    if (sim->complete && sim->run.now >= sim->apply_at) {
         secondary_apply(sim);
         if (!sim->dead)
             link_send(sim, &sim->to_primary, MSG_LOADED, sim->epoch, NULL, NULL);
@@ -457,12 +333,12 @@ static void link_run(Sim *sim)
     const Msg *head;
 
     if (chance(sim, 1))
-        sim->link_free = sim->now + rnd(sim, 150);
-    while ((head = g_queue_peek_head(&sim->to_secondary)) != NULL && head->due <= sim->now)
+        sim->link_free = sim->run.now + rnd(sim, 150);
+    while ((head = g_queue_peek_head(&sim->to_secondary)) != NULL && head->due <= sim->run.now)
         mirrored(sim, g_queue_pop_head(&sim->to_secondary));
     if (sim->dead) /* nobody is there */
         g_queue_clear_full(&sim->to_primary, msg_free);
-    while ((head = g_queue_peek_head(&sim->to_primary)) != NULL && head->due <= sim->now)
+    while ((head = g_queue_peek_head(&sim->to_primary)) != NULL && head->due <= sim->run.now)
         at_primary(sim, g_queue_pop_head(&sim->to_primary));
 }
 
@@ -487,13 +363,14 @@ static void net_deliver(Sim *sim, GQueue *queue, gboolean to_client)
     for (GList *l = queue->head; l != NULL; l = next) {
         Msg *msg = l->data;
         next = l->next;
-        if (msg->due > sim->now)
+        if (msg->due > sim->run.now)
             continue;
         g_queue_delete_link(queue, l);
         if (to_client) {
             Packet p;
             parse(msg->frame, &p);
-            model_tcp_input(&sim->client[conn_of(&p, TRUE)], &p, sim->now, (guint32)sim->now);
+            model_tcp_input(&sim->client.tcp[echo_conn_of(&p, TRUE)], &p, sim->run.now,
+                            (guint32)sim->run.now);
         } else {
             host_input(sim, msg->frame);
         }
@@ -527,7 +404,7 @@ static void primary_dies(Sim *sim)
     Msg *msg;
 
     sim->dead = TRUE;
-    sim->takeover_at = sim->now + rnd(sim, 60);
+    sim->takeover_at = sim->run.now + rnd(sim, 60);
     while ((msg = g_queue_pop_head(&sim->to_secondary)) != NULL) {
         if (arrive-- > 0) {
             mirrored(sim, msg);
@@ -544,26 +421,6 @@ static void primary_dies(Sim *sim)
     }
 }
 
-static void check_survivor(Sim *sim, const Guest *guest)
-{
-    for (guint i = 0; i < CONNS; i++) {
-        const ModelTcp *client = &sim->client[i], *tcp = &guest->tcp[i];
-        if (client->state != MODEL_OPEN || model_tcp_done(client))
-            continue;
-        CHECK(sim, tcp->state == MODEL_OPEN || tcp->state == MODEL_SYN_RCVD ||
-                       tcp->state == MODEL_SYN_SENT);
-        if (tcp->state == MODEL_SYN_SENT || tcp->irs != client->isn) {
-            CHECK(sim, model_tcp_acked(client) == 0); /* opening: nothing was promised */
-            continue;
-        }
-        CHECK(sim, tcp->in_len >= model_tcp_acked(client));
-        CHECK(sim, tcp->out_len >= client->in_len);
-        CHECK(sim, tcp->out_fin || !client->in_fin);
-        for (guint n = 0; n < MODEL_STREAM; n++)
-            CHECK(sim, !client->in_have[n] || (n < tcp->out_len && client->in[n] == tcp->out[n]));
-    }
-}
-
 static void takeover(Sim *sim)
 {
     Node *node = sim->nodes[1];
@@ -571,7 +428,7 @@ static void takeover(Sim *sim)
 
     if (sim->checkpoint)
         secondary_apply(sim);
-    check_survivor(sim, &node->guest);
+    echo_check_survivor(&sim->run, &sim->client, &node->guest);
     rewrite_takeover(node->rewrite);
     node_free(sim->nodes[0]);
     sim->nodes[0] = node;
@@ -584,7 +441,7 @@ static void takeover(Sim *sim)
     }
     g_queue_clear_full(&node->early, msg_free);
     sim->takeovers++;
-    sim->pair_at = sim->now + rnd(sim, 1500);
+    sim->pair_at = sim->run.now + rnd(sim, 1500);
 }
 
 static void pair(Sim *sim)
@@ -598,8 +455,8 @@ static void pair(Sim *sim)
 
     compare_options_init(&options);
     options.vnet_hdr = FALSE;
-    if (!sim->no_divergence && chance(sim, 300)) /* a table that is full at once */
-        options.max_flows = 1 + (guint)rnd(sim, CONNS);
+    if (!sim->run.equal_guests && chance(sim, 300)) /* a table that is full at once */
+        options.max_flows = 1 + (guint)rnd(sim, ECHO_CONNS);
     rewrite_options_init(&rewrite_options);
     rewrite_options.vnet_hdr = FALSE;
     sim->epoch++;
@@ -608,7 +465,7 @@ static void pair(Sim *sim)
     g_autoptr(GBytes) exported = primary->rewrite != NULL ? rewrite_export(primary->rewrite) : NULL;
     g_assert_true(rewrite_checkpoint(node->rewrite, sim->epoch, exported, &error));
     node->epoch = sim->epoch;
-    guest_clone(sim, &node->guest, &primary->guest, 0);
+    echo_guest_clone(&sim->run, &node->guest, &primary->guest, 0);
     sim->nodes[1] = node;
     sim->protected = sim->loaded = TRUE;
     sim->checkpoint = sim->asked = FALSE;
@@ -619,58 +476,44 @@ static void hosts_run(Sim *sim)
     if (sim->protected) {
         link_run(sim);
         checkpoint_run(sim);
-        guest_run(sim, sim->nodes[1], secondary_emit);
+        echo_guest_run(&sim->run, &sim->nodes[1]->guest, secondary_emit, sim);
         if (!sim->dead && compare_next_deadline(sim->compare).us <= time_of(sim).us)
             compare_tick(sim->compare, time_of(sim));
-        if (sim->dead && sim->now >= sim->takeover_at)
+        if (sim->dead && sim->run.now >= sim->takeover_at)
             takeover(sim);
         else if (!sim->dead && sim->takeovers < 4 && chance(sim, 2))
             primary_dies(sim);
-    } else if (sim->now >= sim->pair_at) {
+    } else if (sim->run.now >= sim->pair_at) {
         pair(sim);
     }
     if (!sim->dead)
-        guest_run(sim, sim->nodes[0], primary_emit);
-}
-
-static void describe(const Sim *sim)
-{
-    for (guint i = 0; i < CONNS; i++) {
-        const ModelTcp *c = &sim->client[i], *g = &sim->nodes[0]->guest.tcp[i];
-        g_printerr(
-            "connection %u round %u of %u bytes: client state %d in %u out %u acked %u paws %u"
-            " bad %u | guest state %d in %u out %u acked %u paws %u\n",
-            i, sim->rounds[i], sim->to_send[i], c->state, c->in_len, c->out_len, model_tcp_acked(c),
-            c->paws, c->bad_acks, g->state, g->in_len, g->out_len, model_tcp_acked(g), g->paws);
-    }
+        echo_guest_run(&sim->run, &sim->nodes[0]->guest, primary_emit, sim);
 }
 
 static void run_seed(guint32 seed, gboolean no_divergence, guint *ret_takeovers)
 {
     g_autofree Sim *sim = g_new0(Sim, 1);
-    const guint all = 3 * 4 + 1;
 
-    sim->seed = seed;
-    sim->no_divergence = no_divergence;
-    sim->rand = g_rand_new_with_seed(seed);
+    sim->run.seed = seed;
+    sim->run.equal_guests = no_divergence;
+    sim->run.rand = g_rand_new_with_seed(seed);
     sim->nodes[0] = node_new(sim);
-    guest_init(sim, &sim->nodes[0]->guest);
-    for (guint i = 0; i < CONNS; i++)
-        client_open(sim, i);
-    for (; sim->now < END_MS && sim->finished < all; sim->now++) {
+    echo_guest_init(&sim->run, &sim->nodes[0]->guest);
+    echo_client_init(&sim->run, &sim->client);
+    for (; sim->run.now < END_MS && !echo_client_done(&sim->client); sim->run.now++) {
         if (chance(sim, 1))
-            sim->net_free = sim->now + rnd(sim, 300);
+            sim->net_free = sim->run.now + rnd(sim, 300);
         net_deliver(sim, &sim->net_to_client, TRUE);
         net_deliver(sim, &sim->net_to_host, FALSE);
         hosts_run(sim);
-        client_run(sim);
+        echo_client_run(&sim->run, &sim->client, client_emit, sim);
     }
-    if (sim->finished != all)
-        describe(sim);
-    CHECK(sim, sim->finished == all);
+    if (!echo_client_done(&sim->client))
+        echo_describe(&sim->client, &sim->nodes[0]->guest);
+    ECHO_CHECK(&sim->run, echo_client_done(&sim->client));
     *ret_takeovers += sim->takeovers;
     g_test_message("seed %u: %d ms, %u takeovers, %u checkpoints, %u divergences", seed,
-                   (int)sim->now, sim->takeovers, sim->checkpoints, sim->divergences);
+                   (int)sim->run.now, sim->takeovers, sim->checkpoints, sim->divergences);
     compare_free(sim->compare);
     node_free(sim->nodes[0]);
     node_free(sim->nodes[1]);
@@ -679,7 +522,7 @@ static void run_seed(guint32 seed, gboolean no_divergence, guint *ret_takeovers)
                         &sim->net_to_host};
     for (guint i = 0; i < G_N_ELEMENTS(queues); i++)
         g_queue_clear_full(queues[i], msg_free);
-    g_rand_free(sim->rand);
+    g_rand_free(sim->run.rand);
 }
 
 static guint32 first_seed;
