@@ -128,14 +128,12 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
 {
     static const char what[] = "the device state can't be saved";
     Primary *primary = user_data;
-    gboolean cancelled = primary->cycle.phase == CYCLE_SAVING_CANCELLED;
     (void)vm;
-    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP) &&
-        (cancelled || primary_look(primary).state == FSM_P_ACTIVE)) {
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP)) {
         /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
-        if (!cancelled)
+        if (primary->cycle.phase != CYCLE_SAVING_CANCELLED)
             primary->handler->link_lost(what, error, primary->user_data);
-        /* Which may have been its end. */
+        /* That may have been its end. */
         if (primary->cycle.phase == CYCLE_SAVING_CANCELLED)
             primary_step(primary, CYCLE_EVENT_NOT_SAVED);
         return;

@@ -143,11 +143,6 @@ void world_storage_check_given_up(const WorldHost *host, guint before)
         world_sometimes("a secondary's storage fails before it knows that its primary has died");
         return;
     }
-    if (before == FSM_P_COLO &&
-        world.now_us < MAX(peer->gone_us, host->frozen_until_us) + NOTICED_US) {
-        world_sometimes("QEMU refuses to save a VM before it is known that the secondary has died");
-        return;
-    }
     world_fail("%s gives up the only copy of the VM (%s): %s", host->name,
                fsm_state_name((FsmState)before),
                host->trouble ? host->trouble : "without a reason");

@@ -1,0 +1,483 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The primary alone: the cycle and its end at each phase, the proof, the schedule, and pauses. */
+#include "common/log.h"
+#include "tests/support/primary-fixture.h"
+
+/* ---- The cycle ---- */
+
+/* All its steps, of a VM with disks and a copy that runs: each waits for the one before. */
+static void test_cycle(Fixture *f, gconstpointer data)
+{
+    MessageRun run = {.first = 3, .count = 2};
+    GError *error = NULL;
+    (void)data;
+    protect(f);
+    f->world.has_disks = f->compares = TRUE;
+    f->world.peer_vm = PEER_VM_RUNS;
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    assert_said(f, "sync:3");
+    primary_synced(f->primary, NULL);
+    assert_said(f, "prepare:3");
+    MessageDirty dirty = {.epoch = 3, .follow = 1, .runs = &run, .n_runs = 1};
+    g_assert_true(primary_dirty(f->primary, &dirty, NULL));
+    dirty.follow = 0;
+    f->delivered = FALSE;
+    g_assert_true(primary_dirty(f->primary, &dirty, NULL));
+    g_assert_cmpuint(capture->added, ==, 4);
+    turned_clock_pass_ms(4);
+    assert_said(f, "");
+    f->delivered = TRUE;
+    turned_clock_pass_ms(1);
+    assert_said(f, "pausing paused decide:3 mark:3");
+    primary_marked(f->primary, NULL);
+    assert_said(f, "content:3");
+    taken();
+    turned_clock_settle();
+    assert_said(f, "taken:3 resume running-again");
+    assert_refused(primary_received(f->primary, 2, &error), &error);
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    assert_said(f, "release:3");
+    assert_refused(primary_received(f->primary, 3, &error), &error);
+    sent();
+    assert_said(f, "sent complete:admin");
+    turned_clock_pass_ms(1000);
+    assert_said(f, "");
+}
+
+/* QEMU that reads nothing is paused all the same: input may not wait for it. */
+static void test_settles_at_last(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->delivered = FALSE;
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_pass_ms(4);
+    assert_said(f, "");
+    turned_clock_pass_ms(2);
+    g_assert_true(g_str_has_prefix(f->said->str, "pausing paused"));
+}
+
+/* What ends the cycle can't take back a timer that is due in the same turn of the main loop. */
+static void test_late_settle_timer(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->delivered = FALSE;
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SETTLING);
+    g_source_set_ready_time(f->interrupt, turned_clock_us + 1000);
+    turned_clock_us += 1000;
+    turned_clock_settle();
+    assert_said(f, "ended running");
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    turned_clock_pass_ms(10);
+    assert_said(f, "");
+}
+
+/* ---- Cancelled ---- */
+
+/* Each operation of QEMU waits, as disks and the capture do. */
+static void begin_slowly(Fixture *f)
+{
+    protect(f);
+    f->world.has_disks = TRUE;
+    f->world.peer_vm = PEER_VM_RUNS;
+    f->delivered = FALSE;
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(f->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SYNCING);
+}
+
+static void proceed(Fixture *f)
+{
+    fake_vm_proceed(f->vm);
+    turned_clock_settle();
+}
+
+/* Takes one step towards `phase`. */
+static void go_on(Fixture *f, CyclePhase phase)
+{
+    MessageDirty dirty = {.epoch = 3};
+    switch (primary_phase(f->primary)) {
+    case CYCLE_SYNCING:
+        primary_synced(f->primary, NULL);
+        break;
+    case CYCLE_PREPARING:
+        g_assert_true(primary_dirty(f->primary, &dirty, NULL));
+        break;
+    case CYCLE_SETTLING:
+        f->delivered = TRUE;
+        turned_clock_pass_ms(1);
+        break;
+    case CYCLE_SAVING:
+        if (phase != CYCLE_MARKING)
+            primary_marked(f->primary, NULL);
+        else
+            proceed(f);
+        break;
+    case CYCLE_PAUSING:
+    case CYCLE_SAVING_MARKED:
+    case CYCLE_RESUMING_SENDING:
+        proceed(f);
+        break;
+    case CYCLE_COPYING:
+        taken();
+        break;
+    case CYCLE_SENDING:
+        if (phase == CYCLE_SENT)
+            sent();
+        else
+            g_assert_true(primary_received(f->primary, 3, NULL));
+        break;
+    default:
+        g_assert_not_reached();
+    }
+    turned_clock_settle();
+}
+
+static void advance(Fixture *f, CyclePhase phase)
+{
+    begin_slowly(f);
+    while (primary_phase(f->primary) != phase)
+        go_on(f, phase);
+    g_string_truncate(f->said, 0);
+}
+
+/* Wherever the session ends: the VM runs, which was not lost, and nothing of the checkpoint goes on. */
+static void test_cancelled(Fixture *f, gconstpointer phase)
+{
+    advance(f, (CyclePhase)GPOINTER_TO_INT(phase));
+    primary_end_session(f->primary);
+    f->world.state = FSM_P_NONE;
+    for (int i = 0; i < 3; i++) {
+        if (fake_vm_is_held(f->vm))
+            proceed(f);
+        turned_clock_pass_ms(10);
+    }
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    g_assert_true(vm_is_running(f->vm));
+    g_assert_true(g_str_has_prefix(f->said->str, "ended"));
+    for (const char *const *not =
+             (const char *[]){"lost", "content", "taken", "release", "complete", NULL};
+         *not ; not ++)
+        g_assert_null(strstr(f->said->str, *not ));
+    g_assert_nonnull(strstr(f->said->str, "running"));
+    /* And a new one can begin. */
+    g_string_truncate(f->said, 0);
+    f->world.has_disks = FALSE;
+    f->world.peer_vm = PEER_VM_PAUSED;
+    f->delivered = TRUE;
+    for (FakeVmOperation operation = 0; operation < FAKE_VM_OPERATIONS; operation++)
+        fake_vm_inject(f->vm, operation, FAKE_VM_OK, 1);
+    join(f);
+    complete(f);
+    g_assert_nonnull(strstr(f->said->str, "complete:initial"));
+}
+
+/* The VM may end at any time: nothing of the cycle is left, and no timer is. */
+static void test_forgotten(Fixture *f, gconstpointer phase)
+{
+    advance(f, (CyclePhase)GPOINTER_TO_INT(phase));
+    end_vm(f);
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    g_assert_false(primary_is_to_be_paused(f->primary));
+    turned_clock_pass_ms(1000);
+    assert_said(f, "");
+}
+
+/* ---- What QEMU refuses ---- */
+
+/* A refusal may pass, and the VM is well: it is not given up, the session is. */
+static void test_save_refused(Fixture *f, gconstpointer state)
+{
+    if (GPOINTER_TO_INT(state) == FSM_P_ACTIVE)
+        join(f);
+    else
+        protect(f);
+    f->world.state = (FsmState)GPOINTER_TO_INT(state);
+    fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_FAIL, 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    g_assert_true(g_str_has_prefix(f->said->str, "pausing paused decide:"));
+    g_assert_true(g_str_has_suffix(f->said->str, " link-lost ended resume running-again"));
+    g_assert_true(vm_is_running(f->vm));
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+}
+
+/* A QEMU that is dead or hangs is the VM's end. */
+static void test_save_fails(Fixture *f, gconstpointer fault)
+{
+    protect(f);
+    fake_vm_inject(f->vm, FAKE_VM_SAVE, (FakeVmFault)GPOINTER_TO_INT(fault), 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    assert_said(f, "pausing paused decide:3 lost");
+}
+
+/* Nobody needs what QEMU then refuses. */
+static void test_refused_in_vain(Fixture *f, gconstpointer data)
+{
+    FakeVmOperation operation = (FakeVmOperation)GPOINTER_TO_INT(data);
+    advance(f, operation == FAKE_VM_PAUSE ? CYCLE_PAUSING : CYCLE_SAVING);
+    primary_end_session(f->primary);
+    fake_vm_refuse(f->vm, operation, TRUE);
+    proceed(f);
+    proceed(f);
+    g_assert_true(vm_is_running(f->vm));
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    g_assert_null(strstr(f->said->str, "lost"));
+}
+
+/* An I/O error has stopped the guest: no checkpoint resumes it. */
+static void test_io_stopped(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.is_io_stopped = TRUE;
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    g_string_truncate(f->said, 0);
+    taken();
+    turned_clock_settle();
+    assert_said(f, "taken:3 running-again");
+    f->stopped = TRUE;
+    f->world.is_io_stopped = FALSE;
+    primary_continue(f->primary);
+    assert_said(f, ""); /* a checkpoint is under way */
+    sent();
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    turned_clock_settle();
+    assert_said(f, "sent release:3 complete:admin resume running");
+}
+
+/* ---- The schedule ---- */
+
+/* What changes a fact may be in the middle of something: the cycle begins from the main loop. */
+static void test_from_the_main_loop(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->config.min_gap_ms = 1;
+    turned_clock_pass_ms(2);
+    f->world.output_waits = TRUE;
+    primary_reschedule(f->primary);
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    primary_want(f->primary, REASON_ADMIN);
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    assert_said(f, "");
+    turned_clock_settle();
+    g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);
+}
+
+/* No pause before the session is on record and the disks are in step. */
+static void test_first(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    join(f);
+    f->world.is_recorded = FALSE;
+    turned_clock_pass_ms(10);
+    assert_said(f, "");
+    f->world.is_recorded = TRUE;
+    f->world.disks_in_step = FALSE;
+    primary_reschedule(f->primary);
+    turned_clock_pass_ms(10);
+    assert_said(f, "");
+    f->world.disks_in_step = TRUE;
+    primary_reschedule(f->primary);
+    turned_clock_settle();
+    assert_said(f, "pausing paused decide:1 content:1");
+}
+
+/* The last of two loads must name no page: what was named is carried by the next checkpoint. */
+static void test_proof(Fixture *f, gconstpointer data)
+{
+    MessageRun run = {.first = RAM_PAGES - 1, .count = 1}, outside = {.first = 255, .count = 2};
+    MessageReady named = {.runs = &run, .n_runs = 1}, none = {.n_runs = 0};
+    MessageReady wrong = {.runs = &outside, .n_runs = 1};
+    GError *error = NULL;
+    (void)data;
+    join(f);
+    assert_refused(primary_ready(f->primary, &none, &error), &error);
+    complete(f);
+    assert_refused(primary_ready(f->primary, &wrong, &error), &error);
+    g_assert_true(primary_ready(f->primary, &named, NULL));
+    g_assert_cmpuint(capture->added, ==, 1);
+    complete(f);
+    g_assert_true(primary_ready(f->primary, &named, NULL));
+    complete(f);
+    g_assert_null(strstr(f->said->str, "proven"));
+    g_assert_true(primary_ready(f->primary, &none, NULL));
+    g_assert_nonnull(strstr(f->said->str, "event:proven proven"));
+    assert_refused(primary_ready(f->primary, &none, &error), &error);
+}
+
+/* ---- The pause without a checkpoint ---- */
+
+static void test_hands_over(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.state = FSM_P_DEVICE;
+    primary_hand_over(f->primary);
+    assert_said(f, "");
+    turned_clock_settle();
+    assert_said(f, "pausing paused event:committed");
+    primary_moved(f->primary, f->world.state = FSM_P_HANDED);
+    primary_send_handed(f->primary);
+    assert_said(f, "handed:2 mirror");
+    MessageRefused refused = {.asked = TRUE, .why = "a trial"};
+    g_assert_true(primary_refused(f->primary, &refused, NULL));
+    assert_said(f, "event:refused trouble");
+    g_assert_true(primary_is_doubted(f->primary));
+    primary_moved(f->primary, f->world.state = FSM_P_COLO);
+    primary_resume(f->primary);
+    turned_clock_settle();
+    g_assert_true(g_str_has_prefix(f->said->str, "resume running-again"));
+    g_assert_true(primary_is_doubted(f->primary));
+    primary_moved(f->primary, f->world.state = FSM_P_NONE);
+    g_assert_false(primary_is_doubted(f->primary));
+    GError *error = NULL;
+    assert_refused(primary_refused(f->primary, &refused, &error), &error);
+}
+
+/* A copy that has stalled takes a checkpoint first; one that loads is waited for. */
+static void test_waits_for_the_copy(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.state = FSM_P_DEVICE;
+    f->world.peer_vm = PEER_VM_STALLED;
+    f->world.copy_is_fit = FALSE;
+    primary_want(f->primary, REASON_ADMIN);
+    primary_hand_over(f->primary);
+    turned_clock_settle();
+    assert_said(f, "prepare:3");
+    g_assert_true(primary_dirty(f->primary, &(MessageDirty){.epoch = 3}, NULL));
+    f->world.peer_vm = PEER_VM_LOADS;
+    f->world.copy_is_fit = TRUE;
+    complete(f);
+    g_string_truncate(f->said, 0);
+    turned_clock_pass_ms(10);
+    assert_said(f, "");
+    f->world.peer_vm = PEER_VM_RUNS;
+    primary_reschedule(f->primary);
+    turned_clock_settle();
+    assert_said(f, "pausing paused event:committed");
+}
+
+/* Clients don't wait for longer, whatever holds it up. */
+static void test_hand_over_ends(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    f->world.peer_vm = PEER_VM_LOADS;
+    primary_hand_over(f->primary);
+    turned_clock_pass_ms(9999);
+    assert_said(f, "");
+    turned_clock_pass_ms(200);
+    assert_said(f, "event:hand-over-failed trouble");
+    primary_hand_over(f->primary);
+    primary_moved(f->primary, f->world.state = FSM_P_PAUSED);
+    turned_clock_pass_ms(20000);
+    assert_said(f, "");
+}
+
+static void test_frozen(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    primary_freeze(f->primary);
+    assert_said(f, "closed");
+    turned_clock_settle();
+    assert_said(f, "pausing paused");
+    g_assert_false(vm_is_running(f->vm));
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_said(f, "open resume running-again");
+    primary_pause(f->primary);
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_said(f, ""); /* neither paused nor fenced */
+}
+
+/* A VM that is to be paused, and that QEMU refuses to run, is. */
+static void test_stays_paused(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    fake_vm_inject(f->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    taken();
+    sent();
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    g_string_truncate(f->said, 0);
+    f->waits = TRUE;
+    primary_stay_paused(f->primary);
+    g_assert_true(f->waits); /* it is to run */
+    f->world.state = FSM_P_DEVICE;
+    primary_hand_over(f->primary);
+    assert_said(f, "event:committed");
+    g_assert_false(f->waits);
+}
+
+static void test_ends(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.ends = TRUE;
+    f->world.copy_is_fit = FALSE;
+    primary_pause(f->primary);
+    turned_clock_settle();
+    assert_said(f, "pausing paused stands");
+}
+
+#define ADD_DATA(name, data, test)                                                                 \
+    g_test_add("/primary/" name, Fixture, GINT_TO_POINTER(data), set_up, test, tear_down)
+#define ADD(name, test) ADD_DATA(name, 0, test)
+
+int main(int argc, char **argv)
+{
+    static const CyclePhase phases[] = {CYCLE_SYNCING, CYCLE_PREPARING, CYCLE_SETTLING,
+                                        CYCLE_PAUSING, CYCLE_SAVING,    CYCLE_SAVING_MARKED,
+                                        CYCLE_MARKING, CYCLE_COPYING,   CYCLE_RESUMING_SENDING,
+                                        CYCLE_SENDING, CYCLE_SENT,      CYCLE_RECEIVED};
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
+    ADD("cycle", test_cycle);
+    ADD("settles-at-last", test_settles_at_last);
+    ADD("late-settle-timer", test_late_settle_timer);
+    for (guint i = 0; i < G_N_ELEMENTS(phases); i++) {
+        const char *name = cycle_phase_name(phases[i]);
+        g_autofree char *cancelled = g_strdup_printf("/primary/cancelled/%s", name);
+        g_autofree char *forgotten = g_strdup_printf("/primary/forgotten/%s", name);
+        g_test_add(cancelled, Fixture, GINT_TO_POINTER(phases[i]), set_up, test_cancelled,
+                   tear_down);
+        g_test_add(forgotten, Fixture, GINT_TO_POINTER(phases[i]), set_up, test_forgotten,
+                   tear_down);
+    }
+    ADD_DATA("save-refused/active", FSM_P_ACTIVE, test_save_refused);
+    ADD_DATA("save-refused/colo", FSM_P_COLO, test_save_refused);
+    ADD_DATA("save-refused/device", FSM_P_DEVICE, test_save_refused);
+    ADD_DATA("save-fails/dies", FAKE_VM_DIE, test_save_fails);
+    ADD_DATA("save-fails/hangs", FAKE_VM_TIMEOUT, test_save_fails);
+    ADD_DATA("refused-in-vain/pause", FAKE_VM_PAUSE, test_refused_in_vain);
+    ADD_DATA("refused-in-vain/save", FAKE_VM_SAVE, test_refused_in_vain);
+    ADD("io-stopped", test_io_stopped);
+    ADD("from-the-main-loop", test_from_the_main_loop);
+    ADD("first", test_first);
+    ADD("proof", test_proof);
+    ADD("hands-over", test_hands_over);
+    ADD("waits-for-the-copy", test_waits_for_the_copy);
+    ADD("hand-over-ends", test_hand_over_ends);
+    ADD("frozen", test_frozen);
+    ADD("stays-paused", test_stays_paused);
+    ADD("ends", test_ends);
+    return g_test_run();
+}
