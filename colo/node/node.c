@@ -34,7 +34,6 @@
 #include "colo/node/node_internal.h"
 #include "common/fd.h"
 #include "common/log.h"
-#include "common/timer.h"
 
 #include <string.h>
 
@@ -68,11 +67,6 @@ void node_report(Node *node, const char *what, const GError *error)
 void node_report_once(Node *node, const char *what, const GError *error)
 {
     trouble_report_once(node->trouble, what, error);
-}
-
-GSource *node_timer_new(GSourceFunc callback, Node *node)
-{
-    return colo_timer_new(callback, node);
 }
 
 /* ---- The claim ---- */

@@ -98,8 +98,6 @@ void node_event(Node *node, FsmEvent event);
 void node_emit(Node *node, const char *name, json_object *data);
 /* The secondary's VM doesn't run until the next checkpoint. */
 void node_emit_stalled(Node *node, const char *why);
-/* A timer for g_source_set_ready_time(), of high priority; not set. */
-GSource *node_timer_new(GSourceFunc callback, Node *node);
 
 /* Remembers an error for status, logs it and reports it to the peer; `what` goes before it. */
 void node_report(Node *node, const char *what, const GError *error);
