@@ -68,7 +68,7 @@ typedef enum {
     LINK_MSG_REBOOTED, /* secondary: be64 epoch: its VM's guest has rebooted in that epoch, and runs
                           on */
     LINK_MSG_RUNS, /* primary: its VM runs, its output leaves: drop what you hold and send BLANK */
-    LINK_MSG_STANDS,  /* primary: the arbiter has denied it: the VM is yours if you hold it */
+    LINK_MSG_PAUSED,  /* primary: the arbiter has denied it: the VM is yours if you hold it */
     LINK_MSG_HANDED,  /* primary: be64 epoch: its VM is paused after that checkpoint: take over */
     LINK_MSG_TAKEN,   /* secondary: it may, and does */
     LINK_MSG_REFUSED, /* secondary: be32 whether the arbiter may have granted it, text: why not */

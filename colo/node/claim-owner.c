@@ -337,7 +337,7 @@ static gboolean on_release_timer(gpointer user_data)
 {
     Claim *claim = user_data;
     claim->release_timer = 0;
-    claim->callbacks.released(claim->user_data);
+    claim->callbacks.disowned(claim->user_data);
     return G_SOURCE_REMOVE;
 }
 
@@ -349,10 +349,10 @@ static void on_released(ArbiterAnswer answer, const GError *error, gpointer user
     if (!claim->release_timer)
         return; /* patience has ended, and that was reported */
     claim_stop(&claim->release_timer);
-    claim->callbacks.released(claim->user_data);
+    claim->callbacks.disowned(claim->user_data);
 }
 
-void claim_release(Claim *claim, const ArbiterRest *rest)
+void claim_disown(Claim *claim, const ArbiterRest *rest)
 {
     claim->release_timer = patience_add(RELEASE_MS, on_release_timer, claim);
     arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, rest,

@@ -45,7 +45,7 @@ typedef struct {
     /* The arbiter isn't there any more, or (NULL) is there again. */
     void (*watched)(const char *why, gpointer user_data);
     /* The VM is nobody's, as far as that could be written in time. Once. */
-    void (*released)(gpointer user_data);
+    void (*disowned)(gpointer user_data);
 } ClaimCallbacks;
 
 /* `config` is borrowed. NULL with ARBITER_ERROR if the arbiter is no use as configured. */
@@ -103,7 +103,7 @@ void claim_tidy(Claim *claim);
 /* Frozen: an administrator knows that the VM is dead at the other side, which had the yes. */
 void claim_overrule(Claim *claim);
 /* The VM has ended on purpose; `rest` NULL: it was not run. */
-void claim_release(Claim *claim, const ArbiterRest *rest);
+void claim_disown(Claim *claim, const ArbiterRest *rest);
 
 /* ---- For status and tests ---- */
 

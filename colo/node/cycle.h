@@ -26,7 +26,7 @@
  *
  * A VM that is to be paused outside of a checkpoint (primary-pause.c):
  *
- *     IDLE --stop--> STOPPING --paused--> PAUSED --let-go--> RESUMING
+ *     IDLE --stop--> STOPPING --paused--> PAUSED --resume--> RESUMING
  *     RESUMING... --refused--> PAUSED...   with the checkpoint that is under way, if there is one
  *
  * What always holds (tests/unit/test-cycle.c walks all of it):
@@ -76,7 +76,7 @@ typedef enum {
     CYCLE_EVENT_CONTINUE, /* QEMU has stopped the guest: it is to run again */
     CYCLE_EVENT_DUE,      /* a checkpoint is to be taken */
     CYCLE_EVENT_STOP,     /* the VM is to be paused */
-    CYCLE_EVENT_LET_GO,   /* it is not to be paused any more */
+    CYCLE_EVENT_RESUME,   /* it is not to be paused any more */
     CYCLE_EVENT_SYNCED,   /* the disks, or they can't be */
     CYCLE_EVENT_PREPARED, /* the secondary's VM is paused, and its pages are known */
     CYCLE_EVENT_SETTLED,

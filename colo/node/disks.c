@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The disk server as part of a node. It is started before QEMU and ended after it. It gets the
- * link's `disks` connection for each session, and takes part in each checkpoint and in the takeover.
+ * link's `disks` connection for each session, and takes part in each checkpoint and in the
+ * takeover.
  *
  *   primary    attach --synchronised--> may take checkpoints: sync, pause, mark(e)
  *   secondary  attach --MARKED(e)--> RAM's e may count

@@ -88,7 +88,7 @@ void disks_free(Disks *disks);
 
 /* ---- As long as the VM ---- */
 
-/* Starts the server, as the owner of the disks or not: then `ready`. A VM without disks needs none. */
+/* Starts the server, as the owner of the disks or not: then `ready`; at once without disks. */
 void disks_start(Disks *disks, gboolean owner);
 /* After the VM has gone. If the node ends, the server begins to end in order. */
 void disks_stop(Disks *disks, gboolean node_ends);

@@ -53,11 +53,11 @@ gboolean events_takes_yield(FsmState state, gboolean copy_is_fit)
     return state == FSM_P_COLO && copy_is_fit;
 }
 
-EventsLeave events_leave(FsmState state, gboolean leaving, gboolean may_let_go)
+EventsLeave events_leave(FsmState state, gboolean leaving, gboolean may_do_without)
 {
     if (state == FSM_S_COLO && leaving)
         return EVENTS_LEAVE_GOES;
-    return state == FSM_P_COLO && may_let_go ? EVENTS_LEAVE_MAY : EVENTS_LEAVE_NOTHING;
+    return state == FSM_P_COLO && may_do_without ? EVENTS_LEAVE_MAY : EVENTS_LEAVE_NOTHING;
 }
 
 FsmEvent events_final(FsmState state, gboolean final, FsmEvent event)

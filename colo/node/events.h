@@ -42,8 +42,8 @@ typedef enum {
     EVENTS_LEAVE_GOES,    /* RECYCLE */
 } EventsLeave;
 
-/* `leaving`: it has asked. `may_let_go`: a primary can do without its secondary. */
-EventsLeave events_leave(FsmState state, gboolean leaving, gboolean may_let_go);
+/* `leaving`: it has asked. `may_do_without`: a primary can do without its secondary. */
+EventsLeave events_leave(FsmState state, gboolean leaving, gboolean may_do_without);
 
 /* Of a VM that is being ended on purpose, on both sides (final.c): other ends count as that. */
 FsmEvent events_final(FsmState state, gboolean final, FsmEvent event);

@@ -16,10 +16,10 @@
 /* With an empty VM: of one that was here nothing may reach anybody any more. */
 #define START_OVER (FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_START_VM)
 /* A primary that must not continue, and whose VM is not seen to run elsewhere yet. */
-#define FREEZE(say)                                                                                \
+#define FREEZE(message)                                                                            \
     {                                                                                              \
         FSM_MOVE, FSM_P_FROZEN,                                                                    \
-            (say) | FSM_DO_FREEZE_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DIAL        \
+            (message) | FSM_DO_FREEZE_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DIAL    \
     }
 /* A primary, or a secondary that holds a checkpoint: the link is lost, the arbiter must decide. */
 #define ASK(to) MOVE(to, FSM_DO_CLOSE_LINK | FSM_DO_ASK_ARBITER)
@@ -28,31 +28,31 @@
     {                                                                                              \
         FSM_MOVE, FSM_S_NONE, FSM_DO_CLOSE_LINK | FSM_DO_DROP_APPLY | FSM_DO_DIAL                  \
     }
-#define FAIL(say)                                                                                  \
+#define FAIL(message)                                                                              \
     {                                                                                              \
         FSM_MOVE, FSM_FAILED,                                                                      \
-            (say) | FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_DROP_APPLY |  \
-                FSM_DO_EXIT                                                                        \
+            (message) | FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |                  \
+                FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
     }
 #define END                                                                                        \
     {                                                                                              \
         FSM_MOVE, FSM_COMPLETED,                                                                   \
-            FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+            FSM_DO_KILL_VM | FSM_DO_SEND_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |        \
                 FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
     }
 /* Likewise, by a side that has handed its VM over: the other is to continue. */
 #define LEAVE                                                                                      \
     {                                                                                              \
         FSM_MOVE, FSM_COMPLETED,                                                                   \
-            FSM_DO_KILL_VM | FSM_DO_SAY_YIELDED | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
+            FSM_DO_KILL_VM | FSM_DO_SEND_YIELDED | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |        \
                 FSM_DO_EXIT                                                                        \
     }
 /* Likewise, by a side that certainly runs the VM: any node may start it then. */
 #define END_OWNER                                                                                  \
     {                                                                                              \
         FSM_MOVE, FSM_COMPLETED,                                                                   \
-            FSM_DO_KILL_VM | FSM_DO_SAY_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |         \
-                FSM_DO_DROP_APPLY | FSM_DO_RELEASE | FSM_DO_EXIT                                   \
+            FSM_DO_KILL_VM | FSM_DO_SEND_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |        \
+                FSM_DO_DROP_APPLY | FSM_DO_DISOWN | FSM_DO_EXIT                                    \
     }
 #define MOVE(to, actions)                                                                          \
     {                                                                                              \
@@ -75,16 +75,16 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_P_STARTING] = {
         [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
         /* A side that can't start it must not keep it from one that can. */
-        [FSM_VM_LOST]      = FAIL(FSM_DO_RELEASE),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_DISOWN),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_NONE] = {
         [FSM_VM_LOST]      = FAIL(0),
-        [FSM_LINK_UP]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS),
+        [FSM_LINK_UP]      = MOVE(P_SETUP, FSM_DO_SEND_RUNS),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_SETUP] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = GO_ON_ALONE,
         [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_RECORD | FSM_DO_SYNCHRONISE),
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
@@ -92,16 +92,16 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_ACTIVE] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = GO_ON_ALONE,
-        [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SAY_PROTECT),
+        [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SEND_PROTECT),
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_COLO] = {
         /* The VM is gone here and nothing held will ever leave: the secondary is to continue. */
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         [FSM_LINK_DOWN]    = PAUSE,
         /* It has reported that it won't take over. */
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
@@ -110,17 +110,17 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_DEVICE] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         [FSM_LINK_DOWN]    = PAUSE,
         [FSM_PEER_FAILED]  = GO_ON_ALONE,
         [FSM_PEER_GOODBYE] = GO_ON_ALONE,
         [FSM_YIELD]        = IGNORE,
-        [FSM_COMMITTED]    = MOVE(P_HANDED, FSM_DO_SAY_HANDED),
+        [FSM_COMMITTED]    = MOVE(P_HANDED, FSM_DO_SEND_HANDED),
         [FSM_HAND_OVER_FAILED] = MOVE(P_COLO, FSM_DO_RESUME_VM),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_HANDED] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_YIELDED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         /* It may have asked, and won: only the arbiter knows. */
         [FSM_LINK_DOWN]    = PAUSE,
         [FSM_PEER_FAILED]  = PAUSE,
@@ -145,10 +145,10 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_DOWN]    = ASK(P_PAUSED),
         [FSM_ASK_AGAIN]    = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
-        [FSM_GRANTED]      = MOVE(P_SETUP, FSM_DO_SAY_RUNS | FSM_DO_RESUME_VM |
+        [FSM_GRANTED]      = MOVE(P_SETUP, FSM_DO_SEND_RUNS | FSM_DO_RESUME_VM |
                                   FSM_DO_OPEN_GATE),
         /* The peer may not know that it has won, if it is the one that has. */
-        [FSM_DENIED]       = FREEZE(FSM_DO_SAY_STANDS),
+        [FSM_DENIED]       = FREEZE(FSM_DO_SEND_PAUSED),
         [FSM_UNDECIDED]    = MOVE(P_RECOVER, 0),
         [FSM_PEER_FAILED]  = ASK(P_PAUSED),
         [FSM_PEER_GOODBYE] = ASK(P_PAUSED),
@@ -176,7 +176,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_SETUP] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
         /* To a predecessor of this node, which is gone. */
@@ -186,7 +186,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_ACTIVE] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PROTECT]      = MOVE(S_COLO, 0),
         [FSM_PEER_FAILED]  = LOOK_AGAIN,
@@ -194,7 +194,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_COLO] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         /* It leaves the arbiter's yes to the primary, but that may be dead by now: see RUNS. */
         [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
@@ -202,25 +202,25 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_PEER_GOODBYE] = LOOK_AGAIN,
         /* As if it ended on purpose, and came back. */
-        [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SAY_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
+        [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SEND_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
         /* No other side can continue, but a side that starts again must know that this one did. */
         [FSM_YIELDED]      = ASK(S_PAUSED),
         [FSM_HANDED]       = MOVE(S_HANDED, FSM_DO_CHECK_VM),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_HANDED] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_YIELDED]      = ASK(S_PAUSED),
         [FSM_VM_FIT]          = MOVE(S_HANDED, FSM_DO_ASK_ARBITER),
-        [FSM_VM_UNFIT]     = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
+        [FSM_VM_UNFIT]     = MOVE(S_COLO, FSM_DO_SEND_REFUSED),
         [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
-        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_SAY_TAKEN | FSM_DO_CLOSE_LINK |
+        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_SEND_TAKEN | FSM_DO_CLOSE_LINK |
                                   FSM_DO_TAKE_OVER),
         [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* Storage may say yes for this session from now on: but the primary asks it, too. */
-        [FSM_UNDECIDED]    = MOVE(S_COLO, FSM_DO_SAY_REFUSED),
+        [FSM_UNDECIDED]    = MOVE(S_COLO, FSM_DO_SEND_REFUSED),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_PAUSED] = {
@@ -235,7 +235,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_RECOVER] = {
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SAY_FAILED),
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
         [FSM_PEER_PAUSED]  = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),

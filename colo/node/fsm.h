@@ -148,35 +148,36 @@ typedef enum {
 
 /* Carried out in this order, after the state has changed. */
 typedef enum {
-    FSM_DO_SAY_PROTECT = 1 << 0,
-    FSM_DO_SAY_RUNS = 1 << 1, /* with what the peer holds, no side may continue any more */
-    FSM_DO_SAY_HANDED = 1 << 2,
-    FSM_DO_SAY_TAKEN = 1 << 3,
-    FSM_DO_SAY_REFUSED = 1 << 4,
-    FSM_DO_SAY_STANDS = 1 << 5,
-    FSM_DO_SAY_FAILED =
-        1 << 6, /* before the VM is dead, which takes time: the peer needs no more */
-    FSM_DO_SAY_GOODBYE = 1 << 7,  /* than to know that this side won't continue, or must not */
-    FSM_DO_FREEZE_VM = 1 << 8,    /* pauses it, and silences the uplinks */
-    FSM_DO_KILL_VM = 1 << 9,      /* with its output: silences the uplinks and drops what is held */
-    FSM_DO_SAY_YIELDED = 1 << 10, /* only now may the peer continue */
-    FSM_DO_END_CAPTURE = 1 << 11, /* what was sent is on its way before a connection ends */
-    FSM_DO_DROP_APPLY = 1 << 12,  /* with the checkpoint it holds */
-    FSM_DO_CLOSE_LINK = 1 << 13,  /* neither dials nor accepts either, until told to */
-    FSM_DO_START_VM = 1 << 14,    /* a fresh QEMU, paused */
-    FSM_DO_RUN_VM = 1 << 15,      /* one that was just started */
-    FSM_DO_HAND_OVER = 1 << 16,   /* has the VM paused: COMMITTED */
-    FSM_DO_CHECK_VM = 1 << 17,    /* VM_FIT or VM_UNFIT */
-    FSM_DO_RESUME_VM = 1 << 18,   /* one that is paused, or is to be */
-    FSM_DO_OPEN_GATE = 1 << 19,   /* releases what is held; output passes from now on */
-    FSM_DO_RECORD = 1 << 20,      /* with the arbiter: that the VM is this node's */
-    FSM_DO_START_APPLY = 1 << 21, /* and send BLANK */
+    FSM_DO_SEND_PROTECT = 1 << 0,
+    FSM_DO_SEND_RUNS = 1 << 1, /* with what the peer holds, no side may continue any more */
+    FSM_DO_SEND_HANDED = 1 << 2,
+    FSM_DO_SEND_TAKEN = 1 << 3,
+    FSM_DO_SEND_REFUSED = 1 << 4,
+    FSM_DO_SEND_PAUSED = 1 << 5,
+    /* Before the VM is dead, which takes time: the peer needs to know only that this side won't
+     * continue, or must not. */
+    FSM_DO_SEND_FAILED = 1 << 6,
+    FSM_DO_SEND_GOODBYE = 1 << 7,
+    FSM_DO_FREEZE_VM = 1 << 8, /* pauses it, and silences the uplinks */
+    FSM_DO_KILL_VM = 1 << 9,   /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_SEND_YIELDED = 1 << 10, /* only now may the peer continue */
+    FSM_DO_END_CAPTURE = 1 << 11,  /* what was sent is on its way before a connection ends */
+    FSM_DO_DROP_APPLY = 1 << 12,   /* with the checkpoint it holds */
+    FSM_DO_CLOSE_LINK = 1 << 13,   /* neither dials nor accepts either, until told to */
+    FSM_DO_START_VM = 1 << 14,     /* a fresh QEMU, paused */
+    FSM_DO_RUN_VM = 1 << 15,       /* one that was just started */
+    FSM_DO_HAND_OVER = 1 << 16,    /* has the VM paused: COMMITTED */
+    FSM_DO_CHECK_VM = 1 << 17,     /* VM_FIT or VM_UNFIT */
+    FSM_DO_RESUME_VM = 1 << 18,    /* one that is paused, or is to be */
+    FSM_DO_OPEN_GATE = 1 << 19,    /* releases what is held; output passes from now on */
+    FSM_DO_RECORD = 1 << 20,       /* with the arbiter: that the VM is this node's */
+    FSM_DO_START_APPLY = 1 << 21,  /* and send BLANK */
     FSM_DO_SYNCHRONISE = 1 << 22,
     FSM_DO_TAKE_OVER = 1 << 23,
     FSM_DO_ASK_ARBITER = 1 << 24,
     FSM_DO_ACCEPT = 1 << 25,
     FSM_DO_DIAL = 1 << 26,
-    FSM_DO_RELEASE = 1 << 27, /* with the arbiter: that the VM is nobody's, before the exit */
+    FSM_DO_DISOWN = 1 << 27, /* with the arbiter: that the VM is nobody's, before the exit */
     FSM_DO_EXIT = 1 << 28,
 } FsmAction;
 

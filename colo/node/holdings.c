@@ -181,7 +181,7 @@ static gboolean on_write_again(gpointer user_data)
     Holdings *holdings = user_data;
     holdings->timer = 0;
     if (holdings->handler.state(holdings->user_data) == FSM_P_NONE)
-        holdings_go_on(holdings);
+        holdings_continue_alone(holdings);
     return G_SOURCE_REMOVE;
 }
 
@@ -197,7 +197,7 @@ void holdings_written(Holdings *holdings, json_object *result, const GError *err
         holdings->timer = g_timeout_add(AGAIN_MS, on_write_again, holdings);
 }
 
-void holdings_go_on(Holdings *holdings)
+void holdings_continue_alone(Holdings *holdings)
 {
     if (holdings->handler.has_disks(holdings->user_data))
         holdings->handler.write_alone(FALSE, holdings->user_data);

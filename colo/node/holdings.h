@@ -58,8 +58,8 @@ void holdings_begin(Holdings *holdings);
 /* The VM is about to run here: then `runs`, or the VM is lost. */
 void holdings_begin_run(Holdings *holdings);
 /* It continues without a peer. */
-void holdings_go_on(Holdings *holdings);
-/* How a write-alone has ended: of holdings_begin_run(), of holdings_go_on(). */
+void holdings_continue_alone(Holdings *holdings);
+/* How a write-alone has ended: of holdings_begin_run(), of holdings_continue_alone(). */
 void holdings_started(Holdings *holdings, json_object *result, const GError *error);
 void holdings_written(Holdings *holdings, json_object *result, const GError *error);
 /* A result of the disk server names the generation. */

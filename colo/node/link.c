@@ -124,7 +124,7 @@ static gboolean on_runs(Node *node, const Message *message, GError **error)
     return peer_event(node, FSM_PEER_RUNS, error);
 }
 
-static gboolean on_stands(Node *node, const Message *message, GError **error)
+static gboolean on_peer_paused(Node *node, const Message *message, GError **error)
 {
     (void)message;
     figures_primary_lost(node->figures);
@@ -278,7 +278,7 @@ static gboolean (*const handlers[])(Node *node, const Message *message, GError *
     [LINK_MSG_PREPARE] = on_prepare, [LINK_MSG_DIRTY] = on_dirty,
     [LINK_MSG_LOADED] = on_loaded,   [LINK_MSG_STALLED] = on_stalled,
     [LINK_MSG_SETTLED] = on_settled, [LINK_MSG_REBOOTED] = on_rebooted,
-    [LINK_MSG_RUNS] = on_runs,       [LINK_MSG_STANDS] = on_stands,
+    [LINK_MSG_RUNS] = on_runs,       [LINK_MSG_PAUSED] = on_peer_paused,
     [LINK_MSG_HANDED] = on_handed,   [LINK_MSG_TAKEN] = on_taken,
     [LINK_MSG_REFUSED] = on_refused, [LINK_MSG_OPTIONS] = on_options,
     [LINK_MSG_TROUBLE] = on_trouble, [LINK_MSG_UNFIT] = on_unfit,

@@ -42,8 +42,8 @@ Machine *machine_new(const Config *config, const MachineHandler *handler, gpoint
 void machine_free(Machine *machine);
 
 /*
- * Makes and starts a VM: then `started` or `lost`. A copy gets its RAM from the primary, which sends
- * what differs from the RAM kept. A VM that boots finds its RAM empty.
+ * Makes and starts a VM: then `started` or `lost`. A copy gets its RAM from the primary, which
+ * sends what differs from the RAM kept. A VM that boots finds its RAM empty.
  */
 void machine_start(Machine *machine, gboolean is_copy);
 /*
@@ -63,8 +63,8 @@ void machine_drop(Machine *machine, gboolean keep_ram);
 Vm *machine_vm(const Machine *machine);
 DirtyTracker *machine_tracker(const Machine *machine);
 /*
- * vm_identity() of the last VM that was started, for hellos. NULL: none was yet. Borrowed; its owner
- * may add to it.
+ * vm_identity() of the last VM that was started, for hellos. NULL: none was yet. Borrowed; the
+ * caller may add to it.
  */
 json_object *machine_identity(const Machine *machine);
 

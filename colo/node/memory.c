@@ -69,7 +69,7 @@ void memory_leave(Memory *memory)
 {
     const MemoryHandler *handler = &memory->handler;
     switch (events_leave(handler->state(memory->user_data), memory->leaving,
-                         handler->may_let_go(memory->user_data))) {
+                         handler->may_do_without(memory->user_data))) {
     case EVENTS_LEAVE_NOTHING:
         return;
     case EVENTS_LEAVE_MAY:

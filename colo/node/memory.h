@@ -25,7 +25,7 @@ typedef struct {
     /* Of QEMU, in bytes; 0: there is no VM. */
     guint64 (*measure)(gpointer user_data);
     /* A primary's VM is well for certain: it needs no secondary. */
-    gboolean (*may_let_go)(gpointer user_data);
+    gboolean (*may_do_without)(gpointer user_data);
     /* LEAVE to the peer: the question, or its answer. */
     void (*leave)(gpointer user_data);
     /* The VM of this secondary is to be replaced. */

@@ -2,10 +2,10 @@
 /*
  * The node's state, and the mediation between its parts.
  *
- * Theory of operation. A node is a state (fsm.h), a role and an epoch, and parts that do the work. A
- * part is opaque. It asks for facts and reports by a handler, and knows neither the node nor another
- * part. Only the files that include node_internal.h know all of them: each answers and connects some
- * parts (the list is there).
+ * Theory of operation. A node is a state (fsm.h), a role and an epoch, and parts that do the work.
+ * A part is opaque. It asks for facts and reports by a handler, and knows neither the node nor
+ * another part. Only the files that include node_internal.h know all of them: each answers and
+ * connects some parts (the list is there).
  *
  * How an event travels. The connection of a protected pair breaks:
  *
@@ -139,7 +139,7 @@ static void on_claim_watched(const char *why, gpointer user_data)
     node_emit(user_data, "ARBITER_CHANGED", data);
 }
 
-static void on_claim_released(gpointer user_data)
+static void on_claim_disowned(gpointer user_data)
 {
     node_end(user_data);
 }
@@ -153,18 +153,18 @@ static gboolean claim_init(Node *node, GError **error)
                                              .trouble = on_claim_trouble,
                                              .recorded = on_claim_recorded,
                                              .watched = on_claim_watched,
-                                             .released = on_claim_released};
+                                             .disowned = on_claim_disowned};
     node->claim = claim_new(node->config, &callbacks, node, error);
     return node->claim != NULL;
 }
 
 /* Of the VM, before the node ends. */
-static void release_claim(Node *node)
+static void disown_vm(Node *node)
 {
     ArbiterRest rest = {.generation = holdings_generation(node->holdings),
                         .epoch = node->epoch,
                         .in_step = final_is_in_step(node->final) ? node->peer_name : NULL};
-    claim_release(node->claim, holdings_have_run(node->holdings) ? &rest : NULL);
+    claim_disown(node->claim, holdings_have_run(node->holdings) ? &rest : NULL);
 }
 
 gboolean node_is_protected(const Node *node)
@@ -174,7 +174,7 @@ gboolean node_is_protected(const Node *node)
 
 /* ---- Transitions ---- */
 
-static void say(Node *node, LinkMessage type)
+static void send_with_reason(Node *node, LinkMessage type)
 {
     /* The last error may be an old one: only of a failure it is the reason. */
     gboolean failed = node->state == FSM_FAILED && trouble_last(node->trouble);
@@ -185,7 +185,7 @@ static void say(Node *node, LinkMessage type)
 }
 
 /* Tells the primary whether the arbiter may have granted it all the same. */
-static void say_refused(Node *node)
+static void send_refused(Node *node)
 {
     gboolean asked = claim_has_asked_handed(node->claim);
     const char *why = asked ? "it could not ask the arbiter"
@@ -213,28 +213,28 @@ void node_end(Node *node)
 
 static void carry_out(Node *node, guint actions)
 {
-    if (actions & FSM_DO_SAY_PROTECT)
+    if (actions & FSM_DO_SEND_PROTECT)
         message_send(node->link, &(Message){.type = LINK_MSG_PROTECT});
-    if (actions & FSM_DO_SAY_RUNS)
+    if (actions & FSM_DO_SEND_RUNS)
         message_send(node->link, &(Message){.type = LINK_MSG_RUNS});
-    if (actions & FSM_DO_SAY_STANDS)
-        message_send(node->link, &(Message){.type = LINK_MSG_STANDS});
-    if (actions & FSM_DO_SAY_HANDED)
+    if (actions & FSM_DO_SEND_PAUSED)
+        message_send(node->link, &(Message){.type = LINK_MSG_PAUSED});
+    if (actions & FSM_DO_SEND_HANDED)
         primary_send_handed(node->primary);
-    if (actions & FSM_DO_SAY_TAKEN)
+    if (actions & FSM_DO_SEND_TAKEN)
         message_send(node->link, &(Message){.type = LINK_MSG_TAKEN});
-    if (actions & FSM_DO_SAY_REFUSED)
-        say_refused(node);
-    if (actions & FSM_DO_SAY_FAILED)
-        say(node, LINK_MSG_FAILED);
-    if (actions & FSM_DO_SAY_GOODBYE)
-        say(node, LINK_MSG_GOODBYE);
+    if (actions & FSM_DO_SEND_REFUSED)
+        send_refused(node);
+    if (actions & FSM_DO_SEND_FAILED)
+        send_with_reason(node, LINK_MSG_FAILED);
+    if (actions & FSM_DO_SEND_GOODBYE)
+        send_with_reason(node, LINK_MSG_GOODBYE);
     if (actions & FSM_DO_FREEZE_VM)
         primary_freeze(node->primary);
     if (actions & FSM_DO_KILL_VM)
         node_vm_kill(node);
-    if (actions & FSM_DO_SAY_YIELDED)
-        say(node, LINK_MSG_YIELDED);
+    if (actions & FSM_DO_SEND_YIELDED)
+        send_with_reason(node, LINK_MSG_YIELDED);
     /* The engines use the VM's RAM and the link's sockets: they go first. */
     if (actions & FSM_DO_END_CAPTURE)
         primary_end_session(node->primary);
@@ -261,7 +261,7 @@ static void carry_out(Node *node, guint actions)
         announce_if_owed(node->announce);
     }
     if ((actions & (FSM_DO_OPEN_GATE | FSM_DO_RUN_VM)) == FSM_DO_OPEN_GATE)
-        holdings_go_on(node->holdings);
+        holdings_continue_alone(node->holdings);
     if (actions & FSM_DO_RECORD)
         claim_record(node->claim, node->state == FSM_P_ACTIVE ? link_session(node->link) : NULL);
     if (actions & FSM_DO_START_APPLY)
@@ -276,8 +276,8 @@ static void carry_out(Node *node, guint actions)
         node_link_seek(node, link_accept);
     if (actions & FSM_DO_DIAL)
         node_link_seek(node, link_dial);
-    if (actions & FSM_DO_RELEASE)
-        release_claim(node);
+    if (actions & FSM_DO_DISOWN)
+        disown_vm(node);
     else if (actions & FSM_DO_EXIT)
         node_end(node);
 }

@@ -125,7 +125,7 @@ static guint64 on_measure(gpointer user_data)
  * A side whose end is expected has only the secondary to run the VM. A side that may have lost the
  * arbiter's yes to the secondary may not continue without it.
  */
-static gboolean on_may_let_go(gpointer user_data)
+static gboolean on_may_do_without(gpointer user_data)
 {
     const Node *node = user_data;
     return !machine_ending_sign(node->machine) && !primary_is_doubted(node->primary);
@@ -146,7 +146,7 @@ static void make_memory(Node *node)
 {
     static const MemoryHandler handler = {.state = on_state,
                                           .measure = on_measure,
-                                          .may_let_go = on_may_let_go,
+                                          .may_do_without = on_may_do_without,
                                           .leave = on_say_leave,
                                           .recycle = on_recycle};
     node->memory = memory_new(node->config, &handler, node);

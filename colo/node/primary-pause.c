@@ -61,7 +61,7 @@ void primary_resume(Primary *primary)
     if (primary->frozen)
         primary->handler->fence(FALSE, primary->user_data);
     primary->frozen = FALSE;
-    primary_step(primary, CYCLE_EVENT_LET_GO);
+    primary_step(primary, CYCLE_EVENT_RESUME);
     /* While it was to be paused, nothing was scheduled. */
     primary_reschedule(primary);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The VM of a node: its start, what QEMU and its disks report, and its end. A primary's events are the
- * node's. Those of a secondary's VM, which is a copy, mean that the copy has to be made again.
+ * The VM of a node: its start, what QEMU and its disks report, and its end. A primary's events are
+ * the node's. Those of a secondary's VM, which is a copy, mean that the copy has to be made again.
  */
 #include "colo/node/node_internal.h"
 #include "common/log.h"

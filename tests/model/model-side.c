@@ -130,7 +130,7 @@ static void act(Pair *pair, int me, FsmAction action)
     case FSM_DO_DIAL:
         side->seek = SEEK_DIAL;
         return;
-    case FSM_DO_RELEASE:
+    case FSM_DO_DISOWN:
         side->releasing = TRUE;
         return;
     default:
@@ -141,23 +141,23 @@ static void act(Pair *pair, int me, FsmAction action)
 static ModelMessage message_of(const Side *side, FsmAction action)
 {
     switch (action) {
-    case FSM_DO_SAY_PROTECT:
+    case FSM_DO_SEND_PROTECT:
         return MSG_PROTECT;
-    case FSM_DO_SAY_RUNS:
+    case FSM_DO_SEND_RUNS:
         return MSG_RUNS;
-    case FSM_DO_SAY_HANDED:
+    case FSM_DO_SEND_HANDED:
         return MSG_HANDED;
-    case FSM_DO_SAY_TAKEN:
+    case FSM_DO_SEND_TAKEN:
         return MSG_TAKEN;
-    case FSM_DO_SAY_REFUSED:
+    case FSM_DO_SEND_REFUSED:
         return side->has_asked ? MSG_REFUSED_ASKED : MSG_REFUSED;
-    case FSM_DO_SAY_STANDS:
-        return MSG_STANDS;
-    case FSM_DO_SAY_FAILED:
+    case FSM_DO_SEND_PAUSED:
+        return MSG_PAUSED;
+    case FSM_DO_SEND_FAILED:
         return MSG_FAILED;
-    case FSM_DO_SAY_GOODBYE:
+    case FSM_DO_SEND_GOODBYE:
         return MSG_GOODBYE;
-    case FSM_DO_SAY_YIELDED:
+    case FSM_DO_SEND_YIELDED:
         return MSG_YIELDED;
     default:
         return MSG_NONE;

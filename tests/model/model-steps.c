@@ -106,7 +106,7 @@ static FsmEvent event_of(const Side *side, ModelMessage message)
         return FSM_PROTECT;
     case MSG_RUNS:
         return FSM_PEER_RUNS;
-    case MSG_STANDS:
+    case MSG_PAUSED:
         return FSM_PEER_PAUSED;
     case MSG_YIELDED:
         return FSM_YIELDED;

@@ -57,7 +57,7 @@ typedef enum {
     MSG_PROOF,
     MSG_PROTECT,
     MSG_RUNS,
-    MSG_STANDS,
+    MSG_PAUSED,
     MSG_YIELD,
     MSG_YIELDED,
     MSG_HANDED,

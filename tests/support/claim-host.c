@@ -72,7 +72,7 @@ static void on_watched(const char *why, gpointer user_data)
     hear(user_data, why ? "away" : "there");
 }
 
-static void on_released(gpointer user_data)
+static void on_disowned(gpointer user_data)
 {
     hear(user_data, "released");
 }
@@ -115,7 +115,7 @@ static void make_claim(ClaimHost *host, FsmState state)
                                              .trouble = on_trouble,
                                              .recorded = on_recorded,
                                              .watched = on_watched,
-                                             .released = on_released};
+                                             .disowned = on_disowned};
     g_autoptr(GError) error = NULL;
     host->claim = claim_new(host->config, &callbacks, host, &error);
     g_assert_no_error(error);

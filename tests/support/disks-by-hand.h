@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A node's disks (colo/node/disks.h) whose server and node are a test's: the test answers each order,
- * and raises each event. On a clock of its own (turned-clock.h); include it in the one source file of
- * a test program, for it has block/server.h in it.
+ * A node's disks (colo/node/disks.h) whose server and node are a test's: the test answers each
+ * order, and raises each event. On a clock of its own (turned-clock.h). Include it in the one source
+ * file of a test program, for it has block/server.h in it.
  */
 #ifndef COLO_TESTS_SUPPORT_DISKS_BY_HAND_H
 #define COLO_TESTS_SUPPORT_DISKS_BY_HAND_H

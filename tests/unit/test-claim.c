@@ -237,7 +237,7 @@ static void test_released(ClaimHost *f, gconstpointer data)
     (void)data;
     claim_host_run_alone(f);
     claim_host_feed(f, FSM_SHUTDOWN);
-    claim_release(f->claim, NULL);
+    claim_disown(f->claim, NULL);
     WAIT_FOR(claim_host_reported(f, "released"));
     g_assert_cmpstr(f->reports->str, ==, "released ");
 }

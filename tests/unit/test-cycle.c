@@ -43,7 +43,7 @@ static gboolean can_happen(const Model *m, CycleEvent event)
         return idle;
     case CYCLE_EVENT_DUE:
         return idle && m->session;
-    case CYCLE_EVENT_LET_GO:
+    case CYCLE_EVENT_RESUME:
     case CYCLE_EVENT_SESSION_ENDED:
     case CYCLE_EVENT_VM_GONE:
         return TRUE;
@@ -201,19 +201,19 @@ static void check_end(Model *m, CycleAction action)
 
 /* ---- What always holds ---- */
 
-static gboolean is_to_be_let_go(const Model *m)
+static gboolean is_to_be_resumed(const Model *m)
 {
-    return cycle_step(m->phase, CYCLE_EVENT_LET_GO).actions == 1u << CYCLE_DO_RESUME;
+    return cycle_step(m->phase, CYCLE_EVENT_RESUME).actions == 1u << CYCLE_DO_RESUME;
 }
 
 static void check(const Model *m)
 {
     gboolean waits = m->saves || m->marks || m->capture == CAPTURE_COPIES;
-    /* Paused for something that is to come, or until it is let go: one of the two. */
+    /* Paused for something that is to come, or until it is resumed: one of the two. */
     if (m->vm == VM_PAUSED)
-        g_assert_true(waits != is_to_be_let_go(m));
+        g_assert_true(waits != is_to_be_resumed(m));
     else
-        g_assert_false(waits || is_to_be_let_go(m));
+        g_assert_false(waits || is_to_be_resumed(m));
     /* Complete, it is over: unless the VM has to run first. */
     g_assert_false(is_complete(m) && m->vm == VM_RUNS);
     if (m->phase == CYCLE_IDLE)
@@ -338,7 +338,7 @@ static void visit_settles(const Model *m)
     Model cut = step(m, CYCLE_EVENT_SESSION_ENDED);
     cut = settle(cut);
     g_assert_true(cut.phase == CYCLE_IDLE || cut.phase == CYCLE_PAUSED);
-    cut = step(&cut, CYCLE_EVENT_LET_GO);
+    cut = step(&cut, CYCLE_EVENT_RESUME);
     cut = settle(cut);
     g_assert_true(cut.phase == CYCLE_IDLE && cut.vm == VM_RUNS);
 }

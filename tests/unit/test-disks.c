@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A node's disks: what is ordered of their server, what its answers and events come to, and the end. */
+/* A node's disks: the orders to their server, what its answers and events come to, the end. */
 #include "colo/node/node.h"
 #include "common/log.h"
 #include "tests/support/disks-by-hand.h"

@@ -68,10 +68,10 @@ static void test_leave(void)
 {
     for (FsmState state = 0; state < FSM_STATES; state++)
         for (guint bits = 0; bits < 4; bits++) {
-            gboolean leaving = bits & 1, may_let_go = (bits & 2) != 0;
-            EventsLeave leave = events_leave(state, leaving, may_let_go);
+            gboolean leaving = bits & 1, may_do_without = (bits & 2) != 0;
+            EventsLeave leave = events_leave(state, leaving, may_do_without);
             g_assert_true((leave == EVENTS_LEAVE_GOES) == (state == FSM_S_COLO && leaving));
-            g_assert_true((leave == EVENTS_LEAVE_MAY) == (state == FSM_P_COLO && may_let_go));
+            g_assert_true((leave == EVENTS_LEAVE_MAY) == (state == FSM_P_COLO && may_do_without));
         }
 }
 

@@ -226,7 +226,7 @@ static void test_without_disks(Fixture *f, gconstpointer data)
     holdings_begin_run(f->holdings);
     expect(f, "runs ");
     g_assert_true(holdings_have_run(f->holdings));
-    holdings_go_on(f->holdings);
+    holdings_continue_alone(f->holdings);
     expect(f, "");
     g_assert_cmpuint(holdings_generation(f->holdings), ==, 0);
 }
@@ -277,7 +277,7 @@ static void test_again(Fixture *f, gconstpointer data)
 {
     (void)data;
     f->state = FSM_P_NONE;
-    holdings_go_on(f->holdings);
+    holdings_continue_alone(f->holdings);
     expect(f, "alone ");
     fails(f, holdings_written);
     fails(f, holdings_written);
@@ -297,7 +297,7 @@ static void test_again(Fixture *f, gconstpointer data)
 static void go_on_in_vain(Fixture *f)
 {
     f->state = FSM_P_NONE;
-    holdings_go_on(f->holdings);
+    holdings_continue_alone(f->holdings);
     fails(f, holdings_written);
     expect(f, "alone trouble ");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The VM's process as a node's part: its start, the signs of its end, and the RAM that outlives it. */
+/* The VM's process as a node's part: its start, the signs of its end, RAM that outlives it. */
 #include "colo/node/machine.h"
 
 #include "colo/node/node.h"

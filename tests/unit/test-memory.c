@@ -13,7 +13,7 @@ typedef struct {
     Memory *memory;
     FsmState state;
     guint64 bytes;
-    gboolean may_let_go;
+    gboolean may_do_without;
     guint leaves, recycled;
 } Fixture;
 
@@ -29,10 +29,10 @@ static guint64 on_measure(gpointer user_data)
     return f->bytes;
 }
 
-static gboolean on_may_let_go(gpointer user_data)
+static gboolean on_may_do_without(gpointer user_data)
 {
     const Fixture *f = user_data;
-    return f->may_let_go;
+    return f->may_do_without;
 }
 
 static void on_leave(gpointer user_data)
@@ -51,7 +51,7 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     static const MemoryHandler handler = {.state = on_state,
                                           .measure = on_measure,
-                                          .may_let_go = on_may_let_go,
+                                          .may_do_without = on_may_do_without,
                                           .leave = on_leave,
                                           .recycle = on_recycle};
     (void)data;
@@ -123,7 +123,7 @@ static void test_primary(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->leaves + f->recycled, ==, 0);
     memory_leave(f->memory);
     g_assert_cmpuint(f->leaves, ==, 0);
-    f->may_let_go = TRUE;
+    f->may_do_without = TRUE;
     memory_leave(f->memory);
     g_assert_cmpuint(f->leaves, ==, 1);
     f->state = FSM_P_DEVICE;

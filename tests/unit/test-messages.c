@@ -43,7 +43,7 @@ static const struct {
     {{.type = LINK_MSG_SETTLED, .settled = {2, 3, NULL, 0}}, "00000000000000020000000000000003"},
     {{.type = LINK_MSG_REBOOTED, .epoch = 9}, "0000000000000009"},
     {{.type = LINK_MSG_RUNS}, ""},
-    {{.type = LINK_MSG_STANDS}, ""},
+    {{.type = LINK_MSG_PAUSED}, ""},
     {{.type = LINK_MSG_HANDED, .epoch = 10}, "000000000000000a"},
     {{.type = LINK_MSG_TAKEN}, ""},
     {{.type = LINK_MSG_REFUSED, .refused = {TRUE, "no"}}, "000000016e6f"},

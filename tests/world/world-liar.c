@@ -39,7 +39,7 @@ static void say(End *end, Channel channel, guint type, guint64 epoch, GBytes *by
     Item *item = g_new0(Item, 1);
     /* Each of them lets the other side continue without the arbiter. */
     world.left |= channel == CONTROL && (type == LINK_MSG_GOODBYE || type == LINK_MSG_FAILED ||
-                                         type == LINK_MSG_YIELDED || type == LINK_MSG_STANDS);
+                                         type == LINK_MSG_YIELDED || type == LINK_MSG_PAUSED);
     item->type = type;
     item->epoch = epoch;
     item->bytes = bytes;

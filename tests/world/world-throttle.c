@@ -37,7 +37,7 @@ static void release(DiskServer *server)
     if (is_full(&server->throttle) || !vm)
         return;
     vm->others_wait = FALSE;
-    sim_vm_let_go(vm);
+    sim_vm_let_through(vm);
 }
 
 void disk_throttle_limit(DiskServer *server, guint limit)

@@ -402,7 +402,7 @@ static gboolean on_guest(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-void sim_vm_let_go(SimVm *vm)
+void sim_vm_let_through(SimVm *vm)
 {
     if (!vm->turn_us || !vm->guest)
         return;

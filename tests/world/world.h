@@ -95,7 +95,7 @@ void sim_vm_write(SimVm *vm, guint page, guint32 value);
 void sim_vm_die(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
 /* Writes of its guest that have waited may pass. */
-void sim_vm_let_go(SimVm *vm);
+void sim_vm_let_through(SimVm *vm);
 /* Its output goes to whoever reads its card. */
 void world_port_read(SimVm *vm);
 
@@ -297,7 +297,7 @@ void world_storage_check_given_up(const WorldHost *host, guint before);
 
 /* ---- world-throttle.c ---- */
 
-/* The guest is about to write. FALSE: it waits, until sim_vm_let_go() or its turn. */
+/* The guest is about to write. FALSE: it waits, until sim_vm_let_through() or its turn. */
 gboolean world_disk_admits(SimVm *vm);
 /* QEMU is drained now (0), or is to look again in a while. */
 gint64 world_disk_drains_us(const SimVm *vm);
