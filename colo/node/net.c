@@ -89,12 +89,14 @@ static gboolean on_mirror(unsigned nic, guint64 epoch, const guint8 *data, gsize
 
 static void on_to_peer(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
-    secondary_output(user_data, nic, data, len);
+    const Node *node = user_data;
+    replay_output(node->replay, nic, data, len);
 }
 
 static void on_queue(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
-    secondary_input(user_data, nic, data, len);
+    const Node *node = user_data;
+    replay_input(node->replay, nic, data, len);
 }
 
 static void on_compare(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)

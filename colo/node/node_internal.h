@@ -193,12 +193,8 @@ void secondary_finalise(Node *node);
 /* The VM is paused: a session may begin. */
 void secondary_begin(Node *node);
 void secondary_drop_apply(Node *node);
-/* A frame from the network while the VM is being taken over: it waits until the VM runs. */
-void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len);
 /* From the primary: what its guest was given, or a note. */
 void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
-/* Our VM has sent this. */
-void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len);
 /* The copy enters the epoch of `checkpoint`: maps, input and output start over. */
 gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
 /*

@@ -74,16 +74,6 @@ void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *d
         node_stream_lost(node, "the peer broke the protocol", error);
 }
 
-void secondary_input(Node *node, unsigned nic, const guint8 *data, gsize len)
-{
-    replay_input(node->replay, nic, data, len);
-}
-
-void secondary_output(Node *node, unsigned nic, const guint8 *data, gsize len)
-{
-    replay_output(node->replay, nic, data, len);
-}
-
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 {
     const Checkpoint *last = copy_checkpoint(node->copy);
