@@ -29,7 +29,7 @@
 #define PATIENCE 2
 
 /* A record that can't be removed must not keep a node from ending. */
-#define RELEASE_MS 2000
+#define DISOWN_MS 2000
 
 /* ---- Starting ---- */
 
@@ -333,30 +333,30 @@ void claim_give_back(Claim *claim)
 
 /* ---- The end ---- */
 
-static gboolean on_release_timer(gpointer user_data)
+static gboolean on_disown_timer(gpointer user_data)
 {
     Claim *claim = user_data;
-    claim->release_timer = 0;
+    claim->disown_timer = 0;
     claim->callbacks.disowned(claim->user_data);
     return G_SOURCE_REMOVE;
 }
 
-static void on_released(ArbiterAnswer answer, const GError *error, gpointer user_data)
+static void on_disowned(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Claim *claim = user_data;
     if (answer == ARBITER_UNKNOWN)
         log_warning("the record still says that this node runs the VM: %s", error->message);
-    if (!claim->release_timer)
+    if (!claim->disown_timer)
         return; /* patience has ended, and that was reported */
-    claim_stop(&claim->release_timer);
+    claim_stop(&claim->disown_timer);
     claim->callbacks.disowned(claim->user_data);
 }
 
 void claim_disown(Claim *claim, const ArbiterRest *rest)
 {
-    claim->release_timer = patience_add(RELEASE_MS, on_release_timer, claim);
+    claim->disown_timer = patience_add(DISOWN_MS, on_disown_timer, claim);
     arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, rest,
-                      on_released, claim);
+                      on_disowned, claim);
 }
 
 /* ---- The rest ---- */
@@ -380,6 +380,6 @@ void claim_owner_finalise(Claim *claim)
 {
     claim_stop(&claim->start.timer);
     claim_stop(&claim->record.timer);
-    claim_stop(&claim->release_timer);
+    claim_stop(&claim->disown_timer);
     g_free(claim->record.session);
 }

@@ -54,7 +54,7 @@ struct Claim {
     } watch;
 
     guint owner_questions; /* about whose the VM is: their answers are to come, or late */
-    guint release_timer;   /* runs while it is written that the VM is nobody's */
+    guint disown_timer;    /* runs while it is written that the VM is nobody's */
 };
 
 /* Stops a timer that may run. */

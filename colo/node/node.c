@@ -4,8 +4,8 @@
  *
  * Theory of operation. A node is a state (fsm.h), a role and an epoch, and parts that do the work.
  * A part is opaque. It asks for facts and reports by a handler, and knows neither the node nor
- * another part. Only the files that include node_internal.h know all of them: each answers and
- * connects some parts (the list is there).
+ * another part. Only the files that include node_internal.h know all of them. Each answers and
+ * connects some parts (the list is there), and has no state, timer or queue of its own.
  *
  * How an event travels. The connection of a protected pair breaks:
  *

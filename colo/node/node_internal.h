@@ -4,10 +4,9 @@
  * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
  * parts.c makes the smaller ones and connects them. What claim, primary, copy and judge ask for and
  * report goes to node.c, checkpoints.c, svm.c and compare.c. What cards and traffic report goes to
- * net.c, and what receiver and replay do to secondary.c.
+ * net.c, what receiver and replay do to secondary.c, and what machine and disks do to vm.c.
  *
- * The rest has no state of its own, and its functions are here. svm.c is the node's side of its
- * copy up to the takeover, and vm.c that of the VM's process and its disks. link.c, options.c,
+ * These files have no state of their own, and their functions are here. link.c, options.c,
  * recording.c and control.c deal with the peer and administrators. All of it runs on the main
  * thread.
  */
@@ -52,13 +51,26 @@ struct Node {
     FsmState state;
     gboolean is_primary; /* its role, also after the end */
     guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
-    Machine *machine;
+    char *peer_name;     /* as it said in its hello; NULL: none yet */
+    guint end_source;    /* about to report that it has ended */
+
+    /* Other rooms. */
     Link *link;
-    Claim *claim;
     Control *control;
+
+    /* Its parts: of either role, of a primary, of a secondary. */
+    Claim *claim;
+    Machine *machine;
+    Disks *disks;
     Cards *cards; /* open while output may leave here */
     Traffic *traffic;
+    Primary *primary;
+    Judge *judge;
+    Receiver *receiver;
+    Replay *replay;
+    Copy *copy;
 
+    /* The small ones (parts.c). */
     Uplinks *uplinks;
     Announce *announce;
     Memory *memory;
@@ -70,22 +82,6 @@ struct Node {
     Leave *leave;
     Trouble *trouble;
     Figures *figures;
-    Disks *disks;
-
-    char *peer_name;  /* as it said in its hello; NULL: none yet */
-    guint end_source; /* about to report that it has ended */
-
-    Primary *primary;
-
-    /* primary, comparing (compare.c) */
-    Judge *judge;
-
-    /* secondary (secondary.c) */
-    Receiver *receiver;
-    Replay *replay;
-
-    /* secondary (svm.c) */
-    Copy *copy;
 };
 
 /* ---- node.c ---- */
