@@ -211,7 +211,8 @@ void node_end(Node *node)
     node->end_source = g_idle_add(node_end_now, node);
 }
 
-static void carry_out(Node *node, guint actions)
+/* The messages that come before all else: the peer needs them at once. */
+static void send_first(Node *node, guint actions)
 {
     if (actions & FSM_DO_SEND_PROTECT)
         message_send(node->link, &(Message){.type = LINK_MSG_PROTECT});
@@ -229,6 +230,11 @@ static void carry_out(Node *node, guint actions)
         send_with_reason(node, LINK_MSG_FAILED);
     if (actions & FSM_DO_SEND_GOODBYE)
         send_with_reason(node, LINK_MSG_GOODBYE);
+}
+
+static void carry_out(Node *node, guint actions)
+{
+    send_first(node, actions);
     if (actions & FSM_DO_FREEZE_VM)
         primary_freeze(node->primary);
     if (actions & FSM_DO_KILL_VM)
