@@ -101,8 +101,11 @@ $(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
 deps:
 	$(S)/scripts/install-deps
 
+# Tests mostly wait: more than one core's worth runs at once.
+TEST_JOBS ?= 2
+
 check-unit: $(filter $(O)/tests/unit/% $(O)/tests/sim/%,$(TEST_PROGRAMS))
-	$(S)/tests/run --jobs 2 $(O) unit sim
+	$(S)/tests/run --jobs $(TEST_JOBS) $(O) unit sim
 
 # Everything there is to test; what is missing is installed or fetched first. Without the other QEMU
 # (no network, say) the VM tests run on the installed one only.
@@ -110,7 +113,7 @@ check: all $(TEST_PROGRAMS)
 	$(S)/scripts/install-deps --if-missing
 	$(MAKE) guest guest-full
 	-$(MAKE) qemu-10
-	$(S)/tests/run $(O) unit sim process vm
+	$(S)/tests/run --jobs $(TEST_JOBS) $(O) unit sim process vm
 
 # The same with the tests that tests/deep names, and after a look whether the tests find bugs that are put
 # in: before an important change is said to be done.
