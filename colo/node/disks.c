@@ -258,7 +258,7 @@ void disks_add_status(const Disks *disks, json_object *status)
 
 /* ---- Life ---- */
 
-static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
+static gboolean start_server(Disks *disks, gboolean owner, GError **error)
 {
     static const DiskServerCallbacks callbacks = {
         .ready = on_ready, .event = on_event, .died = on_died};
@@ -266,7 +266,7 @@ static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
     if (g_mkdir_with_parents(config->state_dir, 0700) < 0) {
         g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "state-dir %s: %s", config->state_dir,
                     g_strerror(errno));
-        return NULL;
+        return FALSE;
     }
     /* Of a service that was killed. If it is not dead, the images are locked. */
     g_unlink(disks->socket);
@@ -277,7 +277,8 @@ static DiskServer *start_server(Disks *disks, gboolean owner, GError **error)
                                  .stage_memory_bytes = config->stage_memory_bytes,
                                  .queue_bytes = QUEUE_BYTES,
                                  .sync_rate_bytes = config->sync_rate_bytes};
-    return disks->handler.serve(&options, &callbacks, disks, error, disks->user_data);
+    disks->server = disks->handler.serve(&options, &callbacks, disks, error, disks->user_data);
+    return disks->server != NULL;
 }
 
 void disks_start(Disks *disks, gboolean owner)
@@ -291,8 +292,7 @@ void disks_start(Disks *disks, gboolean owner)
     disks->orders = g_ptr_array_new();
     disks->socket = g_build_filename(disks->config->state_dir, "nbd", NULL);
     disks_make_flag(disks, owner);
-    disks->server = start_server(disks, owner, &error);
-    if (!disks->server) {
+    if (!start_server(disks, owner, &error)) {
         disks_fail(disks, error);
         return;
     }
