@@ -130,11 +130,15 @@ static void step(Traffic *traffic, RouteEvent event)
     gate_set_open(traffic->gate, next == ROUTE_OPEN);
 }
 
-/* In the order in which the guest has sent it: what waits for the link, for the comparator, for the
- * gate. */
+/*
+ * In the order in which the guest has sent it: what waits for the link, in the gate since before
+ * this epoch, for the comparator, in the gate. The gate has older frames than the comparator if the
+ * secondary doesn't have the checkpoint yet that begins to compare.
+ */
 static void open_by(Traffic *traffic, RouteEvent event)
 {
     traffic_let_leave(traffic);
+    gate_release(traffic->gate, look(traffic).epoch);
     traffic->handler.opening(traffic->user_data);
     step(traffic, event);
 }

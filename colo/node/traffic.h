@@ -48,7 +48,8 @@
  *
  * Always holds:
  * - Frames leave in the order in which the guest has sent them: what waits for the last look, then
- *   what the comparator holds, then what the gate holds, then what is sent now.
+ *   what the gate holds of epochs before this one, then what the comparator holds, then the rest of
+ *   the gate, then what is sent now.
  * - Nothing is sent in a state in which nothing may leave (route_exit()), whatever has released it.
  * - A deferred frame is given once, and mirrored once at most.
  * - Clients see the numbers that they know: what is sent or put into a checkpoint is mapped, once.

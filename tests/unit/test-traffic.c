@@ -361,6 +361,24 @@ static void test_order_at_open(Fixture *f, gconstpointer data)
     expect(f, "send:d");
 }
 
+/* The secondary is lost before it has the checkpoint that begins to compare: the gate has the older. */
+static void test_order_as_comparing_begins(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    go(f, ROUTE_HOLD);
+    f->world.epoch = EPOCH - 1;
+    guest_sends(f, "a");
+    f->world.epoch = EPOCH;
+    traffic_begin_epoch(f->traffic, TRUE);
+    guest_sends(f, "b");
+    traffic_end_session(f->traffic);
+    guest_sends(f, "c");
+    expect(f, "held compare:b");
+    f->world.state = FSM_P_NONE;
+    traffic_open(f->traffic);
+    expect(f, "send:a opening send:b send:c");
+}
+
 static void test_waits_for_the_link(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -707,6 +725,7 @@ int main(int argc, char **argv)
     ADD_BARE("output", test_output);
     ADD("epochs", test_epochs);
     ADD("order-at-open", test_order_at_open);
+    ADD("order-as-comparing-begins", test_order_as_comparing_begins);
     ADD("waits-for-the-link", test_waits_for_the_link);
     ADD("closed", test_closed);
     ADD("of-a-checkpoint", test_of_a_checkpoint);
