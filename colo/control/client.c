@@ -3,6 +3,8 @@
  * One client of the control socket. Invariants:
  * - At most one command runs per client in order. The next one is not looked at before it has been
  *   answered, so answers come in the order of the commands, as QMP's do.
+ * - Whoever answers a command is not called back from within: the next command is run from the main
+ *   loop.
  * - A client that has enabled exec-oob is read from while a command runs. What it sends in order
  *   waits, up to CONTROL_QUEUE_MAX messages. What overtakes is run as soon as it is read.
  * - Else nothing is read while a command runs, nor while much output waits. So a client can make us
@@ -26,6 +28,7 @@ struct ControlClient {
     Control *control; /* NULL: closed */
     int fd;
     guint source; /* 0: none */
+    guint again;  /* process() is due; 0: it isn't */
     GIOCondition condition;
     ControlReader *reader;
     GString *output; /* from `sent` on it waits */
@@ -99,7 +102,9 @@ void control_client_close(ControlClient *client)
         return;
     if (client->source)
         g_source_remove(client->source);
-    client->source = 0;
+    if (client->again)
+        g_source_remove(client->again);
+    client->source = client->again = 0;
     close(client->fd);
     client->fd = -1;
     control_forget(control, client); /* drops the server's reference */
@@ -203,6 +208,14 @@ static void process(ControlClient *client)
     control_client_unref(client);
 }
 
+static gboolean on_again(gpointer user_data)
+{
+    ControlClient *client = user_data;
+    client->again = 0;
+    process(client);
+    return G_SOURCE_REMOVE;
+}
+
 void control_client_answered(ControlClient *client, gboolean overtook)
 {
     g_assert(overtook ? client->overtaking > 0 : client->busy);
@@ -210,8 +223,8 @@ void control_client_answered(ControlClient *client, gboolean overtook)
         client->overtaking--;
     else
         client->busy = FALSE;
-    if (client->control)
-        process(client);
+    if (client->control && !client->processing && !client->again)
+        client->again = g_idle_add_full(G_PRIORITY_DEFAULT, on_again, client, NULL);
 }
 
 /* FALSE if the connection is broken. */

@@ -32,7 +32,10 @@ void control_client_close(ControlClient *client);
 /* Queues a text of one line, without its end, and sends what the socket takes. */
 void control_client_send(ControlClient *client, const char *line);
 
-/* The answer to a command has been sent. If it has not overtaken others, the next one may be run. */
+/*
+ * The answer to a command has been sent. If it has not overtaken others, the next one may be run:
+ * not from within.
+ */
 void control_client_answered(ControlClient *client, gboolean overtook);
 
 /* From now on the client's commands may overtake. */

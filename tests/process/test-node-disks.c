@@ -497,6 +497,38 @@ static void test_cont_command_session_over(void)
     tear_down(&f);
 }
 
+/* What a client sends before it has its answer waits until what was to be done is done. */
+static void test_cont_and_quit(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    set_up_disks(&f, 1, VM_DISK_RAW);
+    Host *a = &f.host[0];
+    a->config->io_retry_ms = 0;
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
+    g_autoptr(ControlPeer) peer = control_peer_greeted(a->config->control_socket);
+    control_peer_say(peer, "{\"execute\":\"cont\"}{\"execute\":\"quit\"}\n");
+    WAIT_FOR(a->ended);
+    tear_down(&f);
+}
+
+static void test_cont_and_quit_session_over(void)
+{
+    Fixture f;
+    g_autoptr(ControlPeer) peer = start_refused_copy(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    fake_disks_hang(b->disks, "", TRUE);
+    control_peer_say(peer, "{\"execute\":\"cont\"}{\"execute\":\"quit\"}\n");
+    WAIT_FOR(disks_are_applying(b->node->disks) && fake_disks_is_hanging(b->disks));
+    start(a, "primary");
+    WAIT_FOR(b->ended);
+    fake_disks_hang(b->disks, "", FALSE);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -519,5 +551,8 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-disks/cont-command-undecided", test_cont_command_undecided);
     add_pair_test_in("colo", "/node-disks/cont-command-session-over",
                      test_cont_command_session_over);
+    add_pair_test("/node-disks/cont-and-quit", test_cont_and_quit);
+    add_pair_test_in("colo", "/node-disks/cont-and-quit-session-over",
+                     test_cont_and_quit_session_over);
     return g_test_run();
 }

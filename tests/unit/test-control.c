@@ -206,6 +206,41 @@ static void test_answer_later(Fixture *f, gconstpointer data)
     g_assert_cmpstr(second, ==, "{\"return\":{},\"id\":2}");
 }
 
+/* Whoever answers is in the middle of something: nothing is run from within. */
+static void test_answer_is_no_call(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
+    control_peer_say(peer, NO_ARGS("hold") NO_ARGS("hold"));
+    while (!f->held)
+        g_main_context_iteration(NULL, FALSE);
+    control_reply(g_steal_pointer(&f->held), NULL);
+    g_assert_null(f->held);
+    g_free(control_peer_line(peer));
+    while (!f->held)
+        g_main_context_iteration(NULL, FALSE);
+    control_reply(g_steal_pointer(&f->held), NULL);
+    g_free(control_peer_line(peer));
+}
+
+/* The client goes, or all of the socket, before the next one is run. */
+static void test_gone_before_next(Fixture *f, gconstpointer data)
+{
+    g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
+    control_peer_say(peer, NO_ARGS("hold") NO_ARGS("hold"));
+    while (!f->held)
+        g_main_context_iteration(NULL, FALSE);
+    control_reply(g_steal_pointer(&f->held), NULL);
+    if (data)
+        g_clear_pointer(&f->control, control_free);
+    else
+        g_clear_pointer(&peer, control_peer_free);
+    for (guint i = 0; i < 10; i++)
+        g_main_context_iteration(NULL, FALSE);
+    if (f->held) /* it was read before its end was */
+        control_reply(g_steal_pointer(&f->held), NULL);
+}
+
 #define OOB(text, id) "{\"exec-oob\":\"echo\",\"arguments\":{\"text\":\"" text "\"},\"id\":" id "}"
 
 static ControlPeer *with_oob(Fixture *f)
@@ -441,6 +476,10 @@ int main(int argc, char **argv)
     ADD("/control/wrong-messages", test_wrong_messages);
     ADD("/control/queries", test_queries);
     ADD("/control/answer-later", test_answer_later);
+    ADD("/control/answer-is-no-call", test_answer_is_no_call);
+    ADD("/control/client-gone-before-next", test_gone_before_next);
+    g_test_add("/control/socket-gone-before-next", Fixture, "socket", set_up, test_gone_before_next,
+               tear_down);
     ADD("/control/oob", test_oob);
     ADD("/control/oob-queue", test_oob_queue);
     ADD("/control/oob-half-close", test_oob_half_close);
