@@ -7,9 +7,9 @@
  *   loop.
  * - A client that has enabled exec-oob is read from while a command runs. What it sends in order
  *   waits, up to CONTROL_QUEUE_MAX messages. What overtakes is run as soon as it is read.
- * - Else nothing is read while a command runs, nor while much output waits. So a client can make us
- *   hold one read, CONTROL_QUEUE_MAX messages and one, and CONTROL_OUTPUT_MAX_BYTES of output (and
- *   one answer beyond it).
+ * - Else nothing is read while a command runs. While much output waits, nothing is read or begun.
+ *   So a client can make us hold one read, CONTROL_QUEUE_MAX messages and one, and
+ *   CONTROL_OUTPUT_MAX_BYTES of output (and one answer beyond it).
  * - A client that has ended its sending (echo ... | nc -U) still gets its answers. No timers: an
  *   idle client may stay for ever; control.c limits the number of clients.
  */
@@ -151,11 +151,16 @@ void control_client_send(ControlClient *client, const char *line)
         control_client_close(client);
 }
 
+static gboolean takes_output(const ControlClient *client)
+{
+    return waiting(client) < CONTROL_OUTPUT_FULL_BYTES;
+}
+
 static gboolean may_read(const ControlClient *client)
 {
     gboolean has_room = client->has_oob ? client->queue.length < CONTROL_QUEUE_MAX
                                         : !client->busy && client->queue.length == 0;
-    return has_room && waiting(client) < CONTROL_OUTPUT_FULL_BYTES;
+    return has_room && takes_output(client);
 }
 
 /* Reads one message; FALSE if there is none. What overtakes is run, the rest queued. */
@@ -194,7 +199,7 @@ static void process(ControlClient *client)
     client->processing = TRUE;
     control_client_ref(client);
     for (gboolean more = TRUE; client->control && more;) {
-        if (!client->busy && client->queue.length > 0)
+        if (!client->busy && client->queue.length > 0 && takes_output(client))
             run_next(client);
         else
             more = may_read(client) && take_message(client);

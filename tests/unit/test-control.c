@@ -298,6 +298,27 @@ static void test_oob_queue(Fixture *f, gconstpointer data)
     g_assert_true(seen);
 }
 
+/* Long answers to what has waited are no reason to take a client for one that doesn't read. */
+static void test_oob_long_answers(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_autofree char *text = g_strnfill(4000, 'x');
+    g_autoptr(ControlPeer) peer = with_oob(f);
+    for (guint i = 0; i < 100; i++) {
+        control_event(f->control, "LONG", json_object_new_string(text));
+        g_free(control_peer_line(peer));
+    }
+    control_peer_say(peer, NO_ARGS("hold"));
+    for (guint i = 0; i < 7; i++)
+        control_peer_say(peer, NO_ARGS("query-events"));
+    control_peer_expect(peer, OOB("a", "1"), "{\"return\":{\"text\":\"a\"},\"id\":1}");
+    control_reply(g_steal_pointer(&f->held), NULL);
+    for (guint i = 0; i < 8; i++) {
+        g_autofree char *line = control_peer_line(peer);
+        g_assert_nonnull(line);
+    }
+}
+
 /* What still runs is answered to a client that sends no more, whichever it is. */
 static void test_oob_half_close(Fixture *f, gconstpointer data)
 {
@@ -482,6 +503,7 @@ int main(int argc, char **argv)
                tear_down);
     ADD("/control/oob", test_oob);
     ADD("/control/oob-queue", test_oob_queue);
+    ADD("/control/oob-long-answers", test_oob_long_answers);
     ADD("/control/oob-half-close", test_oob_half_close);
     ADD("/control/oob-gone", test_oob_gone);
     ADD("/control/client-gone", test_client_gone_before_answer);
