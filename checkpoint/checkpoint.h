@@ -154,8 +154,11 @@ void capture_synchronise(Capture *capture, guint64 pause_pages);
  * Before synchronised() it ends the synchronisation, but not its wait for the other side's word, and
  * copies all that is left in the pause. It
  * fails beyond the limits of docs/STREAM.md: a device state of 64 MiB, an attachment of 64 MiB,
- * frames of 256 KiB, 2^20 of them, 256 MiB in all.
+ * frames of 256 KiB, CHECKPOINT_FRAMES_MAX of them, CHECKPOINT_FRAMES_BYTES_MAX in all.
  */
+#define CHECKPOINT_FRAMES_MAX       (1u << 20)
+#define CHECKPOINT_FRAMES_BYTES_MAX (256u << 20)
+
 void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArray *frames,
                   GBytes *attachment);
 

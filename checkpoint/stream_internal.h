@@ -17,8 +17,8 @@
 #define STREAM_PAYLOAD_MAX      (64u << 20)
 #define STREAM_RUN_PAGES        256u
 #define STREAM_FRAME_MAX        (256u << 10)
-#define STREAM_FRAMES_MAX       (1u << 20)
-#define STREAM_FRAMES_BYTES_MAX (256u << 20)
+#define STREAM_FRAMES_MAX       CHECKPOINT_FRAMES_MAX
+#define STREAM_FRAMES_BYTES_MAX CHECKPOINT_FRAMES_BYTES_MAX
 
 typedef enum {
     STREAM_PAGES = 1,

@@ -204,7 +204,7 @@ static const Option table[] = {
      .choices = dirty_methods,
      .help = "How dirty pages are found: userfaultfd (Linux 6.7), soft-dirty bits, or comparison of "
              "all pages; auto is the first of them that works."},
-    /* A checkpoint carries up to 2^20 frames (checkpoint.h): more than fit this. */
+    /* A full gate fits into a checkpoint (checkpoint.h). */
     {"checkpoint", "output-limit", OPTION_SIZE, CONFIG(output_limit_bytes), .fallback = "16MiB",
      .min = MIB, .max = MIB << 7,
      .help = "How much output may be held for a checkpoint. At three quarters of it a checkpoint is "

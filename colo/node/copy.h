@@ -3,8 +3,9 @@
  * The copy: the secondary's VM, and what is done to it.
  *
  * It owns the copy's condition, the checkpoint that it is of, the job under way, the guard of RAM
- * around loads, and what is left to answer to PREPARE. Others own its purpose at the moment (CopyDuty), the disks, and the connections
- * to the primary and the network. It asks for the facts, and reports what has happened.
+ * around loads, and what is left to answer to PREPARE. Others own its purpose at the moment
+ * (CopyDuty), the disks, and the connections to the primary and the network. It asks for the facts,
+ * and reports what has happened.
  *
  * A Vm takes one order at a time, and reasons for one come from all sides. So a reason only changes
  * a fact, and copy_step() begins the next job whenever none is under way. The conditions and the

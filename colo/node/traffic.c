@@ -264,21 +264,31 @@ gboolean traffic_awaits_link(const Traffic *traffic)
 typedef struct {
     const Traffic *traffic;
     GPtrArray *frames; /* of HeldFrame* */
+    gsize bytes;
 } HeldFrames;
 
-/* Takes `data`, as clients are to see it. */
-static void add_held(GPtrArray *frames, unsigned nic, GBytes *data)
+/*
+ * Takes `data`, as clients are to see it. More than a checkpoint can carry may wait in three places:
+ * the newest stay behind. After a takeover they are missed like frames that a network has lost.
+ */
+static void add_held(HeldFrames *to, unsigned nic, GBytes *data)
 {
+    gsize bytes = to->bytes + g_bytes_get_size(data);
+    if (to->frames->len == CHECKPOINT_FRAMES_MAX || bytes > CHECKPOINT_FRAMES_BYTES_MAX) {
+        g_bytes_unref(data);
+        return;
+    }
     HeldFrame *held = g_new(HeldFrame, 1);
     *held = (HeldFrame){.nic = nic, .data = data};
-    g_ptr_array_add(frames, held);
+    g_ptr_array_add(to->frames, held);
+    to->bytes = bytes;
 }
 
 /* The secondary, which will send it, need not know how it is mapped. */
 static void add_unmapped(unsigned nic, GBytes *frame, gpointer user_data)
 {
-    const HeldFrames *to = user_data;
-    add_held(to->frames, nic, map(to->traffic, nic, frame));
+    HeldFrames *to = user_data;
+    add_held(to, nic, map(to->traffic, nic, frame));
 }
 
 static void add_of_gate(unsigned nic, guint64 epoch, GBytes *frame, gpointer user_data)
@@ -300,7 +310,7 @@ GPtrArray *traffic_held_frames(const Traffic *traffic, guint64 epoch)
     HeldFrames to = {.traffic = traffic, .frames = frames};
     for (const BacklogFrame *frame = backlog_first(traffic->leaving); frame;
          frame = backlog_next(frame))
-        add_held(frames, frame->nic, g_bytes_ref(frame->data));
+        add_held(&to, frame->nic, g_bytes_ref(frame->data));
     gate_foreach(traffic->gate, epoch, add_of_gate, &to);
     traffic->handler.each_compared(epoch, add_unmapped, &to, traffic->user_data);
     return frames;

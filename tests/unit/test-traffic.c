@@ -190,12 +190,11 @@ static void set_up(Fixture *f, gconstpointer data)
                                            .opening = on_opening,
                                            .wanted = on_wanted,
                                            .held = on_held};
-    (void)data;
     f->world = (TrafficWorld){.state = FSM_P_COLO, .epoch = EPOCH, .has_session = TRUE};
     f->fresh = G_MAXUINT;
     f->mirror_has_room = TRUE;
     f->seen = g_string_new(NULL);
-    f->traffic = traffic_new(LIMIT_BYTES, &handler, f);
+    f->traffic = traffic_new(data ? GPOINTER_TO_SIZE(data) : LIMIT_BYTES, &handler, f);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -632,6 +631,33 @@ static void test_held_are_mapped(Fixture *f, gconstpointer data)
     expect(f, "give:d+ mirror@7:d");
 }
 
+/* More is held than a checkpoint can carry: it carries the oldest. */
+static void test_held_are_many(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    go(f, ROUTE_HOLD);
+    guest_sends(f, "a");
+    for (guint i = 1; i < CHECKPOINT_FRAMES_MAX + 3; i++)
+        traffic_output(f->traffic, 0, (const guint8 *)"b", 1);
+    g_autoptr(GPtrArray) frames = traffic_held_frames(f->traffic, EPOCH + 1);
+    g_assert_cmpuint(frames->len, ==, CHECKPOINT_FRAMES_MAX);
+    const HeldFrame *first = g_ptr_array_index(frames, 0);
+    g_assert_cmpuint(g_bytes_get_size(first->data), >, 1);
+    traffic_forget(f->traffic);
+}
+
+/* Likewise, of fewer and large ones. */
+static void test_held_are_large(Fixture *f, gconstpointer data)
+{
+    static const guint8 frame[64 * 1024];
+    (void)data;
+    go(f, ROUTE_HOLD);
+    for (guint i = 0; i < CHECKPOINT_FRAMES_BYTES_MAX / sizeof(frame) + 3; i++)
+        traffic_output(f->traffic, 0, frame, sizeof(frame));
+    g_autoptr(GPtrArray) frames = traffic_held_frames(f->traffic, EPOCH + 1);
+    g_assert_cmpuint(frames->len, ==, CHECKPOINT_FRAMES_BYTES_MAX / sizeof(frame));
+}
+
 /* A copy that has no connection to map. */
 static void test_nothing_to_map(Fixture *f, gconstpointer data)
 {
@@ -715,6 +741,9 @@ static void test_impossible(void)
 }
 
 #define ADD(name, test) g_test_add("/traffic/" name, Fixture, NULL, set_up, test, tear_down)
+/* `output-limit` is so large that it doesn't count. */
+#define ADD_LARGE(name, test)                                                                      \
+    g_test_add("/traffic/" name, Fixture, GSIZE_TO_POINTER((gsize)1 << 30), set_up, test, tear_down)
 /* For each of many, the test sets itself up. */
 #define ADD_BARE(name, test) g_test_add("/traffic/" name, Fixture, NULL, NULL, test, NULL)
 
@@ -729,6 +758,8 @@ int main(int argc, char **argv)
     ADD("waits-for-the-link", test_waits_for_the_link);
     ADD("closed", test_closed);
     ADD("of-a-checkpoint", test_of_a_checkpoint);
+    ADD_LARGE("held-are-many", test_held_are_many);
+    ADD_LARGE("held-are-large", test_held_are_large);
     ADD("output-limit", test_output_limit);
     ADD("stale-for-long", test_stale_for_long);
     ADD_BARE("input", test_input);
