@@ -102,13 +102,20 @@ static void settle(Primary *primary)
 
 static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 {
+    static const char what[] = "the VM can't be paused";
     Primary *primary = user_data;
+    gboolean refused = g_error_matches(error, VM_ERROR, VM_ERROR_QMP);
     (void)vm;
+    if (refused && primary->cycle.phase == CYCLE_PAUSING) {
+        /* It can't be protected now, but it is well. */
+        primary->handler->link_lost(what, error, primary->user_data);
+        /* That may have been its end. */
+        if (primary->cycle.phase != CYCLE_PAUSING_CANCELLED)
+            return;
+    }
     /* If no checkpoint needs the pause any more, a VM that refused it is well. */
-    gboolean is_well = primary->cycle.phase == CYCLE_PAUSING_CANCELLED &&
-                       g_error_matches(error, VM_ERROR, VM_ERROR_QMP);
-    if (error && !is_well) {
-        primary->handler->lost("the VM can't be paused", error, primary->user_data);
+    if (error && !(refused && primary->cycle.phase == CYCLE_PAUSING_CANCELLED)) {
+        primary->handler->lost(what, error, primary->user_data);
         return;
     }
     colo_fault_point("primary-paused");

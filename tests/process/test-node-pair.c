@@ -254,16 +254,16 @@ static void test_save_refused(void)
 }
 
 /* The same when the secondary has died, which the primary doesn't know yet. */
-static void test_save_refused_alone(void)
+static void test_refused_alone(gconstpointer op)
 {
     Fixture fixture;
     start_pair(&fixture, "file");
     Host *a = &fixture.host[0];
     const Vm *before = a->vm;
-    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(a->vm, (FakeVmOperation)GPOINTER_TO_INT(op), FAKE_VM_HOLD, 1);
     WAIT_FOR(fake_vm_is_held(a->vm));
     die(&fixture.host[1]);
-    fake_vm_refuse(a->vm, FAKE_VM_SAVE, TRUE);
+    fake_vm_refuse(a->vm, (FakeVmOperation)GPOINTER_TO_INT(op), TRUE);
     fake_vm_proceed(a->vm);
     WAIT_FOR(a->ended || a->node->state == FSM_P_NONE);
     g_assert_false(a->ended);
@@ -451,7 +451,10 @@ int main(int argc, char **argv)
         add_pair_data_test(path, &bad_days[i], test_primary_checkpoint_fails);
     }
     add_pair_test("/node-pair/save-refused", test_save_refused);
-    add_pair_test("/node-pair/save-refused-alone", test_save_refused_alone);
+    add_pair_data_test("/node-pair/save-refused-alone", GINT_TO_POINTER(FAKE_VM_SAVE),
+                       test_refused_alone);
+    add_pair_data_test("/node-pair/pause-refused-alone", GINT_TO_POINTER(FAKE_VM_PAUSE),
+                       test_refused_alone);
     add_pair_test("/node-pair/save-refused-handing-over", test_save_refused_handing_over);
     add_pair_data_test("/node-pair/secondary-cannot-load/first", GUINT_TO_POINTER(1),
                        test_secondary_cannot_load);

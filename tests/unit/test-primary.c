@@ -209,6 +209,31 @@ static void test_save_refused(Fixture *f, gconstpointer state)
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
 }
 
+/* Likewise of a pause. */
+static void test_pause_refused(Fixture *f, gconstpointer state)
+{
+    if (GPOINTER_TO_INT(state) == FSM_P_ACTIVE)
+        join(f);
+    else
+        protect(f);
+    f->world.state = (FsmState)GPOINTER_TO_INT(state);
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_FAIL, 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    assert_said(f, "pausing link-lost ended paused resume running-again");
+    g_assert_true(vm_is_running(f->vm));
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+}
+
+static void test_pause_fails(Fixture *f, gconstpointer fault)
+{
+    protect(f);
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, (FakeVmFault)GPOINTER_TO_INT(fault), 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    assert_said(f, "pausing lost");
+}
+
 /* A QEMU that is dead or hangs is the VM's end. */
 static void test_save_fails(Fixture *f, gconstpointer fault)
 {
@@ -465,6 +490,11 @@ int main(int argc, char **argv)
     ADD_DATA("save-refused/active", FSM_P_ACTIVE, test_save_refused);
     ADD_DATA("save-refused/colo", FSM_P_COLO, test_save_refused);
     ADD_DATA("save-refused/device", FSM_P_DEVICE, test_save_refused);
+    ADD_DATA("pause-refused/active", FSM_P_ACTIVE, test_pause_refused);
+    ADD_DATA("pause-refused/colo", FSM_P_COLO, test_pause_refused);
+    ADD_DATA("pause-refused/device", FSM_P_DEVICE, test_pause_refused);
+    ADD_DATA("pause-fails/dies", FAKE_VM_DIE, test_pause_fails);
+    ADD_DATA("pause-fails/hangs", FAKE_VM_TIMEOUT, test_pause_fails);
     ADD_DATA("save-fails/dies", FAKE_VM_DIE, test_save_fails);
     ADD_DATA("save-fails/hangs", FAKE_VM_TIMEOUT, test_save_fails);
     ADD_DATA("refused-in-vain/pause", FAKE_VM_PAUSE, test_refused_in_vain);
