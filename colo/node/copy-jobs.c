@@ -35,7 +35,7 @@ static void on_checked(Vm *vm, const GError *error, gpointer user_data)
     (void)vm;
     copy->job = COPY_NOTHING;
     if (error)
-        lost(copy, "the waiting VM does not answer", error);
+        refuse(copy, "the waiting VM does not answer", error);
     else
         copy_step(copy);
 }
@@ -56,7 +56,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     (void)vm;
     copy->job = COPY_NOTHING;
     if (error) {
-        lost(copy, "the secondary's VM does not answer", error);
+        refuse(copy, "the secondary's VM does not answer", error);
         return;
     }
     copy->check_due = FALSE; /* it has answered */

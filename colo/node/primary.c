@@ -18,6 +18,9 @@
 #define SETTLE_LOOK_US 200
 #define SETTLE_MAX_US  (5 * COLO_US_PER_MS)
 
+/* When a pause is tried again that QEMU has refused. */
+#define PAUSE_AGAIN_US (1000 * COLO_US_PER_MS)
+
 PrimaryWorld primary_look(const Primary *primary)
 {
     return primary->handler->look(primary->user_data);
@@ -82,16 +85,6 @@ static void look_if_settled(Primary *primary)
         g_source_set_ready_time(primary->settle_timer, colo_time_add_us(now, SETTLE_LOOK_US).us);
 }
 
-static gboolean on_settle_timer(gpointer user_data)
-{
-    Primary *primary = user_data;
-    g_source_set_ready_time(primary->settle_timer, -1);
-    /* What ended the cycle in this turn of the main loop can't take back a timer that is due. */
-    if (primary->cycle.phase == CYCLE_SETTLING)
-        look_if_settled(primary);
-    return G_SOURCE_CONTINUE;
-}
-
 static void settle(Primary *primary)
 {
     primary->cycle.settle_started = colo_time_now();
@@ -100,28 +93,49 @@ static void settle(Primary *primary)
 
 /* ---- The pause ---- */
 
-static void on_paused(Vm *vm, const GError *error, gpointer user_data)
+static void pause_is_over(Primary *primary)
 {
-    static const char what[] = "the VM can't be paused";
-    Primary *primary = user_data;
-    gboolean refused = g_error_matches(error, VM_ERROR, VM_ERROR_QMP);
-    (void)vm;
-    if (refused && primary->cycle.phase == CYCLE_PAUSING) {
-        /* It can't be protected now, but it is well. */
-        primary->handler->link_lost(what, error, primary->user_data);
-        /* That may have been its end. */
-        if (primary->cycle.phase != CYCLE_PAUSING_CANCELLED)
-            return;
-    }
-    /* If no checkpoint needs the pause any more, a VM that refused it is well. */
-    if (error && !(refused && primary->cycle.phase == CYCLE_PAUSING_CANCELLED)) {
-        primary->handler->lost(what, error, primary->user_data);
-        return;
-    }
+    primary->cycle.refusal_told = FALSE;
     colo_fault_point("primary-paused");
     /* What the guest has sent until here belongs to the epoch that ends. */
     primary->handler->paused(primary->user_data);
     primary_step(primary, CYCLE_EVENT_PAUSED);
+}
+
+/*
+ * QEMU refuses to pause the VM, which is well. A checkpoint needs the pause: there is none, and no
+ * session. Or nobody needs it any more. Else it is tried again: meanwhile the VM runs as it did.
+ */
+static void pause_refused(Primary *primary, const GError *error)
+{
+    static const char what[] = "the VM can't be paused";
+    Cycle *cycle = &primary->cycle;
+    if (cycle->phase == CYCLE_STOPPING) {
+        cycle->pause_refused = TRUE;
+        g_source_set_ready_time(primary->settle_timer,
+                                colo_time_add_us(colo_time_now(), PAUSE_AGAIN_US).us);
+        if (!cycle->refusal_told)
+            primary->handler->trouble(what, error, primary->user_data);
+        cycle->refusal_told = TRUE;
+        return;
+    }
+    if (cycle->phase == CYCLE_PAUSING)
+        primary->handler->link_lost(what, error, primary->user_data);
+    /* That may have been its end. */
+    if (cycle->phase == CYCLE_PAUSING_CANCELLED)
+        pause_is_over(primary);
+}
+
+static void on_paused(Vm *vm, const GError *error, gpointer user_data)
+{
+    Primary *primary = user_data;
+    (void)vm;
+    if (!error)
+        pause_is_over(primary);
+    else if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP))
+        pause_refused(primary, error);
+    else
+        primary->handler->lost("the VM can't be paused", error, primary->user_data);
 }
 
 static void pause_vm(Primary *primary)
@@ -129,6 +143,29 @@ static void pause_vm(Primary *primary)
     primary->cycle.pause_started = colo_time_now();
     primary->handler->pausing(primary->user_data);
     vm_pause(primary->vm, on_paused, primary);
+}
+
+static void pause_again(Primary *primary)
+{
+    if (!primary->cycle.pause_refused)
+        return;
+    primary->cycle.pause_refused = FALSE;
+    if (primary->cycle.phase == CYCLE_STOPPING)
+        pause_vm(primary);
+    else
+        pause_is_over(primary);
+}
+
+static gboolean on_settle_timer(gpointer user_data)
+{
+    Primary *primary = user_data;
+    g_source_set_ready_time(primary->settle_timer, -1);
+    /* What ended the cycle in this turn of the main loop can't take back a timer that is due. */
+    if (primary->cycle.phase == CYCLE_SETTLING)
+        look_if_settled(primary);
+    else
+        pause_again(primary);
+    return G_SOURCE_CONTINUE;
 }
 
 static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)

@@ -17,6 +17,7 @@ typedef struct {
     GBytes *state;     /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
     ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
+    gboolean pause_refused, refusal_told;   /* no answer is to come: it is tried again */
     gint64 pause_us;                        /* the last one */
     ColoTime resumed;                       /* the last time, from a pause */
 } Cycle;
@@ -30,7 +31,7 @@ struct Primary {
     DirtyTracker *tracker;
 
     Cycle cycle;
-    GSource *settle_timer;
+    GSource *settle_timer; /* also of a pause that is tried again */
 
     Capture *capture; /* NULL: there is no session */
     Proof proof;

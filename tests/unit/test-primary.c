@@ -430,6 +430,47 @@ static void test_frozen(Fixture *f, gconstpointer data)
     assert_said(f, ""); /* neither paused nor fenced */
 }
 
+/* A pause that is no checkpoint's is tried again, and told once. */
+static void test_stop_refused(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    fake_vm_refuse(f->vm, FAKE_VM_PAUSE, TRUE);
+    primary_freeze(f->primary);
+    turned_clock_settle();
+    assert_said(f, "closed pausing trouble");
+    turned_clock_pass_ms(1000);
+    assert_said(f, "pausing");
+    fake_vm_refuse(f->vm, FAKE_VM_PAUSE, FALSE);
+    turned_clock_pass_ms(1000);
+    assert_said(f, "pausing paused");
+    g_assert_false(vm_is_running(f->vm));
+    turned_clock_pass_ms(5000);
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_said(f, "open resume running-again");
+}
+
+/* Nobody needs it any more before it is tried again. */
+static void test_stop_refused_in_vain(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    fake_vm_refuse(f->vm, FAKE_VM_PAUSE, TRUE);
+    primary_freeze(f->primary);
+    turned_clock_settle();
+    assert_said(f, "closed pausing trouble");
+    primary_resume(f->primary);
+    turned_clock_pass_ms(1000);
+    assert_said(f, "open paused resume running-again");
+    g_assert_true(vm_is_running(f->vm));
+    /* The VM is ended while a pause waits to be tried again. */
+    primary_freeze(f->primary);
+    turned_clock_settle();
+    assert_said(f, "closed pausing trouble");
+    primary_forget(f->primary);
+    turned_clock_pass_ms(5000);
+    assert_said(f, "");
+}
+
 /* A VM that is to be paused, and that QEMU refuses to run, is. */
 static void test_stays_paused(Fixture *f, gconstpointer data)
 {
@@ -507,6 +548,8 @@ int main(int argc, char **argv)
     ADD("waits-for-the-copy", test_waits_for_the_copy);
     ADD("hand-over-ends", test_hand_over_ends);
     ADD("frozen", test_frozen);
+    ADD("stop-refused", test_stop_refused);
+    ADD("stop-refused-in-vain", test_stop_refused_in_vain);
     ADD("stays-paused", test_stays_paused);
     ADD("ends", test_ends);
     return g_test_run();

@@ -171,7 +171,7 @@ static void kill_qemu(void)
 
 static void qemu_refuses(void)
 {
-    static const VmOp ops[] = {VM_OP_RESUME, VM_OP_RESUME, VM_OP_SAVE, VM_OP_LOAD};
+    static const VmOp ops[] = {VM_OP_RESUME, VM_OP_RESUME, VM_OP_SAVE, VM_OP_LOAD, VM_OP_PAUSE};
     WorldHost *host = one_of_them();
     if (host->vm)
         host->vm->refuse[ops[world_random(G_N_ELEMENTS(ops))]] = (guint)world_between(1, 4);
