@@ -26,7 +26,7 @@
  * The choice of the next job sees only what is (CopyFacts), not what has happened. So each function
  * that changes a fact has the choice made again, in any order and as often as it likes.
  *
- * What always holds (tests/unit/test-copy.c walks all facts):
+ * What always holds (tests/unit/test-copy-next.c walks all facts):
  * - There is one job at a time, and none for a VM that is no copy.
  * - RAM and disks are changed, looked at or loaded only while the VM is paused.
  * - An invalid copy is neither loaded nor resumed.

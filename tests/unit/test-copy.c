@@ -1,371 +1,456 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * The choice of what is done to the copy next: all facts, and all ways on from each.
- */
-#include "colo/node/copy-next.h"
+/* The copy alone, in a session: its start, checkpoints, the primary's questions, and ends. */
+#include "tests/support/copy-fixture.h"
 
-/* Jobs, and changes of the disks and of RAM, from any facts to the end that is due. */
-#define STEPS_MAX 16
+/* ---- The start ---- */
 
-typedef void (*Visit)(const CopyFacts *facts);
-
-static void visit_flags(CopyFacts facts, Visit visit)
+/* It begins when QEMU has answered, for reads of its disks may still write to RAM. */
+static void test_start(Fixture *f, gconstpointer data)
 {
-    for (guint flags = 0; flags < 16; flags++) {
-        facts.running = flags & 1;
-        facts.refused = flags >> 1 & 1;
-        facts.check_due = flags >> 2 & 1;
-        facts.settled = flags >> 3 & 1;
-        visit(&facts);
+    (void)data;
+    f->world.duty = COPY_JOIN;
+    hold_vm(f, FAKE_VM_PAUSE);
+    g_assert_true(copy_start(f->copy, NULL));
+    assert_said(f, "pausing vm-pause");
+    proceed(f);
+    assert_said(f, "reset begin");
+    turned_clock_pass_ms(5000);
+    assert_said(f, "");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
+    g_assert_null(copy_checkpoint(f->copy));
+    g_assert_true(copy_may_change_ram(f->copy));
+    g_assert_false(copy_is_proven(f->copy));
+}
+
+/* Of the session before: it is paused first, and asked no second time. */
+static void test_start_running(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    run(f);
+    end_session(f);
+    g_assert_true(copy_start(f->copy, NULL));
+    assert_said(f, "pausing vm-pause paused drain reset begin");
+    g_assert_false(vm_is_running(f->vm));
+}
+
+static void test_no_guard(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    f->world.duty = COPY_JOIN;
+    guard_script.none = TRUE;
+    g_assert_false(copy_start(f->copy, &error));
+    g_assert_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING);
+    assert_said(f, "");
+    guard_script.none = FALSE;
+    join(f);
+}
+
+/* A VM that doesn't answer is none that could be protected. */
+static void test_no_answer(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_TIMEOUT, 1);
+    f->world.duty = COPY_JOIN;
+    g_assert_true(copy_start(f->copy, NULL));
+    assert_said(f, "pausing vm-pause lost");
+}
+
+/* ---- Joining ---- */
+
+/* Each checkpoint is loaded, to show that it can be, and none is run from. */
+static void test_proof(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    join(f);
+    receive(f, TRUE);
+    page_set_add_run(guard->found, 7, 2);
+    g_assert_false(copy_is_proven(f->copy));
+    assert_said(f, "keep vm-load repair proven:2");
+    g_assert_true(copy_is_proven(f->copy));
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
+    g_assert_cmpuint(copy_checkpoint(f->copy)->epoch, ==, 1);
+    g_assert_false(copy_is_in(f->copy, 1));
+    guard_script.held = "repair";
+    receive(f, FALSE);
+    assert_said(f, "keep vm-load repair");
+    g_assert_false(copy_is_proven(f->copy));
+    g_assert_false(copy_may_change_ram(f->copy));
+    proceed(f);
+    assert_said(f, "proven:0");
+    g_assert_true(copy_is_proven(f->copy));
+    end_session(f);
+    g_assert_false(copy_is_proven(f->copy));
+    assert_said(f, "");
+}
+
+/* Sixteen loads have to be enough to know all pages that a load writes to. */
+static void test_proof_ends(Fixture *f, gconstpointer data)
+{
+    gboolean still_new = data != NULL;
+    join(f);
+    for (guint i = 1; i < 16; i++) {
+        receive(f, FALSE);
+        page_set_add_run(guard->found, i, 1);
+        assert_said(f, "keep vm-load repair proven:1");
     }
+    receive(f, FALSE);
+    page_set_add_run(guard->found, 16, still_new);
+    assert_said(f, still_new ? "keep vm-load repair lost" : "keep vm-load repair proven:0");
 }
 
-static void visit_asked(CopyFacts facts, Visit visit)
+static void test_not_proven(Fixture *f, gconstpointer data)
 {
-    for (guint i = 0; i < COPY_DISKS * COPY_PREPARES * COPY_FITS; i++) {
-        facts.disks = i % COPY_DISKS;
-        facts.prepare = i / COPY_DISKS % COPY_PREPARES;
-        facts.fit = i / COPY_DISKS / COPY_PREPARES;
-        visit_flags(facts, visit);
+    (void)data;
+    join(f);
+    f->cant_prove = TRUE;
+    receive(f, FALSE);
+    assert_said(f, "keep vm-load repair proven:0 lost");
+}
+
+/* ---- A checkpoint ---- */
+
+/* Received, applied, loaded, and run from: each waits for the one before. */
+static void test_runs(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    receive_only(f);
+    assert_said(f, "");
+    guard_script.held = "keep";
+    hold_vm(f, FAKE_VM_LOAD);
+    hold_vm(f, FAKE_VM_RESUME);
+    copy_applied(f->copy, TRUE);
+    assert_said(f, "keep");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
+    g_assert_false(copy_may_change_ram(f->copy));
+    guard_proceed();
+    assert_said(f, "vm-load");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_LOADING);
+    g_assert_false(copy_may_change_ram(f->copy));
+    guard_script.held = "repair";
+    fake_vm_proceed(f->vm);
+    assert_said(f, "repair");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_LOADING);
+    g_assert_false(copy_is_in(f->copy, 2));
+    proceed(f);
+    assert_said(f, "enter:2 drain may-run vm-resume");
+    g_assert_true(copy_is_in(f->copy, 2));
+    g_assert_false(copy_runs(f->copy));
+    proceed(f);
+    assert_said(f, "resumed:2");
+    g_assert_true(copy_runs(f->copy));
+    g_assert_true(copy_output_counts(f->copy));
+    g_assert_true(copy_is_in(f->copy, 2));
+    g_assert_false(copy_is_in(f->copy, 1));
+    g_assert_false(copy_may_change_ram(f->copy));
+    turned_clock_pass_ms(5000);
+    assert_said(f, "");
+}
+
+/* Its device state is kept for a takeover, and its RAM may be changed again. */
+static void test_not_to_run(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    run(f);
+    g_assert_true(copy_prepare(f->copy, 3));
+    assert_said(f, "pausing vm-pause paused drain look dirty:3:0+0 told");
+    f->rests = 0;
+    receive(f, FALSE);
+    assert_said(f, "");
+    g_assert_cmpuint(f->rests, >, 0);
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
+    g_assert_false(copy_is_in(f->copy, 3));
+    g_assert_false(copy_output_counts(f->copy));
+    g_assert_true(copy_is_valid(f->copy));
+    receive(f, TRUE);
+    assert_said(f, "keep vm-load repair enter:4 drain may-run vm-resume resumed:4");
+}
+
+/* It waits for its disks, which are those of the checkpoint only when QEMU has given them up. */
+static void test_disks(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    receive_only(f);
+    f->world.disks = COPY_DISKS_DUE;
+    hold_vm(f, FAKE_VM_INACTIVATE);
+    copy_applied(f->copy, TRUE);
+    assert_said(f, "vm-release");
+    proceed(f);
+    assert_said(f, "released");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
+    f->world.disks = COPY_DISKS_THERE;
+    copy_step(f->copy);
+    assert_said(f, "keep vm-load repair enter:2 drain may-run vm-resume resumed:2");
+}
+
+/* Maps that can't be used, or disks that may not: it isn't run from. */
+static void test_may_not(Fixture *f, gconstpointer data)
+{
+    gboolean disks = data != NULL;
+    protect(f);
+    f->cant_enter = !disks;
+    f->cant_run = disks;
+    receive(f, TRUE);
+    assert_said(f, disks ? "keep vm-load repair enter:2 drain may-run lost"
+                         : "keep vm-load repair enter:2 lost");
+    g_assert_false(vm_is_running(f->vm));
+}
+
+/* RAM that a load has made wrong is no checkpoint's: only the next one mends it. */
+static void test_wrong(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    receive(f, TRUE);
+    page_set_add_run(guard->found, 9, 1);
+    assert_said(f, "keep vm-load repair stalled:2");
+    g_assert_false(copy_is_valid(f->copy));
+    turned_clock_pass_ms(500);
+    assert_said(f, "");
+    g_assert_true(copy_prepare(f->copy, 3));
+    page_set_add_run(guard->found, 9, 1);
+    assert_said(f, "look dirty:3:1+0 told");
+    receive(f, TRUE);
+    assert_said(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
+    g_assert_true(copy_is_valid(f->copy));
+}
+
+/* The tracker fails when QEMU does, which reports its end by itself. */
+static void test_ending(Fixture *f, gconstpointer data)
+{
+    CopyJob job = GPOINTER_TO_UINT(data);
+    reach(f, job);
+    guard_script.broken = guard->order;
+    proceed(f);
+    assert_said(f, "ending");
+    g_assert_cmpint(copy_is_valid(f->copy), ==, job != COPY_REPAIR);
+}
+
+/* ---- It waits, or stops by itself ---- */
+
+/* One that waits is asked every second whether it is there; that keeps no checkpoint out. */
+static void test_check(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    reach(f, COPY_CHECK);
+    g_assert_true(copy_may_change_ram(f->copy));
+    proceed(f);
+    assert_said(f, "");
+    turned_clock_pass_ms(3000);
+    assert_said(f, "pausing vm-pause pausing vm-pause pausing vm-pause");
+    f->world.duty = COPY_HOLD;
+    turned_clock_pass_ms(3000);
+    assert_said(f, "");
+    f->world.duty = COPY_PROTECT;
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_TIMEOUT, 1);
+    turned_clock_pass_ms(1000);
+    assert_said(f, "pausing vm-pause lost");
+}
+
+/* The primary is told once; then its RAM is looked at only after QEMU has answered. */
+static void test_stops(Fixture *f, gconstpointer data)
+{
+    gboolean io_error_first = data != NULL;
+    run(f);
+    if (io_error_first) {
+        fake_vm_raise(f->vm, VM_EVENT_STOPPED, "io-error");
+        assert_said(f, "stalled:2");
+        g_assert_true(copy_is_valid(f->copy) && copy_is_in(f->copy, 2));
     }
+    fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
+    assert_said(f, io_error_first ? "" : "stalled:2");
+    g_assert_false(copy_is_valid(f->copy) || copy_is_in(f->copy, 2));
+    fake_vm_raise(f->vm, VM_EVENT_PANICKED, "again");
+    g_assert_true(copy_prepare(f->copy, 3));
+    assert_said(f, "pausing vm-pause look dirty:3:0+0 told");
+    receive(f, TRUE);
+    assert_said(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
 }
 
-/* All facts, whether they can be or not. */
-static void visit_all(Visit visit)
+/* One that isn't to run, by its monitor: the next load mends it, and nobody needs to know. */
+static void test_stops_standing(Fixture *f, gconstpointer data)
 {
-    for (guint i = 0; i < COPY_JOBS * COPY_DUTIES * COPY_CONDITIONS * COPY_SESSIONS; i++)
-        visit_asked((CopyFacts){.job = i % COPY_JOBS,
-                                .duty = i / COPY_JOBS % COPY_DUTIES,
-                                .condition = i / COPY_JOBS / COPY_DUTIES % COPY_CONDITIONS,
-                                .session = i / COPY_JOBS / COPY_DUTIES / COPY_CONDITIONS},
-                    visit);
+    (void)data;
+    protect(f);
+    fake_vm_raise(f->vm, VM_EVENT_STOPPED, "io-error");
+    fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
+    assert_said(f, "");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
 }
 
-/* ---- What a job may be chosen for ---- */
-
-static gboolean is_still(const CopyFacts *facts)
+/* As it is being resumed: it isn't said to run. */
+static void test_stops_resuming(Fixture *f, gconstpointer data)
 {
-    return !facts->running;
+    VmEvent event = data ? VM_EVENT_STOPPED : VM_EVENT_SHUTDOWN;
+    reach(f, COPY_RESUME);
+    fake_vm_raise(f->vm, event, "while resuming");
+    assert_said(f, "stalled:2");
+    proceed(f);
+    /* One that is invalid is asked whether it answers, before its RAM is looked at. */
+    assert_said(f, data ? "resumed-for-nothing:2" : "resumed-for-nothing:2 pausing vm-pause");
+    g_assert_false(copy_output_counts(f->copy));
 }
 
-static gboolean is_answering(const CopyFacts *facts)
-{
-    return !facts->running && facts->condition != COPY_APPLYING;
-}
+/* ---- Ends ---- */
 
-static gboolean is_loadable(const CopyFacts *facts)
+/* A job that is under way comes to its end, and nothing follows from it. */
+static void test_forgotten(Fixture *f, gconstpointer data)
 {
-    gboolean ram_is_right = facts->condition == COPY_TO_LOAD ||
-                            (facts->condition == COPY_STANDBY && facts->duty == COPY_TAKE_OVER);
-    return ram_is_right && !facts->running && facts->disks == COPY_DISKS_THERE &&
-           facts->duty != COPY_HOLD && facts->duty != COPY_FREEZE;
-}
-
-static gboolean is_to_go_on(const CopyFacts *facts)
-{
-    return facts->duty == COPY_TAKE_OVER && facts->settled && !facts->refused &&
-           facts->disks == COPY_DISKS_THERE &&
-           (facts->condition == COPY_PAUSED || facts->condition == COPY_RUNNING ||
-            facts->condition == COPY_STALLED);
-}
-
-static gboolean is_lost(const CopyFacts *facts)
-{
-    return facts->duty == COPY_TAKE_OVER && facts->settled &&
-           (facts->condition == COPY_INVALID || facts->condition == COPY_EMPTY);
-}
-
-static gboolean is_to_release(const CopyFacts *facts)
-{
-    return facts->disks == COPY_DISKS_DUE && !facts->running;
-}
-
-static gboolean is_to_tell_fit(const CopyFacts *facts)
-{
-    return facts->fit == COPY_FIT_CHECKED && facts->duty == COPY_HAND_OVER && is_answering(facts) &&
-           facts->disks == COPY_DISKS_THERE;
-}
-
-static gboolean is_to_begin(const CopyFacts *facts)
-{
-    return facts->session == COPY_SESSION_DUE && !facts->running && !facts->check_due;
-}
-
-static gboolean is_to_look(const CopyFacts *facts)
-{
-    return facts->prepare == COPY_PREPARE_DUE && is_answering(facts);
-}
-
-/* Somebody wants it paused: a running copy is never paused for nothing. */
-static gboolean is_to_pause(const CopyFacts *facts)
-{
-    if (!facts->running)
-        return FALSE;
-    if (facts->duty == COPY_TAKE_OVER && !facts->refused)
-        return !copy_is_loaded(facts->condition) || facts->disks != COPY_DISKS_THERE;
-    return facts->refused || facts->duty == COPY_FREEZE || facts->session != COPY_SESSION ||
-           facts->condition != COPY_RUNNING || facts->prepare != COPY_NOT_ASKED ||
-           (facts->fit != COPY_FIT_UNASKED && facts->duty == COPY_HAND_OVER);
-}
-
-static void check_job(const CopyFacts *facts)
-{
-    static gboolean (*const may[COPY_JOBS])(const CopyFacts *) = {
-        [COPY_CHECK] = is_still,        [COPY_PAUSE] = is_to_pause,
-        [COPY_BEGIN] = is_to_begin,     [COPY_LOOK] = is_to_look,
-        [COPY_KEEP] = is_loadable,      [COPY_RESUME] = is_to_go_on,
-        [COPY_RELEASE] = is_to_release, [COPY_TELL_FIT] = is_to_tell_fit,
-        [COPY_GIVE_UP] = is_lost,
+    static const char *const left[COPY_JOBS] = {
+        [COPY_CHECK] = "",
+        [COPY_PAUSE] = "paused drain",
+        [COPY_LOOK] = "",
+        [COPY_KEEP] = "",
+        [COPY_LOAD] = "",
+        [COPY_REPAIR] = "",
+        [COPY_RESUME] = "resumed-for-nothing:0 pausing vm-pause paused drain",
+        [COPY_RELEASE] = "released",
     };
-    CopyJob job = copy_next(facts);
-    if (job == COPY_NOTHING)
-        return;
-    g_assert_cmpint(facts->job, ==, COPY_NOTHING);
-    g_assert_cmpint(facts->duty, !=, COPY_UNUSED);
-    g_assert_true(may[job] && may[job](facts));
-    /* While something waits to be tried again nothing else is begun. */
-    g_assert_true(job == COPY_PAUSE || !facts->refused);
+    CopyJob job = GPOINTER_TO_UINT(data);
+    reach(f, job);
+    copy_ask_when_loaded(f->copy);
+    end_session(f);
+    g_assert_null(copy_checkpoint(f->copy));
+    g_assert_cmpuint(checkpoints, ==, 0);
+    g_assert_cmpint(copy_job(f->copy), ==, job);
+    assert_said(f, "");
+    proceed(f);
+    assert_said(f, left[job]);
+    turned_clock_pass_ms(3000);
+    assert_said(f, "");
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
+    g_assert_false(copy_is_settled(f->copy));
+    run(f);
 }
 
-static void test_only_what_may_be(void)
+/* A session that is due meanwhile waits for the job. */
+static void test_forgotten_and_due(Fixture *f, gconstpointer data)
 {
-    visit_all(check_job);
+    CopyJob job = GPOINTER_TO_UINT(data);
+    reach(f, job);
+    end_session(f);
+    g_assert_true(copy_start(f->copy, NULL));
+    assert_said(f, "");
+    proceed(f);
+    g_assert_true(g_str_has_suffix(f->said->str, "reset begin"));
+    g_assert_false(vm_is_running(f->vm));
+    forget_said(f);
+    receive(f, FALSE);
+    assert_said(f, "keep vm-load repair proven:0");
 }
 
-/* A VM that runs and must not is paused before anything else. */
-static void check_pause(const CopyFacts *facts)
+/* Whatever was under way: nothing of it is heard, and the next VM begins anew. */
+static void test_killed(Fixture *f, gconstpointer data)
 {
-    if (facts->job == COPY_NOTHING && facts->duty != COPY_UNUSED && facts->duty != COPY_TAKE_OVER &&
-        is_to_pause(facts))
-        g_assert_cmpint(copy_next(facts), ==, COPY_PAUSE);
+    reach(f, GPOINTER_TO_UINT(data));
+    copy_ask_when_loaded(f->copy);
+    end_vm(f);
+    g_assert_cmpint(copy_job(f->copy), ==, COPY_NOTHING);
+    g_assert_null(guard);
+    turned_clock_pass_ms(3000);
+    assert_said(f, "");
+    guard_script.held = NULL;
+    start_vm(f);
+    forget_said(f);
+    run(f);
 }
 
-static void test_pauses_first(void)
+/* A handler ends the VM as it is told that it is lost. */
+static void test_ends_within(Fixture *f, gconstpointer data)
 {
-    visit_all(check_pause);
-}
-
-/* One that is protected runs on while nobody asks for it, also while the arbiter is asked. */
-static void check_runs_on(const CopyFacts *facts)
-{
-    if (facts->job == COPY_NOTHING && facts->running && !facts->refused &&
-        facts->condition == COPY_RUNNING && facts->session == COPY_SESSION &&
-        facts->prepare == COPY_NOT_ASKED &&
-        (facts->duty == COPY_PROTECT || facts->duty == COPY_HOLD))
-        g_assert_cmpint(copy_next(facts), ==, COPY_NOTHING);
-}
-
-static void test_runs_on(void)
-{
-    visit_all(check_runs_on);
-}
-
-/* ---- What must come ---- */
-
-static gboolean can_be(const CopyFacts *facts)
-{
-    gboolean loads = facts->job == COPY_LOAD || facts->job == COPY_REPAIR;
-    return (facts->condition == COPY_LOADING) == loads &&
-           (facts->condition == COPY_EMPTY || facts->session == COPY_SESSION) &&
-           /* Nothing is applied any more; and no takeover without a checkpoint. */
-           !(facts->settled && facts->condition == COPY_APPLYING);
-}
-
-static void become(CopyFacts *facts, CopyCondition next)
-{
-    g_assert_true(copy_may_become(facts->condition, next));
-    facts->condition = next;
-}
-
-/* `chance`: what can come in more than one way comes in this one. */
-static void do_job(CopyFacts *facts, CopyJob job, gboolean chance)
-{
-    switch (job) {
-    case COPY_PAUSE:
-        facts->running = FALSE;
-        if (facts->condition == COPY_RUNNING)
-            become(facts, COPY_PAUSED);
-        break;
-    case COPY_CHECK:
-        if (!facts->check_due)
-            facts->fit = COPY_FIT_CHECKED;
-        facts->check_due = FALSE;
-        break;
-    case COPY_RELEASE:
-        facts->disks = COPY_DISKS_BUSY;
-        break;
-    case COPY_BEGIN:
-        facts->session = COPY_SESSION;
-        break;
-    case COPY_KEEP: {
-        if (facts->condition == COPY_STANDBY)
-            become(facts, COPY_TO_LOAD);
-        become(facts, COPY_LOADING);
-        CopyLoaded loaded = copy_loaded(facts->duty, chance);
-        become(facts, loaded == COPY_LOADED_PROVEN    ? COPY_STANDBY
-                      : loaded == COPY_LOADED_INVALID ? COPY_INVALID
-                                                      : COPY_PAUSED);
-        if (loaded == COPY_LOADED_RUN)
-            become(facts, COPY_RUNNING);
-        facts->running = loaded == COPY_LOADED_RUN;
-        break;
+    const char *where = data;
+    f->ends_vm = TRUE;
+    join(f);
+    f->world.duty = strcmp(where, "proven:0") ? COPY_PROTECT : COPY_JOIN;
+    f->cant_prove = f->cant_enter = TRUE;
+    if (!strcmp(where, "may-run")) {
+        f->cant_enter = FALSE;
+        f->cant_run = TRUE;
+    } else if (!strcmp(where, "vm-load")) {
+        fake_vm_inject(f->vm, FAKE_VM_LOAD, FAKE_VM_FAIL, 1);
+    } else if (!strcmp(where, "vm-release")) {
+        fake_vm_inject(f->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
+        f->world.disks = COPY_DISKS_DUE;
     }
-    default:
-        g_assert_not_reached();
-    }
+    receive(f, TRUE);
+    copy_ask_when_loaded(f->copy);
+    turned_clock_settle();
+    g_autofree char *last = g_strconcat(where, " lost", NULL);
+    g_assert_true(g_str_has_suffix(f->said->str, last));
+    forget_said(f);
+    g_assert_null(f->vm);
+    g_assert_null(guard);
+    turned_clock_pass_ms(2000);
+    assert_said(f, "");
 }
 
-/* What comes by itself; FALSE: nothing will. */
-static gboolean let_come(CopyFacts *facts, gboolean chance)
-{
-    if (facts->disks == COPY_DISKS_BUSY)
-        facts->disks = COPY_DISKS_THERE;
-    else if (facts->condition == COPY_APPLYING)
-        become(facts, copy_is_to_load(facts->duty, chance) ? COPY_TO_LOAD : COPY_STANDBY);
-    else
-        return FALSE;
-    return TRUE;
-}
+#define JOB(job) GUINT_TO_POINTER(job)
 
-/* From `facts` on, one of `ends` comes, whatever the chances are. */
-static void assert_comes(const CopyFacts *from, CopyJob end, CopyJob other_end)
+static const struct {
+    const char *path;
+    gconstpointer data;
+    void (*test)(Fixture *, gconstpointer);
+} tests[] = {
+    {"/copy/start",               NULL,             test_start         },
+    {"/copy/start-running",       NULL,             test_start_running },
+    {"/copy/no-guard",            NULL,             test_no_guard      },
+    {"/copy/no-answer",           NULL,             test_no_answer     },
+    {"/copy/proof",               NULL,             test_proof         },
+    {"/copy/proof-ends",          NULL,             test_proof_ends    },
+    {"/copy/proof-ends-not",      "new",            test_proof_ends    },
+    {"/copy/not-proven",          NULL,             test_not_proven    },
+    {"/copy/runs",                NULL,             test_runs          },
+    {"/copy/not-to-run",          NULL,             test_not_to_run    },
+    {"/copy/disks",               NULL,             test_disks         },
+    {"/copy/may-not-enter",       NULL,             test_may_not       },
+    {"/copy/may-not-run",         "disks",          test_may_not       },
+    {"/copy/wrong",               NULL,             test_wrong         },
+    {"/copy/ending-keep",         JOB(COPY_KEEP),   test_ending        },
+    {"/copy/ending-repair",       JOB(COPY_REPAIR), test_ending        },
+    {"/copy/ending-look",         JOB(COPY_LOOK),   test_ending        },
+    {"/copy/check",               NULL,             test_check         },
+    {"/copy/stops",               NULL,             test_stops         },
+    {"/copy/stops-twice",         "io-error",       test_stops         },
+    {"/copy/stops-standing",      NULL,             test_stops_standing},
+    {"/copy/stops-resuming",      NULL,             test_stops_resuming},
+    {"/copy/io-error-resuming",   "io-error",       test_stops_resuming},
+    {"/copy/ends-within-proof",   "proven:0",       test_ends_within   },
+    {"/copy/ends-within-enter",   "enter:1",        test_ends_within   },
+    {"/copy/ends-within-run",     "may-run",        test_ends_within   },
+    {"/copy/ends-within-load",    "vm-load",        test_ends_within   },
+    {"/copy/ends-within-release", "vm-release",     test_ends_within   },
+};
+
+static void add_for_jobs(const char *name, void (*test)(Fixture *, gconstpointer))
 {
-    for (int chance = 0; chance < 2; chance++) {
-        CopyFacts facts = *from;
+    static const struct {
+        const char *name;
         CopyJob job;
-        for (int i = 0; (job = copy_next(&facts)) != end && job != other_end; i++) {
-            g_assert_cmpint(i, <, STEPS_MAX);
-            if (job != COPY_NOTHING)
-                do_job(&facts, job, chance);
-            else
-                g_assert_true(let_come(&facts, chance));
-        }
-    }
-}
-
-static void check_takeover(const CopyFacts *facts)
-{
-    if (can_be(facts) && facts->job == COPY_NOTHING && facts->duty == COPY_TAKE_OVER &&
-        facts->settled && !facts->refused)
-        assert_comes(facts, COPY_RESUME, COPY_GIVE_UP);
-}
-
-/* A takeover waits for the disks that are being written, and for nothing else. */
-static void test_takeover_comes(void)
-{
-    visit_all(check_takeover);
-}
-
-static void check_invalid(const CopyFacts *facts)
-{
-    if (facts->job == COPY_NOTHING && facts->duty == COPY_TAKE_OVER && facts->settled &&
-        !facts->refused && facts->condition == COPY_INVALID)
-        g_assert_cmpint(copy_next(facts), ==, COPY_GIVE_UP);
-}
-
-static void test_invalid_is_given_up(void)
-{
-    visit_all(check_invalid);
-}
-
-/* The primary's questions are answered, whatever the copy is at. */
-static void check_answers(const CopyFacts *facts)
-{
-    if (!can_be(facts) || facts->job != COPY_NOTHING || facts->refused ||
-        facts->session != COPY_SESSION)
-        return;
-    if (facts->duty == COPY_PROTECT && facts->prepare == COPY_PREPARE_DUE)
-        assert_comes(facts, COPY_LOOK, COPY_LOOK);
-    if (facts->duty == COPY_HAND_OVER && facts->fit != COPY_FIT_UNASKED &&
-        facts->prepare == COPY_NOT_ASKED)
-        assert_comes(facts, COPY_TELL_FIT, COPY_TELL_FIT);
-}
-
-static void test_answers_come(void)
-{
-    visit_all(check_answers);
-}
-
-/* A new session is waited for by the primary: it begins whatever is left of the one before. */
-static void check_session(const CopyFacts *facts)
-{
-    if (facts->job == COPY_NOTHING && !facts->refused && facts->duty == COPY_JOIN &&
-        facts->session == COPY_SESSION_DUE)
-        assert_comes(facts, COPY_BEGIN, COPY_BEGIN);
-}
-
-static void test_session_begins(void)
-{
-    visit_all(check_session);
-}
-
-/* ---- Conditions ---- */
-
-static void test_steps(void)
-{
-    /* Row: from, column: to, in the order of CopyCondition. */
-    static const char *const may[COPY_CONDITIONS] = {
-        [COPY_EMPTY] = "xx.......",   [COPY_APPLYING] = "xxxx.....", [COPY_STANDBY] = "xxxx.....",
-        [COPY_TO_LOAD] = "x..xx....", [COPY_LOADING] = "x.x.xx..x",  [COPY_PAUSED] = "xx...xx.x",
-        [COPY_RUNNING] = "x.x..xxxx", [COPY_STALLED] = "xx.....xx",  [COPY_INVALID] = "xx......x",
+    } jobs[] = {
+        {"check",   COPY_CHECK  },
+        {"pause",   COPY_PAUSE  },
+        {"look",    COPY_LOOK   },
+        {"keep",    COPY_KEEP   },
+        {"load",    COPY_LOAD   },
+        {"repair",  COPY_REPAIR },
+        {"resume",  COPY_RESUME },
+        {"release", COPY_RELEASE}
     };
-    for (CopyCondition from = 0; from < COPY_CONDITIONS; from++)
-        for (CopyCondition to = 0; to < COPY_CONDITIONS; to++)
-            g_assert_cmpint(copy_may_become(from, to), ==, may[from][to] == 'x');
-}
-
-/* What is invalid becomes right by a checkpoint only. */
-static void test_way_from_invalid(void)
-{
-    for (CopyCondition to = 0; to < COPY_CONDITIONS; to++)
-        g_assert_true(to == COPY_EMPTY || to == COPY_APPLYING || to == COPY_INVALID ||
-                      !copy_may_become(COPY_INVALID, to));
-    for (int to_run = 0; to_run < 2; to_run++) {
-        g_assert_false(copy_is_fit(COPY_INVALID, to_run));
-        g_assert_false(copy_is_fit(COPY_EMPTY, to_run));
-        g_assert_false(copy_is_fit(COPY_LOADING, to_run));
-        g_assert_true(copy_is_fit(COPY_PAUSED, to_run));
-        g_assert_cmpint(copy_is_fit(COPY_STANDBY, to_run), ==, !to_run);
-    }
-}
-
-/* RAM that a load has made wrong is run from by nobody who could do otherwise. */
-static void test_loaded(void)
-{
-    for (CopyDuty duty = COPY_JOIN; duty < COPY_DUTIES; duty++) {
-        CopyLoaded right = copy_loaded(duty, FALSE), wrong = copy_loaded(duty, TRUE);
-        g_assert_cmpint(right, !=, COPY_LOADED_INVALID);
-        g_assert_cmpint(right == COPY_LOADED_RUN, ==, duty == COPY_PROTECT);
-        g_assert_cmpint(right == COPY_LOADED_PROVEN, ==, duty == COPY_JOIN);
-        if (duty == COPY_JOIN || duty == COPY_TAKE_OVER)
-            g_assert_cmpint(wrong, ==, right);
-        else
-            g_assert_cmpint(wrong, ==, COPY_LOADED_INVALID);
-    }
-}
-
-/* Loads that only a session could use are not begun outside of one. */
-static void test_to_load(void)
-{
-    for (CopyDuty duty = COPY_JOIN; duty < COPY_DUTIES; duty++) {
-        g_assert_cmpint(copy_is_to_load(duty, FALSE), ==, duty == COPY_JOIN);
-        g_assert_cmpint(copy_is_to_load(duty, TRUE), ==, !copy_is_to_keep(duty));
+    for (guint i = 0; i < G_N_ELEMENTS(jobs); i++) {
+        g_autofree char *path = g_strdup_printf("/copy/%s-%s", name, jobs[i].name);
+        g_test_add(path, Fixture, JOB(jobs[i].job), set_up, test, tear_down);
     }
 }
 
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/copy/only-what-may-be", test_only_what_may_be);
-    g_test_add_func("/copy/pauses-first", test_pauses_first);
-    g_test_add_func("/copy/runs-on", test_runs_on);
-    g_test_add_func("/copy/takeover-comes", test_takeover_comes);
-    g_test_add_func("/copy/invalid-is-given-up", test_invalid_is_given_up);
-    g_test_add_func("/copy/answers-come", test_answers_come);
-    g_test_add_func("/copy/session-begins", test_session_begins);
-    g_test_add_func("/copy/steps", test_steps);
-    g_test_add_func("/copy/way-from-invalid", test_way_from_invalid);
-    g_test_add_func("/copy/loaded", test_loaded);
-    g_test_add_func("/copy/to-load", test_to_load);
+    for (guint i = 0; i < G_N_ELEMENTS(tests); i++)
+        g_test_add(tests[i].path, Fixture, tests[i].data, set_up, tests[i].test, tear_down);
+    add_for_jobs("forgotten", test_forgotten);
+    add_for_jobs("forgotten-and-due", test_forgotten_and_due);
+    add_for_jobs("killed", test_killed);
     return g_test_run();
 }
