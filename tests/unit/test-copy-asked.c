@@ -145,6 +145,25 @@ static void test_fit_waits(Fixture *f, gconstpointer data)
     g_assert_false(vm_is_running(f->vm));
 }
 
+/* Nobody has asked, or not in this session: what was checked for another reason is no answer. */
+static void test_fit_unasked(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    receive_only(f);
+    f->world.duty = COPY_HAND_OVER;
+    copy_check_fit(f->copy);
+    end_session(f);
+    protect(f);
+    receive(f, FALSE);
+    turned_clock_pass_ms(1000);
+    assert_said(f, "pausing vm-pause");
+    f->world.duty = COPY_HAND_OVER;
+    copy_step(f->copy);
+    turned_clock_pass_ms(2000);
+    assert_said(f, "");
+}
+
 static void make_wrong(Fixture *f)
 {
     protect(f);
@@ -200,6 +219,7 @@ int main(int argc, char **argv)
         {"/copy-asked/fit",               NULL,      test_fit            },
         {"/copy-asked/fit-waits",         NULL,      test_fit_waits      },
         {"/copy-asked/fit-loads",         "run",     test_fit_waits      },
+        {"/copy-asked/fit-unasked",       NULL,      test_fit_unasked    },
         {"/copy-asked/unfit",             NULL,      test_unfit          },
         {"/copy-asked/unfit-refused",     "refused", test_unfit          },
         {"/copy-asked/fit-unanswered",    NULL,      test_fit_unanswered },

@@ -73,6 +73,10 @@ static void test_runs(Fixture *f, gconstpointer data)
     g_assert_cmpint(copy_job(f->copy), ==, COPY_RESUME);
     assert_said(f, "go-on vm-resume gone-on");
     assert_alone(f);
+    f->session_epoch = 0;
+    copy_forget(f->copy);
+    g_assert_false(copy_is_settled(f->copy));
+    g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
 }
 
 /* It has told what it has written, and the checkpoint didn't come. */

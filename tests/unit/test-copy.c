@@ -310,6 +310,8 @@ static void test_forgotten(Fixture *f, gconstpointer data)
     };
     CopyJob job = GPOINTER_TO_UINT(data);
     reach(f, job);
+    /* A check changes nothing, and keeps no checkpoint out. */
+    g_assert_cmpint(copy_may_change_ram(f->copy), ==, job == COPY_CHECK);
     copy_ask_when_loaded(f->copy);
     end_session(f);
     g_assert_null(copy_checkpoint(f->copy));
@@ -323,6 +325,32 @@ static void test_forgotten(Fixture *f, gconstpointer data)
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
     g_assert_false(copy_is_settled(f->copy));
     run(f);
+}
+
+/* One that is over before it has begun doesn't begin. */
+static void test_forgotten_start(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->world.duty = COPY_JOIN;
+    hold_vm(f, FAKE_VM_PAUSE);
+    g_assert_true(copy_start(f->copy, NULL));
+    end_session(f);
+    proceed(f);
+    turned_clock_pass_ms(3000);
+    assert_said(f, "pausing vm-pause");
+    run(f);
+}
+
+/* A look at QEMU that was due is none for a session that is over. */
+static void test_forgotten_stop(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    run(f);
+    fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
+    assert_said(f, "stalled:2");
+    end_session(f);
+    turned_clock_pass_ms(3000);
+    assert_said(f, "");
 }
 
 /* A session that is due meanwhile waits for the job. */
@@ -393,34 +421,36 @@ static const struct {
     gconstpointer data;
     void (*test)(Fixture *, gconstpointer);
 } tests[] = {
-    {"/copy/start",               NULL,             test_start         },
-    {"/copy/start-running",       NULL,             test_start_running },
-    {"/copy/no-guard",            NULL,             test_no_guard      },
-    {"/copy/no-answer",           NULL,             test_no_answer     },
-    {"/copy/proof",               NULL,             test_proof         },
-    {"/copy/proof-ends",          NULL,             test_proof_ends    },
-    {"/copy/proof-ends-not",      "new",            test_proof_ends    },
-    {"/copy/not-proven",          NULL,             test_not_proven    },
-    {"/copy/runs",                NULL,             test_runs          },
-    {"/copy/not-to-run",          NULL,             test_not_to_run    },
-    {"/copy/disks",               NULL,             test_disks         },
-    {"/copy/may-not-enter",       NULL,             test_may_not       },
-    {"/copy/may-not-run",         "disks",          test_may_not       },
-    {"/copy/wrong",               NULL,             test_wrong         },
-    {"/copy/ending-keep",         JOB(COPY_KEEP),   test_ending        },
-    {"/copy/ending-repair",       JOB(COPY_REPAIR), test_ending        },
-    {"/copy/ending-look",         JOB(COPY_LOOK),   test_ending        },
-    {"/copy/check",               NULL,             test_check         },
-    {"/copy/stops",               NULL,             test_stops         },
-    {"/copy/stops-twice",         "io-error",       test_stops         },
-    {"/copy/stops-standing",      NULL,             test_stops_standing},
-    {"/copy/stops-resuming",      NULL,             test_stops_resuming},
-    {"/copy/io-error-resuming",   "io-error",       test_stops_resuming},
-    {"/copy/ends-within-proof",   "proven:0",       test_ends_within   },
-    {"/copy/ends-within-enter",   "enter:1",        test_ends_within   },
-    {"/copy/ends-within-run",     "may-run",        test_ends_within   },
-    {"/copy/ends-within-load",    "vm-load",        test_ends_within   },
-    {"/copy/ends-within-release", "vm-release",     test_ends_within   },
+    {"/copy/start",               NULL,             test_start          },
+    {"/copy/start-running",       NULL,             test_start_running  },
+    {"/copy/no-guard",            NULL,             test_no_guard       },
+    {"/copy/no-answer",           NULL,             test_no_answer      },
+    {"/copy/proof",               NULL,             test_proof          },
+    {"/copy/proof-ends",          NULL,             test_proof_ends     },
+    {"/copy/proof-ends-not",      "new",            test_proof_ends     },
+    {"/copy/not-proven",          NULL,             test_not_proven     },
+    {"/copy/runs",                NULL,             test_runs           },
+    {"/copy/not-to-run",          NULL,             test_not_to_run     },
+    {"/copy/disks",               NULL,             test_disks          },
+    {"/copy/may-not-enter",       NULL,             test_may_not        },
+    {"/copy/may-not-run",         "disks",          test_may_not        },
+    {"/copy/wrong",               NULL,             test_wrong          },
+    {"/copy/ending-keep",         JOB(COPY_KEEP),   test_ending         },
+    {"/copy/ending-repair",       JOB(COPY_REPAIR), test_ending         },
+    {"/copy/ending-look",         JOB(COPY_LOOK),   test_ending         },
+    {"/copy/check",               NULL,             test_check          },
+    {"/copy/stops",               NULL,             test_stops          },
+    {"/copy/stops-twice",         "io-error",       test_stops          },
+    {"/copy/stops-standing",      NULL,             test_stops_standing },
+    {"/copy/stops-resuming",      NULL,             test_stops_resuming },
+    {"/copy/io-error-resuming",   "io-error",       test_stops_resuming },
+    {"/copy/forgotten-start",     NULL,             test_forgotten_start},
+    {"/copy/forgotten-stop",      NULL,             test_forgotten_stop },
+    {"/copy/ends-within-proof",   "proven:0",       test_ends_within    },
+    {"/copy/ends-within-enter",   "enter:1",        test_ends_within    },
+    {"/copy/ends-within-run",     "may-run",        test_ends_within    },
+    {"/copy/ends-within-load",    "vm-load",        test_ends_within    },
+    {"/copy/ends-within-release", "vm-release",     test_ends_within    },
 };
 
 static void add_for_jobs(const char *name, void (*test)(Fixture *, gconstpointer))
