@@ -247,8 +247,10 @@ static void on_kept(const PageSet *pages, const GError *error, gpointer user_dat
         copy->handler->ending("dirty pages of the secondary can't be seen", error, copy->user_data);
         return;
     }
-    /* The session, or the link, may have been lost meanwhile. */
-    if (copy->condition != COPY_TO_LOAD || !copy_may_load(copy_look(copy).duty)) {
+    /* The session, or the link, may have been lost meanwhile: also to load it for a takeover. */
+    CopyDuty duty = copy_look(copy).duty;
+    if (copy->condition != COPY_TO_LOAD || !copy_may_load(duty) ||
+        copy->is_last_load != (duty == COPY_TAKE_OVER)) {
         copy_step(copy);
         return;
     }
@@ -260,7 +262,8 @@ static void on_kept(const PageSet *pages, const GError *error, gpointer user_dat
 static void load(Copy *copy)
 {
     copy_set_condition(copy, COPY_TO_LOAD);
-    if (copy_look(copy).duty == COPY_TAKE_OVER)
+    copy->is_last_load = copy_look(copy).duty == COPY_TAKE_OVER;
+    if (copy->is_last_load)
         load_guard_before_last(copy->guard, on_kept, copy);
     else
         load_guard_before(copy->guard, on_kept, copy);

@@ -25,6 +25,7 @@ struct Copy {
 
     Checkpoint *checkpoint; /* received last; NULL only when empty */
     gboolean to_run;        /* the primary wants it to run from that */
+    gboolean is_last_load;  /* pages are kept for one that no checkpoint will correct */
     GError *load_error;     /* of a load that is to be tried again, once RAM is right again */
     gboolean ask_when_loaded;
     unsigned proofs; /* loads that were to show that it can be loaded, in this session */

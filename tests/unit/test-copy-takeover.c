@@ -399,6 +399,35 @@ static void test_may_ask_refused(Fixture *f, gconstpointer data)
     assert_alone(f);
 }
 
+/* The link is lost, and the arbiter says yes, while pages are kept for a load of the session. */
+static void keep_for_the_session(Fixture *f)
+{
+    reach(f, COPY_KEEP);
+    f->world.duty = COPY_HOLD;
+    copy_step(f->copy);
+    f->world.duty = COPY_TAKE_OVER;
+    copy_step(f->copy);
+}
+
+/* Its guard is not enough for a load that no checkpoint will correct. */
+static void test_kept_for_the_session(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    keep_for_the_session(f);
+    copy_settled(f->copy);
+    proceed(f);
+    assert_said(f, "keep-last vm-load repair enter:2 go-on vm-resume gone-on");
+}
+
+/* Nor is it loaded before it is known which checkpoint that is. */
+static void test_kept_unsettled(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    keep_for_the_session(f);
+    proceed(f);
+    assert_said(f, "");
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -406,36 +435,38 @@ int main(int argc, char **argv)
         gconstpointer data;
         void (*test)(Fixture *, gconstpointer);
     } tests[] = {
-        {"/copy-takeover/no-load-held",               NULL,                test_no_load            },
-        {"/copy-takeover/no-load-frozen",             "frozen",            test_no_load            },
-        {"/copy-takeover/hold",                       NULL,                test_hold               },
-        {"/copy-takeover/runs",                       NULL,                test_runs               },
-        {"/copy-takeover/paused",                     NULL,                test_paused             },
-        {"/copy-takeover/io-error",                   NULL,                test_io_error           },
-        {"/copy-takeover/disks",                      NULL,                test_disks              },
-        {"/copy-takeover/waits",                      NULL,                test_waits              },
-        {"/copy-takeover/to-load",                    NULL,                test_to_load            },
-        {"/copy-takeover/not-applied",                NULL,                test_not_applied        },
-        {"/copy-takeover/just-applied",               "applied",           test_not_applied        },
-        {"/copy-takeover/loading",                    NULL,                test_loading            },
-        {"/copy-takeover/loading-wrong",              "wrong",             test_loading            },
-        {"/copy-takeover/stalled",                    NULL,                test_stalled            },
-        {"/copy-takeover/invalid",                    NULL,                test_invalid            },
-        {"/copy-takeover/load-unanswered",            GUINT_TO_POINTER(0), test_lost               },
-        {"/copy-takeover/release-unanswered",         GUINT_TO_POINTER(1), test_lost               },
-        {"/copy-takeover/resume-unanswered",          GUINT_TO_POINTER(2), test_lost               },
-        {"/copy-takeover/maps",                       NULL,                test_maps               },
-        {"/copy-takeover/load-refused",               NULL,                test_load_refused       },
-        {"/copy-takeover/resume-refused",             NULL,                test_resume_refused     },
-        {"/copy-takeover/refused-running",            NULL,                test_refused_running    },
-        {"/copy-takeover/release-refused",            NULL,                test_release_refused    },
-        {"/copy-takeover/release-refused-held",       "held",              test_release_refused    },
-        {"/copy-takeover/load-refused-protecting",    NULL,                test_refused_protecting },
-        {"/copy-takeover/release-refused-protecting", "disks",             test_refused_protecting },
-        {"/copy-takeover/resume-refused-held",        NULL,                test_resume_refused_held},
-        {"/copy-takeover/may-ask",                    NULL,                test_may_ask            },
-        {"/copy-takeover/may-ask-wrong",              "wrong",             test_may_ask            },
-        {"/copy-takeover/may-ask-refused",            NULL,                test_may_ask_refused    },
+        {"/copy-takeover/no-load-held",               NULL,                test_no_load             },
+        {"/copy-takeover/no-load-frozen",             "frozen",            test_no_load             },
+        {"/copy-takeover/hold",                       NULL,                test_hold                },
+        {"/copy-takeover/runs",                       NULL,                test_runs                },
+        {"/copy-takeover/paused",                     NULL,                test_paused              },
+        {"/copy-takeover/io-error",                   NULL,                test_io_error            },
+        {"/copy-takeover/disks",                      NULL,                test_disks               },
+        {"/copy-takeover/waits",                      NULL,                test_waits               },
+        {"/copy-takeover/to-load",                    NULL,                test_to_load             },
+        {"/copy-takeover/not-applied",                NULL,                test_not_applied         },
+        {"/copy-takeover/just-applied",               "applied",           test_not_applied         },
+        {"/copy-takeover/loading",                    NULL,                test_loading             },
+        {"/copy-takeover/loading-wrong",              "wrong",             test_loading             },
+        {"/copy-takeover/stalled",                    NULL,                test_stalled             },
+        {"/copy-takeover/invalid",                    NULL,                test_invalid             },
+        {"/copy-takeover/load-unanswered",            GUINT_TO_POINTER(0), test_lost                },
+        {"/copy-takeover/release-unanswered",         GUINT_TO_POINTER(1), test_lost                },
+        {"/copy-takeover/resume-unanswered",          GUINT_TO_POINTER(2), test_lost                },
+        {"/copy-takeover/maps",                       NULL,                test_maps                },
+        {"/copy-takeover/load-refused",               NULL,                test_load_refused        },
+        {"/copy-takeover/resume-refused",             NULL,                test_resume_refused      },
+        {"/copy-takeover/refused-running",            NULL,                test_refused_running     },
+        {"/copy-takeover/release-refused",            NULL,                test_release_refused     },
+        {"/copy-takeover/release-refused-held",       "held",              test_release_refused     },
+        {"/copy-takeover/load-refused-protecting",    NULL,                test_refused_protecting  },
+        {"/copy-takeover/release-refused-protecting", "disks",             test_refused_protecting  },
+        {"/copy-takeover/resume-refused-held",        NULL,                test_resume_refused_held },
+        {"/copy-takeover/kept-for-the-session",       NULL,                test_kept_for_the_session},
+        {"/copy-takeover/kept-unsettled",             NULL,                test_kept_unsettled      },
+        {"/copy-takeover/may-ask",                    NULL,                test_may_ask             },
+        {"/copy-takeover/may-ask-wrong",              "wrong",             test_may_ask             },
+        {"/copy-takeover/may-ask-refused",            NULL,                test_may_ask_refused     },
     };
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
