@@ -38,6 +38,8 @@ struct BlockActivation {
     gboolean stepping; /* step() is on the stack: a disk has answered at once */
     gboolean running;
     BlockRun run;
+    BlockActivationChanged changed; /* or NULL */
+    gpointer changed_data;
 };
 
 static void disk_free(gpointer data)
@@ -100,6 +102,28 @@ void block_activation_add(BlockActivation *a, const char *name, const BlockDiskO
     g_ptr_array_add(a->disks, disk);
 }
 
+void block_activation_watch(BlockActivation *a, BlockActivationChanged changed, gpointer user_data)
+{
+    a->changed = changed;
+    a->changed_data = user_data;
+}
+
+static void set_flag(BlockActivation *a, BlockFlag flag)
+{
+    gboolean is_new = a->flag != flag;
+    a->flag = flag;
+    if (is_new && a->changed)
+        a->changed(a, a->changed_data);
+}
+
+static void set_disk(BlockActivation *a, Member *disk, BlockDiskState state)
+{
+    gboolean is_new = disk->state != state;
+    disk->state = state;
+    if (is_new && a->changed)
+        a->changed(a, a->changed_data);
+}
+
 /* The next disk to work on, and what to make of it; NULL if all are as wanted. */
 static Member *next_disk(BlockActivation *a, BlockDiskState *ret_target)
 {
@@ -129,7 +153,7 @@ static void finish(BlockActivation *a, const GError *error)
 {
     a->busy = FALSE;
     if (!error && a->wanted == BLOCK_ACTIVE) {
-        a->flag = BLOCK_ACTIVE;
+        set_flag(a, BLOCK_ACTIVE);
         a->run = BLOCK_RUN_ACTIVE;
     }
     tell_waiters(a, take_waiters(a), error);
@@ -149,7 +173,7 @@ static void op_done(gpointer data, const GError *op_error)
     BlockDiskState target = ticket->target;
     g_free(ticket);
     if (!op_error)
-        disk->state = target;
+        set_disk(a, disk, target);
     /* A wish that was replaced meanwhile has no use for the error: the new one starts over. */
     gboolean for_this = target == BLOCK_DISK_ACTIVE || a->wanted == BLOCK_INACTIVE;
     if (op_error && for_this) {
@@ -176,7 +200,7 @@ static void step(BlockActivation *a)
         *ticket = (Ticket){.activation = a, .disk = disk, .target = target};
         a->in_flight = ticket;
         /* Whatever becomes of it, from now on nobody knows until it has answered. */
-        disk->state = BLOCK_DISK_UNKNOWN;
+        set_disk(a, disk, BLOCK_DISK_UNKNOWN);
         (target == BLOCK_DISK_ACTIVE ? disk->ops->activate
                                      : disk->ops->inactivate)(disk->data, op_done, ticket);
     }
@@ -223,7 +247,7 @@ void block_inactivate(BlockActivation *a, BlockActivationDone done, gpointer use
         return;
     }
     /* First the flag, then the try: see the header. */
-    a->flag = BLOCK_INACTIVE;
+    set_flag(a, BLOCK_INACTIVE);
     request(a, BLOCK_INACTIVE, done, user_data);
 }
 

@@ -65,6 +65,9 @@ typedef struct BlockActivation BlockActivation;
 typedef void (*BlockActivationDone)(BlockActivation *activation, const GError *error,
                                     gpointer user_data);
 
+/* The flag, or what is known of a disk, has changed. No transition may be asked for from within. */
+typedef void (*BlockActivationChanged)(BlockActivation *activation, gpointer user_data);
+
 /* The flag of a service that starts: as a fresh primary it owns its disks, as a secondary not. */
 BlockActivation *block_activation_new(gboolean owner);
 
@@ -79,6 +82,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(BlockActivation, block_activation_free)
  */
 void block_activation_add(BlockActivation *activation, const char *name, const BlockDiskOps *ops,
                           gpointer disk);
+
+/* Has `changed` called from now on; for one watcher. */
+void block_activation_watch(BlockActivation *activation, BlockActivationChanged changed,
+                            gpointer user_data);
 
 /*
  * Activates every disk that is not known to be active, then sets ACTIVE and calls `done`. If one

@@ -200,20 +200,29 @@ void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data)
         return;
     g_assert(!vm->running);
     g_autoptr(GError) failed = NULL;
-    if (!vm->ops->inactivate || !has_cached_disks(vm)) {
-        vm_finish(vm, NULL, NULL);
-    } else if (vm->inactivated) {
+    if (vm->inactivated) {
         if (vm->inactivate_failed)
             failed =
                 g_error_new(VM_ERROR, VM_ERROR_SPENT,
                             "%s: it is not known which of them QEMU has, until it has run the VM",
                             vm_op_name(VM_OP_INACTIVATE));
         vm_finish(vm, NULL, failed);
+    } else if (!vm->ops->inactivate || !has_cached_disks(vm)) {
+        vm->inactivated = TRUE;
+        vm_finish(vm, NULL, NULL);
     } else {
         vm->inactivated = TRUE;
         vm->ops->inactivate(vm);
     }
     vm->in_call = FALSE;
+}
+
+VmDisks vm_disks(const Vm *vm)
+{
+    if (!vm->inactivated)
+        return VM_DISKS_ACTIVE;
+    gboolean changes = vm->op == VM_OP_INACTIVATE || vm->op == VM_OP_RESUME;
+    return changes || vm->inactivate_failed ? VM_DISKS_UNKNOWN : VM_DISKS_INACTIVE;
 }
 
 static void end_process(Vm *vm)

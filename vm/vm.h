@@ -232,6 +232,14 @@ void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data
  */
 void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data);
 
+/* What QEMU has of its disks: this is the one place that knows. */
+typedef enum {
+    VM_DISKS_ACTIVE,   /* it may write to them, and what it has cached of them counts */
+    VM_DISKS_INACTIVE, /* it has given them up */
+    VM_DISKS_UNKNOWN,  /* an order that would have changed it has failed, or isn't answered yet */
+} VmDisks;
+VmDisks vm_disks(const Vm *vm);
+
 /* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
 void vm_kill(Vm *vm);
 

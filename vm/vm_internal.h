@@ -49,7 +49,8 @@ struct Vm {
     gboolean started, running, dead;
     gboolean stopped; /* by itself, since it was last told to run */
     /*
-     * QEMU has got a command to inactivate its disks since the VM ran last. Set before the try:
+     * QEMU has got a command to inactivate its disks since the VM ran last, or would have if it had
+     * cached anything of them. Set before the try:
      * after one that failed, some disks may be inactive. QEMU (7.2 at least) aborts at a command to
      * inactivate such a disk again. Only a `cont` that succeeds makes all of them active for
      * certain. After one that failed, too, some are active and some are not.

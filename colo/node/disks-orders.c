@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * What a node's disks are ordered to do: the commands of a session and of its checkpoints, and the
- * two steps of the activation flag. Below are the images, above them QEMU's drivers.
- */
+/* What a node's disks are ordered to do: the commands of a session and of its checkpoints. */
 #include "colo/node/disks_internal.h"
-#include "common/fault.h"
 
 /* ---- Orders ---- */
 
-static DiskOrder *order_new(Disks *disks, const char *name, guint64 epoch, DisksDone done)
+DiskOrder *disks_order_new(Disks *disks, const char *name, guint64 epoch, DisksDone done)
 {
     DiskOrder *order = g_new(DiskOrder, 1);
     *order = (DiskOrder){
@@ -17,14 +13,13 @@ static DiskOrder *order_new(Disks *disks, const char *name, guint64 epoch, Disks
     return order;
 }
 
-/* The answer has come: the caller frees the order. */
-static DiskOrder *answered(gpointer order)
+DiskOrder *disks_answered(gpointer order)
 {
     g_ptr_array_remove_fast(((DiskOrder *)order)->disks->orders, order);
     return order;
 }
 
-static guint timeout_of(const Disks *disks)
+guint disks_timeout(const Disks *disks)
 {
     return (guint)disks->config->disk_timeout_ms;
 }
@@ -32,7 +27,7 @@ static guint timeout_of(const Disks *disks)
 /* Of mark and sync: the owner of the cycle continues. */
 static void on_order(json_object *result, const GError *error, gpointer user_data)
 {
-    g_autofree DiskOrder *order = answered(user_data);
+    g_autofree DiskOrder *order = disks_answered(user_data);
     Disks *disks = order->disks;
     (void)result;
     if (order->session != disks->session)
@@ -45,33 +40,33 @@ static void on_order(json_object *result, const GError *error, gpointer user_dat
 
 void disks_sync(Disks *disks, guint64 epoch, DisksDone done)
 {
-    disk_server_command(disks->server, "sync", NULL, timeout_of(disks), on_order,
-                        order_new(disks, "sync", epoch, done));
+    disk_server_command(disks->server, "sync", NULL, disks_timeout(disks), on_order,
+                        disks_order_new(disks, "sync", epoch, done));
 }
 
 void disks_let_through(Disks *disks)
 {
     if (disks->activation)
-        disk_server_command(disks->server, "let-through", NULL, timeout_of(disks), NULL, NULL);
+        disk_server_command(disks->server, "let-through", NULL, disks_timeout(disks), NULL, NULL);
 }
 
 void disks_mark(Disks *disks, guint64 epoch, DisksDone done)
 {
-    disk_server_epoch_command(disks->server, "mark", epoch, timeout_of(disks), on_order,
-                              order_new(disks, "mark", epoch, done));
+    disk_server_epoch_command(disks->server, "mark", epoch, disks_timeout(disks), on_order,
+                              disks_order_new(disks, "mark", epoch, done));
 }
 
 static void on_answer(json_object *result, const GError *error, gpointer user_data)
 {
-    g_autofree DiskOrder *order = answered(user_data);
+    g_autofree DiskOrder *order = disks_answered(user_data);
     order->answer(result, error, order->disks->user_data);
 }
 
 void disks_order(Disks *disks, const char *name, json_object *arguments, DisksAnswer done)
 {
-    DiskOrder *order = order_new(disks, name, 0, NULL);
+    DiskOrder *order = disks_order_new(disks, name, 0, NULL);
     order->answer = done;
-    disk_server_command(disks->server, name, arguments, timeout_of(disks), on_answer, order);
+    disk_server_command(disks->server, name, arguments, disks_timeout(disks), on_answer, order);
 }
 
 void disks_limit_sync_rate(Disks *disks)
@@ -81,14 +76,15 @@ void disks_limit_sync_rate(Disks *disks)
     json_object *arguments = json_object_new_object();
     json_object_object_add(arguments, "bytes-per-second",
                            json_object_new_uint64(disks->config->sync_rate_bytes));
-    disk_server_command(disks->server, "limit-sync-rate", arguments, timeout_of(disks), NULL, NULL);
+    disk_server_command(disks->server, "limit-sync-rate", arguments, disks_timeout(disks), NULL,
+                        NULL);
 }
 
 /* ---- Sessions ---- */
 
 static void on_attached(json_object *result, const GError *error, gpointer user_data)
 {
-    g_autofree DiskOrder *order = answered(user_data);
+    g_autofree DiskOrder *order = disks_answered(user_data);
     Disks *disks = order->disks;
     (void)result;
     if (!error || order->session != disks->session)
@@ -107,7 +103,8 @@ void disks_attach(Disks *disks, const DisksSession *session)
     disks->apply_due = disks->applying = disks->applied = 0;
     disks->handler.hold_back(disks->user_data);
     disk_server_attach(disks->server, session->primary, session->id, session->fd, session->discard,
-                       timeout_of(disks), on_attached, order_new(disks, "attach", 0, NULL));
+                       disks_timeout(disks), on_attached,
+                       disks_order_new(disks, "attach", 0, NULL));
 }
 
 static void on_detached(json_object *result, const GError *error, gpointer user_data)
@@ -141,7 +138,7 @@ gboolean disks_may_checkpoint(const Disks *disks)
 
 static void on_applied(json_object *result, const GError *error, gpointer user_data)
 {
-    g_autofree DiskOrder *order = answered(user_data);
+    g_autofree DiskOrder *order = disks_answered(user_data);
     Disks *disks = order->disks;
     (void)result;
     if (order->session != disks->session)
@@ -182,8 +179,8 @@ void disks_apply(Disks *disks)
         return;
     disks->applying = disks->apply_due;
     disks->apply_due = 0;
-    disk_server_epoch_command(disks->server, "apply", disks->applying, timeout_of(disks),
-                              on_applied, order_new(disks, "apply", disks->applying, NULL));
+    disk_server_epoch_command(disks->server, "apply", disks->applying, disks_timeout(disks),
+                              on_applied, disks_order_new(disks, "apply", disks->applying, NULL));
 }
 
 gboolean disks_are_applying(const Disks *disks)
@@ -194,118 +191,6 @@ gboolean disks_are_applying(const Disks *disks)
 gboolean disks_are_at(const Disks *disks, guint64 epoch)
 {
     return !disks->activation || disks->applied == epoch;
-}
-
-/* ---- The activation flag ---- */
-
-static DiskOrder *switch_new(Disks *disks, BlockOpDone done, gpointer ticket)
-{
-    DiskOrder *order = order_new(disks, "switch", 0, NULL);
-    order->switched = done;
-    order->ticket = ticket;
-    return order;
-}
-
-static void on_switched(json_object *result, const GError *error, gpointer user_data)
-{
-    g_autofree DiskOrder *order = answered(user_data);
-    Disks *disks = order->disks;
-    /* Of a takeover. */
-    if (result)
-        disks->handler.noted(result, disks->user_data);
-    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
-        disks_fail(disks, error);
-    order->switched(order->ticket, error);
-}
-
-/* The images: below QEMU's drivers. A replica becomes active by taking over. */
-static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
-{
-    Disks *disks = data;
-    if (disks->takeover)
-        /* As long as the storage takes to sync: nobody else has the VM. */
-        disk_server_epoch_command(disks->server, "takeover", disks->takeover, 0, on_switched,
-                                  switch_new(disks, done, ticket));
-    else
-        disk_server_command(disks->server, "activate", NULL, timeout_of(disks), on_switched,
-                            switch_new(disks, done, ticket));
-}
-
-/*
- * QEMU activates what it has given up when the VM is resumed. It doesn't resume the VM if that
- * fails. So its disks are active when the VM runs, and not before.
- */
-static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
-{
-    Disks *disks = data;
-    disks->resuming = switch_new(disks, done, ticket);
-    disks->handler.run(disks->user_data);
-}
-
-void disks_ran(Disks *disks, const GError *error)
-{
-    if (!disks->resuming)
-        return;
-    g_autofree DiskOrder *order = answered(g_steal_pointer(&disks->resuming));
-    g_clear_error(&disks->qemu_failure);
-    disks->qemu_failure = error ? g_error_copy(error) : NULL;
-    order->switched(order->ticket, error);
-}
-
-/* Nothing is given up for another side: a VM that continues there has ended here. */
-static void inactivate(gpointer data, BlockOpDone done, gpointer ticket)
-{
-    (void)data;
-    (void)done;
-    (void)ticket;
-    g_assert_not_reached();
-}
-
-void disks_make_flag(Disks *disks, gboolean owner)
-{
-    static const BlockDiskOps images = {activate_images, inactivate};
-    static const BlockDiskOps qemu = {activate_qemu, inactivate};
-    disks->activation = block_activation_new(owner);
-    block_activation_add(disks->activation, "images", &images, disks);
-    block_activation_add(disks->activation, "qemu", &qemu, disks);
-}
-
-static void on_activated(BlockActivation *activation, const GError *error, gpointer user_data)
-{
-    Disks *disks = user_data;
-    g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
-    /* The disk server's end is about to be reported, or the VM has been ended. */
-    if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
-        return;
-    if (!error)
-        block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
-    /* Of QEMU its own message, which shows whether it lives. */
-    disks->handler.activated(error && qemu_failure ? qemu_failure : error, disks->user_data);
-}
-
-gboolean disks_activate(Disks *disks, guint64 takeover)
-{
-    if (!disks->activation || block_activation_resume(disks->activation, BLOCK_RUN_ACTIVE, NULL))
-        return TRUE;
-    if (!block_activation_is_busy(disks->activation)) {
-        disks->takeover = takeover;
-        block_activate(disks->activation, on_activated, disks);
-        if (takeover)
-            colo_fault_point("takeover-disks");
-    }
-    return FALSE;
-}
-
-gboolean disks_may_run_copy(const Disks *disks, GError **error)
-{
-    return !disks->activation ||
-           block_activation_resume(disks->activation, BLOCK_RUN_OVERLAY, error);
-}
-
-void disks_vm_paused(Disks *disks)
-{
-    if (disks->activation)
-        block_activation_paused(disks->activation);
 }
 
 /* ---- The end ---- */

@@ -246,8 +246,7 @@ void disks_add_status(const Disks *disks, json_object *status)
         return;
     }
     json_object *object = json_object_new_object();
-    gboolean active = block_activation_flag(disks->activation) == BLOCK_ACTIVE;
-    json_object_object_add(object, "flag", json_object_new_string(active ? "active" : "inactive"));
+    disks_describe_flag(disks, object);
     for (gsize i = 0; i < G_N_ELEMENTS(members); i++)
         copy_member(object, disks->status, members[i]);
     json_object *images = json_object_object_get(disks->status, "disks");

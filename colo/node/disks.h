@@ -38,6 +38,7 @@ typedef struct {
     FsmState state;
     gboolean is_primary; /* the node's role, also after the end */
     gboolean keeps;      /* nobody else may have the VM: what fails is tried again */
+    VmDisks qemu;        /* what QEMU has of its disks */
 } DisksWorld;
 
 /* Called on the main loop, also from within the functions below. */
@@ -74,6 +75,8 @@ typedef struct {
     void (*run)(gpointer user_data);
     /* A result that may name the generation of the disks. */
     void (*noted)(json_object *result, gpointer user_data);
+    /* The flag, its members and why they have changed, for administrators; `data` is taken. */
+    void (*changed)(json_object *data, gpointer user_data);
     /* How disks_activate() has ended. */
     void (*activated)(const GError *error, gpointer user_data);
 } DisksHandler;

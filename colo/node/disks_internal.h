@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside a node's disks. disks.c has the server: its life, its failures, its events and status.
- * disks-orders.c has what it is ordered to do, and the activation flag.
+ * disks-orders.c has what it is ordered to do, disks-flag.c the activation flag.
  */
 #ifndef COLO_COLO_NODE_DISKS_INTERNAL_H
 #define COLO_COLO_NODE_DISKS_INTERNAL_H
@@ -34,6 +34,7 @@ struct Disks {
     GPtrArray *orders;    /* of DiskOrder*: those without an answer */
     DiskOrder *resuming;  /* of them, the one to QEMU; NULL: none */
     GError *qemu_failure; /* of the last `cont` that was part of an activation */
+    const char *why;      /* the activation under way, or the last one: static */
     guint64 takeover;     /* checkpoint that the activation under way takes over from; 0: none */
     gboolean failed;
     GError *failure; /* to be reported from the main loop */
@@ -62,9 +63,18 @@ void disks_forget_lost(Disks *disks);
 
 /* ---- disks-orders.c ---- */
 
-/* The flag, of `owner` or not. */
-void disks_make_flag(Disks *disks, gboolean owner);
+/* An order of this session, until it is answered; then the caller frees it. */
+DiskOrder *disks_order_new(Disks *disks, const char *name, guint64 epoch, DisksDone done);
+DiskOrder *disks_answered(gpointer order);
+guint disks_timeout(const Disks *disks);
 /* The server has gone: no order will be answered any more. */
 void disks_abandon_orders(Disks *disks);
+
+/* ---- disks-flag.c ---- */
+
+/* The flag, of `owner` or not. */
+void disks_make_flag(Disks *disks, gboolean owner);
+/* Adds the flag and its members. */
+void disks_describe_flag(const Disks *disks, json_object *object);
 
 #endif

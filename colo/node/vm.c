@@ -157,7 +157,9 @@ static DisksWorld on_disks_look(gpointer user_data)
     const Node *node = user_data;
     return (DisksWorld){.state = node->state,
                         .is_primary = node->is_primary,
-                        .keeps = resume_is_to_keep(node->state)};
+                        .keeps = resume_is_to_keep(node->state),
+                        .qemu = machine_vm(node->machine) ? vm_disks(machine_vm(node->machine))
+                                                          : VM_DISKS_UNKNOWN};
 }
 
 static DiskServer *on_serve(const DiskServerOptions *options, const DiskServerCallbacks *callbacks,
@@ -249,6 +251,11 @@ static void on_generation_noted(json_object *result, gpointer user_data)
     holdings_note(node->holdings, result);
 }
 
+static void on_disks_changed(json_object *data, gpointer user_data)
+{
+    node_emit(user_data, "DISKS", data);
+}
+
 static void on_activated(const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
@@ -281,6 +288,7 @@ static void make_disks(Node *node)
                                          .refused = on_apply_refused,
                                          .run = on_run,
                                          .noted = on_generation_noted,
+                                         .changed = on_disks_changed,
                                          .activated = on_activated};
     node->disks = disks_new(node->config, &handler, node);
 }

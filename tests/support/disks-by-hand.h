@@ -100,6 +100,8 @@ typedef struct {
     guint activated;
     char *activation_error, *lost, *stream_lost, *trouble; /* the last ones */
     guint n_lost, n_troubles;
+    json_object *changed; /* the last one */
+    guint changes;
 } Fixture;
 
 static inline void keep(char **text, const char *what, const GError *error)
@@ -214,6 +216,14 @@ static inline void on_noted(json_object *result, gpointer user_data)
     f->noted++;
 }
 
+static inline void on_changed(json_object *data, gpointer user_data)
+{
+    Fixture *f = user_data;
+    json_object_put(f->changed);
+    f->changed = data;
+    f->changes++;
+}
+
 static inline void on_activated(const GError *error, gpointer user_data)
 {
     Fixture *f = user_data;
@@ -247,6 +257,7 @@ static inline void set_up(Fixture *f, gconstpointer state)
                                          .refused = on_refused,
                                          .run = on_run,
                                          .noted = on_noted,
+                                         .changed = on_changed,
                                          .activated = on_activated};
     killed = waited = 0;
     f->world.state = (FsmState)GPOINTER_TO_INT(state);
@@ -270,6 +281,7 @@ static inline void tear_down(Fixture *f, gconstpointer state)
     g_free(f->stream_lost);
     g_free(f->trouble);
     g_free(f->activation_error);
+    json_object_put(f->changed);
 }
 
 /* The first order of that name without an answer; NULL: there is none. */

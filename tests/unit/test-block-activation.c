@@ -26,6 +26,7 @@ typedef struct {
     FakeDisk disks[DISKS];
     BlockActivation *activation;
     guint succeeded, failed, abandoned, running;
+    GString *seen; /* what the watcher saw: the flag, and each disk's state, at each change */
     char *message;
 } Fixture;
 
@@ -147,6 +148,34 @@ static void test_fresh_primary(Fixture *f, gconstpointer data)
     block_activate(f->activation, on_done, f);
     g_assert_cmpuint(f->succeeded, ==, 1);
     g_assert_cmpuint(f->disks[0].activations, ==, 0);
+}
+
+static void on_changed(BlockActivation *activation, gpointer data)
+{
+    Fixture *f = data;
+    g_string_append_c(f->seen, block_activation_flag(activation) == BLOCK_ACTIVE ? ' ' : '-');
+    for (guint i = 0; i < DISKS; i++)
+        g_string_append_c(f->seen,
+                          block_disk_state_name(block_activation_disk(activation, i, NULL))[0]);
+    g_string_append_c(f->seen, '\n');
+}
+
+/* Each change is seen once, and the flag is down before the first disk is touched. */
+static void test_watched(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->seen = g_string_new(NULL);
+    block_activation_watch(f->activation, on_changed, f);
+    f->disks[1].inactivate = ANSWER_NO;
+    block_inactivate(f->activation, on_done, f);
+    g_assert_cmpstr(f->seen->str, ==, "-aaa\n-aau\n-aai\n-aui\n");
+    g_string_truncate(f->seen, 0);
+    block_activate(f->activation, on_done, f);
+    g_assert_cmpstr(f->seen->str, ==, "-aai\n-aau\n-aaa\n aaa\n");
+    g_string_truncate(f->seen, 0);
+    block_activate(f->activation, on_done, f);
+    g_assert_cmpstr(f->seen->str, ==, "");
+    g_string_free(f->seen, TRUE);
 }
 
 static void test_inactivate_twice(Fixture *f, gconstpointer data)
@@ -397,6 +426,7 @@ int main(int argc, char **argv)
     g_test_add("/block/activation/" name, Fixture, who, setup, test, teardown)
     ADD("fresh-primary", owner, test_fresh_primary);
     ADD("inactivate-twice", owner, test_inactivate_twice);
+    ADD("watched", owner, test_watched);
     ADD("order", owner, test_order);
     ADD("fails-half-way", owner, test_fails_half_way);
     ADD("second-try", owner, test_second_try);

@@ -305,6 +305,48 @@ static void test_takeover(Fixture *f, gconstpointer state)
     g_assert_null(find(f, "takeover"));
 }
 
+/* "flag why: member=state ...", as administrators were told last. */
+static char *told(const Fixture *f)
+{
+    GString *text = g_string_new(NULL);
+    json_object *members = json_object_object_get(f->changed, "members");
+    g_string_append_printf(
+        text, "%s %s:", json_object_get_string(json_object_object_get(f->changed, "flag")),
+        json_object_get_string(json_object_object_get(f->changed, "why")));
+    for (gsize i = 0; i < json_object_array_length(members); i++) {
+        json_object *member = json_object_array_get_idx(members, i);
+        g_string_append_printf(text, " %s=%s",
+                               json_object_get_string(json_object_object_get(member, "name")),
+                               json_object_get_string(json_object_object_get(member, "state")));
+    }
+    return g_string_free(text, FALSE);
+}
+
+#define assert_told(f, what)                                                                       \
+    do {                                                                                           \
+        g_autofree char *text = told(f);                                                           \
+        g_assert_cmpstr(text, ==, what);                                                           \
+    } while (0)
+
+/* Each image, and what QEMU has of them, at each step. */
+static void test_members(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    vm_description_add_disk(f->config.vm, "vdb");
+    f->world.qemu = VM_DISKS_INACTIVE;
+    begin(f);
+    g_assert_cmpuint(f->changes, ==, 0);
+    disks_activate(f->disks, 7);
+    assert_told(f, "inactive takeover: vda=unknown vdb=unknown qemu=inactive");
+    succeed(f, "takeover", "{}");
+    assert_told(f, "inactive takeover: vda=active vdb=active qemu=unknown");
+    f->world.qemu = VM_DISKS_ACTIVE;
+    disks_ran(f->disks, NULL);
+    assert_told(f, "active takeover: vda=active vdb=active qemu=active");
+    /* The images' end is known, QEMU's begins; then its end, and the flag. */
+    g_assert_cmpuint(f->changes, ==, 5);
+}
+
 /* QEMU's own words, and the images are not taken over a second time. */
 static void test_cont_refused(Fixture *f, gconstpointer state)
 {
@@ -419,6 +461,7 @@ int main(int argc, char **argv)
     ADD("late-apply", FSM_S_COLO, test_late_apply);
     ADD("apply-refused", FSM_S_DEVICE, test_apply_refused);
     ADD("takeover", FSM_S_DEVICE, test_takeover);
+    ADD("members", FSM_S_DEVICE, test_members);
     ADD("cont-refused", FSM_S_DEVICE, test_cont_refused);
     ADD("takeover-dies", FSM_S_DEVICE, test_takeover_dies);
     ADD("unsynced", FSM_P_COLO, test_unsynced);

@@ -295,8 +295,11 @@ static void test_inactivate_once(void)
 {
     Answer answer = {0};
     g_autoptr(Vm) vm = start_with_cached_disk(&answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_ACTIVE);
     vm_inactivate_disks(vm, done, &answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_UNKNOWN);
     expect_ok(&answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_INACTIVE);
     vm_inactivate_disks(vm, done, &answer);
     expect_ok(&answer);
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 1);
@@ -305,6 +308,7 @@ static void test_inactivate_once(void)
     wait_for(&answer);
     g_assert_error(answer.error, VM_ERROR, VM_ERROR_QMP);
     answer_clear(&answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_UNKNOWN);
     /* It may have activated some: neither inactive, nor to be told so. */
     vm_inactivate_disks(vm, done, &answer);
     wait_for(&answer);
@@ -328,11 +332,31 @@ static void test_inactivate_fails(void)
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 1);
     vm_resume(vm, done, &answer);
     expect_ok(&answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_ACTIVE);
     vm_pause(vm, done, &answer);
     expect_ok(&answer);
     vm_inactivate_disks(vm, done, &answer);
     expect_ok(&answer);
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 2);
+}
+
+/* QEMU caches nothing of raw disks: it gives them up without an order. */
+static void test_inactivate_raw(void)
+{
+    Answer answer = {0};
+    g_autoptr(VmDescription) d = fake_vm_description(1 << 20, 0);
+    VmDisk *disk = vm_description_add_disk(d, "vda");
+    disk->path = g_strdup("/none");
+    g_autoptr(Vm) vm = fake_vm_new(d, 1, NULL);
+    vm_start(vm, done, &answer);
+    expect_ok(&answer);
+    vm_inactivate_disks(vm, done, &answer);
+    expect_ok(&answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_INACTIVE);
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 0);
+    vm_resume(vm, done, &answer);
+    expect_ok(&answer);
+    g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_ACTIVE);
 }
 
 static void test_autorun(void)
@@ -361,6 +385,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/fake/frames", test_frames);
     g_test_add_func("/vm/fake/inactivate-once", test_inactivate_once);
     g_test_add_func("/vm/fake/inactivate-fails", test_inactivate_fails);
+    g_test_add_func("/vm/fake/inactivate-raw", test_inactivate_raw);
     g_test_add_func("/vm/fake/autorun", test_autorun);
     return g_test_run();
 }

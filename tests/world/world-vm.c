@@ -166,7 +166,8 @@ static void resume(SimVm *vm)
 /* `cont` opens what QEMU has given up, if it caches. */
 static gboolean cannot_open_disks(const SimVm *vm)
 {
-    return vm->vm.inactivated && world_storage_error(vm->host, STORAGE_NEEDS_ROOM) != 0;
+    return vm->vm.inactivated && !strcmp(world.disks, "qcow2") &&
+           world_storage_error(vm->host, STORAGE_NEEDS_ROOM) != 0;
 }
 
 static gboolean on_work(gpointer data)

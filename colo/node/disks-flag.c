@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The activation flag over a node's disks. It has two members. Below are the images, which the disk
+ * server switches together. Above them are QEMU's drivers, which QEMU switches together. What is
+ * known of them goes to status, and each change of it to administrators.
+ */
+#include "colo/node/disks_internal.h"
+#include "common/fault.h"
+#include "common/log.h"
+
+/* The members, in the order in which they are added. */
+enum { IMAGES, QEMU };
+
+/* ---- What is known ---- */
+
+static BlockDiskState state_of(const Disks *disks, guint member)
+{
+    static const BlockDiskState states[] = {[VM_DISKS_ACTIVE] = BLOCK_DISK_ACTIVE,
+                                            [VM_DISKS_INACTIVE] = BLOCK_DISK_INACTIVE,
+                                            [VM_DISKS_UNKNOWN] = BLOCK_DISK_UNKNOWN};
+    BlockDiskState state = block_activation_disk(disks->activation, member, NULL);
+    /* An order of the flag is under way, or has failed. Else the VM knows. */
+    if (member == IMAGES || state == BLOCK_DISK_UNKNOWN)
+        return state;
+    return states[disks->handler.look(disks->user_data).qemu];
+}
+
+static void add_member(json_object *members, const char *name, BlockDiskState state)
+{
+    json_object *member = json_object_new_object();
+    json_object_object_add(member, "name", json_object_new_string(name));
+    json_object_object_add(member, "state", json_object_new_string(block_disk_state_name(state)));
+    json_object_array_add(members, member);
+}
+
+void disks_describe_flag(const Disks *disks, json_object *object)
+{
+    gboolean active = block_activation_flag(disks->activation) == BLOCK_ACTIVE;
+    json_object *members = json_object_new_array();
+    json_object_object_add(object, "flag", json_object_new_string(active ? "active" : "inactive"));
+    for (guint i = 0; i < disks->config->vm->disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(disks->config->vm->disks, i);
+        add_member(members, disk->name, state_of(disks, IMAGES));
+    }
+    add_member(members, "qemu", state_of(disks, QEMU));
+    json_object_object_add(object, "members", members);
+}
+
+static void on_changed(BlockActivation *activation, gpointer user_data)
+{
+    Disks *disks = user_data;
+    json_object *data = json_object_new_object();
+    log_info("disks (%s): %s; images %s, QEMU's %s", disks->why,
+             block_activation_flag(activation) == BLOCK_ACTIVE ? "active" : "inactive",
+             block_disk_state_name(state_of(disks, IMAGES)),
+             block_disk_state_name(state_of(disks, QEMU)));
+    disks_describe_flag(disks, data);
+    json_object_object_add(data, "why", json_object_new_string(disks->why));
+    disks->handler.changed(data, disks->user_data);
+}
+
+/* ---- Its members ---- */
+
+static DiskOrder *switch_new(Disks *disks, BlockOpDone done, gpointer ticket)
+{
+    DiskOrder *order = disks_order_new(disks, "switch", 0, NULL);
+    order->switched = done;
+    order->ticket = ticket;
+    return order;
+}
+
+static void on_switched(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    Disks *disks = order->disks;
+    /* Of a takeover. */
+    if (result)
+        disks->handler.noted(result, disks->user_data);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+    order->switched(order->ticket, error);
+}
+
+/* The images: below QEMU's drivers. A replica becomes active by taking over. */
+static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    Disks *disks = data;
+    if (disks->takeover)
+        /* As long as the storage takes to sync: nobody else has the VM. */
+        disk_server_epoch_command(disks->server, "takeover", disks->takeover, 0, on_switched,
+                                  switch_new(disks, done, ticket));
+    else
+        disk_server_command(disks->server, "activate", NULL, disks_timeout(disks), on_switched,
+                            switch_new(disks, done, ticket));
+}
+
+/*
+ * QEMU activates what it has given up when the VM is resumed. It doesn't resume the VM if that
+ * fails. So its disks are active when the VM runs, and not before.
+ */
+static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    Disks *disks = data;
+    disks->resuming = switch_new(disks, done, ticket);
+    disks->handler.run(disks->user_data);
+}
+
+void disks_ran(Disks *disks, const GError *error)
+{
+    if (!disks->resuming)
+        return;
+    g_autofree DiskOrder *order = disks_answered(g_steal_pointer(&disks->resuming));
+    g_clear_error(&disks->qemu_failure);
+    disks->qemu_failure = error ? g_error_copy(error) : NULL;
+    order->switched(order->ticket, error);
+}
+
+/* Nothing is given up for another side: a VM that continues there has ended here. */
+static void inactivate(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    (void)data;
+    (void)done;
+    (void)ticket;
+    g_assert_not_reached();
+}
+
+void disks_make_flag(Disks *disks, gboolean owner)
+{
+    static const BlockDiskOps images = {activate_images, inactivate};
+    static const BlockDiskOps qemu = {activate_qemu, inactivate};
+    disks->activation = block_activation_new(owner);
+    block_activation_add(disks->activation, "images", &images, disks);
+    block_activation_add(disks->activation, "qemu", &qemu, disks);
+    block_activation_watch(disks->activation, on_changed, disks);
+}
+
+/* ---- What is asked of it ---- */
+
+static void on_activated(BlockActivation *activation, const GError *error, gpointer user_data)
+{
+    Disks *disks = user_data;
+    g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    /* The disk server's end is about to be reported, or the VM has been ended. */
+    if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
+        return;
+    if (!error)
+        block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
+    /* Of QEMU its own message, which shows whether it lives. */
+    disks->handler.activated(error && qemu_failure ? qemu_failure : error, disks->user_data);
+}
+
+gboolean disks_activate(Disks *disks, guint64 takeover)
+{
+    if (!disks->activation || block_activation_resume(disks->activation, BLOCK_RUN_ACTIVE, NULL))
+        return TRUE;
+    if (!block_activation_is_busy(disks->activation)) {
+        disks->takeover = takeover;
+        disks->why = takeover ? "takeover" : "resume";
+        block_activate(disks->activation, on_activated, disks);
+        if (takeover)
+            colo_fault_point("takeover-disks");
+    }
+    return FALSE;
+}
+
+gboolean disks_may_run_copy(const Disks *disks, GError **error)
+{
+    return !disks->activation ||
+           block_activation_resume(disks->activation, BLOCK_RUN_OVERLAY, error);
+}
+
+void disks_vm_paused(Disks *disks)
+{
+    if (disks->activation)
+        block_activation_paused(disks->activation);
+}
