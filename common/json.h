@@ -27,4 +27,12 @@ static inline void colo_json_add_bool(json_object *object, const char *name, gbo
     json_object_object_add(object, name, json_object_new_boolean(value));
 }
 
+/* Adds an empty object; borrowed. */
+static inline json_object *colo_json_add_object(json_object *parent, const char *name)
+{
+    json_object *object = json_object_new_object();
+    json_object_object_add(parent, name, object);
+    return object;
+}
+
 #endif

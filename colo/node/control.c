@@ -2,28 +2,12 @@
 /* What administrators see of a node and ask of it: the commands of the control socket. */
 #include "colo/node/advice.h"
 #include "colo/node/node_internal.h"
+#include "common/json.h"
 #include "common/log.h"
 
 #include <string.h>
 
 /* ---- status ---- */
-
-static void add_int(json_object *object, const char *name, gint64 value)
-{
-    json_object_object_add(object, name, json_object_new_int64(value));
-}
-
-static void add_string(json_object *object, const char *name, const char *value)
-{
-    json_object_object_add(object, name, value ? json_object_new_string(value) : NULL);
-}
-
-static json_object *add_object(json_object *parent, const char *name)
-{
-    json_object *object = json_object_new_object();
-    json_object_object_add(parent, name, object);
-    return object;
-}
 
 static const char *vm_state(const Node *node)
 {
@@ -37,45 +21,45 @@ static const char *vm_state(const Node *node)
 static void add_vm(const Node *node, json_object *status)
 {
     const Vm *process = machine_vm(node->machine);
-    json_object *vm = add_object(status, "vm");
-    add_string(vm, "name", node->config->vm->name);
-    add_string(vm, "uuid", node->config->vm->uuid);
-    add_string(vm, "state", vm_state(node));
+    json_object *vm = colo_json_add_object(status, "vm");
+    colo_json_add_string(vm, "name", node->config->vm->name);
+    colo_json_add_string(vm, "uuid", node->config->vm->uuid);
+    colo_json_add_string(vm, "state", vm_state(node));
     if (process && vm_ram(process))
-        add_int(vm, "pid", vm_ram(process)->pid);
-    add_int(vm, "private-bytes", (gint64)memory_bytes(node->memory));
+        colo_json_add_int(vm, "pid", vm_ram(process)->pid);
+    colo_json_add_int(vm, "private-bytes", (gint64)memory_bytes(node->memory));
     if (memory_base(node->memory))
-        add_int(vm, "grown-bytes",
-                (gint64)(memory_bytes(node->memory) - memory_base(node->memory)));
+        colo_json_add_int(vm, "grown-bytes",
+                          (gint64)(memory_bytes(node->memory) - memory_base(node->memory)));
     else
         json_object_object_add(vm, "grown-bytes", NULL);
 }
 
 static void add_peer(const Node *node, json_object *status)
 {
-    json_object *peer = add_object(status, "peer");
-    add_string(peer, "name", node->peer_name);
-    add_string(peer, "address", node->config->peer);
-    json_object_object_add(peer, "connected", json_object_new_boolean(link_is_up(node->link)));
+    json_object *peer = colo_json_add_object(status, "peer");
+    colo_json_add_string(peer, "name", node->peer_name);
+    colo_json_add_string(peer, "address", node->config->peer);
+    colo_json_add_bool(peer, "connected", link_is_up(node->link));
     trouble_add_status(node->trouble, status, peer);
-    add_string(status, "session", link_session(node->link));
+    colo_json_add_string(status, "session", link_session(node->link));
 }
 
 static void add_checkpoints(const Node *node, json_object *status)
 {
     figures_describe_checkpoints(node->figures, status);
-    json_object *dirty = add_object(status, "dirty");
-    add_string(dirty, "method",
-               machine_tracker(node->machine)
-                   ? dirty_method_name(dirty_tracker_method(machine_tracker(node->machine)))
-                   : NULL);
-    add_int(dirty, "pages", (gint64)primary_dirty_pages(node->primary));
+    json_object *dirty = colo_json_add_object(status, "dirty");
+    colo_json_add_string(dirty, "method",
+                         machine_tracker(node->machine) ? dirty_method_name(dirty_tracker_method(
+                                                              machine_tracker(node->machine)))
+                                                        : NULL);
+    colo_json_add_int(dirty, "pages", (gint64)primary_dirty_pages(node->primary));
     figures_describe_bytes(node->figures, status);
 }
 
 static void add_blocktime(const Node *node, json_object *status)
 {
-    json_object *object = add_object(status, "blocktime");
+    json_object *object = colo_json_add_object(status, "blocktime");
     figures_describe_blocktime(node->figures, object);
     json_object_object_add(object, "corrections",
                            clock_has_agent(node->clock)
@@ -91,53 +75,52 @@ static void add_sync(const Node *node, json_object *status)
         json_object_object_add(status, "sync", NULL);
         return;
     }
-    json_object *sync = add_object(status, "sync");
+    json_object *sync = colo_json_add_object(status, "sync");
     json_object_object_add(sync, "percent", json_object_new_double(progress->percent));
-    add_int(sync, "round", progress->round);
-    add_int(sync, "sent-bytes", (gint64)progress->sent_bytes);
-    add_int(sync, "same-bytes", (gint64)progress->same_bytes);
-    add_int(sync, "total-bytes", (gint64)progress->total_bytes);
+    colo_json_add_int(sync, "round", progress->round);
+    colo_json_add_int(sync, "sent-bytes", (gint64)progress->sent_bytes);
+    colo_json_add_int(sync, "same-bytes", (gint64)progress->same_bytes);
+    colo_json_add_int(sync, "total-bytes", (gint64)progress->total_bytes);
     if (progress->left_us >= 0)
-        add_int(sync, "left-ms", progress->left_us / COLO_US_PER_MS);
+        colo_json_add_int(sync, "left-ms", progress->left_us / COLO_US_PER_MS);
 }
 
 static void add_frames(const Node *node, json_object *status)
 {
     const TrafficStats stats = traffic_stats(node->traffic);
-    json_object *held = add_object(status, "held");
-    add_int(held, "frames", (gint64)stats.held.frames);
-    add_int(held, "bytes", (gint64)stats.held.bytes);
-    add_int(held, "max-frames", (gint64)stats.held.max_frames);
-    add_int(held, "max-bytes", (gint64)stats.held.max_bytes);
-    add_int(held, "released", (gint64)stats.held.released_frames);
-    add_int(held, "dropped", (gint64)(stats.held.dropped_frames + stats.leaving.dropped));
-    json_object *packets = add_object(status, "packets");
-    add_int(packets, "mirrored", (gint64)stats.mirrored);
-    add_int(packets, "dropped",
-            (gint64)(stats.mirror_congested +
-                     backlog_stats(replay_input_backlog(node->replay))->dropped));
-    add_int(packets, "input-dropped", (gint64)stats.deferred.dropped);
+    json_object *held = colo_json_add_object(status, "held");
+    colo_json_add_int(held, "frames", (gint64)stats.held.frames);
+    colo_json_add_int(held, "bytes", (gint64)stats.held.bytes);
+    colo_json_add_int(held, "max-frames", (gint64)stats.held.max_frames);
+    colo_json_add_int(held, "max-bytes", (gint64)stats.held.max_bytes);
+    colo_json_add_int(held, "released", (gint64)stats.held.released_frames);
+    colo_json_add_int(held, "dropped", (gint64)(stats.held.dropped_frames + stats.leaving.dropped));
+    json_object *packets = colo_json_add_object(status, "packets");
+    colo_json_add_int(packets, "mirrored", (gint64)stats.mirrored);
+    colo_json_add_int(packets, "dropped",
+                      (gint64)(stats.mirror_congested +
+                               backlog_stats(replay_input_backlog(node->replay))->dropped));
+    colo_json_add_int(packets, "input-dropped", (gint64)stats.deferred.dropped);
 }
 
 static void add_compare(const Node *node, json_object *status)
 {
-    json_object_object_add(status, "comparing",
-                           json_object_new_boolean(traffic_route(node->traffic) == ROUTE_COMPARE));
-    json_object *compare = add_object(status, "compare");
+    colo_json_add_bool(status, "comparing", traffic_route(node->traffic) == ROUTE_COMPARE);
+    json_object *compare = colo_json_add_object(status, "compare");
     divergence_log_describe(judge_divergences(node->judge), compare);
     const CompareStats *stats = judge_stats(node->judge);
     if (!stats)
         return;
-    add_string(compare, "vm", peer_vm_name(judge_peer_vm(node->judge)));
-    add_int(compare, "held", (gint64)stats->held_frames);
-    add_int(compare, "flows", (gint64)stats->flows);
-    add_int(compare, "max-flows", COMPARE_MAX_FLOWS_DEFAULT);
-    add_int(compare, "evicted-flows", (gint64)stats->evicted_flows);
-    add_int(compare, "uncompared", (gint64)stats->uncompared_frames);
-    add_int(compare, "released", (gint64)stats->released_by_compare);
-    add_int(compare, "committed", (gint64)stats->released_by_checkpoint);
-    add_int(compare, "verified-bytes", (gint64)stats->verified_bytes);
-    add_int(compare, "secondary-frames", (gint64)stats->secondary_frames);
+    colo_json_add_string(compare, "vm", peer_vm_name(judge_peer_vm(node->judge)));
+    colo_json_add_int(compare, "held", (gint64)stats->held_frames);
+    colo_json_add_int(compare, "flows", (gint64)stats->flows);
+    colo_json_add_int(compare, "max-flows", COMPARE_MAX_FLOWS_DEFAULT);
+    colo_json_add_int(compare, "evicted-flows", (gint64)stats->evicted_flows);
+    colo_json_add_int(compare, "uncompared", (gint64)stats->uncompared_frames);
+    colo_json_add_int(compare, "released", (gint64)stats->released_by_compare);
+    colo_json_add_int(compare, "committed", (gint64)stats->released_by_checkpoint);
+    colo_json_add_int(compare, "verified-bytes", (gint64)stats->verified_bytes);
+    colo_json_add_int(compare, "secondary-frames", (gint64)stats->secondary_frames);
 }
 
 static json_object *carrier_value(UplinkCarrier carrier)
@@ -155,8 +138,8 @@ static void add_nics(const Node *node, json_object *status)
         const ConfigNic *config = g_ptr_array_index(node->config->nics, i);
         gboolean peer_has = uplinks_peer_has_carrier(node->uplinks, i);
         json_object *nic = json_object_new_object();
-        add_string(nic, "name", config->name);
-        add_string(nic, "tap", uplink_ifname(cards_uplink(node->cards, i)));
+        colo_json_add_string(nic, "name", config->name);
+        colo_json_add_string(nic, "tap", uplink_ifname(cards_uplink(node->cards, i)));
         json_object_object_add(nic, "carrier", carrier_value(uplinks_carrier(node->uplinks, i)));
         json_object_object_add(nic, "peer-carrier",
                                link_is_up(node->link) ? json_object_new_boolean(peer_has) : NULL);
@@ -185,10 +168,10 @@ static void add_waiting(const Node *node, json_object *status)
         json_object_object_add(status, "waiting", NULL);
         return;
     }
-    json_object *waiting = add_object(status, "waiting");
-    add_string(waiting, "for", advice.waits);
-    add_string(waiting, "runs", advice.runs);
-    add_string(waiting, "can", advice.can);
+    json_object *waiting = colo_json_add_object(status, "waiting");
+    colo_json_add_string(waiting, "for", advice.waits);
+    colo_json_add_string(waiting, "runs", advice.runs);
+    colo_json_add_string(waiting, "can", advice.can);
     advice_clear(&advice);
 }
 
@@ -197,15 +180,15 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     (void)arguments;
     const Node *node = user_data;
     json_object *status = json_object_new_object();
-    add_string(status, "node", node->config->name);
+    colo_json_add_string(status, "node", node->config->name);
     add_vm(node, status);
-    add_string(status, "role", node_role(node));
-    add_string(status, "state", fsm_state_name(node->state));
-    json_object_object_add(status, "protected", json_object_new_boolean(node_is_protected(node)));
+    colo_json_add_string(status, "role", node_role(node));
+    colo_json_add_string(status, "state", fsm_state_name(node->state));
+    colo_json_add_bool(status, "protected", node_is_protected(node));
     add_waiting(node, status);
-    add_string(status, "mode", mode_name(node->config->mode));
+    colo_json_add_string(status, "mode", mode_name(node->config->mode));
     add_peer(node, status);
-    add_int(status, "epoch", (gint64)node->epoch);
+    colo_json_add_int(status, "epoch", (gint64)node->epoch);
     add_checkpoints(node, status);
     add_blocktime(node, status);
     add_sync(node, status);
@@ -214,11 +197,11 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_compare(node, status);
     add_nics(node, status);
     recording_add_status(node, status);
-    json_object *arbiter = add_object(status, "arbiter");
+    json_object *arbiter = colo_json_add_object(status, "arbiter");
     g_autofree char *type = config_get(node->config, "arbiter.type", NULL);
-    add_string(arbiter, "type", type);
-    add_string(arbiter, "answer", claim_last_answer(node->claim));
-    add_string(arbiter, "trouble", claim_trouble(node->claim));
+    colo_json_add_string(arbiter, "type", type);
+    colo_json_add_string(arbiter, "answer", claim_last_answer(node->claim));
+    colo_json_add_string(arbiter, "trouble", claim_trouble(node->claim));
     figures_describe_life(node->figures, status);
     control_reply(request, status);
 }

@@ -2,6 +2,7 @@
 /* Counts, and describes what it has counted. */
 #include "colo/node/figures.h"
 
+#include "common/json.h"
 #include "common/stats.h"
 
 struct Figures {
@@ -99,21 +100,9 @@ guint64 figures_takeovers(const Figures *figures)
 
 /* ---- Status ---- */
 
-static void add_int(json_object *object, const char *name, guint64 value)
-{
-    json_object_object_add(object, name, json_object_new_int64((gint64)value));
-}
-
-static json_object *add_object(json_object *parent, const char *name)
-{
-    json_object *object = json_object_new_object();
-    json_object_object_add(parent, name, object);
-    return object;
-}
-
 static void add_ms(json_object *parent, const char *name, const Stats *stats)
 {
-    json_object *object = add_object(parent, name);
+    json_object *object = colo_json_add_object(parent, name);
     json_object_object_add(object, "p50", json_object_new_double(stats_p50_ms(stats)));
     json_object_object_add(object, "p99", json_object_new_double(stats_p99_ms(stats)));
     json_object_object_add(object, "max", json_object_new_double(stats_max_ms(stats)));
@@ -121,11 +110,11 @@ static void add_ms(json_object *parent, const char *name, const Stats *stats)
 
 void figures_describe_checkpoints(const Figures *figures, json_object *status)
 {
-    json_object *checkpoints = add_object(status, "checkpoints");
-    add_int(checkpoints, "total", figures->checkpoints);
-    json_object *reasons = add_object(checkpoints, "by-reason");
+    json_object *checkpoints = colo_json_add_object(status, "checkpoints");
+    colo_json_add_int(checkpoints, "total", figures->checkpoints);
+    json_object *reasons = colo_json_add_object(checkpoints, "by-reason");
     for (CheckpointReason reason = 0; reason < REASONS; reason++)
-        add_int(reasons, checkpoint_reason_name(reason), figures->by_reason[reason]);
+        colo_json_add_int(reasons, checkpoint_reason_name(reason), figures->by_reason[reason]);
     add_ms(status, "pause-ms", figures->pauses);
     add_ms(status, "transfer-ms", figures->transfers);
     add_ms(status, "apply-ms", figures->applies);
@@ -133,25 +122,23 @@ void figures_describe_checkpoints(const Figures *figures, json_object *status)
 
 void figures_describe_bytes(const Figures *figures, json_object *status)
 {
-    json_object *bytes = add_object(status, "bytes");
-    add_int(bytes, "last", figures->bytes_last);
-    add_int(bytes, "total", figures->bytes_total);
+    json_object *bytes = colo_json_add_object(status, "bytes");
+    colo_json_add_int(bytes, "last", figures->bytes_last);
+    colo_json_add_int(bytes, "total", figures->bytes_total);
 }
 
 void figures_describe_life(const Figures *figures, json_object *status)
 {
     gint64 up_us = colo_time_diff_us(colo_time_now(), figures->started);
-    add_int(status, "takeovers", figures->takeovers);
-    json_object_object_add(status, "uptime-s", json_object_new_int64(up_us / G_USEC_PER_SEC));
+    colo_json_add_int(status, "takeovers", figures->takeovers);
+    colo_json_add_int(status, "uptime-s", up_us / G_USEC_PER_SEC);
 }
 
 void figures_describe_blocktime(const Figures *figures, json_object *blocktime)
 {
     const Blocktime *sums = &figures->blocktime;
-    json_object_object_add(blocktime, "total-ms",
-                           json_object_new_int64(sums->total_us / COLO_US_PER_MS));
-    json_object_object_add(blocktime, "longest-ms",
-                           json_object_new_int64(sums->longest_us / COLO_US_PER_MS));
+    colo_json_add_int(blocktime, "total-ms", sums->total_us / COLO_US_PER_MS);
+    colo_json_add_int(blocktime, "longest-ms", sums->longest_us / COLO_US_PER_MS);
     json_object_object_add(blocktime, "share",
                            json_object_new_double(blocktime_share(sums, colo_time_now())));
 }
