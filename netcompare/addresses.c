@@ -26,9 +26,9 @@
 typedef struct {
     const guint8 *mac; /* the Ethernet source */
     guint16 vlan;
-    AddressKind kind;     /* ADDRESS_MAC: it has no IP address of its sender */
-    const guint8 *ip;     /* that the sender claims as its own */
-    gboolean says_router; /* it tells whether it is a router, in `router` */
+    AddressKind kind;      /* ADDRESS_MAC: it has no IP address of its sender */
+    const guint8 *ip;      /* that the sender claims as its own */
+    gboolean tells_router; /* it tells whether it is a router, in `router` */
     guint8 router;
 } Claim;
 
@@ -91,7 +91,7 @@ static void read_ipv6(const guint8 *ip, gsize len, Claim *claim)
     switch (icmp[0]) {
     case ROUTER_ADVERT:
         own = source;
-        claim->says_router = TRUE;
+        claim->tells_router = TRUE;
         claim->router = 1;
         break;
     case SOLICITATION:
@@ -99,7 +99,7 @@ static void read_ipv6(const guint8 *ip, gsize len, Claim *claim)
         break;
     case ADVERT:
         own = icmp + 8;
-        claim->says_router = TRUE;
+        claim->tells_router = TRUE;
         claim->router = icmp[4] >> 7;
         break;
     default:
@@ -182,13 +182,13 @@ static Address claimed_address(const Claim *claim)
     return address;
 }
 
-static void learn(Addresses *addresses, Address *address, gboolean says_router)
+static void learn(Addresses *addresses, Address *address, gboolean tells_router)
 {
     for (guint i = 0; i < addresses->count; i++) {
         Address *entry = &addresses->entries[i];
         if (!same_address(entry, address))
             continue;
-        if (!says_router)
+        if (!tells_router)
             address->router = entry->router;
         memmove(&addresses->entries[1], &addresses->entries[0], i * sizeof(Address));
         addresses->entries[0] = *address;
@@ -217,8 +217,8 @@ void addresses_learn(Addresses *addresses, const guint8 *data, gsize len)
         return;
     Address address = claimed_address(&claim);
     if (claim.kind != ADDRESS_MAC) {
-        learn(addresses, &address, claim.says_router);
-        if (claim.says_router)
+        learn(addresses, &address, claim.tells_router);
+        if (claim.tells_router)
             mark_router(addresses, &address);
     }
     address = (Address){.kind = ADDRESS_MAC, .vlan = claim.vlan};

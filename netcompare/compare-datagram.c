@@ -51,7 +51,7 @@ static void differ(Compare *compare, Flow *flow, const Held *p, const Held *s, g
     d.len[PRIMARY] = MIN(d.len[PRIMARY], datagram_len(p) - at);
     d.len[SECONDARY] = MIN(d.len[SECONDARY], datagram_len(s) - at);
     if (field != NULL)
-        difference_say(&d, field, FALSE, primary, secondary);
+        difference_set_value(&d, field, FALSE, primary, secondary);
     flow_diverge(compare, flow, &d);
 }
 

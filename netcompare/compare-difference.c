@@ -45,8 +45,8 @@ void difference_add_bytes(Difference *difference, Side side, const Held *held, g
     difference->len[side] = p->body_have - from;
 }
 
-void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
-                    gint64 secondary)
+void difference_set_value(Difference *difference, const char *field, gboolean is_flag,
+                          gint64 primary, gint64 secondary)
 {
     difference->field = field;
     difference->is_flag = is_flag;

@@ -28,7 +28,7 @@ static gboolean explain_bytes(Compare *compare, Flow *flow, Difference *ret_diff
     d.continues = other != NULL;
     difference_add_bytes(&d, side, held, held->done);
     if (held->done == held->packet.body_len)
-        difference_say(&d, "FIN", TRUE, p_has, s_has);
+        difference_set_value(&d, "FIN", TRUE, p_has, s_has);
     *ret_difference = d;
     return TRUE;
 }
@@ -44,14 +44,14 @@ static void explain_primary(const Flow *flow, const Held *held, Difference *d)
     d->detail = "the secondary has not sent what the primary has sent";
     d->frames[PRIMARY] = held;
     if (field == NULL && (p->flags & TCP_URG))
-        difference_say(d, "urgent pointer", FALSE, (guint32)(p->seq + p->urgent),
-                       svm->has_urg ? (gint64)svm->urg : -1);
+        difference_set_value(d, "urgent pointer", FALSE, (guint32)(p->seq + p->urgent),
+                             svm->has_urg ? (gint64)svm->urg : -1);
     else if (field == NULL)
         difference_add_bytes(d, PRIMARY, held, 0);
     else if (strcmp(field, "ACK") == 0)
-        difference_say(d, field, FALSE, p->ack, svm->has_ack ? (gint64)svm->ack : -1);
+        difference_set_value(d, field, FALSE, p->ack, svm->has_ack ? (gint64)svm->ack : -1);
     else
-        difference_say(d, field, TRUE, 1, 0);
+        difference_set_value(d, field, TRUE, 1, 0);
 }
 
 static void explain_secondary(const Held *held, Difference *d)
@@ -63,11 +63,11 @@ static void explain_secondary(const Held *held, Difference *d)
     d->frames[SECONDARY] = held;
     difference_add_bytes(d, SECONDARY, held, 0);
     if (d->len[SECONDARY] == 0)
-        difference_say(d,
-                       p->flags & TCP_RST   ? "RST"
-                       : p->flags & TCP_SYN ? "SYN"
-                                            : "FIN",
-                       TRUE, 0, 1);
+        difference_set_value(d,
+                             p->flags & TCP_RST   ? "RST"
+                             : p->flags & TCP_SYN ? "SYN"
+                                                  : "FIN",
+                             TRUE, 0, 1);
 }
 
 gboolean tcp_explain(Compare *compare, Flow *flow, Difference *ret_difference)

@@ -181,7 +181,7 @@ static void differ_in_fin(Compare *compare, Flow *flow, const Held *p, const Hel
     d.reason = COMPARE_FLAG;
     d.detail = primary_ends ? "the primary ends the stream where the secondary continues"
                             : "the secondary ends the stream where the primary continues";
-    difference_say(&d, "FIN", TRUE, primary_ends, !primary_ends);
+    difference_set_value(&d, "FIN", TRUE, primary_ends, !primary_ends);
     flow_diverge(compare, flow, &d);
 }
 

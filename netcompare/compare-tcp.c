@@ -168,13 +168,13 @@ static void compare_syn_options(Compare *compare, Flow *flow, const Held *syn)
         return;
     d.frames[syn->side] = syn;
     if (p->mss != s->mss)
-        difference_say(&d, "MSS", FALSE, p->mss ? p->mss : -1, s->mss ? s->mss : -1);
+        difference_set_value(&d, "MSS", FALSE, p->mss ? p->mss : -1, s->mss ? s->mss : -1);
     else if (p->wscale != s->wscale)
-        difference_say(&d, "window scale", FALSE, p->wscale - 1, s->wscale - 1);
+        difference_set_value(&d, "window scale", FALSE, p->wscale - 1, s->wscale - 1);
     else if (p->sack_ok != s->sack_ok)
-        difference_say(&d, "SACK permitted", TRUE, p->sack_ok, s->sack_ok);
+        difference_set_value(&d, "SACK permitted", TRUE, p->sack_ok, s->sack_ok);
     else
-        difference_say(&d, "timestamps", TRUE, p->ts, s->ts);
+        difference_set_value(&d, "timestamps", TRUE, p->ts, s->ts);
     flow_diverge(compare, flow, &d);
 }
 
@@ -373,11 +373,11 @@ static void differ_on_last(Compare *compare, Flow *flow, const Held *held, guint
     d.frames[SECONDARY] = held;
     difference_add_bytes(&d, SECONDARY, held, from);
     if (d.len[SECONDARY] == 0)
-        difference_say(&d,
-                       p->flags & TCP_RST   ? "RST"
-                       : p->flags & TCP_FIN ? "FIN"
-                                            : "SYN",
-                       TRUE, 0, 1);
+        difference_set_value(&d,
+                             p->flags & TCP_RST   ? "RST"
+                             : p->flags & TCP_FIN ? "FIN"
+                                                  : "SYN",
+                             TRUE, 0, 1);
     flow_diverge(compare, flow, &d);
 }
 
@@ -492,7 +492,7 @@ static gboolean urgent_matches(Compare *compare, Flow *flow, const Held *held)
         Difference d = {.reason = COMPARE_FLAG,
                         .detail = "only the secondary calls these bytes urgent"};
         d.frames[PRIMARY] = held;
-        difference_say(&d, "urgent pointer", FALSE, -1, svm->urg);
+        difference_set_value(&d, "urgent pointer", FALSE, -1, svm->urg);
         flow_diverge(compare, flow, &d);
         return FALSE;
     }

@@ -219,8 +219,8 @@ typedef struct {
 /* The bytes of `held` from `from` on, as far as they were captured. */
 void difference_add_bytes(Difference *difference, Side side, const Held *held, guint32 from);
 /* What differs is no byte; a value of -1: this side has none. */
-void difference_say(Difference *difference, const char *field, gboolean is_flag, gint64 primary,
-                    gint64 secondary);
+void difference_set_value(Difference *difference, const char *field, gboolean is_flag,
+                          gint64 primary, gint64 secondary);
 /* Reports it, unless a checkpoint is on its way, which helps. */
 void difference_report(Compare *compare, CompareDivergence *divergence);
 /* The flow differs: counts it, and asks for a checkpoint unless one is on its way. */

@@ -35,13 +35,13 @@ static void send_beat(Link *link, ColoTime now)
 }
 
 /* The peer counts as lost, unless its bytes are there and we only had no time to read them. */
-static void check_silence(Link *link)
+static void check_timeout(Link *link)
 {
     link_read_control(link);
-    if (link->up && link->heartbeat.silence_us >= link->heartbeat.timeout_us)
+    if (link->up && link->heartbeat.idle_us >= link->heartbeat.timeout_us)
         link_go_down(link, g_error_new(LINK_ERROR, LINK_ERROR_TIMEOUT,
                                        "no sign of life for %" G_GINT64_FORMAT " ms",
-                                       link->heartbeat.silence_us / COLO_US_PER_MS));
+                                       link->heartbeat.idle_us / COLO_US_PER_MS));
 }
 
 static gboolean on_beat(gpointer user_data)
@@ -52,7 +52,7 @@ static gboolean on_beat(gpointer user_data)
     if (todo & HEARTBEAT_SEND)
         send_beat(link, now);
     if (todo & HEARTBEAT_LOST)
-        check_silence(link);
+        check_timeout(link);
     if (link->beat_source)
         g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
     link_unref(link);

@@ -13,7 +13,7 @@
 
 static void plan(Heartbeat *heartbeat, ColoTime now)
 {
-    ColoTime lost = colo_time_add_us(now, MAX(0, heartbeat->timeout_us - heartbeat->silence_us));
+    ColoTime lost = colo_time_add_us(now, MAX(0, heartbeat->timeout_us - heartbeat->idle_us));
     heartbeat->planned = heartbeat->beat.us < lost.us ? heartbeat->beat : lost;
 }
 
@@ -28,7 +28,7 @@ void heartbeat_start(Heartbeat *heartbeat, guint interval_ms, guint timeout_ms, 
 
 void heartbeat_received(Heartbeat *heartbeat, ColoTime now)
 {
-    heartbeat->silence_us = 0;
+    heartbeat->idle_us = 0;
     heartbeat->looked = now;
 }
 
@@ -36,10 +36,10 @@ guint heartbeat_step(Heartbeat *heartbeat, ColoTime now)
 {
     guint todo = 0;
     /* A sign of life may have come after the moment that counts: then nothing does. */
-    heartbeat->silence_us +=
+    heartbeat->idle_us +=
         patience_counted_us(heartbeat->looked, heartbeat->planned, heartbeat->interval_us, now);
     heartbeat->looked = now;
-    if (heartbeat->silence_us >= heartbeat->timeout_us)
+    if (heartbeat->idle_us >= heartbeat->timeout_us)
         todo |= HEARTBEAT_LOST;
     if (now.us >= heartbeat->beat.us) {
         todo |= HEARTBEAT_SEND;

@@ -5,7 +5,7 @@
  *   idle --link_accept--> accepting --hello--> pairing --all connected--> up
  *   idle --link_dial--> dialling --answer--> pairing --all connected--> up
  *   pairing --failure, time--> accepting, dialling
- *   up --end of a connection, silence, broken protocol--> down() --> idle
+ *   up --end of a connection, timeout, broken protocol--> down() --> idle
  *   any --link_close, link_idle--> idle
  *
  * Invariants:

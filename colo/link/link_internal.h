@@ -105,10 +105,10 @@ gboolean link_judge(json_object *ours, json_object *theirs, char **ret_for_us, c
 
 typedef struct {
     gint64 interval_us, timeout_us;
-    ColoTime looked;   /* the last step or sign of life */
-    ColoTime planned;  /* when the next step was to be */
-    ColoTime beat;     /* when to send the next heartbeat */
-    gint64 silence_us; /* time that was watched without a sign of life */
+    ColoTime looked;  /* the last step or sign of life */
+    ColoTime planned; /* when the next step was to be */
+    ColoTime beat;    /* when to send the next heartbeat */
+    gint64 idle_us;   /* time that was watched without a sign of life */
 } Heartbeat;
 
 enum { HEARTBEAT_SEND = 1, HEARTBEAT_LOST = 2 };

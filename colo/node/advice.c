@@ -12,7 +12,7 @@ typedef struct {
     "if %s and its VM are off for certain, and it can't come back: end this colod and start it "   \
     "with --role primary --overrule-arbiter (if both run, clients see two VMs)"
 
-#define NOBODY_SAYS                                                                                \
+#define NOBODY_DECIDES                                                                             \
     "if %s or its VM is off for certain: 'colo failover --force' here (if both continue, clients " \
     "see two VMs); else mend the link, and the nodes decide"
 
@@ -23,29 +23,29 @@ typedef struct {
 
 static const Row rows[FSM_STATES] = {
     [FSM_P_ASKING] = {"the arbiter: which node owns the VM",
-                      "nothing runs here; the VM may run on %s",                                                                                        OVERRULE   },
+                      "nothing runs here; the VM may run on %s",                                                                                        OVERRULE      },
     [FSM_P_NONE] = {"a secondary",                                                                    "the VM runs here, unprotected",
-                      "start colod on %s with role secondary or auto"                                                                                              },
+                      "start colod on %s with role secondary or auto"                                                                                                 },
     [FSM_P_PAUSED] = {"a decision which node continues: the link to %s is lost",
-                      "the VM is here, its output held; %s may have taken it over",                                                                     NOBODY_SAYS},
+                      "the VM is here, its output held; %s may have taken it over",                                                                     NOBODY_DECIDES},
     [FSM_P_RECOVER] =
         {"a decision which node continues: %s is back, and may have run the VM meanwhile",
-                      "the VM is here, its output held",                                                                                                NOBODY_SAYS},
+                      "the VM is here, its output held",                                                                                                NOBODY_DECIDES},
     [FSM_P_FROZEN] = {"%s to run the VM: the arbiter has let it continue",
-                      "the VM is paused here; it runs on %s if anywhere",                                                                               FROZEN     },
+                      "the VM is paused here; it runs on %s if anywhere",                                                                               FROZEN        },
     [FSM_S_SETUP] = {"%s to run the VM",                                                               "the VM is on %s; there is no copy of it here",
-                      "'colo status' on %s shows what it waits for"                                                                                                },
+                      "'colo status' on %s shows what it waits for"                                                                                                   },
     [FSM_S_RECOVER] =
         {"a decision which node continues: %s is back",
                       "a copy of the VM is here, its output not released; on %s the VM may run, or wait too",
-                      NOBODY_SAYS                                                                                                                                  },
+                      NOBODY_DECIDES                                                                                                                                  },
     [FSM_S_NONE] = {"a primary: looks for %s",
                       "the VM runs on %s if anywhere; there is no copy of it "
-                    "here",                                                                                                                             OVERRULE   },
+                    "here",                                                                                                                             OVERRULE      },
     [FSM_S_PAUSED] =
         {"a decision which node continues: the link to %s is lost",
                       "a copy of the VM is here, its output not released; on %s the VM may run, or wait too",
-                      NOBODY_SAYS                                                                                                                                  },
+                      NOBODY_DECIDES                                                                                                                                  },
 };
 
 /* The text with the peer for each %s. */

@@ -2,7 +2,7 @@
 /*
  * Tells the network where the guest is, after a takeover and on request. It does this in rounds,
  * because a volley may be lost: a switch port doesn't forward yet, or a queue is full. Also a host
- * that was overtaken may still have sent frames (docs/ARCHITECTURE.md, "A host that stood still").
+ * that was overtaken may still have sent frames (docs/ARCHITECTURE.md, "A host that was stopped").
  *
  * A frame with the card's own address that comes from the network was sent by another host. Every
  * switch on its way has learnt the wrong port from it. So the rounds begin again, but not more

@@ -87,7 +87,7 @@ void answering_sent(Answering *answering)
     answering->sent_bytes = acknowledged(stream) + bytes_under_way(stream);
 }
 
-void answering_heard(Answering *answering)
+void answering_received(Answering *answering)
 {
     answering->messages++;
 }

@@ -43,7 +43,7 @@ void answering_free(Answering *answering);
 void answering_watch(Answering *answering);
 void answering_forget(Answering *answering);
 /* A message of the secondary has come. */
-void answering_heard(Answering *answering);
+void answering_received(Answering *answering);
 /* All of a checkpoint has been given to the connection. */
 void answering_sent(Answering *answering);
 

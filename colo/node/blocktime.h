@@ -17,7 +17,7 @@ typedef struct {
     gint64 total_us, longest_us;
     struct {
         gint64 number; /* of BLOCKTIME_SLOT_US since the clock's 0 */
-        gint64 stood_us;
+        gint64 paused_us;
     } slots[BLOCKTIME_SLOTS]; /* a ring */
 } Blocktime;
 

@@ -136,7 +136,7 @@ static gboolean on_give_up(gpointer user_data)
     return resume_give_up(node->resume);
 }
 
-static void on_stands(gpointer user_data)
+static void on_ready_to_end(gpointer user_data)
 {
     const Node *node = user_data;
     final_paused(node->final);
@@ -271,7 +271,7 @@ void checkpoints_init(Node *node)
                                            .running = on_running,
                                            .continues = on_continues,
                                            .give_up = on_give_up,
-                                           .stands = on_stands,
+                                           .ready_to_end = on_ready_to_end,
                                            .fence = on_fence,
                                            .sync = on_sync,
                                            .pausing = on_pausing,

@@ -83,30 +83,30 @@ static void deny_start(const Claim *claim, const GError *error)
     claim_report(claim, FSM_DENIED);
 }
 
-static void follow_start(Claim *claim, ClaimStartSays says, const GError *error)
+static void follow_start(Claim *claim, ClaimStartReport report, const GError *error)
 {
-    switch (says) {
-    case CLAIM_START_SAYS_NOTHING:
+    switch (report) {
+    case CLAIM_START_REPORT_NOTHING:
         return;
-    case CLAIM_START_SAYS_GRANTED:
+    case CLAIM_START_REPORT_GRANTED:
         claim_report(claim, FSM_GRANTED);
         return;
-    case CLAIM_START_SAYS_OVERRULED:
+    case CLAIM_START_REPORT_OVERRULED:
         log_warning("the arbiter did not record that: %s", error->message);
         claim_report(claim, FSM_GRANTED);
         claim_record(claim, NULL);
         return;
-    case CLAIM_START_SAYS_INHERITED:
+    case CLAIM_START_REPORT_INHERITED:
         log_info("the VM was given back, and this node owns it: starting as primary");
         claim_report(claim, FSM_GRANTED);
         return;
-    case CLAIM_START_SAYS_WAIT:
+    case CLAIM_START_REPORT_WAIT:
         deny_start(claim, error);
         return;
-    case CLAIM_START_SAYS_LOST:
+    case CLAIM_START_REPORT_LOST:
         claim->callbacks.lost("this node can't start as primary", error, claim->user_data);
         return;
-    case CLAIM_START_SAYS_TROUBLE:
+    case CLAIM_START_REPORT_TROUBLE:
         claim_tell(claim, "the arbiter can't be asked, the VM isn't started", error, TRUE);
     }
 }
@@ -131,7 +131,7 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
         claim->start.how = ARBITER_CLAIM;
     }
     set_start(claim, verdict.next);
-    follow_start(claim, verdict.says, error ? error : disks);
+    follow_start(claim, verdict.report, error ? error : disks);
 }
 
 static void ask_arbiter(Claim *claim, ArbiterClaim how)

@@ -38,8 +38,8 @@ static ClaimVerdict judge_after_all(const ClaimFacts *facts)
     if (!is_forced(facts->doing)) {
         verdict.granted_late = facts->answer == ARBITER_GRANTED && !fsm_is_primary(facts->state);
     } else if (facts->answer != ARBITER_UNKNOWN) {
-        verdict.says =
-            facts->answer == ARBITER_DENIED ? CLAIM_SAYS_CONTRADICTED : CLAIM_SAYS_AGREED;
+        verdict.report =
+            facts->answer == ARBITER_DENIED ? CLAIM_REPORT_CONTRADICTED : CLAIM_REPORT_AGREED;
         verdict.next = CLAIM_IDLE;
     } else if (facts->time != CLAIM_LATE) {
         verdict.next = CLAIM_FORCED_AGAIN;
@@ -47,19 +47,19 @@ static ClaimVerdict judge_after_all(const ClaimFacts *facts)
     return verdict;
 }
 
-static ClaimVerdict verdict(ClaimSays says, ClaimDoing next)
+static ClaimVerdict verdict(ClaimReport report, ClaimDoing next)
 {
-    return (ClaimVerdict){.counts = TRUE, .says = says, .next = next};
+    return (ClaimVerdict){.counts = TRUE, .report = report, .next = next};
 }
 
 /* There was no answer. */
 static ClaimVerdict remain_undecided(const ClaimFacts *facts)
 {
-    ClaimVerdict remains = verdict(CLAIM_SAYS_NOTHING, facts->doing);
+    ClaimVerdict remains = verdict(CLAIM_REPORT_NOTHING, facts->doing);
     if (facts->state == FSM_P_RECOVER) {
         remains.next = CLAIM_AGAIN;
     } else if (!claim_doing_is_undecided(facts->doing)) {
-        remains.says = CLAIM_SAYS_UNDECIDED;
+        remains.report = CLAIM_REPORT_UNDECIDED;
         remains.next = facts->answer == ARBITER_MANUAL ? CLAIM_MANUAL : CLAIM_UNDECIDED;
     } else if (facts->answer == ARBITER_UNKNOWN && facts->doing != CLAIM_LEFT) {
         /* After an answer, the question before that may still be reported as late. */
@@ -68,12 +68,12 @@ static ClaimVerdict remain_undecided(const ClaimFacts *facts)
     return remains;
 }
 
-static ClaimVerdict go_on_by_force(const ClaimFacts *facts)
+static ClaimVerdict continue_by_force(const ClaimFacts *facts)
 {
     ClaimDoing next = facts->answer == ARBITER_MANUAL ? CLAIM_IDLE
                       : facts->time == CLAIM_LATE     ? CLAIM_FORCED
                                                       : CLAIM_FORCED_AGAIN;
-    return verdict(CLAIM_SAYS_FORCED, next);
+    return verdict(CLAIM_REPORT_FORCED, next);
 }
 
 ClaimVerdict claim_judge(const ClaimFacts *facts)
@@ -81,9 +81,9 @@ ClaimVerdict claim_judge(const ClaimFacts *facts)
     if (!claim_is_in_doubt(facts->state))
         return judge_after_all(facts);
     if (facts->answer == ARBITER_GRANTED)
-        return verdict(CLAIM_SAYS_GRANTED, CLAIM_IDLE);
+        return verdict(CLAIM_REPORT_GRANTED, CLAIM_IDLE);
     if (facts->answer == ARBITER_DENIED)
-        return verdict(CLAIM_SAYS_DENIED, CLAIM_DENIED);
+        return verdict(CLAIM_REPORT_DENIED, CLAIM_DENIED);
     gboolean gone = facts->answer == ARBITER_UNKNOWN && facts->time == CLAIM_GONE;
     /* Nothing has come of one that was given up; a later one is to be answered; or one was. */
     if (gone || facts->others_open || facts->state == FSM_P_FROZEN)
@@ -92,10 +92,10 @@ ClaimVerdict claim_judge(const ClaimFacts *facts)
     gboolean knows =
         facts->yielded || facts->state == FSM_P_RECOVER || facts->state == FSM_S_HANDED;
     if (facts->answer == ARBITER_MANUAL && knows)
-        return verdict(CLAIM_SAYS_GRANTED, CLAIM_IDLE);
+        return verdict(CLAIM_REPORT_GRANTED, CLAIM_IDLE);
     if (facts->state == FSM_S_HANDED)
-        return verdict(CLAIM_SAYS_UNDECIDED, CLAIM_IDLE);
-    return facts->forced ? go_on_by_force(facts) : remain_undecided(facts);
+        return verdict(CLAIM_REPORT_UNDECIDED, CLAIM_IDLE);
+    return facts->forced ? continue_by_force(facts) : remain_undecided(facts);
 }
 
 ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next)
@@ -161,10 +161,10 @@ const char *claim_doing_name(ClaimDoing doing)
 static ClaimStartVerdict deny_start(const ClaimStartFacts *facts)
 {
     if (!facts->may_wait)
-        return (ClaimStartVerdict){CLAIM_START_SAYS_LOST, CLAIM_START_IDLE};
+        return (ClaimStartVerdict){CLAIM_START_REPORT_LOST, CLAIM_START_IDLE};
     /* Without an arbiter there is nobody to ask again. */
     gboolean may_ask = facts->answer != ARBITER_MANUAL;
-    return (ClaimStartVerdict){CLAIM_START_SAYS_WAIT,
+    return (ClaimStartVerdict){CLAIM_START_REPORT_WAIT,
                                may_ask ? CLAIM_START_WAITS : CLAIM_START_IDLE};
 }
 
@@ -172,9 +172,9 @@ static ClaimStartVerdict judge_waiting(const ClaimStartFacts *facts)
 {
     /* Where a primary has come, it may be about to report that it runs the VM. */
     if (facts->answer == ARBITER_GRANTED && facts->state == FSM_S_NONE)
-        return (ClaimStartVerdict){CLAIM_START_SAYS_INHERITED, CLAIM_START_IDLE};
+        return (ClaimStartVerdict){CLAIM_START_REPORT_INHERITED, CLAIM_START_IDLE};
     gboolean late = facts->answer == ARBITER_UNKNOWN && facts->time == CLAIM_LATE;
-    return (ClaimStartVerdict){CLAIM_START_SAYS_NOTHING,
+    return (ClaimStartVerdict){CLAIM_START_REPORT_NOTHING,
                                late ? CLAIM_START_WAITS_ASKED : CLAIM_START_WAITS};
 }
 
@@ -183,7 +183,7 @@ ClaimStartVerdict claim_judge_start(const ClaimStartFacts *facts)
     if (facts->start == CLAIM_START_WAITS_ASKED)
         return judge_waiting(facts);
     if (facts->start != CLAIM_START_ASKED)
-        return (ClaimStartVerdict){CLAIM_START_SAYS_NOTHING, facts->start};
+        return (ClaimStartVerdict){CLAIM_START_REPORT_NOTHING, facts->start};
     switch (facts->answer) {
     case ARBITER_GRANTED:
         break;
@@ -195,17 +195,17 @@ ClaimStartVerdict claim_judge_start(const ClaimStartFacts *facts)
     case ARBITER_DENIED:
         return deny_start(facts);
     case ARBITER_OPEN:
-        return (ClaimStartVerdict){CLAIM_START_SAYS_NOTHING, CLAIM_START_LETS};
+        return (ClaimStartVerdict){CLAIM_START_REPORT_NOTHING, CLAIM_START_LETS};
     case ARBITER_UNKNOWN:
         /* The administrator's word needs no storage; who starts after this must read it. */
         if (facts->overrules)
-            return (ClaimStartVerdict){CLAIM_START_SAYS_OVERRULED, CLAIM_START_IDLE};
+            return (ClaimStartVerdict){CLAIM_START_REPORT_OVERRULED, CLAIM_START_IDLE};
         /* One that is late is in turn before any other, and will be answered. */
-        return (ClaimStartVerdict){CLAIM_START_SAYS_TROUBLE, facts->time == CLAIM_LATE
-                                                                 ? CLAIM_START_ASKED
-                                                                 : CLAIM_START_AGAIN};
+        return (ClaimStartVerdict){CLAIM_START_REPORT_TROUBLE, facts->time == CLAIM_LATE
+                                                                   ? CLAIM_START_ASKED
+                                                                   : CLAIM_START_AGAIN};
     }
-    return (ClaimStartVerdict){CLAIM_START_SAYS_GRANTED, CLAIM_START_IDLE};
+    return (ClaimStartVerdict){CLAIM_START_REPORT_GRANTED, CLAIM_START_IDLE};
 }
 
 ClaimStart claim_start_after(ClaimStart start, FsmState next)

@@ -59,19 +59,19 @@ typedef struct {
 } ClaimFacts;
 
 typedef enum {
-    CLAIM_SAYS_NOTHING,
-    CLAIM_SAYS_GRANTED,
-    CLAIM_SAYS_FORCED, /* granted by an administrator's decision */
-    CLAIM_SAYS_DENIED,
-    CLAIM_SAYS_UNDECIDED,
-    CLAIM_SAYS_AGREED,       /* with the administrator, after all */
-    CLAIM_SAYS_CONTRADICTED, /* the administrator */
-} ClaimSays;
+    CLAIM_REPORT_NOTHING,
+    CLAIM_REPORT_GRANTED,
+    CLAIM_REPORT_FORCED, /* granted by an administrator's decision */
+    CLAIM_REPORT_DENIED,
+    CLAIM_REPORT_UNDECIDED,
+    CLAIM_REPORT_AGREED,       /* with the administrator, after all */
+    CLAIM_REPORT_CONTRADICTED, /* the administrator */
+} ClaimReport;
 
 typedef struct {
     gboolean counts; /* it is an answer to what is in doubt: for status, and no force is left */
     gboolean granted_late; /* a yes for a side that does not run the VM by it */
-    ClaimSays says;
+    ClaimReport report;
     ClaimDoing next;
 } ClaimVerdict;
 
@@ -126,17 +126,17 @@ typedef struct {
 } ClaimStartFacts;
 
 typedef enum {
-    CLAIM_START_SAYS_NOTHING,
-    CLAIM_START_SAYS_GRANTED,
-    CLAIM_START_SAYS_OVERRULED, /* granted, though it could not be written: it is to be recorded */
-    CLAIM_START_SAYS_INHERITED, /* granted to one that waits */
-    CLAIM_START_SAYS_WAIT,      /* denied: starts as secondary */
-    CLAIM_START_SAYS_LOST,      /* denied, and it has no other role */
-    CLAIM_START_SAYS_TROUBLE,   /* could not be asked */
-} ClaimStartSays;
+    CLAIM_START_REPORT_NOTHING,
+    CLAIM_START_REPORT_GRANTED,
+    CLAIM_START_REPORT_OVERRULED, /* granted, though not written: it is to be recorded */
+    CLAIM_START_REPORT_INHERITED, /* granted to one that waits */
+    CLAIM_START_REPORT_WAIT,      /* denied: starts as secondary */
+    CLAIM_START_REPORT_LOST,      /* denied, and it has no other role */
+    CLAIM_START_REPORT_TROUBLE,   /* could not be asked */
+} ClaimStartReport;
 
 typedef struct {
-    ClaimStartSays says;
+    ClaimStartReport report;
     ClaimStart next;
 } ClaimStartVerdict;
 

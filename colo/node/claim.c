@@ -96,30 +96,30 @@ static void contradicted(const Claim *claim)
     claim_tell(claim, "the arbiter contradicts the administrator who forced this node", why, FALSE);
 }
 
-static void follow(const Claim *claim, ClaimSays says)
+static void follow(const Claim *claim, ClaimReport report)
 {
-    switch (says) {
-    case CLAIM_SAYS_NOTHING:
+    switch (report) {
+    case CLAIM_REPORT_NOTHING:
         return;
-    case CLAIM_SAYS_FORCED:
+    case CLAIM_REPORT_FORCED:
         log_warning("continuing by an administrator's decision");
         claim_report(claim, FSM_GRANTED);
         return;
-    case CLAIM_SAYS_GRANTED:
+    case CLAIM_REPORT_GRANTED:
         claim_report(claim, FSM_GRANTED);
         return;
-    case CLAIM_SAYS_DENIED:
+    case CLAIM_REPORT_DENIED:
         log_warning("the arbiter has let the other side continue: the VM is paused here until it "
                     "runs there");
         claim_report(claim, FSM_DENIED);
         return;
-    case CLAIM_SAYS_UNDECIDED:
+    case CLAIM_REPORT_UNDECIDED:
         claim_report(claim, FSM_UNDECIDED);
         return;
-    case CLAIM_SAYS_AGREED:
+    case CLAIM_REPORT_AGREED:
         log_info("the arbiter agrees, after all, that this node continues");
         return;
-    case CLAIM_SAYS_CONTRADICTED:
+    case CLAIM_REPORT_CONTRADICTED:
         contradicted(claim);
     }
 }
@@ -152,13 +152,13 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
     }
     if (verdict.counts && answer == ARBITER_UNKNOWN)
         claim_tell(claim, "the arbiter can't be asked, output stays held", error, TRUE);
-    if (verdict.counts && answer == ARBITER_MANUAL && verdict.says != CLAIM_SAYS_GRANTED)
+    if (verdict.counts && answer == ARBITER_MANUAL && verdict.report != CLAIM_REPORT_GRANTED)
         log_warning("no arbiter: output stays held until an administrator decides "
                     "('colo failover' on the side that is to continue, after making sure that the "
                     "other is dead)");
     claim->question.granted_late |= verdict.granted_late;
     set_doing(claim, verdict.next);
-    follow(claim, verdict.says);
+    follow(claim, verdict.report);
     give_back(claim);
 }
 

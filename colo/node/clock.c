@@ -65,9 +65,9 @@ gboolean clock_is_due(gboolean taken_over, gint64 not_made_up_us, guint64 step_m
 
 gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs)
 {
-    gboolean heard =
+    gboolean is_released =
         state == FSM_P_NONE || state == FSM_P_SETUP || state == FSM_P_ACTIVE || state == FSM_P_COLO;
-    return runs && heard && cycle_is_between_pauses(phase);
+    return runs && is_released && cycle_is_between_pauses(phase);
 }
 
 static void wait_until(GuestClock *clock, ColoTime from, gint64 ms)

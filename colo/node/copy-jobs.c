@@ -33,7 +33,7 @@ static void on_checked(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (error)
         refuse(copy, "the waiting VM does not answer", error);
     else
@@ -45,7 +45,7 @@ static void check(Copy *copy)
     if (copy->check_due)
         copy->check_due = FALSE;
     else
-        copy->fit = COPY_FIT_CHECKED;
+        copy_set_fit(copy, COPY_FIT_CHECKED);
     copy->handler->pausing(copy->user_data);
     vm_pause(copy->vm, on_checked, copy);
 }
@@ -54,7 +54,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (error) {
         refuse(copy, "the secondary's VM does not answer", error);
         return;
@@ -74,7 +74,7 @@ static void on_released(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (error) {
         refuse(copy, "the VM can't give up its disks", error);
         return;
@@ -88,16 +88,16 @@ static void on_released(Vm *vm, const GError *error, gpointer user_data)
 static void on_written(const PageSet *pages, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (error) {
         copy->handler->ending("dirty pages of the secondary can't be seen", error, copy->user_data);
         return;
     }
     if (copy->prepare == COPY_PREPARE_DUE && copy_look(copy).duty == COPY_PROTECT) {
-        copy->prepare = COPY_TELLING;
+        copy_set_prepare(copy, COPY_TELLING);
         told_begin(copy->told, copy->prepare_epoch, pages);
     } else {
-        copy->prepare = COPY_NOT_ASKED; /* the session is over */
+        copy_set_prepare(copy, COPY_NOT_ASKED); /* the session is over */
     }
     copy_step(copy);
 }
@@ -108,7 +108,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (!error) {
         /* It may have stopped by itself meanwhile. */
         gboolean counts = copy->session == COPY_SESSION && copy->condition == COPY_RUNNING;
@@ -137,7 +137,7 @@ static void run(Copy *copy)
         return;
     }
     copy_set_condition(copy, COPY_RUNNING);
-    copy->job = COPY_RESUME;
+    copy_set_job(copy, COPY_RESUME);
     vm_resume(copy->vm, on_resumed, copy);
 }
 
@@ -200,7 +200,7 @@ static void on_repaired(const PageSet *pages, const GError *error, gpointer user
     Copy *copy = user_data;
     g_autoptr(GError) failed = g_steal_pointer(&copy->load_error);
     gboolean in_session = copy->condition == COPY_LOADING;
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (error) {
         if (in_session)
             copy_set_condition(copy, COPY_INVALID);
@@ -223,18 +223,19 @@ static void on_loaded(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy->job = COPY_NOTHING;
     if (error && (!resume_may_pass(error) || !copy_is_to_keep(copy_look(copy).duty))) {
+        copy_set_job(copy, COPY_NOTHING);
         lost(copy, "the device state of this VM can't be loaded on this host", error);
         return;
     }
     if (!error && copy->condition != COPY_LOADING) {
+        copy_set_job(copy, COPY_NOTHING);
         copy_step(copy); /* the session is over: nobody waits for it */
         return;
     }
     /* Before one that has failed is tried again, too, RAM has to be right again. */
     copy->load_error = error ? g_error_copy(error) : NULL;
-    copy->job = COPY_REPAIR;
+    copy_set_job(copy, COPY_REPAIR);
     load_guard_after(copy->guard, on_repaired, copy);
 }
 
@@ -242,8 +243,8 @@ static void on_kept(const PageSet *pages, const GError *error, gpointer user_dat
 {
     Copy *copy = user_data;
     (void)pages;
-    copy->job = COPY_NOTHING;
     if (error) {
+        copy_set_job(copy, COPY_NOTHING);
         copy->handler->ending("dirty pages of the secondary can't be seen", error, copy->user_data);
         return;
     }
@@ -251,11 +252,12 @@ static void on_kept(const PageSet *pages, const GError *error, gpointer user_dat
     CopyDuty duty = copy_look(copy).duty;
     if (copy->condition != COPY_TO_LOAD || !copy_may_load(duty) ||
         copy->is_last_load != (duty == COPY_TAKE_OVER)) {
+        copy_set_job(copy, COPY_NOTHING);
         copy_step(copy);
         return;
     }
     copy_set_condition(copy, COPY_LOADING);
-    copy->job = COPY_LOAD;
+    copy_set_job(copy, COPY_LOAD);
     vm_load_device_state(copy->vm, copy->checkpoint->device_state, on_loaded, copy);
 }
 
@@ -279,9 +281,9 @@ static void give_up(Copy *copy)
     lost(copy, "can't take over", error);
 }
 
-void copy_gone_on(Copy *copy, const GError *error)
+void copy_taken_over(Copy *copy, const GError *error)
 {
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (error)
         refuse(copy, "the VM can't be resumed in a takeover", error);
 }
@@ -290,20 +292,20 @@ void copy_gone_on(Copy *copy, const GError *error)
 
 static void begin(Copy *copy)
 {
-    copy->session = COPY_SESSION;
+    copy_set_session(copy, COPY_SESSION);
     load_guard_reset(copy->guard);
     copy->handler->begin(copy->user_data);
 }
 
 static void tell_fit(Copy *copy)
 {
-    copy->fit = COPY_FIT_UNASKED;
+    copy_set_fit(copy, COPY_FIT_UNASKED);
     copy->handler->fit(copy_is_fit(copy->condition, copy->to_run), copy->user_data);
 }
 
 void copy_begin_job(Copy *copy, CopyJob job)
 {
-    copy->job = job;
+    copy_set_job(copy, job);
     switch (job) {
     case COPY_CHECK:
         check(copy);
@@ -322,13 +324,13 @@ void copy_begin_job(Copy *copy, CopyJob job)
         vm_inactivate_disks(copy->vm, on_released, copy);
         return;
     case COPY_RESUME:
-        copy->handler->go_on(copy->user_data);
+        copy->handler->take_over(copy->user_data);
         return;
     default:
         break;
     }
     /* Done at once. */
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
     if (job == COPY_BEGIN)
         begin(copy);
     else if (job == COPY_TELL_FIT)

@@ -21,6 +21,38 @@ gboolean copy_may_become(CopyCondition from, CopyCondition to)
     return to == COPY_EMPTY || to == from || (may_become[from] & TO(to)) != 0;
 }
 
+gboolean copy_job_may(CopyJob from, CopyJob to)
+{
+    static const guint may[COPY_JOBS] = {
+        [COPY_NOTHING] = TO(COPY_CHECK) | TO(COPY_PAUSE) | TO(COPY_BEGIN) | TO(COPY_LOOK) |
+                         TO(COPY_KEEP) | TO(COPY_RESUME) | TO(COPY_RELEASE) | TO(COPY_TELL_FIT) |
+                         TO(COPY_GIVE_UP),
+        [COPY_KEEP] = TO(COPY_LOAD),
+        [COPY_LOAD] = TO(COPY_REPAIR),
+    };
+    g_assert((guint)from < COPY_JOBS && (guint)to < COPY_JOBS);
+    return to == COPY_NOTHING || (may[from] & TO(to)) != 0;
+}
+
+gboolean copy_session_may(CopySession from, CopySession to)
+{
+    static const CopySession next[COPY_SESSIONS] = {
+        [COPY_NO_SESSION] = COPY_SESSION_DUE, [COPY_SESSION_DUE] = COPY_SESSION};
+    return to == COPY_NO_SESSION || to == next[from];
+}
+
+gboolean copy_prepare_may(CopyPrepare from, CopyPrepare to)
+{
+    static const CopyPrepare next[COPY_PREPARES] = {
+        [COPY_NOT_ASKED] = COPY_PREPARE_DUE, [COPY_PREPARE_DUE] = COPY_TELLING};
+    return to == COPY_NOT_ASKED || to == next[from];
+}
+
+gboolean copy_fit_may(CopyFit from, CopyFit to)
+{
+    return to != COPY_FIT_CHECKED || from == COPY_FIT_DUE;
+}
+
 gboolean copy_is_loaded(CopyCondition condition)
 {
     return condition == COPY_PAUSED || condition == COPY_RUNNING || condition == COPY_STALLED;
@@ -117,4 +149,36 @@ const char *copy_condition_name(CopyCondition condition)
         [COPY_RUNNING] = "running", [COPY_STALLED] = "stalled",   [COPY_INVALID] = "invalid",
     };
     return names[condition];
+}
+
+const char *copy_job_name(CopyJob job)
+{
+    static const char *const names[COPY_JOBS] = {
+        [COPY_NOTHING] = "nothing", [COPY_CHECK] = "check",       [COPY_PAUSE] = "pause",
+        [COPY_BEGIN] = "begin",     [COPY_LOOK] = "look",         [COPY_KEEP] = "keep",
+        [COPY_LOAD] = "load",       [COPY_REPAIR] = "repair",     [COPY_RESUME] = "resume",
+        [COPY_RELEASE] = "release", [COPY_TELL_FIT] = "tell-fit", [COPY_GIVE_UP] = "give-up",
+    };
+    return names[job];
+}
+
+const char *copy_session_name(CopySession session)
+{
+    static const char *const names[COPY_SESSIONS] = {
+        [COPY_NO_SESSION] = "none", [COPY_SESSION_DUE] = "due", [COPY_SESSION] = "begun"};
+    return names[session];
+}
+
+const char *copy_prepare_name(CopyPrepare prepare)
+{
+    static const char *const names[COPY_PREPARES] = {
+        [COPY_NOT_ASKED] = "not-asked", [COPY_PREPARE_DUE] = "due", [COPY_TELLING] = "telling"};
+    return names[prepare];
+}
+
+const char *copy_fit_name(CopyFit fit)
+{
+    static const char *const names[COPY_FITS] = {
+        [COPY_FIT_UNASKED] = "unasked", [COPY_FIT_DUE] = "due", [COPY_FIT_CHECKED] = "checked"};
+    return names[fit];
 }

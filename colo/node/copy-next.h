@@ -135,6 +135,12 @@ CopyJob copy_next(const CopyFacts *facts);
 
 /* Whether the step is in the table above. Each condition may become itself. */
 gboolean copy_may_become(CopyCondition from, CopyCondition to);
+/* Likewise: a job is begun when there is none, and KEEP, LOAD and REPAIR are one chain. */
+gboolean copy_job_may(CopyJob from, CopyJob to);
+gboolean copy_session_may(CopySession from, CopySession to);
+gboolean copy_prepare_may(CopyPrepare from, CopyPrepare to);
+/* It may be asked again before an answer that nobody waits for any more. */
+gboolean copy_fit_may(CopyFit from, CopyFit to);
 
 /* The VM can continue where it is: it is that of the checkpoint, and has no other past. */
 gboolean copy_is_loaded(CopyCondition condition);
@@ -163,5 +169,9 @@ gboolean copy_is_fit(CopyCondition condition, gboolean to_run);
 gboolean copy_is_to_keep(CopyDuty duty);
 
 const char *copy_condition_name(CopyCondition condition);
+const char *copy_job_name(CopyJob job);
+const char *copy_session_name(CopySession session);
+const char *copy_prepare_name(CopyPrepare prepare);
+const char *copy_fit_name(CopyFit fit);
 
 #endif

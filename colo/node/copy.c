@@ -15,15 +15,49 @@ CopyWorld copy_look(const Copy *copy)
     return copy->handler->look(copy_epoch(copy), copy->user_data);
 }
 
+static void step_to(const Copy *copy, const char *what, gboolean may, const char *from,
+                    const char *to)
+{
+    if (!may)
+        g_error("the copy's %s can't become %s from %s", what, to, from);
+    if (from != to)
+        log_debug("copy of epoch %" G_GUINT64_FORMAT ": %s %s -> %s", copy_epoch(copy), what, from,
+                  to);
+}
+
 void copy_set_condition(Copy *copy, CopyCondition next)
 {
-    if (!copy_may_become(copy->condition, next))
-        g_error("the copy can't become %s from %s", copy_condition_name(next),
-                copy_condition_name(copy->condition));
-    if (copy->condition != next)
-        log_debug("copy of epoch %" G_GUINT64_FORMAT ": %s -> %s", copy_epoch(copy),
-                  copy_condition_name(copy->condition), copy_condition_name(next));
+    step_to(copy, "condition", copy_may_become(copy->condition, next),
+            copy_condition_name(copy->condition), copy_condition_name(next));
     copy->condition = next;
+}
+
+void copy_set_job(Copy *copy, CopyJob next)
+{
+    step_to(copy, "job", copy_job_may(copy->job, next), copy_job_name(copy->job),
+            copy_job_name(next));
+    copy->job = next;
+}
+
+void copy_set_session(Copy *copy, CopySession next)
+{
+    step_to(copy, "session", copy_session_may(copy->session, next),
+            copy_session_name(copy->session), copy_session_name(next));
+    copy->session = next;
+}
+
+void copy_set_prepare(Copy *copy, CopyPrepare next)
+{
+    step_to(copy, "answer to PREPARE", copy_prepare_may(copy->prepare, next),
+            copy_prepare_name(copy->prepare), copy_prepare_name(next));
+    copy->prepare = next;
+}
+
+void copy_set_fit(Copy *copy, CopyFit next)
+{
+    step_to(copy, "fitness", copy_fit_may(copy->fit, next), copy_fit_name(copy->fit),
+            copy_fit_name(next));
+    copy->fit = next;
 }
 
 void copy_stall(Copy *copy, CopyCondition next, const char *why)
@@ -63,7 +97,7 @@ gboolean copy_start(Copy *copy, GError **error)
         copy->guard = load_guard_new(vm_ram(copy->vm), copy->tracker, error);
     if (!copy->guard)
         return FALSE;
-    copy->session = COPY_SESSION_DUE;
+    copy_set_session(copy, COPY_SESSION_DUE);
     /* A VM that stops by itself counts as paused before QEMU has ended all that writes to RAM. */
     copy->check_due = TRUE;
     copy_step(copy);
@@ -73,10 +107,10 @@ gboolean copy_start(Copy *copy, GError **error)
 void copy_forget(Copy *copy)
 {
     copy_set_condition(copy, COPY_EMPTY);
-    copy->session = COPY_NO_SESSION;
-    copy->prepare = COPY_NOT_ASKED;
+    copy_set_session(copy, COPY_NO_SESSION);
+    copy_set_prepare(copy, COPY_NOT_ASKED);
     told_forget(copy->told);
-    copy->fit = COPY_FIT_UNASKED;
+    copy_set_fit(copy, COPY_FIT_UNASKED);
     copy->check_due = copy->settled = copy->ask_when_loaded = copy->to_run = FALSE;
     copy->proofs = 0;
     g_clear_pointer(&copy->checkpoint, checkpoint_unref);
@@ -121,7 +155,7 @@ gboolean copy_prepare(Copy *copy, guint64 epoch)
     if (copy->prepare != COPY_NOT_ASKED || !copy->checkpoint ||
         epoch != copy->checkpoint->epoch + 1)
         return FALSE;
-    copy->prepare = COPY_PREPARE_DUE;
+    copy_set_prepare(copy, COPY_PREPARE_DUE);
     copy->prepare_epoch = epoch;
     copy_step(copy);
     return TRUE;
@@ -129,7 +163,7 @@ gboolean copy_prepare(Copy *copy, guint64 epoch)
 
 void copy_tell_on(Copy *copy)
 {
-    told_go_on(copy->told);
+    told_send_more(copy->told);
 }
 
 static gboolean on_has_room(gpointer user_data)
@@ -147,13 +181,13 @@ static void on_part(const MessageDirty *part, gpointer user_data)
 static void on_told(gpointer user_data)
 {
     Copy *copy = user_data;
-    copy->prepare = COPY_NOT_ASKED;
+    copy_set_prepare(copy, COPY_NOT_ASKED);
     copy->handler->told(copy->user_data);
 }
 
 void copy_check_fit(Copy *copy)
 {
-    copy->fit = COPY_FIT_DUE;
+    copy_set_fit(copy, COPY_FIT_DUE);
     copy_step(copy);
 }
 
@@ -264,7 +298,7 @@ void copy_attach(Copy *copy, Vm *vm, DirtyTracker *tracker)
 
 void copy_killed(Copy *copy)
 {
-    copy->job = COPY_NOTHING;
+    copy_set_job(copy, COPY_NOTHING);
 }
 
 void copy_detach(Copy *copy)

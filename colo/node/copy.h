@@ -84,8 +84,8 @@ typedef struct {
     void (*fit)(gboolean is_fit, gpointer user_data);
     /* The load that the arbiter's question waited for is over. */
     void (*may_ask)(gpointer user_data);
-    /* A takeover: it can continue where it is, for good; then copy_gone_on(). */
-    void (*go_on)(gpointer user_data);
+    /* A takeover: it can continue where it is, for good; then copy_taken_over(). */
+    void (*take_over)(gpointer user_data);
 
     /* A step was refused, and is to be tried again in a while: CopyWorld.refused, copy_step(). */
     void (*refused)(const char *what, const GError *error, gpointer user_data);
@@ -152,7 +152,7 @@ void copy_stopped_by_io_error(Copy *copy, const char *why);
 /* The last checkpoint is applied, copy_applied() or not, and nobody writes to RAM any more. */
 void copy_settled(Copy *copy);
 /* How the attempt to continue has ended. */
-void copy_gone_on(Copy *copy, const GError *error);
+void copy_taken_over(Copy *copy, const GError *error);
 
 /* ---- What it is ---- */
 

@@ -35,9 +35,13 @@ struct Copy {
 /* Of the checkpoint; 0 when there is none. */
 guint64 copy_epoch(const Copy *copy);
 CopyWorld copy_look(const Copy *copy);
-/* The only one who sets it. */
+/* The only ones who set these. */
 void copy_set_condition(Copy *copy, CopyCondition next);
-/* The same, and the primary is told that it should run and doesn't. */
+void copy_set_job(Copy *copy, CopyJob next);
+void copy_set_session(Copy *copy, CopySession next);
+void copy_set_prepare(Copy *copy, CopyPrepare next);
+void copy_set_fit(Copy *copy, CopyFit next);
+/* Sets the condition, and the primary is told that it should run and doesn't. */
 void copy_stall(Copy *copy, CopyCondition next, const char *why);
 /* Begins a job that copy_next() has chosen. */
 void copy_begin_job(Copy *copy, CopyJob job);

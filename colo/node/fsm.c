@@ -2,7 +2,7 @@
 #include "colo/node/fsm.h"
 
 /* A primary that has lost its secondary and may continue without it. */
-#define GO_ON_ALONE                                                                                \
+#define CONTINUE_ALONE                                                                             \
     {                                                                                              \
         FSM_MOVE, FSM_P_NONE,                                                                      \
             FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |         \
@@ -85,18 +85,18 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_P_SETUP] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
-        [FSM_LINK_DOWN]    = GO_ON_ALONE,
+        [FSM_LINK_DOWN]    = CONTINUE_ALONE,
         [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_RECORD | FSM_DO_SYNCHRONISE),
-        [FSM_PEER_FAILED]  = GO_ON_ALONE,
-        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_PEER_FAILED]  = CONTINUE_ALONE,
+        [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_ACTIVE] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
-        [FSM_LINK_DOWN]    = GO_ON_ALONE,
+        [FSM_LINK_DOWN]    = CONTINUE_ALONE,
         [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SEND_PROTECT),
-        [FSM_PEER_FAILED]  = GO_ON_ALONE,
-        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_PEER_FAILED]  = CONTINUE_ALONE,
+        [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_COLO] = {
@@ -104,16 +104,16 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         [FSM_LINK_DOWN]    = PAUSE,
         /* It has reported that it won't take over. */
-        [FSM_PEER_FAILED]  = GO_ON_ALONE,
-        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_PEER_FAILED]  = CONTINUE_ALONE,
+        [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_DEVICE] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         [FSM_LINK_DOWN]    = PAUSE,
-        [FSM_PEER_FAILED]  = GO_ON_ALONE,
-        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_PEER_FAILED]  = CONTINUE_ALONE,
+        [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         [FSM_YIELD]        = IGNORE,
         [FSM_COMMITTED]    = MOVE(P_HANDED, FSM_DO_SEND_HANDED),
         [FSM_HAND_OVER_FAILED] = MOVE(P_COLO, FSM_DO_RESUME_VM),
@@ -135,7 +135,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_P_PAUSED] = {
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
-        [FSM_GRANTED]      = GO_ON_ALONE,
+        [FSM_GRANTED]      = CONTINUE_ALONE,
         [FSM_DENIED]       = FREEZE(0),
         [FSM_UNDECIDED]    = MOVE(P_PAUSED, FSM_DO_ACCEPT),
         [FSM_ASK_AGAIN]    = ASK(P_PAUSED),

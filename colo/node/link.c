@@ -133,7 +133,7 @@ static gboolean on_peer_paused(Node *node, const Message *message, GError **erro
 
 static gboolean on_prepare(Node *node, const Message *message, GError **error)
 {
-    return svm_prepare(node, message->epoch, error);
+    return secondary_prepare(node, message->epoch, error);
 }
 
 static gboolean on_dirty(Node *node, const Message *message, GError **error)
@@ -166,7 +166,7 @@ static gboolean on_settled(Node *node, const Message *message, GError **error)
 static gboolean on_carrier(Node *node, const Message *message, GError **error)
 {
     (void)error;
-    uplinks_peer_says(node->uplinks, message->cut);
+    uplinks_received(node->uplinks, message->cut);
     return TRUE;
 }
 
@@ -293,7 +293,7 @@ static gboolean handle_message(Node *node, guint type, const guint8 *payload, gs
     g_auto(Message) message = {0};
     const MessageInfo *info = message_info(type);
     gboolean from_primary = !fsm_is_primary(node->state);
-    answering_heard(node->answering);
+    answering_received(node->answering);
     if (!info) {
         log_debug("message of unknown type %u from the peer, %zu bytes: ignored", type, len);
         return TRUE;
@@ -315,22 +315,29 @@ static void on_message(guint type, const guint8 *payload, gsize len, gpointer us
         node_link_lost(node, "the peer broke the protocol", error);
 }
 
+static gboolean handle_packet(const Node *node, unsigned nic, guint64 epoch, const guint8 *data,
+                              gsize len, GError **error)
+{
+    gboolean primary = fsm_is_primary(node->state);
+    if (nic >= cards_count(node->cards) && (primary || nic != LINK_NIC_NOTE)) {
+        g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "a packet of card %u of %u", nic,
+                    cards_count(node->cards));
+        return FALSE;
+    }
+    if (!primary)
+        return replay_mirrored(node->replay, nic, epoch, data, len, error);
+    if (fsm_is_protected(node->state))
+        judge_copy_output(node->judge, nic, epoch, node->epoch, data, len);
+    return TRUE;
+}
+
 static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len,
                       gpointer user_data)
 {
     Node *node = user_data;
-    gboolean primary = fsm_is_primary(node->state);
-    if (nic >= cards_count(node->cards) && (primary || nic != LINK_NIC_NOTE)) {
-        g_autoptr(GError) error =
-            g_error_new(NODE_ERROR, NODE_ERROR_PROTOCOL, "a packet of card %u of %u", nic,
-                        cards_count(node->cards));
+    g_autoptr(GError) error = NULL;
+    if (!handle_packet(node, nic, epoch, data, len, &error))
         node_stream_lost(node, "the peer broke the protocol", error);
-        return;
-    }
-    if (!primary)
-        secondary_mirrored(node, nic, epoch, data, len);
-    else if (fsm_is_protected(node->state))
-        judge_copy_output(node->judge, nic, epoch, node->epoch, data, len);
 }
 
 void node_link_seek(Node *node, void (*seek)(Link *, json_object *))

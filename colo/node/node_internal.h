@@ -186,35 +186,26 @@ void do_capture_off(ControlRequest *request, json_object *arguments, gpointer us
 
 void secondary_init(Node *node);
 void secondary_finalise(Node *node);
-/* The VM is paused: a session may begin. */
-void secondary_begin(Node *node);
+/* FSM actions. */
+void secondary_start_apply(Node *node);
 void secondary_drop_apply(Node *node);
-/* From the primary: what its guest was given, or a note. */
-void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
-/* The copy enters the epoch of `checkpoint`: maps, input and output start over. */
-gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error);
+void secondary_take_over(Node *node);
 /*
  * The copy takes over: sends what may not have left yet. From now on its output leaves from here.
  */
 void secondary_release_output(Node *node);
-/* Message of the primary: FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
+/*
+ * Messages of the primary: FALSE with NODE_ERROR_PROTOCOL if one makes no sense. PROTECT makes none
+ * before READY was sent.
+ */
+gboolean secondary_prepare(Node *node, guint64 epoch, GError **error);
 gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
+gboolean secondary_may_protect(const Node *node, GError **error);
 
 /* ---- svm.c ---- */
 
 void svm_init(Node *node);
 void svm_finalise(Node *node);
-/* ReceiverHandler.finished: the takeover's checkpoint. */
-void secondary_finished(Checkpoint *checkpoint, gpointer node);
-/* FSM actions. */
-void secondary_start_apply(Node *node);
-void secondary_take_over(Node *node);
-/*
- * Whether the primary may claim protection: FALSE with NODE_ERROR_PROTOCOL if READY was not sent.
- */
-gboolean secondary_may_protect(const Node *node, GError **error);
-/* Message of the primary; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean svm_prepare(Node *node, guint64 epoch, GError **error);
 /* The copy has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */

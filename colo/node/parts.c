@@ -80,7 +80,7 @@ static UplinksWorld on_uplinks_look(gpointer user_data)
     return (UplinksWorld){.state = node->state, .copy_is_fit = judge_copy_is_fit(node->judge)};
 }
 
-static void on_say_cut(guint64 cut, gpointer user_data)
+static void on_send_cut(guint64 cut, gpointer user_data)
 {
     const Node *node = user_data;
     message_send(node->link, &(Message){.type = LINK_MSG_CARRIER, .cut = cut});
@@ -105,7 +105,7 @@ static void on_plugged_in(gpointer user_data)
 static gboolean make_uplinks(Node *node, GError **error)
 {
     static const UplinksHandler handler = {.look = on_uplinks_look,
-                                           .say = on_say_cut,
+                                           .send = on_send_cut,
                                            .changed = on_carrier_changed,
                                            .plugged_in = on_plugged_in,
                                            .hand_over = on_hand_over};
@@ -131,7 +131,7 @@ static gboolean on_may_do_without(gpointer user_data)
     return !machine_ending_sign(node->machine) && !primary_is_doubted(node->primary);
 }
 
-static void on_say_leave(gpointer user_data)
+static void on_send_leave(gpointer user_data)
 {
     const Node *node = user_data;
     message_send(node->link, &(Message){.type = LINK_MSG_LEAVE});
@@ -147,7 +147,7 @@ static void make_memory(Node *node)
     static const MemoryHandler handler = {.state = on_state,
                                           .measure = on_measure,
                                           .may_do_without = on_may_do_without,
-                                          .leave = on_say_leave,
+                                          .leave = on_send_leave,
                                           .recycle = on_recycle};
     node->memory = memory_new(node->config, &handler, node);
 }
@@ -216,7 +216,7 @@ static void on_happened(const char *text, gpointer user_data)
     node_emit(node, "ERROR", data);
 }
 
-static void on_heard(const char *peer, const char *text, gpointer user_data)
+static void on_peer_trouble(const char *peer, const char *text, gpointer user_data)
 {
     json_object *data = json_object_new_object();
     json_object_object_add(data, "peer", json_object_new_string(peer));
@@ -226,7 +226,7 @@ static void on_heard(const char *peer, const char *text, gpointer user_data)
 
 static void make_trouble(Node *node)
 {
-    static const TroubleHandler handler = {.happened = on_happened, .heard = on_heard};
+    static const TroubleHandler handler = {.happened = on_happened, .reported = on_peer_trouble};
     node->trouble = trouble_new(&handler, node);
 }
 

@@ -31,7 +31,7 @@ void primary_committed(Primary *primary)
 void primary_paused(Primary *primary)
 {
     if (primary_look(primary).ends)
-        primary->handler->stands(primary->user_data);
+        primary->handler->ready_to_end(primary->user_data);
     else
         primary_committed(primary);
 }

@@ -90,7 +90,7 @@ typedef struct {
     /* The try to resume it is to be given up; FALSE: none waits. */
     gboolean (*give_up)(gpointer user_data);
     /* It is paused for its end. */
-    void (*stands)(gpointer user_data);
+    void (*ready_to_end)(gpointer user_data);
     /* Its uplinks are to be closed, or opened again: the guest is here. */
     void (*fence)(gboolean closed, gpointer user_data);
 

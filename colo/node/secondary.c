@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The node's side of what the secondary receives: checkpoints (receiver.h), and the frames that a
- * takeover needs besides them (replay.h). It has no state of its own.
+ * The node's side of what the secondary receives: checkpoints (receiver.h), the frames that a
+ * takeover needs besides them (replay.h), and the messages about its copy. What the copy reports
+ * goes to svm.c, which this file calls; svm.c doesn't call back. It has no state of its own.
  *
  * RECEIVED(e) is sent when checkpoint e is complete and verified in this process's memory: from
  * then on this node can finish it alone.
@@ -67,28 +68,6 @@ static void on_map_and_release(unsigned nic, GBytes *frame, gpointer user_data)
     traffic_release(node->traffic, nic, frame);
 }
 
-void secondary_mirrored(Node *node, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
-{
-    g_autoptr(GError) error = NULL;
-    if (!replay_mirrored(node->replay, nic, epoch, data, len, &error))
-        node_stream_lost(node, "the peer broke the protocol", error);
-}
-
-gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
-{
-    const Checkpoint *last = copy_checkpoint(node->copy);
-    if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
-        figures_primary_lost(node->figures);
-        colo_fault_point("handed-received");
-        node_event(node, FSM_HANDED);
-        return TRUE;
-    }
-    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                "message 'handed' after checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
-                fsm_state_name(node->state));
-    return FALSE;
-}
-
 /* ---- Receiving ---- */
 
 static gboolean on_may_change_ram(gpointer user_data)
@@ -140,18 +119,11 @@ static void on_failed(const GError *error, gpointer user_data)
         node_stream_lost(node, "the checkpoint stream from the primary has failed", error);
 }
 
-void secondary_begin(Node *node)
+void secondary_start_apply(Node *node)
 {
     g_autoptr(GError) error = NULL;
-    if (!receiver_begin(node->receiver, vm_ram(machine_vm(node->machine)),
-                        link_checkpoint_fd(node->link), &error)) {
-        node_link_lost(node, "checkpoints can't be received", error);
-        return;
-    }
-    traffic_begin_copy(node->traffic);
-    node_attach_disks(node);
-    message_send(node->link, &(Message){.type = LINK_MSG_BLANK});
-    colo_fault_point("secondary-sync");
+    if (!copy_start(node->copy, &error))
+        node_vm_lost(node, "the VM can't be protected", error);
 }
 
 void secondary_drop_apply(Node *node)
@@ -165,17 +137,74 @@ void secondary_drop_apply(Node *node)
     copy_step(node->copy);
 }
 
-/* ---- Epochs of our VM ---- */
+/* ---- Messages of the primary ---- */
 
-gboolean secondary_enter_epoch(Node *node, const Checkpoint *checkpoint, GError **error)
+gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 {
-    g_auto(Attachment) attachment = {0};
-    if (!attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error))
-        return FALSE;
-    if (!traffic_enter_epoch(node->traffic, checkpoint->epoch, attachment.maps, error))
-        return FALSE;
-    replay_enter(node->replay);
-    return TRUE;
+    const Checkpoint *last = copy_checkpoint(node->copy);
+    if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
+        figures_primary_lost(node->figures);
+        colo_fault_point("handed-received");
+        node_event(node, FSM_HANDED);
+        return TRUE;
+    }
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'handed' after checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
+                fsm_state_name(node->state));
+    return FALSE;
+}
+
+gboolean secondary_prepare(Node *node, guint64 epoch, GError **error)
+{
+    if (node->state == FSM_S_COLO && copy_prepare(node->copy, epoch))
+        return TRUE;
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'prepare' for checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
+                fsm_state_name(node->state));
+    return FALSE;
+}
+
+gboolean secondary_may_protect(const Node *node, GError **error)
+{
+    if (copy_is_proven(node->copy))
+        return TRUE;
+    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
+                "message 'protect' before a checkpoint was READY");
+    return FALSE;
+}
+
+/* ---- The takeover ---- */
+
+static void on_finished(Checkpoint *checkpoint, gpointer user_data)
+{
+    Node *node = user_data;
+    if (!checkpoint) {
+        g_autoptr(GError) error =
+            g_error_new(NODE_ERROR, NODE_ERROR_LOAD, "no complete checkpoint is here");
+        node_vm_lost(node, "can't take over", error);
+        return;
+    }
+    /*
+     * It may be a later one than the last RECEIVED that was sent: as good, and nothing of it is
+     * lost.
+     */
+    node->epoch = checkpoint->epoch;
+    log_set_epoch(node->epoch);
+    replay_release_held(node->replay, checkpoint->frames);
+    copy_settled(node->copy);
+}
+
+/*
+ * The network is told at once where the guest is now, before the VM can run. What clients send
+ * until then would go to the dead host. It would be missed for as long as TCP waits before it sends
+ * it again.
+ */
+void secondary_take_over(Node *node)
+{
+    colo_fault_point("takeover-granted");
+    net_set_open(node, TRUE);
+    announce_start(node->announce);
+    receiver_finish(node->receiver);
 }
 
 void secondary_release_output(Node *node)
@@ -200,7 +229,7 @@ void secondary_init(Node *node)
                                               .applied = on_applied,
                                               .intruded = on_intruded,
                                               .failed = on_failed,
-                                              .finished = secondary_finished};
+                                              .finished = on_finished};
     node->replay = replay_new(&handler, node);
     node->receiver = receiver_new(&receiving, node);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The node's side of its copy (copy.h): what the copy is for in each state, and the takeover. It is
- * also what the primary, the network and administrators are told of the copy.
+ * The node's side of its copy (copy.h): what the copy is for in each state, what follows from what
+ * it reports, and what the primary and administrators are told of it.
  *
  * A VM whose primary is lost continues to run while the arbiter is asked. When nobody can decide,
  * it is paused: its output doesn't reach its clients, and it shouldn't give them up.
@@ -30,7 +30,17 @@ static CopyWorld look(guint64 epoch, gpointer user_data)
 
 static void on_begin(gpointer user_data)
 {
-    secondary_begin(user_data);
+    Node *node = user_data;
+    g_autoptr(GError) error = NULL;
+    if (!receiver_begin(node->receiver, vm_ram(machine_vm(node->machine)),
+                        link_checkpoint_fd(node->link), &error)) {
+        node_link_lost(node, "checkpoints can't be received", error);
+        return;
+    }
+    traffic_begin_copy(node->traffic);
+    node_attach_disks(node);
+    message_send(node->link, &(Message){.type = LINK_MSG_BLANK});
+    colo_fault_point("secondary-sync");
 }
 
 static void on_drain(gpointer user_data)
@@ -64,9 +74,17 @@ static void on_released(gpointer user_data)
     disks_apply(node->disks);
 }
 
+/* Maps, input and output start over. */
 static gboolean on_enter(const Checkpoint *checkpoint, gpointer user_data, GError **error)
 {
-    return secondary_enter_epoch(user_data, checkpoint, error);
+    const Node *node = user_data;
+    g_auto(Attachment) attachment = {0};
+    if (!attachment_unpack(checkpoint->epoch, checkpoint->attachment, &attachment, error))
+        return FALSE;
+    if (!traffic_enter_epoch(node->traffic, checkpoint->epoch, attachment.maps, error))
+        return FALSE;
+    replay_enter(node->replay);
+    return TRUE;
 }
 
 static gboolean on_may_run(gpointer user_data, GError **error)
@@ -208,14 +226,14 @@ static void finish_takeover(Node *node)
 static void on_taken_over(const GError *error, gpointer user_data)
 {
     Node *node = user_data;
-    copy_gone_on(node->copy, error);
+    copy_taken_over(node->copy, error);
     if (error)
         return;
     figures_copy_resumed(node->figures);
     finish_takeover(node);
 }
 
-static void on_go_on(gpointer user_data)
+static void on_take_over(gpointer user_data)
 {
     Node *node = user_data;
     /* Also of one that runs: it has been on an overlay until now, and its output did not leave. */
@@ -224,65 +242,7 @@ static void on_go_on(gpointer user_data)
     resume_vm(node->resume, on_taken_over);
 }
 
-void secondary_finished(Checkpoint *checkpoint, gpointer user_data)
-{
-    Node *node = user_data;
-    if (!checkpoint) {
-        g_autoptr(GError) error =
-            g_error_new(NODE_ERROR, NODE_ERROR_LOAD, "no complete checkpoint is here");
-        node_vm_lost(node, "can't take over", error);
-        return;
-    }
-    /*
-     * It may be a later one than the last RECEIVED that was sent: as good, and nothing of it is
-     * lost.
-     */
-    node->epoch = checkpoint->epoch;
-    log_set_epoch(node->epoch);
-    replay_release_held(node->replay, checkpoint->frames);
-    copy_settled(node->copy);
-}
-
-/*
- * The network is told at once where the guest is now, before the VM can run. What clients send
- * until then would go to the dead host. It would be missed for as long as TCP waits before it sends
- * it again.
- */
-void secondary_take_over(Node *node)
-{
-    colo_fault_point("takeover-granted");
-    net_set_open(node, TRUE);
-    announce_start(node->announce);
-    receiver_finish(node->receiver);
-}
-
-/* ---- Sessions ---- */
-
-void secondary_start_apply(Node *node)
-{
-    g_autoptr(GError) error = NULL;
-    if (!copy_start(node->copy, &error))
-        node_vm_lost(node, "the VM can't be protected", error);
-}
-
-gboolean svm_prepare(Node *node, guint64 epoch, GError **error)
-{
-    if (node->state == FSM_S_COLO && copy_prepare(node->copy, epoch))
-        return TRUE;
-    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                "message 'prepare' for checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
-                fsm_state_name(node->state));
-    return FALSE;
-}
-
-gboolean secondary_may_protect(const Node *node, GError **error)
-{
-    if (copy_is_proven(node->copy))
-        return TRUE;
-    g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                "message 'protect' before a checkpoint was READY");
-    return FALSE;
-}
+/* ---- Life ---- */
 
 void svm_forget(Node *node)
 {
@@ -312,7 +272,7 @@ void svm_init(Node *node)
                                         .told = on_told,
                                         .fit = on_fit,
                                         .may_ask = on_may_ask,
-                                        .go_on = on_go_on,
+                                        .take_over = on_take_over,
                                         .refused = on_refused,
                                         .rests = on_rests,
                                         .lost = on_lost,

@@ -35,7 +35,7 @@ static void send_part(Told *told)
     told->handler->send(&dirty, told->user_data);
 }
 
-void told_go_on(Told *told)
+void told_send_more(Told *told)
 {
     while (told->pages) {
         if (!told->handler->has_room(told->user_data))
@@ -56,7 +56,7 @@ void told_begin(Told *told, guint64 epoch, const PageSet *pages)
     told->epoch = epoch;
     told->at = 0;
     told->runs = count_runs(pages);
-    told_go_on(told);
+    told_send_more(told);
 }
 
 void told_forget(Told *told)

@@ -27,7 +27,7 @@ typedef struct Told Told;
 
 /* Called from within the functions below. */
 typedef struct {
-    /* Nothing that was sent waits for the kernel; if something does, told_go_on() comes after it. */
+    /* Nothing that was sent waits for the kernel. If something does, told_send_more() follows. */
     gboolean (*has_room)(gpointer user_data);
     /* DIRTY; it may end the session. */
     void (*send)(const MessageDirty *part, gpointer user_data);
@@ -42,7 +42,7 @@ void told_free(Told *told);
 /* Checkpoint `epoch` has to carry `pages`. What was left of an earlier answer is forgotten. */
 void told_begin(Told *told, guint64 epoch, const PageSet *pages);
 /* Sends more, if there is more and the link has room. */
-void told_go_on(Told *told);
+void told_send_more(Told *told);
 void told_forget(Told *told);
 
 #endif

@@ -24,7 +24,7 @@
  * is traffic_release_before(): on RECEIVED(e), the epochs before e. The other is traffic_release(),
  * in an epoch that compares (judge.h).
  *
- * The last look (docs/ARCHITECTURE.md, "A host that stood still"): messages of the secondary have
+ * The last look (docs/ARCHITECTURE.md, "A host that was stopped"): messages of the secondary have
  * released the frame. If this process was stopped, these may have waited for any time. So the frame
  * waits here, in order, until there is new proof of the secondary. What the arbiter or the
  * secondary itself has decided for good needs no such proof: then the state is another.

@@ -43,7 +43,7 @@ void trouble_received(Trouble *trouble, const char *peer, const char *text)
     if (!g_strcmp0(text, trouble->peers))
         return; /* a failure's reason comes twice */
     log_warning("%s reports: %s", peer, text);
-    trouble->handler.heard(peer, text, trouble->user_data);
+    trouble->handler.reported(peer, text, trouble->user_data);
     g_free(trouble->peers);
     trouble->peers = g_strdup(text);
     trouble->peers_at = g_get_real_time();

@@ -21,7 +21,7 @@ typedef struct {
     /* For administrators and the peer: of this node. */
     void (*happened)(const char *text, gpointer user_data);
     /* For administrators: the peer has reported its own. */
-    void (*heard)(const char *peer, const char *text, gpointer user_data);
+    void (*reported)(const char *peer, const char *text, gpointer user_data);
 } TroubleHandler;
 
 Trouble *trouble_new(const TroubleHandler *handler, gpointer user_data);

@@ -6,12 +6,12 @@ gboolean uplinks_other_is_better(guint64 cut_here, guint64 cut_there)
     return cut_here != cut_there && (cut_there & ~cut_here) == 0;
 }
 
-guint uplinks_ask_wait_ms(gboolean is_primary, gboolean silent, guint64 cut_here, guint64 cut_there,
-                          guint interval_ms)
+guint uplinks_ask_wait_ms(gboolean is_primary, gboolean timed_out, guint64 cut_here,
+                          guint64 cut_there, guint interval_ms)
 {
     if (uplinks_other_is_better(cut_here, cut_there))
         return UPLINKS_ASK_WAIT_MS;
-    if (is_primary || !silent || uplinks_other_is_better(cut_there, cut_here))
+    if (is_primary || !timed_out || uplinks_other_is_better(cut_there, cut_here))
         return 0;
     return 2 * interval_ms;
 }

@@ -20,17 +20,17 @@ gboolean uplinks_other_is_better(guint64 cut_here, guint64 cut_there);
 
 /*
  * How long a side that has lost the other waits before it asks who continues, so that the one that
- * should continue asks first. `silent`: nothing came from the other. A cut link looks like that,
+ * should continue asks first. `timed_out`: nothing came from the other. A cut link looks like that,
  * and so does a host that has lost its power. It is not set if connections have ended, as they do
- * when processes die. `interval_ms` is heartbeat-interval: both notice a silence within about one.
+ * when processes die. `interval_ms` is heartbeat-interval: both notice the timeout within about one.
  *
  * A side whose uplinks are worse waits UPLINKS_ASK_WAIT_MS: bounded, because the other may be dead.
- * If both are as good, the secondary waits two intervals after a silence: a healthy primary
- * continues where it is. So after a host's sudden silence the takeover comes that much later.
+ * If both are as good, the secondary waits two intervals after the timeout: a healthy primary
+ * continues where it is. So after a host's sudden death the takeover comes that much later.
  */
 #define UPLINKS_ASK_WAIT_MS 3000
-guint uplinks_ask_wait_ms(gboolean is_primary, gboolean silent, guint64 cut_here, guint64 cut_there,
-                          guint interval_ms);
+guint uplinks_ask_wait_ms(gboolean is_primary, gboolean timed_out, guint64 cut_here,
+                          guint64 cut_there, guint interval_ms);
 
 /*
  * When a protected primary hands the VM over because the secondary is better. That must have been

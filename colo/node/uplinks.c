@@ -27,9 +27,9 @@ static const ConfigNic *nic_at(const Uplinks *uplinks, guint card)
     return g_ptr_array_index(uplinks->config->nics, card);
 }
 
-static void say(const Uplinks *uplinks)
+static void send_cut(const Uplinks *uplinks)
 {
-    uplinks->handler.say(uplinks->cut, uplinks->user_data);
+    uplinks->handler.send(uplinks->cut, uplinks->user_data);
 }
 
 /* ---- Watching ---- */
@@ -63,7 +63,7 @@ static void look(Uplinks *uplinks)
         return;
     gboolean plugged_in = (uplinks->cut & ~cut) != 0;
     uplinks->cut = cut;
-    say(uplinks);
+    send_cut(uplinks);
     uplinks_reconsider(uplinks);
     if (plugged_in)
         uplinks->handler.plugged_in(uplinks->user_data);
@@ -105,7 +105,7 @@ void uplinks_vm_came(Uplinks *uplinks)
     uplinks->moved = colo_time_now();
 }
 
-void uplinks_peer_says(Uplinks *uplinks, guint64 cut)
+void uplinks_received(Uplinks *uplinks, guint64 cut)
 {
     if (cut != uplinks->peer_cut)
         log_info("the peer's uplinks without carrier: %" G_GINT64_MODIFIER "x", cut);
@@ -116,17 +116,17 @@ void uplinks_peer_says(Uplinks *uplinks, guint64 cut)
 void uplinks_link_up(Uplinks *uplinks)
 {
     uplinks->peer_cut = 0;
-    say(uplinks);
+    send_cut(uplinks);
 }
 
 guint uplinks_link_lost(Uplinks *uplinks, const GError *why)
 {
     FsmState state = uplinks->handler.look(uplinks->user_data).state;
-    gboolean silent = g_error_matches(why, LINK_ERROR, LINK_ERROR_TIMEOUT);
+    gboolean timed_out = g_error_matches(why, LINK_ERROR, LINK_ERROR_TIMEOUT);
     guint wait_ms = 0;
     if (fsm_is_protected(state))
         wait_ms =
-            uplinks_ask_wait_ms(fsm_is_primary(state), silent, uplinks->cut, uplinks->peer_cut,
+            uplinks_ask_wait_ms(fsm_is_primary(state), timed_out, uplinks->cut, uplinks->peer_cut,
                                 (guint)uplinks->config->heartbeat_interval_ms);
     if (wait_ms)
         log_info("the arbiter is asked in %u ms: the other side is to continue if it can", wait_ms);

@@ -27,11 +27,11 @@ typedef struct {
     gboolean copy_is_fit; /* the secondary could take a VM that is handed over */
 } UplinksWorld;
 
-/* Called on the main loop; `say` and `changed` also by the functions below. */
+/* Called on the main loop; `send` and `changed` also by the functions below. */
 typedef struct {
     UplinksWorld (*look)(gpointer user_data);
     /* To the peer: the cards that have no carrier here, a bit each. */
-    void (*say)(guint64 cut, gpointer user_data);
+    void (*send)(guint64 cut, gpointer user_data);
     /* For administrators. */
     void (*changed)(guint card, gboolean has_carrier, gpointer user_data);
     /* A carrier is back: what was announced meanwhile has reached nobody. */
@@ -53,7 +53,7 @@ void uplinks_link_up(Uplinks *uplinks);
 /* Before the state changes: how long to wait before the arbiter is asked, in milliseconds. */
 guint uplinks_link_lost(Uplinks *uplinks, const GError *why);
 /* Message of the peer. */
-void uplinks_peer_says(Uplinks *uplinks, guint64 cut);
+void uplinks_received(Uplinks *uplinks, guint64 cut);
 
 /* ---- For status and tests ---- */
 

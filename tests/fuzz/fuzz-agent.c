@@ -52,7 +52,7 @@ static gint64 read_number(int fd)
     return g_ascii_strtoll(id + 5, NULL, 10);
 }
 
-static void say(int fd, const GString *text, gsize from, gsize until)
+static void send_part(int fd, const GString *text, gsize from, gsize until)
 {
     if (from < until && send(fd, text->str + from, until - from, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         return;
@@ -77,8 +77,8 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
         else
             g_string_append_c(text, (char)data[i]);
     gsize middle = text->len * data[0] / 256;
-    say(pair[1], text, 0, middle);
-    say(pair[1], text, middle, text->len);
+    send_part(pair[1], text, 0, middle);
+    send_part(pair[1], text, middle, text->len);
     close(pair[1]);
     while (rig.busy)
         g_main_context_iteration(NULL, TRUE);

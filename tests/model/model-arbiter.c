@@ -124,18 +124,18 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
         side->forced = FALSE;
     side->granted_late |= verdict.granted_late;
     set_doing(pair, side, verdict.next);
-    switch (verdict.says) {
-    case CLAIM_SAYS_GRANTED:
-    case CLAIM_SAYS_FORCED:
+    switch (verdict.report) {
+    case CLAIM_REPORT_GRANTED:
+    case CLAIM_REPORT_FORCED:
         /* Only sides that know the VM keep a record. */
         if (answer == ARBITER_MANUAL)
             decide(pair, me, side->claim);
         model_event(pair, me, FSM_GRANTED);
         break;
-    case CLAIM_SAYS_DENIED:
+    case CLAIM_REPORT_DENIED:
         model_event(pair, me, FSM_DENIED);
         break;
-    case CLAIM_SAYS_UNDECIDED:
+    case CLAIM_REPORT_UNDECIDED:
         model_event(pair, me, FSM_UNDECIDED);
         break;
     default:
@@ -307,15 +307,15 @@ static void start_answered(Pair *pair, int me, ArbiterAnswer answer)
     if (answer == ARBITER_OPEN && verdict.next == CLAIM_START_LETS)
         side->how = ARBITER_CLAIM;
     set_start(pair, side, verdict.next);
-    switch (verdict.says) {
-    case CLAIM_START_SAYS_GRANTED:
-    case CLAIM_START_SAYS_INHERITED:
+    switch (verdict.report) {
+    case CLAIM_START_REPORT_GRANTED:
+    case CLAIM_START_REPORT_INHERITED:
         model_event(pair, me, FSM_GRANTED);
         return;
-    case CLAIM_START_SAYS_WAIT:
+    case CLAIM_START_REPORT_WAIT:
         model_event(pair, me, FSM_DENIED);
         return;
-    case CLAIM_START_SAYS_LOST:
+    case CLAIM_START_REPORT_LOST:
         model_event(pair, me, FSM_VM_LOST);
         return;
     default:

@@ -70,7 +70,7 @@ static gboolean is_lost(const Pair *pair)
 {
     for (int i = 0; i < 2; i++) {
         const Side *side = &pair->side[i];
-        if (model_goes_on(side))
+        if (model_continues(side))
             return FALSE;
         if (model_has_copy(side) && pair->granted[side->claim] != 2 - i)
             return FALSE;
@@ -102,7 +102,7 @@ static void mark_good(const Search *search, gboolean *good)
     turn_round(search, first, into);
     for (guint i = 0; i < count; i++) {
         const Known *known = g_ptr_array_index(search->known, i);
-        good[i] = model_goes_on(&known->pair.side[0]) || model_goes_on(&known->pair.side[1]);
+        good[i] = model_continues(&known->pair.side[0]) || model_continues(&known->pair.side[1]);
         if (good[i])
             g_queue_push_tail(&todo, GUINT_TO_POINTER(i));
     }

@@ -26,7 +26,7 @@ static gboolean is_holding(const Side *side)
     return !model_is_dead(side) && holding[side->state] && side->copy != COPY_INVALID;
 }
 
-gboolean model_goes_on(const Side *side)
+gboolean model_continues(const Side *side)
 {
     static const gboolean on[FSM_STATES] = {
         [FSM_P_NONE] = TRUE, [FSM_P_SETUP] = TRUE,  [FSM_P_ACTIVE] = TRUE,
@@ -37,7 +37,7 @@ gboolean model_goes_on(const Side *side)
 
 gboolean model_has_copy(const Side *side)
 {
-    return model_goes_on(side) || (is_holding(side) && !side->stale);
+    return model_continues(side) || (is_holding(side) && !side->stale);
 }
 
 void model_send(Pair *pair, int to, ModelMessage message)
@@ -200,7 +200,7 @@ static void check_step(const Pair *pair, int me, const Side *before, FsmEvent wh
     else if (before->stale && model_is_active(side))
         wrong = "it goes on from where the other has gone on before";
     else if (model_has_copy(before) && !model_has_copy(side) && !side->crashed && !is_loss(what) &&
-             !model_goes_on(&pair->side[!me]))
+             !model_continues(&pair->side[!me]))
         wrong = "it drops the VM, and the other doesn't run it";
     if (!wrong)
         return;

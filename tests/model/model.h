@@ -173,7 +173,7 @@ void model_finish(Search *search);
 gboolean model_is_dead(const Side *side);
 gboolean model_is_active(const Side *side);
 /* Its VM continues, and clients receive its output. */
-gboolean model_goes_on(const Side *side);
+gboolean model_continues(const Side *side);
 /* It could continue with the VM, or does. */
 gboolean model_has_copy(const Side *side);
 

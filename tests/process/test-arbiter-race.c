@@ -29,7 +29,7 @@ typedef struct {
     int first;
 } Asker;
 
-static void say(ArbiterAnswer answer, const GError *error, gpointer user_data)
+static void print_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     static const char *const names[] = {"granted", "denied", "manual", "unknown"};
     int *session = user_data;
@@ -49,7 +49,7 @@ static gpointer ask_all(gpointer data)
     for (int i = 0; i < SESSIONS; i++) {
         int session = (asker->first + i) % SESSIONS;
         g_autofree char *name = g_strdup_printf("%032d", session);
-        arbiter_ask(arbiter, UUID, name, asker->who, 1, say, &session);
+        arbiter_ask(arbiter, UUID, name, asker->who, 1, print_answer, &session);
         while (session >= 0)
             g_main_context_iteration(context, TRUE);
     }

@@ -21,7 +21,7 @@ static void add(Side *side, FrameSpec spec)
     side->specs[side->n++] = spec;
 }
 
-static void say(Side *side, guint8 flags, guint32 seq, guint32 ack, const char *text)
+static void send_segment(Side *side, guint8 flags, guint32 seq, guint32 ack, const char *text)
 {
     FrameSpec spec = capture_tcp(flags, seq, text);
     spec.ack = ack;
@@ -115,9 +115,9 @@ static void test_rst_with_data(void)
     Side p = {0}, s = {0}, other = {0}, none = {0};
 
     for (int i = 0; i < 2; i++)
-        say(i == 0 ? &p : &s, TCP_RST | TCP_ACK, 101, 9, "why");
-    say(&other, TCP_RST | TCP_ACK, 101, 9, "not");
-    say(&none, TCP_RST | TCP_ACK, 101, 9, NULL);
+        send_segment(i == 0 ? &p : &s, TCP_RST | TCP_ACK, 101, 9, "why");
+    send_segment(&other, TCP_RST | TCP_ACK, 101, 9, "not");
+    send_segment(&none, TCP_RST | TCP_ACK, 101, 9, NULL);
     assert_equal(&p, &s);
     assert_different(&p, &other);
     assert_different(&p, &none);
@@ -129,13 +129,13 @@ static void test_missing_in_both(void)
     g_autoptr(Run) run = run_new();
     Side p = {0}, s = {0};
 
-    say(&p, TCP_ACK, 101, 9, "same");
-    say(&p, TCP_ACK, 109, 9, "then");
-    say(&p, TCP_ACK | TCP_FIN, 117, 9, "that");
-    say(&s, TCP_ACK, 101, 9, "same");
-    say(&s, TCP_ACK, 109, 9, "th");
-    say(&s, TCP_ACK, 111, 9, "en");
-    say(&s, TCP_ACK | TCP_FIN, 117, 9, "that");
+    send_segment(&p, TCP_ACK, 101, 9, "same");
+    send_segment(&p, TCP_ACK, 109, 9, "then");
+    send_segment(&p, TCP_ACK | TCP_FIN, 117, 9, "that");
+    send_segment(&s, TCP_ACK, 101, 9, "same");
+    send_segment(&s, TCP_ACK, 109, 9, "th");
+    send_segment(&s, TCP_ACK, 111, 9, "en");
+    send_segment(&s, TCP_ACK | TCP_FIN, 117, 9, "that");
     assert_equal(&p, &s);
     run_lagging(run, &p, &s, 0, 0);
     assert_err(run, "8 bytes are in neither capture");
@@ -150,24 +150,24 @@ static void test_missing_in_both(void)
 /* Another run, with another client: its numbers are others. */
 static void client_opens(Side *side, guint32 isn, guint32 client)
 {
-    say(side, TCP_SYN | TCP_ACK, isn, client + 1, NULL);
-    say(side, TCP_ACK, isn + 1, client + 11, NULL);
-    say(side, TCP_ACK | TCP_FIN, isn + 1, client + 11, "answer");
-    say(side, TCP_ACK, isn + 8, client + 12, NULL);
+    send_segment(side, TCP_SYN | TCP_ACK, isn, client + 1, NULL);
+    send_segment(side, TCP_ACK, isn + 1, client + 11, NULL);
+    send_segment(side, TCP_ACK | TCP_FIN, isn + 1, client + 11, "answer");
+    send_segment(side, TCP_ACK, isn + 8, client + 12, NULL);
 }
 
 static void guest_opens(Side *side, guint32 isn, guint32 peer)
 {
-    say(side, TCP_SYN, isn, 0, NULL);
-    say(side, TCP_ACK, isn + 1, peer + 1, NULL);
-    say(side, TCP_ACK, isn + 1, peer + 1, "question");
-    say(side, TCP_ACK | TCP_FIN, isn + 9, peer + 100, NULL);
+    send_segment(side, TCP_SYN, isn, 0, NULL);
+    send_segment(side, TCP_ACK, isn + 1, peer + 1, NULL);
+    send_segment(side, TCP_ACK, isn + 1, peer + 1, "question");
+    send_segment(side, TCP_ACK | TCP_FIN, isn + 9, peer + 100, NULL);
 }
 
 static void guest_refuses(Side *side, guint32 isn, guint32 peer)
 {
     (void)isn;
-    say(side, TCP_RST | TCP_ACK, 0, peer + 1, NULL);
+    send_segment(side, TCP_RST | TCP_ACK, 0, peer + 1, NULL);
 }
 
 /* Then the client tries again, with another number, and is let in at last. */
@@ -379,19 +379,19 @@ static void test_keepalive_garbage(void)
         for (int side = 0; side < 2; side++) {
             const guint32 *seqs = side == 0 ? cases[i].p : cases[i].s;
             for (guint k = 0; k < 4 && seqs[k] != 0; k++)
-                say(&sides[side], TCP_ACK, seqs[k] == 1 ? 101 : seqs[k], 9,
-                    seqs[k] == 1     ? NULL
-                    : seqs[k] == 101 ? "data"
-                                     : "?");
+                send_segment(&sides[side], TCP_ACK, seqs[k] == 1 ? 101 : seqs[k], 9,
+                             seqs[k] == 1     ? NULL
+                             : seqs[k] == 101 ? "data"
+                                              : "?");
         }
         assert_equal(&sides[0], &sides[1]);
     }
     /* One byte is compared like any other. */
     Side p = {0}, s = {0};
-    say(&p, TCP_ACK, 101, 9, NULL);
-    say(&p, TCP_ACK, 101, 9, "a");
-    say(&s, TCP_ACK, 101, 9, NULL);
-    say(&s, TCP_ACK, 101, 9, "b");
+    send_segment(&p, TCP_ACK, 101, 9, NULL);
+    send_segment(&p, TCP_ACK, 101, 9, "a");
+    send_segment(&s, TCP_ACK, 101, 9, NULL);
+    send_segment(&s, TCP_ACK, 101, 9, "b");
     assert_different(&p, &s);
 }
 
@@ -404,7 +404,7 @@ static void three(Side *side, guint lost)
 
     for (guint32 i = 0; i < 3; i++)
         if (i + 1 != lost)
-            say(side, TCP_ACK, 101 + 4 * i, 9, texts[i]);
+            send_segment(side, TCP_ACK, 101 + 4 * i, 9, texts[i]);
     for (guint i = 0; i < 5; i++)
         add(side, capture_udp("x", 1));
 }
@@ -459,9 +459,9 @@ static void test_reused_ports(void)
     for (guint32 i = 0; i < 2; i++) {
         for (int side = 0; side < 2; side++) {
             Side *to = side == 0 ? &p : &s;
-            say(to, TCP_SYN | TCP_ACK, 1000 + 7000 * i, 9, NULL);
-            say(to, TCP_ACK, 1001 + 7000 * i, 9, "first");
-            say(to, TCP_ACK, 1006 + 7000 * i, 9, i == 1 && side == 1 ? "thEn" : "then");
+            send_segment(to, TCP_SYN | TCP_ACK, 1000 + 7000 * i, 9, NULL);
+            send_segment(to, TCP_ACK, 1001 + 7000 * i, 9, "first");
+            send_segment(to, TCP_ACK, 1006 + 7000 * i, 9, i == 1 && side == 1 ? "thEn" : "then");
         }
     }
     run_lagging(run, &p, &s, 0, 0);
@@ -472,10 +472,10 @@ static void test_reused_ports(void)
     for (guint32 i = 0; i < 2; i++) {
         for (int side = 0; side < 2; side++) {
             Side *to = side == 0 ? &p : &s;
-            say(to, TCP_SYN | TCP_ACK, 1000 + 7000 * i, 9, NULL);
-            say(to, TCP_ACK, 1001 + 7000 * i, 9, "first");
+            send_segment(to, TCP_SYN | TCP_ACK, 1000 + 7000 * i, 9, NULL);
+            send_segment(to, TCP_ACK, 1001 + 7000 * i, 9, "first");
             if (i == 0 && side == 1)
-                say(to, TCP_ACK, 1006, 9, "more");
+                send_segment(to, TCP_ACK, 1006, 9, "more");
         }
     }
     run_lagging(run, &p, &s, 0, 0);

@@ -16,16 +16,16 @@ config() {
     hosts_config alpha vm.kernel= vm.initrd= vm.append= vm.memory=16MiB vm.qemu="$dir/no-qemu" "$@"
 }
 
-# fails STATUS WHAT PART...: colod with that configuration, in $colod_says, ends so and says the PARTs.
+# fails STATUS WHAT PART...: colod with that configuration, in $colod_output, ends so and says the PARTs.
 fails() {
     status=$1 what=$2
     shift 2
     # shellcheck disable=SC2086
-    colod_says=$(hosts_exec alpha timeout -k 5 "$PATIENCE" ${rights:-} "$COLO_BUILD/colod" \
+    colod_output=$(hosts_exec alpha timeout -k 5 "$PATIENCE" ${rights:-} "$COLO_BUILD/colod" \
         --config "$dir/alpha/colod.conf" --role "${role:-primary}" ${flags:-} 2>&1 </dev/null)
     is "$what: exit status" $? "$status"
     for part; do
-        has "$what: it says '$part'" "$colod_says" "$part"
+        has "$what: it says '$part'" "$colod_output" "$part"
     done
     is "$what: no tap is left" "$(hosts_exec alpha ls /sys/class/net | tr '\n' ' ')" \
         "br0 lan0 lo sync0 "

@@ -23,7 +23,7 @@
 
 /* ---- The host ---- */
 
-static void say_up(LinkEnd *end)
+static void print_up(LinkEnd *end)
 {
     (void)end;
     printf("up\n");
@@ -31,7 +31,7 @@ static void say_up(LinkEnd *end)
 
 static gboolean freshness;
 
-static void say_message(LinkEnd *end)
+static void print_message(LinkEnd *end)
 {
     if (freshness)
         printf("%s\n", link_is_fresh(end->link) ? "fresh" : "stale");
@@ -39,15 +39,15 @@ static void say_message(LinkEnd *end)
     link_send(end->link, LINK_MSG_BLANK, "heard", 5);
 }
 
-static void say_down(LinkEnd *end)
+static void print_down(LinkEnd *end)
 {
     printf("down %d\n", end->down->code);
 }
 
-static void say_fresh(LinkEnd *end)
+static void print_fresh(LinkEnd *end)
 {
     (void)end;
-    printf("heard anew\n");
+    printf("received again\n");
 }
 
 static gint64 last_us;
@@ -70,10 +70,10 @@ G_NORETURN static void host(const char *port)
     setvbuf(stdout, NULL, _IOLBF, 0);
     /* A test that fails leaves nothing behind. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    end->on_up = say_up;
-    end->on_message = say_message;
-    end->on_down = say_down;
-    end->on_fresh = freshness ? say_fresh : NULL;
+    end->on_up = print_up;
+    end->on_message = print_message;
+    end->on_down = print_down;
+    end->on_fresh = freshness ? print_fresh : NULL;
     last_us = g_get_monotonic_time();
     g_timeout_add(5, work, end);
     link_end_dial(end, "beta");
@@ -88,7 +88,7 @@ typedef struct {
     Proxy *proxy;
     GPid pid;
     int out;
-    GString *said;
+    GString *output;
 } World;
 
 static gboolean on_output(gint fd, GIOCondition condition, gpointer user_data)
@@ -99,7 +99,7 @@ static gboolean on_output(gint fd, GIOCondition condition, gpointer user_data)
     ssize_t got = read(fd, buffer, sizeof(buffer));
     if (got <= 0)
         return G_SOURCE_REMOVE;
-    g_string_append_len(world->said, buffer, got);
+    g_string_append_len(world->output, buffer, got);
     return G_SOURCE_CONTINUE;
 }
 
@@ -116,11 +116,11 @@ static void world_open_with(World *world, guint primary_timeout_ms, const char *
     g_spawn_async_with_pipes(NULL, argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &world->pid,
                              NULL, &world->out, NULL, &error);
     g_assert_no_error(error);
-    world->said = g_string_new(NULL);
+    world->output = g_string_new(NULL);
     g_unix_fd_add(world->out, G_IO_IN | G_IO_HUP, on_output, world);
     link_end_accept(world->primary, "alpha");
-    link_end_wait(world->primary->ups && strstr(world->said->str, "up\n"));
-    g_string_truncate(world->said, 0);
+    link_end_wait(world->primary->ups && strstr(world->output->str, "up\n"));
+    g_string_truncate(world->output, 0);
 }
 
 static void world_open(World *world, guint primary_timeout_ms)
@@ -139,7 +139,7 @@ static void world_close(World *world)
     while (g_main_context_iteration(NULL, FALSE))
         ;
     close(world->out);
-    g_string_free(world->said, TRUE);
+    g_string_free(world->output, TRUE);
 }
 
 static void stop(World *world)
@@ -164,7 +164,7 @@ static void let_time_pass(guint ms)
     link_end_wait(over);
 }
 
-/* The peer went on beating: the link holds, and what was said meanwhile is heard. */
+/* The peer kept sending heartbeats: the link holds, and what was sent meanwhile is received. */
 static void test_peer_lives(void)
 {
     World world;
@@ -174,11 +174,11 @@ static void test_peer_lives(void)
     let_time_pass(STOPPED_MS);
     kill(world.pid, SIGCONT);
     link_end_wait(world.primary->messages->len == 1);
-    link_end_wait(strstr(world.said->str, "worked"));
-    g_assert_nonnull(strstr(world.said->str, ":meanwhile\nworked linked\n"));
+    link_end_wait(strstr(world.output->str, "worked"));
+    g_assert_nonnull(strstr(world.output->str, ":meanwhile\nworked linked\n"));
     /* And holds. */
     let_time_pass(STOPPED_MS);
-    g_assert_null(strstr(world.said->str, "down"));
+    g_assert_null(strstr(world.output->str, "down"));
     g_assert_cmpuint(world.primary->downs, ==, 0);
     world_close(&world);
 }
@@ -193,22 +193,22 @@ static void test_stale(void)
     world_open_with(&world, TIMEOUT_MS, "--dial-and-ask");
     let_time_pass(3 * BEAT_MS);
     link_send(world.primary->link, LINK_MSG_ADDRESSES, "before", 6);
-    link_end_wait(strstr(world.said->str, ":before\n"));
-    g_assert_nonnull(strstr(world.said->str, "fresh\nmessage"));
+    link_end_wait(strstr(world.output->str, ":before\n"));
+    g_assert_nonnull(strstr(world.output->str, "fresh\nmessage"));
     stop(&world);
     link_set_heartbeat(world.primary->link, BEAT_MS, 60000);
     link_send(world.primary->link, LINK_MSG_ADDRESSES, "meanwhile", 9);
     let_time_pass(STOPPED_MS);
-    g_string_truncate(world.said, 0);
+    g_string_truncate(world.output, 0);
     kill(world.pid, SIGCONT);
-    link_end_wait(strstr(world.said->str, ":meanwhile\n"));
-    g_assert_true(g_str_has_prefix(world.said->str, "stale\nmessage"));
-    link_end_wait(strstr(world.said->str, "heard anew\n"));
+    link_end_wait(strstr(world.output->str, ":meanwhile\n"));
+    g_assert_true(g_str_has_prefix(world.output->str, "stale\nmessage"));
+    link_end_wait(strstr(world.output->str, "received again\n"));
     g_assert_cmpuint(world.primary->downs, ==, 0);
     world_close(&world);
 }
 
-/* The peer has ended the connections, a moment after it was heard: what it said last proves nothing. */
+/* The peer ended the connections a moment after its last message: that message proves nothing. */
 static void test_ended(void)
 {
     World world;
@@ -219,8 +219,8 @@ static void test_ended(void)
     link_close(world.primary->link);
     let_time_pass(STOPPED_MS);
     kill(world.pid, SIGCONT);
-    link_end_wait(strstr(world.said->str, ":last words\n"));
-    g_assert_true(g_str_has_prefix(world.said->str, "stale\nmessage"));
+    link_end_wait(strstr(world.output->str, ":last words\n"));
+    g_assert_true(g_str_has_prefix(world.output->str, "stale\nmessage"));
     world_close(&world);
 }
 
@@ -237,8 +237,8 @@ static void test_peer_gave_up(void)
     g_assert_error(world.primary->down, LINK_ERROR, LINK_ERROR_TIMEOUT);
     let_time_pass(STOPPED_MS);
     kill(world.pid, SIGCONT);
-    link_end_wait(strstr(world.said->str, "worked"));
-    g_assert_cmpstr(world.said->str, ==, expected);
+    link_end_wait(strstr(world.output->str, "worked"));
+    g_assert_cmpstr(world.output->str, ==, expected);
     world_close(&world);
 }
 
@@ -252,8 +252,8 @@ static void test_peer_vanished(void)
     proxy_do(world.proxy, "blackhole all");
     let_time_pass(STOPPED_MS);
     kill(world.pid, SIGCONT);
-    link_end_wait(strstr(world.said->str, "down"));
-    g_assert_nonnull(strstr(world.said->str, expected));
+    link_end_wait(strstr(world.output->str, "down"));
+    g_assert_nonnull(strstr(world.output->str, expected));
     world_close(&world);
 }
 

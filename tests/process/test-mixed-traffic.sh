@@ -59,7 +59,7 @@ sees() {
     is "$1: $3: no good end" $? 1
 }
 
-stands_still() { # KIND: so far that it has waited half a second
+is_stuck() { # KIND: so far that it has waited half a second
     mixed_mark && [ "$(mixed_figure "kinds.$1.gap_since_ms" | cut -d . -f 1)" -ge 500 ]
 }
 
@@ -71,7 +71,7 @@ mixed_event
 mixed_recovered "undisturbed"
 kill -STOP "$guest"
 for kind in echo echo-nagle6 get put6 dial dial-long6 udp; do
-    need "the guest's program stands still: $kind waits" stands_still "$kind"
+    need "the guest's program stands still: $kind waits" is_stuck "$kind"
 done
 kill -CONT "$guest"
 mixed_recovered "stopped for a while"

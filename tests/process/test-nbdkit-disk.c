@@ -124,14 +124,14 @@ static void test_qemu_locks(void)
     const char *argv[] = {"qemu-io", "-f", "raw", path, NULL};
     GPid pid;
     int in, out;
-    g_autofree char *said = NULL;
+    g_autofree char *output = NULL;
     g_assert_true(g_spawn_async_with_pipes(NULL, (char **)argv, NULL,
                                            G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL,
                                            NULL, &pid, &in, &out, NULL, NULL));
     char prompt;
     g_assert_cmpint(read(out, &prompt, 1), ==, 1); /* its prompt: the image is open */
-    g_assert_false(block_server_start(server, TRUE, NULL, &said));
-    g_assert_nonnull(strstr(said, "is locked by another process"));
+    g_assert_false(block_server_start(server, TRUE, NULL, &output));
+    g_assert_nonnull(strstr(output, "is locked by another process"));
     close(in);
     g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
     close(out);
@@ -340,10 +340,10 @@ static void test_bad_start(void)
     BlockServer *server = block_server_new(sizes, 2);
     for (guint i = 0; i < G_N_ELEMENTS(bad); i++) {
         const char *arguments[] = {bad[i].argument, NULL};
-        g_autofree char *said = NULL;
-        g_assert_false(block_server_start(server, TRUE, arguments, &said));
-        if (!strstr(said, bad[i].text))
-            g_error("\"%s\" does not contain \"%s\"", said, bad[i].text);
+        g_autofree char *output = NULL;
+        g_assert_false(block_server_start(server, TRUE, arguments, &output));
+        if (!strstr(output, bad[i].text))
+            g_error("\"%s\" does not contain \"%s\"", output, bad[i].text);
     }
     block_server_free(server);
 }

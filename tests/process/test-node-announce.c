@@ -19,7 +19,7 @@
 
 typedef struct {
     int fd;
-    unsigned heard;
+    unsigned count_received;
 } Network;
 
 static gboolean skipped(void)
@@ -41,15 +41,15 @@ static void network_open(Network *network, const Host *host)
     g_assert_cmpint(bound, ==, 0);
 }
 
-/* How many announcements have come since it was opened: a guest that was silent has one address. */
-static unsigned heard(Network *network)
+/* How many announcements have come since it was opened: a guest that sent nothing has one address. */
+static unsigned count_received(Network *network)
 {
     struct sockaddr_ll from;
     socklen_t len = sizeof(from);
     guint8 frame[2048];
     while (recvfrom(network->fd, frame, sizeof(frame), 0, (struct sockaddr *)&from, &len) > 0)
-        network->heard += from.sll_pkttype != PACKET_OUTGOING;
-    return network->heard;
+        network->count_received += from.sll_pkttype != PACKET_OUTGOING;
+    return network->count_received;
 }
 
 /* From another host, to all. */
@@ -80,7 +80,7 @@ static void test_rounds(void)
         return;
     take_over(&f, &network);
     const Node *node = f.host[1].node;
-    WAIT_FOR(heard(&network) == node->config->announce_rounds);
+    WAIT_FOR(count_received(&network) == node->config->announce_rounds);
     g_assert_false(announce_is_planned(node->announce));
     close(network.fd);
     tear_down(&f);
@@ -96,7 +96,7 @@ static void test_elsewhere(void)
     take_over(&f, &network);
     const Node *node = f.host[1].node;
     const guint rounds = (guint)node->config->announce_rounds;
-    WAIT_FOR(heard(&network) == rounds);
+    WAIT_FOR(count_received(&network) == rounds);
     const UplinkStats *stats = uplink_stats(cards_uplink(node->cards, 0));
     guint64 before = stats->input_frames;
     send_as(&network, other);
@@ -105,7 +105,7 @@ static void test_elsewhere(void)
     /* Twice: once is enough. */
     send_as(&network, guest);
     send_as(&network, guest);
-    WAIT_FOR(heard(&network) == 2 * rounds);
+    WAIT_FOR(count_received(&network) == 2 * rounds);
     g_assert_false(announce_is_planned(node->announce));
     close(network.fd);
     tear_down(&f);
@@ -129,7 +129,7 @@ static void test_silenced(void)
     g_assert_cmpint(parts_announce_right(f.host[0].node), ==, ANNOUNCE_NOT);
     announce_start(f.host[0].node->announce);
     WAIT_FOR(!announce_is_planned(f.host[0].node->announce));
-    g_assert_cmpuint(heard(&network), ==, 0);
+    g_assert_cmpuint(count_received(&network), ==, 0);
     close(network.fd);
     tear_down(&f);
 }

@@ -240,7 +240,7 @@ static void move_name(const Fixture *pair, gboolean back)
     g_assert_cmpint(g_rename(back ? away : there, back ? there : away), ==, 0);
 }
 
-/* A secondary joins while the arbiter is away: there is no protection, but the VM is heard. */
+/* A secondary joins while the arbiter is away: there is no protection, but its output is released. */
 static void test_joins_without(void)
 {
     Fixture pair;
@@ -276,7 +276,7 @@ static void test_watched(void)
     g_assert_true(fsm_is_protected(a->state) && fsm_is_protected(b->state));
     g_assert_nonnull(strstr(claim_trouble(a->claim), "has no name"));
     g_autoptr(ControlPeer) peer = control_peer_greeted(pair.host[0].config->control_socket);
-    control_peer_say(peer, "{\"execute\":\"status\",\"id\":1}\n");
+    control_peer_send_text(peer, "{\"execute\":\"status\",\"id\":1}\n");
     g_autofree char *status = control_peer_line(peer);
     g_assert_nonnull(strstr(status, "\"protected\":false"));
     g_assert_nonnull(strstr(status, "\"state\":\"colo\""));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The time that the guest stands is counted where it stands: not less than it was. */
+/* The time that the guest is paused is counted where it is paused: not less than it was. */
 #include "common/log.h"
 #include "tests/support/host-pair.h"
 
@@ -85,9 +85,9 @@ static void test_not_handed_over(void)
     fake_vm_raise(copy, VM_EVENT_STOPPED, "internal-error");
     hold_for_a_while(copy);
     WAIT_FOR(a->state == FSM_P_COLO && cycle_is_between_pauses(primary_phase(a->primary)));
-    gint64 stood_us = figures_blocktime(a->figures)->total_us - before;
-    g_assert_cmpint(stood_us, >=, HOLD_MS * COLO_US_PER_MS);
-    g_assert_cmpint(stood_us, <=, colo_time_diff_us(colo_time_now(), began));
+    gint64 paused_us = figures_blocktime(a->figures)->total_us - before;
+    g_assert_cmpint(paused_us, >=, HOLD_MS * COLO_US_PER_MS);
+    g_assert_cmpint(paused_us, <=, colo_time_diff_us(colo_time_now(), began));
     tear_down(&f);
 }
 

@@ -32,7 +32,7 @@ static void end(Pair *p)
 }
 
 /* The guest's CPUs stand for more than `ms`, as far as anybody counts. */
-static void stand(Node *node, gint64 ms)
+static void pause_for(Node *node, gint64 ms)
 {
     ColoTime now = colo_time_now();
     figures_add_pause(node->figures, colo_time_add_us(now, -ms * COLO_US_PER_MS), now);
@@ -48,7 +48,7 @@ static void test_sum(void)
     g_assert_cmpuint(p.guest[0]->syncs, ==, 0); /* it is not due */
     for (guint i = 1; i <= 2; i++) {
         gint64 from_ns = g_get_real_time() * 1000;
-        stand(a, 60000);
+        pause_for(a, 60000);
         WAIT_FOR(clock_corrections(a->clock) == i);
         g_assert_cmpuint(p.guest[0]->set_times, ==, i);
         g_assert_cmpint(p.guest[0]->time_ns, >=, from_ns);
@@ -66,7 +66,7 @@ static void test_never(void)
     start_with_agents(&p, 0);
     Node *a = p.f.host[0].node;
     guint64 before = figures_checkpoints(a->figures);
-    stand(a, 60000);
+    pause_for(a, 60000);
     WAIT_FOR(figures_checkpoints(a->figures) >= before + 3);
     g_assert_cmpuint(p.guest[0]->syncs, ==, 0);
     end(&p);
@@ -93,7 +93,7 @@ static void test_checkpoint(void)
     quieten(&p.f);
     Node *a = p.f.host[0].node;
     guint64 before = a->epoch;
-    stand(a, 60000);
+    pause_for(a, 60000);
     clock_look(a->clock);
     WAIT_FOR(clock_corrections(a->clock) == 1);
     WAIT_FOR(a->epoch == before + 1);
@@ -123,17 +123,17 @@ static void test_pause(void)
     quieten(&p.f);
     Host *a = &p.f.host[0];
     p.guest[0]->mood = FAKE_AGENT_NO_ANSWER;
-    stand(a->node, 60000);
+    pause_for(a->node, 60000);
     clock_look(a->node->clock);
     WAIT_FOR(p.guest[0]->syncs == 1);
     fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
     ask_for_checkpoint(&p.f);
     WAIT_FOR(fake_vm_is_held(a->vm));
-    /* Late, but in time for it; not read while the VM stands. */
+    /* Late, but in time for it; not read while the VM is paused. */
     g_autofree char *text =
         g_strdup_printf("\xff{\"return\": %" G_GINT64_FORMAT "}\n", p.guest[0]->sync_id);
     p.guest[0]->mood = FAKE_AGENT_WELL;
-    fake_agent_say(p.guest[0], text, strlen(text));
+    fake_agent_send(p.guest[0], text, strlen(text));
     wait_idle();
     g_assert_false(clock_is_synced(a->node->clock));
     g_assert_cmpuint(p.guest[0]->set_times, ==, 0);
@@ -149,10 +149,10 @@ static void test_late_agent(void)
     start_with_agents(&p, 60000);
     Node *a = p.f.host[0].node;
     p.guest[0]->mood = FAKE_AGENT_NO_ANSWER;
-    stand(a, 60000);
+    pause_for(a, 60000);
     WAIT_FOR(clock_has_failed(a->clock));
     p.guest[0]->mood = FAKE_AGENT_WELL;
-    fake_agent_say(p.guest[0], "\xff{}\n", 4);
+    fake_agent_send(p.guest[0], "\xff{}\n", 4);
     WAIT_FOR(clock_corrections(a->clock) == 1);
     g_assert_false(clock_has_failed(a->clock));
     end(&p);

@@ -140,7 +140,7 @@ static void test_pause(void)
     tear_down(&f);
 }
 
-/* The pause of the copy: in `buffered` mode it stands still, and is only asked whether it answers. */
+/* The pause of the copy: in `buffered` mode it is paused, and is only asked whether it answers. */
 static void test_copy_is_paused(void)
 {
     Fixture f;

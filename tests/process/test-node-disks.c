@@ -364,9 +364,9 @@ static void test_io_error(void)
         g_assert_false(vm_is_running(a->vm)); /* not by a checkpoint */
     }
     g_autoptr(ControlPeer) peer = control_peer_greeted(a->config->control_socket);
-    control_peer_say(peer, "{\"execute\":\"qmp_capabilities\"}\n");
+    control_peer_send_text(peer, "{\"execute\":\"qmp_capabilities\"}\n");
     g_free(control_peer_line(peer));
-    control_peer_say(peer, "{\"execute\":\"cont\"}\n");
+    control_peer_send_text(peer, "{\"execute\":\"cont\"}\n");
     WAIT_FOR(vm_is_running(a->vm));
     /* Alone, and by itself. */
     die(&f.host[1]);
@@ -398,7 +398,7 @@ static json_object *next_answer(ControlPeer *peer)
 static json_object *answer_to(ControlPeer *peer, const char *command)
 {
     g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}\n", command);
-    control_peer_say(peer, text);
+    control_peer_send_text(peer, text);
     return next_answer(peer);
 }
 
@@ -485,7 +485,7 @@ static void test_cont_command_session_over(void)
     Host *a = &f.host[0], *b = &f.host[1];
     fake_disks_refuse(b->disks, NULL, "", 0);
     fake_disks_hang(b->disks, "", TRUE);
-    control_peer_say(peer, "{\"execute\":\"cont\"}\n");
+    control_peer_send_text(peer, "{\"execute\":\"cont\"}\n");
     WAIT_FOR(disks_are_applying(b->node->disks) && fake_disks_is_hanging(b->disks));
     start(a, "primary");
     WAIT_FOR(b->node->state == FSM_S_ACTIVE);
@@ -509,7 +509,7 @@ static void test_cont_and_quit(void)
     WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
     fake_vm_raise(a->vm, VM_EVENT_STOPPED, "io-error");
     g_autoptr(ControlPeer) peer = control_peer_greeted(a->config->control_socket);
-    control_peer_say(peer, "{\"execute\":\"cont\"}{\"execute\":\"quit\"}\n");
+    control_peer_send_text(peer, "{\"execute\":\"cont\"}{\"execute\":\"quit\"}\n");
     WAIT_FOR(a->ended);
     tear_down(&f);
 }
@@ -521,7 +521,7 @@ static void test_cont_and_quit_session_over(void)
     Host *a = &f.host[0], *b = &f.host[1];
     fake_disks_refuse(b->disks, NULL, "", 0);
     fake_disks_hang(b->disks, "", TRUE);
-    control_peer_say(peer, "{\"execute\":\"cont\"}{\"execute\":\"quit\"}\n");
+    control_peer_send_text(peer, "{\"execute\":\"cont\"}{\"execute\":\"quit\"}\n");
     WAIT_FOR(disks_are_applying(b->node->disks) && fake_disks_is_hanging(b->disks));
     start(a, "primary");
     WAIT_FOR(b->ended);

@@ -113,7 +113,7 @@ static void test_denied_is_overruled(gconstpointer data)
     tear_down(&fixture);
 }
 
-/* The primary is denied: its VM stands still as long as the secondary's doesn't run. */
+/* The primary is denied: its VM is paused as long as the secondary's doesn't run. */
 static void test_frozen_until_seen(void)
 {
     Fixture fixture;

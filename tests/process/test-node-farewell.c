@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a node says last is heard before its end is noticed: its QEMU takes time to die, and its
+ * What a node sends last is received before its end is noticed: its QEMU takes time to die, and its
  * connections end one by one. The other node is a process of its own, as it has to be awake
  * meanwhile.
  */

@@ -18,7 +18,7 @@ static HostReport ask(HostChild *children, const char *name)
 }
 
 /* Fails if one of them has lost the other: then it would not come back to what it was. */
-static gboolean both_go_on(HostChild *children, guint64 epoch)
+static gboolean both_continue(HostChild *children, guint64 epoch)
 {
     HostReport alpha = ask(children, "alpha"), beta = ask(children, "beta");
     g_assert_cmpint(alpha.state, ==, FSM_P_COLO);
@@ -38,7 +38,7 @@ static void freeze(HostChild *children)
         for (int i = 0; i < 2 && children[i].pid; i++)
             host_child_continue(&children[i]);
         /* An answer that was owed, and then some checkpoints. */
-        WAIT_FOR(both_go_on(children, epoch + 5));
+        WAIT_FOR(both_continue(children, epoch + 5));
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A hand-over: the primary's VM stands still, and is ended when the secondary is seen to run it. A
+ * A hand-over: the primary's VM is paused, and is ended when the secondary is seen to run it. A
  * secondary that can't go on says so, or dies: then the primary's goes on.
  */
 #include "common/log.h"
@@ -23,7 +23,7 @@ static void start_held(Fixture *fixture)
     g_assert_false(vm_is_running(fixture->host[0].vm));
 }
 
-/* It goes on where it stood, alone or protected. */
+/* It continues where it was paused, alone or protected. */
 static gboolean goes_on(const Host *host)
 {
     return fsm_is_primary(host->node->state) && !primary_is_to_be_paused(host->node->primary) &&
@@ -99,7 +99,7 @@ static void test_loads_for_ever(void)
     tear_down(&fixture);
 }
 
-/* The copy stops by itself when the primary's VM stands still already. */
+/* The copy stops by itself when the primary's VM is paused already. */
 static void test_refused(void)
 {
     Fixture fixture;

@@ -18,7 +18,7 @@ static gboolean is_stalled(const Fixture *f)
 }
 
 /* The next load writes to new pages, and no checkpoint follows it by itself. */
-static void spoil(Fixture *f)
+static void invalidate(Fixture *f)
 {
     start_quiet_pair(f);
     f->host[0].config->min_gap_ms = 3600 * 1000;
@@ -31,7 +31,7 @@ static void spoil(Fixture *f)
 static void test_put_right(void)
 {
     Fixture f;
-    spoil(&f);
+    invalidate(&f);
     Node *a = f.host[0].node, *b = f.host[1].node;
     guint64 before = a->epoch;
     for (guint64 i = 1; i < 4; i++) {
@@ -50,7 +50,7 @@ static void test_never_asks(void)
 {
     for (int alive = 0; alive < 2; alive++) {
         Fixture f;
-        spoil(&f);
+        invalidate(&f);
         Node *b = f.host[1].node;
         guint question = claim_questions(b->claim);
         if (alive)
@@ -70,21 +70,22 @@ static void test_never_asks(void)
 /* The link is lost while the load is under way. */
 static void test_lost_in_the_load(void)
 {
-    for (int spoils = 0; spoils < 2; spoils++) {
+    for (int invalidates = 0; invalidates < 2; invalidates++) {
         Fixture f;
         start_quiet_pair(&f);
         Host *a = &f.host[0], *b = &f.host[1];
         fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
-        fake_vm_set_load_writes(b->vm, spoils ? MORE_WRITES : LOAD_WRITES);
+        fake_vm_set_load_writes(b->vm, invalidates ? MORE_WRITES : LOAD_WRITES);
         ask_for_checkpoint(&f);
         WAIT_FOR(fake_vm_is_held(b->vm) && primary_phase(a->node->primary) == CYCLE_IDLE);
         die(a);
         WAIT_FOR(b->node->state != FSM_S_COLO);
         guint question = claim_questions(b->node->claim);
         fake_vm_proceed(b->vm);
-        WAIT_FOR(b->ended || b->node->state == (spoils ? FSM_S_NONE : FSM_P_NONE));
+        WAIT_FOR(b->ended || b->node->state == (invalidates ? FSM_S_NONE : FSM_P_NONE));
         g_assert_false(b->ended);
-        g_assert_cmpuint(claim_questions(b->node->claim), ==, spoils ? question : question + 1);
+        g_assert_cmpuint(claim_questions(b->node->claim), ==,
+                         invalidates ? question : question + 1);
         tear_down(&f);
     }
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A primary that stood still, was overtaken meanwhile and goes on: it must not say a word. What the
+ * A primary that was stopped, overtaken meanwhile and continued: it must not release a frame. What the
  * secondary had sent before waits in its sockets, RECEIVED among it, and its guest's output in its
  * gate. The primary is a process of its own, which is stopped; the secondary is here, behind a
  * network that takes ten milliseconds each way.
@@ -40,7 +40,7 @@ static gboolean is_secondary(HostChild *child)
 }
 
 /* In its sockets and behind them, before anything of it has been read. */
-static gboolean speaks(HostChild *child, guint64 frames)
+static gboolean sends(HostChild *child, guint64 frames)
 {
     return host_child_ask(child, "alpha").frames > frames;
 }
@@ -64,18 +64,18 @@ static void overtake(void)
     set_up(&f, "file");
     add_tap(&f);
     Proxy *proxy = slow_way(&f, HOST_CHILD_HEARTBEAT_TIMEOUT_MS);
-    host_child_start_speaking(&alpha, &f, "a");
+    host_child_start_sending(&alpha, &f, "a");
     start(beta, "secondary");
     WAIT_FOR(beta->node->state == FSM_S_COLO);
-    WAIT_FOR(speaks(&alpha, host_child_ask(&alpha, "alpha").frames + 20));
+    WAIT_FOR(sends(&alpha, host_child_ask(&alpha, "alpha").frames + 20));
     g_usleep((gulong)g_test_rand_int_range(0, 30000));
     host_child_stop(&alpha);
-    guint64 said = count_frames(&alpha);
-    g_assert_cmpuint(said, >, 0);
+    guint64 sent = count_frames(&alpha);
+    g_assert_cmpuint(sent, >, 0);
     WAIT_FOR(beta->node->state == FSM_P_NONE);
     host_child_continue(&alpha);
     WAIT_FOR(is_secondary(&alpha));
-    g_assert_cmpuint(count_frames(&alpha), ==, said);
+    g_assert_cmpuint(count_frames(&alpha), ==, sent);
     host_child_kill(&alpha);
     proxy_free(proxy);
     tear_down(&f);
@@ -104,7 +104,7 @@ static void test_not_overtaken(void)
     set_up(&f, "file");
     add_tap(&f);
     Proxy *proxy = slow_way(&f, LONG_TIMEOUT_MS);
-    host_child_start_speaking(&alpha, &f, "a");
+    host_child_start_sending(&alpha, &f, "a");
     start(beta, "secondary");
     WAIT_FOR(beta->node->state == FSM_S_COLO);
     for (int round = 0; round < LONG_ROUNDS; round++) {
@@ -114,7 +114,7 @@ static void test_not_overtaken(void)
         link_set_heartbeat(beta->node->link, 100, 60000);
         g_usleep(LONG_TIMEOUT_MS * 1000);
         host_child_continue(&alpha);
-        WAIT_FOR(speaks(&alpha, host_child_ask(&alpha, "alpha").frames + 20));
+        WAIT_FOR(sends(&alpha, host_child_ask(&alpha, "alpha").frames + 20));
         g_assert_cmpint(beta->node->state, ==, FSM_S_COLO);
         link_set_heartbeat(beta->node->link, 100, LONG_TIMEOUT_MS);
     }

@@ -108,8 +108,8 @@ static void test_reboot(void)
     tear_down(&f);
 }
 
-/* A copy that stands, because the mode has changed: it isn't to run, and nothing is wrong. */
-static void test_standing_powers_off(void)
+/* A copy that is paused, because the mode has changed: it isn't to run, and nothing is wrong. */
+static void test_paused_powers_off(void)
 {
     Fixture f;
     start_quiet_pair(&f);
@@ -255,7 +255,7 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-stalls/stopped-then-cut", test_stopped_then_cut);
     add_pair_test_in("colo", "/node-stalls/reboot", test_reboot);
     add_pair_test_in("colo", "/node-stalls/panic", test_panic);
-    add_pair_test_in("colo", "/node-stalls/standing-powers-off", test_standing_powers_off);
+    add_pair_test_in("colo", "/node-stalls/paused-powers-off", test_paused_powers_off);
     add_pair_test_in("colo", "/node-stalls/panic-and-death", test_panic_and_death);
     add_pair_test_in("colo", "/node-stalls/stopped-while-resuming", test_stopped_while_resuming);
     add_pair_test_in("colo", "/node-stalls/io-error-and-death", test_io_error_and_death);

@@ -133,7 +133,7 @@ static void test_lan_cut(void)
     World world;
     set_up_world(&world);
     Node *a = world.f.host[0].node, *b = world.f.host[1].node;
-    /* Not because one has not heard the other. */
+    /* Not because one has received nothing from the other. */
     link_set_heartbeat(a->link, 100, 600000);
     link_set_heartbeat(b->link, 100, 600000);
     run("ip link set plug%d down", 0);

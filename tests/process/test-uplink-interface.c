@@ -101,14 +101,14 @@ static void test_without_bridge(UplinkHosts *f, gconstpointer data)
 /* ---- Errors ---- */
 
 static void assert_error(const char *ifname, const char *bridge, NetcompareError code,
-                         const char *says)
+                         const char *text)
 {
     g_autoptr(GError) error = NULL;
     Uplink *uplink = uplink_hosts_new_other(ifname, bridge, &error);
     g_assert_null(uplink);
     g_assert_error(error, NETCOMPARE_ERROR, (int)code);
-    if (strstr(error->message, says) == NULL)
-        g_error("'%s' doesn't say '%s'", error->message, says);
+    if (strstr(error->message, text) == NULL)
+        g_error("'%s' doesn't say '%s'", error->message, text);
 }
 
 static void test_bad_names(UplinkHosts *f, gconstpointer data)
@@ -145,12 +145,12 @@ static void test_bad_bridges(UplinkHosts *f, gconstpointer data)
 }
 
 /* Runs `worsen`, then assert_error(), in a child with mounts of its own. */
-static void in_a_worse_world(void (*worsen)(void), NetcompareError code, const char *says)
+static void in_a_worse_world(void (*worsen)(void), NetcompareError code, const char *text)
 {
     pid_t child = fork();
     if (child == 0) {
         worsen();
-        assert_error("upc", "br0", code, says);
+        assert_error("upc", "br0", code, text);
         _exit(0);
     }
     int status;

@@ -127,7 +127,7 @@ static gboolean do_end_secondary(OrderWorld *w)
     side_close(b->side);
     b->state = ORDER_OFF;
     if (was_held)
-        order_go_on_alone(w, a);
+        order_continue_alone(w, a);
     return TRUE;
 }
 
@@ -150,7 +150,7 @@ static gboolean do_secondary_dies(OrderWorld *w)
     gboolean was_held = b->state == ORDER_HOLDS;
     order_die(b);
     if (was_held)
-        order_go_on_alone(w, a);
+        order_continue_alone(w, a);
     return TRUE;
 }
 
@@ -189,7 +189,7 @@ static gboolean do_cut_in_vain(OrderWorld *w)
     if (!a)
         return FALSE;
     order_leave(order_other(w, a));
-    order_go_on_alone(w, a);
+    order_continue_alone(w, a);
     return TRUE;
 }
 

@@ -66,7 +66,7 @@ static void failover_by_force(WorldHost *host)
 /* Clients have received the VM's output elsewhere since it was here. */
 static gboolean is_overtaken(const WorldHost *host)
 {
-    return host->reign < world_client_heard_reign();
+    return host->reign < world_client_reached_reign();
 }
 
 static void end_overtaken(WorldHost *host)

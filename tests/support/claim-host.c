@@ -22,14 +22,14 @@ void claim_host_feed(ClaimHost *host, FsmEvent event)
         claim_ask(host->claim, 7);
 }
 
-static void hear(ClaimHost *host, const char *what)
+static void note(ClaimHost *host, const char *what)
 {
     g_string_append_printf(host->reports, "%s ", what);
 }
 
 static void on_event(FsmEvent event, gpointer user_data)
 {
-    hear(user_data, fsm_event_name(event));
+    note(user_data, fsm_event_name(event));
     claim_host_feed(user_data, event);
 }
 
@@ -41,7 +41,7 @@ static void on_due(gpointer user_data)
 
 static void on_seen(gpointer user_data)
 {
-    hear(user_data, "seen");
+    note(user_data, "seen");
 }
 
 static void set_trouble(ClaimHost *host, const char *what, const GError *error)
@@ -52,7 +52,7 @@ static void set_trouble(ClaimHost *host, const char *what, const GError *error)
 
 static void on_lost(const char *what, const GError *error, gpointer user_data)
 {
-    hear(user_data, "lost");
+    note(user_data, "lost");
     set_trouble(user_data, what, error);
 }
 
@@ -64,17 +64,17 @@ static void on_trouble(const char *what, const GError *error, gboolean again, gp
 
 static void on_recorded(gpointer user_data)
 {
-    hear(user_data, "recorded");
+    note(user_data, "recorded");
 }
 
 static void on_watched(const char *why, gpointer user_data)
 {
-    hear(user_data, why ? "away" : "there");
+    note(user_data, why ? "away" : "there");
 }
 
 static void on_disowned(gpointer user_data)
 {
-    hear(user_data, "released");
+    note(user_data, "released");
 }
 
 gboolean claim_host_reported(const ClaimHost *host, const char *what)

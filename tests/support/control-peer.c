@@ -44,7 +44,7 @@ void control_peer_send(ControlPeer *peer, const char *data, gsize len)
     }
 }
 
-void control_peer_say(ControlPeer *peer, const char *text)
+void control_peer_send_text(ControlPeer *peer, const char *text)
 {
     control_peer_send(peer, text, strlen(text));
 }
@@ -74,7 +74,7 @@ char *control_peer_line(ControlPeer *peer)
 
 void control_peer_expect(ControlPeer *peer, const char *text, const char *answer)
 {
-    control_peer_say(peer, text);
+    control_peer_send_text(peer, text);
     g_autofree char *line = control_peer_line(peer);
     g_assert_cmpstr(line, ==, answer);
 }
@@ -92,7 +92,7 @@ char *control_peer_ask(const char *path, const char *command)
 {
     g_autoptr(ControlPeer) peer = control_peer_greeted(path);
     g_autofree char *line = NULL;
-    control_peer_say(peer, command);
+    control_peer_send_text(peer, command);
     do {
         g_free(line);
         line = control_peer_line(peer);

@@ -18,7 +18,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ControlPeer, control_peer_free)
 
 /* Sends all bytes, running the main loop while the server doesn't take them. */
 void control_peer_send(ControlPeer *peer, const char *data, gsize len);
-void control_peer_say(ControlPeer *peer, const char *text);
+void control_peer_send_text(ControlPeer *peer, const char *text);
 
 /* The next line, without its end; NULL at the end of the connection. Free with g_free(). */
 char *control_peer_line(ControlPeer *peer);

@@ -33,7 +33,7 @@ typedef struct {
     guint rests;
 
     unsigned noted[FAKE_VM_OPERATIONS];
-    GString *said;
+    GString *reported;
 } Fixture;
 
 /* ---- What is told ---- */
@@ -51,35 +51,35 @@ static inline void note_orders(Fixture *f)
             if (!names[i])
                 continue;
             g_assert_cmpuint(orders++, ==, 0); /* their order would not be known */
-            g_string_append_printf(f->said, "%s%s", f->said->len > 0 ? " " : "", names[i]);
+            g_string_append_printf(f->reported, "%s%s", f->reported->len > 0 ? " " : "", names[i]);
         }
 }
 
-G_GNUC_PRINTF(2, 3) static inline void say(Fixture *f, const char *format, ...)
+G_GNUC_PRINTF(2, 3) static inline void report(Fixture *f, const char *format, ...)
 {
     va_list arguments;
     note_orders(f);
-    if (f->said->len > 0)
-        g_string_append_c(f->said, ' ');
+    if (f->reported->len > 0)
+        g_string_append_c(f->reported, ' ');
     va_start(arguments, format);
-    g_string_append_vprintf(f->said, format, arguments);
+    g_string_append_vprintf(f->reported, format, arguments);
     va_end(arguments);
 }
 
-static inline void forget_said(Fixture *f)
+static inline void forget_reported(Fixture *f)
 {
     turned_clock_settle();
     note_orders(f);
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
 }
 
 /* Until nothing is left to do. */
-#define assert_said(f, what)                                                                       \
+#define assert_reported(f, what)                                                                   \
     do {                                                                                           \
         turned_clock_settle();                                                                     \
         note_orders(f);                                                                            \
-        g_assert_cmpstr((f)->said->str, ==, what);                                                 \
-        g_string_truncate((f)->said, 0);                                                           \
+        g_assert_cmpstr((f)->reported->str, ==, what);                                             \
+        g_string_truncate((f)->reported, 0);                                                       \
     } while (0)
 
 /* RAM is looked at, and changed, only while nobody writes to it. */
@@ -87,7 +87,7 @@ static void on_guard_order(const char *order, gpointer user_data)
 {
     const Fixture *f = user_data;
     g_assert_false(vm_is_running(f->vm));
-    say(user_data, "%s", order);
+    report(user_data, "%s", order);
 }
 
 /* ---- Checkpoints ---- */
@@ -129,7 +129,7 @@ static inline Checkpoint *checkpoint_new(Fixture *f, guint64 epoch)
 
 /* ---- The end of the VM ---- */
 
-/* As node.c ends one: nothing that was under way is heard of any more. */
+/* As node.c ends one: nothing that was under way is reported any more. */
 static inline void end_vm(Fixture *f)
 {
     f->world.duty = COPY_UNUSED;
@@ -158,35 +158,35 @@ static void on_begin(gpointer user_data)
 {
     const Fixture *f = user_data;
     g_assert_false(vm_is_running(f->vm));
-    say(user_data, "begin");
+    report(user_data, "begin");
 }
 
 static void on_drain(gpointer user_data)
 {
-    say(user_data, "drain");
+    report(user_data, "drain");
 }
 
 static void on_pausing(gpointer user_data)
 {
-    say(user_data, "pausing");
+    report(user_data, "pausing");
 }
 
 static void on_paused(gpointer user_data)
 {
     const Fixture *f = user_data;
     g_assert_false(vm_is_running(f->vm));
-    say(user_data, "paused");
+    report(user_data, "paused");
 }
 
 static void on_not_resumed(gpointer user_data)
 {
-    say(user_data, "not-resumed");
+    report(user_data, "not-resumed");
 }
 
 static void on_released(gpointer user_data)
 {
     Fixture *f = user_data;
-    say(f, "released");
+    report(f, "released");
     if (f->world.disks == COPY_DISKS_DUE)
         f->world.disks = COPY_DISKS_BUSY;
 }
@@ -202,33 +202,33 @@ static gboolean on_enter(const Checkpoint *checkpoint, gpointer user_data, GErro
 {
     const Fixture *f = user_data;
     g_assert_true(checkpoint == copy_checkpoint(f->copy));
-    say(user_data, "enter:%" G_GUINT64_FORMAT, checkpoint->epoch);
+    report(user_data, "enter:%" G_GUINT64_FORMAT, checkpoint->epoch);
     return is_fine(f->cant_enter, error);
 }
 
 static gboolean on_may_run(gpointer user_data, GError **error)
 {
     const Fixture *f = user_data;
-    say(user_data, "may-run");
+    report(user_data, "may-run");
     return is_fine(f->cant_run, error);
 }
 
 static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
 {
-    say(user_data, "%s:%" G_GUINT64_FORMAT, counts ? "resumed" : "resumed-for-nothing", epoch);
+    report(user_data, "%s:%" G_GUINT64_FORMAT, counts ? "resumed" : "resumed-for-nothing", epoch);
 }
 
 static gboolean on_proven(const PageSet *pages, gpointer user_data, GError **error)
 {
     const Fixture *f = user_data;
-    say(user_data, "proven:%" G_GUINT64_FORMAT, page_set_count(pages));
+    report(user_data, "proven:%" G_GUINT64_FORMAT, page_set_count(pages));
     return is_fine(f->cant_prove, error);
 }
 
 static void on_stalled(guint64 epoch, const char *why, gpointer user_data)
 {
     g_assert_true(why && *why);
-    say(user_data, "stalled:%" G_GUINT64_FORMAT, epoch);
+    report(user_data, "stalled:%" G_GUINT64_FORMAT, epoch);
 }
 
 /* Each page is told once. */
@@ -243,8 +243,8 @@ static void on_dirty(const MessageDirty *part, gpointer user_data)
     }
     g_assert_cmpuint(page_set_count(f->dirty), ==, before + pages);
     f->no_room = f->fills;
-    say(f, "dirty:%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT "+%u", part->epoch, pages,
-        part->follow);
+    report(f, "dirty:%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT "+%u", part->epoch, pages,
+           part->follow);
 }
 
 static gboolean on_has_room(gpointer user_data)
@@ -255,42 +255,42 @@ static gboolean on_has_room(gpointer user_data)
 
 static void on_told(gpointer user_data)
 {
-    say(user_data, "told");
+    report(user_data, "told");
 }
 
 static void on_fit(gboolean is_fit, gpointer user_data)
 {
-    say(user_data, is_fit ? "fit" : "unfit");
+    report(user_data, is_fit ? "fit" : "unfit");
 }
 
 static void on_may_ask(gpointer user_data)
 {
     const Fixture *f = user_data;
-    say(user_data, copy_is_valid(f->copy) ? "may-ask" : "may-ask-invalid");
+    report(user_data, copy_is_valid(f->copy) ? "may-ask" : "may-ask-invalid");
 }
 
-static void on_gone_on(Vm *vm, const GError *error, gpointer user_data)
+static void on_taken_over(Vm *vm, const GError *error, gpointer user_data)
 {
     Fixture *f = user_data;
     (void)vm;
-    say(f, error ? "not-gone-on" : "gone-on");
+    report(f, error ? "not-taken-over" : "taken-over");
     if (!error)
         f->world.duty = COPY_UNUSED;
-    copy_gone_on(f->copy, error);
+    copy_taken_over(f->copy, error);
 }
 
-static void on_go_on(gpointer user_data)
+static void on_take_over(gpointer user_data)
 {
     Fixture *f = user_data;
-    say(f, "go-on");
-    vm_resume(f->vm, on_gone_on, f);
+    report(f, "take-over");
+    vm_resume(f->vm, on_taken_over, f);
 }
 
 static void on_refused(const char *what, const GError *error, gpointer user_data)
 {
     Fixture *f = user_data;
     g_assert_true(what && error);
-    say(f, "refused");
+    report(f, "refused");
     f->world.refused = TRUE;
 }
 
@@ -306,7 +306,7 @@ static void on_lost(const char *what, const GError *error, gpointer user_data)
 {
     Fixture *f = user_data;
     g_assert_true(what && error);
-    say(f, "lost");
+    report(f, "lost");
     if (f->ends_vm)
         end_vm(f);
 }
@@ -314,7 +314,7 @@ static void on_lost(const char *what, const GError *error, gpointer user_data)
 static void on_ending(const char *what, const GError *error, gpointer user_data)
 {
     g_assert_true(what && error);
-    say(user_data, "ending");
+    report(user_data, "ending");
 }
 
 static const CopyHandler handler = {.look = on_look,
@@ -334,7 +334,7 @@ static const CopyHandler handler = {.look = on_look,
                                     .told = on_told,
                                     .fit = on_fit,
                                     .may_ask = on_may_ask,
-                                    .go_on = on_go_on,
+                                    .take_over = on_take_over,
                                     .refused = on_refused,
                                     .rests = on_rests,
                                     .lost = on_lost,
@@ -381,7 +381,7 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     (void)data;
     guard_script = (GuardScript){.ordered = on_guard_order, .user_data = f};
-    f->said = g_string_new(NULL);
+    f->reported = g_string_new(NULL);
     f->dirty = page_set_new(GUARD_PAGES);
     f->description = fake_vm_description(RAM_PAGES * VM_PAGE_SIZE, 0);
     VmDisk *disk = vm_description_add_disk(f->description, "vda");
@@ -390,7 +390,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->copy = copy_new(&handler, f);
     start_vm(f);
     vm_save_device_state(f->vm, on_saved, f);
-    forget_said(f);
+    forget_reported(f);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -404,7 +404,19 @@ static void tear_down(Fixture *f, gconstpointer data)
     g_bytes_unref(f->state);
     page_set_free(f->dirty);
     vm_description_free(f->description);
-    g_string_free(f->said, TRUE);
+    g_string_free(f->reported, TRUE);
+}
+
+typedef struct {
+    const char *path;
+    gconstpointer data;
+    void (*test)(Fixture *, gconstpointer);
+} FixtureTest;
+
+static inline void add_tests(const FixtureTest *tests, gsize n_tests)
+{
+    for (gsize i = 0; i < n_tests; i++)
+        g_test_add(tests[i].path, Fixture, tests[i].data, set_up, tests[i].test, tear_down);
 }
 
 /* ---- Steps ---- */
@@ -417,7 +429,7 @@ static inline void join(Fixture *f)
     f->world.disks = COPY_DISKS_THERE;
     g_assert_true(copy_start(f->copy, &error));
     g_assert_no_error(error);
-    forget_said(f);
+    forget_reported(f);
 }
 
 static inline void receive_only(Fixture *f)
@@ -442,7 +454,7 @@ static inline void protect(Fixture *f)
 {
     join(f);
     receive(f, FALSE);
-    assert_said(f, "keep vm-load repair proven:0");
+    assert_reported(f, "keep vm-load repair proven:0");
     f->world.duty = COPY_PROTECT;
 }
 
@@ -451,7 +463,7 @@ static inline void run(Fixture *f)
 {
     protect(f);
     receive(f, TRUE);
-    forget_said(f);
+    forget_reported(f);
     g_assert_true(copy_runs(f->copy));
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_RUNNING);
 }
@@ -499,7 +511,7 @@ static inline void reach(Fixture *f, CopyJob job)
         receive(f, ways[job].to_run);
         turned_clock_pass_ms(job == COPY_CHECK ? 1000 : 0);
     }
-    forget_said(f);
+    forget_reported(f);
     g_assert_cmpint(copy_job(f->copy), ==, job);
 }
 

@@ -31,7 +31,7 @@ has_acknowledged() { # NAME COUNT
     [ "$(acknowledged "$1")" -ge "$2" ]
 }
 
-# goes_on WHAT NAME COUNT: so many more are acknowledged.
-goes_on() {
+# continues WHAT NAME COUNT: so many more are acknowledged.
+continues() {
     need "$1: $3 more of $2" has_acknowledged "$2" $(($(acknowledged "$2") + $3))
 }

@@ -9,15 +9,15 @@
 #include <string.h>
 #include <sys/socket.h>
 
-void fake_agent_say(FakeAgent *agent, const char *bytes, gsize len)
+void fake_agent_send(FakeAgent *agent, const char *bytes, gsize len)
 {
     ssize_t put = send(agent->fd, bytes, len, MSG_NOSIGNAL);
     g_assert_cmpint(put, ==, (gssize)len);
 }
 
-static void say_text(FakeAgent *agent, const char *text)
+static void send_text(FakeAgent *agent, const char *text)
 {
-    fake_agent_say(agent, text, strlen(text));
+    fake_agent_send(agent, text, strlen(text));
 }
 
 static void answer_set_time(FakeAgent *agent)
@@ -28,17 +28,17 @@ static void answer_set_time(FakeAgent *agent)
     case FAKE_AGENT_SLOW:
         return;
     case FAKE_AGENT_REFUSES:
-        say_text(agent,
-                 "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\\nclock\\u001b\"}}\n");
+        send_text(agent,
+                  "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\\nclock\\u001b\"}}\n");
         return;
     case FAKE_AGENT_GARBAGE:
-        say_text(agent, "\x1b[2Jlogin:\n");
+        send_text(agent, "\x1b[2Jlogin:\n");
         return;
     case FAKE_AGENT_ENDLESS:
-        say_text(agent, endless);
+        send_text(agent, endless);
         return;
     case FAKE_AGENT_WELL:
-        say_text(agent, "{\"return\": {}}\n");
+        send_text(agent, "{\"return\": {}}\n");
     }
 }
 
@@ -56,7 +56,7 @@ static void answer(FakeAgent *agent)
         g_autofree char *text =
             g_strdup_printf("\xff{\"return\": %" G_GINT64_FORMAT "}\n", agent->sync_id);
         if (agent->mood != FAKE_AGENT_NO_ANSWER)
-            say_text(agent, text);
+            send_text(agent, text);
     } else if (!strcmp(command, "guest-set-time") &&
                json_object_object_get_ex(arguments, "time", &value)) {
         agent->set_times++;

@@ -32,6 +32,6 @@ FakeAgent *fake_agent_new(int fd);
 void fake_agent_free(FakeAgent *agent);
 
 /* Sends any bytes. */
-void fake_agent_say(FakeAgent *agent, const char *bytes, gsize len);
+void fake_agent_send(FakeAgent *agent, const char *bytes, gsize len);
 
 #endif

@@ -39,7 +39,7 @@ static gboolean on_asked(gpointer user_data)
 }
 
 /* A frame of the guest to nobody. */
-static gboolean on_speak(gpointer user_data)
+static gboolean on_send(gpointer user_data)
 {
     static const guint8 frame[60] = {0x52, 0x54, 0,    0x99, 0x99, 0x99, 0x52,
                                      0x54, 0,    0x12, 0x34, 0,    0x88, 0xb5};
@@ -62,7 +62,7 @@ void host_child_main(int argc, char **argv)
     set_up_in(&fixture, argv[3], ports, argv[6]);
     if (*argv[8] == '1') {
         add_tap(&fixture);
-        g_timeout_add(1, on_speak, &fixture.host[0]);
+        g_timeout_add(1, on_send, &fixture.host[0]);
     }
     g_unix_signal_add(SIGUSR1, on_asked, &fixture);
     for (int i = 0; i < 2; i++) {
@@ -92,14 +92,14 @@ static gboolean on_output(gint fd, GIOCondition condition, gpointer user_data)
     ssize_t got = read(fd, buffer, sizeof(buffer));
     if (got <= 0)
         return G_SOURCE_REMOVE;
-    g_string_append_len(child->said, buffer, got);
+    g_string_append_len(child->output, buffer, got);
     return G_SOURCE_CONTINUE;
 }
 
 static gboolean has_answered(const HostChild *child)
 {
     /* GLib may have something to say in between. */
-    return strstr(child->said->str, "\n.\n") != NULL;
+    return strstr(child->output->str, "\n.\n") != NULL;
 }
 
 static void start_child(HostChild *child, const Fixture *fixture, const char *which,
@@ -116,7 +116,7 @@ static void start_child(HostChild *child, const Fixture *fixture, const char *wh
     g_spawn_async_with_pipes(NULL, (char **)argv, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
                              &child->pid, NULL, &child->out, NULL, &error);
     g_assert_no_error(error);
-    child->said = g_string_new(NULL);
+    child->output = g_string_new(NULL);
     g_unix_fd_add(child->out, G_IO_IN | G_IO_HUP, on_output, child);
     WAIT_FOR(has_answered(child));
 }
@@ -126,7 +126,7 @@ void host_child_start(HostChild *child, const Fixture *fixture, const char *whic
     start_child(child, fixture, which, "0");
 }
 
-void host_child_start_speaking(HostChild *child, const Fixture *fixture, const char *which)
+void host_child_start_sending(HostChild *child, const Fixture *fixture, const char *which)
 {
     start_child(child, fixture, which, "1");
 }
@@ -140,7 +140,7 @@ void host_child_kill(HostChild *child)
     while (g_main_context_iteration(NULL, FALSE))
         ;
     close(child->out);
-    g_string_free(child->said, TRUE);
+    g_string_free(child->output, TRUE);
 }
 
 void host_child_stop(const HostChild *child)
@@ -160,10 +160,10 @@ HostReport host_child_ask(HostChild *child, const char *name)
 {
     int state = -1;
     guint64 epoch = 0, frames = 0;
-    g_string_truncate(child->said, 0);
+    g_string_truncate(child->output, 0);
     kill(child->pid, SIGUSR1);
     WAIT_FOR(has_answered(child));
-    g_auto(GStrv) lines = g_strsplit(child->said->str, "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(child->output->str, "\n", -1);
     for (char **line = lines; *line; line++)
         if (g_str_has_prefix(*line, name))
             sscanf(*line + strlen(name), " %d %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT " %15s",

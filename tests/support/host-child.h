@@ -11,7 +11,7 @@
 typedef struct {
     GPid pid;
     int out;
-    GString *said;
+    GString *output;
     char ifname[16]; /* the tap of its last report; "-": none */
 } HostChild;
 
@@ -30,12 +30,12 @@ void host_child_main(int argc, char **argv);
  */
 void host_child_start(HostChild *child, const Fixture *fixture, const char *which);
 /* The same, but without giving up the peer soon; the fixture's VM has a card (add_tap()), and
- * alpha's guest speaks every millisecond.
+ * alpha's guest sends every millisecond.
  */
-void host_child_start_speaking(HostChild *child, const Fixture *fixture, const char *which);
+void host_child_start_sending(HostChild *child, const Fixture *fixture, const char *which);
 void host_child_kill(HostChild *child);
 
-/* Stops it; returns once it stands still. */
+/* Stops it; returns once it is stopped. */
 void host_child_stop(const HostChild *child);
 void host_child_continue(const HostChild *child);
 

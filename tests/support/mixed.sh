@@ -23,7 +23,7 @@ mixed_start() {
     mixed_pid=$hosts_pid
     : >"$HOSTS_DIR/gaps"
     need "the client begins" grep -q '"begun":true' "$mixed_log"
-    need "all kinds of traffic are going" mixed_goes_on
+    need "all kinds of traffic are going" mixed_continues
 }
 
 mixed_has_lines() {
@@ -43,7 +43,7 @@ mixed_figure() {
 }
 
 # All kinds, since mixed_recovered asked. Or something is lost: that ends the waiting, too.
-mixed_goes_on() {
+mixed_continues() {
     mixed_mark && { [ -z "$(mixed_figure silent)" ] || [ "$(mixed_figure good)" = false ]; }
 }
 
@@ -81,7 +81,7 @@ mixed_kinds() {
 # "KIND MILLISECONDS" for each kind.
 mixed_recovered() {
     kill -HUP "$mixed_pid"
-    need "$1: all kinds of traffic go on" mixed_goes_on
+    need "$1: all kinds of traffic go on" mixed_continues
     is "$1: nothing is lost" "$(mixed_verdict)" "$MIXED_GOOD"
     mixed_errors
     for mixed_kind in $(mixed_kinds); do

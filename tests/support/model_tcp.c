@@ -43,7 +43,7 @@ static void ack_soon(ModelTcp *tcp, gint64 now_ms)
         tcp->ack_at = now_ms + model_tcp_random(tcp, DELAY_MS);
 }
 
-static void hear_ack(ModelTcp *tcp, const Packet *p, gint64 now_ms)
+static void take_ack(ModelTcp *tcp, const Packet *p, gint64 now_ms)
 {
     if (model_tcp_done(tcp))
         return;
@@ -61,7 +61,7 @@ static void hear_ack(ModelTcp *tcp, const Packet *p, gint64 now_ms)
         tcp->state = MODEL_OPEN;
 }
 
-static void hear_data(ModelTcp *tcp, const Packet *p, gint64 now_ms)
+static void take_data(ModelTcp *tcp, const Packet *p, gint64 now_ms)
 {
     gint32 at = seq_diff(p->seq, tcp->irs + 1);
 
@@ -92,7 +92,7 @@ static void hear_data(ModelTcp *tcp, const Packet *p, gint64 now_ms)
 }
 
 /* A SYN-ACK in SYN_SENT; Linux: tcp_rcv_synsent_state_process(). */
-static void hear_syn_ack(ModelTcp *tcp, const Packet *p, guint32 ts_now, gint64 now_ms)
+static void take_syn_ack(ModelTcp *tcp, const Packet *p, guint32 ts_now, gint64 now_ms)
 {
     if (!(p->flags & TCP_SYN) || !(p->flags & TCP_ACK))
         return;
@@ -107,7 +107,7 @@ static void hear_syn_ack(ModelTcp *tcp, const Packet *p, guint32 ts_now, gint64 
     tcp->irs = p->seq;
     tcp->rcv_nxt = p->seq + 1;
     tcp->state = MODEL_OPEN;
-    hear_ack(tcp, p, now_ms);
+    take_ack(tcp, p, now_ms);
     tcp->ack_at = now_ms;
 }
 
@@ -137,13 +137,13 @@ void model_tcp_input(ModelTcp *tcp, const Packet *p, gint64 now_ms, guint32 ts_n
         return;
     }
     if (tcp->state == MODEL_SYN_SENT) {
-        hear_syn_ack(tcp, p, ts_now, now_ms);
+        take_syn_ack(tcp, p, ts_now, now_ms);
     } else if (p->flags & TCP_SYN) {
         ack_soon(tcp, now_ms);
         return;
     } else {
-        hear_ack(tcp, p, now_ms);
-        hear_data(tcp, p, now_ms);
+        take_ack(tcp, p, now_ms);
+        take_data(tcp, p, now_ms);
     }
     if (tcp->state != MODEL_SYN_SENT && seq_diff(p->seq, tcp->rcv_nxt) <= 0) {
         tcp->ts_recent = p->tsval;

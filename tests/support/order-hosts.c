@@ -194,7 +194,7 @@ void order_synchronise(OrderWorld *w, OrderHost *a, OrderHost *b)
     w->epoch = 0;
 }
 
-void order_go_on_alone(OrderWorld *w, OrderHost *host)
+void order_continue_alone(OrderWorld *w, OrderHost *host)
 {
     disk_set_detach(host->side->set);
     g_assert_cmpint(order_ask(w, host), ==, ARBITER_GRANTED);

@@ -65,7 +65,7 @@ void order_synchronise(OrderWorld *w, OrderHost *a, OrderHost *b);
 void order_checkpoint(OrderWorld *w, OrderHost *a, OrderHost *b);
 
 /* The link is lost, and the arbiter grants the VM: the primary goes on, or the replica takes over. */
-void order_go_on_alone(OrderWorld *w, OrderHost *host);
+void order_continue_alone(OrderWorld *w, OrderHost *host);
 void order_take_over(OrderWorld *w, OrderHost *host);
 ArbiterAnswer order_ask(OrderWorld *w, const OrderHost *host);
 

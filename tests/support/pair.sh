@@ -174,7 +174,7 @@ not_decided() {
 # ---- Output ----
 
 # How many frames a host's colod has let out: what it wrote to its tap.
-spoken() {
+frames_sent() {
     hosts_exec "$1" cat /sys/class/net/colo0/statistics/rx_packets
 }
 
@@ -186,7 +186,7 @@ client_start() {
         --every-ms 5 --http 1 --http-every-ms 50 --drain-s "$PATIENCE" "$HOSTS_GUEST_IP"
     client=$hosts_pid records=0
     need "the client is there" client_listens
-    need "the client's connection" client_goes_on
+    need "the client's connection" client_continues
 }
 
 # Takes SIGUSR1 (bit 9 of the blocked ones), which ends a process that doesn't expect it.
@@ -211,7 +211,7 @@ client_mark() {
         gap_ms=$(figure "$figures" gap_ms | awk -v most="$gap_ms" '{ print ($1 > most) ? $1 : most }')
 }
 
-client_goes_on() {
+client_continues() {
     client_mark && [ "$(figure "$figures" records)" -gt "$records" ]
 }
 
@@ -237,7 +237,7 @@ mark() {
 # client_unharmed WHAT: it got answers since it was last looked at and has lost nothing.
 client_unharmed() {
     client_mark && records=$(figure "$figures" records)
-    need "$1: the client goes on" client_goes_on
+    need "$1: the client goes on" client_continues
     is "$1: the client has lost nothing" "$(client_verdict "$figures")" "$CLIENT_GOOD"
     diag "$1: the client's longest gap: $gap_ms ms"
 }
@@ -251,8 +251,8 @@ taken_over() {
     client_unharmed "$1"
 }
 
-# gone_on WHAT: the primary goes on unprotected.
-gone_on() {
+# continues_unprotected WHAT: the primary goes on unprotected.
+continues_unprotected() {
     need "$1: $primary goes on unprotected" is_alone "$primary"
     client_unharmed "$1"
 }

@@ -34,7 +34,7 @@ typedef struct {
     gboolean stopped;   /* the guest, for continues() */
     gboolean compares;  /* for decide() */
     GSource *interrupt; /* dispatched before the primary's own timers: ends the session */
-    GString *said;
+    GString *reported;
 } Fixture;
 
 /* ---- The capture ---- */
@@ -107,20 +107,20 @@ static void sent(void)
 
 /* ---- What is asked for and reported ---- */
 
-G_GNUC_PRINTF(2, 3) static void say(Fixture *f, const char *format, ...)
+G_GNUC_PRINTF(2, 3) static void report(Fixture *f, const char *format, ...)
 {
     va_list arguments;
-    if (f->said->len > 0)
-        g_string_append_c(f->said, ' ');
+    if (f->reported->len > 0)
+        g_string_append_c(f->reported, ' ');
     va_start(arguments, format);
-    g_string_append_vprintf(f->said, format, arguments);
+    g_string_append_vprintf(f->reported, format, arguments);
     va_end(arguments);
 }
 
-#define assert_said(f, what)                                                                       \
+#define assert_reported(f, what)                                                                   \
     do {                                                                                           \
-        g_assert_cmpstr((f)->said->str, ==, what);                                                 \
-        g_string_truncate((f)->said, 0);                                                           \
+        g_assert_cmpstr((f)->reported->str, ==, what);                                             \
+        g_string_truncate((f)->reported, 0);                                                       \
     } while (0)
 
 static PrimaryWorld on_look(gpointer user_data)
@@ -137,65 +137,65 @@ static gboolean on_is_delivered(gpointer user_data)
 
 static void on_event(FsmEvent event, gpointer user_data)
 {
-    say(user_data, "event:%s", fsm_event_name(event));
+    report(user_data, "event:%s", fsm_event_name(event));
 }
 
 static void on_trouble(const char *what, const GError *error, gpointer user_data)
 {
     g_assert_true(what && error);
-    say(user_data, "trouble");
+    report(user_data, "trouble");
 }
 
 static void on_lost(const char *what, const GError *error, gpointer user_data)
 {
     g_assert_true(what && error);
-    say(user_data, "lost");
+    report(user_data, "lost");
 }
 
 static void on_ending(const char *what, const GError *error, gpointer user_data)
 {
     g_assert_true(what && error);
-    say(user_data, "ending");
+    report(user_data, "ending");
 }
 
 static void on_link_lost(const char *what, const GError *error, gpointer user_data)
 {
     Fixture *f = user_data;
     g_assert_true(what && error);
-    say(f, "link-lost");
+    report(f, "link-lost");
     primary_end_session(f->primary);
 }
 
 static void on_stream_lost(const char *what, const GError *error, gpointer user_data)
 {
     g_assert_true(what && error);
-    say(user_data, "stream-lost");
+    report(user_data, "stream-lost");
 }
 
 static void on_send(const Message *message, gpointer user_data)
 {
-    say(user_data, "%s:%" G_GUINT64_FORMAT, message_info(message->type)->name, message->epoch);
+    report(user_data, "%s:%" G_GUINT64_FORMAT, message_info(message->type)->name, message->epoch);
 }
 
 static void on_session_began(gpointer user_data)
 {
-    say(user_data, "began");
+    report(user_data, "began");
 }
 
 static void on_session_ended(gpointer user_data)
 {
     g_assert_null(capture);
-    say(user_data, "ended");
+    report(user_data, "ended");
 }
 
 static void on_proven(gpointer user_data)
 {
-    say(user_data, "proven");
+    report(user_data, "proven");
 }
 
 static void on_begin_run(gpointer user_data)
 {
-    say(user_data, "begin-run");
+    report(user_data, "begin-run");
 }
 
 static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
@@ -208,14 +208,14 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 static void on_resume(gpointer user_data)
 {
     Fixture *f = user_data;
-    say(f, "resume");
+    report(f, "resume");
     vm_resume(f->vm, on_resumed, f);
 }
 
 static void on_running(ColoTime paused, ColoTime now, gpointer user_data)
 {
     g_assert_cmpint(paused.us, <=, now.us);
-    say(user_data, paused.us ? "running-again" : "running");
+    report(user_data, paused.us ? "running-again" : "running");
 }
 
 static gboolean on_continues(gpointer user_data)
@@ -234,41 +234,41 @@ static gboolean on_give_up(gpointer user_data)
     return waits;
 }
 
-static void on_stands(gpointer user_data)
+static void on_ready_to_end(gpointer user_data)
 {
-    say(user_data, "stands");
+    report(user_data, "ready-to-end");
 }
 
 static void on_fence(gboolean closed, gpointer user_data)
 {
-    say(user_data, closed ? "closed" : "open");
+    report(user_data, closed ? "closed" : "open");
 }
 
 static void on_sync(guint64 epoch, gpointer user_data)
 {
-    say(user_data, "sync:%" G_GUINT64_FORMAT, epoch);
+    report(user_data, "sync:%" G_GUINT64_FORMAT, epoch);
 }
 
 static void on_pausing(gpointer user_data)
 {
-    say(user_data, "pausing");
+    report(user_data, "pausing");
 }
 
 static void on_paused(gpointer user_data)
 {
-    say(user_data, "paused");
+    report(user_data, "paused");
 }
 
 static gboolean on_decide(guint64 epoch, gpointer user_data)
 {
     Fixture *f = user_data;
-    say(f, "decide:%" G_GUINT64_FORMAT, epoch);
+    report(f, "decide:%" G_GUINT64_FORMAT, epoch);
     return f->compares;
 }
 
 static void on_mark(guint64 epoch, gpointer user_data)
 {
-    say(user_data, "mark:%" G_GUINT64_FORMAT, epoch);
+    report(user_data, "mark:%" G_GUINT64_FORMAT, epoch);
 }
 
 static void on_content(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
@@ -276,7 +276,7 @@ static void on_content(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
 {
     Fixture *f = user_data;
     g_assert_cmpint(compares, ==, f->compares);
-    say(f, "content:%" G_GUINT64_FORMAT, epoch);
+    report(f, "content:%" G_GUINT64_FORMAT, epoch);
     *ret_frames = g_ptr_array_new();
     *ret_attachment = g_bytes_new_static("", 0);
 }
@@ -286,30 +286,30 @@ static void on_taken(guint64 epoch, gboolean compares, gpointer user_data)
     Fixture *f = user_data;
     g_assert_cmpint(compares, ==, f->compares);
     f->world.epoch = epoch;
-    say(f, "taken:%" G_GUINT64_FORMAT, epoch);
+    report(f, "taken:%" G_GUINT64_FORMAT, epoch);
 }
 
 static void on_sent(gpointer user_data)
 {
-    say(user_data, "sent");
+    report(user_data, "sent");
 }
 
 static void on_release(guint64 epoch, gboolean compares, gpointer user_data)
 {
     Fixture *f = user_data;
     g_assert_cmpint(compares, ==, f->compares);
-    say(f, "release:%" G_GUINT64_FORMAT, epoch);
+    report(f, "release:%" G_GUINT64_FORMAT, epoch);
 }
 
 static void on_complete(const FiguresCheckpoint *checkpoint, gpointer user_data)
 {
     g_assert_cmpuint(checkpoint->bytes, ==, 4096);
-    say(user_data, "complete:%s", checkpoint_reason_name(checkpoint->reason));
+    report(user_data, "complete:%s", checkpoint_reason_name(checkpoint->reason));
 }
 
 static void on_mirror(gpointer user_data)
 {
-    say(user_data, "mirror");
+    report(user_data, "mirror");
 }
 
 static const PrimaryHandler handler = {.look = on_look,
@@ -329,7 +329,7 @@ static const PrimaryHandler handler = {.look = on_look,
                                        .running = on_running,
                                        .continues = on_continues,
                                        .give_up = on_give_up,
-                                       .stands = on_stands,
+                                       .ready_to_end = on_ready_to_end,
                                        .fence = on_fence,
                                        .sync = on_sync,
                                        .pausing = on_pausing,
@@ -377,7 +377,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->config.min_gap_ms = 3600 * 1000;
     f->world = (PrimaryWorld){.state = FSM_P_NONE, .peer_vm = PEER_VM_PAUSED, .copy_is_fit = TRUE};
     f->delivered = TRUE;
-    f->said = g_string_new(NULL);
+    f->reported = g_string_new(NULL);
     f->interrupt = colo_timer_new(on_interrupt, f);
     f->primary = primary_new(&f->config, &handler, f);
     f->description = fake_vm_description(RAM_PAGES * VM_PAGE_SIZE, 0);
@@ -386,10 +386,10 @@ static void set_up(Fixture *f, gconstpointer data)
     turned_clock_settle();
     primary_attach(f->primary, f->vm, NULL);
     primary_run(f->primary);
-    assert_said(f, "begin-run");
+    assert_reported(f, "begin-run");
     primary_may_run(f->primary);
     turned_clock_settle();
-    assert_said(f, "resume running");
+    assert_reported(f, "resume running");
 }
 
 /* As node.c ends a VM. */
@@ -400,7 +400,7 @@ static void end_vm(Fixture *f)
     primary_end_session(f->primary);
     primary_detach(f->primary);
     g_clear_pointer(&f->vm, vm_free);
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -412,7 +412,7 @@ static void tear_down(Fixture *f, gconstpointer data)
     g_source_destroy(f->interrupt);
     g_source_unref(f->interrupt);
     vm_description_free(f->description);
-    g_string_free(f->said, TRUE);
+    g_string_free(f->reported, TRUE);
 }
 
 /* A secondary is there, and has all RAM. */
@@ -422,7 +422,7 @@ static void join(Fixture *f)
     f->world.state = FSM_P_ACTIVE;
     f->world.is_recorded = f->world.disks_in_step = TRUE;
     primary_synchronise(f->primary, -1);
-    assert_said(f, "began");
+    assert_reported(f, "began");
     capture->callbacks.synchronised(&progress, capture->user_data);
 }
 
@@ -445,8 +445,8 @@ static void protect(Fixture *f)
     }
     f->world.state = FSM_P_COLO;
     turned_clock_settle();
-    g_assert_true(g_str_has_suffix(f->said->str, "complete:initial event:proven proven"));
-    g_string_truncate(f->said, 0);
+    g_assert_true(g_str_has_suffix(f->reported->str, "complete:initial event:proven proven"));
+    g_string_truncate(f->reported, 0);
 }
 
 static void assert_refused(gboolean taken_as_right, GError **error)

@@ -17,7 +17,7 @@ typedef struct {
     Agent *agent;
     FakeAgent *guest;
     guint done, late;
-    gboolean stands; /* the guest does */
+    gboolean is_paused; /* the guest does */
     GError *error;
 } Fixture;
 
@@ -32,7 +32,7 @@ static void on_done(const GError *error, gpointer user_data)
 static gboolean runs(gpointer user_data)
 {
     const Fixture *f = user_data;
-    return !f->stands;
+    return !f->is_paused;
 }
 
 static void on_late(gpointer user_data)
@@ -111,7 +111,7 @@ static void test_bad_answers(void)
     static const struct {
         FakeAgentMood mood;
         AgentError code;
-        const char *says;
+        const char *message;
     } cases[] = {
         {FAKE_AGENT_REFUSES,   AGENT_ERROR_REFUSED,   "refused: no\\nclock\\033"      },
         {FAKE_AGENT_GARBAGE,   AGENT_ERROR_GARBAGE,   "makes no sense: \\033[2Jlogin:"},
@@ -126,8 +126,8 @@ static void test_bad_answers(void)
         f.guest->mood = cases[i].mood;
         set_time(&f, cases[i].mood == FAKE_AGENT_NO_ANSWER ? SHORT_MS : LONG_MS);
         g_assert_error(f.error, AGENT_ERROR, (gint)cases[i].code);
-        if (!strstr(f.error->message, cases[i].says))
-            g_error("'%s' does not say '%s'", f.error->message, cases[i].says);
+        if (!strstr(f.error->message, cases[i].message))
+            g_error("'%s' does not say '%s'", f.error->message, cases[i].message);
         /* And it is well again. */
         f.guest->mood = FAKE_AGENT_WELL;
         f.done = 0;
@@ -148,9 +148,9 @@ static void test_noise_before_sync(void)
     g_autofree char *endless = g_strnfill(3 * AGENT_ANSWER_MAX, 'x');
     Fixture f;
     set_up(&f, FAKE_AGENT_WELL);
-    fake_agent_say(f.guest, "\xff", 1);
-    fake_agent_say(f.guest, endless, strlen(endless));
-    fake_agent_say(f.guest, noise, sizeof(noise)); /* with its 0 */
+    fake_agent_send(f.guest, "\xff", 1);
+    fake_agent_send(f.guest, endless, strlen(endless));
+    fake_agent_send(f.guest, noise, sizeof(noise)); /* with its 0 */
     sync_with(&f, LONG_MS);
     wait_done(&f);
     g_assert_no_error(f.error);
@@ -159,7 +159,7 @@ static void test_noise_before_sync(void)
     tear_down(&f);
 }
 
-/* A guest that says a lot unasked doesn't fill the port, and is heard. */
+/* A guest that sends a lot unasked doesn't fill the port, and its answer is read. */
 static void test_unasked(void)
 {
     g_autofree char *text = g_strnfill(4000, 'x');
@@ -167,7 +167,7 @@ static void test_unasked(void)
     set_up(&f, FAKE_AGENT_WELL);
     for (guint i = 0; i < 200; i++) {
         guint before = f.late;
-        fake_agent_say(f.guest, text, strlen(text));
+        fake_agent_send(f.guest, text, strlen(text));
         WAIT_FOR(f.late > before);
     }
     g_assert_cmpuint(f.done, ==, 0);
@@ -198,16 +198,16 @@ static gsize send_all_that_fits(int fd)
     return sum;
 }
 
-/* What waits while the guest stands is read when it runs. */
+/* What waits while the guest is paused is read when it runs. */
 static void test_paused(void)
 {
     Fixture f;
     set_up(&f, FAKE_AGENT_WELL);
-    f.stands = TRUE;
-    fake_agent_say(f.guest, "x", 1);
+    f.is_paused = TRUE;
+    fake_agent_send(f.guest, "x", 1);
     settle();
     g_assert_cmpuint(f.late, ==, 0);
-    f.stands = FALSE;
+    f.is_paused = FALSE;
     WAIT_FOR(f.late == 1);
     tear_down(&f);
 }
@@ -288,7 +288,7 @@ int main(int argc, char **argv)
     g_test_add_func("/agent/bad-answers", test_bad_answers);
     g_test_add_func("/agent/noise-before-sync", test_noise_before_sync);
     g_test_add_func("/agent/unasked", test_unasked);
-    g_test_add_func("/agent/stands", test_paused);
+    g_test_add_func("/agent/paused", test_paused);
     g_test_add_func("/agent/flood", test_flood);
     g_test_add_func("/agent/absent", test_absent);
     g_test_add_func("/agent/end-of-file", test_end_of_file);

@@ -109,7 +109,7 @@ static void test_messages(Fixture *f, gconstpointer data)
     f->world.phase = CYCLE_PREPARING;
     for (int i = 0; i < 20; i++) {
         turned_clock_pass_ms(SOON_MS / 2);
-        answering_heard(f->answering);
+        answering_received(f->answering);
     }
     g_assert_cmpuint(f->unfit, ==, 0);
     expect_unfit_after(f, SOON_MS);

@@ -90,7 +90,7 @@ static void test_late(Fixture *fixture, gconstpointer data)
 }
 
 /* Storage may be back by another way, while what was asked by the old one still hangs. */
-static void test_others_go_on(Fixture *fixture, gconstpointer data)
+static void test_others_continue(Fixture *fixture, gconstpointer data)
 {
     Answered first, second;
     (void)data;
@@ -211,7 +211,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("not-stored", test_late, GINT_TO_POINTER(HOLD_BEFORE));
     ADD("stored", test_late, GINT_TO_POINTER(HOLD_AFTER));
-    ADD("others-go-on", test_others_go_on, NULL);
+    ADD("others-continue", test_others_continue, NULL);
     ADD("bounded", test_bounded, NULL);
     ADD("in-turn", test_in_turn, NULL);
     ADD("forgotten", test_forgotten, NULL);

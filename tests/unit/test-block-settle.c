@@ -124,7 +124,7 @@ static void test_leaves_the_floor(Fixture *f, gconstpointer data)
 }
 
 /* Small epochs don't wait for storage that hangs: it may be well again before it matters. */
-static void test_small_epochs_go_on(Fixture *f, gconstpointer data)
+static void test_small_epochs_continue(Fixture *f, gconstpointer data)
 {
     (void)data;
     side_hold_settling(f->pair.b, TRUE);
@@ -161,7 +161,7 @@ int main(int argc, char **argv)
     g_test_add("/block/settle/" name, Fixture, GUINT_TO_POINTER(LIMIT), set_up, test, tear_down)
     ADD("by-itself", test_by_itself);
     ADD("at-most-one-epoch", test_at_most_one_epoch);
-    ADD("small-epochs-go-on", test_small_epochs_go_on);
+    ADD("small-epochs-continue", test_small_epochs_continue);
     ADD("zeroes-are-no-work", test_zeroes_are_no_work);
     ADD("failure", test_failure);
     g_test_add("/block/settle/leaves-the-floor", Fixture, NULL, set_up, test_leaves_the_floor,

@@ -19,12 +19,12 @@ static void test_late(void)
                         .time = CLAIM_LATE};
     g_assert_false(judge(facts).counts);
     facts.others_open = FALSE;
-    g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_UNDECIDED);
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_UNDECIDED);
     facts.doing = CLAIM_UNDECIDED;
     facts.time = CLAIM_GONE;
     g_assert_false(judge(facts).counts);
     facts.answer = ARBITER_GRANTED;
-    g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_GRANTED);
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_GRANTED);
 }
 
 /* A clear no is not overruled. */
@@ -32,15 +32,15 @@ static void test_force(void)
 {
     ClaimFacts facts = {
         .state = FSM_P_PAUSED, .doing = CLAIM_ASKED, .forced = TRUE, .answer = ARBITER_DENIED};
-    g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_DENIED);
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_DENIED);
     facts.answer = ARBITER_UNKNOWN;
-    g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_FORCED);
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_FORCED);
     g_assert_cmpint(judge(facts).next, ==, CLAIM_FORCED_AGAIN);
     facts.time = CLAIM_LATE;
     g_assert_cmpint(judge(facts).next, ==, CLAIM_FORCED);
     /* The primary, which is there, can do without a hand-over. */
     facts.state = FSM_S_HANDED;
-    g_assert_cmpint(judge(facts).says, ==, CLAIM_SAYS_UNDECIDED);
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_UNDECIDED);
 }
 
 /* The peer's VM is dead if the peer said so where it can be; that lasts until the link is back. */
@@ -70,7 +70,7 @@ static void test_out_of_doubt(void)
             ClaimFacts facts = {.state = state, .doing = doing, .forced = TRUE};
             for (facts.answer = 0; facts.answer <= ARBITER_UNKNOWN; facts.answer++) {
                 ClaimVerdict verdict = judge(facts);
-                g_assert_cmpint(verdict.says, ==, CLAIM_SAYS_NOTHING);
+                g_assert_cmpint(verdict.report, ==, CLAIM_REPORT_NOTHING);
                 /* It has refused a hand-over meanwhile, say. */
                 g_assert_true(verdict.granted_late ==
                               (facts.answer == ARBITER_GRANTED && !fsm_is_primary(state)));
@@ -84,7 +84,7 @@ static void test_out_of_doubt(void)
 
 #define SAYS(says_, next_)                                                                         \
     {                                                                                              \
-        CLAIM_START_SAYS_##says_, CLAIM_START_##next_                                              \
+        CLAIM_START_REPORT_##says_, CLAIM_START_##next_                                            \
     }
 
 static ClaimStartVerdict expected_start(const ClaimStartFacts *facts)
@@ -116,21 +116,21 @@ static void check_start(const ClaimStartFacts *facts)
     g_assert_true(claim_start_may(facts->start, verdict.next));
     if (facts->start == CLAIM_START_ASKED) {
         ClaimStartVerdict expected = expected_start(facts);
-        g_assert_cmpint(verdict.says, ==, expected.says);
+        g_assert_cmpint(verdict.report, ==, expected.report);
         g_assert_cmpint(verdict.next, ==, expected.next);
     } else if (facts->start == CLAIM_START_WAITS_ASKED) {
         /* It starts the VM only as long as no primary has come. */
         gboolean inherits = facts->answer == ARBITER_GRANTED && facts->state == FSM_S_NONE;
         gboolean is_late = facts->answer == ARBITER_UNKNOWN && facts->time == CLAIM_LATE;
-        g_assert_cmpint(verdict.says, ==,
-                        inherits ? CLAIM_START_SAYS_INHERITED : CLAIM_START_SAYS_NOTHING);
+        g_assert_cmpint(verdict.report, ==,
+                        inherits ? CLAIM_START_REPORT_INHERITED : CLAIM_START_REPORT_NOTHING);
         g_assert_cmpint(verdict.next, ==,
                         inherits  ? CLAIM_START_IDLE
                         : is_late ? CLAIM_START_WAITS_ASKED
                                   : CLAIM_START_WAITS);
     } else {
         /* What isn't asked any more has no answer. */
-        g_assert_cmpint(verdict.says, ==, CLAIM_START_SAYS_NOTHING);
+        g_assert_cmpint(verdict.report, ==, CLAIM_START_REPORT_NOTHING);
         g_assert_cmpint(verdict.next, ==, facts->start);
     }
 }

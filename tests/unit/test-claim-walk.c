@@ -28,7 +28,7 @@ typedef struct {
     GHashTable *seen; /* of World* */
     GQueue due;       /* of World*, borrowed from seen */
     gboolean steps[CLAIM_DOINGS][CLAIM_DOINGS];
-    guint said[CLAIM_SAYS_CONTRADICTED + 1];
+    guint reported[CLAIM_REPORT_CONTRADICTED + 1];
 } Walk;
 
 static guint world_hash(gconstpointer data)
@@ -105,15 +105,15 @@ static void move(Walk *walk, World *world, FsmEvent event, Circumstances now)
         world->seeks = TRUE;
 }
 
-static void say(Walk *walk, World *world, ClaimSays says)
+static void say(Walk *walk, World *world, ClaimReport report)
 {
-    static const FsmEvent events[] = {[CLAIM_SAYS_GRANTED] = FSM_GRANTED,
-                                      [CLAIM_SAYS_FORCED] = FSM_GRANTED,
-                                      [CLAIM_SAYS_DENIED] = FSM_DENIED,
-                                      [CLAIM_SAYS_UNDECIDED] = FSM_UNDECIDED};
-    walk->said[says]++;
-    if (says >= CLAIM_SAYS_GRANTED && says <= CLAIM_SAYS_UNDECIDED)
-        move(walk, world, events[says], (Circumstances){FALSE, FALSE});
+    static const FsmEvent events[] = {[CLAIM_REPORT_GRANTED] = FSM_GRANTED,
+                                      [CLAIM_REPORT_FORCED] = FSM_GRANTED,
+                                      [CLAIM_REPORT_DENIED] = FSM_DENIED,
+                                      [CLAIM_REPORT_UNDECIDED] = FSM_UNDECIDED};
+    walk->reported[report]++;
+    if (report >= CLAIM_REPORT_GRANTED && report <= CLAIM_REPORT_UNDECIDED)
+        move(walk, world, events[report], (Circumstances){FALSE, FALSE});
 }
 
 /* Whoever is told yes has a decision, or knows that the other has none, or was forced. */
@@ -122,19 +122,19 @@ static void check_answer(const World *before, ArbiterAnswer answer, const ClaimV
     gboolean doubts = claim_is_in_doubt(before->state);
     gboolean knows =
         before->yielded || before->state == FSM_P_RECOVER || before->state == FSM_S_HANDED;
-    g_assert_true(verdict->says != CLAIM_SAYS_GRANTED || answer == ARBITER_GRANTED ||
+    g_assert_true(verdict->report != CLAIM_REPORT_GRANTED || answer == ARBITER_GRANTED ||
                   (answer == ARBITER_MANUAL && knows));
-    g_assert_true(verdict->says != CLAIM_SAYS_FORCED ||
+    g_assert_true(verdict->report != CLAIM_REPORT_FORCED ||
                   (before->forced && answer != ARBITER_DENIED));
     /* An answer changes a state that is in doubt only; a clear one always does. */
     g_assert_true(doubts || !verdict->counts);
     if (doubts && answer == ARBITER_GRANTED)
-        g_assert_cmpint(verdict->says, ==, CLAIM_SAYS_GRANTED);
+        g_assert_cmpint(verdict->report, ==, CLAIM_REPORT_GRANTED);
     if (doubts && answer == ARBITER_DENIED)
-        g_assert_cmpint(verdict->says, ==, CLAIM_SAYS_DENIED);
+        g_assert_cmpint(verdict->report, ==, CLAIM_REPORT_DENIED);
     /* What an administrator has to know is said, once. */
     gboolean forced = before->doing == CLAIM_FORCED || before->doing == CLAIM_FORCED_AGAIN;
-    g_assert_true((verdict->says == CLAIM_SAYS_CONTRADICTED) ==
+    g_assert_true((verdict->report == CLAIM_REPORT_CONTRADICTED) ==
                   (forced && answer == ARBITER_DENIED));
 }
 
@@ -153,7 +153,7 @@ static void answer(Walk *walk, World world, ArbiterAnswer answer, ClaimTime time
     check_answer(&world, answer, &verdict);
     world.forced &= !verdict.counts;
     set_doing(walk, &world, verdict.next);
-    say(walk, &world, verdict.says);
+    say(walk, &world, verdict.report);
     reach(walk, &world);
 }
 
@@ -281,7 +281,7 @@ static void walk_all(Walk *walk)
 }
 
 /* Whoever is in doubt has an answer to come, asks again by itself, or waits for somebody. */
-static void check_goes_on(const World *world)
+static void check_continues(const World *world)
 {
     gboolean waits = world->state == FSM_S_RECOVER || world->state == FSM_P_FROZEN;
     if (!claim_is_in_doubt(world->state) || world->doing != CLAIM_IDLE || waits || world->checks ||
@@ -299,14 +299,14 @@ static void test_walk(void)
     gpointer key;
     g_hash_table_iter_init(&iter, walk.seen);
     while (g_hash_table_iter_next(&iter, &key, NULL))
-        check_goes_on(key);
+        check_continues(key);
     /* Nothing is allowed that can't happen. */
     for (ClaimDoing from = 0; from < CLAIM_DOINGS; from++)
         for (ClaimDoing to = 0; to < CLAIM_DOINGS; to++)
             if (claim_doing_may(from, to) && !walk.steps[from][to])
                 g_error("%s -> %s never happens", claim_doing_name(from), claim_doing_name(to));
-    for (gsize says = 0; says < G_N_ELEMENTS(walk.said); says++)
-        g_assert_cmpuint(walk.said[says], >, 0);
+    for (gsize report = 0; report < G_N_ELEMENTS(walk.reported); report++)
+        g_assert_cmpuint(walk.reported[report], >, 0);
     g_test_message("%u worlds", g_hash_table_size(walk.seen));
     g_hash_table_unref(walk.seen);
 }

@@ -64,7 +64,7 @@ static void tear_down(Fixture *f, gconstpointer data)
 }
 
 /* The guest is paused for so long, and then runs. */
-static void stand(Fixture *f, gint64 ms)
+static void pause_for(Fixture *f, gint64 ms)
 {
     f->world.behind_us += ms * COLO_US_PER_MS;
     clock_look(f->clock);
@@ -74,14 +74,14 @@ static void stand(Fixture *f, gint64 ms)
 static void test_set(Fixture *f, gconstpointer data)
 {
     (void)data;
-    stand(f, STEP_MS - 1);
+    pause_for(f, STEP_MS - 1);
     g_assert_cmpuint(f->guest->syncs, ==, 0);
-    stand(f, 1);
+    pause_for(f, 1);
     g_assert_cmpuint(f->guest->set_times, ==, 1);
     g_assert_cmpuint(clock_corrections(f->clock), ==, 1);
     g_assert_cmpuint(f->told, ==, 1);
     /* Due again, but not within a second. */
-    stand(f, STEP_MS);
+    pause_for(f, STEP_MS);
     turned_clock_pass_ms(900);
     g_assert_cmpuint(clock_corrections(f->clock), ==, 1);
     turned_clock_pass_ms(100);
@@ -108,7 +108,7 @@ static void test_not_now(Fixture *f, gconstpointer data)
     (void)data;
     f->world.phase = CYCLE_SETTLING;
     g_assert_false(cycle_is_between_pauses(f->world.phase));
-    stand(f, STEP_MS);
+    pause_for(f, STEP_MS);
     turned_clock_pass_ms(60000);
     g_assert_cmpuint(f->guest->syncs, ==, 0);
     f->world.phase = CYCLE_IDLE;
@@ -122,11 +122,11 @@ static void test_late_answer(Fixture *f, gconstpointer data)
 {
     (void)data;
     f->guest->mood = FAKE_AGENT_SLOW;
-    stand(f, STEP_MS);
+    pause_for(f, STEP_MS);
     g_assert_cmpuint(f->guest->set_times, ==, 1);
     turned_clock_pass_ms(2000);
     f->guest->mood = FAKE_AGENT_WELL;
-    fake_agent_say(f->guest, "{\"return\": {}}\n", 15);
+    fake_agent_send(f->guest, "{\"return\": {}}\n", 15);
     turned_clock_pass_ms(1);
     g_assert_true(clock_has_failed(f->clock));
     g_assert_cmpuint(clock_corrections(f->clock), ==, 0);
@@ -142,13 +142,13 @@ static void test_late_answer(Fixture *f, gconstpointer data)
 static void test_forgotten(Fixture *f, gconstpointer data)
 {
     (void)data;
-    stand(f, STEP_MS);
+    pause_for(f, STEP_MS);
     clock_forget(f->clock);
     g_assert_false(clock_has_agent(f->clock));
     g_assert_cmpuint(clock_corrections(f->clock), ==, 0);
     f->world.behind_us = 0;
     clock_attach(f->clock, f->fds[0]);
-    stand(f, STEP_MS);
+    pause_for(f, STEP_MS);
     g_assert_cmpuint(clock_corrections(f->clock), ==, 1);
 }
 
@@ -165,9 +165,9 @@ static void test_may(void)
 {
     for (FsmState state = 0; state < FSM_STATES; state++)
         for (CyclePhase phase = 0; phase < CYCLE_PHASES; phase++) {
-            gboolean heard = state >= FSM_P_NONE && state <= FSM_P_COLO;
+            gboolean is_released = state >= FSM_P_NONE && state <= FSM_P_COLO;
             gboolean no_pause = cycle_is_between_pauses(phase);
-            g_assert_cmpint(clock_may_be_set(state, phase, TRUE), ==, heard && no_pause);
+            g_assert_cmpint(clock_may_be_set(state, phase, TRUE), ==, is_released && no_pause);
             g_assert_false(clock_may_be_set(state, phase, FALSE));
         }
 }

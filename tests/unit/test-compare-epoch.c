@@ -46,7 +46,7 @@ static void test_commit_releases_older(void)
 }
 
 /* While the checkpoint travels, the SVM's old output still frees the PVM's old output. */
-static void test_old_epoch_goes_on(void)
+static void test_old_epoch_continues(void)
 {
     g_autoptr(Rig) rig = rig_new(NULL);
     FrameSpec a = udp(1, "a"), b = udp(1, "b");
@@ -526,7 +526,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 #define ADD(name, func) g_test_add_func("/compare-epoch/" name, func)
     ADD("commit-releases-older", test_commit_releases_older);
-    ADD("old-epoch-goes-on", test_old_epoch_goes_on);
+    ADD("old-epoch-continues", test_old_epoch_continues);
     ADD("stale-secondary", test_stale_secondary);
     ADD("secondary-before-received", test_secondary_before_received);
     ADD("primary-after-commit", test_primary_after_commit);

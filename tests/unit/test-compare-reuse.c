@@ -195,7 +195,7 @@ int main(int argc, char **argv)
 #define ADD(name, func) g_test_add_func("/compare-reuse/" name, func)
     ADD("before", test_before);
     ADD("after", test_after);
-    ADD("said-by-both", test_sent_by_both);
+    ADD("sent-by-both", test_sent_by_both);
     ADD("reset-text-after", test_reset_text_after);
     ADD("many", test_many);
     ADD("two-pages", test_two_pages);

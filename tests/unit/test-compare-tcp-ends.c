@@ -189,7 +189,7 @@ static void test_simultaneous_open(void)
     p.flags = s.flags = TCP_SYN | TCP_ACK;
     p.ack = s.ack = ISN_C + 1;
     rig_primary(rig, &p);
-    expect(rig, 0); /* the SVM has not heard the client's SYN yet */
+    expect(rig, 0); /* the SVM has not received the client's SYN yet */
     rig_secondary(rig, &s);
     expect(rig, 1);
     send_from(rig, P, TCP_ACK, 0, 0, "hi");

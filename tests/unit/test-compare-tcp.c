@@ -357,9 +357,9 @@ static void test_too_much_disorder(void)
     }
 }
 
-static void send_window(Rig *rig, int side, guint32 heard, guint16 window, const char *text)
+static void send_window(Rig *rig, int side, guint32 acked, guint16 window, const char *text)
 {
-    FrameSpec spec = rig_tcp(TCP_ACK, (side == P ? ISN_P : ISN_S) + 1, ISN_C + 1 + heard, text);
+    FrameSpec spec = rig_tcp(TCP_ACK, (side == P ? ISN_P : ISN_S) + 1, ISN_C + 1 + acked, text);
     spec.window = window;
     if (side == P)
         g_assert_true(rig_primary(rig, &spec));

@@ -142,7 +142,7 @@ static void test_broken_character(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
-    control_peer_say(peer, "{\"execute\":\"\xe2\x82");
+    control_peer_send_text(peer, "{\"execute\":\"\xe2\x82");
     control_peer_expect(peer, "\"}\n",
                         "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no JSON: invalid utf-8 "
                         "string\"}}");
@@ -165,11 +165,11 @@ static void test_huge_lines(Fixture *f, gconstpointer data)
     g_autofree char *bad = g_strconcat(start, filling, "x", end, "\n", NULL);
     control_peer_expect(peer, bad, error);
     g_autofree char *megabyte = g_strnfill(1 << 20, 'y');
-    control_peer_say(peer, start);
-    control_peer_say(peer, megabyte);
+    control_peer_send_text(peer, start);
+    control_peer_send_text(peer, megabyte);
     control_peer_expect(peer, "\n", error);
     g_autofree char *space = g_strnfill(1 << 20, ' ');
-    control_peer_say(peer, space);
+    control_peer_send_text(peer, space);
     control_peer_expect(peer, PING, PONG);
 }
 
@@ -190,7 +190,7 @@ static void test_noise(Fixture *f, gconstpointer data)
             ;
     }
     /* The end of whatever has begun, and then the answer to a ping among what comes. */
-    control_peer_say(peer, "\n\n" PING);
+    control_peer_send_text(peer, "\n\n" PING);
     for (g_autofree char *line = NULL; g_strcmp0(line, PONG);) {
         g_free(line);
         line = control_peer_line(peer);
@@ -207,7 +207,7 @@ static void test_hundred_clients(Fixture *f, gconstpointer data)
     for (guint i = 0; i < 100; i++)
         peers[i] = control_peer_greeted(f->path);
     for (guint i = 0; i < 100; i++)
-        control_peer_say(peers[i], PING "nonsense\n" PING);
+        control_peer_send_text(peers[i], PING "nonsense\n" PING);
     control_event(f->control, "TO_ALL", NULL);
     for (guint i = 0; i < 100; i++) {
         guint pongs = 0, errors = 0, events = 0;

@@ -179,10 +179,10 @@ static void test_queries(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
-    control_peer_say(peer, NO_ARGS("query-version"));
+    control_peer_send_text(peer, NO_ARGS("query-version"));
     g_autofree char *version = control_peer_line(peer);
     g_assert_true(g_str_has_prefix(version, "{\"return\":{\"qemu\":{\"major\":"));
-    control_peer_say(peer, NO_ARGS("query-commands"));
+    control_peer_send_text(peer, NO_ARGS("query-commands"));
     g_autofree char *list = control_peer_line(peer);
     g_assert_nonnull(strstr(list,
                             "{\"name\":\"nothing\",\"arguments\":\"\",\"help\":\"Does nothing.\","
@@ -196,7 +196,8 @@ static void test_answer_later(Fixture *f, gconstpointer data)
     (void)data;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
     g_autoptr(ControlPeer) other = control_peer_greeted(f->path);
-    control_peer_say(peer, "{\"execute\":\"hold\",\"id\":1}{\"execute\":\"nothing\",\"id\":2}");
+    control_peer_send_text(peer,
+                           "{\"execute\":\"hold\",\"id\":1}{\"execute\":\"nothing\",\"id\":2}");
     control_peer_expect(other, NO_ARGS("nothing"), "{\"return\":{}}");
     g_assert_nonnull(f->held);
     control_reply(g_steal_pointer(&f->held), json_object_new_string("done"));
@@ -211,7 +212,7 @@ static void test_answer_is_no_call(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
-    control_peer_say(peer, NO_ARGS("hold") NO_ARGS("hold"));
+    control_peer_send_text(peer, NO_ARGS("hold") NO_ARGS("hold"));
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
     control_reply(g_steal_pointer(&f->held), NULL);
@@ -227,7 +228,7 @@ static void test_answer_is_no_call(Fixture *f, gconstpointer data)
 static void test_gone_before_next(Fixture *f, gconstpointer data)
 {
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
-    control_peer_say(peer, NO_ARGS("hold") NO_ARGS("hold"));
+    control_peer_send_text(peer, NO_ARGS("hold") NO_ARGS("hold"));
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
     control_reply(g_steal_pointer(&f->held), NULL);
@@ -255,8 +256,8 @@ static void test_oob(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = with_oob(f);
-    control_peer_say(peer,
-                     "{\"execute\":\"hold\",\"id\":1}{\"execute\":\"nothing\",\"id\":2}nonsense\n");
+    control_peer_send_text(
+        peer, "{\"execute\":\"hold\",\"id\":1}{\"execute\":\"nothing\",\"id\":2}nonsense\n");
     control_peer_expect(peer, OOB("a", "3"), "{\"return\":{\"text\":\"a\"},\"id\":3}");
     g_assert_nonnull(f->held);
     control_peer_expect(peer, "{\"exec-oob\":\"nothing\",\"id\":4}",
@@ -277,10 +278,10 @@ static void test_oob_queue(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = with_oob(f);
-    control_peer_say(peer, NO_ARGS("hold"));
+    control_peer_send_text(peer, NO_ARGS("hold"));
     for (guint i = 0; i < 8; i++)
-        control_peer_say(peer, NO_ARGS("nothing"));
-    control_peer_say(peer, OOB("late", "1"));
+        control_peer_send_text(peer, NO_ARGS("nothing"));
+    control_peer_send_text(peer, OOB("late", "1"));
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
     /* Another client's answer comes after all that could be read. */
@@ -308,9 +309,9 @@ static void test_oob_long_answers(Fixture *f, gconstpointer data)
         control_event(f->control, "LONG", json_object_new_string(text));
         g_free(control_peer_line(peer));
     }
-    control_peer_say(peer, NO_ARGS("hold"));
+    control_peer_send_text(peer, NO_ARGS("hold"));
     for (guint i = 0; i < 7; i++)
-        control_peer_say(peer, NO_ARGS("query-events"));
+        control_peer_send_text(peer, NO_ARGS("query-events"));
     control_peer_expect(peer, OOB("a", "1"), "{\"return\":{\"text\":\"a\"},\"id\":1}");
     control_reply(g_steal_pointer(&f->held), NULL);
     for (guint i = 0; i < 8; i++) {
@@ -324,7 +325,7 @@ static void test_oob_half_close(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = with_oob(f);
-    control_peer_say(peer, "{\"exec-oob\":\"urgent\",\"id\":1}" NO_ARGS("nothing"));
+    control_peer_send_text(peer, "{\"exec-oob\":\"urgent\",\"id\":1}" NO_ARGS("nothing"));
     g_assert_cmpint(shutdown(peer->fd, SHUT_WR), ==, 0);
     g_autofree char *first = control_peer_line(peer);
     g_assert_cmpstr(first, ==, "{\"return\":{}}");
@@ -340,7 +341,7 @@ static void test_oob_gone(Fixture *f, gconstpointer data)
 {
     (void)data;
     ControlPeer *peer = with_oob(f);
-    control_peer_say(peer, "{\"exec-oob\":\"urgent\"}" NO_ARGS("nothing"));
+    control_peer_send_text(peer, "{\"exec-oob\":\"urgent\"}" NO_ARGS("nothing"));
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
     control_peer_free(peer);
@@ -354,7 +355,7 @@ static void test_client_gone_before_answer(Fixture *f, gconstpointer data)
 {
     (void)data;
     ControlPeer *peer = control_peer_greeted(f->path);
-    control_peer_say(peer, NO_ARGS("hold"));
+    control_peer_send_text(peer, NO_ARGS("hold"));
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
     control_peer_free(peer);
@@ -368,7 +369,7 @@ static void test_server_gone_before_answer(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
-    control_peer_say(peer, NO_ARGS("hold"));
+    control_peer_send_text(peer, NO_ARGS("hold"));
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
     g_clear_pointer(&f->control, control_free);
@@ -391,7 +392,7 @@ static void test_half_close(Fixture *f, gconstpointer data)
 {
     (void)data;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
-    control_peer_say(peer, NO_ARGS("hold") NO_ARGS("nothing") "{\"exec");
+    control_peer_send_text(peer, NO_ARGS("hold") NO_ARGS("nothing") "{\"exec");
     g_assert_cmpint(shutdown(peer->fd, SHUT_WR), ==, 0);
     while (!f->held)
         g_main_context_iteration(NULL, FALSE);
@@ -449,7 +450,7 @@ static void test_event_with_bad_text(Fixture *f, gconstpointer data)
 
 static json_object *query_events(ControlPeer *peer, const char *command)
 {
-    control_peer_say(peer, command);
+    control_peer_send_text(peer, command);
     g_autofree char *line = control_peer_line(peer);
     json_object *answer = json_tokener_parse(line);
     json_object *list = json_object_get(json_object_object_get(answer, "return"));

@@ -12,11 +12,11 @@ static void test_prepare(Fixture *f, gconstpointer data)
     page_set_add_run(guard->found, 30, 1);
     hold_vm(f, FAKE_VM_PAUSE);
     g_assert_true(copy_prepare(f->copy, 3));
-    assert_said(f, "pausing vm-pause");
+    assert_reported(f, "pausing vm-pause");
     g_assert_false(copy_may_change_ram(f->copy));
     g_assert_false(copy_prepare(f->copy, 3));
     proceed(f);
-    assert_said(f, "paused drain look dirty:3:3+0 told");
+    assert_reported(f, "paused drain look dirty:3:3+0 told");
     g_assert_true(page_set_contains(f->dirty, 3) && page_set_contains(f->dirty, 4) &&
                   page_set_contains(f->dirty, 30));
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_PAUSED);
@@ -25,9 +25,9 @@ static void test_prepare(Fixture *f, gconstpointer data)
     g_assert_true(copy_may_change_ram(f->copy));
     copy_tell_on(f->copy);
     copy_step(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     receive(f, TRUE);
-    assert_said(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
+    assert_reported(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
 }
 
 static void test_prepare_refused(Fixture *f, gconstpointer data)
@@ -39,7 +39,7 @@ static void test_prepare_refused(Fixture *f, gconstpointer data)
     run(f);
     g_assert_false(copy_prepare(f->copy, 2));
     g_assert_false(copy_prepare(f->copy, 4));
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_true(copy_runs(f->copy));
 }
 
@@ -50,11 +50,11 @@ static void test_prepare_early(Fixture *f, gconstpointer data)
     protect(f);
     receive_only(f);
     g_assert_true(copy_prepare(f->copy, 3));
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_applied(f->copy, to_run);
-    assert_said(f, to_run ? "keep vm-load repair enter:2 drain may-run vm-resume resumed:2 "
-                            "pausing vm-pause paused drain look dirty:3:0+0 told"
-                          : "look dirty:3:0+0 told");
+    assert_reported(f, to_run ? "keep vm-load repair enter:2 drain may-run vm-resume resumed:2 "
+                                "pausing vm-pause paused drain look dirty:3:0+0 told"
+                              : "look dirty:3:0+0 told");
 }
 
 /* More than a message has room for, in three parts: each when the link has taken the one before. */
@@ -65,7 +65,7 @@ static void tell_many(Fixture *f)
         page_set_add_run(guard->found, 2 * i, 1);
     f->fills = TRUE;
     g_assert_true(copy_prepare(f->copy, 3));
-    assert_said(f, "pausing vm-pause paused drain look dirty:3:65536+2");
+    assert_reported(f, "pausing vm-pause paused drain look dirty:3:65536+2");
     g_assert_false(copy_prepare(f->copy, 3));
 }
 
@@ -74,16 +74,16 @@ static void test_parts(Fixture *f, gconstpointer data)
     (void)data;
     tell_many(f);
     copy_tell_on(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->no_room = FALSE;
     copy_tell_on(f->copy);
-    assert_said(f, "dirty:3:65536+1");
+    assert_reported(f, "dirty:3:65536+1");
     f->no_room = FALSE;
     copy_tell_on(f->copy);
-    assert_said(f, "dirty:3:1+0 told");
+    assert_reported(f, "dirty:3:1+0 told");
     f->no_room = FALSE;
     copy_tell_on(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 static void test_parts_forgotten(Fixture *f, gconstpointer data)
@@ -93,11 +93,11 @@ static void test_parts_forgotten(Fixture *f, gconstpointer data)
     end_session(f);
     f->no_room = f->fills = FALSE;
     copy_tell_on(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     page_set_clear(f->dirty);
     run(f);
     g_assert_true(copy_prepare(f->copy, 3));
-    assert_said(f, "pausing vm-pause paused drain look dirty:3:0+0 told");
+    assert_reported(f, "pausing vm-pause paused drain look dirty:3:0+0 told");
 }
 
 /* The link is lost while it is looked: nobody waits for the answer. */
@@ -108,7 +108,7 @@ static void test_not_told(Fixture *f, gconstpointer data)
     page_set_add_run(guard->found, 3, 2);
     f->world.duty = COPY_HOLD;
     proceed(f);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* ---- Whether it is fit ---- */
@@ -120,10 +120,10 @@ static void test_fit(Fixture *f, gconstpointer data)
     run(f);
     f->world.duty = COPY_HAND_OVER;
     copy_check_fit(f->copy);
-    assert_said(f, "pausing vm-pause paused drain pausing vm-pause fit");
+    assert_reported(f, "pausing vm-pause paused drain pausing vm-pause fit");
     copy_step(f->copy);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* The last checkpoint isn't applied, or its disks aren't there: the answer waits. */
@@ -134,14 +134,14 @@ static void test_fit_waits(Fixture *f, gconstpointer data)
     receive_only(f);
     f->world.duty = COPY_HAND_OVER;
     copy_check_fit(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.disks = COPY_DISKS_DUE;
     copy_applied(f->copy, to_run);
-    assert_said(f, "vm-release released");
+    assert_reported(f, "vm-release released");
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
-    assert_said(f, to_run ? "keep vm-load repair enter:2 pausing vm-pause fit"
-                          : "pausing vm-pause fit");
+    assert_reported(f, to_run ? "keep vm-load repair enter:2 pausing vm-pause fit"
+                              : "pausing vm-pause fit");
     g_assert_false(vm_is_running(f->vm));
 }
 
@@ -157,11 +157,11 @@ static void test_fit_unasked(Fixture *f, gconstpointer data)
     protect(f);
     receive(f, FALSE);
     turned_clock_pass_ms(1000);
-    assert_said(f, "pausing vm-pause");
+    assert_reported(f, "pausing vm-pause");
     f->world.duty = COPY_HAND_OVER;
     copy_step(f->copy);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 static void make_wrong(Fixture *f)
@@ -169,7 +169,7 @@ static void make_wrong(Fixture *f)
     protect(f);
     receive(f, TRUE);
     page_set_add_run(guard->found, 9, 1);
-    forget_said(f);
+    forget_reported(f);
 }
 
 static void refuse_to_run(Fixture *f)
@@ -177,10 +177,10 @@ static void refuse_to_run(Fixture *f)
     protect(f);
     fake_vm_inject(f->vm, FAKE_VM_RESUME, FAKE_VM_FAIL, 1);
     receive(f, TRUE);
-    assert_said(f, "keep vm-load repair enter:2 drain may-run vm-resume not-resumed stalled:2");
+    assert_reported(f, "keep vm-load repair enter:2 drain may-run vm-resume not-resumed stalled:2");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
     copy_step(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* An invalid one isn't, nor is one that should run and couldn't. */
@@ -189,7 +189,7 @@ static void test_unfit(Fixture *f, gconstpointer data)
     (data ? refuse_to_run : make_wrong)(f);
     f->world.duty = COPY_HAND_OVER;
     copy_check_fit(f->copy);
-    assert_said(f, "pausing vm-pause unfit");
+    assert_reported(f, "pausing vm-pause unfit");
 }
 
 static void test_fit_unanswered(Fixture *f, gconstpointer data)
@@ -199,16 +199,12 @@ static void test_fit_unanswered(Fixture *f, gconstpointer data)
     f->world.duty = COPY_HAND_OVER;
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_TIMEOUT, 1);
     copy_check_fit(f->copy);
-    assert_said(f, "pausing vm-pause lost");
+    assert_reported(f, "pausing vm-pause lost");
 }
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *path;
-        gconstpointer data;
-        void (*test)(Fixture *, gconstpointer);
-    } tests[] = {
+    static const FixtureTest tests[] = {
         {"/copy-asked/prepare",           NULL,      test_prepare        },
         {"/copy-asked/prepare-refused",   NULL,      test_prepare_refused},
         {"/copy-asked/prepare-early",     NULL,      test_prepare_early  },
@@ -225,7 +221,6 @@ int main(int argc, char **argv)
         {"/copy-asked/fit-unanswered",    NULL,      test_fit_unanswered },
     };
     g_test_init(&argc, &argv, NULL);
-    for (guint i = 0; i < G_N_ELEMENTS(tests); i++)
-        g_test_add(tests[i].path, Fixture, tests[i].data, set_up, tests[i].test, tear_down);
+    add_tests(tests, G_N_ELEMENTS(tests));
     return g_test_run();
 }

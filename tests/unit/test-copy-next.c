@@ -61,7 +61,7 @@ static gboolean is_loadable(const CopyFacts *facts)
            facts->duty != COPY_HOLD && facts->duty != COPY_FREEZE;
 }
 
-static gboolean is_to_go_on(const CopyFacts *facts)
+static gboolean is_to_continue(const CopyFacts *facts)
 {
     return facts->duty == COPY_TAKE_OVER && facts->settled && !facts->refused &&
            facts->disks == COPY_DISKS_THERE &&
@@ -113,7 +113,7 @@ static void check_job(const CopyFacts *facts)
     static gboolean (*const may[COPY_JOBS])(const CopyFacts *) = {
         [COPY_CHECK] = is_still,        [COPY_PAUSE] = is_to_pause,
         [COPY_BEGIN] = is_to_begin,     [COPY_LOOK] = is_to_look,
-        [COPY_KEEP] = is_loadable,      [COPY_RESUME] = is_to_go_on,
+        [COPY_KEEP] = is_loadable,      [COPY_RESUME] = is_to_continue,
         [COPY_RELEASE] = is_to_release, [COPY_TELL_FIT] = is_to_tell_fit,
         [COPY_GIVE_UP] = is_lost,
     };
@@ -314,6 +314,47 @@ static void test_steps(void)
             g_assert_cmpint(copy_may_become(from, to), ==, may[from][to] == 'x');
 }
 
+/* A job that isn't under way isn't followed by another: what begins it is copy_next(), again. */
+static void test_job_steps(void)
+{
+    static const char *const may[COPY_JOBS] = {
+        [COPY_NOTHING] = "xxxxxx..xxxx",  [COPY_CHECK] = "x...........",
+        [COPY_PAUSE] = "x...........",    [COPY_BEGIN] = "x...........",
+        [COPY_LOOK] = "x...........",     [COPY_KEEP] = "x.....x.....",
+        [COPY_LOAD] = "x......x....",     [COPY_REPAIR] = "x...........",
+        [COPY_RESUME] = "x...........",   [COPY_RELEASE] = "x...........",
+        [COPY_TELL_FIT] = "x...........", [COPY_GIVE_UP] = "x...........",
+    };
+    for (CopyJob from = 0; from < COPY_JOBS; from++)
+        for (CopyJob to = 0; to < COPY_JOBS; to++)
+            g_assert_cmpint(copy_job_may(from, to), ==, may[from][to] == 'x');
+}
+
+static void check_chosen(const CopyFacts *facts)
+{
+    CopyJob job = copy_next(facts);
+    g_assert_true(facts->job != COPY_NOTHING ? job == COPY_NOTHING
+                                             : copy_job_may(COPY_NOTHING, job));
+}
+
+static void test_chosen_may_begin(void)
+{
+    visit_all(check_chosen);
+}
+
+static void test_small_steps(void)
+{
+    static const char *const session[COPY_SESSIONS] = {"xx.", "x.x", "x.."};
+    static const char *const prepare[COPY_PREPARES] = {"xx.", "x.x", "x.."};
+    static const char *const fit[COPY_FITS] = {"xx.", "xxx", "xx."};
+    for (guint from = 0; from < 3; from++)
+        for (guint to = 0; to < 3; to++) {
+            g_assert_cmpint(copy_session_may(from, to), ==, session[from][to] == 'x');
+            g_assert_cmpint(copy_prepare_may(from, to), ==, prepare[from][to] == 'x');
+            g_assert_cmpint(copy_fit_may(from, to), ==, fit[from][to] == 'x');
+        }
+}
+
 /* What is invalid becomes right by a checkpoint only. */
 static void test_way_from_invalid(void)
 {
@@ -364,6 +405,9 @@ int main(int argc, char **argv)
     g_test_add_func("/copy-next/answers-come", test_answers_come);
     g_test_add_func("/copy-next/session-begins", test_session_begins);
     g_test_add_func("/copy-next/steps", test_steps);
+    g_test_add_func("/copy-next/job-steps", test_job_steps);
+    g_test_add_func("/copy-next/chosen-may-begin", test_chosen_may_begin);
+    g_test_add_func("/copy-next/small-steps", test_small_steps);
     g_test_add_func("/copy-next/way-from-invalid", test_way_from_invalid);
     g_test_add_func("/copy-next/loaded", test_loaded);
     g_test_add_func("/copy-next/to-load", test_to_load);

@@ -12,14 +12,14 @@ static void test_no_load(Fixture *f, gconstpointer data)
     reach(f, COPY_KEEP);
     f->world.duty = duty;
     proceed(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_step(f->copy);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
     f->world.duty = COPY_PROTECT;
     copy_step(f->copy);
-    assert_said(f, "keep vm-load repair enter:2 drain may-run vm-resume resumed:2");
+    assert_reported(f, "keep vm-load repair enter:2 drain may-run vm-resume resumed:2");
 }
 
 /* The one that runs isn't paused while the arbiter is asked, but is if nobody can decide. */
@@ -30,13 +30,13 @@ static void test_hold(Fixture *f, gconstpointer data)
     f->world.duty = COPY_HOLD;
     copy_step(f->copy);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.duty = COPY_FREEZE;
     copy_step(f->copy);
-    assert_said(f, "pausing vm-pause paused drain");
+    assert_reported(f, "pausing vm-pause paused drain");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_PAUSED);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* ---- It continues where it is ---- */
@@ -58,7 +58,7 @@ static void assert_alone(Fixture *f)
     g_assert_true(vm_is_running(f->vm));
     g_assert_cmpint(copy_job(f->copy), ==, COPY_NOTHING);
     turned_clock_pass_ms(3000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* It has sent all that clients have received: it isn't paused, and nothing is loaded. */
@@ -67,11 +67,11 @@ static void test_runs(Fixture *f, gconstpointer data)
     (void)data;
     run(f);
     take_over(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_settled(f->copy);
     g_assert_true(copy_is_settled(f->copy));
     g_assert_cmpint(copy_job(f->copy), ==, COPY_RESUME);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
     f->session_epoch = 0;
     copy_forget(f->copy);
@@ -85,10 +85,10 @@ static void test_paused(Fixture *f, gconstpointer data)
     (void)data;
     run(f);
     g_assert_true(copy_prepare(f->copy, 3));
-    forget_said(f);
+    forget_reported(f);
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
 }
 
@@ -98,10 +98,10 @@ static void test_io_error(Fixture *f, gconstpointer data)
     (void)data;
     run(f);
     fake_vm_raise(f->vm, VM_EVENT_STOPPED, "io-error");
-    assert_said(f, "stalled:2");
+    assert_reported(f, "stalled:2");
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
 }
 
@@ -112,18 +112,18 @@ static void test_disks(Fixture *f, gconstpointer data)
     run(f);
     f->world.disks = COPY_DISKS_DUE;
     take_over(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_settled(f->copy);
-    assert_said(f, "pausing vm-pause paused drain vm-release released");
+    assert_reported(f, "pausing vm-pause paused drain vm-release released");
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
 }
 
 /* ---- It is loaded first ---- */
 
-#define LAST_LOAD "keep-last vm-load repair enter:2 go-on vm-resume gone-on"
+#define LAST_LOAD "keep-last vm-load repair enter:2 take-over vm-resume taken-over"
 
 /* A checkpoint that wasn't to be run from: every page that this load writes to is put back. */
 static void test_waits(Fixture *f, gconstpointer data)
@@ -132,9 +132,9 @@ static void test_waits(Fixture *f, gconstpointer data)
     protect(f);
     receive(f, FALSE);
     take_over(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_settled(f->copy);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -146,9 +146,9 @@ static void test_to_load(Fixture *f, gconstpointer data)
     f->world.duty = COPY_HOLD;
     proceed(f);
     take_over(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_settled(f->copy);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -160,13 +160,13 @@ static void test_not_applied(Fixture *f, gconstpointer data)
     receive_only(f);
     take_over(f);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_APPLYING);
     if (data)
         copy_applied(f->copy, TRUE);
-    assert_said(f, "");
+    assert_reported(f, "");
     copy_settled(f->copy);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -178,9 +178,9 @@ static void test_loading(Fixture *f, gconstpointer data)
     page_set_add_run(guard->found, 9, wrong);
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     proceed(f);
-    assert_said(f, "repair enter:2 go-on vm-resume gone-on");
+    assert_reported(f, "repair enter:2 take-over vm-resume taken-over");
     assert_alone(f);
 }
 
@@ -191,10 +191,10 @@ static void test_stalled(Fixture *f, gconstpointer data)
     protect(f);
     fake_vm_inject(f->vm, FAKE_VM_RESUME, FAKE_VM_FAIL, 1);
     receive(f, TRUE);
-    forget_said(f);
+    forget_reported(f);
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -207,10 +207,10 @@ static void test_invalid(Fixture *f, gconstpointer data)
     run(f);
     fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
     take_over(f);
-    forget_said(f);
+    forget_reported(f);
     f->ends_vm = TRUE;
     copy_settled(f->copy);
-    assert_said(f, "lost");
+    assert_reported(f, "lost");
 }
 
 /* QEMU that doesn't answer is not asked again. */
@@ -227,8 +227,8 @@ static void test_lost(Fixture *f, gconstpointer data)
     copy_settled(f->copy);
     turned_clock_settle();
     note_orders(f);
-    g_assert_true(g_str_has_suffix(f->said->str, " lost"));
-    g_assert_null(strstr(f->said->str, "refused"));
+    g_assert_true(g_str_has_suffix(f->reported->str, " lost"));
+    g_assert_null(strstr(f->reported->str, "refused"));
 }
 
 static void test_maps(Fixture *f, gconstpointer data)
@@ -239,7 +239,7 @@ static void test_maps(Fixture *f, gconstpointer data)
     f->cant_enter = f->ends_vm = TRUE;
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "keep-last vm-load repair enter:2 lost");
+    assert_reported(f, "keep-last vm-load repair enter:2 lost");
 }
 
 /* ---- Refused, and tried again ---- */
@@ -254,16 +254,16 @@ static void test_load_refused(Fixture *f, gconstpointer data)
     take_over(f);
     copy_settled(f->copy);
     for (guint i = 0; i < 3; i++) {
-        assert_said(f, "keep-last vm-load repair refused");
+        assert_reported(f, "keep-last vm-load repair refused");
         copy_step(f->copy);
         turned_clock_pass_ms(2000);
-        assert_said(f, "");
+        assert_reported(f, "");
         again(f);
     }
-    forget_said(f);
+    forget_reported(f);
     fake_vm_refuse(f->vm, FAKE_VM_LOAD, FALSE);
     again(f);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -276,17 +276,18 @@ static void test_resume_refused(Fixture *f, gconstpointer data)
     fake_vm_refuse(f->vm, FAKE_VM_RESUME, TRUE);
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "keep-last vm-load repair enter:2 go-on vm-resume not-gone-on refused");
+    assert_reported(f,
+                    "keep-last vm-load repair enter:2 take-over vm-resume not-taken-over refused");
     for (guint i = 0; i < 3; i++) {
         copy_step(f->copy);
         turned_clock_pass_ms(2000);
-        assert_said(f, "");
+        assert_reported(f, "");
         again(f);
-        assert_said(f, "go-on vm-resume not-gone-on refused");
+        assert_reported(f, "take-over vm-resume not-taken-over refused");
     }
     fake_vm_refuse(f->vm, FAKE_VM_RESUME, FALSE);
     again(f);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
 }
 
@@ -298,10 +299,10 @@ static void test_refused_running(Fixture *f, gconstpointer data)
     fake_vm_refuse(f->vm, FAKE_VM_RESUME, TRUE);
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "go-on vm-resume not-gone-on refused pausing vm-pause paused drain");
+    assert_reported(f, "take-over vm-resume not-taken-over refused pausing vm-pause paused drain");
     fake_vm_refuse(f->vm, FAKE_VM_RESUME, FALSE);
     again(f);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
 }
 
@@ -315,16 +316,16 @@ static void test_release_refused(Fixture *f, gconstpointer data)
     f->world.duty = duty;
     fake_vm_inject(f->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
     copy_settled(f->copy);
-    assert_said(f, "vm-release refused");
+    assert_reported(f, "vm-release refused");
     copy_step(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     again(f);
-    assert_said(f, "refused");
+    assert_reported(f, "refused");
     /* A disk server that has done without it. */
     f->world.disks = COPY_DISKS_THERE;
     f->world.duty = COPY_TAKE_OVER;
     again(f);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -338,7 +339,7 @@ static void test_refused_protecting(Fixture *f, gconstpointer data)
     f->world.disks = disks ? COPY_DISKS_DUE : COPY_DISKS_THERE;
     f->ends_vm = TRUE;
     copy_applied(f->copy, TRUE);
-    assert_said(f, disks ? "vm-release lost" : "keep vm-load lost");
+    assert_reported(f, disks ? "vm-release lost" : "keep vm-load lost");
 }
 
 /* While the arbiter is asked it isn't the only one yet: it stays paused, and can continue. */
@@ -349,12 +350,12 @@ static void test_resume_refused_held(Fixture *f, gconstpointer data)
     fake_vm_refuse(f->vm, FAKE_VM_RESUME, TRUE);
     f->world.duty = COPY_HOLD;
     proceed(f);
-    assert_said(f, "not-resumed");
+    assert_reported(f, "not-resumed");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_PAUSED);
     fake_vm_refuse(f->vm, FAKE_VM_RESUME, FALSE);
     take_over(f);
     copy_settled(f->copy);
-    assert_said(f, "go-on vm-resume gone-on");
+    assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
 }
 
@@ -369,14 +370,14 @@ static void test_may_ask(Fixture *f, gconstpointer data)
     copy_ask_when_loaded(f->copy);
     guard_script.held = "repair";
     proceed(f);
-    assert_said(f, "repair");
+    assert_reported(f, "repair");
     proceed(f);
-    assert_said(f, wrong ? "may-ask-invalid" : "enter:2 may-ask");
+    assert_reported(f, wrong ? "may-ask-invalid" : "enter:2 may-ask");
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.duty = COPY_PROTECT;
     receive(f, TRUE);
-    assert_said(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
+    assert_reported(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
 }
 
 /* It was refused: RAM is right again, so the question may be put. */
@@ -388,14 +389,14 @@ static void test_may_ask_refused(Fixture *f, gconstpointer data)
     f->world.duty = COPY_HOLD;
     copy_ask_when_loaded(f->copy);
     proceed(f);
-    assert_said(f, "repair refused may-ask");
+    assert_reported(f, "repair refused may-ask");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
     fake_vm_refuse(f->vm, FAKE_VM_LOAD, FALSE);
     f->world.duty = COPY_TAKE_OVER;
     copy_settled(f->copy);
-    assert_said(f, "");
+    assert_reported(f, "");
     again(f);
-    assert_said(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD);
     assert_alone(f);
 }
 
@@ -416,7 +417,7 @@ static void test_kept_for_the_session(Fixture *f, gconstpointer data)
     keep_for_the_session(f);
     copy_settled(f->copy);
     proceed(f);
-    assert_said(f, "keep-last vm-load repair enter:2 go-on vm-resume gone-on");
+    assert_reported(f, "keep-last vm-load repair enter:2 take-over vm-resume taken-over");
 }
 
 /* Nor is it loaded before it is known which checkpoint that is. */
@@ -425,16 +426,12 @@ static void test_kept_unsettled(Fixture *f, gconstpointer data)
     (void)data;
     keep_for_the_session(f);
     proceed(f);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *path;
-        gconstpointer data;
-        void (*test)(Fixture *, gconstpointer);
-    } tests[] = {
+    static const FixtureTest tests[] = {
         {"/copy-takeover/no-load-held",               NULL,                test_no_load             },
         {"/copy-takeover/no-load-frozen",             "frozen",            test_no_load             },
         {"/copy-takeover/hold",                       NULL,                test_hold                },
@@ -470,7 +467,6 @@ int main(int argc, char **argv)
     };
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
-    for (guint i = 0; i < G_N_ELEMENTS(tests); i++)
-        g_test_add(tests[i].path, Fixture, tests[i].data, set_up, tests[i].test, tear_down);
+    add_tests(tests, G_N_ELEMENTS(tests));
     return g_test_run();
 }

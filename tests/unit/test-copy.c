@@ -11,11 +11,11 @@ static void test_start(Fixture *f, gconstpointer data)
     f->world.duty = COPY_JOIN;
     hold_vm(f, FAKE_VM_PAUSE);
     g_assert_true(copy_start(f->copy, NULL));
-    assert_said(f, "pausing vm-pause");
+    assert_reported(f, "pausing vm-pause");
     proceed(f);
-    assert_said(f, "reset begin");
+    assert_reported(f, "reset begin");
     turned_clock_pass_ms(5000);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
     g_assert_null(copy_checkpoint(f->copy));
     g_assert_true(copy_may_change_ram(f->copy));
@@ -29,7 +29,7 @@ static void test_start_running(Fixture *f, gconstpointer data)
     run(f);
     end_session(f);
     g_assert_true(copy_start(f->copy, NULL));
-    assert_said(f, "pausing vm-pause paused drain reset begin");
+    assert_reported(f, "pausing vm-pause paused drain reset begin");
     g_assert_false(vm_is_running(f->vm));
 }
 
@@ -41,7 +41,7 @@ static void test_no_guard(Fixture *f, gconstpointer data)
     guard_script.none = TRUE;
     g_assert_false(copy_start(f->copy, &error));
     g_assert_error(error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_TRACKING);
-    assert_said(f, "");
+    assert_reported(f, "");
     guard_script.none = FALSE;
     join(f);
 }
@@ -53,7 +53,7 @@ static void test_no_answer(Fixture *f, gconstpointer data)
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_TIMEOUT, 1);
     f->world.duty = COPY_JOIN;
     g_assert_true(copy_start(f->copy, NULL));
-    assert_said(f, "pausing vm-pause lost");
+    assert_reported(f, "pausing vm-pause lost");
 }
 
 /* ---- Joining ---- */
@@ -66,22 +66,22 @@ static void test_proof(Fixture *f, gconstpointer data)
     receive(f, TRUE);
     page_set_add_run(guard->found, 7, 2);
     g_assert_false(copy_is_proven(f->copy));
-    assert_said(f, "keep vm-load repair proven:2");
+    assert_reported(f, "keep vm-load repair proven:2");
     g_assert_true(copy_is_proven(f->copy));
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
     g_assert_cmpuint(copy_checkpoint(f->copy)->epoch, ==, 1);
     g_assert_false(copy_is_in(f->copy, 1));
     guard_script.held = "repair";
     receive(f, FALSE);
-    assert_said(f, "keep vm-load repair");
+    assert_reported(f, "keep vm-load repair");
     g_assert_false(copy_is_proven(f->copy));
     g_assert_false(copy_may_change_ram(f->copy));
     proceed(f);
-    assert_said(f, "proven:0");
+    assert_reported(f, "proven:0");
     g_assert_true(copy_is_proven(f->copy));
     end_session(f);
     g_assert_false(copy_is_proven(f->copy));
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* Sixteen loads have to be enough to know all pages that a load writes to. */
@@ -92,11 +92,11 @@ static void test_proof_ends(Fixture *f, gconstpointer data)
     for (guint i = 1; i < 16; i++) {
         receive(f, FALSE);
         page_set_add_run(guard->found, i, 1);
-        assert_said(f, "keep vm-load repair proven:1");
+        assert_reported(f, "keep vm-load repair proven:1");
     }
     receive(f, FALSE);
     page_set_add_run(guard->found, 16, still_new);
-    assert_said(f, still_new ? "keep vm-load repair lost" : "keep vm-load repair proven:0");
+    assert_reported(f, still_new ? "keep vm-load repair lost" : "keep vm-load repair proven:0");
 }
 
 static void test_not_proven(Fixture *f, gconstpointer data)
@@ -105,7 +105,7 @@ static void test_not_proven(Fixture *f, gconstpointer data)
     join(f);
     f->cant_prove = TRUE;
     receive(f, FALSE);
-    assert_said(f, "keep vm-load repair proven:0 lost");
+    assert_reported(f, "keep vm-load repair proven:0 lost");
 }
 
 /* ---- A checkpoint ---- */
@@ -116,36 +116,36 @@ static void test_runs(Fixture *f, gconstpointer data)
     (void)data;
     protect(f);
     receive_only(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     guard_script.held = "keep";
     hold_vm(f, FAKE_VM_LOAD);
     hold_vm(f, FAKE_VM_RESUME);
     copy_applied(f->copy, TRUE);
-    assert_said(f, "keep");
+    assert_reported(f, "keep");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
     g_assert_false(copy_may_change_ram(f->copy));
     guard_proceed();
-    assert_said(f, "vm-load");
+    assert_reported(f, "vm-load");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_LOADING);
     g_assert_false(copy_may_change_ram(f->copy));
     guard_script.held = "repair";
     fake_vm_proceed(f->vm);
-    assert_said(f, "repair");
+    assert_reported(f, "repair");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_LOADING);
     g_assert_false(copy_is_in(f->copy, 2));
     proceed(f);
-    assert_said(f, "enter:2 drain may-run vm-resume");
+    assert_reported(f, "enter:2 drain may-run vm-resume");
     g_assert_true(copy_is_in(f->copy, 2));
     g_assert_false(copy_runs(f->copy));
     proceed(f);
-    assert_said(f, "resumed:2");
+    assert_reported(f, "resumed:2");
     g_assert_true(copy_runs(f->copy));
     g_assert_true(copy_output_counts(f->copy));
     g_assert_true(copy_is_in(f->copy, 2));
     g_assert_false(copy_is_in(f->copy, 1));
     g_assert_false(copy_may_change_ram(f->copy));
     turned_clock_pass_ms(5000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* Its device state is kept for a takeover, and its RAM may be changed again. */
@@ -154,17 +154,17 @@ static void test_not_to_run(Fixture *f, gconstpointer data)
     (void)data;
     run(f);
     g_assert_true(copy_prepare(f->copy, 3));
-    assert_said(f, "pausing vm-pause paused drain look dirty:3:0+0 told");
+    assert_reported(f, "pausing vm-pause paused drain look dirty:3:0+0 told");
     f->rests = 0;
     receive(f, FALSE);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpuint(f->rests, >, 0);
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
     g_assert_false(copy_is_in(f->copy, 3));
     g_assert_false(copy_output_counts(f->copy));
     g_assert_true(copy_is_valid(f->copy));
     receive(f, TRUE);
-    assert_said(f, "keep vm-load repair enter:4 drain may-run vm-resume resumed:4");
+    assert_reported(f, "keep vm-load repair enter:4 drain may-run vm-resume resumed:4");
 }
 
 /* It waits for its disks, which are those of the checkpoint only when QEMU has given them up. */
@@ -176,13 +176,13 @@ static void test_disks(Fixture *f, gconstpointer data)
     f->world.disks = COPY_DISKS_DUE;
     hold_vm(f, FAKE_VM_INACTIVATE);
     copy_applied(f->copy, TRUE);
-    assert_said(f, "vm-release");
+    assert_reported(f, "vm-release");
     proceed(f);
-    assert_said(f, "released");
+    assert_reported(f, "released");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
-    assert_said(f, "keep vm-load repair enter:2 drain may-run vm-resume resumed:2");
+    assert_reported(f, "keep vm-load repair enter:2 drain may-run vm-resume resumed:2");
 }
 
 /* Maps that can't be used, or disks that may not: it isn't run from. */
@@ -193,8 +193,8 @@ static void test_may_not(Fixture *f, gconstpointer data)
     f->cant_enter = !disks;
     f->cant_run = disks;
     receive(f, TRUE);
-    assert_said(f, disks ? "keep vm-load repair enter:2 drain may-run lost"
-                         : "keep vm-load repair enter:2 lost");
+    assert_reported(f, disks ? "keep vm-load repair enter:2 drain may-run lost"
+                             : "keep vm-load repair enter:2 lost");
     g_assert_false(vm_is_running(f->vm));
 }
 
@@ -205,15 +205,15 @@ static void test_wrong(Fixture *f, gconstpointer data)
     protect(f);
     receive(f, TRUE);
     page_set_add_run(guard->found, 9, 1);
-    assert_said(f, "keep vm-load repair stalled:2");
+    assert_reported(f, "keep vm-load repair stalled:2");
     g_assert_false(copy_is_valid(f->copy));
     turned_clock_pass_ms(500);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_true(copy_prepare(f->copy, 3));
     page_set_add_run(guard->found, 9, 1);
-    assert_said(f, "look dirty:3:1+0 told");
+    assert_reported(f, "look dirty:3:1+0 told");
     receive(f, TRUE);
-    assert_said(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
+    assert_reported(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
     g_assert_true(copy_is_valid(f->copy));
 }
 
@@ -224,7 +224,7 @@ static void test_ending(Fixture *f, gconstpointer data)
     reach(f, job);
     guard_script.broken = guard->order;
     proceed(f);
-    assert_said(f, "ending");
+    assert_reported(f, "ending");
     g_assert_cmpint(copy_is_valid(f->copy), ==, job != COPY_REPAIR);
 }
 
@@ -237,16 +237,16 @@ static void test_check(Fixture *f, gconstpointer data)
     reach(f, COPY_CHECK);
     g_assert_true(copy_may_change_ram(f->copy));
     proceed(f);
-    assert_said(f, "");
+    assert_reported(f, "");
     turned_clock_pass_ms(3000);
-    assert_said(f, "pausing vm-pause pausing vm-pause pausing vm-pause");
+    assert_reported(f, "pausing vm-pause pausing vm-pause pausing vm-pause");
     f->world.duty = COPY_HOLD;
     turned_clock_pass_ms(3000);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.duty = COPY_PROTECT;
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_TIMEOUT, 1);
     turned_clock_pass_ms(1000);
-    assert_said(f, "pausing vm-pause lost");
+    assert_reported(f, "pausing vm-pause lost");
 }
 
 /* The primary is told once; then its RAM is looked at only after QEMU has answered. */
@@ -256,27 +256,27 @@ static void test_stops(Fixture *f, gconstpointer data)
     run(f);
     if (io_error_first) {
         fake_vm_raise(f->vm, VM_EVENT_STOPPED, "io-error");
-        assert_said(f, "stalled:2");
+        assert_reported(f, "stalled:2");
         g_assert_true(copy_is_valid(f->copy) && copy_is_in(f->copy, 2));
     }
     fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
-    assert_said(f, io_error_first ? "" : "stalled:2");
+    assert_reported(f, io_error_first ? "" : "stalled:2");
     g_assert_false(copy_is_valid(f->copy) || copy_is_in(f->copy, 2));
     fake_vm_raise(f->vm, VM_EVENT_PANICKED, "again");
     g_assert_true(copy_prepare(f->copy, 3));
-    assert_said(f, "pausing vm-pause look dirty:3:0+0 told");
+    assert_reported(f, "pausing vm-pause look dirty:3:0+0 told");
     receive(f, TRUE);
-    assert_said(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
+    assert_reported(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
 }
 
 /* One that isn't to run, by its monitor: the next load mends it, and nobody needs to know. */
-static void test_stops_standing(Fixture *f, gconstpointer data)
+static void test_stops_paused(Fixture *f, gconstpointer data)
 {
     (void)data;
     protect(f);
     fake_vm_raise(f->vm, VM_EVENT_STOPPED, "io-error");
     fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
 }
 
@@ -286,10 +286,10 @@ static void test_stops_resuming(Fixture *f, gconstpointer data)
     VmEvent event = data ? VM_EVENT_STOPPED : VM_EVENT_SHUTDOWN;
     reach(f, COPY_RESUME);
     fake_vm_raise(f->vm, event, "while resuming");
-    assert_said(f, "stalled:2");
+    assert_reported(f, "stalled:2");
     proceed(f);
     /* One that is invalid is asked whether it answers, before its RAM is looked at. */
-    assert_said(f, data ? "resumed-for-nothing:2" : "resumed-for-nothing:2 pausing vm-pause");
+    assert_reported(f, data ? "resumed-for-nothing:2" : "resumed-for-nothing:2 pausing vm-pause");
     g_assert_false(copy_output_counts(f->copy));
 }
 
@@ -317,11 +317,11 @@ static void test_forgotten(Fixture *f, gconstpointer data)
     g_assert_null(copy_checkpoint(f->copy));
     g_assert_cmpuint(checkpoints, ==, 0);
     g_assert_cmpint(copy_job(f->copy), ==, job);
-    assert_said(f, "");
+    assert_reported(f, "");
     proceed(f);
-    assert_said(f, left[job]);
+    assert_reported(f, left[job]);
     turned_clock_pass_ms(3000);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
     g_assert_false(copy_is_settled(f->copy));
     run(f);
@@ -337,7 +337,7 @@ static void test_forgotten_start(Fixture *f, gconstpointer data)
     end_session(f);
     proceed(f);
     turned_clock_pass_ms(3000);
-    assert_said(f, "pausing vm-pause");
+    assert_reported(f, "pausing vm-pause");
     run(f);
 }
 
@@ -347,10 +347,10 @@ static void test_forgotten_stop(Fixture *f, gconstpointer data)
     (void)data;
     run(f);
     fake_vm_raise(f->vm, VM_EVENT_SHUTDOWN, "powered off");
-    assert_said(f, "stalled:2");
+    assert_reported(f, "stalled:2");
     end_session(f);
     turned_clock_pass_ms(3000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* A session that is due meanwhile waits for the job. */
@@ -360,16 +360,16 @@ static void test_forgotten_and_due(Fixture *f, gconstpointer data)
     reach(f, job);
     end_session(f);
     g_assert_true(copy_start(f->copy, NULL));
-    assert_said(f, "");
+    assert_reported(f, "");
     proceed(f);
-    g_assert_true(g_str_has_suffix(f->said->str, "reset begin"));
+    g_assert_true(g_str_has_suffix(f->reported->str, "reset begin"));
     g_assert_false(vm_is_running(f->vm));
-    forget_said(f);
+    forget_reported(f);
     receive(f, FALSE);
-    assert_said(f, "keep vm-load repair proven:0");
+    assert_reported(f, "keep vm-load repair proven:0");
 }
 
-/* Whatever was under way: nothing of it is heard, and the next VM begins anew. */
+/* Whatever was under way: nothing of it is reported, and the next VM begins anew. */
 static void test_killed(Fixture *f, gconstpointer data)
 {
     reach(f, GPOINTER_TO_UINT(data));
@@ -378,10 +378,10 @@ static void test_killed(Fixture *f, gconstpointer data)
     g_assert_cmpint(copy_job(f->copy), ==, COPY_NOTHING);
     g_assert_null(guard);
     turned_clock_pass_ms(3000);
-    assert_said(f, "");
+    assert_reported(f, "");
     guard_script.held = NULL;
     start_vm(f);
-    forget_said(f);
+    forget_reported(f);
     run(f);
 }
 
@@ -406,21 +406,17 @@ static void test_ends_within(Fixture *f, gconstpointer data)
     copy_ask_when_loaded(f->copy);
     turned_clock_settle();
     g_autofree char *last = g_strconcat(where, " lost", NULL);
-    g_assert_true(g_str_has_suffix(f->said->str, last));
-    forget_said(f);
+    g_assert_true(g_str_has_suffix(f->reported->str, last));
+    forget_reported(f);
     g_assert_null(f->vm);
     g_assert_null(guard);
     turned_clock_pass_ms(2000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 #define JOB(job) GUINT_TO_POINTER(job)
 
-static const struct {
-    const char *path;
-    gconstpointer data;
-    void (*test)(Fixture *, gconstpointer);
-} tests[] = {
+static const FixtureTest tests[] = {
     {"/copy/start",               NULL,             test_start          },
     {"/copy/start-running",       NULL,             test_start_running  },
     {"/copy/no-guard",            NULL,             test_no_guard       },
@@ -441,7 +437,7 @@ static const struct {
     {"/copy/check",               NULL,             test_check          },
     {"/copy/stops",               NULL,             test_stops          },
     {"/copy/stops-twice",         "io-error",       test_stops          },
-    {"/copy/stops-standing",      NULL,             test_stops_standing },
+    {"/copy/stops-paused",        NULL,             test_stops_paused   },
     {"/copy/stops-resuming",      NULL,             test_stops_resuming },
     {"/copy/io-error-resuming",   "io-error",       test_stops_resuming },
     {"/copy/forgotten-start",     NULL,             test_forgotten_start},
@@ -477,8 +473,7 @@ static void add_for_jobs(const char *name, void (*test)(Fixture *, gconstpointer
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    for (guint i = 0; i < G_N_ELEMENTS(tests); i++)
-        g_test_add(tests[i].path, Fixture, tests[i].data, set_up, tests[i].test, tear_down);
+    add_tests(tests, G_N_ELEMENTS(tests));
     add_for_jobs("forgotten", test_forgotten);
     add_for_jobs("forgotten-and-due", test_forgotten_and_due);
     add_for_jobs("killed", test_killed);

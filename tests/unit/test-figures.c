@@ -115,7 +115,7 @@ static void test_blocktime(Fixture *f, gconstpointer data)
                                    0.000001);
 }
 
-/* The guest's clock stood from when its copy was paused last, not from when that began to be one. */
+/* The guest's clock was paused from when its copy was paused last, not from when that began to be one. */
 static void test_copy(Fixture *f, gconstpointer data)
 {
     (void)data;

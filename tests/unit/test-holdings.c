@@ -294,7 +294,7 @@ static void test_again(Fixture *f, gconstpointer data)
     expect(f, "");
 }
 
-static void go_on_in_vain(Fixture *f)
+static void take_over_in_vain(Fixture *f)
 {
     f->state = FSM_P_NONE;
     holdings_continue_alone(f->holdings);
@@ -306,7 +306,7 @@ static void go_on_in_vain(Fixture *f)
 static void test_session(Fixture *f, gconstpointer data)
 {
     (void)data;
-    go_on_in_vain(f);
+    take_over_in_vain(f);
     f->state = FSM_P_ACTIVE;
     turned_clock_pass_ms(5000);
     expect(f, "");
@@ -316,7 +316,7 @@ static void test_session(Fixture *f, gconstpointer data)
 static void test_forget(Fixture *f, gconstpointer data)
 {
     (void)data;
-    go_on_in_vain(f);
+    take_over_in_vain(f);
     holdings_forget(f->holdings);
     turned_clock_pass_ms(5000);
     expect(f, "");

@@ -64,7 +64,7 @@ static void test_stopped(void)
     heartbeat_step(&heartbeat, at(0));
     heartbeat_step(&heartbeat, at(100));
     g_assert_cmpuint(heartbeat_step(&heartbeat, at(10100)), ==, HEARTBEAT_SEND);
-    g_assert_cmpint(heartbeat.silence_us, ==, 200 * COLO_US_PER_MS);
+    g_assert_cmpint(heartbeat.idle_us, ==, 200 * COLO_US_PER_MS);
     g_assert_cmpint(planned_ms(&heartbeat), ==, 10200);
     g_assert_false(heartbeat_step(&heartbeat, at(10200)) & HEARTBEAT_LOST);
     g_assert_false(heartbeat_step(&heartbeat, at(10300)) & HEARTBEAT_LOST);
@@ -79,10 +79,10 @@ static void test_stopped_and_received(void)
     heartbeat_step(&heartbeat, at(0));
     heartbeat_received(&heartbeat, at(10050));
     g_assert_cmpuint(heartbeat_step(&heartbeat, at(10051)), ==, HEARTBEAT_SEND);
-    g_assert_cmpint(heartbeat.silence_us, ==, 0);
+    g_assert_cmpint(heartbeat.idle_us, ==, 0);
     heartbeat_step(&heartbeat, at(30000));
     heartbeat_received(&heartbeat, at(30001));
-    g_assert_cmpint(heartbeat.silence_us, ==, 0);
+    g_assert_cmpint(heartbeat.idle_us, ==, 0);
 }
 
 /* Stopped again and again: the time in between counts, so a dead peer is noticed in the end. */
@@ -105,7 +105,7 @@ static void test_slow(void)
     heartbeat_start(&heartbeat, 100, 500, at(0));
     heartbeat_step(&heartbeat, at(0));
     heartbeat_step(&heartbeat, at(190));
-    g_assert_cmpint(heartbeat.silence_us, ==, 190 * COLO_US_PER_MS);
+    g_assert_cmpint(heartbeat.idle_us, ==, 190 * COLO_US_PER_MS);
     heartbeat_step(&heartbeat, at(380));
     g_assert_true(heartbeat_step(&heartbeat, at(500)) & HEARTBEAT_LOST);
 }
@@ -130,7 +130,7 @@ int main(int argc, char **argv)
     g_test_add_func("/heartbeat/silence", test_silence);
     g_test_add_func("/heartbeat/sign-of-life", test_sign_of_life);
     g_test_add_func("/heartbeat/stopped", test_stopped);
-    g_test_add_func("/heartbeat/stopped-and-heard", test_stopped_and_received);
+    g_test_add_func("/heartbeat/stopped-and-received", test_stopped_and_received);
     g_test_add_func("/heartbeat/stopped-often", test_stopped_often);
     g_test_add_func("/heartbeat/slow", test_slow);
     g_test_add_func("/heartbeat/odd-settings", test_odd_settings);

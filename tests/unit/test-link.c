@@ -148,7 +148,7 @@ static void test_longest_message(void)
     g_assert_true(g_str_has_suffix(last(secondary->messages), "zzzz"));
 }
 
-static void say_from_up(LinkEnd *side)
+static void send_from_up(LinkEnd *side)
 {
     link_send(side->link, LINK_MSG_BLANK, "at once", 7);
 }
@@ -158,7 +158,7 @@ static void test_message_from_up(void)
 {
     g_autoptr(LinkEnd) primary = link_end_new(NULL, 0);
     g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(primary->link));
-    primary->on_up = secondary->on_up = say_from_up;
+    primary->on_up = secondary->on_up = send_from_up;
     link_end_accept(primary, "alpha");
     link_end_dial(secondary, "beta");
     link_end_wait(primary->messages->len == 1 && secondary->messages->len == 1);
@@ -280,7 +280,7 @@ static void test_close(void)
     g_assert_cmpuint(primary->downs, ==, 0);
 }
 
-/* What was said before the end is heard before the end: the difference between a peer that left and
+/* What was sent before the end is received before the end: the difference between a peer that left and
  * one that died. Also when much is on its way, and the peer is talking all the time. */
 static void test_last_words(void)
 {
@@ -401,7 +401,7 @@ static void break_own(LinkEnd *end)
 }
 
 /* Says it, and returns when it is there: loopback keeps the order of one sender. */
-static void say_and_wait(LinkEnd *from, LinkEnd *to)
+static void send_and_wait(LinkEnd *from, LinkEnd *to)
 {
     char byte;
     link_send(from->link, LINK_MSG_GOODBYE, "bye", 3);
@@ -415,7 +415,7 @@ static void test_break(void)
     g_autoptr(LinkEnd) primary = NULL;
     g_autoptr(LinkEnd) secondary = NULL;
     link_end_pair(NULL, &primary, &secondary);
-    say_and_wait(primary, secondary);
+    send_and_wait(primary, secondary);
     break_own(secondary);
     g_assert_cmpuint(secondary->messages->len, ==, 1);
     g_assert_cmpuint(secondary->downs, ==, 1);
@@ -448,7 +448,7 @@ static void test_break_meets_close(void)
     g_autoptr(LinkEnd) secondary = NULL;
     link_end_pair(NULL, &primary, &secondary);
     secondary->on_message = close_own;
-    say_and_wait(primary, secondary);
+    send_and_wait(primary, secondary);
     break_own(secondary);
     g_assert_cmpuint(secondary->messages->len, ==, 1);
     g_assert_cmpuint(secondary->downs, ==, 0);
@@ -481,7 +481,7 @@ static void send_more(LinkEnd *side)
 }
 
 /* Who has more to say than may wait says it as the peer reads it. */
-static void test_much_to_say(void)
+static void test_much_to_send(void)
 {
     g_autoptr(LinkEnd) primary = NULL;
     g_autoptr(LinkEnd) secondary = NULL;
@@ -537,7 +537,7 @@ int main(int argc, char **argv)
     g_test_add_func("/link/break-in-message", test_break_in_message);
     g_test_add_func("/link/break-meets-close", test_break_meets_close);
     g_test_add_func("/link/overrun", test_overrun);
-    g_test_add_func("/link/much-to-say", test_much_to_say);
+    g_test_add_func("/link/much-to-send", test_much_to_send);
     g_test_add_func("/link/set-heartbeat", test_set_heartbeat);
     return g_test_run();
 }

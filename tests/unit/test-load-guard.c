@@ -140,7 +140,7 @@ static guint64 load(Fixture *f, gboolean known, gboolean other)
     return looks;
 }
 
-/* A session in which page 9 is known: its VM has run, and stands still for a checkpoint. */
+/* A session in which page 9 is known: its VM has run, and is paused for a checkpoint. */
 static void begin_session(Fixture *f)
 {
     load_guard_reset(f->guard);

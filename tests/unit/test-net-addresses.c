@@ -157,7 +157,7 @@ static void learn(Addresses *addresses, Frame frame)
     addresses_learn(addresses, frame.data, frame.len);
 }
 
-static void heard(Addresses *addresses, Frame frame)
+static void received(Addresses *addresses, Frame frame)
 {
     addresses_received(addresses, frame.data, frame.len);
 }
@@ -278,13 +278,13 @@ static void test_forgets_what_others_have(void)
     learn(addresses, arp(own, -1, 0x0a000001));
     learn(addresses, arp(own, -1, 0x0a000002));
     learn(addresses, nd(own, -1, NA, 1, 1, FALSE));
-    heard(addresses, arp(other, -1, 0x0a000003));
-    heard(addresses, arp(other, 9, 0x0a000001));      /* in another VLAN */
-    heard(addresses, arp(own, -1, 0x0a000001));       /* our own, mirrored back */
-    heard(addresses, nd(other, -1, NS, 2, 1, FALSE)); /* asks for it only */
+    received(addresses, arp(other, -1, 0x0a000003));
+    received(addresses, arp(other, 9, 0x0a000001));      /* in another VLAN */
+    received(addresses, arp(own, -1, 0x0a000001));       /* our own, mirrored back */
+    received(addresses, nd(other, -1, NS, 2, 1, FALSE)); /* asks for it only */
     assert_announces(addresses, "rarp:5201 na:5201=1 arp:5201=a000002 arp:5201=a000001");
-    heard(addresses, arp(other, -1, 0x0a000001));
-    heard(addresses, nd(other, -1, NA, 1, 1, FALSE));
+    received(addresses, arp(other, -1, 0x0a000001));
+    received(addresses, nd(other, -1, NA, 1, 1, FALSE));
     assert_announces(addresses, "rarp:5201 arp:5201=a000002");
     learn(addresses, arp(own, -1, 0x0a000001)); /* and it came back */
     assert_announces(addresses, "rarp:5201 arp:5201=a000001 arp:5201=a000002");

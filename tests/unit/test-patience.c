@@ -44,7 +44,7 @@ static void test_slow(void)
     g_assert_cmpint(ms, <=, 1000 + STEP_MS / 2);
 }
 
-/* Whatever moment it stood still at: what was left is left, and a step at least. */
+/* Whatever moment it was stopped at: what was left is left, and a step at least. */
 static void test_stopped(void)
 {
     for (gint64 stop = 0; stop < 1000; stop++) {

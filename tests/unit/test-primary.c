@@ -16,9 +16,9 @@ static void test_cycle(Fixture *f, gconstpointer data)
     f->world.peer_vm = PEER_VM_RUNS;
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    assert_said(f, "sync:3");
+    assert_reported(f, "sync:3");
     primary_synced(f->primary, NULL);
-    assert_said(f, "prepare:3");
+    assert_reported(f, "prepare:3");
     MessageDirty dirty = {.epoch = 3, .follow = 1, .runs = &run, .n_runs = 1};
     g_assert_true(primary_dirty(f->primary, &dirty, NULL));
     dirty.follow = 0;
@@ -26,23 +26,23 @@ static void test_cycle(Fixture *f, gconstpointer data)
     g_assert_true(primary_dirty(f->primary, &dirty, NULL));
     g_assert_cmpuint(capture->added, ==, 4);
     turned_clock_pass_ms(4);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->delivered = TRUE;
     turned_clock_pass_ms(1);
-    assert_said(f, "pausing paused decide:3 mark:3");
+    assert_reported(f, "pausing paused decide:3 mark:3");
     primary_marked(f->primary, NULL);
-    assert_said(f, "content:3");
+    assert_reported(f, "content:3");
     taken();
     turned_clock_settle();
-    assert_said(f, "taken:3 resume running-again");
+    assert_reported(f, "taken:3 resume running-again");
     assert_refused(primary_received(f->primary, 2, &error), &error);
     g_assert_true(primary_received(f->primary, 3, NULL));
-    assert_said(f, "release:3");
+    assert_reported(f, "release:3");
     assert_refused(primary_received(f->primary, 3, &error), &error);
     sent();
-    assert_said(f, "sent complete:admin");
+    assert_reported(f, "sent complete:admin");
     turned_clock_pass_ms(1000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* QEMU that reads nothing is paused all the same: input may not wait for it. */
@@ -53,9 +53,9 @@ static void test_settles_at_last(Fixture *f, gconstpointer data)
     f->delivered = FALSE;
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_pass_ms(4);
-    assert_said(f, "");
+    assert_reported(f, "");
     turned_clock_pass_ms(2);
-    g_assert_true(g_str_has_prefix(f->said->str, "pausing paused"));
+    g_assert_true(g_str_has_prefix(f->reported->str, "pausing paused"));
 }
 
 /* What ends the cycle can't take back a timer that is due in the same turn of the main loop. */
@@ -70,10 +70,10 @@ static void test_late_settle_timer(Fixture *f, gconstpointer data)
     g_source_set_ready_time(f->interrupt, turned_clock_us + 1000);
     turned_clock_us += 1000;
     turned_clock_settle();
-    assert_said(f, "ended running");
+    assert_reported(f, "ended running");
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
     turned_clock_pass_ms(10);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* ---- Cancelled ---- */
@@ -145,7 +145,7 @@ static void advance(Fixture *f, CyclePhase phase)
     begin_slowly(f);
     while (primary_phase(f->primary) != phase)
         go_on(f, phase);
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
 }
 
 /* Wherever the session ends: the VM runs, which was not lost, and nothing of the checkpoint goes on. */
@@ -161,14 +161,14 @@ static void test_cancelled(Fixture *f, gconstpointer phase)
     }
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
     g_assert_true(vm_is_running(f->vm));
-    g_assert_true(g_str_has_prefix(f->said->str, "ended"));
+    g_assert_true(g_str_has_prefix(f->reported->str, "ended"));
     for (const char *const *not =
              (const char *[]){"lost", "content", "taken", "release", "complete", NULL};
          *not ; not ++)
-        g_assert_null(strstr(f->said->str, *not ));
-    g_assert_nonnull(strstr(f->said->str, "running"));
+        g_assert_null(strstr(f->reported->str, *not ));
+    g_assert_nonnull(strstr(f->reported->str, "running"));
     /* And a new one can begin. */
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
     f->world.has_disks = FALSE;
     f->world.peer_vm = PEER_VM_PAUSED;
     f->delivered = TRUE;
@@ -176,7 +176,7 @@ static void test_cancelled(Fixture *f, gconstpointer phase)
         fake_vm_inject(f->vm, operation, FAKE_VM_OK, 1);
     join(f);
     complete(f);
-    g_assert_nonnull(strstr(f->said->str, "complete:initial"));
+    g_assert_nonnull(strstr(f->reported->str, "complete:initial"));
 }
 
 /* The VM may end at any time: nothing of the cycle is left, and no timer is. */
@@ -187,7 +187,7 @@ static void test_forgotten(Fixture *f, gconstpointer phase)
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
     g_assert_false(primary_is_to_be_paused(f->primary));
     turned_clock_pass_ms(1000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* ---- What QEMU refuses ---- */
@@ -203,8 +203,8 @@ static void test_save_refused(Fixture *f, gconstpointer state)
     fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_FAIL, 1);
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    g_assert_true(g_str_has_prefix(f->said->str, "pausing paused decide:"));
-    g_assert_true(g_str_has_suffix(f->said->str, " link-lost ended resume running-again"));
+    g_assert_true(g_str_has_prefix(f->reported->str, "pausing paused decide:"));
+    g_assert_true(g_str_has_suffix(f->reported->str, " link-lost ended resume running-again"));
     g_assert_true(vm_is_running(f->vm));
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
 }
@@ -220,7 +220,7 @@ static void test_pause_refused(Fixture *f, gconstpointer state)
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_FAIL, 1);
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    assert_said(f, "pausing link-lost ended paused resume running-again");
+    assert_reported(f, "pausing link-lost ended paused resume running-again");
     g_assert_true(vm_is_running(f->vm));
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
 }
@@ -231,7 +231,7 @@ static void test_pause_fails(Fixture *f, gconstpointer fault)
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, (FakeVmFault)GPOINTER_TO_INT(fault), 1);
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    assert_said(f, "pausing lost");
+    assert_reported(f, "pausing lost");
 }
 
 /* A QEMU that is dead or hangs is the VM's end. */
@@ -241,7 +241,7 @@ static void test_save_fails(Fixture *f, gconstpointer fault)
     fake_vm_inject(f->vm, FAKE_VM_SAVE, (FakeVmFault)GPOINTER_TO_INT(fault), 1);
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    assert_said(f, "pausing paused decide:3 lost");
+    assert_reported(f, "pausing paused decide:3 lost");
 }
 
 /* Nobody needs what QEMU then refuses. */
@@ -255,7 +255,7 @@ static void test_refused_in_vain(Fixture *f, gconstpointer data)
     proceed(f);
     g_assert_true(vm_is_running(f->vm));
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
-    g_assert_null(strstr(f->said->str, "lost"));
+    g_assert_null(strstr(f->reported->str, "lost"));
 }
 
 /* An I/O error has stopped the guest: no checkpoint resumes it. */
@@ -266,18 +266,18 @@ static void test_io_stopped(Fixture *f, gconstpointer data)
     f->world.is_io_stopped = TRUE;
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
     taken();
     turned_clock_settle();
-    assert_said(f, "taken:3 running-again");
+    assert_reported(f, "taken:3 running-again");
     f->stopped = TRUE;
     f->world.is_io_stopped = FALSE;
     primary_continue(f->primary);
-    assert_said(f, ""); /* a checkpoint is under way */
+    assert_reported(f, ""); /* a checkpoint is under way */
     sent();
     g_assert_true(primary_received(f->primary, 3, NULL));
     turned_clock_settle();
-    assert_said(f, "sent release:3 complete:admin resume running");
+    assert_reported(f, "sent release:3 complete:admin resume running");
 }
 
 /* ---- The schedule ---- */
@@ -294,7 +294,7 @@ static void test_from_the_main_loop(Fixture *f, gconstpointer data)
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
     primary_want(f->primary, REASON_ADMIN);
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
-    assert_said(f, "");
+    assert_reported(f, "");
     turned_clock_settle();
     g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);
 }
@@ -306,16 +306,16 @@ static void test_first(Fixture *f, gconstpointer data)
     join(f);
     f->world.is_recorded = FALSE;
     turned_clock_pass_ms(10);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.is_recorded = TRUE;
     f->world.disks_in_step = FALSE;
     primary_reschedule(f->primary);
     turned_clock_pass_ms(10);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.disks_in_step = TRUE;
     primary_reschedule(f->primary);
     turned_clock_settle();
-    assert_said(f, "pausing paused decide:1 content:1");
+    assert_reported(f, "pausing paused decide:1 content:1");
 }
 
 /* The last of two loads must name no page: what was named is carried by the next checkpoint. */
@@ -335,9 +335,9 @@ static void test_proof(Fixture *f, gconstpointer data)
     complete(f);
     g_assert_true(primary_ready(f->primary, &named, NULL));
     complete(f);
-    g_assert_null(strstr(f->said->str, "proven"));
+    g_assert_null(strstr(f->reported->str, "proven"));
     g_assert_true(primary_ready(f->primary, &none, NULL));
-    g_assert_nonnull(strstr(f->said->str, "event:proven proven"));
+    g_assert_nonnull(strstr(f->reported->str, "event:proven proven"));
     assert_refused(primary_ready(f->primary, &none, &error), &error);
 }
 
@@ -349,20 +349,20 @@ static void test_hands_over(Fixture *f, gconstpointer data)
     protect(f);
     f->world.state = FSM_P_DEVICE;
     primary_hand_over(f->primary);
-    assert_said(f, "");
+    assert_reported(f, "");
     turned_clock_settle();
-    assert_said(f, "pausing paused event:committed");
+    assert_reported(f, "pausing paused event:committed");
     primary_moved(f->primary, f->world.state = FSM_P_HANDED);
     primary_send_handed(f->primary);
-    assert_said(f, "handed:2 mirror");
+    assert_reported(f, "handed:2 mirror");
     MessageRefused refused = {.asked = TRUE, .why = "a trial"};
     g_assert_true(primary_refused(f->primary, &refused, NULL));
-    assert_said(f, "event:refused trouble");
+    assert_reported(f, "event:refused trouble");
     g_assert_true(primary_is_doubted(f->primary));
     primary_moved(f->primary, f->world.state = FSM_P_COLO);
     primary_resume(f->primary);
     turned_clock_settle();
-    g_assert_true(g_str_has_prefix(f->said->str, "resume running-again"));
+    g_assert_true(g_str_has_prefix(f->reported->str, "resume running-again"));
     g_assert_true(primary_is_doubted(f->primary));
     primary_moved(f->primary, f->world.state = FSM_P_NONE);
     g_assert_false(primary_is_doubted(f->primary));
@@ -381,18 +381,18 @@ static void test_waits_for_the_copy(Fixture *f, gconstpointer data)
     primary_want(f->primary, REASON_ADMIN);
     primary_hand_over(f->primary);
     turned_clock_settle();
-    assert_said(f, "prepare:3");
+    assert_reported(f, "prepare:3");
     g_assert_true(primary_dirty(f->primary, &(MessageDirty){.epoch = 3}, NULL));
     f->world.peer_vm = PEER_VM_LOADS;
     f->world.copy_is_fit = TRUE;
     complete(f);
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
     turned_clock_pass_ms(10);
-    assert_said(f, "");
+    assert_reported(f, "");
     f->world.peer_vm = PEER_VM_RUNS;
     primary_reschedule(f->primary);
     turned_clock_settle();
-    assert_said(f, "pausing paused event:committed");
+    assert_reported(f, "pausing paused event:committed");
 }
 
 /* Clients don't wait for longer, whatever holds it up. */
@@ -404,30 +404,30 @@ static void test_hand_over_ends(Fixture *f, gconstpointer data)
     f->world.peer_vm = PEER_VM_LOADS;
     primary_hand_over(f->primary);
     turned_clock_pass_ms(9999);
-    assert_said(f, "");
+    assert_reported(f, "");
     turned_clock_pass_ms(200);
-    assert_said(f, "event:hand-over-failed trouble");
+    assert_reported(f, "event:hand-over-failed trouble");
     primary_hand_over(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_PAUSED);
     turned_clock_pass_ms(20000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 static void test_frozen(Fixture *f, gconstpointer data)
 {
     (void)data;
     primary_freeze(f->primary);
-    assert_said(f, "closed");
+    assert_reported(f, "closed");
     turned_clock_settle();
-    assert_said(f, "pausing paused");
+    assert_reported(f, "pausing paused");
     g_assert_false(vm_is_running(f->vm));
     primary_resume(f->primary);
     turned_clock_settle();
-    assert_said(f, "open resume running-again");
+    assert_reported(f, "open resume running-again");
     primary_pause(f->primary);
     primary_resume(f->primary);
     turned_clock_settle();
-    assert_said(f, ""); /* neither paused nor fenced */
+    assert_reported(f, ""); /* neither paused nor fenced */
 }
 
 /* A pause that is no checkpoint's is tried again, and told once. */
@@ -437,17 +437,17 @@ static void test_stop_refused(Fixture *f, gconstpointer data)
     fake_vm_refuse(f->vm, FAKE_VM_PAUSE, TRUE);
     primary_freeze(f->primary);
     turned_clock_settle();
-    assert_said(f, "closed pausing trouble");
+    assert_reported(f, "closed pausing trouble");
     turned_clock_pass_ms(1000);
-    assert_said(f, "pausing");
+    assert_reported(f, "pausing");
     fake_vm_refuse(f->vm, FAKE_VM_PAUSE, FALSE);
     turned_clock_pass_ms(1000);
-    assert_said(f, "pausing paused");
+    assert_reported(f, "pausing paused");
     g_assert_false(vm_is_running(f->vm));
     turned_clock_pass_ms(5000);
     primary_resume(f->primary);
     turned_clock_settle();
-    assert_said(f, "open resume running-again");
+    assert_reported(f, "open resume running-again");
 }
 
 /* Nobody needs it any more before it is tried again. */
@@ -457,18 +457,18 @@ static void test_stop_refused_in_vain(Fixture *f, gconstpointer data)
     fake_vm_refuse(f->vm, FAKE_VM_PAUSE, TRUE);
     primary_freeze(f->primary);
     turned_clock_settle();
-    assert_said(f, "closed pausing trouble");
+    assert_reported(f, "closed pausing trouble");
     primary_resume(f->primary);
     turned_clock_pass_ms(1000);
-    assert_said(f, "open paused resume running-again");
+    assert_reported(f, "open paused resume running-again");
     g_assert_true(vm_is_running(f->vm));
     /* The VM is ended while a pause waits to be tried again. */
     primary_freeze(f->primary);
     turned_clock_settle();
-    assert_said(f, "closed pausing trouble");
+    assert_reported(f, "closed pausing trouble");
     primary_forget(f->primary);
     turned_clock_pass_ms(5000);
-    assert_said(f, "");
+    assert_reported(f, "");
 }
 
 /* A VM that is to be paused, and that QEMU refuses to run, is. */
@@ -482,13 +482,13 @@ static void test_stays_paused(Fixture *f, gconstpointer data)
     taken();
     sent();
     g_assert_true(primary_received(f->primary, 3, NULL));
-    g_string_truncate(f->said, 0);
+    g_string_truncate(f->reported, 0);
     f->waits = TRUE;
     primary_stay_paused(f->primary);
     g_assert_true(f->waits); /* it is to run */
     f->world.state = FSM_P_DEVICE;
     primary_hand_over(f->primary);
-    assert_said(f, "event:committed");
+    assert_reported(f, "event:committed");
     g_assert_false(f->waits);
 }
 
@@ -500,7 +500,7 @@ static void test_ends(Fixture *f, gconstpointer data)
     f->world.copy_is_fit = FALSE;
     primary_pause(f->primary);
     turned_clock_settle();
-    assert_said(f, "pausing paused stands");
+    assert_reported(f, "pausing paused ready-to-end");
 }
 
 #define ADD_DATA(name, data, test)                                                                 \

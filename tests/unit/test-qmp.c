@@ -288,7 +288,7 @@ static void test_timeout(Fixture *f, gconstpointer data)
     g_assert_cmpstr(f->log->str, ==, "reply:timeout event:A ");
 }
 
-/* QEMU may have stood still as long as we have: it is given the time that was left. */
+/* QEMU may have been stopped as long as we were: it is given the time that was left. */
 static void test_timeout_while_stopped(Fixture *f, gconstpointer data)
 {
     (void)data;

@@ -174,16 +174,16 @@ static void test_what_is_kept(Fixture *fixture, gconstpointer data)
     g_autofree char *bytes = NULL;
     gsize len;
     g_assert_true(g_file_get_contents(fixture->path, &bytes, &len, NULL));
-    static const char *const said[] = {"PVM nic 0",
-                                       "SVM nic 0",
-                                       "(payload): other bytes",
-                                       "udp 10.0.0.2:53 -> 10.0.0.1:4711",
-                                       "epoch: 8",
-                                       "offset: 5 bytes",
-                                       "primary: ab",
-                                       "secondary: nothing"};
-    for (gsize i = 0; i < G_N_ELEMENTS(said); i++)
-        g_assert_nonnull(memmem(bytes, len, said[i], strlen(said[i])));
+    static const char *const words[] = {"PVM nic 0",
+                                        "SVM nic 0",
+                                        "(payload): other bytes",
+                                        "udp 10.0.0.2:53 -> 10.0.0.1:4711",
+                                        "epoch: 8",
+                                        "offset: 5 bytes",
+                                        "primary: ab",
+                                        "secondary: nothing"};
+    for (gsize i = 0; i < G_N_ELEMENTS(words); i++)
+        g_assert_nonnull(memmem(bytes, len, words[i], strlen(words[i])));
     /* Flushed again, there is nothing to write. */
     recorder_flush(fixture->recorder);
     diverge(fixture, 10);

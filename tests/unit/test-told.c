@@ -126,16 +126,16 @@ static void test_full_link(Fixture *f, gconstpointer data)
     told_begin(f->told, EPOCH, f->pages);
     g_assert_cmpuint(f->parts, ==, 0);
     for (guint i = 1; i <= 3; i++) {
-        told_go_on(f->told);
+        told_send_more(f->told);
         g_assert_cmpuint(f->parts, ==, i - 1);
         f->has_room = TRUE;
-        told_go_on(f->told);
+        told_send_more(f->told);
         g_assert_cmpuint(f->parts, ==, i);
         g_assert_cmpuint(f->follow, ==, 3 - i);
         g_assert_cmpuint(f->done, ==, i == 3);
     }
     f->has_room = TRUE;
-    told_go_on(f->told);
+    told_send_more(f->told);
     g_assert_cmpuint(f->parts, ==, 3);
     g_assert_cmpuint(f->done, ==, 1);
     check_all_came(f);
@@ -150,7 +150,7 @@ static void test_forget(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->parts, ==, 1);
     told_forget(f->told);
     f->has_room = TRUE;
-    told_go_on(f->told);
+    told_send_more(f->told);
     g_assert_cmpuint(f->parts, ==, 1);
     g_assert_cmpuint(f->done, ==, 0);
     /* The next one's answer is whole. */

@@ -18,7 +18,7 @@ static void on_happened(const char *text, gpointer user_data)
     g_string_append_printf(f->told, "%s\n", text);
 }
 
-static void on_heard(const char *peer, const char *text, gpointer user_data)
+static void on_peer_trouble(const char *peer, const char *text, gpointer user_data)
 {
     const Fixture *f = user_data;
     g_string_append_printf(f->told, "%s: %s\n", peer, text);
@@ -26,7 +26,7 @@ static void on_heard(const char *peer, const char *text, gpointer user_data)
 
 static void set_up(Fixture *f, gconstpointer data)
 {
-    static const TroubleHandler handler = {.happened = on_happened, .heard = on_heard};
+    static const TroubleHandler handler = {.happened = on_happened, .reported = on_peer_trouble};
     (void)data;
     f->trouble = trouble_new(&handler, f);
     f->told = g_string_new(NULL);

@@ -32,13 +32,13 @@ static void test_ask(void)
 {
     for (guint64 primary = 0; primary < 4; primary++)
         for (guint64 secondary = 0; secondary < 4; secondary++)
-            for (int silent = 0; silent < 2; silent++) {
-                guint p = uplinks_ask_wait_ms(TRUE, silent, primary, secondary, INTERVAL_MS);
-                guint s = uplinks_ask_wait_ms(FALSE, silent, secondary, primary, INTERVAL_MS);
+            for (int timed_out = 0; timed_out < 2; timed_out++) {
+                guint p = uplinks_ask_wait_ms(TRUE, timed_out, primary, secondary, INTERVAL_MS);
+                guint s = uplinks_ask_wait_ms(FALSE, timed_out, secondary, primary, INTERVAL_MS);
                 g_assert_cmpuint(MAX(p, s), <=, UPLINKS_ASK_WAIT_MS);
                 if (uplinks_other_is_better(primary, secondary))
                     g_assert_cmpuint(s + INTERVAL_MS, <, p);
-                else if (silent || uplinks_other_is_better(secondary, primary))
+                else if (timed_out || uplinks_other_is_better(secondary, primary))
                     g_assert_cmpuint(p + INTERVAL_MS, <, s);
                 else
                     /* Processes that have died: nobody else will ask. */

@@ -64,7 +64,7 @@ static UplinksWorld on_look(gpointer user_data)
     return f->world;
 }
 
-static void on_say(guint64 cut, gpointer user_data)
+static void on_send(guint64 cut, gpointer user_data)
 {
     Fixture *f = user_data;
     f->told = cut;
@@ -93,7 +93,7 @@ static void on_hand_over(gpointer user_data)
 static void set_up(Fixture *f, gconstpointer data)
 {
     static const UplinksHandler handler = {.look = on_look,
-                                           .say = on_say,
+                                           .send = on_send,
                                            .changed = on_changed,
                                            .plugged_in = on_plugged_in,
                                            .hand_over = on_hand_over};
@@ -144,7 +144,7 @@ static void test_told(Fixture *f, gconstpointer data)
 static void test_peer(Fixture *f, gconstpointer data)
 {
     (void)data;
-    uplinks_peer_says(f->uplinks, 2);
+    uplinks_received(f->uplinks, 2);
     g_assert_true(uplinks_peer_has_carrier(f->uplinks, 0));
     g_assert_false(uplinks_peer_has_carrier(f->uplinks, 1));
     uplinks_link_lost(f->uplinks, NULL);
@@ -172,14 +172,14 @@ static void test_hand_over(Fixture *f, gconstpointer data)
 static void test_stays(Fixture *f, gconstpointer data)
 {
     (void)data;
-    uplinks_peer_says(f->uplinks, 1);
+    uplinks_received(f->uplinks, 1);
     plug(0, FALSE);
     turned_clock_pass_ms(60000);
     g_assert_cmpuint(f->handed_over, ==, 0);
     g_assert_false(uplinks_is_deciding(f->uplinks));
     /* The peer's is mended, and this VM has only just come. */
     uplinks_vm_came(f->uplinks);
-    uplinks_peer_says(f->uplinks, 0);
+    uplinks_received(f->uplinks, 0);
     turned_clock_pass_ms(UPLINKS_REST_US / 1000 - 1);
     g_assert_cmpuint(f->handed_over, ==, 0);
     turned_clock_pass_ms(1);

@@ -9,13 +9,13 @@
 
 #define MIB (1024u * 1024u)
 
-static void expect_wrong(VmDescription *d, const char *says)
+static void expect_wrong(VmDescription *d, const char *message)
 {
     g_autoptr(GError) error = NULL;
     g_assert_false(vm_description_check(d, &error));
     g_assert_error(error, VM_ERROR, VM_ERROR_DESCRIPTION);
-    if (!strstr(error->message, says))
-        g_error("'%s' does not say '%s'", error->message, says);
+    if (!strstr(error->message, message))
+        g_error("'%s' does not say '%s'", error->message, message);
     vm_description_free(d);
 }
 
@@ -24,12 +24,12 @@ static VmDescription *good(void)
     return fake_vm_description(64 * MIB, 2);
 }
 
-#define EXPECT_STRING(field, value, says)                                                          \
+#define EXPECT_STRING(field, value, message)                                                       \
     do {                                                                                           \
         VmDescription *d = good();                                                                 \
         g_free(d->field);                                                                          \
         d->field = g_strdup(value);                                                                \
-        expect_wrong(d, says);                                                                     \
+        expect_wrong(d, message);                                                                  \
     } while (0)
 
 static void test_strings(void)
@@ -68,11 +68,11 @@ static void test_numbers(void)
     expect_wrong(d, "cpus: 256");
 }
 
-static void expect_wrong_nic(const char *model, const char *mac, const char *says)
+static void expect_wrong_nic(const char *model, const char *mac, const char *message)
 {
     VmDescription *d = good();
     vm_description_add_nic(d, model, mac);
-    expect_wrong(d, says);
+    expect_wrong(d, message);
 }
 
 static void test_nics(void)

@@ -49,7 +49,7 @@ static void test_saved_damaged(void)
     static const struct {
         gsize at;
         guint8 value;
-        const char *says;
+        const char *message;
     } table[] = {
         {0,                 'X', "begin"             },
         {7,                 4,   "version"           },
@@ -67,7 +67,7 @@ static void test_saved_damaged(void)
         copy[table[i].at] = table[i].value;
         g_assert_null(devstate_from_saved(copy, sizeof(copy), machine, &error));
         g_assert_error(error, VM_ERROR, VM_ERROR_DEVICE_STATE);
-        g_assert_nonnull(strstr(error->message, table[i].says));
+        g_assert_nonnull(strstr(error->message, table[i].message));
     }
 }
 

@@ -63,7 +63,7 @@ static void test_machine(void)
 static void test_blockers(void)
 {
     static const struct {
-        const char *text, *says;
+        const char *text, *message;
     } table[] = {
         {"{}",                                           NULL         },
         {"{\"status\":\"none\",\"blocked-reasons\":[]}", NULL         },
@@ -73,10 +73,10 @@ static void test_blockers(void)
     for (gsize i = 0; i < G_N_ELEMENTS(table); i++) {
         g_autoptr(GError) error = NULL;
         json_object *object = parse(table[i].text);
-        g_assert_cmpint(suitable_blockers(object, &error), ==, !table[i].says);
-        if (table[i].says) {
+        g_assert_cmpint(suitable_blockers(object, &error), ==, !table[i].message);
+        if (table[i].message) {
             g_assert_error(error, VM_ERROR, VM_ERROR_UNSUPPORTED);
-            g_assert_nonnull(strstr(error->message, table[i].says));
+            g_assert_nonnull(strstr(error->message, table[i].message));
         }
         json_object_put(object);
     }
@@ -127,7 +127,7 @@ static void test_devices(void)
 static void test_ram_blocks(void)
 {
     static const struct {
-        const char *info, *says;
+        const char *info, *message;
     } table[] = {
         {HEAD RAM ROMS,                                                 NULL                      },
         {HEAD RAM,                                                      NULL                      },
@@ -139,11 +139,12 @@ static void test_ram_blocks(void)
     };
     for (gsize i = 0; i < G_N_ELEMENTS(table); i++) {
         g_autoptr(GError) error = NULL;
-        g_assert_cmpint(suitable_ram_blocks(table[i].info, "pc.ram", &error), ==, !table[i].says);
-        if (!table[i].says)
+        g_assert_cmpint(suitable_ram_blocks(table[i].info, "pc.ram", &error), ==,
+                        !table[i].message);
+        if (!table[i].message)
             continue;
         g_assert_error(error, VM_ERROR, VM_ERROR_UNSUPPORTED);
-        g_assert_nonnull(strstr(error->message, table[i].says));
+        g_assert_nonnull(strstr(error->message, table[i].message));
     }
 }
 

@@ -27,7 +27,7 @@ secondary_dies() {
     need "$what: the primary waits" is_in "$primary" primary paused
     need "$what: it says for what" logged "$primary" 'until an administrator decides'
     ok "$what: it is told to go on" hosts_colo "$primary" failover
-    gone_on "$what, told"
+    continues_unprotected "$what, told"
     not_decided "$what"
     pair_join
 }

@@ -42,7 +42,7 @@ other_version() {
 }
 
 # What is refused fails at once or in a moment; what is told must have all the PARTs.
-dies_saying() { # WHAT HOST ROLE ENVIRONMENT PART...
+ends_with() { # WHAT HOST ROLE ENVIRONMENT PART...
     what=$1 node=$2
     mark
     node_start "$node" "$3" "$4"
@@ -120,7 +120,7 @@ stop alpha
 # ---- No userfaultfd ----
 
 setup alpha checkpoint.dirty-method=uffd
-dies_saying 'no userfaultfd, but wanted' alpha primary COLO_UFFD_LIBRARY= \
+ends_with 'no userfaultfd, but wanted' alpha primary COLO_UFFD_LIBRARY= \
     'userfaultfd' 'dirty-method'
 setup alpha
 node_start alpha primary COLO_UFFD_LIBRARY=
@@ -134,10 +134,10 @@ stop alpha
 # ---- QEMU ----
 
 setup alpha 'vm.extra=-device no-such-device'
-dies_saying 'QEMU ends at its start' alpha primary UNUSED= 'QEMU did not start' \
+ends_with 'QEMU ends at its start' alpha primary UNUSED= 'QEMU did not start' \
     "'no-such-device' is not a valid device"
 setup alpha vm.kernel=/no/such/kernel
-dies_saying 'no kernel' alpha primary UNUSED= "kernel: can't read '/no/such/kernel'"
+ends_with 'no kernel' alpha primary UNUSED= "kernel: can't read '/no/such/kernel'"
 
 nothing_left
 tap_done

@@ -28,7 +28,7 @@ keeps_it() { # HOST
 }
 
 # The host that goes on alone is $primary from here on.
-one_goes_on() { # WHAT
+one_continues() { # WHAT
     need "$1: one of them goes on" one_is_alone
     if is_alone "$secondary"; then pair_swap; fi
     need "$1: the other one keeps what it has" keeps_it "$secondary"
@@ -36,8 +36,8 @@ one_goes_on() { # WHAT
     client_unharmed "$1"
 }
 
-silent_since() { # HOST FRAMES WHAT
-    is "$3: $1 has not let out a frame" "$(spoken "$1")" "$2"
+no_frame_since() { # HOST FRAMES WHAT
+    is "$3: $1 has not let out a frame" "$(frames_sent "$1")" "$2"
 }
 
 qemu_of() {
@@ -118,7 +118,7 @@ secondary_qemu_hangs() {
     kill -STOP "$(qemu_of "$secondary")"
     died "$secondary" 1 "$what"
     ok "$what: it says so" logged "$secondary" 'did not answer within'
-    gone_on "$what"
+    continues_unprotected "$what"
     restart "$what"
 }
 
@@ -128,7 +128,7 @@ secondary_qemu_dies() {
     kill -KILL "$(qemu_of "$secondary")"
     died "$secondary" 1 "$what"
     ok "$what: it says so" logged "$secondary" 'killed by signal 9'
-    gone_on "$what"
+    continues_unprotected "$what"
     restart "$what"
 }
 
@@ -161,13 +161,13 @@ secondary_host_dies() {
     what='the secondary host is killed'
     mark
     hosts_kill "$secondary"
-    gone_on "$what"
+    continues_unprotected "$what"
     decided_for "$primary" "$what"
     restart "$what"
 }
 
-primary_host_falls_silent() {
-    what='the primary host falls silent'
+primary_host_loses_power() {
+    what='the primary host loses power'
     mark
     hosts_power_off "$primary"
     taken_over "$what"
@@ -177,11 +177,11 @@ primary_host_falls_silent() {
     restart "$what"
 }
 
-secondary_host_falls_silent() {
-    what='the secondary host falls silent'
+secondary_host_loses_power() {
+    what='the secondary host loses power'
     mark
     hosts_power_off "$secondary"
-    gone_on "$what"
+    continues_unprotected "$what"
     decided_for "$primary" "$what"
     hosts_mend "$secondary"
     restart "$what"
@@ -191,12 +191,12 @@ link_is_cut() {
     what='the link is cut'
     mark
     hosts_cut alpha sync0
-    one_goes_on "$what"
+    one_continues "$what"
     decided_for "$primary" "$what"
-    frames=$(spoken "$secondary")
+    frames=$(frames_sent "$secondary")
     hosts_mend alpha sync0
     settled "$what"
-    silent_since "$secondary" "$frames" "$what"
+    no_frame_since "$secondary" "$frames" "$what"
 }
 
 primary_is_stopped() {
@@ -204,14 +204,14 @@ primary_is_stopped() {
     mark
     stopped=$(pid_of "$primary")
     kill -STOP "$stopped"
-    frames=$(spoken "$primary")
+    frames=$(frames_sent "$primary")
     taken_over "$what"
     decided_for "$primary" "$what"
     kill -CONT "$stopped"
     settled "$what, and goes on"
     ok "$what, and goes on: it has learnt of the takeover" \
         logged "$secondary" 'primary paused -> primary frozen (denied)'
-    silent_since "$secondary" "$frames" "$what, and goes on"
+    no_frame_since "$secondary" "$frames" "$what, and goes on"
 }
 
 # ---- Administrators ----
@@ -245,7 +245,7 @@ both_told_in_protection() {
     decided_for "$primary" "$what"
 }
 
-says_why_it_waits() { # HOST
+reports_why_it_waits() { # HOST
     hosts_status_is "$1" state paused && hosts_status "$1" last-error.text | grep -q 'arbiter: '
 }
 
@@ -262,11 +262,11 @@ both_told_when_cut() {
     mark
     arbiter_goes
     hosts_cut alpha sync0
-    need "$what: the primary waits for the arbiter and says so" says_why_it_waits "$primary"
-    need "$what: the secondary, too" says_why_it_waits "$secondary"
+    need "$what: the primary waits for the arbiter and says so" reports_why_it_waits "$primary"
+    need "$what: the secondary, too" reports_why_it_waits "$secondary"
     arbiter_comes_back
     both_fail_over
-    one_goes_on "$what"
+    one_continues "$what"
     decided_for "$primary" "$what"
     hosts_mend alpha sync0
     settled "$what"
@@ -279,7 +279,7 @@ arbiter_is_away() {
     mark
     arbiter_goes
     hosts_kill "$primary"
-    need "$what: the secondary waits and says why" says_why_it_waits "$secondary"
+    need "$what: the secondary waits and says why" reports_why_it_waits "$secondary"
     wait_ok "$what: its VM stands still" hosts_status_is "$secondary" vm.state paused
     arbiter_comes_back
     taken_over "$what, and comes back"
@@ -292,8 +292,8 @@ link_comes_back_before_the_arbiter() {
     mark
     arbiter_goes
     hosts_cut alpha sync0
-    need "$what: the primary waits" says_why_it_waits "$primary"
-    need "$what: the secondary waits" says_why_it_waits "$secondary"
+    need "$what: the primary waits" reports_why_it_waits "$primary"
+    need "$what: the secondary waits" reports_why_it_waits "$secondary"
     hosts_mend alpha sync0
     # The secondary could have gone on and have been started again: the primary can't know.
     need "$what: linked, the primary still waits" is_in "$primary" primary recover
@@ -314,8 +314,8 @@ secondary_qemu_hangs
 primary_qemu_dies
 primary_qemu_hangs
 secondary_host_dies
-primary_host_falls_silent
-secondary_host_falls_silent
+primary_host_loses_power
+secondary_host_loses_power
 link_is_cut
 primary_is_stopped
 host_is_shut_down

@@ -18,7 +18,7 @@ has_recorded() { # NUMBER
     hosts_colo "$primary" events --json | grep -q "\"CAPTURED\".*/web-0*$1.pcapng"
 }
 
-says_that_it_is_off() {
+reports_that_it_is_off() {
     hosts_status "$primary" last-error.text | grep -q 'captures are off: capture: '
 }
 
@@ -51,7 +51,7 @@ ok "so do the events" \
     sh -c "\"$COLO_BUILD/colo\" --socket \"$HOSTS_DIR/$primary/control\" events | grep -q ' DIVERGED .*primary '"
 ok "captures are turned on again" hosts_colo "$primary" capture on "$folder/web"
 rm -r "$folder"
-need "a folder that is gone is an error, and they are off" says_that_it_is_off
+need "a folder that is gone is an error, and they are off" reports_that_it_is_off
 ok "the pair is still protected" is_pair "$primary" "$secondary"
 mixed_end
 nothing_left

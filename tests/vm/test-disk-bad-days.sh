@@ -50,7 +50,7 @@ disk_config beta "disk root.path=$HOSTS_DIR/beta/small.img" "disks.state-dir=$HO
 node_start beta secondary
 need "a smaller image: refused" logged beta "disk root: bytes"
 hosts_kill beta
-goes_on "images that can't be used" records 5
+continues "images that can't be used" records 5
 disk_config beta
 
 # The disk server dies.
@@ -60,14 +60,14 @@ kill -KILL "$(hosts_running beta nbdkit)"
 died beta 1 "the secondary's disk server is killed"
 need "the secondary's disk server is killed: alpha goes on unprotected" is_alone alpha
 not_decided "the secondary's disk server is killed"
-goes_on "the secondary's disk server is killed" records 5
+continues "the secondary's disk server is killed" records 5
 pair_join
 mark
 kill -KILL "$(hosts_running alpha nbdkit)"
 died alpha 1 "the primary's disk server is killed"
 pair_swap
 need "the primary's disk server is killed: beta takes over" is_alone beta
-goes_on "the primary's disk server is killed" records 5
+continues "the primary's disk server is killed" records 5
 
 # Deaths at the moments that only a VM with disks has.
 mark
@@ -75,7 +75,7 @@ node_start alpha secondary COLO_FAULT=secondary-disks-marked:20
 need "death at secondary-disks-marked: protected before" logged beta "-> primary colo"
 died alpha 137 "death at secondary-disks-marked"
 need "death at secondary-disks-marked: beta goes on" is_alone beta
-goes_on "death at secondary-disks-marked" records 5
+continues "death at secondary-disks-marked" records 5
 node_start alpha secondary COLO_FAULT=primary-disks-marked:20
 need "death at primary-disks-marked: alpha joins" is_pair beta alpha
 mark
@@ -87,7 +87,7 @@ node_start beta secondary
 died alpha 137 "death at primary-disks-marked"
 pair_swap
 need "death at primary-disks-marked: beta takes over" is_alone beta
-goes_on "death at primary-disks-marked" records 5
+continues "death at primary-disks-marked" records 5
 
 # The secondary runs out of room for what is staged: it ends, and says so before the link does.
 mkdir "$HOSTS_DIR/alpha/full"
@@ -100,7 +100,7 @@ if mount -t tmpfs -o size=16M tmpfs "$HOSTS_DIR/alpha/full" 2>/dev/null; then
     ok "no room on the secondary: says so" logged alpha "No space left on device"
     need "no room on the secondary: beta goes on unprotected" is_alone beta
     not_decided "no room on the secondary"
-    goes_on "no room on the secondary" records 5
+    continues "no room on the secondary" records 5
 else
     tap_skip "no room on the secondary" "no tmpfs"
 fi

@@ -12,7 +12,7 @@ set -u
 
 GUEST_ARGS=disk=vda
 
-says_no_room() { # HOST
+reports_no_room() { # HOST
     hosts_status "$1" last-error.text | grep -q "No space left on device"
 }
 
@@ -21,8 +21,8 @@ is_stopped() { # HOST
 }
 
 # Where there is nothing left to be written for the takeover, the guest's next write finds it out.
-stands_still() { # HOST
-    says_no_room "$1" || is_stopped "$1"
+is_stuck() { # HOST
+    reports_no_room "$1" || is_stopped "$1"
 }
 
 runs() { # HOST
@@ -68,15 +68,15 @@ take_over_without_room() { # MODE
     pair_boot
     writer_start records write "$HOSTS_GUEST_IP"
     pair_join
-    goes_on "$1" records 20
+    continues "$1" records 20
     mark
     # From here on nothing more comes from alpha; before beta has missed it, there is no room there.
     # shellcheck disable=SC2046 # several words
     kill -STOP $(hosts_pids_of alpha)
     fill beta
     hosts_kill alpha
-    need "$1, no room: beta says so" stands_still beta
-    if says_no_room beta; then
+    need "$1, no room: beta says so" is_stuck beta
+    if reports_no_room beta; then
         ok "$1, no room: and waits" is_in beta secondary device
         hosts_colo beta cont >"$HOSTS_DIR/cont" 2>&1
         is "$1, no room: colo cont fails" $? 1
@@ -85,7 +85,7 @@ take_over_without_room() { # MODE
     rm "$HOSTS_DIR"/beta/small/fill*
     need "$1, room is made: beta takes over" is_alone beta
     decided_for beta "$1"
-    goes_on "$1, room is made" records 5
+    continues "$1, room is made" records 5
 }
 
 # shellcheck disable=SC2119 # the options are set below, for each host
@@ -105,7 +105,7 @@ need "no room on the primary: the guest stands still" is_stopped beta
 ok "no room on the primary: it is told" logged beta "I/O error of a disk"
 rm "$HOSTS_DIR"/beta/small/fill*
 need "room is made: the guest goes on by itself" runs beta
-goes_on "room is made" records 5
+continues "room is made" records 5
 writer_ends buffered
 check_records buffered
 nothing_left

@@ -65,15 +65,15 @@ random_up_to() {
 kill_primaries() { # WHAT
     for round in $(seq "$rounds"); do
         pair_join
-        goes_on "$1, round $round" transactions "$(random_up_to 12)"
-        goes_on "$1, round $round" records "$(random_up_to 12)"
+        continues "$1, round $round" transactions "$(random_up_to 12)"
+        continues "$1, round $round" records "$(random_up_to 12)"
         mark
         hosts_kill "$primary"
         pair_swap
         need "$1, round $round: $primary takes over" is_alone "$primary"
         is "$1, round $round: the guest forgets what it has cached" "$(hosts_guest forget)" ok
-        goes_on "$1, round $round" transactions 1
-        goes_on "$1, round $round" records 1
+        continues "$1, round $round" transactions 1
+        continues "$1, round $round" records 1
     done
 }
 
@@ -107,7 +107,7 @@ quiesce() { # WHAT
 # Both hosts die in the same moment, the clients' last requests on their way.
 both_die() { # WHAT
     pair_join
-    goes_on "$1" transactions "$(random_up_to 12)"
+    continues "$1" transactions "$(random_up_to 12)"
     hosts_kill alpha beta
     kill -KILL "$transactions" "$records"
     wait "$transactions" "$records" 2>/dev/null

@@ -271,9 +271,9 @@ static guint64 load(Pair *pair)
     return order(pair, load_guard_after);
 }
 
-/* The secondary, if it runs, stands still for a checkpoint. Returns how many pages it has written.
+/* The secondary, if it runs, is paused for a checkpoint. Returns how many pages it has written.
  */
-static guint64 stand(Pair *pair)
+static guint64 pause_secondary(Pair *pair)
 {
     if (vm_is_running(pair->secondary.vm))
         pause_side(&pair->secondary);
@@ -318,7 +318,7 @@ static void test_exactness(gconstpointer data)
     g_assert_true(expected != MAP_FAILED);
     for (guint64 epoch = 1; epoch <= CHECKPOINTS; epoch++) {
         if (epoch % LOAD_EVERY == 1)
-            written += stand(&pair);
+            written += pause_secondary(&pair);
         take_checkpoint(&pair, epoch, expected);
         guint64 wrong = epoch % LOAD_EVERY ? 0 : load(&pair);
         touched += wrong;
@@ -334,7 +334,7 @@ static void test_exactness(gconstpointer data)
                    touched, runs, written);
     g_assert_cmpuint(runs, >=, CHECKPOINTS / LOAD_EVERY / 2);
     assert_no_corruption(&pair.primary);
-    stand(&pair);
+    pause_secondary(&pair);
     take_checkpoint(&pair, CHECKPOINTS + 1, expected);
     run_secondary(&pair);
 

@@ -21,7 +21,7 @@ secondary_dies() {
     mark
     node_start "$secondary" secondary "COLO_FAULT=$1:$2"
     died "$secondary" 137 "$1"
-    gone_on "$1"
+    continues_unprotected "$1"
     is "$1: times protected" "$(protections "$primary")" "$3"
     if [ "$3" = 1 ]; then
         decided_for "$primary" "$1"
@@ -122,7 +122,7 @@ node_start "$secondary" secondary "COLO_FAULT=$point:1"
 need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
 ok "$point: told to fail over" hosts_colo "$primary" failover
 died "$secondary" 137 "$point"
-gone_on "$point"
+continues_unprotected "$point"
 decided_for "$primary" "$point"
 
 ok "the guest's memory is what it wrote" guest_verifies

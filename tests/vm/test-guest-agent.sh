@@ -73,7 +73,7 @@ kill_primary() { # WHAT
     need "$1: $primary takes over" is_alone "$primary"
 }
 
-has_stood() { # MS: since the VM is on this host
+was_paused_for() { # MS: since the VM is on this host
     [ "$(hosts_status "$primary" blocktime.total-ms)" -ge "$1" ]
 }
 
@@ -122,8 +122,8 @@ done
 # What it falls behind by pauses is made up for: else it would be all of it.
 pair_join
 time_step 100ms
-stood=$(hosts_status "$primary" blocktime.total-ms)
-need "small steps: the guest stands for 2 s in all" has_stood $((stood + 2000))
+paused=$(hosts_status "$primary" blocktime.total-ms)
+need "small steps: the guest stands for 2 s in all" was_paused_for $((paused + 2000))
 need "small steps: the clock is behind by less than half of it" is_behind_by_less_than 1000
 diag "small steps: it is behind by $behind_from to $behind_to ms; set $(hosts_status "$primary" \
     blocktime.corrections) times"

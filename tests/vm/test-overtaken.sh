@@ -37,12 +37,12 @@ overtaken() { # ROUND
     frozen=$(hosts_running "$primary" colod)
     # shellcheck disable=SC2086
     kill -STOP $frozen
-    frames=$(spoken "$primary")
+    frames=$(frames_sent "$primary")
     taken_over "$what"
     # shellcheck disable=SC2086
     kill -CONT $frozen
     need "$what: goes on as the secondary" is_pair "$primary" "$secondary"
-    is "$what: it has not let out a frame" "$(spoken "$secondary")" "$frames"
+    is "$what: it has not let out a frame" "$(frames_sent "$secondary")" "$frames"
     client_unharmed "$what, and goes on"
 }
 

@@ -40,7 +40,7 @@ link_is_cut() { # ROUND
     what="the link between the hosts is cut ($1)"
     mark
     hosts_cut alpha sync0
-    gone_on "$what"
+    continues_unprotected "$what"
     decided_for "$primary" "$what"
     hosts_mend alpha sync0
     need "$what, and mended: protected" is_pair "$primary" "$secondary"

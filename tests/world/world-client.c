@@ -38,10 +38,10 @@ typedef struct {
 } Client;
 
 static Client clients[CLIENTS];
-static const History *heard;          /* the longest */
+static const History *longest;        /* the longest */
 static guint64 on_disk[WORLD_BLOCKS]; /* what clients were told to be there */
-static guint heard_reign;
-static gint64 heard_us;
+static guint reached_reign;
+static gint64 reached_us;
 static guint64 answers;
 
 /* ---- The guest's side ---- */
@@ -153,16 +153,16 @@ static void check(WorldHost *host, const Reply *answer)
         return;
     if (answer->flushed)
         note_disk(history);
-    if (host->reign < heard_reign)
+    if (host->reign < reached_reign)
         world_fail("%s is heard after the VM has gone on elsewhere", host->name);
-    heard_reign = host->reign;
-    if (heard && history_is_within(history, heard))
+    reached_reign = host->reign;
+    if (longest && history_is_within(history, longest))
         return; /* an old answer */
-    if (heard && !history_is_within(heard, history))
+    if (longest && !history_is_within(longest, history))
         world_fail("%s: what a client was told is lost: position %" G_GUINT64_FORMAT
                    " is heard after %" G_GUINT64_FORMAT ", and does not follow from it",
-                   host->name, history->position, heard->position);
-    heard = history;
+                   host->name, history->position, longest->position);
+    longest = history;
 }
 
 void world_client_frame(WorldHost *host, const guint8 *data, gsize len)
@@ -179,7 +179,7 @@ void world_client_frame(WorldHost *host, const guint8 *data, gsize len)
     Client *client = &clients[answer.client];
     if (answer.request != client->request)
         return;
-    heard_us = world.now_us;
+    reached_us = world.now_us;
     answers++;
     client->request++;
     world_source_clear(&client->timer);
@@ -205,18 +205,18 @@ void world_clients_hurry(void)
 
 void world_client_forget(void)
 {
-    heard = NULL;
-    heard_reign = 0;
+    longest = NULL;
+    reached_reign = 0;
 }
 
-gint64 world_client_heard_us(void)
+gint64 world_client_reached_us(void)
 {
-    return heard_us;
+    return reached_us;
 }
 
-guint world_client_heard_reign(void)
+guint world_client_reached_reign(void)
 {
-    return heard_reign;
+    return reached_reign;
 }
 
 guint64 world_client_answers(void)
@@ -253,5 +253,5 @@ void world_client_cold_boot(WorldHost *host)
     world.ended_on_purpose = world.lost = FALSE;
     world.boots++;
     world.port_of_guest = -1; /* frames for a guest that boots go to every host */
-    heard = NULL;
+    longest = NULL;
 }

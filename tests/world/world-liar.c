@@ -34,7 +34,7 @@ static End *liar_end(void)
     return end && other(end)->link ? end : NULL;
 }
 
-static void say(End *end, Channel channel, guint type, guint64 epoch, GBytes *bytes)
+static void send(End *end, Channel channel, guint type, guint64 epoch, GBytes *bytes)
 {
     Item *item = g_new0(Item, 1);
     /* Each of them lets the other side continue without the arbiter. */
@@ -124,19 +124,19 @@ static guint some_type(void)
     }
 }
 
-static void say_something(End *end)
+static void send_something(End *end)
 {
     if (world_chance(200)) {
         gsize len = world_chance(20) ? LINK_PACKET_MAX : 1 + world_random(100);
         guint card = world_chance(200) ? LINK_NIC_NOTE : (guint)world_random(3);
-        say(end, PACKETS, card, some_epoch(), random_bytes(len));
+        send(end, PACKETS, card, some_epoch(), random_bytes(len));
         return;
     }
     guint type = some_type();
     g_autoptr(GBytes) bytes = message_info(type) ? plausible(type) : random_bytes(8);
     world_tell("%s lies: message %u", world.liar->name, type);
     world_sometimes("a peer says what is not true");
-    say(end, CONTROL, type, 0, tamper(bytes));
+    send(end, CONTROL, type, 0, tamper(bytes));
 }
 
 gboolean world_liar_sends(const Link *link, guint type, const void *payload, gsize len)
@@ -149,13 +149,13 @@ gboolean world_liar_sends(const Link *link, guint type, const void *payload, gsi
     case 0: /* it is lost */
         return TRUE;
     case 1: /* it comes twice */
-        say(end, CONTROL, type, 0, g_bytes_ref(bytes));
+        send(end, CONTROL, type, 0, g_bytes_ref(bytes));
         return FALSE;
     case 2:
-        say(end, CONTROL, type, 0, tamper(bytes));
+        send(end, CONTROL, type, 0, tamper(bytes));
         return TRUE;
     default:
-        say_something(end);
+        send_something(end);
         return FALSE;
     }
 }
@@ -167,7 +167,7 @@ static gboolean on_lie(gpointer data)
     if (!world.lies)
         return G_SOURCE_REMOVE;
     if (end)
-        say_something(end);
+        send_something(end);
     world_later(NULL, world_between(100, OFTEN_US), on_lie, NULL);
     return G_SOURCE_REMOVE;
 }

@@ -40,7 +40,7 @@ void end_lose(End *end, LinkError code, const char *why)
     gboolean was_up = end->up;
     if (!link)
         return;
-    end_say(end);
+    end_report(end);
     for (Channel c = 0; c < CHANNELS; c++)
         if (end->stream[c].func)
             end->stream[c].func(NULL, end->stream[c].user_data);
@@ -65,7 +65,7 @@ static gboolean on_silence(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static gboolean can_hear(const End *end)
+static gboolean can_receive(const End *end)
 {
     return way_is_open(!end->side) && world_is_awake(host_of(other(end))) && other(end)->link;
 }
@@ -74,7 +74,7 @@ static void watch_silence(End *end)
 {
     if (!end->link || !end->up)
         return;
-    if (can_hear(end)) {
+    if (can_receive(end)) {
         world_source_clear(&end->silence);
     } else if (!end->silence) {
         end->silence = patience_source_new(end->link->timeout_ms);
@@ -132,7 +132,7 @@ static void ask_for_echo(End *end)
 static void look(Session *session)
 {
     End *a = &session->end[0], *b = &session->end[1];
-    gboolean good = a->link && b->link && a->up && b->up && can_hear(a) && can_hear(b);
+    gboolean good = a->link && b->link && a->up && b->up && can_receive(a) && can_receive(b);
     if (good != session->good) {
         session->good = good;
         for (guint side = 0; side < WORLD_HOSTS; side++) {
@@ -174,7 +174,7 @@ void world_link_death(WorldHost *host, gboolean silently)
         return;
     if (link->end) {
         if (!silently)
-            end_say(link->end);
+            end_report(link->end);
         end_finish(link->end);
     }
     link->end = NULL;
@@ -336,7 +336,7 @@ void link_close(Link *link)
     End *end = g_steal_pointer(&link->end);
     if (!end)
         return;
-    end_say(end);
+    end_report(end);
     end_finish(end);
     world_link_look();
 }

@@ -116,7 +116,7 @@ void pipe_schedule(Pipe *pipe);
 gboolean pipe_may_deliver(const Pipe *pipe);
 void pipe_deliver(Pipe *pipe, Item *item);
 /* The other end is told, as far as the way is open. */
-void end_say(End *end);
+void end_report(End *end);
 /* It is over on this side. */
 void end_finish(End *end);
 

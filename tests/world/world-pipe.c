@@ -55,7 +55,7 @@ void pipe_put_end(Pipe *pipe, gint64 us)
 }
 
 /* The other end is told, as far as the way is open. */
-void end_say(End *end)
+void end_report(End *end)
 {
     End *peer = other(end);
     for (Channel c = 0; c < CHANNELS && peer->link; c++)
@@ -257,7 +257,7 @@ int shutdown(int fd, int how)
     End *end = stream ? stream->pipe->end : NULL;
     (void)how;
     if (end && end->link && end->up) {
-        end_say(end);
+        end_report(end);
         pipe_put_end(&end->pipe[CONTROL], 0);
     }
     return 0;

@@ -13,7 +13,7 @@ typedef struct {
     pid_t pid;
     int out;
     guint64 seed;
-    GString *said;
+    GString *output;
 } Child;
 
 static guint64 number(const char *name, guint64 fallback)
@@ -42,7 +42,7 @@ static void child_start(Child *child, WorldStory tell_story, guint64 seed, gint6
     if (pipe(fds) != 0)
         g_error("pipe");
     child->seed = seed;
-    child->said = g_string_new(NULL);
+    child->output = g_string_new(NULL);
     child->pid = fork();
     if (child->pid == 0) {
         dup2(fds[1], 1);
@@ -76,14 +76,14 @@ static Child *await_any(Child *children, guint jobs)
             ssize_t n = read(fds[i].fd, buffer, sizeof(buffer));
             if (n <= 0)
                 return &children[i];
-            g_string_append_len(children[i].said, buffer, n);
+            g_string_append_len(children[i].output, buffer, n);
         }
     }
 }
 
-static void add_counts(GHashTable *counts, const char *said)
+static void add_counts(GHashTable *counts, const char *output)
 {
-    g_auto(GStrv) lines = g_strsplit(said, "\n", -1);
+    g_auto(GStrv) lines = g_strsplit(output, "\n", -1);
     for (char **line = lines; *line; line++) {
         char *rest;
         if (!g_str_has_prefix(*line, "sometimes "))
@@ -134,13 +134,13 @@ static gboolean child_end(Child *child, GHashTable *counts)
     int status;
     close(child->out);
     waitpid(child->pid, &status, 0);
-    gboolean well = status == 0 && g_str_has_suffix(child->said->str, "over\n");
+    gboolean well = status == 0 && g_str_has_suffix(child->output->str, "over\n");
     if (well)
-        add_counts(counts, child->said->str);
+        add_counts(counts, child->output->str);
     else
         printf("# seed %" G_GUINT64_FORMAT " failed (status %d):\n%s", child->seed, status,
-               child->said->str);
-    g_string_free(child->said, TRUE);
+               child->output->str);
+    g_string_free(child->output, TRUE);
     *child = (Child){0};
     return well;
 }

@@ -320,12 +320,12 @@ void world_client_frame(WorldHost *host, const guint8 *data, gsize len);
 /* What the guest does with a request: its answer; NULL: that is no request. */
 GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len);
 /* When a client was answered last, and how often clients were. */
-gint64 world_client_heard_us(void);
+gint64 world_client_reached_us(void);
 guint64 world_client_answers(void);
 /* What clients have received does not count any more. */
 void world_client_forget(void);
 /* The last host's that clients received. */
-guint world_client_heard_reign(void);
+guint world_client_reached_reign(void);
 /* Fails if there is not all that clients were told to be on disk. */
 void world_client_check_disk(const WorldHost *host, const guint64 *block, const char *what);
 /* It has the VM, in this state of its node, and the VM could continue. */
