@@ -30,14 +30,35 @@ static gboolean runs(const WorldHost *host)
            host->node->state != FSM_P_FROZEN;
 }
 
+/* Clients have received the VM's output elsewhere since it was here. */
+static gboolean is_overtaken(const WorldHost *host)
+{
+    return host->reign < world_client_reached_reign();
+}
+
+/*
+ * A person knows where the VM ran last, and that disks in step are as good. Where it died in its
+ * takeover, clients have received nothing but the output of its checkpoint.
+ */
+static gboolean may_boot(const WorldHost *host)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    return world_disk_may_boot(host) &&
+           (!is_overtaken(host) || world_disk_is_in_step(host) || !world_disk_may_boot(peer));
+}
+
 /* The role that a dead host is started in; NULL: not yet. Without an arbiter a person has to know. */
 static const char *role_for(const WorldHost *host)
 {
     const WorldHost *peer = &world.host[!host->index];
     if (world_has_arbiter())
         return "auto";
-    if (!peer->lives || peer->node->state == FSM_S_NONE)
+    if (!world.disks && (!peer->lives || peer->node->state == FSM_S_NONE))
         return "primary";
+    if (!peer->lives)
+        return may_boot(host) ? "primary" : "secondary";
+    if (peer->node->state == FSM_S_NONE)
+        return may_boot(host) ? "primary" : NULL;
     return runs(peer) && peer->node->state != FSM_P_PAUSED ? "secondary" : NULL;
 }
 
@@ -63,12 +84,6 @@ static void failover_by_force(WorldHost *host)
     world_tell("%s: failover --force: %s", host->name, done ? "done" : host->refusal);
 }
 
-/* Clients have received the VM's output elsewhere since it was here. */
-static gboolean is_overtaken(const WorldHost *host)
-{
-    return host->reign < world_client_reached_reign();
-}
-
 static void end_overtaken(WorldHost *host)
 {
     world_sometimes("an administrator ends a side whose VM has gone on elsewhere");
@@ -88,8 +103,35 @@ static void decide(void)
             continue;
         }
         world_sometimes("an administrator decides");
+        if (world.disks)
+            world_sometimes("an administrator decides who has the disks");
         failover_by_force(host);
     }
+}
+
+/* Without an arbiter: whoever forces both sides of a link that is lost has two VMs, of one past. */
+static void decide_in_haste(void)
+{
+    WorldHost *a = &world.host[0], *b = &world.host[1];
+    if (world_has_arbiter() || !a->lives || !b->lives || !world_is_awake(a) || !world_is_awake(b) ||
+        a->node->state + b->node->state != FSM_P_PAUSED + FSM_S_PAUSED ||
+        (a->node->state != FSM_P_PAUSED && b->node->state != FSM_P_PAUSED) || !world_chance(30))
+        return;
+    world_sometimes("an administrator lets both sides continue");
+    world_client_split();
+    failover_by_force(a);
+    failover_by_force(b);
+}
+
+/* The one that is left is the VM from now on. */
+static void end_split(WorldHost *ended)
+{
+    WorldHost *left = &world.host[!ended->index];
+    world_sometimes("an administrator ends one of two VMs");
+    world_die(ended, FALSE);
+    world_begin_reign(left);
+    world_client_unite(left);
+    world.port_of_guest = -1; /* a switch forgets in the end */
 }
 
 static gboolean is_protected(void)
@@ -118,6 +160,10 @@ static const char *state_of(const WorldHost *host)
  */
 static gboolean administrate(void)
 {
+    if (world.split && runs(&world.host[0]) && runs(&world.host[1])) {
+        end_split(&world.host[world_random(WORLD_HOSTS)]);
+        return TRUE;
+    }
     if (world.left && world.host[0].lives && world.host[1].lives && runs(&world.host[0]) &&
         runs(&world.host[1])) {
         world_sometimes(
@@ -174,25 +220,37 @@ static void look_at_the_unprotected(void)
 static void until_all_is_well(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
+    gint64 well_us = WELL_US;
     guint helped = 0;
     world_clients_hurry();
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
         look_at_the_unprotected();
+        decide_in_haste();
         decide();
         start_the_dead();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
         if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2)
             return;
-        if (helped < 2 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
+        if (helped < 3 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
             helped += administrate() ? 1 : 0;
-        if (world.now_us > began + WORLD_HEAL_US + WELL_US)
+        if (world.split) /* one of the two is ended, refused, and told to discard its disks */
+            well_us = 2 * WELL_US;
+        if (world.now_us > began + WORLD_HEAL_US + well_us)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
-                       (int)(WELL_US / SECOND),
+                       (int)(well_us / SECOND),
                        is_protected() ? "clients have no answer" : "there is no protection",
                        state_of(&world.host[0]), state_of(&world.host[1]));
     }
+}
+
+/* Perhaps one of the two has never run, or has died. */
+static void end_all_doubt(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS && world.split; i++)
+        if (world.host[i].node->is_primary)
+            world_client_unite(&world.host[i]);
 }
 
 /* ---- Stories ---- */
@@ -211,7 +269,7 @@ static void choose_constants(void)
     world.calm_us = world_between(SECOND, 20 * SECOND);
     if (world_has_arbiter() && world_chance(120))
         world.liar = &world.host[world_random(WORLD_HOSTS)];
-    else if (world_has_arbiter() && world_chance(500))
+    else if (world_chance(500))
         world.disks = world_chance(500) ? "raw" : "qcow2";
     world.epoch_writes = epoch_writes[world_random(G_N_ELEMENTS(epoch_writes))];
     world.on_error = on_errors[world_random(G_N_ELEMENTS(on_errors))];
@@ -242,6 +300,7 @@ static void tell_story(guint64 seed, gint64 hours)
         }
         until_all_is_well();
         world_truth();
+        end_all_doubt();
     }
     world_end();
 }
@@ -258,6 +317,8 @@ static const char *const rare[] = {
     "a guest stops while others of its writes wait",
     "a write waits for the next epoch",
     "an administrator decides",
+    "an administrator decides who has the disks",
+    "an administrator ends one of two VMs",
     "an administrator mends storage",
     "an answer of the arbiter comes late",
     "an error of its disk stops a guest",

@@ -149,7 +149,7 @@ static void check(WorldHost *host, const Reply *answer)
 {
     const History *history = history_find(answer->id);
     world_check_output(host, answer->position);
-    if (world.lied)
+    if (world.lied || world.split)
         return;
     if (answer->flushed)
         note_disk(history);
@@ -207,6 +207,20 @@ void world_client_forget(void)
 {
     longest = NULL;
     reached_reign = 0;
+}
+
+void world_client_split(void)
+{
+    world.split = TRUE;
+    for (guint i = 0; i < WORLD_HOSTS; i++)
+        world.host[i].split = FALSE;
+}
+
+void world_client_unite(const WorldHost *host)
+{
+    world.split = FALSE;
+    longest = NULL;
+    reached_reign = host->reign;
 }
 
 gint64 world_client_reached_us(void)

@@ -187,6 +187,10 @@ void disk_stream_write(DiskServer *server, guint block, guint64 value)
 static void on_start(DiskServer *server)
 {
     Medium *medium = disk_changes(server);
+    WorldHost *host = server->host, *peer = &world.host[!host->index];
+    if (host->split && peer->split && !server->discard)
+        world_fail("%s: its disks are overwritten, and no administrator has said so", host->name);
+    host->split = peer->split = FALSE;
     server->synced = server->discard = server->final = FALSE;
     server->complete_epoch = 0;
     server->open = (Changes){0};

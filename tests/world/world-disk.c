@@ -502,6 +502,13 @@ gboolean world_disk_may_boot(const WorldHost *host)
     return !world.disks || data == GENERATION_WRITER || data == GENERATION_IN_STEP;
 }
 
+gboolean world_disk_is_in_step(const WorldHost *host)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    Generation ours = medium_generation(host->medium), theirs = medium_generation(peer->medium);
+    return generation_compare(&ours, &theirs) == GENERATION_EQUAL;
+}
+
 /* ---- The guest ---- */
 
 gboolean world_disk_takes_io(const WorldHost *host)

@@ -131,6 +131,7 @@ struct WorldHost {
     guint tries;                   /* of what storage can refuse to a node */
     char *trouble;                 /* the node's last error since its VM ran */
     gboolean discards;             /* its disks at the next start: --discard-this-side */
+    gboolean split;                /* its VM has run beside the other host's */
     gboolean denied;               /* the VM, by the arbiter's last word */
     WorldTaken taken[WORLD_TAKEN]; /* by epoch */
     guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
@@ -185,6 +186,7 @@ typedef struct {
     WorldHost *liar;      /* whose node may lie; NULL: none does */
     gboolean lies;        /* it does now */
     gboolean lied;        /* and not all is well since */
+    gboolean split;       /* an administrator has let both hosts' VMs continue */
     gboolean left;        /* and it has reported that the other one may continue */
     const char *on_error; /* what an I/O error of it does to the guest */
 
@@ -262,6 +264,8 @@ void world_disk_death(WorldHost *host, gboolean power);
 void world_disk_kill(WorldHost *host);
 /* A VM can be started from what is here. */
 gboolean world_disk_may_boot(const WorldHost *host);
+/* Its disks have all that the other host's have, though the VM may have run there. */
+gboolean world_disk_is_in_step(const WorldHost *host);
 /* Of the guest. FALSE: not now, it waits. */
 gboolean world_disk_takes_io(const WorldHost *host);
 /* The guest is over, and what it wrote last is here: a copy that still runs is of no use. */
@@ -324,6 +328,12 @@ gint64 world_client_reached_us(void);
 guint64 world_client_answers(void);
 /* What clients have received does not count any more. */
 void world_client_forget(void);
+/*
+ * From here on there may be two VMs: nothing is promised of what clients are told, but what they
+ * were told before to be on disk is on both. Until one of them is the VM again.
+ */
+void world_client_split(void);
+void world_client_unite(const WorldHost *host);
 /* The last host's that clients received. */
 guint world_client_reached_reign(void);
 /* Fails if there is not all that clients were told to be on disk. */
