@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "block/server.h"
 #include "checkpoint/checkpoint.h"
 #include "colo/arbiter/arbiter.h"
+#include "common/address.h"
 #include "common/bounded.h"
 #include "common/fd.h"
 #include "netcompare/netcompare.h"
@@ -111,19 +113,21 @@ static void look_at(const Config *config, const char *name, LookFunc func, gcons
 
 /* ---- Without a look at this host ---- */
 
-static gboolean is_v6(const char *address)
-{
-    return *address == '[';
-}
-
+/* Both over IP: one of them may be a unix socket, of a program that leads to the other host. */
 static void check_families(const Config *config, Finds *finds)
 {
-    if (config->peer && is_v6(config->listen) != is_v6(config->peer))
+    g_auto(ColoAddress) listen = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) peer = {NULL, NULL, 0, FALSE, FALSE};
+    const char *wrong;
+    if (!config->peer || !colo_address_parse(config->listen, &listen, &wrong) ||
+        !colo_address_parse(config->peer, &peer, &wrong) || listen.path || peer.path)
+        return;
+    if (listen.is_v6 != peer.is_v6)
         problem(finds,
                 "listen is an %s address (%s) and peer an %s one (%s): the peer can't reach "
                 "this node where it listens",
-                is_v6(config->listen) ? "IPv6" : "IPv4", config->listen,
-                is_v6(config->peer) ? "IPv6" : "IPv4", config->peer);
+                listen.is_v6 ? "IPv6" : "IPv4", config->listen, peer.is_v6 ? "IPv6" : "IPv4",
+                config->peer);
 }
 
 static void check_devices(const Config *config, Finds *finds)
@@ -142,14 +146,32 @@ static void check_arbiter_type(const Config *config, Finds *finds)
 
 /* ---- This host ---- */
 
-/* The address can be bound; the port may be that of a colod that runs. */
+/* The last folder of it is made when it is missing. */
+static void look_at_socket(const Config *config, gconstpointer at, Finds *finds)
+{
+    const char *path = at;
+    g_autofree char *folder = g_path_get_dirname(path);
+    g_autofree char *parent = g_path_get_dirname(folder);
+    struct stat st;
+    (void)config;
+    if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+        problem(finds, "unix:%s: there is something that is no socket", path);
+    else if (access(access(folder, F_OK) == 0 ? folder : parent, W_OK | X_OK) < 0)
+        problem(finds, "unix:%s: no socket can be made there: %s", path, g_strerror(errno));
+}
+
+/* The address can be bound; the port, or the socket, may be that of a colod that runs. */
 static void check_listen(const Config *config, Finds *finds)
 {
-    const char *colon = strrchr(config->listen, ':');
-    g_autofree char *host = g_strndup(config->listen, (gsize)(colon - config->listen));
-    g_autofree char *bare = is_v6(host) ? g_strndup(host + 1, strlen(host) - 2) : g_strdup(host);
+    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    const char *wrong;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *info = NULL;
-    if (getaddrinfo(bare, "0", &hints, &info) != 0) {
+    g_assert(colo_address_parse(config->listen, &address, &wrong));
+    if (address.path) {
+        look_at(config, address.path, look_at_socket, address.path, finds);
+        return;
+    }
+    if (getaddrinfo(address.host, "0", &hints, &info) != 0) {
         problem(finds, "%s: there is no such address or interface", config->listen);
         return;
     }

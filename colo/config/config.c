@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "colo/config/file.h"
+#include "common/address.h"
 
 G_DEFINE_QUARK(config_error, config_error)
 
@@ -324,7 +325,7 @@ gboolean config_check_rules(const Config *c, const Option **ret_option, GError *
     if (c->role != CONFIG_ROLE_PRIMARY && !c->peer)
         return broken(ret_option, "node", "peer", error,
                       "a secondary needs it: the address that the primary listens on");
-    if (c->peer && !strcmp(c->peer, c->listen))
+    if (c->peer && colo_address_equal(c->peer, c->listen))
         return broken(ret_option, "node", "peer", error,
                       "%s is this node's own listen: it must be the other node's", c->peer);
     return TRUE;

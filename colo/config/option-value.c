@@ -3,13 +3,13 @@
  * Values of options as text, both ways. A unit is never guessed: a time or a size without one is an
  * error that shows how to write it.
  */
-#include <arpa/inet.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/un.h>
 
 #include "colo/config/config.h"
+#include "common/address.h"
 
 typedef struct {
     const char *name;
@@ -191,25 +191,16 @@ static gboolean check_path(const Option *option, const char *text, GError **erro
     return TRUE;
 }
 
+/* Numeric: a name is resolved late, by a server that may be away. */
 static gboolean check_address(const Option *option, const char *text, GError **error)
 {
-    const char *colon = strrchr(text, ':');
-    g_autofree char *host = colon ? g_strndup(text, (gsize)(colon - text)) : NULL;
-    guint64 port;
-    struct in6_addr address;
-    gboolean good = FALSE;
-
-    if (host && host[0] == '[' && g_str_has_suffix(host, "]")) {
-        host[strlen(host) - 1] = '\0';
-        g_auto(GStrv) scope = g_strsplit(host + 1, "%", 2); /* fe80::1%eth0 */
-        good = scope[0] && inet_pton(AF_INET6, scope[0], &address) == 1;
-    } else if (host) {
-        good = inet_pton(AF_INET, host, &address) == 1;
-    }
-    if (!good)
-        return wrong(option, text, error,
-                     "expected ADDRESS:PORT such as 192.0.2.1:9000 or [2001:db8::1]:9000");
-    if (!g_ascii_string_to_unsigned(colon + 1, 10, 1, 65535, &port, NULL))
+    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    const char *why;
+    if (!colo_address_parse(text, &address, &why))
+        return wrong(option, text, error, "%s", why);
+    if (address.host && !address.is_number)
+        return wrong(option, text, error, "%s", COLO_ADDRESS_FORMS);
+    if (address.host && address.port == 0)
         return wrong(option, text, error, "the port must be a number from 1 to 65535");
     return TRUE;
 }
@@ -381,7 +372,7 @@ char *option_type_text(const Option *option)
     case OPTION_SOCKET:
         return g_strdup("absolute path");
     case OPTION_ADDRESS:
-        return g_strdup("ADDRESS:PORT or [ADDRESS]:PORT");
+        return g_strdup("ADDRESS:PORT, [ADDRESS]:PORT or unix:/PATH");
     case OPTION_INTERFACE:
         return g_strdup("network interface");
     case OPTION_ARGUMENTS:

@@ -15,7 +15,7 @@ typedef enum {
     OPTION_NAME,      /* 1 to 64 letters, digits and -_.+@ */
     OPTION_PATH,      /* absolute */
     OPTION_SOCKET,    /* absolute, short enough for a unix socket */
-    OPTION_ADDRESS,   /* ADDRESS:PORT or [V6]:PORT, numeric */
+    OPTION_ADDRESS,   /* common/address.h, numeric */
     OPTION_INTERFACE, /* name of a network interface */
     OPTION_CHOICE,    /* one of `choices`; kept as an enum, in their order */
     OPTION_YES_NO,    /* kept as a gboolean */

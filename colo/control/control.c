@@ -11,30 +11,24 @@
 #include "colo/control/control.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <glib-unix.h>
-#include <glib/gstdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "colo/control/control_internal.h"
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/unix-listen.h"
 
 G_DEFINE_QUARK(control_error, control_error)
 
 #define ACCEPT_RETRY_MS 100
 
 struct Control {
-    char *path; /* NULL: not bound */
-    struct stat bound;
-    int fd;
+    UnixListen listen;
     guint source; /* accepting, or waiting to try again */
     const ControlCommand *commands;
     gpointer user_data;
@@ -378,7 +372,7 @@ static gboolean on_connection(gint fd, GIOCondition condition, gpointer user_dat
 
 static void accept_more(Control *control)
 {
-    control->source = g_unix_fd_add(control->fd, G_IO_IN, on_connection, control);
+    control->source = g_unix_fd_add(control->listen.fd, G_IO_IN, on_connection, control);
 }
 
 static gboolean on_accept_retry(gpointer user_data)
@@ -404,83 +398,23 @@ static gboolean on_connection(gint fd, GIOCondition condition, gpointer user_dat
     return G_SOURCE_REMOVE;
 }
 
-/* ---- The socket ---- */
-
-G_GNUC_PRINTF(3, 4)
-static gboolean fail_socket(const char *path, GError **error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *text = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_SOCKET, "control socket %s: %s", path, text);
-    return FALSE;
-}
-
-/* Takes away the socket of a colod that is gone. */
-static gboolean clear_path(const char *path, const struct sockaddr_un *address, GError **error)
-{
-    struct stat st;
-    if (lstat(path, &st) < 0)
-        return errno == ENOENT || fail_socket(path, error, "%s", g_strerror(errno));
-    if (!S_ISSOCK(st.st_mode))
-        return fail_socket(path, error, "there is something that is no socket");
-    COLO_AUTO_FD probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (probe < 0)
-        return fail_socket(path, error, "socket: %s", g_strerror(errno));
-    if (connect(probe, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
-        return fail_socket(path, error,
-                           "another colod serves it: end that, or choose another path "
-                           "(control-socket)");
-    if (errno != ECONNREFUSED)
-        return fail_socket(path, error, "%s", g_strerror(errno));
-    if (unlink(path) < 0 && errno != ENOENT)
-        return fail_socket(path, error, "can't remove what an earlier colod left: %s",
-                           g_strerror(errno));
-    return TRUE;
-}
-
-/* Under a lock on the folder, so that of two that start at once one sees the other. */
-static gboolean bind_path(Control *control, const char *path, GError **error)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (g_strlcpy(address.sun_path, path, sizeof(address.sun_path)) >= sizeof(address.sun_path))
-        return fail_socket(path, error, "the path is too long for a socket (at most %zu bytes)",
-                           sizeof(address.sun_path) - 1);
-    g_autofree char *folder = g_path_get_dirname(path);
-    if (g_mkdir(folder, 0755) < 0 && errno != EEXIST)
-        return fail_socket(path, error, "can't make the folder %s: %s", folder, g_strerror(errno));
-    COLO_AUTO_FD lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (lock < 0)
-        return fail_socket(path, error, "%s: %s", folder, g_strerror(errno));
-    if (flock(lock, LOCK_EX) < 0)
-        return fail_socket(path, error, "%s can't be locked: %s", folder, g_strerror(errno));
-    if (!clear_path(path, &address, error))
-        return FALSE;
-    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    /* The mode of the socket before bind() is that of the file: there is no moment with another. */
-    if (control->fd < 0 || fchmod(control->fd, 0600) < 0 ||
-        bind(control->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-        return fail_socket(path, error, "%s", g_strerror(errno));
-    control->path = g_strdup(path);
-    if (listen(control->fd, SOMAXCONN) < 0 || lstat(path, &control->bound) < 0)
-        return fail_socket(path, error, "%s", g_strerror(errno));
-    return TRUE;
-}
-
 Control *control_new(const char *path, const ControlCommand *commands, gpointer user_data,
                      GError **error)
 {
     for (const ControlCommand *c = commands; c->name; c++)
         g_assert(control_arguments_spec_is_valid(c->arguments));
     g_autoptr(Control) control = g_new0(Control, 1);
-    control->fd = -1;
+    control->listen = UNIX_LISTEN_NONE;
     control->commands = commands;
     control->user_data = user_data;
     control->clients = g_ptr_array_new();
     control->events = g_ptr_array_new_with_free_func(g_free);
-    if (!bind_path(control, path, error))
+    g_autoptr(GError) why = NULL;
+    if (!unix_listen_begin(&control->listen, path, "control-socket", &why)) {
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_SOCKET, "control socket %s: %s", path,
+                    why->message);
         return NULL;
+    }
     accept_more(control);
     return g_steal_pointer(&control);
 }
@@ -493,14 +427,8 @@ void control_free(Control *control)
         g_source_remove(control->source);
     while (control->clients->len > 0)
         control_client_close(g_ptr_array_index(control->clients, 0));
-    struct stat st;
-    /* Only our own: somebody may have put another in its place. */
-    if (control->path && lstat(control->path, &st) == 0 && st.st_ino == control->bound.st_ino &&
-        st.st_dev == control->bound.st_dev)
-        unlink(control->path);
-    colo_fd_close(&control->fd);
+    unix_listen_end(&control->listen);
     g_ptr_array_unref(control->clients);
     g_ptr_array_unref(control->events);
-    g_free(control->path);
     g_free(control);
 }

@@ -304,7 +304,7 @@ static gboolean on_incoming(gint fd, GIOCondition condition, gpointer user_data)
 static void serve(Link *link)
 {
     link_source_clear(&link->listen_source);
-    link->listen_source = g_unix_fd_source_new(link->listen_fd, G_IO_IN);
+    link->listen_source = g_unix_fd_source_new(link->listen.fd, G_IO_IN);
     g_source_set_callback(link->listen_source, G_SOURCE_FUNC(on_incoming), link, NULL);
     g_source_attach(link->listen_source, g_main_context_get_thread_default());
 }
@@ -312,8 +312,7 @@ static void serve(Link *link)
 gboolean link_listen(Link *link, const char *text, GError **error)
 {
     link->guests = g_ptr_array_new_with_free_func(guest_free);
-    link->listen_fd = link_address_listen(text, error);
-    if (link->listen_fd < 0)
+    if (!link_address_listen(text, &link->listen, error))
         return FALSE;
     serve(link);
     return TRUE;
@@ -322,6 +321,6 @@ gboolean link_listen(Link *link, const char *text, GError **error)
 void link_listen_end(Link *link)
 {
     link_source_clear(&link->listen_source);
-    colo_fd_close(&link->listen_fd);
+    unix_listen_end(&link->listen);
     g_clear_pointer(&link->guests, g_ptr_array_unref);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Texts of addresses, and the listening socket. Dialling resolves by itself (dial.c). */
+/* Listening sockets, and who is at the other end. Dialling resolves by itself (dial.c). */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
@@ -11,42 +11,15 @@
 
 #define BACKLOG 16
 
-static gboolean split(const char *text, char **ret_host, char **ret_port)
+gboolean link_address_parse(const char *option, const char *text, ColoAddress *ret_address,
+                            GError **error)
 {
-    const char *colon = strrchr(text, ':');
-    if (!colon || colon == text)
-        return FALSE;
-    const char *end = colon;
-    if (text[0] == '[') {
-        if (*--end != ']')
-            return FALSE;
-        text++;
-    } else if (memchr(text, ':', (gsize)(colon - text))) {
-        return FALSE; /* IPv6 without brackets: which colon is it? */
-    }
-    if (end <= text)
-        return FALSE;
-    *ret_host = g_strndup(text, (gsize)(end - text));
-    *ret_port = g_strdup(colon + 1);
-    return TRUE;
-}
-
-gboolean link_address_split(const char *option, const char *text, char **ret_host,
-                            guint16 *ret_port, GError **error)
-{
-    g_autofree char *host = NULL;
-    g_autofree char *port = NULL;
-    guint64 number;
-    if (!split(text, &host, &port) ||
-        !g_ascii_string_to_unsigned(port, 10, 0, G_MAXUINT16, &number, NULL)) {
-        g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS,
-                    "%s: '%s' is not an address: expected HOST:PORT, or [HOST]:PORT for IPv6",
-                    option, text);
-        return FALSE;
-    }
-    *ret_host = g_steal_pointer(&host);
-    *ret_port = (guint16)number;
-    return TRUE;
+    const char *wrong;
+    if (colo_address_parse(text, ret_address, &wrong))
+        return TRUE;
+    g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "%s: '%s' is not an address: %s", option,
+                text, wrong);
+    return FALSE;
 }
 
 static const char *way_out(int code)
@@ -75,19 +48,15 @@ static int listen_on(const struct addrinfo *info)
     return colo_fd_steal(&fd);
 }
 
-int link_address_listen(const char *text, GError **error)
+static int listen_on_tcp(const char *text, const ColoAddress *address, GError **error)
 {
-    g_autofree char *host = NULL;
-    guint16 port;
-    if (!link_address_split("listen", text, &host, &port, error))
-        return -1;
-    g_autofree char *service = g_strdup_printf("%u", port);
+    g_autofree char *service = g_strdup_printf("%u", address->port);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
-    int result = getaddrinfo(host, service, &hints, &found);
+    int result = getaddrinfo(address->host, service, &hints, &found);
     if (result != 0) {
         g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS,
-                    "listen: can't find the address of '%s' in '%s': %s", host, text,
+                    "listen: can't find the address of '%s' in '%s': %s", address->host, text,
                     result == EAI_SYSTEM ? g_strerror(errno) : gai_strerror(result));
         return -1;
     }
@@ -100,13 +69,44 @@ int link_address_listen(const char *text, GError **error)
     return fd;
 }
 
+gboolean link_address_listen(const char *text, UnixListen *ret_listen, GError **error)
+{
+    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_autoptr(GError) why = NULL;
+    UnixListen made = UNIX_LISTEN_NONE;
+    if (!link_address_parse("listen", text, &address, error))
+        return FALSE;
+    if (!address.path)
+        made.fd = listen_on_tcp(text, &address, error);
+    else if (!unix_listen_begin(&made, address.path, "listen", &why))
+        g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "can't listen on %s: %s", text,
+                    why->message);
+    if (made.fd < 0)
+        return FALSE;
+    *ret_listen = made;
+    return TRUE;
+}
+
+/* The process at the other end, as far as it is known. */
+static char *unix_peer(int fd)
+{
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || peer.pid <= 0)
+        return g_strdup("a unix socket");
+    return g_strdup_printf("a unix socket of process %d", (int)peer.pid);
+}
+
 char *link_address_peer(int fd)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof(address);
     char host[NI_MAXHOST];
-    if (getpeername(fd, (struct sockaddr *)&address, &len) < 0 ||
-        getnameinfo((struct sockaddr *)&address, len, host, sizeof(host), NULL, 0,
+    if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+        return g_strdup("unknown address");
+    if (address.ss_family == AF_UNIX)
+        return unix_peer(fd);
+    if (getnameinfo((struct sockaddr *)&address, len, host, sizeof(host), NULL, 0,
                     NI_NUMERICHOST) != 0)
         return g_strdup("unknown address");
     return g_strdup(host);
@@ -117,7 +117,7 @@ guint16 link_address_port(int fd)
     /* Both families have the port in the same place. */
     struct sockaddr_in6 address = {0};
     socklen_t len = sizeof(address);
-    if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+    if (getsockname(fd, (struct sockaddr *)&address, &len) < 0 || address.sin6_family == AF_UNIX)
         return 0;
     return ntohs(address.sin6_port);
 }

@@ -8,6 +8,7 @@
  * don't interest us, only the connected socket.
  */
 #include <fcntl.h>
+#include <gio/gunixsocketaddress.h>
 #include <string.h>
 
 #include "colo/link/link_internal.h"
@@ -212,6 +213,10 @@ static void fail_connect(Link *link, const GError *error)
         fail(link, LINK_ERROR_ADDRESS, "can't find the address: %s", error->message);
     else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED))
         fail(link, LINK_ERROR_ADDRESS, "nobody listens there (is colod running on the peer?)");
+    else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
+        fail(link, LINK_ERROR_ADDRESS, "there is no such socket (is what listens there running?)");
+    else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_WOULD_BLOCK))
+        fail(link, LINK_ERROR_ADDRESS, "what listens there accepts nothing (does it stand still?)");
     else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_HOST_UNREACHABLE) ||
              g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NETWORK_UNREACHABLE))
         fail(link, LINK_ERROR_ADDRESS,
@@ -257,13 +262,14 @@ static void connect_step(Link *link, LinkChannel which, GSocketConnectable *to)
 
 static void begin(Link *link)
 {
-    g_autofree char *host = NULL;
-    guint16 port = 0;
+    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
     Dial *dial = link->dial;
     dial->cancellable = g_cancellable_new();
-    g_assert(link_address_split("peer", link->peer_address, &host, &port, NULL));
+    g_assert(link_address_parse("peer", link->peer_address, &address, NULL));
     link->handshake = link_timer(link->handshake_ms, on_handshake_timeout, link);
-    g_autoptr(GSocketConnectable) to = g_network_address_new(host, port);
+    g_autoptr(GSocketConnectable) to =
+        address.path ? G_SOCKET_CONNECTABLE(g_unix_socket_address_new(address.path))
+                     : g_network_address_new(address.host, address.port);
     connect_step(link, LINK_CONTROL, to);
 }
 

@@ -395,8 +395,7 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
                GError **error)
 {
     g_autoptr(Link) link = g_new0(Link, 1);
-    g_autofree char *host = NULL;
-    guint16 port;
+    g_auto(ColoAddress) peer = {NULL, NULL, 0, FALSE, FALSE};
     link->refs = 1;
     link->callbacks = *callbacks;
     link->user_data = user_data;
@@ -405,12 +404,12 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
     link->handshake_ms =
         options->handshake_timeout_ms ? options->handshake_timeout_ms : HANDSHAKE_MS;
     link->channels = options->disks ? LINK_CHANNELS : LINK_DISKS;
-    link->listen_fd = -1;
+    link->listen = UNIX_LISTEN_NONE;
     link->reported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     link->lingering = g_ptr_array_new_with_free_func(linger_free);
     link->idle_reason = g_strdup("it is starting");
     link->peer_address = g_strdup(options->peer);
-    if (options->peer && !link_address_split("peer", options->peer, &host, &port, error))
+    if (options->peer && !link_address_parse("peer", options->peer, &peer, error))
         return NULL;
     if (!link_listen(link, options->listen, error))
         return NULL;
@@ -535,7 +534,7 @@ const LinkPacketStats *link_packet_stats(const Link *link)
 
 guint16 link_port(const Link *link)
 {
-    return link_address_port(link->listen_fd);
+    return link_address_port(link->listen.fd);
 }
 
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)

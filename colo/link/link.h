@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The room of the link. All bytes between the two hosts pass here: connecting, listening, the
- * versioned hello, framing, TCP_NODELAY, keepalive, heartbeats. A link is three TCP connections:
+ * versioned hello, framing, TCP_NODELAY, keepalive, heartbeats. A link is three connections, over TCP or unix sockets:
  * control (messages and heartbeats), checkpoint (a raw stream, given to Capture or Apply) and
  * packets (mirrored frames). If the VM has disks there is a fourth one: disks (a raw stream, given
  * to the disk server). docs/PROTOCOL.md is the specification.
@@ -99,8 +99,8 @@ typedef struct {
 } LinkCallbacks;
 
 typedef struct {
-    const char *listen; /* "ADDRESS:PORT", "[v6]:PORT"; port 0: any, see link_port() */
-    const char *peer;   /* too; resolved again at each attempt */
+    const char *listen; /* common/address.h; port 0: any, see link_port() */
+    const char *peer;   /* too; a name is resolved again at each attempt */
     guint heartbeat_interval_ms;
     guint heartbeat_timeout_ms;
     guint handshake_timeout_ms; /* how long a pairing may take; 0: 5000 */
@@ -196,7 +196,7 @@ gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 
 /* Borrowed. */
 const LinkPacketStats *link_packet_stats(const Link *link);
 
-/* The port it listens on. */
+/* The port it listens on; 0: it is a unix socket. */
 guint16 link_port(const Link *link);
 
 /* Live change; counts from now. */

@@ -2,7 +2,7 @@
 /*
  * Inside the link. From the bottom:
  *
- *   address.c    texts and listening sockets
+ *   address.c    listening sockets
  *   channel.c    one connection: all bytes pass here
  *   wire.c       hellos and frames as bytes (pure)
  *   judge.c      may these two be a pair? (pure)
@@ -24,18 +24,21 @@
 #include <json-c/json.h>
 
 #include "colo/link/link.h"
+#include "common/address.h"
 #include "common/clock.h"
+#include "common/unix-listen.h"
 
 /* ---- Addresses (address.c) ---- */
 
-/* Splits "HOST:PORT" or "[V6]:PORT"; `option` is named in the error. LINK_ERROR_ADDRESS. */
-gboolean link_address_split(const char *option, const char *text, char **ret_host,
-                            guint16 *ret_port, GError **error);
-/* A listening, non-blocking socket. Resolves names, which may block. -1: LINK_ERROR_ADDRESS. */
-int link_address_listen(const char *text, GError **error);
-/* The other end of a connected socket, without its port: "10.0.0.2". */
+/* colo_address_parse(); `option` is named in the error. LINK_ERROR_ADDRESS. */
+gboolean link_address_parse(const char *option, const char *text, ColoAddress *ret_address,
+                            GError **error);
+/* A listening, non-blocking socket. Resolves names, which may block. LINK_ERROR_ADDRESS. */
+gboolean link_address_listen(const char *text, UnixListen *ret_listen, GError **error);
+/* The other end of a connected socket, without its port: "10.0.0.2"; of a unix
+ * socket which process it is. */
 char *link_address_peer(int fd);
-/* The port that a socket is bound to. */
+/* The port that a socket is bound to; 0: it is a unix socket. */
 guint16 link_address_port(int fd);
 
 /* ---- Bytes (wire.c) ---- */
@@ -212,7 +215,7 @@ struct Link {
     guint interval_ms, timeout_ms, handshake_ms;
     guint channels; /* how many a pairing has: all, or all but LINK_DISKS */
 
-    int listen_fd;
+    UnixListen listen; /* of TCP only the descriptor counts */
     GSource *listen_source;
     GPtrArray *guests; /* connections without a hello yet */
 

@@ -26,6 +26,12 @@
 /* How often to look, at most. */
 #define LOOK_MS 250
 
+/* What the peer has taken from a unix socket, where the kernel counts no bytes. */
+typedef struct {
+    guint64 under_way; /* at the last look */
+    guint64 changes;   /* how often that was another number than before */
+} Taken;
+
 struct Answering {
     const Config *config; /* borrowed */
     AnsweringHandler handler;
@@ -34,6 +40,7 @@ struct Answering {
     AnswerWatch watch;
     guint64 messages;   /* of the secondary */
     guint64 sent_bytes; /* acknowledged, of the checkpoint stream, when all of the last one is */
+    Taken stream, disks;
 };
 
 static AnsweringWorld look(const Answering *answering)
@@ -57,25 +64,51 @@ static struct tcp_info look_at(int fd)
     return info;
 }
 
-static guint64 acknowledged(int fd)
+static gboolean is_unix(int fd)
 {
-    return look_at(fd).tcpi_bytes_acked;
+    int domain = AF_UNSPEC;
+    socklen_t len = sizeof(domain);
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 &&
+           domain == AF_UNIX;
 }
 
-static AnswerFacts find_facts(const Answering *answering, const AnsweringWorld *world)
+/* It rises when the peer has taken something. */
+static guint64 acknowledged(int fd, Taken *taken)
 {
-    AnswerFacts facts = {.is_protected = fsm_is_protected(world->state),
-                         .tells = world->tells,
+    if (!is_unix(fd))
+        return look_at(fd).tcpi_bytes_acked;
+    guint64 under_way = bytes_under_way(fd);
+    if (under_way != taken->under_way)
+        taken->changes++;
+    taken->under_way = under_way;
+    return taken->changes;
+}
+
+/*
+ * Bytes on their way are owed. A unix socket that is kept full looks the same whether its bytes are
+ * taken or not. So nothing is owed there as long as nothing waits for it.
+ */
+static gboolean is_owed_bytes(int fd, gboolean waited_for)
+{
+    return bytes_under_way(fd) > 0 && (waited_for || !is_unix(fd));
+}
+
+static AnswerFacts find_facts(Answering *answering, const AnsweringWorld *world)
+{
+    gboolean is_protected = fsm_is_protected(world->state);
+    AnswerFacts facts = {.is_protected = is_protected,
+                         .tells = world->tells && !is_unix(world->stream),
                          .base_bytes = look_at(world->stream).tcpi_bytes_received,
                          .prepares = world->phase == CYCLE_PREPARING,
                          .completes = cycle_is_owed_received(world->phase),
                          .loads = world->loads,
-                         .stream_under_way = bytes_under_way(world->stream) > 0,
-                         .disks_under_way = bytes_under_way(world->disks) > 0,
+                         .stream_under_way = is_owed_bytes(world->stream, is_protected),
+                         .disks_under_way =
+                             is_owed_bytes(world->disks, is_protected || world->writes_wait),
                          .writes_wait = world->writes_wait,
                          .messages = answering->messages,
-                         .stream_bytes = acknowledged(world->stream),
-                         .disks_bytes = acknowledged(world->disks)};
+                         .stream_bytes = acknowledged(world->stream, &answering->stream),
+                         .disks_bytes = acknowledged(world->disks, &answering->disks)};
     /* What follows it on the connection doesn't count. */
     facts.checkpoint_bytes = MIN(facts.stream_bytes, answering->sent_bytes);
     return facts;
@@ -84,7 +117,7 @@ static AnswerFacts find_facts(const Answering *answering, const AnsweringWorld *
 void answering_sent(Answering *answering)
 {
     int stream = look(answering).stream;
-    answering->sent_bytes = acknowledged(stream) + bytes_under_way(stream);
+    answering->sent_bytes = acknowledged(stream, &answering->stream) + bytes_under_way(stream);
 }
 
 void answering_received(Answering *answering)

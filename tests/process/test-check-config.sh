@@ -98,7 +98,16 @@ finds "a bare mount point" "s|^path=.*/arbiter|path=$dir/bare|" "arbiter" "$dir/
 finds "an address of another host" "s/^listen=.*/listen=192.0.2.77:9000/" "192.0.2.77" \
     "no address of this host"
 printf '[nic lan]\nmac=52:54:00:12:34:56\nbridge=nobridge\n' >"$dir/nic"
+true >"$dir/plain"
+finds "a file where the socket should be" "s|^listen=.*|listen=unix:$dir/plain|" "unix:$dir/plain" "no socket"
+finds "no folder for the socket" "s|^listen=.*|listen=unix:$dir/none/deep/link|" "unix:$dir/none/deep/link" \
+    "no socket can be made there"
 finds "no bridge" "\$r $dir/nic" "nic lan" "'nobridge'" "ip link add"
+
+# One of them may be the way to a proxy.
+config "s|^listen=.*|listen=unix:$dir/link|; s/^peer=.*/peer=tcp:[::1]:9000/"
+check
+is "a unix socket: exit 0" "$code $err" "0 "
 
 # What the file alone tells is found offline, too.
 config 's/^listen=.*/listen=[::1]:9000/; s/^extra=.*/extra=-device VGA -vga std/'

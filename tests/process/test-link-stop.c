@@ -108,7 +108,7 @@ static void world_open_with(World *world, guint primary_timeout_ms, const char *
     g_autoptr(GError) error = NULL;
     LinkEndOptions options = {.interval_ms = BEAT_MS, .timeout_ms = primary_timeout_ms};
     world->primary = link_end_new(&options, 0);
-    g_autofree char *target = g_strdup_printf("127.0.0.1:%u", link_port(world->primary->link));
+    g_autofree char *target = g_strdup_printf("127.0.0.1:%u", link_end_port(world->primary));
     world->proxy = proxy_new("127.0.0.1:0", target, &error);
     g_assert_no_error(error);
     g_autofree char *port = g_strdup_printf("%u", proxy_port(world->proxy));

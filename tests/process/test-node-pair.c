@@ -435,38 +435,38 @@ int main(int argc, char **argv)
 
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
-    add_pair_test("/node-pair/protects", test_protects);
-    add_pair_test("/node-pair/compares-pages", test_compares_pages);
-    add_pair_test("/node-pair/kill-and-rejoin", test_kill_and_rejoin);
-    add_pair_test("/node-pair/overtaken-comes-back", test_overtaken_comes_back);
-    add_pair_test("/node-pair/yielded-comes-back", test_yielded_comes_back);
-    add_pair_test("/node-pair/both-come-back", test_both_come_back);
-    add_pair_test("/node-pair/ended-then-other", test_ended_then_other);
-    add_pair_test("/node-pair/overrules", test_overrules);
-    add_pair_test("/node-pair/starts-when-asked", test_starts_when_asked);
-    add_pair_test("/node-pair/secondary-dies", test_secondary_dies);
-    add_pair_test("/node-pair/primary-vm-dies", test_primary_vm_dies);
+    add_pair_test_with_unix("/node-pair/protects", test_protects);
+    add_pair_test_with_unix("/node-pair/compares-pages", test_compares_pages);
+    add_pair_test_with_unix("/node-pair/kill-and-rejoin", test_kill_and_rejoin);
+    add_pair_test_with_unix("/node-pair/overtaken-comes-back", test_overtaken_comes_back);
+    add_pair_test_with_unix("/node-pair/yielded-comes-back", test_yielded_comes_back);
+    add_pair_test_with_unix("/node-pair/both-come-back", test_both_come_back);
+    add_pair_test_with_unix("/node-pair/ended-then-other", test_ended_then_other);
+    add_pair_test_with_unix("/node-pair/overrules", test_overrules);
+    add_pair_test_with_unix("/node-pair/starts-when-asked", test_starts_when_asked);
+    add_pair_test_with_unix("/node-pair/secondary-dies", test_secondary_dies);
+    add_pair_test_with_unix("/node-pair/primary-vm-dies", test_primary_vm_dies);
     for (guint i = 0; i < G_N_ELEMENTS(bad_days); i++) {
         g_autofree char *path = g_strdup_printf("/node-pair/primary-checkpoint-fails/%u", i);
         add_pair_data_test(path, &bad_days[i], test_primary_checkpoint_fails);
     }
-    add_pair_test("/node-pair/save-refused", test_save_refused);
+    add_pair_test_with_unix("/node-pair/save-refused", test_save_refused);
     add_pair_data_test("/node-pair/save-refused-alone", GINT_TO_POINTER(FAKE_VM_SAVE),
                        test_refused_alone);
     add_pair_data_test("/node-pair/pause-refused-alone", GINT_TO_POINTER(FAKE_VM_PAUSE),
                        test_refused_alone);
-    add_pair_test("/node-pair/save-refused-handing-over", test_save_refused_handing_over);
+    add_pair_test_with_unix("/node-pair/save-refused-handing-over", test_save_refused_handing_over);
     add_pair_data_test("/node-pair/secondary-cannot-load/first", GUINT_TO_POINTER(1),
                        test_secondary_cannot_load);
     add_pair_data_test("/node-pair/secondary-cannot-load/second", GUINT_TO_POINTER(2),
                        test_secondary_cannot_load);
-    add_pair_test("/node-pair/secondary-hangs", test_secondary_hangs);
-    add_pair_test("/node-pair/takeover-during-check", test_takeover_during_check);
-    add_pair_test("/node-pair/without-arbiter", test_without_arbiter);
-    add_pair_test("/node-pair/hand-over", test_hand_over);
-    add_pair_test("/node-pair/primary-ends-on-purpose", test_primary_ends_on_purpose);
-    add_pair_test("/node-pair/secondary-ends-on-purpose", test_secondary_ends_on_purpose);
-    add_pair_test("/node-pair/other-vm-is-refused", test_other_vm_is_refused);
-    add_pair_test("/node-pair/other-arbiter-is-refused", test_other_arbiter_is_refused);
+    add_pair_test_with_unix("/node-pair/secondary-hangs", test_secondary_hangs);
+    add_pair_test_with_unix("/node-pair/takeover-during-check", test_takeover_during_check);
+    add_pair_test_with_unix("/node-pair/without-arbiter", test_without_arbiter);
+    add_pair_test_with_unix("/node-pair/hand-over", test_hand_over);
+    add_pair_test_with_unix("/node-pair/primary-ends-on-purpose", test_primary_ends_on_purpose);
+    add_pair_test_with_unix("/node-pair/secondary-ends-on-purpose", test_secondary_ends_on_purpose);
+    add_pair_test_with_unix("/node-pair/other-vm-is-refused", test_other_vm_is_refused);
+    add_pair_test_with_unix("/node-pair/other-arbiter-is-refused", test_other_arbiter_is_refused);
     return g_test_run();
 }

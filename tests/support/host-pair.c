@@ -10,17 +10,20 @@
 
 typedef struct {
     const char *mode;
+    gboolean over_unix;
     void (*test)(void);
     void (*data_test)(gconstpointer data);
     gconstpointer data;
 } PairTest;
 
 static const char *mode = "buffered";
+static gboolean over_unix;
 
 static void run_pair_test(gconstpointer data)
 {
     const PairTest *pair_test = data;
     mode = pair_test->mode;
+    over_unix = pair_test->over_unix;
     if (pair_test->test)
         pair_test->test();
     else
@@ -29,7 +32,8 @@ static void run_pair_test(gconstpointer data)
 
 static void add_in_mode(const char *in, const char *path, const PairTest *pair_test)
 {
-    g_autofree char *whole = g_strdup_printf("/%s%s", in, path);
+    g_autofree char *whole =
+        g_strdup_printf("/%s%s%s", in, pair_test->over_unix ? "/unix" : "", path);
     PairTest *copy = g_new(PairTest, 1);
     *copy = *pair_test;
     copy->mode = in;
@@ -50,6 +54,12 @@ void add_pair_test_in(const char *in, const char *path, void (*test)(void))
 void add_pair_test(const char *path, void (*test)(void))
 {
     add_in_modes(path, &(PairTest){.test = test});
+}
+
+void add_pair_test_with_unix(const char *path, void (*test)(void))
+{
+    add_pair_test(path, test);
+    add_in_mode("colo", path, &(PairTest){.test = test, .over_unix = TRUE});
 }
 
 void add_pair_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data))
@@ -115,13 +125,19 @@ void host_set(Host *host, const char *section, const char *key, const char *valu
     set_option(host->config, section, key, value);
 }
 
+static char *make_address(const char *dir, guint16 port)
+{
+    return over_unix ? g_strdup_printf("unix:%s/%u.link", dir, port)
+                     : g_strdup_printf("127.0.0.1:%u", port);
+}
+
 static Config *make_config(const char *dir, const char *name, guint16 own, guint16 other,
                            const char *arbiter)
 {
     Config *config = g_new0(Config, 1);
     config->name = g_strdup(name);
-    config->listen = g_strdup_printf("127.0.0.1:%u", own);
-    config->peer = g_strdup_printf("127.0.0.1:%u", other);
+    config->listen = make_address(dir, own);
+    config->peer = make_address(dir, other);
     config->control_socket = g_strdup_printf("%s/%s.sock", dir, name);
     config->vm = fake_vm_description(GUEST_BYTES, 0);
     config->nics = g_ptr_array_new();

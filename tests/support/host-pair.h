@@ -46,6 +46,8 @@ void add_pair_test(const char *path, void (*test)(void));
 /* In one of them only: "buffered" or "colo". */
 void add_pair_test_in(const char *in, const char *path, void (*test)(void));
 void add_pair_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data));
+/* In both modes, and in `colo` mode over unix sockets instead of TCP. */
+void add_pair_test_with_unix(const char *path, void (*test)(void));
 /* Whether the test at hand is in `colo` mode. */
 gboolean in_colo_mode(void);
 

@@ -3,14 +3,94 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "colo/link/link_internal.h"
 #include "common/endian.h"
 #include "common/json.h"
+
+/* ---- TCP or unix sockets ---- */
+
+static char *sockets; /* their folder; NULL: TCP */
+static guint16 last_socket;
+
+typedef struct {
+    void (*test)(void);
+    void (*data_test)(gconstpointer data);
+    gconstpointer data;
+} EndTest;
+
+static void run_tcp(gconstpointer data)
+{
+    const EndTest *test = data;
+    if (test->test)
+        test->test();
+    else
+        test->data_test(test->data);
+}
+
+static void run_unix(gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    sockets = g_dir_make_tmp("colo-link-XXXXXX", &error);
+    g_assert_no_error(error);
+    run_tcp(data);
+    /* Each has removed its own. */
+    g_assert_cmpint(g_rmdir(sockets), ==, 0);
+    g_clear_pointer(&sockets, g_free);
+}
+
+static void add_test(const char *path, const EndTest *test)
+{
+    g_autofree char *tcp = g_strdup_printf("/tcp%s", path);
+    g_autofree char *over_unix = g_strdup_printf("/unix%s", path);
+    g_test_add_data_func_full(tcp, g_memdup2(test, sizeof(*test)), run_tcp, g_free);
+    g_test_add_data_func_full(over_unix, g_memdup2(test, sizeof(*test)), run_unix, g_free);
+}
+
+void link_end_add_test(const char *path, void (*test)(void))
+{
+    add_test(path, &(EndTest){.test = test});
+}
+
+void link_end_add_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data))
+{
+    add_test(path, &(EndTest){.data_test = test, .data = data});
+}
+
+const char *link_end_stranger(void)
+{
+    static char text[64];
+    g_snprintf(text, sizeof(text), sockets ? "a unix socket of process %d" : "127.0.0.1",
+               (int)getpid());
+    return text;
+}
+
+const char *link_end_absence(void)
+{
+    return sockets ? "there is no such socket" : "nobody listens there";
+}
+
+guint16 link_end_number(void)
+{
+    return sockets ? ++last_socket : 0;
+}
+
+char *link_end_address(guint16 port)
+{
+    return sockets ? g_strdup_printf("unix:%s/%u", sockets, port)
+                   : g_strdup_printf("127.0.0.1:%u", port);
+}
+
+guint16 link_end_port(const LinkEnd *side)
+{
+    return side->number ? side->number : link_port(side->link);
+}
 
 static void on_up(json_object *peer_hello, gpointer user_data)
 {
@@ -81,18 +161,20 @@ static void on_fresh(gpointer user_data)
         side->on_fresh(side);
 }
 
-LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
+static LinkEnd *make(const LinkEndOptions *options, guint16 port, guint16 peer_port)
 {
     static const LinkEndOptions none;
     const LinkEndOptions *o = options ? options : &none;
-    g_autofree char *peer = peer_port ? g_strdup_printf("127.0.0.1:%u", peer_port) : NULL;
+    g_autofree char *peer = peer_port ? link_end_address(peer_port) : NULL;
     g_autoptr(GError) error = NULL;
     LinkEnd *side = g_new0(LinkEnd, 1);
+    g_autofree char *listen = link_end_address(port);
+    side->number = sockets && !o->listen ? port : 0;
     side->reasons = g_ptr_array_new_with_free_func((GDestroyNotify)g_error_free);
     side->messages = g_ptr_array_new_with_free_func(g_free);
     side->packets = g_ptr_array_new_with_free_func(g_free);
     LinkOptions link_options = {
-        .listen = o->listen ? o->listen : "127.0.0.1:0",
+        .listen = o->listen ? o->listen : listen,
         .peer = o->peer ? o->peer : peer,
         .heartbeat_interval_ms = o->interval_ms ? o->interval_ms : 20,
         .heartbeat_timeout_ms = o->timeout_ms ? o->timeout_ms : 10000,
@@ -109,6 +191,16 @@ LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
     side->link = link_new(&link_options, &callbacks, side, &error);
     g_assert_no_error(error);
     return side;
+}
+
+LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port)
+{
+    return make(options, link_end_number(), peer_port);
+}
+
+LinkEnd *link_end_new_at(guint16 port)
+{
+    return make(NULL, port, 0);
 }
 
 void link_end_free(LinkEnd *side)
@@ -159,7 +251,7 @@ void link_end_dial(LinkEnd *side, const char *name)
 void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd **ret_secondary)
 {
     LinkEnd *primary = link_end_new(options, 0);
-    LinkEnd *secondary = link_end_new(options, link_port(primary->link));
+    LinkEnd *secondary = link_end_new(options, link_end_port(primary));
     link_end_accept(primary, "alpha");
     link_end_dial(secondary, "beta");
     link_end_wait(primary->ups == 1 && secondary->ups == 1);
@@ -169,9 +261,11 @@ void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd
 
 gboolean link_end_has_reason(const LinkEnd *side, LinkError code, const char *text)
 {
+    g_auto(GStrv) parts = g_strsplit(text, "127.0.0.1", -1);
+    g_autofree char *said = g_strjoinv(link_end_stranger(), parts);
     for (guint i = 0; i < side->reasons->len; i++) {
         const GError *reason = g_ptr_array_index(side->reasons, i);
-        if (g_error_matches(reason, LINK_ERROR, (gint)code) && strstr(reason->message, text))
+        if (g_error_matches(reason, LINK_ERROR, (gint)code) && strstr(reason->message, said))
             return TRUE;
     }
     return FALSE;
@@ -179,15 +273,33 @@ gboolean link_end_has_reason(const LinkEnd *side, LinkError code, const char *te
 
 /* ---- Strangers ---- */
 
-int stranger_connect(guint16 port)
+static void begin_tcp(int fd, guint16 port)
 {
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+        g_assert_cmpint(errno, ==, EINPROGRESS);
+}
+
+/* EAGAIN: the backlog is full, and it is this main loop that has to empty it. */
+static void begin_unix(int fd, guint16 number)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    g_snprintf(address.sun_path, sizeof(address.sun_path), "%s/%u", sockets, number);
+    while (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
+        g_assert_cmpint(errno, ==, EAGAIN);
+        g_main_context_iteration(NULL, FALSE);
+    }
+}
+
+int stranger_connect(guint16 port)
+{
+    int fd = socket(sockets ? AF_UNIX : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     g_assert_cmpint(fd, >=, 0);
-    if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0)
-        return fd;
-    g_assert_cmpint(errno, ==, EINPROGRESS);
+    if (sockets)
+        begin_unix(fd, port);
+    else
+        begin_tcp(fd, port);
     /* The backlog is full: it is this main loop that has to empty it. */
     struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
     while (poll(&poll_fd, 1, 1) == 0)

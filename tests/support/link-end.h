@@ -10,6 +10,7 @@ typedef struct LinkEnd LinkEnd;
 
 struct LinkEnd {
     Link *link;
+    guint16 number; /* of its unix socket; 0: it has none */
     unsigned ups, downs, failures, freshes;
     char *peer_name;     /* of the last up() */
     GError *down;        /* of the last down() */
@@ -31,9 +32,22 @@ struct LinkEnd {
 
 #define LINK_END_UUID "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"
 
+/*
+ * Adds a test twice: over TCP, and over unix sockets. There a number stands for a socket where it
+ * would be a port with TCP, and a listening address that a test gives is TCP all the same.
+ */
+void link_end_add_test(const char *path, void (*test)(void));
+void link_end_add_data_test(const char *path, gconstpointer data, void (*test)(gconstpointer data));
+/* What a message calls the other end: its address, or this process. Borrowed. */
+const char *link_end_stranger(void);
+/* What a message says where nobody listens. */
+const char *link_end_absence(void);
+/* A number for a unix socket; 0: the test is over TCP, any port will do. */
+guint16 link_end_number(void);
+
 /* What a side may be made with other than the default; 0 and NULL are the defaults. */
 typedef struct {
-    const char *listen; /* "127.0.0.1:0" */
+    const char *listen; /* any port of 127.0.0.1, or any unix socket */
     const char *peer;
     guint interval_ms, timeout_ms, handshake_ms; /* 20, 10000, 10000 */
     gboolean disks;                              /* no: three connections */
@@ -41,9 +55,14 @@ typedef struct {
 
 /* `peer_port` is where it will dial; 0: nowhere. */
 LinkEnd *link_end_new(const LinkEndOptions *options, guint16 peer_port);
+/* One that listens there, where another one has. */
+LinkEnd *link_end_new_at(guint16 port);
 /* One that is 'alpha' and waits for its peer. */
 LinkEnd *link_end_new_accepting(const LinkEndOptions *options);
 void link_end_free(LinkEnd *side);
+/* Where it listens, as a number; and as an address, for a peer or a proxy. */
+guint16 link_end_port(const LinkEnd *side);
+char *link_end_address(guint16 port);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LinkEnd, link_end_free)
 
 /* A hello of node `name` and a VM; new reference. */
@@ -58,7 +77,10 @@ void link_end_dial(LinkEnd *side, const char *name);
 /* Two new sides, linked. */
 void link_end_pair(const LinkEndOptions *options, LinkEnd **ret_primary, LinkEnd **ret_secondary);
 
-/* The newest reason, and whether one of them has this code and text in it. */
+/*
+ * Whether one of the reasons has this code and text in it. Over unix sockets link_end_stranger()
+ * stands there for 127.0.0.1.
+ */
 gboolean link_end_has_reason(const LinkEnd *side, LinkError code, const char *text);
 
 /* ---- Strangers: sockets whose functions run the main loop while they wait ---- */

@@ -13,6 +13,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "colo/link/link_internal.h"
@@ -63,7 +64,7 @@ struct Connection {
 };
 
 struct Proxy {
-    int listen_fd;
+    UnixListen listening;
     char *listen, *target;
     guint16 port;
     GSource *incoming;
@@ -278,20 +279,29 @@ static void pipe_update(Pipe *pipe)
 
 /* ---- Connections ---- */
 
+static int begin_connect(const struct sockaddr *address, socklen_t len)
+{
+    COLO_AUTO_FD fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    gboolean begun = fd >= 0 && (connect(fd, address, len) == 0 || errno == EINPROGRESS);
+    return begun ? colo_fd_steal(&fd) : -1;
+}
+
 static int connect_to(const char *target)
 {
-    g_autofree char *host = NULL;
-    guint16 port;
+    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
-    g_assert(link_address_split("target", target, &host, &port, NULL));
-    g_autofree char *service = g_strdup_printf("%u", port);
-    if (getaddrinfo(host, service, &hints, &found) != 0)
+    g_assert(link_address_parse("target", target, &address, NULL));
+    if (address.path) {
+        struct sockaddr_un name = {.sun_family = AF_UNIX};
+        g_strlcpy(name.sun_path, address.path, sizeof(name.sun_path));
+        return begin_connect((const struct sockaddr *)&name, sizeof(name));
+    }
+    g_autofree char *service = g_strdup_printf("%u", address.port);
+    if (getaddrinfo(address.host, service, &hints, &found) != 0)
         return -1;
-    COLO_AUTO_FD fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    gboolean begun =
-        fd >= 0 && (connect(fd, found->ai_addr, found->ai_addrlen) == 0 || errno == EINPROGRESS);
+    int fd = begin_connect(found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
-    return begun ? colo_fd_steal(&fd) : -1;
+    return fd;
 }
 
 static gboolean on_incoming(gint fd, GIOCondition condition, gpointer user_data)
@@ -327,12 +337,11 @@ static gboolean on_incoming(gint fd, GIOCondition condition, gpointer user_data)
 
 static gboolean serve(Proxy *proxy, GError **error)
 {
-    if (proxy->listen_fd >= 0)
+    if (proxy->listening.fd >= 0)
         return TRUE;
-    proxy->listen_fd = link_address_listen(proxy->listen, error);
-    if (proxy->listen_fd < 0)
+    if (!link_address_listen(proxy->listen, &proxy->listening, error))
         return FALSE;
-    proxy->incoming = g_unix_fd_source_new(proxy->listen_fd, G_IO_IN);
+    proxy->incoming = g_unix_fd_source_new(proxy->listening.fd, G_IO_IN);
     g_source_set_callback(proxy->incoming, G_SOURCE_FUNC(on_incoming), proxy, NULL);
     g_source_attach(proxy->incoming, NULL);
     return TRUE;
@@ -341,7 +350,7 @@ static gboolean serve(Proxy *proxy, GError **error)
 static void stop_serving(Proxy *proxy)
 {
     link_source_clear(&proxy->incoming);
-    colo_fd_close(&proxy->listen_fd);
+    unix_listen_end(&proxy->listening);
 }
 
 static gboolean is_meant(const char *channel, LinkChannel which)
@@ -527,24 +536,24 @@ guint16 proxy_port(const Proxy *proxy)
 
 Proxy *proxy_new(const char *listen, const char *target, GError **error)
 {
-    g_autofree char *host = NULL;
-    guint16 port;
+    g_auto(ColoAddress) from = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) to = {NULL, NULL, 0, FALSE, FALSE};
     g_autoptr(Proxy) proxy = g_new0(Proxy, 1);
-    proxy->listen_fd = -1;
+    proxy->listening = UNIX_LISTEN_NONE;
     proxy->listen = g_strdup(listen);
     proxy->target = g_strdup(target);
     proxy->connections = g_ptr_array_new_with_free_func(connection_free);
     for (LinkChannel which = 0; which <= ANY; which++)
         weather_clear(&proxy->weather[which]);
-    if (!link_address_split("target", target, &host, &port, error) || !serve(proxy, error))
+    if (!link_address_parse("target", target, &to, error) ||
+        !link_address_parse("listen", listen, &from, error) || !serve(proxy, error))
         return NULL;
-    proxy->port = link_address_port(proxy->listen_fd);
-    /* "accept" listens where "refuse" has stopped. */
-    g_autofree char *listen_host = NULL;
-    link_address_split("listen", listen, &listen_host, &port, NULL);
-    g_free(proxy->listen);
-    proxy->listen =
-        g_strdup_printf(strchr(listen_host, ':') ? "[%s]:%u" : "%s:%u", listen_host, proxy->port);
+    proxy->port = link_address_port(proxy->listening.fd);
+    if (!from.path) {
+        /* "accept" listens where "refuse" has stopped. */
+        g_free(proxy->listen);
+        proxy->listen = g_strdup_printf(from.is_v6 ? "[%s]:%u" : "%s:%u", from.host, proxy->port);
+    }
     return g_steal_pointer(&proxy);
 }
 

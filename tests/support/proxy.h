@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A bad network between two links, on command: a TCP proxy that knows which of a link's connections
+ * A bad network between two links, on command: a proxy (TCP or unix sockets) that knows which of a link's connections
  * it carries (it reads the hello). Runs on the default main loop; tests/tools/chaos-proxy is the
  * same as a program.
  *

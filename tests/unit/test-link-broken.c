@@ -19,7 +19,7 @@ static void open_other(LinkEnd *end, int *ret_fd, const char *channel, const cha
     unsigned kind;
     g_autofree char *body =
         g_strdup_printf("{\"channel\":\"%s\",\"session\":\"%s\"}", channel, session);
-    *ret_fd = stranger_connect(link_port(end->link));
+    *ret_fd = stranger_connect(link_end_port(end));
     stranger_send_bytes(*ret_fd, stranger_hello(LINK_PROTOCOL, 1, body));
     json_object_put(stranger_read_hello(*ret_fd, &kind));
     g_assert_cmpuint(kind, ==, 2);
@@ -27,7 +27,7 @@ static void open_other(LinkEnd *end, int *ret_fd, const char *channel, const cha
 
 static void fake_peer_open(LinkEnd *end, FakePeer *ret_peer)
 {
-    ret_peer->control = stranger_connect(link_port(end->link));
+    ret_peer->control = stranger_connect(link_end_port(end));
     g_autofree char *session = stranger_begin_pairing(ret_peer->control);
     open_other(end, &ret_peer->packets, "packets", session);
     open_other(end, &ret_peer->checkpoint, "checkpoint", session);
@@ -49,8 +49,8 @@ static void expect_down(gboolean on_control, const void *bytes, gsize len, const
     stranger_send(on_control ? peer.control : peer.packets, bytes, len);
     link_end_wait(end->downs == 1);
     g_assert_error(end->down, LINK_ERROR, LINK_ERROR_PROTOCOL);
-    if (!strstr(end->down->message, why) ||
-        !g_str_has_prefix(end->down->message, "eve (127.0.0.1): "))
+    g_autofree char *who = g_strdup_printf("eve (%s): ", link_end_stranger());
+    if (!strstr(end->down->message, why) || !g_str_has_prefix(end->down->message, who))
         g_error("'%s' doesn't say '%s'", end->down->message, why);
     g_assert_cmpuint(end->messages->len, ==, 0);
     fake_peer_close(&peer);
@@ -138,10 +138,10 @@ static void test_slow_message_is_life(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/link-refuse/broken-protocol", test_broken_protocol);
-    g_test_add_func("/link-refuse/broken-after-good", test_broken_after_good);
-    g_test_add_func("/link-refuse/control-first", test_control_first);
-    g_test_add_func("/link-refuse/silence", test_silence);
-    g_test_add_func("/link-refuse/slow-message-is-life", test_slow_message_is_life);
+    link_end_add_test("/link-refuse/broken-protocol", test_broken_protocol);
+    link_end_add_test("/link-refuse/broken-after-good", test_broken_after_good);
+    link_end_add_test("/link-refuse/control-first", test_control_first);
+    link_end_add_test("/link-refuse/silence", test_silence);
+    link_end_add_test("/link-refuse/slow-message-is-life", test_slow_message_is_life);
     return g_test_run();
 }

@@ -3,8 +3,11 @@
  * A link that finds no peer: answers that aren't, and addresses that nobody can use. This side gets
  * a reason.
  */
+#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include "colo/link/link_internal.h"
 #include "common/endian.h"
@@ -19,7 +22,7 @@ static void expect_dial_fails(const void *bytes, gsize len, LinkError code, cons
     struct sockaddr_storage address;
     socklen_t address_len = sizeof(address);
     g_autoptr(LinkEnd) any = link_end_new(NULL, 0);
-    COLO_AUTO_FD probe = stranger_connect(link_port(any->link));
+    COLO_AUTO_FD probe = stranger_connect(link_end_port(any));
     g_assert_cmpint(getsockname(probe, (struct sockaddr *)&address, &address_len), ==, 0);
     COLO_AUTO_FD server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     memset((char *)&address + 2, 0, 2); /* any port */
@@ -81,7 +84,7 @@ static void test_silent_answer(void)
     g_autoptr(LinkEnd) any = link_end_new(NULL, 0);
     struct sockaddr_storage address;
     socklen_t len = sizeof(address);
-    COLO_AUTO_FD probe = stranger_connect(link_port(any->link));
+    COLO_AUTO_FD probe = stranger_connect(link_end_port(any));
     g_assert_cmpint(getsockname(probe, (struct sockaddr *)&address, &len), ==, 0);
     COLO_AUTO_FD server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     memset((char *)&address + 2, 0, 2);
@@ -110,12 +113,14 @@ static void expect_no_link(const char *listen, const char *peer, const char *tex
 static void test_addresses(void)
 {
     g_autoptr(LinkEnd) end = link_end_new(NULL, 0);
-    g_autofree char *taken = g_strdup_printf("127.0.0.1:%u", link_port(end->link));
+    g_autofree char *taken = g_strdup_printf("127.0.0.1:%u", link_end_port(end));
     g_autofree char *taken_text =
         g_strdup_printf("can't listen on %s: Address already in use (another", taken);
     expect_no_link(taken, NULL, taken_text);
     expect_no_link("127.0.0.1", NULL, "listen: '127.0.0.1' is not an address");
     expect_no_link("127.0.0.1:0", "nonsense", "peer: 'nonsense' is not an address");
+    expect_no_link("127.0.0.1:0", "unix:beta", "peer: 'unix:beta' is not an address: unix: needs");
+    expect_no_link("unix:/proc/link", NULL, "can't listen on unix:/proc/link: ");
     expect_no_link("192.0.2.1:9000", NULL, "must be an address of this host");
     expect_no_link("no.such.host.invalid:9000", NULL, "no.such.host.invalid");
 }
@@ -137,13 +142,44 @@ static void test_no_peer(void)
     g_assert_true(link_end_has_reason(end, LINK_ERROR_ADDRESS, "no address of a peer"));
 }
 
+/* The socket's own name for itself means nothing elsewhere: a program has bound it by a short one. */
+static void test_relative_socket(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *folder = g_dir_make_tmp("colo-link-XXXXXX", &error);
+    g_autofree char *before = g_get_current_dir();
+    g_autofree char *own_address = g_strdup_printf("unix:%s/link", folder);
+    g_autofree char *peer = g_strdup_printf("unix:%s/short", folder);
+    g_autofree char *path = g_build_filename(folder, "short", NULL);
+    struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "short"};
+    g_assert_no_error(error);
+    g_autoptr(LinkEnd) primary = link_end_new(&(LinkEndOptions){.listen = own_address}, 0);
+    /* Of the primary: its own socket is bound again, as "short". */
+    Link *link = primary->link;
+    UnixListen *own = &link->listen;
+    COLO_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    g_assert_cmpint(g_chdir(folder), ==, 0);
+    g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    g_assert_cmpint(g_chdir(before), ==, 0);
+    g_assert_cmpint(listen(fd, 8), ==, 0);
+    g_assert_cmpint(dup2(fd, own->fd), ==, own->fd);
+    g_autoptr(LinkEnd) secondary = link_end_new(&(LinkEndOptions){.peer = peer}, 0);
+    link_end_accept(primary, "alpha");
+    link_end_dial(secondary, "beta");
+    link_end_wait(primary->ups && secondary->ups);
+    g_clear_pointer(&secondary, link_end_free);
+    g_clear_pointer(&primary, link_end_free);
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    g_assert_cmpint(g_rmdir(folder), ==, 0);
+}
+
 /* A colod that was killed and comes again finds its port free, though connections linger. */
 static void test_listen_again(void)
 {
     g_autoptr(LinkEnd) primary = NULL;
     g_autoptr(LinkEnd) secondary = NULL;
     link_end_pair(NULL, &primary, &secondary);
-    g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", link_port(primary->link));
+    g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", link_end_port(primary));
     for (int i = 0; i < 3; i++) {
         g_clear_pointer(&primary, link_end_free);
         primary = link_end_new(&(LinkEndOptions){.listen = listen}, 0);
@@ -164,5 +200,6 @@ int main(int argc, char **argv)
     g_test_add_func("/link-refuse/unknown-peer", test_unknown_peer);
     g_test_add_func("/link-refuse/no-peer", test_no_peer);
     g_test_add_func("/link-refuse/listen-again", test_listen_again);
+    g_test_add_func("/link-refuse/relative-socket", test_relative_socket);
     return g_test_run();
 }

@@ -15,10 +15,12 @@ static void net_open(Net *net, const LinkEndOptions *options)
 {
     g_autoptr(GError) error = NULL;
     net->primary = link_end_new(options, 0);
-    g_autofree char *target = g_strdup_printf("127.0.0.1:%u", link_port(net->primary->link));
-    net->proxy = proxy_new("127.0.0.1:0", target, &error);
+    g_autofree char *target = link_end_address(link_end_port(net->primary));
+    guint16 number = link_end_number();
+    g_autofree char *listen = link_end_address(number);
+    net->proxy = proxy_new(listen, target, &error);
     g_assert_no_error(error);
-    net->secondary = link_end_new(options, proxy_port(net->proxy));
+    net->secondary = link_end_new(options, number ? number : proxy_port(net->proxy));
     link_end_accept(net->primary, "alpha");
     link_end_dial(net->secondary, "beta");
 }
@@ -137,7 +139,7 @@ static void test_refused_and_back(void)
     net_open(&net, NULL);
     proxy_do(net.proxy, "refuse");
     proxy_do(net.proxy, "cut all");
-    link_end_wait(link_end_has_reason(net.secondary, LINK_ERROR_ADDRESS, "nobody listens there"));
+    link_end_wait(link_end_has_reason(net.secondary, LINK_ERROR_ADDRESS, link_end_absence()));
     proxy_do(net.proxy, "accept");
     link_end_wait(net.primary->ups && net.secondary->ups);
     net_close(&net);
@@ -374,7 +376,7 @@ static void add(const char *name, GTestDataFunc func)
     static const char *const channels[] = {"control", "checkpoint", "packets", "all"};
     for (gsize i = 0; i < G_N_ELEMENTS(channels); i++) {
         g_autofree char *path = g_strdup_printf("/link-network/%s/%s", name, channels[i]);
-        g_test_add_data_func(path, channels[i], func);
+        link_end_add_data_test(path, channels[i], func);
     }
 }
 
@@ -385,19 +387,19 @@ int main(int argc, char **argv)
     add("close", test_close);
     add("half-close", test_half_close);
     add("cut-in-handshake", test_cut_in_handshake);
-    g_test_add_data_func("/link-network/blackhole/control", "control", test_blackhole);
-    g_test_add_data_func("/link-network/blackhole/all", "all", test_blackhole);
-    g_test_add_data_func("/link-network/flip-in-handshake/up", "up", test_flip_in_handshake);
-    g_test_add_data_func("/link-network/flip-in-handshake/down", "down", test_flip_in_handshake);
-    g_test_add_func("/link-network/deaf", test_deaf);
-    g_test_add_func("/link-network/blackhole-at-handshake", test_blackhole_at_handshake);
-    g_test_add_func("/link-network/refused-and-back", test_refused_and_back);
-    g_test_add_func("/link-network/delay", test_delay);
-    g_test_add_func("/link-network/last-words-are-slow", test_last_words_are_slow);
-    g_test_add_func("/link-network/packets", test_packets);
-    g_test_add_func("/link-network/congestion", test_congestion);
-    g_test_add_func("/link-network/impossible-frames", test_impossible_frames);
-    g_test_add_func("/link-network/control-beside-packets", test_control_beside_packets);
+    link_end_add_data_test("/link-network/blackhole/control", "control", test_blackhole);
+    link_end_add_data_test("/link-network/blackhole/all", "all", test_blackhole);
+    link_end_add_data_test("/link-network/flip-in-handshake/up", "up", test_flip_in_handshake);
+    link_end_add_data_test("/link-network/flip-in-handshake/down", "down", test_flip_in_handshake);
+    link_end_add_test("/link-network/deaf", test_deaf);
+    link_end_add_test("/link-network/blackhole-at-handshake", test_blackhole_at_handshake);
+    link_end_add_test("/link-network/refused-and-back", test_refused_and_back);
+    link_end_add_test("/link-network/delay", test_delay);
+    link_end_add_test("/link-network/last-words-are-slow", test_last_words_are_slow);
+    link_end_add_test("/link-network/packets", test_packets);
+    link_end_add_test("/link-network/congestion", test_congestion);
+    link_end_add_test("/link-network/impossible-frames", test_impossible_frames);
+    link_end_add_test("/link-network/control-beside-packets", test_control_beside_packets);
     g_test_add_func("/link-network/commands", test_commands);
     return g_test_run();
 }

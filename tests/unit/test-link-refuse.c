@@ -17,7 +17,7 @@
 static void expect_refused(LinkEnd *end, const void *data, gsize len, gboolean half_close,
                            LinkError code, const char *told, const char *reported)
 {
-    COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
+    COLO_AUTO_FD fd = stranger_connect(link_end_port(end));
     stranger_send(fd, data, len);
     if (half_close)
         shutdown(fd, SHUT_WR);
@@ -39,7 +39,7 @@ static void expect_hello_refused(LinkEnd *end, unsigned version, unsigned kind, 
 /* A proper peer still finds its way. */
 static void expect_usable(LinkEnd *primary)
 {
-    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(primary->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_end_port(primary));
     link_end_dial(secondary, "beta");
     unsigned before = primary->ups;
     link_end_wait(primary->ups == before + 1 && secondary->ups == 1);
@@ -83,7 +83,7 @@ static void test_reset(void)
 {
     g_autoptr(LinkEnd) end = link_end_new_accepting(NULL);
     struct linger abort = {.l_onoff = 1};
-    int fd = stranger_connect(link_port(end->link));
+    int fd = stranger_connect(link_end_port(end));
     stranger_send(fd, "COLO", 4);
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
     close(fd);
@@ -94,7 +94,7 @@ static void test_reset(void)
 static void test_silent_stranger(void)
 {
     g_autoptr(LinkEnd) end = link_end_new_accepting(&(LinkEndOptions){.handshake_ms = 50});
-    COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
+    COLO_AUTO_FD fd = stranger_connect(link_end_port(end));
     g_autofree char *answer = stranger_read_to_end(fd);
     g_assert_cmpstr(answer, ==, "");
     link_end_wait(link_end_has_reason(end, LINK_ERROR_TIMEOUT, "not finished within 50 ms"));
@@ -106,7 +106,7 @@ static void test_many_strangers(void)
     g_autoptr(LinkEnd) end = link_end_new_accepting(NULL);
     int fds[100];
     for (gsize i = 0; i < G_N_ELEMENTS(fds); i++)
-        fds[i] = stranger_connect(link_port(end->link));
+        fds[i] = stranger_connect(link_end_port(end));
     expect_usable(end);
     for (gsize i = 0; i < G_N_ELEMENTS(fds); i++)
         close(fds[i]);
@@ -161,7 +161,7 @@ static void test_truncated_hello(void)
     g_autoptr(GBytes) bytes = stranger_hello(LINK_PROTOCOL, 1, STRANGER_HELLO);
     const void *data = g_bytes_get_data(bytes, &len);
     for (gsize part = 0; part < len; part++) {
-        COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
+        COLO_AUTO_FD fd = stranger_connect(link_end_port(end));
         stranger_send(fd, data, part);
         shutdown(fd, SHUT_WR);
         g_autofree char *answer = stranger_read_to_end(fd);
@@ -194,7 +194,7 @@ static void test_wrong_node(gconstpointer data)
 {
     const WrongNode *wrong = data;
     g_autoptr(LinkEnd) primary = link_end_new_accepting(NULL);
-    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(primary->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_end_port(primary));
     json_object *hello = link_end_hello(wrong->name, wrong->uuid);
     link_dial(secondary->link, hello);
     json_object_put(hello);
@@ -209,7 +209,7 @@ static void test_wrong_node(gconstpointer data)
 static void test_identity(void)
 {
     g_autoptr(LinkEnd) primary = link_end_new_accepting(NULL);
-    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(primary->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_end_port(primary));
     json_object *hello = link_end_hello("beta", LINK_END_UUID);
     json_object_object_add(json_object_object_get(hello, "identity"), "machine",
                            json_object_new_string("pc-q35-7.2"));
@@ -227,7 +227,7 @@ static void test_identity(void)
 static void test_itself(void)
 {
     g_autoptr(LinkEnd) probe = link_end_new(NULL, 0);
-    g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", link_port(probe->link));
+    g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", link_end_port(probe));
     g_clear_pointer(&probe, link_end_free);
     g_autoptr(LinkEnd) end = link_end_new(&(LinkEndOptions){.listen = listen, .peer = listen}, 0);
     link_end_dial(end, "alpha");
@@ -240,7 +240,7 @@ static void test_itself(void)
 static void test_idle(void)
 {
     g_autoptr(LinkEnd) idle = link_end_new(NULL, 0);
-    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(idle->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_end_port(idle));
     link_idle(idle->link, "completed: its disks are being merged");
     link_end_dial(secondary, "beta");
     link_end_wait(secondary->failures && idle->failures);
@@ -255,7 +255,7 @@ static void test_idle(void)
 static void test_both_dial(void)
 {
     g_autoptr(LinkEnd) one = link_end_new(NULL, 0);
-    g_autoptr(LinkEnd) two = link_end_new(NULL, link_port(one->link));
+    g_autoptr(LinkEnd) two = link_end_new(NULL, link_end_port(one));
     link_end_dial(one, "alpha");
     link_end_dial(two, "beta");
     link_end_wait(link_end_has_reason(two, LINK_ERROR_REFUSED, "looking for a primary itself"));
@@ -267,7 +267,7 @@ static void test_already_paired(void)
     g_autoptr(LinkEnd) primary = NULL;
     g_autoptr(LinkEnd) secondary = NULL;
     link_end_pair(NULL, &primary, &secondary);
-    g_autoptr(LinkEnd) third = link_end_new(NULL, link_port(primary->link));
+    g_autoptr(LinkEnd) third = link_end_new(NULL, link_end_port(primary));
     link_end_dial(third, "gamma");
     link_end_wait(third->failures && primary->failures);
     g_assert_true(link_end_has_reason(third, LINK_ERROR_REFUSED, "already paired with beta"));
@@ -282,7 +282,7 @@ static void test_already_paired(void)
 static void test_half_made_times_out(void)
 {
     g_autoptr(LinkEnd) end = link_end_new_accepting(&(LinkEndOptions){.handshake_ms = 50});
-    COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
+    COLO_AUTO_FD fd = stranger_connect(link_end_port(end));
     g_autofree char *session = stranger_begin_pairing(fd);
     link_end_wait(link_end_has_reason(end, LINK_ERROR_TIMEOUT, "eve (127.0.0.1) has begun"));
     g_autofree char *rest = stranger_read_to_end(fd);
@@ -297,7 +297,7 @@ static void test_half_made_times_out(void)
 static void test_half_made_blocks_others(void)
 {
     g_autoptr(LinkEnd) end = link_end_new_accepting(NULL);
-    COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
+    COLO_AUTO_FD fd = stranger_connect(link_end_port(end));
     g_autofree char *session = stranger_begin_pairing(fd);
     expect_hello_refused(end, LINK_PROTOCOL, 1, STRANGER_HELLO, LINK_ERROR_REFUSED,
                          "already pairing with eve", "already pairing with eve");
@@ -310,8 +310,8 @@ static void test_half_made_blocks_others(void)
 static void test_channel_twice(void)
 {
     g_autoptr(LinkEnd) end = link_end_new_accepting(NULL);
-    COLO_AUTO_FD control = stranger_connect(link_port(end->link));
-    COLO_AUTO_FD packets = stranger_connect(link_port(end->link));
+    COLO_AUTO_FD control = stranger_connect(link_end_port(end));
+    COLO_AUTO_FD packets = stranger_connect(link_end_port(end));
     g_autofree char *session = stranger_begin_pairing(control);
     g_autofree char *body =
         g_strdup_printf("{\"channel\":\"packets\",\"session\":\"%s\"}", session);
@@ -332,7 +332,7 @@ static void test_no_descriptors(void)
     g_autoptr(LinkEnd) end = link_end_new_accepting(NULL);
     struct rlimit before, none;
     /* Made before, connected after. */
-    COLO_AUTO_FD fd = stranger_connect(link_port(end->link));
+    COLO_AUTO_FD fd = stranger_connect(link_end_port(end));
     int next = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     close(next);
     g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
@@ -353,26 +353,26 @@ int main(int argc, char **argv)
     static const WrongNode same_name = {"alpha", LINK_END_UUID, "both nodes are named 'alpha'",
                                         "both nodes are named 'alpha'"};
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/link-refuse/http", test_http);
-    g_test_add_func("/link-refuse/flood", test_flood);
-    g_test_add_func("/link-refuse/no-hello", test_no_hello);
-    g_test_add_func("/link-refuse/reset", test_reset);
-    g_test_add_func("/link-refuse/silent-stranger", test_silent_stranger);
-    g_test_add_func("/link-refuse/many-strangers", test_many_strangers);
-    g_test_add_func("/link-refuse/reported-once", test_reported_once);
-    g_test_add_func("/link-refuse/bad-hellos", test_bad_hellos);
-    g_test_add_func("/link-refuse/truncated-hello", test_truncated_hello);
-    g_test_add_func("/link-refuse/unknown-session", test_unknown_session);
-    g_test_add_data_func("/link-refuse/other-vm", &other_vm, test_wrong_node);
-    g_test_add_data_func("/link-refuse/same-name", &same_name, test_wrong_node);
-    g_test_add_func("/link-refuse/identity", test_identity);
+    link_end_add_test("/link-refuse/http", test_http);
+    link_end_add_test("/link-refuse/flood", test_flood);
+    link_end_add_test("/link-refuse/no-hello", test_no_hello);
+    link_end_add_test("/link-refuse/reset", test_reset);
+    link_end_add_test("/link-refuse/silent-stranger", test_silent_stranger);
+    link_end_add_test("/link-refuse/many-strangers", test_many_strangers);
+    link_end_add_test("/link-refuse/reported-once", test_reported_once);
+    link_end_add_test("/link-refuse/bad-hellos", test_bad_hellos);
+    link_end_add_test("/link-refuse/truncated-hello", test_truncated_hello);
+    link_end_add_test("/link-refuse/unknown-session", test_unknown_session);
+    link_end_add_data_test("/link-refuse/other-vm", &other_vm, test_wrong_node);
+    link_end_add_data_test("/link-refuse/same-name", &same_name, test_wrong_node);
+    link_end_add_test("/link-refuse/identity", test_identity);
     g_test_add_func("/link-refuse/itself", test_itself);
-    g_test_add_func("/link-refuse/idle", test_idle);
-    g_test_add_func("/link-refuse/both-dial", test_both_dial);
-    g_test_add_func("/link-refuse/already-paired", test_already_paired);
-    g_test_add_func("/link-refuse/half-made-times-out", test_half_made_times_out);
-    g_test_add_func("/link-refuse/half-made-blocks-others", test_half_made_blocks_others);
-    g_test_add_func("/link-refuse/channel-twice", test_channel_twice);
-    g_test_add_func("/link-refuse/no-descriptors", test_no_descriptors);
+    link_end_add_test("/link-refuse/idle", test_idle);
+    link_end_add_test("/link-refuse/both-dial", test_both_dial);
+    link_end_add_test("/link-refuse/already-paired", test_already_paired);
+    link_end_add_test("/link-refuse/half-made-times-out", test_half_made_times_out);
+    link_end_add_test("/link-refuse/half-made-blocks-others", test_half_made_blocks_others);
+    link_end_add_test("/link-refuse/channel-twice", test_channel_twice);
+    link_end_add_test("/link-refuse/no-descriptors", test_no_descriptors);
     return g_test_run();
 }

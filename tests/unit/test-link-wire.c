@@ -319,43 +319,6 @@ static void test_judge_identity(void)
     judge(theirs, "disk: none here, 8G there", "disk: 8G here, none there");
 }
 
-/* ---- Addresses ---- */
-
-static void test_addresses(void)
-{
-    static const struct {
-        const char *text, *host;
-        unsigned port;
-    } good[] = {
-        {"10.0.0.1:9000",      "10.0.0.1",     9000 },
-        {"[::]:1",             "::",           1    },
-        {"host.example:65535", "host.example", 65535},
-        {"[fe80::1%eth0]:0",   "fe80::1%eth0", 0    },
-        {"[10.0.0.1]:80",      "10.0.0.1",     80   },
-    };
-    static const char *const bad[] = {
-        "",           ":",       "host",     "host:",      ":9000",     "host:x",
-        "host:65536", "host:-1", "::1:9000", "[::1]",      "[::1]9000", "[]:9000",
-        "host: 1",    "[:9000",  "1:2:3",    "host:9000 ",
-    };
-    for (gsize i = 0; i < G_N_ELEMENTS(good); i++) {
-        g_autofree char *host = NULL;
-        guint16 port = 0;
-        g_assert_true(link_address_split("peer", good[i].text, &host, &port, NULL));
-        g_assert_cmpstr(host, ==, good[i].host);
-        g_assert_cmpuint(port, ==, good[i].port);
-    }
-    for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
-        g_autofree char *host = NULL;
-        g_autoptr(GError) error = NULL;
-        guint16 port;
-        g_assert_false(link_address_split("peer", bad[i], &host, &port, &error));
-        g_assert_error(error, LINK_ERROR, LINK_ERROR_ADDRESS);
-        g_autofree char *quoted = g_strdup_printf("peer: '%s' is not an address", bad[i]);
-        g_assert_nonnull(strstr(error->message, quoted));
-    }
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -370,6 +333,5 @@ int main(int argc, char **argv)
     g_test_add_func("/link-wire/packets", test_packets);
     g_test_add_func("/link-wire/judge", test_judge);
     g_test_add_func("/link-wire/judge-identity", test_judge_identity);
-    g_test_add_func("/link-wire/addresses", test_addresses);
     return g_test_run();
 }

@@ -76,15 +76,14 @@ static void test_absent_at_start(void)
 {
     /* A port that nobody listens on: one that was just given back. */
     g_autoptr(LinkEnd) primary = link_end_new(NULL, 0);
-    guint16 port = link_port(primary->link);
+    guint16 port = link_end_port(primary);
     g_clear_pointer(&primary, link_end_free);
 
     g_autoptr(LinkEnd) secondary = link_end_new(NULL, port);
     link_end_dial(secondary, "beta");
     link_end_wait(secondary->failures > 0);
-    g_assert_true(link_end_has_reason(secondary, LINK_ERROR_ADDRESS, "nobody listens there"));
-    g_autofree char *listen = g_strdup_printf("127.0.0.1:%u", port);
-    primary = link_end_new(&(LinkEndOptions){.listen = listen}, 0);
+    g_assert_true(link_end_has_reason(secondary, LINK_ERROR_ADDRESS, link_end_absence()));
+    primary = link_end_new_at(port);
     link_end_accept(primary, "alpha");
     link_end_wait(primary->ups && secondary->ups);
     /* However often it was tried. */
@@ -98,7 +97,7 @@ static void test_ipv6(void)
         return;
     }
     g_autoptr(LinkEnd) primary = link_end_new(&(LinkEndOptions){.listen = "[::1]:0"}, 0);
-    g_autofree char *peer = g_strdup_printf("[::1]:%u", link_port(primary->link));
+    g_autofree char *peer = g_strdup_printf("[::1]:%u", link_end_port(primary));
     g_autoptr(LinkEnd) secondary = link_end_new(&(LinkEndOptions){.peer = peer}, 0);
     link_end_accept(primary, "alpha");
     link_end_dial(secondary, "beta");
@@ -108,7 +107,7 @@ static void test_ipv6(void)
 static void test_by_name(void)
 {
     g_autoptr(LinkEnd) primary = link_end_new(NULL, 0);
-    g_autofree char *peer = g_strdup_printf("localhost:%u", link_port(primary->link));
+    g_autofree char *peer = g_strdup_printf("localhost:%u", link_end_port(primary));
     g_autoptr(LinkEnd) secondary = link_end_new(&(LinkEndOptions){.peer = peer}, 0);
     link_end_accept(primary, "alpha");
     link_end_dial(secondary, "beta");
@@ -157,7 +156,7 @@ static void send_from_up(LinkEnd *side)
 static void test_message_from_up(void)
 {
     g_autoptr(LinkEnd) primary = link_end_new(NULL, 0);
-    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(primary->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_end_port(primary));
     primary->on_up = secondary->on_up = send_from_up;
     link_end_accept(primary, "alpha");
     link_end_dial(secondary, "beta");
@@ -189,7 +188,7 @@ static void test_disks(void)
     char text[20] = "";
     g_autoptr(GError) error = NULL;
     g_autoptr(LinkEnd) primary = link_end_new(&options, 0);
-    g_autoptr(LinkEnd) secondary = link_end_new(&options, link_port(primary->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(&options, link_end_port(primary));
     g_assert_cmpint(link_disks_fd(primary->link), ==, -1);
     primary->on_up = secondary->on_up = write_disks;
     link_end_accept(primary, "alpha");
@@ -225,7 +224,7 @@ static void test_checkpoint_is_raw(void)
     char text[20] = "";
     g_autoptr(GError) error = NULL;
     g_autoptr(LinkEnd) primary = link_end_new(NULL, 0);
-    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_port(primary->link));
+    g_autoptr(LinkEnd) secondary = link_end_new(NULL, link_end_port(primary));
     primary->on_up = secondary->on_up = write_stream;
     link_end_accept(primary, "alpha");
     link_end_dial(secondary, "beta");
@@ -276,7 +275,8 @@ static void test_close(void)
     g_assert_cmpint(link_checkpoint_fd(primary->link), ==, -1);
     link_end_wait(secondary->downs == 1);
     g_assert_error(secondary->down, LINK_ERROR, LINK_ERROR_CLOSED);
-    g_assert_true(g_str_has_prefix(secondary->down->message, "alpha (127.0.0.1): "));
+    g_autofree char *who = g_strdup_printf("alpha (%s): ", link_end_stranger());
+    g_assert_true(g_str_has_prefix(secondary->down->message, who));
     g_assert_cmpuint(primary->downs, ==, 0);
 }
 
@@ -284,7 +284,9 @@ static void test_close(void)
  * one that died. Also when much is on its way, and the peer is talking all the time. */
 static void test_last_words(void)
 {
-    g_autofree char *payload = g_strnfill(LINK_MESSAGE_MAX, 'x');
+    /* The kernel takes all of it at once, and of a unix socket's less. */
+    gsize len = link_end_number() ? 32 * 1024 : LINK_MESSAGE_MAX;
+    g_autofree char *payload = g_strnfill(len, 'x');
     for (int i = 0; i < 20; i++) {
         g_autoptr(LinkEnd) primary = NULL;
         g_autoptr(LinkEnd) secondary = NULL;
@@ -292,7 +294,7 @@ static void test_last_words(void)
         for (int j = 0; j < 50; j++)
             link_send(secondary->link, LINK_MSG_APPLIED, "unread", 6);
         for (int j = 0; j < 3; j++)
-            link_send(primary->link, LINK_MSG_ADDRESSES, payload, LINK_MESSAGE_MAX);
+            link_send(primary->link, LINK_MSG_ADDRESSES, payload, len);
         link_send(primary->link, LINK_MSG_GOODBYE, "bye", 3);
         shutdown(link_checkpoint_fd(primary->link), SHUT_RDWR);
         link_close(primary->link);
@@ -338,7 +340,7 @@ static void test_end_in_callback(gconstpointer data)
         g_autoptr(LinkEnd) secondary = NULL;
         if (which == 0) {
             primary = link_end_new(NULL, 0);
-            secondary = link_end_new(NULL, link_port(primary->link));
+            secondary = link_end_new(NULL, link_end_port(primary));
             primary->on_up = end;
             link_end_accept(primary, "alpha");
             link_end_dial(secondary, "beta");
@@ -512,32 +514,33 @@ static void test_set_heartbeat(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/link/pair", test_pair);
-    g_test_add_func("/link/not-up", test_not_up);
-    g_test_add_func("/link/sessions-differ", test_sessions_differ);
-    g_test_add_func("/link/again-after-down", test_again_after_down);
-    g_test_add_func("/link/absent-at-start", test_absent_at_start);
+    link_end_add_test("/link/pair", test_pair);
+    link_end_add_test("/link/not-up", test_not_up);
+    link_end_add_test("/link/sessions-differ", test_sessions_differ);
+    link_end_add_test("/link/again-after-down", test_again_after_down);
+    link_end_add_test("/link/absent-at-start", test_absent_at_start);
     g_test_add_func("/link/ipv6", test_ipv6);
     g_test_add_func("/link/by-name", test_by_name);
-    g_test_add_func("/link/messages", test_messages);
-    g_test_add_func("/link/longest-message", test_longest_message);
-    g_test_add_func("/link/message-from-up", test_message_from_up);
-    g_test_add_func("/link/disks", test_disks);
-    g_test_add_func("/link/no-disks", test_no_disks);
-    g_test_add_func("/link/checkpoint-is-raw", test_checkpoint_is_raw);
-    g_test_add_data_func("/link/checkpoint-end/primary", GINT_TO_POINTER(1), test_checkpoint_end);
-    g_test_add_data_func("/link/checkpoint-end/secondary", GINT_TO_POINTER(0), test_checkpoint_end);
-    g_test_add_func("/link/close", test_close);
-    g_test_add_func("/link/last-words", test_last_words);
-    g_test_add_func("/link/last-words-and-free", test_last_words_and_free);
-    g_test_add_data_func("/link/end-in-callback/close", GINT_TO_POINTER(0), test_end_in_callback);
-    g_test_add_data_func("/link/end-in-callback/free", GINT_TO_POINTER(1), test_end_in_callback);
-    g_test_add_func("/link/restart-in-down", test_restart_in_down);
-    g_test_add_func("/link/break", test_break);
-    g_test_add_func("/link/break-in-message", test_break_in_message);
-    g_test_add_func("/link/break-meets-close", test_break_meets_close);
-    g_test_add_func("/link/overrun", test_overrun);
-    g_test_add_func("/link/much-to-send", test_much_to_send);
-    g_test_add_func("/link/set-heartbeat", test_set_heartbeat);
+    link_end_add_test("/link/messages", test_messages);
+    link_end_add_test("/link/longest-message", test_longest_message);
+    link_end_add_test("/link/message-from-up", test_message_from_up);
+    link_end_add_test("/link/disks", test_disks);
+    link_end_add_test("/link/no-disks", test_no_disks);
+    link_end_add_test("/link/checkpoint-is-raw", test_checkpoint_is_raw);
+    link_end_add_data_test("/link/checkpoint-end/primary", GINT_TO_POINTER(1), test_checkpoint_end);
+    link_end_add_data_test("/link/checkpoint-end/secondary", GINT_TO_POINTER(0),
+                           test_checkpoint_end);
+    link_end_add_test("/link/close", test_close);
+    link_end_add_test("/link/last-words", test_last_words);
+    link_end_add_test("/link/last-words-and-free", test_last_words_and_free);
+    link_end_add_data_test("/link/end-in-callback/close", GINT_TO_POINTER(0), test_end_in_callback);
+    link_end_add_data_test("/link/end-in-callback/free", GINT_TO_POINTER(1), test_end_in_callback);
+    link_end_add_test("/link/restart-in-down", test_restart_in_down);
+    link_end_add_test("/link/break", test_break);
+    link_end_add_test("/link/break-in-message", test_break_in_message);
+    link_end_add_test("/link/break-meets-close", test_break_meets_close);
+    link_end_add_test("/link/overrun", test_overrun);
+    link_end_add_test("/link/much-to-send", test_much_to_send);
+    link_end_add_test("/link/set-heartbeat", test_set_heartbeat);
     return g_test_run();
 }
