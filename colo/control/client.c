@@ -10,6 +10,10 @@
  * - Else nothing is read while a command runs. While much output waits, nothing is read or begun.
  *   So a client can make us hold one read, CONTROL_QUEUE_MAX messages and one, and
  *   CONTROL_OUTPUT_MAX_BYTES of output (and one answer beyond it).
+ * - A descriptor belongs to the command with the first byte that it was sent with, or to the next
+ *   one if that is a space. It is closed when that has been answered, unless the command has taken
+ *   it. A read ends with it, and comes only when all complete messages of the one before have been
+ *   taken. So at most one message has begun (`came`), and one descriptor is behind it.
  * - A client that has ended its sending (echo ... | nc -U) still gets its answers. No timers: an
  *   idle client may stay for ever; control.c limits the number of clients.
  */
@@ -33,11 +37,15 @@ struct ControlClient {
     ControlReader *reader;
     GString *output; /* from `sent` on it waits */
     gsize sent;
+    ControlDescriptor came;   /* with the message that has begun */
+    ControlDescriptor behind; /* with the byte `behind_at` of all that were read */
+    guint64 behind_at;
     GQueue queue;        /* of Waiting*: read, and to be run in order */
     guint overtaking;    /* how many commands run that overtook others */
     gboolean busy;       /* a command runs in order */
     gboolean has_oob;    /* commands may overtake */
     gboolean processing; /* process() is on the stack */
+    gboolean drained;    /* of what was read, nothing is left but a message that has begun */
     gboolean ended;      /* the client won't send any more */
     gboolean wants_events;
 };
@@ -46,6 +54,7 @@ struct ControlClient {
 typedef struct {
     json_object *message;
     char *error;
+    ControlDescriptor came;
 } Waiting;
 
 static void waiting_free(gpointer data)
@@ -53,6 +62,7 @@ static void waiting_free(gpointer data)
     Waiting *waits = data;
     json_object_put(waits->message);
     g_free(waits->error);
+    control_descriptor_clear(&waits->came);
     g_free(waits);
 }
 
@@ -107,6 +117,8 @@ void control_client_close(ControlClient *client)
     client->source = client->again = 0;
     close(client->fd);
     client->fd = -1;
+    control_descriptor_clear(&client->came);
+    control_descriptor_clear(&client->behind);
     control_forget(control, client); /* drops the server's reference */
 }
 
@@ -167,11 +179,18 @@ static gboolean may_read(const ControlClient *client)
 static gboolean take_message(ControlClient *client)
 {
     Waiting read = {0};
-    if (control_reader_next(client->reader, &read.message, &read.error) == CONTROL_READER_NEED_MORE)
+    if (control_reader_next(client->reader, &read.message, &read.error) ==
+        CONTROL_READER_NEED_MORE) {
+        client->drained = TRUE;
         return FALSE;
+    }
+    read.came = client->came;
+    client->came = CONTROL_NO_DESCRIPTOR;
+    if (client->behind_at < control_reader_taken(client->reader))
+        control_descriptor_merge(&read.came, &client->behind);
     if (client->has_oob && read.message && control_is_oob(read.message)) {
         client->overtaking++;
-        control_execute(client, read.message, TRUE);
+        control_execute(client, read.message, &read.came, TRUE);
         json_object_put(read.message);
     } else {
         g_queue_push_tail(&client->queue, g_memdup2(&read, sizeof(read)));
@@ -184,7 +203,7 @@ static void run_next(ControlClient *client)
     Waiting *next = g_queue_pop_head(&client->queue);
     if (next->message) {
         client->busy = TRUE;
-        control_execute(client, next->message, FALSE);
+        control_execute(client, next->message, &next->came, FALSE);
     } else {
         control_execute_failed(client, next->error);
     }
@@ -236,13 +255,22 @@ void control_client_answered(ControlClient *client, gboolean overtook)
 static gboolean receive(ControlClient *client)
 {
     char buf[4096];
-    ssize_t got = recv(client->fd, buf, sizeof(buf), MSG_DONTWAIT);
+    control_descriptor_merge(&client->came, &client->behind);
+    ssize_t got = control_receive(client->fd, buf, sizeof(buf), &client->behind);
     if (got < 0)
         return errno == EAGAIN || errno == EINTR;
-    if (got == 0)
+    if (got == 0) {
         client->ended = TRUE;
-    else
-        control_reader_push(client->reader, buf, (gsize)got);
+        return TRUE;
+    }
+    gsize last = (gsize)got - 1;
+    client->behind_at =
+        control_reader_taken(client->reader) + control_reader_pending(client->reader) + last;
+    /* With the rest of a line that was no JSON: it is no command's. */
+    if (control_reader_is_skipping(client->reader) && !memchr(buf, '\n', last))
+        control_descriptor_clear(&client->behind);
+    control_reader_push(client->reader, buf, (gsize)got);
+    client->drained = FALSE;
     return TRUE;
 }
 
@@ -251,10 +279,11 @@ static gboolean on_ready(gint fd, GIOCondition condition, gpointer user_data)
     (void)fd;
     ControlClient *client = user_data;
     gboolean good = !(condition & (G_IO_ERR | G_IO_NVAL)) && flush(client);
+    gboolean reads = condition & G_IO_IN && may_read(client);
     /* HUP: nobody is left to read answers, though there may be bytes to be read. */
-    if (good && condition & G_IO_IN && may_read(client))
+    if (good && reads && client->drained)
         good = receive(client);
-    else if (condition & G_IO_HUP)
+    else if (condition & G_IO_HUP && !reads)
         good = FALSE;
     /* Both may remove this source; then what is returned doesn't matter. */
     if (good)
@@ -288,7 +317,9 @@ ControlClient *control_client_new(Control *control, int fd)
     g_atomic_ref_count_init(&client->refs);
     client->control = control;
     client->fd = fd;
+    client->came = client->behind = CONTROL_NO_DESCRIPTOR;
     client->reader = control_reader_new();
+    client->drained = TRUE;
     client->output = g_string_new(NULL);
     update_source(client);
     return client;

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "colo/control/control_internal.h"
+#include "colo/control/fdsets.h"
 #include "common/fd.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -33,8 +34,9 @@ struct Control {
     const ControlCommand *commands;
     gpointer user_data;
     GPtrArray *clients; /* of ControlClient*, a reference each */
-    GPtrArray *events;  /* of char*: the last ones, oldest first */
-    guint64 sequence;   /* of the last event; the first is 1 */
+    FdSets *fdsets;
+    GPtrArray *events; /* of char*: the last ones, oldest first */
+    guint64 sequence;  /* of the last event; the first is 1 */
 };
 
 struct ControlRequest {
@@ -42,6 +44,7 @@ struct ControlRequest {
     json_object *id; /* NULL: none was given (or null, which is the same) */
     gboolean has_id;
     gboolean overtakes;
+    ControlDescriptor came;
 };
 
 /* ---- Lines of JSON ---- */
@@ -94,13 +97,16 @@ static json_object *error_object(const char *class, const char *text)
 
 /* ---- Answers ---- */
 
-static ControlRequest *request_new(ControlClient *client, json_object *message, gboolean overtakes)
+static ControlRequest *request_new(ControlClient *client, json_object *message,
+                                   ControlDescriptor *came, gboolean overtakes)
 {
     ControlRequest *request = g_new0(ControlRequest, 1);
     request->client = control_client_ref(client);
     request->has_id = json_object_object_get_ex(message, "id", &request->id);
     json_object_get(request->id);
     request->overtakes = overtakes;
+    request->came = *came;
+    *came = CONTROL_NO_DESCRIPTOR;
     return request;
 }
 
@@ -114,6 +120,7 @@ static void answer(ControlRequest *request, json_object *object)
     control_client_answered(request->client, request->overtakes);
     control_client_unref(request->client);
     json_object_put(request->id);
+    control_descriptor_clear(&request->came);
     g_free(request);
 }
 
@@ -166,16 +173,83 @@ static void do_version(ControlRequest *request, json_object *arguments, gpointer
     control_reply(request, version());
 }
 
+/* ---- Descriptors ---- */
+
+/* The one that came with the command, moved out of it; -1 and an error if not exactly one did. */
+static int take_descriptor(ControlRequest *request, GError **error)
+{
+    if (request->came.wrong)
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                    "add-fd: the descriptor can't be used: %s", request->came.wrong);
+    else if (request->came.fd < 0)
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                    "add-fd: no descriptor came with the command: send one with its bytes "
+                    "(SCM_RIGHTS)");
+    return colo_fd_steal(&request->came.fd);
+}
+
+static gint64 number(json_object *arguments, const char *name)
+{
+    json_object *value = NULL;
+    return json_object_object_get_ex(arguments, name, &value) ? json_object_get_int64(value)
+                                                              : FDSETS_ANY;
+}
+
+static void do_add_fd(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Control *control = user_data;
+    g_autoptr(GError) error = NULL;
+    int fd = take_descriptor(request, &error);
+    gint64 id = -1;
+    if (fd >= 0)
+        id =
+            fdsets_add(control->fdsets, number(arguments, "fdset-id"), fd,
+                       json_object_get_string(json_object_object_get(arguments, "opaque")), &error);
+    if (id < 0) {
+        control_fail(request, error);
+        return;
+    }
+    json_object *result = json_object_new_object();
+    colo_json_add_int(result, "fdset-id", id);
+    colo_json_add_int(result, "fd", fd);
+    control_reply(request, result);
+}
+
+static void do_remove_fd(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Control *control = user_data;
+    g_autoptr(GError) error = NULL;
+    if (fdsets_remove(control->fdsets, number(arguments, "fdset-id"), number(arguments, "fd"),
+                      &error))
+        control_reply(request, NULL);
+    else
+        control_fail(request, error);
+}
+
+static void do_fdsets(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    const Control *control = user_data;
+    control_reply(request, fdsets_describe(control->fdsets));
+}
+
+/* ---- The table of these ---- */
+
 static void do_commands(ControlRequest *request, json_object *arguments, gpointer user_data);
 static void do_events(ControlRequest *request, json_object *arguments, gpointer user_data);
 
 static const ControlCommand own_commands[] = {
-    {"qmp_capabilities", do_capabilities, "enable:array?", "Ends QMP's negotiation.", FALSE},
-    {"query-version",    do_version,      "",              "Tells the version.",      FALSE},
-    {"query-commands",   do_commands,     "",              "Lists the commands.",     FALSE},
+    {"qmp_capabilities", do_capabilities, "enable:array?",                "Ends QMP's negotiation.",              FALSE},
+    {"query-version",    do_version,      "",                             "Tells the version.",                   FALSE},
+    {"query-commands",   do_commands,     "",                             "Lists the commands.",                  FALSE},
     {"query-events",     do_events,       "since:int?",
-     "Tells the last events, of those after the one with sequence number 'since'.",   FALSE},
-    {NULL,               NULL,            NULL,            NULL,                      FALSE},
+     "Tells the last events, of those after the one with sequence number 'since'.",                               FALSE},
+    {"add-fd",           do_add_fd,       "fdset-id:int? opaque:string?",
+     "Keeps the descriptor that comes with the command.",                                                         FALSE},
+    {"remove-fd",        do_remove_fd,    "fdset-id:int fd:int?",
+     "Closes a descriptor that was kept, or all of a set.",                                                       TRUE },
+    {"query-fdsets",     do_fdsets,       "",                             "Lists the descriptors that are kept.", FALSE},
+    {NULL,               NULL,            NULL,                           NULL,                                   FALSE},
 };
 
 static void list_commands(const ControlCommand *commands, json_object *list)
@@ -297,10 +371,11 @@ gboolean control_is_oob(json_object *message)
     return json_object_object_get_ex(message, "exec-oob", NULL);
 }
 
-void control_execute(ControlClient *client, json_object *message, gboolean overtakes)
+void control_execute(ControlClient *client, json_object *message, ControlDescriptor *came,
+                     gboolean overtakes)
 {
     Control *control = control_client_control(client);
-    ControlRequest *request = request_new(client, message, overtakes);
+    ControlRequest *request = request_new(client, message, came, overtakes);
     g_autoptr(GError) error = NULL;
     gboolean own = FALSE;
 
@@ -409,6 +484,7 @@ Control *control_new(const char *path, const ControlCommand *commands, gpointer 
     control->user_data = user_data;
     control->clients = g_ptr_array_new();
     control->events = g_ptr_array_new_with_free_func(g_free);
+    control->fdsets = fdsets_new();
     g_autoptr(GError) why = NULL;
     if (!unix_listen_begin(&control->listen, path, "control-socket", &why)) {
         g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_SOCKET, "control socket %s: %s", path,
@@ -430,5 +506,6 @@ void control_free(Control *control)
     unix_listen_end(&control->listen);
     g_ptr_array_unref(control->clients);
     g_ptr_array_unref(control->events);
+    fdsets_free(control->fdsets);
     g_free(control);
 }

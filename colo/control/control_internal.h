@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The parts of the control socket: the server (control.c: socket, commands, events) and one client
- * (client.c: bytes in and out). reader.c reads JSON, arguments.c checks arguments.
+ * (client.c: bytes in and out). receive.c gets bytes and descriptors, reader.c reads JSON,
+ * arguments.c checks arguments, fdsets.c keeps descriptors.
  */
 #ifndef COLO_COLO_CONTROL_CONTROL_INTERNAL_H
 #define COLO_COLO_CONTROL_CONTROL_INTERNAL_H
 
 #include "colo/control/control.h"
+
+#include <sys/types.h>
 
 #define CONTROL_CLIENTS_MAX 128u
 /* Output that waits for a client; beyond it the client is disconnected. */
@@ -16,6 +19,25 @@
 /* Nor is one with so much output waiting. */
 #define CONTROL_OUTPUT_FULL_BYTES (64u << 10)
 #define CONTROL_EVENTS_KEPT       256u
+
+/* ---- What comes with bytes ---- */
+
+/* A descriptor that a client has sent with a command. */
+typedef struct {
+    int fd;            /* owned; -1: none */
+    const char *wrong; /* why it can't be used; NULL: nothing is wrong */
+} ControlDescriptor;
+
+#define CONTROL_NO_DESCRIPTOR ((ControlDescriptor){.fd = -1})
+
+/*
+ * recv() of what waits; it doesn't block. If a descriptor comes, it does with the last of the bytes.
+ */
+ssize_t control_receive(int fd, char *buf, gsize size, ControlDescriptor *ret_came);
+gboolean control_descriptor_is_there(const ControlDescriptor *descriptor);
+/* Moves `from` into `into`. Of two neither is kept. */
+void control_descriptor_merge(ControlDescriptor *into, ControlDescriptor *from);
+void control_descriptor_clear(ControlDescriptor *descriptor);
 
 /* ---- One client ---- */
 
@@ -55,10 +77,11 @@ char *control_greeting(void);
 /* Whether `message` asks to overtake ("exec-oob"). */
 gboolean control_is_oob(json_object *message);
 /*
- * Runs the command in `message` (borrowed, a JSON object); it answers now or later. `overtakes`: it
- * was run before those that wait, which its client has enabled.
+ * Runs the command in `message` (borrowed, a JSON object); it answers now or later. What `came` with
+ * it is moved out. `overtakes`: it was run before those that wait, which its client has enabled.
  */
-void control_execute(ControlClient *client, json_object *message, gboolean overtakes);
+void control_execute(ControlClient *client, json_object *message, ControlDescriptor *came,
+                     gboolean overtakes);
 /* Answers what could not be read. */
 void control_execute_failed(ControlClient *client, const char *why);
 void control_forget(Control *control, ControlClient *client);

@@ -10,7 +10,8 @@
 
 struct ControlReader {
     json_tokener *tokener;
-    GByteArray *input;   /* not looked at yet */
+    GByteArray *input; /* not looked at yet */
+    guint64 taken;
     gsize message_bytes; /* of the message that has begun; 0: between messages */
     gboolean skipping;   /* to the next newline */
 };
@@ -46,9 +47,20 @@ gsize control_reader_pending(const ControlReader *reader)
     return reader->input->len;
 }
 
+guint64 control_reader_taken(const ControlReader *reader)
+{
+    return reader->taken;
+}
+
+gboolean control_reader_is_skipping(const ControlReader *reader)
+{
+    return reader->skipping;
+}
+
 static void drop(ControlReader *reader, gsize len)
 {
     g_byte_array_remove_range(reader->input, 0, (guint)len);
+    reader->taken += len;
 }
 
 /* FALSE while the newline isn't there. */
@@ -93,6 +105,7 @@ static ControlReaderResult fail(ControlReader *reader, char **ret_error, char *t
     json_tokener_reset(reader->tokener);
     reader->message_bytes = 0;
     reader->skipping = TRUE;
+    skip_line(reader);
     *ret_error = text;
     return CONTROL_READER_ERROR;
 }

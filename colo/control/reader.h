@@ -26,6 +26,11 @@ void control_reader_push(ControlReader *reader, const char *data, gsize len);
 /* Bytes pushed and not looked at yet: the caller bounds them by pushing no more. */
 gsize control_reader_pending(const ControlReader *reader);
 
+/* Bytes that control_reader_next() has taken of all that were pushed. */
+guint64 control_reader_taken(const ControlReader *reader);
+/* What comes next belongs to a line that was no JSON. */
+gboolean control_reader_is_skipping(const ControlReader *reader);
+
 typedef enum {
     CONTROL_READER_NEED_MORE, /* nothing complete is there */
     CONTROL_READER_MESSAGE,   /* *ret_message is a JSON object; the caller's reference */
