@@ -11,6 +11,7 @@
 #include "colo/arbiter/arbiter.h"
 #include "colo/cli/cli.h"
 #include "colo/config/config.h"
+#include "common/fd.h"
 #include "common/guess.h"
 #include "common/json.h"
 
@@ -22,13 +23,13 @@ typedef struct {
     const char *path; /* of the socket */
     const Command *command;
     gboolean json, follow, force, help, wait, no_wait;
-    const char *last; /* as written; NULL: not given */
-    const char *arguments[2];
+    const char *last, *set, *opaque; /* as written; NULL: not given */
+    const char *arguments[3];
     guint n_arguments;
 } Invocation;
 
 /* Option bits of a command; ALONE: it needs no colod. */
-enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8, WAIT = 16, ALONE = 32 };
+enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8, WAIT = 16, ALONE = 32, SET = 64, OPAQUE = 128 };
 
 struct Command {
     const char *name;
@@ -65,9 +66,12 @@ static void print_json(json_object *object, int flags)
     puts(json_object_to_json_string_ext(object, flags | JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
-/* Runs one command and hands its result to `show` (NULL: show nothing). Owns `arguments`. */
-static int execute(const Invocation *invocation, const char *command, json_object *arguments,
-                   void (*show)(json_object *result))
+/*
+ * Runs one command and hands its result to `show` (NULL: show nothing). Owns `arguments`. `fd` goes
+ * with it; -1: none does.
+ */
+static int execute_fd(const Invocation *invocation, const char *command, json_object *arguments,
+                      int fd, void (*show)(json_object *result))
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(CliConnection) connection = cli_connect(invocation->path, &error);
@@ -76,7 +80,7 @@ static int execute(const Invocation *invocation, const char *command, json_objec
         return fail(error);
     }
     gboolean ok;
-    json_object *result = cli_execute(connection, command, arguments, &ok, &error);
+    json_object *result = cli_execute_fd(connection, command, arguments, fd, &ok, &error);
     if (!ok)
         return fail(error);
     if (invocation->json)
@@ -85,6 +89,12 @@ static int execute(const Invocation *invocation, const char *command, json_objec
         show(result);
     json_object_put(result);
     return EXIT_DONE;
+}
+
+static int execute(const Invocation *invocation, const char *command, json_object *arguments,
+                   void (*show)(json_object *result))
+{
+    return execute_fd(invocation, command, arguments, -1, show);
 }
 
 static json_object *string_argument(json_object *arguments, const char *name, const char *value)
@@ -182,6 +192,80 @@ static int run_capture(const Invocation *invocation)
     return execute(invocation, "capture-on", arguments, NULL);
 }
 
+/* ---- Descriptors ---- */
+
+static void show_fd(json_object *result)
+{
+    json_object *set = NULL, *fd = NULL;
+    json_object_object_get_ex(result, "fdset-id", &set);
+    json_object_object_get_ex(result, "fd", &fd);
+    printf("fdset:%d has it as %d\n", json_object_get_int(set), json_object_get_int(fd));
+}
+
+static void show_fds(json_object *result)
+{
+    g_autofree char *list = cli_fd_list(result);
+    fputs(list, stdout);
+}
+
+/* FALSE: `text` is no number, which was said. */
+static gboolean add_number(json_object *arguments, const char *name, const char *text)
+{
+    guint64 number;
+    if (text && !g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT32, &number, NULL)) {
+        wrong_usage("fd: '%s' is not a number from 0 to %d", text, G_MAXINT32);
+        return FALSE;
+    }
+    if (text)
+        colo_json_add_int(arguments, name, (gint64)number);
+    return TRUE;
+}
+
+static int fd_add(const Invocation *invocation)
+{
+    g_autoptr(GError) error = NULL;
+    json_object *arguments = json_object_new_object();
+    if (!add_number(arguments, "fdset-id", invocation->set)) {
+        json_object_put(arguments);
+        return EXIT_USAGE;
+    }
+    if (invocation->opaque)
+        colo_json_add_string(arguments, "opaque", invocation->opaque);
+    COLO_AUTO_FD fd = cli_fd_open(invocation->arguments[1], &error);
+    if (fd < 0) {
+        json_object_put(arguments);
+        return fail(error);
+    }
+    return execute_fd(invocation, "add-fd", arguments, fd, show_fd);
+}
+
+static int fd_remove(const Invocation *invocation)
+{
+    json_object *arguments = json_object_new_object();
+    const char *const *words = invocation->arguments;
+    if (add_number(arguments, "fdset-id", words[1]) && add_number(arguments, "fd", words[2]))
+        return execute(invocation, "remove-fd", arguments, NULL);
+    json_object_put(arguments);
+    return EXIT_USAGE;
+}
+
+static int run_fd(const Invocation *invocation)
+{
+    const char *what = invocation->arguments[0];
+    guint n = invocation->n_arguments;
+    gboolean adds = !strcmp(what, "add");
+    if (!adds && (invocation->set || invocation->opaque))
+        return wrong_usage("fd %s: takes neither --set nor --opaque", what);
+    if (adds)
+        return n == 2 ? fd_add(invocation) : wrong_usage("fd add: needs a PATH, or -");
+    if (!strcmp(what, "list"))
+        return n == 1 ? execute(invocation, "query-fdsets", NULL, show_fds)
+                      : wrong_usage("fd list: takes nothing more");
+    if (!strcmp(what, "remove"))
+        return n > 1 ? fd_remove(invocation) : wrong_usage("fd remove: needs the number of a SET");
+    return wrong_usage("fd: '%s' is neither add, list nor remove", what);
+}
+
 static int run_failover(const Invocation *invocation)
 {
     g_autoptr(GError) error = NULL;
@@ -257,39 +341,43 @@ static int run_events(const Invocation *invocation)
 /* ---- The table ---- */
 
 static const Command commands[] = {
-    {"status",     "",            0, 0, JSON,                run_status,
-     "Shows the state of the VM, of this node and of the peer."                                                      },
-    {"watch",      "",            0, 0, 0,                   run_watch,
-     "Shows the status on one screen, kept up to date; q ends it."                                                   },
-    {"get",        "[NAME]",      0, 1, JSON,                run_get,
+    {"status",     "",                              0, 0, JSON,                run_status,
+     "Shows the state of the VM, of this node and of the peer."                                                                        },
+    {"watch",      "",                              0, 0, 0,                   run_watch,
+     "Shows the status on one screen, kept up to date; q ends it."                                                                     },
+    {"get",        "[NAME]",                        0, 1, JSON,                run_get,
      "Shows the value of an option, or of all: a live one by its key (min-gap), others by section "
-     "and key (vm.memory)."                                                                                          },
-    {"set",        "NAME VALUE",  1, 2, JSON,                run_set,
+     "and key (vm.memory)."                                                                                                            },
+    {"set",        "NAME VALUE",                    1, 2, JSON,                run_set,
      "Changes a live option until colod ends, an option of the pair on both nodes. Values are "
-     "written as in the configuration; NAME=VALUE works too."                                                        },
-    {"checkpoint", "",            0, 0, JSON,                run_plain,    "Makes the primary take a checkpoint now."},
-    {"failover",   "",            0, 0, JSON | FORCE | WAIT, run_failover,
+     "written as in the configuration; NAME=VALUE works too."                                                                          },
+    {"checkpoint", "",                              0, 0, JSON,                run_plain,    "Makes the primary take a checkpoint now."},
+    {"failover",   "",                              0, 0, JSON | FORCE | WAIT, run_failover,
      "Hands a protected VM over, or makes this node continue alone after the link was lost, if the "
      "arbiter agrees. With --force also if the arbiter can't be asked: first make sure that the "
      "other node is off. With --wait, the default on a terminal, it prints the outcome; --no-wait "
-     "only gives the order."                                                                                         },
-    {"cont",       "",            0, 0, JSON,                run_plain,
+     "only gives the order."                                                                                                           },
+    {"cont",       "",                              0, 0, JSON,                run_plain,
      "Tries again to resume a VM that disks have stopped: its disks or QEMU refuse, or the guest "
-     "had an I/O error. colod tries it every second anyway."                                                         },
-    {"announce",   "",            0, 0, JSON,                run_plain,
-     "Announces the guest to the network again, as after a takeover, in case a switch missed it."                    },
-    {"events",     "",            0, 0, JSON | FOLLOW,       run_events,
-     "Shows the last events, one a line; with --follow also those to come."                                          },
-    {"capture",    "on FILE|off", 1, 2, JSON | LAST,         run_capture,
+     "had an I/O error. colod tries it every second anyway."                                                                           },
+    {"announce",   "",                              0, 0, JSON,                run_plain,
+     "Announces the guest to the network again, as after a takeover, in case a switch missed it."                                      },
+    {"events",     "",                              0, 0, JSON | FOLLOW,       run_events,
+     "Shows the last events, one a line; with --follow also those to come."                                                            },
+    {"capture",    "on FILE|off",                   1, 2, JSON | LAST,         run_capture,
      "Makes colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng means "
-     "/tmp/web-000001.pcapng and so on. The last 10 are kept, or with --last N the last N."                          },
-    {"arbiter",    "init PATH",   2, 2, ALONE,               run_arbiter,
+     "/tmp/web-000001.pcapng and so on. The last 10 are kept, or with --last N the last N."                                            },
+    {"fd",         "add PATH|list|remove SET [FD]", 1, 3, JSON | SET | OPAQUE, run_fd,
+     "Gives colod a file descriptor, which it keeps until it is removed: of a file, of a "
+     "connection to a "
+     "unix socket, or - for standard input. --set N chooses its set, --opaque WORD describes it."                                      },
+    {"arbiter",    "init PATH",                     2, 2, ALONE,               run_arbiter,
      "Makes a directory that both hosts see an arbiter's folder, by giving it a name. Once, on one "
      "host, while the shared storage is mounted there: a folder of its own on each host is no "
-     "arbiter."                                                                                                      },
-    {"quit",       "",            0, 0, JSON,                run_plain,
-     "Ends colod and its VM; the peer is told, and does not take over."                                              },
-    {NULL,         NULL,          0, 0, 0,                   NULL,         NULL                                      },
+     "arbiter."                                                                                                                        },
+    {"quit",       "",                              0, 0, JSON,                run_plain,
+     "Ends colod and its VM; the peer is told, and does not take over."                                                                },
+    {NULL,         NULL,                            0, 0, 0,                   NULL,         NULL                                      },
 };
 
 /* ---- Usage ---- */
@@ -315,10 +403,11 @@ static void print_usage(FILE *file)
 
 static void print_help(const Command *c)
 {
-    printf("Usage: colo %s%s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "", c->arguments,
-           c->options & JSON ? " [--json]" : "", c->options & FOLLOW ? " [--follow]" : "",
-           c->options & FORCE ? " [--force]" : "", c->options & WAIT ? " [--wait|--no-wait]" : "",
-           c->options & LAST ? " [--last N]" : "", c->help);
+    printf("Usage: colo %s%s%s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "",
+           c->arguments, c->options & JSON ? " [--json]" : "",
+           c->options & FOLLOW ? " [--follow]" : "", c->options & FORCE ? " [--force]" : "",
+           c->options & WAIT ? " [--wait|--no-wait]" : "", c->options & LAST ? " [--last N]" : "",
+           c->options & SET ? " [--set N] [--opaque WORD]" : "", c->help);
     if (!strcmp(c->name, "set") || !strcmp(c->name, "get")) {
         g_autofree char *live = options_help(TRUE);
         printf("\nLive options:\n%s", live);
@@ -380,6 +469,29 @@ static gboolean take_flag(Invocation *invocation, const char *text, guint *seen,
     return FALSE;
 }
 
+/* An option that some commands have, with a value behind it. */
+static gboolean takes_value(Invocation *invocation, const char *text, guint *seen,
+                            const char ***ret_value)
+{
+    const struct {
+        const char *text;
+        guint bit;
+        const char **value;
+    } options[] = {
+        {"--last",   LAST,   &invocation->last  },
+        {"--set",    SET,    &invocation->set   },
+        {"--opaque", OPAQUE, &invocation->opaque},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(options); i++) {
+        if (strcmp(options[i].text, text))
+            continue;
+        *ret_value = options[i].value;
+        *seen |= options[i].bit;
+        return TRUE;
+    }
+    return FALSE;
+}
+
 static int unknown(const char *what, const char *name, const char *nearest)
 {
     return nearest ? wrong_usage("unknown %s '%s': did you mean '%s'?", what, name, nearest)
@@ -405,7 +517,7 @@ static int parse(Invocation *invocation, int argc, char **argv)
     guint seen = 0;
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
-        const char *nearest = NULL;
+        const char *nearest = NULL, **value = NULL;
         int status = EXIT_DONE;
         /* No option begins with a digit: -5ms is a value, though never a good one. */
         if (words_only || arg[0] != '-' || !arg[1] || g_ascii_isdigit(arg[1]))
@@ -418,12 +530,11 @@ static int parse(Invocation *invocation, int argc, char **argv)
             invocation->path = argv[++i];
         else if (!strcmp(arg, "--socket") || !strcmp(arg, "-s"))
             status = wrong_usage("%s needs the path of a control socket", arg);
-        else if (!strcmp(arg, "--last") && i + 1 == argc)
-            status = wrong_usage("--last needs a number");
-        else if (!strcmp(arg, "--last")) {
-            invocation->last = argv[++i];
-            seen |= LAST;
-        } else if (!take_flag(invocation, arg, &seen, &nearest))
+        else if (takes_value(invocation, arg, &seen, &value) && i + 1 == argc)
+            status = wrong_usage("%s needs a value", arg);
+        else if (value)
+            *value = argv[++i];
+        else if (!take_flag(invocation, arg, &seen, &nearest))
             status = unknown("option", arg, nearest);
         if (status != EXIT_DONE)
             return status;

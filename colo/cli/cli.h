@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The room of what people read. For `colo`: a connection to a control socket (connection.c), text
- * (text.c), the screen of `colo watch` (watch.c) and `colo failover` (failover.c). For
- * colo-compare: its report (compare-report.h). One thread; calls block.
+ * (text.c), the screen of `colo watch` (watch.c), `colo failover` (failover.c) and what `colo fd`
+ * opens (fd.c). For colo-compare: its report (compare-report.h). One thread; calls block.
  *
  * Owns: text and tables on a terminal. Doesn't: keep state, or know more of a node than its control
  * socket reports. Always holds: a member that is missing or of another type is shown as such and
@@ -47,6 +47,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CliConnection, cli_connection_free)
 json_object *cli_execute(CliConnection *connection, const char *command, json_object *arguments,
                          gboolean *ret_ok, GError **error);
 
+/* The same; `fd`, which stays the caller's, is sent with the command. -1: none is. */
+json_object *cli_execute_fd(CliConnection *connection, const char *command, json_object *arguments,
+                            int fd, gboolean *ret_ok, GError **error);
+
+/*
+ * What a descriptor is made of for cli_execute_fd(): "-" is standard input, a socket in the file
+ * system is connected to, anything else is opened for reading and writing. The caller's; -1 and
+ * CLI_ERROR_COMMAND if it can't be.
+ */
+int cli_fd_open(const char *source, GError **error);
+
 /*
  * The next event, a new reference. Waits `timeout_ms` for it (-1: for ever); NULL without an error
  * if there is none by then or a signal came.
@@ -73,6 +84,9 @@ char *cli_set_line(json_object *result);
 /* "1.2 MiB", "3h 12m", "2.5 s". Free with g_free(). */
 char *cli_bytes(gint64 bytes);
 char *cli_duration(gint64 ms);
+
+/* The list of `colo fd list`. Free with g_free(). */
+char *cli_fd_list(json_object *sets);
 
 /* ---- Failover ---- */
 

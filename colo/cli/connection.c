@@ -207,7 +207,28 @@ int cli_connection_fd(const CliConnection *c)
 
 /* ---- Commands and events ---- */
 
-static gboolean send_command(CliConnection *c, const char *command, json_object *arguments,
+/* send(); `fd` goes with the bytes. -1: none does. */
+static ssize_t send_some(int sock, const char *text, gsize len, int fd)
+{
+    struct iovec iov = {.iov_base = (char *)text, .iov_len = len};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd >= 0) {
+        msg.msg_control = control.space;
+        msg.msg_controllen = sizeof(control.space);
+        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+    }
+    return sendmsg(sock, &msg, MSG_NOSIGNAL);
+}
+
+static gboolean send_command(CliConnection *c, const char *command, json_object *arguments, int fd,
                              GError **error)
 {
     json_object *message = json_object_new_object();
@@ -218,7 +239,7 @@ static gboolean send_command(CliConnection *c, const char *command, json_object 
         g_strconcat(json_object_to_json_string_ext(message, JSON_C_TO_STRING_PLAIN), "\n", NULL);
     json_object_put(message);
     for (gsize sent = 0, len = strlen(text); sent < len;) {
-        ssize_t put = send(c->fd, text + sent, len - sent, MSG_NOSIGNAL);
+        ssize_t put = send_some(c->fd, text + sent, len - sent, sent == 0 ? fd : -1);
         if (put < 0 && errno != EINTR) {
             fail_gone(c, error);
             return FALSE;
@@ -231,8 +252,14 @@ static gboolean send_command(CliConnection *c, const char *command, json_object 
 json_object *cli_execute(CliConnection *c, const char *command, json_object *arguments,
                          gboolean *ret_ok, GError **error)
 {
+    return cli_execute_fd(c, command, arguments, -1, ret_ok, error);
+}
+
+json_object *cli_execute_fd(CliConnection *c, const char *command, json_object *arguments, int fd,
+                            gboolean *ret_ok, GError **error)
+{
     *ret_ok = FALSE;
-    if (!send_command(c, command, arguments, error))
+    if (!send_command(c, command, arguments, fd, error))
         return NULL;
     for (;;) {
         json_object *message = read_answer(c, command, error), *result = NULL;

@@ -511,6 +511,23 @@ char *cli_option_list(json_object *options)
     return g_string_free(list, FALSE);
 }
 
+char *cli_fd_list(json_object *sets)
+{
+    GString *list = g_string_new(NULL);
+    gsize n = json_object_is_type(sets, json_type_array) ? json_object_array_length(sets) : 0;
+    for (gsize i = 0; i < n; i++) {
+        json_object *set = json_object_array_get_idx(sets, i), *fds = at(set, "fds");
+        gsize m = json_object_is_type(fds, json_type_array) ? json_object_array_length(fds) : 0;
+        g_autofree char *id = text_at(set, "fdset-id", "-");
+        for (gsize j = 0; j < m; j++) {
+            g_autofree char *fd = text_at(json_object_array_get_idx(fds, j), "fd", "-");
+            g_autofree char *opaque = text_at(json_object_array_get_idx(fds, j), "opaque", "");
+            g_string_append_printf(list, "fdset:%-8s %-6s %s\n", id, fd, opaque);
+        }
+    }
+    return g_string_free(list, FALSE);
+}
+
 char *cli_set_line(json_object *result)
 {
     g_autofree char *name = text_at(result, "name", "-");

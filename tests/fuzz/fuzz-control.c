@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A client that sends any bytes, cut in pieces of a length that the first byte gives. Only lines of
- * JSON come back, and the server still works.
+ * A client that sends any bytes, cut in pieces of a length that the first byte gives. With a piece
+ * that begins with an odd byte it sends a descriptor. Only lines of JSON come back, the server still
+ * works, and in the end no descriptor is left open.
  */
 #include <glib/gstdio.h>
 #include <stdint.h>
@@ -32,14 +33,11 @@ static const ControlCommand commands[] = {
     {NULL, NULL,    NULL,                                                    NULL,      FALSE},
 };
 
-static Control *server(void)
+static Control *new_server(void)
 {
-    static Control *control;
-    if (control)
-        return control;
     g_autofree char *folder = g_dir_make_tmp("colo-fuzz-XXXXXX", NULL);
     g_autofree char *path = g_build_filename(folder, "control", NULL);
-    control = control_new(path, commands, NULL, NULL);
+    Control *control = control_new(path, commands, NULL, NULL);
     g_assert(control);
     /* Clients come by socketpair(): nothing has to stay on disk. */
     g_unlink(path);
@@ -73,26 +71,58 @@ static void run_and_read(int fd, GString *output)
     check_lines(output);
 }
 
+static void send_piece(int sock, const uint8_t *data, gsize len)
+{
+    struct iovec iov = {.iov_base = (uint8_t *)data, .iov_len = len};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (data[0] & 1) {
+        msg.msg_control = control.space;
+        msg.msg_controllen = sizeof(control.space);
+        control.align.cmsg_level = SOL_SOCKET;
+        control.align.cmsg_type = SCM_RIGHTS;
+        control.align.cmsg_len = CMSG_LEN(sizeof(int));
+        int fd = STDERR_FILENO;
+        memcpy(CMSG_DATA(&control.align), &fd, sizeof(int));
+    }
+    g_assert(sendmsg(sock, &msg, MSG_NOSIGNAL) > 0);
+}
+
+/* The lowest descriptor that is free. */
+static int lowest_free(void)
+{
+    int fd = dup(STDERR_FILENO);
+    g_assert(fd >= 0);
+    close(fd);
+    return fd;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
     gsize piece = data[0] ? data[0] : 4096;
     int fds[2];
+    int before = lowest_free();
+    Control *control = new_server();
     g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
-    control_add_client(server(), fds[0]);
+    control_add_client(control, fds[0]);
     g_autoptr(GString) output = g_string_new(NULL);
     for (gsize at = 1; at < size; at += piece) {
-        g_assert(send(fds[1], data + at, MIN(piece, size - at), MSG_NOSIGNAL) > 0);
+        send_piece(fds[1], data + at, MIN(piece, size - at));
         run_and_read(fds[1], output);
     }
-    control_event(server(), "E",
-                  json_object_new_string_len((const char *)data, (int)MIN(size, 99)));
+    control_event(control, "E", json_object_new_string_len((const char *)data, (int)MIN(size, 99)));
     shutdown(fds[1], SHUT_WR);
     run_and_read(fds[1], output);
     g_assert(output->len == 0);
     close(fds[1]);
     while (g_main_context_iteration(NULL, FALSE))
         ;
+    control_free(control);
+    g_assert(lowest_free() == before);
     return 0;
 }

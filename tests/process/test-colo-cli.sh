@@ -80,7 +80,7 @@ usage() {
     is "$what: exit 2" $code 2
     is "$what: message" "$err" "$message"
 }
-usage "unknown command" "colo: unknown command 'fly': colo --help lists them" fly
+usage "unknown command" "colo: unknown command 'dance': colo --help lists them" dance
 usage "unknown command, nearly right" "colo: unknown command 'stauts': did you mean 'status'?" stauts
 usage "unknown option" "colo: unknown option '--fast': colo --help lists them" status --fast
 usage "unknown option, nearly right" "colo: unknown option '--folow': did you mean '--follow'?" \
@@ -102,7 +102,7 @@ has "no command: usage on stderr" "$err" "Usage: colo"
 run --help
 is "--help: exit 0" $code 0
 help=$out
-for command in status watch get set checkpoint failover events capture arbiter quit; do
+for command in status watch get set checkpoint failover events capture fd arbiter quit; do
     has "--help lists $command" "$help" "  $command"
     run "$command" --help
     is "$command --help: exit 0" $code 0
@@ -320,8 +320,46 @@ usage "capture on, no file" "colo: capture on: needs a FILE" capture on
 usage "capture off, a file" "colo: capture off: takes no FILE" capture off x
 usage "capture off, --last" "colo: capture off: takes no --last" capture off --last 1
 usage "capture on, --last 0" "colo: --last 0: not a number from 1 to 10000" capture on x --last 0
-usage "capture on, --last without" "colo: --last needs a number" capture on x --last
+usage "capture on, --last without" "colo: --last needs a value" capture on x --last
 usage "quit --last" "colo: quit does not take that option: colo quit --help" quit --last 3
+
+# ---- Descriptors ----
+run fd list
+is "fd list: none" "$code$out$err" 0
+echo kept >"$dir/kept"
+run fd add "$dir/kept" --opaque "a file" --set 7
+is "fd add" "$code$err" 0
+has "fd add: where it is" "$out" "fdset:7 has it as "
+fd=${out##* }
+is "fd add: colod has that file" "$(cat "/proc/$fake_pid/fd/$fd")" kept
+run fd add - <"$dir/status.json"
+has "fd add -: in the first free set" "$out" "fdset:0 has it as "
+is "fd add -: standard input" "$(readlink "/proc/$fake_pid/fd/${out##* }")" "$dir/status.json"
+run fd add "$COLO_SOCKET" --json
+has "fd add of a socket: a connection" "$(readlink "/proc/$fake_pid/fd/$(printf '%s' "$out" |
+    "$COLO_BUILD/tests/tools/json-get" fd)")" socket:
+run fd list
+is "fd list: lines" "$(printf '%s\n' "$out" | wc -l)" 3
+has "fd list: the word" "$(printf '%s\n' "$out" | tail -n 1)" "a file"
+run fd remove 7 "$fd"
+is "fd remove of one" "$code$out$err" 0
+ok "fd remove: colod has closed it" [ ! -e "/proc/$fake_pid/fd/$fd" ]
+run fd remove 7
+is "fd remove, not there: exit 1" $code 1
+has "fd remove, not there: what to do" "$err" "there is no set 7 (query-fdsets lists them)"
+run fd remove 0
+is "fd remove of a set" "$code$out$err" 0
+run fd add "$dir/missing"
+is "fd add of nothing" "$code $err" "1 colo: $dir/missing: No such file or directory"
+usage "fd, nothing of it" "colo: fd: 'take' is neither add, list nor remove" fd take
+usage "fd add, no path" "colo: fd add: needs a PATH, or -" fd add
+usage "fd add, two" "colo: fd add: needs a PATH, or -" fd add a b
+usage "fd add, no number" "colo: fd: 'x' is not a number from 0 to 2147483647" fd add - --set x
+usage "fd add, --set without" "colo: --set needs a value" fd add - --set
+usage "fd list, --set" "colo: fd list: takes neither --set nor --opaque" fd list --set 1
+usage "fd list, more" "colo: fd list: takes nothing more" fd list 1
+usage "fd remove, no set" "colo: fd remove: needs the number of a SET" fd remove
+usage "fd remove, no number" "colo: fd: '-1' is not a number from 0 to 2147483647" fd remove -1
 
 run quit
 is "quit" "$code$out$err" 0
