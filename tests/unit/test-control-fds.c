@@ -186,7 +186,7 @@ static void test_none_and_many(Fixture *f, gconstpointer data)
         fds[i] = file;
     g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
     guint before = count_open();
-    control_peer_say(peer, ADD);
+    control_peer_send_text(peer, ADD);
     expect_error(peer, NONE_CAME);
     static const gsize counts[] = {2, 3, 65};
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++) {
@@ -212,7 +212,7 @@ static void test_other_command(Fixture *f, gconstpointer data)
     settle();
     g_assert_cmpuint(count_open(), ==, before);
     /* It is not the next command's. */
-    control_peer_say(peer, ADD);
+    control_peer_send_text(peer, ADD);
     expect_error(peer, NONE_CAME);
 }
 
@@ -253,9 +253,9 @@ static void test_cut(Fixture *f, gconstpointer data)
             ino_t inode = send_file(peer, first);
             if (reads)
                 settle();
-            control_peer_say(peer, ADD + cut);
+            control_peer_send_text(peer, ADD + cut);
             int fd = expect_added(peer, set, inode);
-            control_peer_say(peer, first);
+            control_peer_send_text(peer, first);
             if (reads)
                 settle();
             inode = send_file(peer, ADD + cut);
@@ -288,7 +288,7 @@ static void test_no_command(Fixture *f, gconstpointer data)
     g_assert_cmpuint(count_open(), ==, before);
     send_file(peer, "of it\n" ADD);
     expect_error(peer, NONE_CAME);
-    control_peer_say(peer, "{]");
+    control_peer_send_text(peer, "{]");
     expect_error(peer, "no JSON");
     send_file(peer, " \n");
     ino_t inode = send_file(peer, ADD);
@@ -444,7 +444,7 @@ static void test_remove(Fixture *f, gconstpointer data)
     for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autofree char *text =
             g_strdup_printf("{\"execute\":\"remove-fd\",\"arguments\":{%s}}", wrong[i].arguments);
-        control_peer_say(peer, text);
+        control_peer_send_text(peer, text);
         expect_error(peer, wrong[i].error);
     }
     g_assert_cmpuint(count_open(), ==, before);
@@ -470,7 +470,7 @@ static void test_overtakes(Fixture *f, gconstpointer data)
     control_peer_expect(peer, enable, OK);
     ino_t inode = send_file(peer, ADD);
     int fd = expect_added(peer, 0, inode);
-    control_peer_say(peer, "{\"execute\":\"hold\"}");
+    control_peer_send_text(peer, "{\"execute\":\"hold\"}");
     control_peer_expect(peer,
                         "{\"exec-oob\":\"remove-fd\",\"arguments\":{\"fdset-id\":0},\"id\":1}",
                         "{\"return\":{},\"id\":1}");
