@@ -90,18 +90,6 @@ void checkpoint_unref(Checkpoint *checkpoint)
     g_free(checkpoint);
 }
 
-static void held_frame_free(gpointer data)
-{
-    HeldFrame *frame = data;
-    g_bytes_unref(frame->data);
-    g_free(frame);
-}
-
-static GPtrArray *frames_new(void)
-{
-    return g_ptr_array_new_with_free_func(held_frame_free);
-}
-
 /* ---- Reports ---- */
 
 typedef enum { MSG_PROGRESS, MSG_RECEIVED, MSG_APPLIED, MSG_FAILED, MSG_FINISHED } MessageKind;
@@ -274,7 +262,7 @@ static gboolean complete(Apply *a, const StreamRecord *end, GError **error)
     checkpoint->device_state = g_steal_pointer(&a->device_state);
     checkpoint->frames = g_steal_pointer(&a->frames);
     checkpoint->attachment = g_steal_pointer(&a->attachment);
-    a->frames = frames_new();
+    a->frames = held_frames_new();
     checkpoint->pages = end->total_pages;
     checkpoint->bytes = end->total_bytes;
     if (a->callbacks.check && !a->callbacks.check(checkpoint, error))
@@ -362,12 +350,9 @@ static gboolean step(Apply *a, GError **error)
     case STREAM_ATTACHMENT:
         a->attachment = record.bytes;
         break;
-    case STREAM_FRAME: {
-        HeldFrame *frame = g_new(HeldFrame, 1);
-        *frame = (HeldFrame){.nic = record.nic, .data = record.bytes};
-        g_ptr_array_add(a->frames, frame);
+    case STREAM_FRAME:
+        held_frames_add(a->frames, record.nic, record.bytes);
         break;
-    }
     case STREAM_END:
         if (wait_until_allowed(a, record.epoch))
             return complete(a, &record, error);
@@ -417,7 +402,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     a->staged = page_set_new(pages);
     a->zero = page_set_new(pages);
     a->slots = g_new0(guint32, pages);
-    a->frames = frames_new();
+    a->frames = held_frames_new();
     a->mailbox = mailbox_new(deliver, a);
     a->thread = g_thread_try_new("colo-apply", apply_thread, a, error);
     if (!a->thread) {

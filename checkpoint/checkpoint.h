@@ -92,6 +92,11 @@ typedef struct {
     GBytes *data; /* virtio-net header and frame, as the port gave it */
 } HeldFrame;
 
+/* An array of HeldFrame*, which it frees. */
+GPtrArray *held_frames_new(void);
+/* Takes over `data`. */
+void held_frames_add(GPtrArray *frames, unsigned nic, GBytes *data);
+
 typedef struct {
     guint64 epoch;
     gint64 harvest_us, copy_us; /* within the pause */

@@ -278,9 +278,7 @@ static void add_held(HeldFrames *to, unsigned nic, GBytes *data)
         g_bytes_unref(data);
         return;
     }
-    HeldFrame *held = g_new(HeldFrame, 1);
-    *held = (HeldFrame){.nic = nic, .data = data};
-    g_ptr_array_add(to->frames, held);
+    held_frames_add(to->frames, nic, data);
     to->bytes = bytes;
 }
 
@@ -297,16 +295,9 @@ static void add_of_gate(unsigned nic, guint64 epoch, GBytes *frame, gpointer use
     add_unmapped(nic, frame, user_data);
 }
 
-static void held_frame_free(gpointer data)
-{
-    HeldFrame *held = data;
-    g_bytes_unref(held->data);
-    g_free(held);
-}
-
 GPtrArray *traffic_held_frames(const Traffic *traffic, guint64 epoch)
 {
-    GPtrArray *frames = g_ptr_array_new_with_free_func(held_frame_free);
+    GPtrArray *frames = held_frames_new();
     HeldFrames to = {.traffic = traffic, .frames = frames};
     for (const BacklogFrame *frame = backlog_first(traffic->leaving); frame;
          frame = backlog_next(frame))

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "checkpoint/stream_internal.h"
+#include "tests/support/bytes-reader.h"
 #include "tests/support/test-ram.h"
 
 #define PAGES     (512u * 256u)
@@ -127,21 +128,6 @@ static void bench_checkpoints(Bench *b, Capture *capture, guint64 *epoch, guint 
     print_median("apply", pages, apply);
 }
 
-typedef struct {
-    const guint8 *bytes;
-    gsize len, at;
-} Bytes;
-
-static gssize read_bytes(gpointer opaque, guint8 *buf, gsize len, GError **error)
-{
-    Bytes *from = opaque;
-    (void)error;
-    gsize n = MIN(len, from->len - from->at);
-    memcpy(buf, from->bytes + from->at, n);
-    from->at += n;
-    return (gssize)n;
-}
-
 /* The stream's code alone: writing and reading 256 MiB of pages, without a socket. */
 static void bench_stream(Bench *b)
 {
@@ -161,10 +147,10 @@ static void bench_stream(Bench *b)
     g_autoptr(StreamWriter) again = stream_writer_new("pc.ram", b->primary->ram.size_bytes);
     for (guint64 page = 0; page < pages; page++)
         stream_writer_page(again, page, b->primary->ram.base + page * VM_PAGE_SIZE);
-    Bytes from = {0};
+    BytesReader from = {0};
     from.bytes = stream_writer_bytes(again, &from.len);
     g_autoptr(StreamReader) reader =
-        stream_reader_new("pc.ram", b->primary->ram.size_bytes, read_bytes, &from);
+        stream_reader_new("pc.ram", b->primary->ram.size_bytes, bytes_reader_read, &from);
     start = g_get_monotonic_time();
     StreamRecord record;
     guint64 read = 0;

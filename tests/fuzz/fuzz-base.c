@@ -13,25 +13,11 @@
 
 #include "checkpoint/base.h"
 #include "common/endian.h"
+#include "tests/support/bytes-reader.h"
 
 #define PAGES 64u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-typedef struct {
-    const guint8 *bytes;
-    gsize len, at;
-} Bytes;
-
-static gssize take(gpointer opaque, guint8 *buf, gsize len, GError **error)
-{
-    Bytes *from = opaque;
-    (void)error;
-    gsize n = MIN(len, from->len - from->at);
-    memcpy(buf, from->bytes + from->at, n);
-    from->at += n;
-    return (gssize)n;
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -42,9 +28,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_autofree guint8 *bytes = g_memdup2(data + 1, len);
     if (data[0] & 1)
         colo_put_be64(bytes + len - 8, XXH3_64bits(bytes, len - 8));
-    Bytes from = {.bytes = bytes, .len = len};
+    BytesReader from = {.bytes = bytes, .len = len};
     g_autoptr(GError) error = NULL;
-    g_autoptr(Base) base = base_receive(PAGES, take, &from, &error);
+    g_autoptr(Base) base = base_receive(PAGES, bytes_reader_read, &from, &error);
     g_assert(!base == (error != NULL));
     if (!base)
         return 0;

@@ -15,6 +15,7 @@
 
 #include "checkpoint/stream_internal.h"
 #include "common/endian.h"
+#include "tests/support/bytes-reader.h"
 #include "tests/support/test-ram.h"
 
 #define PAGES            64u
@@ -59,30 +60,15 @@ static void mend(guint8 *bytes, gsize len)
 
 /* ---- What it should come to ---- */
 
-typedef struct {
-    const guint8 *bytes;
-    gsize len, at;
-} Bytes;
-
-static gssize read_bytes(gpointer opaque, guint8 *buf, gsize len, GError **error)
-{
-    Bytes *from = opaque;
-    (void)error;
-    gsize n = MIN(len, from->len - from->at);
-    memcpy(buf, from->bytes + from->at, n);
-    from->at += n;
-    return (gssize)n;
-}
-
 /* How many checkpoints are complete, and RAM after the last of them. What RAM was before counts: a
  * page may stay as it is. */
 static guint64 model(const guint8 *ram_before, const guint8 *bytes, gsize len, guint8 *ram_at_end)
 {
     static guint8 ram[PAGES * VM_PAGE_SIZE];
     memcpy(ram, ram_before, sizeof(ram));
-    Bytes from = {.bytes = bytes, .len = len};
+    BytesReader from = {.bytes = bytes, .len = len};
     g_autoptr(StreamReader) reader =
-        stream_reader_new("pc.ram", PAGES * VM_PAGE_SIZE, read_bytes, &from);
+        stream_reader_new("pc.ram", PAGES * VM_PAGE_SIZE, bytes_reader_read, &from);
     StreamRecord record;
     guint64 complete = 0;
     while (stream_reader_next(reader, &record, NULL)) {

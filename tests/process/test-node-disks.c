@@ -211,6 +211,20 @@ static void assert_says_way_out(const Host *b)
     g_assert_false(b->ended);
 }
 
+/* The way out: this side gives the VM back, and alpha's disks have all. */
+static void take_the_way_out(Fixture *f)
+{
+    Host *a = &f->host[0], *b = &f->host[1];
+    node_shut_down(b->node);
+    WAIT_FOR(b->ended);
+    die(b);
+    start(a, "auto");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    for (guint i = 0; i < 5; i++)
+        g_assert_true(has_record(a, "vda", i));
+    tear_down(f);
+}
+
 /* QEMU has given up nobody knows which of its disks. */
 static void test_inactivate_refused(void)
 {
@@ -226,15 +240,7 @@ static void test_inactivate_refused(void)
     fake_vm_refuse(b->vm, FAKE_VM_INACTIVATE, TRUE);
     fake_vm_proceed(b->vm);
     assert_says_way_out(b);
-    /* The way out: alpha's disks have all. */
-    node_shut_down(b->node);
-    WAIT_FOR(b->ended);
-    die(b);
-    start(a, "auto");
-    WAIT_FOR(a->node->state == FSM_P_NONE);
-    for (guint i = 0; i < 5; i++)
-        g_assert_true(has_record(a, "vda", i));
-    tear_down(&f);
+    take_the_way_out(&f);
 }
 
 /* After a failed fdatasync nobody knows what the page cache has lost. */
@@ -248,14 +254,7 @@ static void test_sync_fails(void)
     die(a);
     assert_says_way_out(b);
     fake_disks_refuse(b->disks, NULL, "", 0);
-    node_shut_down(b->node);
-    WAIT_FOR(b->ended);
-    die(b);
-    start(a, "auto");
-    WAIT_FOR(a->node->state == FSM_P_NONE);
-    for (guint i = 0; i < 5; i++)
-        g_assert_true(has_record(a, "vda", i));
-    tear_down(&f);
+    take_the_way_out(&f);
 }
 
 /* Of a VM that runs: whoever looks is told, and where its data is well. */

@@ -51,8 +51,8 @@ static void assert_records(Host *host, guint count)
 
 static gboolean runs(const Host *host)
 {
-    return host->node && fsm_is_primary(host->node->state) && host->node->state >= FSM_P_NONE &&
-           host->vm && vm_is_running(host->vm);
+    return host->node && fsm_is_primary(host->node->state) && host->node->state != FSM_P_ASKING &&
+           host->node->state != FSM_P_STARTING && host->vm && vm_is_running(host->vm);
 }
 
 static void quit(Host *host)

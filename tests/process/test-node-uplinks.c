@@ -6,9 +6,7 @@
 #include "common/log.h"
 #include "tests/support/host-pair.h"
 #include "tests/support/proxy.h"
-
-#include <sched.h>
-#include <unistd.h>
+#include "tests/support/uplink-hosts.h"
 
 #define ROUNDS 3
 
@@ -163,21 +161,9 @@ static void test_both_cut(void)
     tear_down_world(&world);
 }
 
-static const char *missing(void)
-{
-    if (geteuid() != 0)
-        return "needs root";
-    g_autofree char *ip = g_find_program_in_path("ip");
-    if (!ip)
-        return "needs ip (iproute2)";
-    if (access("/dev/net/tun", R_OK | W_OK) != 0)
-        return "needs /dev/net/tun";
-    return unshare(CLONE_NEWNET) != 0 ? "needs the right to make a network namespace" : NULL;
-}
-
 int main(int argc, char **argv)
 {
-    const char *why = missing();
+    const char *why = uplink_hosts_missing();
     if (why) {
         g_print("1..0 # SKIP %s\n", why);
         return 0;

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the kernel tells of plugs, in a network namespace of this test's own. */
-#include <sched.h>
-#include <unistd.h>
 
 #include "netcompare/netcompare.h"
 #include "tests/support/command.h"
+#include "tests/support/uplink-hosts.h"
 #include "tests/support/wait.h"
 
 typedef struct {
@@ -101,23 +100,11 @@ static void test_containers(Fixture *f, gconstpointer data)
     command_run("ip link del lan0");
 }
 
-static const char *missing(void)
-{
-    if (geteuid() != 0)
-        return "needs root";
-    g_autofree char *ip = g_find_program_in_path("ip");
-    if (!ip)
-        return "needs ip (iproute2)";
-    if (access("/dev/net/tun", R_OK | W_OK) != 0)
-        return "needs /dev/net/tun";
-    return unshare(CLONE_NEWNET) != 0 ? "needs the right to make a network namespace" : NULL;
-}
-
 #define ADD(name, func) g_test_add("/uplink-carrier/" name, Fixture, NULL, set_up, func, tear_down)
 
 int main(int argc, char **argv)
 {
-    const char *why = missing();
+    const char *why = uplink_hosts_missing();
     if (why) {
         g_print("1..0 # SKIP %s\n", why);
         return 0;

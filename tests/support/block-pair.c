@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "common/endian.h"
+#include "tests/support/folder.h"
 
 /* A hang is a failure too, but no test waits this long. */
 #define GUARD_US (G_GINT64_CONSTANT(120) * G_USEC_PER_SEC)
@@ -41,14 +42,7 @@ Side *side_new(const guint64 *sizes)
 void side_free(Side *side)
 {
     side_close(side);
-    GDir *dir = g_dir_open(side->dir, 0, NULL);
-    const char *name;
-    while ((name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(side->dir, name, NULL);
-        g_unlink(path);
-    }
-    g_dir_close(dir);
-    g_rmdir(side->dir);
+    folder_remove(side->dir);
     for (guint i = 0; i < SIDE_DISKS; i++)
         g_free(side->paths[i]);
     g_free(side->dir);

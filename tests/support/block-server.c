@@ -11,6 +11,7 @@
 
 #include "common/fd.h"
 #include "common/json.h"
+#include "tests/support/folder.h"
 
 char *block_server_plugin(void)
 {
@@ -202,14 +203,7 @@ void block_server_stop(BlockServer *server)
 void block_server_free(BlockServer *server)
 {
     block_server_kill(server);
-    GDir *dir = g_dir_open(server->dir, 0, NULL);
-    const char *name;
-    while ((name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(server->dir, name, NULL);
-        g_unlink(path);
-    }
-    g_dir_close(dir);
-    g_rmdir(server->dir);
+    folder_remove(server->dir);
     g_free(server->dir);
     g_free(server->socket);
     g_string_free(server->line, TRUE);

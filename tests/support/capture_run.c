@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/support/capture_run.h"
 
-#include <glib/gstdio.h>
 #include <pcap/pcap.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 
 #include "netcompare/packet.h"
 #include "netcompare/pcapng.h"
+#include "tests/support/folder.h"
 
 Run *run_new(void)
 {
@@ -21,13 +21,7 @@ Run *run_new(void)
 
 void run_free(Run *run)
 {
-    GDir *dir = g_dir_open(run->dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir)) != NULL;) {
-        g_autofree char *path = g_build_filename(run->dir, name, NULL);
-        g_unlink(path);
-    }
-    g_dir_close(dir);
-    g_rmdir(run->dir);
+    folder_remove(run->dir);
     g_free(run->dir);
     g_free(run->primary);
     g_free(run->secondary);

@@ -257,22 +257,13 @@ void checkpoint_pair_free(CheckpointPair *pair)
     g_free(pair);
 }
 
-static void held_frame_free(gpointer data)
-{
-    HeldFrame *frame = data;
-    g_bytes_unref(frame->data);
-    g_free(frame);
-}
-
 /* Frames that can be told apart by epoch: as many as the epoch modulo 4. */
 static GPtrArray *frames_of(guint64 epoch)
 {
-    GPtrArray *frames = g_ptr_array_new_with_free_func(held_frame_free);
+    GPtrArray *frames = held_frames_new();
     for (unsigned i = 0; i < epoch % 4; i++) {
-        HeldFrame *frame = g_new(HeldFrame, 1);
         g_autofree char *text = g_strdup_printf("frame %u of %" G_GUINT64_FORMAT, i, epoch);
-        *frame = (HeldFrame){.nic = i, .data = g_bytes_new(text, strlen(text))};
-        g_ptr_array_add(frames, frame);
+        held_frames_add(frames, i, g_bytes_new(text, strlen(text)));
     }
     return frames;
 }

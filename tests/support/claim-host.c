@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/support/claim-host.h"
 
+#include "tests/support/folder.h"
 #include "tests/support/wait.h"
 
 #include <glib/gstdio.h>
@@ -142,12 +143,7 @@ void claim_host_tear_down(ClaimHost *host, gconstpointer data)
     hold_end(&claim_storage);
     g_autofree char *pin = g_build_filename(host->state_dir, "arbiter", NULL);
     g_unlink(pin);
-    g_autoptr(GDir) dir = g_dir_open(host->dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir));) {
-        g_autofree char *path = g_build_filename(host->dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(host->dir);
+    folder_remove(host->dir);
     config_free(host->config);
     g_string_free(host->reports, TRUE);
     g_free(host->trouble);

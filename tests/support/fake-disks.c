@@ -3,9 +3,9 @@
 
 #include "block/control.h"
 #include "common/fd.h"
+#include "tests/support/folder.h"
 
 #include <errno.h>
-#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -56,24 +56,13 @@ FakeDisks *fake_disks_new(const char *dir, guint n, guint64 bytes)
     return disks;
 }
 
-static void remove_folder(const char *path)
-{
-    GDir *dir = g_dir_open(path, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir));) {
-        g_autofree char *file = g_build_filename(path, name, NULL);
-        g_unlink(file);
-    }
-    g_dir_close(dir);
-    g_rmdir(path);
-}
-
 void fake_disks_free(FakeDisks *disks)
 {
     if (!disks)
         return;
     fake_disks_crash(disks);
-    remove_folder(disks->state_dir);
-    remove_folder(disks->dir);
+    folder_remove(disks->state_dir);
+    folder_remove(disks->dir);
     g_mutex_clear(&disks->mutex);
     g_cond_clear(&disks->changed);
     g_free(disks->refuse_file);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/support/host-pair.h"
+#include "tests/support/folder.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -272,12 +273,7 @@ void tear_down(Fixture *fixture)
         config_free(fixture->host[i].config);
         g_clear_error(&fixture->host[i].error);
     }
-    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir));) {
-        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
-        g_unlink(path);
-    }
-    g_rmdir(fixture->dir);
+    folder_remove(fixture->dir);
     g_free(fixture->dir);
 }
 

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "common/endian.h"
+#include "tests/support/folder.h"
 
 #define UUID         "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"
 #define RECORD_BYTES 512u
@@ -276,12 +277,6 @@ void order_world_clear(OrderWorld *w)
     for (int i = 0; i < 2; i++)
         side_free(w->host[i].side);
     arbiter_free(w->arbiter);
-    GDir *dir = g_dir_open(w->dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir));) {
-        g_autofree char *path = g_build_filename(w->dir, name, NULL);
-        g_unlink(path);
-    }
-    g_dir_close(dir);
-    g_rmdir(w->dir);
+    folder_remove(w->dir);
     g_free(w->dir);
 }

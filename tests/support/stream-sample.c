@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/support/stream-sample.h"
+#include "tests/support/bytes-reader.h"
 
 #include <string.h>
 
@@ -8,26 +9,11 @@
 #define PAGES STREAM_SAMPLE_PAGES
 #define ID    STREAM_SAMPLE_ID
 
-/* Bytes to be read, `step` at a time at most. */
-typedef struct {
-    const guint8 *bytes;
-    gsize len, at, step;
-} Bytes;
-
-static gssize read_bytes(gpointer opaque, guint8 *buf, gsize len, GError **error)
-{
-    Bytes *from = opaque;
-    (void)error;
-    gsize n = MIN(MIN(len, from->len - from->at), from->step);
-    memcpy(buf, from->bytes + from->at, n);
-    from->at += n;
-    return (gssize)n;
-}
-
 GError *stream_sample_read(const guint8 *bytes, gsize len, gsize step, StreamSink *sink)
 {
-    Bytes from = {.bytes = bytes, .len = len, .step = step};
-    g_autoptr(StreamReader) reader = stream_reader_new(ID, PAGES * VM_PAGE_SIZE, read_bytes, &from);
+    BytesReader from = {.bytes = bytes, .len = len, .step = step};
+    g_autoptr(StreamReader) reader =
+        stream_reader_new(ID, PAGES * VM_PAGE_SIZE, bytes_reader_read, &from);
     GError *error = NULL;
     StreamRecord record;
     while (stream_reader_next(reader, &record, &error)) {

@@ -231,7 +231,7 @@ static inline void go(Fixture *f, Route route)
 {
     if (route == ROUTE_TO_PEER)
         traffic_begin_copy(f->traffic);
-    if (route >= ROUTE_HOLD)
+    if (route != ROUTE_DROP && route != ROUTE_TO_PEER)
         traffic_open(f->traffic);
     if (route == ROUTE_HOLD || route == ROUTE_COMPARE)
         traffic_pause(f->traffic);

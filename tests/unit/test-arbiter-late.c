@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Storage that hangs, before it has done what it was asked to or after. */
+#include "tests/support/folder.h"
 #include "tests/support/hold.h"
 #include "tests/support/wait.h"
 
@@ -40,12 +41,7 @@ static void tear_down(Fixture *fixture, gconstpointer data)
     (void)data;
     arbiter_free(fixture->arbiter);
     hold_end(&storage);
-    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(dir));) {
-        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(fixture->dir);
+    folder_remove(fixture->dir);
     g_free(fixture->dir);
     g_free(fixture->decision);
 }

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Old decisions go; the last ones, the present session's and everything else stay. */
 #include "colo/arbiter/arbiter.h"
+#include "tests/support/folder.h"
 
 #include <fcntl.h>
-#include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #define UUID "7c2bd5a4-9a2b-4b62-a1ef-5c0a4d3c7a11"
 
@@ -87,12 +86,7 @@ static void test_tidy(void)
         for (guint i = 0; i < G_N_ELEMENTS(others); i++)
             g_assert_true(is_there(others[i]));
     }
-    g_autoptr(GDir) folder = g_dir_open(dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(folder));) {
-        g_autofree char *path = path_of(name);
-        g_remove(path);
-    }
-    g_rmdir(dir);
+    folder_remove(dir);
     g_free(dir);
 }
 

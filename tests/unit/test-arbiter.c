@@ -2,6 +2,7 @@
 /* One process asks a folder that is as it should be (else: test-arbiter-folder.c). Many, and dying
  * ones, ask in tests/process/test-arbiter-race.c. */
 #include "colo/arbiter/arbiter.h"
+#include "tests/support/folder.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -44,14 +45,8 @@ static guint entries(const Fixture *fixture)
 
 static void tear_down(Fixture *fixture, gconstpointer data)
 {
-    const char *name;
     (void)data;
-    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(fixture->dir);
+    folder_remove(fixture->dir);
     g_free(fixture->dir);
     g_free(fixture->decision);
 }

@@ -8,6 +8,7 @@
 
 #include "checkpoint/base.h"
 #include "common/endian.h"
+#include "tests/support/bytes-reader.h"
 #include "tests/support/test-ram.h"
 
 #define PAGES  10000u
@@ -31,25 +32,10 @@ static GByteArray *sample(TestRam *ram, guint64 seed)
     return bytes;
 }
 
-typedef struct {
-    const GByteArray *bytes;
-    gsize at, len;
-} Bytes;
-
-static gssize take(gpointer opaque, guint8 *buf, gsize len, GError **error)
-{
-    Bytes *from = opaque;
-    (void)error;
-    gsize n = MIN(len, from->len - from->at);
-    memcpy(buf, from->bytes->data + from->at, n);
-    from->at += n;
-    return (gssize)n;
-}
-
 static Base *receive(const GByteArray *bytes, gsize len, gsize *ret_read, GError **error)
 {
-    Bytes from = {.bytes = bytes, .len = len};
-    Base *base = base_receive(PAGES, take, &from, error);
+    BytesReader from = {.bytes = bytes->data, .len = len};
+    Base *base = base_receive(PAGES, bytes_reader_read, &from, error);
     if (ret_read)
         *ret_read = from.at;
     return base;

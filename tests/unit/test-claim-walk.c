@@ -107,13 +107,18 @@ static void move(Walk *walk, World *world, FsmEvent event, Circumstances now)
 
 static void say(Walk *walk, World *world, ClaimReport report)
 {
-    static const FsmEvent events[] = {[CLAIM_REPORT_GRANTED] = FSM_GRANTED,
-                                      [CLAIM_REPORT_FORCED] = FSM_GRANTED,
-                                      [CLAIM_REPORT_DENIED] = FSM_DENIED,
-                                      [CLAIM_REPORT_UNDECIDED] = FSM_UNDECIDED};
+    static const int events[] = {
+        [CLAIM_REPORT_NOTHING] = -1,
+        [CLAIM_REPORT_GRANTED] = FSM_GRANTED,
+        [CLAIM_REPORT_FORCED] = FSM_GRANTED,
+        [CLAIM_REPORT_DENIED] = FSM_DENIED,
+        [CLAIM_REPORT_UNDECIDED] = FSM_UNDECIDED,
+        [CLAIM_REPORT_AGREED] = -1,
+        [CLAIM_REPORT_CONTRADICTED] = -1,
+    };
     walk->reported[report]++;
-    if (report >= CLAIM_REPORT_GRANTED && report <= CLAIM_REPORT_UNDECIDED)
-        move(walk, world, events[report], (Circumstances){FALSE, FALSE});
+    if (events[report] >= 0)
+        move(walk, world, (FsmEvent)events[report], (Circumstances){FALSE, FALSE});
 }
 
 /* Whoever is told yes has a decision, or knows that the other has none, or was forced. */

@@ -6,6 +6,7 @@
 #include "colo/node/holdings.h"
 
 #include "common/log.h"
+#include "tests/support/folder.h"
 #include "tests/support/turned-clock.h"
 
 #include <fcntl.h>
@@ -104,23 +105,12 @@ static void set_up(Fixture *f, gconstpointer with_disk)
     f->holdings = holdings_new(&f->config, &handler, f);
 }
 
-static void remove_all(const char *dir)
-{
-    GDir *all = g_dir_open(dir, 0, NULL);
-    for (const char *name; (name = g_dir_read_name(all));) {
-        g_autofree char *path = g_build_filename(dir, name, NULL);
-        g_unlink(path);
-    }
-    g_dir_close(all);
-    g_rmdir(dir);
-}
-
 static void tear_down(Fixture *f, gconstpointer data)
 {
     (void)data;
     holdings_free(f->holdings);
     vm_description_free(f->config.vm);
-    remove_all(f->dir);
+    folder_remove(f->dir);
     g_string_free(f->events, TRUE);
     g_free(f->dir);
     g_free(f->image);

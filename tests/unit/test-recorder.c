@@ -8,6 +8,7 @@
 
 #include "netcompare/packet.h"
 #include "netcompare/pcapng.h"
+#include "tests/support/folder.h"
 #include "tests/support/netframe.h"
 
 typedef struct {
@@ -50,13 +51,7 @@ static void tear_down(Fixture *fixture, gconstpointer data)
 {
     (void)data;
     recorder_free(fixture->recorder);
-    const char *name;
-    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(fixture->dir);
+    folder_remove(fixture->dir);
     g_free(fixture->dir);
     g_free(fixture->file);
     g_free(fixture->path);

@@ -352,12 +352,9 @@ static void test_output_limit(Fixture *f, gconstpointer data)
 
 static GPtrArray *held_frames(const char *letters)
 {
-    GPtrArray *frames = g_ptr_array_new();
-    for (; *letters; letters++) {
-        HeldFrame *held = g_new(HeldFrame, 1);
-        *held = (HeldFrame){.nic = 3, .data = g_bytes_new(letters, 1)};
-        g_ptr_array_add(frames, held);
-    }
+    GPtrArray *frames = held_frames_new();
+    for (; *letters; letters++)
+        held_frames_add(frames, 3, g_bytes_new(letters, 1));
     return frames;
 }
 
@@ -365,11 +362,6 @@ static void take_held(Fixture *f, const char *letters)
 {
     g_autoptr(GPtrArray) frames = held_frames(letters);
     replay_release_held(f->replay, frames);
-    for (guint i = 0; i < frames->len; i++) {
-        HeldFrame *held = g_ptr_array_index(frames, i);
-        g_bytes_unref(held->data);
-        g_free(held);
-    }
 }
 
 /* From what the checkpoint brought to what comes for the VM: a client sees one order. */

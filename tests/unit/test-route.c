@@ -114,7 +114,7 @@ static void visit_events(Walks *walks, Walk walk)
  * end of a takeover. */
 static void visit_work(Walks *walks, Walk walk)
 {
-    if (walk.state >= FSM_P_ACTIVE && walk.state <= FSM_P_DEVICE) {
+    if (walk.state == FSM_P_ACTIVE || walk.state == FSM_P_COLO || walk.state == FSM_P_DEVICE) {
         Walk paused = move(walk, ROUTE_PAUSED);
         visit(walks, paused);
         visit(walks, move(paused, ROUTE_EPOCH_HOLDS));
