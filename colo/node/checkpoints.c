@@ -178,12 +178,17 @@ static void on_paused(gpointer user_data)
     cards_drain(node->cards);
 }
 
-static gboolean on_decide(guint64 epoch, gpointer user_data)
+static gboolean on_decide(guint64 epoch, gboolean last, gpointer user_data)
 {
     Node *node = user_data;
     /* The first pause of a session: what left before it is part of this checkpoint. */
     traffic_pause(node->traffic);
-    return comparing_pause(node, epoch);
+    return comparing_pause(node, epoch, last);
+}
+
+static void on_held(gpointer user_data)
+{
+    node_event(user_data, FSM_HOLD);
 }
 
 static void on_marked(guint64 epoch, const GError *error, gpointer user_data)
@@ -277,6 +282,7 @@ void checkpoints_init(Node *node)
                                            .pausing = on_pausing,
                                            .paused = on_paused,
                                            .decide = on_decide,
+                                           .held = on_held,
                                            .mark = on_mark,
                                            .content = on_content,
                                            .taken = on_taken,

@@ -62,11 +62,11 @@ static gint64 buffered_wait_us(const Node *node)
     return (gint64)node->config->min_gap_ms * COLO_US_PER_MS + figures_checkpoint_us(node->figures);
 }
 
-gboolean comparing_pause(Node *node, guint64 epoch)
+gboolean comparing_pause(Node *node, guint64 epoch, gboolean last)
 {
     JudgePause pause = {.epoch = epoch,
                         .compared = traffic_route(node->traffic) == ROUTE_COMPARE,
-                        .may_compare = fsm_is_protected(node->state),
+                        .may_compare = fsm_is_protected(node->state) && !last,
                         .buffered_us = buffered_wait_us(node)};
     return judge_pause(node->judge, &pause);
 }

@@ -41,7 +41,15 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_PAUSING] = {
         RESUME_LATER(PAUSING), GONE,
         [CYCLE_EVENT_PAUSED]        = TO(SAVING, DO(SAVE)),
+        [CYCLE_EVENT_HELD]          = TO(HELD, DO(TELL_HELD)),
         [CYCLE_EVENT_SESSION_ENDED] = TO(PAUSING_CANCELLED, 0),
+    },
+    /* What the secondary has been told of comes, as an ordinary checkpoint: it has prepared itself. */
+    [CYCLE_HELD] = {
+        GONE,
+        [CYCLE_EVENT_GO]            = TO(SAVING, DO(SAVE)),
+        [CYCLE_EVENT_RESUME]        = TO(SAVING, DO(SAVE)),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, DO(RESUME)),
     },
     [CYCLE_PAUSING_CANCELLED] = {
         RESUME_LATER(PAUSING_CANCELLED), GONE,
@@ -74,6 +82,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_COPYING] = {
         RESUME_LATER(COPYING), GONE,
         [CYCLE_EVENT_TAKEN]         = TO(RESUMING_SENDING, DO(RESUME)),
+        [CYCLE_EVENT_KEPT]          = TO(PAUSED_SENDING, 0),
         /* The peer's message may come before our own thread's. */
         [CYCLE_EVENT_RECEIVED]      = TO(COPYING_RECEIVED, DO(RELEASE)),
         [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, DO(RESUME)),
@@ -81,6 +90,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_COPYING_RECEIVED] = {
         RESUME_LATER(COPYING_RECEIVED), GONE,
         [CYCLE_EVENT_TAKEN]         = TO(RESUMING_RECEIVED, DO(RESUME)),
+        [CYCLE_EVENT_KEPT]          = TO(PAUSED_RECEIVED, 0),
         [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, DO(RESUME)),
     },
     [CYCLE_RESUMING] = {
@@ -195,8 +205,8 @@ gboolean cycle_defers_input(CyclePhase phase)
 gboolean cycle_has_peer_paused(CyclePhase phase)
 {
     return phase == CYCLE_PREPARING || phase == CYCLE_SETTLING || phase == CYCLE_PAUSING ||
-           phase == CYCLE_SAVING || phase == CYCLE_SAVING_MARKED || phase == CYCLE_MARKING ||
-           phase == CYCLE_COPYING;
+           phase == CYCLE_HELD || phase == CYCLE_SAVING || phase == CYCLE_SAVING_MARKED ||
+           phase == CYCLE_MARKING || phase == CYCLE_COPYING;
 }
 
 gboolean cycle_is_owed_received(CyclePhase phase)
@@ -220,6 +230,7 @@ const char *cycle_phase_name(CyclePhase phase)
         [CYCLE_SETTLING] = "settling",
         [CYCLE_PAUSING] = "pausing",
         [CYCLE_PAUSING_CANCELLED] = "pausing-cancelled",
+        [CYCLE_HELD] = "held",
         [CYCLE_SAVING] = "saving",
         [CYCLE_SAVING_MARKED] = "saving-marked",
         [CYCLE_SAVING_CANCELLED] = "saving-cancelled",
@@ -256,10 +267,13 @@ const char *cycle_event_name(CycleEvent event)
         [CYCLE_EVENT_PREPARED] = "prepared",
         [CYCLE_EVENT_SETTLED] = "settled",
         [CYCLE_EVENT_PAUSED] = "paused",
+        [CYCLE_EVENT_HELD] = "held",
+        [CYCLE_EVENT_GO] = "go",
         [CYCLE_EVENT_SAVED] = "saved",
         [CYCLE_EVENT_NOT_SAVED] = "not-saved",
         [CYCLE_EVENT_MARKED] = "marked",
         [CYCLE_EVENT_TAKEN] = "taken",
+        [CYCLE_EVENT_KEPT] = "kept",
         [CYCLE_EVENT_RUNNING] = "running",
         [CYCLE_EVENT_REFUSED] = "refused",
         [CYCLE_EVENT_SENT] = "sent",

@@ -16,12 +16,16 @@
  * and before or after the VM runs. So three phases come once for each of that: the VM is resumed
  * (RESUMING_), it runs (SENDING, SENT, RECEIVED), or it stays paused (PAUSED_).
  *
+ * The last checkpoint before a switchover leaves the VM paused, and may be held in its pause:
+ *
+ *     PAUSING --held--> HELD --go, or resume--> SAVING ... COPYING --kept--> PAUSED_SENDING
+ *
  * The end of the session cancels what is under way: the VM, if it was paused, is only resumed.
  *
  *     SYNCING, PREPARING, SETTLING, SENDING...   -> IDLE
  *     PAUSING -> PAUSING_CANCELLED   --paused--> RESUMING --running--> IDLE
  *     SAVING  -> SAVING_CANCELLED    --saved, or refused--> RESUMING
- *     MARKING, COPYING                           -> RESUMING
+ *     HELD, MARKING, COPYING                     -> RESUMING
  *     RESUMING_..., PAUSED_...                   -> RESUMING, PAUSED
  *
  * A VM that is to be paused outside of a checkpoint (primary-pause.c):
@@ -48,11 +52,12 @@ typedef enum {
     CYCLE_SETTLING,          /* the VM runs; waits for QEMU to read what it was given */
     CYCLE_PAUSING,           /* for a checkpoint */
     CYCLE_PAUSING_CANCELLED, /* to be resumed at once */
-    CYCLE_SAVING,            /* waits for the device state, and for the disks' mark */
-    CYCLE_SAVING_MARKED,     /* waits for the device state */
-    CYCLE_SAVING_CANCELLED,  /* likewise, to resume the VM */
-    CYCLE_MARKING,           /* the device state is saved; waits for the disks' mark */
-    CYCLE_COPYING,           /* the VM is paused until what has changed of RAM is copied */
+    CYCLE_HELD,             /* the VM is paused for its last checkpoint, which waits for an order */
+    CYCLE_SAVING,           /* waits for the device state, and for the disks' mark */
+    CYCLE_SAVING_MARKED,    /* waits for the device state */
+    CYCLE_SAVING_CANCELLED, /* likewise, to resume the VM */
+    CYCLE_MARKING,          /* the device state is saved; waits for the disks' mark */
+    CYCLE_COPYING,          /* the VM is paused until what has changed of RAM is copied */
     CYCLE_COPYING_RECEIVED,
     CYCLE_RESUMING, /* the VM is about to run; no checkpoint is under way */
     CYCLE_RESUMING_SENDING,
@@ -81,10 +86,13 @@ typedef enum {
     CYCLE_EVENT_PREPARED, /* the secondary's VM is paused, and its pages are known */
     CYCLE_EVENT_SETTLED,
     CYCLE_EVENT_PAUSED,
+    CYCLE_EVENT_HELD, /* likewise, and the checkpoint is to wait */
+    CYCLE_EVENT_GO,   /* it is not to wait any more */
     CYCLE_EVENT_SAVED,
     CYCLE_EVENT_NOT_SAVED, /* QEMU refuses to, and is well; the session was ended for it */
     CYCLE_EVENT_MARKED,    /* the disks, or there are none */
     CYCLE_EVENT_TAKEN,     /* RAM is copied */
+    CYCLE_EVENT_KEPT,      /* likewise, and the VM is to stay paused */
     CYCLE_EVENT_RUNNING,   /* the VM, again */
     CYCLE_EVENT_REFUSED,   /* QEMU refuses to run it, and it need not */
     CYCLE_EVENT_SENT,
@@ -108,8 +116,9 @@ typedef enum {
     CYCLE_DO_RELEASE,     /* the output that waited for the checkpoint */
     CYCLE_DO_COUNT,       /* the checkpoint, which is complete */
     CYCLE_DO_TELL_PAUSED, /* who has stopped the VM */
-    CYCLE_DO_COMMIT,      /* likewise: the secondary has the checkpoint that the VM is paused in */
-    CYCLE_DO_LOOK,        /* what is due next */
+    CYCLE_DO_TELL_HELD,
+    CYCLE_DO_COMMIT, /* likewise: the secondary has the checkpoint that the VM is paused in */
+    CYCLE_DO_LOOK,   /* what is due next */
     CYCLE_ACTIONS
 } CycleAction;
 

@@ -62,28 +62,34 @@
     {                                                                                              \
         FSM_IGNORE, 0, 0                                                                           \
     }
+/* Typed in a state that they mean nothing in; of the secondary, they may have crossed an answer. */
+#define NO_SWITCHOVER [FSM_CONTINUE] = IGNORE, [FSM_CANCEL] = IGNORE
 
 /* clang-format off */
 /* A pair that isn't listed is FSM_BUG. */
 static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_P_ASKING] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_GRANTED]      = MOVE(P_STARTING, FSM_DO_START_VM),
         [FSM_DENIED]       = MOVE(S_STARTING, FSM_DO_START_VM),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_P_STARTING] = {
+        NO_SWITCHOVER,
         [FSM_VM_STARTED]   = MOVE(P_NONE, FSM_DO_RUN_VM | FSM_DO_OPEN_GATE | FSM_DO_ACCEPT),
         /* A side that can't start it must not keep it from one that can. */
         [FSM_VM_LOST]      = FAIL(FSM_DO_DISOWN),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_NONE] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(P_SETUP, FSM_DO_SEND_RUNS),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_SETUP] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = CONTINUE_ALONE,
         [FSM_BLANK]        = MOVE(P_ACTIVE, FSM_DO_RECORD | FSM_DO_SYNCHRONISE),
@@ -92,6 +98,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_ACTIVE] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = CONTINUE_ALONE,
         [FSM_PROVEN]       = MOVE(P_COLO, FSM_DO_SEND_PROTECT),
@@ -107,6 +114,21 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_PEER_FAILED]  = CONTINUE_ALONE,
         [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
+        [FSM_HOLD]         = MOVE(P_PRE_SWITCHOVER, 0),
+        [FSM_CONTINUE]     = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
+        /* Its VM has not been paused yet, or is resumed already. */
+        [FSM_CANCEL]       = IGNORE,
+        [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_P_PRE_SWITCHOVER] = {
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
+        [FSM_LINK_DOWN]    = PAUSE,
+        [FSM_PEER_FAILED]  = GO_ON_ALONE,
+        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        /* This host shuts down, say: nobody is waited for any more. */
+        [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
+        [FSM_CONTINUE]     = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
+        [FSM_CANCEL]       = MOVE(P_COLO, FSM_DO_RESUME_VM),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_DEVICE] = {
@@ -116,10 +138,14 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         [FSM_YIELD]        = IGNORE,
         [FSM_COMMITTED]    = MOVE(P_HANDED, FSM_DO_SEND_HANDED),
+        [FSM_CONTINUE]     = IGNORE,
+        [FSM_CANCEL]       = MOVE(P_COLO, FSM_DO_RESUME_VM),
         [FSM_HAND_OVER_FAILED] = MOVE(P_COLO, FSM_DO_RESUME_VM),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_P_HANDED] = {
+        /* It can be cancelled by the secondary only: it is asked to, and answers or takes over. */
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         /* It may have asked, and won: only the arbiter knows. */
         [FSM_LINK_DOWN]    = PAUSE,
@@ -133,6 +159,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = LEAVE,
     },
     [FSM_P_PAUSED] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
         [FSM_GRANTED]      = CONTINUE_ALONE,
@@ -142,6 +169,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_P_RECOVER] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_DOWN]    = ASK(P_PAUSED),
         [FSM_ASK_AGAIN]    = MOVE(P_RECOVER, FSM_DO_ASK_ARBITER),
@@ -155,6 +183,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_P_FROZEN] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         /* Only a side that runs the VM accepts a secondary where this one has been denied. */
         [FSM_LINK_UP]      = MOVE(S_STARTING, START_OVER),
@@ -165,17 +194,20 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_STARTING] = {
+        NO_SWITCHOVER,
         [FSM_VM_STARTED]   = MOVE(S_NONE, FSM_DO_DIAL),
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_NONE] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(S_SETUP, 0),
         [FSM_GRANTED]      = MOVE(P_STARTING, START_OVER),
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_SETUP] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
@@ -186,6 +218,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_ACTIVE] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PROTECT]      = MOVE(S_COLO, 0),
@@ -194,6 +227,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_COLO] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         /* It leaves the arbiter's yes to the primary, but that may be dead by now: see RUNS. */
@@ -209,6 +243,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_HANDED] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_INVALID]       = LOOK_AGAIN,
@@ -224,6 +259,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_PAUSED] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(S_RECOVER, 0),
         [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
@@ -235,6 +271,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_RECOVER] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
@@ -250,16 +287,19 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_SHUTDOWN]     = END,
     },
     [FSM_S_DEVICE] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_RECORD |
                                   FSM_DO_ACCEPT),
         [FSM_SHUTDOWN]     = END_OWNER,
     },
     [FSM_FAILED] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = IGNORE,
         [FSM_SHUTDOWN]     = IGNORE,
     },
     [FSM_COMPLETED] = {
+        NO_SWITCHOVER,
         [FSM_VM_LOST]      = IGNORE,
         [FSM_SHUTDOWN]     = IGNORE,
     },
@@ -275,13 +315,28 @@ FsmStep fsm_step(FsmState state, FsmEvent event)
 const char *fsm_state_name(FsmState state)
 {
     static const char *const names[FSM_STATES] = {
-        [FSM_P_ASKING] = "starting",   [FSM_P_STARTING] = "starting", [FSM_P_NONE] = "none",
-        [FSM_P_SETUP] = "setup",       [FSM_P_ACTIVE] = "active",     [FSM_P_COLO] = "colo",
-        [FSM_P_DEVICE] = "device",     [FSM_P_HANDED] = "device",     [FSM_S_HANDED] = "device",
-        [FSM_P_PAUSED] = "paused",     [FSM_P_RECOVER] = "recover",   [FSM_P_FROZEN] = "frozen",
-        [FSM_S_STARTING] = "starting", [FSM_S_NONE] = "none",         [FSM_S_SETUP] = "setup",
-        [FSM_S_ACTIVE] = "active",     [FSM_S_COLO] = "colo",         [FSM_S_PAUSED] = "paused",
-        [FSM_S_RECOVER] = "recover",   [FSM_S_DEVICE] = "device",     [FSM_FAILED] = "failed",
+        [FSM_P_ASKING] = "starting",
+        [FSM_P_STARTING] = "starting",
+        [FSM_P_NONE] = "none",
+        [FSM_P_SETUP] = "setup",
+        [FSM_P_ACTIVE] = "active",
+        [FSM_P_COLO] = "colo",
+        [FSM_P_PRE_SWITCHOVER] = "pre-switchover",
+        [FSM_P_DEVICE] = "device",
+        [FSM_P_HANDED] = "device",
+        [FSM_S_HANDED] = "device",
+        [FSM_P_PAUSED] = "paused",
+        [FSM_P_RECOVER] = "recover",
+        [FSM_P_FROZEN] = "frozen",
+        [FSM_S_STARTING] = "starting",
+        [FSM_S_NONE] = "none",
+        [FSM_S_SETUP] = "setup",
+        [FSM_S_ACTIVE] = "active",
+        [FSM_S_COLO] = "colo",
+        [FSM_S_PAUSED] = "paused",
+        [FSM_S_RECOVER] = "recover",
+        [FSM_S_DEVICE] = "device",
+        [FSM_FAILED] = "failed",
         [FSM_COMPLETED] = "completed",
     };
     return names[state];
@@ -303,6 +358,9 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_PEER_GOODBYE] = "peer-goodbye",
         [FSM_YIELD] = "yield",
         [FSM_YIELDED] = "yielded",
+        [FSM_HOLD] = "hold",
+        [FSM_CONTINUE] = "continue",
+        [FSM_CANCEL] = "cancel",
         [FSM_COMMITTED] = "committed",
         [FSM_HANDED] = "handed",
         [FSM_VM_FIT] = "vm-fit",
@@ -341,6 +399,7 @@ gboolean fsm_is_contested(FsmState state)
 {
     switch (state) {
     case FSM_P_COLO:
+    case FSM_P_PRE_SWITCHOVER:
     case FSM_P_DEVICE:
     case FSM_P_HANDED:
     case FSM_P_PAUSED:
@@ -354,5 +413,6 @@ gboolean fsm_is_contested(FsmState state)
 
 gboolean fsm_is_protected(FsmState state)
 {
-    return state == FSM_P_COLO || state == FSM_P_DEVICE || state == FSM_S_COLO;
+    return state == FSM_P_COLO || state == FSM_P_PRE_SWITCHOVER || state == FSM_P_DEVICE ||
+           state == FSM_S_COLO;
 }

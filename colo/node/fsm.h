@@ -48,9 +48,21 @@
  *        v                                                  v
  *      frozen                                             device
  *
+ * A switchover begins with `continue` instead of `yield`: the checkpoint that the VM is paused in is
+ * its last one, so nothing of the guest is redone. Before that the VM can be held (the rest of it
+ * is switchover-rules.h; `continue` and `cancel` mean nothing in all other states):
+ *
+ *      colo --continue--> device --cancel--> colo
+ *        | hold                                ^
+ *        v                                     |
+ *      pre-switchover ---- cancel -------------'
+ *        | continue
+ *        v
+ *      device
+ *
  * Which side may answer the clients ("active" side: its gate passes output and its VM runs):
  *   - primary: always, but in `paused` and `recover` its output is held, in `colo` and `device` it
- *     leaves by commit only, and in `handed` and `frozen` the VM is paused;
+ *     leaves by commit only, and in `pre-switchover`, `handed` and `frozen` the VM is paused;
  *   - secondary: never; it becomes primary, in `device`, only after `granted`, or when the primary
  *     reports that the arbiter has denied it.
  *
@@ -94,11 +106,13 @@ typedef enum {
     FSM_P_SETUP,    /* a secondary is there and makes itself ready */
     FSM_P_ACTIVE,   /* first synchronisation and proof that the secondary can load */
     FSM_P_COLO,     /* protected */
-    FSM_P_DEVICE,   /* still protected; the VM is to be handed over as soon as it is paused */
-    FSM_P_HANDED,   /* it is paused, and is the secondary's to take: held until that is known */
-    FSM_P_PAUSED,   /* the link is lost: output held until it is known who continues */
-    FSM_P_RECOVER,  /* likewise, though a secondary is back: asks again */
-    FSM_P_FROZEN,   /* the other side continues: the VM is paused until that is seen to run it */
+    /* Still protected; the VM is paused, and waits for an order to hand it over: no time limit */
+    FSM_P_PRE_SWITCHOVER,
+    FSM_P_DEVICE,  /* still protected; the VM is to be handed over as soon as it is paused */
+    FSM_P_HANDED,  /* it is paused, and is the secondary's to take: held until that is known */
+    FSM_P_PAUSED,  /* the link is lost: output held until it is known who continues */
+    FSM_P_RECOVER, /* likewise, though a secondary is back: asks again */
+    FSM_P_FROZEN,  /* the other side continues: the VM is paused until that is seen to run it */
     FSM_S_STARTING,
     FSM_S_NONE,    /* the VM is paused and empty; looks for the primary */
     FSM_S_SETUP,   /* waits for the primary's message that it runs the VM */
@@ -126,6 +140,9 @@ typedef enum {
     FSM_PEER_FAILED,  /* message: the peer can't be half of a pair */
     FSM_PEER_GOODBYE, /* message: the peer ends on purpose */
     FSM_YIELD,        /* administrator here or at the peer: hand the VM over now, primary */
+    FSM_HOLD,         /* switchover: our VM is paused before its last checkpoint, as asked for */
+    FSM_CONTINUE,     /* switchover: hand the VM over, with a last checkpoint */
+    FSM_CANCEL,       /* switchover: the VM is to run here as before */
     FSM_COMMITTED,    /* our VM is paused, and the secondary has its last checkpoint */
     FSM_HANDED,       /* message: the primary's VM is paused: take it */
     FSM_VM_FIT,       /* this secondary could continue now */

@@ -160,9 +160,9 @@ void checkpoints_forget_vm(Node *node);
 void comparing_init(Node *node);
 /*
  * In the pause, all output of the epoch that ends is known: decides whether `epoch`, which begins,
- * compares.
+ * compares. It doesn't after the VM's `last` checkpoint here.
  */
-gboolean comparing_pause(Node *node, guint64 epoch);
+gboolean comparing_pause(Node *node, guint64 epoch, gboolean last);
 /* RECEIVED of the checkpoint that begins `epoch`: what was held before it leaves. */
 void comparing_committed(Node *node, guint64 epoch, gboolean compares);
 /* No secondary is there any more; what is held stays held. */

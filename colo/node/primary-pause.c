@@ -7,7 +7,11 @@
  * The VM is paused when no checkpoint is under way, or stays paused if QEMU refuses to run it:
  * cycle.h.
  *
- * Handing over: the cycle under way is completed. The node waits for a secondary's VM that is being
+ * A switchover hands the VM over by the checkpoint that it is paused in (Plan). That one is the last:
+ * the secondary continues from it, so nothing of the guest is redone. It may be held in its pause.
+ * Cancelled, it is an ordinary checkpoint, and the session goes on.
+ *
+ * Handing over without one: the cycle under way is completed. The node waits for a secondary's VM that is being
  * loaded, or was stalled. When ours is paused, none of its output leaves any more: the secondary
  * has what is held, or will send the same itself. What comes for the guest meanwhile is kept, and
  * mirrored, so that the side that continues has it.
@@ -36,6 +40,12 @@ void primary_paused(Primary *primary)
         primary_committed(primary);
 }
 
+void primary_held(Primary *primary)
+{
+    colo_fault_point("switchover-held");
+    primary->handler->held(primary->user_data);
+}
+
 void primary_stay_paused(Primary *primary)
 {
     if (primary->pause_wanted && primary->handler->give_up(primary->user_data))
@@ -55,8 +65,18 @@ gboolean primary_is_to_pause(Primary *primary)
     return TRUE;
 }
 
+static void unplan(Primary *primary)
+{
+    if (primary->plan != PLAN_NONE)
+        /* The last checkpoint doesn't have the secondary's VM run, or didn't come. */
+        primary_want(primary, REASON_ADMIN);
+    primary->plan = PLAN_NONE;
+    primary->cycle.last = FALSE;
+}
+
 void primary_resume(Primary *primary)
 {
+    unplan(primary);
     primary->pause_wanted = FALSE;
     if (primary->frozen)
         primary->handler->fence(FALSE, primary->user_data);
@@ -102,7 +122,28 @@ static gboolean on_hand_over_timer(gpointer user_data)
 void primary_hand_over(Primary *primary)
 {
     primary->hand_over_timer = patience_add(HAND_OVER_MS, on_hand_over_timer, primary);
-    primary_pause(primary);
+    if (primary->plan == PLAN_NONE) {
+        primary_pause(primary);
+        return;
+    }
+    primary->plan = PLAN_LAST;
+    if (primary->cycle.phase == CYCLE_HELD)
+        primary_step(primary, CYCLE_EVENT_GO);
+    else
+        primary_reschedule(primary);
+}
+
+void primary_plan(Primary *primary, gboolean hold)
+{
+    primary->plan = hold ? PLAN_HELD : PLAN_LAST;
+    primary_reschedule(primary);
+}
+
+void primary_unplan(Primary *primary)
+{
+    unplan(primary);
+    if (primary->cycle.phase == CYCLE_HELD)
+        primary_step(primary, CYCLE_EVENT_RESUME);
 }
 
 void primary_end_hand_over(Primary *primary)

@@ -109,6 +109,10 @@ static void look_at_schedule(Primary *primary)
         }
         return;
     }
+    if (primary->plan != PLAN_NONE) {
+        primary_take(primary, REASON_ADMIN);
+        return;
+    }
     const Config *config = primary->config;
     ScheduleOptions options = {.period_us = (gint64)config->checkpoint_period_ms * COLO_US_PER_MS,
                                .min_gap_us = (gint64)config->min_gap_ms * COLO_US_PER_MS,

@@ -99,7 +99,9 @@ static void pause_is_over(Primary *primary)
     colo_fault_point("primary-paused");
     /* What the guest has sent until here belongs to the epoch that ends. */
     primary->handler->paused(primary->user_data);
-    primary_step(primary, CYCLE_EVENT_PAUSED);
+    gboolean holds =
+        primary->cycle.phase == CYCLE_PAUSING && primary->cycle.last && primary->plan == PLAN_HELD;
+    primary_step(primary, holds ? CYCLE_EVENT_HELD : CYCLE_EVENT_PAUSED);
 }
 
 /*
@@ -208,7 +210,7 @@ void primary_marked(Primary *primary, const GError *error)
 static void save(Primary *primary)
 {
     Cycle *cycle = &primary->cycle;
-    cycle->compares = primary->handler->decide(cycle->epoch, primary->user_data);
+    cycle->compares = primary->handler->decide(cycle->epoch, cycle->last, primary->user_data);
     vm_save_device_state(primary->vm, on_saved, primary);
     if (primary_look(primary).has_disks)
         primary->handler->mark(cycle->epoch, primary->user_data);
@@ -233,7 +235,8 @@ void primary_taken(const CaptureStats *stats, gpointer user_data)
     Primary *primary = user_data;
     primary->handler->taken(stats->epoch, primary->cycle.compares, primary->user_data);
     primary->cycle.stats = *stats;
-    primary_step(primary, CYCLE_EVENT_TAKEN);
+    primary->pause_wanted |= primary->cycle.last;
+    primary_step(primary, primary->cycle.last ? CYCLE_EVENT_KEPT : CYCLE_EVENT_TAKEN);
 }
 
 /* ---- The VM runs again ---- */
@@ -369,6 +372,7 @@ void primary_step(Primary *primary, CycleEvent event)
         [CYCLE_DO_RELEASE] = release_output,
         [CYCLE_DO_COUNT] = count,
         [CYCLE_DO_TELL_PAUSED] = primary_paused,
+        [CYCLE_DO_TELL_HELD] = primary_held,
         [CYCLE_DO_COMMIT] = primary_committed,
         [CYCLE_DO_LOOK] = look,
     };
@@ -391,6 +395,7 @@ void primary_take(Primary *primary, CheckpointReason reason)
     primary->wanted = wanted_take(primary->wanted, reason);
     primary->cycle.epoch = primary_look(primary).epoch + 1;
     primary->cycle.reason = reason;
+    primary->cycle.last = primary->plan != PLAN_NONE;
     primary_step(primary, CYCLE_EVENT_DUE);
 }
 
@@ -441,6 +446,7 @@ void primary_forget(Primary *primary)
     g_clear_pointer(&primary->cycle.state, g_bytes_unref);
     primary->cycle = (Cycle){0};
     primary->pause_wanted = primary->frozen = FALSE;
+    primary->plan = PLAN_NONE;
     g_source_set_ready_time(primary->schedule_timer, -1);
     g_source_set_ready_time(primary->settle_timer, -1);
 }
@@ -457,4 +463,8 @@ void primary_moved(Primary *primary, FsmState next)
     primary->doubted &= fsm_is_contested(next);
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(primary);
+    if (!fsm_is_protected(next) && next != FSM_P_HANDED) {
+        primary->plan = PLAN_NONE;
+        primary->cycle.last = FALSE;
+    }
 }

@@ -99,8 +99,13 @@ typedef struct {
     /* The VM is about to be paused; and it is, and all that it has sent until now is to be read. */
     void (*pausing)(gpointer user_data);
     void (*paused)(gpointer user_data);
-    /* In the pause: all output of the epoch that ends is known. Whether epoch `epoch` compares. */
-    gboolean (*decide)(guint64 epoch, gpointer user_data);
+    /*
+     * In the pause: all output of the epoch that ends is known. Whether epoch `epoch` compares. It
+     * doesn't if the checkpoint is the VM's `last` one here.
+     */
+    gboolean (*decide)(guint64 epoch, gboolean last, gpointer user_data);
+    /* The VM is paused for its last checkpoint, which waits for primary_hand_over(). */
+    void (*held)(gpointer user_data);
     /* The disks are to end the epoch before `epoch`: then primary_marked(). */
     void (*mark)(guint64 epoch, gpointer user_data);
     /* The service's part of the checkpoint: held frames (HeldFrame*) and attachment, to be freed. */
@@ -177,6 +182,14 @@ void primary_freeze(Primary *primary);
  * FSM_HAND_OVER_FAILED.
  */
 void primary_hand_over(Primary *primary);
+/*
+ * The next checkpoint is the VM's last one here, and is taken now. With `hold` it waits in its
+ * pause: held(). Without, primary_hand_over() has to follow, which then waits for this checkpoint
+ * instead. Nothing of the guest is redone by the secondary.
+ */
+void primary_plan(Primary *primary, gboolean hold);
+/* Not any more: it becomes an ordinary checkpoint, and the VM runs. */
+void primary_unplan(Primary *primary);
 /* Sends HANDED. */
 void primary_send_handed(Primary *primary);
 /* The end of any of these. */

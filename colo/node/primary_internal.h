@@ -14,6 +14,7 @@ typedef struct {
     guint64 epoch; /* of the checkpoint: under way, or the last one */
     CheckpointReason reason;
     gboolean compares; /* the epoch that it begins */
+    gboolean last;     /* the VM stays paused in it */
     GBytes *state;     /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
     ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
@@ -21,6 +22,9 @@ typedef struct {
     gint64 pause_us;                        /* the last one */
     ColoTime resumed;                       /* the last time, from a pause */
 } Cycle;
+
+/* Whether the next checkpoint is the VM's last one here. */
+typedef enum { PLAN_NONE, PLAN_LAST, PLAN_HELD } Plan;
 
 struct Primary {
     const Config *config;
@@ -45,6 +49,7 @@ struct Primary {
     gboolean frozen;       /* and its uplinks are closed */
     gboolean doubted;      /* the secondary may have the arbiter's yes but not have continued */
     guint hand_over_timer;
+    Plan plan;
 };
 
 PrimaryWorld primary_look(const Primary *primary);
@@ -73,6 +78,8 @@ void primary_sent(const CaptureStats *stats, gpointer primary);
 /* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
 void primary_paused(Primary *primary);
 void primary_committed(Primary *primary);
+/* It is paused for its last checkpoint, which is held. */
+void primary_held(Primary *primary);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
 gboolean primary_is_to_pause(Primary *primary);
 /* It is handed over, or not to be any more. */

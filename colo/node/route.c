@@ -69,6 +69,7 @@ gboolean route_fits(Route route, FsmState state)
     case FSM_P_ACTIVE:
         return route == ROUTE_OPEN || route == ROUTE_HOLD;
     case FSM_P_COLO:
+    case FSM_P_PRE_SWITCHOVER:
     case FSM_P_DEVICE:
     case FSM_P_HANDED:
         return route_is_guarded(route);
@@ -144,6 +145,7 @@ RouteExit route_exit(FsmState state)
     case FSM_S_DEVICE:
         return ROUTE_EXIT_OPEN;
     case FSM_P_COLO:
+    case FSM_P_PRE_SWITCHOVER:
     case FSM_P_DEVICE:
     case FSM_P_HANDED:
         return ROUTE_EXIT_FRESH;

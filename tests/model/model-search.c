@@ -9,7 +9,7 @@ typedef struct {
     guint from, to;
 } Edge;
 
-static const Search *current;
+static Search *current;
 
 /* ---- Telling ---- */
 
@@ -48,6 +48,11 @@ void model_fail(const Pair *pair, const char *what)
     tell_way(current->number);
     tell(pair);
     g_error("%s", what);
+}
+
+void model_note(FsmState state, FsmEvent event)
+{
+    current->moved[state][event] = TRUE;
 }
 
 /* ---- What every state leads to ---- */

@@ -18,10 +18,10 @@ gboolean model_is_active(const Side *side)
 static gboolean is_holding(const Side *side)
 {
     static const gboolean holding[FSM_STATES] = {
-        [FSM_P_COLO] = TRUE,    [FSM_P_DEVICE] = TRUE,  [FSM_P_HANDED] = TRUE,
-        [FSM_P_PAUSED] = TRUE,  [FSM_P_RECOVER] = TRUE, [FSM_P_FROZEN] = TRUE,
-        [FSM_S_COLO] = TRUE,    [FSM_S_HANDED] = TRUE,  [FSM_S_PAUSED] = TRUE,
-        [FSM_S_RECOVER] = TRUE,
+        [FSM_P_COLO] = TRUE,           [FSM_P_DEVICE] = TRUE,  [FSM_P_HANDED] = TRUE,
+        [FSM_P_PRE_SWITCHOVER] = TRUE, [FSM_P_PAUSED] = TRUE,  [FSM_P_RECOVER] = TRUE,
+        [FSM_P_FROZEN] = TRUE,         [FSM_S_COLO] = TRUE,    [FSM_S_HANDED] = TRUE,
+        [FSM_S_PAUSED] = TRUE,         [FSM_S_RECOVER] = TRUE,
     };
     return !model_is_dead(side) && holding[side->state] && side->copy != COPY_INVALID;
 }
@@ -221,7 +221,9 @@ void model_event(Pair *pair, int me, FsmEvent what)
         model_fail(pair, text);
     }
     Side before = *side;
+    model_note(side->state, what);
     side->state = (guint8)step.next;
+    side->cancelled &= step.next == FSM_S_HANDED;
     side->doubted &= fsm_is_contested(step.next);
     /* What a load makes of it is looked at when it matters: model-steps.c. */
     if (step.next == FSM_S_COLO)

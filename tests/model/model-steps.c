@@ -150,6 +150,10 @@ static void receive(Pair *pair, int me)
     case MSG_LEAVE:
         receive_leave(pair, me);
         return;
+    case MSG_CANCEL:
+        /* What it has asked already is answered first. */
+        side->cancelled = side->state == FSM_S_HANDED && !side->is_asked;
+        return;
     default:
         side->doubted |= message == MSG_REFUSED_ASKED;
         model_event(pair, me, event_of(side, message));
@@ -210,6 +214,22 @@ static void primary_steps(Search *search, int i)
         {
             model_event(pair, i, FSM_YIELD);
         }
+        FAULT(pair, search)
+        {
+            model_event(pair, i, FSM_HOLD);
+        }
+        unfit_step(search, i);
+        break;
+    case FSM_P_PRE_SWITCHOVER:
+        FAULT(pair, search)
+        {
+            model_event(pair, i, FSM_YIELD);
+        }
+        /* Whoever holds the VM so lets it go, in the end. */
+        STEP(pair, search)
+        {
+            model_event(pair, i, FSM_CANCEL);
+        }
         unfit_step(search, i);
         break;
     case FSM_P_DEVICE:
@@ -228,6 +248,11 @@ static void primary_steps(Search *search, int i)
         {
             model_event(pair, i, FSM_HAND_OVER_FAILED);
         }
+        if (!memchr(search->from->queue[!i], MSG_CANCEL, QUEUE))
+            FAULT(pair, search)
+            {
+                model_send(pair, !i, MSG_CANCEL);
+            }
         break;
     default:
         break;
@@ -277,9 +302,10 @@ static void handed_steps(Search *search, int i)
     if (side->is_asked || side->copy == COPY_LOADING)
         return;
     gboolean is_fit = copy_is_fit(side->copy, FALSE);
+    search->left_as_cancelled |= is_fit && side->cancelled;
     STEP(pair, search)
     {
-        model_event(pair, i, is_fit ? FSM_VM_FIT : FSM_VM_UNFIT);
+        model_event(pair, i, switchover_fit(is_fit, side->cancelled));
     }
     if (is_fit)
         FAULT(pair, search)
@@ -336,6 +362,9 @@ static void secondary_steps(Search *search, int i)
 
 /* ---- Both ---- */
 
+/* Typed at any moment: they have an answer in each state. */
+static const FsmEvent commands[] = {FSM_CONTINUE, FSM_CANCEL};
+
 void model_own_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
@@ -352,6 +381,11 @@ void model_own_steps(Search *search, int i)
         FAULT(pair, search)
         {
             model_event(pair, i, FSM_VM_LOST);
+        }
+    for (gsize c = 0; c < G_N_ELEMENTS(commands); c++)
+        FAULT(pair, search)
+        {
+            model_event(pair, i, commands[c]);
         }
     FAULT(pair, search)
     {

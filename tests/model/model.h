@@ -43,6 +43,7 @@
 #include "colo/node/events.h"
 #include "colo/node/fsm.h"
 #include "colo/node/route.h"
+#include "colo/node/switchover-rules.h"
 
 /* Bounds. */
 #define SESSIONS 3
@@ -68,6 +69,7 @@ typedef enum {
     MSG_FAILED,
     MSG_UNFIT,
     MSG_LEAVE,
+    MSG_CANCEL, /* leave the VM that was handed over */
 } ModelMessage;
 
 typedef enum { SEEK_NONE, SEEK_ACCEPT, SEEK_DIAL } Seek;
@@ -97,6 +99,7 @@ typedef struct {
     guint8 has_asked; /* secondary: while the VM was handed over to it */
     guint8 has_run;   /* it has run the VM since it was started */
     guint8 is_auto;   /* role auto */
+    guint8 cancelled; /* secondary: is to leave the VM that is handed over to it */
 
     guint8 claim;        /* session in which it was last protected; 0: none */
     guint8 doing;        /* ClaimDoing, about that */
@@ -141,14 +144,18 @@ typedef struct {
     GPtrArray *known; /* of Known*, by number */
     GArray *edges;    /* what storage, the link and the nodes do by themselves */
     const Pair *from;
-    guint number;   /* of from */
-    guint restarts; /* at most */
+    guint number;                           /* of from */
+    guint restarts;                         /* at most */
+    gboolean moved[FSM_STATES][FSM_EVENTS]; /* the steps of the table that were taken */
+    gboolean left_as_cancelled;             /* the VM, by a secondary that it was handed over to */
 } Search;
 
 /* ---- model-search.c ---- */
 
 /* A state that must not be: prints how it came to be, and ends the program. */
 void model_fail(const Pair *pair, const char *what) G_GNUC_NORETURN;
+/* The step is taken. */
+void model_note(FsmState state, FsmEvent event);
 #define EXPECT(pair, what)                                                                         \
     do {                                                                                           \
         if (!(what))                                                                               \

@@ -6,9 +6,13 @@
  */
 #include "tests/model/model.h"
 
+#include <string.h>
+
 typedef struct {
     gboolean second_took_over, first_took_back, overtaken_came_back, overtaken_refused;
     gboolean reached[FSM_STATES];
+    gboolean moved[FSM_STATES][FSM_EVENTS];
+    gboolean left_as_cancelled;
 } Sights;
 
 static Sights see(Search *search)
@@ -30,8 +34,43 @@ static Sights see(Search *search)
         sights.overtaken_refused |= pair->restarts > 0 && !a->is_auto && !a->claim &&
                                     a->state == FSM_FAILED && b->state == FSM_P_NONE;
     }
+    memcpy(sights.moved, search->moved, sizeof(sights.moved));
+    sights.left_as_cancelled = search->left_as_cancelled;
     model_finish(search);
     return sights;
+}
+
+/* Each way that a switchover can go was gone: done, refused, cancelled, cut, in each phase. */
+static void check_switchovers(const Sights *sights)
+{
+    static const struct {
+        FsmState state;
+        FsmEvent event;
+    } steps[] = {
+        {FSM_P_COLO,           FSM_HOLD            },
+        {FSM_P_COLO,           FSM_CONTINUE        },
+        {FSM_P_PRE_SWITCHOVER, FSM_CONTINUE        },
+        {FSM_P_PRE_SWITCHOVER, FSM_YIELD           },
+        {FSM_P_DEVICE,         FSM_COMMITTED       },
+        {FSM_P_HANDED,         FSM_TAKEN           },
+        {FSM_P_HANDED,         FSM_REFUSED         },
+        {FSM_P_PRE_SWITCHOVER, FSM_CANCEL          },
+        {FSM_P_DEVICE,         FSM_CANCEL          },
+        {FSM_P_DEVICE,         FSM_HAND_OVER_FAILED},
+        {FSM_P_HANDED,         FSM_HAND_OVER_FAILED},
+        {FSM_P_PRE_SWITCHOVER, FSM_LINK_DOWN       },
+        {FSM_P_DEVICE,         FSM_LINK_DOWN       },
+        {FSM_P_HANDED,         FSM_LINK_DOWN       },
+        {FSM_S_HANDED,         FSM_LINK_DOWN       },
+        {FSM_P_PRE_SWITCHOVER, FSM_VM_LOST         },
+        {FSM_P_PRE_SWITCHOVER, FSM_PEER_GOODBYE    },
+        {FSM_P_PRE_SWITCHOVER, FSM_SHUTDOWN        },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(steps); i++)
+        if (!sights->moved[steps[i].state][steps[i].event])
+            g_error("the model never meets event %s in state %s", fsm_event_name(steps[i].event),
+                    fsm_state_name(steps[i].state));
+    g_assert_true(sights->left_as_cancelled);
 }
 
 static const Side as_secondary = {.state = FSM_S_STARTING};
@@ -46,6 +85,7 @@ static void test_without_arbiter(void)
         if (!sights.reached[state] && state != FSM_P_ASKING)
             g_error("the model never reaches state %s", fsm_state_name(state));
     g_assert_true(sights.second_took_over && sights.first_took_back);
+    check_switchovers(&sights);
 }
 
 static void test_with_arbiter(void)
@@ -59,6 +99,7 @@ static void test_with_arbiter(void)
             g_error("the model never reaches state %s", fsm_state_name(state));
     g_assert_true(sights.second_took_over && sights.first_took_back);
     g_assert_true(sights.overtaken_came_back && sights.overtaken_refused);
+    check_switchovers(&sights);
 }
 
 /* Two that are started alike find out who is what. */
@@ -79,6 +120,9 @@ static void test_table_is_whole(void)
         for (FsmEvent event_ = 0; event_ < FSM_EVENTS; event_++) {
             g_assert_nonnull(fsm_event_name(event_));
             FsmStep step = fsm_step(state, event_);
+            /* What an administrator may type at any moment is no bug of ours. */
+            if (event_ == FSM_CONTINUE || event_ == FSM_CANCEL)
+                g_assert_cmpint(step.verdict, !=, FSM_BUG);
             if (step.verdict != FSM_MOVE)
                 continue;
             /* Output is released only by a primary, and only where no other can have a claim. */

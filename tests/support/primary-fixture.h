@@ -259,10 +259,15 @@ static void on_paused(gpointer user_data)
     report(user_data, "paused");
 }
 
-static gboolean on_decide(guint64 epoch, gpointer user_data)
+static void on_held(gpointer user_data)
+{
+    report(user_data, "held");
+}
+
+static gboolean on_decide(guint64 epoch, gboolean last, gpointer user_data)
 {
     Fixture *f = user_data;
-    report(f, "decide:%" G_GUINT64_FORMAT, epoch);
+    report(f, "decide:%" G_GUINT64_FORMAT "%s", epoch, last ? ":last" : "");
     return f->compares;
 }
 
@@ -335,6 +340,7 @@ static const PrimaryHandler handler = {.look = on_look,
                                        .pausing = on_pausing,
                                        .paused = on_paused,
                                        .decide = on_decide,
+                                       .held = on_held,
                                        .mark = on_mark,
                                        .content = on_content,
                                        .taken = on_taken,

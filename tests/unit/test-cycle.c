@@ -26,6 +26,7 @@ typedef struct {
     guint8 saved, marked;
     guint8 capture; /* ModelCapture */
     guint8 received;
+    guint8 held; /* the checkpoint, by an administrator */
 } Model;
 
 static gboolean reached[CYCLE_PHASES][CYCLE_EVENTS];
@@ -55,6 +56,10 @@ static gboolean can_happen(const Model *m, CycleEvent event)
         return m->settles;
     case CYCLE_EVENT_PAUSED:
         return m->vm == VM_IS_PAUSING;
+    case CYCLE_EVENT_HELD:
+        return m->vm == VM_IS_PAUSING && m->under_way;
+    case CYCLE_EVENT_GO:
+        return m->held;
     case CYCLE_EVENT_SAVED:
         return m->saves;
     case CYCLE_EVENT_NOT_SAVED:
@@ -62,6 +67,7 @@ static gboolean can_happen(const Model *m, CycleEvent event)
     case CYCLE_EVENT_MARKED:
         return m->marks;
     case CYCLE_EVENT_TAKEN:
+    case CYCLE_EVENT_KEPT:
         return m->capture == CAPTURE_COPIES;
     case CYCLE_EVENT_RUNNING:
     case CYCLE_EVENT_REFUSED:
@@ -80,7 +86,7 @@ static gboolean can_happen(const Model *m, CycleEvent event)
 static void forget_checkpoint(Model *m)
 {
     m->under_way = m->syncs = m->prepares = m->settles = m->marks = FALSE;
-    m->saved = m->marked = m->received = FALSE;
+    m->saved = m->marked = m->received = m->held = FALSE;
     m->capture = CAPTURE_IDLE;
 }
 
@@ -103,6 +109,14 @@ static void happens(Model *m, CycleEvent event)
     case CYCLE_EVENT_PAUSED:
         m->vm = VM_PAUSED;
         break;
+    case CYCLE_EVENT_HELD:
+        m->vm = VM_PAUSED;
+        m->held = TRUE;
+        break;
+    case CYCLE_EVENT_GO:
+    case CYCLE_EVENT_RESUME:
+        m->held = FALSE;
+        break;
     case CYCLE_EVENT_SAVED:
         m->saves = FALSE;
         m->saved = TRUE;
@@ -115,6 +129,7 @@ static void happens(Model *m, CycleEvent event)
         m->marked = TRUE;
         break;
     case CYCLE_EVENT_TAKEN:
+    case CYCLE_EVENT_KEPT:
         m->capture = CAPTURE_SENDS;
         break;
     case CYCLE_EVENT_RUNNING:
@@ -189,6 +204,8 @@ static void check_end(Model *m, CycleAction action)
         g_assert_cmpint(m->vm, ==, VM_RUNS);
     if (action == CYCLE_DO_TELL_PAUSED)
         g_assert_cmpint(m->vm, ==, VM_PAUSED);
+    if (action == CYCLE_DO_TELL_HELD)
+        g_assert_true(m->vm == VM_PAUSED && m->under_way && !m->saved);
     if (action == CYCLE_DO_COMMIT)
         g_assert_true(is_complete(m) && m->vm == VM_PAUSED);
     if (action == CYCLE_DO_LOOK)
@@ -208,7 +225,7 @@ static gboolean is_to_be_resumed(const Model *m)
 
 static void check(const Model *m)
 {
-    gboolean waits = m->saves || m->marks || m->capture == CAPTURE_COPIES;
+    gboolean waits = m->saves || m->marks || m->capture == CAPTURE_COPIES || m->held;
     /* Paused for something that is to come, or until it is resumed: one of the two. */
     if (m->vm == VM_PAUSED)
         g_assert_true(waits != is_to_be_resumed(m));
@@ -317,7 +334,7 @@ static Model settle(Model m)
     static const CycleEvent answers[] = {
         CYCLE_EVENT_START,  CYCLE_EVENT_SYNCED,  CYCLE_EVENT_PREPARED, CYCLE_EVENT_SETTLED,
         CYCLE_EVENT_PAUSED, CYCLE_EVENT_SAVED,   CYCLE_EVENT_MARKED,   CYCLE_EVENT_TAKEN,
-        CYCLE_EVENT_SENT,   CYCLE_EVENT_RUNNING, CYCLE_EVENT_RECEIVED};
+        CYCLE_EVENT_SENT,   CYCLE_EVENT_RUNNING, CYCLE_EVENT_RECEIVED, CYCLE_EVENT_GO};
     for (guint steps = 0; steps < STEPS_MAX; steps++) {
         gsize i = 0;
         while (i < G_N_ELEMENTS(answers) && !can_happen(&m, answers[i]))

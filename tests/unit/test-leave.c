@@ -60,7 +60,8 @@ static void test_begin(Fixture *f, gconstpointer data)
         f->handed_over = f->ended = 0;
         f->state = state;
         /* Also one that does already: it ends after that. */
-        gboolean hands_over = state == FSM_P_COLO || state == FSM_P_DEVICE;
+        gboolean hands_over =
+            state == FSM_P_COLO || state == FSM_P_PRE_SWITCHOVER || state == FSM_P_DEVICE;
         leave_begin(f->leave, TRUE);
         g_assert_cmpuint(f->handed_over, ==, hands_over);
         g_assert_cmpuint(f->ended, ==, !hands_over);

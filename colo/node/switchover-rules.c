@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "colo/node/switchover-rules.h"
+
+#include "common/clock.h"
+
+#define DO(action) SWITCHOVER_DO_##action
+#define TO(phase, actions)                                                                         \
+    {                                                                                              \
+        SWITCHOVER_MOVE, SWITCHOVER_##phase, (actions)                                             \
+    }
+#define REFUSED                                                                                    \
+    {                                                                                              \
+        SWITCHOVER_REFUSE, 0, 0                                                                    \
+    }
+/* Commands where none is under way; `cancel` means nothing there. */
+#define AT_REST [SWITCHOVER_BEGIN] = TO(SETUP, DO(ASK)), [SWITCHOVER_GO_ON] = REFUSED
+/* Where one is. */
+#define UNDER_WAY [SWITCHOVER_BEGIN] = REFUSED, [SWITCHOVER_GO_ON] = REFUSED
+/* The VM has not been handed over: what stops it is told to the secondary. */
+#define ENDS [SWITCHOVER_OVER] = TO(FAILED, DO(LET_GO) | DO(SAY_CANCEL))
+
+/* clang-format off */
+/* What isn't listed is ignored. */
+static const SwitchoverStep table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
+    [SWITCHOVER_NONE] = {AT_REST},
+    [SWITCHOVER_SETUP] = {
+        UNDER_WAY, ENDS,
+        [SWITCHOVER_ACKED]     = TO(ACTIVE, DO(WATCH)),
+        [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
+    },
+    [SWITCHOVER_ACTIVE] = {
+        UNDER_WAY, ENDS,
+        [SWITCHOVER_WITHDRAWN] = TO(SETUP, 0),
+        /* Without a wish to pause: `device` follows from within. */
+        [SWITCHOVER_SMALL]     = TO(ACTIVE, DO(GO)),
+        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+        [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
+    },
+    [SWITCHOVER_STOPPING] = {
+        UNDER_WAY, ENDS,
+        [SWITCHOVER_HELD]      = TO(PRE, DO(PRE)),
+        /* Somebody else has ordered it: the host shuts down, say. */
+        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+        [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
+    },
+    [SWITCHOVER_PRE] = {
+        [SWITCHOVER_BEGIN]     = REFUSED,
+        [SWITCHOVER_GO_ON]     = TO(PRE, DO(GO)),
+        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+        [SWITCHOVER_CANCEL]    = TO(CANCELLING, DO(WAY_BACK) | DO(SAY_CANCEL)),
+        [SWITCHOVER_OVER]      = TO(FAILED, DO(WAY_BACK) | DO(SAY_CANCEL)),
+    },
+    [SWITCHOVER_DEVICE] = {
+        UNDER_WAY,
+        [SWITCHOVER_COMMITTED] = TO(HANDED, 0),
+        [SWITCHOVER_CANCEL]    = TO(CANCELLING, DO(WAY_BACK) | DO(SAY_CANCEL)),
+        [SWITCHOVER_OVER]      = TO(FAILED, DO(SAY_CANCEL)),
+    },
+    [SWITCHOVER_HANDED] = {
+        UNDER_WAY,
+        [SWITCHOVER_TAKEN]     = TO(COMPLETED, 0),
+        [SWITCHOVER_LEFT]      = TO(FAILED, 0),
+        [SWITCHOVER_CANCEL]    = TO(HANDED_CANCELLING, DO(SAY_CANCEL)),
+        [SWITCHOVER_OVER]      = TO(FAILED, 0),
+    },
+    [SWITCHOVER_HANDED_CANCELLING] = {
+        UNDER_WAY,
+        [SWITCHOVER_TAKEN]     = TO(COMPLETED, 0),
+        [SWITCHOVER_LEFT]      = TO(CANCELLING, 0),
+        [SWITCHOVER_OVER]      = TO(FAILED, 0),
+    },
+    [SWITCHOVER_CANCELLING] = {
+        UNDER_WAY,
+        [SWITCHOVER_RUNS]      = TO(CANCELLED, 0),
+        [SWITCHOVER_OVER]      = TO(FAILED, 0),
+    },
+    [SWITCHOVER_COMPLETED] = {AT_REST},
+    [SWITCHOVER_CANCELLED] = {AT_REST},
+    [SWITCHOVER_FAILED] = {AT_REST},
+};
+/* clang-format on */
+
+SwitchoverStep switchover_step(SwitchoverPhase phase, SwitchoverEvent event, gboolean pause)
+{
+    g_assert((guint)phase < SWITCHOVER_PHASES && (guint)event < SWITCHOVER_EVENTS);
+    if (phase == SWITCHOVER_ACTIVE && event == SWITCHOVER_SMALL && pause)
+        return (SwitchoverStep)TO(STOPPING, DO(HOLD));
+    return table[phase][event];
+}
+
+gboolean switchover_is_under_way(SwitchoverPhase phase)
+{
+    return phase != SWITCHOVER_NONE && phase < SWITCHOVER_COMPLETED;
+}
+
+gboolean switchover_is_limited(SwitchoverPhase phase)
+{
+    return phase == SWITCHOVER_SETUP || phase == SWITCHOVER_ACTIVE || phase == SWITCHOVER_STOPPING;
+}
+
+gboolean switchover_stands(SwitchoverPhase phase)
+{
+    return phase >= SWITCHOVER_PRE && phase <= SWITCHOVER_CANCELLING;
+}
+
+SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEvent event)
+{
+    if (event == FSM_REFUSED)
+        return SWITCHOVER_LEFT;
+    switch (next) {
+    case FSM_P_COLO:
+        /* It waits for its VM, or that was too slow, or it never left. */
+        return event == FSM_HAND_OVER_FAILED ? SWITCHOVER_OVER : SWITCHOVER_EVENTS;
+    case FSM_P_PRE_SWITCHOVER:
+        return SWITCHOVER_EVENTS;
+    case FSM_P_DEVICE:
+        /* A failover was ordered: without a last checkpoint, unless that was ordered already. */
+        return event == FSM_CONTINUE || phase == SWITCHOVER_STOPPING || phase == SWITCHOVER_PRE
+                   ? SWITCHOVER_GOES
+                   : SWITCHOVER_OVER;
+    case FSM_P_HANDED:
+        return SWITCHOVER_COMMITTED;
+    default:
+        return event == FSM_TAKEN ? SWITCHOVER_TAKEN : SWITCHOVER_OVER;
+    }
+}
+
+/* ---- The secondary ---- */
+
+SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, FsmEvent event)
+{
+    if (!switchover_is_under_way(phase))
+        return phase;
+    switch (next) {
+    case FSM_S_COLO:
+        return event == FSM_VM_UNFIT || event == FSM_UNDECIDED ? SWITCHOVER_FAILED : phase;
+    case FSM_S_HANDED:
+        return phase == SWITCHOVER_HANDED_CANCELLING ? phase : SWITCHOVER_HANDED;
+    case FSM_S_DEVICE:
+        return SWITCHOVER_HANDED;
+    case FSM_P_NONE:
+        return SWITCHOVER_COMPLETED;
+    case FSM_S_PAUSED:
+    case FSM_S_RECOVER:
+        /* It was handed the VM: who continues is open, and it may be this side. */
+        return phase == SWITCHOVER_HANDED || phase == SWITCHOVER_HANDED_CANCELLING
+                   ? phase
+                   : SWITCHOVER_FAILED;
+    default:
+        return SWITCHOVER_FAILED;
+    }
+}
+
+FsmEvent switchover_fit(gboolean is_fit, gboolean is_cancelled)
+{
+    return is_fit && !is_cancelled ? FSM_VM_FIT : FSM_VM_UNFIT;
+}
+
+/* ---- The parts of an approval ---- */
+
+char *switchover_parts_text(guint parts)
+{
+    static const char *const names[] = {"checkpoint", "disks", "vm", "uplink", "arbiter"};
+    GString *text = g_string_new(NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(names); i++)
+        if (parts & 1u << i)
+            g_string_append_printf(text, "%s%s", text->len ? " " : "", names[i]);
+    return g_string_free(text, FALSE);
+}
+
+/* ---- Figures ---- */
+
+gint64 switchover_expected_us(const SwitchoverLoad *load)
+{
+    if (load->bytes_per_s <= 0)
+        return -1;
+    double send_us = (double)load->left_bytes * G_USEC_PER_SEC / (double)load->bytes_per_s;
+    return (gint64)send_us + load->pause_us + load->apply_us;
+}
+
+gboolean switchover_is_small(gint64 expected_us, guint64 limit_ms)
+{
+    return limit_ms == 0 || (expected_us >= 0 && expected_us <= (gint64)limit_ms * COLO_US_PER_MS);
+}
+
+/* ---- Names ---- */
+
+const char *switchover_phase_name(SwitchoverPhase phase)
+{
+    static const char *const names[SWITCHOVER_PHASES] = {
+        [SWITCHOVER_SETUP] = "setup",
+        [SWITCHOVER_ACTIVE] = "active",
+        [SWITCHOVER_STOPPING] = "active",
+        [SWITCHOVER_PRE] = "pre-switchover",
+        [SWITCHOVER_DEVICE] = "device",
+        [SWITCHOVER_HANDED] = "handed",
+        [SWITCHOVER_HANDED_CANCELLING] = "cancelling",
+        [SWITCHOVER_CANCELLING] = "cancelling",
+        [SWITCHOVER_COMPLETED] = "completed",
+        [SWITCHOVER_CANCELLED] = "cancelled",
+        [SWITCHOVER_FAILED] = "failed",
+    };
+    return names[phase];
+}
+
+const char *switchover_event_name(SwitchoverEvent event)
+{
+    static const char *const names[SWITCHOVER_EVENTS] = {
+        [SWITCHOVER_BEGIN] = "begin",         [SWITCHOVER_ACKED] = "acked",
+        [SWITCHOVER_WITHDRAWN] = "withdrawn", [SWITCHOVER_SMALL] = "small",
+        [SWITCHOVER_HELD] = "held",           [SWITCHOVER_GO_ON] = "continue",
+        [SWITCHOVER_CANCEL] = "cancel",       [SWITCHOVER_GOES] = "goes",
+        [SWITCHOVER_COMMITTED] = "committed", [SWITCHOVER_TAKEN] = "taken",
+        [SWITCHOVER_LEFT] = "left",           [SWITCHOVER_RUNS] = "runs",
+        [SWITCHOVER_OVER] = "over",
+    };
+    return names[event];
+}

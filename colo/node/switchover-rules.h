@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A switchover: how far it has come, and what each event means then. Pure: a table from (phase,
+ * event) to (next phase, actions), and rules about the figures. switchover.c carries the actions
+ * out; primary and secondary each have a table of their own.
+ *
+ * The primary's. An event that isn't drawn leaves the phase as it is.
+ *
+ *     begin                 small, and no wish                goes
+ *  --------> SETUP <-----> ACTIVE -------------------------. ....> DEVICE --handed--> HANDED
+ *            acked |        | small, and a wish to pause   |       ^  |                 |  taken
+ *         withdrawn         v                              '-------'  |                 '-------.
+ *                        STOPPING --held--> PRE --continue--> goes    |                         v
+ *                           |                |                        |                    COMPLETED
+ *         cancel: at once   |                | cancel                 | cancel: the secondary's
+ *      SETUP, ACTIVE,       |                v                        v to decide, if it has it
+ *      STOPPING ------------'            CANCELLING <-----------------'--- HANDED_CANCELLING
+ *              |                             | runs
+ *              v                             v
+ *          CANCELLED                     CANCELLED
+ *
+ * Whatever else ends it (the link, a limit of time, the secondary's refusal, the guest) is `over`:
+ * FAILED, with the first reason. It is left to fsm.h who runs the VM then.
+ *
+ * Always holds (tests/unit/test-switchover-rules.c walks all of it):
+ * - Each command has an answer in each phase; `cancel` is never refused and changes nothing twice.
+ * - Before DEVICE the primary's VM has had no pause of ours, but for STOPPING and PRE.
+ * - A phase that has ended is left by `begin` only.
+ */
+#ifndef COLO_COLO_NODE_SWITCHOVER_RULES_H
+#define COLO_COLO_NODE_SWITCHOVER_RULES_H
+
+#include "colo/node/fsm.h"
+
+typedef enum {
+    SWITCHOVER_NONE,     /* there was none */
+    SWITCHOVER_SETUP,    /* the secondary has not approved in all its parts; the VM runs */
+    SWITCHOVER_ACTIVE,   /* pages are sent ahead until the pause would be short; the VM runs */
+    SWITCHOVER_STOPPING, /* the VM is about to be paused, and held so */
+    SWITCHOVER_PRE,      /* it is held, and its disks are still this side's */
+    SWITCHOVER_DEVICE,   /* its last checkpoint is on its way */
+    SWITCHOVER_HANDED,   /* it is the secondary's to take */
+    SWITCHOVER_HANDED_CANCELLING, /* the same, and the secondary was asked to leave it */
+    SWITCHOVER_CANCELLING,        /* the VM is on its way back to running here */
+    SWITCHOVER_COMPLETED,
+    SWITCHOVER_CANCELLED,
+    SWITCHOVER_FAILED,
+    SWITCHOVER_PHASES
+} SwitchoverPhase;
+
+typedef enum {
+    SWITCHOVER_BEGIN,     /* a command, which was checked */
+    SWITCHOVER_ACKED,     /* the secondary approves in all its parts */
+    SWITCHOVER_WITHDRAWN, /* it doesn't, or no more */
+    SWITCHOVER_SMALL,     /* what is left to send is */
+    SWITCHOVER_HELD,      /* the VM stands, as was wished for */
+    SWITCHOVER_GO_ON,     /* the command `continue` */
+    SWITCHOVER_CANCEL,    /* the command, or the secondary's message */
+    SWITCHOVER_GOES,      /* the node is in `device` */
+    SWITCHOVER_COMMITTED, /* the secondary was told to take the VM */
+    SWITCHOVER_TAKEN,     /* it has */
+    SWITCHOVER_LEFT,      /* it has not: it refuses; the VM is resumed here */
+    SWITCHOVER_RUNS,      /* the VM does, here */
+    SWITCHOVER_OVER,      /* it can't come to its end any more */
+    SWITCHOVER_EVENTS
+} SwitchoverEvent;
+
+/* Carried out in this order, after the phase has changed. */
+typedef enum {
+    SWITCHOVER_DO_ASK = 1 << 0,      /* the secondary for its approval; begins to look */
+    SWITCHOVER_DO_WATCH = 1 << 1,    /* how much is left, from now on */
+    SWITCHOVER_DO_HOLD = 1 << 2,     /* the next checkpoint is the last, and is held in its pause */
+    SWITCHOVER_DO_PRE = 1 << 3,      /* FSM_HOLD */
+    SWITCHOVER_DO_GO = 1 << 4,       /* FSM_CONTINUE: the last checkpoint */
+    SWITCHOVER_DO_WAY_BACK = 1 << 5, /* FSM_CANCEL */
+    SWITCHOVER_DO_LET_GO = 1 << 6,   /* the last checkpoint is to be none, if it was ordered */
+    SWITCHOVER_DO_SAY_CANCEL = 1 << 7, /* to the secondary */
+} SwitchoverAction;
+
+typedef enum {
+    SWITCHOVER_IGNORE, /* it means nothing here */
+    SWITCHOVER_REFUSE, /* a command that is an error here */
+    SWITCHOVER_MOVE,
+} SwitchoverVerdict;
+
+typedef struct {
+    SwitchoverVerdict verdict;
+    SwitchoverPhase next;
+    guint actions; /* SwitchoverAction bits */
+} SwitchoverStep;
+
+/* Of a primary. `pause`: the wish to hold the VM. */
+SwitchoverStep switchover_step(SwitchoverPhase phase, SwitchoverEvent event, gboolean pause);
+
+/* "setup", "device", "cancelling", ...; NULL for SWITCHOVER_NONE. */
+const char *switchover_phase_name(SwitchoverPhase phase);
+const char *switchover_event_name(SwitchoverEvent event);
+/* It has begun, and not ended. */
+gboolean switchover_is_under_way(SwitchoverPhase phase);
+/* The limit of time counts. */
+gboolean switchover_is_limited(SwitchoverPhase phase);
+/* The VM stands for it, or is about to. */
+gboolean switchover_stands(SwitchoverPhase phase);
+
+/* What the change of the node to `next` by `event` means to it; SWITCHOVER_EVENTS: nothing. */
+SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEvent event);
+
+/* ---- The secondary ---- */
+
+/* In which phase a secondary shows it, after the node has moved; `phase` is the one before. */
+SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, FsmEvent event);
+/* A secondary that the VM is handed to: an order to cancel makes it unfit, if it has not asked. */
+FsmEvent switchover_fit(gboolean is_fit, gboolean is_cancelled);
+
+/* ---- The parts of an approval ---- */
+
+typedef enum {
+    SWITCHOVER_PART_CHECKPOINT = 1 << 0, /* the last one is applied, and loaded if it is to run */
+    SWITCHOVER_PART_DISKS = 1 << 1,      /* they are attached, and in step with it */
+    SWITCHOVER_PART_VM = 1 << 2,         /* QEMU has answered of late */
+    SWITCHOVER_PART_UPLINK = 1 << 3,     /* each tap is there, in its bridge */
+    SWITCHOVER_PART_ARBITER = 1 << 4,    /* its storage can be read; or there is none */
+    SWITCHOVER_PARTS_ALL = (1 << 5) - 1,
+} SwitchoverPart;
+
+/* "disks uplink"; "" of none. */
+char *switchover_parts_text(guint parts);
+
+/* ---- Figures ---- */
+
+typedef struct {
+    guint64 left_bytes; /* that would be sent in the pause */
+    gint64 bytes_per_s; /* as measured last; 0: not yet */
+    gint64 pause_us;    /* of an ordinary checkpoint */
+    gint64 apply_us;    /* on the secondary */
+} SwitchoverLoad;
+
+/* How long the guest would stand; -1: not known. */
+gint64 switchover_expected_us(const SwitchoverLoad *load);
+/* `limit_ms` 0: nothing is waited for. */
+gboolean switchover_is_small(gint64 expected_us, guint64 limit_ms);
+
+#endif

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The table of a switchover, all of it. A model of a primary (its VM, the secondary, administrators)
+ * does all that it can in each phase, in every order. What the table allows is what can be.
+ */
+#include "colo/node/switchover-rules.h"
+
+#include "common/clock.h"
+
+#include <string.h>
+
+/* ---- The walk ---- */
+
+/* Bytes, and nothing between them: compared as such. */
+typedef struct {
+    guint8 phase; /* SwitchoverPhase */
+    guint8 pause; /* the wish */
+    guint8 state; /* FsmState of the primary */
+    guint8 stops; /* a last checkpoint was ordered */
+    guint8 told;  /* the secondary, that it may be asked for nothing more */
+} Model;
+
+static gboolean moved[SWITCHOVER_PHASES][SWITCHOVER_EVENTS];
+
+static Model feed(Model m, SwitchoverEvent event);
+
+/* The node moves, as fsm.h has it, and that comes back. */
+static Model move(Model m, FsmEvent event)
+{
+    FsmStep step = fsm_step(m.state, event);
+    g_assert_cmpint(step.verdict, !=, FSM_BUG);
+    if (step.verdict == FSM_IGNORE)
+        return m;
+    m.state = (guint8)step.next;
+    SwitchoverEvent follows = switchover_of_state(m.phase, m.state, event);
+    if (step.actions & FSM_DO_RESUME_VM)
+        m.stops = FALSE;
+    return follows == SWITCHOVER_EVENTS ? m : feed(m, follows);
+}
+
+static Model act(Model m, guint actions)
+{
+    if (actions & SWITCHOVER_DO_ASK)
+        m.told = FALSE;
+    if (actions & SWITCHOVER_DO_HOLD) {
+        g_assert_true(m.pause && !m.stops && m.state == FSM_P_COLO);
+        m.stops = TRUE;
+    }
+    if (actions & SWITCHOVER_DO_LET_GO)
+        m.stops = FALSE;
+    if (actions & SWITCHOVER_DO_SAY_CANCEL) {
+        g_assert_false(m.told);
+        m.told = TRUE;
+    }
+    if (actions & SWITCHOVER_DO_PRE)
+        m = move(m, FSM_HOLD);
+    if (actions & SWITCHOVER_DO_GO) {
+        m.stops = TRUE;
+        m = move(m, FSM_CONTINUE);
+        g_assert_true(m.phase == SWITCHOVER_DEVICE && m.state == FSM_P_DEVICE);
+    }
+    if (actions & SWITCHOVER_DO_WAY_BACK) {
+        /* The node may have left it for another reason, which has decided who runs the VM. */
+        gboolean stands = m.state == FSM_P_PRE_SWITCHOVER || m.state == FSM_P_DEVICE;
+        m = move(m, FSM_CANCEL);
+        g_assert_true(!stands || (m.state == FSM_P_COLO && !m.stops));
+    }
+    return m;
+}
+
+static Model feed(Model m, SwitchoverEvent event)
+{
+    SwitchoverStep step = switchover_step(m.phase, event, m.pause);
+    if (step.verdict != SWITCHOVER_MOVE)
+        return m;
+    g_assert_true((step.next == SWITCHOVER_COMPLETED) ==
+                  (event == SWITCHOVER_TAKEN && m.state == FSM_P_FROZEN));
+    moved[m.phase][event] = TRUE;
+    m.phase = (guint8)step.next;
+    return act(m, step.actions);
+}
+
+static void check(const Model *m)
+{
+    if (m->stops && m->state == FSM_P_COLO)
+        g_assert_cmpint(m->phase, ==, SWITCHOVER_STOPPING);
+    /* The VM stands where the phase says that it may, and nowhere else. */
+    if (m->state == FSM_P_PRE_SWITCHOVER)
+        g_assert_cmpint(m->phase, ==, SWITCHOVER_PRE);
+    if (m->phase == SWITCHOVER_PRE)
+        g_assert_cmpint(m->state, ==, FSM_P_PRE_SWITCHOVER);
+    if (m->phase == SWITCHOVER_DEVICE)
+        g_assert_cmpint(m->state, ==, FSM_P_DEVICE);
+    if (m->phase == SWITCHOVER_HANDED || m->phase == SWITCHOVER_HANDED_CANCELLING)
+        g_assert_cmpint(m->state, ==, FSM_P_HANDED);
+    if (switchover_is_limited(m->phase) || m->phase == SWITCHOVER_CANCELLING)
+        g_assert_cmpint(m->state, ==, FSM_P_COLO);
+    g_assert_true(!switchover_is_under_way(m->phase) ==
+                  !(m->phase && m->phase < SWITCHOVER_COMPLETED));
+}
+
+static void found(GHashTable *seen, GQueue *queue, Model m)
+{
+    check(&m);
+    g_autoptr(GBytes) key = g_bytes_new(&m, sizeof(m));
+    if (!g_hash_table_contains(seen, key)) {
+        g_queue_push_tail(queue, g_memdup2(&m, sizeof(m)));
+        g_hash_table_add(seen, g_steal_pointer(&key));
+    }
+}
+
+static void visit_orders(GHashTable *seen, GQueue *queue, const Model *m)
+{
+    found(seen, queue, feed(*m, SWITCHOVER_CANCEL));
+    found(seen, queue, feed(*m, SWITCHOVER_GO_ON));
+    /* A second cancel changes nothing. */
+    Model once = feed(*m, SWITCHOVER_CANCEL), twice = feed(once, SWITCHOVER_CANCEL);
+    g_assert_cmpint(memcmp(&once, &twice, sizeof(once)), ==, 0);
+    for (guint pause = 0; pause < 2; pause++) {
+        Model begun = *m;
+        if (m->state != FSM_P_COLO || switchover_is_under_way(m->phase))
+            continue;
+        begun.pause = (guint8)pause;
+        found(seen, queue, feed(begun, SWITCHOVER_BEGIN));
+    }
+}
+
+static void visit_world(GHashTable *seen, GQueue *queue, const Model *m)
+{
+    static const FsmEvent happens[] = {FSM_LINK_DOWN,    FSM_VM_LOST, FSM_PEER_FAILED,
+                                       FSM_PEER_GOODBYE, FSM_YIELD,   FSM_SHUTDOWN};
+    for (gsize i = 0; i < G_N_ELEMENTS(happens); i++)
+        if (fsm_step(m->state, happens[i]).verdict == FSM_MOVE && fsm_is_primary(m->state))
+            found(seen, queue, move(*m, happens[i]));
+    if (m->state == FSM_P_DEVICE && m->stops)
+        found(seen, queue, move(*m, FSM_COMMITTED));
+    if (m->state == FSM_P_DEVICE)
+        found(seen, queue, move(*m, FSM_HAND_OVER_FAILED));
+    if (m->state == FSM_P_HANDED) {
+        found(seen, queue, move(*m, FSM_TAKEN));
+        found(seen, queue, move(*m, FSM_REFUSED));
+    }
+    if (!fsm_is_protected(m->state) && m->state != FSM_P_HANDED) {
+        Model again = *m; /* some day it is the primary of a pair again */
+        again.state = FSM_P_COLO;
+        again.stops = FALSE;
+        found(seen, queue, again);
+    }
+    if (m->phase == SWITCHOVER_STOPPING)
+        found(seen, queue, feed(*m, SWITCHOVER_HELD));
+    if (m->state == FSM_P_COLO) {
+        found(seen, queue, feed(*m, SWITCHOVER_RUNS));
+        for (SwitchoverEvent e = SWITCHOVER_ACKED; e <= SWITCHOVER_SMALL; e++)
+            found(seen, queue, feed(*m, e));
+    }
+    /* A limit of time, or the guest: they count until it has been handed over. */
+    if (m->phase != SWITCHOVER_DEVICE && m->state != FSM_P_HANDED)
+        found(seen, queue, feed(*m, SWITCHOVER_OVER));
+}
+
+static void test_walk(void)
+{
+    g_autoptr(GHashTable) seen =
+        g_hash_table_new_full(g_bytes_hash, g_bytes_equal, (GDestroyNotify)g_bytes_unref, NULL);
+    g_autoptr(GQueue) queue = g_queue_new();
+    found(seen, queue, (Model){.state = FSM_P_COLO});
+    while (!g_queue_is_empty(queue)) {
+        g_autofree Model *m = g_queue_pop_head(queue);
+        visit_orders(seen, queue, m);
+        visit_world(seen, queue, m);
+    }
+    g_test_message("%u states", g_hash_table_size(seen));
+    for (SwitchoverPhase phase = 0; phase < SWITCHOVER_PHASES; phase++)
+        for (SwitchoverEvent event = 0; event < SWITCHOVER_EVENTS; event++) {
+            SwitchoverStep step = switchover_step(phase, event, FALSE);
+            if ((step.verdict == SWITCHOVER_MOVE) != moved[phase][event])
+                g_error("%s in %s (%d): %s", switchover_event_name(event),
+                        switchover_phase_name(phase), phase,
+                        moved[phase][event] ? "can be" : "is in the table, and can't be");
+        }
+}
+
+/* ---- Commands ---- */
+
+static void test_commands(void)
+{
+    for (SwitchoverPhase phase = 0; phase < SWITCHOVER_PHASES; phase++) {
+        gboolean under_way = switchover_is_under_way(phase);
+        g_assert_cmpint(switchover_step(phase, SWITCHOVER_BEGIN, FALSE).verdict, ==,
+                        under_way ? SWITCHOVER_REFUSE : SWITCHOVER_MOVE);
+        g_assert_cmpint(switchover_step(phase, SWITCHOVER_GO_ON, TRUE).verdict, ==,
+                        phase == SWITCHOVER_PRE ? SWITCHOVER_MOVE : SWITCHOVER_REFUSE);
+        SwitchoverVerdict cancel = switchover_step(phase, SWITCHOVER_CANCEL, FALSE).verdict;
+        g_assert_cmpint(cancel, !=, SWITCHOVER_REFUSE);
+        gboolean is_asked = phase == SWITCHOVER_CANCELLING || phase == SWITCHOVER_HANDED_CANCELLING;
+        g_assert_true((cancel == SWITCHOVER_MOVE) == (under_way && !is_asked));
+    }
+}
+
+/* What has no limit of time, and what has. */
+static void test_limits(void)
+{
+    for (SwitchoverPhase phase = 0; phase < SWITCHOVER_PHASES; phase++) {
+        const char *name = switchover_phase_name(phase);
+        gboolean limited = name && (!strcmp(name, "setup") || !strcmp(name, "active"));
+        g_assert_true(switchover_is_limited(phase) == limited);
+        g_assert_true(!name == (phase == SWITCHOVER_NONE));
+    }
+}
+
+/* ---- The secondary ---- */
+
+static void test_secondary(void)
+{
+    SwitchoverPhase phase = SWITCHOVER_SETUP;
+    phase = switchover_of_secondary(phase, FSM_S_HANDED, FSM_HANDED);
+    g_assert_cmpint(phase, ==, SWITCHOVER_HANDED);
+    phase = switchover_of_secondary(phase, FSM_S_DEVICE, FSM_GRANTED);
+    phase = switchover_of_secondary(phase, FSM_P_NONE, FSM_TAKEN_OVER);
+    g_assert_cmpint(phase, ==, SWITCHOVER_COMPLETED);
+    /* It is over: what happens later doesn't change it. */
+    for (FsmState state = 0; state < FSM_STATES; state++)
+        g_assert_cmpint(switchover_of_secondary(phase, state, FSM_LINK_DOWN), ==, phase);
+
+    phase = switchover_of_secondary(SWITCHOVER_HANDED, FSM_S_COLO, FSM_VM_UNFIT);
+    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
+    phase = switchover_of_secondary(SWITCHOVER_HANDED, FSM_S_COLO, FSM_UNDECIDED);
+    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
+    phase = switchover_of_secondary(SWITCHOVER_SETUP, FSM_S_PAUSED, FSM_LINK_DOWN);
+    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
+    /* Handed and cut: it may still become this side's. */
+    phase = switchover_of_secondary(SWITCHOVER_HANDED, FSM_S_PAUSED, FSM_LINK_DOWN);
+    g_assert_cmpint(phase, ==, SWITCHOVER_HANDED);
+    phase = switchover_of_secondary(phase, FSM_S_ACTIVE, FSM_PEER_RUNS);
+    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
+
+    g_assert_cmpint(switchover_fit(TRUE, FALSE), ==, FSM_VM_FIT);
+    g_assert_cmpint(switchover_fit(TRUE, TRUE), ==, FSM_VM_UNFIT);
+    g_assert_cmpint(switchover_fit(FALSE, FALSE), ==, FSM_VM_UNFIT);
+}
+
+/* ---- Parts and figures ---- */
+
+static void test_parts(void)
+{
+    g_autofree char *none = switchover_parts_text(0);
+    g_autofree char *two = switchover_parts_text(SWITCHOVER_PART_DISKS | SWITCHOVER_PART_ARBITER);
+    g_autofree char *all = switchover_parts_text(SWITCHOVER_PARTS_ALL);
+    g_assert_cmpstr(none, ==, "");
+    g_assert_cmpstr(two, ==, "disks arbiter");
+    g_assert_cmpstr(all, ==, "checkpoint disks vm uplink arbiter");
+}
+
+static void test_figures(void)
+{
+    SwitchoverLoad load = {.left_bytes = 1 << 20, .pause_us = 3000, .apply_us = 2000};
+    g_assert_cmpint(switchover_expected_us(&load), ==, -1);
+    load.bytes_per_s = 100 << 20;
+    g_assert_cmpint(switchover_expected_us(&load), ==, 15000);
+    g_assert_true(switchover_is_small(15000, 15) && !switchover_is_small(15001, 15));
+    g_assert_true(switchover_is_small(-1, 0) && switchover_is_small(G_MAXINT64, 0));
+    g_assert_false(switchover_is_small(-1, 100));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/switchover-rules/walk", test_walk);
+    g_test_add_func("/switchover-rules/commands", test_commands);
+    g_test_add_func("/switchover-rules/limits", test_limits);
+    g_test_add_func("/switchover-rules/secondary", test_secondary);
+    g_test_add_func("/switchover-rules/parts", test_parts);
+    g_test_add_func("/switchover-rules/figures", test_figures);
+    return g_test_run();
+}
