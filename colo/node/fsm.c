@@ -123,8 +123,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_P_PRE_SWITCHOVER] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_YIELDED),
         [FSM_LINK_DOWN]    = PAUSE,
-        [FSM_PEER_FAILED]  = GO_ON_ALONE,
-        [FSM_PEER_GOODBYE] = GO_ON_ALONE,
+        [FSM_PEER_FAILED]  = CONTINUE_ALONE,
+        [FSM_PEER_GOODBYE] = CONTINUE_ALONE,
         /* This host shuts down, say: nobody is waited for any more. */
         [FSM_YIELD]        = MOVE(P_DEVICE, FSM_DO_HAND_OVER),
         [FSM_CONTINUE]     = MOVE(P_DEVICE, FSM_DO_HAND_OVER),

@@ -10,7 +10,7 @@ static void go(Fixture *f)
     primary_plan(f->primary, FALSE);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
-    assert_said(f, "");
+    assert_reported(f, "");
     turned_clock_settle();
 }
 
@@ -19,25 +19,25 @@ static void test_goes(Fixture *f, gconstpointer data)
 {
     (void)data;
     go(f);
-    assert_said(f, "pausing paused decide:3:last content:3");
+    assert_reported(f, "pausing paused decide:3:last content:3");
     taken();
     turned_clock_settle();
-    assert_said(f, "taken:3");
+    assert_reported(f, "taken:3");
     sent();
-    assert_said(f, "sent");
+    assert_reported(f, "sent");
     g_assert_true(primary_received(f->primary, 3, NULL));
-    assert_said(f, "release:3 event:committed");
+    assert_reported(f, "release:3 event:committed");
     g_assert_false(vm_is_running(f->vm));
     primary_moved(f->primary, f->world.state = FSM_P_HANDED);
     primary_send_handed(f->primary);
-    assert_said(f, "handed:3 mirror");
+    assert_reported(f, "handed:3 mirror");
     /* It goes on where it stood; the secondary's VM runs after the next checkpoint only. */
     g_assert_true(primary_refused(f->primary, &(MessageRefused){.why = "a trial"}, NULL));
-    assert_said(f, "event:refused trouble");
+    assert_reported(f, "event:refused trouble");
     primary_moved(f->primary, f->world.state = FSM_P_COLO);
     primary_resume(f->primary);
     turned_clock_settle();
-    assert_said(f, "resume running-again complete:admin pausing paused decide:4 content:4");
+    assert_reported(f, "resume running-again complete:admin pausing paused decide:4 content:4");
 }
 
 /* A checkpoint that was under way when it was ordered is an ordinary one: the next is the last. */
@@ -47,14 +47,14 @@ static void test_follows_another(Fixture *f, gconstpointer data)
     protect(f);
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
-    assert_said(f, "pausing paused decide:3 content:3");
+    assert_reported(f, "pausing paused decide:3 content:3");
     primary_plan(f->primary, FALSE);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     complete(f);
-    assert_said(f, "taken:3 resume running-again sent release:3 complete:admin");
+    assert_reported(f, "taken:3 resume running-again sent release:3 complete:admin");
     turned_clock_settle();
-    assert_said(f, "pausing paused decide:4:last content:4");
+    assert_reported(f, "pausing paused decide:4:last content:4");
 }
 
 static void hold(Fixture *f)
@@ -63,14 +63,14 @@ static void hold(Fixture *f)
     f->world.peer_vm = PEER_VM_RUNS;
     primary_plan(f->primary, TRUE);
     turned_clock_settle();
-    assert_said(f, "prepare:3");
+    assert_reported(f, "prepare:3");
     g_assert_true(primary_dirty(f->primary, &(MessageDirty){.epoch = 3}, NULL));
     turned_clock_settle();
-    assert_said(f, "pausing paused held");
+    assert_reported(f, "pausing paused held");
     primary_moved(f->primary, f->world.state = FSM_P_PRE_SWITCHOVER);
     /* For as long as it takes. */
     turned_clock_pass_ms(3600 * 1000);
-    assert_said(f, "");
+    assert_reported(f, "");
     g_assert_cmpuint(fake_vm_count(f->vm, FAKE_VM_SAVE), ==, 2);
 }
 
@@ -84,12 +84,12 @@ static void test_held(Fixture *f, gconstpointer data)
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     turned_clock_settle();
-    assert_said(f, "decide:3:last content:3");
+    assert_reported(f, "decide:3:last content:3");
     taken();
     turned_clock_settle();
     sent();
     g_assert_true(primary_received(f->primary, 3, NULL));
-    assert_said(f, "taken:3 sent release:3 event:committed");
+    assert_reported(f, "taken:3 sent release:3 event:committed");
 }
 
 /* The VM runs, and the checkpoint that the secondary has prepared itself for comes. */
@@ -100,10 +100,10 @@ static void test_held_and_cancelled(Fixture *f, gconstpointer data)
     primary_moved(f->primary, f->world.state = FSM_P_COLO);
     primary_resume(f->primary);
     turned_clock_settle();
-    assert_said(f, "decide:3 content:3");
+    assert_reported(f, "decide:3 content:3");
     taken();
     turned_clock_settle();
-    assert_said(f, "taken:3 resume running-again");
+    assert_reported(f, "taken:3 resume running-again");
     g_assert_true(vm_is_running(f->vm));
 }
 
@@ -114,7 +114,7 @@ static void test_held_and_cut(Fixture *f, gconstpointer data)
     primary_moved(f->primary, f->world.state = FSM_P_PAUSED);
     primary_end_session(f->primary);
     turned_clock_settle();
-    assert_said(f, "ended resume running-again");
+    assert_reported(f, "ended resume running-again");
     g_assert_true(vm_is_running(f->vm));
 }
 
@@ -131,7 +131,7 @@ static void test_hurried(Fixture *f, gconstpointer data)
     primary_hand_over(f->primary);
     f->delivered = TRUE;
     turned_clock_pass_ms(1);
-    assert_said(f, "pausing paused decide:3:last content:3");
+    assert_reported(f, "pausing paused decide:3:last content:3");
 }
 
 /* At each step of the last checkpoint: it becomes an ordinary one. */
@@ -169,9 +169,9 @@ static void test_cancelled(Fixture *f, gconstpointer data)
         sent();
     g_assert_true(primary_received(f->primary, 3, NULL));
     turned_clock_settle();
-    g_assert_null(strstr(f->said->str, "event:"));
+    g_assert_null(strstr(f->reported->str, "event:"));
     /* And the secondary's VM runs again soon. */
-    g_assert_nonnull(strstr(f->said->str, "complete:admin pausing paused decide:4 "));
+    g_assert_nonnull(strstr(f->reported->str, "complete:admin pausing paused decide:4 "));
 }
 
 #define ADD(name, test) g_test_add("/primary-plan/" name, Fixture, NULL, set_up, test, tear_down)
