@@ -106,6 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     gsize piece = data[0] ? data[0] : 4096;
     int fds[2];
+    g_main_context_default(); /* has a descriptor of its own */
     int before = lowest_free();
     Control *control = new_server();
     g_assert(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
