@@ -262,7 +262,7 @@ static gboolean complete(Apply *a, const StreamRecord *end, GError **error)
     checkpoint->device_state = g_steal_pointer(&a->device_state);
     checkpoint->frames = g_steal_pointer(&a->frames);
     checkpoint->attachment = g_steal_pointer(&a->attachment);
-    a->frames = held_frames_new();
+    a->frames = checkpoint_frames_new();
     checkpoint->pages = end->total_pages;
     checkpoint->bytes = end->total_bytes;
     if (a->callbacks.check && !a->callbacks.check(checkpoint, error))
@@ -351,7 +351,7 @@ static gboolean step(Apply *a, GError **error)
         a->attachment = record.bytes;
         break;
     case STREAM_FRAME:
-        held_frames_add(a->frames, record.nic, record.bytes);
+        checkpoint_frames_add(a->frames, record.nic, record.bytes);
         break;
     case STREAM_END:
         if (wait_until_allowed(a, record.epoch))
@@ -402,7 +402,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     a->staged = page_set_new(pages);
     a->zero = page_set_new(pages);
     a->slots = g_new0(guint32, pages);
-    a->frames = held_frames_new();
+    a->frames = checkpoint_frames_new();
     a->mailbox = mailbox_new(deliver, a);
     a->thread = g_thread_try_new("colo-apply", apply_thread, a, error);
     if (!a->thread) {

@@ -93,9 +93,9 @@ typedef struct {
 } HeldFrame;
 
 /* An array of HeldFrame*, which it frees. */
-GPtrArray *held_frames_new(void);
+GPtrArray *checkpoint_frames_new(void);
 /* Takes over `data`. */
-void held_frames_add(GPtrArray *frames, unsigned nic, GBytes *data);
+void checkpoint_frames_add(GPtrArray *frames, unsigned nic, GBytes *data);
 
 typedef struct {
     guint64 epoch;

@@ -8,12 +8,12 @@ static void held_frame_free(gpointer data)
     g_free(frame);
 }
 
-GPtrArray *held_frames_new(void)
+GPtrArray *checkpoint_frames_new(void)
 {
     return g_ptr_array_new_with_free_func(held_frame_free);
 }
 
-void held_frames_add(GPtrArray *frames, unsigned nic, GBytes *data)
+void checkpoint_frames_add(GPtrArray *frames, unsigned nic, GBytes *data)
 {
     HeldFrame *frame = g_new(HeldFrame, 1);
     *frame = (HeldFrame){.nic = nic, .data = data};

@@ -93,7 +93,7 @@ static gboolean put_snapshot_table(int fd, gsize state_len, GError **error)
     return put(fd, SNAPSHOT_TABLE, entry, sizeof(entry), error);
 }
 
-gboolean carrier_write(int fd, const void *state, gsize len, GError **error)
+gboolean vm_carrier_write(int fd, const void *state, gsize len, GError **error)
 {
     guint clusters = (guint)((len + CLUSTER - 1) / CLUSTER);
     guint8 pointer[8], l1[8 * L1_ENTRIES] = {0};

@@ -16,6 +16,6 @@
  * Makes the file `fd` (a memfd) such an image, whatever it held before. Parts that are zero stay
  * holes. Error: G_FILE_ERROR. `len` is 1 to DEVSTATE_MAX_BYTES.
  */
-gboolean carrier_write(int fd, const void *state, gsize len, GError **error);
+gboolean vm_carrier_write(int fd, const void *state, gsize len, GError **error);
 
 #endif

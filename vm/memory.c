@@ -19,7 +19,7 @@ static guint64 field_kb(const char *text, const char *name)
     return at ? g_ascii_strtoull(at + strlen(line), NULL, 10) : 0;
 }
 
-guint64 memory_private_bytes(pid_t pid)
+guint64 vm_process_private_bytes(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/status", (int)pid);
     g_autofree char *text = NULL;

@@ -387,7 +387,8 @@ static gboolean prepare(QemuVm *self, GError **error)
         return FALSE;
     vm->accel = g_strdup(accel);
     vm->host_cpu = find_host_cpu(d, accel);
-    return ram_make(&vm->ram, cmdline_ram_id(d->machine), d->memory_bytes, &vm->kept_ram, error) &&
+    return vm_ram_make(&vm->ram, cmdline_ram_id(d->machine), d->memory_bytes, &vm->kept_ram,
+                       error) &&
            make_state_files(self, error) && make_nics(self, error) && launch(self, error);
 }
 
@@ -396,9 +397,9 @@ static void conclude_start(QemuVm *self)
 {
     g_autoptr(GError) error = g_steal_pointer(&self->failure);
 
-    if (!error && ram_find_remote(&self->vm.ram, process_pid(self->process), &error) &&
+    if (!error && vm_ram_find_remote(&self->vm.ram, process_pid(self->process), &error) &&
         self->preload)
-        ram_receive_uffd(&self->vm.ram, self->uffd_sock);
+        vm_ram_receive_uffd(&self->vm.ram, self->uffd_sock);
     colo_fd_close(&self->uffd_sock);
     if (error)
         fail_start(self, error);
@@ -506,7 +507,7 @@ static void op_free(Vm *vm)
     for (guint i = 0; i < self->nics->len; i++)
         nic_close(&g_array_index(self->nics, NicFds, i));
     g_array_unref(self->nics);
-    ram_clear(&vm->ram);
+    vm_ram_clear(&vm->ram);
     colo_fd_close(&self->uffd_sock);
     colo_fd_close(&self->saved_fd);
     colo_fd_close(&self->carrier_fd);

@@ -293,7 +293,7 @@ void qemu_load(Vm *vm, GBytes *state)
         vm_finish(vm, NULL, error);
         return;
     }
-    if (!carrier_write(self->carrier_fd, bytes, len, &error)) {
+    if (!vm_carrier_write(self->carrier_fd, bytes, len, &error)) {
         g_autoptr(GError) failed = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, error->message);
         vm_finish(vm, NULL, failed);
         return;

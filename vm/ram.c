@@ -19,7 +19,7 @@ static int make_memfd(guint64 size_bytes)
     return memfd >= 0 && ftruncate(memfd, (off_t)size_bytes) == 0 ? colo_fd_steal(&memfd) : -1;
 }
 
-gboolean ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, int *kept, GError **error)
+gboolean vm_ram_make(VmRam *ret_ram, const char *id, guint64 size_bytes, int *kept, GError **error)
 {
     struct stat st;
     gboolean fits = *kept >= 0 && fstat(*kept, &st) == 0 && (guint64)st.st_size == size_bytes;
@@ -77,7 +77,7 @@ static guint64 find_in_maps(const char *maps, dev_t dev, ino_t inode, guint64 si
     return covered >= size ? base : 0;
 }
 
-gboolean ram_find_remote(VmRam *ram, pid_t pid, GError **error)
+gboolean vm_ram_find_remote(VmRam *ram, pid_t pid, GError **error)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/maps", (int)pid);
     g_autofree char *maps = NULL;
@@ -102,7 +102,7 @@ gboolean ram_find_remote(VmRam *ram, pid_t pid, GError **error)
     return TRUE;
 }
 
-void ram_receive_uffd(VmRam *ram, int sock)
+void vm_ram_receive_uffd(VmRam *ram, int sock)
 {
     char text[257] = "";
     struct iovec iov = {.iov_base = text, .iov_len = sizeof(text) - 1};
@@ -132,7 +132,7 @@ void ram_receive_uffd(VmRam *ram, int sock)
     }
 }
 
-void ram_clear(VmRam *ram)
+void vm_ram_clear(VmRam *ram)
 {
     if (ram->base)
         munmap(ram->base, ram->size_bytes);

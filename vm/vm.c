@@ -311,7 +311,8 @@ guint64 vm_private_bytes(const Vm *vm)
 {
     if (vm->dead || vm->ram.pid <= 0)
         return 0;
-    return vm->ops->private_bytes ? vm->ops->private_bytes(vm) : memory_private_bytes(vm->ram.pid);
+    return vm->ops->private_bytes ? vm->ops->private_bytes(vm)
+                                  : vm_process_private_bytes(vm->ram.pid);
 }
 
 gboolean vm_is_running(const Vm *vm)

@@ -92,7 +92,7 @@ const char *vm_op_name(VmOp op);
 /* ---- memory.c ---- */
 
 /* Anonymous memory of a process, in RAM or swapped out; 0 if it can't be seen. */
-guint64 memory_private_bytes(pid_t pid);
+guint64 vm_process_private_bytes(pid_t pid);
 
 /*
  * The process has ended unasked: ends the running operation with VM_ERROR_DIED, or, if none runs,

@@ -12,11 +12,9 @@
  * and what it does after it. Both take microseconds, or one way through the network.
  */
 #include "colo/link/link_internal.h"
-#include "common/endian.h"
 #include "common/timer.h"
 
 #include <poll.h>
-#include <string.h>
 
 /* Of the peer's heartbeat-timeout; the rest is for what is done with the answer. */
 #define LEASE_PART(timeout_us) ((timeout_us) / 4 * 3)
@@ -29,8 +27,7 @@
 static void send_beat(Link *link, ColoTime now)
 {
     guint8 payload[LINK_BEAT_BYTES];
-    colo_put_be64(payload, link->beats_sent++);
-    colo_put_be64(payload + 8, (guint64)now.us);
+    link_build_beat(payload, &(LinkBeat){.number = link->beats_sent++, .sent = now});
     link_put_message(link, LINK_TYPE_HEARTBEAT, payload, sizeof(payload));
 }
 
@@ -71,17 +68,17 @@ void link_start_beating(Link *link)
 
 static gboolean take_beat(Link *link, const guint8 *payload, GError **error)
 {
-    guint64 number = colo_get_be64(payload);
-    if (number != link->beats_received) {
+    LinkBeat beat = link_parse_beat(payload);
+    if (beat.number != link->beats_received) {
         g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
                     "control: heartbeat %" G_GUINT64_FORMAT " where %" G_GUINT64_FORMAT " belongs",
-                    number, link->beats_received);
+                    beat.number, link->beats_received);
         return FALSE;
     }
     guint8 echo[LINK_ECHO_BYTES];
     link->beats_received++;
-    memcpy(echo, payload, LINK_BEAT_BYTES);
-    colo_put_be64(echo + LINK_BEAT_BYTES, (guint64)link->timeout_ms * COLO_US_PER_MS);
+    beat.timeout_us = (guint64)link->timeout_ms * COLO_US_PER_MS;
+    link_build_echo(echo, &beat);
     link_put_message(link, LINK_TYPE_ECHO, echo, sizeof(echo));
     return !link_is_overrun(link, error);
 }
@@ -93,18 +90,17 @@ static gboolean lease_holds(const Link *link, ColoTime now)
 
 static gboolean take_echo(Link *link, const guint8 *payload, GError **error)
 {
-    ColoTime now = colo_time_now(), sent = {.us = (gint64)colo_get_be64(payload + 8)};
-    if (colo_get_be64(payload) != link->echoes_received ||
-        link->echoes_received >= link->beats_sent || sent.us < link->echoed.us ||
-        sent.us > now.us) {
+    ColoTime now = colo_time_now();
+    LinkBeat echo = link_parse_echo(payload);
+    if (echo.number != link->echoes_received || link->echoes_received >= link->beats_sent ||
+        echo.sent.us < link->echoed.us || echo.sent.us > now.us) {
         g_set_error(error, LINK_ERROR, LINK_ERROR_PROTOCOL,
                     "control: the echo of a heartbeat that wasn't sent");
         return FALSE;
     }
     link->echoes_received++;
-    link->echoed = sent;
-    link->peer_timeout_us =
-        (gint64)MIN(colo_get_be64(payload + LINK_BEAT_BYTES), (guint64)G_MAXINT32 * 1000);
+    link->echoed = echo.sent;
+    link->peer_timeout_us = (gint64)MIN(echo.timeout_us, (guint64)G_MAXINT32 * 1000);
     if (link->fresh_wanted && lease_holds(link, now)) {
         link->fresh_wanted = FALSE;
         link->callbacks.fresh(link->user_data);

@@ -75,6 +75,18 @@ typedef struct {
     gsize len, used;       /* of the payload; of all of it */
 } LinkParsedMessage;
 
+/* The payloads of a heartbeat and of its echo; their lengths were checked. */
+typedef struct {
+    guint64 number;
+    ColoTime sent;      /* by the clock of the side whose heartbeat it is */
+    guint64 timeout_us; /* of an echo: heartbeat-timeout of the side that echoes */
+} LinkBeat;
+
+void link_build_beat(guint8 payload[LINK_BEAT_BYTES], const LinkBeat *beat);
+void link_build_echo(guint8 payload[LINK_ECHO_BYTES], const LinkBeat *echo);
+LinkBeat link_parse_beat(const guint8 payload[LINK_BEAT_BYTES]);
+LinkBeat link_parse_echo(const guint8 payload[LINK_ECHO_BYTES]);
+
 void link_build_message_head(guint8 head[LINK_MESSAGE_HEAD], guint16 type, gsize len);
 LinkParse link_parse_message(const guint8 *data, gsize len, LinkParsedMessage *ret_message,
                              GError **error);

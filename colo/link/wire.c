@@ -148,6 +148,33 @@ LinkParse link_parse_message(const guint8 *data, gsize len, LinkParsedMessage *r
     return LINK_PARSE_WHOLE;
 }
 
+/* ---- Heartbeats ---- */
+
+void link_build_beat(guint8 payload[LINK_BEAT_BYTES], const LinkBeat *beat)
+{
+    colo_put_be64(payload, beat->number);
+    colo_put_be64(payload + 8, (guint64)beat->sent.us);
+}
+
+void link_build_echo(guint8 payload[LINK_ECHO_BYTES], const LinkBeat *echo)
+{
+    link_build_beat(payload, echo);
+    colo_put_be64(payload + LINK_BEAT_BYTES, echo->timeout_us);
+}
+
+LinkBeat link_parse_beat(const guint8 payload[LINK_BEAT_BYTES])
+{
+    return (LinkBeat){.number = colo_get_be64(payload),
+                      .sent = {.us = (gint64)colo_get_be64(payload + 8)}};
+}
+
+LinkBeat link_parse_echo(const guint8 payload[LINK_ECHO_BYTES])
+{
+    LinkBeat echo = link_parse_beat(payload);
+    echo.timeout_us = colo_get_be64(payload + LINK_BEAT_BYTES);
+    return echo;
+}
+
 /* ---- Packets ---- */
 
 void link_build_packet_head(guint8 head[LINK_PACKET_HEAD], guint32 nic, guint64 epoch, gsize len)

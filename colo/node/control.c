@@ -344,7 +344,7 @@ static const ControlCommand commands[] = {
     {NULL,          NULL,           NULL,                       NULL,                                                                   FALSE},
 };
 
-gboolean control_init(Node *node, GError **error)
+gboolean node_control_init(Node *node, GError **error)
 {
     node->control = control_new(node->config->control_socket, commands, node, error);
     return node->control != NULL;

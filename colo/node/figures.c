@@ -114,7 +114,7 @@ void figures_describe_checkpoints(const Figures *figures, json_object *status)
     colo_json_add_int(checkpoints, "total", figures->checkpoints);
     json_object *reasons = colo_json_add_object(checkpoints, "by-reason");
     for (CheckpointReason reason = 0; reason < REASONS; reason++)
-        colo_json_add_int(reasons, checkpoint_reason_name(reason), figures->by_reason[reason]);
+        colo_json_add_int(reasons, schedule_reason_name(reason), figures->by_reason[reason]);
     add_ms(status, "pause-ms", figures->pauses);
     add_ms(status, "transfer-ms", figures->transfers);
     add_ms(status, "apply-ms", figures->applies);

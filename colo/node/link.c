@@ -39,7 +39,7 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
     log_info("linked with %s, session %s", node->peer_name ? node->peer_name : "the peer",
              link_session(node->link));
     if (fsm_is_primary(node->state))
-        options_tell(node);
+        node_options_tell(node);
     else
         claim_pin(node->claim);
     claim_defer(node->claim, 0);
@@ -194,7 +194,7 @@ static gboolean on_trouble(Node *node, const Message *message, GError **error)
 
 static gboolean on_options(Node *node, const Message *message, GError **error)
 {
-    return options_received(node, message->text, error);
+    return node_options_received(node, message->text, error);
 }
 
 static gboolean on_yield(Node *node, const Message *message, GError **error)

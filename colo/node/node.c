@@ -351,7 +351,8 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
 
     if (!claim_init(node, error) || !net_make_cards(node, error))
         return NULL;
-    if (!node_link_init(node, error) || !control_init(node, error) || !parts_begin(node, error))
+    if (!node_link_init(node, error) || !node_control_init(node, error) ||
+        !parts_begin(node, error))
         return NULL;
     link_idle(node->link, "starting");
     claim_begin(node->claim, node->state);

@@ -226,15 +226,15 @@ gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GE
 /* ---- options.c ---- */
 
 /* Primary: tells the secondary all options of the pair. */
-void options_tell(const Node *node);
+void node_options_tell(const Node *node);
 /* Message of the peer; FALSE with NODE_ERROR_PROTOCOL if it makes no sense. */
-gboolean options_received(Node *node, const char *text, GError **error);
+gboolean node_options_received(Node *node, const char *text, GError **error);
 /* Commands. */
 void do_get(ControlRequest *request, json_object *arguments, gpointer user_data);
 void do_set(ControlRequest *request, json_object *arguments, gpointer user_data);
 
 /* ---- control.c ---- */
 
-gboolean control_init(Node *node, GError **error);
+gboolean node_control_init(Node *node, GError **error);
 
 #endif

@@ -44,7 +44,7 @@ static void tell_peer(const Node *node, const char *text)
     message_send(node->link, &(Message){.type = LINK_MSG_OPTIONS, .text = text});
 }
 
-void options_tell(const Node *node)
+void node_options_tell(const Node *node)
 {
     g_autofree char *text = config_pair_text(node->config);
     tell_peer(node, text);
@@ -69,7 +69,7 @@ static void take_over_changes(Node *node, json_object *changed)
     }
 }
 
-gboolean options_received(Node *node, const char *text, GError **error)
+gboolean node_options_received(Node *node, const char *text, GError **error)
 {
     g_autoptr(GError) why = NULL;
     json_object *changed = NULL;
@@ -86,7 +86,7 @@ gboolean options_received(Node *node, const char *text, GError **error)
         log_warning("what was set on the secondary does not count: %s", why->message);
     }
     if (primary)
-        options_tell(node);
+        node_options_tell(node);
     return TRUE;
 }
 

@@ -343,7 +343,7 @@ static void count(Primary *primary)
         "checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT " harvest_us=%" G_GINT64_FORMAT
         " copy_us=%" G_GINT64_FORMAT " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
         " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT,
-        checkpoint_reason_name(cycle->reason), cycle->pause_us, stats->harvest_us, stats->copy_us,
+        schedule_reason_name(cycle->reason), cycle->pause_us, stats->harvest_us, stats->copy_us,
         stats->transfer_us, stats->dirty_pages, stats->ahead_pages, stats->bytes);
 }
 

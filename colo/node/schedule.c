@@ -54,7 +54,7 @@ ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleF
     return (ScheduleDecision){.look_again = look_again};
 }
 
-const char *checkpoint_reason_name(CheckpointReason reason)
+const char *schedule_reason_name(CheckpointReason reason)
 {
     static const char *const names[REASONS] = {
         [REASON_INITIAL] = "initial",

@@ -71,6 +71,6 @@ ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleF
                                  ColoTime now);
 
 /* "period", "output", ... */
-const char *checkpoint_reason_name(CheckpointReason reason);
+const char *schedule_reason_name(CheckpointReason reason);
 
 #endif

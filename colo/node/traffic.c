@@ -278,7 +278,7 @@ static void add_held(HeldFrames *to, unsigned nic, GBytes *data)
         g_bytes_unref(data);
         return;
     }
-    held_frames_add(to->frames, nic, data);
+    checkpoint_frames_add(to->frames, nic, data);
     to->bytes = bytes;
 }
 
@@ -297,7 +297,7 @@ static void add_of_gate(unsigned nic, guint64 epoch, GBytes *frame, gpointer use
 
 GPtrArray *traffic_held_frames(const Traffic *traffic, guint64 epoch)
 {
-    GPtrArray *frames = held_frames_new();
+    GPtrArray *frames = checkpoint_frames_new();
     HeldFrames to = {.traffic = traffic, .frames = frames};
     for (const BacklogFrame *frame = backlog_first(traffic->leaving); frame;
          frame = backlog_next(frame))

@@ -260,10 +260,10 @@ void checkpoint_pair_free(CheckpointPair *pair)
 /* Frames that can be told apart by epoch: as many as the epoch modulo 4. */
 static GPtrArray *frames_of(guint64 epoch)
 {
-    GPtrArray *frames = held_frames_new();
+    GPtrArray *frames = checkpoint_frames_new();
     for (unsigned i = 0; i < epoch % 4; i++) {
         g_autofree char *text = g_strdup_printf("frame %u of %" G_GUINT64_FORMAT, i, epoch);
-        held_frames_add(frames, i, g_bytes_new(text, strlen(text)));
+        checkpoint_frames_add(frames, i, g_bytes_new(text, strlen(text)));
     }
     return frames;
 }

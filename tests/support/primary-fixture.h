@@ -309,7 +309,7 @@ static void on_release(guint64 epoch, gboolean compares, gpointer user_data)
 static void on_complete(const FiguresCheckpoint *checkpoint, gpointer user_data)
 {
     g_assert_cmpuint(checkpoint->bytes, ==, 4096);
-    report(user_data, "complete:%s", checkpoint_reason_name(checkpoint->reason));
+    report(user_data, "complete:%s", schedule_reason_name(checkpoint->reason));
 }
 
 static void on_mirror(gpointer user_data)

@@ -166,7 +166,7 @@ static inline void on_opening(gpointer user_data)
 static inline void on_wanted(CheckpointReason reason, gpointer user_data)
 {
     Fixture *f = user_data;
-    saw(f, checkpoint_reason_name(reason));
+    saw(f, schedule_reason_name(reason));
     f->world.limit_wanted |= reason == REASON_OUTPUT_LIMIT;
 }
 

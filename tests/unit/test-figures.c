@@ -67,8 +67,8 @@ static void test_checkpoints(Fixture *f, gconstpointer data)
     json_object *reasons = member(member(f->status, "checkpoints"), "by-reason");
     g_assert_cmpint(number(member(f->status, "checkpoints"), "total"), ==, 3);
     g_assert_cmpint(json_object_object_length(reasons), ==, REASONS);
-    g_assert_cmpint(number(reasons, checkpoint_reason_name(REASON_ADMIN)), ==, 2);
-    g_assert_cmpint(number(reasons, checkpoint_reason_name(REASON_PERIOD)), ==, 1);
+    g_assert_cmpint(number(reasons, schedule_reason_name(REASON_ADMIN)), ==, 2);
+    g_assert_cmpint(number(reasons, schedule_reason_name(REASON_PERIOD)), ==, 1);
     g_assert_cmpfloat(ms(f, "pause-ms", "p50"), ==, 4);
     g_assert_cmpfloat(ms(f, "pause-ms", "max"), ==, 6);
     g_assert_cmpfloat(ms(f, "transfer-ms", "p50"), ==, 20);

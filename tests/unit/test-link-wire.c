@@ -319,6 +319,24 @@ static void test_judge_identity(void)
     judge(theirs, "disk: none here, 8G there", "disk: 8G here, none there");
 }
 
+/* As docs/PROTOCOL.md has them, to the byte, and back. */
+static void test_beats(void)
+{
+    static const guint8 bytes[LINK_ECHO_BYTES] = {0, 0, 0, 0, 0, 0, 0, 7, 0, 0,    0,    0,
+                                                  0, 1, 2, 3, 0, 0, 0, 0, 0, 0x16, 0xe3, 0x60};
+    const LinkBeat echo = {.number = 7, .sent = {.us = 0x10203}, .timeout_us = 1500000};
+    guint8 beat[LINK_BEAT_BYTES], payload[LINK_ECHO_BYTES];
+    link_build_beat(beat, &echo);
+    g_assert_cmpmem(beat, sizeof(beat), bytes, LINK_BEAT_BYTES);
+    link_build_echo(payload, &echo);
+    g_assert_cmpmem(payload, sizeof(payload), bytes, sizeof(bytes));
+    g_assert_cmpuint(link_parse_beat(beat).number, ==, 7);
+    g_assert_cmpint(link_parse_beat(beat).sent.us, ==, 0x10203);
+    g_assert_cmpuint(link_parse_beat(beat).timeout_us, ==, 0);
+    g_assert_cmpuint(link_parse_echo(payload).number, ==, 7);
+    g_assert_cmpuint(link_parse_echo(payload).timeout_us, ==, 1500000);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -333,5 +351,6 @@ int main(int argc, char **argv)
     g_test_add_func("/link-wire/packets", test_packets);
     g_test_add_func("/link-wire/judge", test_judge);
     g_test_add_func("/link-wire/judge-identity", test_judge_identity);
+    g_test_add_func("/link-wire/beats", test_beats);
     return g_test_run();
 }

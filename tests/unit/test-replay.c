@@ -352,9 +352,9 @@ static void test_output_limit(Fixture *f, gconstpointer data)
 
 static GPtrArray *held_frames(const char *letters)
 {
-    GPtrArray *frames = held_frames_new();
+    GPtrArray *frames = checkpoint_frames_new();
     for (; *letters; letters++)
-        held_frames_add(frames, 3, g_bytes_new(letters, 1));
+        checkpoint_frames_add(frames, 3, g_bytes_new(letters, 1));
     return frames;
 }
 

@@ -15,7 +15,7 @@ static ScheduleDecision decide(ScheduleFacts facts, gint64 after_us)
 static void assert_due(ScheduleDecision decision, CheckpointReason reason)
 {
     g_assert_true(decision.due);
-    g_assert_cmpstr(checkpoint_reason_name(decision.reason), ==, checkpoint_reason_name(reason));
+    g_assert_cmpstr(schedule_reason_name(decision.reason), ==, schedule_reason_name(reason));
 }
 
 static void test_reasons(void)

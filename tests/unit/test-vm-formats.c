@@ -164,7 +164,7 @@ static void test_carrier(void)
         state[i] = (guint8)(i * 7 + i / 251);
     for (gsize i = 0; i < G_N_ELEMENTS(lengths); i++) {
         g_autoptr(GError) error = NULL;
-        carrier_write(fd, state, lengths[i], &error);
+        vm_carrier_write(fd, state, lengths[i], &error);
         g_assert_no_error(error);
         check_carrier(fd, state, lengths[i]);
     }
@@ -177,7 +177,7 @@ static void test_carrier_full(void)
     int fd = memfd_create("carrier", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     int failed = fcntl(fd, F_ADD_SEALS, F_SEAL_GROW);
     g_assert_false(failed);
-    g_assert_false(carrier_write(fd, "x", 1, &error));
+    g_assert_false(vm_carrier_write(fd, "x", 1, &error));
     g_assert_true(error->domain == G_FILE_ERROR);
     close(fd);
 }
