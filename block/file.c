@@ -173,6 +173,13 @@ int block_file_settle(const BlockFile *file, gsize len, guint64 offset)
     return errno == EIO || errno == ENOSPC || errno == EDQUOT ? -errno : -EOPNOTSUPP;
 }
 
+void block_file_forget_cache(const BlockFile *file)
+{
+    gsize allowed = 0;
+    if (ask_hook(file, "forget", 0, &allowed) == 0)
+        posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 int block_file_truncate(const BlockFile *file, guint64 size)
 {
     gsize allowed = 0;

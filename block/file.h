@@ -40,6 +40,8 @@ int block_file_punch(const BlockFile *file, guint64 len, guint64 offset);
 int block_file_sync(const BlockFile *file);
 /* Writes a range out of the page cache; -EOPNOTSUPP where that can't be done. */
 int block_file_settle(const BlockFile *file, gsize len, guint64 offset);
+/* Lets the page cache go that needs not be written: from now on the medium is read. */
+void block_file_forget_cache(const BlockFile *file);
 int block_file_truncate(const BlockFile *file, guint64 size);
 
 /* Sets BLOCK_ERROR_IO "NAME: can't WHAT: reason" from a negative errno. Always FALSE. */

@@ -183,13 +183,19 @@ int image_punch(const Image *image, guint64 len, guint64 offset)
     return block_file_punch(&image->file, len, offset);
 }
 
+static void note_sync_error(Image *image, int r)
+{
+    if (g_atomic_int_compare_and_exchange(&image->sync_error, 0, r) && image->sync_failed)
+        image->sync_failed(image->sync_failed_data);
+}
+
 int image_sync(Image *image)
 {
     int r = g_atomic_int_get(&image->sync_error);
     if (r == 0) {
         r = block_file_sync(&image->file);
         if (r < 0)
-            g_atomic_int_set(&image->sync_error, r);
+            note_sync_error(image, r);
     }
     return r;
 }
@@ -200,7 +206,12 @@ void image_settle(Image *image, gsize len, guint64 offset)
     if (r == -EOPNOTSUPP)
         image_sync(image);
     else if (r < 0)
-        g_atomic_int_compare_and_exchange(&image->sync_error, 0, r);
+        note_sync_error(image, r);
+}
+
+void image_forget_cache(const Image *image)
+{
+    block_file_forget_cache(&image->file);
 }
 
 guint64 image_stamp(const Image *image)

@@ -17,8 +17,9 @@ typedef struct {
     BlockFile file;
     char *path;
     guint64 size;
-    gint
-        sync_error; /* sticky: after a failed fdatasync nobody knows what the page cache has lost */
+    gint sync_error; /* sticky: after a failed fdatasync nobody knows what the cache has lost */
+    void (*sync_failed)(gpointer data); /* set by the owner: called once, from any thread */
+    gpointer sync_failed_data;
 } Image;
 
 /* BLOCK_ERROR_IO, _LOCKED, or _CONFIG for a size that O_DIRECT can't take. */
@@ -43,6 +44,10 @@ int image_sync(Image *image);
 /* Writes a range out to the medium, and waits for it; what makes it durable is the next sync. A
  * failure is one of that. */
 void image_settle(Image *image, gsize len, guint64 offset);
+
+/* What the page cache has, and the medium perhaps not, is not read any more. Only what still is to
+ * be written stays. */
+void image_forget_cache(const Image *image);
 
 /* The piece that starts at `offset`: its length (at most `len`) and whether it is a hole. */
 int image_extent(const Image *image, guint64 offset, guint64 len, guint64 *ret_len,

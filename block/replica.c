@@ -33,6 +33,7 @@ struct Replica {
     ReplicaPhase phase;
     guint64 epoch; /* of the last mark */
     guint64 seed;
+    gboolean needs_all; /* what is read here may not be on the medium */
     XXH3_state_t *hash; /* of the records since START or the last mark */
     guint8 *chunk;
 };
@@ -134,6 +135,7 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
     set->record.committed = set->record.applied = 0;
     set->record.images = 0;
     set->discard = FALSE;
+    replica->needs_all = set->record.unsynced;
     gboolean ok = set_write_state(set, FALSE, TRUE, error);
     g_mutex_unlock(&set->mutex);
     for (guint i = 0; i < set->n_disks && ok; i++)
@@ -224,7 +226,7 @@ static gboolean handle_hash(Replica *replica, const WireHeader *header, const gu
         gsize len = (gsize)MIN(BLOCK_CHUNK_BYTES, disk->image.size - offset);
         guint8 hash[WIRE_HASH_BYTES];
         /* What can't be read may still be written. */
-        if (image_read(&disk->image, replica->chunk, len, offset) < 0) {
+        if (replica->needs_all || image_read(&disk->image, replica->chunk, len, offset) < 0) {
             chunk_mark(need, i);
             continue;
         }
@@ -252,6 +254,7 @@ static gboolean complete_sync(Replica *replica, guint64 epoch, GError **error)
     set->record.state = BLOCK_STATE_REPLICA;
     set->record.has_lineage = TRUE;
     set->record.writer = FALSE;
+    set->record.unsynced = FALSE; /* all has been written anew */
     memcpy(set->record.session, replica->hello.session, BLOCK_SESSION_BYTES);
     set->record.committed = set->record.applied = epoch;
     generation_adopt(&set->record.generation, &replica->theirs.generation);

@@ -90,6 +90,11 @@ static gboolean check_name(const DiskConfig *config, GError **error)
     return ok;
 }
 
+static void on_sync_failed(gpointer data)
+{
+    state_unsynced(data);
+}
+
 static gboolean open_disk(DiskSet *set, Disk *disk, gboolean *all_valid, GError **error)
 {
     if (!check_name(&disk->config, error))
@@ -98,6 +103,8 @@ static gboolean open_disk(DiskSet *set, Disk *disk, gboolean *all_valid, GError 
         g_prefix_error(error, "disk %s: ", disk->config.name);
         return FALSE;
     }
+    disk->image.sync_failed = on_sync_failed;
+    disk->image.sync_failed_data = &set->state;
     guint64 size = disk->image.size;
     for (guint i = 0; i < 2; i++) {
         gboolean valid = FALSE;
@@ -157,6 +164,13 @@ static gboolean replay(DiskSet *set, GError **error)
     return TRUE;
 }
 
+/* The guest is to see what the medium has, now and not when the page cache lets go of the rest. */
+static void forget_caches(DiskSet *set)
+{
+    for (guint i = 0; i < set->n_disks; i++)
+        image_forget_cache(&set->disks[i].image);
+}
+
 /* Brings the images and the record into a state from which either mode can start. */
 static gboolean recover(DiskSet *set, gboolean found, gboolean trusted, gboolean maps_valid,
                         GError **error)
@@ -169,6 +183,8 @@ static gboolean recover(DiskSet *set, gboolean found, gboolean trusted, gboolean
     else if (record->state == BLOCK_STATE_REPLICA && record->applied != record->committed &&
              !replay(set, error))
         return FALSE;
+    if (record->unsynced)
+        forget_caches(set);
     /* Whoever has changed the images since a clean end has told no bitmap. */
     gboolean touched = record->images && record->images != stamp_images(set);
     if (!trusted || touched || !maps_valid || record->state == BLOCK_STATE_INCOMPLETE)

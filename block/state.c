@@ -14,7 +14,7 @@
 enum { STATE_VERSION = 2, STATE_BYTES = 256, STATE_HASH = 248 };
 enum { OLD_VERSION = 1, OLD_HASH = 88 };
 enum { AT_CURRENT = 88, AT_BITMAP = 96, AT_DATA = 104, AT_EXPOSED = 106, AT_HISTORY = 112 };
-enum { FLAG_CLEAN = 1, FLAG_LINEAGE = 2, FLAG_WRITER = 4 };
+enum { FLAG_CLEAN = 1, FLAG_LINEAGE = 2, FLAG_WRITER = 4, FLAG_UNSYNCED = 8 };
 G_STATIC_ASSERT(AT_HISTORY + GENERATION_HISTORY * 8 <= STATE_HASH);
 static const char state_magic[8] = "COLOSTAT";
 
@@ -121,7 +121,11 @@ static gboolean judge(const guint8 *bytes, const char *path, const guint8 *boot_
     static const guint8 no_boot_id[16];
     gboolean same_boot =
         memcmp(bytes + 72, boot_id, 16) == 0 && memcmp(boot_id, no_boot_id, 16) != 0;
-    *ret_trusted = *ret_found && ((colo_get_be16(bytes + 14) & FLAG_CLEAN) != 0 || same_boot);
+    guint16 flags = colo_get_be16(bytes + 14);
+    gboolean unsynced = (flags & FLAG_UNSYNCED) != 0;
+    *ret_trusted = *ret_found && !unsynced && ((flags & FLAG_CLEAN) != 0 || same_boot);
+    /* After a boot nothing but the medium is read. */
+    record.unsynced = unsynced && same_boot;
     *ret_record = record;
     return TRUE;
 }
@@ -132,7 +136,8 @@ gboolean state_open(StateFile *state, const char *dir, guint64 set_hash,
 {
     g_autofree char *path = g_build_filename(dir, "state", NULL);
     guint8 bytes[STATE_BYTES];
-    state->file = BLOCK_FILE_NONE;
+    *state = (StateFile){.file = BLOCK_FILE_NONE};
+    g_mutex_init(&state->mutex);
     read_boot_id(state->boot_id);
     if (!block_file_open(&state->file, path, TRUE, FALSE, options, error))
         return FALSE;
@@ -176,14 +181,17 @@ Generation state_generation(const StateRecord *record)
 
 void state_close(StateFile *state)
 {
+    g_mutex_clear(&state->mutex);
     block_file_close(&state->file);
 }
 
-int state_write(const StateFile *state, const StateRecord *record, gboolean clean, gboolean sync)
+/* The mutex is held. */
+static int write_record(const StateFile *state, const StateRecord *record, gboolean clean)
 {
     guint8 bytes[STATE_BYTES] = {0};
+    gboolean unsynced = record->unsynced || state->unsynced;
     guint16 flags = (guint16)((clean ? FLAG_CLEAN : 0) | (record->has_lineage ? FLAG_LINEAGE : 0) |
-                              (record->writer ? FLAG_WRITER : 0));
+                              (record->writer ? FLAG_WRITER : 0) | (unsynced ? FLAG_UNSYNCED : 0));
     memcpy(bytes, state_magic, sizeof(state_magic));
     colo_put_be32(bytes + 8, STATE_VERSION);
     colo_put_be16(bytes + 12, (guint16)record->state);
@@ -196,6 +204,28 @@ int state_write(const StateFile *state, const StateRecord *record, gboolean clea
     memcpy(bytes + 72, state->boot_id, sizeof(state->boot_id));
     encode_generation(bytes, &record->generation);
     colo_put_be64(bytes + STATE_HASH, XXH3_64bits(bytes, STATE_HASH));
-    int r = block_file_write(&state->file, bytes, sizeof(bytes), 0);
+    return block_file_write(&state->file, bytes, sizeof(bytes), 0);
+}
+
+int state_write(StateFile *state, const StateRecord *record, gboolean clean, gboolean sync)
+{
+    g_mutex_lock(&state->mutex);
+    int r = write_record(state, record, clean);
+    if (r == 0) {
+        state->written = *record;
+        state->is_written = TRUE;
+    }
+    g_mutex_unlock(&state->mutex);
     return r == 0 && sync ? block_file_sync(&state->file) : r;
+}
+
+void state_unsynced(StateFile *state)
+{
+    g_mutex_lock(&state->mutex);
+    gboolean first = !state->unsynced;
+    state->unsynced = TRUE;
+    /* If even that fails, the next record has it. */
+    if (first && state->is_written)
+        write_record(state, &state->written, FALSE);
+    g_mutex_unlock(&state->mutex);
 }

@@ -64,6 +64,7 @@ static int fault(const char *what, const char *file, guint64 offset, gsize *len,
         g_cond_broadcast(&side->changed);
     }
     side->settles += !strcmp(what, "settle");
+    side->forgets += !strcmp(what, "forget");
     while (!strcmp(what, "settle") && side->hold_settling && !side->dead)
         g_cond_wait(&side->changed, &side->mutex);
     gulong delay_us = strcmp(what, "settle") != 0 ? 0 : side->settle_us;
@@ -179,6 +180,7 @@ gboolean side_open(Side *side, gboolean owner, GError **error)
     side->dead = FALSE;
     side->changes = 0;
     side->image_syncs = 0;
+    side->forgets = 0;
     side->options.fault = fault;
     side->options.fault_data = side;
     side->set =

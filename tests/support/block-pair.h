@@ -33,6 +33,7 @@ typedef struct {
     gulong settle_us;        /* ... or takes so long */
     guint64 image_syncs;
     guint64 settles; /* pieces written out of the page cache */
+    guint forgets;   /* images whose page cache was let go, since the set was opened */
     gboolean synchronised, lost;
     char *lost_message;
     guint64 marked, applied;

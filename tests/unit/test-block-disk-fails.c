@@ -2,8 +2,11 @@
 /* Storage that fails under a disk set: who is told, what is still there, and what may be done then.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "common/fd.h"
 #include "tests/support/block-pair.h"
 
 /* The guest gets the error; what is there then is what the replica has too. */
@@ -147,6 +150,91 @@ static void test_overlay_fails(BlockPair *f, gconstpointer data)
     g_assert_cmphex(side_byte(f->b, 0, 0), ==, 0);
 }
 
+/* ---- What a process that could not sync leaves to the next one ---- */
+
+#define UNSYNCED 0x31
+
+/*
+ * The owner's image could not be synced. The replica has everything, and takes over. The owner's
+ * process dies.
+ */
+static void lose_the_owner(BlockPair *f)
+{
+    side_fill(f->a, 0, UNSYNCED, 4096, 0);
+    side_refuse(f->a, "sync", "vda.img", -EIO);
+    g_assert_cmpint(disk_flush(f->a->disks[0]), ==, -EIO);
+    side_refuse(f->a, NULL, "", 0);
+    block_pair_checkpoint(f, 2);
+    side_crash(f->a);
+    g_assert_true(disk_set_takeover(f->b->set, 2, NULL));
+}
+
+/* The page cache lets go of what has not reached the medium. */
+static void evict(const Side *side)
+{
+    static const guint8 zeroes[4096];
+    COLO_AUTO_FD fd = open(side->paths[0], O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, zeroes, sizeof(zeroes), 0), ==, sizeof(zeroes));
+}
+
+/* The owner's process is there again, as a replica. */
+static void rejoin(BlockPair *f)
+{
+    disk_set_detach(f->b->set);
+    side_open_ok(f->a, FALSE);
+    g_assert_true(side_synchronise(f->b, f->a));
+    g_assert_true(disk_set_mark(f->b->set, 1, NULL));
+    g_assert_true(side_wait_applied(f->b, 1));
+}
+
+/* No bitmap names what was lost: it was replicated long ago. */
+static void test_unsynced_is_compared(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    lose_the_owner(f);
+    evict(f->a);
+    rejoin(f);
+    g_assert_true(f->b->progress.full);
+    block_pair_assert_same_images(f);
+}
+
+/* What can be read may be in the page cache only: it is sent, though it seems to be the same. */
+static void test_unsynced_is_rewritten(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    lose_the_owner(f);
+    rejoin(f);
+    g_assert_cmpuint(f->b->progress.sent_bytes, ==, BLOCK_CHUNK_BYTES);
+    side_close(f->a);
+    rejoin(f); /* it is known by now */
+    g_assert_false(f->b->progress.full);
+    g_assert_cmpuint(f->b->progress.sent_bytes, ==, 0);
+}
+
+/* After a boot the medium is read: what is the same is the same. */
+static void test_unsynced_before_a_boot(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    lose_the_owner(f);
+    side_patch_state(f->a, 72, 0xff, TRUE);
+    rejoin(f);
+    g_assert_true(f->b->progress.full);
+    g_assert_cmpuint(f->b->progress.sent_bytes, ==, 0);
+}
+
+/* The guest that is started again reads what it will read later, too. */
+static void test_unsynced_owner(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpuint(f->a->forgets, ==, 0);
+    side_refuse(f->a, "sync", "vda.img", -ENOSPC);
+    g_assert_false(disk_set_sync(f->a->set, NULL));
+    side_refuse(f->a, NULL, "", 0);
+    side_close(f->a);
+    side_open_ok(f->a, TRUE);
+    g_assert_cmpuint(f->a->forgets, ==, SIDE_DISKS);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -161,5 +249,9 @@ int main(int argc, char **argv)
     ADD("takeover-fails", block_pair_setup_joined, test_takeover_fails);
     ADD("takeover-given-up", block_pair_setup_joined, test_takeover_given_up);
     ADD("overlay-fails", block_pair_setup_joined, test_overlay_fails);
+    ADD("unsynced-is-compared", block_pair_setup_joined, test_unsynced_is_compared);
+    ADD("unsynced-is-rewritten", block_pair_setup_joined, test_unsynced_is_rewritten);
+    ADD("unsynced-before-a-boot", block_pair_setup_joined, test_unsynced_before_a_boot);
+    ADD("unsynced-owner", block_pair_setup_joined, test_unsynced_owner);
     return g_test_run();
 }

@@ -152,6 +152,9 @@ static void test_failure(Fixture *f, gconstpointer data)
     g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
     g_assert_nonnull(strstr(error->message, "vda"));
     g_assert_false(disk_set_takeover(f->pair.b->set, 2, NULL));
+    /* Nor by the next process, however this one ends. */
+    side_crash(f->pair.b);
+    side_open_fails(f->pair.b, TRUE, BLOCK_ERROR_STATE, "incomplete replica");
 }
 
 int main(int argc, char **argv)
