@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     BlockActivation *activation; /* NULL once that is freed */
     Member *disk;
-    BlockDiskState target;
+    BlockDiskState target, before;
 } Ticket;
 
 struct BlockActivation {
@@ -170,10 +170,12 @@ static void op_done(gpointer data, const GError *op_error)
     g_assert(a->in_flight == ticket);
     a->in_flight = NULL;
     Member *disk = ticket->disk;
-    BlockDiskState target = ticket->target;
+    BlockDiskState target = ticket->target, before = ticket->before;
     g_free(ticket);
     if (!op_error)
         set_disk(a, disk, target);
+    else if (g_error_matches(op_error, BLOCK_ERROR, BLOCK_ERROR_INACTIVE))
+        set_disk(a, disk, before); /* it was not touched */
     /* A wish that was replaced meanwhile has no use for the error: the new one starts over. */
     gboolean for_this = target == BLOCK_DISK_ACTIVE || a->wanted == BLOCK_INACTIVE;
     if (op_error && for_this) {
@@ -197,7 +199,7 @@ static void step(BlockActivation *a)
         if (!disk)
             break;
         Ticket *ticket = g_new0(Ticket, 1);
-        *ticket = (Ticket){.activation = a, .disk = disk, .target = target};
+        *ticket = (Ticket){.activation = a, .disk = disk, .target = target, .before = disk->state};
         a->in_flight = ticket;
         /* Whatever becomes of it, from now on nobody knows until it has answered. */
         set_disk(a, disk, BLOCK_DISK_UNKNOWN);

@@ -52,7 +52,8 @@ typedef void (*BlockOpDone)(gpointer ticket, const GError *error);
 /*
  * What can be done to a disk, or to a group that can only be switched as a whole (all disks of one
  * QEMU). Each starts the operation and makes sure that `done` is called with `ticket`, at once or
- * later. That is also so when the storage has to be given up.
+ * later. That is also so when the storage has to be given up. An activation that ends with
+ * BLOCK_ERROR_INACTIVE has not touched the disk: it stays what it was, and the flag INACTIVE.
  */
 typedef struct {
     void (*activate)(gpointer disk, BlockOpDone done, gpointer ticket);

@@ -357,9 +357,12 @@ static const Command commands[] = {
      "arbiter agrees. With --force also if the arbiter can't be asked: first make sure that the "
      "other node is off. With --wait, the default on a terminal, it prints the outcome; --no-wait "
      "only gives the order."                                                                                                           },
+    {"stop",       "",                              0, 0, JSON,                run_plain,
+     "Stops the guest until cont. A protected VM stays protected: checkpoints, a takeover and a "
+     "failover leave the guest stopped."                                                                                               },
     {"cont",       "",                              0, 0, JSON,                run_plain,
-     "Tries again to resume a VM that disks have stopped: its disks or QEMU refuse, or the guest "
-     "had an I/O error. colod tries it every second anyway."                                                                           },
+     "Continues a guest that was stopped: by stop, or by an I/O error. Also tries again to resume "
+     "a VM whose disks or QEMU refuse, which colod does every second anyway."                                                          },
     {"announce",   "",                              0, 0, JSON,                run_plain,
      "Announces the guest to the network again, as after a takeover, in case a switch missed it."                                      },
     {"events",     "",                              0, 0, JSON | FOLLOW,       run_events,

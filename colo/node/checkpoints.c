@@ -19,7 +19,7 @@ static PrimaryWorld on_look(gpointer user_data)
                           .disks_in_step = disks_may_checkpoint(node->disks),
                           .has_disks = disks_are_there(node->disks),
                           .output_waits = traffic_awaits_checkpoint(node->traffic),
-                          .is_io_stopped = resume_is_io_stopped(node->resume),
+                          .is_stopped = resume_is_stopped(node->resume),
                           .ends = final_has_begun(node->final)};
 }
 
@@ -115,8 +115,11 @@ static void on_resume(gpointer user_data)
 static void on_running(ColoTime paused, ColoTime now, gpointer user_data)
 {
     Node *node = user_data;
-    if (paused.us)
+    /* A guest that is stopped misses nothing by our doing. */
+    if (paused.us && !resume_may_not_run(node->resume))
         figures_add_pause(node->figures, paused, now);
+    if (!vm_is_running(machine_vm(node->machine)))
+        resume_report_stop(node->resume);
     clock_look(node->clock);
     traffic_give_deferred(node->traffic);
 }
@@ -204,12 +207,13 @@ static void on_mark(guint64 epoch, gpointer user_data)
     disks_mark(node->disks, epoch, on_marked);
 }
 
-static void on_content(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
+static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,
                        GBytes **ret_attachment, gpointer user_data)
 {
     Node *node = user_data;
     *ret_frames = traffic_held_frames(node->traffic, epoch);
-    g_auto(Attachment) attachment = {.runs = compares, .maps = traffic_export_maps(node->traffic)};
+    g_auto(Attachment) attachment = {
+        .runs = compares, .stopped = stopped, .maps = traffic_export_maps(node->traffic)};
     *ret_attachment = attachment_pack(&attachment);
 }
 

@@ -66,7 +66,9 @@ gboolean comparing_pause(Node *node, guint64 epoch, gboolean last)
 {
     JudgePause pause = {.epoch = epoch,
                         .compared = traffic_route(node->traffic) == ROUTE_COMPARE,
-                        .may_compare = fsm_is_protected(node->state) && !last,
+                        /* The copy of a guest that is stopped must not run ahead of it. */
+                        .may_compare = fsm_is_protected(node->state) && !last &&
+                                       !resume_is_stopped(node->resume),
                         .buffered_us = buffered_wait_us(node)};
     return judge_pause(node->judge, &pause);
 }

@@ -13,9 +13,21 @@ static const char *vm_state(const Node *node)
 {
     return !machine_vm(node->machine)                 ? "dead"
            : resume_refusal(node->resume)             ? "inactive"
-           : resume_is_io_stopped(node->resume)       ? "io-error"
            : vm_is_running(machine_vm(node->machine)) ? "running"
+           : resume_is_stopped(node->resume)          ? "stopped"
+           : resume_may_not_run(node->resume)         ? "io-error"
                                                       : "paused";
+}
+
+/* On a secondary: as its last checkpoint has it. */
+static const char *stopped_by(const Node *node)
+{
+    const Vm *vm = machine_vm(node->machine);
+    if (!vm || vm_is_running(vm))
+        return NULL;
+    if (!fsm_is_primary(node->state) && svm_is_stopped(node))
+        return stops_name(STOPS(ADMIN));
+    return stops_name(resume_stops(node->resume));
 }
 
 static void add_vm(const Node *node, json_object *status)
@@ -25,6 +37,7 @@ static void add_vm(const Node *node, json_object *status)
     colo_json_add_string(vm, "name", node->config->vm->name);
     colo_json_add_string(vm, "uuid", node->config->vm->uuid);
     colo_json_add_string(vm, "state", vm_state(node));
+    colo_json_add_string(vm, "stopped-by", stopped_by(node));
     if (process && vm_ram(process))
         colo_json_add_int(vm, "pid", vm_ram(process)->pid);
     colo_json_add_int(vm, "private-bytes", (gint64)memory_bytes(node->memory));
@@ -289,10 +302,37 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
     }
 }
 
+/* The guest is not this node's to stop, or to continue if it is stopped. */
+static gboolean fail_elsewhere(ControlRequest *request, const Node *node, const char *wanted)
+{
+    g_autofree char *way_out =
+        stops_way_out(node->state, final_has_begun(node->final), peer_called(node));
+    if (way_out)
+        fail(request, state_error(node, wanted, way_out));
+    return way_out != NULL;
+}
+
+static void do_stop(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (fail_elsewhere(request, node, "to stop the guest"))
+        return;
+    control_reply(request, NULL);
+    resume_stop(node->resume);
+    if (!vm_is_running(machine_vm(node->machine)))
+        resume_report_stop(node->resume);
+    /* It pauses the guest, and tells the secondary by a checkpoint. */
+    primary_reschedule(node->primary);
+}
+
 static void do_cont(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     (void)arguments;
     Node *node = user_data;
+    if (fsm_is_primary(node->state) && resume_stops(node->resume) &&
+        fail_elsewhere(request, node, "to continue the guest"))
+        return;
     if (resume_now(node->resume, request))
         return;
     if (machine_vm(node->machine) && vm_is_running(machine_vm(node->machine)))
@@ -321,27 +361,28 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",      do_status,      "",                         "Shows the state of this node and its VM.",                             TRUE },
-    {"get",         do_get,         "name:string?",             "Shows the value of one option, or of all.",                            FALSE},
+    {"status",      do_status,      "",                         "Shows the state of this node and its VM.",                               TRUE },
+    {"get",         do_get,         "name:string?",             "Shows the value of one option, or of all.",                              FALSE},
     {"set",         do_set,         "name:string value:string",
-     "Changes a live option; of the pair: on both nodes.",                                                                              FALSE},
-    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now.",                                              FALSE},
+     "Changes a live option; of the pair: on both nodes.",                                                                                FALSE},
+    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now.",                                                FALSE},
     {"failover",    do_failover,    "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node continues alone, if "
      "the "
      "arbiter agrees, or with force if it can't be asked, or if the other side was to go on and is "
-     "dead.",                                                                                                                           FALSE},
+     "dead.",                                                                                                                             FALSE},
+    {"stop",        do_stop,        "",                         "Stops the guest until `cont`, also through checkpoints and a takeover.",
+     FALSE                                                                                                                                     },
     {"cont",        do_cont,        "",
-     "Tries at once what is tried again every second: to resume a VM whose disks refused, or a "
-     "guest "
-     "that an I/O error has stopped. Tells how that try has ended.",                                                                    FALSE},
-    {"announce",    do_announce,    "",                         "Tells the network again where the guest is.",                          FALSE},
+     "Continues a guest that has stopped, or tries at once what is tried again every second: to "
+     "resume a VM whose disks refused. Tells how that try has ended.",                                                                    FALSE},
+    {"announce",    do_announce,    "",                         "Tells the network again where the guest is.",                            FALSE},
     {"capture-on",  do_capture_on,  "file:string last:int?",
-     "Writes what the VMs sent where they differ to files.",                                                                            FALSE},
-    {"capture-off", do_capture_off, "",                         "Ends that; the files stay.",                                           FALSE},
+     "Writes what the VMs sent where they differ to files.",                                                                              FALSE},
+    {"capture-off", do_capture_off, "",                         "Ends that; the files stay.",                                             FALSE},
     {"quit",        do_quit,        "",                         "Ends this node and its VM; the peer of a primary does not take over.",
-     FALSE                                                                                                                                   },
-    {NULL,          NULL,           NULL,                       NULL,                                                                   FALSE},
+     FALSE                                                                                                                                     },
+    {NULL,          NULL,           NULL,                       NULL,                                                                     FALSE},
 };
 
 gboolean node_control_init(Node *node, GError **error)

@@ -115,6 +115,14 @@ void disks_ran(Disks *disks, const GError *error)
     order->switched(order->ticket, error);
 }
 
+void disks_leave_stopped(Disks *disks)
+{
+    g_autoptr(GError) stopped = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_INACTIVE,
+                                                    "QEMU opens its disks when the guest runs");
+    disks->left_stopped = TRUE;
+    disks_ran(disks, stopped);
+}
+
 /* Nothing is given up for another side: a VM that continues there has ended here. */
 static void inactivate(gpointer data, BlockOpDone done, gpointer ticket)
 {
@@ -140,11 +148,17 @@ static void on_activated(BlockActivation *activation, const GError *error, gpoin
 {
     Disks *disks = user_data;
     g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    gboolean left_stopped = disks->left_stopped;
+    disks->left_stopped = FALSE;
     /* The disk server's end is about to be reported, or the VM has been ended. */
     if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
         return;
     if (!error)
         block_activation_resume(activation, BLOCK_RUN_ACTIVE, NULL);
+    if (left_stopped) {
+        disks->handler.activated(NULL, disks->user_data);
+        return;
+    }
     /* Of QEMU its own message, which shows whether it lives. */
     disks->handler.activated(error && qemu_failure ? qemu_failure : error, disks->user_data);
 }

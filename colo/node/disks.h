@@ -71,7 +71,7 @@ typedef struct {
     /* A step of a takeover was refused, and is due again. */
     void (*refused)(const char *what, const GError *error, gpointer user_data);
 
-    /* QEMU is to open its disks and run the VM: then disks_ran(). */
+    /* QEMU is to open its disks and run the VM: then disks_ran(); or disks_leave_stopped(). */
     void (*run)(gpointer user_data);
     /* A result that may name the generation of the disks. */
     void (*noted)(json_object *result, gpointer user_data);
@@ -151,6 +151,11 @@ gboolean disks_are_at(const Disks *disks, guint64 epoch);
  */
 gboolean disks_activate(Disks *disks, guint64 takeover);
 void disks_ran(Disks *disks, const GError *error);
+/*
+ * The VM stays stopped: QEMU opens its disks when it runs, and the flag stays INACTIVE until then.
+ * What is below QEMU is this side's, which is what `activated` is told.
+ */
+void disks_leave_stopped(Disks *disks);
 /* Whether a copy of the VM may run, on disks that are not this side's. */
 gboolean disks_may_run_copy(const Disks *disks, GError **error);
 void disks_vm_paused(Disks *disks);

@@ -31,11 +31,12 @@ struct Disks {
     BlockActivation *activation; /* NULL: no disks are there */
     DiskServer *server;          /* NULL: it could not be started */
     char *socket;
-    GPtrArray *orders;    /* of DiskOrder*: those without an answer */
-    DiskOrder *resuming;  /* of them, the one to QEMU; NULL: none */
-    GError *qemu_failure; /* of the last `cont` that was part of an activation */
-    const char *why;      /* the activation under way, or the last one: static */
-    guint64 takeover;     /* checkpoint that the activation under way takes over from; 0: none */
+    GPtrArray *orders;     /* of DiskOrder*: those without an answer */
+    DiskOrder *resuming;   /* of them, the one to QEMU; NULL: none */
+    GError *qemu_failure;  /* of the last `cont` that was part of an activation */
+    const char *why;       /* the activation under way, or the last one: static */
+    gboolean left_stopped; /* there was none: the VM stays stopped */
+    guint64 takeover;      /* checkpoint that the activation under way takes over from; 0: none */
     gboolean failed;
     GError *failure; /* to be reported from the main loop */
     guint failure_source;

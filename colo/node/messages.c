@@ -333,13 +333,17 @@ void message_send(Link *link, const Message *message)
 /* ---- The attachment of a checkpoint ---- */
 
 #define ATTACHMENT_VERSION 1
-#define ATTACHMENT_RUN     1
+#define ATTACHMENT_RUN     1u
+#define ATTACHMENT_STOPPED 2u
 #define ATTACHMENT_HEAD    2u
 
 GBytes *attachment_pack(const Attachment *attachment)
 {
-    const guint8 head[ATTACHMENT_HEAD] = {ATTACHMENT_VERSION,
-                                          attachment->runs ? ATTACHMENT_RUN : 0};
+    g_assert(!attachment->runs || !attachment->stopped);
+    const guint8 head[ATTACHMENT_HEAD] = {ATTACHMENT_VERSION, attachment->runs ? ATTACHMENT_RUN
+                                                              : attachment->stopped
+                                                                  ? ATTACHMENT_STOPPED
+                                                                  : 0};
     GByteArray *bytes = g_byte_array_new();
     g_byte_array_append(bytes, head, sizeof(head));
     if (attachment->maps) {
@@ -354,7 +358,7 @@ gboolean attachment_unpack(guint64 epoch, GBytes *bytes, Attachment *ret_attachm
 {
     gsize len = 0;
     const guint8 *head = bytes ? g_bytes_get_data(bytes, &len) : NULL;
-    if (len < ATTACHMENT_HEAD || head[0] != ATTACHMENT_VERSION || (head[1] & ~ATTACHMENT_RUN)) {
+    if (len < ATTACHMENT_HEAD || head[0] != ATTACHMENT_VERSION || head[1] > ATTACHMENT_STOPPED) {
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                     "the attachment of checkpoint %" G_GUINT64_FORMAT
                     " (%zu bytes) is not from a colod",
@@ -362,7 +366,8 @@ gboolean attachment_unpack(guint64 epoch, GBytes *bytes, Attachment *ret_attachm
         return FALSE;
     }
     *ret_attachment =
-        (Attachment){.runs = (head[1] & ATTACHMENT_RUN) != 0,
+        (Attachment){.runs = head[1] == ATTACHMENT_RUN,
+                     .stopped = head[1] == ATTACHMENT_STOPPED,
                      .maps = len > ATTACHMENT_HEAD ? g_bytes_new_from_bytes(bytes, ATTACHMENT_HEAD,
                                                                             len - ATTACHMENT_HEAD)
                                                    : NULL};

@@ -140,8 +140,9 @@ void message_send(Link *link, const Message *message);
 /* ---- The attachment of a checkpoint ---- */
 
 typedef struct {
-    gboolean runs; /* the secondary's VM is to run from this checkpoint on */
-    GBytes *maps;  /* rewrite_export(); NULL: none */
+    gboolean runs;    /* the secondary's VM is to run from this checkpoint on */
+    gboolean stopped; /* an administrator has stopped the guest: never with `runs` */
+    GBytes *maps;     /* rewrite_export(); NULL: none */
 } Attachment;
 
 GBytes *attachment_pack(const Attachment *attachment);

@@ -122,6 +122,8 @@ void parts_peer_reports(Node *node, const char *text);
 void parts_unfit(Node *node, const char *why);
 /* The disks below QEMU are active: QEMU is to run the VM. */
 void parts_run_vm(Node *node, VmDone done, gpointer user_data);
+/* The same, and its guest stays stopped: it is this side's, and its output leaves from here. */
+void parts_leave_stopped(Node *node);
 
 /* ---- vm.c ---- */
 
@@ -206,6 +208,8 @@ gboolean secondary_may_protect(const Node *node, GError **error);
 
 void svm_init(Node *node);
 void svm_finalise(Node *node);
+/* An administrator has stopped the guest, as the last checkpoint tells. */
+gboolean svm_is_stopped(const Node *node);
 /* The copy has rebooted by itself, and runs on. */
 void svm_rebooted(Node *node);
 /* The session is over, or the VM about to be freed: forgets what was to be done. */

@@ -376,11 +376,16 @@ static gboolean on_activate(gpointer user_data)
     return disks_activate(node->disks, takes_over ? copy_checkpoint(node->copy)->epoch : 0);
 }
 
-void parts_run_vm(Node *node, VmDone done, gpointer user_data)
+/* Its output may leave from here on: the disks are those that it was produced on. */
+void parts_leave_stopped(Node *node)
 {
-    /* Its output may leave from here on: the disks are those that it was produced on. */
     if (node->state == FSM_S_DEVICE && traffic_route(node->traffic) != ROUTE_OPEN)
         secondary_release_output(node);
+}
+
+void parts_run_vm(Node *node, VmDone done, gpointer user_data)
+{
+    parts_leave_stopped(node);
     vm_resume(machine_vm(node->machine), done, user_data);
 }
 
@@ -394,6 +399,11 @@ static void on_ran(Vm *vm, const GError *error, gpointer user_data)
 static void on_run(gpointer user_data)
 {
     parts_run_vm(user_data, on_ran, user_data);
+}
+
+static void on_leave_stopped(gpointer user_data)
+{
+    parts_leave_stopped(user_data);
 }
 
 static void on_not_resumed(gpointer user_data)
@@ -420,9 +430,16 @@ static void on_continue_guest(gpointer user_data)
     primary_continue(node->primary);
 }
 
-static void on_guest_stopped(gpointer user_data)
+static void on_guest_stopped(const char *by, gpointer user_data)
 {
-    node_emit(user_data, "GUEST_STOPPED", NULL);
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "by", json_object_new_string(by));
+    node_emit(user_data, "GUEST_STOPPED", data);
+}
+
+static void on_guest_resumed(gpointer user_data)
+{
+    node_emit(user_data, "GUEST_RESUMED", NULL);
 }
 
 static void make_resume(Node *node)
@@ -430,13 +447,15 @@ static void make_resume(Node *node)
     static const ResumeHandler handler = {.look = on_resume_look,
                                           .activate = on_activate,
                                           .run = on_run,
+                                          .leave_stopped = on_leave_stopped,
                                           .not_resumed = on_not_resumed,
                                           .refused = on_refused,
                                           .step_copy = on_step_copy,
                                           .continue_guest = on_continue_guest,
                                           .hand_over = on_hand_over,
                                           .trouble = on_trouble,
-                                          .guest_stopped = on_guest_stopped};
+                                          .guest_stopped = on_guest_stopped,
+                                          .guest_resumed = on_guest_resumed};
     node->resume = resume_new(node->config, &handler, node);
 }
 

@@ -7,12 +7,17 @@
  * The VM is paused when no checkpoint is under way, or stays paused if QEMU refuses to run it:
  * cycle.h.
  *
+ * An administrator's `stop` pauses it in the same way. But the cycle then goes on as if the VM ran:
+ * checkpoints are taken, and the end of each pause leaves the guest as it is. So this pause ends at
+ * once, and whatever finds a guest that runs and is to be stopped, pauses it again. The next checkpoint
+ * tells the secondary, and is taken at once.
+ *
  * A switchover hands the VM over by the checkpoint that it is paused in (Plan). That one is the last:
  * the secondary continues from it, so nothing of the guest is redone. It may be held in its pause.
  * Cancelled, it is an ordinary checkpoint, and the session goes on.
  *
- * Handing over without one: the cycle under way is completed. The node waits for a secondary's VM that is being
- * loaded, or was stalled. When ours is paused, none of its output leaves any more: the secondary
+ * Handing over without one: the cycle under way is completed. The node waits for a secondary's VM
+ * that is being loaded, or was stalled. When ours is paused, none of its output leaves any more: the secondary
  * has what is held, or will send the same itself. What comes for the guest meanwhile is kept, and
  * mirrored, so that the side that continues has it.
  */
@@ -32,10 +37,19 @@ void primary_committed(Primary *primary)
         primary->handler->event(FSM_COMMITTED, primary->user_data);
 }
 
+gboolean primary_owes_stop(const Primary *primary)
+{
+    PrimaryWorld world = primary_look(primary);
+    return fsm_is_protected(world.state) && primary->cycle.stopped != world.is_stopped;
+}
+
 void primary_paused(Primary *primary)
 {
-    if (primary_look(primary).ends)
+    PrimaryWorld world = primary_look(primary);
+    if (world.ends)
         primary->handler->ready_to_end(primary->user_data);
+    else if (!primary->pause_wanted || (world.is_stopped && primary_owes_stop(primary)))
+        primary_step(primary, CYCLE_EVENT_RESUME); /* the guest stays stopped */
     else
         primary_committed(primary);
 }
@@ -54,11 +68,16 @@ void primary_stay_paused(Primary *primary)
 
 gboolean primary_is_to_pause(Primary *primary)
 {
-    if (!primary->pause_wanted)
-        return FALSE;
     PrimaryWorld world = primary_look(primary);
-    /* A hand-over needs a secondary that can continue: a stalled one takes a checkpoint first. */
-    if (!world.copy_is_fit && !world.ends)
+    if (!primary->pause_wanted) {
+        gboolean is_to_stop = world.is_stopped && vm_is_running(primary->vm);
+        if (is_to_stop)
+            primary_step(primary, CYCLE_EVENT_STOP);
+        return is_to_stop;
+    }
+    /* A hand-over needs a secondary that can continue: a stalled one takes a checkpoint first. So
+     * does one that doesn't know whether the guest is to. */
+    if ((!world.copy_is_fit || primary_owes_stop(primary)) && !world.ends)
         return FALSE;
     if (world.peer_vm != PEER_VM_LOADS || world.ends)
         primary_step(primary, CYCLE_EVENT_STOP);

@@ -119,7 +119,8 @@ static void look_at_schedule(Primary *primary)
                                .dirty_limit_pages = config->dirty_limit_pages};
     ScheduleFacts facts = {.resumed = primary->cycle.resumed,
                            .output_waits = world.output_waits,
-                           .wanted = primary->wanted,
+                           .wanted = primary->wanted |
+                                     (primary_owes_stop(primary) ? WANTED(REASON_ADMIN) : 0),
                            .dirty_pages = capture_dirty_pages(primary->capture)};
     ScheduleDecision decision = schedule_decide(&options, &facts, colo_time_now());
     if (decision.due)

@@ -210,6 +210,7 @@ void primary_marked(Primary *primary, const GError *error)
 static void save(Primary *primary)
 {
     Cycle *cycle = &primary->cycle;
+    cycle->stopped = primary_look(primary).is_stopped;
     cycle->compares = primary->handler->decide(cycle->epoch, cycle->last, primary->user_data);
     vm_save_device_state(primary->vm, on_saved, primary);
     if (primary_look(primary).has_disks)
@@ -225,7 +226,7 @@ static void copy(Primary *primary)
     g_autoptr(GBytes) state = g_steal_pointer(&cycle->state);
     g_autoptr(GPtrArray) frames = NULL;
     g_autoptr(GBytes) attachment = NULL;
-    primary->handler->content(cycle->epoch, cycle->compares, &frames, &attachment,
+    primary->handler->content(cycle->epoch, cycle->compares, cycle->stopped, &frames, &attachment,
                               primary->user_data);
     capture_take(primary->capture, cycle->epoch, state, frames, attachment);
 }
@@ -251,10 +252,9 @@ void primary_ran(Primary *primary, const GError *error)
 
 static void resume(Primary *primary)
 {
-    PrimaryWorld world = primary_look(primary);
     g_clear_pointer(&primary->cycle.state, g_bytes_unref);
     /* A VM that ends doesn't run once more. */
-    if (world.is_io_stopped || world.ends)
+    if (primary_look(primary).ends)
         primary_ran(primary, NULL);
     else
         primary->handler->resume(primary->user_data);
@@ -279,9 +279,12 @@ void primary_may_run(Primary *primary)
 
 void primary_continue(Primary *primary)
 {
-    if (primary->cycle.phase == CYCLE_IDLE && fsm_is_primary(primary_look(primary).state) &&
+    CyclePhase phase = primary->cycle.phase;
+    /* It is being paused for nothing else. */
+    gboolean stops = phase == CYCLE_STOPPING && !primary->pause_wanted;
+    if ((phase == CYCLE_IDLE || stops) && fsm_is_primary(primary_look(primary).state) &&
         primary->handler->continues(primary->user_data))
-        primary_step(primary, CYCLE_EVENT_CONTINUE);
+        primary_step(primary, stops ? CYCLE_EVENT_RESUME : CYCLE_EVENT_CONTINUE);
 }
 
 static void give_input(Primary *primary)

@@ -16,7 +16,9 @@
  * Always holds:
  * - A checkpoint is due only while none is under way, and the VM is not to be paused.
  * - The VM is paused only by a step of the cycle. Whatever ends the session, a VM that was paused
- *   for a checkpoint is resumed.
+ *   for a checkpoint is resumed. `resume` may leave it paused: its guest is to be stopped (stops.h).
+ * - The VM is handed over only when the secondary knows whether an administrator has stopped the
+ *   guest: the last checkpoint says so.
  * - Protection is claimed once the secondary has loaded enough checkpoints (READY). The last load
  *   must not write to a page of RAM that the secondary had not named before. It can restore the
  *   pages that it named. Each time it names one, the next checkpoint carries that page once more.
@@ -48,9 +50,9 @@ typedef struct {
     gboolean is_recorded;   /* the arbiter has the session on record */
     gboolean disks_in_step; /* the secondary's disks are, or there are none */
     gboolean has_disks;
-    gboolean output_waits;  /* for a checkpoint */
-    gboolean is_io_stopped; /* an I/O error has stopped the guest: no checkpoint resumes it */
-    gboolean ends;          /* the VM's end has begun */
+    gboolean output_waits; /* for a checkpoint */
+    gboolean is_stopped;   /* an administrator has stopped the guest */
+    gboolean ends;         /* the VM's end has begun */
 } PrimaryWorld;
 
 /*
@@ -81,7 +83,7 @@ typedef struct {
 
     /* The disks are to know that the VM runs here: then primary_may_run(), or the VM is lost. */
     void (*begin_run)(gpointer user_data);
-    /* The VM is to run: then primary_ran(). */
+    /* The VM is to run, or to be left stopped: then primary_ran(), also from within. */
     void (*resume)(gpointer user_data);
     /* It does. `paused`: since when it did not until `now`; 0: nothing is known to have paused it. */
     void (*running)(ColoTime paused, ColoTime now, gpointer user_data);
@@ -108,8 +110,11 @@ typedef struct {
     void (*held)(gpointer user_data);
     /* The disks are to end the epoch before `epoch`: then primary_marked(). */
     void (*mark)(guint64 epoch, gpointer user_data);
-    /* The service's part of the checkpoint: held frames (HeldFrame*) and attachment, to be freed. */
-    void (*content)(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
+    /*
+     * The service's part of the checkpoint: held frames (HeldFrame*) and attachment, to be freed.
+     * `stopped`: the guest is, by an administrator's order.
+     */
+    void (*content)(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,
                     GBytes **ret_attachment, gpointer user_data);
     /* The checkpoint is taken: what the VM does from now on is of `epoch`. */
     void (*taken)(guint64 epoch, gboolean compares, gpointer user_data);

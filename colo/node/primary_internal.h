@@ -15,6 +15,7 @@ typedef struct {
     CheckpointReason reason;
     gboolean compares; /* the epoch that it begins */
     gboolean last;     /* the VM stays paused in it */
+    gboolean stopped;  /* the guest, as the checkpoint has it: by an administrator's order */
     GBytes *state;     /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
     ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
@@ -82,6 +83,8 @@ void primary_committed(Primary *primary);
 void primary_held(Primary *primary);
 /* No checkpoint is under way. TRUE: none is to be taken, for the VM is paused, or will. */
 gboolean primary_is_to_pause(Primary *primary);
+/* The secondary doesn't know yet whether an administrator has stopped the guest. */
+gboolean primary_owes_stop(const Primary *primary);
 /* It is handed over, or not to be any more. */
 void primary_end_hand_over(Primary *primary);
 

@@ -18,8 +18,10 @@
  * The steps of a takeover (copy.h) wait here in the same way, this one too: then copy_step() is
  * called again. A primary's caller is not called before its VM runs.
  *
- * A guest that QEMU has stopped for an I/O error (on-error) is continued every io-retry, or by
- * `cont`. This is so in every state; a checkpoint leaves it as it is.
+ * A guest that is to stay stopped is not run by any of these: stops.h has the rule, resume_begin_run() asks
+ * it last. QEMU has stopped it for an I/O error (on-error): it is continued every io-retry, or by
+ * `cont`. Or an administrator has, by `stop`: only `cont` continues it. To continue is to forget the
+ * reasons and then to try like anybody else, as soon as no checkpoint is under way.
  */
 #include "colo/node/resume.h"
 
@@ -45,7 +47,9 @@ struct Resume {
     GError *activation_error;
     GPtrArray *requests; /* of ControlRequest*: to be answered by the try under way */
 
-    gboolean io_stopped; /* the guest, by an I/O error */
+    gboolean runs;          /* the try under way: it has begun to run the VM */
+    Stops stops;            /* why the guest is stopped, or is to be */
+    gboolean stop_reported; /* that it does by `stop` */
     gboolean continue_due;
     ColoTime io_stopped_at; /* the last time */
     guint io_timer;
@@ -186,14 +190,27 @@ void resume_session_over(Resume *resume)
 
 /* ---- Resuming ---- */
 
+static void report_resumed(Resume *resume)
+{
+    if (!resume->stop_reported)
+        return;
+    resume->stop_reported = FALSE;
+    log_info("the guest runs again by order");
+    resume->handler.guest_resumed(resume->user_data);
+}
+
 static void succeed(Resume *resume)
 {
     ResumeDone done = resume->done;
     resume->done = NULL;
     if (resume->refused)
-        log_info("the VM runs again");
+        log_info("%s", resume->runs ? "the VM runs again" : "the VM is stopped, and need not run");
     forget_waiting(resume);
-    answer(resume, NULL);
+    if (resume->runs)
+        report_resumed(resume);
+    /* Else who waits wants the guest to run, and that is tried next. */
+    if (!resume->continue_due)
+        answer(resume, NULL);
     done(NULL, resume->user_data);
 }
 
@@ -237,15 +254,40 @@ void resume_activated(Resume *resume, const GError *error)
     resume->activated_source = g_idle_add_full(G_PRIORITY_HIGH, on_activated, resume, NULL);
 }
 
-static void try_resume(Resume *resume)
+gboolean resume_may_not_run(const Resume *resume)
 {
-    if (resume->handler.activate(resume->user_data))
-        resume->handler.run(resume->user_data);
+    return !stops_may_run(resume->stops, STOP_END_OF_PAUSE);
 }
 
+gboolean resume_begin_run(Resume *resume)
+{
+    resume->runs = !resume_may_not_run(resume);
+    return resume->runs;
+}
+
+static void try_resume(Resume *resume)
+{
+    resume->runs = FALSE;
+    if (!resume->handler.activate(resume->user_data))
+        return;
+    if (resume_begin_run(resume)) {
+        resume->handler.run(resume->user_data);
+        return;
+    }
+    resume->handler.leave_stopped(resume->user_data);
+    resume_activated(resume, NULL);
+}
+
+/* Nothing is to be done for a VM that stays stopped, but for a takeover: its disks are the other side's. */
 void resume_vm(Resume *resume, ResumeDone done)
 {
     g_assert(!resume->done);
+    if (resume_may_not_run(resume) && look(resume).state != FSM_S_DEVICE) {
+        done(NULL, resume->user_data);
+        return;
+    }
+    /* What else has stopped it ends here. */
+    resume->stops &= STOPS(ADMIN) | STOPS(IO_ERROR);
     resume->done = done;
     try_resume(resume);
 }
@@ -282,8 +324,11 @@ static gboolean on_io_retry(gpointer user_data)
 {
     Resume *resume = user_data;
     resume->io_timer = 0;
-    resume->continue_due = TRUE;
-    resume->handler.continue_guest(resume->user_data);
+    /* `cont` or `stop` may have come before. */
+    if ((resume->stops & STOPS(IO_ERROR)) && stops_may_run(resume->stops, STOP_IO_RETRY)) {
+        resume->continue_due = TRUE;
+        resume->handler.continue_guest(resume->user_data);
+    }
     return G_SOURCE_REMOVE;
 }
 
@@ -292,10 +337,12 @@ void resume_guest_stopped(Resume *resume, const char *detail)
     guint64 retry_ms = resume->config->io_retry_ms;
     ColoTime now = colo_time_now();
     gint64 same_us = (gint64)retry_ms * COLO_US_PER_MS + SAME_STOP_US;
-    gboolean io_error = !strcmp(detail, "io-error");
+    StopReason reason = stops_of_qemu(detail);
+    gboolean io_error = reason == STOP_IO_ERROR;
+    resume->stops |= 1u << reason;
     if (!io_error || colo_time_diff_us(now, resume->io_stopped_at) > same_us) {
         log_warning("QEMU has stopped the guest: %s", detail);
-        resume->handler.guest_stopped(resume->user_data);
+        resume->handler.guest_stopped(stops_name(1u << reason), resume->user_data);
     }
     if (!io_error)
         return;
@@ -306,7 +353,6 @@ void resume_guest_stopped(Resume *resume, const char *detail)
         resume->handler.trouble("the guest is stopped by an I/O error of a disk", error,
                                 resume->user_data);
     }
-    resume->io_stopped = TRUE;
     resume->io_stopped_at = now;
     if (retry_ms && !resume->io_timer)
         resume->io_timer = g_timeout_add((guint)retry_ms, on_io_retry, resume);
@@ -314,15 +360,52 @@ void resume_guest_stopped(Resume *resume, const char *detail)
 
 void resume_continues(Resume *resume)
 {
-    resume->io_stopped = resume->continue_due = FALSE;
+    resume->stops = 0;
+    resume->continue_due = FALSE;
 }
 
-static void forget_io(Resume *resume)
+static void forget_stops(Resume *resume)
 {
     resume_continues(resume);
+    resume->stop_reported = FALSE;
     if (resume->io_timer)
         g_source_remove(resume->io_timer);
     resume->io_timer = 0;
+}
+
+/* ---- A guest that an administrator has stopped ---- */
+
+void resume_stop(Resume *resume)
+{
+    g_autoptr(GError) stopped = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                                            "the guest has been stopped by 'stop' meanwhile");
+    resume->stops |= STOPS(ADMIN);
+    resume->continue_due = FALSE;
+    answer(resume, stopped);
+    /* It need not run any more: the pause that the try was to end is over. */
+    if (resume->done && resume->again_timer) {
+        resume->runs = FALSE;
+        succeed(resume);
+    }
+}
+
+void resume_report_stop(Resume *resume)
+{
+    if (!resume_is_stopped(resume) || resume->stop_reported || resume->done)
+        return;
+    resume->stop_reported = TRUE;
+    log_info("the guest is stopped by order, until 'cont'");
+    resume->handler.guest_stopped(stops_name(STOPS(ADMIN)), resume->user_data);
+}
+
+gboolean resume_is_stopped(const Resume *resume)
+{
+    return stops_are_carried(resume->stops);
+}
+
+Stops resume_stops(const Resume *resume)
+{
+    return resume->stops;
 }
 
 /* ---- The end ---- */
@@ -337,7 +420,7 @@ void resume_forget(Resume *resume)
     resume->activated_source = 0;
     g_clear_error(&resume->activation_error);
     forget_waiting(resume);
-    forget_io(resume);
+    forget_stops(resume);
     answer(resume, gone);
 }
 
@@ -345,24 +428,19 @@ void resume_forget(Resume *resume)
 
 gboolean resume_now(Resume *resume, ControlRequest *request)
 {
-    if (!resume->io_stopped && !resume->again_timer && !resume->done)
+    if (!resume->stops && !resume->again_timer && !resume->done)
         return FALSE;
+    g_assert(stops_may_run(resume->stops, STOP_CONT));
     g_ptr_array_add(resume->requests, request);
-    if (resume->again_timer) {
+    resume->continue_due |= resume->stops != 0;
+    if (resume->again_timer)
         try_again(resume);
-    } else if (resume->io_stopped && !resume->done) {
-        resume->continue_due = TRUE;
+    else if (resume->continue_due && !resume->done)
         resume->handler.continue_guest(resume->user_data);
-    }
     return TRUE;
 }
 
 /* ---- Status and life ---- */
-
-gboolean resume_is_io_stopped(const Resume *resume)
-{
-    return resume->io_stopped;
-}
 
 gboolean resume_is_to_continue(const Resume *resume)
 {

@@ -3,11 +3,14 @@
  * A node's part that is the one way back to a running VM whose output may leave. It tries, waits
  * where something was refused, reports that, and tries again. resume.c has the picture.
  *
- * It owns the try under way, what was refused last, who waits for an answer to `cont`, and the
- * guest's stop by an I/O error. It has neither a VM nor disks: it orders both by its handler.
+ * It owns the try under way, what was refused last, who waits for an answer to `cont`, and why the
+ * guest is stopped (stops.h). It has neither a VM nor disks: it orders both by its handler.
  *
- * Always holds: one try is under way at most. Its caller is called once, unless the VM is ended or
- * the try is given up.
+ * Always holds:
+ * - One try is under way at most. Its caller is called once, unless the VM is ended or the try is
+ *   given up.
+ * - A guest that is to stay stopped (stops_may_run()) is not run by a try, whoever began it. What else
+ *   belongs to the try is done: a takeover's disks become this side's.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -16,7 +19,7 @@
 
 #include "colo/config/config.h"
 #include "colo/control/control.h"
-#include "colo/node/fsm.h"
+#include "colo/node/stops.h"
 #include "vm/vm.h"
 
 typedef struct Resume Resume;
@@ -29,7 +32,7 @@ typedef struct {
     const char *peer_name; /* NULL: not known */
 } ResumeWorld;
 
-/* NULL: the VM runs. */
+/* NULL: the VM runs, or is left stopped. */
 typedef void (*ResumeDone)(const GError *error, gpointer user_data);
 
 /* Called on the main loop, also from within the functions below. */
@@ -37,11 +40,13 @@ typedef struct {
     ResumeWorld (*look)(gpointer user_data);
     /*
      * The disks are to be this side's. TRUE: they are, or there are none. FALSE: they will be, and
-     * the VM resumed on them; then resume_activated().
+     * the VM resumed on them, if resume_begin_run(); then resume_activated().
      */
     gboolean (*activate)(gpointer user_data);
     /* QEMU is to run the VM: then resume_ran(). */
     void (*run)(gpointer user_data);
+    /* The VM is this side's, and stays stopped. */
+    void (*leave_stopped)(gpointer user_data);
     /* It doesn't: the disks are to know. */
     void (*not_resumed)(gpointer user_data);
     /* A primary's VM was refused, and is tried again. */
@@ -56,8 +61,9 @@ typedef struct {
      */
     void (*hand_over)(gpointer user_data);
     void (*trouble)(const char *what, const GError *error, gpointer user_data);
-    /* For administrators: QEMU has stopped the guest. */
-    void (*guest_stopped)(gpointer user_data);
+    /* For administrators: the guest is stopped, for this reason; it runs again after `stop`. */
+    void (*guest_stopped)(const char *by, gpointer user_data);
+    void (*guest_resumed)(gpointer user_data);
 } ResumeHandler;
 
 /* Whether an error of the VM or its disks may pass: QEMU is neither dead nor hanging. */
@@ -76,10 +82,13 @@ Resume *resume_new(const Config *config, const ResumeHandler *handler, gpointer 
 void resume_free(Resume *resume);
 
 /*
- * Activates the disks, if they aren't, and resumes the VM; then `done`. What is refused is tried
- * again; of a primary's VM `done` is not called meanwhile. Else `done` gets the reason.
+ * Activates the disks, if they aren't, and resumes the VM, if it is not to stay stopped; then `done`, from
+ * within for a primary's VM that stays stopped. What is refused is tried again; of a primary's VM
+ * `done` is not called meanwhile. Else `done` gets the reason.
  */
 void resume_vm(Resume *resume, ResumeDone done);
+/* The disks are this side's: whether this try is to run the VM. */
+gboolean resume_begin_run(Resume *resume);
 /* How `run`, and how activating the disks has ended. */
 void resume_ran(Resume *resume, const GError *error);
 void resume_activated(Resume *resume, const GError *error);
@@ -96,8 +105,17 @@ gboolean resume_give_up(Resume *resume);
 /* QEMU has stopped the guest of a VM whose output may leave; the guest is about to be continued. */
 void resume_guest_stopped(Resume *resume, const char *detail);
 void resume_continues(Resume *resume);
-/* It was stopped by an I/O error: not to be resumed by a checkpoint. */
-gboolean resume_is_io_stopped(const Resume *resume);
+/*
+ * `stop`, or a takeover from a checkpoint of a guest that was stopped so: it is not run until
+ * `cont`. A try that waits ends. Its owner is to have it paused, if it runs.
+ */
+void resume_stop(Resume *resume);
+/* The VM is paused, and no pause of colod's own is to end: reports a `stop` that is done, once. */
+void resume_report_stop(Resume *resume);
+/* Why it is stopped, or will be; whether by an administrator; whether the end of a pause runs it. */
+Stops resume_stops(const Resume *resume);
+gboolean resume_is_stopped(const Resume *resume);
+gboolean resume_may_not_run(const Resume *resume);
 /* It is to be continued as soon as no checkpoint is under way. */
 gboolean resume_is_to_continue(const Resume *resume);
 

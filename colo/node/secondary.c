@@ -191,6 +191,8 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
     node->epoch = checkpoint->epoch;
     log_set_epoch(node->epoch);
     replay_release_held(node->replay, checkpoint->frames);
+    if (svm_is_stopped(node))
+        resume_stop(node->resume);
     copy_settled(node->copy);
 }
 

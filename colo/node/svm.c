@@ -158,6 +158,14 @@ static void on_told(gpointer user_data)
     colo_fault_point("secondary-prepared");
 }
 
+gboolean svm_is_stopped(const Node *node)
+{
+    g_auto(Attachment) attachment = {0};
+    const Checkpoint *last = copy_checkpoint(node->copy);
+    return last && attachment_unpack(last->epoch, last->attachment, &attachment, NULL) &&
+           attachment.stopped;
+}
+
 void svm_rebooted(Node *node)
 {
     /* Its output still counts: the primary's guest may be about to reboot, too. */
@@ -214,12 +222,14 @@ static void finish_takeover(Node *node)
     gint64 took_us = figures_add_takeover(node->figures);
     uplinks_vm_came(node->uplinks);
     clock_taken_over(node->clock);
-    log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM runs unprotected",
-                node->epoch, (double)took_us / COLO_US_PER_MS);
+    log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM %s, unprotected",
+                node->epoch, (double)took_us / COLO_US_PER_MS,
+                resume_is_stopped(node->resume) ? "is stopped, as it was there" : "runs");
     json_object *data = json_object_new_object();
     json_object_object_add(data, "epoch", json_object_new_int64((gint64)node->epoch));
     node_emit(node, "TAKEN_OVER", data);
     node_event(node, FSM_TAKEN_OVER);
+    resume_report_stop(node->resume);
     primary_continue(node->primary);
 }
 
@@ -229,7 +239,8 @@ static void on_taken_over(const GError *error, gpointer user_data)
     copy_taken_over(node->copy, error);
     if (error)
         return;
-    figures_copy_resumed(node->figures);
+    if (!resume_is_stopped(node->resume))
+        figures_copy_resumed(node->figures);
     finish_takeover(node);
 }
 

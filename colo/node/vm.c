@@ -33,7 +33,10 @@ static void on_svm_event(Node *node, VmEvent event, const char *detail)
         break;
     case VM_EVENT_STOPPED: {
         g_autofree char *why = g_strdup_printf("QEMU has stopped it: %s", detail);
-        node_emit(node, "GUEST_STOPPED", NULL);
+        json_object *data = json_object_new_object();
+        const char *by = stops_name(1u << stops_of_qemu(detail));
+        json_object_object_add(data, "by", json_object_new_string(by));
+        node_emit(node, "GUEST_STOPPED", data);
         disks_vm_paused(node->disks);
         if (node->state != FSM_S_COLO && node->state != FSM_S_HANDED)
             break;
@@ -242,7 +245,13 @@ static void on_ran(Vm *vm, const GError *error, gpointer user_data)
 
 static void on_run(gpointer user_data)
 {
-    parts_run_vm(user_data, on_ran, user_data);
+    Node *node = user_data;
+    if (resume_begin_run(node->resume)) {
+        parts_run_vm(node, on_ran, node);
+    } else {
+        parts_leave_stopped(node);
+        disks_leave_stopped(node->disks);
+    }
 }
 
 static void on_generation_noted(json_object *result, gpointer user_data)

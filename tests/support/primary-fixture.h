@@ -30,10 +30,11 @@ typedef struct {
     Vm *vm;
     PrimaryWorld world;
     gboolean delivered;
-    gboolean waits;     /* a try to resume, for give_up() */
-    gboolean stopped;   /* the guest, for continues() */
-    gboolean compares;  /* for decide() */
-    GSource *interrupt; /* dispatched before the primary's own timers: ends the session */
+    gboolean waits;        /* a try to resume, for give_up() */
+    gboolean stopped;      /* the guest, for continues() */
+    gboolean kept_stopped; /* likewise, whoever resumes it */
+    gboolean compares;     /* for decide() */
+    GSource *interrupt;    /* dispatched before the primary's own timers: ends the session */
     GString *reported;
 } Fixture;
 
@@ -208,6 +209,11 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
 static void on_resume(gpointer user_data)
 {
     Fixture *f = user_data;
+    if (f->kept_stopped) {
+        report(f, "left-stopped");
+        primary_ran(f->primary, NULL);
+        return;
+    }
     report(f, "resume");
     vm_resume(f->vm, on_resumed, f);
 }
@@ -223,6 +229,8 @@ static gboolean on_continues(gpointer user_data)
     Fixture *f = user_data;
     gboolean stopped = f->stopped;
     f->stopped = FALSE;
+    if (stopped)
+        f->kept_stopped = f->world.is_stopped = FALSE;
     return stopped;
 }
 
@@ -276,12 +284,12 @@ static void on_mark(guint64 epoch, gpointer user_data)
     report(user_data, "mark:%" G_GUINT64_FORMAT, epoch);
 }
 
-static void on_content(guint64 epoch, gboolean compares, GPtrArray **ret_frames,
+static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,
                        GBytes **ret_attachment, gpointer user_data)
 {
     Fixture *f = user_data;
     g_assert_cmpint(compares, ==, f->compares);
-    report(f, "content:%" G_GUINT64_FORMAT, epoch);
+    report(f, stopped ? "content-stopped:%" G_GUINT64_FORMAT : "content:%" G_GUINT64_FORMAT, epoch);
     *ret_frames = g_ptr_array_new();
     *ret_attachment = g_bytes_new_static("", 0);
 }
@@ -455,11 +463,86 @@ static void protect(Fixture *f)
     g_string_truncate(f->reported, 0);
 }
 
-static void assert_refused(gboolean taken_as_right, GError **error)
+G_GNUC_UNUSED static void assert_refused(gboolean taken_as_right, GError **error)
 {
     g_assert_false(taken_as_right);
     g_assert_error(*error, NODE_ERROR, NODE_ERROR_PROTOCOL);
     g_clear_error(error);
+}
+
+/* ---- Step by step ---- */
+
+/* Each operation of QEMU waits, as disks and the capture do. */
+G_GNUC_UNUSED static void begin_slowly(Fixture *f)
+{
+    protect(f);
+    f->world.has_disks = TRUE;
+    f->world.peer_vm = PEER_VM_RUNS;
+    f->delivered = FALSE;
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    fake_vm_inject(f->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SYNCING);
+}
+
+G_GNUC_UNUSED static void proceed(Fixture *f)
+{
+    fake_vm_proceed(f->vm);
+    turned_clock_settle();
+}
+
+/* Takes one step towards `phase`. */
+G_GNUC_UNUSED static void go_on(Fixture *f, CyclePhase phase)
+{
+    MessageDirty dirty = {.epoch = 3};
+    switch (primary_phase(f->primary)) {
+    case CYCLE_SYNCING:
+        primary_synced(f->primary, NULL);
+        break;
+    case CYCLE_PREPARING:
+        g_assert_true(primary_dirty(f->primary, &dirty, NULL));
+        break;
+    case CYCLE_SETTLING:
+        f->delivered = TRUE;
+        turned_clock_pass_ms(1);
+        break;
+    case CYCLE_SAVING:
+        if (phase != CYCLE_MARKING)
+            primary_marked(f->primary, NULL);
+        else
+            proceed(f);
+        break;
+    case CYCLE_MARKING:
+        primary_marked(f->primary, NULL);
+        break;
+    case CYCLE_PAUSING:
+    case CYCLE_SAVING_MARKED:
+    case CYCLE_RESUMING_SENDING:
+        proceed(f);
+        break;
+    case CYCLE_COPYING:
+        taken();
+        break;
+    case CYCLE_SENDING:
+        if (phase == CYCLE_SENT)
+            sent();
+        else
+            g_assert_true(primary_received(f->primary, 3, NULL));
+        break;
+    default:
+        g_assert_not_reached();
+    }
+    turned_clock_settle();
+}
+
+G_GNUC_UNUSED static void advance(Fixture *f, CyclePhase phase)
+{
+    begin_slowly(f);
+    while (primary_phase(f->primary) != phase)
+        go_on(f, phase);
+    g_string_truncate(f->reported, 0);
 }
 
 #endif

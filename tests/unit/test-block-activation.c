@@ -10,7 +10,7 @@
 
 #define DISKS 3
 
-typedef enum { ANSWER_YES, ANSWER_NO, ANSWER_NEVER } Answer;
+typedef enum { ANSWER_YES, ANSWER_NO, ANSWER_NEVER, ANSWER_LEFT } Answer;
 
 typedef struct {
     gboolean active;
@@ -52,6 +52,12 @@ static void fake_op(FakeDisk *disk, gboolean activate, Answer how, BlockOpDone d
         disk->pending = done;
         disk->ticket = ticket;
         disk->pending_activate = activate;
+        return;
+    }
+    if (how == ANSWER_LEFT) {
+        g_autoptr(GError) error =
+            g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_INACTIVE, "not while the guest stands");
+        done(ticket, error);
         return;
     }
     answer(disk, activate, how == ANSWER_YES, done, ticket);
@@ -315,6 +321,35 @@ static void test_secondary(Fixture *f, gconstpointer data)
     g_assert_false(block_activation_resume(f->activation, BLOCK_RUN_OVERLAY, NULL));
 }
 
+/* What was not touched is as it was: known to be inactive, or not known. */
+static void test_left(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    const guint last = DISKS - 1;
+    f->disks[last].activate = ANSWER_LEFT;
+    for (guint i = 1; i <= 2; i++) {
+        block_activate(f->activation, on_done, f);
+        g_assert_cmpuint(f->failed, ==, i);
+        g_assert_cmpint(block_activation_flag(f->activation), ==, BLOCK_INACTIVE);
+        g_assert_cmpint(block_activation_disk(f->activation, 0, NULL), ==, BLOCK_DISK_ACTIVE);
+        g_assert_cmpint(block_activation_disk(f->activation, last, NULL), ==, BLOCK_DISK_INACTIVE);
+        g_assert_false(may_run(f));
+    }
+    g_assert_cmpuint(f->disks[0].activations, ==, 1);
+    /* An inactivation has nothing to do for it, either. */
+    block_inactivate(f->activation, on_done, f);
+    g_assert_cmpuint(f->disks[last].inactivations, ==, 0);
+    f->disks[last].activate = ANSWER_NO;
+    block_activate(f->activation, on_done, f);
+    g_assert_cmpint(block_activation_disk(f->activation, last, NULL), ==, BLOCK_DISK_UNKNOWN);
+    f->disks[last].activate = ANSWER_LEFT;
+    block_activate(f->activation, on_done, f);
+    g_assert_cmpint(block_activation_disk(f->activation, last, NULL), ==, BLOCK_DISK_UNKNOWN);
+    f->disks[last].activate = ANSWER_YES;
+    block_activate(f->activation, on_done, f);
+    assert_all(f, TRUE);
+}
+
 static void test_running_vm(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -436,6 +471,7 @@ int main(int argc, char **argv)
     ADD("secondary", secondary, test_secondary);
     ADD("running-vm", owner, test_running_vm);
     ADD("takeover-fails", secondary, test_takeover_fails);
+    ADD("left", secondary, test_left);
     ADD("nested", owner, test_nested);
     g_test_add_func("/block/activation/free-in-flight", test_free_in_flight);
     g_test_add_func("/block/activation/any-sequence", test_any_sequence);

@@ -366,18 +366,20 @@ static void test_refused(void)
 
 static void test_attachment(void)
 {
-    for (int i = 0; i < 4; i++) {
-        g_autoptr(GBytes) maps = i & 2 ? g_bytes_new_static("maps", 4) : NULL;
-        Attachment attachment = {.runs = i & 1, .maps = maps};
+    for (guint i = 0; i < 6; i++) {
+        guint flags = i / 2; /* none, RUN, STOPPED */
+        g_autoptr(GBytes) maps = i % 2 ? g_bytes_new_static("maps", 4) : NULL;
+        Attachment attachment = {.runs = flags == 1, .stopped = flags == 2, .maps = maps};
         g_autoptr(GBytes) bytes = attachment_pack(&attachment);
         g_autofree char *hex = hex_of(bytes);
-        g_autofree char *expected = g_strdup_printf("01%02x%s", i & 1, maps ? "6d617073" : "");
+        g_autofree char *expected = g_strdup_printf("01%02x%s", flags, maps ? "6d617073" : "");
         g_assert_cmpstr(hex, ==, expected);
         g_auto(Attachment) back = {0};
         g_autoptr(GError) error = NULL;
         attachment_unpack(1, bytes, &back, &error);
         g_assert_no_error(error);
-        g_assert_cmpint(back.runs, ==, i & 1);
+        g_assert_cmpint(back.runs, ==, flags == 1);
+        g_assert_cmpint(back.stopped, ==, flags == 2);
         g_assert_true(maps ? g_bytes_equal(maps, back.maps) : !back.maps);
     }
 }
@@ -401,7 +403,7 @@ static void test_no_attachment(void)
             for (gsize len = 0; len <= 3; len++) {
                 guint8 bytes[3] = {(guint8)version, (guint8)flags, 'x'};
                 g_autoptr(GBytes) given = g_bytes_new(bytes, len);
-                if (len < 2 || version != 1 || flags > 1)
+                if (len < 2 || version != 1 || flags > 2)
                     expect_no_attachment(given, len);
             }
 }

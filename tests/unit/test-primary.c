@@ -78,76 +78,6 @@ static void test_late_settle_timer(Fixture *f, gconstpointer data)
 
 /* ---- Cancelled ---- */
 
-/* Each operation of QEMU waits, as disks and the capture do. */
-static void begin_slowly(Fixture *f)
-{
-    protect(f);
-    f->world.has_disks = TRUE;
-    f->world.peer_vm = PEER_VM_RUNS;
-    f->delivered = FALSE;
-    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
-    fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
-    fake_vm_inject(f->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
-    primary_want(f->primary, REASON_ADMIN);
-    turned_clock_settle();
-    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SYNCING);
-}
-
-static void proceed(Fixture *f)
-{
-    fake_vm_proceed(f->vm);
-    turned_clock_settle();
-}
-
-/* Takes one step towards `phase`. */
-static void go_on(Fixture *f, CyclePhase phase)
-{
-    MessageDirty dirty = {.epoch = 3};
-    switch (primary_phase(f->primary)) {
-    case CYCLE_SYNCING:
-        primary_synced(f->primary, NULL);
-        break;
-    case CYCLE_PREPARING:
-        g_assert_true(primary_dirty(f->primary, &dirty, NULL));
-        break;
-    case CYCLE_SETTLING:
-        f->delivered = TRUE;
-        turned_clock_pass_ms(1);
-        break;
-    case CYCLE_SAVING:
-        if (phase != CYCLE_MARKING)
-            primary_marked(f->primary, NULL);
-        else
-            proceed(f);
-        break;
-    case CYCLE_PAUSING:
-    case CYCLE_SAVING_MARKED:
-    case CYCLE_RESUMING_SENDING:
-        proceed(f);
-        break;
-    case CYCLE_COPYING:
-        taken();
-        break;
-    case CYCLE_SENDING:
-        if (phase == CYCLE_SENT)
-            sent();
-        else
-            g_assert_true(primary_received(f->primary, 3, NULL));
-        break;
-    default:
-        g_assert_not_reached();
-    }
-    turned_clock_settle();
-}
-
-static void advance(Fixture *f, CyclePhase phase)
-{
-    begin_slowly(f);
-    while (primary_phase(f->primary) != phase)
-        go_on(f, phase);
-    g_string_truncate(f->reported, 0);
-}
-
 /* Wherever the session ends: the VM runs, which was not lost, and nothing of the checkpoint goes on. */
 static void test_cancelled(Fixture *f, gconstpointer phase)
 {
@@ -263,15 +193,14 @@ static void test_io_stopped(Fixture *f, gconstpointer data)
 {
     (void)data;
     protect(f);
-    f->world.is_io_stopped = TRUE;
+    f->kept_stopped = TRUE;
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
     g_string_truncate(f->reported, 0);
     taken();
     turned_clock_settle();
-    assert_reported(f, "taken:3 running-again");
+    assert_reported(f, "taken:3 left-stopped running-again");
     f->stopped = TRUE;
-    f->world.is_io_stopped = FALSE;
     primary_continue(f->primary);
     assert_reported(f, ""); /* a checkpoint is under way */
     sent();

@@ -13,7 +13,9 @@ typedef struct {
     Resume *resume;
     ResumeWorld world;
     gboolean activates; /* the disks are this side's */
-    guint tries, runs, not_resumed, refused, copy_steps, continued, handed_over, stopped, done;
+    guint tries, runs, left_stopped, not_resumed, refused, copy_steps, continued, handed_over,
+        stopped, resumed, done;
+    char *stopped_by;
     gboolean failed; /* what `done` was told */
     char *trouble;
     guint troubles;
@@ -36,6 +38,12 @@ static void on_run(gpointer user_data)
 {
     Fixture *f = user_data;
     f->runs++;
+}
+
+static void on_leave_stopped(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->left_stopped++;
 }
 
 static void on_not_resumed(gpointer user_data)
@@ -77,10 +85,18 @@ static void on_trouble(const char *what, const GError *error, gpointer user_data
     f->troubles++;
 }
 
-static void on_guest_stopped(gpointer user_data)
+static void on_guest_stopped(const char *by, gpointer user_data)
 {
     Fixture *f = user_data;
+    g_free(f->stopped_by);
+    f->stopped_by = g_strdup(by);
     f->stopped++;
+}
+
+static void on_guest_resumed(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->resumed++;
 }
 
 static void on_done(const GError *error, gpointer user_data)
@@ -95,13 +111,15 @@ static void set_up(Fixture *f, gconstpointer state)
     static const ResumeHandler handler = {.look = on_look,
                                           .activate = on_activate,
                                           .run = on_run,
+                                          .leave_stopped = on_leave_stopped,
                                           .not_resumed = on_not_resumed,
                                           .refused = on_refused,
                                           .step_copy = on_step_copy,
                                           .continue_guest = on_continue_guest,
                                           .hand_over = on_hand_over,
                                           .trouble = on_trouble,
-                                          .guest_stopped = on_guest_stopped};
+                                          .guest_stopped = on_guest_stopped,
+                                          .guest_resumed = on_guest_resumed};
     f->world = (ResumeWorld){.state = (FsmState)GPOINTER_TO_INT(state), .copy_is_fit = TRUE};
     f->config.io_retry_ms = 5000;
     f->activates = TRUE;
@@ -113,6 +131,7 @@ static void tear_down(Fixture *f, gconstpointer state)
     (void)state;
     resume_free(f->resume);
     g_free(f->trouble);
+    g_free(f->stopped_by);
 }
 
 static void refuse(Fixture *f, int code)
@@ -238,11 +257,13 @@ static void test_io(Fixture *f, gconstpointer state)
     (void)state;
     resume_guest_stopped(f->resume, "watchdog");
     g_assert_cmpuint(f->stopped, ==, 1);
-    g_assert_false(resume_is_io_stopped(f->resume));
+    g_assert_cmpstr(f->stopped_by, ==, "watchdog");
+    g_assert_false(resume_may_not_run(f->resume));
     turned_clock_pass_ms(10000);
     for (guint i = 1; i <= 3; i++) {
         resume_guest_stopped(f->resume, "io-error");
-        g_assert_true(resume_is_io_stopped(f->resume));
+        g_assert_true(resume_may_not_run(f->resume));
+        g_assert_cmpstr(stops_name(resume_stops(f->resume)), ==, "io-error");
         g_assert_false(resume_is_to_continue(f->resume));
         turned_clock_pass_ms(5000);
         g_assert_cmpuint(f->continued, ==, i);
@@ -255,6 +276,108 @@ static void test_io(Fixture *f, gconstpointer state)
     resume_forget(f->resume);
     turned_clock_pass_ms(10000);
     g_assert_cmpuint(f->continued, ==, 3);
+}
+
+/* Nobody runs it but who was told to continue it; and that is a try like any other. */
+static void test_stop(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    resume_stop(f->resume);
+    g_assert_true(resume_is_stopped(f->resume));
+    for (guint i = 1; i <= 2; i++) {
+        resume_vm(f->resume, on_done);
+        g_assert_cmpuint(f->done, ==, i);
+        g_assert_false(f->failed);
+        resume_report_stop(f->resume);
+        g_assert_cmpuint(f->stopped, ==, 1);
+    }
+    g_assert_cmpstr(f->stopped_by, ==, "admin");
+    g_assert_cmpuint(f->tries, ==, 0);
+    resume_stop(f->resume);
+    resume_report_stop(f->resume);
+    g_assert_cmpuint(f->stopped, ==, 1);
+    resume_continues(f->resume);
+    resume_vm(f->resume, on_done);
+    g_assert_cmpuint(f->runs, ==, 1);
+    g_assert_cmpuint(f->resumed, ==, 0);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->resumed, ==, 1);
+    g_assert_cmpuint(f->done, ==, 3);
+}
+
+/* In a takeover the disks become this side's, also after they had refused; the guest stays stopped. */
+static void test_stop_takes_over(Fixture *f, gconstpointer disks)
+{
+    f->world.state = FSM_S_DEVICE;
+    f->activates = !disks;
+    resume_stop(f->resume);
+    resume_vm(f->resume, on_done);
+    g_assert_cmpuint(f->tries, ==, 1);
+    if (disks) {
+        g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "a trial");
+        resume_activated(f->resume, error);
+        turned_clock_pass_ms(0);
+        g_assert_true(f->done == 1 && f->failed);
+        resume_vm(f->resume, on_done);
+        g_assert_false(resume_begin_run(f->resume));
+        resume_activated(f->resume, NULL);
+    } else {
+        g_assert_cmpuint(f->left_stopped, ==, 1);
+    }
+    resume_report_stop(f->resume);
+    g_assert_cmpuint(f->stopped, ==, 0); /* not yet */
+    turned_clock_pass_ms(0);
+    g_assert_false(f->failed);
+    g_assert_cmpuint(f->done, ==, disks ? 2 : 1);
+    g_assert_cmpuint(f->runs, ==, 0);
+    resume_report_stop(f->resume);
+    g_assert_cmpuint(f->stopped, ==, 1);
+}
+
+/* QEMU refuses to run it: it need not any more. While it is told to, it does first. */
+static void test_stop_ends_a_try(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    resume_vm(f->resume, on_done);
+    resume_stop(f->resume);
+    g_assert_cmpuint(f->done, ==, 0);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_true(resume_is_stopped(f->resume));
+    resume_continues(f->resume);
+    resume_vm(f->resume, on_done);
+    refuse(f, VM_ERROR_QMP);
+    g_assert_cmpuint(f->done, ==, 1);
+    resume_stop(f->resume);
+    g_assert_cmpuint(f->done, ==, 2);
+    g_assert_null(resume_refusal(f->resume));
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->runs, ==, 2);
+    /* It never stood: there is nothing to report. */
+    g_assert_cmpuint(f->resumed, ==, 0);
+}
+
+/* io-retry leaves alone what an administrator has stopped, before or after the error. */
+static void test_stop_and_io(Fixture *f, gconstpointer first)
+{
+    if (first)
+        resume_stop(f->resume);
+    resume_guest_stopped(f->resume, "io-error");
+    if (!first)
+        resume_stop(f->resume);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->continued, ==, 0);
+    g_assert_false(resume_is_to_continue(f->resume));
+    /* What is due by io-retry is not any more. */
+    resume_continues(f->resume);
+    resume_guest_stopped(f->resume, "io-error");
+    turned_clock_pass_ms(5000);
+    g_assert_true(resume_is_to_continue(f->resume));
+    resume_stop(f->resume);
+    g_assert_false(resume_is_to_continue(f->resume));
+    /* The next VM knows nothing of it. */
+    resume_forget(f->resume);
+    g_assert_cmpuint(resume_stops(f->resume), ==, 0);
 }
 
 #define ADD(name, state, test)                                                                     \
@@ -273,5 +396,11 @@ int main(int argc, char **argv)
     ADD("hand-over", FSM_P_COLO, test_hand_over);
     ADD("copy", FSM_S_DEVICE, test_copy);
     ADD("io", FSM_P_NONE, test_io);
+    ADD("stop", FSM_P_COLO, test_stop);
+    ADD("stop-takes-over", FALSE, test_stop_takes_over);
+    ADD("stop-takes-over/disks", TRUE, test_stop_takes_over);
+    ADD("stop-ends-a-try", FSM_P_COLO, test_stop_ends_a_try);
+    ADD("stop-and-io", TRUE, test_stop_and_io);
+    ADD("io-and-stop", FALSE, test_stop_and_io);
     return g_test_run();
 }
