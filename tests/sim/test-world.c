@@ -229,6 +229,8 @@ static void until_all_is_well(void)
         decide_in_haste();
         decide();
         start_the_dead();
+        if (world_chance(200) || world.now_us > began + WORLD_HEAL_US)
+            world_continue_the_stopped();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
         if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2)
@@ -314,7 +316,12 @@ static const char *const rare[] = {
     "a peer says what is not true",
     "a peer falls silent for a heartbeat-timeout",
     "a guest gets an error of its disk",
+    "a guest is continued where it was not stopped",
+    "a guest is stopped",
+    "a guest is stopped during a checkpoint",
     "a guest stops while others of its writes wait",
+    "a guest that is stopped is handed over",
+    "a guest that is stopped is taken over",
     "a write waits for the next epoch",
     "an administrator decides",
     "an administrator decides who has the disks",

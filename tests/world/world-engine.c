@@ -272,6 +272,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     apply->arrived = g_queue_new();
     apply->stream = world_stream(fd);
     g_assert_nonnull(apply->stream);
+    apply->host->copy_stopped = FALSE;
     world_stream_listen(apply->stream, on_arrived, apply);
     return apply;
 }
@@ -334,6 +335,7 @@ static gboolean on_complete(gpointer data)
     checkpoint->attachment = parcel->attachment ? g_bytes_ref(parcel->attachment) : NULL;
     checkpoint->pages = 1;
     apply->current = checkpoint;
+    world_stop_received(apply->host, parcel->attachment);
     /* From here on nothing but death keeps it from being applied. */
     apply->step = world_after(apply->host, world_between(100, 3000), on_written, apply);
     apply->callbacks.received(checkpoint, apply->user_data);

@@ -268,6 +268,26 @@ static void ask_for_checkpoint(void)
     command("checkpoint", NULL);
 }
 
+static void stop_guest(void)
+{
+    world_stop_guest(one_of_them());
+}
+
+static void continue_guest(void)
+{
+    world_continue_guest(one_of_them());
+}
+
+/* And something happens to it at once. */
+static void stop_and_fail(void)
+{
+    stop_guest();
+    if (world_chance(500))
+        hand_over();
+    else
+        kill_host();
+}
+
 static gboolean leave_now(gpointer data)
 {
     WorldHost *host = data;
@@ -317,6 +337,9 @@ static const Fault faults[] = {
     {ask_for_checkpoint, 2 },
     {terminate,          4 },
     {quit,               1 },
+    {stop_guest,         8 },
+    {continue_guest,     3 },
+    {stop_and_fail,      3 },
 };
 
 void world_something_happens(void)

@@ -162,6 +162,7 @@ static void look_at_state(WorldHost *host, const char *event)
     }
     switch (state) {
     case FSM_S_DEVICE:
+        world_stop_check_takeover(host, before);
         world.takeovers++;
         world_begin_reign(host);
         break;

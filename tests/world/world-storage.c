@@ -60,8 +60,8 @@ static gboolean is_over(const Refusal *refusal)
 {
     const WorldHost *host = refusal->host;
     return !host->lives || host->ended || host->starts != refusal->starts ||
-           host->node->state != refusal->state || !host->vm || host->vm->vm.dead ||
-           !host->disk_server;
+           host->node->state != refusal->state || host->guest_stopped || !host->vm ||
+           host->vm->vm.dead || !host->disk_server;
 }
 
 static gboolean on_tried(gpointer data)

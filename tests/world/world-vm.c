@@ -240,6 +240,7 @@ static void op_pause(Vm *vm)
 
 static void op_resume(Vm *vm)
 {
+    world_stop_check_run(sim(vm)->host);
     world_storage_tried(sim(vm)->host);
     begin(vm, VM_OP_RESUME, NULL, 2000);
 }
@@ -324,6 +325,7 @@ Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, World
     vm->input = g_queue_new();
     vm->output = g_queue_new();
     host->vm = vm;
+    world_stop_new_vm(host);
     return &vm->vm;
 }
 

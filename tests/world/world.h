@@ -18,6 +18,7 @@
  *   world-host.c     colod: starts, ends and kills a node; the control socket; fault points
  *   world-client.c   clients, and the one history that they may see
  *   world-faults.c   what goes wrong
+ *   world-stop.c     administrators who stop the guest and continue it
  *   world-liar.c     a peer that sends what is not true
  *   world-seeds.c    many stories in processes of their own, and what they have met
  *
@@ -149,6 +150,8 @@ struct WorldHost {
     guint state;            /* its node's, that was seen last */
     gint64 gone_us;         /* its VM was, or its process */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
+    gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
+    gboolean copy_stopped;  /* the last checkpoint that it has is of a guest that is stopped */
     gint64 storage_hangs_until_us;
     gint64 storage_bad_until_us; /* it may not have been able to ask */
 };
@@ -342,6 +345,20 @@ void world_client_check_disk(const WorldHost *host, const guint64 *block, const 
 gboolean world_holds_the_vm(const WorldHost *host, guint state);
 /* The VM boots anew on a host: fails if the other one holds a copy. */
 void world_client_cold_boot(WorldHost *host);
+
+/* ---- world-stop.c ---- */
+
+/* Commands, to a host that may refuse them. */
+void world_stop_guest(WorldHost *host);
+void world_continue_guest(WorldHost *host);
+/* Wherever the VM is, and its guest is stopped. */
+void world_continue_the_stopped(void);
+/* The host has another VM; its secondary has a checkpoint. */
+void world_stop_new_vm(WorldHost *host);
+void world_stop_received(WorldHost *host, GBytes *attachment);
+/* QEMU is told to run its VM; it is about to take over, from this state. */
+void world_stop_check_run(const WorldHost *host);
+void world_stop_check_takeover(const WorldHost *host, guint before);
 
 /* ---- world-liar.c ---- */
 
