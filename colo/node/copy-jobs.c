@@ -70,7 +70,7 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
 
 /* ---- Disks ---- */
 
-static void on_released(Vm *vm, const GError *error, gpointer user_data)
+static void on_inactivated(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
@@ -79,7 +79,7 @@ static void on_released(Vm *vm, const GError *error, gpointer user_data)
         refuse(copy, "the VM can't give up its disks", error);
         return;
     }
-    copy->handler->released(copy->user_data);
+    copy->handler->inactivated(copy->user_data);
     copy_step(copy);
 }
 
@@ -320,8 +320,8 @@ void copy_begin_job(Copy *copy, CopyJob job)
     case COPY_KEEP:
         load(copy);
         return;
-    case COPY_RELEASE:
-        vm_inactivate_disks(copy->vm, on_released, copy);
+    case COPY_INACTIVATE:
+        vm_inactivate_disks(copy->vm, on_inactivated, copy);
         return;
     case COPY_RESUME:
         copy->handler->take_over(copy->user_data);

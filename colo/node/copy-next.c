@@ -25,7 +25,7 @@ gboolean copy_job_may(CopyJob from, CopyJob to)
 {
     static const guint may[COPY_JOBS] = {
         [COPY_NOTHING] = TO(COPY_CHECK) | TO(COPY_PAUSE) | TO(COPY_BEGIN) | TO(COPY_LOOK) |
-                         TO(COPY_KEEP) | TO(COPY_RESUME) | TO(COPY_RELEASE) | TO(COPY_TELL_FIT) |
+                         TO(COPY_KEEP) | TO(COPY_RESUME) | TO(COPY_INACTIVATE) | TO(COPY_TELL_FIT) |
                          TO(COPY_GIVE_UP),
         [COPY_KEEP] = TO(COPY_LOAD),
         [COPY_LOAD] = TO(COPY_REPAIR),
@@ -99,7 +99,7 @@ static CopyJob next_of_takeover(const CopyFacts *facts)
     if (facts->running && (!here || facts->disks != COPY_DISKS_THERE))
         return COPY_PAUSE;
     if (facts->disks != COPY_DISKS_THERE)
-        return facts->disks == COPY_DISKS_DUE ? COPY_RELEASE : COPY_NOTHING;
+        return facts->disks == COPY_DISKS_DUE ? COPY_INACTIVATE : COPY_NOTHING;
     return here ? COPY_RESUME : COPY_KEEP;
 }
 
@@ -128,7 +128,7 @@ CopyJob copy_next(const CopyFacts *facts)
     if (facts->session == COPY_SESSION_DUE)
         return facts->check_due ? COPY_CHECK : COPY_BEGIN;
     if (facts->disks == COPY_DISKS_DUE)
-        return COPY_RELEASE;
+        return COPY_INACTIVATE;
     if (facts->condition == COPY_TO_LOAD && copy_may_load(facts->duty))
         return facts->disks == COPY_DISKS_THERE ? COPY_KEEP : COPY_NOTHING;
     if (facts->check_due)
@@ -154,10 +154,12 @@ const char *copy_condition_name(CopyCondition condition)
 const char *copy_job_name(CopyJob job)
 {
     static const char *const names[COPY_JOBS] = {
-        [COPY_NOTHING] = "nothing", [COPY_CHECK] = "check",       [COPY_PAUSE] = "pause",
-        [COPY_BEGIN] = "begin",     [COPY_LOOK] = "look",         [COPY_KEEP] = "keep",
-        [COPY_LOAD] = "load",       [COPY_REPAIR] = "repair",     [COPY_RESUME] = "resume",
-        [COPY_RELEASE] = "release", [COPY_TELL_FIT] = "tell-fit", [COPY_GIVE_UP] = "give-up",
+        [COPY_NOTHING] = "nothing",   [COPY_CHECK] = "check",
+        [COPY_PAUSE] = "pause",       [COPY_BEGIN] = "begin",
+        [COPY_LOOK] = "look",         [COPY_KEEP] = "keep",
+        [COPY_LOAD] = "load",         [COPY_REPAIR] = "repair",
+        [COPY_RESUME] = "resume",     [COPY_INACTIVATE] = "inactivate",
+        [COPY_TELL_FIT] = "tell-fit", [COPY_GIVE_UP] = "give-up",
     };
     return names[job];
 }

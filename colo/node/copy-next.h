@@ -109,7 +109,7 @@ typedef enum {
     COPY_LOAD,   /* the device state is loaded, */
     COPY_REPAIR, /* and those pages are put back */
     COPY_RESUME,
-    COPY_RELEASE, /* it gives up its disks, and they are made those of the checkpoint */
+    COPY_INACTIVATE, /* it gives up its disks, and they are made those of the checkpoint */
     COPY_TELL_FIT,
     COPY_GIVE_UP, /* it can't take over */
     COPY_JOBS

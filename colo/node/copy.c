@@ -34,8 +34,10 @@ void copy_set_condition(Copy *copy, CopyCondition next)
 
 void copy_set_job(Copy *copy, CopyJob next)
 {
-    step_to(copy, "job", copy_job_may(copy->job, next), copy_job_name(copy->job),
-            copy_job_name(next));
+    gboolean may = copy_job_may(copy->job, next);
+    /* A copy that waits is checked every second, which is no news. */
+    if (!may || (copy->job != COPY_CHECK && next != COPY_CHECK))
+        step_to(copy, "job", may, copy_job_name(copy->job), copy_job_name(next));
     copy->job = next;
 }
 

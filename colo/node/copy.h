@@ -63,7 +63,7 @@ typedef struct {
     void (*paused)(gpointer user_data);
     void (*not_resumed)(gpointer user_data);
     /* It has given up its disks, which are to be made those of the checkpoint. */
-    void (*released)(gpointer user_data);
+    void (*inactivated)(gpointer user_data);
 
     /* It is about to enter the epoch of `checkpoint`: FALSE with an error if it can't. */
     gboolean (*enter)(const Checkpoint *checkpoint, gpointer user_data, GError **error);

@@ -68,7 +68,7 @@ static void on_not_resumed(gpointer user_data)
     disks_vm_paused(node->disks);
 }
 
-static void on_released(gpointer user_data)
+static void on_inactivated(gpointer user_data)
 {
     const Node *node = user_data;
     disks_apply(node->disks);
@@ -272,7 +272,7 @@ void svm_init(Node *node)
                                         .pausing = on_pausing,
                                         .paused = on_paused,
                                         .not_resumed = on_not_resumed,
-                                        .released = on_released,
+                                        .inactivated = on_inactivated,
                                         .enter = on_enter,
                                         .may_run = on_may_run,
                                         .resumed = on_resumed,

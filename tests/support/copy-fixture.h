@@ -44,7 +44,7 @@ static inline void note_orders(Fixture *f)
     static const char *const names[FAKE_VM_OPERATIONS] = {[FAKE_VM_PAUSE] = "vm-pause",
                                                           [FAKE_VM_RESUME] = "vm-resume",
                                                           [FAKE_VM_LOAD] = "vm-load",
-                                                          [FAKE_VM_INACTIVATE] = "vm-release"};
+                                                          [FAKE_VM_INACTIVATE] = "vm-inactivate"};
     guint orders = 0;
     for (guint i = 0; f->vm && i < FAKE_VM_OPERATIONS; i++)
         for (; f->noted[i] < fake_vm_count(f->vm, i); f->noted[i]++) {
@@ -183,10 +183,10 @@ static void on_not_resumed(gpointer user_data)
     report(user_data, "not-resumed");
 }
 
-static void on_released(gpointer user_data)
+static void on_inactivated(gpointer user_data)
 {
     Fixture *f = user_data;
-    report(f, "released");
+    report(f, "inactivated");
     if (f->world.disks == COPY_DISKS_DUE)
         f->world.disks = COPY_DISKS_BUSY;
 }
@@ -323,7 +323,7 @@ static const CopyHandler handler = {.look = on_look,
                                     .pausing = on_pausing,
                                     .paused = on_paused,
                                     .not_resumed = on_not_resumed,
-                                    .released = on_released,
+                                    .inactivated = on_inactivated,
                                     .enter = on_enter,
                                     .may_run = on_may_run,
                                     .resumed = on_resumed,
@@ -498,13 +498,13 @@ static inline void reach(Fixture *f, CopyJob job)
         [COPY_LOAD] = { .operation = FAKE_VM_LOAD,            .to_run = TRUE},
         [COPY_REPAIR] = { .order = "repair",            .to_run = TRUE},
         [COPY_RESUME] = { .operation = FAKE_VM_RESUME,            .to_run = TRUE},
-        [COPY_RELEASE] = { .operation = FAKE_VM_INACTIVATE,            .to_run = TRUE},
+        [COPY_INACTIVATE] = { .operation = FAKE_VM_INACTIVATE,            .to_run = TRUE},
     };
     (ways[job].from_run ? run : protect)(f);
     guard_script.held = ways[job].order;
     if (!guard_script.held)
         hold_vm(f, ways[job].operation);
-    f->world.disks = job == COPY_RELEASE ? COPY_DISKS_DUE : COPY_DISKS_THERE;
+    f->world.disks = job == COPY_INACTIVATE ? COPY_DISKS_DUE : COPY_DISKS_THERE;
     if (ways[job].from_run) {
         g_assert_true(copy_prepare(f->copy, 3));
     } else {

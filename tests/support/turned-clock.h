@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A monotonic clock that only a test turns: GLib and the code under test ask it instead of the kernel.
+ * A clock that only a test turns, monotonic and of the wall: GLib and the code under test ask it
+ * instead of the kernel.
  * For unit tests without threads and sockets; include it in the one source file of a test program.
  */
 #ifndef COLO_TESTS_SUPPORT_TURNED_CLOCK_H
 #define COLO_TESTS_SUPPORT_TURNED_CLOCK_H
 
 #include <glib.h>
+#include <sys/time.h>
 #include <time.h>
 
 static gint64 turned_clock_us = G_USEC_PER_SEC;
@@ -16,6 +18,14 @@ int clock_gettime(clockid_t clock, struct timespec *ret)
     (void)clock;
     ret->tv_sec = turned_clock_us / G_USEC_PER_SEC;
     ret->tv_nsec = turned_clock_us % G_USEC_PER_SEC * 1000;
+    return 0;
+}
+
+int gettimeofday(struct timeval *ret, void *zone)
+{
+    (void)zone;
+    ret->tv_sec = turned_clock_us / G_USEC_PER_SEC;
+    ret->tv_usec = turned_clock_us % G_USEC_PER_SEC;
     return 0;
 }
 

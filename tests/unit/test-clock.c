@@ -76,8 +76,11 @@ static void test_set(Fixture *f, gconstpointer data)
     (void)data;
     pause_for(f, STEP_MS - 1);
     g_assert_cmpuint(f->guest->syncs, ==, 0);
+    gint64 before_us = turned_clock_us;
     pause_for(f, 1);
     g_assert_cmpuint(f->guest->set_times, ==, 1);
+    g_assert_cmpint(f->guest->time_ns, >=, before_us * 1000);
+    g_assert_cmpint(f->guest->time_ns, <=, turned_clock_us * 1000);
     g_assert_cmpuint(clock_corrections(f->clock), ==, 1);
     g_assert_cmpuint(f->told, ==, 1);
     /* Due again, but not within a second. */

@@ -137,7 +137,7 @@ static void test_fit_waits(Fixture *f, gconstpointer data)
     assert_reported(f, "");
     f->world.disks = COPY_DISKS_DUE;
     copy_applied(f->copy, to_run);
-    assert_reported(f, "vm-release released");
+    assert_reported(f, "vm-inactivate inactivated");
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
     assert_reported(f, to_run ? "keep vm-load repair enter:2 pausing vm-pause fit"

@@ -75,7 +75,7 @@ static gboolean is_lost(const CopyFacts *facts)
            (facts->condition == COPY_INVALID || facts->condition == COPY_EMPTY);
 }
 
-static gboolean is_to_release(const CopyFacts *facts)
+static gboolean is_to_inactivate(const CopyFacts *facts)
 {
     return facts->disks == COPY_DISKS_DUE && !facts->running;
 }
@@ -111,10 +111,14 @@ static gboolean is_to_pause(const CopyFacts *facts)
 static void check_job(const CopyFacts *facts)
 {
     static gboolean (*const may[COPY_JOBS])(const CopyFacts *) = {
-        [COPY_CHECK] = is_still,        [COPY_PAUSE] = is_to_pause,
-        [COPY_BEGIN] = is_to_begin,     [COPY_LOOK] = is_to_look,
-        [COPY_KEEP] = is_loadable,      [COPY_RESUME] = is_to_continue,
-        [COPY_RELEASE] = is_to_release, [COPY_TELL_FIT] = is_to_tell_fit,
+        [COPY_CHECK] = is_still,
+        [COPY_PAUSE] = is_to_pause,
+        [COPY_BEGIN] = is_to_begin,
+        [COPY_LOOK] = is_to_look,
+        [COPY_KEEP] = is_loadable,
+        [COPY_RESUME] = is_to_continue,
+        [COPY_INACTIVATE] = is_to_inactivate,
+        [COPY_TELL_FIT] = is_to_tell_fit,
         [COPY_GIVE_UP] = is_lost,
     };
     CopyJob job = copy_next(facts);
@@ -191,7 +195,7 @@ static void do_job(CopyFacts *facts, CopyJob job, gboolean chance)
             facts->fit = COPY_FIT_CHECKED;
         facts->check_due = FALSE;
         break;
-    case COPY_RELEASE:
+    case COPY_INACTIVATE:
         facts->disks = COPY_DISKS_BUSY;
         break;
     case COPY_BEGIN:
@@ -322,7 +326,7 @@ static void test_job_steps(void)
         [COPY_PAUSE] = "x...........",    [COPY_BEGIN] = "x...........",
         [COPY_LOOK] = "x...........",     [COPY_KEEP] = "x.....x.....",
         [COPY_LOAD] = "x......x....",     [COPY_REPAIR] = "x...........",
-        [COPY_RESUME] = "x...........",   [COPY_RELEASE] = "x...........",
+        [COPY_RESUME] = "x...........",   [COPY_INACTIVATE] = "x...........",
         [COPY_TELL_FIT] = "x...........", [COPY_GIVE_UP] = "x...........",
     };
     for (CopyJob from = 0; from < COPY_JOBS; from++)

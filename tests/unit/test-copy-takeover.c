@@ -114,7 +114,7 @@ static void test_disks(Fixture *f, gconstpointer data)
     take_over(f);
     assert_reported(f, "");
     copy_settled(f->copy);
-    assert_reported(f, "pausing vm-pause paused drain vm-release released");
+    assert_reported(f, "pausing vm-pause paused drain vm-inactivate inactivated");
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
     assert_reported(f, "take-over vm-resume taken-over");
@@ -316,7 +316,7 @@ static void test_release_refused(Fixture *f, gconstpointer data)
     f->world.duty = duty;
     fake_vm_inject(f->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
     copy_settled(f->copy);
-    assert_reported(f, "vm-release refused");
+    assert_reported(f, "vm-inactivate refused");
     copy_step(f->copy);
     assert_reported(f, "");
     again(f);
@@ -339,7 +339,7 @@ static void test_refused_protecting(Fixture *f, gconstpointer data)
     f->world.disks = disks ? COPY_DISKS_DUE : COPY_DISKS_THERE;
     f->ends_vm = TRUE;
     copy_applied(f->copy, TRUE);
-    assert_reported(f, disks ? "vm-release lost" : "keep vm-load lost");
+    assert_reported(f, disks ? "vm-inactivate lost" : "keep vm-load lost");
 }
 
 /* While the arbiter is asked it isn't the only one yet: it stays paused, and can continue. */

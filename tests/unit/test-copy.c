@@ -176,9 +176,9 @@ static void test_disks(Fixture *f, gconstpointer data)
     f->world.disks = COPY_DISKS_DUE;
     hold_vm(f, FAKE_VM_INACTIVATE);
     copy_applied(f->copy, TRUE);
-    assert_reported(f, "vm-release");
+    assert_reported(f, "vm-inactivate");
     proceed(f);
-    assert_reported(f, "released");
+    assert_reported(f, "inactivated");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
@@ -306,7 +306,7 @@ static void test_forgotten(Fixture *f, gconstpointer data)
         [COPY_LOAD] = "",
         [COPY_REPAIR] = "",
         [COPY_RESUME] = "resumed-for-nothing:0 pausing vm-pause paused drain",
-        [COPY_RELEASE] = "released",
+        [COPY_INACTIVATE] = "inactivated",
     };
     CopyJob job = GPOINTER_TO_UINT(data);
     reach(f, job);
@@ -398,7 +398,7 @@ static void test_ends_within(Fixture *f, gconstpointer data)
         f->cant_run = TRUE;
     } else if (!strcmp(where, "vm-load")) {
         fake_vm_inject(f->vm, FAKE_VM_LOAD, FAKE_VM_FAIL, 1);
-    } else if (!strcmp(where, "vm-release")) {
+    } else if (!strcmp(where, "vm-inactivate")) {
         fake_vm_inject(f->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
         f->world.disks = COPY_DISKS_DUE;
     }
@@ -417,36 +417,36 @@ static void test_ends_within(Fixture *f, gconstpointer data)
 #define JOB(job) GUINT_TO_POINTER(job)
 
 static const FixtureTest tests[] = {
-    {"/copy/start",               NULL,             test_start          },
-    {"/copy/start-running",       NULL,             test_start_running  },
-    {"/copy/no-guard",            NULL,             test_no_guard       },
-    {"/copy/no-answer",           NULL,             test_no_answer      },
-    {"/copy/proof",               NULL,             test_proof          },
-    {"/copy/proof-ends",          NULL,             test_proof_ends     },
-    {"/copy/proof-ends-not",      "new",            test_proof_ends     },
-    {"/copy/not-proven",          NULL,             test_not_proven     },
-    {"/copy/runs",                NULL,             test_runs           },
-    {"/copy/not-to-run",          NULL,             test_not_to_run     },
-    {"/copy/disks",               NULL,             test_disks          },
-    {"/copy/may-not-enter",       NULL,             test_may_not        },
-    {"/copy/may-not-run",         "disks",          test_may_not        },
-    {"/copy/wrong",               NULL,             test_wrong          },
-    {"/copy/ending-keep",         JOB(COPY_KEEP),   test_ending         },
-    {"/copy/ending-repair",       JOB(COPY_REPAIR), test_ending         },
-    {"/copy/ending-look",         JOB(COPY_LOOK),   test_ending         },
-    {"/copy/check",               NULL,             test_check          },
-    {"/copy/stops",               NULL,             test_stops          },
-    {"/copy/stops-twice",         "io-error",       test_stops          },
-    {"/copy/stops-paused",        NULL,             test_stops_paused   },
-    {"/copy/stops-resuming",      NULL,             test_stops_resuming },
-    {"/copy/io-error-resuming",   "io-error",       test_stops_resuming },
-    {"/copy/forgotten-start",     NULL,             test_forgotten_start},
-    {"/copy/forgotten-stop",      NULL,             test_forgotten_stop },
-    {"/copy/ends-within-proof",   "proven:0",       test_ends_within    },
-    {"/copy/ends-within-enter",   "enter:1",        test_ends_within    },
-    {"/copy/ends-within-run",     "may-run",        test_ends_within    },
-    {"/copy/ends-within-load",    "vm-load",        test_ends_within    },
-    {"/copy/ends-within-release", "vm-release",     test_ends_within    },
+    {"/copy/start",                  NULL,             test_start          },
+    {"/copy/start-running",          NULL,             test_start_running  },
+    {"/copy/no-guard",               NULL,             test_no_guard       },
+    {"/copy/no-answer",              NULL,             test_no_answer      },
+    {"/copy/proof",                  NULL,             test_proof          },
+    {"/copy/proof-ends",             NULL,             test_proof_ends     },
+    {"/copy/proof-ends-not",         "new",            test_proof_ends     },
+    {"/copy/not-proven",             NULL,             test_not_proven     },
+    {"/copy/runs",                   NULL,             test_runs           },
+    {"/copy/not-to-run",             NULL,             test_not_to_run     },
+    {"/copy/disks",                  NULL,             test_disks          },
+    {"/copy/may-not-enter",          NULL,             test_may_not        },
+    {"/copy/may-not-run",            "disks",          test_may_not        },
+    {"/copy/wrong",                  NULL,             test_wrong          },
+    {"/copy/ending-keep",            JOB(COPY_KEEP),   test_ending         },
+    {"/copy/ending-repair",          JOB(COPY_REPAIR), test_ending         },
+    {"/copy/ending-look",            JOB(COPY_LOOK),   test_ending         },
+    {"/copy/check",                  NULL,             test_check          },
+    {"/copy/stops",                  NULL,             test_stops          },
+    {"/copy/stops-twice",            "io-error",       test_stops          },
+    {"/copy/stops-paused",           NULL,             test_stops_paused   },
+    {"/copy/stops-resuming",         NULL,             test_stops_resuming },
+    {"/copy/io-error-resuming",      "io-error",       test_stops_resuming },
+    {"/copy/forgotten-start",        NULL,             test_forgotten_start},
+    {"/copy/forgotten-stop",         NULL,             test_forgotten_stop },
+    {"/copy/ends-within-proof",      "proven:0",       test_ends_within    },
+    {"/copy/ends-within-enter",      "enter:1",        test_ends_within    },
+    {"/copy/ends-within-run",        "may-run",        test_ends_within    },
+    {"/copy/ends-within-load",       "vm-load",        test_ends_within    },
+    {"/copy/ends-within-inactivate", "vm-inactivate",  test_ends_within    },
 };
 
 static void add_for_jobs(const char *name, void (*test)(Fixture *, gconstpointer))
@@ -455,14 +455,14 @@ static void add_for_jobs(const char *name, void (*test)(Fixture *, gconstpointer
         const char *name;
         CopyJob job;
     } jobs[] = {
-        {"check",   COPY_CHECK  },
-        {"pause",   COPY_PAUSE  },
-        {"look",    COPY_LOOK   },
-        {"keep",    COPY_KEEP   },
-        {"load",    COPY_LOAD   },
-        {"repair",  COPY_REPAIR },
-        {"resume",  COPY_RESUME },
-        {"release", COPY_RELEASE}
+        {"check",      COPY_CHECK     },
+        {"pause",      COPY_PAUSE     },
+        {"look",       COPY_LOOK      },
+        {"keep",       COPY_KEEP      },
+        {"load",       COPY_LOAD      },
+        {"repair",     COPY_REPAIR    },
+        {"resume",     COPY_RESUME    },
+        {"inactivate", COPY_INACTIVATE}
     };
     for (guint i = 0; i < G_N_ELEMENTS(jobs); i++) {
         g_autofree char *path = g_strdup_printf("/copy/%s-%s", name, jobs[i].name);

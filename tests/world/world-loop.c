@@ -14,6 +14,7 @@
  */
 #include <dlfcn.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 
 #include "common/clock.h"
@@ -31,10 +32,20 @@ int clock_gettime(clockid_t clock, struct timespec *ret)
     return 0;
 }
 
+/* The wall clock is the same one. */
+int gettimeofday(struct timeval *ret, void *zone)
+{
+    (void)zone;
+    ret->tv_sec = world.now_us / G_USEC_PER_SEC;
+    ret->tv_usec = world.now_us % G_USEC_PER_SEC;
+    return 0;
+}
+
 void world_clock_init(void)
 {
     world.now_us = 1000 * (gint64)G_USEC_PER_SEC;
     g_assert_cmpint(g_get_monotonic_time(), ==, world.now_us); /* GLib asks us */
+    g_assert_cmpint(g_get_real_time(), ==, world.now_us);
 }
 
 /* ---- Chance ---- */
