@@ -134,6 +134,26 @@ static void end_split(WorldHost *ended)
     world.port_of_guest = -1; /* a switch forgets in the end */
 }
 
+static void command(WorldHost *host, const char *name)
+{
+    gboolean done = world_command(host, name, json_object_new_object());
+    world_tell("%s: administrator's %s: %s", host->name, name, done ? "done" : host->refusal);
+}
+
+/* What docs/PROCEDURES.md says of an image that could not be synced: the other host's is well. */
+static gboolean moves_from_unsynced(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        WorldHost *host = &world.host[i];
+        if (!world_disk_sync_error(host) || host->node->state != FSM_P_COLO || !world_chance(500))
+            continue;
+        world_sometimes("an administrator moves a VM whose disks can't be synced");
+        command(host, "failover");
+        return TRUE;
+    }
+    return FALSE;
+}
+
 static gboolean is_protected(void)
 {
     const WorldHost *a = &world.host[0], *b = &world.host[1];
@@ -178,6 +198,12 @@ static gboolean administrate(void)
         WorldHost *host = &world.host[i];
         const WorldHost *peer = &world.host[!i];
         gboolean overtaken = is_overtaken(host);
+        if (host->lives && host->node->state == FSM_S_DEVICE && world_disk_sync_error(host)) {
+            world_sometimes("an administrator gives back a VM whose disks can't be synced");
+            command(host, "quit");
+            world.given_back = TRUE;
+            return TRUE;
+        }
         if (!host->lives && runs(peer) && host->trouble &&
             strstr(host->trouble, "the generations forbid")) {
             world_sometimes("an administrator discards one side's disks");
@@ -221,7 +247,9 @@ static void until_all_is_well(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
     gint64 well_us = WELL_US;
+    gboolean moved = FALSE;
     guint helped = 0;
+    world.given_back = FALSE;
     world_clients_hurry();
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
@@ -233,11 +261,13 @@ static void until_all_is_well(void)
             world_continue_the_stopped();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
-        if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2)
+        if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2 &&
+            (moved || !(moved = moves_from_unsynced())))
             return;
         if (helped < 3 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
             helped += administrate() ? 1 : 0;
-        if (world.split) /* one of the two is ended, refused, and told to discard its disks */
+        /* One of the two is ended, refused, and told to discard its disks; the other host starts. */
+        if (world.split || world.given_back)
             well_us = 2 * WELL_US;
         if (world.now_us > began + WORLD_HEAL_US + well_us)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
@@ -327,8 +357,17 @@ static const char *const rare[] = {
     "an administrator decides who has the disks",
     "an administrator ends one of two VMs",
     "an administrator mends storage",
+    "an administrator gives back a VM whose disks can't be synced",
+    "an administrator moves a VM whose disks can't be synced",
     "an answer of the arbiter comes late",
     "an error of its disk stops a guest",
+    "fdatasync fails: a guest's flush",
+    "fdatasync fails: a state file",
+    "fdatasync fails: a takeover",
+    "fdatasync fails: an ordered end",
+    "fdatasync fails: before a checkpoint",
+    "fdatasync fails: the last mark",
+    "fdatasync fails: what was applied",
     "handed-sent",
     "handed-paused",
     "output waits for a sign of life",

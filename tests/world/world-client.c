@@ -26,7 +26,7 @@ typedef struct {
 typedef struct {
     guint32 client, request;
     guint64 position, id;
-    guint64 flushed; /* 1: the disk of this moment is durable */
+    guint64 flushed; /* the blocks of this moment that are durable, a bit for each */
 } Reply;
 
 #define FLUSH_EACH 3u /* of so many requests one is flushed */
@@ -54,21 +54,27 @@ static gboolean was_seen(const History *history, const Question *question)
     return FALSE;
 }
 
-/* TRUE: and all that is there is durable now. */
-static gboolean write_to_disk(SimVm *vm)
+/*
+ * The blocks that are durable now: all after a flush, but for those that a flush has failed for
+ * before, and that are lost.
+ */
+static guint64 write_to_disk(SimVm *vm)
 {
     guint block = (guint)(vm->history->position % WORLD_BLOCKS);
     world_disk_write(vm->host, block, vm->history->id);
-    if (vm->history->position % FLUSH_EACH != 0)
-        return FALSE;
-    world_disk_flush(vm->host);
-    return TRUE;
+    if (vm->history->position % FLUSH_EACH != 0 || world_disk_flush(vm->host) != 0)
+        return 0;
+    guint64 durable = 0;
+    for (guint i = 0; i < WORLD_BLOCKS; i++)
+        if (!world_disk_may_differ(vm->host, i))
+            durable |= 1u << i;
+    return durable;
 }
 
 GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
 {
     Question question;
-    gboolean flushed = FALSE;
+    guint64 flushed = 0;
     if (len < PAYLOAD + sizeof(question))
         return NULL;
     memcpy(&question, data + PAYLOAD, sizeof(question));
@@ -77,7 +83,7 @@ GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
         vm->history = history_next(vm->history, question.client, question.request, local);
         guint page = (guint)(vm->history->position % (WORLD_PAGES - 8));
         sim_vm_write(vm, page, (guint32)vm->history->id);
-        flushed = world.disks && write_to_disk(vm);
+        flushed = world.disks ? write_to_disk(vm) : 0;
     }
     Reply answer = {question.client, question.request, vm->history->position, vm->history->id,
                     flushed};
@@ -138,10 +144,10 @@ void world_client_check_disk(const WorldHost *host, const guint64 *block, const 
                        host->name, what, i);
 }
 
-static void note_disk(const History *history)
+static void note_disk(const History *history, guint64 durable)
 {
     for (guint i = 0; i < WORLD_BLOCKS; i++)
-        if (is_same_or_later(i, history->block[i], on_disk[i]))
+        if (durable & (1u << i) && is_same_or_later(i, history->block[i], on_disk[i]))
             on_disk[i] = history->block[i];
 }
 
@@ -152,7 +158,7 @@ static void check(WorldHost *host, const Reply *answer)
     if (world.lied || world.split)
         return;
     if (answer->flushed)
-        note_disk(history);
+        note_disk(history, answer->flushed);
     if (host->reign < reached_reign)
         world_fail("%s is heard after the VM has gone on elsewhere", host->name);
     reached_reign = host->reign;

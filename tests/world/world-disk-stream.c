@@ -17,6 +17,8 @@ typedef struct {
     guint64 epoch;
     guint block;
     guint64 value;
+    gboolean compared; /* by hash: only what differs there is sent */
+    gboolean told;     /* the source's storage has lost what its guest wrote, and that was told */
     DiskHello hello;
 } Record;
 
@@ -108,8 +110,11 @@ static gboolean synchronise(gpointer data)
     }
     guint block = (guint)__builtin_ctz(server->scope);
     server->scope &= server->scope - 1;
-    send(server,
-         (Record){.type = WIRE_WRITE, .block = block, .value = server->medium->image[block]});
+    send(server, (Record){.type = WIRE_WRITE,
+                          .block = block,
+                          .value = server->medium->image[block],
+                          .compared = TRUE,
+                          .told = world_disk_may_differ(server->host, block)});
     server->sync = world_after(server->host, world_between(100, 50000), synchronise, server);
     return G_SOURCE_REMOVE;
 }
@@ -207,6 +212,7 @@ static void on_first_mark(DiskServer *server, guint64 epoch)
     Medium *medium = server->medium;
     server->overlay = (Changes){0};
     medium->state = MEDIUM_REPLICA;
+    medium->unsynced = server->sync_error != 0;
     medium->lineage = (Lineage){.known = TRUE, .epoch = epoch};
     g_strlcpy(medium->lineage.session, server->session, sizeof(medium->lineage.session));
     medium->applied = epoch;
@@ -237,10 +243,19 @@ static void on_mark(DiskServer *server, guint64 epoch)
 
 static void on_write(DiskServer *server, const Record *record)
 {
-    if (server->phase == DISK_SYNCING)
-        server->medium->image[record->block] = record->value;
-    else
+    Medium *medium = server->medium;
+    if (server->phase != DISK_SYNCING) {
         changes_add(&server->open, record->block, record->value);
+        return;
+    }
+    gboolean same = record->compared && medium->image[record->block] == record->value;
+    if (same && !medium->unsynced)
+        medium->gone &= ~(1u << record->block);
+    else
+        medium_put(medium, record->block, record->value);
+    if (record->told)
+        medium->told |= 1u << record->block;
+    disk_settle(server);
 }
 
 /* ---- Records ---- */
@@ -297,7 +312,11 @@ static gboolean fails_to_store(DiskServer *server, const Record *record)
     StorageUse use = record->type == WIRE_START ? STORAGE_IN_PLACE : STORAGE_NEEDS_ROOM;
     if (record->type != WIRE_START && record->type != WIRE_WRITE && record->type != WIRE_MARK)
         return FALSE;
+    gboolean state =
+        record->type == WIRE_START || (record->type == WIRE_MARK && server->phase == DISK_SYNCING);
     int failed = world_storage_error(server->host, use);
+    if (!failed && state)
+        failed = world_storage_state_error(server->host);
     if (!failed)
         return FALSE;
     g_autofree char *why =

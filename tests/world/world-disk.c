@@ -41,6 +41,41 @@ static gboolean refuse_io(GError **error, int failed, const char *what)
     return FALSE;
 }
 
+/* ---- Syncing ---- */
+
+int disk_sync(DiskServer *server, const char *what)
+{
+    if (server->sync_error)
+        return server->sync_error;
+    server->sync_error = medium_sync(server->medium, what);
+    if (server->sync_error && server->mode == DISK_MODE_ACTIVE)
+        world_storage_unsynced(server->host);
+    return server->sync_error;
+}
+
+/* As block/settle.c: nobody waits for it. */
+static gboolean on_settle(gpointer data)
+{
+    DiskServer *server = data;
+    world_source_clear(&server->settle);
+    if (!server->ended && server->mode == DISK_MODE_REPLICA)
+        disk_sync(server, "what was applied");
+    return G_SOURCE_REMOVE;
+}
+
+void disk_settle(DiskServer *server)
+{
+    if (!server->settle)
+        server->settle =
+            world_after(server->host, world_between(50000, G_USEC_PER_SEC), on_settle, server);
+}
+
+static void end_cleanly(DiskServer *server)
+{
+    if (!server->sync_error)
+        medium_end_cleanly(server->medium);
+}
+
 /* ---- Orders ---- */
 
 static guint64 epoch_of(const Order *order)
@@ -87,11 +122,14 @@ static gboolean apply(DiskServer *server, guint64 epoch, GError **error)
     if (!server->final)
         check_vm(server);
     server->overlay = (Changes){0};
+    if (server->sync_error)
+        return refuse_io(error, server->sync_error, "sync it");
     if (server->step_error)
         return refuse_io(error, server->step_error, "apply the staged writes");
     medium_write(server->medium, &server->complete, FALSE);
     server->medium->lineage.epoch = server->medium->applied = epoch;
     server->complete_epoch = 0;
+    disk_settle(server);
     disk_throttle_limit(server, world.epoch_writes);
     disk_throttle_begin_epoch(server);
     disk_stream_applied(server, epoch);
@@ -104,8 +142,11 @@ static gboolean finish(DiskServer *server, guint64 epoch, GError **error)
     server->final = TRUE;
     if (!apply(server, epoch, error))
         return FALSE;
+    int failed = disk_sync(server, "the last mark");
+    if (failed)
+        return refuse_io(error, failed, "sync it");
     generation_reach(&server->medium->generation);
-    medium_end_cleanly(server->medium);
+    server->medium->clean = TRUE;
     return TRUE;
 }
 
@@ -127,7 +168,9 @@ static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
     if (server->step_error)
         return refuse_io(error, server->step_error, "write the overlay into it");
     medium_write(medium, &server->overlay, FALSE);
-    medium_sync(medium);
+    int failed = disk_sync(server, "a takeover");
+    if (failed)
+        return refuse_io(error, failed, "write the overlay into it");
     medium->dirty[server->current_map] |= server->overlay.named;
     medium->state = MEDIUM_OWNED;
     medium->lineage.writer = FALSE;
@@ -137,6 +180,12 @@ static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
     server->synced = FALSE;
     server->complete_epoch = 0;
     return TRUE;
+}
+
+static int write_state(const DiskServer *server)
+{
+    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
+    return failed ? failed : world_storage_state_error(server->host);
 }
 
 static gboolean attach(DiskServer *server, const Order *order, GError **error)
@@ -150,7 +199,7 @@ static gboolean attach(DiskServer *server, const Order *order, GError **error)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be attached");
     if (!stream)
         return refuse(error, BLOCK_ERROR_PEER, "the connection has ended");
-    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
+    int failed = write_state(server);
     if (failed)
         return refuse_io(error, failed, "write its state");
     Generation *generation = &disk_changes(server)->generation;
@@ -166,7 +215,7 @@ static gboolean write_alone(DiskServer *server, GError **error)
 {
     if (server->mode != DISK_MODE_ACTIVE || server->stream)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be written to alone");
-    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
+    int failed = write_state(server);
     if (failed)
         return refuse_io(error, failed, "write its state");
     generation_begin(&disk_changes(server)->generation);
@@ -180,9 +229,8 @@ static gboolean switch_to(DiskServer *server, DiskMode mode, GError **error)
     if (server->mode == DISK_MODE_REPLICA)
         return TRUE;
     server->mode = mode;
-    if (mode == DISK_MODE_INACTIVE)
-        medium_sync(server->medium);
-    return TRUE;
+    int failed = mode == DISK_MODE_INACTIVE ? disk_sync(server, "an inactivation") : 0;
+    return !failed || refuse_io(error, failed, "sync it");
 }
 
 static gboolean become_replica(DiskServer *server, GError **error)
@@ -195,12 +243,24 @@ static gboolean become_replica(DiskServer *server, GError **error)
     return TRUE;
 }
 
+static json_object *disks_of(const DiskServer *server)
+{
+    json_object *disks = json_object_new_array(), *disk = json_object_new_object();
+    json_object_object_add(disk, "name", json_object_new_string("root"));
+    json_object_object_add(
+        disk, "sync-error",
+        server->sync_error ? json_object_new_string(g_strerror(server->sync_error)) : NULL);
+    json_object_array_add(disks, disk);
+    return disks;
+}
+
 static json_object *result_of(const DiskServer *server)
 {
     Generation generation = medium_generation(server->medium);
     json_object *result = json_object_new_object();
     json_object_object_add(result, "mode", json_object_new_string(disk_mode_name(server->mode)));
     json_object_object_add(result, "generation", wire_generation_object(&generation));
+    json_object_object_add(result, "disks", disks_of(server));
     return result;
 }
 
@@ -226,10 +286,11 @@ static gboolean run(DiskServer *server, const Order *order, GError **error)
         return switch_to(server, DISK_MODE_INACTIVE, error);
     if (!strcmp(name, "become-replica"))
         return become_replica(server, error);
+    if (!strcmp(name, "sync"))
+        return disk_sync(server, "before a checkpoint") == 0 ||
+               refuse_io(error, server->sync_error, "sync it");
     if (!strcmp(name, "detach"))
         disk_stream_end(server);
-    else if (!strcmp(name, "sync"))
-        medium_sync(server->medium);
     else if (!strcmp(name, "let-through"))
         disk_throttle_open(server);
     else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)
@@ -387,6 +448,7 @@ static void die(DiskServer *server, const GError *why)
 {
     server->ended = TRUE;
     disk_stream_end(server);
+    world_source_clear(&server->settle);
     world_source_clear(&server->start);
     world_source_clear(&server->throttle.filling);
     fail_all(server);
@@ -441,12 +503,14 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     server->unread = g_queue_new();
     server->start = world_after(server->host, world_between(1000, 50000), on_started, server);
     server->host->disk_server = server;
+    server->host->unsynced_told = FALSE;
     return server;
 }
 
 static void stop(DiskServer *server)
 {
     disk_stream_end(server);
+    world_source_clear(&server->settle);
     world_source_clear(&server->step);
     world_source_clear(&server->start);
     world_source_clear(&server->throttle.filling);
@@ -461,7 +525,7 @@ void disk_server_end(DiskServer *server)
     gboolean opened = !server->start && !server->ended;
     stop(server);
     if (opened)
-        medium_end_cleanly(server->medium);
+        end_cleanly(server);
 }
 
 gboolean disk_server_wait(DiskServer *server, guint timeout_ms)
@@ -488,12 +552,13 @@ void world_disk_death(WorldHost *host, gboolean power)
     if (power)
         medium_lose_power(host->medium);
     else if (server && !server->start && !server->ended && world_chance(500))
-        medium_end_cleanly(host->medium); /* it has outlived colod for a moment */
+        end_cleanly(server); /* it has outlived colod for a moment */
 }
 
 void world_disk_init(WorldHost *host)
 {
     host->medium = g_new0(Medium, 1);
+    host->medium->host = host;
 }
 
 gboolean world_disk_may_boot(const WorldHost *host)
@@ -528,31 +593,4 @@ gboolean world_disk_serves(const WorldHost *host)
 gboolean world_disk_is_final(const WorldHost *host)
 {
     return host->disk_server->final && host->disk_server->mode == DISK_MODE_REPLICA;
-}
-
-guint64 world_disk_read(const WorldHost *host, guint block)
-{
-    const DiskServer *server = host->disk_server;
-    gboolean local = server->mode == DISK_MODE_REPLICA && (server->overlay.named & (1u << block));
-    return local ? server->overlay.block[block] : server->medium->image[block];
-}
-
-void world_disk_write(WorldHost *host, guint block, guint64 value)
-{
-    DiskServer *server = host->disk_server;
-    if (server->mode == DISK_MODE_INACTIVE)
-        world_fail("%s: the guest writes to disks that were given up", host->name);
-    if (server->mode == DISK_MODE_REPLICA) {
-        changes_add(&server->overlay, block, value);
-        return;
-    }
-    server->medium->dirty[server->current_map] |= 1u << block;
-    server->medium->image[block] = value;
-    disk_stream_write(server, block, value);
-}
-
-void world_disk_flush(WorldHost *host)
-{
-    if (host->disk_server->mode == DISK_MODE_ACTIVE)
-        medium_sync(host->medium);
 }

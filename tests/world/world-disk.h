@@ -58,9 +58,11 @@ struct DiskServer {
     Changes overlay, open, complete;
     guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
     gboolean synced, discard;
-    gboolean final; /* what was written last is here, or comes: the guest is over */
-    int step_error; /* of storage, in the order that is being carried out; 0: none */
-    GQueue *unread; /* of records: behind a mark that waits, or storage is slow */
+    gboolean final;  /* what was written last is here, or comes: the guest is over */
+    int sync_error;  /* an fdatasync has failed: every later one does */
+    GSource *settle; /* what was applied goes to the medium */
+    int step_error;  /* of storage, in the order that is being carried out; 0: none */
+    GQueue *unread;  /* of records: behind a mark that waits, or storage is slow */
     GSource *reader;
 };
 
@@ -73,6 +75,10 @@ static inline Medium *disk_changes(DiskServer *server)
 
 /* ---- world-disk.c ---- */
 
+/* As block/image.h's image_sync(): 0, or the errno by which it fails, and has failed before. */
+int disk_sync(DiskServer *server, const char *what);
+/* It has written to a replica's image. */
+void disk_settle(DiskServer *server);
 /* It is to be carried out, or is being. */
 gboolean disk_has_order(const DiskServer *server, const char *name);
 

@@ -175,6 +175,8 @@ void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArr
 
 void capture_add_pages(Capture *capture, guint64 first, guint64 count)
 {
+    if (count > WORLD_PAGES || first > WORLD_PAGES - count)
+        world_fail("%s: pages that RAM doesn't have are to be sent", capture->host->name);
     for (guint64 page = first; page < first + count; page++)
         capture->added |= 1u << page;
 }

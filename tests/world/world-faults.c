@@ -202,6 +202,8 @@ static void hang_disks(void)
 }
 
 static void hand_over(void);
+static void quit(void);
+static void terminate(void);
 
 /* Often it takes over then. */
 static void fail_disks(void)
@@ -215,6 +217,21 @@ static void fail_disks(void)
         world_die(&world.host[!host->index], world_chance(300));
     else if (world_chance(300))
         hand_over();
+}
+
+/* In whatever is done then. */
+static void fail_syncs(void)
+{
+    static void (*const then[])(void) = {hand_over, quit, terminate};
+    WorldHost *host = one_of_them();
+    if (!world.disks)
+        return;
+    world_storage_fail_syncs(host, world_chance(300) ? ENOSPC : EIO,
+                             world_chance(500) ? 0 : world_between(SECOND / 10, HEAL_US / 2));
+    if (world_chance(300))
+        world_die(&world.host[!host->index], world_chance(300));
+    else if (world_chance(300))
+        then[world_random(G_N_ELEMENTS(then))]();
 }
 
 static void kill_disk_server(void)
@@ -291,8 +308,10 @@ static void stop_and_fail(void)
 static gboolean leave_now(gpointer data)
 {
     WorldHost *host = data;
-    if (host->lives && !host->ended)
-        node_leave(host->node);
+    if (!host->lives || host->ended)
+        return G_SOURCE_REMOVE;
+    host->told_to_end = TRUE;
+    node_leave(host->node);
     return G_SOURCE_REMOVE;
 }
 
@@ -331,6 +350,7 @@ static const Fault faults[] = {
     {slow_qemu,          8 },
     {hang_disks,         10},
     {fail_disks,         10},
+    {fail_syncs,         10},
     {kill_disk_server,   3 },
     {arm_fault_point,    15},
     {hand_over,          10},

@@ -191,6 +191,9 @@ void control_event(Control *control, const char *name, json_object *data)
         g_free(control->host->trouble);
         control->host->trouble = g_strdup(json_object_to_json_string(data));
     }
+    if (!strcmp(name, "ERROR") &&
+        strstr(control->host->trouble, "what the guest has written may be lost"))
+        control->host->unsynced_told = TRUE;
     if (!strcmp(name, "STATE_CHANGED"))
         look_at_state(control->host, json_object_get_string(json_object_object_get(data, "event")));
     json_object_put(data);
@@ -214,6 +217,7 @@ gboolean world_command(WorldHost *host, const char *name, json_object *arguments
     while (command && command->name && strcmp(command->name, name) != 0)
         command++;
     gboolean known = command && command->name;
+    host->told_to_end |= !strcmp(name, "quit");
     if (known) {
         Call call = {command, g_new0(ControlRequest, 1), arguments};
         call.request->host = host;
@@ -315,7 +319,7 @@ void world_start(WorldHost *host, const char *role)
     g_assert_false(host->lives);
     world_loop_init(host);
     host->lives = TRUE;
-    host->ended = host->failed = FALSE;
+    host->ended = host->failed = host->told_to_end = FALSE;
     host->starts++;
     host->fault_in = 0;
     host->restart_us = 0;

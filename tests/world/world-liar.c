@@ -100,12 +100,22 @@ static GBytes *plausible(guint type)
     return message_pack(&message);
 }
 
+/* It begins with an epoch, as most do: with one near it. */
+static GBytes *move_epoch(const guint8 *data, gsize len)
+{
+    guint8 *copy = g_memdup2(data, len);
+    colo_put_be64(copy, colo_get_be64(data) + world_random(4) - 1);
+    return g_bytes_new_take(copy, len);
+}
+
 /* Cut, changed, or something else altogether. */
 static GBytes *tamper(GBytes *bytes)
 {
     gsize len;
     const guint8 *data = g_bytes_get_data(bytes, &len);
     guint64 how = world_random(10);
+    if (len >= 8 && how < 7 && how > 2)
+        return move_epoch(data, len);
     if (how == 0)
         return random_bytes(world_chance(20) ? LINK_MESSAGE_MAX : world_random(64));
     if (how > 2 || len == 0)
@@ -215,7 +225,7 @@ void world_check_state(WorldHost *host, guint before, const char *event)
         return;
     if (state == FSM_S_STARTING && !host->denied)
         world_fail("%s gives its VM away, and the arbiter has not said so", host->name);
-    if (state == FSM_COMPLETED && strcmp(event, "shutdown") != 0)
+    if (state == FSM_COMPLETED && (strcmp(event, "shutdown") != 0 || !host->told_to_end))
         world_fail("%s ends its VM (%s), and nobody has told it to", host->name, event);
     /* What QEMU has refused is no message's doing. */
     gboolean refused = host->trouble && strstr(host->trouble, "refused (");

@@ -7,7 +7,8 @@
 /* An epoch's own word is the boot's, unless its process has ended in order. */
 static gboolean is_trusted(const Medium *medium)
 {
-    return medium->found && (medium->clean || medium->noted_boot == medium->boots);
+    return medium->found && !medium->unsynced &&
+           (medium->clean || medium->noted_boot == medium->boots);
 }
 
 Generation medium_generation(const Medium *medium)
@@ -18,10 +19,23 @@ Generation medium_generation(const Medium *medium)
     return generation;
 }
 
+/* The page cache lets go of what the medium has lost. */
+static void evict(Medium *medium)
+{
+    for (guint i = 0; i < WORLD_BLOCKS; i++)
+        if (medium->lost & (1u << i))
+            medium->image[i] = medium->durable[i];
+    medium->gone |= medium->lost;
+    medium->lost = 0;
+}
+
 /* What only has been begun is finished, or is nobody's. */
 static void recover(Medium *medium)
 {
     gboolean trusted = is_trusted(medium);
+    if (medium->unsynced)
+        evict(medium);
+    medium->unsynced &= medium->noted_boot == medium->boots;
     if (medium->state == MEDIUM_REPLICA && !trusted) {
         medium->state = MEDIUM_INCOMPLETE;
     } else if (medium->state == MEDIUM_REPLICA && medium->applied != medium->lineage.epoch) {
@@ -61,29 +75,59 @@ void medium_write(Medium *medium, const Changes *changes, gboolean some)
 {
     for (guint i = 0; i < WORLD_BLOCKS; i++)
         if (changes->named & (1u << i) && !(some && world_chance(500)))
-            medium->image[i] = changes->block[i];
+            medium_put(medium, i, changes->block[i]);
 }
 
-void medium_sync(Medium *medium)
+void medium_put(Medium *medium, guint block, guint64 value)
 {
-    memcpy(medium->durable, medium->image, sizeof(medium->durable));
+    medium->image[block] = value;
+    medium->lost &= ~(1u << block);
+    medium->gone &= ~(1u << block);
+    medium->told &= ~(1u << block);
+}
+
+static gboolean on_evicted(gpointer data)
+{
+    evict(data);
+    return G_SOURCE_REMOVE;
+}
+
+int medium_sync(Medium *medium, const char *what)
+{
+    int failed = world_storage_sync_error(medium->host);
+    for (guint i = 0; i < WORLD_BLOCKS; i++) {
+        if (medium->image[i] == medium->durable[i] || medium->lost & (1u << i))
+            continue;
+        if (failed && world_chance(500))
+            medium->lost |= 1u << i;
+        else
+            medium->durable[i] = medium->image[i];
+    }
+    if (!failed)
+        return 0;
+    g_autofree char *met = g_strconcat("fdatasync fails: ", what, NULL);
+    world_sometimes(met);
+    world_tell("%s: fdatasync fails: %s", medium->host->name, what);
+    medium->unsynced = TRUE;
+    world_later(NULL, world_between(0, 60 * G_USEC_PER_SEC), on_evicted, medium);
+    return failed;
 }
 
 void medium_end_cleanly(Medium *medium)
 {
     if (medium->state == MEDIUM_REPLICA && medium->applied != medium->lineage.epoch)
         return;
-    medium_sync(medium);
-    medium->clean = TRUE;
+    medium->clean = medium_sync(medium, "an ordered end") == 0;
 }
 
 void medium_lose_power(Medium *medium)
 {
     medium->boots++;
+    evict(medium);
     for (guint i = 0; i < WORLD_BLOCKS; i++)
         if (world_chance(500))
             medium->image[i] = medium->durable[i];
-    medium_sync(medium);
+    memcpy(medium->durable, medium->image, sizeof(medium->durable));
 }
 
 /* Storage that an examination of it can hang in is the world's: the thread is a step. */

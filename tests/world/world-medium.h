@@ -25,9 +25,16 @@ typedef struct {
 } Lineage;
 
 typedef struct Medium {
+    WorldHost *host;
     guint64 image[WORLD_BLOCKS];
     guint64 durable[WORLD_BLOCKS]; /* what a loss of power leaves at least */
-    guint boots, noted_boot;       /* of the host; of the one in which the state was written */
+    /*
+     * Blocks that a failed fdatasync has lost, a bit for each: `lost` is still shown by the page
+     * cache, `gone` is not. `told`: whoever it was synchronised from had reported that.
+     */
+    guint32 lost, gone, told;
+    gboolean unsynced;       /* as the state file has it */
+    guint boots, noted_boot; /* of the host; of the one in which the state was written */
     gboolean found, clean;
     MediumState state;
     Lineage lineage;
@@ -49,8 +56,10 @@ gboolean medium_open(Medium *medium, gboolean owner, GError **error);
 Generation medium_generation(const Medium *medium);
 /* Writes all that `changes` names; `some`: a process dies in the middle of it. */
 void medium_write(Medium *medium, const Changes *changes, gboolean some);
-void medium_sync(Medium *medium);
-/* An ordered end of its process. */
+void medium_put(Medium *medium, guint block, guint64 value);
+/* fdatasync: 0, or the errno by which it fails; `what` is counted then. */
+int medium_sync(Medium *medium, const char *what);
+/* An ordered end of its process, which has been able to sync. */
 void medium_end_cleanly(Medium *medium);
 /* The host has lost its power. */
 void medium_lose_power(Medium *medium);

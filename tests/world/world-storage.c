@@ -34,6 +34,7 @@ gboolean world_storage_mend(void)
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         some |= world.host[i].storage_fails_until_us == G_MAXINT64;
         world.host[i].storage_fails_until_us = 0;
+        world.host[i].syncs_fail_until_us = 0;
     }
     return some;
 }
@@ -45,6 +46,69 @@ int world_storage_error(const WorldHost *host, StorageUse use)
     if (host->storage_errno == ENOSPC)
         return use == STORAGE_NEEDS_ROOM ? ENOSPC : 0;
     return world_chance(EIO_PER_MILLE) ? host->storage_errno : 0;
+}
+
+/* ---- fdatasync ---- */
+
+void world_storage_fail_syncs(WorldHost *host, int error, gint64 us)
+{
+    host->syncs_errno = error;
+    host->syncs_fail_once = us == 0;
+    host->syncs_fail_until_us = world.now_us + (us ? us : WORLD_HEAL_US);
+    world_tell("%s: fdatasync fails (%s) %s", host->name, g_strerror(error),
+               us ? "for a while" : "once");
+}
+
+int world_storage_sync_error(WorldHost *host)
+{
+    if (world.now_us >= host->syncs_fail_until_us ||
+        (!host->syncs_fail_once && host->syncs_errno == EIO && !world_chance(EIO_PER_MILLE)))
+        return 0;
+    if (host->syncs_fail_once)
+        host->syncs_fail_until_us = 0;
+    return host->syncs_errno;
+}
+
+int world_storage_state_error(WorldHost *host)
+{
+    int failed = world_storage_sync_error(host);
+    if (failed)
+        world_sometimes("fdatasync fails: a state file");
+    return failed;
+}
+
+/* The node asks its disks twice a second, unless it or they stand still. */
+#define UNSYNCED_US (2 * G_USEC_PER_SEC)
+
+typedef struct {
+    WorldHost *host;
+    const struct DiskServer *server;
+    guint starts;
+} Unsynced;
+
+static gboolean on_unsynced(gpointer data)
+{
+    Unsynced *unsynced = data;
+    const WorldHost *host = unsynced->host;
+    gboolean over = !host->lives || host->ended || host->starts != unsynced->starts ||
+                    host->disk_server != unsynced->server || !fsm_is_primary(host->node->state) ||
+                    !host->vm || host->vm->vm.dead || !world_disk_serves(host);
+    if (!over && !host->unsynced_told) {
+        if (MAX(host->frozen_until_us, host->disk_hangs_until_us) + UNSYNCED_US > world.now_us) {
+            world_later(NULL, UNSYNCED_US, on_unsynced, unsynced);
+            return G_SOURCE_REMOVE;
+        }
+        world_fail("%s: what its guest wrote may be lost, and nobody is told", host->name);
+    }
+    g_free(unsynced);
+    return G_SOURCE_REMOVE;
+}
+
+void world_storage_unsynced(WorldHost *host)
+{
+    Unsynced *unsynced = g_new(Unsynced, 1);
+    *unsynced = (Unsynced){host, host->disk_server, host->starts};
+    world_later(NULL, UNSYNCED_US, on_unsynced, unsynced);
 }
 
 /* ---- What a refusal must lead to ---- */

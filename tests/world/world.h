@@ -10,8 +10,9 @@
  *                    between two ends, with delay, cuts of one way, and ends
  *   world-engine.c   checkpoint/: capture and apply as scheduled steps; world-guard.c: the load guard
  *   world-vm.c       QEMU and the guest: a machine that logs what its clients ask
- *   world-disk.c     block/: the disk server; world-disk-stream.c: the stream between two;
- *                    world-medium.c: what an image and its files hold
+ *   world-disk.c     block/: the disk server; world-disk-guest.c: what its guest does;
+ *                    world-disk-stream.c: the stream between two; world-medium.c: what an image
+ *                    and its files hold
  *   world-storage.c  storage that fails, and what a node must do then
  *   world-throttle.c writes that wait for the next epoch
  *   world-net.c      taps, the switch between hosts and clients, carrier
@@ -116,6 +117,7 @@ struct WorldHost {
     gint64 due_us;         /* nothing of it is due before; 0: unknown */
     sigjmp_buf death;      /* where a process that dies in the middle of something ends */
     gboolean lives, ended; /* colod does; has reported its end */
+    gboolean told_to_end;  /* by an administrator, or a signal */
     gboolean failed;
     guint starts;
     gint64 frozen_until_us; /* paused until then; 0: isn't */
@@ -129,6 +131,10 @@ struct WorldHost {
     gint64 disk_hangs_until_us;    /* its storage */
     gint64 storage_fails_until_us; /* of the disks; G_MAXINT64: until it is mended */
     int storage_errno;
+    gint64 syncs_fail_until_us; /* fdatasync does, of the disks */
+    int syncs_errno;
+    gboolean syncs_fail_once;
+    gboolean unsynced_told;        /* since its disk server runs, the node has reported that */
     guint tries;                   /* of what storage can refuse to a node */
     char *trouble;                 /* the node's last error since its VM ran */
     gboolean discards;             /* its disks at the next start: --discard-this-side */
@@ -189,6 +195,7 @@ typedef struct {
     WorldHost *liar;      /* whose node may lie; NULL: none does */
     gboolean lies;        /* it does now */
     gboolean lied;        /* and not all is well since */
+    gboolean given_back;  /* a VM, by an administrator: the other host is to start it */
     gboolean split;       /* an administrator has let both hosts' VMs continue */
     gboolean left;        /* and it has reported that the other one may continue */
     const char *on_error; /* what an I/O error of it does to the guest */
@@ -277,7 +284,14 @@ gboolean world_disk_is_final(const WorldHost *host);
 gboolean world_disk_serves(const WorldHost *host);
 guint64 world_disk_read(const WorldHost *host, guint block);
 void world_disk_write(WorldHost *host, guint block, guint64 value);
-void world_disk_flush(WorldHost *host);
+/* 0, or an errno: what was written may not be durable. */
+int world_disk_flush(WorldHost *host);
+/* An fdatasync of its disk server has failed, by this errno; 0: none has. */
+int world_disk_sync_error(const WorldHost *host);
+/* The block needn't be what the guest wrote: a failed fdatasync has lost that, and it is known. */
+gboolean world_disk_may_differ(const WorldHost *host, guint block);
+/* A guest boots: it takes what is there. */
+void world_disk_is_read_anew(WorldHost *host);
 
 /* ---- world-storage.c ---- */
 
@@ -290,6 +304,14 @@ typedef enum {
 void world_storage_fail(WorldHost *host, int error, gint64 us);
 /* All storage. TRUE: some would never have been well by itself. */
 gboolean world_storage_mend(void);
+/* fdatasync fails, for so long; 0: once. What it should have made durable may be lost then. */
+void world_storage_fail_syncs(WorldHost *host, int error, gint64 us);
+/* Of an fdatasync now; 0: none. */
+int world_storage_sync_error(WorldHost *host);
+/* The same of a state file: nothing is lost, whoever tries again writes all of it. */
+int world_storage_state_error(WorldHost *host);
+/* What the guest wrote may be lost: fails later if nobody is told. */
+void world_storage_unsynced(WorldHost *host);
 /* Of a write now; 0: none. */
 int world_storage_error(const WorldHost *host, StorageUse use);
 /* The node tries again what storage can refuse to it. */
