@@ -13,7 +13,13 @@ struct Figures {
     Blocktime blocktime;
     ColoTime copy_paused; /* when the VM was paused that a takeover resumes */
     ColoTime primary_lost;
+    FiguresCause cause;
     guint64 takeovers;
+    struct {
+        guint64 epoch;
+        gint64 took_us;
+        FiguresCause cause;
+    } last; /* if there was one */
 };
 
 static void add_bytes(Figures *figures, guint64 bytes, gint64 transfer_us)
@@ -82,15 +88,19 @@ void figures_forget_vm(Figures *figures)
     figures->blocktime = (Blocktime){0};
 }
 
-void figures_primary_lost(Figures *figures)
+void figures_primary_lost(Figures *figures, FiguresCause cause)
 {
     figures->primary_lost = colo_time_now();
+    figures->cause = cause;
 }
 
-gint64 figures_add_takeover(Figures *figures)
+gint64 figures_add_takeover(Figures *figures, guint64 epoch)
 {
     figures->takeovers++;
-    return colo_time_diff_us(colo_time_now(), figures->primary_lost);
+    figures->last.epoch = epoch;
+    figures->last.took_us = colo_time_diff_us(colo_time_now(), figures->primary_lost);
+    figures->last.cause = figures->cause;
+    return figures->last.took_us;
 }
 
 guint64 figures_takeovers(const Figures *figures)
@@ -127,10 +137,24 @@ void figures_describe_bytes(const Figures *figures, json_object *status)
     colo_json_add_int(bytes, "total", figures->bytes_total);
 }
 
+void figures_describe_takeover(const Figures *figures, json_object *data)
+{
+    static const char *const causes[FIGURES_CAUSES] = {
+        [FIGURES_LOST] = "lost", [FIGURES_FAILOVER] = "failover"};
+    double took_ms = (double)figures->last.took_us / COLO_US_PER_MS;
+    json_object_object_add(data, "epoch", json_object_new_int64((gint64)figures->last.epoch));
+    json_object_object_add(data, "duration-ms", json_object_new_double(took_ms));
+    json_object_object_add(data, "cause", json_object_new_string(causes[figures->last.cause]));
+}
+
 void figures_describe_life(const Figures *figures, json_object *status)
 {
     gint64 up_us = colo_time_diff_us(colo_time_now(), figures->started);
     colo_json_add_int(status, "takeovers", figures->takeovers);
+    if (figures->takeovers > 0)
+        figures_describe_takeover(figures, colo_json_add_object(status, "last-takeover"));
+    else
+        json_object_object_add(status, "last-takeover", NULL);
     colo_json_add_int(status, "uptime-s", up_us / G_USEC_PER_SEC);
 }
 

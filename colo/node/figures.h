@@ -55,15 +55,26 @@ void figures_forget_vm(Figures *figures);
 
 /* ---- Takeovers ---- */
 
+typedef enum {
+    FIGURES_LOST,     /* the primary is: it, its VM, or the link to it */
+    FIGURES_FAILOVER, /* it hands the VM over: by order, or because this host is better */
+    FIGURES_CAUSES
+} FiguresCause;
+
 /* The primary is lost, or leaves the VM to this side: a takeover is measured from here. */
-void figures_primary_lost(Figures *figures);
-/* The VM has been taken over: how long that took. */
-gint64 figures_add_takeover(Figures *figures);
+void figures_primary_lost(Figures *figures, FiguresCause cause);
+/* The VM has been taken over from checkpoint `epoch`: how long that took. */
+gint64 figures_add_takeover(Figures *figures, guint64 epoch);
+/* Adds what is known of the last one: "epoch", "duration-ms", "cause". */
+void figures_describe_takeover(const Figures *figures, json_object *data);
 guint64 figures_takeovers(const Figures *figures);
 
 /* ---- For status ---- */
 
-/* Adds "checkpoints" and how long their steps took; "bytes"; "takeovers" and "uptime-s". */
+/*
+ * Adds "checkpoints" and how long their steps took; "bytes"; "takeovers", "last-takeover" and
+ * "uptime-s".
+ */
 void figures_describe_checkpoints(const Figures *figures, json_object *status);
 void figures_describe_bytes(const Figures *figures, json_object *status);
 void figures_describe_life(const Figures *figures, json_object *status);

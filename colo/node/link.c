@@ -10,7 +10,7 @@
 
 void node_link_lost(Node *node, const char *what, const GError *error)
 {
-    figures_primary_lost(node->figures);
+    figures_primary_lost(node->figures, FIGURES_LOST);
     node_report(node, what, error);
     claim_defer(node->claim, uplinks_link_lost(node->uplinks, error));
     const GError *ending = machine_ending_sign(node->machine);
@@ -127,7 +127,7 @@ static gboolean on_runs(Node *node, const Message *message, GError **error)
 static gboolean on_peer_paused(Node *node, const Message *message, GError **error)
 {
     (void)message;
-    figures_primary_lost(node->figures);
+    figures_primary_lost(node->figures, FIGURES_LOST);
     return peer_event(node, FSM_PEER_PAUSED, error);
 }
 
@@ -209,7 +209,7 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
 static gboolean on_yielded(Node *node, const Message *message, GError **error)
 {
     (void)message;
-    figures_primary_lost(node->figures);
+    figures_primary_lost(node->figures, FIGURES_LOST);
     return peer_event(node, FSM_YIELDED, error);
 }
 

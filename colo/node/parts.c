@@ -495,7 +495,7 @@ static void make_answering(Node *node)
 void parts_unfit(Node *node, const char *why)
 {
     g_autoptr(GError) error = g_error_new_literal(NODE_ERROR, NODE_ERROR_LOAD, why);
-    figures_primary_lost(node->figures);
+    figures_primary_lost(node->figures, FIGURES_LOST);
     node_report(node, "the primary continues without this side, which is unfit", error);
     if (events_unfit(copy_is_valid(node->copy)) == FSM_INVALID) {
         node_event(node, FSM_INVALID);

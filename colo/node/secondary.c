@@ -143,7 +143,7 @@ gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 {
     const Checkpoint *last = copy_checkpoint(node->copy);
     if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
-        figures_primary_lost(node->figures);
+        figures_primary_lost(node->figures, FIGURES_FAILOVER);
         colo_fault_point("handed-received");
         node_event(node, FSM_HANDED);
         return TRUE;

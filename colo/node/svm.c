@@ -219,14 +219,14 @@ static void finish_takeover(Node *node)
 {
     /* What the primary's guest was given and ours was not, and what has come here since. */
     replay_give_all(node->replay);
-    gint64 took_us = figures_add_takeover(node->figures);
+    gint64 took_us = figures_add_takeover(node->figures, node->epoch);
     uplinks_vm_came(node->uplinks);
     clock_taken_over(node->clock);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM %s, unprotected",
                 node->epoch, (double)took_us / COLO_US_PER_MS,
                 resume_is_stopped(node->resume) ? "is stopped, as it was there" : "runs");
     json_object *data = json_object_new_object();
-    json_object_object_add(data, "epoch", json_object_new_int64((gint64)node->epoch));
+    figures_describe_takeover(node->figures, data);
     node_emit(node, "TAKEN_OVER", data);
     node_event(node, FSM_TAKEN_OVER);
     resume_report_stop(node->resume);

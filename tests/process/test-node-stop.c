@@ -164,6 +164,7 @@ static void dies(Fixture *f)
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_cmpint(traffic_route(b->node->traffic), ==, ROUTE_OPEN);
     g_assert_cmpuint(events(b, STOPPED_EVENT), ==, 1);
+    assert_status(b, "\"cause\":\"lost\"");
     if (b->disks) {
         WAIT_FOR(has_status(b, "\"mode\":\"active\""));
         /* QEMU opens them when the guest runs. */
@@ -247,6 +248,7 @@ static void test_hand_over(void)
     protect(&f, 1);
     WAIT_FOR(vm_is_running(f.host[1].vm) && fake_vm_steps(f.host[1].vm) > steps);
     assert_status(&f.host[1], "\"stopped-by\":null");
+    assert_status(&f.host[1], "\"cause\":\"failover\"");
     tear_down(&f);
 }
 
@@ -403,6 +405,23 @@ static void test_io_error(void)
     tear_down(&f);
 }
 
+/* What QEMU has stopped for another reason is continued by order, too, and not only by a checkpoint. */
+static void test_watchdog(void)
+{
+    Fixture f;
+    set_up(&f, "none");
+    Host *a = &f.host[0];
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    fake_vm_raise(a->vm, VM_EVENT_STOPPED, "watchdog");
+    assert_status(a, "\"state\":\"paused\",\"stopped-by\":\"watchdog\"");
+    guint64 steps = fake_vm_steps(a->vm);
+    order(a, "cont");
+    WAIT_FOR(fake_vm_steps(a->vm) > steps);
+    assert_status(a, "\"state\":\"running\",\"stopped-by\":null");
+    tear_down(&f);
+}
+
 /* The VM ends: nothing of it is left for the next one, and `cont` is answered. */
 static void test_quit(void)
 {
@@ -442,6 +461,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-stop/cont-refused", test_cont_refused);
     add_pair_test("/node-stop/stop-refused", test_stop_refused);
     add_pair_test("/node-stop/io-error", test_io_error);
+    add_pair_test("/node-stop/watchdog", test_watchdog);
     add_pair_test("/node-stop/quit", test_quit);
     return g_test_run();
 }

@@ -133,7 +133,7 @@ static void test_forget_vm(Fixture *f, gconstpointer data)
 {
     (void)data;
     add_checkpoint(f, REASON_PERIOD, 100, 2000, 10000);
-    figures_add_takeover(f->figures);
+    figures_add_takeover(f->figures, 1);
     pause_ms(f, 30);
     figures_forget_vm(f->figures);
     g_assert_cmpint(figures_blocktime(f->figures)->total_us, ==, 0);
@@ -152,16 +152,30 @@ static void test_forget_vm(Fixture *f, gconstpointer data)
 static void test_takeover(Fixture *f, gconstpointer data)
 {
     (void)data;
-    figures_primary_lost(f->figures);
-    turned_clock_pass_ms(400);
-    figures_primary_lost(f->figures);
-    turned_clock_pass_ms(120);
-    g_assert_cmpint(figures_add_takeover(f->figures), ==, 120000);
-    turned_clock_pass_ms(1480);
-    figures_primary_lost(f->figures);
-    turned_clock_pass_ms(1);
-    g_assert_cmpint(figures_add_takeover(f->figures), ==, 1000);
     figures_describe_life(f->figures, f->status);
+    g_assert_null(member(f->status, "last-takeover"));
+    figures_primary_lost(f->figures, FIGURES_FAILOVER);
+    turned_clock_pass_ms(400);
+    figures_primary_lost(f->figures, FIGURES_LOST);
+    turned_clock_pass_ms(120);
+    g_assert_cmpint(figures_add_takeover(f->figures, 7), ==, 120000);
+    figures_primary_lost(f->figures, FIGURES_FAILOVER);
+    figures_describe_life(f->figures, f->status);
+    json_object *last = member(f->status, "last-takeover");
+    g_assert_cmpint(number(last, "epoch"), ==, 7);
+    g_assert_cmpfloat(json_object_get_double(member(last, "duration-ms")), ==, 120);
+    g_assert_cmpstr(json_object_get_string(member(last, "cause")), ==, "lost");
+    turned_clock_pass_ms(1480);
+    figures_primary_lost(f->figures, FIGURES_FAILOVER);
+    turned_clock_pass_ms(1);
+    g_assert_cmpint(figures_add_takeover(f->figures, 9), ==, 1000);
+    /* The VM may end: what was is kept. */
+    figures_forget_vm(f->figures);
+    figures_describe_life(f->figures, f->status);
+    last = member(f->status, "last-takeover");
+    g_assert_cmpint(number(last, "epoch"), ==, 9);
+    g_assert_cmpfloat(json_object_get_double(member(last, "duration-ms")), ==, 1);
+    g_assert_cmpstr(json_object_get_string(member(last, "cause")), ==, "failover");
     g_assert_cmpint(number(f->status, "takeovers"), ==, 2);
     g_assert_cmpint(number(f->status, "uptime-s"), ==, 2);
 }
