@@ -266,6 +266,13 @@ static int run_fd(const Invocation *invocation)
     return wrong_usage("fd: '%s' is neither add, list nor remove", what);
 }
 
+static int run_recover(const Invocation *invocation)
+{
+    json_object *arguments =
+        invocation->n_arguments ? string_argument(NULL, "uri", invocation->arguments[0]) : NULL;
+    return execute(invocation, "recover", arguments, NULL);
+}
+
 static int run_failover(const Invocation *invocation)
 {
     g_autoptr(GError) error = NULL;
@@ -363,6 +370,12 @@ static const Command commands[] = {
     {"cont",       "",                              0, 0, JSON,                run_plain,
      "Continues a guest that was stopped: by stop, or by an I/O error. Also tries again to resume "
      "a VM whose disks or QEMU refuse, which colod does every second anyway."                                                          },
+    {"pause",      "",                              0, 0, JSON,                run_plain,
+     "Ends the link to the peer, and keeps it down until 'recover' is typed on this node."                                             },
+    {"recover",    "[URI]",                         0, 1, JSON,                run_recover,
+     "Ends 'pause'. A secondary dials its primary at URI (ADDRESS:PORT or unix:/PATH) now and "
+     "once; "
+     "a primary listens there, too. Without URI: as configured."                                                                       },
     {"announce",   "",                              0, 0, JSON,                run_plain,
      "Announces the guest to the network again, as after a takeover, in case a switch missed it."                                      },
     {"events",     "",                              0, 0, JSON | FOLLOW,       run_events,

@@ -88,6 +88,7 @@ typedef struct {
     guint64 output_limit_bytes; /* held output at most */
     /* [link] */
     guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
+    guint64 recover_timeout_ms; /* live: of a handshake, and of `recover` */
     /* [arbiter] */
     ConfigArbiter arbiter;
     char *arbiter_path;         /* of FILE: a folder */

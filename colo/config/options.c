@@ -217,6 +217,10 @@ static const Option table[] = {
      .fallback = "1s", .min = 20, .max = 10 * MIN_MS,
      .help = "A peer from which nothing comes for this long is lost. At least twice heartbeat-interval."},
 
+    {"link", "recover-timeout", OPTION_TIME, CONFIG(recover_timeout_ms), .live = TRUE,
+     .fallback = "5s", .min = 10, .max = 10 * MIN_MS,
+     .help = "How long an attempt to link may take: its handshake, and all of what 'colo recover' orders."},
+
     {"arbiter", "type", OPTION_CHOICE, CONFIG(arbiter), .fallback = "none", .choices = arbiters,
      .help = "Who decides which node continues alone after the link is lost: file (a folder that both "
              "hosts see) or none (an administrator, with colo failover)."},

@@ -146,9 +146,21 @@ static char *not_now(const Link *link)
     return NULL;
 }
 
+/*
+ * It may ask again: nobody is taken just now, or the peer itself has had a link, which is not known
+ * here to have ended.
+ */
+static gboolean is_for_now(const Link *link, json_object *theirs)
+{
+    if (!link->pairing)
+        return link->intent == LINK_IDLE;
+    const char *paired = link_hello_string(link->pairing->peer_hello, "name", 255);
+    return !g_strcmp0(paired, link_hello_string(theirs, "name", 255));
+}
+
 static void admit_control(Link *link, Guest *guest, json_object *theirs)
 {
-    gboolean later = link->intent == LINK_IDLE && !link->pairing;
+    gboolean later = is_for_now(link, theirs);
     g_autofree char *for_them = not_now(link);
     g_autofree char *for_us = g_strdup(for_them);
     const char *name = link_hello_string(theirs, "name", 255);
@@ -255,7 +267,7 @@ static gboolean on_guest_timeout(gpointer user_data)
 
 /* ---- The listening socket ---- */
 
-static void serve(Link *link);
+static void serve(Listener *listener);
 
 static gboolean on_listen_again(gpointer user_data)
 {
@@ -264,11 +276,11 @@ static gboolean on_listen_again(gpointer user_data)
 }
 
 /* Out of descriptors or memory: accept() would fail again and again, and poll() never rest. */
-static void pause_listening(Link *link, int code)
+static void pause_listening(Listener *listener, int code)
 {
-    link_source_clear(&link->listen_source);
-    link->listen_source = link_timer(LISTEN_AGAIN_MS, on_listen_again, link);
-    report_guest(link, LINK_ERROR_ADDRESS, "can't accept connections for now: %s",
+    link_source_clear(&listener->source);
+    listener->source = link_timer(LISTEN_AGAIN_MS, on_listen_again, listener);
+    report_guest(listener->link, LINK_ERROR_ADDRESS, "can't accept connections for now: %s",
                  g_strerror(code));
 }
 
@@ -289,38 +301,59 @@ static void add_guest(Link *link, int fd)
 
 static gboolean on_incoming(gint fd, GIOCondition condition, gpointer user_data)
 {
-    Link *link = link_ref(user_data);
+    Listener *listener = user_data;
+    Link *link = link_ref(listener->link);
     (void)condition;
     int incoming = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (incoming >= 0)
         add_guest(link, incoming);
     else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-        pause_listening(link, errno);
+        pause_listening(listener, errno);
     /* Other errors are those of a connection that has ended meanwhile. */
     link_unref(link);
     return G_SOURCE_CONTINUE;
 }
 
-static void serve(Link *link)
+static void serve(Listener *listener)
 {
-    link_source_clear(&link->listen_source);
-    link->listen_source = g_unix_fd_source_new(link->listen.fd, G_IO_IN);
-    g_source_set_callback(link->listen_source, G_SOURCE_FUNC(on_incoming), link, NULL);
-    g_source_attach(link->listen_source, g_main_context_get_thread_default());
+    link_source_clear(&listener->source);
+    listener->source = g_unix_fd_source_new(listener->socket.fd, G_IO_IN);
+    g_source_set_callback(listener->source, G_SOURCE_FUNC(on_incoming), listener, NULL);
+    g_source_attach(listener->source, g_main_context_get_thread_default());
+}
+
+static gboolean begin_listening(Link *link, Listener *listener, const char *text, GError **error)
+{
+    UnixListen socket = UNIX_LISTEN_NONE;
+    if (text && !link_address_listen(text, &socket, error))
+        return FALSE;
+    link_listener_end(listener);
+    *listener = (Listener){.link = link, .socket = socket};
+    if (text)
+        serve(listener);
+    return TRUE;
+}
+
+void link_listener_end(Listener *listener)
+{
+    link_source_clear(&listener->source);
+    unix_listen_end(&listener->socket);
 }
 
 gboolean link_listen(Link *link, const char *text, GError **error)
 {
     link->guests = g_ptr_array_new_with_free_func(guest_free);
-    if (!link_address_listen(text, &link->listen, error))
-        return FALSE;
-    serve(link);
-    return TRUE;
+    return begin_listening(link, &link->listener, text, error);
+}
+
+gboolean link_listen_also(Link *link, const char *address, GError **error)
+{
+    return begin_listening(link, &link->also, address, error);
 }
 
 void link_listen_end(Link *link)
 {
-    link_source_clear(&link->listen_source);
-    unix_listen_end(&link->listen);
+    link_listener_end(&link->listener);
+    link_listener_end(&link->also);
     g_clear_pointer(&link->guests, g_ptr_array_unref);
 }

@@ -79,9 +79,12 @@ static void fail(Link *link, LinkError code, const char *format, ...)
     Dial *dial = link->dial;
     end_attempt(link);
     link_source_clear(&dial->retry);
-    dial->retry = link_timer(dial->delay_ms, on_retry, link);
+    GSource *retry = dial->retry = link_timer(dial->delay_ms, on_retry, link);
     dial->delay_ms = MIN(2 * dial->delay_ms, DELAY_MAX_MS);
     link_report(link, why);
+    /* Unless it is another attempt's time already, or none's. */
+    if (link->callbacks.dial_failed && !link->freed && link->dial && link->dial->retry == retry)
+        link->callbacks.dial_failed(why, link->user_data);
 }
 
 static gboolean on_handshake_timeout(gpointer user_data)

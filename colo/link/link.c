@@ -404,7 +404,7 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
     link->handshake_ms =
         options->handshake_timeout_ms ? options->handshake_timeout_ms : HANDSHAKE_MS;
     link->channels = options->disks ? LINK_CHANNELS : LINK_DISKS;
-    link->listen = UNIX_LISTEN_NONE;
+    link->listener.socket = link->also.socket = UNIX_LISTEN_NONE;
     link->reported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     link->lingering = g_ptr_array_new_with_free_func(linger_free);
     link->idle_reason = g_strdup("it is starting");
@@ -534,7 +534,19 @@ const LinkPacketStats *link_packet_stats(const Link *link)
 
 guint16 link_port(const Link *link)
 {
-    return link_address_port(link->listen.fd);
+    return link_address_port(link->listener.socket.fd);
+}
+
+void link_set_peer(Link *link, const char *peer)
+{
+    char *copy = g_strdup(peer);
+    g_free(link->peer_address);
+    link->peer_address = copy;
+}
+
+void link_set_handshake_timeout(Link *link, guint timeout_ms)
+{
+    link->handshake_ms = timeout_ms;
 }
 
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)

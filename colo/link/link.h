@@ -92,8 +92,10 @@ typedef struct {
     /* An attempt failed (nobody there, refused, ...). Dialling continues by itself; the same reason
      * is reported once. `refused` means that the peer is there and refused. */
     void (*attempt_failed)(const GError *why, gpointer user_data);
-    /* link_has_unsent() has become FALSE. Only this one may be NULL. */
+    /* link_has_unsent() has become FALSE. May be NULL. */
     void (*sent)(gpointer user_data);
+    /* An attempt to dial failed: each, after attempt_failed() if that is called. May be NULL. */
+    void (*dial_failed)(const GError *why, gpointer user_data);
     /* After link_is_fresh() was FALSE: a new message of the peer has come. */
     void (*fresh)(gpointer user_data);
 } LinkCallbacks;
@@ -135,6 +137,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Link, link_free)
 void link_accept(Link *link, json_object *hello);
 void link_dial(Link *link, json_object *hello);
 void link_idle(Link *link, const char *reason);
+
+/* Where link_dial() dials from its next call on; NULL: nowhere is known. It must be an address. */
+void link_set_peer(Link *link, const char *peer);
+
+/*
+ * Listens there too, in place of where it was told to before; NULL: nowhere else. A name is
+ * resolved, which may block. LINK_ERROR_ADDRESS: nothing has changed.
+ */
+gboolean link_listen_also(Link *link, const char *address, GError **error);
 
 /*
  * Ends a link that is up (or an attempt) from this side, without calling down(). What was given to
@@ -199,7 +210,8 @@ const LinkPacketStats *link_packet_stats(const Link *link);
 /* The port it listens on; 0: it is a unix socket. */
 guint16 link_port(const Link *link);
 
-/* Live change; counts from now. */
+/* Live changes; they count from now, or from the next pairing on. */
+void link_set_handshake_timeout(Link *link, guint timeout_ms);
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms);
 
 #endif

@@ -209,6 +209,13 @@ typedef enum { LINK_IDLE, LINK_ACCEPTING, LINK_DIALLING } LinkIntent;
 
 typedef struct Dial Dial;
 
+/* A socket that is served; of TCP only its descriptor counts. */
+typedef struct {
+    Link *link;
+    UnixListen socket;
+    GSource *source;
+} Listener;
+
 /* Two nodes that are becoming or are a pair. */
 typedef struct {
     char *session;
@@ -227,8 +234,7 @@ struct Link {
     guint interval_ms, timeout_ms, handshake_ms;
     guint channels; /* how many a pairing has: all, or all but LINK_DISKS */
 
-    UnixListen listen; /* of TCP only the descriptor counts */
-    GSource *listen_source;
+    Listener listener, also;
     GPtrArray *guests; /* connections without a hello yet */
 
     LinkIntent intent;
@@ -290,6 +296,7 @@ gboolean link_take_sign(Link *link, const LinkParsedMessage *message, GError **e
 
 /* Accepting: serves the listening socket for the link's whole life. */
 gboolean link_listen(Link *link, const char *text, GError **error);
+void link_listener_end(Listener *listener);
 void link_listen_end(Link *link);
 /* Ends a pairing that isn't up yet, without a word. */
 void link_pairing_drop(Link *link);

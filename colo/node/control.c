@@ -52,10 +52,17 @@ static void add_peer(const Node *node, json_object *status)
 {
     json_object *peer = colo_json_add_object(status, "peer");
     colo_json_add_string(peer, "name", node->peer_name);
-    colo_json_add_string(peer, "address", node->config->peer);
+    colo_json_add_string(peer, "address", seek_address(node->seek));
+    colo_json_add_bool(peer, "paused", seek_is_paused(node->seek));
+    colo_json_add_string(peer, "recovering", seek_recovering(node->seek));
     colo_json_add_bool(peer, "connected", link_is_up(node->link));
     trouble_add_status(node->trouble, status, peer);
     colo_json_add_string(status, "session", link_session(node->link));
+    json_object *listen = json_object_new_array();
+    json_object_object_add(status, "listen", listen);
+    json_object_array_add(listen, json_object_new_string(node->config->listen));
+    if (seek_listens_also(node->seek))
+        json_object_array_add(listen, json_object_new_string(seek_listens_also(node->seek)));
 }
 
 static void add_checkpoints(const Node *node, json_object *status)
@@ -184,7 +191,10 @@ static void add_waiting(const Node *node, json_object *status)
     json_object *waiting = colo_json_add_object(status, "waiting");
     colo_json_add_string(waiting, "for", advice.waits);
     colo_json_add_string(waiting, "runs", advice.runs);
-    colo_json_add_string(waiting, "can", advice.can);
+    g_autofree char *can =
+        g_strconcat(seek_is_paused(node->seek) ? "the link is paused: 'colo recover' here; " : "",
+                    advice.can, NULL);
+    colo_json_add_string(waiting, "can", can);
     advice_clear(&advice);
 }
 
@@ -341,6 +351,51 @@ static void do_cont(ControlRequest *request, json_object *arguments, gpointer us
         fail(request, state_error(node, "to continue the VM", "only its state has stopped it"));
 }
 
+/* It has neither a link nor an attempt at one, and won't have one before it is in another state. */
+static gboolean is_without_link(FsmState state)
+{
+    switch (state) {
+    case FSM_P_ASKING:
+    case FSM_P_STARTING:
+    case FSM_S_STARTING:
+    case FSM_S_DEVICE:
+    case FSM_FAILED:
+    case FSM_COMPLETED:
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+static void do_pause(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    (void)arguments;
+    Node *node = user_data;
+    if (is_without_link(node->state)) {
+        fail(request, state_error(node, "to pause the link",
+                                  "there is none, and none is looked for: wait for another state"));
+        return;
+    }
+    control_reply(request, NULL);
+    node_link_pause(node);
+}
+
+static void do_recover(ControlRequest *request, json_object *arguments, gpointer user_data)
+{
+    Node *node = user_data;
+    const char *uri = json_object_get_string(json_object_object_get(arguments, "uri"));
+    GError *error = NULL;
+    gboolean dials = !fsm_is_primary(node->state) || node->state == FSM_P_FROZEN;
+    if (link_is_up(node->link))
+        error = state_error(node, "to look for the peer", "the link is up: 'colo pause' ends it");
+    else if (is_without_link(node->state))
+        error = state_error(node, "to look for the peer", "wait for another state");
+    if (error || !seek_recover(node->seek, dials, uri, &error))
+        fail(request, error);
+    else
+        control_reply(request, NULL);
+}
+
 static void do_announce(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     (void)arguments;
@@ -376,6 +431,11 @@ static const ControlCommand commands[] = {
     {"cont",        do_cont,        "",
      "Continues a guest that has stopped, or tries at once what is tried again every second: to "
      "resume a VM whose disks refused. Tells how that try has ended.",                                                                    FALSE},
+    {"pause",       do_pause,       "",                         "Ends the link to the peer, and looks for none, until 'recover'.",
+     TRUE                                                                                                                                      },
+    {"recover",     do_recover,     "uri:string?",
+     "Ends 'pause'. A secondary dials its primary there, now and once; a primary listens there, "
+     "too.",                                                                                                                              TRUE },
     {"announce",    do_announce,    "",                         "Tells the network again where the guest is.",                            FALSE},
     {"capture-on",  do_capture_on,  "file:string last:int?",
      "Writes what the VMs sent where they differ to files.",                                                                              FALSE},

@@ -36,6 +36,7 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
     node->peer_name = json_object_object_get_ex(peer_hello, "name", &name)
                           ? g_strdup(json_object_get_string(name))
                           : NULL;
+    seek_linked(node->seek);
     log_info("linked with %s, session %s", node->peer_name ? node->peer_name : "the peer",
              link_session(node->link));
     if (fsm_is_primary(node->state))
@@ -71,6 +72,12 @@ static void on_attempt_failed(const GError *why, gpointer user_data)
         node_report(node, "no pair", why);
     else
         log_info("no link yet: %s", why->message);
+}
+
+static void on_dial_failed(const GError *why, gpointer user_data)
+{
+    const Node *node = user_data;
+    seek_dial_failed(node->seek, why);
 }
 
 /* The event of a message: what doesn't fit the state breaks the protocol. */
@@ -340,17 +347,41 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
         node_stream_lost(node, "the peer broke the protocol", error);
 }
 
-void node_link_seek(Node *node, void (*seek)(Link *, json_object *))
+static json_object *make_hello(gpointer user_data)
 {
+    const Node *node = user_data;
     json_object *hello = json_object_new_object();
     json_object_object_add(hello, "name", json_object_new_string(node->config->name));
     json_object_object_add(hello, "identity", json_object_get(machine_identity(node->machine)));
-    seek(node->link, hello);
-    json_object_put(hello);
+    return hello;
+}
+
+static void on_recover_failed(const char *uri, const char *why, gpointer user_data)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "error", json_object_new_string(why));
+    json_object_object_add(data, "uri", json_object_new_string(uri));
+    node_emit(user_data, "RECOVER_FAILED", data);
+}
+
+void node_link_pause(Node *node)
+{
+    log_info("the link is paused by an administrator, until 'recover'");
+    seek_pause(node->seek);
+    if (!link_is_up(node->link))
+        return;
+    /* As a cut of the network: so a secondary leaves the arbiter's first answer to its primary. */
+    g_autoptr(GError) error =
+        g_error_new_literal(LINK_ERROR, LINK_ERROR_TIMEOUT, "an administrator has paused the link");
+    /* The end of its connections would tell it that the primary's process has died. */
+    if (node->state == FSM_P_COLO && node->config->arbiter != CONFIG_ARBITER_NONE)
+        message_send(node->link, &(Message){.type = LINK_MSG_UNFIT, .text = error->message});
+    node_link_lost(node, "the link to the peer is ended", error);
 }
 
 void node_link_close(Node *node)
 {
+    seek_wish(node->seek, SEEK_NOBODY);
     receiver_shut_down(node->receiver);
     link_close(node->link);
     link_idle(node->link, fsm_state_name(node->state));
@@ -363,6 +394,7 @@ gboolean node_link_init(Node *node, GError **error)
                            .peer = config->peer,
                            .heartbeat_interval_ms = (guint)config->heartbeat_interval_ms,
                            .heartbeat_timeout_ms = (guint)config->heartbeat_timeout_ms,
+                           .handshake_timeout_ms = (guint)config->recover_timeout_ms,
                            .disks = config->vm->disks->len > 0};
     LinkCallbacks callbacks = {.up = on_link_up,
                                .message = on_message,
@@ -370,9 +402,19 @@ gboolean node_link_init(Node *node, GError **error)
                                .down = on_link_down,
                                .attempt_failed = on_attempt_failed,
                                .sent = on_sent,
+                               .dial_failed = on_dial_failed,
                                .fresh = on_fresh};
     for (guint type = 0; type < G_N_ELEMENTS(handlers); type++)
         g_assert(!handlers[type] == !message_info(type));
     node->link = link_new(&options, &callbacks, node, error);
-    return node->link != NULL;
+    if (!node->link)
+        return FALSE;
+    seek_attach(node->seek, node->link);
+    return TRUE;
+}
+
+void node_link_make_seek(Node *node)
+{
+    static const SeekHandler handler = {.hello = make_hello, .recover_failed = on_recover_failed};
+    node->seek = seek_new(node->config, &handler, node);
 }

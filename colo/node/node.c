@@ -279,9 +279,9 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_ASK_ARBITER)
         ask_arbiter(node);
     if (actions & FSM_DO_ACCEPT)
-        node_link_seek(node, link_accept);
+        seek_wish(node->seek, SEEK_SECONDARY);
     if (actions & FSM_DO_DIAL)
-        node_link_seek(node, link_dial);
+        seek_wish(node->seek, SEEK_PRIMARY);
     if (actions & FSM_DO_DISOWN)
         disown_vm(node);
     else if (actions & FSM_DO_EXIT)
@@ -342,6 +342,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
                       ? FSM_P_STARTING
                       : FSM_P_ASKING;
     parts_init(node);
+    node_link_make_seek(node);
     net_init(node);
     node_vm_init(node);
     checkpoints_init(node);
@@ -386,6 +387,7 @@ void node_free(Node *node)
     svm_finalise(node);
     secondary_finalise(node);
     link_free(node->link);
+    seek_free(node->seek);
     judge_free(node->judge);
     claim_free(node->claim);
     control_free(node->control);

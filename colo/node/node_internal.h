@@ -39,6 +39,7 @@
 #include "colo/node/receiver.h"
 #include "colo/node/replay.h"
 #include "colo/node/resume.h"
+#include "colo/node/seek.h"
 #include "colo/node/traffic.h"
 #include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
@@ -56,6 +57,7 @@ struct Node {
 
     /* Other rooms. */
     Link *link;
+    Seek *seek; /* what looks for the peer by it */
     Control *control;
 
     /* Its parts: of either role, of a primary, of a secondary. */
@@ -143,8 +145,10 @@ void node_vm_free(Node *node, gboolean node_ends);
 /* ---- link.c ---- */
 
 gboolean node_link_init(Node *node, GError **error);
-/* Looks for the peer with link_accept() or link_dial(). */
-void node_link_seek(Node *node, void (*seek)(Link *, json_object *));
+/* Before it: what looks for the peer. */
+void node_link_make_seek(Node *node);
+/* By order of an administrator: neither a link nor an attempt at one, until another order. */
+void node_link_pause(Node *node);
 void node_link_close(Node *node);
 /* The peer or its stream broke the rules, or went away: ends the link. */
 void node_link_lost(Node *node, const char *what, const GError *error);

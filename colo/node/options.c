@@ -29,6 +29,7 @@ static void take_effect(Node *node, const char *name)
     if (g_str_has_prefix(name, "heartbeat-"))
         link_set_heartbeat(node->link, (guint)config->heartbeat_interval_ms,
                            (guint)config->heartbeat_timeout_ms);
+    link_set_handshake_timeout(node->link, (guint)config->recover_timeout_ms);
     log_set_level(config->log_level);
     disks_limit_sync_rate(node->disks);
     judge_tune(node->judge);

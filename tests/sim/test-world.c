@@ -243,6 +243,19 @@ static void look_at_the_unprotected(void)
     }
 }
 
+/* What was paused, or was led elsewhere, is led back. */
+static void recover_links(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        WorldHost *host = &world.host[i];
+        if (!host->lives || host->ended || !world_is_awake(host) || link_is_up(host->link))
+            continue;
+        const Seek *seek = host->node->seek;
+        if (seek_is_paused(seek) || g_strcmp0(seek_address(seek), host->node->config->peer) != 0)
+            world_recover_link(host, 0);
+    }
+}
+
 static void until_all_is_well(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
@@ -254,6 +267,7 @@ static void until_all_is_well(void)
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
         look_at_the_unprotected();
+        recover_links();
         decide_in_haste();
         decide();
         start_the_dead();
@@ -345,6 +359,10 @@ static const char *const rare[] = {
     "a pause waits for writes that are being let through",
     "a peer says what is not true",
     "a peer falls silent for a heartbeat-timeout",
+    "an administrator pauses a link that is up",
+    "an administrator's recover fails",
+    "an administrator's recover leads to a link",
+    "a link goes over another address",
     "a guest gets an error of its disk",
     "a guest is continued where it was not stopped",
     "a guest is stopped",

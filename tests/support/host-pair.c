@@ -149,6 +149,7 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->output_limit_bytes = 1024 * 1024;
     config->heartbeat_interval_ms = 100;
     config->heartbeat_timeout_ms = 10000;
+    config->recover_timeout_ms = 5000;
     set_option(config, "arbiter", "type", arbiter);
     config->arbiter_path = g_strdup(dir);
     config->arbiter_timeout_ms = 5000;

@@ -159,8 +159,8 @@ static const Bad bad[] = {
     {"[link]\nhartbeat-timout=1s\n",                                NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:2: unknown key 'hartbeat-timout' in [link]: did you mean 'heartbeat-timeout'?"                                                                     },
     {"[link]\ncompression=1\n",                                     NULL,        CONFIG_ERROR_UNKNOWN,
-     "web.conf:2: unknown key 'compression' in [link]: there are heartbeat-interval and "
-     "heartbeat-timeout"                                                                                                                                          },
+     "web.conf:2: unknown key 'compression' in [link]: there are heartbeat-interval, "
+     "heartbeat-timeout and recover-timeout"                                                                                                                      },
     {"[vm]\nlisten=1\n",                                            NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:2: unknown key 'listen' in [vm]: it belongs in [node]"                                                                                             },
  /* Values. */

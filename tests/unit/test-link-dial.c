@@ -156,7 +156,7 @@ static void test_relative_socket(void)
     g_autoptr(LinkEnd) primary = link_end_new(&(LinkEndOptions){.listen = own_address}, 0);
     /* Of the primary: its own socket is bound again, as "short". */
     Link *link = primary->link;
-    UnixListen *own = &link->listen;
+    UnixListen *own = &link->listener.socket;
     COLO_AUTO_FD fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     g_assert_cmpint(g_chdir(folder), ==, 0);
     g_assert_cmpint(bind(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);

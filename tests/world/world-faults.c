@@ -259,6 +259,33 @@ static void command(const char *name, const char *argument)
     world_tell("%s: command %s: %s", host->name, name, done ? "done" : host->refusal);
 }
 
+void world_pause_link(WorldHost *host)
+{
+    if (!host->lives || host->ended || !world_is_awake(host))
+        return;
+    if (link_is_up(host->link))
+        world_sometimes("an administrator pauses a link that is up");
+    gboolean done = world_command(host, "pause", json_object_new_object());
+    world_tell("%s: command pause: %s", host->name, done ? "done" : host->refusal);
+}
+
+void world_recover_link(WorldHost *host, guint where)
+{
+    if (!host->lives || host->ended || !world_is_awake(host))
+        return;
+    json_object *arguments = json_object_new_object();
+    /* A detour: where the other one listens once it has been told to; and where nobody does. */
+    gboolean dials = !fsm_is_primary(host->node->state) || host->node->state == FSM_P_FROZEN;
+    g_autofree char *uri =
+        where == 1 ? g_strdup_printf("10.0.0.%u:9001", dials ? 2 - host->index : host->index + 1)
+                   : g_strdup("10.9.9.9:1");
+    if (where > 0)
+        json_object_object_add(arguments, "uri", json_object_new_string(uri));
+    gboolean done = world_command(host, "recover", arguments);
+    world_tell("%s: command recover %s: %s", host->name, where ? uri : "",
+               done ? "done" : host->refusal);
+}
+
 /*
  * Without an arbiter it decides for a side that waits. An administrator who does that looks at the
  * other one first.
@@ -303,6 +330,16 @@ static void stop_and_fail(void)
         hand_over();
     else
         kill_host();
+}
+
+static void pause_link(void)
+{
+    world_pause_link(any_host());
+}
+
+static void recover_link(void)
+{
+    world_recover_link(any_host(), (guint)world_random(3));
 }
 
 static gboolean leave_now(gpointer data)
@@ -354,6 +391,8 @@ static const Fault faults[] = {
     {kill_disk_server,   3 },
     {arm_fault_point,    15},
     {hand_over,          10},
+    {pause_link,         3 },
+    {recover_link,       6 },
     {ask_for_checkpoint, 2 },
     {terminate,          4 },
     {quit,               1 },

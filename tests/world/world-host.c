@@ -194,6 +194,8 @@ void control_event(Control *control, const char *name, json_object *data)
     if (!strcmp(name, "ERROR") &&
         strstr(control->host->trouble, "what the guest has written may be lost"))
         control->host->unsynced_told = TRUE;
+    if (!strcmp(name, "RECOVER_FAILED"))
+        world_sometimes("an administrator's recover fails");
     if (!strcmp(name, "STATE_CHANGED"))
         look_at_state(control->host, json_object_get_string(json_object_object_get(data, "event")));
     json_object_put(data);

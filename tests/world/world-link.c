@@ -10,6 +10,7 @@
  */
 #include <string.h>
 
+#include "colo/node/node_internal.h"
 #include "common/clock.h"
 #include "common/patience.h"
 #include "tests/world/world-link.h"
@@ -205,9 +206,13 @@ static void on_up(End *end)
     Link *link = end->link;
     end->up = TRUE;
     end->up_us = end->asked_us = end->good_us = world.now_us;
+    if (link->seeking == DIALLING && !g_str_has_suffix(link->peer, ":9000"))
+        world_sometimes("a link goes over another address");
     link->seeking = IDLE;
     g_clear_pointer(&link->told, g_free);
     world_sometimes("two nodes are linked");
+    if (seek_recovering(link->host->node->seek))
+        world_sometimes("an administrator's recover leads to a link");
     link_enter(link);
     link->callbacks.up(other(end)->hello, link->user_data);
     link_leave(link);
@@ -261,15 +266,24 @@ static void dial_again(Link *link)
 
 static void dial_fails(Link *link, LinkError code, const char *why)
 {
-    dial_again(link);
-    if (g_strcmp0(link->told, why) == 0)
-        return;
-    g_free(link->told);
-    link->told = g_strdup(why);
     g_autoptr(GError) error = g_error_new_literal(LINK_ERROR, (gint)code, why);
+    gboolean is_new = g_strcmp0(link->told, why) != 0;
+    dial_again(link);
+    const GSource *again = link->dialling;
     link_enter(link);
-    link->callbacks.attempt_failed(error, link->user_data);
+    if (is_new) {
+        g_free(link->told);
+        link->told = g_strdup(why);
+        link->callbacks.attempt_failed(error, link->user_data);
+    }
+    if (!link->freed && link->dialling == again)
+        link->callbacks.dial_failed(error, link->user_data);
     link_leave(link);
+}
+
+static gboolean listens_where(const Link *to, const char *address)
+{
+    return !g_strcmp0(to->listen, address) || (to->also && !g_strcmp0(to->also, address));
 }
 
 static gboolean dial(gpointer data)
@@ -277,7 +291,8 @@ static gboolean dial(gpointer data)
     Link *link = data;
     world_source_clear(&link->dialling);
     Link *to = world.host[!link->host->index].link;
-    if (!to || !way_is_open(0) || !way_is_open(1) || !world_is_awake(to->host) || to->end)
+    if (!to || !way_is_open(0) || !way_is_open(1) || !world_is_awake(to->host) || to->end ||
+        !listens_where(to, link->peer))
         dial_fails(link, LINK_ERROR_CLOSED, "nobody is there");
     else if (to->seeking == ACCEPTING)
         connect_both(link, to);
@@ -298,6 +313,8 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
     link->user_data = user_data;
     link->interval_ms = options->heartbeat_interval_ms;
     link->timeout_ms = options->heartbeat_timeout_ms;
+    link->peer = g_strdup(options->peer);
+    link->listen = g_strdup(options->listen);
     link->host->link = link;
     return link;
 }
@@ -351,6 +368,9 @@ void link_free(Link *link)
     json_object_put(link->hello);
     g_free(link->reason);
     g_free(link->told);
+    g_free(link->peer);
+    g_free(link->listen);
+    g_free(link->also);
     link->freed = TRUE;
     link_enter(link);
     link_leave(link);
@@ -447,6 +467,27 @@ guint16 link_port(const Link *link)
 {
     (void)link;
     return 1;
+}
+
+void link_set_peer(Link *link, const char *peer)
+{
+    char *copy = g_strdup(peer);
+    g_free(link->peer);
+    link->peer = copy;
+}
+
+gboolean link_listen_also(Link *link, const char *address, GError **error)
+{
+    (void)error;
+    g_free(link->also);
+    link->also = g_strdup(address);
+    return TRUE;
+}
+
+void link_set_handshake_timeout(Link *link, guint timeout_ms)
+{
+    (void)link;
+    (void)timeout_ms;
 }
 
 void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)

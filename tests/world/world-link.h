@@ -72,7 +72,8 @@ struct Link {
     char *reason; /* for which it takes nobody */
     GSource *dialling;
     guint dial_ms;
-    char *told; /* the last failure */
+    char *told;                 /* the last failure */
+    char *peer, *listen, *also; /* addresses */
     End *end;
     LinkPacketStats stats;
     gboolean freed;

@@ -403,6 +403,10 @@ void world_check_output(const WorldHost *host, guint64 position);
 #define WORLD_HEAL_US (20 * G_USEC_PER_SEC)
 
 gboolean world_has_arbiter(void);
+/* Orders of an administrator, to a host that takes some. `where`: 0 as configured, 1 a detour, 2 in
+ * vain. */
+void world_pause_link(WorldHost *host);
+void world_recover_link(WorldHost *host, guint where);
 /* One fault, by chance. */
 void world_something_happens(void);
 
