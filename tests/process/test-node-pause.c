@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "colo/link/link_internal.h"
 #include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
@@ -58,10 +59,11 @@ static guint failures(const Host *host, const char *text)
     return count;
 }
 
+/* There is no link, and none is looked for. */
 static gboolean is_held(const Host *host)
 {
     return seek_is_paused(host->node->seek) && !seek_recovering(host->node->seek) &&
-           !link_is_up(host->node->link);
+           !link_is_up(host->node->link) && host->node->link->intent == LINK_IDLE;
 }
 
 /* ---- The chain ---- */
@@ -292,6 +294,127 @@ static void test_not_paired(void)
     tear_down(&pair);
 }
 
+/* ---- Each wait has a limit, and a command that ends it ---- */
+
+typedef struct {
+    const char *name;
+    void (*hang)(Chain *chain);
+    int typist; /* who can end it */
+    gboolean (*waits)(Chain *chain);
+    gboolean (*is_over)(Chain *chain); /* without what hangs having gone on */
+} Wait;
+
+static Host *alpha_of(Chain *chain)
+{
+    return &chain->pair.host[0];
+}
+
+static Host *beta_of(Chain *chain)
+{
+    return &chain->pair.host[1];
+}
+
+static void swallow(Chain *chain)
+{
+    proxy_do(chain->a, "blackhole all");
+}
+
+static gboolean both_hope(Chain *chain)
+{
+    return alpha_of(chain)->node->state == FSM_P_COLO && beta_of(chain)->node->state == FSM_S_COLO;
+}
+
+static gboolean alpha_has_given_up(Chain *chain)
+{
+    return alpha_of(chain)->node->state == FSM_P_PAUSED;
+}
+
+static gboolean beta_has_given_up(Chain *chain)
+{
+    return beta_of(chain)->node->state == FSM_S_PAUSED;
+}
+
+static gboolean beta_recovers(Chain *chain)
+{
+    return seek_recovering(beta_of(chain)->node->seek) != NULL;
+}
+
+static gboolean beta_is_held(Chain *chain)
+{
+    return is_held(beta_of(chain));
+}
+
+/* Nothing comes back from the one who takes the connection. */
+static void recover_into_silence(Chain *chain)
+{
+    expect_done(beta_of(chain), "pause", NULL);
+    swallow(chain);
+    expect_done(beta_of(chain), "recover", chain->src);
+}
+
+/* It takes nobody just now, and says so each time. */
+static void recover_from_a_paused_one(Chain *chain)
+{
+    expect_done(beta_of(chain), "pause", NULL);
+    expect_done(alpha_of(chain), "pause", NULL);
+    expect_done(beta_of(chain), "recover", NULL);
+}
+
+/* The chain is whole, but the last part of a link's handshake doesn't come. */
+static void recover_by_halves(Chain *chain)
+{
+    expect_done(beta_of(chain), "pause", NULL);
+    proxy_do(chain->a, "blackhole packets");
+    expect_done(beta_of(chain), "recover", NULL);
+}
+
+static const Wait waits[] = {
+    {"silent-link/primary",   swallow,                   0, both_hope,     alpha_has_given_up},
+    {"silent-link/secondary", swallow,                   1, both_hope,     beta_has_given_up },
+    {"dial/silence",          recover_into_silence,      1, beta_recovers, beta_is_held      },
+    {"dial/paused",           recover_from_a_paused_one, 1, beta_recovers, beta_is_held      },
+    {"dial/half",             recover_by_halves,         1, beta_recovers, beta_is_held      },
+};
+
+static void set_limits(Chain *chain, const char *limit)
+{
+    for (int i = 0; i < 2; i++) {
+        g_autofree char *beat = g_strdup_printf(
+            "{\"execute\":\"set\",\"arguments\":{\"name\":\"heartbeat-timeout\",\"value\":\"%s\"}}",
+            limit);
+        g_free(control_peer_ask(chain->pair.host[i].config->control_socket, beat));
+        g_autofree char *recover = g_strdup_printf(
+            "{\"execute\":\"set\",\"arguments\":{\"name\":\"recover-timeout\",\"value\":\"%s\"}}",
+            limit);
+        g_free(control_peer_ask(chain->pair.host[i].config->control_socket, recover));
+    }
+}
+
+static void test_wait_has_a_limit(gconstpointer data)
+{
+    const Wait *wait = data;
+    Chain chain;
+    chain_open(&chain, "none");
+    set_limits(&chain, "1s");
+    wait->hang(&chain);
+    g_assert_true(wait->waits(&chain));
+    WAIT_FOR(wait->is_over(&chain));
+    chain_close(&chain);
+}
+
+static void test_wait_has_a_command(gconstpointer data)
+{
+    const Wait *wait = data;
+    Chain chain;
+    chain_open(&chain, "none");
+    set_limits(&chain, "10min");
+    wait->hang(&chain);
+    g_assert_true(wait->waits(&chain));
+    expect_done(&chain.pair.host[wait->typist], "pause", NULL);
+    g_assert_true(wait->is_over(&chain));
+    chain_close(&chain);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const channels[] = {"control", "checkpoint", "packets"};
@@ -310,6 +433,12 @@ int main(int argc, char **argv)
     for (gsize i = 0; i < G_N_ELEMENTS(channels); i++) {
         g_autofree char *path = g_strdup_printf("/node-pause/one-channel/%s", channels[i]);
         add_pair_data_test(path, channels[i], test_one_channel);
+    }
+    for (gsize i = 0; i < G_N_ELEMENTS(waits); i++) {
+        g_autofree char *limit = g_strdup_printf("/node-pause/limit/%s", waits[i].name);
+        g_autofree char *command = g_strdup_printf("/node-pause/command/%s", waits[i].name);
+        add_pair_data_test(limit, &waits[i], test_wait_has_a_limit);
+        add_pair_data_test(command, &waits[i], test_wait_has_a_command);
     }
     return g_test_run();
 }
