@@ -111,7 +111,7 @@ done
 commands=$(printf '%s\n' "$help" | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
 page=$COLO_TESTS/../docs/man/colo.1
 is "colo.1 has the commands of --help, in their order" \
-    "$(sed -n '/^\.SH COMMANDS/,/^\.SH OPTIONS/s/^\.BR* \([a-z]*\).*/\1/p' "$page")" "$commands"
+    "$(sed -n '/^\.SH COMMANDS/,/^\.SH OPTIONS/{/^\.TP/{n;s/^\.BR* \([a-z]*\).*/\1/p;};}' "$page")" "$commands"
 run set --help
 has "set --help lists the live options" "$out" "heartbeat-timeout"
 run --version
