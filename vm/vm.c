@@ -42,6 +42,16 @@ VmOp vm_operation(const Vm *vm)
     return vm->op;
 }
 
+static gboolean has_cached_disks(const Vm *vm)
+{
+    for (guint i = 0; i < vm->description->disks->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(vm->description->disks, i);
+        if (disk->format != VM_DISK_RAW)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static void call_back(Vm *vm, GBytes *state, const GError *error)
 {
     VmOp op = vm->op;
@@ -62,7 +72,7 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
         if (op == VM_OP_RESUME)
             vm->inactivated = vm->inactivate_failed = FALSE;
     } else if (op == VM_OP_INACTIVATE || op == VM_OP_RESUME) {
-        vm->inactivate_failed = vm->inactivated;
+        vm->inactivate_failed = vm->inactivated && has_cached_disks(vm);
     }
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
@@ -181,16 +191,6 @@ void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data
         return;
     vm->ops->load(vm, state);
     vm->in_call = FALSE;
-}
-
-static gboolean has_cached_disks(const Vm *vm)
-{
-    for (guint i = 0; i < vm->description->disks->len; i++) {
-        const VmDisk *disk = g_ptr_array_index(vm->description->disks, i);
-        if (disk->format != VM_DISK_RAW)
-            return TRUE;
-    }
-    return FALSE;
 }
 
 void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data)

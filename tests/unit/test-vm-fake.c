@@ -354,6 +354,14 @@ static void test_inactivate_raw(void)
     expect_ok(&answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_INACTIVE);
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 0);
+    /* So it has not opened them anew, either, when it refuses to run the VM. */
+    fake_vm_inject(vm, FAKE_VM_RESUME, FAKE_VM_FAIL, 1);
+    vm_resume(vm, done, &answer);
+    wait_for(&answer);
+    g_assert_error(answer.error, VM_ERROR, VM_ERROR_QMP);
+    answer_clear(&answer);
+    vm_inactivate_disks(vm, done, &answer);
+    expect_ok(&answer);
     vm_resume(vm, done, &answer);
     expect_ok(&answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_ACTIVE);
