@@ -177,6 +177,7 @@ static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
     if (medium->generation.data == GENERATION_BEHIND)
         generation_take_over(&medium->generation);
     server->mode = DISK_MODE_ACTIVE;
+    server->host->split |= world.split;
     server->synced = FALSE;
     server->complete_epoch = 0;
     return TRUE;
@@ -219,6 +220,7 @@ static gboolean write_alone(DiskServer *server, GError **error)
     if (failed)
         return refuse_io(error, failed, "write its state");
     generation_begin(&disk_changes(server)->generation);
+    server->host->split |= world.split;
     return TRUE;
 }
 

@@ -167,7 +167,6 @@ static void look_at_state(WorldHost *host, const char *event)
         world_begin_reign(host);
         break;
     case FSM_P_NONE:
-        host->split |= world.split;
         world.sole = host;
         break;
     case FSM_P_COLO:

@@ -138,7 +138,7 @@ struct WorldHost {
     guint tries;                   /* of what storage can refuse to a node */
     char *trouble;                 /* the node's last error since its VM ran */
     gboolean discards;             /* its disks at the next start: --discard-this-side */
-    gboolean split;                /* its VM has run beside the other host's */
+    gboolean split;                /* its disks are of a VM that may run beside the other host's */
     gboolean denied;               /* the VM, by the arbiter's last word */
     WorldTaken taken[WORLD_TAKEN]; /* by epoch */
     guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
