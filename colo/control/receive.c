@@ -14,19 +14,12 @@
 /* For one descriptor, and a second that tells of more. */
 #define ROOM 2
 
-static ssize_t receive(int fd, char *buf, gsize size, int flags, struct msghdr *msg)
-{
-    struct iovec iov = {.iov_base = buf, .iov_len = size};
-    msg->msg_iov = &iov;
-    msg->msg_iovlen = 1;
-    return recvmsg(fd, msg, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-}
-
 /* How much waits, `size` at most. The kernel tells that there was no room for a descriptor. */
 static ssize_t look(int fd, char *buf, gsize size, gboolean *ret_descriptor)
 {
-    struct msghdr msg = {0};
-    ssize_t got = receive(fd, buf, size, MSG_PEEK, &msg);
+    struct iovec iov = {.iov_base = buf, .iov_len = size};
+    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    ssize_t got = recvmsg(fd, &msg, MSG_PEEK | MSG_DONTWAIT);
     *ret_descriptor = got > 0 && msg.msg_flags & MSG_CTRUNC;
     return got;
 }
@@ -55,8 +48,12 @@ static ssize_t receive_byte(int fd, char *buf, ControlDescriptor *came)
         struct cmsghdr align;
         char space[CMSG_SPACE(ROOM * sizeof(int))];
     } control = {0};
-    struct msghdr msg = {.msg_control = control.space, .msg_controllen = sizeof(control.space)};
-    ssize_t got = receive(fd, buf, 1, 0, &msg);
+    struct iovec iov = {.iov_base = buf, .iov_len = 1};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.space,
+                         .msg_controllen = sizeof(control.space)};
+    ssize_t got = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got > 0)
         take(&msg, came);
     return got;

@@ -134,6 +134,23 @@ static void end_split(WorldHost *ended)
     world.port_of_guest = -1; /* a switch forgets in the end */
 }
 
+/* One of the two VMs has ended by itself: likewise. */
+static void unite_if_one_is_left(void)
+{
+    for (guint i = 0; world.split && i < WORLD_HOSTS; i++) {
+        const WorldHost *ended = &world.host[!i];
+        WorldHost *left = &world.host[i];
+        gboolean has_ended = !ended->lives || (!runs(ended) && ended->node->state != FSM_S_DEVICE &&
+                                               ended->node->state != FSM_S_PAUSED);
+        if (!runs(left) || left->node->state == FSM_P_PAUSED || !has_ended)
+            continue;
+        world_sometimes("one of two VMs ends by itself");
+        world_begin_reign(left);
+        world_client_unite(left);
+        world.port_of_guest = -1; /* a switch forgets in the end */
+    }
+}
+
 static void command(WorldHost *host, const char *name)
 {
     gboolean done = world_command(host, name, json_object_new_object());
@@ -180,6 +197,7 @@ static const char *state_of(const WorldHost *host)
  */
 static gboolean administrate(void)
 {
+    unite_if_one_is_left();
     if (world.split && runs(&world.host[0]) && runs(&world.host[1])) {
         end_split(&world.host[world_random(WORLD_HOSTS)]);
         return TRUE;
