@@ -99,7 +99,7 @@ static char *unix_peer(int fd)
 
 char *link_address_peer(int fd)
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t len = sizeof(address);
     char host[NI_MAXHOST];
     if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
