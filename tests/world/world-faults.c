@@ -269,13 +269,18 @@ void world_pause_link(WorldHost *host)
     world_tell("%s: command pause: %s", host->name, done ? "done" : host->refusal);
 }
 
+static gboolean would_dial(const WorldHost *host)
+{
+    return !fsm_is_primary(host->node->state) || host->node->state == FSM_P_FROZEN;
+}
+
 void world_recover_link(WorldHost *host, guint where)
 {
     if (!host->lives || host->ended || !world_is_awake(host))
         return;
     json_object *arguments = json_object_new_object();
     /* A detour: where the other one listens once it has been told to; and where nobody does. */
-    gboolean dials = !fsm_is_primary(host->node->state) || host->node->state == FSM_P_FROZEN;
+    gboolean dials = would_dial(host);
     g_autofree char *uri =
         where == 1 ? g_strdup_printf("10.0.0.%u:9001", dials ? 2 - host->index : host->index + 1)
                    : g_strdup("10.9.9.9:1");
@@ -337,9 +342,22 @@ static void pause_link(void)
     world_pause_link(any_host());
 }
 
+/* Has one side listen on a detour, and the other one dial there. */
+static void take_a_detour(void)
+{
+    for (guint turn = 0; turn < 2; turn++)
+        for (guint i = 0; i < WORLD_HOSTS; i++)
+            if (world.host[i].lives && would_dial(&world.host[i]) == (turn == 1))
+                world_recover_link(&world.host[i], 1);
+}
+
 static void recover_link(void)
 {
-    world_recover_link(any_host(), (guint)world_random(3));
+    guint where = (guint)world_random(4);
+    if (where == 3)
+        take_a_detour();
+    else
+        world_recover_link(any_host(), where);
 }
 
 static gboolean leave_now(gpointer data)
