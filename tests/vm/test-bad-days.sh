@@ -117,7 +117,7 @@ secondary_qemu_hangs() {
     mark
     kill -STOP "$(qemu_of "$secondary")"
     died "$secondary" 1 "$what"
-    ok "$what: it says so" logged "$secondary" 'did not answer within'
+    ok "$what: it says so" logged "$secondary" 'QEMU did not '
     continues_unprotected "$what"
     restart "$what"
 }
@@ -149,7 +149,7 @@ primary_qemu_hangs() {
     mark
     kill -STOP "$(qemu_of "$primary")"
     died "$primary" 1 "$what"
-    ok "$what: it says so" logged "$primary" 'did not answer'
+    ok "$what: it says so" logged "$primary" 'QEMU did not '
     taken_over "$what"
     decided_for "$primary" "$what"
     restart "$what"
