@@ -18,6 +18,13 @@ struct Claim {
     Arbiter *arbiter;
     FsmState state; /* the node's */
 
+    /*
+     * `forced` and `yielded` are what an answer is judged by. They are no arguments of claim_ask(),
+     * for they come before a question and outlast it. An order may come while a question is open,
+     * or while a load delays the next one. The peer yields once, and the claim asks again until it
+     * has an answer. Nor are they values of `doing`: each goes with several of them, and the two go
+     * together (test-claim-walk). Both end by moves of the node, which the claim is told.
+     */
     struct {
         ClaimDoing doing;
         guint timer;
