@@ -137,11 +137,11 @@ static void make_session(char ret_text[SESSION_HEX_DIGITS + 1])
 static char *not_now(const Link *link)
 {
     if (link->pairing)
-        return g_strdup_printf("already %s with %s", link->up ? "paired" : "pairing",
+        return g_strdup_printf("already %s with %s", link_is_up(link) ? "paired" : "pairing",
                                link->pairing->peer);
-    if (link->intent == LINK_DIALLING)
+    if (link->state == LINK_DIALLING)
         return g_strdup("that node is looking for a primary itself (both are secondary)");
-    if (link->intent == LINK_IDLE)
+    if (link->state == LINK_IDLE)
         return g_strdup_printf("that node takes no peer now: %s", link->idle_reason);
     return NULL;
 }
@@ -153,7 +153,7 @@ static char *not_now(const Link *link)
 static gboolean is_for_now(const Link *link, json_object *theirs)
 {
     if (!link->pairing)
-        return link->intent == LINK_IDLE;
+        return link->state == LINK_IDLE;
     const char *paired = link_hello_string(link->pairing->peer_hello, "name", 255);
     return !g_strcmp0(paired, link_hello_string(theirs, "name", 255));
 }
@@ -183,7 +183,7 @@ static void admit_control(Link *link, Guest *guest, json_object *theirs)
 static void admit_other(Link *link, Guest *guest, LinkChannel which, const char *session)
 {
     Pairing *pairing = link->pairing;
-    if (link->intent != LINK_ACCEPTING || !pairing || g_strcmp0(session, pairing->session) ||
+    if (link->state != LINK_ACCEPTING || !pairing || g_strcmp0(session, pairing->session) ||
         pairing->channels[which]) {
         g_autofree char *address = g_strdup(guest->address);
         refuse(guest, "no pairing with that session is under way", FALSE);

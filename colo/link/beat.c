@@ -35,7 +35,7 @@ static void send_beat(Link *link, ColoTime now)
 static void check_timeout(Link *link)
 {
     link_read_control(link);
-    if (link->up && link->heartbeat.idle_us >= link->heartbeat.timeout_us)
+    if (link_is_up(link) && link->heartbeat.idle_us >= link->heartbeat.timeout_us)
         link_go_down(link, g_error_new(LINK_ERROR, LINK_ERROR_TIMEOUT,
                                        "no sign of life for %" G_GINT64_FORMAT " ms",
                                        link->heartbeat.idle_us / COLO_US_PER_MS));
@@ -133,7 +133,7 @@ static gboolean is_whole(Link *link, ColoTime now)
 gboolean link_is_fresh(Link *link)
 {
     ColoTime now = colo_time_now();
-    if (!link->up)
+    if (!link_is_up(link))
         return FALSE;
     if (is_whole(link, now) && lease_holds(link, now))
         return TRUE;

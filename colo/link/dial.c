@@ -55,7 +55,7 @@ static void end_attempt(Link *link)
     g_clear_object(&dial->remote);
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
         g_clear_pointer(&dial->channels[which], channel_close);
-    if (!link->up)
+    if (!link_is_up(link))
         link_pairing_drop(link);
 }
 

@@ -7,6 +7,9 @@
  *   pairing --failure, time--> accepting, dialling
  *   up --end of a connection, timeout, broken protocol--> down() --> idle
  *   any --link_close, link_idle--> idle
+ *   up --link_accept, link_dial--> accepting, dialling
+ *
+ * A link that is pairing is accepting or dialling, and has a Pairing. state.c has the table.
  *
  * Invariants:
  * - down() is called once for each up(), or not at all if this side ended the link. No function
@@ -23,6 +26,7 @@
 #include "common/endian.h"
 #include "common/fd.h"
 #include "common/json.h"
+#include "common/log.h"
 #include "common/patience.h"
 
 #define HANDSHAKE_MS        5000u
@@ -192,25 +196,36 @@ static void linger_on(Link *link, Pairing *pairing)
     channel_finish(pairing->channels[LINK_CONTROL]);
 }
 
-/* Takes the pairing out of the link, which is idle then. */
+/* Takes the pairing out of the link, which isn't up any more. */
 static Pairing *take_pairing(Link *link)
 {
-    link->up = FALSE;
     link_source_clear(&link->beat_source);
     link_source_clear(&link->failing_source);
     g_clear_error(&link->failing);
     return g_steal_pointer(&link->pairing);
 }
 
-static void set_intent(Link *link, LinkIntent intent, json_object *hello, const char *idle_reason)
+/* The only one who sets the state. */
+static void step(Link *link, LinkEvent event)
 {
+    LinkState before = link->state;
+    if (!link_state_step(before, event, &link->state))
+        g_error("link: %s while %s", link_event_name(event), link_state_name(before));
+    if (link->state != before)
+        log_debug("link: %s -> %s", link_state_name(before), link_state_name(link->state));
+}
+
+/* An order of the service: ends whatever is there, and obeys. */
+static void obey(Link *link, LinkEvent order, json_object *hello, const char *idle_reason)
+{
+    gboolean was_up = link_is_up(link);
     link_dial_end(link);
     link_source_clear(&link->handshake);
-    if (link->up)
+    step(link, order);
+    if (was_up)
         linger_on(link, take_pairing(link));
     else
         g_clear_pointer(&link->pairing, pairing_free);
-    link->intent = intent;
     g_free(link->idle_reason);
     link->idle_reason = g_strdup(idle_reason);
     json_object_put(link->hello);
@@ -264,7 +279,7 @@ static void on_control_drained(Channel *channel, gpointer user_data)
 {
     Link *link = user_data;
     (void)channel;
-    if (!link->callbacks.sent || !link->up)
+    if (!link->callbacks.sent || !link_is_up(link))
         return;
     link_ref(link);
     link->callbacks.sent(link->user_data);
@@ -280,7 +295,7 @@ static gsize on_packets_data(Channel *channel, const guint8 *data, gsize len, gp
     LinkParsedPacket packet;
     LinkParse result = LINK_PARSE_SHORT;
     gsize used = 0;
-    while (channel_is_open(channel) && link->up &&
+    while (channel_is_open(channel) && link_is_up(link) &&
            link->pairing->channels[LINK_PACKETS] == channel) {
         result = link_parse_packet(data + used, len - used, &packet, &error);
         if (result != LINK_PARSE_WHOLE)
@@ -327,12 +342,12 @@ void link_go_down(Link *link, GError *why)
     Pairing *pairing = link->pairing;
     /* In control's own handler this does nothing: it has been read up to what is wrong. */
     link_read_control(link);
-    if (link->up && link->pairing == pairing) {
+    if (link_is_up(link) && link->pairing == pairing) {
         g_prefix_error(&error, "%s: ", pairing->peer);
         take_pairing(link);
         g_free(link->idle_reason);
         link->idle_reason = g_strdup("it has just lost its peer");
-        link->intent = LINK_IDLE;
+        step(link, LINK_EVENT_LOST);
         link->callbacks.down(error, link->user_data);
         /* Only now: the engines had its descriptor. */
         pairing_free(pairing);
@@ -369,7 +384,7 @@ void link_go_up(Link *link)
         g_assert_cmpuint(channel_queued(channels[which]), ==, 0);
         colo_fd_set_nonblocking(channel_fd(channels[which]), FALSE, NULL);
     }
-    link->up = TRUE;
+    step(link, LINK_EVENT_PAIRED);
     link_dial_end(link);
     link_source_clear(&link->handshake);
     g_hash_table_remove_all(link->reported);
@@ -422,7 +437,7 @@ void link_free(Link *link)
         return;
     link->freed = TRUE;
     link_listen_end(link);
-    set_intent(link, LINK_IDLE, NULL, NULL);
+    obey(link, LINK_EVENT_END, NULL, NULL);
     /* There is no main loop to wait in. What has come is read, so that closing doesn't reset. */
     for (guint i = link->lingering->len; i > 0; i--) {
         Linger *linger = g_ptr_array_index(link->lingering, i - 1);
@@ -432,71 +447,71 @@ void link_free(Link *link)
     link_unref(link);
 }
 
-static void seek(Link *link, LinkIntent intent, json_object *hello)
+static void seek(Link *link, LinkEvent order, json_object *hello)
 {
     json_object *ours = json_object_new_object();
     json_object *name = NULL, *identity = NULL;
     json_object_object_get_ex(hello, "name", &name);
     json_object_object_get_ex(hello, "identity", &identity);
-    colo_json_add_string(ours, "role", intent == LINK_ACCEPTING ? "primary" : "secondary");
+    colo_json_add_string(ours, "role", order == LINK_EVENT_ACCEPT ? "primary" : "secondary");
     colo_json_add_string(ours, "colo", COLO_VERSION);
     json_object_object_add(ours, "name", json_object_get(name));
     json_object_object_add(ours, "identity", json_object_get(identity));
-    set_intent(link, intent, ours, NULL);
+    obey(link, order, ours, NULL);
 }
 
 void link_accept(Link *link, json_object *hello)
 {
-    seek(link, LINK_ACCEPTING, hello);
+    seek(link, LINK_EVENT_ACCEPT, hello);
 }
 
 void link_dial(Link *link, json_object *hello)
 {
-    seek(link, LINK_DIALLING, hello);
+    seek(link, LINK_EVENT_DIAL, hello);
     link_dial_start(link);
 }
 
 void link_idle(Link *link, const char *reason)
 {
-    set_intent(link, LINK_IDLE, NULL, reason);
+    obey(link, LINK_EVENT_END, NULL, reason);
 }
 
 void link_close(Link *link)
 {
-    set_intent(link, LINK_IDLE, NULL, "it has just ended a link");
+    obey(link, LINK_EVENT_END, NULL, "it has just ended a link");
 }
 
 void link_break(Link *link, const GError *why)
 {
-    if (link->up)
+    if (link_is_up(link))
         link_go_down(link, g_error_copy(why));
 }
 
 gboolean link_is_up(const Link *link)
 {
-    return link->up;
+    return link->state == LINK_UP;
 }
 
 const char *link_session(const Link *link)
 {
-    return link->up ? link->pairing->session : NULL;
+    return link_is_up(link) ? link->pairing->session : NULL;
 }
 
 int link_checkpoint_fd(const Link *link)
 {
-    return link->up ? channel_fd(link->pairing->channels[LINK_CHECKPOINT]) : -1;
+    return link_is_up(link) ? channel_fd(link->pairing->channels[LINK_CHECKPOINT]) : -1;
 }
 
 int link_disks_fd(const Link *link)
 {
-    Channel *disks = link->up ? link->pairing->channels[LINK_DISKS] : NULL;
+    Channel *disks = link_is_up(link) ? link->pairing->channels[LINK_DISKS] : NULL;
     return disks ? channel_fd(disks) : -1;
 }
 
 void link_send(Link *link, guint type, const void *payload, gsize len)
 {
     g_assert(type >= LINK_TYPE_SERVICE && type <= G_MAXUINT16 && len <= LINK_MESSAGE_MAX);
-    if (!link->up || link->failing)
+    if (!link_is_up(link) || link->failing)
         return;
     link_put_message(link, (guint16)type, payload, len);
     GError *error = NULL;
@@ -506,13 +521,13 @@ void link_send(Link *link, guint type, const void *payload, gsize len)
 
 gboolean link_has_unsent(const Link *link)
 {
-    return link->up && channel_queued(link->pairing->channels[LINK_CONTROL]) > 0;
+    return link_is_up(link) && channel_queued(link->pairing->channels[LINK_CONTROL]) > 0;
 }
 
 gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
     guint8 head[LINK_PACKET_HEAD];
-    if (!link->up)
+    if (!link_is_up(link))
         return FALSE;
     Channel *packets = link->pairing->channels[LINK_PACKETS];
     if (len == 0 || len > LINK_PACKET_MAX ||
@@ -553,6 +568,6 @@ void link_set_heartbeat(Link *link, guint interval_ms, guint timeout_ms)
 {
     link->interval_ms = interval_ms;
     link->timeout_ms = timeout_ms;
-    if (link->up)
+    if (link_is_up(link))
         link_start_beating(link);
 }

@@ -205,7 +205,22 @@ gsize link_take_hello(Channel *channel, const guint8 *data, gsize len, LinkHello
 typedef enum { LINK_CONTROL, LINK_CHECKPOINT, LINK_PACKETS, LINK_DISKS, LINK_CHANNELS } LinkChannel;
 extern const char *const link_channel_names[LINK_CHANNELS];
 
-typedef enum { LINK_IDLE, LINK_ACCEPTING, LINK_DIALLING } LinkIntent;
+/* Pure (state.c): what the link does, and what can happen to it. The diagram is in link.c. */
+typedef enum { LINK_IDLE, LINK_ACCEPTING, LINK_DIALLING, LINK_UP, LINK_STATES } LinkState;
+
+typedef enum {
+    LINK_EVENT_ACCEPT, /* orders of the service: look for a peer, or for none any more */
+    LINK_EVENT_DIAL,
+    LINK_EVENT_END,
+    LINK_EVENT_PAIRED, /* a pairing has all its connections */
+    LINK_EVENT_LOST,   /* one of them has ended, or the peer broke the rules */
+    LINK_EVENTS
+} LinkEvent;
+
+/* FALSE, with `ret_next` untouched, if `event` makes no sense in `state`. */
+gboolean link_state_step(LinkState state, LinkEvent event, LinkState *ret_next);
+const char *link_state_name(LinkState state);
+const char *link_event_name(LinkEvent event);
 
 typedef struct Dial Dial;
 
@@ -237,7 +252,7 @@ struct Link {
     Listener listener, also;
     GPtrArray *guests; /* connections without a hello yet */
 
-    LinkIntent intent;
+    LinkState state; /* link.c sets it */
     char *idle_reason;
     json_object *hello;
     GHashTable *reported; /* reasons that attempt_failed() has had */
@@ -246,7 +261,6 @@ struct Link {
     Pairing *pairing;   /* under way or up; of a dialler, only once it has an answer */
     GSource *handshake; /* its time */
 
-    gboolean up;
     GSource *beat_source;
     Heartbeat heartbeat;
     guint64 beats_sent, beats_received, echoes_received;

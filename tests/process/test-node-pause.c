@@ -63,7 +63,7 @@ static guint failures(const Host *host, const char *text)
 static gboolean is_held(const Host *host)
 {
     return seek_is_paused(host->node->seek) && !seek_recovering(host->node->seek) &&
-           !link_is_up(host->node->link) && host->node->link->intent == LINK_IDLE;
+           !link_is_up(host->node->link) && host->node->link->state == LINK_IDLE;
 }
 
 /* ---- The chain ---- */
