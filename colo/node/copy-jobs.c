@@ -112,7 +112,7 @@ static void on_resumed(Vm *vm, const GError *error, gpointer user_data)
     if (!error) {
         /* It may have stopped by itself meanwhile. */
         gboolean counts = copy->session == COPY_SESSION && copy->condition == COPY_RUNNING;
-        copy->handler->resumed(copy_epoch(copy), counts, copy->user_data);
+        copy->handler->resumed(counts ? copy_epoch(copy) : EPOCH_NONE, copy->user_data);
         copy_step(copy);
         return;
     }

@@ -5,9 +5,9 @@
 /* Nothing else is asked of a waiting QEMU for days. One that hangs would be found out too late. */
 #define CHECK_MS 1000
 
-guint64 copy_epoch(const Copy *copy)
+OptionalEpoch copy_epoch(const Copy *copy)
 {
-    return copy->checkpoint ? copy->checkpoint->epoch : 0;
+    return copy->checkpoint ? epoch_some(copy->checkpoint->epoch) : EPOCH_NONE;
 }
 
 CopyWorld copy_look(const Copy *copy)
@@ -15,19 +15,17 @@ CopyWorld copy_look(const Copy *copy)
     return copy->handler->look(copy_epoch(copy), copy->user_data);
 }
 
-static void step_to(const Copy *copy, const char *what, gboolean may, const char *from,
-                    const char *to)
+static void step_to(const char *what, gboolean may, const char *from, const char *to)
 {
     if (!may)
         g_error("the copy's %s can't become %s from %s", what, to, from);
     if (from != to)
-        log_debug("copy of epoch %" G_GUINT64_FORMAT ": %s %s -> %s", copy_epoch(copy), what, from,
-                  to);
+        log_debug("copy: %s %s -> %s", what, from, to);
 }
 
 void copy_set_condition(Copy *copy, CopyCondition next)
 {
-    step_to(copy, "condition", copy_may_become(copy->condition, next),
+    step_to("condition", copy_may_become(copy->condition, next),
             copy_condition_name(copy->condition), copy_condition_name(next));
     copy->condition = next;
 }
@@ -37,27 +35,27 @@ void copy_set_job(Copy *copy, CopyJob next)
     gboolean may = copy_job_may(copy->job, next);
     /* A copy that waits is checked every second, which is no news. */
     if (!may || (copy->job != COPY_CHECK && next != COPY_CHECK))
-        step_to(copy, "job", may, copy_job_name(copy->job), copy_job_name(next));
+        step_to("job", may, copy_job_name(copy->job), copy_job_name(next));
     copy->job = next;
 }
 
 void copy_set_session(Copy *copy, CopySession next)
 {
-    step_to(copy, "session", copy_session_may(copy->session, next),
-            copy_session_name(copy->session), copy_session_name(next));
+    step_to("session", copy_session_may(copy->session, next), copy_session_name(copy->session),
+            copy_session_name(next));
     copy->session = next;
 }
 
 void copy_set_prepare(Copy *copy, CopyPrepare next)
 {
-    step_to(copy, "answer to PREPARE", copy_prepare_may(copy->prepare, next),
+    step_to("answer to PREPARE", copy_prepare_may(copy->prepare, next),
             copy_prepare_name(copy->prepare), copy_prepare_name(next));
     copy->prepare = next;
 }
 
 void copy_set_fit(Copy *copy, CopyFit next)
 {
-    step_to(copy, "fitness", copy_fit_may(copy->fit, next), copy_fit_name(copy->fit),
+    step_to("fitness", copy_fit_may(copy->fit, next), copy_fit_name(copy->fit),
             copy_fit_name(next));
     copy->fit = next;
 }
@@ -65,7 +63,7 @@ void copy_set_fit(Copy *copy, CopyFit next)
 void copy_stall(Copy *copy, CopyCondition next, const char *why)
 {
     copy_set_condition(copy, next);
-    copy->handler->stalled(copy_epoch(copy), why, copy->user_data);
+    copy->handler->stalled(copy->checkpoint->epoch, why, copy->user_data);
 }
 
 void copy_step(Copy *copy)

@@ -35,6 +35,7 @@
 
 #include "checkpoint/checkpoint.h"
 #include "colo/node/copy-next.h"
+#include "colo/node/epoch.h"
 #include "colo/node/messages.h"
 #include "vm/vm.h"
 
@@ -52,7 +53,7 @@ typedef struct {
  * but not free the copy.
  */
 typedef struct {
-    CopyWorld (*look)(guint64 epoch, gpointer user_data);
+    CopyWorld (*look)(OptionalEpoch epoch, gpointer user_data);
 
     /* The VM is paused: a session may begin. */
     void (*begin)(gpointer user_data);
@@ -69,8 +70,8 @@ typedef struct {
     gboolean (*enter)(const Checkpoint *checkpoint, gpointer user_data, GError **error);
     /* Whether a copy may run on the disks as they are. */
     gboolean (*may_run)(gpointer user_data, GError **error);
-    /* QEMU has resumed it. `counts`: it runs in epoch `epoch`, and its output counts. */
-    void (*resumed)(guint64 epoch, gboolean counts, gpointer user_data);
+    /* QEMU has resumed it: in epoch `in`, and its output counts; none: it doesn't. */
+    void (*resumed)(OptionalEpoch in, gpointer user_data);
     /* A load, to show that it can be, has written to `pages`, which were not known. */
     gboolean (*proven)(const PageSet *pages, gpointer user_data, GError **error);
     /* It should run in epoch `epoch` and doesn't, until the next checkpoint. */
@@ -161,6 +162,8 @@ CopyCondition copy_condition(const Copy *copy);
 CopyJob copy_job(const Copy *copy);
 /* It could be taken over from, as far as its own past goes. */
 gboolean copy_is_valid(const Copy *copy);
+/* Of the checkpoint received last, in this session. */
+OptionalEpoch copy_epoch(const Copy *copy);
 /* It is in epoch `epoch`: loaded from its checkpoint, running or paused. */
 gboolean copy_is_in(const Copy *copy, guint64 epoch);
 /* Its output is that of its epoch: to be compared, and to be sent at a takeover. */

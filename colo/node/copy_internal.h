@@ -33,7 +33,6 @@ struct Copy {
 };
 
 /* Of the checkpoint; 0 when there is none. */
-guint64 copy_epoch(const Copy *copy);
 CopyWorld copy_look(const Copy *copy);
 /* The only ones who set these. */
 void copy_set_condition(Copy *copy, CopyCondition next);

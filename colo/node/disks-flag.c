@@ -85,9 +85,9 @@ static void on_switched(json_object *result, const GError *error, gpointer user_
 static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    if (disks->takeover)
+    if (disks->takeover.is_set)
         /* As long as the storage takes to sync: nobody else has the VM. */
-        disk_server_epoch_command(disks->server, "takeover", disks->takeover, 0, on_switched,
+        disk_server_epoch_command(disks->server, "takeover", disks->takeover.number, 0, on_switched,
                                   switch_new(disks, done, ticket));
     else
         disk_server_command(disks->server, "activate", NULL, disks_timeout(disks), on_switched,
@@ -163,15 +163,15 @@ static void on_activated(BlockActivation *activation, const GError *error, gpoin
     disks->handler.activated(error && qemu_failure ? qemu_failure : error, disks->user_data);
 }
 
-gboolean disks_activate(Disks *disks, guint64 takeover)
+gboolean disks_activate(Disks *disks, OptionalEpoch takeover)
 {
     if (!disks->activation || block_activation_resume(disks->activation, BLOCK_RUN_ACTIVE, NULL))
         return TRUE;
     if (!block_activation_is_busy(disks->activation)) {
         disks->takeover = takeover;
-        disks->why = takeover ? "takeover" : "resume";
+        disks->why = takeover.is_set ? "takeover" : "resume";
         block_activate(disks->activation, on_activated, disks);
-        if (takeover)
+        if (takeover.is_set)
             colo_fault_point("takeover-disks");
     }
     return FALSE;

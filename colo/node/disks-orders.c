@@ -100,7 +100,7 @@ void disks_attach(Disks *disks, const DisksSession *session)
     if (!disks->activation)
         return;
     disks->synchronised = FALSE;
-    disks->apply_due = disks->applying = disks->applied = 0;
+    disks->apply_due = disks->applying = disks->applied = EPOCH_NONE;
     disks->handler.hold_back(disks->user_data);
     disk_server_attach(disks->server, session->primary, session->id, session->fd, session->discard,
                        disks_timeout(disks), on_attached,
@@ -123,7 +123,7 @@ void disks_detach(Disks *disks)
     disks->session++;
     disks->detaching++;
     disks->synchronised = FALSE;
-    disks->apply_due = disks->applying = 0;
+    disks->apply_due = disks->applying = EPOCH_NONE;
     disks_forget_lost(disks);
     /* Behind a sync it takes as long as that: what can't continue without it fails by itself. */
     disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
@@ -143,11 +143,11 @@ static void on_applied(json_object *result, const GError *error, gpointer user_d
     (void)result;
     if (order->session != disks->session)
         return;
-    disks->applying = 0;
+    disks->applying = EPOCH_NONE;
     if (error && disks->handler.look(disks->user_data).keeps &&
         !g_error_matches(error, VM_ERROR, VM_ERROR_DIED)) {
         /* Nobody else may have the VM. It can be tried again, and nothing else is possible. */
-        disks->apply_due = order->epoch;
+        disks->apply_due = epoch_some(order->epoch);
         disks->handler.refused("the disks can't be made those of the checkpoint", error,
                                disks->user_data);
         return;
@@ -156,7 +156,7 @@ static void on_applied(json_object *result, const GError *error, gpointer user_d
         disks_fail(disks, error);
         return;
     }
-    disks->applied = order->epoch;
+    disks->applied = epoch_some(order->epoch);
     disks->handler.step_copy(disks->user_data);
 }
 
@@ -164,33 +164,34 @@ void disks_received(Disks *disks, guint64 epoch)
 {
     if (!disks->activation)
         return;
-    disks->apply_due = epoch;
+    disks->apply_due = epoch_some(epoch);
     disks->handler.step_copy(disks->user_data);
 }
 
 gboolean disks_apply_is_due(const Disks *disks)
 {
-    return disks->apply_due && !disks->applying;
+    return disks->apply_due.is_set && !disks->applying.is_set;
 }
 
 void disks_apply(Disks *disks)
 {
     if (!disks_apply_is_due(disks))
         return;
+    guint64 epoch = disks->apply_due.number;
     disks->applying = disks->apply_due;
-    disks->apply_due = 0;
-    disk_server_epoch_command(disks->server, "apply", disks->applying, disks_timeout(disks),
-                              on_applied, disks_order_new(disks, "apply", disks->applying, NULL));
+    disks->apply_due = EPOCH_NONE;
+    disk_server_epoch_command(disks->server, "apply", epoch, disks_timeout(disks), on_applied,
+                              disks_order_new(disks, "apply", epoch, NULL));
 }
 
 gboolean disks_are_applying(const Disks *disks)
 {
-    return disks->applying != 0;
+    return disks->applying.is_set;
 }
 
-gboolean disks_are_at(const Disks *disks, guint64 epoch)
+gboolean disks_are_at(const Disks *disks, OptionalEpoch epoch)
 {
-    return !disks->activation || disks->applied == epoch;
+    return !disks->activation || epoch_equal(disks->applied, epoch);
 }
 
 /* ---- The end ---- */

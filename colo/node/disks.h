@@ -29,6 +29,7 @@
 
 #include "block/server.h"
 #include "colo/config/config.h"
+#include "colo/node/epoch.h"
 #include "colo/node/fsm.h"
 
 typedef struct Disks Disks;
@@ -140,16 +141,16 @@ gboolean disks_apply_is_due(const Disks *disks);
 /* Applies what is due: the VM is paused and has given up its disks. Then `step_copy`. */
 void disks_apply(Disks *disks);
 gboolean disks_are_applying(const Disks *disks);
-gboolean disks_are_at(const Disks *disks, guint64 epoch);
+gboolean disks_are_at(const Disks *disks, OptionalEpoch epoch);
 
 /* ---- The activation flag ---- */
 
 /*
  * TRUE if the disks belong to this side: the VM may run. Else it activates them, has the VM resumed
- * (`run`), and then calls `activated`. `takeover` is the checkpoint that is taken over from; 0:
- * none is.
+ * (`run`), and then calls `activated`. `takeover` is the checkpoint that is taken over from, if
+ * one is.
  */
-gboolean disks_activate(Disks *disks, guint64 takeover);
+gboolean disks_activate(Disks *disks, OptionalEpoch takeover);
 void disks_ran(Disks *disks, const GError *error);
 /*
  * The VM stays stopped: QEMU opens its disks when it runs, and the flag stays INACTIVE until then.

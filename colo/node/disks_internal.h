@@ -31,12 +31,12 @@ struct Disks {
     BlockActivation *activation; /* NULL: no disks are there */
     DiskServer *server;          /* NULL: it could not be started */
     char *socket;
-    GPtrArray *orders;     /* of DiskOrder*: those without an answer */
-    DiskOrder *resuming;   /* of them, the one to QEMU; NULL: none */
-    GError *qemu_failure;  /* of the last `cont` that was part of an activation */
-    const char *why;       /* the activation under way, or the last one: static */
-    gboolean left_stopped; /* there was none: the VM stays stopped */
-    guint64 takeover;      /* checkpoint that the activation under way takes over from; 0: none */
+    GPtrArray *orders;      /* of DiskOrder*: those without an answer */
+    DiskOrder *resuming;    /* of them, the one to QEMU; NULL: none */
+    GError *qemu_failure;   /* of the last `cont` that was part of an activation */
+    const char *why;        /* the activation under way, or the last one: static */
+    gboolean left_stopped;  /* there was none: the VM stays stopped */
+    OptionalEpoch takeover; /* checkpoint that the activation under way takes over from */
     gboolean failed;
     GError *failure; /* to be reported from the main loop */
     guint failure_source;
@@ -50,8 +50,8 @@ struct Disks {
     guint detaching; /* orders to detach that have no answer yet: events are of before */
     guint lost_timer;
     GError *lost;
-    gboolean synchronised;                /* primary: checkpoints may be taken */
-    guint64 apply_due, applying, applied; /* secondary: epochs; 0: none */
+    gboolean synchronised;                      /* primary: checkpoints may be taken */
+    OptionalEpoch apply_due, applying, applied; /* secondary: its checkpoints */
 };
 
 /* ---- disks.c ---- */

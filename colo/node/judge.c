@@ -20,7 +20,7 @@ struct Judge {
     Compare *compare; /* NULL: neither the running epoch compares nor does it hold output */
     GSource *timer;   /* when the comparator is due */
     PeerVm peer_vm;
-    guint64 committed; /* the last checkpoint that is complete on the secondary */
+    OptionalEpoch committed; /* the last checkpoint that is complete on the secondary */
 
     ModePolicy policy;
     CompareWaits waits; /* as of the last checkpoint */
@@ -132,7 +132,7 @@ static void tell_settled(Judge *judge)
 {
     GArray *datagrams = judge->settled.datagrams;
     g_array_sort(datagrams, compare_numbers);
-    MessageSettled settled = {.epoch = judge->committed,
+    MessageSettled settled = {.epoch = judge->committed.number,
                               .count = judge->settled.seen,
                               .numbers = (const guint64 *)(gpointer)datagrams->data,
                               .n_numbers = datagrams->len};
@@ -172,8 +172,8 @@ static gboolean step(Judge *judge, PeerVmEvent event)
     if (!peer_vm_step(before, event, &judge->peer_vm))
         return FALSE;
     if (judge->peer_vm != before)
-        log_debug("the secondary's VM, of epoch %" G_GUINT64_FORMAT ": %s -> %s", judge->committed,
-                  peer_vm_name(before), peer_vm_name(judge->peer_vm));
+        log_debug("the secondary's VM, of epoch %" G_GUINT64_FORMAT ": %s -> %s",
+                  judge->committed.number, peer_vm_name(before), peer_vm_name(judge->peer_vm));
     if (event != PEER_VM_REBOOTED)
         forget_settled(judge);
     if (event == PEER_VM_LOADED)
@@ -185,7 +185,7 @@ static gboolean step(Judge *judge, PeerVmEvent event)
 static gboolean take_message(Judge *judge, PeerVmEvent event, guint64 epoch, const char *what,
                              GError **error)
 {
-    if (epoch == judge->committed && step(judge, event))
+    if (epoch_is(judge->committed, epoch) && step(judge, event))
         return TRUE;
     g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
                 "message '%s' for checkpoint %" G_GUINT64_FORMAT
@@ -285,7 +285,7 @@ static void flush_recorder(Judge *judge)
 
 void judge_committed(Judge *judge, guint64 epoch, gboolean compares)
 {
-    judge->committed = epoch;
+    judge->committed = epoch_some(epoch);
     step(judge, compares ? PEER_VM_TO_RUN : PEER_VM_TO_WAIT);
     flush_recorder(judge);
     if (!judge->compare)
@@ -342,7 +342,7 @@ void judge_copy_output(Judge *judge, unsigned nic, guint64 epoch, guint64 taken,
     /*
      * Frames of an epoch may overtake the message that its checkpoint is complete: they count too.
      */
-    gboolean early = epoch > judge->committed && epoch <= taken;
+    gboolean early = epoch_is_before(judge->committed, epoch) && epoch <= taken;
     if (!judge->compare || (!early && !peer_vm_is_to_run(judge->peer_vm)))
         return;
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
@@ -373,7 +373,7 @@ gboolean judge_copy_is_fit(const Judge *judge)
     return peer_vm_is_fit(judge->peer_vm);
 }
 
-guint64 judge_epoch(const Judge *judge)
+OptionalEpoch judge_epoch(const Judge *judge)
 {
     return judge->committed;
 }

@@ -27,6 +27,7 @@
 
 #include "colo/config/config.h"
 #include "colo/node/divergence.h"
+#include "colo/node/epoch.h"
 #include "colo/node/messages.h"
 #include "colo/node/mode.h"
 #include "colo/node/peer-vm.h"
@@ -116,7 +117,7 @@ PeerVm judge_peer_vm(const Judge *judge);
 /* It has not stalled: the secondary could take a VM that is handed over. */
 gboolean judge_copy_is_fit(const Judge *judge);
 /* The last checkpoint that is complete on the secondary. */
-guint64 judge_epoch(const Judge *judge);
+OptionalEpoch judge_epoch(const Judge *judge);
 /* Comparing pauses, for it was not worth it. */
 gboolean judge_is_pausing(const Judge *judge);
 /* Borrowed; NULL: there is no comparator. */

@@ -373,7 +373,7 @@ static gboolean on_activate(gpointer user_data)
 {
     const Node *node = user_data;
     gboolean takes_over = node->state == FSM_S_DEVICE;
-    return disks_activate(node->disks, takes_over ? copy_checkpoint(node->copy)->epoch : 0);
+    return disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE);
 }
 
 /* Its output may leave from here on: the disks are those that it was produced on. */

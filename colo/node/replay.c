@@ -62,16 +62,16 @@ gboolean replay_mirrored(Replay *replay, unsigned nic, guint64 epoch, const guin
         g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL, "%zu bytes that are no note", len);
         return FALSE;
     }
-    if (world.epoch != 0 && epoch >= world.epoch)
+    if (world.epoch.is_set && epoch >= world.epoch.number)
         give_or_keep(replay, nic, epoch, data, len,
-                     world.runs && world.is_in && epoch == world.epoch);
+                     world.runs && world.is_in && epoch == world.epoch.number);
     return TRUE;
 }
 
 void replay_input(Replay *replay, unsigned nic, const guint8 *data, gsize len)
 {
     ReplayWorld world = look(replay);
-    if (world.epoch != 0)
+    if (world.epoch.is_set)
         give_or_keep(replay, nic, OF_NO_EPOCH, data, len, world.leaves && world.runs);
 }
 
@@ -109,7 +109,7 @@ void replay_output(Replay *replay, unsigned nic, const guint8 *data, gsize len)
 void replay_settled(Replay *replay, const MessageSettled *settled)
 {
     ReplayWorld world = look(replay);
-    if (!world.is_in || settled->epoch != world.epoch)
+    if (!world.is_in || !epoch_is(world.epoch, settled->epoch))
         return; /* of an epoch that is over here */
     replay->held_left = TRUE;
     for (BacklogFrame *first;

@@ -29,6 +29,7 @@
 #define COLO_COLO_NODE_REPLAY_H
 
 #include "colo/node/backlog.h"
+#include "colo/node/epoch.h"
 #include "colo/node/messages.h"
 #include "netcompare/compare.h"
 
@@ -39,11 +40,11 @@ typedef struct Replay Replay;
 
 /* Facts that others own, about the copy. */
 typedef struct {
-    guint64 epoch;   /* of the checkpoint received last; 0: none in this session */
-    gboolean is_in;  /* the copy was loaded from that: it is in that epoch */
-    gboolean runs;   /* and takes input now */
-    gboolean counts; /* its output is that of its epoch */
-    gboolean leaves; /* it is the VM: its output leaves from here */
+    OptionalEpoch epoch; /* of the checkpoint received last, in this session */
+    gboolean is_in;      /* the copy was loaded from that: it is in that epoch */
+    gboolean runs;       /* and takes input now */
+    gboolean counts;     /* its output is that of its epoch */
+    gboolean leaves;     /* it is the VM: its output leaves from here */
 } ReplayWorld;
 
 /* Called from within the functions below; nothing of it may call back. */

@@ -20,10 +20,9 @@
 static ReplayWorld on_look(gpointer user_data)
 {
     const Node *node = user_data;
-    const Checkpoint *last = copy_checkpoint(node->copy);
-    guint64 epoch = last ? last->epoch : 0;
+    OptionalEpoch epoch = copy_epoch(node->copy);
     return (ReplayWorld){.epoch = epoch,
-                         .is_in = copy_is_in(node->copy, epoch),
+                         .is_in = epoch.is_set && copy_is_in(node->copy, epoch.number),
                          .runs = copy_runs(node->copy),
                          .counts = copy_output_counts(node->copy),
                          .leaves = traffic_route(node->traffic) == ROUTE_OPEN};

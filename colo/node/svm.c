@@ -16,7 +16,7 @@
 #include "common/fault.h"
 #include "common/log.h"
 
-static CopyWorld look(guint64 epoch, gpointer user_data)
+static CopyWorld look(OptionalEpoch epoch, gpointer user_data)
 {
     const Node *node = user_data;
     return (CopyWorld){.duty = events_copy_duty(node->state, claim_is_undecided(node->claim)),
@@ -93,19 +93,19 @@ static gboolean on_may_run(gpointer user_data, GError **error)
     return disks_may_run_copy(node->disks, error);
 }
 
-static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
+static void on_resumed(OptionalEpoch in, gpointer user_data)
 {
     Node *node = user_data;
     if (node->state == FSM_S_DEVICE)
         figures_copy_resumed(node->figures);
-    if (!counts)
+    if (!in.is_set)
         return;
-    message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = epoch});
+    message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = in.number});
     colo_fault_point("secondary-loaded");
     if (node->state == FSM_S_DEVICE)
         replay_give_all(node->replay);
     else
-        replay_give(node->replay, epoch);
+        replay_give(node->replay, in.number);
 }
 
 /* READY. */

@@ -49,9 +49,9 @@ static void end_writing(Writer *writer)
 static gboolean is_quiet(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;
-    return in_colo_mode()
-               ? pair_is_settled(f)
-               : primary_phase(a->primary) == CYCLE_IDLE && disks_are_at(b->disks, a->epoch);
+    return in_colo_mode() ? pair_is_settled(f)
+                          : primary_phase(a->primary) == CYCLE_IDLE &&
+                                disks_are_at(b->disks, epoch_some(a->epoch));
 }
 
 /* A protected pair. From now on no checkpoint is taken, not for its disks either, until ask(). */

@@ -43,7 +43,7 @@ static void commit(const Fixture *f)
     Node *a = f->host[0].node;
     WAIT_FOR(cycle_is_between_pauses(primary_phase(a->primary)));
     guint64 after = a->epoch;
-    WAIT_FOR(judge_epoch(a->judge) > after);
+    WAIT_FOR(judge_epoch(a->judge).number > after);
 }
 
 /* ---- What a takeover has ---- */
@@ -135,7 +135,7 @@ static void test_takeover_syncs_long(void)
     start_disk_pair(&f, VM_DISK_RAW);
     write_records(&f, 5);
     Host *b = &f.host[1];
-    WAIT_FOR(disks_are_at(b->node->disks, b->node->epoch));
+    WAIT_FOR(disks_are_at(b->node->disks, epoch_some(b->node->epoch)));
     die(&f.host[0]);
     fake_disks_hang(b->disks, "state", TRUE);
     b->config->disk_timeout_ms = 100;
@@ -161,8 +161,8 @@ static void test_apply_refused(void)
     write_records(&f, 4);
     /* Between RECEIVED and the apply. */
     write_record(&f.host[0], "vda", 4);
-    guint64 before = judge_epoch(f.host[0].node->judge);
-    WAIT_FOR(judge_epoch(f.host[0].node->judge) > before);
+    guint64 before = judge_epoch(f.host[0].node->judge).number;
+    WAIT_FOR(judge_epoch(f.host[0].node->judge).number > before);
     fake_vm_inject(b->vm, FAKE_VM_INACTIVATE, FAKE_VM_HOLD, 1);
     WAIT_FOR(fake_vm_is_held(b->vm));
     die(&f.host[0]);
@@ -467,7 +467,7 @@ static void test_cont_command_undecided(void)
     g_assert_true(json_object_object_get_ex(answer, "return", NULL));
     json_object_put(answer);
     g_assert_cmpint(b->node->state, ==, FSM_S_PAUSED);
-    g_assert_true(disks_are_at(b->node->disks, b->node->epoch));
+    g_assert_true(disks_are_at(b->node->disks, epoch_some(b->node->epoch)));
     g_assert_null(resume_refusal(b->node->resume));
     claim_order(b->node->claim, TRUE);
     WAIT_FOR(b->node->state == FSM_P_NONE);

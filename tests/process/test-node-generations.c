@@ -243,7 +243,7 @@ static void test_takes_over_after_an_end(void)
     g_assert_true(b->vm == copy);
     write_record(a, 0);
     guint64 before = a->node->epoch;
-    WAIT_FOR(judge_epoch(a->node->judge) > before + 1);
+    WAIT_FOR(judge_epoch(a->node->judge).number > before + 1);
     die(a);
     WAIT_FOR(b->node->state == FSM_P_NONE && runs(b));
     assert_records(b, 1);

@@ -117,16 +117,16 @@ static void test_paused_powers_off(void)
     g_autofree char *session = g_strdup(link_session(a->link));
     f.host[0].config->mode = MODE_BUFFERED;
     for (int i = 0; i < 2; i++) {
-        guint64 before = judge_epoch(a->judge);
+        guint64 before = judge_epoch(a->judge).number;
         primary_want(a->primary, REASON_ADMIN);
-        WAIT_FOR(judge_epoch(a->judge) > before && primary_phase(a->primary) == CYCLE_IDLE);
+        WAIT_FOR(judge_epoch(a->judge).number > before && primary_phase(a->primary) == CYCLE_IDLE);
         g_assert_cmpint(judge_peer_vm(a->judge), ==, PEER_VM_PAUSED);
         WAIT_FOR(copy_condition(b->copy) == COPY_STANDBY && copy_job(b->copy) == COPY_NOTHING);
         fake_vm_raise(f.host[1].vm, i ? VM_EVENT_SHUTDOWN : VM_EVENT_RESET, "guest");
     }
-    guint64 before = judge_epoch(a->judge);
+    guint64 before = judge_epoch(a->judge).number;
     primary_want(a->primary, REASON_ADMIN);
-    WAIT_FOR(judge_epoch(a->judge) > before || a->state != FSM_P_COLO);
+    WAIT_FOR(judge_epoch(a->judge).number > before || a->state != FSM_P_COLO);
     g_assert_cmpstr(link_session(a->link), ==, session);
     g_assert_null(trouble_last(a->trouble));
     tear_down(&f);

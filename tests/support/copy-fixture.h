@@ -24,7 +24,7 @@ typedef struct {
     Vm *vm;
     GBytes *state; /* of the VM, which never runs a step: it fits each checkpoint */
     CopyWorld world;
-    guint64 session_epoch; /* of the checkpoint received last; 0: none */
+    OptionalEpoch session_epoch; /* of the checkpoint received last */
 
     gboolean cant_enter, cant_run, cant_prove;
     gboolean no_room, fills; /* the link; each part fills it */
@@ -134,7 +134,7 @@ static inline void end_vm(Fixture *f)
 {
     f->world.duty = COPY_UNUSED;
     note_orders(f);
-    f->session_epoch = 0;
+    f->session_epoch = EPOCH_NONE;
     copy_forget(f->copy);
     copy_killed(f->copy);
     vm_abandon(f->vm);
@@ -147,10 +147,10 @@ static inline void end_vm(Fixture *f)
 
 /* ---- What is asked and reported ---- */
 
-static CopyWorld on_look(guint64 epoch, gpointer user_data)
+static CopyWorld on_look(OptionalEpoch epoch, gpointer user_data)
 {
     const Fixture *f = user_data;
-    g_assert_cmpuint(epoch, ==, f->session_epoch);
+    g_assert_true(epoch_equal(epoch, f->session_epoch));
     return f->world;
 }
 
@@ -213,9 +213,12 @@ static gboolean on_may_run(gpointer user_data, GError **error)
     return is_fine(f->cant_run, error);
 }
 
-static void on_resumed(guint64 epoch, gboolean counts, gpointer user_data)
+static void on_resumed(OptionalEpoch in, gpointer user_data)
 {
-    report(user_data, "%s:%" G_GUINT64_FORMAT, counts ? "resumed" : "resumed-for-nothing", epoch);
+    if (in.is_set)
+        report(user_data, "resumed:%" G_GUINT64_FORMAT, in.number);
+    else
+        report(user_data, "resumed-for-nothing");
 }
 
 static gboolean on_proven(const PageSet *pages, gpointer user_data, GError **error)
@@ -434,9 +437,9 @@ static inline void join(Fixture *f)
 
 static inline void receive_only(Fixture *f)
 {
-    g_autoptr(Checkpoint) checkpoint = checkpoint_new(f, f->session_epoch + 1);
+    g_autoptr(Checkpoint) checkpoint = checkpoint_new(f, f->session_epoch.number + 1);
     g_assert_true(copy_may_change_ram(f->copy));
-    f->session_epoch = checkpoint->epoch;
+    f->session_epoch = epoch_some(checkpoint->epoch);
     copy_received(f->copy, checkpoint);
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_APPLYING);
     g_assert_false(copy_may_change_ram(f->copy));
@@ -478,7 +481,7 @@ static inline void end_session(Fixture *f)
 {
     f->world.duty = COPY_JOIN;
     f->world.disks = COPY_DISKS_THERE;
-    f->session_epoch = 0;
+    f->session_epoch = EPOCH_NONE;
     copy_forget(f->copy);
     copy_step(f->copy);
 }

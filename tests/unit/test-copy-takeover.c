@@ -73,7 +73,7 @@ static void test_runs(Fixture *f, gconstpointer data)
     g_assert_cmpint(copy_job(f->copy), ==, COPY_RESUME);
     assert_reported(f, "take-over vm-resume taken-over");
     assert_alone(f);
-    f->session_epoch = 0;
+    f->session_epoch = EPOCH_NONE;
     copy_forget(f->copy);
     g_assert_false(copy_is_settled(f->copy));
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);

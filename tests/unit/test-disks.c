@@ -20,10 +20,10 @@ static void test_none(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->held_back, ==, 0); /* RAM's checkpoints wait for no disk */
     disks_received(f->disks, 3);
     g_assert_false(disks_apply_is_due(f->disks));
-    g_assert_true(disks_are_at(f->disks, 3));
+    g_assert_true(disks_are_at(f->disks, epoch_some(3)));
     g_assert_true(disks_may_checkpoint(f->disks));
     g_assert_true(disks_may_run_copy(f->disks, NULL));
-    g_assert_true(disks_activate(f->disks, 3));
+    g_assert_true(disks_activate(f->disks, epoch_some(3)));
     g_assert_false(disks_writes_wait(f->disks));
     disks_let_through(f->disks);
     disks_limit_sync_rate(f->disks);
@@ -233,7 +233,7 @@ static void test_apply(Fixture *f, gconstpointer state)
     disks_apply(f->disks);
     g_assert_false(disks_apply_is_due(f->disks));
     g_assert_true(disks_are_applying(f->disks));
-    g_assert_false(disks_are_at(f->disks, 7));
+    g_assert_false(disks_are_at(f->disks, epoch_some(7)));
     g_assert_cmpuint(find(f, "apply")->epoch, ==, 7);
     /* The next one waits for it. */
     disks_received(f->disks, 8);
@@ -241,8 +241,8 @@ static void test_apply(Fixture *f, gconstpointer state)
     disks_apply(f->disks);
     succeed(f, "apply", "{}");
     g_assert_cmpuint(f->steps, ==, 3);
-    g_assert_true(disks_are_at(f->disks, 7));
-    g_assert_false(disks_are_at(f->disks, 8));
+    g_assert_true(disks_are_at(f->disks, epoch_some(7)));
+    g_assert_false(disks_are_at(f->disks, epoch_some(8)));
     g_assert_true(disks_apply_is_due(f->disks));
     g_assert_null(find(f, "apply"));
 }
@@ -257,8 +257,27 @@ static void test_late_apply(Fixture *f, gconstpointer state)
     disks_detach(f->disks);
     attach(f);
     succeed(f, "apply", "{}");
-    g_assert_false(disks_are_at(f->disks, 7));
+    g_assert_false(disks_are_at(f->disks, epoch_some(7)));
     g_assert_cmpuint(f->steps, ==, 1);
+}
+
+/* A number is never taken for none. */
+static void test_epoch_zero(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    g_assert_true(disks_are_at(f->disks, EPOCH_NONE));
+    g_assert_false(disks_are_at(f->disks, epoch_some(0)));
+    disks_received(f->disks, 0);
+    g_assert_true(disks_apply_is_due(f->disks));
+    disks_apply(f->disks);
+    g_assert_true(disks_are_applying(f->disks));
+    succeed(f, "apply", "{}");
+    g_assert_true(disks_are_at(f->disks, epoch_some(0)));
+    g_assert_false(disks_are_at(f->disks, EPOCH_NONE));
+    g_assert_false(disks_activate(f->disks, epoch_some(0)));
+    g_assert_nonnull(find(f, "takeover"));
+    g_assert_null(find(f, "activate"));
 }
 
 static void test_apply_refused(Fixture *f, gconstpointer state)
@@ -288,10 +307,10 @@ static void test_takeover(Fixture *f, gconstpointer state)
     begin(f);
     g_assert_true(disks_may_run_copy(f->disks, NULL));
     disks_vm_paused(f->disks);
-    g_assert_false(disks_activate(f->disks, 7));
+    g_assert_false(disks_activate(f->disks, epoch_some(7)));
     g_assert_cmpuint(find(f, "takeover")->epoch, ==, 7);
     g_assert_cmpuint(find(f, "takeover")->timeout_ms, ==, 0); /* nobody else has the VM */
-    g_assert_false(disks_activate(f->disks, 7));
+    g_assert_false(disks_activate(f->disks, epoch_some(7)));
     g_assert_false(disks_may_run_copy(f->disks, NULL));
     g_assert_cmpuint(f->runs, ==, 0);
     succeed(f, "takeover", "{}");
@@ -301,7 +320,7 @@ static void test_takeover(Fixture *f, gconstpointer state)
     disks_ran(f->disks, NULL);
     g_assert_cmpuint(f->activated, ==, 1);
     g_assert_null(f->activation_error);
-    g_assert_true(disks_activate(f->disks, 0));
+    g_assert_true(disks_activate(f->disks, EPOCH_NONE));
     g_assert_null(find(f, "takeover"));
 }
 
@@ -336,7 +355,7 @@ static void test_members(Fixture *f, gconstpointer state)
     f->world.qemu = VM_DISKS_INACTIVE;
     begin(f);
     g_assert_cmpuint(f->changes, ==, 0);
-    disks_activate(f->disks, 7);
+    disks_activate(f->disks, epoch_some(7));
     assert_told(f, "inactive takeover: vda=unknown vdb=unknown qemu=inactive");
     succeed(f, "takeover", "{}");
     assert_told(f, "inactive takeover: vda=active vdb=active qemu=unknown");
@@ -353,13 +372,13 @@ static void test_cont_refused(Fixture *f, gconstpointer state)
     (void)state;
     g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "cont: no room");
     begin(f);
-    disks_activate(f->disks, 7);
+    disks_activate(f->disks, epoch_some(7));
     succeed(f, "takeover", "{}");
     disks_ran(f->disks, error);
     g_assert_cmpuint(f->activated, ==, 1);
     g_assert_cmpstr(f->activation_error, ==, "cont: no room");
     disks_vm_paused(f->disks);
-    g_assert_false(disks_activate(f->disks, 7));
+    g_assert_false(disks_activate(f->disks, epoch_some(7)));
     g_assert_null(find(f, "takeover"));
     g_assert_cmpuint(f->runs, ==, 2);
     disks_ran(f->disks, NULL);
@@ -376,7 +395,7 @@ static void test_takeover_dies(Fixture *f, gconstpointer state)
     g_autoptr(GError) gone = g_error_new_literal(VM_ERROR, VM_ERROR_DIED, "closed");
     g_autoptr(GError) died = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_IO, "killed");
     begin(f);
-    disks_activate(f->disks, 7);
+    disks_activate(f->disks, epoch_some(7));
     answer_with(f, "takeover", NULL, gone);
     turned_clock_pass_ms(0);
     g_assert_cmpuint(f->n_lost + f->activated, ==, 0);
@@ -413,7 +432,7 @@ static void test_end(Fixture *f, gconstpointer state)
 {
     (void)state;
     begin(f);
-    disks_activate(f->disks, 7);
+    disks_activate(f->disks, epoch_some(7));
     disks_stop(f->disks, TRUE);
     g_assert_true(f->server->ended);
     g_assert_cmpuint(killed + waited, ==, 0);
@@ -459,6 +478,7 @@ int main(int argc, char **argv)
     ADD("filling", FSM_P_COLO, test_filling);
     ADD("apply", FSM_S_COLO, test_apply);
     ADD("late-apply", FSM_S_COLO, test_late_apply);
+    ADD("epoch-zero", FSM_S_DEVICE, test_epoch_zero);
     ADD("apply-refused", FSM_S_DEVICE, test_apply_refused);
     ADD("takeover", FSM_S_DEVICE, test_takeover);
     ADD("members", FSM_S_DEVICE, test_members);

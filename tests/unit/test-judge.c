@@ -245,7 +245,7 @@ static void test_messages(Fixture *f, gconstpointer data)
     refuses(judge_stalled, f, 0);
     pause_for(f, 5, FALSE);
     judge_committed(f->judge, 5, TRUE);
-    g_assert_cmpuint(judge_epoch(f->judge), ==, 5);
+    g_assert_cmpuint(judge_epoch(f->judge).number, ==, 5);
     refuses(judge_loaded, f, 4);
     refuses(judge_loaded, f, 6);
     g_assert_true(judge_loaded(f->judge, 5, NULL));

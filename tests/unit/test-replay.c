@@ -84,7 +84,8 @@ static void set_up(Fixture *f, gconstpointer data)
     (void)data;
     f->replay = replay_new(&handler, f);
     f->events = g_string_new(NULL);
-    f->world = (ReplayWorld){.epoch = EPOCH, .is_in = TRUE, .runs = TRUE, .counts = TRUE};
+    f->world =
+        (ReplayWorld){.epoch = epoch_some(EPOCH), .is_in = TRUE, .runs = TRUE, .counts = TRUE};
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
@@ -129,7 +130,7 @@ static void settle(Fixture *f, guint64 epoch, guint64 count, const guint64 *numb
 
 static void receive(Fixture *f, guint64 epoch)
 {
-    f->world = (ReplayWorld){.epoch = epoch};
+    f->world = (ReplayWorld){.epoch = epoch_some(epoch)};
     replay_received(f->replay, epoch);
 }
 
@@ -166,7 +167,7 @@ static void test_old(Fixture *f, gconstpointer data)
 {
     (void)data;
     mirror(f, EPOCH - 1, 'a');
-    f->world = (ReplayWorld){.epoch = 0};
+    f->world = (ReplayWorld){.epoch = EPOCH_NONE};
     mirror(f, EPOCH, 'b');
     replay_input(f->replay, 3, (const guint8 *)"c", 1);
     expect(f, "");
@@ -191,6 +192,18 @@ static void test_waits(Fixture *f, gconstpointer is_paused)
     expect(f, "gets-a note-1 gets-b gets-c ");
     mirror(f, EPOCH, 'd');
     expect(f, "gets-d ");
+}
+
+static void test_epoch_zero(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->world.epoch = epoch_some(0);
+    mirror(f, 0, 'a');
+    expect(f, "gets-a ");
+    f->world.epoch = EPOCH_NONE;
+    mirror(f, 0, 'b');
+    expect(f, "");
+    g_assert_cmpuint(waiting(f), ==, 0);
 }
 
 static void test_next_epoch(Fixture *f, gconstpointer data)
@@ -465,6 +478,7 @@ int main(int argc, char **argv)
         {"/replay/old",               0,                      test_old              },
         {"/replay/waits/paused",      1,                      test_waits            },
         {"/replay/waits/not-loaded",  0,                      test_waits            },
+        {"/replay/epoch-zero",        0,                      test_epoch_zero       },
         {"/replay/next-epoch",        0,                      test_next_epoch       },
         {"/replay/checkpoint",        0,                      test_checkpoint       },
         {"/replay/no-note/short",     COMPARE_NOTE_BYTES - 1, test_no_note          },
