@@ -7,6 +7,9 @@
 #include <glib/gstdio.h>
 #include <string.h>
 
+/* When a question is late that hangs for certain. */
+#define LATE_MS 300
+
 Hold claim_storage;
 
 /* ---- The mediator ---- */
@@ -100,7 +103,7 @@ static Config *make_config(const ClaimHost *host)
     config->nics = g_ptr_array_new();
     config->arbiter = CONFIG_ARBITER_FILE;
     config->arbiter_path = g_strdup(host->dir);
-    config->arbiter_timeout_ms = 300;
+    config->arbiter_timeout_ms = 0; /* no limit: claim_host_hold() */
     config->arbiter_check_ms = 20;
     config->heartbeat_timeout_ms = 10;
     config->state_dir = g_strdup(host->state_dir);
@@ -149,6 +152,18 @@ void claim_host_tear_down(ClaimHost *host, gconstpointer data)
     g_free(host->trouble);
     g_free(host->dir);
     g_free(host->state_dir);
+}
+
+void claim_host_hold(const ClaimHost *host, HoldWhere where)
+{
+    arbiter_set_limit_ms(claim_arbiter(host->claim), where == HOLD_NOT ? 0 : LATE_MS);
+    hold(&claim_storage, where);
+}
+
+void claim_host_let_go(const ClaimHost *host)
+{
+    arbiter_set_limit_ms(claim_arbiter(host->claim), 0);
+    hold_end(&claim_storage);
 }
 
 /* Away: as a mount that went, with the folder's name. */

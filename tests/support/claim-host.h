@@ -51,6 +51,12 @@ void claim_host_become_secondary(ClaimHost *host);
 void claim_host_decide_for_peer(const ClaimHost *host);
 /* Beta has ended the VM, in step with this host. */
 void claim_host_give_back_by_peer(const ClaimHost *host);
+/*
+ * Storage hangs, and questions to it are late after a moment; and it doesn't any more. Otherwise
+ * none is ever late, however loaded the machine is.
+ */
+void claim_host_hold(const ClaimHost *host, HoldWhere where);
+void claim_host_let_go(const ClaimHost *host);
 /* Away: as a mount that went, with the folder's name. */
 void claim_host_set_storage(const ClaimHost *host, gboolean there);
 

@@ -55,13 +55,12 @@ static void test_deferred(ClaimHost *f, gconstpointer data)
 /* Nobody says anything, but storage does, late. */
 static void test_late_yes(ClaimHost *f, gconstpointer data)
 {
-    hold(&claim_storage, HOLD_NOT);
     claim_host_become_secondary(f);
-    hold(&claim_storage, GPOINTER_TO_INT(data));
+    claim_host_hold(f, GPOINTER_TO_INT(data));
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_UNDECIDED);
     g_assert_nonnull(strstr(f->trouble, "doesn't answer"));
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     WAIT_FOR(f->state == FSM_S_DEVICE);
 }
 
@@ -81,7 +80,7 @@ static void test_left(ClaimHost *f, gconstpointer data)
 static void force(ClaimHost *f)
 {
     claim_host_become_secondary(f);
-    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_hold(f, HOLD_BEFORE);
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_UNDECIDED);
     claim_order(f->claim, TRUE);
@@ -94,7 +93,7 @@ static void test_forced(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     force(f);
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_IDLE);
     g_assert_null(strstr(f->trouble, "contradicts"));
 }
@@ -104,7 +103,7 @@ static void test_contradicted(ClaimHost *f, gconstpointer data)
     (void)data;
     force(f);
     claim_host_decide_for_peer(f);
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     WAIT_FOR(claim_doing(f->claim) == CLAIM_IDLE);
     g_assert_nonnull(strstr(f->trouble, "contradicts"));
 }
@@ -114,12 +113,12 @@ static void test_forgotten(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     force(f);
-    hold(&claim_storage, HOLD_NOT);
+    claim_host_hold(f, HOLD_NOT);
     claim_host_feed(f, FSM_TAKEN_OVER);
     claim_host_protect(f, S2);
     g_assert_cmpint(claim_doing(f->claim), ==, CLAIM_IDLE);
     g_assert_cmpstr(claim_session(f->claim), ==, S2);
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(f->state == FSM_P_NONE);
 }
@@ -129,7 +128,7 @@ static void test_asked_when_handed(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     claim_host_become_secondary(f);
-    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_hold(f, HOLD_BEFORE);
     claim_host_feed(f, FSM_HANDED);
     g_assert_false(claim_has_asked_handed(f->claim));
     claim_host_feed(f, FSM_VM_FIT);
@@ -139,7 +138,7 @@ static void test_asked_when_handed(ClaimHost *f, gconstpointer data)
     claim_host_feed(f, FSM_HANDED);
     claim_host_feed(f, FSM_VM_UNFIT);
     g_assert_true(claim_has_asked_handed(f->claim));
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(f->state == FSM_S_DEVICE);
     claim_host_feed(f, FSM_TAKEN_OVER);
@@ -214,10 +213,10 @@ static void test_after_the_start(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     wait_for_beta(f);
-    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_hold(f, HOLD_BEFORE);
     WAIT_FOR(claim_starting(f->claim) == CLAIM_START_WAITS_ASKED);
     WAIT_FOR(hold_waiting(&claim_storage) > 0);
-    hold(&claim_storage, HOLD_NOT);
+    claim_host_hold(f, HOLD_NOT);
     claim_host_feed(f, FSM_LINK_UP);
     claim_host_feed(f, FSM_PEER_RUNS);
     f->session = S1;
@@ -226,7 +225,7 @@ static void test_after_the_start(ClaimHost *f, gconstpointer data)
     claim_host_feed(f, FSM_LINK_DOWN);
     g_assert_cmpstr(f->reports->str, ==, "undecided ");
     g_assert_nonnull(strstr(f->trouble, "an earlier question"));
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     WAIT_FOR(f->state == FSM_S_DEVICE);
     g_assert_true(claim_host_reported(f, "ask-again"));
 }
@@ -302,11 +301,11 @@ static void test_written_before(ClaimHost *f, gconstpointer data)
     (void)data;
     claim_host_run_alone(f);
     g_assert_cmpint(g_rmdir(f->state_dir), ==, 0);
-    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_hold(f, HOLD_BEFORE);
     claim_set_generation(f->claim, 5);
     WAIT_FOR(hold_waiting(&claim_storage) > 0);
     claim_host_activate(f, S1);
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     /* The arbiter can't be this node's: that is in turn after the write. */
     WAIT_FOR(f->trouble && strstr(f->trouble, "can't remember its arbiter"));
     g_assert_false(claim_is_recorded(f->claim));
@@ -321,7 +320,7 @@ static void test_freed(ClaimHost *f, gconstpointer data)
     (void)data;
     claim_host_run_alone(f);
     claim_host_protect(f, S1);
-    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_hold(f, HOLD_BEFORE);
     claim_host_feed(f, FSM_LINK_DOWN);
     WAIT_FOR(hold_waiting(&claim_storage) > 0);
 }
@@ -369,10 +368,10 @@ static void test_late_at_first(ClaimHost *f, gconstpointer data)
     claim_host_run_alone(f);
     claim_host_protect(f, S1);
     claim_host_restart(f, "alpha", FSM_P_ASKING);
-    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_hold(f, HOLD_BEFORE);
     claim_begin(f->claim, f->state);
     WAIT_FOR(claim_trouble(f->claim));
-    hold_end(&claim_storage);
+    claim_host_let_go(f);
     WAIT_FOR(claim_host_reported(f, "seen"));
     claim_host_set_storage(f, FALSE);
     WAIT_FOR(claim_host_reported(f, "away"));
