@@ -162,7 +162,7 @@ static int merge_run(guint64 offset, const void *buf, gsize len, gpointer user_d
  * whoever dies or fails in between leaves no usable replica (but this process can try again). */
 static gboolean merge(DiskSet *set, GError **error)
 {
-    set->record.state = BLOCK_STATE_INCOMPLETE;
+    set_change_state(set, BLOCK_STATE_INCOMPLETE);
     if (!set_write_state(set, FALSE, FALSE, error))
         return FALSE;
     for (guint i = 0; i < set->n_disks; i++) {
@@ -173,13 +173,13 @@ static gboolean merge(DiskSet *set, GError **error)
         if (r < 0)
             return set_disk_failed(disk, "write the overlay into it", r, error);
     }
-    set->record.state = BLOCK_STATE_OWNED;
+    set_change_state(set, BLOCK_STATE_OWNED);
     set->record.writer = FALSE;
     if (set->record.generation.data == GENERATION_BEHIND)
         generation_take_over(&set->record.generation);
     if (set_write_state(set, FALSE, TRUE, error))
         return TRUE;
-    set->record.state = BLOCK_STATE_INCOMPLETE;
+    set_change_state(set, BLOCK_STATE_INCOMPLETE);
     return FALSE;
 }
 
@@ -199,7 +199,7 @@ gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error)
     gboolean ok = merge(set, error);
     if (ok) {
         set_close_overlays(set);
-        set->mode = DISK_MODE_ACTIVE;
+        set_change_mode(set, DISK_MODE_ACTIVE);
         set->replica_synced = FALSE;
         set->complete_epoch = 0;
         for (guint i = 0; i < set->n_disks; i++)

@@ -243,7 +243,13 @@ void disk_set_limit_sync_rate(DiskSet *set, guint64 bytes_per_s);
 
 /* ---- Status ---- */
 
-typedef enum { DISK_MODE_ACTIVE, DISK_MODE_INACTIVE, DISK_MODE_REPLICA } DiskMode;
+typedef enum {
+    DISK_MODE_OPENING, /* it is nobody's yet */
+    DISK_MODE_ACTIVE,
+    DISK_MODE_INACTIVE,
+    DISK_MODE_REPLICA,
+    DISK_MODES
+} DiskMode;
 
 const char *disk_mode_name(DiskMode mode);
 

@@ -39,11 +39,14 @@ void disk_primary_fail(Primary *p, const GError *error)
         p->set->callbacks.lost(error, p->set->user_data);
 }
 
-/* The phases come in their order, each once. */
-static void set_phase(Primary *p, PrimaryPhase phase)
+static void set_phase(Primary *p, PrimaryPhase next)
 {
-    g_assert(phase == p->phase + 1);
-    p->phase = phase;
+    if (!disk_primary_may(p->phase, next))
+        g_error("disks, primary: %s -> %s", disk_primary_phase_name(p->phase),
+                disk_primary_phase_name(next));
+    g_debug("disks, primary: %s -> %s", disk_primary_phase_name(p->phase),
+            disk_primary_phase_name(next));
+    p->phase = next;
 }
 
 /* ---- Sending ---- */
@@ -185,7 +188,7 @@ void disk_primary_note_elapsed(Primary *p)
 /* From here on every change is either in the scope or behind START in the stream. */
 static void start_streaming(Primary *p)
 {
-    set_phase(p, PHASE_STREAMING);
+    set_phase(p, PRIMARY_STREAMING);
     set_exclude(p->set);
     g_mutex_lock(&p->mutex);
     make_scope(p);
@@ -245,7 +248,7 @@ static gboolean handle_applied(Primary *p, const WireHeader *header, GError **er
     /* Whatever the limit is, a single write passes. */
     throttle_limit(&set->throttle, header->offset ? MAX(header->offset, WIRE_DATA_MAX) : 0);
     g_mutex_lock(&set->mutex);
-    set->record.state = BLOCK_STATE_OWNED;
+    set_change_state(set, BLOCK_STATE_OWNED);
     set->record.has_lineage = TRUE;
     set->record.writer = TRUE;
     memcpy(set->record.session, p->hello.session, BLOCK_SESSION_BYTES);
@@ -273,7 +276,7 @@ static gboolean handle_hello(Primary *p, const WireHeader *header, const guint8 
 {
     DiskSet *set = p->set;
     WireHello theirs;
-    set_phase(p, PHASE_BITMAPS);
+    set_phase(p, PRIMARY_BITMAPS);
     if (!wire_hello_check(payload, header->length, &p->hello, set->configs, set->sizes,
                           set->n_disks, &theirs, error))
         return FALSE;
@@ -294,29 +297,11 @@ static void handle_synced(Primary *p)
 
 /* ---- The receiver ---- */
 
-/* Which types may come in which phase. */
-static gboolean is_expected(PrimaryPhase phase, guint16 type)
-{
-    switch (type) {
-    case WIRE_HELLO:
-        return phase == PHASE_HELLO;
-    case WIRE_BITMAP:
-    case WIRE_READY:
-        return phase == PHASE_BITMAPS;
-    case WIRE_NEED:
-    case WIRE_SYNCED:
-    case WIRE_APPLIED:
-        return phase == PHASE_STREAMING;
-    default:
-        return FALSE;
-    }
-}
-
 static gboolean handle(Primary *p, const WireHeader *header, const guint8 *payload, GError **error)
 {
     if (header->type & WIRE_OPTIONAL)
         return TRUE;
-    if (!is_expected(p->phase, header->type))
+    if (!disk_primary_expects(p->phase, header->type))
         return wire_unexpected(header, error);
     switch (header->type) {
     case WIRE_HELLO:

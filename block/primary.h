@@ -6,9 +6,6 @@
 #include "block/queue.h"
 #include "block/set.h"
 
-/* How far the receiver is with the handshake: primary.c. */
-typedef enum { PHASE_HELLO, PHASE_BITMAPS, PHASE_STREAMING } PrimaryPhase;
-
 struct Primary {
     DiskSet *set;
     int fd;

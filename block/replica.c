@@ -18,8 +18,6 @@
 #include "block/set.h"
 #include "common/endian.h"
 
-typedef enum { PHASE_HELLO, PHASE_START, PHASE_SYNCING, PHASE_STAGING } ReplicaPhase;
-
 struct Replica {
     DiskSet *set;
     int fd;
@@ -38,11 +36,15 @@ struct Replica {
     guint8 *chunk;
 };
 
-/* The phases come in their order, each once. */
-static void set_phase(Replica *replica, ReplicaPhase phase)
+static void set_phase(Replica *replica, ReplicaPhase next)
 {
-    g_assert(phase == replica->phase + 1);
-    replica->phase = phase;
+    ReplicaPhase before = replica->phase;
+    if (!disk_replica_may(before, next))
+        g_error("disks, replica: %s -> %s", disk_replica_phase_name(before),
+                disk_replica_phase_name(next));
+    g_debug("disks, replica: %s -> %s", disk_replica_phase_name(before),
+            disk_replica_phase_name(next));
+    replica->phase = next;
 }
 
 static gboolean send_record(Replica *replica, WireRecord *record, GError **error)
@@ -111,7 +113,7 @@ static gboolean handle_hello(Replica *replica, const WireHeader *header, const g
 {
     DiskSet *set = replica->set;
     WireHello theirs;
-    set_phase(replica, PHASE_START);
+    set_phase(replica, REPLICA_START);
     if (!wire_hello_check(payload, header->length, &replica->hello, set->configs, set->sizes,
                           set->n_disks, &theirs, error))
         return FALSE;
@@ -130,7 +132,7 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
     set->replica_synced = FALSE;
     set->complete_epoch = 0;
     set->open_stage = 0;
-    set->record.state = BLOCK_STATE_INCOMPLETE;
+    set_change_state(set, BLOCK_STATE_INCOMPLETE);
     set->record.has_lineage = FALSE;
     set->record.committed = set->record.applied = 0;
     set->record.images = 0;
@@ -148,7 +150,7 @@ static gboolean handle_start(Replica *replica, const WireHeader *header, GError 
                 ok = block_file_fail(&disk->stages[k].file, "start a synchronisation", r, error);
         }
     replica->seed = header->offset;
-    set_phase(replica, PHASE_SYNCING);
+    set_phase(replica, REPLICA_SYNCING);
     XXH3_64bits_reset(replica->hash);
     return ok;
 }
@@ -198,7 +200,7 @@ static gboolean handle_change(Replica *replica, const WireHeader *header, const 
             return FALSE;
         }
     }
-    if (replica->phase == PHASE_SYNCING) {
+    if (replica->phase == REPLICA_SYNCING) {
         int r = change_now(disk, header, payload, len, may_trim, &replica->stop);
         return r == 0 || set_disk_failed(disk, "write what the peer sent", r, error);
     }
@@ -251,7 +253,7 @@ static gboolean complete_sync(Replica *replica, guint64 epoch, GError **error)
     if (r < 0)
         return set_disk_failed(&set->disks[0], "empty the overlay", r, error);
     g_mutex_lock(&set->mutex);
-    set->record.state = BLOCK_STATE_REPLICA;
+    set_change_state(set, BLOCK_STATE_REPLICA);
     set->record.has_lineage = TRUE;
     set->record.writer = FALSE;
     set->record.unsynced = FALSE; /* all has been written anew */
@@ -301,12 +303,12 @@ static gboolean handle_mark(Replica *replica, const WireHeader *header, const gu
                                                     : "the records before it are damaged");
         return FALSE;
     }
-    gboolean first = replica->phase == PHASE_SYNCING;
+    gboolean first = replica->phase == REPLICA_SYNCING;
     if (!(first ? complete_sync(replica, header->epoch, error)
                 : complete_stage(replica, header->epoch, error)))
         return FALSE;
     if (first)
-        set_phase(replica, PHASE_STAGING);
+        set_phase(replica, REPLICA_STAGING);
     replica->epoch = header->epoch;
     XXH3_64bits_reset(replica->hash);
     if (set->callbacks.marked)
@@ -316,32 +318,12 @@ static gboolean handle_mark(Replica *replica, const WireHeader *header, const gu
 
 /* ---- The receiver ---- */
 
-/* Which types may come in which phase. */
-static gboolean is_expected(ReplicaPhase phase, guint16 type)
-{
-    switch (type) {
-    case WIRE_HELLO:
-        return phase == PHASE_HELLO;
-    case WIRE_START:
-        return phase == PHASE_START;
-    case WIRE_HASH:
-    case WIRE_SYNC_END:
-        return phase == PHASE_SYNCING;
-    case WIRE_WRITE:
-    case WIRE_ZERO:
-    case WIRE_MARK:
-        return phase == PHASE_SYNCING || phase == PHASE_STAGING;
-    default:
-        return FALSE;
-    }
-}
-
 static gboolean handle(Replica *replica, const WireHeader *header, const guint8 *payload,
                        GError **error)
 {
     if (header->type & WIRE_OPTIONAL)
         return TRUE;
-    if (!is_expected(replica->phase, header->type))
+    if (!disk_replica_expects(replica->phase, header->type))
         return wire_unexpected(header, error);
     switch (header->type) {
     case WIRE_HELLO:

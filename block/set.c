@@ -7,17 +7,23 @@
 
 G_DEFINE_QUARK(block_error, block_error)
 
-const char *disk_mode_name(DiskMode mode)
+void set_change_mode(DiskSet *set, DiskMode next)
 {
-    switch (mode) {
-    case DISK_MODE_ACTIVE:
-        return "active";
-    case DISK_MODE_INACTIVE:
-        return "inactive";
-    case DISK_MODE_REPLICA:
-        return "replica";
-    }
-    g_assert_not_reached();
+    if (!disk_mode_may(set->mode, next))
+        g_error("disks: %s -> %s", disk_mode_name(set->mode), disk_mode_name(next));
+    if (next != set->mode)
+        g_debug("disks: %s -> %s", disk_mode_name(set->mode), disk_mode_name(next));
+    set->mode = next;
+}
+
+void set_change_state(DiskSet *set, BlockState next)
+{
+    BlockState before = set->record.state;
+    if (!block_state_may(before, next))
+        g_error("disks on record: %s -> %s", block_state_name(before), block_state_name(next));
+    if (next != before)
+        g_debug("disks on record: %s -> %s", block_state_name(before), block_state_name(next));
+    set->record.state = next;
 }
 
 gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **error)
@@ -178,10 +184,10 @@ static gboolean recover(DiskSet *set, gboolean found, gboolean trusted, gboolean
     StateRecord *record = &set->record;
     if (!found)
         *record = (StateRecord){.state = BLOCK_STATE_OWNED};
-    else if (record->state == BLOCK_STATE_REPLICA && !trusted)
-        record->state = BLOCK_STATE_INCOMPLETE;
-    else if (record->state == BLOCK_STATE_REPLICA && record->applied != record->committed &&
-             !replay(set, error))
+    else
+        set_change_state(set, block_state_found(record->state, trusted));
+    if (record->state == BLOCK_STATE_REPLICA && record->applied != record->committed &&
+        !replay(set, error))
         return FALSE;
     if (record->unsynced)
         forget_caches(set);
@@ -205,7 +211,7 @@ static gboolean recover(DiskSet *set, gboolean found, gboolean trusted, gboolean
 static gboolean start_mode(DiskSet *set, gboolean owner, GError **error)
 {
     if (!owner) {
-        set->mode = DISK_MODE_REPLICA;
+        set_change_mode(set, DISK_MODE_REPLICA);
         return set_open_overlays(set, error);
     }
     if (set->record.state == BLOCK_STATE_INCOMPLETE) {
@@ -216,9 +222,9 @@ static gboolean start_mode(DiskSet *set, gboolean owner, GError **error)
             set->state_dir);
         return FALSE;
     }
-    set->mode = DISK_MODE_ACTIVE;
+    set_change_mode(set, DISK_MODE_ACTIVE);
     if (set->record.state == BLOCK_STATE_REPLICA) {
-        set->record.state = BLOCK_STATE_OWNED;
+        set_change_state(set, BLOCK_STATE_OWNED);
         set->record.writer = FALSE;
         return set_write_state(set, FALSE, TRUE, error);
     }
@@ -286,8 +292,7 @@ gboolean disk_set_examine(const DiskConfig *disks, guint n_disks, const char *st
     if (!state_examine(state_dir, hash_disks(disks, sizes, n_disks), &record, &found, &trusted,
                        error))
         return FALSE;
-    if (record.state == BLOCK_STATE_REPLICA && !trusted)
-        record.state = BLOCK_STATE_INCOMPLETE;
+    record.state = block_state_found(record.state, trusted);
     *ret_generation = state_generation(&record);
     return TRUE;
 }
@@ -418,7 +423,7 @@ gboolean disk_set_inactivate(DiskSet *set, GError **error)
     if (set->mode == DISK_MODE_REPLICA)
         return TRUE;
     set_exclude(set);
-    set->mode = DISK_MODE_INACTIVE;
+    set_change_mode(set, DISK_MODE_INACTIVE);
     set_unlock(set);
     return disk_set_sync(set, error);
 }
@@ -428,7 +433,7 @@ gboolean disk_set_activate(DiskSet *set, GError **error)
     if (set->mode == DISK_MODE_REPLICA)
         return wrong_mode(set, "activate without a takeover", error);
     set_exclude(set);
-    set->mode = DISK_MODE_ACTIVE;
+    set_change_mode(set, DISK_MODE_ACTIVE);
     set_unlock(set);
     return TRUE;
 }
@@ -440,7 +445,7 @@ gboolean disk_set_become_replica(DiskSet *set, GError **error)
     if (!set_open_overlays(set, error))
         return FALSE;
     set_exclude(set);
-    set->mode = DISK_MODE_REPLICA;
+    set_change_mode(set, DISK_MODE_REPLICA);
     set_unlock(set);
     return TRUE;
 }

@@ -19,6 +19,7 @@
 #include "block/settle.h"
 #include "block/stage.h"
 #include "block/state.h"
+#include "block/steps.h"
 #include "block/throttle.h"
 #include "block/wire.h"
 
@@ -77,6 +78,10 @@ static inline void set_unlock(DiskSet *set)
 {
     pthread_rwlock_unlock(&set->gate);
 }
+
+/* The only ones who set these: the mode under the gate, the record's state under the mutex. */
+void set_change_mode(DiskSet *set, DiskMode next);
+void set_change_state(DiskSet *set, BlockState next);
 
 /* Writes set->record; the mutex is held. BLOCK_ERROR_IO. */
 gboolean set_write_state(DiskSet *set, gboolean clean, gboolean sync, GError **error);

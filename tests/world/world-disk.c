@@ -438,12 +438,6 @@ gboolean disk_server_generation(json_object *object, Generation *ret_generation)
     return wire_generation_parse(object, ret_generation);
 }
 
-const char *disk_mode_name(DiskMode mode)
-{
-    static const char *const names[] = {"active", "inactive", "replica"};
-    return names[mode];
-}
-
 /* ---- Life ---- */
 
 static void die(DiskServer *server, const GError *why)
