@@ -25,8 +25,7 @@
 #define LOST_AFTER_US (10 * G_USEC_PER_SEC)
 
 typedef struct {
-    ColoTime sent;
-    gboolean answered;
+    ColoTime sent, answered; /* answered: .us is 0 until the first answer has come */
 } Datagram;
 
 typedef struct {
@@ -146,6 +145,26 @@ static void count(Pinger *pinger, guint64 *counter)
     g_mutex_unlock(&pinger->lane->lock);
 }
 
+/* Says of the first that counts when it came first, and when it was sent. */
+static void count_duplicated(Pinger *pinger, guint number, const Datagram *datagram)
+{
+    MixFigures *figures = &pinger->lane->figures;
+
+    if (mix_is_excused(pinger->lane, datagram->sent)) {
+        count(pinger, &figures->excused_duplicated);
+        return;
+    }
+    if (figures->duplicated == 0)
+        g_snprintf(figures->error, sizeof(figures->error),
+                   "the first was number %u, sent %" G_GINT64_FORMAT " ms before its first answer, "
+                   "which came %" G_GINT64_FORMAT " ms before the second one, "
+                   "%" G_GINT64_FORMAT " ms after an event",
+                   number, colo_time_diff_us(datagram->answered, datagram->sent) / 1000,
+                   colo_time_diff_us(colo_time_now(), datagram->answered) / 1000,
+                   mix_since_event_us(pinger->lane, colo_time_now()) / 1000);
+    count(pinger, &figures->duplicated);
+}
+
 static void take_answer(Pinger *pinger, const guint8 *record, gsize length)
 {
     MixFigures *figures = &pinger->lane->figures;
@@ -158,14 +177,13 @@ static void take_answer(Pinger *pinger, const guint8 *record, gsize length)
     }
     number = (guint)colo_get_be64(record);
     datagram = &g_array_index(pinger->sent, Datagram, number - 1);
-    if (datagram->answered) {
-        gboolean excused = mix_is_excused(pinger->lane, datagram->sent);
-        count(pinger, excused ? &figures->excused_duplicated : &figures->duplicated);
+    if (datagram->answered.us != 0) {
+        count_duplicated(pinger, number, datagram);
         return;
     }
     if (number <= pinger->decided)
         return;
-    datagram->answered = TRUE;
+    datagram->answered = colo_time_now();
     pinger->unanswered--;
     mix_done(pinger->lane, length);
     if (pinger->unanswered > 0)
@@ -209,7 +227,7 @@ static void give_up(Pinger *pinger, ColoTime then)
         if (colo_time_diff_us(then, datagram->sent) <= 0)
             return;
         pinger->decided++;
-        if (datagram->answered)
+        if (datagram->answered.us != 0)
             continue;
         pinger->unanswered--;
         count_lost(pinger, pinger->decided, datagram->sent);
