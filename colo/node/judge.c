@@ -8,6 +8,8 @@
 /* So often the secondary is told what it need not keep. */
 #define SETTLED_MS            10
 #define SETTLED_DATAGRAMS_MAX 8192u
+/* As a count: what the checkpoint brought has yet to leave, and that is told when it has. */
+#define UNTOLD G_MAXUINT64
 
 /* An ACK may be delayed by a guest (RFC 1122: up to 500 ms; Linux: 40 to 200). */
 #define ACK_TIMEOUT_MS 250
@@ -174,7 +176,7 @@ static gboolean step(Judge *judge, PeerVmEvent event)
     if (judge->peer_vm != before)
         log_debug("the secondary's VM, of epoch %" G_GUINT64_FORMAT ": %s -> %s",
                   judge->committed.number, peer_vm_name(before), peer_vm_name(judge->peer_vm));
-    if (event != PEER_VM_REBOOTED)
+    if (event != PEER_VM_REBOOTED && event != PEER_VM_LOADED)
         forget_settled(judge);
     if (event == PEER_VM_LOADED)
         judge->settled.timer = g_timeout_add(SETTLED_MS, on_settled_timer, judge);
@@ -198,10 +200,6 @@ gboolean judge_loaded(Judge *judge, guint64 epoch, GError **error)
 {
     if (!take_message(judge, PEER_VM_LOADED, epoch, "loaded", error))
         return FALSE;
-    if (!look(judge).output_waits)
-        tell_settled(judge); /* what the checkpoint released has left */
-    else
-        judge->settled.told = G_MAXUINT64; /* the timer tells it once it has */
     compare_loaded(judge->compare, epoch, colo_time_now());
     arm(judge);
     return TRUE;
@@ -288,11 +286,15 @@ void judge_committed(Judge *judge, guint64 epoch, gboolean compares)
     judge->committed = epoch_some(epoch);
     step(judge, compares ? PEER_VM_TO_RUN : PEER_VM_TO_WAIT);
     flush_recorder(judge);
-    if (!judge->compare)
-        return;
-    compare_committed(judge->compare, epoch, colo_time_now());
+    if (judge->compare)
+        compare_committed(judge->compare, epoch, colo_time_now());
     if (!compares)
         g_clear_pointer(&judge->compare, compare_free);
+    /* A takeover sends again what isn't known to have left, and datagrams would come twice. */
+    if (look(judge).output_waits)
+        judge->settled.told = UNTOLD;
+    else
+        tell_settled(judge);
     arm(judge);
 }
 

@@ -109,9 +109,11 @@ void replay_output(Replay *replay, unsigned nic, const guint8 *data, gsize len)
 void replay_settled(Replay *replay, const MessageSettled *settled)
 {
     ReplayWorld world = look(replay);
-    if (!world.is_in || !epoch_is(world.epoch, settled->epoch))
+    if (!epoch_is(world.epoch, settled->epoch))
         return; /* of an epoch that is over here */
     replay->held_left = TRUE;
+    if (!world.is_in)
+        return; /* what waits is of the epoch before */
     for (BacklogFrame *first;
          (first = backlog_first(replay->output)) && first->tag <= settled->count;)
         backlog_drop(replay->output, first);

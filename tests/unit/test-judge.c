@@ -259,6 +259,17 @@ static void test_messages(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->wanted, ==, 2);
 }
 
+/* What the checkpoint brought has left: told at once, in any mode, for a takeover would repeat it. */
+static void test_left(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    gboolean compares = pause_for(f, 5, FALSE);
+    g_assert_cmpuint(f->settled, ==, 0);
+    judge_committed(f->judge, 5, compares);
+    g_assert_cmpuint(f->settled, ==, 1);
+    g_assert_cmpuint(f->settled_epoch, ==, 5);
+}
+
 /* The secondary keeps what was released as long as it has not left. */
 static void test_settled(Fixture *f, gconstpointer data)
 {
@@ -324,6 +335,8 @@ int main(int argc, char **argv)
         {"/judge/dropped",           MODE_COLO,     test_dropped          },
         {"/judge/messages",          MODE_COLO,     test_messages         },
         {"/judge/settled",           MODE_COLO,     test_settled          },
+        {"/judge/left",              MODE_COLO,     test_left             },
+        {"/judge/left-buffered",     MODE_BUFFERED, test_left             },
         {"/judge/may-not",           MODE_COLO,     test_may_not          },
         {"/judge/buffered",          MODE_BUFFERED, test_may_not          },
         {"/judge/auto",              MODE_AUTO,     test_auto             },

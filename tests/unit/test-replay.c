@@ -418,6 +418,20 @@ static void test_input_before(Fixture *f, gconstpointer leaves)
     expect(f, "gets-x ");
 }
 
+/* The primary has sent what the checkpoint brought: known before the copy enters that epoch, too. */
+static void test_left_early(Fixture *f, gconstpointer is_told)
+{
+    send(f, "a");
+    expect(f, "sent-a ");
+    settle(f, EPOCH, 0, NULL, 0);
+    receive(f, EPOCH + 1);
+    settle(f, is_told ? EPOCH + 1 : EPOCH, 0, NULL, 0);
+    g_assert_cmpint(replay_held_left(f->replay), ==, is_told != NULL);
+    take_held(f, "b");
+    expect(f, is_told ? "" : "held-b ");
+    g_assert_cmpuint(unconfirmed(f), ==, 1);
+}
+
 /* Clients would get it twice, out of order. */
 static void test_once(Fixture *f, gconstpointer data)
 {
@@ -496,6 +510,8 @@ int main(int argc, char **argv)
         {"/replay/input/runs",        0,                      test_input_before     },
         {"/replay/once",              0,                      test_once             },
         {"/replay/held-left",         0,                      test_held_left        },
+        {"/replay/left-early",        1,                      test_left_early       },
+        {"/replay/left-before",       0,                      test_left_early       },
         {"/replay/forget",            0,                      test_forget           },
     };
     g_test_init(&argc, &argv, NULL);
