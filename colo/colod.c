@@ -8,6 +8,7 @@
 #include "colo/node/node.h"
 #include "colo/preflight.h"
 #include "common/fault.h"
+#include "common/inherited.h"
 #include "common/log.h"
 
 #include <errno.h>
@@ -154,6 +155,7 @@ static GOptionContext *context_new(const GOptionEntry *entries)
 
 int main(int argc, char **argv)
 {
+    inherited_init();
     g_autofree char *file = NULL;
     g_autofree char *role = NULL;
     gboolean check = FALSE, offline = FALSE, version = FALSE, overrule = FALSE, discard = FALSE;

@@ -116,11 +116,12 @@ static void look_at(const Config *config, const char *name, LookFunc func, gcons
 /* Both over IP: one of them may be a unix socket, of a program that leads to the other host. */
 static void check_families(const Config *config, Finds *finds)
 {
-    g_auto(ColoAddress) listen = {NULL, NULL, 0, FALSE, FALSE};
-    g_auto(ColoAddress) peer = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) listen = COLO_ADDRESS_INIT;
+    g_auto(ColoAddress) peer = COLO_ADDRESS_INIT;
     const char *wrong;
     if (!config->peer || !colo_address_parse(config->listen, &listen, &wrong) ||
-        !colo_address_parse(config->peer, &peer, &wrong) || listen.path || peer.path)
+        !colo_address_parse(config->peer, &peer, &wrong) || listen.kind != COLO_ADDRESS_TCP ||
+        peer.kind != COLO_ADDRESS_TCP)
         return;
     if (listen.is_v6 != peer.is_v6)
         problem(finds,
@@ -163,14 +164,14 @@ static void look_at_socket(const Config *config, gconstpointer at, Finds *finds)
 /* The address can be bound; the port, or the socket, may be that of a colod that runs. */
 static void check_listen(const Config *config, Finds *finds)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     const char *wrong;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST}, *info = NULL;
     g_assert(colo_address_parse(config->listen, &address, &wrong));
-    if (address.path) {
+    if (address.kind == COLO_ADDRESS_UNIX)
         look_at(config, address.path, look_at_socket, address.path, finds);
+    if (address.kind != COLO_ADDRESS_TCP)
         return;
-    }
     if (getaddrinfo(address.host, "0", &hints, &info) != 0) {
         problem(finds, "%s: there is no such address or interface", config->listen);
         return;

@@ -5,19 +5,48 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define TCP  "tcp:"
-#define UNIX "unix:"
+#define TCP   "tcp:"
+#define UNIX  "unix:"
+#define FDSET "fdset:"
+#define FD    "fd:"
 
 /* With the byte that ends it. */
 #define PATH_BYTES sizeof(((struct sockaddr_un *)NULL)->sun_path)
 G_STATIC_ASSERT(PATH_BYTES == 108);
+#define FD_NAME_MAX 255
+#define PORT_FORM   "the port must be a number from 1 to 65535"
 
-static const char *wrong_path(const char *path)
+static const char *parse_unix(const char *path, ColoAddress *address)
 {
     if (path[0] != '/')
         return "unix: needs an absolute path, such as unix:/run/colo/web.link";
     if (strlen(path) >= PATH_BYTES)
         return "the path is too long for a unix socket: at most 107 bytes";
+    address->kind = COLO_ADDRESS_UNIX;
+    address->path = g_strdup(path);
+    return NULL;
+}
+
+static const char *parse_fdset(const char *number, ColoAddress *address)
+{
+    guint64 set;
+    if (!g_ascii_string_to_unsigned(number, 10, 0, G_MAXINT32, &set, NULL))
+        return "fdset: needs the number of a set, such as fdset:3 (query-fdsets lists them)";
+    address->kind = COLO_ADDRESS_FDSET;
+    address->fdset = (int)set;
+    return NULL;
+}
+
+/* systemd.socket(5): what a name may be. */
+static const char *parse_fd(const char *name, ColoAddress *address)
+{
+    if (!*name || strlen(name) > FD_NAME_MAX)
+        return "fd: needs the name of a descriptor, 1 to 255 bytes, such as fd:link";
+    for (const char *at = name; *at; at++)
+        if (!g_ascii_isprint(*at) || *at == ':')
+            return "fd: the name of a descriptor has printable characters, and no colon";
+    address->kind = COLO_ADDRESS_FD;
+    address->name = g_strdup(name);
     return NULL;
 }
 
@@ -47,7 +76,8 @@ static const char *parse_tcp(const char *text, ColoAddress *address)
     if (end <= start)
         return COLO_ADDRESS_FORMS;
     if (!g_ascii_string_to_unsigned(colon + 1, 10, 0, G_MAXUINT16, &port, NULL))
-        return "the port must be a number from 1 to 65535";
+        return PORT_FORM;
+    address->kind = COLO_ADDRESS_TCP;
     address->host = g_strndup(start, (gsize)(end - start));
     address->port = (guint16)port;
     address->is_v6 = text[0] == '[';
@@ -57,15 +87,21 @@ static const char *parse_tcp(const char *text, ColoAddress *address)
 
 gboolean colo_address_parse(const char *text, ColoAddress *ret_address, const char **ret_wrong)
 {
-    ColoAddress address = {NULL, NULL, 0, FALSE, FALSE};
-    const char *wrong;
-    if (g_str_has_prefix(text, UNIX)) {
-        wrong = wrong_path(text + strlen(UNIX));
-        if (!wrong)
-            address.path = g_strdup(text + strlen(UNIX));
-    } else {
-        wrong = parse_tcp(g_str_has_prefix(text, TCP) ? text + strlen(TCP) : text, &address);
-    }
+    static const struct {
+        const char *prefix;
+        const char *(*parse)(const char *rest, ColoAddress *address);
+    } forms[] = {
+        {UNIX,  parse_unix },
+        {FDSET, parse_fdset},
+        {FD,    parse_fd   },
+        {TCP,   parse_tcp  },
+        {"",    parse_tcp  },
+    };
+    ColoAddress address = COLO_ADDRESS_INIT;
+    gsize form = 0;
+    while (!g_str_has_prefix(text, forms[form].prefix))
+        form++;
+    const char *wrong = forms[form].parse(text + strlen(forms[form].prefix), &address);
     if (wrong) {
         *ret_wrong = wrong;
         return FALSE;
@@ -74,18 +110,29 @@ gboolean colo_address_parse(const char *text, ColoAddress *ret_address, const ch
     return TRUE;
 }
 
+const char *colo_address_wrong_numbers(const ColoAddress *address)
+{
+    if (address->kind != COLO_ADDRESS_TCP)
+        return NULL;
+    if (!address->is_number)
+        return COLO_ADDRESS_FORMS;
+    return address->port == 0 ? PORT_FORM : NULL;
+}
+
 void colo_address_clear(ColoAddress *address)
 {
     g_clear_pointer(&address->path, g_free);
     g_clear_pointer(&address->host, g_free);
+    g_clear_pointer(&address->name, g_free);
 }
 
 gboolean colo_address_equal(const char *a, const char *b)
 {
-    g_auto(ColoAddress) left = {NULL, NULL, 0, FALSE, FALSE};
-    g_auto(ColoAddress) right = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) left = COLO_ADDRESS_INIT;
+    g_auto(ColoAddress) right = COLO_ADDRESS_INIT;
     const char *wrong;
     return colo_address_parse(a, &left, &wrong) && colo_address_parse(b, &right, &wrong) &&
-           !g_strcmp0(left.path, right.path) && !g_strcmp0(left.host, right.host) &&
-           left.port == right.port;
+           left.kind == right.kind && !g_strcmp0(left.path, right.path) &&
+           !g_strcmp0(left.host, right.host) && !g_strcmp0(left.name, right.name) &&
+           left.port == right.port && left.fdset == right.fdset;
 }

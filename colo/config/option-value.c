@@ -194,15 +194,17 @@ static gboolean check_path(const Option *option, const char *text, GError **erro
 /* Numeric: a name is resolved late, by a server that may be away. */
 static gboolean check_address(const Option *option, const char *text, GError **error)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     const char *why;
     if (!colo_address_parse(text, &address, &why))
         return wrong(option, text, error, "%s", why);
-    if (address.host && !address.is_number)
-        return wrong(option, text, error, "%s", COLO_ADDRESS_FORMS);
-    if (address.host && address.port == 0)
-        return wrong(option, text, error, "the port must be a number from 1 to 65535");
-    return TRUE;
+    if (address.kind == COLO_ADDRESS_FDSET)
+        return wrong(option, text, error,
+                     "there is no set before colod runs: 'colo recover' has it");
+    if (address.kind == COLO_ADDRESS_FD && strcmp(option->name, "listen"))
+        return wrong(option, text, error, "what colod is started with can only be listened on");
+    why = colo_address_wrong_numbers(&address);
+    return !why || wrong(option, text, error, "%s", why);
 }
 
 /* The kernel's rules (dev_valid_name), plus one %d as in a pattern. */

@@ -40,7 +40,8 @@ static const Option table[] = {
              "other node's. May be left out if colod is started with --role, which also overrides the "
              "file."},
     {"node", "listen", OPTION_ADDRESS, CONFIG(listen), .required = TRUE,
-     .help = "Where the peer reaches this node. unix:/PATH is for a proxy on this host that leads to the peer's."},
+     .help = "Where the peer reaches this node. unix:/PATH is for a proxy on this host that leads to the peer's. "
+             "fd:NAME is a listening socket that colod was started with, as by a systemd socket unit with FileDescriptorName=NAME."},
     {"node", "peer", OPTION_ADDRESS, CONFIG(peer),
      .help = "Where this node reaches the peer: the peer's listen. All but a primary need it."},
     {"node", "control-socket", OPTION_SOCKET, CONFIG(control_socket),

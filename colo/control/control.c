@@ -495,6 +495,11 @@ Control *control_new(const char *path, const ControlCommand *commands, gpointer 
     return g_steal_pointer(&control);
 }
 
+int control_descriptor(const Control *control, gint64 set, const char *opaque, GError **error)
+{
+    return fdsets_get(control->fdsets, set, opaque, error);
+}
+
 void control_free(Control *control)
 {
     if (!control)

@@ -44,6 +44,11 @@ typedef struct {
 /* Serves `commands` (terminated by a NULL name; borrowed) on `path`; mode 0600. */
 Control *control_new(const char *path, const ControlCommand *commands, gpointer user_data,
                      GError **error);
+/*
+ * A duplicate of a descriptor that a client has given (add-fd): the latest in `set` with that word. -1
+ * and CONTROL_ERROR_ARGUMENT: there is no such.
+ */
+int control_descriptor(const Control *control, gint64 set, const char *opaque, GError **error);
 void control_free(Control *control); /* removes the socket file */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Control, control_free)
 

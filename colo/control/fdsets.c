@@ -5,6 +5,8 @@
 #include "common/fd.h"
 #include "common/json.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 typedef struct {
@@ -95,6 +97,12 @@ gint64 fdsets_add(FdSets *sets, gint64 id, int fd, const char *opaque, GError **
     return entry.id;
 }
 
+static void no_such_set(const char *who, gint64 id, GError **error)
+{
+    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                "%sthere is no set %" G_GINT64_FORMAT " (query-fdsets lists them)", who, id);
+}
+
 gboolean fdsets_remove(FdSets *sets, gint64 id, gint64 fd, GError **error)
 {
     guint before = sets->entries->len;
@@ -106,15 +114,38 @@ gboolean fdsets_remove(FdSets *sets, gint64 id, gint64 fd, GError **error)
     if (sets->entries->len < before)
         return TRUE;
     if (fd == FDSETS_ANY)
-        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
-                    "remove-fd: there is no set %" G_GINT64_FORMAT " (query-fdsets lists them)",
-                    id);
+        no_such_set("remove-fd: ", id, error);
     else
         g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
                     "remove-fd: there is no descriptor %" G_GINT64_FORMAT
                     " in a set %" G_GINT64_FORMAT " (query-fdsets lists them)",
                     fd, id);
     return FALSE;
+}
+
+int fdsets_get(const FdSets *sets, gint64 id, const char *opaque, GError **error)
+{
+    gboolean is_set = FALSE;
+    for (guint i = sets->entries->len; i > 0; i--) {
+        const Entry *entry = entry_at(sets, i - 1);
+        if (entry->id != id)
+            continue;
+        is_set = TRUE;
+        if (g_strcmp0(entry->opaque, opaque))
+            continue;
+        int fd = fcntl(entry->fd, F_DUPFD_CLOEXEC, 0);
+        if (fd < 0)
+            g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE,
+                        "descriptor %d can't be used: %s", entry->fd, g_strerror(errno));
+        return fd;
+    }
+    if (is_set)
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                    "set %" G_GINT64_FORMAT " has no descriptor '%s' (the opaque of its add-fd)",
+                    id, opaque);
+    else
+        no_such_set("", id, error);
+    return -1;
 }
 
 json_object *fdsets_describe(const FdSets *sets)

@@ -32,6 +32,12 @@ gint64 fdsets_add(FdSets *sets, gint64 id, int fd, const char *opaque, GError **
 /* Closes one of a set, or with FDSETS_ANY all. CONTROL_ERROR_ARGUMENT: there is no such. */
 gboolean fdsets_remove(FdSets *sets, gint64 id, gint64 fd, GError **error);
 
+/*
+ * A duplicate, close-on-exec, of the latest of a set with that word. -1 and CONTROL_ERROR_ARGUMENT:
+ * there is no such.
+ */
+int fdsets_get(const FdSets *sets, gint64 id, const char *opaque, GError **error);
+
 /* [{"fdset-id", "fds": [{"fd", "opaque"}]}], by number; a new reference. */
 json_object *fdsets_describe(const FdSets *sets);
 

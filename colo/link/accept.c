@@ -325,7 +325,7 @@ static void serve(Listener *listener)
 static gboolean begin_listening(Link *link, Listener *listener, const char *text, GError **error)
 {
     UnixListen socket = UNIX_LISTEN_NONE;
-    if (text && !link_address_listen(text, &socket, error))
+    if (text && !link_address_listen(link, text, &socket, error))
         return FALSE;
     link_listener_end(listener);
     *listener = (Listener){.link = link, .socket = socket};

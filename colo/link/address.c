@@ -69,16 +69,20 @@ static int listen_on_tcp(const char *text, const ColoAddress *address, GError **
     return fd;
 }
 
-gboolean link_address_listen(const char *text, UnixListen *ret_listen, GError **error)
+gboolean link_address_listen(Link *link, const char *text, UnixListen *ret_listen, GError **error)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     g_autoptr(GError) why = NULL;
     UnixListen made = UNIX_LISTEN_NONE;
     if (!link_address_parse("listen", text, &address, error))
         return FALSE;
-    if (!address.path)
+    if (address.kind == COLO_ADDRESS_TCP)
         made.fd = listen_on_tcp(text, &address, error);
-    else if (!unix_listen_begin(&made, address.path, "listen", &why))
+    else if (address.kind == COLO_ADDRESS_UNIX)
+        (void)unix_listen_begin(&made, address.path, "listen", &why);
+    else
+        made.fd = link_given(link, &address, "listen", TRUE, &why);
+    if (why)
         g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "can't listen on %s: %s", text,
                     why->message);
     if (made.fd < 0)

@@ -4,6 +4,9 @@
  * the handshake's time. Whatever goes wrong ends the attempt, and after a delay, doubled each time
  * up to a second, comes the next. A peer that isn't there yet is normal.
  *
+ * The address may also be a set of sockets that are connected already; then each has the name of its
+ * channel.
+ *
  * GSocketClient resolves and connects without blocking and tries all addresses of a name; its bytes
  * don't interest us, only the connected socket.
  */
@@ -22,6 +25,7 @@ struct Dial {
     GSocketClient *client;
     GCancellable *cancellable;        /* of the attempt */
     GSocketAddress *remote;           /* where control was connected */
+    ColoAddress given;                /* or the set that has the sockets */
     Channel *channels[LINK_CHANNELS]; /* connected, not answered yet */
     GSource *retry;
     guint delay_ms;
@@ -116,7 +120,7 @@ static void on_ended(Channel *channel, const GError *why, gpointer user_data)
     link_unref(link);
 }
 
-static void connect_step(Link *link, LinkChannel which, GSocketConnectable *to);
+static void reach(Link *link, LinkChannel which);
 
 /* TRUE if this answer on control makes a pairing. */
 static gboolean pair(Link *link, json_object *theirs, const char *session)
@@ -154,8 +158,10 @@ static void handle_answer(Link *link, LinkChannel which, json_object *theirs)
     pairing->answered[which] = TRUE;
     channel_handle(pairing->channels[which], CHANNEL_HOLD, G_PRIORITY_HIGH, &handler, link);
     if (which == LINK_CONTROL) {
-        for (LinkChannel other = LINK_CHECKPOINT; other < link->channels; other++)
-            connect_step(link, other, G_SOCKET_CONNECTABLE(dial->remote));
+        /* The first that can't be had ends the attempt. */
+        for (LinkChannel other = LINK_CHECKPOINT;
+             other < link->channels && link->pairing == pairing; other++)
+            reach(link, other);
     } else if (link_pairing_is_complete(link)) {
         link_go_up(link);
     }
@@ -263,13 +269,40 @@ static void connect_step(Link *link, LinkChannel which, GSocketConnectable *to)
     g_socket_client_connect_async(link->dial->client, to, step->cancellable, on_connected, step);
 }
 
+static void take_given(Link *link, LinkChannel which)
+{
+    Dial *dial = link->dial;
+    g_autoptr(GError) error = NULL;
+    int fd = link_given(link, &dial->given, link_channel_names[which], FALSE, &error);
+    if (fd < 0) {
+        fail(link, LINK_ERROR_ADDRESS, "%s", error->message);
+        return;
+    }
+    dial->channels[which] = channel_new(fd);
+    send_hello(link, which);
+}
+
+/* One more connection, to where control went. */
+static void reach(Link *link, LinkChannel which)
+{
+    if (link->dial->remote)
+        connect_step(link, which, G_SOCKET_CONNECTABLE(link->dial->remote));
+    else
+        take_given(link, which);
+}
+
 static void begin(Link *link)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     Dial *dial = link->dial;
     dial->cancellable = g_cancellable_new();
     g_assert(link_address_parse("peer", link->peer_address, &address, NULL));
     link->handshake = link_timer(link->handshake_ms, on_handshake_timeout, link);
+    if (address.kind == COLO_ADDRESS_FDSET) {
+        dial->given = address;
+        take_given(link, LINK_CONTROL);
+        return;
+    }
     g_autoptr(GSocketConnectable) to =
         address.path ? G_SOCKET_CONNECTABLE(g_unix_socket_address_new(address.path))
                      : g_network_address_new(address.host, address.port);
@@ -294,8 +327,9 @@ void link_dial_start(Link *link)
     dial->client = g_socket_client_new();
     g_socket_client_set_enable_proxy(dial->client, FALSE);
     dial->delay_ms = DELAY_MIN_MS;
+    /* Not from within: it may fail at once, and who is told may not expect that. */
     if (link->peer_address)
-        begin(link);
+        dial->retry = link_timer(0, on_retry, link);
     else
         dial->retry = link_timer(0, on_no_peer, link);
 }

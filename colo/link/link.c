@@ -410,7 +410,7 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
                GError **error)
 {
     g_autoptr(Link) link = g_new0(Link, 1);
-    g_auto(ColoAddress) peer = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) peer = COLO_ADDRESS_INIT;
     link->refs = 1;
     link->callbacks = *callbacks;
     link->user_data = user_data;

@@ -96,6 +96,9 @@ typedef struct {
     void (*sent)(gpointer user_data);
     /* An attempt to dial failed: each, after attempt_failed() if that is called. May be NULL. */
     void (*dial_failed)(const GError *why, gpointer user_data);
+    /* A duplicate of the socket `what` ("listen", or a channel's name) of a set of descriptors. -1 and
+     * an error: there is none. May be NULL: there are no sets. */
+    int (*descriptor)(int fdset, const char *what, gpointer user_data, GError **error);
     /* After link_is_fresh() was FALSE: a new message of the peer has come. */
     void (*fresh)(gpointer user_data);
 } LinkCallbacks;
@@ -140,6 +143,9 @@ void link_idle(Link *link, const char *reason);
 
 /* Where link_dial() dials from its next call on; NULL: nowhere is known. It must be an address. */
 void link_set_peer(Link *link, const char *peer);
+
+/* Whether all sockets are there that dialling "fdset:N" takes. LINK_ERROR_ADDRESS: which one isn't. */
+gboolean link_has_given(Link *link, const char *peer, GError **error);
 
 /*
  * Listens there too, in place of where it was told to before; NULL: nowhere else. A name is

@@ -3,6 +3,7 @@
  * Inside the link. From the bottom:
  *
  *   address.c    listening sockets
+ *   given.c      sockets that somebody else has opened
  *   channel.c    one connection: all bytes pass here
  *   wire.c       hellos and frames as bytes (pure)
  *   judge.c      may these two be a pair? (pure)
@@ -33,13 +34,23 @@
 /* colo_address_parse(); `option` is named in the error. LINK_ERROR_ADDRESS. */
 gboolean link_address_parse(const char *option, const char *text, ColoAddress *ret_address,
                             GError **error);
-/* A listening, non-blocking socket. Resolves names, which may block. LINK_ERROR_ADDRESS. */
-gboolean link_address_listen(const char *text, UnixListen *ret_listen, GError **error);
+/* A listening, non-blocking socket. Resolves names, which may block. `link` NULL: there are no sets of
+ * descriptors. LINK_ERROR_ADDRESS. */
+gboolean link_address_listen(Link *link, const char *text, UnixListen *ret_listen, GError **error);
 /* The other end of a connected socket, without its port: "10.0.0.2"; of a unix
  * socket which process it is. */
 char *link_address_peer(int fd);
 /* The port that a socket is bound to; 0: it is a unix socket. */
 guint16 link_address_port(int fd);
+
+/* ---- Sockets that somebody else has opened (given.c) ---- */
+
+/*
+ * A duplicate of a stream socket, made non-blocking; `address` is of kind FDSET or FD. `what`: which one
+ * of a set: "listen", or a channel's name. -1 and LINK_ERROR_ADDRESS: there is none, or it won't do.
+ */
+int link_given(Link *link, const ColoAddress *address, const char *what, gboolean to_listen,
+               GError **error);
 
 /* ---- Bytes (wire.c) ---- */
 

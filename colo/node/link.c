@@ -387,6 +387,12 @@ void node_link_close(Node *node)
     link_idle(node->link, fsm_state_name(node->state));
 }
 
+static int on_descriptor(int fdset, const char *what, gpointer user_data, GError **error)
+{
+    const Node *node = user_data;
+    return control_descriptor(node->control, fdset, what, error);
+}
+
 gboolean node_link_init(Node *node, GError **error)
 {
     const Config *config = node->config;
@@ -403,6 +409,7 @@ gboolean node_link_init(Node *node, GError **error)
                                .attempt_failed = on_attempt_failed,
                                .sent = on_sent,
                                .dial_failed = on_dial_failed,
+                               .descriptor = on_descriptor,
                                .fresh = on_fresh};
     for (guint type = 0; type < G_N_ELEMENTS(handlers); type++)
         g_assert(!handlers[type] == !message_info(type));

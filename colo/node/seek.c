@@ -40,6 +40,14 @@ gboolean seek_is_paused(const Seek *seek)
     return seek->paused;
 }
 
+/* Sockets that somebody else has opened: there is no going there again. */
+static gboolean is_given(const char *uri)
+{
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
+    const char *wrong;
+    return colo_address_parse(uri, &address, &wrong) && address.kind == COLO_ADDRESS_FDSET;
+}
+
 /* ---- The link ---- */
 
 static void look_for(Seek *seek, void (*begin)(Link *, json_object *))
@@ -69,12 +77,17 @@ void seek_linked(Seek *seek)
     seek->wish = SEEK_NOBODY;
     if (!seek->trying)
         return;
-    log_info("linked by order over %s: that address counts from now on", seek->trying);
+    log_info("linked by order over %s%s", seek->trying,
+             is_given(seek->trying) ? "" : ": that address counts from now on");
     g_source_remove(seek->timer);
     seek->timer = 0;
+    seek->paused = FALSE;
+    if (is_given(seek->trying)) {
+        g_clear_pointer(&seek->trying, g_free);
+        return;
+    }
     g_free(seek->address);
     seek->address = g_steal_pointer(&seek->trying);
-    seek->paused = FALSE;
 }
 
 /* ---- recover ---- */
@@ -115,14 +128,12 @@ void seek_dial_failed(Seek *seek, const GError *why)
 
 static gboolean check_uri(const char *uri, GError **error)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     const char *wrong = NULL;
-    if (!colo_address_parse(uri, &address, &wrong))
-        ;
-    else if (address.host && !address.is_number)
-        wrong = COLO_ADDRESS_FORMS;
-    else if (address.host && address.port == 0)
-        wrong = "the port must be a number from 1 to 65535";
+    if (colo_address_parse(uri, &address, &wrong))
+        wrong = address.kind == COLO_ADDRESS_FD
+                    ? "what colod was started with is for option listen: give it a set (fdset:N)"
+                    : colo_address_wrong_numbers(&address);
     if (wrong)
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_VALUE, "uri: '%s': %s", uri, wrong);
     return !wrong;
@@ -131,7 +142,7 @@ static gboolean check_uri(const char *uri, GError **error)
 static gboolean listen_also(Seek *seek, const char *uri, GError **error)
 {
     const char *other = uri && !colo_address_equal(uri, seek->config->listen) ? uri : NULL;
-    if (other && seek->also && colo_address_equal(other, seek->also))
+    if (other && seek->also && colo_address_equal(other, seek->also) && !is_given(other))
         return TRUE;
     if (!link_listen_also(seek->link, other, error))
         return FALSE;
@@ -153,6 +164,10 @@ static gboolean dial_at(Seek *seek, const char *uri, GError **error)
         (seek->also && colo_address_equal(uri, seek->also))) {
         g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_VALUE,
                     "uri: '%s': this node listens there itself: it must be the other node's", uri);
+        return FALSE;
+    }
+    if (is_given(uri) && !link_has_given(seek->link, uri, error)) {
+        g_prefix_error(error, "uri: '%s': ", uri);
         return FALSE;
     }
     end_attempt(seek, "there is another order now");

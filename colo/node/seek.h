@@ -8,7 +8,8 @@
  *              change of state, and no restart of colod.
  *   recover    a node that dials: once, now, at the address given, and at most recover-timeout. If
  *              nobody is reached the node is as it was before, paused or not, and it is told. If
- *              somebody is, that address counts from then on.
+ *              somebody is, that address counts from then on; unless it was a set of sockets, which
+ *              can be used once.
  *              A node that accepts: listens there, too, from then on.
  *
  * What is not a failure: that the peer takes nobody at the moment, or still has the last link. It is

@@ -49,6 +49,21 @@ void control_peer_send_text(ControlPeer *peer, const char *text)
     control_peer_send(peer, text, strlen(text));
 }
 
+void control_peer_send_fds(ControlPeer *peer, const char *text, const int *fds, gsize n)
+{
+    struct iovec iov = {.iov_base = (char *)text, .iov_len = strlen(text)};
+    g_autofree struct cmsghdr *control = g_malloc0(CMSG_SPACE(n * sizeof(int)));
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+    control->cmsg_level = SOL_SOCKET;
+    control->cmsg_type = SCM_RIGHTS;
+    control->cmsg_len = CMSG_LEN(n * sizeof(int));
+    memcpy(CMSG_DATA(control), fds, n * sizeof(int));
+    g_assert_cmpint(sendmsg(peer->fd, &msg, MSG_NOSIGNAL), ==, (gssize)strlen(text));
+}
+
 char *control_peer_line(ControlPeer *peer)
 {
     ColoTime late = colo_time_add_us(colo_time_now(), WAIT_SECONDS * G_USEC_PER_SEC);

@@ -20,6 +20,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ControlPeer, control_peer_free)
 void control_peer_send(ControlPeer *peer, const char *data, gsize len);
 void control_peer_send_text(ControlPeer *peer, const char *text);
 
+/* Sends all of `text` at once, and `n` descriptors with it, which stay the caller's. */
+void control_peer_send_fds(ControlPeer *peer, const char *text, const int *fds, gsize n);
+
 /* The next line, without its end; NULL at the end of the connection. Free with g_free(). */
 char *control_peer_line(ControlPeer *peer);
 

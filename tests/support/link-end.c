@@ -187,6 +187,7 @@ static LinkEnd *make(const LinkEndOptions *options, guint16 port, guint16 peer_p
                                .packet = on_packet,
                                .down = on_down,
                                .attempt_failed = on_attempt_failed,
+                               .descriptor = o->descriptor,
                                .fresh = on_fresh};
     side->link = link_new(&link_options, &callbacks, side, &error);
     g_assert_no_error(error);

@@ -51,6 +51,7 @@ typedef struct {
     const char *peer;
     guint interval_ms, timeout_ms, handshake_ms; /* 20, 10000, 10000 */
     gboolean disks;                              /* no: three connections */
+    int (*descriptor)(int fdset, const char *what, gpointer end, GError **error);
 } LinkEndOptions;
 
 /* `peer_port` is where it will dial; 0: nowhere. */

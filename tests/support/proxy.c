@@ -288,7 +288,7 @@ static int begin_connect(const struct sockaddr *address, socklen_t len)
 
 static int connect_to(const char *target)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     g_assert(link_address_parse("target", target, &address, NULL));
     if (address.path) {
@@ -339,7 +339,7 @@ static gboolean serve(Proxy *proxy, GError **error)
 {
     if (proxy->listening.fd >= 0)
         return TRUE;
-    if (!link_address_listen(proxy->listen, &proxy->listening, error))
+    if (!link_address_listen(NULL, proxy->listen, &proxy->listening, error))
         return FALSE;
     proxy->incoming = g_unix_fd_source_new(proxy->listening.fd, G_IO_IN);
     g_source_set_callback(proxy->incoming, G_SOURCE_FUNC(on_incoming), proxy, NULL);
@@ -536,8 +536,8 @@ guint16 proxy_port(const Proxy *proxy)
 
 Proxy *proxy_new(const char *listen, const char *target, GError **error)
 {
-    g_auto(ColoAddress) from = {NULL, NULL, 0, FALSE, FALSE};
-    g_auto(ColoAddress) to = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) from = COLO_ADDRESS_INIT;
+    g_auto(ColoAddress) to = COLO_ADDRESS_INIT;
     g_autoptr(Proxy) proxy = g_new0(Proxy, 1);
     proxy->listening = UNIX_LISTEN_NONE;
     proxy->listen = g_strdup(listen);

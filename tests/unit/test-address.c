@@ -13,6 +13,9 @@
 
 #define FORMS    "expected ADDRESS:PORT such as 192.0.2.1:9000 or [2001:db8::1]:9000, or unix:/PATH"
 #define PORT     "the port must be a number from 1 to 65535"
+#define SET      "fdset: needs the number of a set, such as fdset:3 (query-fdsets lists them)"
+#define NAME     "fd: needs the name of a descriptor, 1 to 255 bytes, such as fd:link"
+#define NO_COLON "fd: the name of a descriptor has printable characters, and no colon"
 #define ABSOLUTE "unix: needs an absolute path, such as unix:/run/colo/web.link"
 
 /* ---- Texts ---- */
@@ -35,7 +38,7 @@ static void test_tcp(void)
         {"unixes:80",              "unixes",       80,    FALSE, FALSE},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(good); i++) {
-        g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+        g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
         const char *wrong = NULL;
         g_assert_true(colo_address_parse(good[i].text, &address, &wrong));
         g_assert_null(wrong);
@@ -52,33 +55,41 @@ static void test_wrong(void)
     static const struct {
         const char *text, *wrong;
     } bad[] = {
-        {"",               FORMS   },
-        {":",              FORMS   },
-        {"host",           FORMS   },
-        {"host:",          PORT    },
-        {":9000",          FORMS   },
-        {"host:x",         PORT    },
-        {"host:65536",     PORT    },
-        {"host:-1",        PORT    },
-        {"::1:9000",       FORMS   },
-        {"[::1]",          FORMS   },
-        {"[::1]9000",      FORMS   },
-        {"[]:9000",        FORMS   },
-        {"host: 1",        PORT    },
-        {"[:9000",         FORMS   },
-        {"1:2:3",          FORMS   },
-        {"host:9000 ",     PORT    },
-        {"tcp:",           FORMS   },
-        {"tcp:9000",       FORMS   },
-        {"tcp:tcp:9000:1", FORMS   },
-        {"udp:host:9000",  FORMS   },
-        {"unix:",          ABSOLUTE},
-        {"unix:9000",      ABSOLUTE},
-        {"unix:run/link",  ABSOLUTE},
-        {"unix://x",       NULL    },
+        {"",                 FORMS   },
+        {":",                FORMS   },
+        {"host",             FORMS   },
+        {"host:",            PORT    },
+        {":9000",            FORMS   },
+        {"host:x",           PORT    },
+        {"host:65536",       PORT    },
+        {"host:-1",          PORT    },
+        {"::1:9000",         FORMS   },
+        {"[::1]",            FORMS   },
+        {"[::1]9000",        FORMS   },
+        {"[]:9000",          FORMS   },
+        {"host: 1",          PORT    },
+        {"[:9000",           FORMS   },
+        {"1:2:3",            FORMS   },
+        {"host:9000 ",       PORT    },
+        {"tcp:",             FORMS   },
+        {"tcp:9000",         FORMS   },
+        {"tcp:tcp:9000:1",   FORMS   },
+        {"udp:host:9000",    FORMS   },
+        {"unix:",            ABSOLUTE},
+        {"unix:9000",        ABSOLUTE},
+        {"unix:run/link",    ABSOLUTE},
+        {"unix://x",         NULL    },
+        {"fdset:",           SET     },
+        {"fdset:x",          SET     },
+        {"fdset:-1",         SET     },
+        {"fdset: 1",         SET     },
+        {"fdset:2147483648", SET     },
+        {"fd:",              NAME    },
+        {"fd:a:b",           NO_COLON},
+        {"fd:a\n",           NO_COLON},
     };
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
-        g_auto(ColoAddress) address = {NULL, NULL, 7, FALSE, FALSE};
+        g_auto(ColoAddress) address = {.port = 7};
         const char *wrong = NULL;
         g_assert_cmpint(colo_address_parse(bad[i].text, &address, &wrong), ==, !bad[i].wrong);
         g_assert_cmpstr(wrong, ==, bad[i].wrong);
@@ -89,7 +100,7 @@ static void test_wrong(void)
 
 static void test_unix(void)
 {
-    g_auto(ColoAddress) address = {NULL, NULL, 0, FALSE, FALSE};
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
     g_autofree char *tail = g_strnfill(106, 'x');
     g_autofree char *longest = g_strdup_printf("unix:/%s", tail);
     g_autofree char *too_long = g_strdup_printf("unix:/%sy", tail);
@@ -110,6 +121,37 @@ static void test_equal(void)
     g_assert_false(colo_address_equal("10.0.0.1:1", "10.0.0.2:1"));
     g_assert_false(colo_address_equal("unix:/a", "10.0.0.1:1"));
     g_assert_false(colo_address_equal("nonsense", "nonsense"));
+    g_assert_true(colo_address_equal("fdset:1", "fdset:01"));
+    g_assert_false(colo_address_equal("fdset:1", "fdset:2"));
+    g_assert_false(colo_address_equal("fdset:0", "fd:0"));
+    g_assert_true(colo_address_equal("fd:a", "fd:a"));
+    g_assert_false(colo_address_equal("fd:a", "fd:b"));
+}
+
+static void test_given(void)
+{
+    static const struct {
+        const char *text;
+        ColoAddressKind kind;
+        int fdset;
+        const char *name;
+    } good[] = {
+        {"fdset:0",          COLO_ADDRESS_FDSET, 0,          NULL     },
+        {"fdset:2147483647", COLO_ADDRESS_FDSET, 2147483647, NULL     },
+        {"fd:link",          COLO_ADDRESS_FD,    0,          "link"   },
+        {"fd:a b/c=1",       COLO_ADDRESS_FD,    0,          "a b/c=1"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(good); i++) {
+        g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
+        const char *wrong = NULL;
+        g_assert_true(colo_address_parse(good[i].text, &address, &wrong));
+        g_assert_cmpint(address.kind, ==, good[i].kind);
+        g_assert_cmpint(address.fdset, ==, good[i].fdset);
+        g_assert_cmpstr(address.name, ==, good[i].name);
+        g_assert_null(address.host);
+        g_assert_null(address.path);
+        g_assert_null(colo_address_wrong_numbers(&address));
+    }
 }
 
 /* ---- Sockets ---- */
@@ -232,6 +274,7 @@ int main(int argc, char **argv)
     g_test_add_func("/address/tcp", test_tcp);
     g_test_add_func("/address/wrong", test_wrong);
     g_test_add_func("/address/unix", test_unix);
+    g_test_add_func("/address/given", test_given);
     g_test_add_func("/address/equal", test_equal);
     for (gsize i = 0; i < G_N_ELEMENTS(sockets); i++)
         g_test_add(sockets[i].path, Fixture, NULL, set_up, sockets[i].test, tear_down);

@@ -179,6 +179,13 @@ static const Bad bad[] = {
     {"[node]\nlisten=unix:link\n",                                  NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: listen: 'unix:link': unix: needs an absolute path, such as "
      "unix:/run/colo/web.link"                                                                                                                                    },
+    {"[node]\nlisten=fdset:3\n",                                    NULL,        CONFIG_ERROR_VALUE,
+     "web.conf:2: listen: 'fdset:3': there is no set before colod runs: 'colo recover' has it"                                                                    },
+    {"[node]\nlisten=fd:\n",                                        NULL,        CONFIG_ERROR_VALUE,
+     "web.conf:2: listen: 'fd:': fd: needs the name of a descriptor, 1 to 255 bytes, such as "
+     "fd:link"                                                                                                                                                    },
+    {"[node]\npeer=fd:link\n",                                      NULL,        CONFIG_ERROR_VALUE,
+     "web.conf:2: peer: 'fd:link': what colod is started with can only be listened on"                                                                            },
     {"[node]\nlisten=beta:9000\n",                                  NULL,        CONFIG_ERROR_VALUE,
      "web.conf:2: listen: 'beta:9000': expected ADDRESS:PORT such as 192.0.2.1:9000 or "
      "[2001:db8::1]:9000, or unix:/PATH"                                                                                                                          },
@@ -241,7 +248,9 @@ static const Bad bad[] = {
      "pair."                                                                                                                                                      },
     {VM "[node]\nname=a\n",                                         "primary",   CONFIG_ERROR_MISSING,
      "web.conf:5: [node] needs the key 'listen': Where the peer reaches this node. unix:/PATH is "
-     "for a proxy on this host that leads to the peer's."                                                                                                         },
+     "for a proxy on this host that leads to the peer's. "
+     "fd:NAME is a listening socket that colod was started with, as by a systemd socket unit with "
+     "FileDescriptorName=NAME."                                                                                                                                   },
     {NODE,                                                          "primary",   CONFIG_ERROR_MISSING,
      "web.conf: there is no [vm], which needs at least 'name': The VM's name, in logs and for "
      "people. "

@@ -97,22 +97,6 @@ static void tear_down(Fixture *f, gconstpointer data)
 
 /* ---- Sending ---- */
 
-/* Sends all of `text` at once, and `n` descriptors with it, which stay the caller's. */
-static void send_fds(ControlPeer *peer, const char *text, const int *fds, gsize n)
-{
-    struct iovec iov = {.iov_base = (char *)text, .iov_len = strlen(text)};
-    g_autofree struct cmsghdr *control = g_malloc0(CMSG_SPACE(n * sizeof(int)));
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = CMSG_SPACE(n * sizeof(int))};
-    control->cmsg_level = SOL_SOCKET;
-    control->cmsg_type = SCM_RIGHTS;
-    control->cmsg_len = CMSG_LEN(n * sizeof(int));
-    memcpy(CMSG_DATA(control), fds, n * sizeof(int));
-    g_assert_cmpint(sendmsg(peer->fd, &msg, MSG_NOSIGNAL), ==, (gssize)strlen(text));
-}
-
 /* A file of its own; the inode tells it from others. */
 static int make_file(ino_t *ret_inode)
 {
@@ -129,7 +113,7 @@ static ino_t send_file(ControlPeer *peer, const char *text)
 {
     ino_t inode;
     int fd = make_file(&inode);
-    send_fds(peer, text, &fd, 1);
+    control_peer_send_fds(peer, text, &fd, 1);
     close(fd);
     return inode;
 }
@@ -175,6 +159,43 @@ static int expect_added(ControlPeer *peer, gint64 set, ino_t inode)
     return check_added(line, set, inode);
 }
 
+/* ---- Using one ---- */
+
+static void expect_none(const Fixture *f, gint64 set, const char *opaque, const char *why)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_cmpint(control_descriptor(f->control, set, opaque, &error), ==, -1);
+    g_assert_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT);
+    g_assert_cmpstr(error->message, ==, why);
+}
+
+/* The latest of that word, as a duplicate that a removal takes nothing from. */
+static void test_use(Fixture *f, gconstpointer data)
+{
+    static const char add[] =
+        "{\"execute\":\"add-fd\",\"arguments\":{\"fdset-id\":3,\"opaque\":\"control\"}}\n";
+    (void)data;
+    g_autoptr(ControlPeer) peer = control_peer_greeted(f->path);
+    expect_none(f, 3, "control", "there is no set 3 (query-fdsets lists them)");
+    for (int i = 0; i < 2; i++) {
+        ino_t inode = send_file(peer, add);
+        int number = expect_added(peer, 3, inode);
+        int fd = control_descriptor(f->control, 3, "control", NULL);
+        g_assert_cmpint(fd, !=, number);
+        g_assert_cmpuint(inode_of(fd), ==, inode);
+        g_assert_cmpint(fcntl(fd, F_GETFD) & FD_CLOEXEC, ==, FD_CLOEXEC);
+        close(fd);
+    }
+    expect_none(f, 3, "disks", "set 3 has no descriptor 'disks' (the opaque of its add-fd)");
+    expect_none(f, 0, "control", "there is no set 0 (query-fdsets lists them)");
+    int fd = control_descriptor(f->control, 3, "control", NULL);
+    ino_t inode = inode_of(fd);
+    control_peer_expect(peer, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":3}}\n", OK);
+    g_assert_cmpuint(inode_of(fd), ==, inode);
+    close(fd);
+    expect_none(f, 3, "control", "there is no set 3 (query-fdsets lists them)");
+}
+
 /* ---- To which command one belongs ---- */
 
 static void test_none_and_many(Fixture *f, gconstpointer data)
@@ -190,12 +211,12 @@ static void test_none_and_many(Fixture *f, gconstpointer data)
     expect_error(peer, NONE_CAME);
     static const gsize counts[] = {2, 3, 65};
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++) {
-        send_fds(peer, ADD, fds, counts[i]);
+        control_peer_send_fds(peer, ADD, fds, counts[i]);
         expect_error(peer, TWO_CAME);
         g_assert_cmpuint(count_open(), ==, before);
     }
     control_peer_expect(peer, LIST, EMPTY);
-    send_fds(peer, ADD, fds, 1);
+    control_peer_send_fds(peer, ADD, fds, 1);
     expect_added(peer, 0, inode);
     close(file);
 }
@@ -350,12 +371,12 @@ static void test_no_room_for_it(Fixture *f, gconstpointer data)
     gsize n = 0;
     while ((filling[n] = dup(fd)) >= 0)
         n++;
-    send_fds(peer, ADD, &fd, 1);
+    control_peer_send_fds(peer, ADD, &fd, 1);
     expect_error(peer, "colod has too many files open");
     while (n > 0)
         close(filling[--n]);
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
-    send_fds(peer, ADD, &fd, 1);
+    control_peer_send_fds(peer, ADD, &fd, 1);
     expect_added(peer, 0, inode);
     close(fd);
 }
@@ -522,5 +543,6 @@ int main(int argc, char **argv)
     add("/control-fds/remove", test_remove);
     add("/control-fds/overtakes", test_overtakes);
     add("/control-fds/limits", test_limits);
+    add("/control-fds/use", test_use);
     return g_test_run();
 }

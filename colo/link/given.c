@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sockets that somebody else has opened: of a set that a client has given to the service, or
+ * inherited. What is used is a duplicate; but all duplicates are one socket, so that a set can be
+ * dialled with once.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+
+#include "colo/link/link_internal.h"
+#include "common/fd.h"
+#include "common/inherited.h"
+
+static int socket_option(int fd, int name)
+{
+    int value = -1;
+    socklen_t len = sizeof(value);
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -1 : value;
+}
+
+/* NULL: it will do. */
+static const char *what_is_wrong(int fd, gboolean to_listen)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof(address);
+    if (socket_option(fd, SO_TYPE) != SOCK_STREAM)
+        return "is no stream socket";
+    if (to_listen)
+        return socket_option(fd, SO_ACCEPTCONN) == 1 ? NULL : "is no listening socket";
+    if (getpeername(fd, (struct sockaddr *)&address, &len) < 0)
+        return "is no connected socket";
+    return NULL;
+}
+
+static int take(Link *link, const ColoAddress *address, const char *what, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    int fd = -1;
+    if (address->kind == COLO_ADDRESS_FD)
+        fd = inherited_fd(address->name, &why);
+    else if (link && link->callbacks.descriptor)
+        fd = link->callbacks.descriptor(address->fdset, what, link->user_data, &why);
+    if (fd < 0)
+        g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "%s",
+                    why ? why->message : "nobody can give descriptors here");
+    return fd;
+}
+
+int link_given(Link *link, const ColoAddress *address, const char *what, gboolean to_listen,
+               GError **error)
+{
+    COLO_AUTO_FD fd = take(link, address, what, error);
+    if (fd < 0)
+        return -1;
+    const char *wrong = what_is_wrong(fd, to_listen);
+    if (!wrong && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+        wrong = g_strerror(errno);
+    if (wrong) {
+        g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "the descriptor '%s' %s",
+                    address->name ? address->name : what, wrong);
+        return -1;
+    }
+    return colo_fd_steal(&fd);
+}
+
+gboolean link_has_given(Link *link, const char *peer, GError **error)
+{
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
+    if (!link_address_parse("peer", peer, &address, error))
+        return FALSE;
+    for (LinkChannel which = 0; which < link->channels; which++) {
+        COLO_AUTO_FD fd = link_given(link, &address, link_channel_names[which], FALSE, error);
+        if (fd < 0)
+            return FALSE;
+    }
+    return TRUE;
+}
