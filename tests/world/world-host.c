@@ -114,6 +114,14 @@ Control *control_new(const char *path, const ControlCommand *commands, gpointer 
     return control;
 }
 
+int control_descriptor(const Control *control, gint64 set, const char *opaque, GError **error)
+{
+    (void)control;
+    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT, "no '%s' in set %d", opaque,
+                (int)set);
+    return -1;
+}
+
 void control_free(Control *control)
 {
     if (control)

@@ -476,6 +476,14 @@ void link_set_peer(Link *link, const char *peer)
     link->peer = copy;
 }
 
+/* Nobody opens sockets for a node of this world. */
+gboolean link_has_given(Link *link, const char *peer, GError **error)
+{
+    (void)link;
+    g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "%s: there are no sets here", peer);
+    return FALSE;
+}
+
 gboolean link_listen_also(Link *link, const char *address, GError **error)
 {
     (void)error;
