@@ -22,14 +22,24 @@ typedef struct Command Command;
 typedef struct {
     const char *path; /* of the socket */
     const Command *command;
-    gboolean json, follow, force, help, wait, no_wait;
+    gboolean json, follow, force, help, wait, no_wait, pause;
     const char *last, *set, *opaque; /* as written; NULL: not given */
     const char *arguments[3];
     guint n_arguments;
 } Invocation;
 
 /* Option bits of a command; ALONE: it needs no colod. */
-enum { JSON = 1, FOLLOW = 2, FORCE = 4, LAST = 8, WAIT = 16, ALONE = 32, SET = 64, OPAQUE = 128 };
+enum {
+    JSON = 1,
+    FOLLOW = 2,
+    FORCE = 4,
+    LAST = 8,
+    WAIT = 16,
+    ALONE = 32,
+    SET = 64,
+    OPAQUE = 128,
+    PAUSE = 256
+};
 
 struct Command {
     const char *name;
@@ -273,14 +283,14 @@ static int run_recover(const Invocation *invocation)
     return execute(invocation, "recover", arguments, NULL);
 }
 
-static int run_failover(const Invocation *invocation)
+static gboolean waits(const Invocation *invocation)
 {
-    g_autoptr(GError) error = NULL;
-    g_autofree char *text = NULL;
-    gboolean wait = invocation->wait || (isatty(STDOUT_FILENO) && !invocation->no_wait);
-    gboolean ok = cli_failover(invocation->path, invocation->force, wait, &text, &error);
-    if (!ok)
-        return fail(error);
+    return invocation->wait || (isatty(STDOUT_FILENO) && !invocation->no_wait);
+}
+
+/* `text`: what has come of it; NULL: it was not waited for. */
+static int print_outcome(const Invocation *invocation, const char *text)
+{
     if (invocation->json) {
         json_object *result = string_argument(NULL, "result", text ? text : "asked for");
         print_json(result, JSON_C_TO_STRING_PLAIN);
@@ -289,6 +299,31 @@ static int run_failover(const Invocation *invocation)
         puts(text);
     }
     return EXIT_DONE;
+}
+
+static int run_failover(const Invocation *invocation)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    return cli_failover(invocation->path, invocation->force, waits(invocation), &text, &error)
+               ? print_outcome(invocation, text)
+               : fail(error);
+}
+
+static int run_switchover(const Invocation *invocation)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    return cli_switchover(invocation->path, invocation->pause, waits(invocation), &text, &error)
+               ? print_outcome(invocation, text)
+               : fail(error);
+}
+
+static int run_continue(const Invocation *invocation)
+{
+    const char *state = invocation->n_arguments ? invocation->arguments[0] : NULL;
+    return execute(invocation, "continue", state ? string_argument(NULL, "state", state) : NULL,
+                   NULL);
 }
 
 /* Before there is a colod: it is this program that makes the folder's name. */
@@ -349,51 +384,59 @@ static int run_events(const Invocation *invocation)
 
 static const Command commands[] = {
     {"status",     "",                              0, 0, JSON,                run_status,
-     "Shows the state of the VM, of this node and of the peer."                                                                        },
+     "Shows the state of the VM, of this node and of the peer."                                                                          },
     {"watch",      "",                              0, 0, 0,                   run_watch,
-     "Shows the status on one screen, kept up to date; q ends it."                                                                     },
+     "Shows the status on one screen, kept up to date; q ends it."                                                                       },
     {"get",        "[NAME]",                        0, 1, JSON,                run_get,
      "Shows the value of an option, or of all: a live one by its key (min-gap), others by section "
-     "and key (vm.memory)."                                                                                                            },
+     "and key (vm.memory)."                                                                                                              },
     {"set",        "NAME VALUE",                    1, 2, JSON,                run_set,
      "Changes a live option until colod ends, an option of the pair on both nodes. Values are "
-     "written as in the configuration; NAME=VALUE works too."                                                                          },
-    {"checkpoint", "",                              0, 0, JSON,                run_plain,    "Makes the primary take a checkpoint now."},
+     "written as in the configuration; NAME=VALUE works too."                                                                            },
+    {"checkpoint", "",                              0, 0, JSON,                run_plain,      "Makes the primary take a checkpoint now."},
     {"failover",   "",                              0, 0, JSON | FORCE | WAIT, run_failover,
      "Hands a protected VM over, or makes this node continue alone after the link was lost, if the "
      "arbiter agrees. With --force also if the arbiter can't be asked: first make sure that the "
      "other node is off. With --wait, the default on a terminal, it prints the outcome; --no-wait "
-     "only gives the order."                                                                                                           },
+     "only gives the order."                                                                                                             },
+    {"switchover", "",                              0, 0, JSON | PAUSE | WAIT, run_switchover,
+     "Moves a protected VM to the other host, as planned: nothing is lost and nothing redone. With "
+     "--pause the VM is paused first, and waits for colo continue. With --wait, the default on a "
+     "terminal, it prints the outcome; --no-wait only gives the order."                                                                  },
+    {"continue",   "[STATE]",                       0, 1, JSON,                run_continue,
+     "Goes on with a switchover that waits in pre-switchover."                                                                           },
+    {"cancel",     "",                              0, 0, JSON,                run_plain,
+     "Cancels a switchover; the VM runs on where it was. If there is none, does nothing."                                                },
     {"stop",       "",                              0, 0, JSON,                run_plain,
      "Stops the guest until cont. A protected VM stays protected: checkpoints, a takeover and a "
-     "failover leave the guest stopped."                                                                                               },
+     "failover leave the guest stopped."                                                                                                 },
     {"cont",       "",                              0, 0, JSON,                run_plain,
      "Continues a guest that was stopped: by stop, or by an I/O error. Also tries again to resume "
-     "a VM whose disks or QEMU refuse, which colod does every second anyway."                                                          },
+     "a VM whose disks or QEMU refuse, which colod does every second anyway."                                                            },
     {"pause",      "",                              0, 0, JSON,                run_plain,
-     "Ends the link to the peer, and keeps it down until 'recover' is typed on this node."                                             },
+     "Ends the link to the peer, and keeps it down until 'recover' is typed on this node."                                               },
     {"recover",    "[URI]",                         0, 1, JSON,                run_recover,
      "Ends 'pause'. A secondary dials its primary at URI (ADDRESS:PORT or unix:/PATH) now and "
      "once; "
-     "a primary listens there, too. Without URI: as configured."                                                                       },
+     "a primary listens there, too. Without URI: as configured."                                                                         },
     {"announce",   "",                              0, 0, JSON,                run_plain,
-     "Announces the guest to the network again, as after a takeover, in case a switch missed it."                                      },
+     "Announces the guest to the network again, as after a takeover, in case a switch missed it."                                        },
     {"events",     "",                              0, 0, JSON | FOLLOW,       run_events,
-     "Shows the last events, one a line; with --follow also those to come."                                                            },
+     "Shows the last events, one a line; with --follow also those to come."                                                              },
     {"capture",    "on FILE|off",                   1, 2, JSON | LAST,         run_capture,
      "Makes colod write what the VMs sent where they differ to pcapng files: /tmp/web.pcapng means "
-     "/tmp/web-000001.pcapng and so on. The last 10 are kept, or with --last N the last N."                                            },
+     "/tmp/web-000001.pcapng and so on. The last 10 are kept, or with --last N the last N."                                              },
     {"fd",         "add PATH|list|remove SET [FD]", 1, 3, JSON | SET | OPAQUE, run_fd,
      "Gives colod a file descriptor, which it keeps until it is removed: of a file, of a "
      "connection to a "
-     "unix socket, or - for standard input. --set N chooses its set, --opaque WORD describes it."                                      },
+     "unix socket, or - for standard input. --set N chooses its set, --opaque WORD describes it."                                        },
     {"arbiter",    "init PATH",                     2, 2, ALONE,               run_arbiter,
      "Makes a directory that both hosts see an arbiter's folder, by giving it a name. Once, on one "
      "host, while the shared storage is mounted there: a folder of its own on each host is no "
-     "arbiter."                                                                                                                        },
+     "arbiter."                                                                                                                          },
     {"quit",       "",                              0, 0, JSON,                run_plain,
-     "Ends colod and its VM; the peer is told, and does not take over."                                                                },
-    {NULL,         NULL,                            0, 0, 0,                   NULL,         NULL                                      },
+     "Ends colod and its VM; the peer is told, and does not take over."                                                                  },
+    {NULL,         NULL,                            0, 0, 0,                   NULL,           NULL                                      },
 };
 
 /* ---- Usage ---- */
@@ -419,10 +462,11 @@ static void print_usage(FILE *file)
 
 static void print_help(const Command *c)
 {
-    printf("Usage: colo %s%s%s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "",
+    printf("Usage: colo %s%s%s%s%s%s%s%s%s%s\n\n%s\n", c->name, *c->arguments ? " " : "",
            c->arguments, c->options & JSON ? " [--json]" : "",
            c->options & FOLLOW ? " [--follow]" : "", c->options & FORCE ? " [--force]" : "",
-           c->options & WAIT ? " [--wait|--no-wait]" : "", c->options & LAST ? " [--last N]" : "",
+           c->options & PAUSE ? " [--pause]" : "", c->options & WAIT ? " [--wait|--no-wait]" : "",
+           c->options & LAST ? " [--last N]" : "",
            c->options & SET ? " [--set N] [--opaque WORD]" : "", c->help);
     if (!strcmp(c->name, "set") || !strcmp(c->name, "get")) {
         g_autofree char *live = options_help(TRUE);
@@ -462,6 +506,7 @@ static gboolean take_flag(Invocation *invocation, const char *text, guint *seen,
         {"--follow",  FOLLOW, &invocation->follow },
         {"-f",        FOLLOW, &invocation->follow },
         {"--force",   FORCE,  &invocation->force  },
+        {"--pause",   PAUSE,  &invocation->pause  },
         {"--wait",    WAIT,   &invocation->wait   },
         {"--no-wait", WAIT,   &invocation->no_wait},
         {"--help",    0,      &invocation->help   },

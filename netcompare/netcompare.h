@@ -134,6 +134,8 @@ void carrier_watch_free(CarrierWatch *watch);
  * known of a bridge without such a port, and of none.
  */
 UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, const char *ifname);
+/* Interface `ifname` is there, and a port of `bridge` (NULL: of any or none). */
+gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge);
 
 /* ---- Gate: output waits here for its epoch to be committed ---- */
 

@@ -87,6 +87,14 @@ UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, 
                           : UPLINK_CARRIER_UNKNOWN;
 }
 
+gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge)
+{
+    struct rtnl_link *link = find(watch, ifname), *master = bridge ? find(watch, bridge) : NULL;
+    if (!link || !bridge)
+        return link != NULL;
+    return master && rtnl_link_get_master(link) == rtnl_link_get_ifindex(master);
+}
+
 /* ---- News ---- */
 
 /* Reads all of it again: changes come in parts, and some of them may be missed. */

@@ -105,6 +105,24 @@ FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char
 gboolean cli_failover(const char *path, gboolean force, gboolean wait, char **ret_text,
                       GError **error);
 
+/* ---- Switchover ---- */
+
+typedef enum {
+    SWITCHOVER_IS_UNDER_WAY,
+    SWITCHOVER_IS_DONE,
+    SWITCHOVER_IS_NOT_DONE
+} SwitchoverOutcome;
+
+/*
+ * What has come of the switchover of this status (query-switchover). Pure. *ret_text: that, or what
+ * is waited for. Free with g_free().
+ */
+SwitchoverOutcome cli_switchover_outcome(json_object *now, char **ret_text);
+
+/* As cli_failover(). `pause`: the VM is to be held in pre-switchover. */
+gboolean cli_switchover(const char *path, gboolean pause, gboolean wait, char **ret_text,
+                        GError **error);
+
 /* ---- Watch ---- */
 
 /*

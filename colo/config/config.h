@@ -73,9 +73,12 @@ typedef struct {
     char *state_dir; /* for what must outlive colod, disks or not; default /var/lib/colo/NAME */
     char *nbdkit;
     ConfigCache disk_cache;
-    guint64 sync_rate_bytes;    /* live: a second, while synchronising; 0: no limit */
-    guint64 stage_memory_bytes; /* of each disk on the secondary, before it is a file */
-    guint64 disk_timeout_ms;    /* an order to the disks */
+    guint64 sync_rate_bytes;       /* live: a second, while synchronising; 0: no limit */
+    guint64 stage_memory_bytes;    /* of each disk on the secondary, before it is a file */
+    guint64 disk_timeout_ms;       /* an order to the disks */
+    guint64 switchover_timeout_ms; /* live: until the VM stands; 0: none */
+    guint64 downtime_limit_ms;     /* live: when the VM is stopped for a switchover; 0: at once */
+    gboolean pause_before_switchover, abort_on_error; /* live */
     guint64 io_retry_ms; /* live: until a guest that an I/O error stopped is resumed; 0: never */
     /* [checkpoint] */
     Mode mode;                    /* live */

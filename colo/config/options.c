@@ -211,6 +211,22 @@ static const Option table[] = {
      .help = "How much output may be held for a checkpoint. At three quarters of it a checkpoint is "
              "taken at once; output beyond it is dropped."},
 
+    {"switchover", "switchover-timeout", OPTION_TIME, CONFIG(switchover_timeout_ms), .live = TRUE,
+     .of_pair = TRUE, .fallback = "30s", .max = 60 * MIN_MS,
+     .help = "A switchover for which the VM has not been paused after this long fails, and the VM runs "
+             "on. The error names what it waited for. 0ms: no limit."},
+    {"switchover", "downtime-limit", OPTION_TIME, CONFIG(downtime_limit_ms), .live = TRUE,
+     .of_pair = TRUE, .fallback = "100ms", .max = 60 * MIN_MS,
+     .help = "A switchover pauses the VM when what is left to send would pause it for no longer than "
+             "this. 0ms: at once."},
+    {"switchover", "pause-before-switchover", OPTION_YES_NO, CONFIG(pause_before_switchover),
+     .live = TRUE, .of_pair = TRUE, .fallback = "no",
+     .help = "Whether each switchover waits in pre-switchover, with the VM paused, for colo continue."},
+    {"switchover", "abort-on-error", OPTION_YES_NO, CONFIG(abort_on_error), .live = TRUE,
+     .of_pair = TRUE, .fallback = "yes",
+     .help = "Whether a switchover fails if the guest panics, reboots, powers off or has an I/O error "
+             "before it is paused for it."},
+
     {"link", "heartbeat-interval", OPTION_TIME, CONFIG(heartbeat_interval_ms), .live = TRUE,
      .fallback = "100ms", .min = 10, .max = MIN_MS,
      .help = "How often the nodes send each other a heartbeat."},

@@ -81,6 +81,11 @@ typedef enum {
     LINK_MSG_CARRIER = 52, /* both: be64 set of network cards whose uplink has no carrier there */
     LINK_MSG_FINAL = 50,   /* primary: be64 epoch: the VM ends; that is the disks' last mark */
     LINK_MSG_FINISHED,     /* secondary: be64 epoch: the disks are that, durably */
+    /* All four: be32 id of a switchover, be32 flags, text. */
+    LINK_MSG_SWITCHOVER_ASK = 56, /* primary: tell the parts that don't approve of it */
+    LINK_MSG_SWITCHOVER_ACK,      /* secondary: these parts don't (text: names) */
+    LINK_MSG_SWITCHOVER_WANT,     /* secondary: an administrator wants one (flag 1: to be held) */
+    LINK_MSG_SWITCHOVER_CANCEL,   /* both: it is cancelled, or not possible (text: why) */
 } LinkMessage;
 
 typedef struct {

@@ -122,6 +122,7 @@ static void on_running(ColoTime paused, ColoTime now, gpointer user_data)
         resume_report_stop(node->resume);
     clock_look(node->clock);
     traffic_give_deferred(node->traffic);
+    switchover_runs(node->switchover);
 }
 
 static gboolean on_continues(gpointer user_data)
@@ -179,6 +180,7 @@ static void on_paused(gpointer user_data)
     Node *node = user_data;
     disks_vm_paused(node->disks);
     cards_drain(node->cards);
+    switchover_paused(node->switchover);
 }
 
 static gboolean on_decide(guint64 epoch, gboolean last, gpointer user_data)
@@ -191,7 +193,8 @@ static gboolean on_decide(guint64 epoch, gboolean last, gpointer user_data)
 
 static void on_held(gpointer user_data)
 {
-    node_event(user_data, FSM_HOLD);
+    const Node *node = user_data;
+    switchover_held(node->switchover);
 }
 
 static void on_marked(guint64 epoch, const GError *error, gpointer user_data)

@@ -220,6 +220,7 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_compare(node, status);
     add_nics(node, status);
     recording_add_status(node, status);
+    json_object_object_add(status, "switchover", switchover_describe(node->switchover));
     json_object *arbiter = colo_json_add_object(status, "arbiter");
     g_autofree char *type = config_get(node->config, "arbiter.type", NULL);
     colo_json_add_string(arbiter, "type", type);
@@ -416,33 +417,41 @@ static void do_quit(ControlRequest *request, json_object *arguments, gpointer us
 }
 
 static const ControlCommand commands[] = {
-    {"status",      do_status,      "",                         "Shows the state of this node and its VM.",                               TRUE },
-    {"get",         do_get,         "name:string?",             "Shows the value of one option, or of all.",                              FALSE},
-    {"set",         do_set,         "name:string value:string",
-     "Changes a live option; of the pair: on both nodes.",                                                                                FALSE},
-    {"checkpoint",  do_checkpoint,  "",                         "Takes a checkpoint now.",                                                FALSE},
-    {"failover",    do_failover,    "force:bool?",
+    {"status",           do_status,           "",                         "Shows the state of this node and its VM.",                               TRUE },
+    {"get",              do_get,              "name:string?",             "Shows the value of one option, or of all.",                              FALSE},
+    {"set",              do_set,              "name:string value:string",
+     "Changes a live option; of the pair: on both nodes.",                                                                                          FALSE},
+    {"checkpoint",       do_checkpoint,       "",                         "Takes a checkpoint now.",                                                FALSE},
+    {"failover",         do_failover,         "force:bool?",
      "Protected: the secondary takes over now. After a lost link: this node continues alone, if "
      "the "
      "arbiter agrees, or with force if it can't be asked, or if the other side was to go on and is "
-     "dead.",                                                                                                                             FALSE},
-    {"stop",        do_stop,        "",                         "Stops the guest until `cont`, also through checkpoints and a takeover.",
-     FALSE                                                                                                                                     },
-    {"cont",        do_cont,        "",
+     "dead.",                                                                                                                                       FALSE},
+    {"switchover",       do_switchover,       "pause:bool?",
+     "Moves a protected VM to the other host, as planned: nothing is lost or redone. With pause "
+     "the "
+     "VM is paused first, and waits for continue.",                                                                                                 FALSE},
+    {"continue",         do_continue,         "state:string?",
+     "Goes on with a switchover that waits in pre-switchover.",                                                                                     TRUE },
+    {"cancel",           do_cancel,           "",                         "Cancels a switchover; if there is none, does nothing.",                  TRUE },
+    {"query-switchover", do_query_switchover, "",                         "Shows the last switchover.",                                             TRUE },
+    {"stop",             do_stop,             "",                         "Stops the guest until `cont`, also through checkpoints and a takeover.",
+     FALSE                                                                                                                                               },
+    {"cont",             do_cont,             "",
      "Continues a guest that has stopped, or tries at once what is tried again every second: to "
-     "resume a VM whose disks refused. Tells how that try has ended.",                                                                    FALSE},
-    {"pause",       do_pause,       "",                         "Ends the link to the peer, and looks for none, until 'recover'.",
-     TRUE                                                                                                                                      },
-    {"recover",     do_recover,     "uri:string?",
+     "resume a VM whose disks refused. Tells how that try has ended.",                                                                              FALSE},
+    {"pause",            do_pause,            "",                         "Ends the link to the peer, and looks for none, until 'recover'.",
+     TRUE                                                                                                                                                },
+    {"recover",          do_recover,          "uri:string?",
      "Ends 'pause'. A secondary dials its primary there, now and once; a primary listens there, "
-     "too.",                                                                                                                              TRUE },
-    {"announce",    do_announce,    "",                         "Tells the network again where the guest is.",                            FALSE},
-    {"capture-on",  do_capture_on,  "file:string last:int?",
-     "Writes what the VMs sent where they differ to files.",                                                                              FALSE},
-    {"capture-off", do_capture_off, "",                         "Ends that; the files stay.",                                             FALSE},
-    {"quit",        do_quit,        "",                         "Ends this node and its VM; the peer of a primary does not take over.",
-     FALSE                                                                                                                                     },
-    {NULL,          NULL,           NULL,                       NULL,                                                                     FALSE},
+     "too.",                                                                                                                                        TRUE },
+    {"announce",         do_announce,         "",                         "Tells the network again where the guest is.",                            FALSE},
+    {"capture-on",       do_capture_on,       "file:string last:int?",
+     "Writes what the VMs sent where they differ to files.",                                                                                        FALSE},
+    {"capture-off",      do_capture_off,      "",                         "Ends that; the files stay.",                                             FALSE},
+    {"quit",             do_quit,             "",                         "Ends this node and its VM; the peer of a primary does not take over.",
+     FALSE                                                                                                                                               },
+    {NULL,               NULL,                NULL,                       NULL,                                                                     FALSE},
 };
 
 gboolean node_control_init(Node *node, GError **error)

@@ -306,6 +306,7 @@ static void tell_fit(Copy *copy)
 void copy_begin_job(Copy *copy, CopyJob job)
 {
     copy_set_job(copy, job);
+    copy->job_began = colo_time_now();
     switch (job) {
     case COPY_CHECK:
         check(copy);

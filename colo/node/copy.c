@@ -238,6 +238,12 @@ CopyJob copy_job(const Copy *copy)
     return copy->job;
 }
 
+gboolean copy_is_late(const Copy *copy)
+{
+    return copy->job != COPY_NOTHING &&
+           colo_time_diff_us(colo_time_now(), copy->job_began) >= CHECK_MS * COLO_US_PER_MS;
+}
+
 gboolean copy_is_valid(const Copy *copy)
 {
     return copy->condition != COPY_INVALID;

@@ -160,6 +160,8 @@ void copy_taken_over(Copy *copy, const GError *error);
 CopyCondition copy_condition(const Copy *copy);
 /* What is under way. */
 CopyJob copy_job(const Copy *copy);
+/* QEMU owes an answer for a second and more. */
+gboolean copy_is_late(const Copy *copy);
 /* It could be taken over from, as far as its own past goes. */
 gboolean copy_is_valid(const Copy *copy);
 /* Of the checkpoint received last, in this session. */

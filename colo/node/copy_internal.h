@@ -22,6 +22,7 @@ struct Copy {
     Told *told;            /* the answer */
     CopyFit fit;
     gboolean check_due, settled;
+    ColoTime job_began; /* the one under way */
 
     Checkpoint *checkpoint; /* received last; NULL only when empty */
     gboolean to_run;        /* the primary wants it to run from that */

@@ -5,10 +5,14 @@
 #include "common/json.h"
 #include "common/stats.h"
 
+/* What a transfer counts when the next one has come. */
+#define LATE_KEPT 0.8
+
 struct Figures {
     ColoTime started;
     guint64 checkpoints, by_reason[REASONS];
     guint64 bytes_last, bytes_total;
+    double late_bytes, late_us; /* of the last transfers, the older the less */
     Stats *pauses, *transfers, *applies;
     Blocktime blocktime;
     ColoTime copy_paused; /* when the VM was paused that a takeover resumes */
@@ -27,6 +31,8 @@ static void add_bytes(Figures *figures, guint64 bytes, gint64 transfer_us)
     figures->checkpoints++;
     figures->bytes_last = bytes;
     figures->bytes_total += bytes;
+    figures->late_bytes = figures->late_bytes * LATE_KEPT + (double)bytes;
+    figures->late_us = figures->late_us * LATE_KEPT + (double)MAX(transfer_us, 1);
     stats_add(figures->transfers, transfer_us);
 }
 
@@ -51,6 +57,22 @@ gint64 figures_checkpoint_us(const Figures *figures)
 {
     double ms = stats_p50_ms(figures->pauses) + stats_p50_ms(figures->transfers);
     return (gint64)(ms * COLO_US_PER_MS);
+}
+
+gint64 figures_bytes_per_s(const Figures *figures)
+{
+    return figures->late_us > 0 ? (gint64)(figures->late_bytes / figures->late_us * G_USEC_PER_SEC)
+                                : 0;
+}
+
+gint64 figures_pause_us(const Figures *figures)
+{
+    return stats_percentile_us(figures->pauses, 50);
+}
+
+gint64 figures_apply_us(const Figures *figures)
+{
+    return stats_percentile_us(figures->applies, 50);
 }
 
 guint64 figures_checkpoints(const Figures *figures)

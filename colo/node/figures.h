@@ -37,6 +37,11 @@ void figures_add_applied(Figures *figures, gint64 apply_us);
 /* What one takes from its pause until it is complete, of half of the last ones. */
 gint64 figures_checkpoint_us(const Figures *figures);
 
+/* Of a primary: as measured of late, 0: not yet; and the median of pauses, and of applying. */
+gint64 figures_bytes_per_s(const Figures *figures);
+gint64 figures_pause_us(const Figures *figures);
+gint64 figures_apply_us(const Figures *figures);
+
 /* How many there were: of both kinds, and of a primary's for this reason. */
 guint64 figures_checkpoints(const Figures *figures);
 guint64 figures_checkpoints_by(const Figures *figures, CheckpointReason reason);

@@ -258,7 +258,15 @@ static gboolean on_taken(Node *node, const Message *message, GError **error)
 
 static gboolean on_refused(Node *node, const Message *message, GError **error)
 {
+    switchover_refused(node->switchover, message->refused.why);
     return primary_refused(node->primary, &message->refused, error);
+}
+
+static gboolean on_switchover(Node *node, const Message *message, GError **error)
+{
+    (void)error;
+    switchover_received(node->switchover, message);
+    return TRUE;
 }
 
 static gboolean on_goodbye(Node *node, const Message *message, GError **error)
@@ -277,21 +285,39 @@ static gboolean on_failed(Node *node, const Message *message, GError **error)
 }
 
 static gboolean (*const handlers[])(Node *node, const Message *message, GError **error) = {
-    [LINK_MSG_BLANK] = on_blank,     [LINK_MSG_RECEIVED] = on_received,
-    [LINK_MSG_APPLIED] = on_applied, [LINK_MSG_READY] = on_ready,
-    [LINK_MSG_PROTECT] = on_protect, [LINK_MSG_ADDRESSES] = on_addresses,
-    [LINK_MSG_YIELD] = on_yield,     [LINK_MSG_YIELDED] = on_yielded,
-    [LINK_MSG_GOODBYE] = on_goodbye, [LINK_MSG_FAILED] = on_failed,
-    [LINK_MSG_PREPARE] = on_prepare, [LINK_MSG_DIRTY] = on_dirty,
-    [LINK_MSG_LOADED] = on_loaded,   [LINK_MSG_STALLED] = on_stalled,
-    [LINK_MSG_SETTLED] = on_settled, [LINK_MSG_REBOOTED] = on_rebooted,
-    [LINK_MSG_RUNS] = on_runs,       [LINK_MSG_PAUSED] = on_peer_paused,
-    [LINK_MSG_HANDED] = on_handed,   [LINK_MSG_TAKEN] = on_taken,
-    [LINK_MSG_REFUSED] = on_refused, [LINK_MSG_OPTIONS] = on_options,
-    [LINK_MSG_TROUBLE] = on_trouble, [LINK_MSG_UNFIT] = on_unfit,
-    [LINK_MSG_BUSY] = on_busy,       [LINK_MSG_LEAVE] = on_leave,
-    [LINK_MSG_FINAL] = on_final,     [LINK_MSG_FINISHED] = on_finished,
+    [LINK_MSG_BLANK] = on_blank,
+    [LINK_MSG_RECEIVED] = on_received,
+    [LINK_MSG_APPLIED] = on_applied,
+    [LINK_MSG_READY] = on_ready,
+    [LINK_MSG_PROTECT] = on_protect,
+    [LINK_MSG_ADDRESSES] = on_addresses,
+    [LINK_MSG_YIELD] = on_yield,
+    [LINK_MSG_YIELDED] = on_yielded,
+    [LINK_MSG_GOODBYE] = on_goodbye,
+    [LINK_MSG_FAILED] = on_failed,
+    [LINK_MSG_PREPARE] = on_prepare,
+    [LINK_MSG_DIRTY] = on_dirty,
+    [LINK_MSG_LOADED] = on_loaded,
+    [LINK_MSG_STALLED] = on_stalled,
+    [LINK_MSG_SETTLED] = on_settled,
+    [LINK_MSG_REBOOTED] = on_rebooted,
+    [LINK_MSG_RUNS] = on_runs,
+    [LINK_MSG_PAUSED] = on_peer_paused,
+    [LINK_MSG_HANDED] = on_handed,
+    [LINK_MSG_TAKEN] = on_taken,
+    [LINK_MSG_REFUSED] = on_refused,
+    [LINK_MSG_OPTIONS] = on_options,
+    [LINK_MSG_TROUBLE] = on_trouble,
+    [LINK_MSG_UNFIT] = on_unfit,
+    [LINK_MSG_BUSY] = on_busy,
+    [LINK_MSG_LEAVE] = on_leave,
+    [LINK_MSG_FINAL] = on_final,
+    [LINK_MSG_FINISHED] = on_finished,
     [LINK_MSG_CARRIER] = on_carrier,
+    [LINK_MSG_SWITCHOVER_ASK] = on_switchover,
+    [LINK_MSG_SWITCHOVER_ACK] = on_switchover,
+    [LINK_MSG_SWITCHOVER_WANT] = on_switchover,
+    [LINK_MSG_SWITCHOVER_CANCEL] = on_switchover,
 };
 
 static gboolean handle_message(Node *node, guint type, const guint8 *payload, gsize len,

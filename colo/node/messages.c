@@ -41,6 +41,10 @@ static const MessageInfo table[] = {
     [LINK_MSG_FINAL]     = {"final",     PRIMARY,   MESSAGE_FORM_EPOCH},
     [LINK_MSG_FINISHED]  = {"finished",  SECONDARY, MESSAGE_FORM_EPOCH},
     [LINK_MSG_CARRIER]   = {"carrier",   BOTH,      MESSAGE_FORM_CARRIER},
+    [LINK_MSG_SWITCHOVER_ASK]    = {"switchover_ask",    PRIMARY,   MESSAGE_FORM_SWITCHOVER},
+    [LINK_MSG_SWITCHOVER_ACK]    = {"switchover_ack",    SECONDARY, MESSAGE_FORM_SWITCHOVER},
+    [LINK_MSG_SWITCHOVER_WANT]   = {"switchover_want",   SECONDARY, MESSAGE_FORM_SWITCHOVER},
+    [LINK_MSG_SWITCHOVER_CANCEL] = {"switchover_cancel", BOTH,      MESSAGE_FORM_SWITCHOVER},
 };
 /* clang-format on */
 
@@ -227,6 +231,22 @@ static gboolean unpack_refused(const guint8 *payload, gsize len, Message *messag
     return TRUE;
 }
 
+static void pack_switchover(const Message *message, GByteArray *to)
+{
+    guint8 *at = room_for(to, 8);
+    colo_put_be32(at, message->switchover.id);
+    colo_put_be32(at + 4, message->switchover.flags);
+    put_text(to, message->switchover.text);
+}
+
+static gboolean unpack_switchover(const guint8 *payload, gsize len, Message *message)
+{
+    message->owned = get_text(payload + 8, len - 8);
+    message->switchover = (MessageSwitchover){
+        .id = colo_get_be32(payload), .flags = colo_get_be32(payload + 4), .text = message->owned};
+    return TRUE;
+}
+
 static void pack_carrier(const Message *message, GByteArray *to)
 {
     colo_put_be64(room_for(to, 8), message->cut);
@@ -270,18 +290,19 @@ static const struct {
     void (*pack)(const Message *message, GByteArray *to);
     gboolean (*unpack)(const guint8 *payload, gsize len, Message *message);
 } forms[MESSAGE_FORMS] = {
-    [MESSAGE_FORM_EMPTY] = {0,  1,  pack_empty,     unpack_empty    },
-    [MESSAGE_FORM_EPOCH] = {8,  0,  pack_epoch,     unpack_epoch    },
-    [MESSAGE_FORM_APPLIED] = {16, 0,  pack_applied,   unpack_applied  },
-    [MESSAGE_FORM_READY] = {0,  16, pack_ready,     unpack_ready    },
-    [MESSAGE_FORM_DIRTY] = {16, 8,  pack_dirty,     unpack_dirty    },
-    [MESSAGE_FORM_ADDRESSES] = {4,  1,  pack_addresses, unpack_addresses},
-    [MESSAGE_FORM_STALLED] = {8,  1,  pack_stalled,   unpack_stalled  },
-    [MESSAGE_FORM_SETTLED] = {16, 8,  pack_settled,   unpack_settled  },
-    [MESSAGE_FORM_REFUSED] = {4,  1,  pack_refused,   unpack_refused  },
-    [MESSAGE_FORM_CARRIER] = {8,  0,  pack_carrier,   unpack_carrier  },
-    [MESSAGE_FORM_TEXT] = {0,  1,  pack_text,      unpack_text     },
-    [MESSAGE_FORM_OPTIONS] = {0,  1,  pack_options,   unpack_options  },
+    [MESSAGE_FORM_EMPTY] = {0,  1,  pack_empty,      unpack_empty     },
+    [MESSAGE_FORM_EPOCH] = {8,  0,  pack_epoch,      unpack_epoch     },
+    [MESSAGE_FORM_APPLIED] = {16, 0,  pack_applied,    unpack_applied   },
+    [MESSAGE_FORM_READY] = {0,  16, pack_ready,      unpack_ready     },
+    [MESSAGE_FORM_DIRTY] = {16, 8,  pack_dirty,      unpack_dirty     },
+    [MESSAGE_FORM_ADDRESSES] = {4,  1,  pack_addresses,  unpack_addresses },
+    [MESSAGE_FORM_STALLED] = {8,  1,  pack_stalled,    unpack_stalled   },
+    [MESSAGE_FORM_SETTLED] = {16, 8,  pack_settled,    unpack_settled   },
+    [MESSAGE_FORM_REFUSED] = {4,  1,  pack_refused,    unpack_refused   },
+    [MESSAGE_FORM_CARRIER] = {8,  0,  pack_carrier,    unpack_carrier   },
+    [MESSAGE_FORM_SWITCHOVER] = {8,  1,  pack_switchover, unpack_switchover},
+    [MESSAGE_FORM_TEXT] = {0,  1,  pack_text,       unpack_text      },
+    [MESSAGE_FORM_OPTIONS] = {0,  1,  pack_options,    unpack_options   },
 };
 
 static gboolean is_length_of(MessageForm form, gsize len)

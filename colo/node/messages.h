@@ -40,6 +40,7 @@ typedef enum {
     MESSAGE_FORM_SETTLED,
     MESSAGE_FORM_REFUSED,
     MESSAGE_FORM_CARRIER,
+    MESSAGE_FORM_SWITCHOVER,
     MESSAGE_FORM_TEXT,
     MESSAGE_FORM_OPTIONS,
     MESSAGE_FORMS,
@@ -95,6 +96,11 @@ typedef struct {
     const char *why;
 } MessageRefused;
 
+typedef struct {
+    guint32 id, flags;
+    const char *text;
+} MessageSwitchover;
+
 /*
  * What the pointers in it point to. For a message to be packed it is borrowed. For an unpacked one
  * it is the message's own, or the payload.
@@ -110,6 +116,7 @@ typedef struct {
         MessageStalled stalled;
         MessageSettled settled;
         MessageRefused refused;
+        MessageSwitchover switchover;
         guint64 cut; /* CARRIER: a set of cards, bit 0 the first */
         const char *text;
     };

@@ -189,7 +189,9 @@ static void send_refused(Node *node)
 {
     gboolean asked = claim_has_asked_handed(node->claim);
     const char *why = asked ? "it could not ask the arbiter"
-                            : "its copy of the VM can't continue before the next checkpoint";
+                      : switchover_phase(node->switchover) == SWITCHOVER_CANCELLED
+                          ? "the switchover was cancelled"
+                          : "its copy of the VM can't continue before the next checkpoint";
     MessageRefused refused = {.asked = asked, .why = why};
     message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
     log_warning("the VM is left to the primary: %s", why);
@@ -310,6 +312,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     uplinks_reconsider(node->uplinks);
     leave_look(node->leave);
     node_emit(node, "STATE_CHANGED", data);
+    switchover_moved(node->switchover, next, event);
 }
 
 void node_event(Node *node, FsmEvent event)
@@ -349,6 +352,7 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
     comparing_init(node);
     secondary_init(node);
     svm_init(node);
+    switching_init(node);
 
     if (!claim_init(node, error) || !net_make_cards(node, error))
         return NULL;
@@ -362,11 +366,13 @@ Node *node_new(Config *config, const NodeHandler *handler, GError **error)
 
 void node_leave(Node *node)
 {
+    switchover_node_ends(node->switchover);
     leave_begin(node->leave, node->config->on_sigterm == CONFIG_SIGTERM_HAND_OVER);
 }
 
 void node_shut_down(Node *node)
 {
+    switchover_node_ends(node->switchover);
     final_begin(node->final);
 }
 
@@ -382,6 +388,7 @@ void node_free(Node *node)
     }
     if (node->end_source)
         g_source_remove(node->end_source);
+    switchover_free(node->switchover);
     primary_free(node->primary);
     secondary_drop_apply(node);
     svm_finalise(node);

@@ -3,8 +3,8 @@
  * Inside a node. node.c holds the state and carries out the actions of fsm.h. What has a header of
  * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
  * parts.c makes the smaller ones and connects them. What claim, primary, copy and judge ask for and
- * report goes to node.c, checkpoints.c, svm.c and compare.c. What cards and traffic report goes to
- * net.c, what receiver and replay do to secondary.c, and what machine and disks do to vm.c.
+ * report goes to node.c, checkpoints.c, svm.c and compare.c, what the switchover does to
+ * switching.c. What cards and traffic report goes to net.c, what receiver and replay do to secondary.c, and what machine and disks do to vm.c.
  *
  * These files have no state of their own, and their functions are here. link.c, options.c,
  * recording.c and control.c deal with the peer and administrators. All of it runs on the main
@@ -40,6 +40,7 @@
 #include "colo/node/replay.h"
 #include "colo/node/resume.h"
 #include "colo/node/seek.h"
+#include "colo/node/switchover.h"
 #include "colo/node/traffic.h"
 #include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
@@ -71,6 +72,7 @@ struct Node {
     Receiver *receiver;
     Replay *replay;
     Copy *copy;
+    Switchover *switchover;
 
     /* The small ones (parts.c). */
     Uplinks *uplinks;
@@ -230,6 +232,16 @@ void net_set_open(Node *node, gboolean open);
 /* Tells the peer the guest's addresses; has been told of them. */
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);
+
+/* ---- switching.c ---- */
+
+/* Makes the node's switchover. */
+void switching_init(Node *node);
+/* Commands. */
+void do_switchover(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_continue(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_cancel(ControlRequest *request, json_object *arguments, gpointer user_data);
+void do_query_switchover(ControlRequest *request, json_object *arguments, gpointer user_data);
 
 /* ---- options.c ---- */
 

@@ -178,7 +178,8 @@ void svm_rebooted(Node *node)
 
 static void on_fit(gboolean is_fit, gpointer user_data)
 {
-    node_event(user_data, is_fit ? FSM_VM_FIT : FSM_VM_UNFIT);
+    Node *node = user_data;
+    node_event(node, switchover_fit(is_fit, switchover_is_cancelled(node->switchover)));
 }
 
 static void on_may_ask(gpointer user_data)

@@ -74,6 +74,11 @@ static void on_changed(gpointer user_data)
     look(user_data);
 }
 
+gboolean uplinks_is_in_place(const Uplinks *uplinks, guint card, const char *tap)
+{
+    return !tap || carrier_watch_is_port(uplinks->watch, tap, nic_at(uplinks, card)->bridge);
+}
+
 /* ---- What follows ---- */
 
 void uplinks_reconsider(Uplinks *uplinks)

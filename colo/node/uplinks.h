@@ -55,6 +55,9 @@ guint uplinks_link_lost(Uplinks *uplinks, const GError *why);
 /* Message of the peer. */
 void uplinks_received(Uplinks *uplinks, guint64 cut);
 
+/* The card's tap is there, and in its bridge if it has one. `tap` NULL: it has none. */
+gboolean uplinks_is_in_place(const Uplinks *uplinks, guint card, const char *tap);
+
 /* ---- For status and tests ---- */
 
 UplinkCarrier uplinks_carrier(const Uplinks *uplinks, guint card);

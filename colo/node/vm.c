@@ -67,18 +67,22 @@ static void on_vm_event(VmEvent event, const char *detail, gpointer user_data)
     switch (event) {
     case VM_EVENT_SHUTDOWN:
         log_info("the guest has powered off");
+        switchover_guest(node->switchover, "the guest has powered off");
         final_begin(node->final);
         break;
     case VM_EVENT_RESET:
         log_info("the guest has rebooted");
+        switchover_guest(node->switchover, "the guest has rebooted");
         break;
     case VM_EVENT_PANICKED:
         log_warning("the guest has panicked%s%s", detail ? ": " : "", detail ? detail : "");
+        switchover_guest(node->switchover, "the guest has panicked");
         node_emit(node, "GUEST_PANICKED", NULL);
         break;
     case VM_EVENT_STOPPED:
         disks_vm_paused(node->disks);
         resume_guest_stopped(node->resume, detail);
+        switchover_guest(node->switchover, "QEMU has stopped the guest");
         break;
     case VM_EVENT_DIED:
         break;

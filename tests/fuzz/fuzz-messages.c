@@ -30,7 +30,7 @@ static gboolean has_text_for_people(guint type)
 {
     MessageForm form = message_info(type)->form;
     return form == MESSAGE_FORM_TEXT || form == MESSAGE_FORM_STALLED ||
-           form == MESSAGE_FORM_REFUSED;
+           form == MESSAGE_FORM_REFUSED || form == MESSAGE_FORM_SWITCHOVER;
 }
 
 static void try_message(guint type, GBytes *payload)

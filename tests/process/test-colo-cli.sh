@@ -80,7 +80,7 @@ usage() {
     is "$what: exit 2" $code 2
     is "$what: message" "$err" "$message"
 }
-usage "unknown command" "colo: unknown command 'dance': colo --help lists them" dance
+usage "unknown command" "colo: unknown command 'waltz': colo --help lists them" waltz
 usage "unknown command, nearly right" "colo: unknown command 'stauts': did you mean 'status'?" stauts
 usage "unknown option" "colo: unknown option '--fast': colo --help lists them" status --fast
 usage "unknown option, nearly right" "colo: unknown option '--folow': did you mean '--follow'?" \
@@ -102,7 +102,7 @@ has "no command: usage on stderr" "$err" "Usage: colo"
 run --help
 is "--help: exit 0" $code 0
 help=$out
-for command in status watch get set checkpoint failover events capture fd arbiter quit; do
+for command in status watch get set checkpoint failover switchover continue cancel events capture fd arbiter quit; do
     has "--help lists $command" "$help" "  $command"
     run "$command" --help
     is "$command --help: exit 0" $code 0

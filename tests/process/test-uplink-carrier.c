@@ -60,6 +60,10 @@ static void test_ports(Fixture *f, gconstpointer data)
     command_run("ip link add lan1 type veth peer name plug1");
     command_run("ip link set lan0 master br0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
+    g_assert_true(carrier_watch_is_port(f->watch, "lan0", "br0"));
+    g_assert_true(carrier_watch_is_port(f->watch, "lan0", NULL));
+    g_assert_false(carrier_watch_is_port(f->watch, "lan0", "br7"));
+    g_assert_false(carrier_watch_is_port(f->watch, "lan7", NULL));
     command_run("ip link set plug0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
     g_assert_cmpuint(f->changes, >, 0);
@@ -72,6 +76,7 @@ static void test_ports(Fixture *f, gconstpointer data)
     g_assert_cmpint(look(f), ==, UPLINK_CARRIER_YES);
     command_run("ip link set lan1 nomaster");
     WAIT_FOR(look(f) == UPLINK_CARRIER_NO);
+    g_assert_false(carrier_watch_is_port(f->watch, "lan1", "br0"));
     command_run("ip link set plug0 up");
     WAIT_FOR(look(f) == UPLINK_CARRIER_YES);
     command_run("ip link set lan0 down");

@@ -56,6 +56,11 @@ static const struct {
     {{.type = LINK_MSG_FINAL, .epoch = 12}, "000000000000000c"},
     {{.type = LINK_MSG_FINISHED, .epoch = 13}, "000000000000000d"},
     {{.type = LINK_MSG_CARRIER, .cut = 5}, "0000000000000005"},
+    {{.type = LINK_MSG_SWITCHOVER_ASK, .switchover = {3, 0, ""}}, "0000000300000000"},
+    {{.type = LINK_MSG_SWITCHOVER_ACK, .switchover = {3, 0, "vm"}}, "0000000300000000766d"},
+    {{.type = LINK_MSG_SWITCHOVER_WANT, .switchover = {4, 1, ""}}, "0000000400000001"},
+    {{.type = LINK_MSG_SWITCHOVER_CANCEL, .switchover = {0x01020304, 0, "no"}},
+     "01020304000000006e6f"},
 };
 /* clang-format on */
 
@@ -105,6 +110,10 @@ static char *describe(const Message *m)
         break;
     case MESSAGE_FORM_REFUSED:
         g_string_append_printf(text, " %d %s", m->refused.asked, m->refused.why);
+        break;
+    case MESSAGE_FORM_SWITCHOVER:
+        g_string_append_printf(text, " %u %u %s", m->switchover.id, m->switchover.flags,
+                               m->switchover.text);
         break;
     case MESSAGE_FORM_CARRIER:
         g_string_append_printf(text, " %" G_GUINT64_FORMAT, m->cut);
@@ -216,6 +225,10 @@ static gboolean is_length(guint type, gsize len)
     case LINK_MSG_REFUSED:
         return len >= 4;
     case LINK_MSG_STALLED:
+    case LINK_MSG_SWITCHOVER_ASK:
+    case LINK_MSG_SWITCHOVER_ACK:
+    case LINK_MSG_SWITCHOVER_WANT:
+    case LINK_MSG_SWITCHOVER_CANCEL:
         return len >= 8;
     default:
         return TRUE; /* text, or nothing is looked at */
@@ -285,6 +298,8 @@ static const char *text_of(const Message *message)
         return message->stalled.why;
     case MESSAGE_FORM_REFUSED:
         return message->refused.why;
+    case MESSAGE_FORM_SWITCHOVER:
+        return message->switchover.text;
     default:
         return message->text;
     }
@@ -297,13 +312,15 @@ static void test_texts(void)
         guint type;
         gsize head;
     } texts[] = {
-        {LINK_MSG_YIELDED, 0},
-        {LINK_MSG_GOODBYE, 0},
-        {LINK_MSG_FAILED,  0},
-        {LINK_MSG_TROUBLE, 0},
-        {LINK_MSG_UNFIT,   0},
-        {LINK_MSG_STALLED, 8},
-        {LINK_MSG_REFUSED, 4},
+        {LINK_MSG_YIELDED,           0},
+        {LINK_MSG_GOODBYE,           0},
+        {LINK_MSG_FAILED,            0},
+        {LINK_MSG_TROUBLE,           0},
+        {LINK_MSG_UNFIT,             0},
+        {LINK_MSG_STALLED,           8},
+        {LINK_MSG_REFUSED,           4},
+        {LINK_MSG_SWITCHOVER_ACK,    8},
+        {LINK_MSG_SWITCHOVER_CANCEL, 8},
     };
     g_autofree char *longest = g_strnfill(MESSAGE_TEXT_MAX + 1, 'x');
     for (gsize i = 0; i < G_N_ELEMENTS(texts); i++) {
@@ -312,6 +329,8 @@ static void test_texts(void)
             message.stalled.why = longest;
         else if (texts[i].type == LINK_MSG_REFUSED)
             message.refused.why = longest;
+        else if (message_info(texts[i].type)->form == MESSAGE_FORM_SWITCHOVER)
+            message.switchover.text = longest;
         else
             message.text = longest;
         g_autoptr(GBytes) bytes = message_pack(&message);

@@ -100,19 +100,21 @@ primary_dies primary-acknowledged 1 1 COLO_FAULT=primary-released:30
 primary_dies primary-released 1 1 COLO_FAULT=handed-paused:1
 
 # The primary dies while it hands over: the secondary has it all.
-handing_dies() { # POINT [NEXT'S ENVIRONMENT]
+handing_dies() { # POINT ORDER [NEXT'S ENVIRONMENT]
     tested="$tested $1"
     mark
-    node_start "$secondary" secondary ${2:+"$2"}
+    node_start "$secondary" secondary ${3:+"$3"}
     need "$1: $secondary joins: protected" is_pair "$primary" "$secondary"
-    ok "$1: told to fail over" hosts_colo "$primary" failover
+    # shellcheck disable=SC2086 # a command and its option
+    ok "$1: told to $2" hosts_colo "$primary" $2
     died "$primary" 137 "$1"
     taken_over "$1"
     decided_for "$primary" "$1"
 }
 
-handing_dies handed-paused COLO_FAULT=handed-sent:1
-handing_dies handed-sent
+handing_dies handed-paused failover COLO_FAULT=handed-sent:1
+handing_dies handed-sent failover COLO_FAULT=switchover-held:1
+handing_dies switchover-held 'switchover --pause'
 
 # The secondary dies when it is to take over: the primary has lost nothing.
 point='handed-received'

@@ -312,6 +312,34 @@ static void hand_over(void)
         command("failover", NULL);
 }
 
+/* Whoever holds the VM lets it go, on the host that has it then. */
+static gboolean let_go(gpointer data)
+{
+    WorldHost *host = data;
+    if (host->lives && world_is_awake(host) && !host->ended &&
+        host->node->state == FSM_P_PRE_SWITCHOVER)
+        world_command(host, world_chance(600) ? "continue" : "cancel", json_object_new_object());
+    if (host->lives && host->node->state == FSM_P_PRE_SWITCHOVER)
+        world_later(NULL, SECOND / 2, let_go, host);
+    return G_SOURCE_REMOVE;
+}
+
+static void move_vm(void)
+{
+    gboolean holds = world_chance(400);
+    command("switchover", holds ? "pause" : NULL);
+    for (guint i = 0; holds && i < WORLD_HOSTS; i++)
+        for (gint64 s = 1; s <= 40; s += 3)
+            world_later(NULL, s * SECOND - world_between(0, SECOND), let_go, &world.host[i]);
+    if (world_chance(300))
+        command(world_chance(800) ? "cancel" : "continue", NULL);
+}
+
+static void cancel(void)
+{
+    command("cancel", NULL);
+}
+
 static void ask_for_checkpoint(void)
 {
     command("checkpoint", NULL);
@@ -411,6 +439,8 @@ static const Fault faults[] = {
     {hand_over,          10},
     {pause_link,         3 },
     {recover_link,       6 },
+    {move_vm,            12},
+    {cancel,             3 },
     {ask_for_checkpoint, 2 },
     {terminate,          4 },
     {quit,               1 },

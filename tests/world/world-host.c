@@ -190,6 +190,28 @@ static void look_at_end(const WorldHost *host)
     world.lost |= world.sole == host;
 }
 
+/* The VM has moved as planned: the guest is where it was paused, or further. */
+static void look_at_moved(const WorldHost *host)
+{
+    const WorldHost *from = &world.host[!host->index];
+    world_sometimes("a switchover is completed");
+    if (!from->lives || !from->vm || from->vm->vm.dead || from->node->state != FSM_P_FROZEN)
+        return;
+    world_sometimes("a switchover is completed, and where the VM stood can be seen");
+    if (!history_is_within(from->vm->history, host->vm->history))
+        world_fail("%s has the VM by a switchover, but not all that its guest did on %s",
+                   host->name, from->name);
+}
+
+static void look_at_switchover(const WorldHost *host, json_object *data)
+{
+    const char *status = json_object_get_string(json_object_object_get(data, "status"));
+    g_autofree char *text = g_strdup_printf("a switchover: %s", status);
+    world_sometimes(text);
+    if (!strcmp(status, "completed") && !fsm_is_contested(host->node->state))
+        look_at_moved(host);
+}
+
 void control_event(Control *control, const char *name, json_object *data)
 {
     world_tell("%s: event %s %s", control->host->name, name,
@@ -203,6 +225,8 @@ void control_event(Control *control, const char *name, json_object *data)
         control->host->unsynced_told = TRUE;
     if (!strcmp(name, "RECOVER_FAILED"))
         world_sometimes("an administrator's recover fails");
+    if (!strcmp(name, "SWITCHOVER"))
+        look_at_switchover(control->host, data);
     if (!strcmp(name, "STATE_CHANGED"))
         look_at_state(control->host, json_object_get_string(json_object_object_get(data, "event")));
     json_object_put(data);

@@ -243,6 +243,14 @@ UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, 
     return watch->host->carrier ? UPLINK_CARRIER_YES : UPLINK_CARRIER_NO;
 }
 
+gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge)
+{
+    (void)watch;
+    (void)ifname;
+    (void)bridge;
+    return TRUE;
+}
+
 static gboolean on_changed(gpointer data)
 {
     WorldHost *host = data;

@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Carries a switchover out: what follows from the table, on either side, and its figures. Only
+ * set_phase() changes the phase; it reports each change of the status.
+ *
+ * Timers: `look` sets a pace (what is left, which parts approve); `limit` is a wait that ends it.
+ */
+#include "colo/node/switchover.h"
+
+#include "colo/control/control.h"
+#include "common/log.h"
+#include "common/patience.h"
+#include "common/timer.h"
+
+#include <string.h>
+
+#define LOOK_MS 20
+
+struct Switchover {
+    const Config *config;
+    SwitchoverHandler handler;
+    gpointer user_data;
+
+    SwitchoverPhase phase;
+    gboolean is_primary; /* when it began */
+    gboolean pause;      /* the wish to hold the VM */
+    guint32 id;          /* of the last one, here or at the peer; 0: none yet */
+    char *pending;       /* parts that don't approve; NULL: they haven't answered yet */
+    guint parts;         /* secondary: what was told of them, */
+    guint seen;          /* and what was seen last, */
+    guint64 seen_epoch;  /* in this epoch */
+    char *reason;        /* of the refusal that is about to come */
+    char *error;         /* the first */
+
+    GSource *look_timer;
+    guint limit_timer;
+
+    char *started;                /* for people */
+    ColoTime began, ready, ended; /* 0: not yet */
+    ColoTime stopped, handed,
+        resumed;        /* the VM, primary; secondary: the message; and its VM runs */
+    gint64 expected_us; /* -1: not known */
+    SwitchoverLoad load;
+};
+
+static SwitchoverWorld look(const Switchover *switchover)
+{
+    return switchover->handler.look(switchover->user_data);
+}
+
+/* ---- Messages ---- */
+
+static void say(const Switchover *switchover, LinkMessage type, guint32 flags, const char *text)
+{
+    MessageSwitchover content = {.id = switchover->id, .flags = flags, .text = text};
+    switchover->handler.send(&(Message){.type = type, .switchover = content},
+                             switchover->user_data);
+}
+
+/* ---- The phase ---- */
+
+static void end_limit(Switchover *switchover)
+{
+    if (switchover->limit_timer)
+        g_source_remove(switchover->limit_timer);
+    switchover->limit_timer = 0;
+}
+
+static void note_times(Switchover *switchover, SwitchoverPhase before)
+{
+    ColoTime now = colo_time_now();
+    if (before == SWITCHOVER_SETUP && switchover->phase == SWITCHOVER_ACTIVE)
+        switchover->ready = now;
+    if (before < SWITCHOVER_HANDED && switchover->phase == SWITCHOVER_HANDED)
+        switchover->handed = now;
+    if (switchover_is_under_way(before) && !switchover_is_under_way(switchover->phase))
+        switchover->ended = now;
+}
+
+static void set_phase(Switchover *switchover, SwitchoverPhase next)
+{
+    SwitchoverPhase before = switchover->phase;
+    const char *was = switchover_phase_name(before), *is = switchover_phase_name(next);
+    if (next == before)
+        return;
+    switchover->phase = next;
+    note_times(switchover, before);
+    if (!switchover_is_limited(next))
+        end_limit(switchover);
+    gboolean looks = next == SWITCHOVER_ACTIVE || next == SWITCHOVER_SETUP;
+    g_source_set_ready_time(switchover->look_timer, looks ? 0 : -1);
+    if (!g_strcmp0(was, is))
+        return;
+    if (switchover->error && next == SWITCHOVER_FAILED)
+        log_warning("switchover %u: %s: %s", switchover->id, is, switchover->error);
+    else
+        log_info("switchover %u: %s", switchover->id, is);
+    switchover->handler.changed(switchover->user_data);
+}
+
+static void feed(Switchover *switchover, SwitchoverEvent event);
+
+static void set_error(Switchover *switchover, const char *why)
+{
+    if (!switchover->error)
+        switchover->error = g_strdup(why);
+}
+
+static void carry_out(Switchover *switchover, SwitchoverPhase before, guint actions)
+{
+    const SwitchoverHandler *handler = &switchover->handler;
+    gpointer user_data = switchover->user_data;
+    if (actions & SWITCHOVER_DO_ASK)
+        say(switchover, LINK_MSG_SWITCHOVER_ASK, 0, "");
+    if (actions & SWITCHOVER_DO_HOLD)
+        handler->plan(TRUE, user_data);
+    if (actions & SWITCHOVER_DO_PRE)
+        handler->event(FSM_HOLD, user_data);
+    if ((actions & SWITCHOVER_DO_GO) && before == SWITCHOVER_ACTIVE)
+        handler->plan(FALSE, user_data);
+    if (actions & SWITCHOVER_DO_SAY_CANCEL)
+        say(switchover, LINK_MSG_SWITCHOVER_CANCEL, 0, switchover->error ? switchover->error : "");
+    if (actions & SWITCHOVER_DO_LET_GO)
+        handler->unplan(user_data);
+    if (actions & SWITCHOVER_DO_GO)
+        handler->event(FSM_CONTINUE, user_data);
+    if (actions & SWITCHOVER_DO_WAY_BACK) {
+        handler->event(FSM_CANCEL, user_data);
+        /* It had not been paused yet. */
+        if (look(switchover).vm_runs)
+            feed(switchover, SWITCHOVER_RUNS);
+    }
+}
+
+/* The primary's. What follows may come back here from within: it is done last. */
+static void feed(Switchover *switchover, SwitchoverEvent event)
+{
+    SwitchoverPhase before = switchover->phase;
+    SwitchoverStep step = switchover_step(before, event, switchover->pause);
+    if (step.verdict != SWITCHOVER_MOVE || !switchover->is_primary)
+        return;
+    set_phase(switchover, step.next);
+    carry_out(switchover, before, step.actions);
+}
+
+static void end(Switchover *switchover, const char *why)
+{
+    if (!switchover->is_primary || !switchover_is_under_way(switchover->phase))
+        return;
+    set_error(switchover, why);
+    feed(switchover, SWITCHOVER_OVER);
+}
+
+/* ---- The primary waits ---- */
+
+static gint64 expected_ms(const Switchover *switchover)
+{
+    return switchover->expected_us < 0 ? -1 : switchover->expected_us / COLO_US_PER_MS;
+}
+
+static char *too_late(const Switchover *switchover)
+{
+    guint64 limit_ms = switchover->config->switchover_timeout_ms;
+    if (!switchover->pending)
+        return g_strdup_printf(
+            "not ready in %" G_GUINT64_FORMAT " ms: the secondary has not answered", limit_ms);
+    if (*switchover->pending)
+        return g_strdup_printf("not ready in %" G_GUINT64_FORMAT
+                               " ms: the secondary does not approve of: %s",
+                               limit_ms, switchover->pending);
+    return g_strdup_printf(
+        "not ready in %" G_GUINT64_FORMAT " ms: the guest writes to memory faster than it is sent: "
+        "%" G_GUINT64_FORMAT " KiB are left, and it would stand for %" G_GINT64_FORMAT
+        " ms (raise downtime-limit, or set it to 0ms)",
+        limit_ms, switchover->load.left_bytes >> 10, expected_ms(switchover));
+}
+
+static gboolean on_too_late(gpointer user_data)
+{
+    Switchover *switchover = user_data;
+    g_autofree char *why = too_late(switchover);
+    switchover->limit_timer = 0;
+    end(switchover, why);
+    return G_SOURCE_REMOVE;
+}
+
+static void look_at_load(Switchover *switchover, const SwitchoverWorld *world)
+{
+    switchover->load = world->load;
+    switchover->expected_us = switchover_expected_us(&world->load);
+    if (world->copy_is_fit &&
+        switchover_is_small(switchover->expected_us, switchover->config->downtime_limit_ms))
+        feed(switchover, SWITCHOVER_SMALL);
+}
+
+/* ---- The secondary looks ---- */
+
+static void tell_parts(Switchover *switchover, guint parts)
+{
+    g_autofree char *text = switchover_parts_text(parts);
+    switchover->parts = parts;
+    g_free(switchover->pending);
+    switchover->pending = g_steal_pointer(&text);
+    set_phase(switchover, parts ? SWITCHOVER_SETUP : SWITCHOVER_ACTIVE);
+    say(switchover, LINK_MSG_SWITCHOVER_ACK, 0, switchover->pending);
+}
+
+/*
+ * With each checkpoint the secondary has something to do for a moment. That counts from the second
+ * look on in the same epoch.
+ */
+static guint lasting_parts(Switchover *switchover, const SwitchoverWorld *world)
+{
+    const guint passing = SWITCHOVER_PART_CHECKPOINT | SWITCHOVER_PART_DISKS;
+    guint before = world->epoch == switchover->seen_epoch ? switchover->seen : 0;
+    switchover->seen = world->pending;
+    switchover->seen_epoch = world->epoch;
+    return world->pending & (~passing | before);
+}
+
+static gboolean on_look(gpointer user_data)
+{
+    Switchover *switchover = user_data;
+    SwitchoverWorld world = look(switchover);
+    ColoTime again = colo_time_add_us(colo_time_now(), LOOK_MS * COLO_US_PER_MS);
+    g_source_set_ready_time(switchover->look_timer, again.us);
+    if (switchover->is_primary) {
+        if (switchover->phase == SWITCHOVER_ACTIVE)
+            look_at_load(switchover, &world);
+    } else if (switchover->pending && world.state == FSM_S_COLO) {
+        guint parts = lasting_parts(switchover, &world);
+        if (parts != switchover->parts)
+            tell_parts(switchover, parts);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+/* ---- Commands ---- */
+
+/* Forgets the one before. */
+static void reset(Switchover *switchover, gboolean is_primary, guint32 id, gboolean pause)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    end_limit(switchover);
+    g_clear_pointer(&switchover->pending, g_free);
+    g_clear_pointer(&switchover->reason, g_free);
+    g_clear_pointer(&switchover->error, g_free);
+    g_free(switchover->started);
+    switchover->started = now ? g_date_time_format(now, "%Y-%m-%dT%H:%M:%SZ") : NULL;
+    switchover->is_primary = is_primary;
+    switchover->id = id;
+    switchover->pause = pause;
+    switchover->parts = switchover->seen = 0;
+    switchover->began = colo_time_now();
+    switchover->ready = switchover->ended = (ColoTime){0};
+    switchover->stopped = switchover->handed = switchover->resumed = (ColoTime){0};
+    switchover->load = (SwitchoverLoad){0};
+    switchover->expected_us = -1;
+}
+
+static gboolean refuse(GError **error, const char *why)
+{
+    g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE, "a switchover is not possible now: %s",
+                why);
+    return FALSE;
+}
+
+static gboolean may_begin(const Switchover *switchover, const SwitchoverWorld *world,
+                          GError **error)
+{
+    if (switchover_is_under_way(switchover->phase)) {
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE,
+                    "switchover %u is under way, in status %s (wait for its end, or cancel it)",
+                    switchover->id, switchover_phase_name(switchover->phase));
+        return FALSE;
+    }
+    if (world->ends)
+        return refuse(error, "this node ends");
+    if (world->state != FSM_P_COLO && world->state != FSM_S_COLO) {
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE,
+                    "a switchover is not possible in state %s: it needs a protected pair (wait "
+                    "until status shows PROTECTED)",
+                    fsm_state_name(world->state));
+        return FALSE;
+    }
+    if (world->state == FSM_P_COLO && !world->copy_is_fit)
+        return refuse(error, "the secondary's VM has stopped by itself, and a checkpoint is under "
+                             "way (try again)");
+    return TRUE;
+}
+
+static gboolean begin(Switchover *switchover, guint32 id, gboolean pause, GError **error)
+{
+    SwitchoverWorld world = look(switchover);
+    if (!may_begin(switchover, &world, error))
+        return FALSE;
+    gboolean is_primary = world.state == FSM_P_COLO;
+    reset(switchover, is_primary, id, pause || switchover->config->pause_before_switchover);
+    if (!is_primary) {
+        set_phase(switchover, SWITCHOVER_SETUP);
+        say(switchover, LINK_MSG_SWITCHOVER_WANT, pause ? 1 : 0, "");
+        return TRUE;
+    }
+    guint64 limit_ms = switchover->config->switchover_timeout_ms;
+    if (limit_ms)
+        switchover->limit_timer = patience_add((guint)limit_ms, on_too_late, switchover);
+    feed(switchover, SWITCHOVER_BEGIN);
+    return TRUE;
+}
+
+gboolean switchover_begin(Switchover *switchover, gboolean pause, guint32 *ret_id, GError **error)
+{
+    if (!begin(switchover, switchover->id + 1, pause, error))
+        return FALSE;
+    *ret_id = switchover->id;
+    return TRUE;
+}
+
+gboolean switchover_continue(Switchover *switchover, const char *status, GError **error)
+{
+    static const char held[] = "pre-switchover";
+    const char *is = switchover_phase_name(switchover->phase);
+    if (status && strcmp(status, held)) {
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
+                    "no switchover waits in '%s': one waits for continue in '%s' only", status,
+                    held);
+        return FALSE;
+    }
+    if (switchover->is_primary && switchover->phase == SWITCHOVER_PRE) {
+        feed(switchover, SWITCHOVER_GO_ON);
+        return TRUE;
+    }
+    if (!is)
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE,
+                    "there was no switchover: begin one with pause, on either node");
+    else
+        g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE,
+                    "switchover %u is in status %s, not in %s%s", switchover->id, is, held,
+                    switchover->is_primary ? "" : " here: continue it on its primary");
+    return FALSE;
+}
+
+/* The secondary's: the primary decides, unless the VM is handed to this side already. */
+static void cancel_here(Switchover *switchover)
+{
+    if (!switchover_is_under_way(switchover->phase))
+        return;
+    if (switchover->phase == SWITCHOVER_HANDED_CANCELLING)
+        return;
+    if (switchover->phase == SWITCHOVER_HANDED)
+        set_phase(switchover, SWITCHOVER_HANDED_CANCELLING);
+    say(switchover, LINK_MSG_SWITCHOVER_CANCEL, 0, "");
+}
+
+void switchover_cancel(Switchover *switchover)
+{
+    if (switchover->is_primary)
+        feed(switchover, SWITCHOVER_CANCEL);
+    else
+        cancel_here(switchover);
+}
+
+/* ---- What happens ---- */
+
+static const char *why_over(FsmState next, FsmEvent event)
+{
+    switch (event) {
+    case FSM_LINK_DOWN:
+        return next == FSM_P_PAUSED ? "the link was lost: it is being found out which node "
+                                      "continues"
+                                    : "the link was lost";
+    case FSM_VM_LOST:
+        return "the VM is lost on this node";
+    case FSM_PEER_FAILED:
+    case FSM_PEER_GOODBYE:
+        return "the peer has ended";
+    case FSM_SHUTDOWN:
+        return "this node ends";
+    case FSM_YIELD:
+        return "a failover was ordered, or this host has no carrier, and that came first";
+    case FSM_HAND_OVER_FAILED:
+        return "the VM could not be handed over in time";
+    default:
+        return "the nodes parted";
+    }
+}
+
+static void moved_primary(Switchover *switchover, FsmState next, FsmEvent event)
+{
+    SwitchoverEvent follows = switchover_of_state(switchover->phase, next, event);
+    if (follows == SWITCHOVER_EVENTS)
+        return;
+    if (follows == SWITCHOVER_OVER)
+        set_error(switchover, why_over(next, event));
+    if (follows == SWITCHOVER_LEFT && switchover->phase == SWITCHOVER_HANDED)
+        set_error(switchover, switchover->reason ? switchover->reason : "the secondary refuses");
+    feed(switchover, follows);
+}
+
+void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event)
+{
+    if (!switchover_is_under_way(switchover->phase))
+        return;
+    if (switchover->is_primary) {
+        moved_primary(switchover, next, event);
+        return;
+    }
+    SwitchoverPhase phase = switchover_of_secondary(switchover->phase, next, event);
+    if (phase == SWITCHOVER_FAILED && switchover->phase == SWITCHOVER_HANDED_CANCELLING &&
+        event == FSM_VM_UNFIT)
+        phase = SWITCHOVER_CANCELLED;
+    if (phase == SWITCHOVER_FAILED)
+        set_error(switchover, next == FSM_S_COLO && switchover->reason ? switchover->reason
+                                                                       : why_over(next, event));
+    if (phase == SWITCHOVER_COMPLETED)
+        switchover->resumed = colo_time_now();
+    set_phase(switchover, phase);
+}
+
+void switchover_paused(Switchover *switchover)
+{
+    if (switchover->is_primary &&
+        (switchover->phase == SWITCHOVER_STOPPING || switchover->phase == SWITCHOVER_DEVICE))
+        switchover->stopped = colo_time_now();
+}
+
+void switchover_held(Switchover *switchover)
+{
+    feed(switchover, SWITCHOVER_HELD);
+}
+
+void switchover_runs(Switchover *switchover)
+{
+    /* Before its last checkpoint there may be another one, whose pause is none of ours. */
+    if (switchover->phase == SWITCHOVER_STOPPING || switchover->phase == SWITCHOVER_DEVICE)
+        switchover->stopped = (ColoTime){0};
+    if (switchover->is_primary && switchover->stopped.us && !switchover->resumed.us)
+        switchover->resumed = colo_time_now();
+    feed(switchover, SWITCHOVER_RUNS);
+}
+
+void switchover_guest(Switchover *switchover, const char *what)
+{
+    if (switchover_is_limited(switchover->phase) && switchover->config->abort_on_error)
+        end(switchover, what);
+}
+
+void switchover_node_ends(Switchover *switchover)
+{
+    if (switchover_is_limited(switchover->phase))
+        end(switchover, "this node ends");
+}
+
+void switchover_refused(Switchover *switchover, const char *why)
+{
+    g_free(switchover->reason);
+    switchover->reason = g_strdup(why);
+}
+
+gboolean switchover_is_cancelled(const Switchover *switchover)
+{
+    return !switchover->is_primary && switchover->phase == SWITCHOVER_HANDED_CANCELLING;
+}
+
+/* ---- Messages ---- */
+
+static void asked(Switchover *switchover, guint32 id)
+{
+    SwitchoverWorld world = look(switchover);
+    if (world.state != FSM_S_COLO)
+        return;
+    if (!switchover_is_under_way(switchover->phase) || switchover->id != id)
+        reset(switchover, FALSE, id, FALSE);
+    tell_parts(switchover, lasting_parts(switchover, &world));
+}
+
+static void acked(Switchover *switchover, const char *pending)
+{
+    gboolean under_way = switchover->is_primary && switchover_is_under_way(switchover->phase);
+    if (!under_way)
+        return;
+    g_free(switchover->pending);
+    switchover->pending = g_strdup(pending);
+    feed(switchover, *pending ? SWITCHOVER_WITHDRAWN : SWITCHOVER_ACKED);
+}
+
+static void wanted(Switchover *switchover, guint32 id, gboolean pause)
+{
+    g_autoptr(GError) error = NULL;
+    if (begin(switchover, MAX(id, switchover->id + 1), pause, &error))
+        return;
+    /* It is told of the one that it has asked for. */
+    MessageSwitchover content = {.id = id, .text = error->message};
+    switchover->handler.send(&(Message){.type = LINK_MSG_SWITCHOVER_CANCEL, .switchover = content},
+                             switchover->user_data);
+}
+
+/* By the primary: an administrator's if there is no text. */
+static void cancelled_there(Switchover *switchover, const char *why)
+{
+    if (switchover->phase == SWITCHOVER_HANDED) {
+        set_phase(switchover, SWITCHOVER_HANDED_CANCELLING);
+    } else if (switchover->phase == SWITCHOVER_SETUP || switchover->phase == SWITCHOVER_ACTIVE) {
+        if (*why)
+            set_error(switchover, why);
+        set_phase(switchover, *why ? SWITCHOVER_FAILED : SWITCHOVER_CANCELLED);
+    }
+}
+
+void switchover_received(Switchover *switchover, const Message *message)
+{
+    const MessageSwitchover *content = &message->switchover;
+    if (message->type == LINK_MSG_SWITCHOVER_ASK) {
+        asked(switchover, content->id);
+        return;
+    }
+    if (message->type == LINK_MSG_SWITCHOVER_WANT) {
+        wanted(switchover, content->id, content->flags & 1);
+        return;
+    }
+    /* Of one that is over here: it has crossed its end. */
+    if (content->id != switchover->id)
+        return;
+    if (message->type == LINK_MSG_SWITCHOVER_ACK)
+        acked(switchover, content->text);
+    else if (switchover->is_primary)
+        feed(switchover, SWITCHOVER_CANCEL);
+    else
+        cancelled_there(switchover, content->text);
+}
+
+/* ---- Status ---- */
+
+SwitchoverPhase switchover_phase(const Switchover *switchover)
+{
+    return switchover->phase;
+}
+
+guint32 switchover_id(const Switchover *switchover)
+{
+    return switchover->id;
+}
+
+const char *switchover_error(const Switchover *switchover)
+{
+    return switchover->error;
+}
+
+json_object *switchover_describe_change(const Switchover *switchover)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "id", json_object_new_int64(switchover->id));
+    colo_json_add_string(data, "status", switchover_phase_name(switchover->phase));
+    if (switchover->error)
+        colo_json_add_string(data, "error", switchover->error);
+    return data;
+}
+
+/* From `from` to `to`, or until now; null if it has not begun. */
+static void add_ms(json_object *object, const char *name, ColoTime from, ColoTime to)
+{
+    ColoTime until = to.us ? to : colo_time_now();
+    json_object_object_add(
+        object, name,
+        from.us ? json_object_new_double((double)colo_time_diff_us(until, from) / COLO_US_PER_MS)
+                : NULL);
+}
+
+static void add_known(json_object *object, const char *name, gboolean is_known, double value)
+{
+    json_object_object_add(object, name, is_known ? json_object_new_double(value) : NULL);
+}
+
+static void add_pending(const Switchover *switchover, json_object *object)
+{
+    json_object *names = json_object_new_array();
+    g_auto(GStrv) parts = g_strsplit(switchover->pending ? switchover->pending : "", " ", -1);
+    for (guint i = 0; parts[i]; i++)
+        json_object_array_add(names, json_object_new_string(parts[i]));
+    json_object_object_add(object, "ack-pending", names);
+}
+
+json_object *switchover_describe(const Switchover *switchover)
+{
+    if (switchover->phase == SWITCHOVER_NONE)
+        return NULL;
+    const SwitchoverLoad *load = &switchover->load;
+    gboolean measured = switchover->is_primary && load->bytes_per_s > 0;
+    ColoTime stands = switchover->is_primary ? switchover->stopped : (ColoTime){0};
+    ColoTime waits = switchover->is_primary ? (ColoTime){0} : switchover->handed;
+    json_object *object = json_object_new_object();
+    json_object_object_add(object, "id", json_object_new_int64(switchover->id));
+    colo_json_add_string(object, "status", switchover_phase_name(switchover->phase));
+    json_object_object_add(object, "pause", json_object_new_boolean(switchover->pause));
+    if (switchover->started)
+        colo_json_add_string(object, "started", switchover->started);
+    add_ms(object, "total-ms", switchover->began, switchover->ended);
+    add_ms(object, "setup-ms", switchover->began,
+           switchover->ready.us ? switchover->ready : switchover->ended);
+    add_ms(object, "downtime-ms", stands,
+           switchover->resumed.us ? switchover->resumed : switchover->ended);
+    add_ms(object, "peer-downtime-ms", waits, switchover->ended);
+    add_known(object, "expected-downtime-ms", switchover->expected_us >= 0,
+              (double)switchover->expected_us / COLO_US_PER_MS);
+    json_object_object_add(object, "remaining-bytes",
+                           measured ? json_object_new_int64((gint64)load->left_bytes) : NULL);
+    add_known(object, "mbps", measured, (double)load->bytes_per_s * 8 / 1e6);
+    add_known(object, "pages-per-second", measured, (double)load->bytes_per_s / 4096);
+    add_pending(switchover, object);
+    json_object_object_add(object, "error",
+                           switchover->error ? json_object_new_string(switchover->error) : NULL);
+    return object;
+}
+
+/* ---- Life ---- */
+
+Switchover *switchover_new(const Config *config, const SwitchoverHandler *handler,
+                           gpointer user_data)
+{
+    Switchover *switchover = g_new0(Switchover, 1);
+    switchover->config = config;
+    switchover->handler = *handler;
+    switchover->user_data = user_data;
+    switchover->expected_us = -1;
+    switchover->look_timer = colo_timer_new(on_look, switchover);
+    return switchover;
+}
+
+void switchover_free(Switchover *switchover)
+{
+    if (!switchover)
+        return;
+    end_limit(switchover);
+    g_source_destroy(switchover->look_timer);
+    g_source_unref(switchover->look_timer);
+    g_free(switchover->pending);
+    g_free(switchover->reason);
+    g_free(switchover->error);
+    g_free(switchover->started);
+    g_free(switchover);
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A planned switchover of two whole nodes with fake VMs, in both modes: to its end and back, held,
+ * and refused. A fake guest counts its steps: nothing is redone.
+ */
+#include "common/log.h"
+#include "tests/support/switchover-pair.h"
+
+#include <string.h>
+
+/* ---- Pairs ---- */
+
+static void assert_not_possible(const Host *host, const char *why)
+{
+    g_autoptr(GError) error = NULL;
+    guint32 id;
+    SwitchoverPhase before = phase_of(host);
+    g_assert_false(switchover_begin(host->node->switchover, FALSE, &id, &error));
+    g_assert_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE);
+    g_assert_nonnull(strstr(error->message, why));
+    g_assert_cmpint(phase_of(host), ==, before);
+}
+
+static double figure(const Host *host, const char *name)
+{
+    json_object *all = switchover_describe(host->node->switchover), *value = NULL;
+    g_assert_true(json_object_object_get_ex(all, name, &value) && value);
+    double number = json_object_get_double(value);
+    json_object_put(all);
+    return number;
+}
+
+/* ---- To its end ---- */
+
+/* The last checkpoint is there, and the secondary's VM is about to run: nothing is redone. */
+static void test_done(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const char *session = link_session(a->node->link);
+    g_autofree char *before = g_strdup(session);
+    guint32 id = begin(a, FALSE);
+    assert_not_possible(a, "is under way");
+    WAIT_FOR(a->node->state == FSM_P_HANDED);
+    g_assert_false(vm_is_running(a->vm));
+    guint64 stop = fake_vm_steps(a->vm);
+    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(b->vm) && b->node->state == FSM_S_DEVICE);
+    g_assert_cmpuint(fake_vm_steps(b->vm), ==, stop);
+    g_assert_cmpuint(fake_vm_ram_digest(b->vm), ==, fake_vm_ram_digest(a->vm));
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(phase_of(b) == SWITCHOVER_COMPLETED);
+    g_assert_cmpuint(switchover_id(b->node->switchover), ==, id);
+    g_assert_true(figure(a, "downtime-ms") > 0 && figure(b, "peer-downtime-ms") > 0);
+    g_assert_cmpfloat(figure(a, "total-ms"), >=, figure(a, "setup-ms") + figure(a, "downtime-ms"));
+    protect(&f, 1);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
+    g_assert_null(switchover_error(a->node->switchover));
+    g_assert_cmpstr(link_session(b->node->link), !=, before);
+    tear_down(&f);
+}
+
+/* And back, ordered on either node. */
+static void test_to_and_fro(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    for (int round = 0; round < 6; round++) {
+        Host *a = &f.host[round % 2], *b = &f.host[(round + 1) % 2];
+        guint32 id = begin(round % 3 == 2 ? b : a, FALSE);
+        WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED && phase_of(b) == SWITCHOVER_COMPLETED);
+        g_assert_cmpuint(switchover_id(a->node->switchover), ==, id);
+        g_assert_cmpuint(switchover_id(b->node->switchover), ==, id);
+        protect(&f, (round + 1) % 2);
+    }
+    g_assert_false(f.host[0].ended || f.host[1].ended);
+    tear_down(&f);
+}
+
+/* ---- Held ---- */
+
+static gboolean set_flag(gpointer user_data)
+{
+    *(gboolean *)user_data = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+static void test_held(void)
+{
+    Fixture f;
+    start_held(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    guint64 stop = fake_vm_steps(a->vm);
+    unsigned saves = fake_vm_count(a->vm, FAKE_VM_SAVE);
+    /* For longer than the limit of time, which is for what comes before. */
+    gboolean passed = FALSE;
+    g_timeout_add(1200, set_flag, &passed);
+    WAIT_FOR(passed);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_PRE);
+    g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_SAVE), ==, saves);
+    g_autoptr(GError) wrong = NULL, there = NULL, twice = NULL;
+    g_assert_false(go_on(a, "device", &wrong));
+    g_assert_error(wrong, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT);
+    g_assert_false(go_on(b, NULL, &there));
+    g_assert_error(there, CONTROL_ERROR, CONTROL_ERROR_STATE);
+    g_assert_true(go_on(a, "pre-switchover", NULL));
+    g_assert_false(go_on(a, "pre-switchover", &twice));
+    g_assert_error(twice, CONTROL_ERROR, CONTROL_ERROR_STATE);
+    g_assert_nonnull(strstr(twice->message, "device"));
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    g_assert_cmpuint(fake_vm_steps(a->vm), ==, stop);
+    protect(&f, 1);
+    g_assert_cmpuint(fake_vm_steps(b->vm), >=, stop);
+    tear_down(&f);
+}
+
+/* The host shuts down meanwhile: nobody is waited for. */
+static void test_held_and_leaves(void)
+{
+    Fixture f;
+    start_held(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    node_leave(a->node);
+    WAIT_FOR(a->ended && b->node->state == FSM_P_NONE);
+    g_assert_no_error(a->error);
+    tear_down(&f);
+}
+
+/* No pause without the wish, which the option can be. */
+static void test_held_by_option(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0];
+    a->config->pause_before_switchover = TRUE;
+    begin(a, FALSE);
+    WAIT_FOR(a->node->state == FSM_P_PRE_SWITCHOVER);
+    tear_down(&f);
+}
+
+/* ---- Not possible ---- */
+
+static void test_not_possible(void)
+{
+    Fixture f;
+    g_autoptr(GError) none = NULL;
+    set_up(&f, "file");
+    start(&f.host[0], "primary");
+    WAIT_FOR(f.host[0].node->state == FSM_P_NONE);
+    assert_not_possible(&f.host[0], "state none");
+    switchover_cancel(f.host[0].node->switchover);
+    g_assert_false(go_on(&f.host[0], NULL, &none));
+    g_assert_error(none, CONTROL_ERROR, CONTROL_ERROR_STATE);
+    g_assert_null(switchover_describe(f.host[0].node->switchover));
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    cut_link(&f);
+    WAIT_FOR(f.host[0].node->state != FSM_P_COLO);
+    assert_not_possible(&f.host[0], "state ");
+    tear_down(&f);
+}
+
+static void test_stalled(void)
+{
+    Fixture f;
+    start_quiet_pair(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    fake_vm_raise(b->vm, VM_EVENT_STOPPED, "io-error");
+    WAIT_FOR(judge_peer_vm(a->node->judge) == PEER_VM_STALLED && fake_vm_is_held(a->vm));
+    assert_not_possible(a, "has stopped by itself");
+    fake_vm_proceed(a->vm);
+    tear_down(&f);
+}
+
+/* ---- The secondary approves in all its parts ---- */
+
+static void assert_waits_for(const Host *host, const char *part)
+{
+    json_object *all = switchover_describe(host->node->switchover), *pending = NULL;
+    g_assert_true(json_object_object_get_ex(all, "ack-pending", &pending));
+    g_assert_cmpuint(json_object_array_length(pending), ==, 1);
+    g_assert_cmpstr(json_object_get_string(json_object_array_get_idx(pending, 0)), ==, part);
+    json_object_put(all);
+}
+
+static void test_arbiter_is_waited_for(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    set_storage(b, FALSE);
+    WAIT_FOR(claim_trouble(b->node->claim) != NULL);
+    begin(a, FALSE);
+    guint64 before = fake_vm_steps(a->vm);
+    WAIT_FOR(fake_vm_steps(a->vm) > before + 100);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_SETUP);
+    WAIT_FOR(figure(a, "setup-ms") > 0 && phase_of(b) == SWITCHOVER_SETUP);
+    assert_waits_for(a, "arbiter");
+    assert_waits_for(b, "arbiter");
+    set_storage(b, TRUE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED && phase_of(b) == SWITCHOVER_COMPLETED);
+    tear_down(&f);
+}
+
+/* The waiting VM doesn't answer: it is held, and the primary's runs on. */
+static void test_vm_is_waited_for(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(copy_is_late(b->node->copy));
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(b) == SWITCHOVER_SETUP && phase_of(a) == SWITCHOVER_SETUP);
+    json_object *all = switchover_describe(b->node->switchover), *pending = NULL;
+    g_assert_true(json_object_object_get_ex(all, "ack-pending", &pending));
+    g_assert_nonnull(strstr(json_object_to_json_string(pending), "\"vm\""));
+    json_object_put(all);
+    g_assert_true(vm_is_running(a->vm));
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    tear_down(&f);
+}
+
+/* In vain: it fails, names the part, and the VM was never paused for it. */
+static void test_too_late(void)
+{
+    Fixture f;
+    start_stepping(&f, "300ms");
+    Host *a = &f.host[0], *b = &f.host[1];
+    set_storage(b, FALSE);
+    WAIT_FOR(claim_trouble(b->node->claim) != NULL);
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "does not approve of: arbiter"));
+    g_assert_cmpint(a->node->state, ==, FSM_P_COLO);
+    WAIT_FOR(phase_of(b) == SWITCHOVER_FAILED);
+    g_assert_cmpstr(switchover_error(b->node->switchover), ==,
+                    switchover_error(a->node->switchover));
+    set_storage(b, TRUE);
+    WAIT_FOR(claim_trouble(b->node->claim) == NULL);
+    begin(b, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    tear_down(&f);
+}
+
+/* More is left than may be: it isn't begun, unless nothing is waited for. */
+static void test_too_much(void)
+{
+    Fixture f;
+    start_stepping(&f, "300ms");
+    Host *a = &f.host[0];
+    a->config->downtime_limit_ms = 1;
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_OK, 1);
+    a->config->checkpoint_period_ms = 3600 * 1000;
+    a->config->min_gap_ms = 3600 * 1000;
+    /* As measured so far, this takes longer than a millisecond in any case. */
+    WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE);
+    for (int i = 0; i < 50; i++)
+        figures_add_applied(a->node->figures, 5000);
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "downtime-limit"));
+    a->config->downtime_limit_ms = 0;
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    tear_down(&f);
+}
+
+/* ---- The guest ---- */
+
+static void test_guest(gconstpointer data)
+{
+    VmEvent event = GPOINTER_TO_INT(data);
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    set_storage(b, FALSE);
+    WAIT_FOR(claim_trouble(b->node->claim) != NULL);
+    begin(a, FALSE);
+    fake_vm_raise(a->vm, event, event == VM_EVENT_STOPPED ? "io-error" : NULL);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "guest"));
+    if (event == VM_EVENT_RESET) {
+        a->config->abort_on_error = FALSE;
+        begin(a, FALSE);
+        fake_vm_raise(a->vm, event, NULL);
+        set_storage(b, TRUE);
+        WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    }
+    tear_down(&f);
+}
+
+/* ---- Refused ---- */
+
+/* The arbiter can't be asked any more when the VM is handed over: it goes on where it stood. */
+static void test_refused(void)
+{
+    Fixture f;
+    start_held(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    guint64 stop = fake_vm_steps(a->vm);
+    set_storage(b, FALSE);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED && phase_of(b) == SWITCHOVER_FAILED);
+    g_assert_cmpstr(switchover_error(a->node->switchover), ==, "it could not ask the arbiter");
+    await_way_back(&f, stop);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    add_pair_test("/node-switchover/done", test_done);
+    add_pair_test("/node-switchover/to-and-fro", test_to_and_fro);
+    add_pair_test("/node-switchover/held", test_held);
+    add_pair_test("/node-switchover/held-and-leaves", test_held_and_leaves);
+    add_pair_test("/node-switchover/held-by-option", test_held_by_option);
+    add_pair_test("/node-switchover/not-possible", test_not_possible);
+    add_pair_test_in("colo", "/node-switchover/stalled", test_stalled);
+    add_pair_test("/node-switchover/arbiter-is-waited-for", test_arbiter_is_waited_for);
+    add_pair_test_in("buffered", "/node-switchover/vm-is-waited-for", test_vm_is_waited_for);
+    add_pair_test("/node-switchover/too-late", test_too_late);
+    add_pair_test("/node-switchover/too-much", test_too_much);
+    add_pair_data_test("/node-switchover/guest/panicks", GINT_TO_POINTER(VM_EVENT_PANICKED),
+                       test_guest);
+    add_pair_data_test("/node-switchover/guest/reboots", GINT_TO_POINTER(VM_EVENT_RESET),
+                       test_guest);
+    add_pair_data_test("/node-switchover/guest/stops", GINT_TO_POINTER(VM_EVENT_STOPPED),
+                       test_guest);
+    add_pair_test("/node-switchover/refused", test_refused);
+    return g_test_run();
+}
