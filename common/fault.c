@@ -29,6 +29,7 @@ static const ColoFaultPoint points[] = {
     {"secondary-applied",      "the primary continues unprotected and releases its output"               },
     {"secondary-prepared",     "the primary continues unprotected and releases its output"               },
     {"secondary-loaded",       "the primary continues unprotected and releases its output"               },
+    {"switchover-held",        "the secondary takes over from the checkpoint before"                     },
     {"handed-paused",          "the secondary takes over"                                                },
     {"handed-sent",            "the secondary takes over"                                                },
     {"handed-received",        "the primary continues"                                                   },

@@ -14,7 +14,8 @@
 
 #include <string.h>
 
-#define LOOK_MS 20
+#define LOOK_MS       20
+#define LASTING_LOOKS 5
 
 struct Switchover {
     const Config *config;
@@ -26,8 +27,8 @@ struct Switchover {
     gboolean pause;      /* the wish to hold the VM */
     guint32 id;          /* of the last one, here or at the peer; 0: none yet */
     char *pending;       /* parts that don't approve; NULL: they haven't answered yet */
-    guint parts;         /* secondary: what was told of them, */
-    guint seen;          /* and what was seen last, */
+    guint parts;         /* secondary: what was told of them */
+    guint looks;         /* in which it was busy, one after the other, */
     guint64 seen_epoch;  /* in this epoch */
     char *reason;        /* of the refusal that is about to come */
     char *error;         /* the first */
@@ -206,16 +207,17 @@ static void tell_parts(Switchover *switchover, guint parts)
 }
 
 /*
- * With each checkpoint the secondary has something to do for a moment. That counts from the second
- * look on in the same epoch.
+ * With each checkpoint the secondary has something to do for a moment. That counts if it lasts, or
+ * was told already.
  */
 static guint lasting_parts(Switchover *switchover, const SwitchoverWorld *world)
 {
     const guint passing = SWITCHOVER_PART_CHECKPOINT | SWITCHOVER_PART_DISKS;
-    guint before = world->epoch == switchover->seen_epoch ? switchover->seen : 0;
-    switchover->seen = world->pending;
+    gboolean goes_on = world->epoch == switchover->seen_epoch && (world->pending & passing);
+    switchover->looks = goes_on ? switchover->looks + 1 : 0;
     switchover->seen_epoch = world->epoch;
-    return world->pending & (~passing | before);
+    guint counts = switchover->parts | (switchover->looks >= LASTING_LOOKS ? passing : 0);
+    return world->pending & (~passing | counts);
 }
 
 static gboolean on_look(gpointer user_data)
@@ -250,7 +252,7 @@ static void reset(Switchover *switchover, gboolean is_primary, guint32 id, gbool
     switchover->is_primary = is_primary;
     switchover->id = id;
     switchover->pause = pause;
-    switchover->parts = switchover->seen = 0;
+    switchover->parts = switchover->looks = 0;
     switchover->began = colo_time_now();
     switchover->ready = switchover->ended = (ColoTime){0};
     switchover->stopped = switchover->handed = switchover->resumed = (ColoTime){0};
@@ -471,7 +473,8 @@ static void asked(Switchover *switchover, guint32 id)
         return;
     if (!switchover_is_under_way(switchover->phase) || switchover->id != id)
         reset(switchover, FALSE, id, FALSE);
-    tell_parts(switchover, lasting_parts(switchover, &world));
+    switchover->seen_epoch = world.epoch;
+    tell_parts(switchover, world.pending);
 }
 
 static void acked(Switchover *switchover, const char *pending)
