@@ -224,7 +224,10 @@ gboolean disk_set_finish(DiskSet *set, guint64 epoch, GError **error);
  */
 gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error);
 
-/* Handover: ACTIVE to INACTIVE (syncs; on failure the set counts as INACTIVE) and back. Idempotent.
+/*
+ * Handover: ACTIVE to INACTIVE (syncs; on failure the set counts as INACTIVE) and back. Idempotent.
+ * An image that is known to have lost writes isn't synced again: nothing could come of that, and
+ * handing over is the way out.
  */
 gboolean disk_set_inactivate(DiskSet *set, GError **error);
 gboolean disk_set_activate(DiskSet *set, GError **error);

@@ -15,6 +15,7 @@
 
 #include "block/block.h"
 #include "block/control.h"
+#include "block/fault.h"
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -29,6 +30,7 @@ static struct {
     int control_fd, fds_fd;
     BlockControl *control;
     DiskSet *set;
+    BlockFault *fault; /* for tests; or NULL */
 } plugin = {.control_fd = -1, .fds_fd = -1};
 
 static void disk_config_free(gpointer data)
@@ -52,6 +54,7 @@ static void plugin_unload(void)
     g_clear_pointer(&plugin.set, disk_set_free);
     g_clear_pointer(&plugin.control, block_control_free);
     g_clear_pointer(&plugin.disks, g_ptr_array_unref);
+    g_clear_pointer(&plugin.fault, block_fault_free);
     g_free((char *)plugin.options.state_dir);
 }
 
@@ -156,12 +159,28 @@ static int plugin_config_complete(void)
     "queue=SIZE             Unsent bytes before a writer waits [64M].\n"                           \
     "sync-rate=SIZE         Synchronisation: bytes per second, 0 for no limit [0]."
 
+static gboolean take_fault(GError **error)
+{
+    const char *text = g_getenv("COLO_BLOCK_FAULT");
+    if (!text)
+        return TRUE;
+    plugin.fault = block_fault_parse(text, error);
+    if (plugin.fault)
+        plugin.options.fault = block_fault_hook;
+    plugin.options.fault_data = plugin.fault;
+    return plugin.fault != NULL;
+}
+
 /* Before nbdkit serves anything: what is wrong with an image or its state is reported at the
  * start. */
 static int plugin_get_ready(void)
 {
     g_autofree DiskConfig *disks = g_new0(DiskConfig, plugin.disks->len);
     g_autoptr(GError) error = NULL;
+    if (!take_fault(&error)) {
+        nbdkit_error("%s", error->message);
+        return -1;
+    }
     for (guint i = 0; i < plugin.disks->len; i++) {
         disks[i] = *(DiskConfig *)plugin.disks->pdata[i];
         disks[i].direct = plugin.direct;

@@ -425,7 +425,15 @@ gboolean disk_set_inactivate(DiskSet *set, GError **error)
     set_exclude(set);
     set_change_mode(set, DISK_MODE_INACTIVE);
     set_unlock(set);
-    return disk_set_sync(set, error);
+    for (guint i = 0; i < set->n_disks; i++) {
+        Image *image = &set->disks[i].image;
+        if (g_atomic_int_get(&image->sync_error))
+            continue;
+        int r = image_sync(image);
+        if (r < 0)
+            return block_file_fail(&image->file, "sync it", r, error);
+    }
+    return TRUE;
 }
 
 gboolean disk_set_activate(DiskSet *set, GError **error)

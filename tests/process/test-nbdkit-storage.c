@@ -4,12 +4,15 @@
  * under the image, the journal and the overlay. nbdkit's own error and delay filters are in front.
  */
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "tests/support/block-server.h"
 
 #define MIB (1u << 20)
@@ -174,6 +177,89 @@ static void test_filters(void)
     block_server_free(replica);
 }
 
+/* What the last command was refused with; NULL: it wasn't. */
+static char *refusal(BlockServer *server, const char *command)
+{
+    json_object *reply = block_server_command(server, command, NULL, -1);
+    json_object *error = json_object_object_get(reply, "error");
+    char *text =
+        error ? g_strdup(json_object_get_string(json_object_object_get(error, "desc"))) : NULL;
+    json_object_put(reply);
+    return text;
+}
+
+static BlockServer *server_with_fault(const char *what, char **ret_flag_file)
+{
+    BlockServer *server = block_server_new(sizes, 1);
+    g_autofree char *image = block_server_image(server, 0), *name = g_path_get_basename(image);
+    *ret_flag_file = g_build_filename(server->dir, "faulty", NULL);
+    g_autofree char *fault = g_strdup_printf(what, name, *ret_flag_file);
+    g_setenv("COLO_BLOCK_FAULT", fault, TRUE);
+    g_assert_true(block_server_start(server, TRUE, NULL, NULL));
+    g_unsetenv("COLO_BLOCK_FAULT");
+    return server;
+}
+
+/* A fault that a test turns on and off: of that kind of change to that file, and of no other. */
+static void test_fault(void)
+{
+    g_autofree char *flag_file = NULL;
+    BlockServer *server = server_with_fault("write:%s:ENOSPC:%s", &flag_file);
+    struct nbd_handle *nbd = block_server_connect(server, "vda");
+    g_assert_cmpint(write_mib(nbd, 1, 0), ==, 0);
+    g_assert_true(g_file_set_contents(flag_file, "", 0, NULL));
+    g_assert_cmpint(write_mib(nbd, 2, 0), ==, -ENOSPC);
+    g_assert_cmphex(byte_of_mib(nbd, 0), ==, 1);
+    g_assert_null(refusal(server, "sync"));
+    g_assert_cmpint(g_unlink(flag_file), ==, 0);
+    g_assert_cmpint(write_mib(nbd, 3, 0), ==, 0);
+    g_assert_cmphex(byte_of_mib(nbd, 0), ==, 3);
+    nbd_close(nbd);
+    block_server_free(server);
+}
+
+/* One that hangs is made when the fault is over. Nothing has answered it before. */
+static void test_fault_hangs(void)
+{
+    g_autofree char *flag_file = NULL;
+    BlockServer *server = server_with_fault("sync:%s:hang:%s", &flag_file);
+    g_assert_null(refusal(server, "sync"));
+    g_assert_true(g_file_set_contents(flag_file, "", 0, NULL));
+    static const char sync[] = "{\"execute\": \"sync\", \"id\": 900}\n";
+    g_assert_true(colo_fd_write_all(server->control, sync, sizeof(sync) - 1, NULL));
+    struct nbd_handle *nbd = block_server_connect(server, "vda");
+    g_assert_cmpint(write_mib(nbd, 1, 0), ==, 0);
+    char byte;
+    g_assert_cmpint(recv(server->control, &byte, 1, MSG_DONTWAIT | MSG_PEEK), ==, -1);
+    g_assert_cmpint(errno, ==, EAGAIN);
+    g_assert_cmpint(g_unlink(flag_file), ==, 0);
+    g_assert_cmpint(recv(server->control, &byte, 1, MSG_PEEK), ==, 1);
+    nbd_close(nbd);
+    block_server_free(server);
+}
+
+/* A mistake in it is told, and nothing is served as if there were no fault. */
+static void test_fault_wrong(void)
+{
+    static const char *const wrong[] = {"",
+                                        "sync",
+                                        "sync:a:EIO",
+                                        "sync:a:EIO:relative",
+                                        "read:a:EIO:/f",
+                                        "sync::EIO:/f",
+                                        "sync:a:EWHAT:/f",
+                                        "sync:a:0:/f"};
+    for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
+        g_autofree char *said = NULL;
+        BlockServer *server = block_server_new(sizes, 1);
+        g_setenv("COLO_BLOCK_FAULT", wrong[i], TRUE);
+        g_assert_false(block_server_start(server, TRUE, NULL, &said));
+        g_unsetenv("COLO_BLOCK_FAULT");
+        g_assert_nonnull(strstr(said, "expected WHAT:FILE:ERRNO:/FLAGFILE"));
+        block_server_free(server);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -190,5 +276,8 @@ int main(int argc, char **argv)
     g_test_add_func("/nbdkit/storage/spill-full", test_spill_full);
     g_test_add_func("/nbdkit/storage/overlay-full", test_overlay_full);
     g_test_add_func("/nbdkit/storage/filters", test_filters);
+    g_test_add_func("/nbdkit/storage/fault", test_fault);
+    g_test_add_func("/nbdkit/storage/fault-hangs", test_fault_hangs);
+    g_test_add_func("/nbdkit/storage/fault-wrong", test_fault_wrong);
     return g_test_run();
 }

@@ -41,6 +41,23 @@ static void test_flush_fails(BlockPair *f, gconstpointer data)
 }
 
 /* The dirty bitmap can't be written: the write must not happen. */
+/* It is told once. From then on the other side's images are the good ones: this side gives up its. */
+static void test_inactivate_fails(BlockPair *f, gconstpointer data)
+{
+    guint8 byte = 7;
+    (void)data;
+    g_autoptr(GError) error = NULL;
+    side_refuse(f->a, "sync", "vdb.img", -EIO);
+    g_assert_false(disk_set_inactivate(f->a->set, &error));
+    g_assert_nonnull(strstr(error->message, "vdb.img"));
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, -EPERM);
+    g_assert_true(disk_set_activate(f->a->set, NULL));
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, 0);
+    g_assert_true(disk_set_inactivate(f->a->set, NULL));
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, -EPERM);
+    side_refuse(f->a, NULL, "", 0);
+}
+
 static void test_bitmap_fails(BlockPair *f, gconstpointer data)
 {
     guint8 byte = 1;
@@ -242,6 +259,7 @@ int main(int argc, char **argv)
     g_test_add("/block/disk/" name, BlockPair, NULL, before, test, block_pair_teardown)
     ADD("primary-enospc", block_pair_setup_joined, test_primary_enospc);
     ADD("flush-fails", block_pair_setup_joined, test_flush_fails);
+    ADD("inactivate-fails", block_pair_setup_joined, test_inactivate_fails);
     ADD("bitmap-fails", block_pair_setup_joined, test_bitmap_fails);
     ADD("spill-fails", block_pair_setup_joined, test_spill_fails);
     ADD("replica-image-fails-in-sync", block_pair_setup_open, test_replica_image_fails_in_sync);
