@@ -131,7 +131,7 @@ static Member *next_disk(BlockActivation *a, BlockDiskState *ret_target)
     /* Unknown disks first get a known state, by the operation that is safe in every state. */
     for (guint i = 0; i < a->disks->len; i++) {
         Member *disk = a->disks->pdata[i];
-        if (disk->state == BLOCK_DISK_UNKNOWN) {
+        if (disk->state == BLOCK_DISK_UNKNOWN && !disk->ops->runs) {
             *ret_target = BLOCK_DISK_ACTIVE;
             return disk;
         }
@@ -305,6 +305,11 @@ void block_activation_paused(BlockActivation *a)
 BlockFlag block_activation_flag(const BlockActivation *a)
 {
     return a->flag;
+}
+
+gboolean block_activation_is_activating(const BlockActivation *a)
+{
+    return a->busy && a->wanted == BLOCK_ACTIVE;
 }
 
 gboolean block_activation_is_busy(const BlockActivation *a)

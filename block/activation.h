@@ -17,7 +17,9 @@
  *    failed or abandoned inactivation some are active, some are not, one may be unknown.
  *  - A disk known to be inactive is never inactivated again, one known to be active is never
  *    activated again. A disk whose last operation failed is unknown, and is activated before
- *    anything else is done to it: that is the one operation every storage takes in any state.
+ *    anything else is done to it: that is the one operation every storage takes in any state. There
+ *    is one exception: what is activated by letting the VM run (`runs`) is activated for that only,
+ *    when all else is active.
  *  - The VM runs either on active disks (flag ACTIVE) or on a replica's volatile overlay (flag
  *    INACTIVE since the start); nothing is inactivated under a VM that runs on it.
  *  - The one way back from a failed inactivation is block_activate().
@@ -58,6 +60,7 @@ typedef void (*BlockOpDone)(gpointer ticket, const GError *error);
 typedef struct {
     void (*activate)(gpointer disk, BlockOpDone done, gpointer ticket);
     void (*inactivate)(gpointer disk, BlockOpDone done, gpointer ticket);
+    gboolean runs; /* activating it lets the VM run; to be added last */
 } BlockDiskOps;
 
 typedef struct BlockActivation BlockActivation;
@@ -115,6 +118,7 @@ void block_activation_paused(BlockActivation *activation);
 BlockFlag block_activation_flag(const BlockActivation *activation);
 
 /* A transition is in progress. */
+gboolean block_activation_is_activating(const BlockActivation *activation);
 gboolean block_activation_is_busy(const BlockActivation *activation);
 
 /* How many disks there are, and one of them. `ret_name` (may be NULL) is borrowed. */

@@ -210,6 +210,25 @@ static void on_mark(guint64 epoch, gpointer user_data)
     disks_mark(node->disks, epoch, on_marked);
 }
 
+static void on_given_up(guint64 epoch, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)epoch;
+    primary_given_up(node->primary, error);
+}
+
+static void on_give_up_disks(guint64 epoch, gpointer user_data)
+{
+    const Node *node = user_data;
+    disks_give_up(node->disks, epoch, on_given_up);
+}
+
+static void on_renounce_disks(gpointer user_data)
+{
+    const Node *node = user_data;
+    disks_renounce(node->disks);
+}
+
 static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,
                        GBytes **ret_attachment, gpointer user_data)
 {
@@ -291,6 +310,8 @@ void checkpoints_init(Node *node)
                                            .decide = on_decide,
                                            .held = on_held,
                                            .mark = on_mark,
+                                           .give_up_disks = on_give_up_disks,
+                                           .renounce_disks = on_renounce_disks,
                                            .content = on_content,
                                            .taken = on_taken,
                                            .sent = on_sent,

@@ -59,6 +59,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_SAVING] = {
         RESUME_LATER(SAVING), GONE,
         [CYCLE_EVENT_SAVED]         = TO(MARKING, 0),
+        [CYCLE_EVENT_SAVED_LAST]    = TO(GIVING_UP, DO(GIVE_UP)),
         [CYCLE_EVENT_MARKED]        = TO(SAVING_MARKED, 0),
         [CYCLE_EVENT_SESSION_ENDED] = TO(SAVING_CANCELLED, 0),
     },
@@ -72,6 +73,18 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
         [CYCLE_EVENT_SAVED]         = TO(RESUMING, DO(RESUME)),
         [CYCLE_EVENT_NOT_SAVED]     = TO(RESUMING, DO(RESUME)),
         [CYCLE_EVENT_SESSION_ENDED] = STAY(SAVING_CANCELLED),
+    },
+    [CYCLE_GIVING_UP] = {
+        RESUME_LATER(GIVING_UP), GONE,
+        [CYCLE_EVENT_GIVEN_UP]      = TO(COPYING, DO(COPY)),
+        [CYCLE_EVENT_NOT_GIVEN_UP]  = TO(MARKING, DO(MARK)),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(GIVING_UP_CANCELLED, 0),
+    },
+    [CYCLE_GIVING_UP_CANCELLED] = {
+        RESUME_LATER(GIVING_UP_CANCELLED), GONE,
+        [CYCLE_EVENT_GIVEN_UP]      = TO(RESUMING, DO(RESUME)),
+        [CYCLE_EVENT_NOT_GIVEN_UP]  = TO(RESUMING, DO(RESUME)),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(GIVING_UP_CANCELLED),
     },
     /* The side that would have continued from these two does not call any more. */
     [CYCLE_MARKING] = {
@@ -206,7 +219,7 @@ gboolean cycle_has_peer_paused(CyclePhase phase)
 {
     return phase == CYCLE_PREPARING || phase == CYCLE_SETTLING || phase == CYCLE_PAUSING ||
            phase == CYCLE_HELD || phase == CYCLE_SAVING || phase == CYCLE_SAVING_MARKED ||
-           phase == CYCLE_MARKING || phase == CYCLE_COPYING;
+           phase == CYCLE_MARKING || phase == CYCLE_GIVING_UP || phase == CYCLE_COPYING;
 }
 
 gboolean cycle_is_owed_received(CyclePhase phase)
@@ -235,6 +248,8 @@ const char *cycle_phase_name(CyclePhase phase)
         [CYCLE_SAVING_MARKED] = "saving-marked",
         [CYCLE_SAVING_CANCELLED] = "saving-cancelled",
         [CYCLE_MARKING] = "marking",
+        [CYCLE_GIVING_UP] = "giving-up",
+        [CYCLE_GIVING_UP_CANCELLED] = "giving-up-cancelled",
         [CYCLE_COPYING] = "copying",
         [CYCLE_COPYING_RECEIVED] = "copying-received",
         [CYCLE_RESUMING] = "resuming",
@@ -270,8 +285,11 @@ const char *cycle_event_name(CycleEvent event)
         [CYCLE_EVENT_HELD] = "held",
         [CYCLE_EVENT_GO] = "go",
         [CYCLE_EVENT_SAVED] = "saved",
+        [CYCLE_EVENT_SAVED_LAST] = "saved-last",
         [CYCLE_EVENT_NOT_SAVED] = "not-saved",
         [CYCLE_EVENT_MARKED] = "marked",
+        [CYCLE_EVENT_GIVEN_UP] = "given-up",
+        [CYCLE_EVENT_NOT_GIVEN_UP] = "not-given-up",
         [CYCLE_EVENT_TAKEN] = "taken",
         [CYCLE_EVENT_KEPT] = "kept",
         [CYCLE_EVENT_RUNNING] = "running",

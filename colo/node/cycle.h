@@ -20,11 +20,18 @@
  *
  *     PAUSING --held--> HELD --go, or resume--> SAVING ... COPYING --kept--> PAUSED_SENDING
  *
+ * If the VM has disks, they are given up in it when the device state is saved, and marked by that:
+ *
+ *     SAVING --saved-last--> GIVING_UP --given-up--> COPYING
+ *                                |
+ *                                '--not-given-up--> MARKING, as of an ordinary one
+ *
  * The end of the session cancels what is under way: the VM, if it was paused, is only resumed.
  *
  *     SYNCING, PREPARING, SETTLING, SENDING...   -> IDLE
  *     PAUSING -> PAUSING_CANCELLED   --paused--> RESUMING --running--> IDLE
  *     SAVING  -> SAVING_CANCELLED    --saved, or refused--> RESUMING
+ *     GIVING_UP -> GIVING_UP_CANCELLED --given up, or not--> RESUMING
  *     HELD, MARKING, COPYING                     -> RESUMING
  *     RESUMING_..., PAUSED_...                   -> RESUMING, PAUSED
  *
@@ -57,7 +64,9 @@ typedef enum {
     CYCLE_SAVING_MARKED,    /* waits for the device state */
     CYCLE_SAVING_CANCELLED, /* likewise, to resume the VM */
     CYCLE_MARKING,          /* the device state is saved; waits for the disks' mark */
-    CYCLE_COPYING,          /* the VM is paused until what has changed of RAM is copied */
+    CYCLE_GIVING_UP, /* the device state is saved; waits for the disks to be marked and given up */
+    CYCLE_GIVING_UP_CANCELLED, /* likewise, to resume the VM */
+    CYCLE_COPYING,             /* the VM is paused until what has changed of RAM is copied */
     CYCLE_COPYING_RECEIVED,
     CYCLE_RESUMING, /* the VM is about to run; no checkpoint is under way */
     CYCLE_RESUMING_SENDING,
@@ -89,12 +98,15 @@ typedef enum {
     CYCLE_EVENT_HELD, /* likewise, and the checkpoint is to wait */
     CYCLE_EVENT_GO,   /* it is not to wait any more */
     CYCLE_EVENT_SAVED,
-    CYCLE_EVENT_NOT_SAVED, /* QEMU refuses to, and is well; the session was ended for it */
-    CYCLE_EVENT_MARKED,    /* the disks, or there are none */
-    CYCLE_EVENT_TAKEN,     /* RAM is copied */
-    CYCLE_EVENT_KEPT,      /* likewise, and the VM is to stay paused */
-    CYCLE_EVENT_RUNNING,   /* the VM, again */
-    CYCLE_EVENT_REFUSED,   /* QEMU refuses to run it, and it need not */
+    CYCLE_EVENT_SAVED_LAST,   /* likewise, of a checkpoint that the disks are given up in */
+    CYCLE_EVENT_NOT_SAVED,    /* QEMU refuses to, and is well; the session was ended for it */
+    CYCLE_EVENT_MARKED,       /* the disks, or there are none */
+    CYCLE_EVENT_GIVEN_UP,     /* the disks, which are marked */
+    CYCLE_EVENT_NOT_GIVEN_UP, /* not all of them; or nobody needs it any more */
+    CYCLE_EVENT_TAKEN,        /* RAM is copied */
+    CYCLE_EVENT_KEPT,         /* likewise, and the VM is to stay paused */
+    CYCLE_EVENT_RUNNING,      /* the VM, again */
+    CYCLE_EVENT_REFUSED,      /* QEMU refuses to run it, and it need not */
     CYCLE_EVENT_SENT,
     CYCLE_EVENT_RECEIVED, /* message */
     CYCLE_EVENT_SESSION_ENDED,
@@ -109,7 +121,9 @@ typedef enum {
     CYCLE_DO_PREPARE,
     CYCLE_DO_SETTLE,
     CYCLE_DO_PAUSE,
-    CYCLE_DO_SAVE, /* the device state; and marks the disks */
+    CYCLE_DO_SAVE, /* the device state; and marks the disks, if they aren't given up */
+    CYCLE_DO_GIVE_UP,
+    CYCLE_DO_MARK,
     CYCLE_DO_COPY,
     CYCLE_DO_RESUME,
     CYCLE_DO_GIVE_INPUT,  /* what was deferred */

@@ -46,14 +46,20 @@ void disks_describe_flag(const Disks *disks, json_object *object)
     json_object_object_add(object, "members", members);
 }
 
+/* Several steps of the flag may come to what is known already. */
 static void on_changed(BlockActivation *activation, gpointer user_data)
 {
     Disks *disks = user_data;
+    gboolean active = block_activation_flag(activation) == BLOCK_ACTIVE;
+    BlockDiskState images = state_of(disks, IMAGES), qemu = state_of(disks, QEMU);
+    if (active == disks->told_active && images == disks->told_images && qemu == disks->told_qemu)
+        return;
+    disks->told_active = active;
+    disks->told_images = images;
+    disks->told_qemu = qemu;
+    log_info("disks (%s): %s; images %s, QEMU's %s", disks->why, active ? "active" : "inactive",
+             block_disk_state_name(images), block_disk_state_name(qemu));
     json_object *data = json_object_new_object();
-    log_info("disks (%s): %s; images %s, QEMU's %s", disks->why,
-             block_activation_flag(activation) == BLOCK_ACTIVE ? "active" : "inactive",
-             block_disk_state_name(state_of(disks, IMAGES)),
-             block_disk_state_name(state_of(disks, QEMU)));
     disks_describe_flag(disks, data);
     json_object_object_add(data, "why", json_object_new_string(disks->why));
     disks->handler.changed(data, disks->user_data);
@@ -123,23 +129,70 @@ void disks_leave_stopped(Disks *disks)
     disks_ran(disks, stopped);
 }
 
-/* Nothing is given up for another side: a VM that continues there has ended here. */
-static void inactivate(gpointer data, BlockOpDone done, gpointer ticket)
+static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
-    (void)data;
-    (void)done;
-    (void)ticket;
-    g_assert_not_reached();
+    Disks *disks = data;
+    disk_server_command(disks->server, "inactivate", NULL, disks_timeout(disks), on_switched,
+                        switch_new(disks, done, ticket));
+}
+
+/* What QEMU has written as it gave them up is the last of the epoch. */
+static void on_last_mark(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    Disks *disks = order->disks;
+    (void)result;
+    if (!error && order->session == disks->session)
+        disks->marked = epoch_some(order->epoch);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+    order->switched(order->ticket, error);
+}
+
+void disks_released(Disks *disks, const GError *error)
+{
+    DiskOrder *order = g_steal_pointer(&disks->releasing);
+    if (!order)
+        return;
+    g_clear_error(&disks->qemu_failure);
+    if (!error) {
+        order->epoch = disks->giving_up.number;
+        disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
+                                  on_last_mark, order);
+        return;
+    }
+    disks->qemu_failure = g_error_copy(error);
+    disks_answered(order);
+    order->switched(order->ticket, error);
+    g_free(order);
+}
+
+/*
+ * Without an epoch that it would be part of, nothing that QEMU could write is of use: its VM is
+ * paused, and the images take no more.
+ */
+static void inactivate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
+{
+    Disks *disks = data;
+    if (!disks->giving_up.is_set) {
+        done(ticket, NULL);
+        return;
+    }
+    disks->releasing = switch_new(disks, done, ticket);
+    disks->handler.release(disks->user_data);
 }
 
 void disks_make_flag(Disks *disks, gboolean owner)
 {
-    static const BlockDiskOps images = {activate_images, inactivate};
-    static const BlockDiskOps qemu = {activate_qemu, inactivate};
+    static const BlockDiskOps images = {activate_images, inactivate_images, FALSE};
+    static const BlockDiskOps qemu = {activate_qemu, inactivate_qemu, TRUE};
     disks->activation = block_activation_new(owner);
     block_activation_add(disks->activation, "images", &images, disks);
     block_activation_add(disks->activation, "qemu", &qemu, disks);
     block_activation_watch(disks->activation, on_changed, disks);
+    disks->told_active = owner;
+    disks->told_images = state_of(disks, IMAGES);
+    disks->told_qemu = state_of(disks, QEMU);
 }
 
 /* ---- What is asked of it ---- */
@@ -167,7 +220,7 @@ gboolean disks_activate(Disks *disks, OptionalEpoch takeover)
 {
     if (!disks->activation || block_activation_resume(disks->activation, BLOCK_RUN_ACTIVE, NULL))
         return TRUE;
-    if (!block_activation_is_busy(disks->activation)) {
+    if (!block_activation_is_activating(disks->activation)) {
         disks->takeover = takeover;
         disks->why = takeover.is_set ? "takeover" : "resume";
         block_activate(disks->activation, on_activated, disks);
@@ -175,6 +228,44 @@ gboolean disks_activate(Disks *disks, OptionalEpoch takeover)
             colo_fault_point("takeover-disks");
     }
     return FALSE;
+}
+
+static void on_given_up(BlockActivation *activation, const GError *error, gpointer user_data)
+{
+    Disks *disks = user_data;
+    guint64 epoch = disks->giving_up.number;
+    g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    (void)activation;
+    disks->giving_up = EPOCH_NONE;
+    if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
+        return;
+    disks->given_up(epoch, error && qemu_failure ? qemu_failure : error, disks->user_data);
+}
+
+void disks_give_up(Disks *disks, guint64 epoch, DisksDone done)
+{
+    disks->giving_up = epoch_some(epoch);
+    disks->given_up = done;
+    disks->why = "hand-over";
+    block_inactivate(disks->activation, on_given_up, disks);
+}
+
+gboolean disks_are_active(const Disks *disks)
+{
+    return !disks->activation || block_activation_flag(disks->activation) == BLOCK_ACTIVE;
+}
+
+gboolean disks_images_are_active(const Disks *disks)
+{
+    return !disks->activation || state_of(disks, IMAGES) == BLOCK_DISK_ACTIVE;
+}
+
+void disks_renounce(Disks *disks)
+{
+    if (disks->activation) {
+        disks->why = "hand-over";
+        block_inactivate(disks->activation, NULL, NULL);
+    }
 }
 
 gboolean disks_may_run_copy(const Disks *disks, GError **error)

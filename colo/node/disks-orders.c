@@ -52,6 +52,10 @@ void disks_let_through(Disks *disks)
 
 void disks_mark(Disks *disks, guint64 epoch, DisksDone done)
 {
+    if (epoch_is(disks->marked, epoch)) {
+        done(epoch, NULL, disks->user_data);
+        return;
+    }
     disk_server_epoch_command(disks->server, "mark", epoch, disks_timeout(disks), on_order,
                               disks_order_new(disks, "mark", epoch, done));
 }
@@ -100,7 +104,7 @@ void disks_attach(Disks *disks, const DisksSession *session)
     if (!disks->activation)
         return;
     disks->synchronised = FALSE;
-    disks->apply_due = disks->applying = disks->applied = EPOCH_NONE;
+    disks->apply_due = disks->applying = disks->applied = disks->marked = EPOCH_NONE;
     disks->handler.hold_back(disks->user_data);
     disk_server_attach(disks->server, session->primary, session->id, session->fd, session->discard,
                        disks_timeout(disks), on_attached,
@@ -123,7 +127,7 @@ void disks_detach(Disks *disks)
     disks->session++;
     disks->detaching++;
     disks->synchronised = FALSE;
-    disks->apply_due = disks->applying = EPOCH_NONE;
+    disks->apply_due = disks->applying = disks->marked = EPOCH_NONE;
     disks_forget_lost(disks);
     /* Behind a sync it takes as long as that: what can't continue without it fails by itself. */
     disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);

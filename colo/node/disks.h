@@ -74,6 +74,8 @@ typedef struct {
 
     /* QEMU is to open its disks and run the VM: then disks_ran(); or disks_leave_stopped(). */
     void (*run)(gpointer user_data);
+    /* QEMU, which doesn't run it, is to give them up: then disks_released(). */
+    void (*release)(gpointer user_data);
     /* A result that may name the generation of the disks. */
     void (*noted)(json_object *result, gpointer user_data);
     /* The flag, its members and why they have changed, for administrators; `data` is taken. */
@@ -157,6 +159,23 @@ void disks_ran(Disks *disks, const GError *error);
  * What is below QEMU is this side's, which is what `activated` is told.
  */
 void disks_leave_stopped(Disks *disks);
+/*
+ * Primary, at the last checkpoint of a VM that is handed over, and paused. The flag is INACTIVE from
+ * here on. QEMU gives up its disks, which writes to the images. These end the epoch (disks_mark() of
+ * it is done then), are synced and can't be written to any more. `done` is called in any case, also
+ * if the session has ended, unless the disks end. The way back is disks_activate(), then and after a
+ * failure.
+ */
+void disks_give_up(Disks *disks, guint64 epoch, DisksDone done);
+void disks_released(Disks *disks, const GError *error);
+/*
+ * The same for a VM that is handed over at an earlier checkpoint: what is written from there on is
+ * of no use. The flag is INACTIVE from here on, whatever becomes of the images.
+ */
+void disks_renounce(Disks *disks);
+/* The flag is ACTIVE; or only the images are, with a VM that stays stopped. Or there are none. */
+gboolean disks_are_active(const Disks *disks);
+gboolean disks_images_are_active(const Disks *disks);
 /* Whether a copy of the VM may run, on disks that are not this side's. */
 gboolean disks_may_run_copy(const Disks *disks, GError **error);
 void disks_vm_paused(Disks *disks);

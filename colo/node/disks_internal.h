@@ -31,11 +31,16 @@ struct Disks {
     BlockActivation *activation; /* NULL: no disks are there */
     DiskServer *server;          /* NULL: it could not be started */
     char *socket;
-    GPtrArray *orders;      /* of DiskOrder*: those without an answer */
-    DiskOrder *resuming;    /* of them, the one to QEMU; NULL: none */
-    GError *qemu_failure;   /* of the last `cont` that was part of an activation */
-    const char *why;        /* the activation under way, or the last one: static */
-    gboolean left_stopped;  /* there was none: the VM stays stopped */
+    GPtrArray *orders;       /* of DiskOrder*: those without an answer */
+    DiskOrder *resuming;     /* of them, the one to QEMU to run the VM; NULL: none */
+    DiskOrder *releasing;    /* likewise, to give its disks up */
+    GError *qemu_failure;    /* of the last of these */
+    OptionalEpoch giving_up; /* the epoch that giving them up ends */
+    DisksDone given_up;
+    const char *why;       /* the activation under way, or the last one: static */
+    gboolean left_stopped; /* there was no `cont`: the VM stays stopped */
+    gboolean told_active;  /* the flag and its members, as they were told last */
+    BlockDiskState told_images, told_qemu;
     OptionalEpoch takeover; /* checkpoint that the activation under way takes over from */
     gboolean failed;
     GError *failure; /* to be reported from the main loop */
@@ -51,6 +56,7 @@ struct Disks {
     guint lost_timer;
     GError *lost;
     gboolean synchronised;                      /* primary: checkpoints may be taken */
+    OptionalEpoch marked;                       /* primary: as the disks were given up */
     OptionalEpoch apply_due, applying, applied; /* secondary: its checkpoints */
 };
 

@@ -330,7 +330,10 @@ static void on_writing_alone(json_object *result, const GError *error, gpointer 
 static void on_write_alone(gboolean starts, gpointer user_data)
 {
     const Node *node = user_data;
-    disks_order(node->disks, "write-alone", NULL, starts ? on_started_writing : on_writing_alone);
+    /* Else when they are (vm.c). */
+    if (starts || disks_images_are_active(node->disks))
+        disks_order(node->disks, "write-alone", NULL,
+                    starts ? on_started_writing : on_writing_alone);
 }
 
 static void on_may_run(gpointer user_data)

@@ -33,8 +33,17 @@
 
 void primary_committed(Primary *primary)
 {
-    if (primary_look(primary).state == FSM_P_DEVICE && cycle_is_committed(primary->cycle.phase))
-        primary->handler->event(FSM_COMMITTED, primary->user_data);
+    if (primary_look(primary).state != FSM_P_DEVICE || !cycle_is_committed(primary->cycle.phase))
+        return;
+    primary->handler->renounce_disks(primary->user_data);
+    primary->handler->event(FSM_COMMITTED, primary->user_data);
+}
+
+/* Nothing is to be written here any more: the other side's disks are those that count. */
+static void renounce_if_frozen(Primary *primary)
+{
+    if (primary->frozen)
+        primary->handler->renounce_disks(primary->user_data);
 }
 
 gboolean primary_owes_stop(const Primary *primary)
@@ -46,6 +55,7 @@ gboolean primary_owes_stop(const Primary *primary)
 void primary_paused(Primary *primary)
 {
     PrimaryWorld world = primary_look(primary);
+    renounce_if_frozen(primary);
     if (world.ends)
         primary->handler->ready_to_end(primary->user_data);
     else if (!primary->pause_wanted || (world.is_stopped && primary_owes_stop(primary)))
@@ -116,6 +126,8 @@ void primary_freeze(Primary *primary)
     primary->handler->fence(TRUE, primary->user_data);
     primary->frozen = TRUE;
     primary_pause(primary);
+    if (primary->cycle.phase == CYCLE_PAUSED)
+        renounce_if_frozen(primary);
 }
 
 gboolean primary_is_to_be_paused(const Primary *primary)

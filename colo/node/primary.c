@@ -10,6 +10,7 @@
  */
 #include "colo/node/node.h"
 #include "colo/node/primary_internal.h"
+#include "colo/node/resume.h"
 #include "common/fault.h"
 #include "common/log.h"
 #include "common/timer.h"
@@ -190,7 +191,8 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     }
     colo_fault_point("primary-state-saved");
     primary->cycle.state = g_bytes_ref(state);
-    primary_step(primary, CYCLE_EVENT_SAVED);
+    gboolean gives_up = primary->cycle.gives_up && primary->cycle.phase == CYCLE_SAVING;
+    primary_step(primary, gives_up ? CYCLE_EVENT_SAVED_LAST : CYCLE_EVENT_SAVED);
 }
 
 void primary_marked(Primary *primary, const GError *error)
@@ -206,17 +208,53 @@ void primary_marked(Primary *primary, const GError *error)
     primary_step(primary, CYCLE_EVENT_MARKED);
 }
 
-/* The device state and the disks' mark are made at the same time. */
+static void mark(Primary *primary)
+{
+    if (primary_look(primary).has_disks)
+        primary->handler->mark(primary->cycle.epoch, primary->user_data);
+    else
+        primary_step(primary, CYCLE_EVENT_MARKED);
+}
+
+/* The device state and the disks' mark are made at the same time: but of the last checkpoint. */
 static void save(Primary *primary)
 {
     Cycle *cycle = &primary->cycle;
     cycle->stopped = primary_look(primary).is_stopped;
     cycle->compares = primary->handler->decide(cycle->epoch, cycle->last, primary->user_data);
+    cycle->gives_up = cycle->last && primary_look(primary).has_disks;
     vm_save_device_state(primary->vm, on_saved, primary);
-    if (primary_look(primary).has_disks)
-        primary->handler->mark(cycle->epoch, primary->user_data);
+    if (!cycle->gives_up)
+        mark(primary);
+}
+
+/* It may have become an ordinary one meanwhile. */
+static void give_up_disks(Primary *primary)
+{
+    if (primary->cycle.last)
+        primary->handler->give_up_disks(primary->cycle.epoch, primary->user_data);
     else
-        primary_step(primary, CYCLE_EVENT_MARKED);
+        primary_step(primary, CYCLE_EVENT_NOT_GIVEN_UP);
+}
+
+/* What can't be given up is taken back: it becomes an ordinary checkpoint, and the VM runs. */
+void primary_given_up(Primary *primary, const GError *error)
+{
+    static const char what[] = "the disks can't be given up";
+    if (!error) {
+        primary_step(primary, CYCLE_EVENT_GIVEN_UP);
+        return;
+    }
+    if (!resume_may_pass(error)) {
+        primary->handler->lost(what, error, primary->user_data);
+        return;
+    }
+    if (primary_look(primary).state == FSM_P_DEVICE)
+        primary->handler->event(FSM_HAND_OVER_FAILED, primary->user_data);
+    /* Not before: what was wrong is over when a pair is protected. */
+    if (primary->cycle.phase == CYCLE_GIVING_UP)
+        primary->handler->trouble(what, error, primary->user_data);
+    primary_step(primary, CYCLE_EVENT_NOT_GIVEN_UP);
 }
 
 /* Everything that belongs to the checkpoint is there, but for RAM. */
@@ -369,6 +407,8 @@ void primary_step(Primary *primary, CycleEvent event)
         [CYCLE_DO_SETTLE] = settle,
         [CYCLE_DO_PAUSE] = pause_vm,
         [CYCLE_DO_SAVE] = save,
+        [CYCLE_DO_GIVE_UP] = give_up_disks,
+        [CYCLE_DO_MARK] = mark,
         [CYCLE_DO_COPY] = copy,
         [CYCLE_DO_RESUME] = resume,
         [CYCLE_DO_GIVE_INPUT] = give_input,

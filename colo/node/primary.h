@@ -111,6 +111,13 @@ typedef struct {
     /* The disks are to end the epoch before `epoch`: then primary_marked(). */
     void (*mark)(guint64 epoch, gpointer user_data);
     /*
+     * The VM's last checkpoint here, with its disks: they are to end the epoch before `epoch`, and
+     * to be given up. Then primary_given_up(), also if the session has ended.
+     */
+    void (*give_up_disks)(guint64 epoch, gpointer user_data);
+    /* The VM is about to be handed over: nothing is to be written to its disks any more. */
+    void (*renounce_disks)(gpointer user_data);
+    /*
      * The service's part of the checkpoint: held frames (HeldFrame*) and attachment, to be freed.
      * `stopped`: the guest is, by an administrator's order.
      */
@@ -163,6 +170,8 @@ void primary_end_session(Primary *primary);
 /* How what was asked of the disks has ended; not called for a session that is over. */
 void primary_synced(Primary *primary, const GError *error);
 void primary_marked(Primary *primary, const GError *error);
+
+void primary_given_up(Primary *primary, const GError *error);
 
 /* Messages of the secondary; FALSE with NODE_ERROR_PROTOCOL if one makes no sense. */
 gboolean primary_received(Primary *primary, guint64 epoch, GError **error);

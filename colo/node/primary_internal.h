@@ -16,6 +16,7 @@ typedef struct {
     gboolean compares; /* the epoch that it begins */
     gboolean last;     /* the VM stays paused in it */
     gboolean stopped;  /* the guest, as the checkpoint has it: by an administrator's order */
+    gboolean gives_up; /* the last one: the disks are marked as they are given up */
     GBytes *state;     /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
     ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */

@@ -258,6 +258,19 @@ static void on_run(gpointer user_data)
     }
 }
 
+static void on_released(Vm *vm, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)vm;
+    disks_released(node->disks, error);
+}
+
+static void on_release(gpointer user_data)
+{
+    Node *node = user_data;
+    vm_inactivate_disks(machine_vm(node->machine), on_released, node);
+}
+
 static void on_generation_noted(json_object *result, gpointer user_data)
 {
     const Node *node = user_data;
@@ -273,6 +286,9 @@ static void on_activated(const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
     resume_activated(node->resume, error);
+    /* Of disks that were given up, and are its own again: it could not be noted before. */
+    if (!error && (node->state == FSM_P_NONE || node->state == FSM_P_SETUP))
+        holdings_continue_alone(node->holdings);
 }
 
 void node_attach_disks(Node *node)
@@ -300,6 +316,7 @@ static void make_disks(Node *node)
                                          .step_copy = on_step_copy,
                                          .refused = on_apply_refused,
                                          .run = on_run,
+                                         .release = on_release,
                                          .noted = on_generation_noted,
                                          .changed = on_disks_changed,
                                          .activated = on_activated};

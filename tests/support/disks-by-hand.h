@@ -100,7 +100,9 @@ typedef struct {
     guint activated;
     char *activation_error, *lost, *stream_lost, *trouble; /* the last ones */
     guint n_lost, n_troubles;
-    json_object *changed; /* the last one */
+    guint releases, given_up; /* asked of QEMU; of disks_give_up() */
+    char *given_up_error;     /* of the last one */
+    json_object *changed;     /* the last one */
     guint changes;
 } Fixture;
 
@@ -209,6 +211,21 @@ static inline void on_run(gpointer user_data)
     f->runs++;
 }
 
+static inline void on_release(gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->releases++;
+}
+
+static inline void on_given_up(guint64 epoch, const GError *error, gpointer user_data)
+{
+    Fixture *f = user_data;
+    g_assert_cmpuint(epoch, ==, 4);
+    g_free(f->given_up_error);
+    f->given_up_error = error ? g_strdup(error->message) : NULL;
+    f->given_up++;
+}
+
 static inline void on_noted(json_object *result, gpointer user_data)
 {
     Fixture *f = user_data;
@@ -256,6 +273,7 @@ static inline void set_up(Fixture *f, gconstpointer state)
                                          .step_copy = on_step_copy,
                                          .refused = on_refused,
                                          .run = on_run,
+                                         .release = on_release,
                                          .noted = on_noted,
                                          .changed = on_changed,
                                          .activated = on_activated};
@@ -281,6 +299,7 @@ static inline void tear_down(Fixture *f, gconstpointer state)
     g_free(f->stream_lost);
     g_free(f->trouble);
     g_free(f->activation_error);
+    g_free(f->given_up_error);
     json_object_put(f->changed);
 }
 

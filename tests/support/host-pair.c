@@ -240,7 +240,8 @@ void set_up_disks(Fixture *fixture, guint n, VmDiskFormat format)
 {
     for (int i = 0; i < 2; i++) {
         Host *host = &fixture->host[i];
-        g_autofree char *dir = g_build_filename(fixture->dir, i ? "beta" : "alpha", NULL);
+        g_autofree char *dir =
+            g_build_filename(fixture->dir, i ? "beta-disks" : "alpha-disks", NULL);
         host->disks = fake_disks_new(dir, n, DISK_BYTES);
         fake_disks_configure(host->disks, host->config, format);
     }

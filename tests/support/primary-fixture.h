@@ -284,6 +284,16 @@ static void on_mark(guint64 epoch, gpointer user_data)
     report(user_data, "mark:%" G_GUINT64_FORMAT, epoch);
 }
 
+static void on_give_up_disks(guint64 epoch, gpointer user_data)
+{
+    report(user_data, "give-up:%" G_GUINT64_FORMAT, epoch);
+}
+
+static void on_renounce_disks(gpointer user_data)
+{
+    report(user_data, "renounce");
+}
+
 static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,
                        GBytes **ret_attachment, gpointer user_data)
 {
@@ -350,6 +360,8 @@ static const PrimaryHandler handler = {.look = on_look,
                                        .decide = on_decide,
                                        .held = on_held,
                                        .mark = on_mark,
+                                       .give_up_disks = on_give_up_disks,
+                                       .renounce_disks = on_renounce_disks,
                                        .content = on_content,
                                        .taken = on_taken,
                                        .sent = on_sent,

@@ -80,7 +80,7 @@ static void fake_inactivate(gpointer data, BlockOpDone done, gpointer ticket)
     fake_op(disk, FALSE, disk->inactivate, done, ticket);
 }
 
-static const BlockDiskOps fake_ops = {fake_activate, fake_inactivate};
+static const BlockDiskOps fake_ops = {fake_activate, fake_inactivate, FALSE};
 
 /* The storage answers at last. */
 static void answer_now(FakeDisk *disk, gboolean yes)

@@ -26,7 +26,8 @@ typedef struct {
     guint8 saved, marked;
     guint8 capture; /* ModelCapture */
     guint8 received;
-    guint8 held; /* the checkpoint, by an administrator */
+    guint8 gives; /* the disks up: until that is answered, also when the session has ended */
+    guint8 held;  /* the checkpoint, by an administrator */
 } Model;
 
 static gboolean reached[CYCLE_PHASES][CYCLE_EVENTS];
@@ -62,8 +63,13 @@ static gboolean can_happen(const Model *m, CycleEvent event)
         return m->held;
     case CYCLE_EVENT_SAVED:
         return m->saves;
+    case CYCLE_EVENT_SAVED_LAST:
+        return m->saves && m->marks; /* not marked yet: they are as they are given up */
     case CYCLE_EVENT_NOT_SAVED:
         return m->saves && !m->under_way;
+    case CYCLE_EVENT_GIVEN_UP:
+    case CYCLE_EVENT_NOT_GIVEN_UP:
+        return m->gives;
     case CYCLE_EVENT_MARKED:
         return m->marks;
     case CYCLE_EVENT_TAKEN:
@@ -121,8 +127,19 @@ static void happens(Model *m, CycleEvent event)
         m->saves = FALSE;
         m->saved = TRUE;
         break;
+    case CYCLE_EVENT_SAVED_LAST:
+        m->saves = m->marks = FALSE;
+        m->saved = TRUE;
+        break;
     case CYCLE_EVENT_NOT_SAVED:
         m->saves = FALSE;
+        break;
+    case CYCLE_EVENT_GIVEN_UP:
+        m->marked = m->under_way;
+        m->gives = FALSE;
+        break;
+    case CYCLE_EVENT_NOT_GIVEN_UP:
+        m->gives = FALSE;
         break;
     case CYCLE_EVENT_MARKED:
         m->marks = FALSE;
@@ -150,7 +167,7 @@ static void happens(Model *m, CycleEvent event)
         break;
     case CYCLE_EVENT_VM_GONE:
         forget_checkpoint(m);
-        m->saves = FALSE;
+        m->saves = m->gives = FALSE;
         m->vm = VM_GONE;
         break;
     default:
@@ -186,13 +203,19 @@ static void ask_in_pause(Model *m, CycleAction action, CycleEvent event)
     } else if (action == CYCLE_DO_SAVE) {
         g_assert_true(m->under_way && m->vm == VM_PAUSED);
         m->saves = m->marks = TRUE;
+    } else if (action == CYCLE_DO_GIVE_UP) {
+        g_assert_true(m->under_way && m->saved && !m->marked && m->vm == VM_PAUSED);
+        m->gives = TRUE;
+    } else if (action == CYCLE_DO_MARK) {
+        g_assert_true(m->under_way && m->saved && m->vm == VM_PAUSED);
+        m->marks = TRUE;
     } else if (action == CYCLE_DO_COPY) {
         g_assert_true(m->under_way && m->saved && m->marked && m->vm == VM_PAUSED);
         m->capture = CAPTURE_COPIES;
     } else if (action == CYCLE_DO_RESUME) {
         /* A guest that QEMU has stopped by itself counts as one that runs. */
         g_assert_cmpint(m->vm, ==, event == CYCLE_EVENT_CONTINUE ? VM_RUNS : VM_PAUSED);
-        g_assert_false(m->saves || m->capture == CAPTURE_COPIES);
+        g_assert_false(m->saves || m->gives || m->capture == CAPTURE_COPIES);
         m->saved = m->marked = FALSE;
         m->vm = VM_IS_RESUMING;
     }
@@ -225,7 +248,7 @@ static gboolean is_to_be_resumed(const Model *m)
 
 static void check(const Model *m)
 {
-    gboolean waits = m->saves || m->marks || m->capture == CAPTURE_COPIES || m->held;
+    gboolean waits = m->saves || m->marks || m->gives || m->capture == CAPTURE_COPIES || m->held;
     /* Paused for something that is to come, or until it is resumed: one of the two. */
     if (m->vm == VM_PAUSED)
         g_assert_true(waits != is_to_be_resumed(m));
@@ -332,9 +355,10 @@ static void test_all(void)
 static Model settle(Model m)
 {
     static const CycleEvent answers[] = {
-        CYCLE_EVENT_START,  CYCLE_EVENT_SYNCED,  CYCLE_EVENT_PREPARED, CYCLE_EVENT_SETTLED,
-        CYCLE_EVENT_PAUSED, CYCLE_EVENT_SAVED,   CYCLE_EVENT_MARKED,   CYCLE_EVENT_TAKEN,
-        CYCLE_EVENT_SENT,   CYCLE_EVENT_RUNNING, CYCLE_EVENT_RECEIVED, CYCLE_EVENT_GO};
+        CYCLE_EVENT_START,   CYCLE_EVENT_SYNCED,  CYCLE_EVENT_PREPARED, CYCLE_EVENT_SETTLED,
+        CYCLE_EVENT_PAUSED,  CYCLE_EVENT_SAVED,   CYCLE_EVENT_MARKED,   CYCLE_EVENT_TAKEN,
+        CYCLE_EVENT_SENT,    CYCLE_EVENT_RUNNING, CYCLE_EVENT_RECEIVED, CYCLE_EVENT_GO,
+        CYCLE_EVENT_GIVEN_UP};
     for (guint steps = 0; steps < STEPS_MAX; steps++) {
         gsize i = 0;
         while (i < G_N_ELEMENTS(answers) && !can_happen(&m, answers[i]))

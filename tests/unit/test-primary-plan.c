@@ -26,7 +26,7 @@ static void test_goes(Fixture *f, gconstpointer data)
     sent();
     assert_reported(f, "sent");
     g_assert_true(primary_received(f->primary, 3, NULL));
-    assert_reported(f, "release:3 event:committed");
+    assert_reported(f, "release:3 renounce event:committed");
     g_assert_false(vm_is_running(f->vm));
     primary_moved(f->primary, f->world.state = FSM_P_HANDED);
     primary_send_handed(f->primary);
@@ -89,7 +89,7 @@ static void test_held(Fixture *f, gconstpointer data)
     turned_clock_settle();
     sent();
     g_assert_true(primary_received(f->primary, 3, NULL));
-    assert_reported(f, "taken:3 sent release:3 event:committed");
+    assert_reported(f, "taken:3 sent release:3 renounce event:committed");
 }
 
 /* The VM runs, and the checkpoint that the secondary has prepared itself for comes. */

@@ -280,7 +280,7 @@ static void test_hands_over(Fixture *f, gconstpointer data)
     primary_hand_over(f->primary);
     assert_reported(f, "");
     turned_clock_settle();
-    assert_reported(f, "pausing paused event:committed");
+    assert_reported(f, "pausing paused renounce event:committed");
     primary_moved(f->primary, f->world.state = FSM_P_HANDED);
     primary_send_handed(f->primary);
     assert_reported(f, "handed:2 mirror");
@@ -321,7 +321,7 @@ static void test_waits_for_the_copy(Fixture *f, gconstpointer data)
     f->world.peer_vm = PEER_VM_RUNS;
     primary_reschedule(f->primary);
     turned_clock_settle();
-    assert_reported(f, "pausing paused event:committed");
+    assert_reported(f, "pausing paused renounce event:committed");
 }
 
 /* Clients don't wait for longer, whatever holds it up. */
@@ -348,7 +348,7 @@ static void test_frozen(Fixture *f, gconstpointer data)
     primary_freeze(f->primary);
     assert_reported(f, "closed");
     turned_clock_settle();
-    assert_reported(f, "pausing paused");
+    assert_reported(f, "pausing paused renounce");
     g_assert_false(vm_is_running(f->vm));
     primary_resume(f->primary);
     turned_clock_settle();
@@ -371,7 +371,7 @@ static void test_stop_refused(Fixture *f, gconstpointer data)
     assert_reported(f, "pausing");
     fake_vm_refuse(f->vm, FAKE_VM_PAUSE, FALSE);
     turned_clock_pass_ms(1000);
-    assert_reported(f, "pausing paused");
+    assert_reported(f, "pausing paused renounce");
     g_assert_false(vm_is_running(f->vm));
     turned_clock_pass_ms(5000);
     primary_resume(f->primary);
@@ -417,7 +417,7 @@ static void test_stays_paused(Fixture *f, gconstpointer data)
     g_assert_true(f->waits); /* it is to run */
     f->world.state = FSM_P_DEVICE;
     primary_hand_over(f->primary);
-    assert_reported(f, "event:committed");
+    assert_reported(f, "renounce event:committed");
     g_assert_false(f->waits);
 }
 

@@ -357,7 +357,7 @@ static gboolean resume(Fixture *f)
 
 static void use_flag(Fixture *f, gboolean owner)
 {
-    static const BlockDiskOps ops = {op_activate, op_inactivate};
+    static const BlockDiskOps ops = {op_activate, op_inactivate, FALSE};
     f->activation = block_activation_new(owner);
     block_activation_add(f->activation, "qemu", &ops, f);
 }

@@ -9,12 +9,16 @@
  * demanded that images change only under a VM that is paused. If that VM caches, it must have given
  * them up.
  */
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "block/wire.h"
 #include "common/patience.h"
 #include "tests/world/world-disk.h"
+
+/* Of the orders to take disks back, so many fail by themselves. */
+#define SWITCH_FAILS_PER_MILLE 200u
 
 typedef struct {
     DiskServer *server;
@@ -230,9 +234,23 @@ static gboolean switch_to(DiskServer *server, DiskMode mode, GError **error)
         return refuse(error, BLOCK_ERROR_MODE, "can't activate without a takeover");
     if (server->mode == DISK_MODE_REPLICA)
         return TRUE;
+    if (mode == DISK_MODE_INACTIVE) {
+        server->mode = mode;
+        /* One that has lost writes already is given up as it is. */
+        int failed = server->sync_error ? 0 : disk_sync(server, "an inactivation");
+        return !failed || refuse_io(error, failed, "sync it");
+    }
+    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
+    if (!failed && world_chance(SWITCH_FAILS_PER_MILLE))
+        failed = EIO;
+    if (failed) {
+        world_sometimes("storage refuses to take disks back");
+        return refuse_io(error, failed, "activate it");
+    }
+    if (server->mode == DISK_MODE_INACTIVE)
+        world_sometimes("disks that were given up are taken back");
     server->mode = mode;
-    int failed = mode == DISK_MODE_INACTIVE ? disk_sync(server, "an inactivation") : 0;
-    return !failed || refuse_io(error, failed, "sync it");
+    return TRUE;
 }
 
 static gboolean become_replica(DiskServer *server, GError **error)

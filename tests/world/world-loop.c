@@ -454,6 +454,8 @@ static gboolean turn(WorldHost *host)
     if (due->len == 0)
         return FALSE;
     world_call(host, dispatch_all, due);
+    if (host->node)
+        world_storage_check_disks(host);
     return TRUE;
 }
 

@@ -184,6 +184,22 @@ void world_storage_refused(WorldHost *host, const char *what)
     }
 }
 
+/* ---- Disks are not both sides' ---- */
+
+void world_storage_check_disks(const WorldHost *host)
+{
+    const Node *node = host->node;
+    gboolean away = node->state == FSM_P_HANDED ||
+                    (node->state == FSM_P_FROZEN && primary_phase(node->primary) == CYCLE_PAUSED);
+    if (!world.disks || !away || !disks_are_there(node->disks))
+        return;
+    if (disks_are_active(node->disks))
+        world_fail("%s: the VM is the other side's, and the disks count as this side's too",
+                   host->name);
+    if (host->vm && host->vm->vm.running)
+        world_fail("%s: the VM is the other side's, and runs here", host->name);
+}
+
 /* ---- No VM is given up ---- */
 
 /* A node has given up its VM, though QEMU and the disk server live. */

@@ -322,6 +322,8 @@ void world_storage_refused(WorldHost *host, const char *what);
  * A node has entered FSM_FAILED: fails if it has given up the only copy of the VM for no good
  * reason.
  */
+/* Of a VM that is handed over, or runs elsewhere: the disks were given up before. */
+void world_storage_check_disks(const WorldHost *host);
 void world_storage_check_given_up(const WorldHost *host, guint before);
 
 /* ---- world-throttle.c ---- */

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A node's disks are given up, and taken back: in which order, and what fails on the way. */
+#include "colo/node/node.h"
+#include "common/log.h"
+#include "tests/support/disks-by-hand.h"
+
+/* "flag: member=state ...", as status has it. */
+static char *described(const Fixture *f)
+{
+    GString *text = g_string_new(NULL);
+    json_object *status = json_object_new_object();
+    disks_add_status(f->disks, status);
+    json_object *disks = json_object_object_get(status, "disks");
+    json_object *members = json_object_object_get(disks, "members");
+    g_string_append_printf(text,
+                           "%s:", json_object_get_string(json_object_object_get(disks, "flag")));
+    for (gsize i = 0; i < json_object_array_length(members); i++) {
+        json_object *member = json_object_array_get_idx(members, i);
+        g_string_append_printf(text, " %s=%s",
+                               json_object_get_string(json_object_object_get(member, "name")),
+                               json_object_get_string(json_object_object_get(member, "state")));
+    }
+    json_object_put(status);
+    return g_string_free(text, FALSE);
+}
+
+#define assert_described(f, what)                                                                  \
+    do {                                                                                           \
+        g_autofree char *text = described(f);                                                      \
+        g_assert_cmpstr(text, ==, what);                                                           \
+    } while (0)
+
+static void released(Fixture *f)
+{
+    f->world.qemu = VM_DISKS_INACTIVE;
+    disks_released(f->disks, NULL);
+}
+
+static void release_fails(Fixture *f)
+{
+    g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "I/O error");
+    f->world.qemu = VM_DISKS_UNKNOWN;
+    disks_released(f->disks, error);
+}
+
+/* `cont` of QEMU, which was asked for. */
+static void ran(Fixture *f, guint runs)
+{
+    g_assert_cmpuint(f->runs, ==, runs);
+    f->world.qemu = VM_DISKS_ACTIVE;
+    disks_ran(f->disks, NULL);
+    g_assert_null(f->activation_error);
+    assert_described(f, "active: vda=active qemu=active");
+}
+
+/* QEMU first, which writes; then the mark, which has that; then the images. */
+static void test_order(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    g_assert_true(disks_activate(f->disks, EPOCH_NONE)); /* the VM runs, */
+    disks_vm_paused(f->disks);                           /* and is paused */
+    disks_give_up(f->disks, 4, on_given_up);
+    assert_described(f, "inactive: vda=active qemu=unknown");
+    g_assert_cmpuint(f->releases, ==, 1);
+    g_assert_null(find(f, "mark"));
+    released(f);
+    g_assert_cmpuint(find(f, "mark")->epoch, ==, 4);
+    g_assert_null(find(f, "inactivate"));
+    succeed(f, "mark", "{}");
+    assert_described(f, "inactive: vda=unknown qemu=inactive");
+    g_assert_cmpuint(find(f, "inactivate")->timeout_ms, ==, 7000);
+    g_assert_cmpuint(f->given_up, ==, 0);
+    succeed(f, "inactivate", "{}");
+    g_assert_cmpuint(f->given_up, ==, 1);
+    g_assert_null(f->given_up_error);
+    assert_described(f, "inactive: vda=inactive qemu=inactive");
+    /* It was marked then. */
+    disks_mark(f->disks, 4, on_done);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_null(find(f, "mark"));
+    /* And back: the images are below. */
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    g_assert_cmpuint(f->runs, ==, 0);
+    succeed(f, "activate", "{}");
+    ran(f, 1);
+}
+
+/* The disk is named, and QEMU is told nothing twice: the way back is `cont`. */
+static void test_release_fails(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    release_fails(f);
+    g_assert_cmpuint(f->given_up, ==, 1);
+    g_assert_cmpstr(f->given_up_error, ==, "I/O error");
+    assert_described(f, "inactive: vda=active qemu=unknown");
+    g_assert_null(find(f, "mark"));
+    g_assert_null(find(f, "inactivate"));
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    g_assert_null(find(f, "activate"));
+    ran(f, 1);
+    /* It can be tried again. */
+    disks_vm_paused(f->disks);
+    disks_give_up(f->disks, 4, on_given_up);
+    g_assert_cmpuint(f->releases, ==, 2);
+    released(f);
+    succeed(f, "mark", "{}");
+    succeed(f, "inactivate", "{}");
+    g_assert_cmpuint(f->given_up, ==, 2);
+    g_assert_null(f->given_up_error);
+}
+
+static void test_images_fail(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    released(f);
+    succeed(f, "mark", "{}");
+    refuse(f, "inactivate", "vda.img: no room");
+    g_assert_nonnull(strstr(f->given_up_error, "vda.img: no room"));
+    assert_described(f, "inactive: vda=unknown qemu=inactive");
+    /* The way back fails too, and is tried again: the VM is not resumed before. */
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    refuse(f, "activate", "the storage is gone");
+    g_assert_cmpuint(f->activated, ==, 1);
+    g_assert_nonnull(strstr(f->activation_error, "the storage is gone"));
+    g_assert_cmpuint(f->runs, ==, 0);
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    succeed(f, "activate", "{}");
+    ran(f, 1);
+}
+
+/* The session is over: its end is waited for all the same, and nothing of it is taken as marked. */
+static void test_session_over(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    released(f);
+    disks_detach(f->disks);
+    succeed(f, "detach", "{}");
+    succeed(f, "mark", "{}");
+    succeed(f, "inactivate", "{}");
+    g_assert_cmpuint(f->given_up, ==, 1);
+    attach(f);
+    disks_mark(f->disks, 4, on_done);
+    g_assert_nonnull(find(f, "mark"));
+}
+
+/*
+ * Handed over at an earlier checkpoint: nothing that QEMU could write is of use, and nothing is
+ * waited for. An inactivation that is still under way then doesn't keep it from the way back.
+ */
+static void test_renounced(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_renounce(f->disks);
+    disks_renounce(f->disks);
+    assert_described(f, "inactive: vda=unknown qemu=active");
+    g_assert_cmpuint(f->releases, ==, 0);
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    g_assert_null(find(f, "activate"));
+    refuse(f, "inactivate", "no room");
+    g_assert_null(find(f, "inactivate"));
+    g_assert_cmpuint(f->activated, ==, 0);
+    succeed(f, "activate", "{}");
+    ran(f, 1);
+    g_assert_cmpuint(f->activated, ==, 1);
+}
+
+/* A VM whose `cont` was refused is handed over: it must not be told to run for that. */
+static void test_renounced_after_refusal(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "cont: no room");
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    released(f);
+    succeed(f, "mark", "{}");
+    succeed(f, "inactivate", "{}");
+    disks_activate(f->disks, EPOCH_NONE);
+    succeed(f, "activate", "{}");
+    f->world.qemu = VM_DISKS_UNKNOWN;
+    disks_ran(f->disks, error);
+    g_assert_cmpstr(f->activation_error, ==, "cont: no room");
+    disks_vm_paused(f->disks);
+    /* Nothing of it is active in the flag's sense; but the way back begins with the images. */
+    disks_give_up(f->disks, 4, on_given_up);
+    g_assert_cmpuint(f->runs, ==, 1);
+    g_assert_cmpuint(f->releases, ==, 2); /* the VM knows whether QEMU may be told again */
+    released(f);
+    succeed(f, "mark", "{}");
+    succeed(f, "inactivate", "{}");
+    disks_activate(f->disks, EPOCH_NONE);
+    g_assert_cmpuint(f->runs, ==, 1);
+    succeed(f, "activate", "{}");
+    ran(f, 2);
+}
+
+/* The VM is ended meanwhile: nobody is told anything. */
+static void test_end(Fixture *f, gconstpointer state)
+{
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    if (state == GINT_TO_POINTER(FSM_P_HANDED))
+        released(f);
+    disks_stop(f->disks, TRUE);
+    turned_clock_pass_ms(2000);
+    g_assert_cmpuint(f->given_up, ==, 0);
+    disks_released(f->disks, NULL);
+    g_assert_cmpuint(f->given_up, ==, 0);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_set_level(LOG_LEVEL_ERROR);
+#define ADD(path, state, function)                                                                 \
+    g_test_add("/disks-given-up/" path, Fixture, GINT_TO_POINTER(state), set_up, function,         \
+               tear_down)
+    ADD("order", FSM_P_DEVICE, test_order);
+    ADD("release-fails", FSM_P_DEVICE, test_release_fails);
+    ADD("images-fail", FSM_P_DEVICE, test_images_fail);
+    ADD("session-over", FSM_P_DEVICE, test_session_over);
+    ADD("renounced", FSM_P_DEVICE, test_renounced);
+    ADD("renounced-after-refusal", FSM_P_DEVICE, test_renounced_after_refusal);
+    ADD("end", FSM_P_DEVICE, test_end);
+    ADD("end-marking", FSM_P_HANDED, test_end);
+    return g_test_run();
+}

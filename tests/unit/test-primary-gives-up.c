@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The disks in the last checkpoint before a switchover: a primary alone
+ * (tests/support/primary-fixture.h).
+ */
+#include "common/log.h"
+#include "tests/support/primary-fixture.h"
+
+/* The last checkpoint of a VM with disks, until it gives them up. */
+static void begin(Fixture *f)
+{
+    protect(f);
+    f->world.has_disks = TRUE;
+    primary_plan(f->primary, FALSE);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "sync:3");
+    primary_synced(f->primary, NULL);
+    turned_clock_settle();
+    /* Not before the device state is saved: what QEMU writes then is part of the epoch. */
+    assert_reported(f, "pausing paused decide:3:last give-up:3");
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_GIVING_UP);
+}
+
+static void fail(Fixture *f)
+{
+    g_autoptr(GError) error = g_error_new(BLOCK_ERROR, BLOCK_ERROR_DISK, "disk vda: no room");
+    primary_given_up(f->primary, error);
+}
+
+/* RAM isn't copied before they are: then nothing of the VM changes any more. */
+static void test_given_up(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f);
+    turned_clock_pass_ms(1000);
+    assert_reported(f, "");
+    primary_given_up(f->primary, NULL);
+    assert_reported(f, "content:3");
+    taken();
+    sent();
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    assert_reported(f, "taken:3 sent release:3 renounce event:committed");
+    g_assert_false(vm_is_running(f->vm));
+}
+
+/* An ordinary checkpoint is what it becomes; the disks' mark may be missing. */
+static void test_not_given_up(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f);
+    fail(f);
+    assert_reported(f, "event:hand-over-failed trouble mark:3");
+    primary_moved(f->primary, f->world.state = FSM_P_COLO);
+    primary_resume(f->primary);
+    primary_marked(f->primary, NULL);
+    assert_reported(f, "content:3");
+    taken();
+    turned_clock_settle();
+    assert_reported(f, "taken:3 resume running-again");
+    sent();
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    assert_reported(f, "sent release:3 complete:admin");
+    /* It can be tried again. */
+    primary_plan(f->primary, FALSE);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_settle();
+    primary_synced(f->primary, NULL);
+    turned_clock_settle();
+    g_assert_true(g_str_has_suffix(f->reported->str, "decide:4:last give-up:4"));
+}
+
+/* Nobody needs it any more before the storage has answered. The VM runs when it has. */
+static void test_cancelled(Fixture *f, gconstpointer given_up)
+{
+    begin(f);
+    primary_moved(f->primary, f->world.state = FSM_P_COLO);
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "");
+    if (given_up) {
+        primary_given_up(f->primary, NULL);
+    } else {
+        fail(f);
+        assert_reported(f, "trouble mark:3");
+        primary_marked(f->primary, NULL);
+    }
+    assert_reported(f, "content:3");
+    taken();
+    turned_clock_settle();
+    assert_reported(f, "taken:3 resume running-again");
+}
+
+/* Nothing else is asked of QEMU before it has answered. */
+static void test_cut(Fixture *f, gconstpointer given_up)
+{
+    begin(f);
+    primary_moved(f->primary, f->world.state = FSM_P_PAUSED);
+    primary_end_session(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "ended");
+    if (given_up)
+        primary_given_up(f->primary, NULL);
+    else
+        fail(f);
+    turned_clock_settle();
+    assert_reported(f, "resume running-again");
+}
+
+/* It is an ordinary one before the device state is saved: the disks are only marked. */
+static void test_cancelled_early(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.has_disks = TRUE;
+    fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    primary_plan(f->primary, FALSE);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_settle();
+    primary_synced(f->primary, NULL);
+    turned_clock_settle();
+    primary_moved(f->primary, f->world.state = FSM_P_COLO);
+    primary_resume(f->primary);
+    g_string_truncate(f->reported, 0);
+    fake_vm_proceed(f->vm);
+    turned_clock_settle();
+    assert_reported(f, "mark:3");
+    primary_marked(f->primary, NULL);
+    assert_reported(f, "content:3");
+}
+
+/* A QEMU that is gone or hangs can't be resumed either. */
+static void test_dies(Fixture *f, gconstpointer code)
+{
+    g_autoptr(GError) error = g_error_new(VM_ERROR, GPOINTER_TO_INT(code), "a trial");
+    begin(f);
+    primary_given_up(f->primary, error);
+    assert_reported(f, "lost");
+    end_vm(f);
+}
+
+#define ADD(name, data, test)                                                                      \
+    g_test_add("/primary-gives-up/" name, Fixture, GINT_TO_POINTER(data), set_up, test, tear_down)
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
+    ADD("given-up", 0, test_given_up);
+    ADD("not-given-up", 0, test_not_given_up);
+    ADD("cancelled/given-up", TRUE, test_cancelled);
+    ADD("cancelled/refused", FALSE, test_cancelled);
+    ADD("cancelled-early", 0, test_cancelled_early);
+    ADD("cut/given-up", TRUE, test_cut);
+    ADD("cut/refused", FALSE, test_cut);
+    ADD("dies", VM_ERROR_DIED, test_dies);
+    ADD("hangs", VM_ERROR_TIMEOUT, test_dies);
+    return g_test_run();
+}
