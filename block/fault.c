@@ -14,7 +14,8 @@ struct BlockFault {
     int refuse_with; /* a negative errno; 0: it hangs */
 };
 
-static const char *const kinds[] = {"write", "punch", "zero", "sync", "settle", "truncate"};
+static const char *const kinds[] = {"write",  "punch",    "zero",  "sync",
+                                    "settle", "truncate", "forget"};
 
 static gboolean is_kind(const char *what)
 {

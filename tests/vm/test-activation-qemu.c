@@ -23,10 +23,9 @@
 
 /* The installed QEMU, whatever $QEMU says: from 10 on disks are switched by blockdev-set-active,
  * and the ways to fail that are shown here are those of the ones before. */
-static const char *qemu_binary(void)
-{
-    return "qemu-system-x86_64";
-}
+static const char installed_qemu[] = "qemu-system-x86_64";
+/* The one at hand: $QEMU where nothing fails. */
+static const char *binary = installed_qemu;
 
 typedef struct {
     char *dir;
@@ -182,7 +181,7 @@ static void qemu_start(Fixture *f, const char *d1, const char *const *more)
         "-device virtio-blk,drive=d0,share-rw=on "
         "-blockdev nbd,server.type=unix,%s,node-name=f1 -blockdev qcow2,file=f1,node-name=d1 "
         "-device virtio-blk,drive=d1,share-rw=on",
-        qemu_binary(), fds[1], f->dir, d1);
+        binary, fds[1], f->dir, d1);
     g_auto(GStrv) base = g_strsplit(line, " ", -1);
     g_autoptr(GPtrArray) argv = g_ptr_array_new();
     for (guint i = 0; base[i]; i++)
@@ -560,11 +559,94 @@ static void test_qcow2_metadata(void)
     block_server_free(replica);
 }
 
+/* ---- qcow2 that is handed over ---- */
+
+/* What qemu-img says of a disk's image, which the server has locked; asserts that it succeeds. */
+static char *qemu_img(const BlockServer *server, const char *what)
+{
+    int status;
+    char *text = NULL;
+    g_autofree char *image = block_server_image(server, 0);
+    g_autofree char *line = g_strdup_printf("qemu-img %s -U -f qcow2 %s", what, image);
+    g_assert_true(g_spawn_command_line_sync(line, &text, NULL, &status, NULL));
+    g_assert_cmpint(status, ==, 0);
+    return text;
+}
+
+static gboolean has_bitmap_in_use(const BlockServer *server)
+{
+    g_autofree char *info = qemu_img(server, "info --output=json");
+    g_assert_nonnull(strstr(info, "\"b0\""));
+    return strstr(info, "\"in-use\"") != NULL;
+}
+
+static void give_up_twice(Fixture *f)
+{
+    use_flag(f, TRUE);
+    block_activation_paused(f->activation);
+    /* The guest never runs between them: nothing is sent twice, and no QEMU dies. */
+    for (guint i = 0; i < 2; i++) {
+        g_assert_true(inactivate(f));
+        g_assert_false(is_running(f));
+    }
+    /* It does: `cont` first, then it can be given up once more. */
+    g_assert_true(activate(f));
+    g_assert_true(resume(f));
+    g_assert_true(inactivate(f));
+    g_clear_pointer(&f->activation, block_activation_free);
+}
+
+/*
+ * As long as QEMU has it open, a persistent bitmap is "in-use" in the image. QEMU writes it when it
+ * gives its disks up. So a mark before that leaves the other side a bitmap that is lost, and one
+ * after it a bitmap that is whole.
+ */
+static void test_bitmap(gconstpointer data)
+{
+    static const guint64 sizes[] = {16u << 20};
+    Fixture f = {.dir = g_dir_make_tmp("colo-activation-XXXXXX", NULL)};
+    BlockServer *primary = block_server_new(sizes, 1), *replica = block_server_new(sizes, 1);
+    g_autofree char *image = block_server_image(primary, 0);
+    binary = data;
+    sh("qemu-img create -q -f qcow2 %s 4M", image);
+    sh("qemu-img bitmap --add %s b0", image);
+    sh("truncate -s 16M %s", image);
+    sh("truncate -s 4M %s/d0.img", f.dir);
+    g_assert_true(block_server_start(primary, TRUE, NULL, NULL));
+    g_assert_true(block_server_start(replica, FALSE, NULL, NULL));
+    block_server_pair(primary, replica);
+    json_object_put(block_server_wait(primary, "SYNCHRONISED"));
+    checkpoint(primary, replica, 1);
+    g_assert_false(has_bitmap_in_use(replica));
+    g_autofree char *d1 = g_strdup_printf("server.path=%s,export=vda", primary->socket);
+    qemu_start(&f, d1, NULL);
+    g_assert_true(is_writable(&f, "d1"));
+    checkpoint(primary, replica, 2);
+    g_assert_true(has_bitmap_in_use(replica));
+    give_up_twice(&f);
+    checkpoint(primary, replica, 3);
+    block_server_ok(primary, "inactivate", NULL);
+    block_server_ok(replica, "takeover", block_server_epoch(3));
+    g_assert_false(has_bitmap_in_use(replica));
+    g_autofree char *checked = qemu_img(replica, "check");
+    gsize len, other_len;
+    g_autofree guint8 *ours = block_server_bytes(primary, 0, &len);
+    g_autofree guint8 *theirs = block_server_bytes(replica, 0, &other_len);
+    g_assert_cmpmem(ours, len, theirs, other_len);
+    qemu_close(&f);
+    sh("rm -rf %s", f.dir);
+    g_free(f.dir);
+    g_free(f.message);
+    block_server_free(primary);
+    block_server_free(replica);
+    binary = installed_qemu;
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     signal(SIGPIPE, SIG_IGN);
-    const char *programs[] = {qemu_binary(), "qemu-img", "qemu-io", "nbdkit"};
+    const char *programs[] = {binary, "qemu-img", "qemu-io", "nbdkit"};
     for (guint i = 0; i < G_N_ELEMENTS(programs); i++) {
         g_autofree char *path = g_find_program_in_path(programs[i]);
         if (!path) {
@@ -584,5 +666,8 @@ int main(int argc, char **argv)
     ADD("secondary/qemu-aborts", incoming, test_secondary_qemu);
     ADD("secondary/flag", incoming, test_secondary_flag);
     g_test_add_func("/activation/qcow2-metadata", test_qcow2_metadata);
+    const char *qemu = g_getenv("QEMU");
+    g_test_add_data_func("/activation/qcow2-bitmap", qemu && *qemu ? qemu : installed_qemu,
+                         test_bitmap);
     return g_test_run();
 }
