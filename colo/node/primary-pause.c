@@ -66,6 +66,7 @@ void primary_paused(Primary *primary)
 
 void primary_held(Primary *primary)
 {
+    colo_fault_point("switchover-held");
     primary->handler->held(primary->user_data);
 }
 
