@@ -70,10 +70,23 @@ void primary_held(Primary *primary)
     primary->handler->held(primary->user_data);
 }
 
+/*
+ * A VM that was paused for a checkpoint, and waits to be resumed, is handed over by that: there can
+ * be no later one.
+ */
+static gboolean is_to_stay_paused(const Primary *primary)
+{
+    return primary->pause_wanted ||
+           (primary_is_handing_over(primary) && primary->cycle.phase != CYCLE_RESUMING);
+}
+
 void primary_stay_paused(Primary *primary)
 {
-    if (primary->pause_wanted && primary->handler->give_up(primary->user_data))
-        primary_step(primary, CYCLE_EVENT_REFUSED);
+    if (!is_to_stay_paused(primary) || !primary->handler->give_up(primary->user_data))
+        return;
+    primary->plan = PLAN_NONE;
+    primary->pause_wanted = TRUE;
+    primary_step(primary, CYCLE_EVENT_REFUSED);
 }
 
 gboolean primary_is_to_pause(Primary *primary)
@@ -161,7 +174,8 @@ void primary_hand_over(Primary *primary)
     if (primary->cycle.phase == CYCLE_HELD)
         primary_step(primary, CYCLE_EVENT_GO);
     else
-        primary_reschedule(primary);
+        primary_stay_paused(primary);
+    primary_reschedule(primary);
 }
 
 void primary_plan(Primary *primary, gboolean hold)

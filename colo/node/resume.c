@@ -99,10 +99,11 @@ static gboolean on_again(gpointer user_data)
     Resume *resume = user_data;
     resume->refused_waits++;
     if (is_to_yield(resume)) {
+        guint timer = resume->again_timer;
         log_warning("the VM can't be resumed here: it is handed over to the secondary");
-        /* Ends this waiting, and begins it again if the secondary refuses. */
+        /* Ends this waiting if it can be, and begins it again if the secondary refuses. */
         resume->handler.hand_over(resume->user_data);
-        return G_SOURCE_REMOVE;
+        return resume->again_timer == timer ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
     }
     resume->again_timer = 0;
     try_again(resume);

@@ -30,7 +30,7 @@ typedef struct {
     Vm *vm;
     PrimaryWorld world;
     gboolean delivered;
-    gboolean waits;        /* a try to resume, for give_up() */
+    gboolean waits;        /* each try to resume, until give_up() */
     gboolean stopped;      /* the guest, for continues() */
     gboolean kept_stopped; /* likewise, whoever resumes it */
     gboolean compares;     /* for decide() */
@@ -215,7 +215,8 @@ static void on_resume(gpointer user_data)
         return;
     }
     report(f, "resume");
-    vm_resume(f->vm, on_resumed, f);
+    if (!f->waits)
+        vm_resume(f->vm, on_resumed, f);
 }
 
 static void on_running(ColoTime paused, ColoTime now, gpointer user_data)

@@ -134,6 +134,55 @@ static void test_hurried(Fixture *f, gconstpointer data)
     assert_reported(f, "pausing paused decide:3:last content:3");
 }
 
+/*
+ * Planned while QEMU refuses to resume the VM after a checkpoint, and ordered for that: the
+ * secondary gets that checkpoint, and none can follow.
+ */
+static void test_not_resumed(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->waits = TRUE;
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    taken();
+    turned_clock_settle();
+    primary_plan(f->primary, TRUE);
+    assert_reported(f, "pausing paused decide:3 content:3 taken:3 resume");
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "");
+    g_assert_false(f->waits);
+    sent();
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    assert_reported(f, "sent release:3 renounce event:committed");
+    /* It is refused: here the VM waits again, and no checkpoint is the last. */
+    primary_moved(f->primary, f->world.state = FSM_P_COLO);
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "resume running-again complete:admin");
+}
+
+/* The same of a guest that had been stopped between checkpoints: it has done more than the last one has. */
+static void test_not_continued(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->stopped = f->waits = TRUE;
+    primary_continue(f->primary);
+    assert_reported(f, "resume");
+    primary_plan(f->primary, FALSE);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "");
+    f->waits = FALSE;
+    primary_ran(f->primary, NULL);
+    turned_clock_settle();
+    assert_reported(f, "running pausing paused decide:3:last content:3");
+}
+
 /* At each step of the last checkpoint: it becomes an ordinary one. */
 static void test_cancelled(Fixture *f, gconstpointer data)
 {
@@ -190,6 +239,8 @@ int main(int argc, char **argv)
     ADD("held-and-cancelled", test_held_and_cancelled);
     ADD("held-and-cut", test_held_and_cut);
     ADD("hurried", test_hurried);
+    ADD("not-resumed", test_not_resumed);
+    ADD("not-continued", test_not_continued);
     ADD_PHASE(SETTLING);
     ADD_PHASE(PAUSING);
     ADD_PHASE(SAVING_MARKED);

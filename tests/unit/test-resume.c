@@ -13,6 +13,7 @@ typedef struct {
     Resume *resume;
     ResumeWorld world;
     gboolean activates; /* the disks are this side's */
+    gboolean keeps;     /* the try: a hand-over is ordered, and needs it */
     guint tries, runs, left_stopped, not_resumed, refused, copy_steps, continued, handed_over,
         stopped, resumed, done;
     char *stopped_by;
@@ -74,7 +75,8 @@ static void on_hand_over(gpointer user_data)
 {
     Fixture *f = user_data;
     f->handed_over++;
-    g_assert_true(resume_give_up(f->resume));
+    if (!f->keeps)
+        g_assert_true(resume_give_up(f->resume));
 }
 
 static void on_trouble(const char *what, const GError *error, gpointer user_data)
@@ -225,6 +227,25 @@ static void test_hand_over(Fixture *f, gconstpointer state)
     g_assert_false(resume_give_up(f->resume));
     turned_clock_pass_ms(10000);
     g_assert_cmpuint(f->done, ==, 0);
+}
+
+/* One that needs the VM to run first. */
+static void test_hand_over_waits(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->config.resume_patience_ms = 1000;
+    f->keeps = TRUE;
+    resume_vm(f->resume, on_done);
+    refuse(f, VM_ERROR_QMP);
+    turned_clock_pass_ms(1000);
+    g_assert_cmpuint(f->handed_over, ==, 1);
+    g_assert_cmpuint(f->tries, ==, 1);
+    f->world.state = FSM_P_DEVICE;
+    turned_clock_pass_ms(1000);
+    g_assert_cmpuint(f->tries, ==, 2);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_false(f->failed);
 }
 
 /* The steps of a copy wait in the same way. */
@@ -394,6 +415,7 @@ int main(int argc, char **argv)
     ADD("final-primary", FSM_P_COLO, test_final);
     ADD("final-secondary", FSM_S_DEVICE, test_final);
     ADD("hand-over", FSM_P_COLO, test_hand_over);
+    ADD("hand-over-waits", FSM_P_COLO, test_hand_over_waits);
     ADD("copy", FSM_S_DEVICE, test_copy);
     ADD("io", FSM_P_NONE, test_io);
     ADD("stop", FSM_P_COLO, test_stop);
