@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Carries a switchover out: what follows from the table, on either side, and its figures. Only
- * set_phase() changes the phase; it reports each change of the status.
+ * Carries a switchover out: what follows from the table, on either side. Only set_phase() changes
+ * the phase; it reports each change of the status. switchover-figures.c describes it.
  *
  * Timers: `look` sets a pace (what is left, which parts approve); `limit` is a wait that ends it.
  */
-#include "colo/node/switchover.h"
+#include "colo/node/switchover_internal.h"
 
 #include "colo/control/control.h"
 #include "common/log.h"
@@ -16,33 +16,6 @@
 
 #define LOOK_MS       20
 #define LASTING_LOOKS 5
-
-struct Switchover {
-    const Config *config;
-    SwitchoverHandler handler;
-    gpointer user_data;
-
-    SwitchoverPhase phase;
-    gboolean is_primary; /* when it began */
-    gboolean pause;      /* the wish to hold the VM */
-    guint32 id;          /* of the last one, here or at the peer; 0: none yet */
-    char *pending;       /* parts that don't approve; NULL: they haven't answered yet */
-    guint parts;         /* secondary: what was told of them */
-    guint looks;         /* in which it was busy, one after the other, */
-    guint64 seen_epoch;  /* in this epoch */
-    char *reason;        /* of the refusal that is about to come */
-    char *error;         /* the first */
-
-    GSource *look_timer;
-    guint limit_timer;
-
-    char *started;                /* for people */
-    ColoTime began, ready, ended; /* 0: not yet */
-    ColoTime stopped, handed,
-        resumed;        /* the VM, primary; secondary: the message; and its VM runs */
-    gint64 expected_us; /* -1: not known */
-    SwitchoverLoad load;
-};
 
 static SwitchoverWorld look(const Switchover *switchover)
 {
@@ -532,7 +505,7 @@ void switchover_received(Switchover *switchover, const Message *message)
         cancelled_there(switchover, content->text);
 }
 
-/* ---- Status ---- */
+/* ---- For status and tests ---- */
 
 SwitchoverPhase switchover_phase(const Switchover *switchover)
 {
@@ -547,72 +520,6 @@ guint32 switchover_id(const Switchover *switchover)
 const char *switchover_error(const Switchover *switchover)
 {
     return switchover->error;
-}
-
-json_object *switchover_describe_change(const Switchover *switchover)
-{
-    json_object *data = json_object_new_object();
-    json_object_object_add(data, "id", json_object_new_int64(switchover->id));
-    colo_json_add_string(data, "status", switchover_phase_name(switchover->phase));
-    if (switchover->error)
-        colo_json_add_string(data, "error", switchover->error);
-    return data;
-}
-
-/* From `from` to `to`, or until now; null if it has not begun. */
-static void add_ms(json_object *object, const char *name, ColoTime from, ColoTime to)
-{
-    ColoTime until = to.us ? to : colo_time_now();
-    json_object_object_add(
-        object, name,
-        from.us ? json_object_new_double((double)colo_time_diff_us(until, from) / COLO_US_PER_MS)
-                : NULL);
-}
-
-static void add_known(json_object *object, const char *name, gboolean is_known, double value)
-{
-    json_object_object_add(object, name, is_known ? json_object_new_double(value) : NULL);
-}
-
-static void add_pending(const Switchover *switchover, json_object *object)
-{
-    json_object *names = json_object_new_array();
-    g_auto(GStrv) parts = g_strsplit(switchover->pending ? switchover->pending : "", " ", -1);
-    for (guint i = 0; parts[i]; i++)
-        json_object_array_add(names, json_object_new_string(parts[i]));
-    json_object_object_add(object, "ack-pending", names);
-}
-
-json_object *switchover_describe(const Switchover *switchover)
-{
-    if (switchover->phase == SWITCHOVER_NONE)
-        return NULL;
-    const SwitchoverLoad *load = &switchover->load;
-    gboolean measured = switchover->is_primary && load->bytes_per_s > 0;
-    ColoTime stands = switchover->is_primary ? switchover->stopped : (ColoTime){0};
-    ColoTime waits = switchover->is_primary ? (ColoTime){0} : switchover->handed;
-    json_object *object = json_object_new_object();
-    json_object_object_add(object, "id", json_object_new_int64(switchover->id));
-    colo_json_add_string(object, "status", switchover_phase_name(switchover->phase));
-    json_object_object_add(object, "pause", json_object_new_boolean(switchover->pause));
-    if (switchover->started)
-        colo_json_add_string(object, "started", switchover->started);
-    add_ms(object, "total-ms", switchover->began, switchover->ended);
-    add_ms(object, "setup-ms", switchover->began,
-           switchover->ready.us ? switchover->ready : switchover->ended);
-    add_ms(object, "downtime-ms", stands,
-           switchover->resumed.us ? switchover->resumed : switchover->ended);
-    add_ms(object, "peer-downtime-ms", waits, switchover->ended);
-    add_known(object, "expected-downtime-ms", switchover->expected_us >= 0,
-              (double)switchover->expected_us / COLO_US_PER_MS);
-    json_object_object_add(object, "remaining-bytes",
-                           measured ? json_object_new_int64((gint64)load->left_bytes) : NULL);
-    add_known(object, "mbps", measured, (double)load->bytes_per_s * 8 / 1e6);
-    add_known(object, "pages-per-second", measured, (double)load->bytes_per_s / 4096);
-    add_pending(switchover, object);
-    json_object_object_add(object, "error",
-                           switchover->error ? json_object_new_string(switchover->error) : NULL);
-    return object;
 }
 
 /* ---- Life ---- */

@@ -1,24 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * block/server.h without a process. Orders are carried out one after another, each after a time by
- * chance, on the host's medium (world-medium.c). world-disk-stream.c is the stream between two of
- * them.
+ * chance, on the host's medium (world-medium.c): world-disk-orders.c. world-disk-stream.c is the
+ * stream between two of them.
  *
  * What block/ promises is kept. A replica's image is a checkpoint's, or known not to be. An apply
  * or a takeover that is cut short is finished, or known. Bitmaps name all that differs. It is also
  * demanded that images change only under a VM that is paused. If that VM caches, it must have given
  * them up.
  */
-#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "block/wire.h"
 #include "common/patience.h"
 #include "tests/world/world-disk.h"
-
-/* Of the orders to take disks back, so many fail by themselves. */
-#define SWITCH_FAILS_PER_MILLE 200u
 
 typedef struct {
     DiskServer *server;
@@ -30,20 +26,6 @@ typedef struct {
 } Order;
 
 G_DEFINE_QUARK(block_error, block_error)
-
-static gboolean refuse(GError **error, BlockError code, const char *why)
-{
-    g_set_error_literal(error, BLOCK_ERROR, (gint)code, why);
-    return FALSE;
-}
-
-/* Storage has failed in what was to be done. */
-static gboolean refuse_io(GError **error, int failed, const char *what)
-{
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "disk root: image /image: can't %s: %s", what,
-                g_strerror(failed));
-    return FALSE;
-}
 
 /* ---- Syncing ---- */
 
@@ -81,242 +63,6 @@ static void end_cleanly(DiskServer *server)
 }
 
 /* ---- Orders ---- */
-
-static guint64 epoch_of(const Order *order)
-{
-    return json_object_get_uint64(json_object_object_get(order->arguments, "epoch"));
-}
-
-static gboolean can_apply(const DiskServer *server, guint64 epoch)
-{
-    return server->mode == DISK_MODE_REPLICA && server->synced && epoch &&
-           server->complete_epoch == epoch;
-}
-
-static gboolean is_at(const DiskServer *server, guint64 epoch)
-{
-    return server->mode == DISK_MODE_REPLICA && server->synced &&
-           server->medium->applied == epoch && server->medium->lineage.epoch == epoch;
-}
-
-static void check_vm(const DiskServer *server)
-{
-    const SimVm *vm = server->host->vm;
-    if (vm && vm->vm.running)
-        world_fail("%s: the image changes under a VM that runs", server->host->name);
-    if (vm && vm->vm.started && !strcmp(world.disks, "qcow2") && !vm->vm.inactivated)
-        world_fail("%s: the image changes under a QEMU that caches it", server->host->name);
-}
-
-/* From here on it is done, by this process or by the next one. */
-static void begin_apply(DiskServer *server)
-{
-    Medium *medium = disk_changes(server);
-    medium->lineage.epoch = server->complete_epoch;
-    medium->journal = server->complete;
-    medium_write(medium, &server->complete, TRUE);
-}
-
-static gboolean apply(DiskServer *server, guint64 epoch, GError **error)
-{
-    if (is_at(server, epoch))
-        return TRUE;
-    if (!can_apply(server, epoch))
-        return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be applied");
-    if (!server->final)
-        check_vm(server);
-    server->overlay = (Changes){0};
-    if (server->sync_error)
-        return refuse_io(error, server->sync_error, "sync it");
-    if (server->step_error)
-        return refuse_io(error, server->step_error, "apply the staged writes");
-    medium_write(server->medium, &server->complete, FALSE);
-    server->medium->lineage.epoch = server->medium->applied = epoch;
-    server->complete_epoch = 0;
-    disk_settle(server);
-    disk_throttle_limit(server, world.epoch_writes);
-    disk_throttle_begin_epoch(server);
-    disk_stream_applied(server, epoch);
-    return TRUE;
-}
-
-/* A copy that still runs is of no use any more: its node knows that it may not take over. */
-static gboolean finish(DiskServer *server, guint64 epoch, GError **error)
-{
-    server->final = TRUE;
-    if (!apply(server, epoch, error))
-        return FALSE;
-    int failed = disk_sync(server, "the last mark");
-    if (failed)
-        return refuse_io(error, failed, "sync it");
-    generation_reach(&server->medium->generation);
-    server->medium->clean = TRUE;
-    return TRUE;
-}
-
-/* Until it is done the image is nobody's. */
-static void begin_takeover(DiskServer *server)
-{
-    Medium *medium = disk_changes(server);
-    medium->state = MEDIUM_INCOMPLETE;
-    medium_write(medium, &server->overlay, TRUE);
-}
-
-static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
-{
-    Medium *medium = server->medium;
-    disk_stream_end(server);
-    if (!is_at(server, epoch))
-        return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be taken over");
-    disk_throttle_limit(server, 0);
-    if (server->step_error)
-        return refuse_io(error, server->step_error, "write the overlay into it");
-    medium_write(medium, &server->overlay, FALSE);
-    int failed = disk_sync(server, "a takeover");
-    if (failed)
-        return refuse_io(error, failed, "write the overlay into it");
-    medium->dirty[server->current_map] |= server->overlay.named;
-    medium->state = MEDIUM_OWNED;
-    medium->lineage.writer = FALSE;
-    if (medium->generation.data == GENERATION_BEHIND)
-        generation_take_over(&medium->generation);
-    server->mode = DISK_MODE_ACTIVE;
-    server->host->split |= world.split;
-    server->synced = FALSE;
-    server->complete_epoch = 0;
-    return TRUE;
-}
-
-static int write_state(const DiskServer *server)
-{
-    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
-    return failed ? failed : world_storage_state_error(server->host);
-}
-
-static gboolean attach(DiskServer *server, const Order *order, GError **error)
-{
-    const char *role = json_object_get_string(json_object_object_get(order->arguments, "role"));
-    Stream *stream =
-        world_stream(json_object_get_int(json_object_object_get(order->arguments, "fd")));
-    gboolean primary = !strcmp(role, "primary");
-    if (server->phase != DISK_UNATTACHED ||
-        server->mode != (primary ? DISK_MODE_ACTIVE : DISK_MODE_REPLICA))
-        return refuse(error, BLOCK_ERROR_MODE, "the disks can't be attached");
-    if (!stream)
-        return refuse(error, BLOCK_ERROR_PEER, "the connection has ended");
-    int failed = write_state(server);
-    if (failed)
-        return refuse_io(error, failed, "write its state");
-    Generation *generation = &disk_changes(server)->generation;
-    if (primary && (generation->current == 0 || generation->data != GENERATION_WRITER))
-        generation_begin(generation);
-    server->discard |= json_object_get_boolean(json_object_object_get(order->arguments, "discard"));
-    disk_stream_begin(server, stream,
-                      json_object_get_string(json_object_object_get(order->arguments, "session")));
-    return TRUE;
-}
-
-static gboolean write_alone(DiskServer *server, GError **error)
-{
-    if (server->mode != DISK_MODE_ACTIVE || server->stream)
-        return refuse(error, BLOCK_ERROR_MODE, "the disks can't be written to alone");
-    int failed = write_state(server);
-    if (failed)
-        return refuse_io(error, failed, "write its state");
-    generation_begin(&disk_changes(server)->generation);
-    server->host->split |= world.split;
-    return TRUE;
-}
-
-static gboolean switch_to(DiskServer *server, DiskMode mode, GError **error)
-{
-    if (server->mode == DISK_MODE_REPLICA && mode == DISK_MODE_ACTIVE)
-        return refuse(error, BLOCK_ERROR_MODE, "can't activate without a takeover");
-    if (server->mode == DISK_MODE_REPLICA)
-        return TRUE;
-    if (mode == DISK_MODE_INACTIVE) {
-        server->mode = mode;
-        /* One that has lost writes already is given up as it is. */
-        int failed = server->sync_error ? 0 : disk_sync(server, "an inactivation");
-        return !failed || refuse_io(error, failed, "sync it");
-    }
-    int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
-    if (!failed && world_chance(SWITCH_FAILS_PER_MILLE))
-        failed = EIO;
-    if (failed) {
-        world_sometimes("storage refuses to take disks back");
-        return refuse_io(error, failed, "activate it");
-    }
-    if (server->mode == DISK_MODE_INACTIVE)
-        world_sometimes("disks that were given up are taken back");
-    server->mode = mode;
-    return TRUE;
-}
-
-static gboolean become_replica(DiskServer *server, GError **error)
-{
-    if (server->mode != DISK_MODE_INACTIVE || server->stream)
-        return refuse(error, BLOCK_ERROR_MODE, "the disks can't become a replica");
-    server->overlay = (Changes){0};
-    server->mode = DISK_MODE_REPLICA;
-    disk_throttle_limit(server, world.epoch_writes);
-    return TRUE;
-}
-
-static json_object *disks_of(const DiskServer *server)
-{
-    json_object *disks = json_object_new_array(), *disk = json_object_new_object();
-    json_object_object_add(disk, "name", json_object_new_string("root"));
-    json_object_object_add(
-        disk, "sync-error",
-        server->sync_error ? json_object_new_string(g_strerror(server->sync_error)) : NULL);
-    json_object_array_add(disks, disk);
-    return disks;
-}
-
-static json_object *result_of(const DiskServer *server)
-{
-    Generation generation = medium_generation(server->medium);
-    json_object *result = json_object_new_object();
-    json_object_object_add(result, "mode", json_object_new_string(disk_mode_name(server->mode)));
-    json_object_object_add(result, "generation", wire_generation_object(&generation));
-    json_object_object_add(result, "disks", disks_of(server));
-    return result;
-}
-
-static gboolean run(DiskServer *server, const Order *order, GError **error)
-{
-    const char *name = order->name;
-    if (!strcmp(name, "attach"))
-        return attach(server, order, error);
-    if (!strcmp(name, "mark"))
-        return disk_stream_mark(server, epoch_of(order)) ||
-               refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
-    if (!strcmp(name, "apply"))
-        return apply(server, epoch_of(order), error);
-    if (!strcmp(name, "finish"))
-        return finish(server, epoch_of(order), error);
-    if (!strcmp(name, "takeover"))
-        return take_over(server, epoch_of(order), error);
-    if (!strcmp(name, "write-alone"))
-        return write_alone(server, error);
-    if (!strcmp(name, "activate"))
-        return switch_to(server, DISK_MODE_ACTIVE, error);
-    if (!strcmp(name, "inactivate"))
-        return switch_to(server, DISK_MODE_INACTIVE, error);
-    if (!strcmp(name, "become-replica"))
-        return become_replica(server, error);
-    if (!strcmp(name, "sync"))
-        return disk_sync(server, "before a checkpoint") == 0 ||
-               refuse_io(error, server->sync_error, "sync it");
-    if (!strcmp(name, "detach"))
-        disk_stream_end(server);
-    else if (!strcmp(name, "let-through"))
-        disk_throttle_open(server);
-    else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)
-        world_fail("no order \"%s\"", name);
-    return TRUE;
-}
 
 static void order_free(Order *order)
 {
@@ -366,8 +112,8 @@ static gboolean on_order(gpointer data)
     Order *order = g_queue_pop_head(server->orders);
     g_autoptr(GError) error = NULL;
     world_source_clear(&server->step);
-    gboolean done = run(server, order, &error);
-    json_object *result = done ? result_of(server) : NULL;
+    gboolean done = disk_order_run(server, order->name, order->arguments, &error);
+    json_object *result = done ? disk_order_result(server) : NULL;
     server->step_error = 0;
     if (order->done && g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_IO) &&
         (!strcmp(order->name, "apply") || !strcmp(order->name, "takeover")))
@@ -394,20 +140,7 @@ static void begin_next(DiskServer *server)
         server->step = world_after(server->host, 0, fail_all, server);
         return;
     }
-    gint64 us = world_between(20, 500);
-    gboolean applies = !strcmp(order->name, "apply"), ends = !strcmp(order->name, "finish");
-    server->final |= ends;
-    if ((applies || ends) && can_apply(server, epoch_of(order))) {
-        if (applies)
-            check_vm(server);
-        server->step_error = world_storage_error(server->host, STORAGE_NEEDS_ROOM);
-        begin_apply(server);
-        us = world_between(100, 20000);
-    } else if (!strcmp(order->name, "takeover") && is_at(server, epoch_of(order))) {
-        server->step_error = world_storage_error(server->host, STORAGE_NEEDS_ROOM);
-        begin_takeover(server);
-        us = world_between(100, 50000);
-    }
+    gint64 us = disk_order_begin(server, order->name, order->arguments);
     server->step = world_after(server->host, hangs_us + us, on_order, server);
 }
 

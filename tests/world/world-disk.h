@@ -82,6 +82,15 @@ void disk_settle(DiskServer *server);
 /* It is to be carried out, or is being. */
 gboolean disk_has_order(const DiskServer *server, const char *name);
 
+/* ---- world-disk-orders.c: `arguments` are as of a disk server's command ---- */
+
+/* What a death can cut short begins; returns after how long disk_order_run() is due. */
+gint64 disk_order_begin(DiskServer *server, const char *name, json_object *arguments);
+gboolean disk_order_run(DiskServer *server, const char *name, json_object *arguments,
+                        GError **error);
+/* Of any order that was carried out. */
+json_object *disk_order_result(const DiskServer *server);
+
 /* ---- world-throttle.c: as block/throttle.h ---- */
 
 void disk_throttle_limit(DiskServer *server, guint limit);

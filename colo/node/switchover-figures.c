@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What a switchover shows of itself: its status and figures for status, and its event. */
+#include "colo/node/switchover_internal.h"
+
+json_object *switchover_describe_change(const Switchover *switchover)
+{
+    json_object *data = json_object_new_object();
+    json_object_object_add(data, "id", json_object_new_int64(switchover->id));
+    colo_json_add_string(data, "status", switchover_phase_name(switchover->phase));
+    if (switchover->error)
+        colo_json_add_string(data, "error", switchover->error);
+    return data;
+}
+
+/* From `from` to `to`, or until now; null if it has not begun. */
+static void add_ms(json_object *object, const char *name, ColoTime from, ColoTime to)
+{
+    ColoTime until = to.us ? to : colo_time_now();
+    json_object_object_add(
+        object, name,
+        from.us ? json_object_new_double((double)colo_time_diff_us(until, from) / COLO_US_PER_MS)
+                : NULL);
+}
+
+static void add_known(json_object *object, const char *name, gboolean is_known, double value)
+{
+    json_object_object_add(object, name, is_known ? json_object_new_double(value) : NULL);
+}
+
+static void add_pending(const Switchover *switchover, json_object *object)
+{
+    json_object *names = json_object_new_array();
+    g_auto(GStrv) parts = g_strsplit(switchover->pending ? switchover->pending : "", " ", -1);
+    for (guint i = 0; parts[i]; i++)
+        json_object_array_add(names, json_object_new_string(parts[i]));
+    json_object_object_add(object, "ack-pending", names);
+}
+
+json_object *switchover_describe(const Switchover *switchover)
+{
+    if (switchover->phase == SWITCHOVER_NONE)
+        return NULL;
+    const SwitchoverLoad *load = &switchover->load;
+    gboolean measured = switchover->is_primary && load->bytes_per_s > 0;
+    ColoTime stands = switchover->is_primary ? switchover->stopped : (ColoTime){0};
+    ColoTime waits = switchover->is_primary ? (ColoTime){0} : switchover->handed;
+    json_object *object = json_object_new_object();
+    json_object_object_add(object, "id", json_object_new_int64(switchover->id));
+    colo_json_add_string(object, "status", switchover_phase_name(switchover->phase));
+    json_object_object_add(object, "pause", json_object_new_boolean(switchover->pause));
+    if (switchover->started)
+        colo_json_add_string(object, "started", switchover->started);
+    add_ms(object, "total-ms", switchover->began, switchover->ended);
+    add_ms(object, "setup-ms", switchover->began,
+           switchover->ready.us ? switchover->ready : switchover->ended);
+    add_ms(object, "downtime-ms", stands,
+           switchover->resumed.us ? switchover->resumed : switchover->ended);
+    add_ms(object, "peer-downtime-ms", waits, switchover->ended);
+    add_known(object, "expected-downtime-ms", switchover->expected_us >= 0,
+              (double)switchover->expected_us / COLO_US_PER_MS);
+    json_object_object_add(object, "remaining-bytes",
+                           measured ? json_object_new_int64((gint64)load->left_bytes) : NULL);
+    add_known(object, "mbps", measured, (double)load->bytes_per_s * 8 / 1e6);
+    add_known(object, "pages-per-second", measured, (double)load->bytes_per_s / 4096);
+    add_pending(switchover, object);
+    json_object_object_add(object, "error",
+                           switchover->error ? json_object_new_string(switchover->error) : NULL);
+    return object;
+}
