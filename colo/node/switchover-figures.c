@@ -42,8 +42,9 @@ json_object *switchover_describe(const Switchover *switchover)
         return NULL;
     const SwitchoverLoad *load = &switchover->load;
     gboolean measured = switchover->is_primary && load->bytes_per_s > 0;
-    ColoTime stands = switchover->is_primary ? switchover->stopped : (ColoTime){0};
-    ColoTime waits = switchover->is_primary ? (ColoTime){0} : switchover->handed;
+    const ColoTime none = {0};
+    ColoTime stands = switchover->is_primary ? switchover->stopped : none;
+    ColoTime waits = switchover->is_primary ? none : switchover->handed;
     json_object *object = json_object_new_object();
     json_object_object_add(object, "id", json_object_new_int64(switchover->id));
     colo_json_add_string(object, "status", switchover_phase_name(switchover->phase));
