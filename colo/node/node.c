@@ -262,8 +262,10 @@ static void carry_out(Node *node, guint actions)
         primary_hand_over(node->primary);
     if (actions & FSM_DO_CHECK_VM)
         copy_check_fit(node->copy);
-    if (actions & FSM_DO_RESUME_VM)
+    if (actions & FSM_DO_RESUME_VM) {
         primary_resume(node->primary);
+        announce_if_owed(node->announce);
+    }
     if (actions & FSM_DO_OPEN_GATE) {
         traffic_open(node->traffic);
         announce_if_owed(node->announce);

@@ -134,6 +134,35 @@ static void test_silenced(void)
     tear_down(&f);
 }
 
+/* What becomes due while the VM is held for a switchover comes when that is cancelled: a carrier, say. */
+static void test_held(void)
+{
+    Fixture f;
+    Network network;
+    guint32 id;
+    if (skipped())
+        return;
+    set_up(&f, "file");
+    add_tap(&f);
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    const Node *node = f.host[0].node;
+    network_open(&network, &f.host[0]);
+    f.host[0].config->downtime_limit_ms = 0;
+    g_assert_true(switchover_begin(node->switchover, TRUE, &id, NULL));
+    WAIT_FOR(node->state == FSM_P_PRE_SWITCHOVER);
+    announce_when_possible(node->announce);
+    g_assert_false(announce_is_planned(node->announce));
+    switchover_cancel(node->switchover);
+    WAIT_FOR(node->state == FSM_P_COLO);
+    g_assert_true(announce_is_planned(node->announce));
+    WAIT_FOR(count_received(&network) == node->config->announce_rounds);
+    g_assert_false(announce_is_planned(node->announce));
+    close(network.fd);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -141,5 +170,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-announce/rounds", test_rounds);
     add_pair_test("/node-announce/elsewhere", test_elsewhere);
     add_pair_test("/node-announce/silenced", test_silenced);
+    add_pair_test("/node-announce/held", test_held);
     return g_test_run();
 }
