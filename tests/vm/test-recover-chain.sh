@@ -12,6 +12,7 @@ set -u
 
 command -v socat >/dev/null || tap_skip_all "no socat"
 PORT=9001
+RAM_MIB=256
 src=$HOSTS_DIR/src.sock dst=$HOSTS_DIR/dst.sock
 alpha_ip=$(hosts_sync_address alpha)
 
@@ -61,13 +62,25 @@ paused() { # HOST WHAT
     need "$2: output is held" holds_output
 }
 
-protected_again() { # WHAT
+sent() {
+    hosts_status alpha bytes.total
+}
+
+# Beta has kept its RAM: what is the same is not sent again.
+sends_little() { # BYTES-BEFORE
+    sent_since=$(($(sent) - $1))
+    diag "$sent_since bytes were sent"
+    [ "$sent_since" -lt $((RAM_MIB * 1024 * 1024 / 20)) ]
+}
+
+protected_again() { # WHAT BYTES-BEFORE
     need "$1: protected" is_pair alpha beta
+    ok "$1: less than 5 % of RAM was sent" sends_little "$2"
     client_unharmed "$1"
 }
 
-pair_setup arbiter.type=none arbiter.path=
-hosts_config beta arbiter.type=none arbiter.path= "node.peer=unix:$src"
+pair_setup arbiter.type=none arbiter.path= vm.memory=${RAM_MIB}MiB
+hosts_config beta arbiter.type=none arbiter.path= vm.memory=${RAM_MIB}MiB "node.peer=unix:$src"
 way_a
 pair_boot
 ok "alpha listens on a socket, too" hosts_colo alpha recover "unix:$dst"
@@ -98,22 +111,25 @@ need "$what: its time ends" failed_are 5
 need "$what: as before" held_by beta
 
 what='the second proxy goes on'
+before=$(sent)
 kill -CONT "$way_b"
 ok "$what: the old limit" hosts_colo beta set recover-timeout 5s
 ok "$what: recover" hosts_colo beta recover "unix:$src"
-protected_again "$what"
+protected_again "$what" "$before"
 
 what='from the primary'
 paused alpha "$what"
+before=$(sent)
 ok "$what: recover there" hosts_colo alpha recover "unix:$dst"
-protected_again "$what"
+protected_again "$what" "$before"
 
 what='around the proxies'
 paused beta "$what"
+before=$(sent)
 way_ends alpha
 way_ends beta
 ok "$what: recover" hosts_colo beta recover "tcp:$alpha_ip:$HOSTS_SYNC_PORT"
-protected_again "$what"
+protected_again "$what" "$before"
 is "$what: that address counts" "$(hosts_status beta peer.address)" "tcp:$alpha_ip:$HOSTS_SYNC_PORT"
 is "nobody has taken over" "$(hosts_status beta takeovers)" 0
 
