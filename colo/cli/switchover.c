@@ -55,9 +55,10 @@ SwitchoverOutcome cli_switchover_outcome(json_object *now, char **ret_text)
     const char *error = text_at(now, "error", NULL);
     json_object *ms = at(now, "downtime-ms");
     if (!strcmp(status, "completed")) {
-        *ret_text = ms ? g_strdup_printf("the VM runs on the other node; it was paused for %.1f ms",
-                                         json_object_get_double(ms))
-                       : g_strdup("the VM runs on this node");
+        *ret_text =
+            ms ? g_strdup_printf("the other node has taken the VM, %.1f ms after it was paused",
+                                 json_object_get_double(ms))
+               : g_strdup("the VM runs on this node");
         return SWITCHOVER_IS_DONE;
     }
     if (!strcmp(status, "cancelled")) {

@@ -19,7 +19,7 @@ static const struct {
     {"{\"status\":\"handed\"}",                                        SWITCHOVER_IS_UNDER_WAY, "the end of status handed"           },
     {"{\"status\":\"cancelling\"}",                                    SWITCHOVER_IS_UNDER_WAY, "the end of status cancelling"       },
     {"{\"status\":\"completed\",\"downtime-ms\":8.25,\"error\":null}", SWITCHOVER_IS_DONE,
-     "the VM runs on the other node; it was paused for 8.2 ms"                                                                       },
+     "the other node has taken the VM, 8.2 ms after it was paused"                                                                   },
     {"{\"status\":\"completed\",\"downtime-ms\":null}",                SWITCHOVER_IS_DONE,
      "the VM runs on this node"                                                                                                      },
     {"{\"status\":\"cancelled\"}",                                     SWITCHOVER_IS_NOT_DONE,  "cancelled: the VM runs where it ran"},
