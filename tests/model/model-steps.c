@@ -21,6 +21,23 @@ static void lose_link(Pair *pair, int me)
     model_event(pair, me, events_link_lost(side->state, side->copy != COPY_INVALID));
 }
 
+/* Nothing but this: in the end; or if something fails, or an administrator orders it. */
+static void event_step(Search *search, int i, FsmEvent event)
+{
+    STEP(pair, search)
+    {
+        model_event(pair, i, event);
+    }
+}
+
+static void event_fault(Search *search, int i, FsmEvent event)
+{
+    FAULT(pair, search)
+    {
+        model_event(pair, i, event);
+    }
+}
+
 static void connect_step(Search *search, int dials)
 {
     const Pair *now = search->from;
@@ -210,44 +227,23 @@ static void primary_steps(Search *search, int i)
             }
         break;
     case FSM_P_COLO:
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_YIELD);
-        }
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_HOLD);
-        }
+        event_fault(search, i, FSM_YIELD);
+        event_fault(search, i, FSM_HOLD);
         unfit_step(search, i);
         break;
     case FSM_P_PRE_SWITCHOVER:
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_YIELD);
-        }
+        event_fault(search, i, FSM_YIELD);
         /* Whoever holds the VM so lets it go, in the end. */
-        STEP(pair, search)
-        {
-            model_event(pair, i, FSM_CANCEL);
-        }
+        event_step(search, i, FSM_CANCEL);
         unfit_step(search, i);
         break;
     case FSM_P_DEVICE:
-        STEP(pair, search)
-        {
-            model_event(pair, i, FSM_COMMITTED);
-        }
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_HAND_OVER_FAILED);
-        }
+        event_step(search, i, FSM_COMMITTED);
+        event_fault(search, i, FSM_HAND_OVER_FAILED);
         unfit_step(search, i);
         break;
     case FSM_P_HANDED:
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_HAND_OVER_FAILED);
-        }
+        event_fault(search, i, FSM_HAND_OVER_FAILED);
         if (!memchr(search->from->queue[!i], MSG_CANCEL, QUEUE))
             FAULT(pair, search)
             {
@@ -303,15 +299,9 @@ static void handed_steps(Search *search, int i)
         return;
     gboolean is_fit = copy_is_fit(side->copy, FALSE);
     search->left_as_cancelled |= is_fit && side->cancelled;
-    STEP(pair, search)
-    {
-        model_event(pair, i, switchover_fit(is_fit, side->cancelled));
-    }
+    event_step(search, i, switchover_fit(is_fit, side->cancelled));
     if (is_fit)
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_VM_UNFIT);
-        }
+        event_fault(search, i, FSM_VM_UNFIT);
 }
 
 static void take_over_step(Search *search, int i)
@@ -322,10 +312,7 @@ static void take_over_step(Search *search, int i)
     case COPY_NOTHING:
         return; /* the load that is under way ends first */
     case COPY_GIVE_UP:
-        STEP(pair, search)
-        {
-            model_event(pair, i, FSM_VM_LOST);
-        }
+        event_step(search, i, FSM_VM_LOST);
         return;
     default:
         STEP(pair, search)
@@ -369,28 +356,16 @@ void model_own_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
     if (side->state == FSM_P_STARTING || side->state == FSM_S_STARTING)
-        STEP(pair, search)
-        {
-            model_event(pair, i, FSM_VM_STARTED);
-        }
+        event_step(search, i, FSM_VM_STARTED);
     if (fsm_is_primary(side->state))
         primary_steps(search, i);
     else
         secondary_steps(search, i);
     if (side->state != FSM_P_ASKING)
-        FAULT(pair, search)
-        {
-            model_event(pair, i, FSM_VM_LOST);
-        }
+        event_fault(search, i, FSM_VM_LOST);
     for (gsize c = 0; c < G_N_ELEMENTS(commands); c++)
-        FAULT(pair, search)
-        {
-            model_event(pair, i, commands[c]);
-        }
-    FAULT(pair, search)
-    {
-        model_event(pair, i, FSM_SHUTDOWN);
-    }
+        event_fault(search, i, commands[c]);
+    event_fault(search, i, FSM_SHUTDOWN);
     FAULT(pair, search)
     {
         pair->side[i].crashed = TRUE;

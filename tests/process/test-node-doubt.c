@@ -7,15 +7,6 @@
 #include "common/log.h"
 #include "tests/support/host-pair.h"
 
-static void start_pair_in_doubt(Fixture *fixture)
-{
-    set_up(fixture, "file");
-    split_storage(fixture);
-    start(&fixture->host[0], "primary");
-    start(&fixture->host[1], "secondary");
-    protect(fixture, 0);
-}
-
 /* As storage has it if the asker's answer was lost. */
 static void decide(Fixture *fixture, const char *winner)
 {
@@ -33,7 +24,7 @@ static void decide(Fixture *fixture, const char *winner)
 static void test_secondary_has_won(void)
 {
     Fixture fixture;
-    start_pair_in_doubt(&fixture);
+    start_split_pair(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     set_storage(a, FALSE);
     set_storage(b, FALSE);
@@ -53,7 +44,7 @@ static void test_secondary_has_won(void)
 static void test_primary_has_won(void)
 {
     Fixture fixture;
-    start_pair_in_doubt(&fixture);
+    start_split_pair(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     set_storage(a, FALSE);
     decide(&fixture, "alpha");
@@ -72,7 +63,7 @@ static void test_primary_has_won(void)
 static void test_denied_keeps_its_vm(void)
 {
     Fixture fixture;
-    start_pair_in_doubt(&fixture);
+    start_split_pair(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     set_storage(b, FALSE);
     decide(&fixture, "beta");
@@ -90,7 +81,7 @@ static void test_denied_is_overruled(gconstpointer data)
 {
     gboolean storage_is_there = GPOINTER_TO_INT(data);
     Fixture fixture;
-    start_pair_in_doubt(&fixture);
+    start_split_pair(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     const Vm *old = a->vm;
     set_storage(b, FALSE);
@@ -117,7 +108,7 @@ static void test_denied_is_overruled(gconstpointer data)
 static void test_frozen_until_seen(void)
 {
     Fixture fixture;
-    start_pair_in_doubt(&fixture);
+    start_split_pair(&fixture);
     Host *a = &fixture.host[0], *b = &fixture.host[1];
     const Vm *old = a->vm;
     set_storage(a, FALSE);

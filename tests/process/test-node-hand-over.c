@@ -9,11 +9,7 @@
 /* A pair whose primary is about to hand over, and whose secondary's VM doesn't answer yet. */
 static void start_held(Fixture *fixture)
 {
-    set_up(fixture, "file");
-    split_storage(fixture);
-    start(&fixture->host[0], "primary");
-    start(&fixture->host[1], "secondary");
-    protect(fixture, 0);
+    start_split_pair(fixture);
     if (in_colo_mode())
         quieten(fixture);
     fake_vm_inject(fixture->host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);

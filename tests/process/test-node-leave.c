@@ -63,11 +63,7 @@ static void test_secondary(void)
 static void test_refused(void)
 {
     Fixture fixture;
-    set_up(&fixture, "file");
-    split_storage(&fixture);
-    start(&fixture.host[0], "primary");
-    start(&fixture.host[1], "secondary");
-    protect(&fixture, 0);
+    start_split_pair(&fixture);
     set_storage(&fixture.host[1], FALSE);
     node_leave(fixture.host[0].node);
     await_end(&fixture.host[0]);

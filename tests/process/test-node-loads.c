@@ -94,11 +94,7 @@ static void test_lost_in_the_load(void)
 static void test_not_in_doubt(void)
 {
     Fixture f;
-    set_up(&f, "file");
-    split_storage(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_split_pair(&f);
     quieten(&f);
     Host *b = &f.host[1];
     set_storage(b, FALSE);

@@ -256,11 +256,7 @@ static void test_hand_over(void)
 static void test_refused_hand_over(void)
 {
     Fixture f;
-    set_up(&f, "file");
-    split_storage(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_split_pair(&f);
     Host *a = &f.host[0], *b = &f.host[1];
     guint64 steps = stop(a, b);
     set_storage(b, FALSE);
@@ -280,11 +276,7 @@ static void test_refused_hand_over(void)
 static void test_frozen(void)
 {
     Fixture f;
-    set_up(&f, "file");
-    split_storage(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_split_pair(&f);
     Host *a = &f.host[0], *b = &f.host[1];
     guint64 steps = stop(a, b);
     fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);

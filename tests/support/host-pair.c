@@ -293,6 +293,15 @@ void start_pair(Fixture *fixture, const char *arbiter)
     protect(fixture, 0);
 }
 
+void start_split_pair(Fixture *fixture)
+{
+    set_up(fixture, "file");
+    split_storage(fixture);
+    start(&fixture->host[0], "primary");
+    start(&fixture->host[1], "secondary");
+    protect(fixture, 0);
+}
+
 gboolean pair_is_settled(const Fixture *f)
 {
     const Node *a = f->host[0].node, *b = f->host[1].node;

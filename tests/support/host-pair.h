@@ -72,6 +72,8 @@ void die(Host *host);
 void protect(Fixture *fixture, int primary);
 /* Sets up, starts alpha as primary and beta as secondary, and waits until they are protected. */
 void start_pair(Fixture *fixture, const char *arbiter);
+/* The same, with the arbiter's storage split: split_storage(). */
+void start_split_pair(Fixture *fixture);
 /* `colo` mode: the secondary's VM runs in the primary's epoch, and nothing is under way. */
 gboolean pair_is_settled(const Fixture *fixture);
 /* A protected pair (`colo` mode) whose next checkpoint comes when it is asked for. */

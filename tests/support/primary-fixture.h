@@ -558,4 +558,18 @@ G_GNUC_UNUSED static void advance(Fixture *f, CyclePhase phase)
     g_string_truncate(f->reported, 0);
 }
 
+/* The test, at `path`/PHASE, once for each phase of a checkpoint, which is its data. */
+G_GNUC_UNUSED static void add_for_each_phase(const char *path,
+                                             void (*test)(Fixture *f, gconstpointer phase))
+{
+    static const CyclePhase phases[] = {CYCLE_SYNCING, CYCLE_PREPARING, CYCLE_SETTLING,
+                                        CYCLE_PAUSING, CYCLE_SAVING,    CYCLE_SAVING_MARKED,
+                                        CYCLE_MARKING, CYCLE_COPYING,   CYCLE_RESUMING_SENDING,
+                                        CYCLE_SENDING, CYCLE_SENT,      CYCLE_RECEIVED};
+    for (guint i = 0; i < G_N_ELEMENTS(phases); i++) {
+        g_autofree char *name = g_strdup_printf("%s/%s", path, cycle_phase_name(phases[i]));
+        g_test_add(name, Fixture, GINT_TO_POINTER(phases[i]), set_up, test, tear_down);
+    }
+}
+
 #endif

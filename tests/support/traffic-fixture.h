@@ -280,6 +280,19 @@ static inline void take_over(Fixture *f, const char *unconfirmed)
     traffic_take_over(f->traffic);
 }
 
+/* Protected again after that: "a" waits for a fresh proof, and "b" for the next checkpoint. */
+static inline void take_over_and_hold(Fixture *f)
+{
+    copy_with_map(f);
+    take_over(f, "");
+    f->world.state = FSM_P_COLO;
+    traffic_pause(f->traffic);
+    guest_sends(f, "a");
+    f->fresh = 0;
+    traffic_release_before(f->traffic, EPOCH + 1);
+    guest_sends(f, "b");
+}
+
 static inline void expect_held(const Fixture *f, guint64 epoch, const char *names)
 {
     g_autoptr(GString) found = g_string_new(NULL);

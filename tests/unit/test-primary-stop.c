@@ -140,20 +140,12 @@ static void test_stop_is_refused(Fixture *f, gconstpointer continues)
 
 int main(int argc, char **argv)
 {
-    static const CyclePhase phases[] = {CYCLE_SYNCING, CYCLE_PREPARING, CYCLE_SETTLING,
-                                        CYCLE_PAUSING, CYCLE_SAVING,    CYCLE_SAVING_MARKED,
-                                        CYCLE_MARKING, CYCLE_COPYING,   CYCLE_RESUMING_SENDING,
-                                        CYCLE_SENDING, CYCLE_SENT,      CYCLE_RECEIVED};
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
     ADD("alone", test_stops);
     ADD("told", test_stop_is_told);
-    for (guint i = 0; i < G_N_ELEMENTS(phases); i++) {
-        g_autofree char *path = g_strdup_printf("/primary-stop/in/%s", cycle_phase_name(phases[i]));
-        g_test_add(path, Fixture, GINT_TO_POINTER(phases[i]), set_up, test_stop_in_a_checkpoint,
-                   tear_down);
-    }
+    add_for_each_phase("/primary-stop/in", test_stop_in_a_checkpoint);
     ADD("hand-over", test_stop_and_hand_over);
     ADD("refused", test_stop_is_refused);
     ADD_DATA("refused-cont", TRUE, test_stop_is_refused);

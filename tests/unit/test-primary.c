@@ -438,25 +438,14 @@ static void test_ends(Fixture *f, gconstpointer data)
 
 int main(int argc, char **argv)
 {
-    static const CyclePhase phases[] = {CYCLE_SYNCING, CYCLE_PREPARING, CYCLE_SETTLING,
-                                        CYCLE_PAUSING, CYCLE_SAVING,    CYCLE_SAVING_MARKED,
-                                        CYCLE_MARKING, CYCLE_COPYING,   CYCLE_RESUMING_SENDING,
-                                        CYCLE_SENDING, CYCLE_SENT,      CYCLE_RECEIVED};
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
     ADD("cycle", test_cycle);
     ADD("settles-at-last", test_settles_at_last);
     ADD("late-settle-timer", test_late_settle_timer);
-    for (guint i = 0; i < G_N_ELEMENTS(phases); i++) {
-        const char *name = cycle_phase_name(phases[i]);
-        g_autofree char *cancelled = g_strdup_printf("/primary/cancelled/%s", name);
-        g_autofree char *forgotten = g_strdup_printf("/primary/forgotten/%s", name);
-        g_test_add(cancelled, Fixture, GINT_TO_POINTER(phases[i]), set_up, test_cancelled,
-                   tear_down);
-        g_test_add(forgotten, Fixture, GINT_TO_POINTER(phases[i]), set_up, test_forgotten,
-                   tear_down);
-    }
+    add_for_each_phase("/primary/cancelled", test_cancelled);
+    add_for_each_phase("/primary/forgotten", test_forgotten);
     ADD_DATA("save-refused/active", FSM_P_ACTIVE, test_save_refused);
     ADD_DATA("save-refused/colo", FSM_P_COLO, test_save_refused);
     ADD_DATA("save-refused/device", FSM_P_DEVICE, test_save_refused);

@@ -27,14 +27,7 @@ static void test_take_over(Fixture *f, gconstpointer data)
 static void test_held_are_mapped(Fixture *f, gconstpointer data)
 {
     (void)data;
-    copy_with_map(f);
-    take_over(f, "");
-    f->world.state = FSM_P_COLO;
-    traffic_pause(f->traffic);
-    guest_sends(f, "a");
-    f->fresh = 0;
-    traffic_release_before(f->traffic, EPOCH + 1);
-    guest_sends(f, "b");
+    take_over_and_hold(f);
     traffic_begin_epoch(f->traffic, TRUE);
     guest_sends(f, "c");
     expect_held(f, EPOCH + 1, "a+b+c+");

@@ -316,14 +316,7 @@ static void test_mirror_is_full(Fixture *f, gconstpointer data)
 static void test_forget(Fixture *f, gconstpointer data)
 {
     (void)data;
-    copy_with_map(f);
-    take_over(f, "");
-    f->world.state = FSM_P_COLO;
-    traffic_pause(f->traffic);
-    guest_sends(f, "a");
-    f->fresh = 0;
-    traffic_release_before(f->traffic, EPOCH + 1);
-    guest_sends(f, "b");
+    take_over_and_hold(f);
     f->world.defers_input = TRUE;
     client_sends(f, "c");
     TrafficStats stats = traffic_stats(f->traffic);
