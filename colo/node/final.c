@@ -13,6 +13,7 @@
  */
 #include "colo/node/final.h"
 
+#include "colo/node/epoch.h"
 #include "colo/node/node.h"
 #include "common/log.h"
 #include "common/patience.h"
@@ -23,10 +24,10 @@
 struct Final {
     FinalHandler handler;
     gpointer user_data;
-    gboolean begun;         /* or, by the peer, announced */
-    gboolean in_step;       /* primary: the secondary's disks have everything */
-    guint64 announced_mark; /* secondary: epoch of the last mark, as announced */
-    guint64 last_mark;      /* secondary: of the last mark that has come */
+    gboolean begun;          /* or, by the peer, announced */
+    gboolean in_step;        /* primary: the secondary's disks have everything */
+    guint64 announced_mark;  /* secondary, if begun: epoch of the last mark */
+    OptionalEpoch last_mark; /* secondary: of the last mark that has come */
     guint timer;
 };
 
@@ -118,13 +119,13 @@ void final_durable(Final *final, const GError *error)
     if (error)
         final->handler.trouble("these disks don't have everything", error, final->user_data);
     /* An error is reported in any case: the primary need not wait. */
-    if (error || look(final).state == FSM_S_COLO)
+    if (error || (final->begun && look(final).state == FSM_S_COLO))
         final->handler.finished(final->announced_mark, error, final->user_data);
 }
 
 void final_marked(Final *final, guint64 epoch)
 {
-    final->last_mark = epoch;
+    final->last_mark = epoch_some(epoch);
     if (final->begun && final->announced_mark == epoch && look(final).state == FSM_S_COLO)
         final->handler.finish(epoch, final->user_data);
 }
@@ -136,7 +137,7 @@ gboolean final_received(Final *final, guint64 epoch, GError **error)
         return refuse("final", epoch, world.state, error);
     final->begun = TRUE;
     final->announced_mark = epoch;
-    if (final->last_mark == epoch)
+    if (epoch_is(final->last_mark, epoch))
         final_marked(final, epoch);
     return TRUE;
 }
@@ -146,7 +147,7 @@ void final_session_over(Final *final)
     if (fsm_is_primary(look(final).state))
         return;
     final->begun = FALSE;
-    final->announced_mark = final->last_mark = 0;
+    final->last_mark = EPOCH_NONE;
 }
 
 /* ---- Life ---- */
@@ -163,7 +164,6 @@ void final_free(Final *final)
 {
     if (!final)
         return;
-    if (final->timer)
-        g_source_remove(final->timer);
+    g_clear_handle_id(&final->timer, g_source_remove);
     g_free(final);
 }

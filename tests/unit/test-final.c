@@ -173,6 +173,29 @@ static void test_durable(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->finishing, ==, 9);
 }
 
+/* No number of the peer's is that of a mark which has not come. */
+static void test_no_mark(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->finishing = G_MAXUINT64;
+    g_assert_true(final_received(f->final, 0, NULL));
+    g_assert_cmpuint(f->finishing, ==, G_MAXUINT64);
+    final_marked(f->final, 0);
+    g_assert_cmpuint(f->finishing, ==, 0);
+}
+
+/* An answer of the disks that comes after its session is nobody's. */
+static void test_durable_late(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    final_marked(f->final, 8);
+    g_assert_true(final_received(f->final, 8, NULL));
+    final_session_over(f->final);
+    f->finished = G_MAXUINT64;
+    final_durable(f->final, NULL);
+    g_assert_cmpuint(f->finished, ==, G_MAXUINT64);
+}
+
 static void test_not_durable(Fixture *f, gconstpointer state)
 {
     (void)state;
@@ -208,6 +231,8 @@ int main(int argc, char **argv)
     ADD("alone", FSM_P_COLO, test_alone);
     ADD("at-once", FSM_P_COLO, test_at_once);
     ADD("durable", FSM_S_COLO, test_durable);
+    ADD("durable-late", FSM_S_COLO, test_durable_late);
+    ADD("no-mark", FSM_S_COLO, test_no_mark);
     ADD("not-durable", FSM_S_COLO, test_not_durable);
     ADD("too-late", FSM_S_COLO, test_too_late);
     return g_test_run();
