@@ -176,9 +176,7 @@ void answering_watch(Answering *answering)
 
 void answering_forget(Answering *answering)
 {
-    if (answering->timer)
-        g_source_remove(answering->timer);
-    answering->timer = 0;
+    g_clear_handle_id(&answering->timer, g_source_remove);
     answering->watch = (AnswerWatch){0};
 }
 

@@ -68,7 +68,7 @@ static void set_start(Claim *claim, ClaimStart next)
         g_error("claim, start: %s -> %s in state %s", claim_start_name(before),
                 claim_start_name(next), fsm_state_name(claim->state));
     log_debug("claim, start: %s -> %s", claim_start_name(before), claim_start_name(next));
-    claim_stop(&claim->start.timer);
+    g_clear_handle_id(&claim->start.timer, g_source_remove);
     claim->start.doing = next;
     claim->start.timer = begin_start_timer(claim, next);
 }
@@ -200,7 +200,7 @@ static void follow_record(Claim *claim, const ClaimRecordVerdict *verdict, const
     if (verdict->tells)
         claim_tell(claim, what, error, TRUE);
     if (verdict->again) {
-        claim_stop(&claim->record.timer);
+        g_clear_handle_id(&claim->record.timer, g_source_remove);
         claim->record.timer = patience_add(CLAIM_AGAIN_MS, on_record_timer, claim);
     }
     if (verdict->kept)
@@ -243,7 +243,7 @@ static void write_record(Claim *claim)
         claim_pin(claim);
         return;
     case CLAIM_WRITES_RECORD:
-        claim_stop(&claim->record.timer);
+        g_clear_handle_id(&claim->record.timer, g_source_remove);
         claim->record.open++;
         if (claim->record.doing != CLAIM_RECORD_KEPT)
             set_record(claim, CLAIM_RECORD_ASKED);
@@ -348,7 +348,7 @@ static void on_disowned(ArbiterAnswer answer, const GError *error, gpointer user
         log_warning("the record still says that this node runs the VM: %s", error->message);
     if (!claim->disown_timer)
         return; /* patience has ended, and that was reported */
-    claim_stop(&claim->disown_timer);
+    g_clear_handle_id(&claim->disown_timer, g_source_remove);
     claim->callbacks.disowned(claim->user_data);
 }
 
@@ -378,8 +378,8 @@ ClaimRecord claim_recording(const Claim *claim)
 
 void claim_owner_finalise(Claim *claim)
 {
-    claim_stop(&claim->start.timer);
-    claim_stop(&claim->record.timer);
-    claim_stop(&claim->disown_timer);
+    g_clear_handle_id(&claim->start.timer, g_source_remove);
+    g_clear_handle_id(&claim->record.timer, g_source_remove);
+    g_clear_handle_id(&claim->disown_timer, g_source_remove);
     g_free(claim->record.session);
 }

@@ -82,7 +82,7 @@ static void wait_for_it(Claim *claim, const GError *why)
 
 static void begin(Claim *claim)
 {
-    claim_stop(&claim->watch.timer);
+    g_clear_handle_id(&claim->watch.timer, g_source_remove);
     if (claim->config->arbiter != CONFIG_ARBITER_NONE)
         arbiter_look(claim->arbiter, FALSE, on_looked, claim);
     claim->callbacks.seen(claim->user_data);
@@ -148,6 +148,6 @@ gboolean claim_has_begun(const Claim *claim)
 
 void claim_watch_finalise(Claim *claim)
 {
-    claim_stop(&claim->watch.timer);
+    g_clear_handle_id(&claim->watch.timer, g_source_remove);
     g_free(claim->watch.trouble);
 }

@@ -12,13 +12,6 @@
 /* The time that the primary gets to continue without a secondary that is unfit. */
 #define LEFT_MS 10000
 
-void claim_stop(guint *timer)
-{
-    if (*timer)
-        g_source_remove(*timer);
-    *timer = 0;
-}
-
 ClaimTime claim_time_of(const GError *error)
 {
     return g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE)   ? CLAIM_LATE
@@ -81,7 +74,7 @@ static void set_doing(Claim *claim, ClaimDoing next)
         g_error("claim: %s -> %s in state %s", claim_doing_name(before), claim_doing_name(next),
                 fsm_state_name(claim->state));
     log_debug("claim: %s -> %s", claim_doing_name(before), claim_doing_name(next));
-    claim_stop(&claim->question.timer);
+    g_clear_handle_id(&claim->question.timer, g_source_remove);
     claim->question.doing = next;
     claim->question.timer = begin_timer(claim, next, claim->question.wait_ms);
     g_assert((claim->question.timer != 0) == claim_doing_asks_again(next));
@@ -308,7 +301,7 @@ void claim_free(Claim *claim)
     if (!claim)
         return;
     arbiter_free(claim->arbiter);
-    claim_stop(&claim->question.timer);
+    g_clear_handle_id(&claim->question.timer, g_source_remove);
     claim_owner_finalise(claim);
     claim_watch_finalise(claim);
     g_free(claim->question.session);

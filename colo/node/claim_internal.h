@@ -64,8 +64,6 @@ struct Claim {
     guint disown_timer;    /* runs while it is written that the VM is nobody's */
 };
 
-/* Stops a timer that may run. */
-void claim_stop(guint *timer);
 /* Which of the answers to one question this is. */
 ClaimTime claim_time_of(const GError *error);
 void claim_report(const Claim *claim, FsmEvent event);

@@ -84,9 +84,7 @@ void disks_session_lost(Disks *disks, const char *why)
 
 void disks_forget_lost(Disks *disks)
 {
-    if (disks->lost_timer)
-        g_source_remove(disks->lost_timer);
-    disks->lost_timer = 0;
+    g_clear_handle_id(&disks->lost_timer, g_source_remove);
     g_clear_error(&disks->lost);
 }
 
@@ -307,10 +305,8 @@ void disks_stop(Disks *disks, gboolean node_ends)
 {
     if (!disks->activation)
         return;
-    if (disks->failure_source)
-        g_source_remove(disks->failure_source);
-    if (disks->status_timer)
-        g_source_remove(disks->status_timer);
+    g_clear_handle_id(&disks->failure_source, g_source_remove);
+    g_clear_handle_id(&disks->status_timer, g_source_remove);
     disks_forget_lost(disks);
     DiskServer *ending = node_ends && !disks->failed ? disks->server : NULL;
     if (ending)

@@ -205,9 +205,7 @@ void holdings_continue_alone(Holdings *holdings)
 
 void holdings_forget(Holdings *holdings)
 {
-    if (holdings->timer)
-        g_source_remove(holdings->timer);
-    holdings->timer = 0;
+    g_clear_handle_id(&holdings->timer, g_source_remove);
 }
 
 /* ---- Life ---- */

@@ -158,9 +158,7 @@ static gboolean on_settled_timer(gpointer user_data)
 /* Of the epoch before. */
 static void forget_settled(Judge *judge)
 {
-    if (judge->settled.timer)
-        g_source_remove(judge->settled.timer);
-    judge->settled.timer = 0;
+    g_clear_handle_id(&judge->settled.timer, g_source_remove);
     judge->settled.seen = judge->settled.told = 0;
     g_array_set_size(judge->settled.datagrams, 0);
 }

@@ -22,11 +22,8 @@ struct Leave {
 
 static void forget(Leave *leave)
 {
-    if (leave->timer)
-        g_source_remove(leave->timer);
-    if (leave->look_source)
-        g_source_remove(leave->look_source);
-    leave->timer = leave->look_source = 0;
+    g_clear_handle_id(&leave->timer, g_source_remove);
+    g_clear_handle_id(&leave->look_source, g_source_remove);
 }
 
 static void end(Leave *leave)

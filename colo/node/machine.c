@@ -51,9 +51,7 @@ const GError *machine_ending_sign(const Machine *machine)
 
 static void forget_sign(Machine *machine)
 {
-    if (machine->ending_timer)
-        g_source_remove(machine->ending_timer);
-    machine->ending_timer = 0;
+    g_clear_handle_id(&machine->ending_timer, g_source_remove);
     g_clear_error(&machine->ending_sign);
 }
 

@@ -208,8 +208,7 @@ gboolean node_end_now(gpointer user_data)
 
 void node_end(Node *node)
 {
-    if (node->end_source)
-        g_source_remove(node->end_source);
+    g_clear_handle_id(&node->end_source, g_source_remove);
     node->end_source = g_idle_add(node_end_now, node);
 }
 
@@ -388,8 +387,7 @@ void node_free(Node *node)
         secondary_drop_apply(node);
         node_vm_free(node, TRUE);
     }
-    if (node->end_source)
-        g_source_remove(node->end_source);
+    g_clear_handle_id(&node->end_source, g_source_remove);
     switchover_free(node->switchover);
     primary_free(node->primary);
     secondary_drop_apply(node);

@@ -193,9 +193,7 @@ void primary_unplan(Primary *primary)
 
 void primary_end_hand_over(Primary *primary)
 {
-    if (primary->hand_over_timer)
-        g_source_remove(primary->hand_over_timer);
-    primary->hand_over_timer = 0;
+    g_clear_handle_id(&primary->hand_over_timer, g_source_remove);
 }
 
 gboolean primary_is_handing_over(const Primary *primary)

@@ -18,8 +18,8 @@
  * The steps of a takeover (copy.h) wait here in the same way, this one too: then copy_step() is
  * called again. A primary's caller is not called before its VM runs.
  *
- * A guest that is to stay stopped is not run by any of these: stops.h has the rule, resume_begin_run() asks
- * it last. QEMU has stopped it for an I/O error (on-error): it is continued every io-retry, or by
+ * A guest that is to stay stopped is not run by any of these: stops.h has the rule, and
+ * resume_begin_run() asks it last. QEMU has stopped it for an I/O error (on-error): it is continued every io-retry, or by
  * `cont`. Or an administrator has, by `stop`: only `cont` continues it. To continue is to forget the
  * reasons and then to try like anybody else, as soon as no checkpoint is under way.
  */
@@ -165,9 +165,7 @@ void resume_wait(Resume *resume, const char *what, const GError *error)
 
 static void forget_waiting(Resume *resume)
 {
-    if (resume->again_timer)
-        g_source_remove(resume->again_timer);
-    resume->again_timer = 0;
+    g_clear_handle_id(&resume->again_timer, g_source_remove);
     g_clear_pointer(&resume->refused, g_free);
 }
 
@@ -279,7 +277,10 @@ static void try_resume(Resume *resume)
     resume_activated(resume, NULL);
 }
 
-/* Nothing is to be done for a VM that stays stopped, but for a takeover: its disks are the other side's. */
+/*
+ * Nothing is to be done for a VM that stays stopped, but for a takeover: its disks are the other
+ * side's.
+ */
 void resume_vm(Resume *resume, ResumeDone done)
 {
     g_assert(!resume->done);
@@ -304,9 +305,7 @@ gboolean resume_give_up(Resume *resume)
 
 static void try_again(Resume *resume)
 {
-    if (resume->again_timer)
-        g_source_remove(resume->again_timer);
-    resume->again_timer = 0;
+    g_clear_handle_id(&resume->again_timer, g_source_remove);
     if (resume->done)
         try_resume(resume);
     else
@@ -340,14 +339,15 @@ void resume_guest_stopped(Resume *resume, const char *detail)
     gint64 same_us = (gint64)retry_ms * COLO_US_PER_MS + SAME_STOP_US;
     StopReason reason = stops_of_qemu(detail);
     gboolean io_error = reason == STOP_IO_ERROR;
+    gboolean is_new = !io_error || colo_time_diff_us(now, resume->io_stopped_at) > same_us;
     resume->stops |= 1u << reason;
-    if (!io_error || colo_time_diff_us(now, resume->io_stopped_at) > same_us) {
+    if (is_new) {
         log_warning("QEMU has stopped the guest: %s", detail);
         resume->handler.guest_stopped(stops_name(1u << reason), resume->user_data);
     }
     if (!io_error)
         return;
-    if (colo_time_diff_us(now, resume->io_stopped_at) > same_us) {
+    if (is_new) {
         g_autoptr(GError) error =
             g_error_new(VM_ERROR, VM_ERROR_QMP, "'colo cont' continues it%s",
                         retry_ms ? ", and colod tries it every io-retry" : "");
@@ -369,9 +369,7 @@ static void forget_stops(Resume *resume)
 {
     resume_continues(resume);
     resume->stop_reported = FALSE;
-    if (resume->io_timer)
-        g_source_remove(resume->io_timer);
-    resume->io_timer = 0;
+    g_clear_handle_id(&resume->io_timer, g_source_remove);
 }
 
 /* ---- A guest that an administrator has stopped ---- */
@@ -416,9 +414,7 @@ void resume_forget(Resume *resume)
     g_autoptr(GError) gone =
         g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE, "the VM has been ended meanwhile");
     resume->done = NULL;
-    if (resume->activated_source)
-        g_source_remove(resume->activated_source);
-    resume->activated_source = 0;
+    g_clear_handle_id(&resume->activated_source, g_source_remove);
     g_clear_error(&resume->activation_error);
     forget_waiting(resume);
     forget_stops(resume);

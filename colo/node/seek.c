@@ -79,8 +79,7 @@ void seek_linked(Seek *seek)
         return;
     log_info("linked by order over %s%s", seek->trying,
              is_given(seek->trying) ? "" : ": that address counts from now on");
-    g_source_remove(seek->timer);
-    seek->timer = 0;
+    g_clear_handle_id(&seek->timer, g_source_remove);
     seek->paused = FALSE;
     if (is_given(seek->trying)) {
         g_clear_pointer(&seek->trying, g_free);
@@ -98,9 +97,7 @@ static void end_attempt(Seek *seek, const char *why)
     if (!seek->trying)
         return;
     g_autofree char *uri = g_steal_pointer(&seek->trying);
-    if (seek->timer)
-        g_source_remove(seek->timer);
-    seek->timer = 0;
+    g_clear_handle_id(&seek->timer, g_source_remove);
     log_warning("recover over %s has failed: %s", uri, why);
     seek->handler.recover_failed(uri, why, seek->user_data);
 }
@@ -225,8 +222,7 @@ void seek_free(Seek *seek)
 {
     if (!seek)
         return;
-    if (seek->timer)
-        g_source_remove(seek->timer);
+    g_clear_handle_id(&seek->timer, g_source_remove);
     g_free(seek->address);
     g_free(seek->also);
     g_free(seek->trying);
