@@ -48,7 +48,7 @@ static guint begin_start_timer(Claim *claim, ClaimStart doing)
     switch (doing) {
     case CLAIM_START_AGAIN:
         return patience_add(CLAIM_AGAIN_MS, on_start_timer, claim);
-    case CLAIM_START_LETS:
+    case CLAIM_START_DEFERRED:
         return patience_add((guint)(PATIENCE * claim->config->heartbeat_timeout_ms) +
                                 UPLINKS_ASK_WAIT_MS,
                             on_start_timer, claim);
@@ -126,7 +126,7 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
                              .answer = answer,
                              .time = claim_time_of(error)};
     ClaimStartVerdict verdict = claim_judge_start(&facts);
-    if (answer == ARBITER_OPEN && verdict.next == CLAIM_START_LETS) {
+    if (answer == ARBITER_OPEN && verdict.next == CLAIM_START_DEFERRED) {
         log_info("this node ran the VM, protected: its secondary may be taking over, let it");
         claim->start.how = ARBITER_CLAIM;
     }

@@ -195,7 +195,7 @@ ClaimStartVerdict claim_judge_start(const ClaimStartFacts *facts)
     case ARBITER_DENIED:
         return deny_start(facts);
     case ARBITER_OPEN:
-        return (ClaimStartVerdict){CLAIM_START_REPORT_NOTHING, CLAIM_START_LETS};
+        return (ClaimStartVerdict){CLAIM_START_REPORT_NOTHING, CLAIM_START_DEFERRED};
     case ARBITER_UNKNOWN:
         /* The administrator's word needs no storage; who starts after this must read it. */
         if (facts->overrules)
@@ -219,9 +219,10 @@ ClaimStart claim_start_after(ClaimStart start, FsmState next)
 /* clang-format off */
 static const guint start_next[CLAIM_STARTS] = {
     [CLAIM_START_IDLE]        = TO(START_ASKED),
-    [CLAIM_START_ASKED]       = TO(START_IDLE) | TO(START_AGAIN) | TO(START_LETS) | TO(START_WAITS),
+    [CLAIM_START_ASKED]       = TO(START_IDLE) | TO(START_AGAIN) | TO(START_DEFERRED) |
+                                TO(START_WAITS),
     [CLAIM_START_AGAIN]       = TO(START_IDLE) | TO(START_ASKED),
-    [CLAIM_START_LETS]        = TO(START_IDLE) | TO(START_ASKED),
+    [CLAIM_START_DEFERRED]    = TO(START_IDLE) | TO(START_ASKED),
     [CLAIM_START_WAITS]       = TO(START_IDLE) | TO(START_WAITS_ASKED),
     [CLAIM_START_WAITS_ASKED] = TO(START_IDLE) | TO(START_WAITS),
 };
@@ -236,7 +237,7 @@ const char *claim_start_name(ClaimStart start)
 {
     static const char *const names[CLAIM_STARTS] = {
         [CLAIM_START_IDLE] = "idle",   [CLAIM_START_ASKED] = "asked",
-        [CLAIM_START_AGAIN] = "again", [CLAIM_START_LETS] = "lets",
+        [CLAIM_START_AGAIN] = "again", [CLAIM_START_DEFERRED] = "deferred",
         [CLAIM_START_WAITS] = "waits", [CLAIM_START_WAITS_ASKED] = "waits-asked",
     };
     return names[start];

@@ -108,8 +108,8 @@ const char *claim_doing_name(ClaimDoing doing);
 typedef enum {
     CLAIM_START_IDLE,
     CLAIM_START_ASKED,
-    CLAIM_START_AGAIN, /* could not be asked, nothing is started: asks again */
-    CLAIM_START_LETS,  /* gives its secondary time to take over, then asks again */
+    CLAIM_START_AGAIN,    /* could not be asked, nothing is started: asks again */
+    CLAIM_START_DEFERRED, /* asks later: its secondary has time to take over first */
     CLAIM_START_WAITS, /* the VM is another's: asks from time to time whether it was given back */
     CLAIM_START_WAITS_ASKED, /* does so now */
     CLAIM_STARTS

@@ -304,7 +304,7 @@ static void start_answered(Pair *pair, int me, ArbiterAnswer answer)
     ClaimStartVerdict verdict = claim_judge_start(&facts);
     side->inquiry = INQUIRY_NONE;
     side->read = (OnRecord){0};
-    if (answer == ARBITER_OPEN && verdict.next == CLAIM_START_LETS)
+    if (answer == ARBITER_OPEN && verdict.next == CLAIM_START_DEFERRED)
         side->how = ARBITER_CLAIM;
     set_start(pair, side, verdict.next);
     switch (verdict.report) {
@@ -391,7 +391,7 @@ static void inquiry_steps(Search *search, int i)
 static void start_steps(Search *search, int i)
 {
     const Side *side = &search->from->side[i];
-    gboolean again = side->start == CLAIM_START_AGAIN || side->start == CLAIM_START_LETS;
+    gboolean again = side->start == CLAIM_START_AGAIN || side->start == CLAIM_START_DEFERRED;
     gboolean waits = side->start == CLAIM_START_WAITS && side->state == FSM_S_NONE;
     if (!again && !waits)
         return;

@@ -91,7 +91,7 @@ static ClaimStartVerdict expected_start(const ClaimStartFacts *facts)
 {
     static const ClaimStartVerdict granted = SAYS(GRANTED, IDLE), lost = SAYS(LOST, IDLE),
                                    wait = SAYS(WAIT, WAITS), wait_alone = SAYS(WAIT, IDLE),
-                                   lets = SAYS(NOTHING, LETS), late = SAYS(TROUBLE, ASKED),
+                                   defers = SAYS(NOTHING, DEFERRED), late = SAYS(TROUBLE, ASKED),
                                    again = SAYS(TROUBLE, AGAIN), overruled = SAYS(OVERRULED, IDLE);
     switch (facts->answer) {
     case ARBITER_GRANTED:
@@ -99,7 +99,7 @@ static ClaimStartVerdict expected_start(const ClaimStartFacts *facts)
     case ARBITER_DENIED:
         return facts->may_wait ? wait : lost;
     case ARBITER_OPEN:
-        return lets;
+        return defers;
     case ARBITER_MANUAL:
         return facts->overrules || facts->disks_are_good ? granted
                : facts->may_wait                         ? wait_alone

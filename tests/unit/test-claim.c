@@ -242,14 +242,14 @@ static void test_released(ClaimHost *f, gconstpointer data)
 }
 
 /* One that ran the VM, protected, lets its secondary take over first. */
-static void test_lets(ClaimHost *f, gconstpointer data)
+static void test_start_deferred(ClaimHost *f, gconstpointer data)
 {
     (void)data;
     claim_host_run_alone(f);
     claim_host_protect(f, S1);
     claim_host_restart(f, "alpha", FSM_P_ASKING);
     claim_host_start(f);
-    WAIT_FOR(claim_starting(f->claim) == CLAIM_START_LETS);
+    WAIT_FOR(claim_starting(f->claim) == CLAIM_START_DEFERRED);
     WAIT_FOR(claim_host_reported(f, "granted"));
     g_assert_cmpint(claim_starting(f->claim), ==, CLAIM_START_IDLE);
 }
@@ -403,7 +403,7 @@ int main(int argc, char **argv)
     ADD("inherits", NULL, test_inherits);
     ADD("after-the-start", NULL, test_after_the_start);
     ADD("released", NULL, test_released);
-    ADD("lets", NULL, test_lets);
+    ADD("start-deferred", NULL, test_start_deferred);
     ADD("role-is-fixed", NULL, test_role_is_fixed);
     ADD("overrules", NULL, test_overrules);
     ADD("pin-first", NULL, test_pin_first);
