@@ -103,6 +103,14 @@ static void add_sync(const Node *node, json_object *status)
     colo_json_add_int(sync, "total-bytes", (gint64)progress->total_bytes);
     if (progress->left_us >= 0)
         colo_json_add_int(sync, "left-ms", progress->left_us / COLO_US_PER_MS);
+    if (!node->is_primary)
+        return; /* the others are the sender's */
+    json_object_object_add(sync, "mbps",
+                           json_object_new_double(progress->send_bytes_per_s * 8 / 1e6));
+    json_object_object_add(sync, "pages-per-second",
+                           json_object_new_double(progress->send_bytes_per_s / VM_PAGE_SIZE));
+    json_object_object_add(sync, "dirty-pages-per-second",
+                           json_object_new_double(progress->dirty_bytes_per_s / VM_PAGE_SIZE));
 }
 
 static void add_frames(const Node *node, json_object *status)
@@ -220,6 +228,10 @@ static void do_status(ControlRequest *request, json_object *arguments, gpointer 
     add_compare(node, status);
     add_nics(node, status);
     recording_add_status(node, status);
+    gint64 expected_us = switching_expected_us(node);
+    json_object_object_add(
+        status, "expected-downtime-ms",
+        expected_us < 0 ? NULL : json_object_new_double((double)expected_us / COLO_US_PER_MS));
     json_object_object_add(status, "switchover", switchover_describe(node->switchover));
     json_object *arbiter = colo_json_add_object(status, "arbiter");
     g_autofree char *type = config_get(node->config, "arbiter.type", NULL);

@@ -237,6 +237,8 @@ gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GE
 
 /* Makes the node's switchover. */
 void switching_init(Node *node);
+/* For how long the VM would be paused if it were moved now; -1: not known, or not possible. */
+gint64 switching_expected_us(const Node *node);
 /* Commands. */
 void do_switchover(ControlRequest *request, json_object *arguments, gpointer user_data);
 void do_continue(ControlRequest *request, json_object *arguments, gpointer user_data);

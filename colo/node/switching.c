@@ -29,6 +29,20 @@ static guint parts_pending(const Node *node)
     return pending;
 }
 
+static SwitchoverLoad load(const Node *node)
+{
+    return (SwitchoverLoad){.left_bytes = primary_dirty_pages(node->primary) * VM_PAGE_SIZE,
+                            .bytes_per_s = figures_bytes_per_s(node->figures),
+                            .pause_us = figures_pause_us(node->figures),
+                            .apply_us = figures_apply_us(node->figures)};
+}
+
+gint64 switching_expected_us(const Node *node)
+{
+    SwitchoverLoad now = load(node);
+    return node->state == FSM_P_COLO ? switchover_expected_us(&now) : -1;
+}
+
 static SwitchoverWorld on_look(gpointer user_data)
 {
     const Node *node = user_data;
@@ -42,11 +56,7 @@ static SwitchoverWorld on_look(gpointer user_data)
     if (node->state == FSM_S_COLO)
         world.pending = parts_pending(node);
     if (fsm_is_primary(node->state))
-        world.load =
-            (SwitchoverLoad){.left_bytes = primary_dirty_pages(node->primary) * VM_PAGE_SIZE,
-                             .bytes_per_s = figures_bytes_per_s(node->figures),
-                             .pause_us = figures_pause_us(node->figures),
-                             .apply_us = figures_apply_us(node->figures)};
+        world.load = load(node);
     return world;
 }
 

@@ -4,6 +4,7 @@
  * and refused. A fake guest counts its steps: nothing is redone.
  */
 #include "common/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/switchover-pair.h"
 
 #include <string.h>
@@ -28,6 +29,34 @@ static double figure(const Host *host, const char *name)
     double number = json_object_get_double(value);
     json_object_put(all);
     return number;
+}
+
+/* Of the status; -1: null. */
+static double expected_ms(const Host *host)
+{
+    g_autofree char *answer =
+        control_peer_ask(host->config->control_socket, "{\"execute\":\"status\"}");
+    json_object *all = json_tokener_parse(answer), *status = NULL, *value = NULL;
+    g_assert_true(json_object_object_get_ex(all, "return", &status));
+    g_assert_true(json_object_object_get_ex(status, "expected-downtime-ms", &value));
+    double ms = value ? json_object_get_double(value) : -1;
+    json_object_put(all);
+    return ms;
+}
+
+/* What a pause would be is known of a pair that could do it, and of no other. */
+static void test_expected(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    WAIT_FOR(expected_ms(a) > 0);
+    g_assert_cmpfloat(expected_ms(b), ==, -1);
+    cut_link(&f);
+    WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_PAUSED);
+    g_assert_cmpfloat(expected_ms(a), ==, -1);
+    protect(&f, 0);
+    tear_down(&f);
 }
 
 /* ---- To its end ---- */
@@ -315,6 +344,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
+    add_pair_test("/node-switchover/expected", test_expected);
     add_pair_test("/node-switchover/done", test_done);
     add_pair_test("/node-switchover/to-and-fro", test_to_and_fro);
     add_pair_test("/node-switchover/held", test_held);
