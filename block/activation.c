@@ -108,8 +108,19 @@ void block_activation_watch(BlockActivation *a, BlockActivationChanged changed, 
     a->changed_data = user_data;
 }
 
+static gboolean all_are_active(const BlockActivation *a)
+{
+    for (guint i = 0; i < a->disks->len; i++) {
+        const Member *disk = a->disks->pdata[i];
+        if (disk->state != BLOCK_DISK_ACTIVE)
+            return FALSE;
+    }
+    return TRUE;
+}
+
 static void set_flag(BlockActivation *a, BlockFlag flag)
 {
+    g_assert(flag == BLOCK_INACTIVE || all_are_active(a));
     gboolean is_new = a->flag != flag;
     a->flag = flag;
     if (is_new && a->changed)
@@ -118,6 +129,9 @@ static void set_flag(BlockActivation *a, BlockFlag flag)
 
 static void set_disk(BlockActivation *a, Member *disk, BlockDiskState state)
 {
+    if (!block_disk_may(disk->state, state))
+        g_error("disk %s: %s -> %s", disk->name, block_disk_state_name(disk->state),
+                block_disk_state_name(state));
     gboolean is_new = disk->state != state;
     disk->state = state;
     if (is_new && a->changed)
@@ -331,15 +345,24 @@ BlockDiskState block_activation_disk(const BlockActivation *a, guint index, cons
     return disk->state;
 }
 
+#define TO(name) (1u << (name))
+
+gboolean block_disk_may(BlockDiskState from, BlockDiskState to)
+{
+    static const guint may[BLOCK_DISK_STATES] = {
+        [BLOCK_DISK_ACTIVE] = TO(BLOCK_DISK_UNKNOWN),
+        [BLOCK_DISK_INACTIVE] = TO(BLOCK_DISK_UNKNOWN),
+        [BLOCK_DISK_UNKNOWN] = TO(BLOCK_DISK_ACTIVE) | TO(BLOCK_DISK_INACTIVE),
+    };
+    return from == to || (may[from] & TO(to)) != 0;
+}
+
 const char *block_disk_state_name(BlockDiskState state)
 {
-    switch (state) {
-    case BLOCK_DISK_ACTIVE:
-        return "active";
-    case BLOCK_DISK_INACTIVE:
-        return "inactive";
-    case BLOCK_DISK_UNKNOWN:
-        return "unknown";
-    }
-    g_assert_not_reached();
+    static const char *const names[BLOCK_DISK_STATES] = {
+        [BLOCK_DISK_ACTIVE] = "active",
+        [BLOCK_DISK_INACTIVE] = "inactive",
+        [BLOCK_DISK_UNKNOWN] = "unknown",
+    };
+    return names[state];
 }

@@ -40,6 +40,7 @@ typedef enum {
     BLOCK_DISK_ACTIVE,
     BLOCK_DISK_INACTIVE,
     BLOCK_DISK_UNKNOWN, /* an operation on it failed or has not answered yet */
+    BLOCK_DISK_STATES
 } BlockDiskState;
 
 /* What a VM that is about to run writes to. */
@@ -126,6 +127,8 @@ guint block_activation_disks(const BlockActivation *activation);
 BlockDiskState block_activation_disk(const BlockActivation *activation, guint index,
                                      const char **ret_name);
 
+/* Whether one may follow the other: what is done to a disk passes through UNKNOWN. Pure. */
+gboolean block_disk_may(BlockDiskState from, BlockDiskState to);
 /* "active", "inactive", "unknown". */
 const char *block_disk_state_name(BlockDiskState state);
 

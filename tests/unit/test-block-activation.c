@@ -409,6 +409,16 @@ static void test_nested(Fixture *f, gconstpointer data)
     assert_all(f, FALSE);
 }
 
+/* Nobody knows what a disk is until the operation on it has answered. */
+static void test_steps(void)
+{
+    for (BlockDiskState from = 0; from < BLOCK_DISK_STATES; from++)
+        for (BlockDiskState to = 0; to < BLOCK_DISK_STATES; to++) {
+            gboolean is_unknown = from == BLOCK_DISK_UNKNOWN || to == BLOCK_DISK_UNKNOWN;
+            g_assert_true(block_disk_may(from, to) == (from == to || is_unknown));
+        }
+}
+
 /* Any sequence: the fakes watch the rules; at the end, with good storage, all is well. */
 static void test_any_sequence(void)
 {
@@ -474,6 +484,7 @@ int main(int argc, char **argv)
     ADD("left", secondary, test_left);
     ADD("nested", owner, test_nested);
     g_test_add_func("/block/activation/free-in-flight", test_free_in_flight);
+    g_test_add_func("/block/activation/steps", test_steps);
     g_test_add_func("/block/activation/any-sequence", test_any_sequence);
     return g_test_run();
 }
