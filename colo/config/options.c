@@ -95,7 +95,9 @@ static const Option table[] = {
      .help = "The accelerator; auto is kvm where it is usable, else tcg. What is chosen must be the "
              "same on both hosts."},
     {"vm", "serial", OPTION_TEXT, VM(serial), .fallback = "none",
-     .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes)."},
+     .help = "The guest's serial port: none, file:PATH or unix:PATH (a socket that QEMU makes). The file is "
+             "begun anew when QEMU starts, also on the secondary's host: it has what the guest has printed "
+             "there since. What came before a takeover is in the other host's file."},
 
     {"vm", "guest-agent", OPTION_YES_NO, VM(guest_agent), .fallback = "no",
      .help = "Whether the VM has a port for the guest agent (org.qemu.guest_agent.0; extra must have "
