@@ -81,6 +81,10 @@ static void test_twice(void)
     node_leave(a->node);
     WAIT_FOR(a->node->state == FSM_P_HANDED && fake_vm_is_held(b->vm));
     node_leave(a->node);
+    /* At once, and not when its time is over. */
+    for (guint turn = 0; turn < 1000 && !a->ended; turn++)
+        g_main_context_iteration(NULL, FALSE);
+    g_assert_true(a->ended);
     await_end(a);
     /* It was the secondary's to take. */
     fake_vm_proceed(b->vm);
