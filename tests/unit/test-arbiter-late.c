@@ -95,7 +95,8 @@ static void test_others_continue(Fixture *fixture, gconstpointer data)
     WAIT_FOR(first.late == 1);
     hold(&storage, HOLD_NOT);
     ask(fixture, "another", &second);
-    WAIT_FOR(second.answers > 0);
+    /* On a busy machine it may be late, too. */
+    WAIT_FOR(second.answers > second.late);
     g_assert_cmpint(second.answer, ==, ARBITER_GRANTED);
     g_assert_cmpuint(first.answers, ==, 1);
     hold_end(&storage);
