@@ -129,23 +129,53 @@ void disks_leave_stopped(Disks *disks)
     disks_ran(disks, stopped);
 }
 
+static void note_last_mark(const DiskOrder *order, const GError *error)
+{
+    Disks *disks = order->disks;
+    if (!error && order->session == disks->session)
+        disks->marked = epoch_some(order->epoch);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+}
+
+static void send_inactivate(Disks *disks, DiskOrder *order)
+{
+    disk_server_command(disks->server, "inactivate", NULL, disks_timeout(disks), on_switched,
+                        order);
+}
+
+/* Of a guest whose QEMU had given up its disks before, and so was not asked to. */
+static void on_only_mark(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    (void)result;
+    note_last_mark(order, error);
+    if (error)
+        order->switched(order->ticket, error);
+    else
+        send_inactivate(order->disks, switch_new(order->disks, order->switched, order->ticket));
+}
+
+/* The mark of an epoch comes before: what it ends can't be written any more. */
 static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    disk_server_command(disks->server, "inactivate", NULL, disks_timeout(disks), on_switched,
-                        switch_new(disks, done, ticket));
+    DiskOrder *order = switch_new(disks, done, ticket);
+    if (!disks->giving_up.is_set || epoch_is(disks->marked, disks->giving_up.number)) {
+        send_inactivate(disks, order);
+        return;
+    }
+    order->epoch = disks->giving_up.number;
+    disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
+                              on_only_mark, order);
 }
 
 /* What QEMU has written as it gave them up is the last of the epoch. */
 static void on_last_mark(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree DiskOrder *order = disks_answered(user_data);
-    Disks *disks = order->disks;
     (void)result;
-    if (!error && order->session == disks->session)
-        disks->marked = epoch_some(order->epoch);
-    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
-        disks_fail(disks, error);
+    note_last_mark(order, error);
     order->switched(order->ticket, error);
 }
 
