@@ -2,8 +2,9 @@
 /*
  * The end of a node whose VM is to continue: SIGTERM, which the shutdown of a host sends. The
  * primary of a protected VM hands it over as `failover` does, and ends when the other's is seen to
- * run. If there is no hand-over, this is an end like any other. The reasons are that it was
- * refused, that there is no secondary any more, that it is too late, or a second signal.
+ * run. A hand-over that leaves the VM here is tried once more. If there is none, this is an end like
+ * any other. The reasons are that it was refused, that there is no secondary any more, that it is too
+ * late, or a second signal.
  */
 #include "colo/node/leave.h"
 
@@ -18,6 +19,7 @@ struct Leave {
     gpointer user_data;
     guint timer; /* runs while the VM is handed over */
     guint look_source;
+    gboolean tried_again;
 };
 
 static void forget(Leave *leave)
@@ -57,6 +59,15 @@ static gboolean on_look(gpointer user_data)
     case FSM_P_PAUSED:
     case FSM_P_RECOVER:
     case FSM_P_FROZEN:
+        break;
+    case FSM_P_COLO:
+        /* Somebody has cancelled it, or a disk could not be given up for a planned one. */
+        if (!leave->tried_again) {
+            leave->tried_again = TRUE;
+            leave->handler.hand_over(leave->user_data);
+            break;
+        }
+        end_after_all(leave, "the VM can't be handed over");
         break;
     case FSM_S_STARTING:
         log_info("the other node runs the VM: this one ends");

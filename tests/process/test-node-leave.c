@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* SIGTERM: a protected VM goes on on the other host; any other end is one for the VM, too. */
 #include "common/log.h"
-#include "tests/support/host-pair.h"
+#include "tests/support/switchover-pair.h"
 
 static void await_end(Host *host)
 {
@@ -92,6 +92,26 @@ static void test_twice(void)
     tear_down(&fixture);
 }
 
+/* A switchover waits for an administrator, who cancels it as the host shuts down: the VM goes on. */
+static void test_cancelled(void)
+{
+    Fixture fixture;
+    start_pair(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    begin(a, TRUE);
+    WAIT_FOR(a->node->state == FSM_P_PRE_SWITCHOVER);
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    node_leave(a->node);
+    WAIT_FOR(a->node->state == FSM_P_DEVICE && fake_vm_is_held(a->vm));
+    switchover_cancel(a->node->switchover);
+    fake_vm_proceed(a->vm);
+    await_end(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
+    g_assert_false(b->ended);
+    tear_down(&fixture);
+}
+
 /* The secondary ends meanwhile, as when both hosts are shut down. */
 static void test_both(void)
 {
@@ -114,6 +134,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-leave/secondary", test_secondary);
     add_pair_test("/node-leave/refused", test_refused);
     add_pair_test("/node-leave/twice", test_twice);
+    add_pair_test("/node-leave/cancelled", test_cancelled);
     add_pair_test("/node-leave/both", test_both);
     return g_test_run();
 }
