@@ -276,7 +276,9 @@ static void fail_failover(ControlRequest *request, const Node *node)
     Advice advice = {NULL, NULL, NULL};
     gboolean here =
         fsm_is_primary(node->state) && node->state != FSM_P_ASKING && node->state != FSM_P_FROZEN;
-    if (here)
+    if (node->state == FSM_P_DEVICE || node->state == FSM_P_HANDED)
+        advice.can = g_strdup("the VM is being handed over already");
+    else if (here)
         advice.can = g_strdup("the VM is here, and unprotected: a secondary must have joined, and "
                               "status show PROTECTED");
     else if (!advice_of(&facts, &advice))
@@ -298,6 +300,7 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
     }
     switch (node->state) {
     case FSM_P_COLO:
+    case FSM_P_PRE_SWITCHOVER:
         control_reply(request, NULL);
         node_event(node, FSM_YIELD);
         return;

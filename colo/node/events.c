@@ -50,7 +50,7 @@ FsmEvent events_peer_ends(FsmEvent event, gboolean doubted)
 
 gboolean events_takes_yield(FsmState state, gboolean copy_is_fit)
 {
-    return state == FSM_P_COLO && copy_is_fit;
+    return (state == FSM_P_COLO || state == FSM_P_PRE_SWITCHOVER) && copy_is_fit;
 }
 
 EventsLeave events_leave(FsmState state, gboolean leaving, gboolean may_do_without)

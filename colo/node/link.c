@@ -400,7 +400,8 @@ void node_link_pause(Node *node)
     g_autoptr(GError) error =
         g_error_new_literal(LINK_ERROR, LINK_ERROR_TIMEOUT, "an administrator has paused the link");
     /* The end of its connections would tell it that the primary's process has died. */
-    if (node->state == FSM_P_COLO && node->config->arbiter != CONFIG_ARBITER_NONE)
+    if (fsm_is_primary(node->state) && fsm_is_protected(node->state) &&
+        node->config->arbiter != CONFIG_ARBITER_NONE)
         message_send(node->link, &(Message){.type = LINK_MSG_UNFIT, .text = error->message});
     node_link_lost(node, "the link to the peer is ended", error);
 }

@@ -117,7 +117,10 @@ static gboolean on_timeout(gpointer user_data)
 
 void seek_dial_failed(Seek *seek, const GError *why)
 {
-    if (!seek->trying || g_error_matches(why, LINK_ERROR, LINK_ERROR_NOT_NOW))
+    if (!seek->trying)
+        return;
+    /* It is asked again; but not over sockets that this refusal has ended. */
+    if (g_error_matches(why, LINK_ERROR, LINK_ERROR_NOT_NOW) && !is_given(seek->trying))
         return;
     end_attempt(seek, why->message);
     act(seek);

@@ -120,6 +120,29 @@ static void test_recover(void)
     tear_down(&f);
 }
 
+/* A primary that takes nobody just now has ended them: that is told, in its words. */
+static void test_not_now(void)
+{
+    Fixture f;
+    start_pair(&f, "none");
+    Host *alpha = &f.host[0], *beta = &f.host[1];
+    g_autofree char *path = g_build_filename(f.dir, "given", NULL);
+    COLO_AUTO_FD listening = make_socket(path, TRUE);
+    expect_done(beta, PAUSE);
+    WAIT_FOR(alpha->node->state == FSM_P_PAUSED);
+    add_fd(alpha, 4, "listen", listening);
+    expect_done(alpha, RECOVER("fdset:4"));
+    expect_done(alpha, PAUSE);
+    add_connections(beta, 5, path);
+    expect_done(beta, RECOVER("fdset:5"));
+    WAIT_FOR(recover_failures(beta) == 1);
+    g_autofree char *events =
+        control_peer_ask(beta->config->control_socket, "{\"execute\":\"query-events\"}");
+    g_assert_nonnull(strstr(events, "an administrator has paused its link"));
+    g_assert_true(seek_is_paused(beta->node->seek));
+    tear_down(&f);
+}
+
 /* Sockets that have been used can't be used again: that is told, and all is as before. */
 static void test_used_up(void)
 {
@@ -151,5 +174,6 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-given/recover", test_recover);
     add_pair_test("/node-given/used-up", test_used_up);
+    add_pair_test("/node-given/not-now", test_not_now);
     return g_test_run();
 }

@@ -53,9 +53,9 @@ static void test_expected(void)
     WAIT_FOR(expected_ms(a) > 0);
     g_assert_cmpfloat(expected_ms(b), ==, -1);
     cut_link(&f);
-    WAIT_FOR(a->node->state == FSM_P_NONE || a->node->state == FSM_P_PAUSED);
+    WAIT_FOR(a->node->state != FSM_P_COLO);
     g_assert_cmpfloat(expected_ms(a), ==, -1);
-    protect(&f, 0);
+    g_assert_cmpfloat(expected_ms(b), ==, -1);
     tear_down(&f);
 }
 
@@ -340,6 +340,44 @@ static void test_refused(void)
     tear_down(&f);
 }
 
+static void type(const Host *host, const char *command)
+{
+    g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}", command);
+    g_autofree char *answer = control_peer_ask(host->config->control_socket, text);
+    g_assert_cmpstr(answer, ==, "{\"return\":{}}");
+}
+
+/* Held, and then told to fail over, on either node: it goes on from where it is held. */
+static void test_held_and_failed_over(gconstpointer data)
+{
+    Fixture f;
+    start_held(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    guint64 stop = fake_vm_steps(a->vm);
+    type(&f.host[GPOINTER_TO_INT(data)], "failover");
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_cmpuint(fake_vm_steps(b->vm), >=, stop);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* Held, and then the link is paused there: the primary goes on, as it does without a switchover. */
+static void test_held_and_paused(void)
+{
+    for (int round = 0; round < 3; round++) {
+        Fixture f;
+        start_held(&f);
+        Host *a = &f.host[0], *b = &f.host[1];
+        type(a, "pause");
+        WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+        g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 0);
+        type(a, "recover");
+        protect(&f, 0);
+        tear_down(&f);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -348,6 +386,11 @@ int main(int argc, char **argv)
     add_pair_test("/node-switchover/done", test_done);
     add_pair_test("/node-switchover/to-and-fro", test_to_and_fro);
     add_pair_test("/node-switchover/held", test_held);
+    add_pair_data_test("/node-switchover/held-and-failed-over/here", GINT_TO_POINTER(0),
+                       test_held_and_failed_over);
+    add_pair_data_test("/node-switchover/held-and-failed-over/there", GINT_TO_POINTER(1),
+                       test_held_and_failed_over);
+    add_pair_test("/node-switchover/held-and-paused", test_held_and_paused);
     add_pair_test("/node-switchover/held-and-leaves", test_held_and_leaves);
     add_pair_test("/node-switchover/held-by-option", test_held_by_option);
     add_pair_test("/node-switchover/not-possible", test_not_possible);

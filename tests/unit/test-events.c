@@ -60,7 +60,8 @@ static void test_peer(void)
     g_assert_cmpint(events_peer_ends(FSM_PEER_FAILED, TRUE), ==, FSM_LINK_DOWN);
     for (FsmState state = 0; state < FSM_STATES; state++) {
         g_assert_false(events_takes_yield(state, FALSE));
-        g_assert_true(events_takes_yield(state, TRUE) == (state == FSM_P_COLO));
+        g_assert_true(events_takes_yield(state, TRUE) ==
+                      (state == FSM_P_COLO || state == FSM_P_PRE_SWITCHOVER));
     }
 }
 
