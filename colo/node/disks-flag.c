@@ -161,10 +161,11 @@ static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
     DiskOrder *order = switch_new(disks, done, ticket);
-    if (!disks->giving_up.is_set || epoch_is(disks->marked, disks->giving_up.number)) {
+    if (!disks->last_mark_due) {
         send_inactivate(disks, order);
         return;
     }
+    disks->last_mark_due = FALSE;
     order->epoch = disks->giving_up.number;
     disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
                               on_only_mark, order);
@@ -186,6 +187,7 @@ void disks_released(Disks *disks, const GError *error)
         return;
     g_clear_error(&disks->qemu_failure);
     if (!error) {
+        disks->last_mark_due = FALSE;
         order->epoch = disks->giving_up.number;
         disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
                                   on_last_mark, order);
@@ -265,8 +267,14 @@ static void on_given_up(BlockActivation *activation, const GError *error, gpoint
     Disks *disks = user_data;
     guint64 epoch = disks->giving_up.number;
     g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    g_autoptr(GError) unmarked = NULL;
     (void)activation;
+    /* They could not be taken back since the last time: no mark can be made of what they have. */
+    if (!error && disks->last_mark_due)
+        error = unmarked = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_INACTIVE,
+                                               "the disks have been given up before");
     disks->giving_up = EPOCH_NONE;
+    disks->last_mark_due = FALSE;
     if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
         return;
     disks->given_up(epoch, error && qemu_failure ? qemu_failure : error, disks->user_data);
@@ -275,6 +283,7 @@ static void on_given_up(BlockActivation *activation, const GError *error, gpoint
 void disks_give_up(Disks *disks, guint64 epoch, DisksDone done)
 {
     disks->giving_up = epoch_some(epoch);
+    disks->last_mark_due = TRUE;
     disks->given_up = done;
     disks->why = "hand-over";
     block_inactivate(disks->activation, on_given_up, disks);
