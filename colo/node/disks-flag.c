@@ -270,9 +270,11 @@ static void on_given_up(BlockActivation *activation, const GError *error, gpoint
     g_autoptr(GError) unmarked = NULL;
     (void)activation;
     /* They could not be taken back since the last time: no mark can be made of what they have. */
-    if (!error && disks->last_mark_due)
-        error = unmarked = g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_INACTIVE,
-                                               "the disks have been given up before");
+    if (!error && disks->last_mark_due) {
+        g_set_error_literal(&unmarked, BLOCK_ERROR, BLOCK_ERROR_INACTIVE,
+                            "the disks have been given up before");
+        error = unmarked;
+    }
     disks->giving_up = EPOCH_NONE;
     disks->last_mark_due = FALSE;
     if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))

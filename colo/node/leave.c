@@ -98,6 +98,7 @@ void leave_begin(Leave *leave, gboolean hands_over)
         return;
     }
     log_info("handing the VM over before this node ends; a second signal ends it at once");
+    leave->tried_again = FALSE;
     leave->timer = patience_add(LEAVE_MS, on_too_late, leave);
     leave->handler.hand_over(leave->user_data);
 }

@@ -82,7 +82,7 @@ static void test_states(Fixture *f, gconstpointer data)
     (void)data;
     for (FsmState state = 0; state < FSM_STATES; state++) {
         gboolean undone = state == FSM_P_DEVICE || state == FSM_P_HANDED || state == FSM_P_PAUSED ||
-                          state == FSM_P_RECOVER || state == FSM_P_FROZEN;
+                          state == FSM_P_RECOVER || state == FSM_P_FROZEN || state == FSM_P_COLO;
         f->ended = 0;
         f->state = FSM_P_COLO;
         leave_begin(f->leave, TRUE);
@@ -90,6 +90,23 @@ static void test_states(Fixture *f, gconstpointer data)
         g_assert_cmpuint(f->ended, ==, !undone);
         if (undone)
             leave_begin(f->leave, TRUE);
+        g_assert_cmpuint(f->ended, ==, 1);
+    }
+}
+
+/* The VM has stayed, whoever wanted that: it is handed over once more, and no more than that. */
+static void test_again(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    for (guint round = 1; round <= 2; round++) {
+        f->handed_over = f->ended = 0;
+        f->state = FSM_P_COLO;
+        leave_begin(f->leave, TRUE);
+        move(f, FSM_P_COLO);
+        g_assert_cmpuint(f->handed_over, ==, 2);
+        g_assert_cmpuint(f->ended, ==, 0);
+        move(f, FSM_P_COLO);
+        g_assert_cmpuint(f->handed_over, ==, 2);
         g_assert_cmpuint(f->ended, ==, 1);
     }
 }
@@ -115,6 +132,7 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     ADD("begin", test_begin);
     ADD("states", test_states);
+    ADD("again", test_again);
     ADD("patience", test_patience);
     return g_test_run();
 }
