@@ -73,6 +73,9 @@ void node_report_once(Node *node, const char *what, const GError *error)
 
 static void ask_arbiter(Node *node)
 {
+    /* The secondary may have taken over, and have told the network, before it died. */
+    if (fsm_is_contested(node->state))
+        announce_when_possible(node->announce);
     if (claim_begin_wait(node->claim))
         return;
     switch (events_ask(node->state, copy_condition(node->copy), claim_is_yielded(node->claim))) {

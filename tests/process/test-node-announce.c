@@ -7,6 +7,7 @@
 #include "tests/support/host-pair.h"
 
 #include "common/log.h"
+#include "tests/support/control-peer.h"
 
 #include <linux/if_packet.h>
 #include <net/if.h>
@@ -163,6 +164,35 @@ static void test_held(void)
     tear_down(&f);
 }
 
+/*
+ * The secondary may have taken over, and have announced the guest, before it died: who continues
+ * after a doubt says where the guest is.
+ */
+static void test_in_doubt(void)
+{
+    Fixture f;
+    Network network;
+    if (skipped())
+        return;
+    set_up(&f, "none");
+    add_tap(&f);
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    const Host *a = &f.host[0];
+    network_open(&network, a);
+    die(&f.host[1]);
+    WAIT_FOR(a->node->state == FSM_P_PAUSED);
+    g_autofree char *answer = control_peer_ask(
+        a->config->control_socket, "{\"execute\":\"failover\",\"arguments\":{\"force\":true}}");
+    g_assert_cmpstr(answer, ==, "{\"return\":{}}");
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    WAIT_FOR(count_received(&network) == a->node->config->announce_rounds);
+    g_assert_false(announce_is_planned(a->node->announce));
+    close(network.fd);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -171,5 +201,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-announce/elsewhere", test_elsewhere);
     add_pair_test("/node-announce/silenced", test_silenced);
     add_pair_test("/node-announce/held", test_held);
+    add_pair_test("/node-announce/in-doubt", test_in_doubt);
     return g_test_run();
 }
