@@ -129,23 +129,54 @@ void disks_leave_stopped(Disks *disks)
     disks_ran(disks, stopped);
 }
 
+static void note_last_mark(const DiskOrder *order, const GError *error)
+{
+    Disks *disks = order->disks;
+    if (!error && order->session == disks->session)
+        disks->marked = epoch_some(order->epoch);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+}
+
+static void send_inactivate(Disks *disks, DiskOrder *order)
+{
+    disk_server_command(disks->server, "inactivate", NULL, disks_timeout(disks), on_switched,
+                        order);
+}
+
+/* Of a guest whose QEMU had given up its disks before, and so was not asked to. */
+static void on_only_mark(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    (void)result;
+    note_last_mark(order, error);
+    if (error)
+        order->switched(order->ticket, error);
+    else
+        send_inactivate(order->disks, switch_new(order->disks, order->switched, order->ticket));
+}
+
+/* The mark of an epoch comes before: what it ends can't be written any more. */
 static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    disk_server_command(disks->server, "inactivate", NULL, disks_timeout(disks), on_switched,
-                        switch_new(disks, done, ticket));
+    DiskOrder *order = switch_new(disks, done, ticket);
+    if (!disks->last_mark_due) {
+        send_inactivate(disks, order);
+        return;
+    }
+    disks->last_mark_due = FALSE;
+    order->epoch = disks->giving_up.number;
+    disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
+                              on_only_mark, order);
 }
 
 /* What QEMU has written as it gave them up is the last of the epoch. */
 static void on_last_mark(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree DiskOrder *order = disks_answered(user_data);
-    Disks *disks = order->disks;
     (void)result;
-    if (!error && order->session == disks->session)
-        disks->marked = epoch_some(order->epoch);
-    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
-        disks_fail(disks, error);
+    note_last_mark(order, error);
     order->switched(order->ticket, error);
 }
 
@@ -156,6 +187,7 @@ void disks_released(Disks *disks, const GError *error)
         return;
     g_clear_error(&disks->qemu_failure);
     if (!error) {
+        disks->last_mark_due = FALSE;
         order->epoch = disks->giving_up.number;
         disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
                                   on_last_mark, order);
@@ -235,8 +267,16 @@ static void on_given_up(BlockActivation *activation, const GError *error, gpoint
     Disks *disks = user_data;
     guint64 epoch = disks->giving_up.number;
     g_autoptr(GError) qemu_failure = g_steal_pointer(&disks->qemu_failure);
+    g_autoptr(GError) unmarked = NULL;
     (void)activation;
+    /* They could not be taken back since the last time: no mark can be made of what they have. */
+    if (!error && disks->last_mark_due) {
+        g_set_error_literal(&unmarked, BLOCK_ERROR, BLOCK_ERROR_INACTIVE,
+                            "the disks have been given up before");
+        error = unmarked;
+    }
     disks->giving_up = EPOCH_NONE;
+    disks->last_mark_due = FALSE;
     if (error && (disks->failed || g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_ABANDONED)))
         return;
     disks->given_up(epoch, error && qemu_failure ? qemu_failure : error, disks->user_data);
@@ -245,6 +285,7 @@ static void on_given_up(BlockActivation *activation, const GError *error, gpoint
 void disks_give_up(Disks *disks, guint64 epoch, DisksDone done)
 {
     disks->giving_up = epoch_some(epoch);
+    disks->last_mark_due = TRUE;
     disks->given_up = done;
     disks->why = "hand-over";
     block_inactivate(disks->activation, on_given_up, disks);

@@ -36,6 +36,7 @@ struct Disks {
     DiskOrder *releasing;    /* likewise, to give its disks up */
     GError *qemu_failure;    /* of the last of these */
     OptionalEpoch giving_up; /* the epoch that giving them up ends */
+    gboolean last_mark_due;  /* of that epoch: not sent yet */
     DisksDone given_up;
     const char *why;       /* the activation under way, or the last one: static */
     gboolean left_stopped; /* there was no `cont`: the VM stays stopped */

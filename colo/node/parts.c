@@ -369,6 +369,7 @@ static ResumeWorld on_resume_look(gpointer user_data)
     return (ResumeWorld){.state = node->state,
                          .copy_is_fit = judge_copy_is_fit(node->judge),
                          .is_unsynced = disks_are_unsynced(node->disks),
+                         .images_given_up = !disks_images_are_active(node->disks),
                          .peer_name = node->peer_name};
 }
 

@@ -277,14 +277,12 @@ static void try_resume(Resume *resume)
     resume_activated(resume, NULL);
 }
 
-/*
- * Nothing is to be done for a VM that stays stopped, but for a takeover: its disks are the other
- * side's.
- */
+/* Nothing is to be done for a VM that stays stopped, unless its disks are the other side's by now. */
 void resume_vm(Resume *resume, ResumeDone done)
 {
+    ResumeWorld world = look(resume);
     g_assert(!resume->done);
-    if (resume_may_not_run(resume) && look(resume).state != FSM_S_DEVICE) {
+    if (resume_may_not_run(resume) && world.state != FSM_S_DEVICE && !world.images_given_up) {
         done(NULL, resume->user_data);
         return;
     }

@@ -27,9 +27,10 @@ typedef struct Resume Resume;
 /* Facts that others own. */
 typedef struct {
     FsmState state;
-    gboolean copy_is_fit;  /* a secondary could take a VM that is handed over */
-    gboolean is_unsynced;  /* an image here could not be synced, which is final */
-    const char *peer_name; /* NULL: not known */
+    gboolean copy_is_fit;     /* a secondary could take a VM that is handed over */
+    gboolean is_unsynced;     /* an image here could not be synced, which is final */
+    gboolean images_given_up; /* they take no writes: the other side's may count */
+    const char *peer_name;    /* NULL: not known */
 } ResumeWorld;
 
 /* NULL: the VM runs, or is left stopped. */

@@ -202,6 +202,34 @@ static void test_renounced_after_refusal(Fixture *f, gconstpointer state)
     ran(f, 2);
 }
 
+/* QEMU has them given up already, for its guest is stopped: the mark comes before the images go. */
+static void test_stopped(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    released(f);
+    succeed(f, "mark", "{}");
+    succeed(f, "inactivate", "{}");
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    succeed(f, "activate", "{}");
+    disks_leave_stopped(f->disks);
+    assert_described(f, "inactive: vda=active qemu=inactive");
+    disks_vm_paused(f->disks);
+    disks_give_up(f->disks, 4, on_given_up);
+    g_assert_cmpuint(f->releases, ==, 1);
+    g_assert_cmpuint(find(f, "mark")->epoch, ==, 4);
+    g_assert_null(find(f, "inactivate"));
+    succeed(f, "mark", "{}");
+    succeed(f, "inactivate", "{}");
+    g_assert_cmpuint(f->given_up, ==, 2);
+    g_assert_null(f->given_up_error);
+    /* And once more, before anything was taken back: that can't be a checkpoint. */
+    disks_give_up(f->disks, 4, on_given_up);
+    g_assert_cmpuint(f->given_up, ==, 3);
+    g_assert_cmpstr(f->given_up_error, ==, "the disks have been given up before");
+}
+
 /* The VM is ended meanwhile: nobody is told anything. */
 static void test_end(Fixture *f, gconstpointer state)
 {
@@ -229,6 +257,7 @@ int main(int argc, char **argv)
     ADD("session-over", FSM_P_DEVICE, test_session_over);
     ADD("renounced", FSM_P_DEVICE, test_renounced);
     ADD("renounced-after-refusal", FSM_P_DEVICE, test_renounced_after_refusal);
+    ADD("stopped", FSM_P_DEVICE, test_stopped);
     ADD("end", FSM_P_DEVICE, test_end);
     ADD("end-marking", FSM_P_HANDED, test_end);
     return g_test_run();
