@@ -274,11 +274,29 @@ static void recover_links(void)
     }
 }
 
+static gboolean is_stopped(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++)
+        if (runs(&world.host[i]) && resume_is_stopped(world.host[i].node->resume))
+            return TRUE;
+    return FALSE;
+}
+
+/* A guest that is stopped is continued: in half of the stories as soon as its pair is protected. */
+static gboolean may_continue(gboolean stays)
+{
+    if (!stays || !is_stopped())
+        return TRUE;
+    if (is_protected())
+        world_sometimes("a pair whose guest is stopped is protected again");
+    return is_protected();
+}
+
 static void until_all_is_well(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
     gint64 well_us = WELL_US;
-    gboolean moved = FALSE;
+    gboolean moved = FALSE, stays = world_chance(500);
     guint helped = 0;
     world.given_back = FALSE;
     world_clients_hurry();
@@ -289,7 +307,7 @@ static void until_all_is_well(void)
         decide_in_haste();
         decide();
         start_the_dead();
-        if (world_chance(200) || world.now_us > began + WORLD_HEAL_US)
+        if ((world_chance(200) || world.now_us > began + WORLD_HEAL_US) && may_continue(stays))
             world_continue_the_stopped();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
@@ -304,7 +322,9 @@ static void until_all_is_well(void)
         if (world.now_us > began + WORLD_HEAL_US + well_us)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
                        (int)(well_us / SECOND),
-                       is_protected() ? "clients have no answer" : "there is no protection",
+                       is_protected() ? "clients have no answer"
+                       : is_stopped() ? "there is no protection of a guest that is stopped"
+                                      : "there is no protection",
                        state_of(&world.host[0]), state_of(&world.host[1]));
     }
 }

@@ -197,7 +197,7 @@ static void hang_disks(void)
     gint64 us = world_between(SECOND / 100, world_chance(300) ? HEAL_US / 2 : SECOND);
     if (!world.disks)
         return;
-    host->disk_hangs_until_us = world.now_us + us;
+    host->disk_hangs_until_us = MAX(host->disk_hangs_until_us, world.now_us + us);
     world_tell("%s: the disks' storage hangs for %.3f s", host->name, (double)us / SECOND);
 }
 
