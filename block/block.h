@@ -232,7 +232,11 @@ gboolean disk_set_takeover(DiskSet *set, guint64 epoch, GError **error);
 gboolean disk_set_inactivate(DiskSet *set, GError **error);
 gboolean disk_set_activate(DiskSet *set, GError **error);
 
-/* After a handover: an INACTIVE, detached set becomes the replica of the side that took over. */
+/*
+ * After a handover: an INACTIVE, detached set becomes the replica of the side that took over. Its next
+ * synchronisation is of what was written since. If it fails the set stays INACTIVE. One with an image
+ * that has lost writes can't: every apply would fail, but not those of the next process.
+ */
 gboolean disk_set_become_replica(DiskSet *set, GError **error);
 
 /* Syncs all images without holding up writers: before a pause it makes QEMU's flush in it short. */

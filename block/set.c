@@ -450,6 +450,11 @@ gboolean disk_set_become_replica(DiskSet *set, GError **error)
 {
     if (set->mode != DISK_MODE_INACTIVE || set->primary)
         return wrong_mode(set, "become a replica", error);
+    for (guint i = 0; i < set->n_disks; i++) {
+        int r = g_atomic_int_get(&set->disks[i].image.sync_error);
+        if (r < 0)
+            return set_disk_failed(&set->disks[i], "sync it", r, error);
+    }
     if (!set_open_overlays(set, error))
         return FALSE;
     set_exclude(set);

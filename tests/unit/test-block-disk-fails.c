@@ -252,6 +252,26 @@ static void test_unsynced_owner(BlockPair *f, gconstpointer data)
     g_assert_cmpuint(f->a->forgets, ==, SIDE_DISKS);
 }
 
+/*
+ * Handed over by a process that could not sync an image. It doesn't become a replica, whose every
+ * apply would fail: the next process does, which has all of it written anew.
+ */
+static void test_unsynced_is_no_replica(BlockPair *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    side_refuse(f->a, "sync", "vda.img", -EIO);
+    g_assert_false(disk_set_sync(f->a->set, NULL));
+    side_refuse(f->a, NULL, "", 0);
+    g_assert_true(disk_set_inactivate(f->a->set, NULL));
+    disk_set_detach(f->a->set);
+    g_assert_false(disk_set_become_replica(f->a->set, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
+    g_assert_nonnull(strstr(error->message, "vda"));
+    side_close(f->a);
+    side_open_ok(f->a, FALSE);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -270,6 +290,7 @@ int main(int argc, char **argv)
     ADD("unsynced-is-compared", block_pair_setup_joined, test_unsynced_is_compared);
     ADD("unsynced-is-rewritten", block_pair_setup_joined, test_unsynced_is_rewritten);
     ADD("unsynced-before-a-boot", block_pair_setup_joined, test_unsynced_before_a_boot);
+    ADD("unsynced-is-no-replica", block_pair_setup_joined, test_unsynced_is_no_replica);
     ADD("unsynced-owner", block_pair_setup_joined, test_unsynced_owner);
     return g_test_run();
 }

@@ -263,6 +263,39 @@ static void test_handover(BlockPair *f, gconstpointer data)
     block_pair_assert_same_images(f);
 }
 
+/* To and fro in the same processes: each synchronisation sends what was written since, and no more. */
+static void test_handover_to_and_fro(BlockPair *f, gconstpointer data)
+{
+    Side *owner = f->a, *other = f->b;
+    (void)data;
+    for (guint round = 1; round <= 6; round++) {
+        guint64 epoch = 2 * round;
+        side_fill(owner, 0, (guint8)round, 100, 100);
+        g_assert_true(disk_set_mark(owner->set, epoch, NULL));
+        g_assert_true(side_wait_marked(other, epoch));
+        g_assert_true(disk_set_apply(other->set, epoch, NULL));
+        /* Its guest runs as a copy does, on the overlay. */
+        side_fill(other, 1, (guint8)(round + 100), 100, 200000);
+        g_assert_true(disk_set_mark(owner->set, epoch + 1, NULL));
+        g_assert_true(disk_set_inactivate(owner->set, NULL));
+        g_assert_true(side_wait_marked(other, epoch + 1));
+        g_assert_true(disk_set_apply(other->set, epoch + 1, NULL));
+        g_assert_true(disk_set_takeover(other->set, epoch + 1, NULL));
+        disk_set_detach(owner->set);
+        g_assert_true(disk_set_become_replica(owner->set, NULL));
+        Side *before = owner;
+        owner = other;
+        other = before;
+        side_fill(owner, 0, (guint8)(round + 50), 100, 300000);
+        g_assert_true(side_synchronise(owner, other));
+        g_assert_false(owner->progress.full);
+        g_assert_cmpuint(owner->progress.sent_bytes, <=, 2 * BLOCK_CHUNK_BYTES);
+        g_assert_true(disk_set_mark(owner->set, 1, NULL));
+        g_assert_true(side_wait_marked(other, 1));
+        block_pair_assert_same_images(f);
+    }
+}
+
 /* At most one complete and one incomplete epoch: then the replica stops reading, the queue fills up
  * to its bound, and a writer waits. */
 typedef struct {
@@ -364,6 +397,7 @@ int main(int argc, char **argv)
     ADD("epochs", block_pair_setup_joined, test_epochs);
     ADD("takeover-drops-stage", block_pair_setup_joined, test_takeover_drops_stage);
     ADD("handover", block_pair_setup_joined, test_handover);
+    ADD("handover-to-and-fro", block_pair_setup_joined, test_handover_to_and_fro);
     ADD("backpressure", setup_backpressure, test_backpressure);
     ADD("detach-frees-writers", setup_backpressure, test_detach_frees_writers);
     ADD("rate-limit", block_pair_setup_open, test_rate_limit);

@@ -197,6 +197,8 @@ static gboolean become_replica(DiskServer *server, GError **error)
 {
     if (server->mode != DISK_MODE_INACTIVE || server->stream)
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't become a replica");
+    if (server->sync_error)
+        return refuse_io(error, server->sync_error, "sync it");
     server->overlay = (Changes){0};
     server->mode = DISK_MODE_REPLICA;
     disk_throttle_limit(server, world.epoch_writes);
