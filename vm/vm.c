@@ -325,6 +325,11 @@ gboolean vm_stays_running(const Vm *vm)
     return vm->running && vm->op == VM_OP_NONE;
 }
 
+gboolean vm_stays_paused(const Vm *vm)
+{
+    return vm->started && !vm->dead && !vm->running && vm->op == VM_OP_NONE;
+}
+
 int vm_nic_fd(const Vm *vm, unsigned index)
 {
     g_assert(index < vm->nic_fds->len);

@@ -259,6 +259,8 @@ guint64 vm_private_bytes(const Vm *vm);
 gboolean vm_is_running(const Vm *vm);
 /* The same, and no operation is under way, which may have stopped it already. */
 gboolean vm_stays_running(const Vm *vm);
+/* It lives and doesn't run, and no operation is under way that may change that. */
+gboolean vm_stays_paused(const Vm *vm);
 
 /*
  * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(). Both directions

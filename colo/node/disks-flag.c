@@ -227,6 +227,22 @@ void disks_make_flag(Disks *disks, gboolean owner)
     disks->told_qemu = state_of(disks, QEMU);
 }
 
+gboolean disks_rest_given_up(const Disks *disks)
+{
+    return block_activation_flag(disks->activation) == BLOCK_INACTIVE &&
+           !block_activation_is_busy(disks->activation) &&
+           state_of(disks, IMAGES) == BLOCK_DISK_INACTIVE &&
+           state_of(disks, QEMU) != BLOCK_DISK_UNKNOWN;
+}
+
+void disks_renew_flag(Disks *disks)
+{
+    block_activation_free(disks->activation);
+    disks_make_flag(disks, FALSE);
+    disks->left_stopped = disks->sync_told = FALSE;
+    disks->takeover = disks->giving_up = EPOCH_NONE;
+}
+
 /* ---- What is asked of it ---- */
 
 static void on_activated(BlockActivation *activation, const GError *error, gpointer user_data)

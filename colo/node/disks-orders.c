@@ -84,6 +84,34 @@ void disks_limit_sync_rate(Disks *disks)
                         NULL);
 }
 
+/* ---- Between sessions ---- */
+
+gboolean disks_may_become_replica(const Disks *disks)
+{
+    return !disks->activation || (disks->server && !disks->failed && disks_rest_given_up(disks));
+}
+
+static void on_became_replica(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    Disks *disks = order->disks;
+    if (!error)
+        disks_renew_flag(disks);
+    order->answer(result, error, disks->user_data);
+}
+
+void disks_become_replica(Disks *disks, DisksAnswer done)
+{
+    if (!disks->activation) {
+        done(NULL, NULL, disks->user_data);
+        return;
+    }
+    DiskOrder *order = disks_order_new(disks, "become-replica", 0, NULL);
+    order->answer = done;
+    disk_server_command(disks->server, order->name, NULL, disks_timeout(disks), on_became_replica,
+                        order);
+}
+
 /* ---- Sessions ---- */
 
 static void on_attached(json_object *result, const GError *error, gpointer user_data)

@@ -118,6 +118,14 @@ typedef struct {
     gboolean discard;
 } DisksSession;
 
+/*
+ * Of a VM that is the other side's now: its disks become a replica, in the same server. Before a session,
+ * and for a VM whose disks are given up: disks_may_become_replica(). `result` is NULL for a VM without
+ * disks, and then `done` is called from within. After a failure they are of no use.
+ */
+gboolean disks_may_become_replica(const Disks *disks);
+void disks_become_replica(Disks *disks, DisksAnswer done);
+
 /* A session begins, or has ended; nothing is done for a VM without disks. */
 void disks_attach(Disks *disks, const DisksSession *session);
 void disks_detach(Disks *disks);

@@ -82,6 +82,9 @@ void disks_abandon_orders(Disks *disks);
 
 /* The flag, of `owner` or not. */
 void disks_make_flag(Disks *disks, gboolean owner);
+/* Whether they are given up, and nothing is being done to them; then: as of one that is no owner. */
+gboolean disks_rest_given_up(const Disks *disks);
+void disks_renew_flag(Disks *disks);
 /* Adds the flag and its members. */
 void disks_describe_flag(const Disks *disks, json_object *object);
 

@@ -186,7 +186,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         /* Only a side that runs the VM accepts a secondary where this one has been denied. */
-        [FSM_LINK_UP]      = MOVE(S_STARTING, START_OVER),
+        [FSM_LINK_UP]      = MOVE(S_STARTING, FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |
+                                  FSM_DO_BECOME_REPLICA),
         [FSM_GRANTED]      = MOVE(P_NONE, FSM_DO_CLOSE_LINK | FSM_DO_RESUME_VM | FSM_DO_OPEN_GATE |
                                   FSM_DO_ACCEPT),
         [FSM_DENIED]       = MOVE(P_FROZEN, 0),

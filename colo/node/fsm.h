@@ -48,6 +48,10 @@
  *        v                                                  v
  *      frozen                                             device
  *
+ * A frozen primary whose link comes up sees the other side run the VM: only such a side accepts it.
+ * It becomes its secondary, and keeps QEMU with its RAM, and the disks' server, where it can
+ * (replica.h).
+ *
  * A switchover begins with `continue` instead of `yield`: the checkpoint that the VM is paused in is
  * its last one, so nothing of the guest is redone. Before that the VM can be held (the rest of it
  * is switchover-rules.h; `continue` and `cancel` mean nothing in all other states):
@@ -181,21 +185,24 @@ typedef enum {
     FSM_DO_END_CAPTURE = 1 << 11,  /* what was sent is on its way before a connection ends */
     FSM_DO_DROP_APPLY = 1 << 12,   /* with the checkpoint it holds */
     FSM_DO_CLOSE_LINK = 1 << 13,   /* neither dials nor accepts either, until told to */
-    FSM_DO_START_VM = 1 << 14,     /* a fresh QEMU, paused */
-    FSM_DO_RUN_VM = 1 << 15,       /* one that was just started */
-    FSM_DO_HAND_OVER = 1 << 16,    /* has the VM paused: COMMITTED */
-    FSM_DO_CHECK_VM = 1 << 17,     /* VM_FIT or VM_UNFIT */
-    FSM_DO_RESUME_VM = 1 << 18,    /* one that is paused, or is to be */
-    FSM_DO_OPEN_GATE = 1 << 19,    /* releases what is held; output passes from now on */
-    FSM_DO_RECORD = 1 << 20,       /* with the arbiter: that the VM is this node's */
-    FSM_DO_START_APPLY = 1 << 21,  /* and send BLANK */
-    FSM_DO_SYNCHRONISE = 1 << 22,
-    FSM_DO_TAKE_OVER = 1 << 23,
-    FSM_DO_ASK_ARBITER = 1 << 24,
-    FSM_DO_ACCEPT = 1 << 25,
-    FSM_DO_DIAL = 1 << 26,
-    FSM_DO_DISOWN = 1 << 27, /* with the arbiter: that the VM is nobody's, before the exit */
-    FSM_DO_EXIT = 1 << 28,
+    /* The VM is the other side's, which runs it: it becomes that side's copy, in the same QEMU if that
+     * can be, or else in a fresh one. VM_STARTED */
+    FSM_DO_BECOME_REPLICA = 1 << 14,
+    FSM_DO_START_VM = 1 << 15,    /* a fresh QEMU, paused */
+    FSM_DO_RUN_VM = 1 << 16,      /* one that was just started */
+    FSM_DO_HAND_OVER = 1 << 17,   /* has the VM paused: COMMITTED */
+    FSM_DO_CHECK_VM = 1 << 18,    /* VM_FIT or VM_UNFIT */
+    FSM_DO_RESUME_VM = 1 << 19,   /* one that is paused, or is to be */
+    FSM_DO_OPEN_GATE = 1 << 20,   /* releases what is held; output passes from now on */
+    FSM_DO_RECORD = 1 << 21,      /* with the arbiter: that the VM is this node's */
+    FSM_DO_START_APPLY = 1 << 22, /* and send BLANK */
+    FSM_DO_SYNCHRONISE = 1 << 23,
+    FSM_DO_TAKE_OVER = 1 << 24,
+    FSM_DO_ASK_ARBITER = 1 << 25,
+    FSM_DO_ACCEPT = 1 << 26,
+    FSM_DO_DIAL = 1 << 27,
+    FSM_DO_DISOWN = 1 << 28, /* with the arbiter: that the VM is nobody's, before the exit */
+    FSM_DO_EXIT = 1 << 29,
 } FsmAction;
 
 typedef enum {

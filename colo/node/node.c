@@ -254,6 +254,8 @@ static void carry_out(Node *node, guint actions)
         node_vm_free(node, (actions & FSM_DO_EXIT) || leave_is_under_way(node->leave));
     if (actions & FSM_DO_CLOSE_LINK)
         node_link_close(node);
+    if (actions & FSM_DO_BECOME_REPLICA)
+        node_vm_become_replica(node);
     if ((actions & FSM_DO_START_VM) && !leave_is_under_way(node->leave))
         node_vm_start(node);
     if (actions & FSM_DO_RUN_VM) {
@@ -403,6 +405,7 @@ void node_free(Node *node)
     control_free(node->control);
     parts_finalise(node);
     net_finalise(node);
+    replica_free(node->becoming);
     machine_free(node->machine);
     disks_free(node->disks); /* last: all has been reported to whoever watches this node */
     g_free(node->peer_name);

@@ -37,6 +37,7 @@
 #include "colo/node/node.h"
 #include "colo/node/primary.h"
 #include "colo/node/receiver.h"
+#include "colo/node/replica.h"
 #include "colo/node/replay.h"
 #include "colo/node/resume.h"
 #include "colo/node/seek.h"
@@ -72,6 +73,7 @@ struct Node {
     Receiver *receiver;
     Replay *replay;
     Copy *copy;
+    Replica *becoming;
     Switchover *switchover;
 
     /* The small ones (parts.c). */
@@ -135,6 +137,8 @@ void parts_leave_stopped(Node *node);
 void node_vm_init(Node *node);
 /* Starts the disks, then the VM, paused: FSM_VM_STARTED, or the VM is lost. */
 void node_vm_start(Node *node);
+/* FSM action: FSM_VM_STARTED, or the VM is lost. */
+void node_vm_become_replica(Node *node);
 /* A session begins: the disks' part of it. */
 void node_attach_disks(Node *node);
 /* The VM can't continue here. */

@@ -110,7 +110,9 @@ static Vm *on_make(const VmHandler *handler, gpointer user_data)
 
 static void on_lost(const char *what, const GError *error, gpointer user_data)
 {
-    node_vm_lost(user_data, what, error);
+    Node *node = user_data;
+    if (!replica_lost(node->becoming, what, error))
+        node_vm_lost(node, what, error);
 }
 
 static void make_machine(Node *node)
@@ -134,7 +136,8 @@ void node_vm_start(Node *node)
     disks_start(node->disks, fsm_is_primary(node->state));
 }
 
-void node_vm_kill(Node *node)
+/* Its output, and what was to be done to it and with it. */
+static void forget_vm(Node *node)
 {
     net_set_open(node, FALSE);
     resume_forget(node->resume);
@@ -142,6 +145,12 @@ void node_vm_kill(Node *node)
     svm_forget(node);
     clock_forget(node->clock);
     copy_killed(node->copy);
+}
+
+void node_vm_kill(Node *node)
+{
+    replica_forget(node->becoming);
+    forget_vm(node);
     cards_detach(node->cards);
     machine_kill(node->machine);
 }
@@ -155,6 +164,97 @@ void node_vm_free(Node *node, gboolean node_ends)
     machine_drop(node->machine, !node_ends);
     holdings_forget(node->holdings);
     disks_stop(node->disks, node_ends);
+}
+
+/* ---- It becomes a copy ---- */
+
+static ReplicaFacts on_replica_look(gpointer user_data)
+{
+    const Node *node = user_data;
+    const Memory *memory = node->memory;
+    return (ReplicaFacts){.is_paused = vm_stays_paused(machine_vm(node->machine)) &&
+                                       primary_phase(node->primary) == CYCLE_PAUSED &&
+                                       copy_job(node->copy) == COPY_NOTHING,
+                          .is_ending = machine_ending_sign(node->machine) != NULL,
+                          .is_grown = memory_is_grown(memory_base(memory), memory_bytes(memory),
+                                                      node->config->qemu_growth_limit_bytes),
+                          .has_disks = disks_may_become_replica(node->disks),
+                          .is_unsynced = disks_are_unsynced(node->disks)};
+}
+
+static void on_replica_forget(gpointer user_data)
+{
+    Node *node = user_data;
+    forget_vm(node);
+    figures_forget_vm(node->figures);
+    holdings_forget(node->holdings);
+    holdings_begin(node->holdings);
+    /* Its guard is of the loads that made it a primary's. */
+    copy_detach(node->copy);
+    copy_attach(node->copy, machine_vm(node->machine), machine_tracker(node->machine));
+}
+
+static void on_replica_checked(Vm *vm, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)vm;
+    replica_checked(node->becoming, error);
+}
+
+/* It is paused: that it answers shows that it lives, and that all it had to write has been written. */
+static void on_replica_check(gpointer user_data)
+{
+    Node *node = user_data;
+    vm_pause(machine_vm(node->machine), on_replica_checked, node);
+}
+
+static void on_replica_switched(json_object *result, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)result;
+    replica_switched(node->becoming, error);
+}
+
+static void on_replica_switch(gpointer user_data)
+{
+    const Node *node = user_data;
+    disks_become_replica(node->disks, on_replica_switched);
+}
+
+static void on_replica_kept(gpointer user_data)
+{
+    Node *node = user_data;
+    clock_attach(node->clock, vm_agent_fd(machine_vm(node->machine)));
+    node_event(node, FSM_VM_STARTED);
+}
+
+static void on_replica_start_over(gpointer user_data)
+{
+    Node *node = user_data;
+    gboolean leaves = leave_is_under_way(node->leave);
+    node_vm_kill(node);
+    node_vm_free(node, leaves);
+    if (!leaves)
+        node_vm_start(node);
+}
+
+void node_vm_become_replica(Node *node)
+{
+    if (leave_is_under_way(node->leave))
+        on_replica_start_over(node);
+    else
+        replica_begin(node->becoming);
+}
+
+static void make_replica(Node *node)
+{
+    static const ReplicaHandler handler = {.look = on_replica_look,
+                                           .forget = on_replica_forget,
+                                           .check = on_replica_check,
+                                           .switch_disks = on_replica_switch,
+                                           .kept = on_replica_kept,
+                                           .start_over = on_replica_start_over};
+    node->becoming = replica_new(&handler, node);
 }
 
 /* ---- Its disks ---- */
@@ -327,4 +427,5 @@ void node_vm_init(Node *node)
 {
     make_machine(node);
     make_disks(node);
+    make_replica(node);
 }

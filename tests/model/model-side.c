@@ -102,6 +102,11 @@ static void act(Pair *pair, int me, FsmAction action)
     case FSM_DO_CLOSE_LINK:
         close_link(pair, me);
         return;
+    case FSM_DO_BECOME_REPLICA: /* whether the process is kept or not */
+        drop_copy(side);
+        model_route(pair, me, ROUTE_VM_GONE);
+        side->has_run = FALSE;
+        return;
     case FSM_DO_START_VM:
         side->has_run = FALSE;
         return;

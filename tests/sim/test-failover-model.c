@@ -141,9 +141,16 @@ static void test_table_is_whole(void)
             /* Likewise where a secondary finds that it has nothing to ask for. */
             if ((step.actions & FSM_DO_ASK_ARBITER) && step.next == FSM_S_PAUSED)
                 g_assert_cmpuint(step.actions, <, FSM_DO_ASK_ARBITER << 1);
-            /* A VM that must not continue is dead before anything else happens. */
-            if (fsm_is_primary(state) && state != FSM_P_ASKING && step.next == FSM_S_STARTING)
-                g_assert_true((step.actions & FSM_DO_KILL_VM) && (step.actions & FSM_DO_START_VM));
+            /* A VM that must not continue is dead before anything else happens; or it was fenced
+             * before, and another side runs it. */
+            if (fsm_is_primary(state) && state != FSM_P_ASKING && step.next == FSM_S_STARTING) {
+                g_assert_cmpint(state, ==, FSM_P_FROZEN);
+                g_assert_true(step.actions & FSM_DO_BECOME_REPLICA);
+            }
+            /* A copy that is kept is a frozen primary's, and it feeds VM_STARTED later. */
+            if (step.actions & FSM_DO_BECOME_REPLICA)
+                g_assert_true(state == FSM_P_FROZEN && event_ == FSM_LINK_UP &&
+                              step.next == FSM_S_STARTING && !(step.actions & FSM_DO_DIAL));
             if (step.next == FSM_FAILED || step.next == FSM_COMPLETED)
                 g_assert_true((step.actions & FSM_DO_KILL_VM) && (step.actions & FSM_DO_EXIT));
         }

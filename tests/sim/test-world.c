@@ -392,6 +392,8 @@ static void tell_story(guint64 seed, gint64 hours)
 /* Rare states that are met all the same. */
 static const char *const rare[] = {
     "QEMU refuses something",
+    "a VM that has moved is kept as the copy",
+    "a VM that was kept has pages that need not be sent",
     "a checkpoint is applied while it is taken over from",
     "a load writes to a page that it has not written to before",
     "a pause waits for writes that are being let through",

@@ -78,6 +78,7 @@ gboolean in_colo_mode(void)
 static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
 {
     Host *host = user_data;
+    host->vms++;
     host->vm = fake_vm_new(description, (guint64)g_test_rand_int(), handler);
     fake_vm_set_load_writes(host->vm, LOAD_WRITES);
     fake_vm_autorun(host->vm, 1, 50);

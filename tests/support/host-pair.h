@@ -24,7 +24,8 @@ typedef struct {
     const char *name;
     Config *config;
     Node *node;
-    Vm *vm; /* the node's latest */
+    Vm *vm;    /* the node's latest */
+    guint vms; /* that were made */
     gboolean ended;
     GError *error;
     /* Injected into the next VM made. */

@@ -47,10 +47,11 @@ static const struct {
     FsmAction action;
     RouteEvent event;
 } of_action[] = {
-    {FSM_DO_KILL_VM,     ROUTE_VM_GONE     },
-    {FSM_DO_END_CAPTURE, ROUTE_SESSION_ENDS},
-    {FSM_DO_DROP_APPLY,  ROUTE_COPY_ENDS   },
-    {FSM_DO_OPEN_GATE,   ROUTE_ALONE       },
+    {FSM_DO_KILL_VM,        ROUTE_VM_GONE     },
+    {FSM_DO_END_CAPTURE,    ROUTE_SESSION_ENDS},
+    {FSM_DO_DROP_APPLY,     ROUTE_COPY_ENDS   },
+    {FSM_DO_BECOME_REPLICA, ROUTE_VM_GONE     },
+    {FSM_DO_OPEN_GATE,      ROUTE_ALONE       },
 };
 
 #define WALKS_MAX 256u

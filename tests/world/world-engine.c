@@ -232,6 +232,8 @@ struct Apply {
     gboolean limited; /* apply_allow() was called */
     guint32 staged;
     guint32 ram[WORLD_PAGES];
+    guint32 told[WORLD_PAGES]; /* RAM as the session began: what is equal to it need not be sent */
+    gboolean synchronised;
     GQueue *arrived;  /* of Parcel* */
     Parcel *verified; /* waits to be allowed, or is being applied */
     Checkpoint *current, *last;
@@ -275,6 +277,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     apply->stream = world_stream(fd);
     g_assert_nonnull(apply->stream);
     apply->host->copy_stopped = FALSE;
+    memcpy(apply->told, apply->vm->ram, sizeof(apply->told));
     world_stream_listen(apply->stream, on_arrived, apply);
     return apply;
 }
@@ -362,16 +365,37 @@ static void complete_if_allowed(Apply *apply)
     apply->step = world_after(apply->host, world_between(0, 500), on_complete, apply);
 }
 
+/* What the primary was told of is not sent: if somebody writes to it after that, it stays so. */
+static guint32 left_out(const Apply *apply, const Parcel *parcel)
+{
+    guint32 equal = 0;
+    for (guint page = 0; !apply->synchronised && page < WORLD_PAGES; page++)
+        if (parcel->ram[page] == apply->told[page])
+            equal |= 1u << page;
+    return equal;
+}
+
+static void take_pages(Apply *apply, const Parcel *parcel)
+{
+    guint32 equal = left_out(apply, parcel), sent = parcel->named & ~equal;
+    if (equal && apply->vm->left)
+        world_sometimes("a VM that was kept has pages that need not be sent");
+    for (guint page = 0; page < WORLD_PAGES; page++)
+        if (sent & (1u << page))
+            apply->ram[page] = parcel->ram[page];
+        else if (equal & (1u << page))
+            apply->ram[page] = apply->vm->ram[page];
+    apply->staged |= sent;
+    apply->synchronised = TRUE;
+}
+
 static void next(Apply *apply)
 {
     while (!apply->stopped && !apply->broken && !apply->verified && !apply->current) {
         Parcel *parcel = g_queue_pop_head(apply->arrived);
         if (!parcel)
             return;
-        for (guint page = 0; page < WORLD_PAGES; page++)
-            if (parcel->named & (1u << page))
-                apply->ram[page] = parcel->ram[page];
-        apply->staged |= parcel->named;
+        take_pages(apply, parcel);
         if (apply->last_epoch == 0) { /* RAM has no contents to keep before the first one */
             if (apply->vm->vm.running)
                 world_fail("%s: a synchronisation writes under a VM that runs", apply->host->name);

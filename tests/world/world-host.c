@@ -168,6 +168,13 @@ static void look_at_state(WorldHost *host, const char *event)
         host->died_in_doubt = is_in_doubt(before);
         world_storage_check_given_up(host, before);
     }
+    if (state == FSM_S_STARTING && before == FSM_P_FROZEN && host->vm)
+        sim_vm_is_left(host->vm);
+    host->was_left |= state == FSM_S_STARTING && before == FSM_P_FROZEN;
+    if (state == FSM_S_NONE && before == FSM_S_STARTING && host->was_left)
+        world_sometimes(host->vm && host->vm->left ? "a VM that has moved is kept as the copy"
+                                                   : "a VM that has moved is replaced");
+    host->was_left &= state == FSM_S_STARTING;
     switch (state) {
     case FSM_S_DEVICE:
         world_stop_check_takeover(host, before);

@@ -117,6 +117,7 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
     vm->history = history_find(state->history);
     vm->digest = sim_vm_digest(vm);
     vm->loaded = vm->booted = TRUE;
+    vm->left = FALSE;
     for (guint i = 1; i <= LOAD_PAGES; i++)
         sim_vm_write(vm, WORLD_PAGES - i, (guint32)world_random(G_MAXUINT32));
     if (world_chance(5))
@@ -155,6 +156,8 @@ static void boot_if_new(SimVm *vm)
 
 static void resume(SimVm *vm)
 {
+    if (vm->left)
+        world_fail("%s: the VM runs, and it is the one that has moved", vm->host->name);
     if (vm->loaded && vm->digest != sim_vm_digest(vm))
         world_fail("%s: the VM runs, and RAM isn't that of its device state", vm->host->name);
     boot_if_new(vm);
@@ -298,6 +301,13 @@ void sim_vm_die(SimVm *vm)
     op_kill(&vm->vm);
     world_tell("%s: QEMU dies", vm->host->name);
     vm_died(&vm->vm, "was killed by signal 9");
+}
+
+void sim_vm_is_left(SimVm *vm)
+{
+    vm->left = TRUE;
+    vm->loaded = FALSE;
+    world_stop_new_vm(vm->host);
 }
 
 Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, WorldHost *host)

@@ -74,17 +74,18 @@ typedef struct {
     int fd; /* of its card: no real one */
     const History *history;
     guint32 ram[WORLD_PAGES];
-    guint32 dirty;        /* a bit for each page */
-    gboolean loaded;      /* and not run since: RAM must be that of the state */
-    guint64 digest;       /* then */
-    GQueue *input;        /* of GBytes*: frames that QEMU has not read */
-    GQueue *output;       /* of GBytes*: frames that nobody has read */
-    struct Port *port;    /* or NULL */
-    guint refuse[8];      /* by VmOp: so many of the next ones fail */
-    gboolean die_in[8];   /* by VmOp: QEMU dies in the next one */
-    gboolean booted;      /* its guest, from power on */
-    gpointer work;        /* the operation under way */
-    gint64 turn_us;       /* a write waits for the next epoch, at most until then; 0: none does */
+    guint32 dirty;      /* a bit for each page */
+    gboolean loaded;    /* and not run since: RAM must be that of the state */
+    guint64 digest;     /* then */
+    GQueue *input;      /* of GBytes*: frames that QEMU has not read */
+    GQueue *output;     /* of GBytes*: frames that nobody has read */
+    struct Port *port;  /* or NULL */
+    guint refuse[8];    /* by VmOp: so many of the next ones fail */
+    gboolean die_in[8]; /* by VmOp: QEMU dies in the next one */
+    gboolean booted;    /* its guest, from power on */
+    gboolean left;      /* what it has is of a time when its node was a primary: it must not run */
+    gpointer work;      /* the operation under way */
+    gint64 turn_us;     /* a write waits for the next epoch, at most until then; 0: none does */
     gboolean others_wait; /* besides the one that it has stopped at */
     GSource *source, *guest, *reader;
 } SimVm;
@@ -95,6 +96,8 @@ guint64 sim_vm_digest(const SimVm *vm);
 void sim_vm_write(SimVm *vm, guint page, guint32 value);
 /* QEMU dies. */
 void sim_vm_die(SimVm *vm);
+/* Its node, which was a primary, becomes the other's secondary: it is of no use until it is loaded. */
+void sim_vm_is_left(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
 /* Writes of its guest that have waited may pass. */
 void sim_vm_let_through(SimVm *vm);
@@ -157,6 +160,7 @@ struct WorldHost {
     gint64 gone_us;         /* its VM was, or its process */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
+    gboolean was_left;      /* its VM has moved, and it becomes the other's secondary */
     gboolean copy_stopped;  /* the last checkpoint that it has is of a guest that is stopped */
     gint64 storage_hangs_until_us;
     gint64 storage_bad_until_us; /* it may not have been able to ask */
@@ -377,7 +381,7 @@ void world_stop_guest(WorldHost *host);
 void world_continue_guest(WorldHost *host);
 /* Wherever the VM is, and its guest is stopped. */
 void world_continue_the_stopped(void);
-/* The host has another VM; its secondary has a checkpoint. */
+/* The host has another VM, or its own is the other side's; its secondary has a checkpoint. */
 void world_stop_new_vm(WorldHost *host);
 void world_stop_received(WorldHost *host, GBytes *attachment);
 /* QEMU is told to run its VM; it is about to take over, from this state. */
