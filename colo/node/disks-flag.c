@@ -239,7 +239,7 @@ void disks_renew_flag(Disks *disks)
 {
     block_activation_free(disks->activation);
     disks_make_flag(disks, FALSE);
-    disks->left_stopped = disks->sync_told = FALSE;
+    disks->left_stopped = disks->last_mark_due = disks->sync_told = FALSE;
     disks->takeover = disks->giving_up = EPOCH_NONE;
 }
 

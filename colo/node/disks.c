@@ -11,9 +11,10 @@
  *
  * The disk server's end is the end of the VM here. When the node ends, the server ends in order, so
  * that its files count after a reboot too. It is killed if it has failed. It is also killed if
- * another VM is to be started, for which its files count all the same. The end of its connection to
- * the peer's server ends the session, but only after a moment. If the peer is alive, it reports the
- * reason on the link.
+ * another VM is to be started, for which its files count all the same. It stays if the VM has moved
+ * to the other host and is kept as its copy: then the images become a replica, and the flag is a new
+ * one. The end of its connection to the peer's server ends the session, but only after a moment. If
+ * the peer is alive, it reports the reason on the link.
  */
 #include "colo/node/disks_internal.h"
 #include "common/fault.h"
