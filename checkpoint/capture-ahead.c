@@ -241,7 +241,7 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
         capture_post_progress(c, &sync.progress, FALSE);
     } while (page_set_count(c->pending) > pause_pages);
     capture_ahead_reset(c);
-    __atomic_store_n(&c->dirty_now, page_set_count(c->pending), __ATOMIC_RELAXED);
+    capture_note_dirty(c, page_set_count(c->pending));
     capture_post_progress(c, &sync.progress, TRUE);
     return FLOW_OK;
 }
@@ -279,6 +279,16 @@ static void prepare_pause(Capture *c, guint64 dirty)
     }
 }
 
+void capture_note_dirty(Capture *c, guint64 pages)
+{
+    guint64 limit = __atomic_load_n(&c->dirty_limit, __ATOMIC_RELAXED);
+    gboolean is_over = limit && pages >= limit;
+    __atomic_store_n(&c->dirty_now, pages, __ATOMIC_RELAXED);
+    if (is_over && !c->is_over_limit)
+        capture_post_dirty_limit(c);
+    c->is_over_limit = is_over;
+}
+
 gboolean capture_look(Capture *c, GError **error)
 {
     ColoTime start = colo_time_now();
@@ -289,7 +299,7 @@ gboolean capture_look(Capture *c, GError **error)
         return FALSE;
     page_set_add_set(c->look, c->fresh);
     guint64 dirty = page_set_count_union(c->pending, c->look);
-    __atomic_store_n(&c->dirty_now, dirty, __ATOMIC_RELAXED);
+    capture_note_dirty(c, dirty);
     ColoTime end = colo_time_now();
     gint64 gap_us =
         MAX(capture_tuning(c).look_interval_us, LOOK_SHARE * colo_time_diff_us(end, start));

@@ -25,7 +25,14 @@
 /* Staging memory that is kept ready at least. */
 #define STAGING_MIN_PAGES 1024
 
-typedef enum { MSG_PROGRESS, MSG_SYNCHRONISED, MSG_TAKEN, MSG_SENT, MSG_FAILED } MessageKind;
+typedef enum {
+    MSG_PROGRESS,
+    MSG_SYNCHRONISED,
+    MSG_TAKEN,
+    MSG_SENT,
+    MSG_DIRTY_LIMIT,
+    MSG_FAILED
+} MessageKind;
 
 typedef struct {
     MessageKind kind;
@@ -52,6 +59,8 @@ static void deliver(gpointer data, gboolean wanted, gpointer user_data)
             cb->taken(&m->stats, owner);
         else if (m->kind == MSG_SENT && cb->sent)
             cb->sent(&m->stats, owner);
+        else if (m->kind == MSG_DIRTY_LIMIT && cb->dirty_limit)
+            cb->dirty_limit(owner);
         else if (m->kind == MSG_FAILED && cb->failed)
             cb->failed(m->error, owner);
     }
@@ -72,6 +81,13 @@ void capture_post_progress(Capture *c, const SyncProgress *progress, gboolean do
     Message *m = g_new0(Message, 1);
     m->kind = done ? MSG_SYNCHRONISED : MSG_PROGRESS;
     m->progress = *progress;
+    mailbox_post(c->mailbox, m);
+}
+
+void capture_post_dirty_limit(Capture *c)
+{
+    Message *m = g_new0(Message, 1);
+    m->kind = MSG_DIRTY_LIMIT;
     mailbox_post(c->mailbox, m);
 }
 
@@ -228,7 +244,7 @@ static gboolean take(Capture *c, const TakeCommand *command, GError **error)
     ColoTime copied = colo_time_now();
     c->stats.epoch = command->epoch;
     colo_fault_point("primary-copied");
-    __atomic_store_n(&c->dirty_now, 0, __ATOMIC_RELAXED);
+    capture_note_dirty(c, 0);
     post_stats(c, MSG_TAKEN);
     capture_ahead_reset(c);
     /* What was sent ahead and is still with the writer comes first. */
@@ -407,6 +423,11 @@ void capture_add_pages(Capture *c, guint64 first, guint64 count)
 guint64 capture_dirty_pages(const Capture *c)
 {
     return __atomic_load_n(&c->dirty_now, __ATOMIC_RELAXED);
+}
+
+void capture_set_dirty_limit(Capture *c, guint64 pages)
+{
+    __atomic_store_n(&c->dirty_limit, pages, __ATOMIC_RELAXED);
 }
 
 void capture_set_tuning(Capture *c, const CaptureTuning *tuning)

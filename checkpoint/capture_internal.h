@@ -38,6 +38,7 @@ struct Capture {
     CaptureTuning tuning;
 
     guint64 dirty_now;    /* atomic */
+    guint64 dirty_limit;  /* atomic; 0: none */
     gboolean awaits_base; /* atomic */
 
     /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last
@@ -53,6 +54,7 @@ struct Capture {
     Arena staging;
     guint64 staging_peak; /* slots; falls slowly */
     gboolean synchronised;
+    gboolean is_over_limit; /* dirty_now, as of the last look */
     ColoTime next_look, next_round;
     gint64 round_gap_us;
     CaptureStats stats; /* of the checkpoint to come */
@@ -73,6 +75,7 @@ typedef enum {
 gboolean capture_command_waiting(Capture *capture);
 CaptureTuning capture_tuning(Capture *capture);
 void capture_post_progress(Capture *capture, const SyncProgress *progress, gboolean done);
+void capture_post_dirty_limit(Capture *capture);
 
 /*
  * Whether `page` can be read through colod's mapping without filling a hole; if so, reading it does
@@ -93,6 +96,9 @@ gssize capture_receive(gpointer opaque, guint8 *buf, gsize len, GError **error);
 Flow capture_synchronise_run(Capture *capture, guint64 pause_pages, GError **error);
 /* Looks and sends ahead if it is time. */
 Flow capture_idle_step(Capture *capture, GError **error);
+/* Has capture_dirty_pages() answer `pages`, and tells the owner if that reaches the limit. */
+void capture_note_dirty(Capture *c, guint64 pages);
+
 /* Brings capture_dirty_pages() up to date if it is time. */
 gboolean capture_look(Capture *capture, GError **error);
 /* How long there is nothing to do, in microseconds. */

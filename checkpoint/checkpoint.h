@@ -127,6 +127,8 @@ typedef struct {
     void (*taken)(const CaptureStats *stats, gpointer user_data);
     /* The last byte is with the kernel. */
     void (*sent)(const CaptureStats *stats, gpointer user_data);
+    /* capture_dirty_pages() has reached what capture_set_dirty_limit() says. */
+    void (*dirty_limit)(gpointer user_data);
     /* Nothing more will be sent; only _free() is left to do. */
     void (*failed)(const GError *error, gpointer user_data);
 } CaptureCallbacks;
@@ -175,6 +177,12 @@ void capture_add_pages(Capture *capture, guint64 first, guint64 count);
 
 /* Pages written since the last checkpoint and not sent ahead, as of the last look. Any thread. */
 guint64 capture_dirty_pages(const Capture *capture);
+
+/*
+ * From now on dirty_limit() is called when a look finds `pages` or more: once, until a look finds
+ * fewer or a checkpoint is taken. 0: never. At any time; counts from the next look on.
+ */
+void capture_set_dirty_limit(Capture *capture, guint64 pages);
 
 /*
  * How pages are sent ahead and when the first synchronisation gives up (capture-ahead.c has the

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A ring of samples, sorted only when somebody asks: adding is on the path of every checkpoint,
- * asking is not. Invariant: min(count, STATS_SAMPLES) entries of the ring are valid.
+ * A ring of samples, and the same samples in order: percentiles are asked for within each
+ * checkpoint's pause. Invariant: the first min(count, STATS_SAMPLES) entries of `sorted_us` are
+ * those of the ring, ascending.
  */
 #include "common/stats.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "common/clock.h"
 
 struct Stats {
-    gint64 ring_us[STATS_SAMPLES];
+    gint64 ring_us[STATS_SAMPLES], sorted_us[STATS_SAMPLES];
     guint64 count;
 };
 
@@ -25,20 +25,43 @@ void stats_free(Stats *stats)
     g_free(stats);
 }
 
+/* How many of the first `n` are less than `us`. */
+static gsize rank_of(const gint64 *sorted_us, gsize n, gint64 us)
+{
+    gsize low = 0;
+    while (low < n) {
+        gsize middle = low + (n - low) / 2;
+        if (sorted_us[middle] < us)
+            low = middle + 1;
+        else
+            n = middle;
+    }
+    return low;
+}
+
 void stats_add(Stats *stats, gint64 duration_us)
 {
-    stats->ring_us[stats->count++ % STATS_SAMPLES] = MAX(duration_us, 0);
+    gint64 us = MAX(duration_us, 0);
+    gint64 *oldest_us = &stats->ring_us[stats->count % STATS_SAMPLES];
+    gint64 *sorted_us = stats->sorted_us;
+    gsize gap = MIN(stats->count, STATS_SAMPLES);
+    if (gap == STATS_SAMPLES)
+        gap = rank_of(sorted_us, STATS_SAMPLES, *oldest_us);
+    /* The gap moves to where the new one belongs. */
+    gsize at = rank_of(sorted_us, MIN(stats->count, STATS_SAMPLES), us);
+    if (at > gap) {
+        at--;
+        memmove(&sorted_us[gap], &sorted_us[gap + 1], (at - gap) * sizeof(*sorted_us));
+    } else {
+        memmove(&sorted_us[at + 1], &sorted_us[at], (gap - at) * sizeof(*sorted_us));
+    }
+    *oldest_us = sorted_us[at] = us;
+    stats->count++;
 }
 
 guint64 stats_count(const Stats *stats)
 {
     return stats->count;
-}
-
-static int compare_us(const void *a, const void *b)
-{
-    gint64 x = *(const gint64 *)a, y = *(const gint64 *)b;
-    return (x > y) - (x < y);
 }
 
 gint64 stats_percentile_us(const Stats *stats, unsigned percent)
@@ -47,11 +70,8 @@ gint64 stats_percentile_us(const Stats *stats, unsigned percent)
     gsize n = MIN(stats->count, STATS_SAMPLES);
     if (n == 0)
         return 0;
-    gint64 sorted_us[STATS_SAMPLES];
-    memcpy(sorted_us, stats->ring_us, n * sizeof(sorted_us[0]));
-    qsort(sorted_us, n, sizeof(sorted_us[0]), compare_us);
     gsize rank = (n * percent + 99) / 100;
-    return sorted_us[rank > 0 ? rank - 1 : 0];
+    return stats->sorted_us[rank > 0 ? rank - 1 : 0];
 }
 
 static double percentile_ms(const Stats *stats, unsigned percent)

@@ -105,25 +105,6 @@ static void on_settled(guint64 epoch, guint64 number, gpointer user_data)
 
 /* ---- Time ---- */
 
-static void arm(Judge *judge)
-{
-    gboolean waits = judge->compare && !look(judge).copy_rests;
-    gint64 due = waits ? compare_next_deadline(judge->compare).us : G_MAXINT64;
-    if (due == G_MAXINT64)
-        due = -1;
-    if (due != g_source_get_ready_time(judge->timer))
-        g_source_set_ready_time(judge->timer, due);
-}
-
-static gboolean on_timer(gpointer user_data)
-{
-    Judge *judge = user_data;
-    if (judge->compare && !look(judge).copy_rests)
-        compare_tick(judge->compare, colo_time_now());
-    arm(judge);
-    return G_SOURCE_CONTINUE;
-}
-
 static gint compare_numbers(gconstpointer a, gconstpointer b)
 {
     guint64 x = *(const guint64 *)a, y = *(const guint64 *)b;
@@ -152,6 +133,36 @@ static gboolean on_settled_timer(gpointer user_data)
     if (judge->settled.seen != judge->settled.told || judge->settled.datagrams->len > 0)
         tell_settled(judge);
     judge->settled.seen = compare_settled(judge->compare);
+    if (judge->settled.seen != judge->settled.told)
+        return G_SOURCE_CONTINUE;
+    judge->settled.timer = 0;
+    return G_SOURCE_REMOVE;
+}
+
+/* What settles does so when there is output of either VM, or a time limit of it has passed. */
+static void watch_settled(Judge *judge)
+{
+    if (judge->peer_vm == PEER_VM_RUNS && !judge->settled.timer)
+        judge->settled.timer = g_timeout_add(SETTLED_MS, on_settled_timer, judge);
+}
+
+static void arm(Judge *judge)
+{
+    gboolean waits = judge->compare && !look(judge).copy_rests;
+    gint64 due = waits ? compare_next_deadline(judge->compare).us : G_MAXINT64;
+    if (due == G_MAXINT64)
+        due = -1;
+    if (due != g_source_get_ready_time(judge->timer))
+        g_source_set_ready_time(judge->timer, due);
+    watch_settled(judge);
+}
+
+static gboolean on_timer(gpointer user_data)
+{
+    Judge *judge = user_data;
+    if (judge->compare && !look(judge).copy_rests)
+        compare_tick(judge->compare, colo_time_now());
+    arm(judge);
     return G_SOURCE_CONTINUE;
 }
 
@@ -176,8 +187,7 @@ static gboolean step(Judge *judge, PeerVmEvent event)
                   judge->committed.number, peer_vm_name(before), peer_vm_name(judge->peer_vm));
     if (event != PEER_VM_REBOOTED && event != PEER_VM_LOADED)
         forget_settled(judge);
-    if (event == PEER_VM_LOADED)
-        judge->settled.timer = g_timeout_add(SETTLED_MS, on_settled_timer, judge);
+    watch_settled(judge);
     return TRUE;
 }
 

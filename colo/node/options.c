@@ -37,7 +37,7 @@ static void take_effect(Node *node, const char *name)
     /* An epoch is of one mode. */
     if (!strcmp(name, "mode") && node->state == FSM_P_COLO)
         primary_want(node->primary, REASON_ADMIN);
-    primary_reschedule(node->primary);
+    primary_tune(node->primary);
 }
 
 static void tell_peer(const Node *node, const char *text)

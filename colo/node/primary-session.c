@@ -143,6 +143,13 @@ void primary_reschedule(Primary *primary)
     g_source_set_ready_time(primary->schedule_timer, 0);
 }
 
+void primary_tune(Primary *primary)
+{
+    if (primary->capture)
+        capture_set_dirty_limit(primary->capture, primary->config->dirty_limit_pages);
+    primary_reschedule(primary);
+}
+
 gboolean primary_is_scheduled(const Primary *primary)
 {
     return g_source_get_ready_time(primary->schedule_timer) != -1;
@@ -170,6 +177,11 @@ static void on_synchronised(const SyncProgress *progress, gpointer user_data)
     primary_reschedule(primary);
 }
 
+static void on_dirty_limit(gpointer user_data)
+{
+    primary_reschedule(user_data);
+}
+
 static void on_capture_failed(const GError *error, gpointer user_data)
 {
     Primary *primary = user_data;
@@ -193,6 +205,7 @@ void primary_synchronise(Primary *primary, int fd)
                                                .synchronised = on_synchronised,
                                                .taken = primary_taken,
                                                .sent = primary_sent,
+                                               .dirty_limit = on_dirty_limit,
                                                .failed = on_capture_failed};
     g_autoptr(GError) error = NULL;
     set_proof(primary, PROOF_SYNCHRONISE);
@@ -205,6 +218,7 @@ void primary_synchronise(Primary *primary, int fd)
         primary->handler->link_lost("checkpoints can't be captured", error, primary->user_data);
         return;
     }
+    capture_set_dirty_limit(primary->capture, primary->config->dirty_limit_pages);
     primary->handler->session_began(primary->user_data);
     capture_synchronise(primary->capture, FIRST_PAUSE_PAGES);
     colo_fault_point("primary-sync-start");

@@ -184,6 +184,8 @@ void primary_want(Primary *primary, CheckpointReason reason);
 void primary_want_no_more(Primary *primary, Wanted reasons);
 /* Something that the schedule depends on has changed. It is looked at from the main loop. */
 void primary_reschedule(Primary *primary);
+/* After a change of the configuration. */
+void primary_tune(Primary *primary);
 
 /* ---- The pause without a checkpoint ---- */
 

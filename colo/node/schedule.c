@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "colo/node/schedule.h"
 
-/* How often the number of dirty pages is looked at, when there is a limit for it. */
-#define DIRTY_LOOK_US (10 * COLO_US_PER_MS)
-
 Wanted wanted_add(Wanted wanted, CheckpointReason reason)
 {
     if ((WANTED(reason) & WANTED_DIVERGENCE) && (wanted & WANTED_DIVERGENCE))
@@ -48,10 +45,7 @@ ScheduleDecision schedule_decide(const ScheduleOptions *options, const ScheduleF
     if (options->dirty_limit_pages && facts->dirty_pages >= options->dirty_limit_pages)
         return due(REASON_DIRTY_LIMIT);
 
-    ColoTime look_again = colo_time_add_us(facts->resumed, period_us);
-    if (options->dirty_limit_pages && colo_time_diff_us(look_again, now) > DIRTY_LOOK_US)
-        look_again = colo_time_add_us(now, DIRTY_LOOK_US);
-    return (ScheduleDecision){.look_again = look_again};
+    return (ScheduleDecision){.look_again = colo_time_add_us(facts->resumed, period_us)};
 }
 
 const char *schedule_reason_name(CheckpointReason reason)

@@ -219,13 +219,14 @@ static gboolean administrate(void)
         if (host->lives && host->node->state == FSM_S_DEVICE && world_disk_sync_error(host)) {
             world_sometimes("an administrator gives back a VM whose disks can't be synced");
             command(host, "quit");
-            world.given_back = TRUE;
+            world.awaits_start = TRUE;
             return TRUE;
         }
         if (!host->lives && runs(peer) && host->trouble &&
             strstr(host->trouble, "the generations forbid")) {
             world_sometimes("an administrator discards one side's disks");
             host->discards = TRUE;
+            world.awaits_start = TRUE;
             return TRUE;
         }
         if (!host->lives || !world_is_awake(host))
@@ -298,7 +299,7 @@ static void until_all_is_well(void)
     gint64 well_us = WELL_US;
     gboolean moved = FALSE, stays = world_chance(500);
     guint helped = 0;
-    world.given_back = FALSE;
+    world.awaits_start = FALSE;
     world_clients_hurry();
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
@@ -317,7 +318,7 @@ static void until_all_is_well(void)
         if (helped < 3 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
             helped += administrate() ? 1 : 0;
         /* One of the two is ended, refused, and told to discard its disks; the other host starts. */
-        if (world.split || world.given_back)
+        if (world.split || world.awaits_start)
             well_us = 2 * WELL_US;
         if (world.now_us > began + WORLD_HEAL_US + well_us)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
@@ -343,6 +344,7 @@ static void choose_constants(void)
 {
     /* Not often a short one: most of what happens then is checkpoints. */
     static const guint64 periods[] = {2000, 5000, 10000, 30000};
+    static const guint dirty_limits[] = {0, 0, 8, 20};
     static const guint epoch_writes[] = {0, 4, 8, 16};
     static const char *const on_errors[] = {"report", "stop", "enospc"};
     world.mode = world_chance(600) ? "colo" : "buffered";
@@ -355,6 +357,7 @@ static void choose_constants(void)
         world.liar = &world.host[world_random(WORLD_HOSTS)];
     else if (world_chance(500))
         world.disks = world_chance(500) ? "raw" : "qcow2";
+    world.dirty_limit = dirty_limits[world_random(G_N_ELEMENTS(dirty_limits))];
     world.epoch_writes = epoch_writes[world_random(G_N_ELEMENTS(epoch_writes))];
     world.on_error = on_errors[world_random(G_N_ELEMENTS(on_errors))];
     world_tell("mode %s, arbiter %s, period %" G_GUINT64_FORMAT " ms, delay %u us, disk %s",
@@ -411,6 +414,7 @@ static const char *const rare[] = {
     "a guest that is stopped is handed over",
     "a guest that is stopped is taken over",
     "a write waits for the next epoch",
+    "the dirty-limit is reached",
     "a switchover: pre-switchover",
     "a switchover: cancelled",
     "a switchover: completed",

@@ -115,6 +115,11 @@ static void on_taken(const CaptureStats *stats, gpointer data)
         guest_set_paused(pair->guest, FALSE);
 }
 
+static void on_dirty_limit(gpointer data)
+{
+    ((CheckpointPair *)data)->limits++;
+}
+
 static void on_sent(const CaptureStats *stats, gpointer data)
 {
     CheckpointPair *pair = data;
@@ -157,6 +162,7 @@ static const CaptureCallbacks capture_callbacks = {
     .synchronised = on_synchronised,
     .taken = on_taken,
     .sent = on_sent,
+    .dirty_limit = on_dirty_limit,
     .failed = on_capture_failed,
 };
 

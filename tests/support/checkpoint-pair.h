@@ -24,6 +24,7 @@ typedef struct {
     guint8 *at_pause; /* the primary's RAM when it was paused last */
     guint64 epoch;
     gboolean synchronised, taken, sent, finished;
+    guint limits;              /* so often the dirty-limit was reached */
     guint64 received, applied; /* epochs */
     double percent;
     CaptureStats stats;

@@ -21,6 +21,7 @@ struct Capture {
     CaptureCallbacks callbacks;
     gpointer user_data;
     guint64 taking, added; /* the epoch; pages */
+    guint64 dirty, dirty_limit;
 };
 
 typedef struct {
@@ -89,7 +90,13 @@ gboolean capture_awaits_base(const Capture *of)
 guint64 capture_dirty_pages(const Capture *of)
 {
     g_assert_true(of == capture);
-    return 0;
+    return of->dirty;
+}
+
+void capture_set_dirty_limit(Capture *of, guint64 pages)
+{
+    g_assert_true(of == capture);
+    of->dirty_limit = pages;
 }
 
 static void taken(void)

@@ -104,6 +104,42 @@ static void test_busy_guest(gconstpointer data)
     g_assert_cmpuint(dirty, >, 0);
 }
 
+static void dirty_and_await(const CheckpointPair *pair, guint pages)
+{
+    memset(pair->primary->guest, 7, pages * VM_PAGE_SIZE);
+    while (capture_dirty_pages(pair->capture) != pages)
+        g_usleep(100);
+    /* The look has posted what there is to tell. */
+    while (g_main_context_iteration(NULL, FALSE))
+        continue;
+}
+
+/* Told once when the limit is reached, and again after the next checkpoint; never without one. */
+static void test_dirty_limit(void)
+{
+    g_autoptr(CheckpointPair) pair = checkpoint_pair_new(DIRTY_METHOD_UFFD);
+    if (!pair)
+        return;
+    checkpoint_pair_fill(pair->primary);
+    capture_synchronise(pair->capture, PAGES);
+    checkpoint_pair_wait(&pair->synchronised);
+    checkpoint_pair_take(pair);
+    capture_set_dirty_limit(pair->capture, 8);
+    for (guint i = 1; i <= 2; i++) {
+        dirty_and_await(pair, 7);
+        g_assert_cmpuint(pair->limits, ==, i - 1);
+        dirty_and_await(pair, 8);
+        while (pair->limits < i)
+            g_main_context_iteration(NULL, TRUE);
+        dirty_and_await(pair, 20);
+        g_assert_cmpuint(pair->limits, ==, i);
+        checkpoint_pair_take(pair);
+    }
+    capture_set_dirty_limit(pair->capture, 0);
+    dirty_and_await(pair, 20);
+    g_assert_cmpuint(pair->limits, ==, 2);
+}
+
 /* Ends a pair in the middle of whatever it is doing, after a varying amount of it. */
 static void test_end_at_any_moment(void)
 {
@@ -320,6 +356,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(still, methods[i], test_still_guest);
         g_test_add_data_func(busy, methods[i], test_busy_guest);
     }
+    g_test_add_func("/checkpoint/dirty-limit", test_dirty_limit);
     g_test_add_func("/checkpoint/without-synchronisation", test_without_synchronisation);
     g_test_add_func("/checkpoint/holes-stay", test_holes_stay);
     g_test_add_func("/checkpoint/end-at-any-moment", test_end_at_any_moment);

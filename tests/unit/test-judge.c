@@ -286,6 +286,26 @@ static void test_settled(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->settled_epoch, ==, 6);
 }
 
+/* Told after each output of both VMs, also after a while without any. */
+static void test_settled_again(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, 5);
+    for (guint i = 0; i < 2; i++) {
+        guint before = f->settled;
+        vm_sends(f, 5, "hello");
+        copy_sends(f, 5, 5, "hello");
+        while (f->settled == before)
+            g_main_context_iteration(NULL, TRUE);
+        /* Long enough for the timer to find nothing, and to end. */
+        for (guint n = 0; n < 3; n++) {
+            g_usleep(15000);
+            while (g_main_context_iteration(NULL, FALSE))
+                continue;
+        }
+    }
+}
+
 /* ---- Which epochs compare ---- */
 
 static void test_may_not(Fixture *f, gconstpointer data)
@@ -335,6 +355,7 @@ int main(int argc, char **argv)
         {"/judge/dropped",           MODE_COLO,     test_dropped          },
         {"/judge/messages",          MODE_COLO,     test_messages         },
         {"/judge/settled",           MODE_COLO,     test_settled          },
+        {"/judge/settled-again",     MODE_COLO,     test_settled_again    },
         {"/judge/left",              MODE_COLO,     test_left             },
         {"/judge/left-buffered",     MODE_BUFFERED, test_left             },
         {"/judge/may-not",           MODE_COLO,     test_may_not          },

@@ -228,6 +228,42 @@ static void test_from_the_main_loop(Fixture *f, gconstpointer data)
     g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);
 }
 
+/* The capture tells when the limit is reached. Nobody looks meanwhile. */
+static void test_dirty_limit(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->config.checkpoint_period_ms = 3600 * 1000;
+    f->config.min_gap_ms = 1;
+    f->config.dirty_limit_pages = 5;
+    protect(f);
+    g_assert_cmpuint(capture->dirty_limit, ==, 5);
+    turned_clock_pass_ms(2);
+    capture->dirty = 5;
+    turned_clock_pass_ms(1000);
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    capture->callbacks.dirty_limit(capture->user_data);
+    turned_clock_settle();
+    g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);
+    assert_reported(f, "pausing paused decide:3 content:3");
+}
+
+/* A limit that is lowered below what is dirty counts at once. */
+static void test_dirty_limit_is_lowered(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->config.checkpoint_period_ms = 3600 * 1000;
+    f->config.min_gap_ms = 1;
+    f->config.dirty_limit_pages = 0;
+    protect(f);
+    turned_clock_pass_ms(2);
+    capture->dirty = 5;
+    f->config.dirty_limit_pages = 4;
+    primary_tune(f->primary);
+    g_assert_cmpuint(capture->dirty_limit, ==, 4);
+    turned_clock_settle();
+    g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);
+}
+
 /* No pause before the session is on record and the disks are in step. */
 static void test_first(Fixture *f, gconstpointer data)
 {
@@ -460,6 +496,8 @@ int main(int argc, char **argv)
     ADD_DATA("refused-in-vain/save", FAKE_VM_SAVE, test_refused_in_vain);
     ADD("io-stopped", test_io_stopped);
     ADD("from-the-main-loop", test_from_the_main_loop);
+    ADD("dirty-limit", test_dirty_limit);
+    ADD("dirty-limit-is-lowered", test_dirty_limit_is_lowered);
     ADD("first", test_first);
     ADD("proof", test_proof);
     ADD("hands-over", test_hands_over);

@@ -46,6 +46,8 @@ struct Capture {
     Parcel *parcel;
     CaptureStats stats;
     GSource *step;
+    guint64 dirty_limit;
+    GSource *look; /* it will be found that the limit is reached */
 };
 
 static void capture_fails(Capture *capture)
@@ -79,6 +81,7 @@ Capture *capture_new(const VmRam *ram, DirtyTracker *tracker, int fd,
     capture->stream = world_stream(fd);
     g_assert_nonnull(capture->stream);
     world_stream_listen(capture->stream, on_peer_stream, capture);
+    capture->vm->capture = capture;
     return capture;
 }
 
@@ -86,7 +89,10 @@ void capture_free(Capture *capture)
 {
     if (!capture)
         return;
+    if (capture->vm->capture == capture)
+        capture->vm->capture = NULL;
     world_source_clear(&capture->step);
+    world_source_clear(&capture->look);
     if (capture->parcel)
         parcel_free(capture->parcel);
     shutdown(capture->fd, 2);
@@ -192,10 +198,30 @@ guint64 capture_dirty_pages(const Capture *capture)
     return (guint64)__builtin_popcount(capture->vm->dirty);
 }
 
-void capture_set_tuning(Capture *capture, const CaptureTuning *tuning)
+/* Its thread looks so often. */
+#define LOOK_US (10 * 1000)
+
+static gboolean on_looked(gpointer data)
 {
-    (void)capture;
-    (void)tuning;
+    Capture *capture = data;
+    world_source_clear(&capture->look);
+    if (capture->dirty_limit && capture_dirty_pages(capture) >= capture->dirty_limit) {
+        world_sometimes("the dirty-limit is reached");
+        capture->callbacks.dirty_limit(capture->user_data);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void world_capture_written(Capture *capture)
+{
+    if (capture->dirty_limit && !capture->look &&
+        capture_dirty_pages(capture) == capture->dirty_limit)
+        capture->look = world_after(capture->host, world_between(0, LOOK_US), on_looked, capture);
+}
+
+void capture_set_dirty_limit(Capture *capture, guint64 pages)
+{
+    capture->dirty_limit = pages;
 }
 
 /* ---- Apply ---- */

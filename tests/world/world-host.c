@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Processes: a node with its configuration, control socket and log, started, ended and killed. */
+#include <errno.h>
 #include <glib/gstdio.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ void world_fail(const char *format, ...)
     va_end(args);
     printf("# WORLD_SEED=%" G_GUINT64_FORMAT " fails at %.3f s\n", world.seed,
            (double)world.now_us / G_USEC_PER_SEC - 1000);
+    world_end();
     fflush(stdout);
     _exit(1);
 }
@@ -299,12 +301,13 @@ static Config *configure(const WorldHost *host, const char *role)
         "[nic lan]\nmac = 52:54:00:12:34:00\n"
         "%s%s%s%s\n[disks]\nstate-dir = %s\ndisk-timeout = 5s\n"
         "[checkpoint]\nmode = %s\ncheckpoint-period = %" G_GUINT64_FORMAT "ms\n"
+        "dirty-limit = %u\n"
         "[arbiter]\ntype = %s\n%s%s\ncheck-period = 60s\n"
         "[log]\nlog-level = info\n",
         host->name, role, host->index + 1, 2 - host->index, host->dir,
         world.disks ? "[disk root]\npath = /image\nformat = " : "", world.disks ? world.disks : "",
         world.disks ? "\non-error = " : "", world.disks ? world.on_error : "", host->dir,
-        world.mode, world.period_ms, world.arbiter, arbiter ? "path = " : "",
+        world.mode, world.period_ms, world.dirty_limit, world.arbiter, arbiter ? "path = " : "",
         arbiter ? host->arbiter_path : "");
     Config *config = config_load_data("world", text, strlen(text), NULL, &error);
     if (!config)
@@ -430,11 +433,10 @@ void world_init(guint64 seed)
     world.random = seed * 0x2545f4914f6cdd1du + 1;
     world.traces = g_getenv("WORLD_TRACE") != NULL;
     world.sometimes = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    /* GLib's would take its names from the world's clock: all seeds had the same ones. */
     world.dir = g_strdup("/dev/shm/colo-world-XXXXXX");
-    if (!g_mkdtemp(world.dir)) {
-        g_free(world.dir);
-        world.dir = g_dir_make_tmp("colo-world-XXXXXX", &error);
-    }
+    if (!mkdtemp(world.dir))
+        g_error("%s: %s", world.dir, g_strerror(errno));
     world.outside = (WorldHost){.name = "outside", .lives = TRUE};
     world_loop_init(&world.outside);
     world.current = &world.outside;

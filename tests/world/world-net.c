@@ -163,22 +163,6 @@ void uplink_close(Uplink *uplink)
     uplink->open = FALSE;
 }
 
-void uplink_send(Uplink *uplink, const guint8 *data, gsize len)
-{
-    static const guint8 guest[6] = {0x52, 0x54, 0, 0x12, 0x34, 0};
-    if (!uplink->open || !uplink->host->carrier)
-        return;
-    uplink->stats.output_frames++;
-    if (len >= ETHERNET + 14 && memcmp(data + ETHERNET + 6, guest, sizeof(guest)) == 0)
-        world.port_of_guest = (int)uplink->host->index;
-    world_client_frame(uplink->host, data, len);
-}
-
-const UplinkStats *uplink_stats(const Uplink *uplink)
-{
-    return &uplink->stats;
-}
-
 typedef struct {
     WorldHost *host;
     guint starts;
@@ -199,15 +183,39 @@ static gboolean arrive(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static void send_to(WorldHost *host, const guint8 *data, gsize len)
+{
+    Arrival *arrival = g_new(Arrival, 1);
+    *arrival = (Arrival){host, host->starts, g_bytes_new(data, len)};
+    world_later(host, world_between(50, 300), arrive, arrival);
+}
+
+void uplink_send(Uplink *uplink, const guint8 *data, gsize len)
+{
+    static const guint8 guest[6] = {0x52, 0x54, 0, 0x12, 0x34, 0};
+    if (!uplink->open || !uplink->host->carrier)
+        return;
+    uplink->stats.output_frames++;
+    if (len >= ETHERNET + 14 && memcmp(data + ETHERNET + 6, guest, sizeof(guest)) == 0)
+        world.port_of_guest = (int)uplink->host->index;
+    /* An announcement, say, reaches every port. */
+    WorldHost *other = &world.host[!uplink->host->index];
+    if (len >= ETHERNET + 14 && data[ETHERNET] & 1 && other->lives)
+        send_to(other, data, len);
+    world_client_frame(uplink->host, data, len);
+}
+
+const UplinkStats *uplink_stats(const Uplink *uplink)
+{
+    return &uplink->stats;
+}
+
 void world_net_to_guest(const guint8 *data, gsize len)
 {
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         WorldHost *host = &world.host[i];
-        if (!host->lives || (world.port_of_guest >= 0 && world.port_of_guest != (int)i))
-            continue;
-        Arrival *arrival = g_new(Arrival, 1);
-        *arrival = (Arrival){host, host->starts, g_bytes_new(data, len)};
-        world_later(host, world_between(50, 300), arrive, arrival);
+        if (host->lives && (world.port_of_guest < 0 || world.port_of_guest == (int)i))
+            send_to(host, data, len);
     }
 }
 

@@ -81,7 +81,10 @@ guint64 sim_vm_digest(const SimVm *vm)
 void sim_vm_write(SimVm *vm, guint page, guint32 value)
 {
     vm->ram[page] = value;
+    gboolean was_dirty = vm->dirty >> page & 1;
     vm->dirty |= 1u << page;
+    if (vm->capture && !was_dirty)
+        world_capture_written(vm->capture);
 }
 
 /* ---- Operations ---- */

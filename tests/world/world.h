@@ -74,18 +74,19 @@ typedef struct {
     int fd; /* of its card: no real one */
     const History *history;
     guint32 ram[WORLD_PAGES];
-    guint32 dirty;      /* a bit for each page */
-    gboolean loaded;    /* and not run since: RAM must be that of the state */
-    guint64 digest;     /* then */
-    GQueue *input;      /* of GBytes*: frames that QEMU has not read */
-    GQueue *output;     /* of GBytes*: frames that nobody has read */
-    struct Port *port;  /* or NULL */
-    guint refuse[8];    /* by VmOp: so many of the next ones fail */
-    gboolean die_in[8]; /* by VmOp: QEMU dies in the next one */
-    gboolean booted;    /* its guest, from power on */
-    gboolean left;      /* what it has is of a time when its node was a primary: it must not run */
-    gpointer work;      /* the operation under way */
-    gint64 turn_us;     /* a write waits for the next epoch, at most until then; 0: none does */
+    guint32 dirty;           /* a bit for each page */
+    struct Capture *capture; /* of its pages; or NULL */
+    gboolean loaded;         /* and not run since: RAM must be that of the state */
+    guint64 digest;          /* then */
+    GQueue *input;           /* of GBytes*: frames that QEMU has not read */
+    GQueue *output;          /* of GBytes*: frames that nobody has read */
+    struct Port *port;       /* or NULL */
+    guint refuse[8];         /* by VmOp: so many of the next ones fail */
+    gboolean die_in[8];      /* by VmOp: QEMU dies in the next one */
+    gboolean booted;         /* its guest, from power on */
+    gboolean left;  /* what it has is of a time when its node was a primary: it must not run */
+    gpointer work;  /* the operation under way */
+    gint64 turn_us; /* a write waits for the next epoch, at most until then; 0: none does */
     gboolean others_wait; /* besides the one that it has stopped at */
     GSource *source, *guest, *reader;
 } SimVm;
@@ -101,6 +102,8 @@ void sim_vm_is_left(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
 /* Writes of its guest that have waited may pass. */
 void sim_vm_let_through(SimVm *vm);
+/* A page of the VM has become dirty. */
+void world_capture_written(struct Capture *capture);
 /* Its output goes to whoever reads its card. */
 void world_port_read(SimVm *vm);
 
@@ -194,15 +197,16 @@ typedef struct {
     guint64 period_ms;
     guint reigns, takeovers, boots;
     const char *mode, *arbiter;
-    const char *disks;    /* the format of the VM's disk; NULL: it has none */
-    guint epoch_writes;   /* so many an epoch may have; 0: any number */
-    WorldHost *liar;      /* whose node may lie; NULL: none does */
-    gboolean lies;        /* it does now */
-    gboolean lied;        /* and not all is well since */
-    gboolean given_back;  /* a VM, by an administrator: the other host is to start it */
-    gboolean split;       /* an administrator has let both hosts' VMs continue */
-    gboolean left;        /* and it has reported that the other one may continue */
-    const char *on_error; /* what an I/O error of it does to the guest */
+    const char *disks;     /* the format of the VM's disk; NULL: it has none */
+    guint dirty_limit;     /* in pages; 0: none */
+    guint epoch_writes;    /* so many an epoch may have; 0: any number */
+    WorldHost *liar;       /* whose node may lie; NULL: none does */
+    gboolean lies;         /* it does now */
+    gboolean lied;         /* and not all is well since */
+    gboolean awaits_start; /* what an administrator has begun: a host is to start for it */
+    gboolean split;        /* an administrator has let both hosts' VMs continue */
+    gboolean left;         /* and it has reported that the other one may continue */
+    const char *on_error;  /* what an I/O error of it does to the guest */
 
     GHashTable *sometimes; /* name -> count */
 } World;
