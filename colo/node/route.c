@@ -147,7 +147,6 @@ RouteExit route_exit(FsmState state)
     case FSM_P_COLO:
     case FSM_P_PRE_SWITCHOVER:
     case FSM_P_DEVICE:
-    case FSM_P_HANDED:
         return ROUTE_EXIT_FRESH;
     default:
         return ROUTE_EXIT_CLOSED;

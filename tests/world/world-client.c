@@ -155,6 +155,8 @@ static void check(WorldHost *host, const Reply *answer)
 {
     const History *history = history_find(answer->id);
     world_check_output(host, answer->position);
+    if (host->node && host->node->state == FSM_P_HANDED)
+        world_fail("%s: a frame leaves, though the VM is the other side's to take", host->name);
     if (world.lied || world.split)
         return;
     if (answer->flushed)
