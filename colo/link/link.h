@@ -81,11 +81,12 @@ typedef enum {
     LINK_MSG_CARRIER = 52, /* both: be64 set of network cards whose uplink has no carrier there */
     LINK_MSG_FINAL = 50,   /* primary: be64 epoch: the VM ends; that is the disks' last mark */
     LINK_MSG_FINISHED,     /* secondary: be64 epoch: the disks are that, durably */
-    /* All four: be32 id of a switchover, be32 flags, text. */
+    /* All five: be32 id of a switchover, be32 flags, text. */
     LINK_MSG_SWITCHOVER_ASK = 56, /* primary: tell the parts that don't approve of it */
     LINK_MSG_SWITCHOVER_ACK,      /* secondary: these parts don't (text: names) */
     LINK_MSG_SWITCHOVER_WANT,     /* secondary: an administrator wants one (flag 1: to be held) */
     LINK_MSG_SWITCHOVER_CANCEL,   /* both: it is cancelled, or not possible (text: why) */
+    LINK_MSG_SWITCHOVER_PHASE,    /* primary: its VM is held (flags 1), or goes (flags 2) */
 } LinkMessage;
 
 typedef struct {

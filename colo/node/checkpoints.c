@@ -214,6 +214,10 @@ static void on_given_up(guint64 epoch, const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
     (void)epoch;
+    if (error) {
+        g_autofree char *why = g_strdup_printf("the disks can't be given up: %s", error->message);
+        switchover_refused(node->switchover, why);
+    }
     primary_given_up(node->primary, error);
 }
 

@@ -318,6 +318,7 @@ static gboolean (*const handlers[])(Node *node, const Message *message, GError *
     [LINK_MSG_SWITCHOVER_ACK] = on_switchover,
     [LINK_MSG_SWITCHOVER_WANT] = on_switchover,
     [LINK_MSG_SWITCHOVER_CANCEL] = on_switchover,
+    [LINK_MSG_SWITCHOVER_PHASE] = on_switchover,
 };
 
 static gboolean handle_message(Node *node, guint type, const guint8 *payload, gsize len,

@@ -45,6 +45,7 @@ static const MessageInfo table[] = {
     [LINK_MSG_SWITCHOVER_ACK]    = {"switchover_ack",    SECONDARY, MESSAGE_FORM_SWITCHOVER},
     [LINK_MSG_SWITCHOVER_WANT]   = {"switchover_want",   SECONDARY, MESSAGE_FORM_SWITCHOVER},
     [LINK_MSG_SWITCHOVER_CANCEL] = {"switchover_cancel", BOTH,      MESSAGE_FORM_SWITCHOVER},
+    [LINK_MSG_SWITCHOVER_PHASE]  = {"switchover_phase",  PRIMARY,   MESSAGE_FORM_SWITCHOVER},
 };
 /* clang-format on */
 

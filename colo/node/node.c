@@ -191,10 +191,9 @@ static void send_with_reason(Node *node, LinkMessage type)
 static void send_refused(Node *node)
 {
     gboolean asked = claim_has_asked_handed(node->claim);
-    const char *why = asked ? "it could not ask the arbiter"
-                      : switchover_phase(node->switchover) == SWITCHOVER_CANCELLED
+    const char *why = !asked && switchover_phase(node->switchover) == SWITCHOVER_CANCELLED
                           ? "the switchover was cancelled"
-                          : "its copy of the VM can't continue before the next checkpoint";
+                          : switchover_refusal(asked ? FSM_UNDECIDED : FSM_VM_UNFIT);
     MessageRefused refused = {.asked = asked, .why = why};
     message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
     log_warning("the VM is left to the primary: %s", why);

@@ -33,20 +33,21 @@ static const SwitchoverStep table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
         [SWITCHOVER_WITHDRAWN] = TO(SETUP, 0),
         /* Without a wish to pause: `device` follows from within. */
         [SWITCHOVER_SMALL]     = TO(ACTIVE, DO(GO)),
-        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+        [SWITCHOVER_GOES]      = TO(DEVICE, DO(SAY_PHASE)),
         [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
     },
     [SWITCHOVER_STOPPING] = {
         UNDER_WAY, ENDS,
-        [SWITCHOVER_HELD]      = TO(PRE, DO(PRE)),
+        [SWITCHOVER_WITHDRAWN] = TO(SETUP, DO(LET_GO)),
+        [SWITCHOVER_HELD]      = TO(PRE, DO(PRE) | DO(SAY_PHASE)),
         /* Somebody else has ordered it: the host shuts down, say. */
-        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+        [SWITCHOVER_GOES]      = TO(DEVICE, DO(SAY_PHASE)),
         [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
     },
     [SWITCHOVER_PRE] = {
         [SWITCHOVER_BEGIN]     = REFUSED,
         [SWITCHOVER_GO_ON]     = TO(PRE, DO(GO)),
-        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+        [SWITCHOVER_GOES]      = TO(DEVICE, DO(SAY_PHASE)),
         [SWITCHOVER_CANCEL]    = TO(CANCELLING, DO(WAY_BACK) | DO(SAY_CANCEL)),
         [SWITCHOVER_OVER]      = TO(FAILED, DO(WAY_BACK) | DO(SAY_CANCEL)),
     },
@@ -135,7 +136,11 @@ SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, Fs
     case FSM_S_COLO:
         return event == FSM_VM_UNFIT || event == FSM_UNDECIDED ? SWITCHOVER_FAILED : phase;
     case FSM_S_HANDED:
-        return phase == SWITCHOVER_HANDED_CANCELLING ? phase : SWITCHOVER_HANDED;
+        if (phase == SWITCHOVER_HANDED_CANCELLING)
+            return phase;
+        /* Else it is a failover, which has no last checkpoint. */
+        return phase == SWITCHOVER_DEVICE || phase == SWITCHOVER_HANDED ? SWITCHOVER_HANDED
+                                                                        : SWITCHOVER_FAILED;
     case FSM_S_DEVICE:
         return SWITCHOVER_HANDED;
     case FSM_P_NONE:
@@ -149,6 +154,19 @@ SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, Fs
     default:
         return SWITCHOVER_FAILED;
     }
+}
+
+SwitchoverPhase switchover_of_primary(SwitchoverPhase phase, FsmState state, SwitchoverPhase told)
+{
+    gboolean may = state == FSM_S_COLO && (phase == SWITCHOVER_SETUP ||
+                                           phase == SWITCHOVER_ACTIVE || phase == SWITCHOVER_PRE);
+    return may && (told == SWITCHOVER_PRE || told == SWITCHOVER_DEVICE) ? told : phase;
+}
+
+const char *switchover_refusal(FsmEvent event)
+{
+    return event == FSM_UNDECIDED ? "it could not ask the arbiter"
+                                  : "its copy of the VM can't continue before the next checkpoint";
 }
 
 FsmEvent switchover_fit(gboolean is_fit, gboolean is_cancelled)

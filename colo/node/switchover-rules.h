@@ -9,9 +9,9 @@
  *     begin                 small, and no wish                goes
  *  --------> SETUP <-----> ACTIVE -------------------------. ....> DEVICE --handed--> HANDED
  *            acked |        | small, and a wish to pause   |       ^  |                 |  taken
- *         withdrawn         v                              '-------'  |                 '-------.
- *                        STOPPING --held--> PRE --continue--> goes    |                         v
- *                           |                |                        |                    COMPLETED
+ *       ^ withdrawn         v                              '-------'  |                 '-------.
+ *       '---------------  STOPPING --held--> PRE --continue--> goes   |                         v
+ *         withdrawn         |                |                        |                    COMPLETED
  *         cancel: at once   |                | cancel                 | cancel: the secondary's
  *      SETUP, ACTIVE,       |                v                        v to decide, if it has it
  *      STOPPING ------------'            CANCELLING <-----------------'--- HANDED_CANCELLING
@@ -75,6 +75,7 @@ typedef enum {
     SWITCHOVER_DO_WAY_BACK = 1 << 5, /* FSM_CANCEL */
     SWITCHOVER_DO_LET_GO = 1 << 6,   /* the last checkpoint is to be none, if it was ordered */
     SWITCHOVER_DO_SAY_CANCEL = 1 << 7, /* to the secondary */
+    SWITCHOVER_DO_SAY_PHASE = 1 << 8,  /* likewise: PRE or DEVICE */
 } SwitchoverAction;
 
 typedef enum {
@@ -109,6 +110,10 @@ SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEve
 
 /* In which phase a secondary shows it, after the node has moved; `phase` is the one before. */
 SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, FsmEvent event);
+/* The same, by the primary's word that its switchover is in PRE or DEVICE. */
+SwitchoverPhase switchover_of_primary(SwitchoverPhase phase, FsmState state, SwitchoverPhase told);
+/* Why a secondary leaves the VM to the primary: FSM_VM_UNFIT or FSM_UNDECIDED. */
+const char *switchover_refusal(FsmEvent event);
 /* A secondary that the VM is handed to: an order to cancel makes it unfit, if it has not asked. */
 FsmEvent switchover_fit(gboolean is_fit, gboolean is_cancelled);
 

@@ -14,6 +14,9 @@
 
 #include <string.h>
 
+/* The flags of SWITCHOVER_PHASE. */
+enum { TOLD_HELD = 1, TOLD_GOES = 2 };
+
 #define LOOK_MS       20
 #define LASTING_LOOKS 5
 
@@ -90,6 +93,9 @@ static void carry_out(Switchover *switchover, SwitchoverPhase before, guint acti
         handler->plan(TRUE, user_data);
     if (actions & SWITCHOVER_DO_PRE)
         handler->event(FSM_HOLD, user_data);
+    if (actions & SWITCHOVER_DO_SAY_PHASE)
+        say(switchover, LINK_MSG_SWITCHOVER_PHASE,
+            switchover->phase == SWITCHOVER_PRE ? TOLD_HELD : TOLD_GOES, "");
     if ((actions & SWITCHOVER_DO_GO) && before == SWITCHOVER_ACTIVE)
         handler->plan(FALSE, user_data);
     if (actions & SWITCHOVER_DO_SAY_CANCEL)
@@ -142,6 +148,11 @@ static char *too_late(const Switchover *switchover)
         return g_strdup_printf("not ready in %" G_GUINT64_FORMAT
                                " ms: the secondary does not approve of: %s",
                                limit_ms, switchover->pending);
+    if (switchover->phase == SWITCHOVER_STOPPING)
+        return g_strdup_printf(
+            "not ready in %" G_GUINT64_FORMAT " ms: the VM has not been paused for its last "
+            "checkpoint: the one before is still under way, or QEMU does not pause it",
+            limit_ms);
     return g_strdup_printf(
         "not ready in %" G_GUINT64_FORMAT " ms: the guest writes to memory faster than it is sent: "
         "%" G_GUINT64_FORMAT " KiB are left, and it would stand for %" G_GINT64_FORMAT
@@ -295,13 +306,14 @@ gboolean switchover_continue(Switchover *switchover, const char *status, GError 
 {
     static const char held[] = "pre-switchover";
     const char *is = switchover_phase_name(switchover->phase);
+    gboolean holds = switchover->phase == SWITCHOVER_PRE;
     if (status && strcmp(status, held)) {
         g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_ARGUMENT,
                     "no switchover waits in '%s': one waits for continue in '%s' only", status,
                     held);
         return FALSE;
     }
-    if (switchover->is_primary && switchover->phase == SWITCHOVER_PRE) {
+    if (switchover->is_primary && holds) {
         feed(switchover, SWITCHOVER_GO_ON);
         return TRUE;
     }
@@ -310,8 +322,9 @@ gboolean switchover_continue(Switchover *switchover, const char *status, GError 
                     "there was no switchover: begin one with pause, on either node");
     else
         g_set_error(error, CONTROL_ERROR, CONTROL_ERROR_STATE,
-                    "switchover %u is in status %s, not in %s%s", switchover->id, is, held,
-                    switchover->is_primary ? "" : " here: continue it on its primary");
+                    "switchover %u is in status %s%s%s%s", switchover->id, is,
+                    holds ? "" : ", not in ", holds ? "" : held,
+                    switchover->is_primary ? "" : ": continue it on its primary");
     return FALSE;
 }
 
@@ -352,9 +365,13 @@ static const char *why_over(FsmState next, FsmEvent event)
     case FSM_SHUTDOWN:
         return "this node ends";
     case FSM_YIELD:
+    case FSM_HANDED:
         return "a failover was ordered, or this host has no carrier, and that came first";
     case FSM_HAND_OVER_FAILED:
         return "the VM could not be handed over in time";
+    case FSM_VM_UNFIT:
+    case FSM_UNDECIDED:
+        return switchover_refusal(event);
     default:
         return "the nodes parted";
     }
@@ -366,7 +383,9 @@ static void moved_primary(Switchover *switchover, FsmState next, FsmEvent event)
     if (follows == SWITCHOVER_EVENTS)
         return;
     if (follows == SWITCHOVER_OVER)
-        set_error(switchover, why_over(next, event));
+        set_error(switchover, event == FSM_HAND_OVER_FAILED && switchover->reason
+                                  ? switchover->reason
+                                  : why_over(next, event));
     if (follows == SWITCHOVER_LEFT && switchover->phase == SWITCHOVER_HANDED)
         set_error(switchover, switchover->reason ? switchover->reason : "the secondary refuses");
     feed(switchover, follows);
@@ -407,7 +426,7 @@ void switchover_held(Switchover *switchover)
 void switchover_runs(Switchover *switchover)
 {
     /* Before its last checkpoint there may be another one, whose pause is none of ours. */
-    if (switchover->phase == SWITCHOVER_STOPPING || switchover->phase == SWITCHOVER_DEVICE)
+    if (switchover_is_limited(switchover->phase) || switchover->phase == SWITCHOVER_DEVICE)
         switchover->stopped = (ColoTime){0};
     if (switchover->is_primary && switchover->stopped.us && !switchover->resumed.us)
         switchover->resumed = colo_time_now();
@@ -444,7 +463,11 @@ static void asked(Switchover *switchover, guint32 id)
     SwitchoverWorld world = look(switchover);
     if (world.state != FSM_S_COLO)
         return;
-    if (!switchover_is_under_way(switchover->phase) || switchover->id != id)
+    if (switchover_is_under_way(switchover->phase) && switchover->id != id) {
+        set_error(switchover, "the primary has begun another switchover at the same time");
+        set_phase(switchover, SWITCHOVER_FAILED);
+    }
+    if (!switchover_is_under_way(switchover->phase))
         reset(switchover, FALSE, id, FALSE);
     switchover->seen_epoch = world.epoch;
     tell_parts(switchover, world.pending);
@@ -463,7 +486,14 @@ static void acked(Switchover *switchover, const char *pending)
 static void wanted(Switchover *switchover, guint32 id, gboolean pause)
 {
     g_autoptr(GError) error = NULL;
-    if (begin(switchover, MAX(id, switchover->id + 1), pause, &error))
+    /* Ordered on both nodes at once: that is one. */
+    if (switchover->is_primary && switchover->id == id &&
+        switchover_is_under_way(switchover->phase)) {
+        switchover->pause |= pause && switchover_is_limited(switchover->phase);
+        return;
+    }
+    /* With its number: an administrator there has been told it. */
+    if (begin(switchover, id, pause, &error))
         return;
     /* It is told of the one that it has asked for. */
     MessageSwitchover content = {.id = id, .text = error->message};
@@ -476,11 +506,23 @@ static void cancelled_there(Switchover *switchover, const char *why)
 {
     if (switchover->phase == SWITCHOVER_HANDED) {
         set_phase(switchover, SWITCHOVER_HANDED_CANCELLING);
-    } else if (switchover->phase == SWITCHOVER_SETUP || switchover->phase == SWITCHOVER_ACTIVE) {
+    } else if (switchover_is_under_way(switchover->phase) &&
+               switchover->phase < SWITCHOVER_HANDED) {
         if (*why)
             set_error(switchover, why);
         set_phase(switchover, *why ? SWITCHOVER_FAILED : SWITCHOVER_CANCELLED);
     }
+}
+
+/* By the primary: how far it has come. */
+static void told(Switchover *switchover, guint32 flags)
+{
+    SwitchoverPhase phase = flags == TOLD_HELD   ? SWITCHOVER_PRE
+                            : flags == TOLD_GOES ? SWITCHOVER_DEVICE
+                                                 : SWITCHOVER_NONE;
+    if (!switchover->is_primary)
+        set_phase(switchover,
+                  switchover_of_primary(switchover->phase, look(switchover).state, phase));
 }
 
 void switchover_received(Switchover *switchover, const Message *message)
@@ -497,7 +539,9 @@ void switchover_received(Switchover *switchover, const Message *message)
     /* Of one that is over here: it has crossed its end. */
     if (content->id != switchover->id)
         return;
-    if (message->type == LINK_MSG_SWITCHOVER_ACK)
+    if (message->type == LINK_MSG_SWITCHOVER_PHASE)
+        told(switchover, content->flags);
+    else if (message->type == LINK_MSG_SWITCHOVER_ACK)
         acked(switchover, content->text);
     else if (switchover->is_primary)
         feed(switchover, SWITCHOVER_CANCEL);

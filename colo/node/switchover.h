@@ -9,11 +9,13 @@
  *              <------ ACK(id, parts)      again whenever the parts that don't approve change
  *     active   none of them is left; pages go ahead until the pause would be short
  *     [pre-switchover: the VM stands, for as long as an administrator wants it to]
+ *              PHASE(id, held) --------->
  *     device   the last checkpoint: the VM stays paused in it
+ *              PHASE(id, goes) --------->
  *     handed   HANDED ------------------->  asks the arbiter; then TAKEN, or REFUSED
  *
- * WANT(id) is the order that was given to the secondary, CANCEL(id) the end by either side. It has
- * neither the VM nor the checkpoints nor the node's state: it orders by its handler, and is told.
+ * WANT(id) is the order that was given to the secondary, which chooses the id then. CANCEL(id) is the
+ * end by either side. It has neither the VM nor the checkpoints nor the node's state: it orders by its handler, and is told.
  * Before `device` the state machine doesn't know of it.
  *
  * Cancelling never waits for anything. It sets a wish, and the one way back to a running VM
@@ -81,12 +83,15 @@ void switchover_runs(Switchover *switchover);
 /* What has happened to the guest, or to this node: it can't or shouldn't go on before `device`. */
 void switchover_guest(Switchover *switchover, const char *what);
 void switchover_node_ends(Switchover *switchover);
-/* Why the secondary, which may be this side, doesn't take the VM; before the node has moved. */
+/*
+ * Why the VM can't be handed over: the disks, or the secondary, which may be this side. Before the
+ * node has moved.
+ */
 void switchover_refused(Switchover *switchover, const char *why);
 /* Secondary: the VM is to be left to the primary. */
 gboolean switchover_is_cancelled(const Switchover *switchover);
 
-/* Message SWITCHOVER_ASK, _ACK, _WANT or _CANCEL of the peer. */
+/* Message SWITCHOVER_ASK, _ACK, _WANT, _CANCEL or _PHASE of the peer. */
 void switchover_received(Switchover *switchover, const Message *message);
 
 /* ---- For status and tests ---- */

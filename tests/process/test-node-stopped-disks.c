@@ -93,6 +93,22 @@ static void test_cancelled(gconstpointer data)
     tear_down(&f);
 }
 
+/* What prevented it is told, and not what followed from that. */
+static void test_not_given_up(void)
+{
+    Fixture f;
+    start_stopped(&f, VM_DISK_QCOW2);
+    Host *a = &f.host[0];
+    fake_vm_inject(a->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED && phase_of(&f.host[1]) == SWITCHOVER_FAILED);
+    const char *why = switchover_error(a->node->switchover);
+    g_assert_true(g_str_has_prefix(why, "the disks can't be given up: "));
+    g_assert_cmpstr(switchover_error(f.host[1].node->switchover), ==, why);
+    WAIT_FOR(a->node->state == FSM_P_COLO);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -112,5 +128,6 @@ int main(int argc, char **argv)
         add_pair_data_test(back, GINT_TO_POINTER(formats[i].format), test_there_and_back);
         add_pair_data_test(cancelled, GINT_TO_POINTER(formats[i].format), test_cancelled);
     }
+    add_pair_test("/node-stopped-disks/not-given-up", test_not_given_up);
     return g_test_run();
 }

@@ -108,6 +108,49 @@ static void test_to_and_fro(void)
     tear_down(&f);
 }
 
+/* A secondary that was started again counts from the beginning: its order has its number on both. */
+static void test_numbers(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    for (int i = 0; i < 3; i++) {
+        begin(a, FALSE);
+        switchover_cancel(a->node->switchover);
+    }
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    start(b, "secondary");
+    protect(&f, 0);
+    /* Cancelled before the primary has heard of it. */
+    guint32 id = begin(b, FALSE);
+    switchover_cancel(b->node->switchover);
+    WAIT_FOR(phase_of(b) == SWITCHOVER_CANCELLED);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_CANCELLED);
+    g_assert_cmpuint(switchover_id(a->node->switchover), ==, id);
+    g_assert_cmpuint(switchover_id(b->node->switchover), ==, id);
+    id = begin(b, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED && phase_of(b) == SWITCHOVER_COMPLETED);
+    g_assert_cmpuint(switchover_id(a->node->switchover), ==, id);
+    g_assert_cmpuint(switchover_id(b->node->switchover), ==, id);
+    tear_down(&f);
+}
+
+/* Ordered on both nodes in the same moment. */
+static void test_ordered_twice(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    guint32 here = begin(a, FALSE), there = begin(b, FALSE);
+    g_assert_cmpuint(here, ==, there);
+    WAIT_FOR(!switchover_is_under_way(phase_of(a)) && !switchover_is_under_way(phase_of(b)));
+    g_assert_cmpstr(switchover_error(b->node->switchover), ==, NULL);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_COMPLETED);
+    g_assert_cmpint(phase_of(b), ==, SWITCHOVER_COMPLETED);
+    tear_down(&f);
+}
+
 /* ---- Held ---- */
 
 static gboolean set_flag(gpointer user_data)
@@ -121,6 +164,7 @@ static void test_held(void)
     Fixture f;
     start_held(&f);
     Host *a = &f.host[0], *b = &f.host[1];
+    WAIT_FOR(phase_of(b) == SWITCHOVER_PRE);
     guint64 stop = fake_vm_steps(a->vm);
     unsigned saves = fake_vm_count(a->vm, FAKE_VM_SAVE);
     /* For longer than the limit of time, which is for what comes before. */
@@ -336,6 +380,7 @@ static void test_refused(void)
     g_assert_true(go_on(a, NULL, NULL));
     WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED && phase_of(b) == SWITCHOVER_FAILED);
     g_assert_cmpstr(switchover_error(a->node->switchover), ==, "it could not ask the arbiter");
+    g_assert_cmpstr(switchover_error(b->node->switchover), ==, "it could not ask the arbiter");
     await_way_back(&f, stop);
     tear_down(&f);
 }
@@ -385,6 +430,8 @@ int main(int argc, char **argv)
     add_pair_test("/node-switchover/expected", test_expected);
     add_pair_test("/node-switchover/done", test_done);
     add_pair_test("/node-switchover/to-and-fro", test_to_and_fro);
+    add_pair_test("/node-switchover/numbers", test_numbers);
+    add_pair_test("/node-switchover/ordered-twice", test_ordered_twice);
     add_pair_test("/node-switchover/held", test_held);
     add_pair_data_test("/node-switchover/held-and-failed-over/here", GINT_TO_POINTER(0),
                        test_held_and_failed_over);

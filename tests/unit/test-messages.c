@@ -59,6 +59,7 @@ static const struct {
     {{.type = LINK_MSG_SWITCHOVER_ASK, .switchover = {3, 0, ""}}, "0000000300000000"},
     {{.type = LINK_MSG_SWITCHOVER_ACK, .switchover = {3, 0, "vm"}}, "0000000300000000766d"},
     {{.type = LINK_MSG_SWITCHOVER_WANT, .switchover = {4, 1, ""}}, "0000000400000001"},
+    {{.type = LINK_MSG_SWITCHOVER_PHASE, .switchover = {4, 2, ""}}, "0000000400000002"},
     {{.type = LINK_MSG_SWITCHOVER_CANCEL, .switchover = {0x01020304, 0, "no"}},
      "01020304000000006e6f"},
 };
@@ -229,6 +230,7 @@ static gboolean is_length(guint type, gsize len)
     case LINK_MSG_SWITCHOVER_ACK:
     case LINK_MSG_SWITCHOVER_WANT:
     case LINK_MSG_SWITCHOVER_CANCEL:
+    case LINK_MSG_SWITCHOVER_PHASE:
         return len >= 8;
     default:
         return TRUE; /* text, or nothing is looked at */

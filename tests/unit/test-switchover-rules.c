@@ -52,6 +52,7 @@ static Model act(Model m, guint actions)
         g_assert_false(m.told);
         m.told = TRUE;
     }
+    g_assert_false((actions & SWITCHOVER_DO_SAY_PHASE) && m.told);
     if (actions & SWITCHOVER_DO_PRE)
         m = move(m, FSM_HOLD);
     if (actions & SWITCHOVER_DO_GO) {
@@ -212,8 +213,10 @@ static void test_limits(void)
 
 static void test_secondary(void)
 {
-    SwitchoverPhase phase = SWITCHOVER_SETUP;
-    phase = switchover_of_secondary(phase, FSM_S_HANDED, FSM_HANDED);
+    /* Without the primary's word it is a failover's. */
+    SwitchoverPhase phase = switchover_of_secondary(SWITCHOVER_SETUP, FSM_S_HANDED, FSM_HANDED);
+    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
+    phase = switchover_of_secondary(SWITCHOVER_DEVICE, FSM_S_HANDED, FSM_HANDED);
     g_assert_cmpint(phase, ==, SWITCHOVER_HANDED);
     phase = switchover_of_secondary(phase, FSM_S_DEVICE, FSM_GRANTED);
     phase = switchover_of_secondary(phase, FSM_P_NONE, FSM_TAKEN_OVER);
@@ -233,6 +236,16 @@ static void test_secondary(void)
     g_assert_cmpint(phase, ==, SWITCHOVER_HANDED);
     phase = switchover_of_secondary(phase, FSM_S_ACTIVE, FSM_PEER_RUNS);
     g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
+
+    /* What the primary tells counts while the VM is its own. */
+    for (phase = 0; phase < SWITCHOVER_PHASES; phase++) {
+        gboolean may = switchover_is_under_way(phase) && phase < SWITCHOVER_DEVICE &&
+                       phase != SWITCHOVER_STOPPING;
+        SwitchoverPhase device = switchover_of_primary(phase, FSM_S_COLO, SWITCHOVER_DEVICE);
+        g_assert_cmpint(device, ==, may ? SWITCHOVER_DEVICE : phase);
+        g_assert_cmpint(switchover_of_primary(phase, FSM_S_HANDED, SWITCHOVER_PRE), ==, phase);
+        g_assert_cmpint(switchover_of_primary(phase, FSM_S_COLO, SWITCHOVER_NONE), ==, phase);
+    }
 
     g_assert_cmpint(switchover_fit(TRUE, FALSE), ==, FSM_VM_FIT);
     g_assert_cmpint(switchover_fit(TRUE, TRUE), ==, FSM_VM_UNFIT);

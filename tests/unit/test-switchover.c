@@ -44,7 +44,11 @@ static void on_send(const Message *message, gpointer user_data)
 {
     const char *name = message_info(message->type)->name + strlen("switchover_");
     const MessageSwitchover *content = &message->switchover;
-    report(user_data, "%s:%u%s%s", name, content->id, *content->text ? ":" : "", content->text);
+    report(user_data, "%s:%u", name, content->id);
+    if (message->type == LINK_MSG_SWITCHOVER_PHASE)
+        g_string_append_printf(((Fixture *)user_data)->reported, ":%u", content->flags);
+    else if (*content->text)
+        g_string_append_printf(((Fixture *)user_data)->reported, ":%s", content->text);
 }
 
 static void on_plan(gboolean hold, gpointer user_data)
@@ -156,7 +160,7 @@ static void test_goes(Fixture *f, gconstpointer data)
     assert_reported(f, "[active]");
     assert_figure(f, "setup-ms", 80);
     turned_clock_pass_ms(0);
-    assert_reported(f, "plan event:continue [device]");
+    assert_reported(f, "plan event:continue [device] phase:1:2");
     assert_figure(f, "expected-downtime-ms", 15);
     /* A checkpoint that was under way ends first: its pause is no part of the downtime. */
     switchover_paused(f->switchover);
@@ -196,7 +200,7 @@ static void test_waits_until_it_is_small(Fixture *f, gconstpointer data)
     assert_reported(f, "[active]");
     f->world.copy_is_fit = TRUE;
     turned_clock_pass_ms(20);
-    assert_reported(f, "plan event:continue [device]");
+    assert_reported(f, "plan event:continue [device] phase:1:2");
 }
 
 static void test_too_late(Fixture *f, gconstpointer data)
@@ -229,7 +233,7 @@ static void hold(Fixture *f)
     assert_reported(f, "[setup] ask:1 [active] plan-hold");
     switchover_paused(f->switchover);
     switchover_held(f->switchover);
-    assert_reported(f, "[pre-switchover] event:hold");
+    assert_reported(f, "[pre-switchover] event:hold phase:1:1");
     f->world.vm_runs = FALSE;
 }
 
@@ -240,7 +244,7 @@ static void test_held(Fixture *f, gconstpointer data)
     turned_clock_pass_ms(3600 * 1000);
     assert_reported(f, "");
     g_assert_true(switchover_continue(f->switchover, NULL, NULL));
-    assert_reported(f, "event:continue [device]");
+    assert_reported(f, "event:continue [device] phase:1:2");
     g_assert_false(switchover_continue(f->switchover, NULL, NULL));
 }
 
@@ -326,6 +330,73 @@ static void test_refuses(Fixture *f, gconstpointer data)
     assert_reported(f, "");
 }
 
+/* An approval that is withdrawn before the VM stands counts: it is asked for again. */
+static void test_withdrawn(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->config.switchover_timeout_ms = 1000;
+    begin(f, TRUE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    assert_reported(f, "[setup] ask:1 [active] plan-hold");
+    switchover_paused(f->switchover);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "arbiter");
+    assert_reported(f, "[setup] unplan");
+    switchover_runs(f->switchover);
+    assert_figure(f, "downtime-ms", -1);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    assert_reported(f, "[active] plan-hold");
+    /* Too late: its VM can't be paused. */
+    turned_clock_pass_ms(1200);
+    g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(f->switchover), "has not been paused"));
+}
+
+/* The disks, say: the first error is the one. */
+static void test_given_up(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    hold(f);
+    g_assert_true(switchover_continue(f->switchover, NULL, NULL));
+    switchover_refused(f->switchover, "a disk can't be given up");
+    move(f, FSM_HAND_OVER_FAILED);
+    g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
+    switchover_refused(f->switchover, "it can't be activated either");
+    move(f, FSM_LINK_DOWN);
+    g_assert_cmpstr(switchover_error(f->switchover), ==, "a disk can't be given up");
+}
+
+/* Of a secondary that has started again since: its number is the number. */
+static void test_wanted_anew(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    for (guint id = 1; id <= 3; id++) {
+        begin(f, FALSE);
+        switchover_cancel(f->switchover);
+    }
+    g_string_truncate(f->reported, 0);
+    receive(f, LINK_MSG_SWITCHOVER_WANT, 1, 0, "");
+    assert_reported(f, "[setup] ask:1");
+    receive(f, LINK_MSG_SWITCHOVER_CANCEL, 1, 0, "");
+    assert_reported(f, "[cancelled] cancel:1 unplan");
+}
+
+/* Ordered on both nodes at once: it is one, and is held if either wants that. */
+static void test_wanted_twice(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_WANT, 1, 1, "");
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    assert_reported(f, "[setup] ask:1 [active] plan-hold");
+    /* Too late for another wish. */
+    receive(f, LINK_MSG_SWITCHOVER_WANT, 1, 0, "");
+    switchover_held(f->switchover);
+    assert_reported(f, "[pre-switchover] event:hold phase:1:1");
+}
+
 /* The secondary's order, and one that isn't possible. */
 static void test_wanted(Fixture *f, gconstpointer data)
 {
@@ -383,17 +454,33 @@ static void test_passing_parts(Fixture *f, gconstpointer data)
     g_assert_true(g_str_has_suffix(f->reported->str, "ack:2:disks"));
 }
 
+static void be_handed(Fixture *f)
+{
+    receive(f, LINK_MSG_SWITCHOVER_ASK, 1, 0, "");
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 1, 2, "");
+    on_event(FSM_HANDED, f);
+}
+
+/* Ordered here, and a failover there, which comes first. */
+static void test_overtaken_there(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, FALSE);
+    on_event(FSM_HANDED, f);
+    assert_reported(f, "[setup] want:1 event:handed [failed]");
+    g_assert_nonnull(strstr(switchover_error(f->switchover), "failover"));
+}
+
 static void test_takes(Fixture *f, gconstpointer data)
 {
     (void)data;
-    receive(f, LINK_MSG_SWITCHOVER_ASK, 1, 0, "");
-    on_event(FSM_HANDED, f);
+    be_handed(f);
     turned_clock_pass_ms(6);
     on_event(FSM_VM_FIT, f);
     on_event(FSM_GRANTED, f);
     turned_clock_pass_ms(6);
     on_event(FSM_TAKEN_OVER, f);
-    assert_reported(f, "[active] ack:1 event:handed [handed] event:vm-fit event:granted "
+    assert_reported(f, "[active] ack:1 [device] event:handed [handed] event:vm-fit event:granted "
                        "event:taken-over [completed]");
     turned_clock_pass_ms(100);
     assert_figure(f, "peer-downtime-ms", 12);
@@ -402,14 +489,79 @@ static void test_takes(Fixture *f, gconstpointer data)
 static void test_leaves_it(Fixture *f, gconstpointer data)
 {
     (void)data;
-    receive(f, LINK_MSG_SWITCHOVER_ASK, 1, 0, "");
-    move(f, FSM_HANDED);
+    be_handed(f);
+    g_string_truncate(f->reported, 0);
     receive(f, LINK_MSG_SWITCHOVER_CANCEL, 1, 0, "");
     assert_reported(f, "[cancelling]");
     g_assert_true(switchover_is_cancelled(f->switchover));
     on_event(switchover_fit(TRUE, TRUE), f);
     assert_reported(f, "event:vm-unfit [cancelled]");
     g_assert_false(switchover_is_cancelled(f->switchover));
+}
+
+/* It shows what the primary does. */
+static void test_is_told(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    receive(f, LINK_MSG_SWITCHOVER_ASK, 1, 0, "");
+    assert_reported(f, "[active] ack:1");
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 1, 1, "");
+    assert_reported(f, "[pre-switchover]");
+    /* The VM stands: nothing is asked for any more. */
+    f->world.pending = SWITCHOVER_PART_ARBITER;
+    turned_clock_pass_ms(1000);
+    assert_reported(f, "");
+    g_autoptr(GError) error = NULL;
+    g_assert_false(switchover_continue(f->switchover, NULL, &error));
+    g_assert_nonnull(strstr(error->message, "on its primary"));
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 2, 2, "");
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 1, 77, "");
+    assert_reported(f, "");
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 1, 2, "");
+    assert_reported(f, "[device]");
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 1, 1, "");
+    assert_reported(f, "");
+    receive(f, LINK_MSG_SWITCHOVER_CANCEL, 1, 0, "");
+    assert_reported(f, "[cancelled]");
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 1, 2, "");
+    assert_reported(f, "");
+}
+
+/* The primary has begun one by itself at the same time. */
+static void test_orders_crossed(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, FALSE);
+    assert_reported(f, "[setup] want:1");
+    receive(f, LINK_MSG_SWITCHOVER_ASK, 6, 0, "");
+    assert_reported(f, "[failed] [active] ack:6");
+    g_assert_null(switchover_error(f->switchover));
+    receive(f, LINK_MSG_SWITCHOVER_CANCEL, 1, 0, "switchover 6 is under way");
+    assert_reported(f, "");
+}
+
+static void test_says_why(Fixture *f, gconstpointer event)
+{
+    be_handed(f);
+    g_string_truncate(f->reported, 0);
+    if (GPOINTER_TO_INT(event) == FSM_UNDECIDED)
+        move(f, FSM_VM_FIT);
+    move(f, GPOINTER_TO_INT(event));
+    g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
+    g_assert_cmpstr(switchover_error(f->switchover), ==,
+                    switchover_refusal(GPOINTER_TO_INT(event)));
+}
+
+static void test_unfit(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    test_says_why(f, GINT_TO_POINTER(FSM_VM_UNFIT));
+}
+
+static void test_undecided(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    test_says_why(f, GINT_TO_POINTER(FSM_UNDECIDED));
 }
 
 static void test_orders(Fixture *f, gconstpointer data)
@@ -454,5 +606,14 @@ int main(int argc, char **argv)
     ADD("takes", FSM_S_COLO, test_takes);
     ADD("leaves-it", FSM_S_COLO, test_leaves_it);
     ADD("orders", FSM_S_COLO, test_orders);
+    ADD("orders-crossed", FSM_S_COLO, test_orders_crossed);
+    ADD("is-told", FSM_S_COLO, test_is_told);
+    ADD("overtaken-there", FSM_S_COLO, test_overtaken_there);
+    ADD("unfit", FSM_S_COLO, test_unfit);
+    ADD("undecided", FSM_S_COLO, test_undecided);
+    ADD("withdrawn", FSM_P_COLO, test_withdrawn);
+    ADD("given-up", FSM_P_COLO, test_given_up);
+    ADD("wanted-anew", FSM_P_COLO, test_wanted_anew);
+    ADD("wanted-twice", FSM_P_COLO, test_wanted_twice);
     return g_test_run();
 }

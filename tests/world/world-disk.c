@@ -251,6 +251,7 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     server->start = world_after(server->host, world_between(1000, 50000), on_started, server);
     server->host->disk_server = server;
     server->host->unsynced_told = FALSE;
+    server->host->disk_starts++;
     return server;
 }
 

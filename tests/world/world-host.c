@@ -212,9 +212,17 @@ static void look_at_moved(const WorldHost *host)
                    host->name, from->name);
 }
 
-static void look_at_switchover(const WorldHost *host, json_object *data)
+/* What is handed over as planned is in its last checkpoint before, on both nodes. */
+static void look_at_switchover(WorldHost *host, json_object *data)
 {
     const char *status = json_object_get_string(json_object_object_get(data, "status"));
+    gboolean may = !g_strcmp0(host->switchover, "device") ||
+                   !g_strcmp0(host->switchover, "cancelling"); /* the arbiter was asked before */
+    if (!strcmp(status, "handed") && !may && !world.lied)
+        world_fail("%s: its switchover was in status %s, and is in %s", host->name,
+                   host->switchover ? host->switchover : "none", status);
+    g_free(host->switchover);
+    host->switchover = g_strdup(status);
     g_autofree char *text = g_strdup_printf("a switchover: %s", status);
     world_sometimes(text);
     if (!strcmp(status, "completed") && !fsm_is_contested(host->node->state))

@@ -82,8 +82,7 @@ int world_storage_state_error(WorldHost *host)
 
 typedef struct {
     WorldHost *host;
-    const struct DiskServer *server;
-    guint starts;
+    guint starts, disk_starts; /* then */
 } Unsynced;
 
 static gboolean on_unsynced(gpointer data)
@@ -91,8 +90,9 @@ static gboolean on_unsynced(gpointer data)
     Unsynced *unsynced = data;
     const WorldHost *host = unsynced->host;
     gboolean over = !host->lives || host->ended || host->starts != unsynced->starts ||
-                    host->disk_server != unsynced->server || !fsm_is_primary(host->node->state) ||
-                    !host->vm || host->vm->vm.dead || !world_disk_serves(host);
+                    host->disk_starts != unsynced->disk_starts ||
+                    !fsm_is_primary(host->node->state) || !host->vm || host->vm->vm.dead ||
+                    !world_disk_serves(host);
     if (!over && !host->unsynced_told) {
         if (MAX(host->frozen_until_us, host->disk_hangs_until_us) + UNSYNCED_US > world.now_us) {
             world_later(NULL, UNSYNCED_US, on_unsynced, unsynced);
@@ -107,7 +107,7 @@ static gboolean on_unsynced(gpointer data)
 void world_storage_unsynced(WorldHost *host)
 {
     Unsynced *unsynced = g_new(Unsynced, 1);
-    *unsynced = (Unsynced){host, host->disk_server, host->starts};
+    *unsynced = (Unsynced){host, host->starts, host->disk_starts};
     world_later(NULL, UNSYNCED_US, on_unsynced, unsynced);
 }
 

@@ -140,8 +140,10 @@ struct WorldHost {
     gint64 syncs_fail_until_us; /* fdatasync does, of the disks */
     int syncs_errno;
     gboolean syncs_fail_once;
+    guint disk_starts;             /* of its disk server */
     gboolean unsynced_told;        /* since its disk server runs, the node has reported that */
     guint tries;                   /* of what storage can refuse to a node */
+    char *switchover;              /* the status of its last one */
     char *trouble;                 /* the node's last error since its VM ran */
     gboolean discards;             /* its disks at the next start: --discard-this-side */
     gboolean split;                /* its disks are of a VM that may run beside the other host's */
