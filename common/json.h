@@ -35,4 +35,19 @@ static inline json_object *colo_json_add_object(json_object *parent, const char 
     return object;
 }
 
+/* A member, borrowed; NULL if there is none, or `object` is NULL or no object. */
+static inline json_object *colo_json_at(json_object *object, const char *name)
+{
+    json_object *value = NULL;
+    return json_object_object_get_ex(object, name, &value) ? value : NULL;
+}
+
+/* A member's text, borrowed; `otherwise` if it is not a text. */
+static inline const char *colo_json_text(json_object *object, const char *name,
+                                         const char *otherwise)
+{
+    json_object *value = colo_json_at(object, name);
+    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : otherwise;
+}
+
 #endif

@@ -88,36 +88,44 @@ char *cli_duration(gint64 ms);
 /* The list of `colo fd list`. Free with g_free(). */
 char *cli_fd_list(json_object *sets);
 
-/* ---- Failover ---- */
+/* ---- Orders whose result comes later ---- */
 
-typedef enum { FAILOVER_WAITS, FAILOVER_DONE, FAILOVER_REFUSED } FailoverOutcome;
+typedef enum { CLI_WAITS, CLI_DONE, CLI_REFUSED } CliOutcome;
+
+/* What has come of an order by `now`, what colod shows of it. *ret_text: that, or what is waited for. */
+typedef CliOutcome (*CliLook)(json_object *now, gpointer user_data, char **ret_text);
+
+/*
+ * Executes the command `query` again and again until look() sees an end of what was ordered. Nothing
+ * is undone when the wait ends. After a second stderr shows what it waits for.
+ * patience_s: 0: without limit. *ret_ms: how long it took; may be NULL.
+ * TRUE: done, and *ret_text (free with g_free()) describes it. Otherwise CLI_ERROR_COMMAND.
+ */
+gboolean cli_await(CliConnection *connection, const char *query, gint64 patience_s, CliLook look,
+                   gpointer user_data, char **ret_text, gint64 *ret_ms, GError **error);
+
+/* ---- Failover ---- */
 
 /*
  * What has come of a failover that was asked for in status `before`, by the status `now`. Pure.
  * *ret_text: what has happened, or what is waited for. Free with g_free().
  */
-FailoverOutcome cli_failover_outcome(json_object *before, json_object *now, char **ret_text);
+CliOutcome cli_failover_outcome(json_object *before, json_object *now, char **ret_text);
 
 /*
  * Asks for a failover and, if `wait`, waits for its result: *ret_text describes it (else NULL).
- * Meanwhile stderr shows what it waits for. FALSE if it did not happen: CLI_ERROR_COMMAND.
+ * FALSE if it did not happen: CLI_ERROR_COMMAND.
  */
 gboolean cli_failover(const char *path, gboolean force, gboolean wait, char **ret_text,
                       GError **error);
 
 /* ---- Switchover ---- */
 
-typedef enum {
-    SWITCHOVER_IS_UNDER_WAY,
-    SWITCHOVER_IS_DONE,
-    SWITCHOVER_IS_NOT_DONE
-} SwitchoverOutcome;
-
 /*
  * What has come of the switchover of this status (query-switchover). Pure. *ret_text: that, or what
  * is waited for. Free with g_free().
  */
-SwitchoverOutcome cli_switchover_outcome(json_object *now, char **ret_text);
+CliOutcome cli_switchover_outcome(json_object *now, char **ret_text);
 
 /* As cli_failover(). `pause`: the VM is to be held in pre-switchover. */
 gboolean cli_switchover(const char *path, gboolean pause, gboolean wait, char **ret_text,

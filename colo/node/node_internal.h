@@ -4,7 +4,8 @@
  * its own is a part: opaque, with its own fields and timers, and without knowledge of other parts.
  * parts.c makes the smaller ones and connects them. What claim, primary, copy and judge ask for and
  * report goes to node.c, checkpoints.c, svm.c and compare.c, what the switchover does to
- * switching.c. What cards and traffic report goes to net.c, what receiver and replay do to secondary.c, and what machine and disks do to vm.c.
+ * switching.c. What cards and traffic report goes to net.c, what receiver and replay do to
+ * secondary.c, and what machine and disks do to vm.c.
  *
  * These files have no state of their own, and their functions are here. link.c, options.c,
  * recording.c and control.c deal with the peer and administrators. All of it runs on the main

@@ -18,43 +18,39 @@ static json_object *status(const char *role, const char *state, const char *sess
 static const struct {
     const char *role_before, *state_before, *role, *state, *session;
     gboolean connected;
-    FailoverOutcome outcome;
+    CliOutcome outcome;
     const char *text;
 } cases[] = {
   /* on the primary of a protected VM */
-    {"primary",   "colo",   "primary",   "colo",     "1", TRUE,  FAILOVER_REFUSED,
+    {"primary",   "colo",   "primary",   "colo",     "1", TRUE,  CLI_REFUSED,
      "refused, the VM stays on this node: it broke"                                                       },
-    {"primary",   "colo",   "primary",   "device",   "1", TRUE,  FAILOVER_WAITS,
-     "beta is asked to take over"                                                                         },
-    {"primary",   "colo",   "primary",   "paused",   "",  FALSE, FAILOVER_WAITS,
-     "beta is asked to take over"                                                                         },
-    {"primary",   "colo",   "secondary", "starting", "",  FALSE, FAILOVER_WAITS,
+    {"primary",   "colo",   "primary",   "device",   "1", TRUE,  CLI_WAITS,   "beta is asked to take over"},
+    {"primary",   "colo",   "primary",   "paused",   "",  FALSE, CLI_WAITS,   "beta is asked to take over"},
+    {"primary",   "colo",   "secondary", "starting", "",  FALSE, CLI_WAITS,
      "beta takes over; waiting for its confirmation"                                                      },
-    {"primary",   "colo",   "secondary", "none",     "",  FALSE, FAILOVER_WAITS,
+    {"primary",   "colo",   "secondary", "none",     "",  FALSE, CLI_WAITS,
      "beta takes over; waiting for its confirmation"                                                      },
-    {"primary",   "colo",   "secondary", "active",   "2", TRUE,  FAILOVER_DONE,    "taken over by beta"   },
-    {"primary",   "colo",   "secondary", "colo",     "2", TRUE,  FAILOVER_DONE,    "taken over by beta"   },
-    {"primary",   "colo",   "primary",   "none",     "",  FALSE, FAILOVER_REFUSED,
+    {"primary",   "colo",   "secondary", "active",   "2", TRUE,  CLI_DONE,    "taken over by beta"        },
+    {"primary",   "colo",   "secondary", "colo",     "2", TRUE,  CLI_DONE,    "taken over by beta"        },
+    {"primary",   "colo",   "primary",   "none",     "",  FALSE, CLI_REFUSED,
      "refused, the VM stays on this node: it broke"                                                       },
-    {"primary",   "colo",   "primary",   "colo",     "2", TRUE,  FAILOVER_REFUSED,
+    {"primary",   "colo",   "primary",   "colo",     "2", TRUE,  CLI_REFUSED,
      "refused, the VM stays on this node: it broke"                                                       },
  /* on the secondary */
-    {"secondary", "colo",   "secondary", "colo",     "1", TRUE,  FAILOVER_WAITS,   "a decision"           },
-    {"secondary", "colo",   "secondary", "device",   "",  FALSE, FAILOVER_WAITS,   "a decision"           },
-    {"secondary", "colo",   "primary",   "none",     "",  FALSE, FAILOVER_DONE,    "taken over by alpha"  },
-    {"secondary", "colo",   "secondary", "none",     "",  FALSE, FAILOVER_REFUSED,
-     "refused: the VM is beta's"                                                                          },
+    {"secondary", "colo",   "secondary", "colo",     "1", TRUE,  CLI_WAITS,   "a decision"                },
+    {"secondary", "colo",   "secondary", "device",   "",  FALSE, CLI_WAITS,   "a decision"                },
+    {"secondary", "colo",   "primary",   "none",     "",  FALSE, CLI_DONE,    "taken over by alpha"       },
+    {"secondary", "colo",   "secondary", "none",     "",  FALSE, CLI_REFUSED, "refused: the VM is beta's" },
  /* after a lost link */
-    {"secondary", "paused", "secondary", "paused",   "",  FALSE, FAILOVER_WAITS,   "a decision"           },
-    {"secondary", "paused", "primary",   "none",     "",  FALSE, FAILOVER_DONE,    "taken over by alpha"  },
-    {"secondary", "paused", "secondary", "active",   "2", TRUE,  FAILOVER_REFUSED,
+    {"secondary", "paused", "secondary", "paused",   "",  FALSE, CLI_WAITS,   "a decision"                },
+    {"secondary", "paused", "primary",   "none",     "",  FALSE, CLI_DONE,    "taken over by alpha"       },
+    {"secondary", "paused", "secondary", "active",   "2", TRUE,  CLI_REFUSED,
      "refused: the VM is beta's"                                                                          },
-    {"primary",   "paused", "primary",   "paused",   "",  FALSE, FAILOVER_WAITS,   "a decision"           },
-    {"primary",   "paused", "primary",   "none",     "",  FALSE, FAILOVER_DONE,    "alpha continues alone"},
-    {"primary",   "paused", "secondary", "starting", "",  FALSE, FAILOVER_REFUSED,
+    {"primary",   "paused", "primary",   "paused",   "",  FALSE, CLI_WAITS,   "a decision"                },
+    {"primary",   "paused", "primary",   "none",     "",  FALSE, CLI_DONE,    "alpha continues alone"     },
+    {"primary",   "paused", "secondary", "starting", "",  FALSE, CLI_REFUSED,
      "refused: the VM is beta's"                                                                          },
-    {"primary",   "paused", "primary",   "frozen",   "",  FALSE, FAILOVER_REFUSED,
-     "refused: the VM is beta's"                                                                          },
+    {"primary",   "paused", "primary",   "frozen",   "",  FALSE, CLI_REFUSED, "refused: the VM is beta's" },
 };
 
 static void test_outcomes(void)
@@ -80,7 +76,7 @@ static void test_anything(void)
         for (gsize j = 0; j < G_N_ELEMENTS(texts); j++) {
             json_object *before = json_tokener_parse(texts[i]), *now = json_tokener_parse(texts[j]);
             g_autofree char *text = NULL;
-            g_assert_cmpint(cli_failover_outcome(before, now, &text), ==, FAILOVER_WAITS);
+            g_assert_cmpint(cli_failover_outcome(before, now, &text), ==, CLI_WAITS);
             g_assert_nonnull(text);
             json_object_put(before);
             json_object_put(now);

@@ -4,29 +4,26 @@
 
 static const struct {
     const char *status;
-    SwitchoverOutcome outcome;
+    CliOutcome outcome;
     const char *text;
 } cases[] = {
-    {"{\"status\":\"setup\",\"ack-pending\":[]}",                      SWITCHOVER_IS_UNDER_WAY,
-     "the secondary to approve"                                                                                                      },
-    {"{\"status\":\"setup\",\"ack-pending\":[\"disks\",\"vm\"]}",      SWITCHOVER_IS_UNDER_WAY,
+    {"{\"status\":\"setup\",\"ack-pending\":[]}",                      CLI_WAITS,   "the secondary to approve"                       },
+    {"{\"status\":\"setup\",\"ack-pending\":[\"disks\",\"vm\"]}",      CLI_WAITS,
      "the secondary to approve of: disks, vm"                                                                                        },
-    {"{\"status\":\"active\"}",                                        SWITCHOVER_IS_UNDER_WAY,
-     "less memory to be left to send (downtime-limit)"                                                                               },
-    {"{\"status\":\"pre-switchover\"}",                                SWITCHOVER_IS_UNDER_WAY,
+    {"{\"status\":\"active\"}",                                        CLI_WAITS,   "less memory to be left to send (downtime-limit)"},
+    {"{\"status\":\"pre-switchover\"}",                                CLI_WAITS,
      "an order, with the VM paused: colo continue, or colo cancel"                                                                   },
-    {"{\"status\":\"device\"}",                                        SWITCHOVER_IS_UNDER_WAY, "the end of status device"           },
-    {"{\"status\":\"handed\"}",                                        SWITCHOVER_IS_UNDER_WAY, "the end of status handed"           },
-    {"{\"status\":\"cancelling\"}",                                    SWITCHOVER_IS_UNDER_WAY, "the end of status cancelling"       },
-    {"{\"status\":\"completed\",\"downtime-ms\":8.25,\"error\":null}", SWITCHOVER_IS_DONE,
+    {"{\"status\":\"device\"}",                                        CLI_WAITS,   "the end of status device"                       },
+    {"{\"status\":\"handed\"}",                                        CLI_WAITS,   "the end of status handed"                       },
+    {"{\"status\":\"cancelling\"}",                                    CLI_WAITS,   "the end of status cancelling"                   },
+    {"{\"status\":\"completed\",\"downtime-ms\":8.25,\"error\":null}", CLI_DONE,
      "the other node has taken the VM, 8.2 ms after it was paused"                                                                   },
-    {"{\"status\":\"completed\",\"downtime-ms\":null}",                SWITCHOVER_IS_DONE,
-     "the VM runs on this node"                                                                                                      },
-    {"{\"status\":\"cancelled\"}",                                     SWITCHOVER_IS_NOT_DONE,  "cancelled: the VM runs where it ran"},
-    {"{\"status\":\"failed\",\"error\":\"the link was lost\"}",        SWITCHOVER_IS_NOT_DONE,
+    {"{\"status\":\"completed\",\"downtime-ms\":null}",                CLI_DONE,    "the VM runs on this node"                       },
+    {"{\"status\":\"cancelled\"}",                                     CLI_REFUSED, "cancelled: the VM runs where it ran"            },
+    {"{\"status\":\"failed\",\"error\":\"the link was lost\"}",        CLI_REFUSED,
      "failed: the link was lost"                                                                                                     },
  /* colod was started again meanwhile. */
-    {"{}",                                                             SWITCHOVER_IS_NOT_DONE,  "failed: colod does not say why"     },
+    {"{}",                                                             CLI_REFUSED, "failed: colod does not say why"                 },
 };
 
 static void test_outcomes(void)
