@@ -56,6 +56,9 @@ static void end_attempt(Link *link)
     if (dial->cancellable)
         g_cancellable_cancel(dial->cancellable);
     g_clear_object(&dial->cancellable);
+    if (dial->given.kind == COLO_ADDRESS_FDSET && !link_is_up(link))
+        link_end_given(link, &dial->given);
+    dial->given = (ColoAddress)COLO_ADDRESS_INIT;
     g_clear_object(&dial->remote);
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
         g_clear_pointer(&dial->channels[which], channel_close);

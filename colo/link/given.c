@@ -76,3 +76,12 @@ gboolean link_has_given(Link *link, const char *peer, GError **error)
     }
     return TRUE;
 }
+
+void link_end_given(Link *link, const ColoAddress *address)
+{
+    for (LinkChannel which = 0; which < link->channels; which++) {
+        COLO_AUTO_FD fd = link_given(link, address, link_channel_names[which], FALSE, NULL);
+        if (fd >= 0)
+            shutdown(fd, SHUT_RDWR);
+    }
+}

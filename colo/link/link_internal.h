@@ -52,6 +52,9 @@ guint16 link_address_port(int fd);
 int link_given(Link *link, const ColoAddress *address, const char *what, gboolean to_listen,
                GError **error);
 
+/* Ends the connections of a set, for good: closing duplicates doesn't. What is missing is no error. */
+void link_end_given(Link *link, const ColoAddress *address);
+
 /* ---- Bytes (wire.c) ---- */
 
 #define LINK_HELLO_HEAD     16u

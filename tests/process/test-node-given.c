@@ -168,6 +168,43 @@ static void test_used_up(void)
     tear_down(&f);
 }
 
+static gboolean has_ended(int fd)
+{
+    char bytes[4096];
+    ssize_t n;
+    while ((n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT)) > 0)
+        ;
+    return n == 0;
+}
+
+/* An attempt that fails ends all connections of the set: whoever is at their other end sees it. */
+static void test_failed(void)
+{
+    Fixture f;
+    start_pair(&f, "none");
+    Host *beta = &f.host[1];
+    g_autofree char *path = g_build_filename(f.dir, "given", NULL);
+    COLO_AUTO_FD listening = make_socket(path, TRUE);
+    int there[3];
+    expect_done(beta, PAUSE);
+    WAIT_FOR(f.host[0].node->state == FSM_P_PAUSED);
+    add_connections(beta, 5, path);
+    for (gsize i = 0; i < G_N_ELEMENTS(there); i++) {
+        there[i] = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+        g_assert_cmpint(there[i], >=, 0);
+        g_assert_false(has_ended(there[i]));
+    }
+    expect_done(beta, RECOVER("fdset:5"));
+    static const char no_colod[] = "220 this is something else, and not what was asked for\r\n";
+    g_assert_cmpint(send(there[0], no_colod, sizeof(no_colod), 0), ==, (ssize_t)sizeof(no_colod));
+    WAIT_FOR(recover_failures(beta) == 1);
+    for (gsize i = 0; i < G_N_ELEMENTS(there); i++) {
+        WAIT_FOR(has_ended(there[i]));
+        close(there[i]);
+    }
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -175,5 +212,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-given/recover", test_recover);
     add_pair_test("/node-given/used-up", test_used_up);
     add_pair_test("/node-given/not-now", test_not_now);
+    add_pair_test("/node-given/failed", test_failed);
     return g_test_run();
 }
