@@ -377,7 +377,7 @@ void node_leave(Node *node)
 
 void node_shut_down(Node *node)
 {
-    switchover_node_ends(node->switchover);
+    switchover_vm_ends(node->switchover, "this node ends");
     final_begin(node->final);
 }
 

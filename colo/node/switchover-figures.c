@@ -68,3 +68,20 @@ json_object *switchover_describe(const Switchover *switchover)
                            switchover->error ? json_object_new_string(switchover->error) : NULL);
     return object;
 }
+
+/* ---- For status and tests ---- */
+
+SwitchoverPhase switchover_phase(const Switchover *switchover)
+{
+    return switchover->phase;
+}
+
+guint32 switchover_id(const Switchover *switchover)
+{
+    return switchover->id;
+}
+
+const char *switchover_error(const Switchover *switchover)
+{
+    return switchover->error;
+}

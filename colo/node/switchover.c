@@ -439,6 +439,12 @@ void switchover_guest(Switchover *switchover, const char *what)
         end(switchover, what);
 }
 
+void switchover_vm_ends(Switchover *switchover, const char *why)
+{
+    if (switchover->phase <= SWITCHOVER_PRE)
+        end(switchover, why);
+}
+
 void switchover_node_ends(Switchover *switchover)
 {
     if (switchover_is_limited(switchover->phase))
@@ -517,9 +523,9 @@ static void cancelled_there(Switchover *switchover, const char *why)
 /* By the primary: how far it has come. */
 static void told(Switchover *switchover, guint32 flags)
 {
-    SwitchoverPhase phase = flags == TOLD_HELD   ? SWITCHOVER_PRE
-                            : flags == TOLD_GOES ? SWITCHOVER_DEVICE
-                                                 : SWITCHOVER_NONE;
+    static const SwitchoverPhase phases[] = {
+        [TOLD_HELD] = SWITCHOVER_PRE, [TOLD_GOES] = SWITCHOVER_DEVICE};
+    SwitchoverPhase phase = flags < G_N_ELEMENTS(phases) ? phases[flags] : SWITCHOVER_NONE;
     if (!switchover->is_primary)
         set_phase(switchover,
                   switchover_of_primary(switchover->phase, look(switchover).state, phase));
@@ -547,23 +553,6 @@ void switchover_received(Switchover *switchover, const Message *message)
         feed(switchover, SWITCHOVER_CANCEL);
     else
         cancelled_there(switchover, content->text);
-}
-
-/* ---- For status and tests ---- */
-
-SwitchoverPhase switchover_phase(const Switchover *switchover)
-{
-    return switchover->phase;
-}
-
-guint32 switchover_id(const Switchover *switchover)
-{
-    return switchover->id;
-}
-
-const char *switchover_error(const Switchover *switchover)
-{
-    return switchover->error;
 }
 
 /* ---- Life ---- */

@@ -83,6 +83,8 @@ void switchover_runs(Switchover *switchover);
 /* What has happened to the guest, or to this node: it can't or shouldn't go on before `device`. */
 void switchover_guest(Switchover *switchover, const char *what);
 void switchover_node_ends(Switchover *switchover);
+/* Likewise, and one that is held is let go: nothing is left to be moved. */
+void switchover_vm_ends(Switchover *switchover, const char *why);
 /*
  * Why the VM can't be handed over: the disks, or the secondary, which may be this side. Before the
  * node has moved.

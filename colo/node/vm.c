@@ -67,7 +67,7 @@ static void on_vm_event(VmEvent event, const char *detail, gpointer user_data)
     switch (event) {
     case VM_EVENT_SHUTDOWN:
         log_info("the guest has powered off");
-        switchover_guest(node->switchover, "the guest has powered off");
+        switchover_vm_ends(node->switchover, "the guest has powered off");
         final_begin(node->final);
         break;
     case VM_EVENT_RESET:

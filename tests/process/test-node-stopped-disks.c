@@ -7,6 +7,8 @@
 #include "tests/support/control-peer.h"
 #include "tests/support/switchover-pair.h"
 
+#include <string.h>
+
 static void type(const Host *host, const char *command)
 {
     g_autofree char *text = g_strdup_printf("{\"execute\":\"%s\"}", command);
@@ -93,6 +95,39 @@ static void test_cancelled(gconstpointer data)
     tear_down(&f);
 }
 
+/* A guest that ends while it is held: the secondary's disks have everything, as after any end. */
+static void test_held_and_powered_off(void)
+{
+    Fixture f;
+    start_stopped(&f, VM_DISK_RAW);
+    Host *a = &f.host[0];
+    begin(a, TRUE);
+    WAIT_FOR(a->node->state == FSM_P_PRE_SWITCHOVER);
+    fake_vm_raise(a->vm, VM_EVENT_SHUTDOWN, NULL);
+    WAIT_FOR(a->ended);
+    g_assert_no_error(a->error);
+    g_assert_true(final_is_in_step(a->node->final));
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+    tear_down(&f);
+}
+
+/* There is nothing to be moved any more, whatever abort-on-error says. */
+static void test_powered_off(void)
+{
+    Fixture f;
+    start_stopped(&f, VM_DISK_RAW);
+    Host *a = &f.host[0];
+    a->config->abort_on_error = FALSE;
+    fake_vm_inject(f.host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    begin(a, FALSE);
+    fake_vm_raise(a->vm, VM_EVENT_SHUTDOWN, NULL);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "powered off"));
+    WAIT_FOR(a->ended);
+    g_assert_true(final_is_in_step(a->node->final));
+    tear_down(&f);
+}
+
 /* What prevented it is told, and not what followed from that. */
 static void test_not_given_up(void)
 {
@@ -129,5 +164,7 @@ int main(int argc, char **argv)
         add_pair_data_test(cancelled, GINT_TO_POINTER(formats[i].format), test_cancelled);
     }
     add_pair_test("/node-stopped-disks/not-given-up", test_not_given_up);
+    add_pair_test("/node-stopped-disks/held-and-powered-off", test_held_and_powered_off);
+    add_pair_test("/node-stopped-disks/powered-off", test_powered_off);
     return g_test_run();
 }

@@ -415,6 +415,8 @@ static const char *const rare[] = {
     "a guest that is stopped is taken over",
     "a write waits for the next epoch",
     "the dirty-limit is reached",
+    "a host shuts down while it holds the VM for a switchover",
+    "a node is ended while it holds the VM for a switchover",
     "a switchover: pre-switchover",
     "a switchover: cancelled",
     "a switchover: completed",

@@ -312,13 +312,38 @@ static void hand_over(void)
         command("failover", NULL);
 }
 
-/* Whoever holds the VM lets it go, on the host that has it then. */
+static gboolean leave_now(gpointer data)
+{
+    WorldHost *host = data;
+    if (!host->lives || host->ended)
+        return G_SOURCE_REMOVE;
+    host->told_to_end = TRUE;
+    node_leave(host->node);
+    return G_SOURCE_REMOVE;
+}
+
+/* The host shuts down, or whoever holds the VM lets it go. */
+static void end_hold(WorldHost *host)
+{
+    guint64 how = world_random(1000);
+    if (how < 80) {
+        world_sometimes("a host shuts down while it holds the VM for a switchover");
+        world_later(host, 0, leave_now, host);
+    } else if (how < 120) {
+        world_sometimes("a node is ended while it holds the VM for a switchover");
+        world_command(host, "quit", json_object_new_object());
+    } else {
+        world_command(host, how < 650 ? "continue" : "cancel", json_object_new_object());
+    }
+}
+
+/* On the host that has it then. */
 static gboolean let_go(gpointer data)
 {
     WorldHost *host = data;
     if (host->lives && world_is_awake(host) && !host->ended &&
         host->node->state == FSM_P_PRE_SWITCHOVER)
-        world_command(host, world_chance(600) ? "continue" : "cancel", json_object_new_object());
+        end_hold(host);
     if (host->lives && host->node->state == FSM_P_PRE_SWITCHOVER)
         world_later(NULL, SECOND / 2, let_go, host);
     return G_SOURCE_REMOVE;
@@ -386,16 +411,6 @@ static void recover_link(void)
         take_a_detour();
     else
         world_recover_link(any_host(), where);
-}
-
-static gboolean leave_now(gpointer data)
-{
-    WorldHost *host = data;
-    if (!host->lives || host->ended)
-        return G_SOURCE_REMOVE;
-    host->told_to_end = TRUE;
-    node_leave(host->node);
-    return G_SOURCE_REMOVE;
 }
 
 static void terminate(void)
