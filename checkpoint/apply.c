@@ -412,7 +412,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     return g_steal_pointer(&a);
 }
 
-/* Returns whether the thread had ended before. */
+/* Returns whether the thread had ended before. The peer does not notice. */
 static gboolean stop(Apply *a)
 {
     g_mutex_lock(&a->lock);
@@ -420,7 +420,7 @@ static gboolean stop(Apply *a)
     a->stop = TRUE;
     g_cond_signal(&a->changed);
     g_mutex_unlock(&a->lock);
-    shutdown(a->fd, SHUT_RDWR);
+    shutdown(a->fd, SHUT_RD);
     return ended;
 }
 

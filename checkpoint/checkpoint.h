@@ -257,8 +257,8 @@ void apply_allow(Apply *apply, guint64 epoch);
 
 /*
  * Stops reading: drops what is incomplete and finishes applying what is complete. Then calls `done`
- * with the checkpoint that RAM is of, or NULL if there has been none. The socket is shut down;
- * failed() is not called for that. Once.
+ * with the checkpoint that RAM is of, or NULL if there has been none. Nothing is read
+ * from the socket any more; failed() is not called for that. Once.
  */
 void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer user_data),
                   gpointer user_data);

@@ -59,6 +59,7 @@ static void question_unref(gpointer data)
     g_free(question->expected);
     g_free(question->found);
     g_free(question->in_step);
+    g_free(question->to);
     g_clear_error(&question->error);
     g_free(question);
 }
@@ -256,6 +257,7 @@ void arbiter_question(Arbiter *arbiter, const Question *like)
     question->session = escape(like->session ? like->session : "");
     question->who = escape(like->who ? like->who : "");
     question->in_step = like->in_step ? escape(like->in_step) : NULL;
+    question->to = like->to ? escape(like->to) : NULL;
     g_ptr_array_add(arbiter->questions, question);
     begin_limit(question);
     if (question->in_turn)
@@ -278,6 +280,33 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
                      .who = (char *)who,
                      .epoch = epoch,
                      .work = arbiter_decide,
+                     .answer = answer,
+                     .user_data = user_data};
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                    const char *to, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {.uuid = (char *)uuid,
+                     .session = (char *)session,
+                     .who = (char *)who,
+                     .to = (char *)to,
+                     .work = arbiter_hand_back,
+                     .in_turn = TRUE,
+                     .answer = answer,
+                     .user_data = user_data};
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_look_back(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                       ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {.uuid = (char *)uuid,
+                     .session = (char *)session,
+                     .who = (char *)who,
+                     .work = arbiter_read_again,
+                     .in_turn = TRUE,
                      .answer = answer,
                      .user_data = user_data};
     arbiter_question(arbiter, &like);

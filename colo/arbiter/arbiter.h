@@ -74,6 +74,16 @@ typedef void (*ArbiterFunc)(ArbiterAnswer answer, const GError *error, gpointer 
  */
 void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                  guint64 epoch, ArbiterFunc answer, gpointer user_data);
+/*
+ * `who`, which has won that session and does not continue, gives it to `to`, whose yes it is from now
+ * on. It must have ended what it could have continued with. GRANTED: that is on storage. UNKNOWN: it
+ * may be or not.
+ */
+void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                    const char *to, ArbiterFunc answer, gpointer user_data);
+/* `who` was denied: is the session given back to it? GRANTED: it is. Nothing is decided by that. */
+void arbiter_look_back(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                       ArbiterFunc answer, gpointer user_data);
 /* An answer to that is to come, in time. */
 gboolean arbiter_is_asked(const Arbiter *arbiter);
 /* Another session counts from now on: what was asked before isn't answered any more. */

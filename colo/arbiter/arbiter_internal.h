@@ -30,6 +30,7 @@ struct Question {
     gboolean writes;    /* of arbiter_look(): try that, too */
     ArbiterStake stake; /* the asker's disks */
     char *in_step;      /* escaped, may be NULL */
+    char *to;           /* likewise: of arbiter_return() */
     gboolean has_run;   /* the VM was run by the asker */
     ArbiterAnswer (*work)(const Question *question, GError **error);
     gboolean in_turn; /* after those before it that are in turn, too */
@@ -94,5 +95,8 @@ ArbiterAnswer arbiter_write_pin(const Question *question, GError **error);
 gboolean arbiter_read_winner(const Question *question, char **ret_winner, GError **error);
 /* Answers for question->session, deciding it if nobody has. */
 ArbiterAnswer arbiter_decide(const Question *question, GError **error);
+/* The work of arbiter_return() and arbiter_look_back(). */
+ArbiterAnswer arbiter_hand_back(const Question *question, GError **error);
+ArbiterAnswer arbiter_read_again(const Question *question, GError **error);
 
 #endif

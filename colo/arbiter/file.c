@@ -12,8 +12,9 @@
  * - The answer is yes only after the file and its folder are synced: a crash of the storage can't
  *   take back what somebody already acts on. No needs no such care: who gets it stops.
  * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody continues because of it.
- * - Decisions are never changed, and none is removed that somebody may ask for: the loser may come
- *   back late (tidy.c).
+ * - Only its winner changes a decision, and only to the other side's, by rename(2): a secondary that
+ *   was handed the VM and can't take over. It has ended what it could have continued with.
+ * - None is removed that somebody may ask for: the loser may come back late (tidy.c).
  *
  * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM.
  * If its maker is still at work, link(2) fails there and the answer is unknown.
@@ -24,6 +25,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -138,5 +140,50 @@ ArbiterAnswer arbiter_decide(const Question *question, GError **error)
         g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
                     "arbiter: %s/%s was made and is gone again (who removes files there?)",
                     question->dir, name);
+    return ARBITER_UNKNOWN;
+}
+
+/* ---- A decision that is given back ---- */
+
+static ArbiterAnswer fail_gone(const Question *question, GError **error)
+{
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_ASK,
+                "arbiter: the decision for session %s is gone (who removes files there?)",
+                question->session);
+    return ARBITER_UNKNOWN;
+}
+
+ArbiterAnswer arbiter_hand_back(const Question *question, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_autofree char *winner = NULL;
+    if (!arbiter_read_winner(question, &winner, &reading)) {
+        if (!reading)
+            return fail_gone(question, error);
+        g_propagate_error(error, g_steal_pointer(&reading));
+        return ARBITER_UNKNOWN;
+    }
+    if (strcmp(winner, question->who) && strcmp(winner, question->to))
+        return ARBITER_DENIED;
+    /* What is there already may not be durable yet. */
+    g_autofree char *name = decision_name(question);
+    g_autofree char *text = write_text(question->to, question->epoch);
+    g_autofree char *draft = arbiter_draft_name(question);
+    gboolean made = arbiter_write_new_file(question, draft, text, error);
+    if (made && renameat(question->fd, draft, question->fd, name) < 0)
+        made = arbiter_fail(question, "make", name, error);
+    (void)unlinkat(question->fd, draft, 0);
+    return made && arbiter_sync_folder(question, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+}
+
+ArbiterAnswer arbiter_read_again(const Question *question, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    ArbiterAnswer answer = ARBITER_UNKNOWN;
+    if (read_decision(question, &answer, &reading))
+        return answer;
+    if (!reading)
+        return fail_gone(question, error);
+    g_propagate_error(error, g_steal_pointer(&reading));
     return ARBITER_UNKNOWN;
 }

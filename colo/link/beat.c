@@ -120,9 +120,11 @@ static gboolean is_whole(Link *link, ColoTime now)
     struct pollfd fds[LINK_CHANNELS];
     if (colo_time_diff_us(now, link->looked) < LOOK_US)
         return TRUE;
-    for (LinkChannel which = 0; which < link->channels; which++)
-        fds[which] =
-            (struct pollfd){.fd = channel_fd(link->pairing->channels[which]), .events = POLLRDHUP};
+    for (LinkChannel which = 0; which < link->channels; which++) {
+        gboolean counts = !link->engines_may_end || !link_is_engines(which);
+        fds[which] = (struct pollfd){.fd = counts ? channel_fd(link->pairing->channels[which]) : -1,
+                                     .events = POLLRDHUP};
+    }
     /* -1: a signal, for example SIGCONT. */
     if (poll(fds, link->channels, 0) != 0)
         return FALSE;

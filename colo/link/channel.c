@@ -265,6 +265,11 @@ void channel_handle(Channel *channel, ChannelMode mode, int priority, const Chan
         g_source_set_priority(channel->out_source, priority);
 }
 
+void channel_ignore(Channel *channel)
+{
+    link_source_clear(&channel->in_source);
+}
+
 void channel_need(Channel *channel, gsize bytes)
 {
     channel->need = bytes;

@@ -100,7 +100,7 @@ json_object *link_hello_with(const Link *link, const char *member, const char *v
 }
 
 /* Raw streams, which others read and write. */
-static gboolean is_engines(LinkChannel which)
+gboolean link_is_engines(LinkChannel which)
 {
     return which == LINK_CHECKPOINT || which == LINK_DISKS;
 }
@@ -122,7 +122,7 @@ void pairing_free(Pairing *pairing)
         return;
     /* Wakes an engine that waits in a duplicate of the descriptor. */
     for (LinkChannel which = LINK_CHECKPOINT; which < LINK_CHANNELS; which++)
-        if (is_engines(which) && pairing->channels[which])
+        if (link_is_engines(which) && pairing->channels[which])
             shutdown(channel_fd(pairing->channels[which]), SHUT_RDWR);
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
         channel_close(pairing->channels[which]);
@@ -369,16 +369,39 @@ static void go_down_later(Link *link, GError *why)
     link->failing_source = link_timer(0, on_failing, link);
 }
 
+static void watch_engines(Link *link)
+{
+    static const ChannelHandler engines = {.ended = on_ended};
+    Channel **channels = link->pairing->channels;
+    channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &engines, link);
+    /* The disk server reports better why its connection ends: that comes first. */
+    if (channels[LINK_DISKS])
+        channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
+}
+
+void link_let_engines_end(Link *link, gboolean may_end)
+{
+    if (!link_is_up(link))
+        return;
+    link->engines_may_end = may_end;
+    if (!may_end) {
+        watch_engines(link);
+        return;
+    }
+    for (LinkChannel which = 0; which < link->channels; which++)
+        if (link_is_engines(which))
+            channel_ignore(link->pairing->channels[which]);
+}
+
 void link_go_up(Link *link)
 {
     static const ChannelHandler control = {
         .data = on_control_data, .ended = on_ended, .drained = on_control_drained};
     static const ChannelHandler packets = {.data = on_packets_data, .ended = on_ended};
-    static const ChannelHandler engines = {.ended = on_ended};
     Pairing *pairing = link->pairing;
     Channel **channels = pairing->channels;
     for (LinkChannel which = 0; which < link->channels; which++) {
-        if (!is_engines(which))
+        if (!link_is_engines(which))
             continue;
         /* Our answer, some hundred bytes: a fresh socket takes it whole. */
         g_assert_cmpuint(channel_queued(channels[which]), ==, 0);
@@ -390,14 +413,11 @@ void link_go_up(Link *link)
     g_hash_table_remove_all(link->reported);
     channel_handle(channels[LINK_CONTROL], CHANNEL_READ, G_PRIORITY_HIGH, &control, link);
     channel_handle(channels[LINK_PACKETS], CHANNEL_READ, G_PRIORITY_DEFAULT, &packets, link);
-    channel_handle(channels[LINK_CHECKPOINT], CHANNEL_HOLD, G_PRIORITY_DEFAULT, &engines, link);
-    /* The disk server reports better why its connection ends: that comes first. */
-    if (channels[LINK_DISKS])
-        channel_handle(channels[LINK_DISKS], CHANNEL_HOLD, G_PRIORITY_LOW, &engines, link);
+    watch_engines(link);
     link->beats_sent = link->beats_received = link->echoes_received = 0;
     link->echoed = link->looked = (ColoTime){0};
     link->peer_timeout_us = 0;
-    link->fresh_wanted = FALSE;
+    link->fresh_wanted = link->engines_may_end = FALSE;
     link_start_beating(link);
     json_object *hello = json_object_get(pairing->peer_hello);
     link->callbacks.up(hello, link->user_data);

@@ -181,6 +181,11 @@ gboolean link_is_up(const Link *link);
  * stopped. If FALSE, the peer is asked, and fresh() or down() will be called.
  */
 gboolean link_is_fresh(Link *link);
+/*
+ * A link that is up: may the engines' connections end without it? At first not. A takeover ends them,
+ * while messages still tell how it goes.
+ */
+void link_let_engines_end(Link *link, gboolean may_end);
 
 /* The session both sides agreed on: 32 hex digits, new for every pairing. NULL if not up. */
 const char *link_session(const Link *link);

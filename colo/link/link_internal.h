@@ -179,6 +179,8 @@ gboolean channel_is_open(const Channel *channel);
 /* What is done with bytes from now on, at which main-loop priority. `handler` is borrowed. */
 void channel_handle(Channel *channel, ChannelMode mode, int priority, const ChannelHandler *handler,
                     gpointer user_data);
+/* Nothing of it is looked at, also not its end, until the next channel_handle(). */
+void channel_ignore(Channel *channel);
 /* EXACT: how many bytes in all may be in the buffer. */
 void channel_need(Channel *channel, gsize bytes);
 /*
@@ -278,11 +280,12 @@ struct Link {
     GSource *beat_source;
     Heartbeat heartbeat;
     guint64 beats_sent, beats_received, echoes_received;
-    ColoTime echoed;        /* when the last heartbeat was sent that has an echo */
-    gint64 peer_timeout_us; /* the peer's heartbeat-timeout, from its echoes */
-    gboolean fresh_wanted;  /* fresh() is to be called at the next echo that counts */
-    ColoTime looked;        /* when no connection had ended yet */
-    GError *failing;        /* up, but about to go down from the main loop */
+    ColoTime echoed;          /* when the last heartbeat was sent that has an echo */
+    gint64 peer_timeout_us;   /* the peer's heartbeat-timeout, from its echoes */
+    gboolean fresh_wanted;    /* fresh() is to be called at the next echo that counts */
+    gboolean engines_may_end; /* their connections, without the link */
+    ColoTime looked;          /* when no connection had ended yet */
+    GError *failing;          /* up, but about to go down from the main loop */
     GSource *failing_source;
     GPtrArray *lingering; /* of Linger */
     LinkPacketStats packets;
@@ -311,6 +314,8 @@ void link_source_clear(GSource **source);
 void link_put_message(Link *link, guint16 type, const void *payload, gsize len);
 /* The peer doesn't read control: LINK_ERROR_OVERRUN. */
 gboolean link_is_overrun(const Link *link, GError **error);
+/* Its bytes are an engine's: checkpoints', or the disks'. */
+gboolean link_is_engines(LinkChannel which);
 /* Reads all that has come on control, as far as it is wanted. */
 void link_read_control(Link *link);
 /* Ends a link that is up; takes `why`. Only from the main loop. */

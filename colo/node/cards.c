@@ -17,6 +17,7 @@ struct Cards {
     CardsHandler handler;
     gpointer user_data;
     GPtrArray *all; /* of Card* */
+    gboolean are_open;
 };
 
 static Card *card_at(const Cards *cards, unsigned nic)
@@ -135,6 +136,7 @@ void cards_detach(Cards *cards)
 
 void cards_set_open(Cards *cards, gboolean open)
 {
+    cards->are_open = open;
     for (guint i = 0; i < cards->all->len; i++) {
         Uplink *uplink = card_at(cards, i)->uplink;
         if (open)
@@ -142,6 +144,11 @@ void cards_set_open(Cards *cards, gboolean open)
         else
             uplink_close(uplink);
     }
+}
+
+gboolean cards_are_open(const Cards *cards)
+{
+    return cards->are_open;
 }
 
 /* ---- Frames ---- */

@@ -49,6 +49,8 @@ void cards_attach(Cards *cards, Vm *vm);
 void cards_detach(Cards *cards);
 /* Opens or silences the uplinks. */
 void cards_set_open(Cards *cards, gboolean open);
+/* For tests. */
+gboolean cards_are_open(const Cards *cards);
 
 /* ---- Frames ---- */
 

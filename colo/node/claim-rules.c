@@ -119,6 +119,20 @@ gboolean claim_gives_back(gboolean granted_late, FsmState state)
     return granted_late && state == FSM_S_NONE;
 }
 
+gboolean claim_looks_back(FsmState state)
+{
+    return state == FSM_P_FROZEN;
+}
+
+ClaimReturn claim_judge_return(FsmState state, ArbiterAnswer answer, ClaimTime time)
+{
+    if (state != FSM_S_GIVING && state != FSM_S_LEAVING)
+        return CLAIM_RETURN_WAITS;
+    if (answer != ARBITER_UNKNOWN)
+        return CLAIM_RETURN_DONE;
+    return time == CLAIM_LATE ? CLAIM_RETURN_WAITS : CLAIM_RETURN_AGAIN;
+}
+
 /* What may follow what; that nothing changes always may. */
 #define TO(name) (1u << CLAIM_##name)
 

@@ -99,6 +99,18 @@ gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
  * know.
  */
 gboolean claim_gives_back(gboolean granted_late, FsmState state);
+/*
+ * Whether a side that was denied looks from time to time whether the other has given the VM back. It
+ * reads the decision and makes none, for there is one.
+ */
+gboolean claim_looks_back(FsmState state);
+/* What follows from the answer when the VM is being given back to the primary that handed it over. */
+typedef enum {
+    CLAIM_RETURN_WAITS, /* that was reported as late, and is still to come; or it isn't wanted */
+    CLAIM_RETURN_AGAIN,
+    CLAIM_RETURN_DONE,
+} ClaimReturn;
+ClaimReturn claim_judge_return(FsmState state, ArbiterAnswer answer, ClaimTime time);
 /* Whether one may follow the other. */
 gboolean claim_doing_may(ClaimDoing from, ClaimDoing to);
 const char *claim_doing_name(ClaimDoing doing);

@@ -231,9 +231,11 @@ static void set_session(Claim *claim, const char *session)
 
 void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session)
 {
+    FsmState before = claim->state;
     if (fsm_is_protected(next))
         set_session(claim, session);
     claim->state = next;
+    claim_back_moved(claim, before, next);
     claim->question.forced &= claim_is_in_doubt(next);
     claim->question.yielded = claim_yielded_after(claim->question.yielded, event, next);
     set_doing(claim, claim_doing_after(claim->question.doing, event, next));
@@ -302,6 +304,7 @@ void claim_free(Claim *claim)
         return;
     arbiter_free(claim->arbiter);
     g_clear_handle_id(&claim->question.timer, g_source_remove);
+    claim_back_finalise(claim);
     claim_owner_finalise(claim);
     claim_watch_finalise(claim);
     g_free(claim->question.session);

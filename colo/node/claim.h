@@ -27,7 +27,7 @@ typedef struct Claim Claim;
 
 /* Called from the main loop, and by claim_begin(), claim_start() and claim_order() from within. */
 typedef struct {
-    /* GRANTED, DENIED, UNDECIDED or ASK_AGAIN. */
+    /* GRANTED, DENIED, UNDECIDED, ASK_AGAIN or GIVEN_BACK. */
     void (*event)(FsmEvent event, gpointer user_data);
     /* An administrator has forced this side to continue, and it is time for claim_ask() again. */
     void (*due)(gpointer user_data);
@@ -82,6 +82,16 @@ void claim_order(Claim *claim, gboolean force);
 gboolean claim_is_undecided(const Claim *claim);
 /* The link was lost because the peer has yielded. */
 gboolean claim_is_yielded(const Claim *claim);
+
+/*
+ * The VM that was handed over to this node, and that the arbiter has granted, is `to`'s again: it has
+ * ended here. Then GIVEN_BACK; it is tried until it can be written.
+ */
+void claim_return(Claim *claim, const char *to);
+/* The primary had handed the VM over when the link was lost, and doesn't know whether it runs there. */
+gboolean claim_was_handed(const Claim *claim);
+/* And the arbiter has said since that the VM is this side's. */
+gboolean claim_got_back(const Claim *claim);
 
 /* ---- Whose the VM is ---- */
 

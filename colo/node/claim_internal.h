@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Inside the claim. claim.c has the questions about a lost link, claim-owner.c has whose the VM is,
- * and claim-watch.c has whether the arbiter is there.
+ * Inside the claim. claim.c has the questions about a lost link, claim-back.c what is given back of
+ * their answers, claim-owner.c whose the VM is, and claim-watch.c whether the arbiter is there.
  */
 #ifndef COLO_COLO_NODE_CLAIM_INTERNAL_H
 #define COLO_COLO_NODE_CLAIM_INTERNAL_H
@@ -39,6 +39,14 @@ struct Claim {
         gboolean has_last;
     } question;
 
+    /* What was granted to the one side, and is the other's again. */
+    struct {
+        guint timer;
+        char *to;        /* this side gives it back to; NULL: it doesn't */
+        char *session;   /* this side looks whether that was given back; NULL: no look is open */
+        gboolean handed; /* primary: it handed the VM over, and then lost the link */
+    } back;
+
     struct {
         ClaimStart doing;
         guint timer;
@@ -75,6 +83,11 @@ void claim_tell(const Claim *claim, const char *what, const GError *error, gbool
 void claim_give_back(Claim *claim);
 void claim_owner_moved(Claim *claim, FsmState next);
 void claim_owner_finalise(Claim *claim);
+
+/* ---- claim-back.c ---- */
+
+void claim_back_moved(Claim *claim, FsmState before, FsmState next);
+void claim_back_finalise(Claim *claim);
 
 /* ---- claim-watch.c ---- */
 

@@ -288,6 +288,22 @@ static void fail_failover(ControlRequest *request, const Node *node)
     advice_clear(&advice);
 }
 
+/* Nobody but an administrator can know. */
+static gboolean may_run_there(const Node *node)
+{
+    return node->state == FSM_P_PAUSED && node->config->arbiter == CONFIG_ARBITER_NONE &&
+           claim_was_handed(node->claim);
+}
+
+static void fail_handed(ControlRequest *request, const Node *node)
+{
+    g_autofree char *why =
+        g_strdup_printf("the VM was handed over to %s when the link was lost, and may run there: "
+                        "make sure that it doesn't, then 'colo failover --force'",
+                        peer_called(node));
+    fail(request, state_error(node, "a failover", why));
+}
+
 static void do_failover(ControlRequest *request, json_object *arguments, gpointer user_data)
 {
     Node *node = user_data;
@@ -312,6 +328,10 @@ static void do_failover(ControlRequest *request, json_object *arguments, gpointe
     case FSM_P_RECOVER:
     case FSM_S_PAUSED:
     case FSM_S_RECOVER:
+        if (may_run_there(node) && !json_object_get_boolean(force)) {
+            fail_handed(request, node);
+            return;
+        }
         control_reply(request, NULL);
         claim_order(node->claim, json_object_get_boolean(force));
         return;
@@ -375,6 +395,8 @@ static gboolean is_without_link(FsmState state)
     case FSM_P_STARTING:
     case FSM_S_STARTING:
     case FSM_S_DEVICE:
+    case FSM_S_GIVING:
+    case FSM_S_LEAVING:
     case FSM_FAILED:
     case FSM_COMPLETED:
         return TRUE;

@@ -20,7 +20,7 @@ static void lost(Copy *copy, const char *what, const GError *error)
 static void refuse(Copy *copy, const char *what, const GError *error)
 {
     if (resume_may_pass(error) && copy_is_to_keep(copy_look(copy).duty)) {
-        copy->handler->refused(what, error, copy->user_data);
+        copy->handler->refused(what, error, FALSE, copy->user_data);
         copy_step(copy);
     } else {
         lost(copy, what, error);
@@ -211,7 +211,7 @@ static void on_repaired(const PageSet *pages, const GError *error, gpointer user
         if (in_session)
             copy_set_condition(copy, COPY_STANDBY);
         copy->handler->refused("the device state of this VM can't be loaded on this host", failed,
-                               copy->user_data);
+                               TRUE, copy->user_data);
     } else if (in_session) {
         use_loaded(copy, pages);
     }

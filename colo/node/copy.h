@@ -88,8 +88,11 @@ typedef struct {
     /* A takeover: it can continue where it is, for good; then copy_taken_over(). */
     void (*take_over)(gpointer user_data);
 
-    /* A step was refused, and is to be tried again in a while: CopyWorld.refused, copy_step(). */
-    void (*refused)(const char *what, const GError *error, gpointer user_data);
+    /*
+     * A step was refused, and is to be tried again in a while: CopyWorld.refused, copy_step().
+     * `is_load`: QEMU doesn't take the device state.
+     */
+    void (*refused)(const char *what, const GError *error, gboolean is_load, gpointer user_data);
     /* No step is under way, and there is none to take now. */
     void (*rests)(gpointer user_data);
     /* The VM can't continue here; or its process seems to end, which will report it by itself. */

@@ -17,6 +17,7 @@ CopyDuty events_copy_duty(FsmState state, gboolean is_undecided)
     case FSM_S_RECOVER:
         return COPY_FREEZE;
     case FSM_S_DEVICE:
+    case FSM_S_TAKING:
         return COPY_TAKE_OVER;
     default:
         return COPY_UNUSED;

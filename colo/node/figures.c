@@ -125,6 +125,11 @@ gint64 figures_add_takeover(Figures *figures, guint64 epoch)
     return figures->last.took_us;
 }
 
+gint64 figures_takeover_us(const Figures *figures)
+{
+    return figures->last.took_us;
+}
+
 guint64 figures_takeovers(const Figures *figures)
 {
     return figures->takeovers;

@@ -70,6 +70,8 @@ typedef enum {
 void figures_primary_lost(Figures *figures, FiguresCause cause);
 /* The VM has been taken over from checkpoint `epoch`: how long that took. */
 gint64 figures_add_takeover(Figures *figures, guint64 epoch);
+/* How long the last one took; 0: there was none. */
+gint64 figures_takeover_us(const Figures *figures);
 /* Adds what is known of the last one: "epoch", "duration-ms", "cause". */
 void figures_describe_takeover(const Figures *figures, json_object *data);
 guint64 figures_takeovers(const Figures *figures);

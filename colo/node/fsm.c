@@ -28,6 +28,12 @@
     {                                                                                              \
         FSM_MOVE, FSM_S_NONE, FSM_DO_CLOSE_LINK | FSM_DO_DROP_APPLY | FSM_DO_DIAL                  \
     }
+/* A secondary that is to continue. */
+#define TAKE_OVER MOVE(S_DEVICE, FSM_DO_SPEAK | FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER)
+/* There is no way back any more. */
+#define GO_ON MOVE(S_DEVICE, FSM_DO_SPEAK | FSM_DO_CLOSE_LINK)
+/* The primary's VM is as it was handed over. Of this one nothing was heard, and nothing will be. */
+#define GIVE_BACK(to) MOVE(to, FSM_DO_KILL_VM | FSM_DO_DROP_APPLY | FSM_DO_GIVE_BACK)
 #define FAIL(message)                                                                              \
     {                                                                                              \
         FSM_MOVE, FSM_FAILED,                                                                      \
@@ -155,6 +161,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_YIELD]        = IGNORE,
         [FSM_TAKEN]        = FREEZE(0),
         [FSM_REFUSED]      = MOVE(P_COLO, FSM_DO_RESUME_VM),
+        [FSM_GIVEN_BACK]   = CONTINUE_ALONE,
         /* It is the secondary's already. */
         [FSM_SHUTDOWN]     = LEAVE,
     },
@@ -252,8 +259,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_FIT]          = MOVE(S_HANDED, FSM_DO_ASK_ARBITER),
         [FSM_VM_UNFIT]     = MOVE(S_COLO, FSM_DO_SEND_REFUSED),
         [FSM_UNFIT]        = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
-        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_SEND_TAKEN | FSM_DO_CLOSE_LINK |
-                                  FSM_DO_TAKE_OVER),
+        [FSM_GRANTED]      = MOVE(S_TAKING, FSM_DO_TAKE_OVER),
         [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* Storage may say yes for this session from now on: but the primary asks it, too. */
         [FSM_UNDECIDED]    = MOVE(S_COLO, FSM_DO_SEND_REFUSED),
@@ -263,7 +269,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_LINK_UP]      = MOVE(S_RECOVER, 0),
-        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_GRANTED]      = TAKE_OVER,
         [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* A load that was under way when the link was lost: it has not asked yet. */
         [FSM_INVALID]       = LOOK_AGAIN,
@@ -276,9 +282,9 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_DROP_APPLY | FSM_DO_START_APPLY),
-        [FSM_PEER_PAUSED]  = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_PEER_PAUSED]  = TAKE_OVER,
         /* The answers to a question of before the link was up. */
-        [FSM_GRANTED]      = MOVE(S_DEVICE, FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER),
+        [FSM_GRANTED]      = TAKE_OVER,
         [FSM_DENIED]       = MOVE(S_RECOVER, 0),
         [FSM_UNDECIDED]    = MOVE(S_RECOVER, 0),
         [FSM_ASK_AGAIN]    = ASK(S_PAUSED),
@@ -293,6 +299,40 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_RECORD |
                                   FSM_DO_ACCEPT),
         [FSM_SHUTDOWN]     = END_OWNER,
+    },
+    [FSM_S_TAKING] = {
+        NO_SWITCHOVER,
+        [FSM_VM_LOST]      = GIVE_BACK(S_GIVING),
+        [FSM_HAND_OVER_FAILED] = GIVE_BACK(S_GIVING),
+        [FSM_SHUTDOWN]     = GIVE_BACK(S_LEAVING),
+        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_SEND_TAKEN | FSM_DO_SPEAK | FSM_DO_DROP_APPLY |
+                                  FSM_DO_CLOSE_LINK | FSM_DO_RECORD | FSM_DO_ACCEPT),
+        [FSM_LINK_DOWN]    = GO_ON,
+        [FSM_UNFIT]        = GO_ON,
+        [FSM_YIELDED]      = GO_ON,
+    },
+    /* Without a VM. It is tried until it is done: the primary may have no other way to learn it. */
+    [FSM_S_GIVING] = {
+        NO_SWITCHOVER,
+        [FSM_VM_LOST]      = IGNORE,
+        [FSM_LINK_DOWN]    = MOVE(S_GIVING, FSM_DO_CLOSE_LINK),
+        [FSM_UNFIT]        = IGNORE,
+        [FSM_YIELDED]      = IGNORE,
+        [FSM_GIVEN_BACK]   = MOVE(S_STARTING, FSM_DO_SEND_REFUSED | FSM_DO_CLOSE_LINK |
+                                  FSM_DO_START_VM),
+        [FSM_SHUTDOWN]     = MOVE(S_LEAVING, 0),
+    },
+    [FSM_S_LEAVING] = {
+        NO_SWITCHOVER,
+        [FSM_VM_LOST]      = IGNORE,
+        [FSM_LINK_DOWN]    = MOVE(S_LEAVING, FSM_DO_CLOSE_LINK),
+        [FSM_UNFIT]        = IGNORE,
+        [FSM_YIELDED]      = IGNORE,
+        [FSM_GIVEN_BACK]   = MOVE(COMPLETED, FSM_DO_SEND_REFUSED | FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK |
+                                  FSM_DO_EXIT),
+        /* That can't be told, or somebody is in a hurry: the arbiter knows, or will not. */
+        [FSM_HAND_OVER_FAILED] = END,
+        [FSM_SHUTDOWN]     = END,
     },
     [FSM_FAILED] = {
         NO_SWITCHOVER,
@@ -337,6 +377,9 @@ const char *fsm_state_name(FsmState state)
         [FSM_S_PAUSED] = "paused",
         [FSM_S_RECOVER] = "recover",
         [FSM_S_DEVICE] = "device",
+        [FSM_S_TAKING] = "device",
+        [FSM_S_GIVING] = "device",
+        [FSM_S_LEAVING] = "device",
         [FSM_FAILED] = "failed",
         [FSM_COMPLETED] = "completed",
     };
@@ -368,6 +411,7 @@ const char *fsm_event_name(FsmEvent event)
         [FSM_VM_UNFIT] = "vm-unfit",
         [FSM_TAKEN] = "taken",
         [FSM_REFUSED] = "refused",
+        [FSM_GIVEN_BACK] = "given-back",
         [FSM_HAND_OVER_FAILED] = "hand-over-failed",
         [FSM_GRANTED] = "granted",
         [FSM_UNFIT] = "unfit",
@@ -394,6 +438,11 @@ gboolean fsm_is_primary(FsmState state)
     default:
         return fsm_is_contested(state);
     }
+}
+
+gboolean fsm_is_taking_over(FsmState state)
+{
+    return state == FSM_S_DEVICE || state == FSM_S_TAKING;
 }
 
 gboolean fsm_is_contested(FsmState state)

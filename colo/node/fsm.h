@@ -44,9 +44,19 @@
  *        | committed: "handed"     |                        | vm-fit        |
  *        v                         | refused                v               |
  *      handed ---------------------'                      handed: asks -----'
- *        | taken                                            | granted: "taken"
- *        v                                                  v
- *      frozen                                             device
+ *        |    | given-back                                  | granted       link-down, yielded
+ *        |    '-----------------> none                      v
+ *        | taken                                          taking -------------------> device
+ *        v                                     taken-over:  |    | hand-over-failed, vm-lost
+ *      frozen                                       "taken" |    v
+ *                                                           |  giving: the VM has ended here
+ *                                                           v    | given-back: "refused"
+ *                                                primary: none   '-----------------> starting
+ *
+ * In `taking` the secondary has the arbiter's yes, and the primary stands still and waits. So it can
+ * have the VM back. First the secondary's VM ends, of which nothing was heard. Then the arbiter's
+ * decision is made the primary's (`giving`; `leaving`, if the node ends). Only then does the primary
+ * learn of it, from the secondary, or from the arbiter if the link is lost meanwhile.
  *
  * A frozen primary whose link comes up sees the other side run the VM: only such a side accepts it.
  * It becomes its secondary, and keeps QEMU with its RAM, and the disks' server, where it can
@@ -68,7 +78,7 @@
  *   - primary: always, but in `paused` and `recover` its output is held, in `colo` and `device` it
  *     leaves by commit only, and in `pre-switchover`, `handed` and `frozen` the VM is paused;
  *   - secondary: never; it becomes primary, in `device`, only after `granted`, or when the primary
- *     reports that the arbiter has denied it.
+ *     reports that the arbiter has denied it. What its VM sends in `taking` waits until it has.
  *
  * Why no two sides are ever active. The primary enters `colo` before it sends PROTECT, and from
  * then on a lost link takes it to `paused`. There it holds its output until the arbiter (or an
@@ -126,6 +136,9 @@ typedef enum {
     FSM_S_PAUSED,  /* the link is lost: keeps that, and asks whether it may take over */
     FSM_S_RECOVER, /* likewise, though the primary is back: waits for its message */
     FSM_S_DEVICE,  /* taking over: loads the device state */
+    FSM_S_TAKING,  /* likewise, while the primary lives, and can have the VM back */
+    FSM_S_GIVING,  /* can't take over, its VM has ended: makes the primary the owner */
+    FSM_S_LEAVING, /* likewise, before this node ends */
     FSM_FAILED,    /* the VM is lost on this node: colod exits with an error */
     FSM_COMPLETED, /* ended on purpose: colod exits */
     FSM_STATES
@@ -151,9 +164,10 @@ typedef enum {
     FSM_HANDED,       /* message: the primary's VM is paused: take it */
     FSM_VM_FIT,       /* this secondary could continue now */
     FSM_VM_UNFIT,
-    FSM_TAKEN,            /* message: the arbiter has agreed, the secondary takes over */
+    FSM_TAKEN,            /* message: the VM runs at the secondary */
     FSM_REFUSED,          /* message: the secondary can't, and has not asked or was not told */
-    FSM_HAND_OVER_FAILED, /* it takes too long */
+    FSM_GIVEN_BACK,       /* the primary is the owner again; also the message of that */
+    FSM_HAND_OVER_FAILED, /* it takes too long, or the secondary can't take over */
     FSM_YIELDED,          /* message: the primary has killed its VM */
     FSM_GRANTED,          /* the arbiter or an administrator: continue alone, or start the VM */
     FSM_UNFIT,            /* message: the primary continues without this side */
@@ -179,30 +193,32 @@ typedef enum {
      * continue, or must not. */
     FSM_DO_SEND_FAILED = 1 << 6,
     FSM_DO_SEND_GOODBYE = 1 << 7,
-    FSM_DO_FREEZE_VM = 1 << 8, /* pauses it, and silences the uplinks */
-    FSM_DO_KILL_VM = 1 << 9,   /* with its output: silences the uplinks and drops what is held */
-    FSM_DO_SEND_YIELDED = 1 << 10, /* only now may the peer continue */
-    FSM_DO_END_CAPTURE = 1 << 11,  /* what was sent is on its way before a connection ends */
-    FSM_DO_DROP_APPLY = 1 << 12,   /* with the checkpoint it holds */
-    FSM_DO_CLOSE_LINK = 1 << 13,   /* neither dials nor accepts either, until told to */
+    FSM_DO_SPEAK = 1 << 8,     /* opens the uplinks, and tells the network where the guest is now */
+    FSM_DO_FREEZE_VM = 1 << 9, /* pauses it, and silences the uplinks */
+    FSM_DO_KILL_VM = 1 << 10,  /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_SEND_YIELDED = 1 << 11, /* only now may the peer continue */
+    FSM_DO_END_CAPTURE = 1 << 12,  /* what was sent is on its way before a connection ends */
+    FSM_DO_DROP_APPLY = 1 << 13,   /* with the checkpoint it holds */
+    FSM_DO_CLOSE_LINK = 1 << 14,   /* neither dials nor accepts either, until told to */
     /* The VM is the other side's, which runs it: it becomes that side's copy, in the same QEMU if that
      * can be, or else in a fresh one. VM_STARTED */
-    FSM_DO_BECOME_REPLICA = 1 << 14,
-    FSM_DO_START_VM = 1 << 15,    /* a fresh QEMU, paused */
-    FSM_DO_RUN_VM = 1 << 16,      /* one that was just started */
-    FSM_DO_HAND_OVER = 1 << 17,   /* has the VM paused: COMMITTED */
-    FSM_DO_CHECK_VM = 1 << 18,    /* VM_FIT or VM_UNFIT */
-    FSM_DO_RESUME_VM = 1 << 19,   /* one that is paused, or is to be */
-    FSM_DO_OPEN_GATE = 1 << 20,   /* releases what is held; output passes from now on */
-    FSM_DO_RECORD = 1 << 21,      /* with the arbiter: that the VM is this node's */
-    FSM_DO_START_APPLY = 1 << 22, /* and send BLANK */
-    FSM_DO_SYNCHRONISE = 1 << 23,
-    FSM_DO_TAKE_OVER = 1 << 24,
-    FSM_DO_ASK_ARBITER = 1 << 25,
-    FSM_DO_ACCEPT = 1 << 26,
-    FSM_DO_DIAL = 1 << 27,
-    FSM_DO_DISOWN = 1 << 28, /* with the arbiter: that the VM is nobody's, before the exit */
-    FSM_DO_EXIT = 1 << 29,
+    FSM_DO_BECOME_REPLICA = 1 << 15,
+    FSM_DO_START_VM = 1 << 16,    /* a fresh QEMU, paused */
+    FSM_DO_RUN_VM = 1 << 17,      /* one that was just started */
+    FSM_DO_HAND_OVER = 1 << 18,   /* has the VM paused: COMMITTED */
+    FSM_DO_CHECK_VM = 1 << 19,    /* VM_FIT or VM_UNFIT */
+    FSM_DO_RESUME_VM = 1 << 20,   /* one that is paused, or is to be */
+    FSM_DO_OPEN_GATE = 1 << 21,   /* releases what is held; output passes from now on */
+    FSM_DO_RECORD = 1 << 22,      /* with the arbiter: that the VM is this node's */
+    FSM_DO_GIVE_BACK = 1 << 23,   /* with the arbiter: that the VM is the peer's: GIVEN_BACK */
+    FSM_DO_START_APPLY = 1 << 24, /* and send BLANK */
+    FSM_DO_SYNCHRONISE = 1 << 25,
+    FSM_DO_TAKE_OVER = 1 << 26,
+    FSM_DO_ASK_ARBITER = 1 << 27,
+    FSM_DO_ACCEPT = 1 << 28,
+    FSM_DO_DIAL = 1 << 29,
+    FSM_DO_DISOWN = 1 << 30, /* with the arbiter: that the VM is nobody's, before the exit */
+    FSM_DO_EXIT = 1u << 31,
 } FsmAction;
 
 typedef enum {
@@ -224,6 +240,8 @@ FsmStep fsm_step(FsmState state, FsmEvent event);
 const char *fsm_state_name(FsmState state);
 const char *fsm_event_name(FsmEvent event);
 gboolean fsm_is_primary(FsmState state);
+/* A secondary with the arbiter's yes, which loads and activates. */
+gboolean fsm_is_taking_over(FsmState state);
 /* A primary whose secondary may have the arbiter's yes. */
 gboolean fsm_is_contested(FsmState state);
 /* Each side holds what the other needs: the VM survives the loss of either. */

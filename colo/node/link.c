@@ -127,7 +127,9 @@ static gboolean on_protect(Node *node, const Message *message, GError **error)
 
 static gboolean on_runs(Node *node, const Message *message, GError **error)
 {
-    (void)message;
+    /* What an administrator would have to say otherwise: no guest has run on these images. */
+    if (message->flags & MESSAGE_RUNS_GIVEN_BACK && node->config->vm->disks->len > 0)
+        node->config->discard = TRUE;
     return peer_event(node, FSM_PEER_RUNS, error);
 }
 
@@ -252,7 +254,7 @@ static gboolean on_handed(Node *node, const Message *message, GError **error)
 
 static gboolean on_taken(Node *node, const Message *message, GError **error)
 {
-    (void)message;
+    switchover_taken(node->switchover, message->taken.took_us);
     return peer_event(node, FSM_TAKEN, error);
 }
 

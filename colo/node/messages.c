@@ -28,10 +28,10 @@ static const MessageInfo table[] = {
     [LINK_MSG_STALLED]   = {"stalled",   SECONDARY, MESSAGE_FORM_STALLED},
     [LINK_MSG_SETTLED]   = {"settled",   PRIMARY,   MESSAGE_FORM_SETTLED},
     [LINK_MSG_REBOOTED]  = {"rebooted",  SECONDARY, MESSAGE_FORM_EPOCH},
-    [LINK_MSG_RUNS]      = {"runs",      PRIMARY,   MESSAGE_FORM_EMPTY},
+    [LINK_MSG_RUNS]      = {"runs",      PRIMARY,   MESSAGE_FORM_FLAGS},
     [LINK_MSG_PAUSED]    = {"paused",    PRIMARY,   MESSAGE_FORM_EMPTY},
     [LINK_MSG_HANDED]    = {"handed",    PRIMARY,   MESSAGE_FORM_EPOCH},
-    [LINK_MSG_TAKEN]     = {"taken",     SECONDARY, MESSAGE_FORM_EMPTY},
+    [LINK_MSG_TAKEN]     = {"taken",     SECONDARY, MESSAGE_FORM_TAKEN},
     [LINK_MSG_REFUSED]   = {"refused",   SECONDARY, MESSAGE_FORM_REFUSED},
     [LINK_MSG_OPTIONS]   = {"options",   BOTH,      MESSAGE_FORM_OPTIONS},
     [LINK_MSG_TROUBLE]   = {"trouble",   BOTH,      MESSAGE_FORM_TEXT},
@@ -220,15 +220,45 @@ static gboolean unpack_settled(const guint8 *payload, gsize len, Message *messag
 
 static void pack_refused(const Message *message, GByteArray *to)
 {
-    colo_put_be32(room_for(to, 4), message->refused.asked ? 1 : 0);
+    colo_put_be32(room_for(to, 4), (guint32)message->refused.kind);
     put_text(to, message->refused.why);
 }
 
 static gboolean unpack_refused(const guint8 *payload, gsize len, Message *message)
 {
+    guint32 kind = colo_get_be32(payload);
     message->owned = get_text(payload + 4, len - 4);
-    message->refused =
-        (MessageRefused){.asked = colo_get_be32(payload) != 0, .why = message->owned};
+    /* One that isn't known is taken for the one that is believed the least. */
+    if (kind >= MESSAGE_REFUSED_KINDS)
+        kind = MESSAGE_REFUSED_ASKED;
+    message->refused = (MessageRefused){.kind = (MessageRefusedKind)kind, .why = message->owned};
+    return TRUE;
+}
+
+static void pack_flags(const Message *message, GByteArray *to)
+{
+    colo_put_be32(room_for(to, 4), message->flags);
+}
+
+static gboolean unpack_flags(const guint8 *payload, gsize len, Message *message)
+{
+    (void)len;
+    message->flags = colo_get_be32(payload);
+    return TRUE;
+}
+
+static void pack_taken(const Message *message, GByteArray *to)
+{
+    guint8 *at = room_for(to, 16);
+    colo_put_be64(at, message->taken.epoch);
+    colo_put_be64(at + 8, message->taken.took_us);
+}
+
+static gboolean unpack_taken(const guint8 *payload, gsize len, Message *message)
+{
+    (void)len;
+    message->taken =
+        (MessageTaken){.epoch = colo_get_be64(payload), .took_us = colo_get_be64(payload + 8)};
     return TRUE;
 }
 
@@ -300,6 +330,8 @@ static const struct {
     [MESSAGE_FORM_STALLED] = {8,  1,  pack_stalled,    unpack_stalled   },
     [MESSAGE_FORM_SETTLED] = {16, 8,  pack_settled,    unpack_settled   },
     [MESSAGE_FORM_REFUSED] = {4,  1,  pack_refused,    unpack_refused   },
+    [MESSAGE_FORM_TAKEN] = {16, 0,  pack_taken,      unpack_taken     },
+    [MESSAGE_FORM_FLAGS] = {4,  0,  pack_flags,      unpack_flags     },
     [MESSAGE_FORM_CARRIER] = {8,  0,  pack_carrier,    unpack_carrier   },
     [MESSAGE_FORM_SWITCHOVER] = {8,  1,  pack_switchover, unpack_switchover},
     [MESSAGE_FORM_TEXT] = {0,  1,  pack_text,       unpack_text      },

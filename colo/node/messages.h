@@ -39,6 +39,8 @@ typedef enum {
     MESSAGE_FORM_STALLED,
     MESSAGE_FORM_SETTLED,
     MESSAGE_FORM_REFUSED,
+    MESSAGE_FORM_TAKEN,
+    MESSAGE_FORM_FLAGS,
     MESSAGE_FORM_CARRIER,
     MESSAGE_FORM_SWITCHOVER,
     MESSAGE_FORM_TEXT,
@@ -91,10 +93,28 @@ typedef struct {
     gsize n_numbers;
 } MessageSettled;
 
+typedef enum {
+    MESSAGE_REFUSED_UNASKED,    /* the arbiter was not asked */
+    MESSAGE_REFUSED_ASKED,      /* it was, and may have granted it */
+    MESSAGE_REFUSED_GIVEN_BACK, /* it had granted it, and has the primary as the owner again */
+    MESSAGE_REFUSED_KINDS
+} MessageRefusedKind;
+
 typedef struct {
-    gboolean asked; /* the arbiter, which may have granted it */
+    MessageRefusedKind kind;
     const char *why;
 } MessageRefused;
+
+/*
+ * Of RUNS: the VM was handed over, and is this side's again. The guest has not run on the images that
+ * the secondary may have taken over for that: they count for nothing.
+ */
+#define MESSAGE_RUNS_GIVEN_BACK 1u
+
+typedef struct {
+    guint64 epoch;   /* that the VM continues from */
+    guint64 took_us; /* from HANDED until it ran */
+} MessageTaken;
 
 typedef struct {
     guint32 id, flags;
@@ -116,8 +136,10 @@ typedef struct {
         MessageStalled stalled;
         MessageSettled settled;
         MessageRefused refused;
+        MessageTaken taken;
         MessageSwitchover switchover;
-        guint64 cut; /* CARRIER: a set of cards, bit 0 the first */
+        guint32 flags; /* RUNS: MESSAGE_RUNS_GIVEN_BACK */
+        guint64 cut;   /* CARRIER: a set of cards, bit 0 the first */
         const char *text;
     };
     gpointer owned; /* by an unpacked one */

@@ -157,6 +157,13 @@ void net_set_open(Node *node, gboolean open)
     cards_set_open(node->cards, open);
 }
 
+void net_speak(Node *node)
+{
+    net_set_open(node, TRUE);
+    announce_start(node->announce);
+    traffic_let_leave(node->traffic);
+}
+
 void net_send_addresses(Node *node)
 {
     for (guint i = 0; i < cards_count(node->cards); i++) {

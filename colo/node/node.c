@@ -190,11 +190,19 @@ static void send_with_reason(Node *node, LinkMessage type)
 /* Tells the primary whether the arbiter may have granted it all the same. */
 static void send_refused(Node *node)
 {
+    if (node->state != FSM_S_COLO) {
+        const char *cause = taking_why(node->taking);
+        MessageRefused back = {.kind = MESSAGE_REFUSED_GIVEN_BACK, .why = cause};
+        message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = back});
+        log_warning("the VM is given back to the primary: %s", cause);
+        return;
+    }
     gboolean asked = claim_has_asked_handed(node->claim);
     const char *why = !asked && switchover_phase(node->switchover) == SWITCHOVER_CANCELLED
                           ? "the switchover was cancelled"
                           : switchover_refusal(asked ? FSM_UNDECIDED : FSM_VM_UNFIT);
-    MessageRefused refused = {.asked = asked, .why = why};
+    MessageRefused refused = {.kind = asked ? MESSAGE_REFUSED_ASKED : MESSAGE_REFUSED_UNASKED,
+                              .why = why};
     message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
     log_warning("the VM is left to the primary: %s", why);
 }
@@ -220,13 +228,14 @@ static void send_first(Node *node, guint actions)
     if (actions & FSM_DO_SEND_PROTECT)
         message_send(node->link, &(Message){.type = LINK_MSG_PROTECT});
     if (actions & FSM_DO_SEND_RUNS)
-        message_send(node->link, &(Message){.type = LINK_MSG_RUNS});
+        message_send(node->link, &(Message){.type = LINK_MSG_RUNS,
+                                            .flags = node->got_back ? MESSAGE_RUNS_GIVEN_BACK : 0});
     if (actions & FSM_DO_SEND_PAUSED)
         message_send(node->link, &(Message){.type = LINK_MSG_PAUSED});
     if (actions & FSM_DO_SEND_HANDED)
         primary_send_handed(node->primary);
     if (actions & FSM_DO_SEND_TAKEN)
-        message_send(node->link, &(Message){.type = LINK_MSG_TAKEN});
+        secondary_send_taken(node);
     if (actions & FSM_DO_SEND_REFUSED)
         send_refused(node);
     if (actions & FSM_DO_SEND_FAILED)
@@ -238,6 +247,8 @@ static void send_first(Node *node, guint actions)
 static void carry_out(Node *node, guint actions)
 {
     send_first(node, actions);
+    if (actions & FSM_DO_SPEAK)
+        net_speak(node);
     if (actions & FSM_DO_FREEZE_VM)
         primary_freeze(node->primary);
     if (actions & FSM_DO_KILL_VM)
@@ -277,6 +288,8 @@ static void carry_out(Node *node, guint actions)
         holdings_continue_alone(node->holdings);
     if (actions & FSM_DO_RECORD)
         claim_record(node->claim, node->state == FSM_P_ACTIVE ? link_session(node->link) : NULL);
+    if (actions & FSM_DO_GIVE_BACK)
+        secondary_give_back(node);
     if (actions & FSM_DO_START_APPLY)
         secondary_start_apply(node);
     if (actions & FSM_DO_SYNCHRONISE)
@@ -295,6 +308,19 @@ static void carry_out(Node *node, guint actions)
         node_end(node);
 }
 
+/* A takeover ends the secondary's engines, and their connections: that is no lost link. */
+static gboolean may_engines_end(FsmState state)
+{
+    return state == FSM_P_HANDED || state == FSM_S_TAKING || state == FSM_S_GIVING ||
+           state == FSM_S_LEAVING;
+}
+
+static void let_engines_end(Node *node, FsmState next)
+{
+    if (may_engines_end(next) != may_engines_end(node->state))
+        link_let_engines_end(node->link, may_engines_end(next));
+}
+
 static void set_state(Node *node, FsmState next, FsmEvent event)
 {
     const char *before = node_role(node);
@@ -311,11 +337,19 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     json_object_object_add(data, "event", json_object_new_string(fsm_event_name(event)));
     if (fsm_is_protected(next) && next != node->state)
         trouble_is_over(node->trouble);
+    /* By the secondary's word or the arbiter's; an administrator may not know all of it. */
+    gboolean is_back =
+        event == FSM_GIVEN_BACK || (event == FSM_GRANTED && claim_got_back(node->claim));
+    node->got_back = fsm_is_primary(next) && !fsm_is_contested(next) && (node->got_back || is_back);
+    let_engines_end(node, next);
     node->state = next;
     claim_moved(node->claim, event, next, link_session(node->link));
     primary_moved(node->primary, next);
     uplinks_reconsider(node->uplinks);
     leave_look(node->leave);
+    taking_moved(node->taking, next, event);
+    if (next == FSM_S_GIVING || next == FSM_S_LEAVING)
+        switchover_refused(node->switchover, taking_why(node->taking));
     node_emit(node, "STATE_CHANGED", data);
     switchover_moved(node->switchover, next, event);
 }

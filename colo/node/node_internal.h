@@ -43,6 +43,7 @@
 #include "colo/node/resume.h"
 #include "colo/node/seek.h"
 #include "colo/node/switchover.h"
+#include "colo/node/taking.h"
 #include "colo/node/traffic.h"
 #include "colo/node/trouble.h"
 #include "colo/node/uplinks.h"
@@ -54,6 +55,7 @@ struct Node {
 
     FsmState state;
     gboolean is_primary; /* its role, also after the end */
+    gboolean got_back;   /* primary: the VM, after it was handed over, and no copy is whole since */
     guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
     char *peer_name;     /* as it said in its hello; NULL: none yet */
     guint end_source;    /* about to report that it has ended */
@@ -87,6 +89,7 @@ struct Node {
     Resume *resume;
     Answering *answering;
     Leave *leave;
+    Taking *taking;
     Trouble *trouble;
     Figures *figures;
 };
@@ -203,6 +206,8 @@ void secondary_finalise(Node *node);
 void secondary_start_apply(Node *node);
 void secondary_drop_apply(Node *node);
 void secondary_take_over(Node *node);
+void secondary_send_taken(Node *node);
+void secondary_give_back(Node *node);
 /*
  * The copy takes over: sends what may not have left yet. From now on its output leaves from here.
  */
@@ -234,6 +239,8 @@ gboolean net_make_cards(Node *node, GError **error);
 void net_finalise(Node *node);
 /* Opens or silences the uplinks. */
 void net_set_open(Node *node, gboolean open);
+/* The guest is here for good: opens the uplinks, tells the network, and lets go what has waited. */
+void net_speak(Node *node);
 /* Tells the peer the guest's addresses; has been told of them. */
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);

@@ -199,6 +199,20 @@ static void make_leave(Node *node)
     node->leave = leave_new(&handler, node);
 }
 
+/* ---- A hand-over that doesn't come to its end here ---- */
+
+static gboolean on_is_there(gpointer user_data)
+{
+    const Node *node = user_data;
+    return link_is_up(node->link) && link_is_fresh(node->link);
+}
+
+static void make_taking(Node *node)
+{
+    static const TakingHandler handler = {.event = on_event, .is_there = on_is_there};
+    node->taking = taking_new(node->config, &handler, node);
+}
+
 /* ---- Trouble ---- */
 
 void parts_peer_reports(Node *node, const char *text)
@@ -376,14 +390,14 @@ static ResumeWorld on_resume_look(gpointer user_data)
 static gboolean on_activate(gpointer user_data)
 {
     const Node *node = user_data;
-    gboolean takes_over = node->state == FSM_S_DEVICE;
+    gboolean takes_over = fsm_is_taking_over(node->state);
     return disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE);
 }
 
 /* Its output may leave from here on: the disks are those that it was produced on. */
 void parts_leave_stopped(Node *node)
 {
-    if (node->state == FSM_S_DEVICE && traffic_route(node->traffic) != ROUTE_OPEN)
+    if (fsm_is_taking_over(node->state) && traffic_route(node->traffic) != ROUTE_OPEN)
         secondary_release_output(node);
 }
 
@@ -520,6 +534,7 @@ void parts_init(Node *node)
     make_memory(node);
     make_clock(node);
     make_leave(node);
+    make_taking(node);
     make_final(node);
     make_holdings(node);
     make_resume(node);
@@ -538,6 +553,7 @@ void parts_finalise(Node *node)
     resume_free(node->resume);
     holdings_free(node->holdings);
     final_free(node->final);
+    taking_free(node->taking);
     leave_free(node->leave);
     clock_free(node->clock);
     memory_free(node->memory);

@@ -26,7 +26,11 @@
 #include "common/fault.h"
 #include "common/patience.h"
 
-/* How long clients may wait for the end of a hand-over before the arbiter has to decide. */
+/*
+ * How long clients may wait for the end of a hand-over before the arbiter has to decide. When the VM
+ * is handed over, the secondary asks the arbiter for so long, tries to take over for disk-timeout,
+ * and gives the VM back.
+ */
 #define HAND_OVER_MS 10000
 
 /* ---- Paused ---- */
@@ -154,8 +158,9 @@ gboolean primary_is_to_be_paused(const Primary *primary)
 static gboolean on_hand_over_timer(gpointer user_data)
 {
     Primary *primary = user_data;
-    g_autoptr(GError) error = g_error_new(NODE_ERROR, NODE_ERROR_REFUSED,
-                                          "not done after %d seconds", HAND_OVER_MS / 1000);
+    g_autoptr(GError) error =
+        g_error_new(NODE_ERROR, NODE_ERROR_REFUSED, "not done after %u seconds",
+                    primary->hand_over_limit_ms / 1000);
     primary->hand_over_timer = 0;
     primary->handler->event(FSM_HAND_OVER_FAILED, primary->user_data);
     /* Not before: what was wrong is over when a pair is protected. */
@@ -165,6 +170,7 @@ static gboolean on_hand_over_timer(gpointer user_data)
 
 void primary_hand_over(Primary *primary)
 {
+    primary->hand_over_limit_ms = HAND_OVER_MS;
     primary->hand_over_timer = patience_add(HAND_OVER_MS, on_hand_over_timer, primary);
     if (primary->plan == PLAN_NONE) {
         primary_pause(primary);
@@ -201,9 +207,20 @@ gboolean primary_is_handing_over(const Primary *primary)
     return primary->hand_over_timer != 0;
 }
 
+/* A limit that is over before the secondary's are would leave both sides to the arbiter. */
+static void extend_hand_over(Primary *primary)
+{
+    guint64 limit_ms = 3 * HAND_OVER_MS + primary->config->disk_timeout_ms;
+    primary_end_hand_over(primary);
+    primary->hand_over_limit_ms = (guint)MIN(limit_ms, G_MAXINT32);
+    primary->hand_over_timer =
+        patience_add(primary->hand_over_limit_ms, on_hand_over_timer, primary);
+}
+
 void primary_send_handed(Primary *primary)
 {
     colo_fault_point("handed-paused");
+    extend_hand_over(primary);
     primary->handler->send(
         &(Message){.type = LINK_MSG_HANDED, .epoch = primary_look(primary).epoch},
         primary->user_data);
@@ -220,10 +237,11 @@ gboolean primary_refused(Primary *primary, const MessageRefused *refused, GError
         return FALSE;
     }
     g_autoptr(GError) why = g_error_new_literal(NODE_ERROR, NODE_ERROR_REFUSED, refused->why);
-    primary->doubted |= refused->asked;
+    gboolean is_given_back = refused->kind == MESSAGE_REFUSED_GIVEN_BACK;
+    primary->doubted |= refused->kind == MESSAGE_REFUSED_ASKED;
     /* Its VM is paused, and ours is no more. */
     primary_want(primary, REASON_ADMIN);
-    primary->handler->event(FSM_REFUSED, primary->user_data);
+    primary->handler->event(is_given_back ? FSM_GIVEN_BACK : FSM_REFUSED, primary->user_data);
     /* Not before: what was wrong is over when a pair is protected. */
     primary->handler->trouble("the secondary does not take over", why, primary->user_data);
     return TRUE;

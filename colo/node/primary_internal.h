@@ -50,7 +50,7 @@ struct Primary {
     gboolean pause_wanted; /* as soon as no cycle is under way */
     gboolean frozen;       /* and its uplinks are closed */
     gboolean doubted;      /* the secondary may have the arbiter's yes but not have continued */
-    guint hand_over_timer;
+    guint hand_over_timer, hand_over_limit_ms;
     Plan plan;
 };
 

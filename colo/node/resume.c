@@ -57,7 +57,7 @@ struct Resume {
 
 gboolean resume_is_to_keep(FsmState state)
 {
-    return state == FSM_S_PAUSED || state == FSM_S_RECOVER || state == FSM_S_DEVICE;
+    return state == FSM_S_PAUSED || state == FSM_S_RECOVER || fsm_is_taking_over(state);
 }
 
 static ResumeWorld look(const Resume *resume)
@@ -282,7 +282,7 @@ void resume_vm(Resume *resume, ResumeDone done)
 {
     ResumeWorld world = look(resume);
     g_assert(!resume->done);
-    if (resume_may_not_run(resume) && world.state != FSM_S_DEVICE && !world.images_given_up) {
+    if (resume_may_not_run(resume) && !fsm_is_taking_over(world.state) && !world.images_given_up) {
         done(NULL, resume->user_data);
         return;
     }
@@ -379,8 +379,9 @@ void resume_stop(Resume *resume)
     resume->stops |= STOPS(ADMIN);
     resume->continue_due = FALSE;
     answer(resume, stopped);
-    /* It need not run any more: the pause that the try was to end is over. */
-    if (resume->done && resume->again_timer) {
+    /* It need not run any more: the pause that the try was to end is over. But its disks, if they
+     * were given up, are to be this side's again. */
+    if (resume->done && resume->again_timer && !look(resume).images_given_up) {
         resume->runs = FALSE;
         succeed(resume);
     }

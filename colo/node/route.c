@@ -85,12 +85,15 @@ gboolean route_fits(Route route, FsmState state)
     case FSM_S_RECOVER:
         return route == ROUTE_TO_PEER;
     case FSM_S_DEVICE:
+    case FSM_S_TAKING:
         return route == ROUTE_TO_PEER || route == ROUTE_OPEN;
     case FSM_P_ASKING:
     case FSM_P_STARTING:
     case FSM_S_STARTING:
     case FSM_S_NONE:
     case FSM_S_SETUP:
+    case FSM_S_GIVING:
+    case FSM_S_LEAVING:
     case FSM_FAILED:
     case FSM_COMPLETED:
     case FSM_STATES:
@@ -162,7 +165,7 @@ gboolean route_mirrors(Route output, gboolean has_session)
 
 InputRoute route_input(FsmState state, Route output, gboolean pausing, gboolean has_session)
 {
-    if (state == FSM_S_DEVICE)
+    if (fsm_is_taking_over(state))
         return INPUT_QUEUE;
     if (!fsm_is_primary(state))
         return INPUT_DROP;

@@ -196,16 +196,30 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
 }
 
 /*
- * The network is told at once where the guest is now, before the VM can run. What clients send
- * until then would go to the dead host. It would be missed for as long as TCP waits before it sends
- * it again.
+ * If the primary is lost, the network is told at once where the guest is now, before the VM can run.
+ * What clients send until then would go to the dead host. It would be missed for as long as TCP
+ * waits before it sends it again. A primary that has handed the VM over forwards it, and may have
+ * the VM back: the network is told when the VM runs here (FSM_DO_SPEAK).
  */
 void secondary_take_over(Node *node)
 {
-    colo_fault_point("takeover-granted");
-    net_set_open(node, TRUE);
-    announce_start(node->announce);
+    colo_fault_point(node->state == FSM_S_TAKING ? "handed-granted" : "takeover-granted");
     receiver_finish(node->receiver);
+}
+
+void secondary_send_taken(Node *node)
+{
+    MessageTaken taken = {.epoch = node->epoch,
+                          .took_us = (guint64)figures_takeover_us(node->figures)};
+    colo_fault_point("handed-activated");
+    message_send(node->link, &(Message){.type = LINK_MSG_TAKEN, .taken = taken});
+    colo_fault_point("handed-taken");
+}
+
+/* The VM has ended here, and so has its disk server. */
+void secondary_give_back(Node *node)
+{
+    claim_return(node->claim, node->peer_name);
 }
 
 void secondary_release_output(Node *node)

@@ -73,6 +73,7 @@ char *stops_way_out(FsmState state, gboolean ends, const char *peer)
                                "it could, 'colo failover --force' here first",
                                peer);
     case FSM_S_DEVICE:
+    case FSM_S_TAKING:
         return g_strdup("this node is about to continue with the VM: wait for state none");
     case FSM_S_PAUSED:
     case FSM_S_RECOVER:

@@ -96,13 +96,13 @@ static gboolean on_may_run(gpointer user_data, GError **error)
 static void on_resumed(OptionalEpoch in, gpointer user_data)
 {
     Node *node = user_data;
-    if (node->state == FSM_S_DEVICE)
+    if (fsm_is_taking_over(node->state))
         figures_copy_resumed(node->figures);
     if (!in.is_set)
         return;
     message_send(node->link, &(Message){.type = LINK_MSG_LOADED, .epoch = in.number});
     colo_fault_point("secondary-loaded");
-    if (node->state == FSM_S_DEVICE)
+    if (fsm_is_taking_over(node->state))
         replay_give_all(node->replay);
     else
         replay_give(node->replay, in.number);
@@ -187,10 +187,12 @@ static void on_may_ask(gpointer user_data)
     node_event(user_data, FSM_ASK_AGAIN);
 }
 
-static void on_refused(const char *what, const GError *error, gpointer user_data)
+/* In a hand-over the primary can have the VM back, which ends this one from within. */
+static void on_refused(const char *what, const GError *error, gboolean is_load, gpointer user_data)
 {
     const Node *node = user_data;
     resume_wait(node->resume, what, error);
+    taking_refused(node->taking, what, error, is_load);
 }
 
 /* What was refused has been done, or is not to be done any more. In a takeover the try ends when the
@@ -198,7 +200,7 @@ static void on_refused(const char *what, const GError *error, gpointer user_data
 static void on_rests(gpointer user_data)
 {
     const Node *node = user_data;
-    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE &&
+    if (!fsm_is_primary(node->state) && !fsm_is_taking_over(node->state) &&
         !disks_are_applying(node->disks))
         resume_copy_rests(node->resume);
 }

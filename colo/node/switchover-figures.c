@@ -56,7 +56,11 @@ json_object *switchover_describe(const Switchover *switchover)
            switchover->ready.us ? switchover->ready : switchover->ended);
     add_ms(object, "downtime-ms", stands,
            switchover->resumed.us ? switchover->resumed : switchover->ended);
-    add_ms(object, "peer-downtime-ms", waits, switchover->ended);
+    if (switchover->peer_took_us >= 0)
+        add_known(object, "peer-downtime-ms", TRUE,
+                  (double)switchover->peer_took_us / COLO_US_PER_MS);
+    else
+        add_ms(object, "peer-downtime-ms", waits, switchover->ended);
     add_known(object, "expected-downtime-ms", switchover->expected_us >= 0,
               (double)switchover->expected_us / COLO_US_PER_MS);
     json_object_object_add(object, "remaining-bytes",

@@ -106,7 +106,7 @@ gboolean switchover_stands(SwitchoverPhase phase)
 
 SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEvent event)
 {
-    if (event == FSM_REFUSED)
+    if (event == FSM_REFUSED || event == FSM_GIVEN_BACK)
         return SWITCHOVER_LEFT;
     switch (next) {
     case FSM_P_COLO:
@@ -141,6 +141,7 @@ SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, Fs
         /* Else it is a failover, which has no last checkpoint. */
         return phase == SWITCHOVER_DEVICE || phase == SWITCHOVER_HANDED ? SWITCHOVER_HANDED
                                                                         : SWITCHOVER_FAILED;
+    case FSM_S_TAKING:
     case FSM_S_DEVICE:
         return SWITCHOVER_HANDED;
     case FSM_P_NONE:

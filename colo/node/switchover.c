@@ -241,7 +241,7 @@ static void reset(Switchover *switchover, gboolean is_primary, guint32 id, gbool
     switchover->ready = switchover->ended = (ColoTime){0};
     switchover->stopped = switchover->handed = switchover->resumed = (ColoTime){0};
     switchover->load = (SwitchoverLoad){0};
-    switchover->expected_us = -1;
+    switchover->expected_us = switchover->peer_took_us = -1;
 }
 
 static gboolean refuse(GError **error, const char *why)
@@ -391,6 +391,12 @@ static void moved_primary(Switchover *switchover, FsmState next, FsmEvent event)
     feed(switchover, follows);
 }
 
+/* Of a secondary: why it leaves the VM to the primary was told before. */
+static gboolean is_reasoned(FsmState next)
+{
+    return next == FSM_S_COLO || next == FSM_S_GIVING || next == FSM_S_LEAVING;
+}
+
 void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event)
 {
     if (!switchover_is_under_way(switchover->phase))
@@ -404,8 +410,8 @@ void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event)
         event == FSM_VM_UNFIT)
         phase = SWITCHOVER_CANCELLED;
     if (phase == SWITCHOVER_FAILED)
-        set_error(switchover, next == FSM_S_COLO && switchover->reason ? switchover->reason
-                                                                       : why_over(next, event));
+        set_error(switchover, is_reasoned(next) && switchover->reason ? switchover->reason
+                                                                      : why_over(next, event));
     if (phase == SWITCHOVER_COMPLETED)
         switchover->resumed = colo_time_now();
     set_phase(switchover, phase);
@@ -455,6 +461,12 @@ void switchover_refused(Switchover *switchover, const char *why)
 {
     g_free(switchover->reason);
     switchover->reason = g_strdup(why);
+}
+
+void switchover_taken(Switchover *switchover, guint64 took_us)
+{
+    if (switchover->is_primary && switchover_is_under_way(switchover->phase))
+        switchover->peer_took_us = (gint64)MIN(took_us, (guint64)G_MAXINT64);
 }
 
 gboolean switchover_is_cancelled(const Switchover *switchover)
@@ -564,7 +576,7 @@ Switchover *switchover_new(const Config *config, const SwitchoverHandler *handle
     switchover->config = config;
     switchover->handler = *handler;
     switchover->user_data = user_data;
-    switchover->expected_us = -1;
+    switchover->expected_us = switchover->peer_took_us = -1;
     switchover->look_timer = colo_timer_new(on_look, switchover);
     return switchover;
 }

@@ -90,6 +90,8 @@ void switchover_vm_ends(Switchover *switchover, const char *why);
  * node has moved.
  */
 void switchover_refused(Switchover *switchover, const char *why);
+/* Primary: the VM runs at the secondary, `took_us` after that was told to take it; likewise. */
+void switchover_taken(Switchover *switchover, guint64 took_us);
 /* Secondary: the VM is to be left to the primary. */
 gboolean switchover_is_cancelled(const Switchover *switchover);
 

@@ -28,8 +28,9 @@ struct Switchover {
     char *started;                /* for people */
     ColoTime began, ready, ended; /* 0: not yet */
     ColoTime stopped, handed,
-        resumed;        /* the VM, primary; secondary: the message; and its VM runs */
-    gint64 expected_us; /* -1: not known */
+        resumed;         /* the VM, primary; secondary: the message; and its VM runs */
+    gint64 expected_us;  /* -1: not known */
+    gint64 peer_took_us; /* primary: from HANDED until it ran there, as told; -1: not yet */
     SwitchoverLoad load;
 };
 

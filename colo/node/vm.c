@@ -13,6 +13,7 @@ void node_vm_lost(Node *node, const char *what, const GError *error)
     if (node->state == FSM_FAILED || node->state == FSM_COMPLETED)
         return;
     node_report(node, what, error);
+    taking_refused(node->taking, what, error, FALSE);
     node_event(node, FSM_VM_LOST);
 }
 
@@ -60,7 +61,7 @@ static void on_vm_event(VmEvent event, const char *detail, gpointer user_data)
     /* However the guest stops, QEMU then waits for its writes, and nothing else is answered. */
     disks_let_through(node->disks);
     /* In a takeover it is a copy no more. */
-    if (!fsm_is_primary(node->state) && node->state != FSM_S_DEVICE) {
+    if (!fsm_is_primary(node->state) && !fsm_is_taking_over(node->state)) {
         on_svm_event(node, event, detail);
         return;
     }
@@ -264,7 +265,8 @@ static DisksWorld on_disks_look(gpointer user_data)
     const Node *node = user_data;
     return (DisksWorld){.state = node->state,
                         .is_primary = node->is_primary,
-                        .keeps = resume_is_to_keep(node->state),
+                        /* A secondary that takes the disks over ends their session. */
+                        .keeps = resume_is_to_keep(node->state) || node->state == FSM_P_HANDED,
                         .qemu = machine_vm(node->machine) ? vm_disks(machine_vm(node->machine))
                                                           : VM_DISKS_UNKNOWN};
 }
@@ -338,6 +340,7 @@ static void on_apply_refused(const char *what, const GError *error, gpointer use
 {
     const Node *node = user_data;
     resume_wait(node->resume, what, error);
+    taking_refused(node->taking, what, error, FALSE);
 }
 
 static void on_ran(Vm *vm, const GError *error, gpointer user_data)

@@ -487,6 +487,31 @@ static void release(Pair *pair, int i, gboolean has_run)
         give_back(pair, &record, &facts);
 }
 
+/* The winner of a session makes it the other side's. */
+static void return_session(Pair *pair, int i)
+{
+    const Side *side = &pair->side[i];
+    EXPECT(pair, !model_is_active(side) && side->route == ROUTE_DROP);
+    EXPECT(pair, pair->granted[side->claim]);
+    pair->granted[side->claim] = (guint8)(2 - i);
+}
+
+static void return_steps(Search *search, int i)
+{
+    STEP(pair, search)
+    {
+        return_session(pair, i);
+        pair->side[i].returning = FALSE;
+        model_event(pair, i, FSM_GIVEN_BACK);
+    }
+    /* Unanswered, it is tried again; and it may have been done. */
+    if (search->from->has_arbiter)
+        FAULT(pair, search)
+        {
+            return_session(pair, i);
+        }
+}
+
 /* ---- Steps ---- */
 
 void model_claim_steps(Search *search, int i)
@@ -501,6 +526,13 @@ void model_claim_steps(Search *search, int i)
         }
     else
         order_step(search, i);
+    /* It looks from time to time. */
+    if (search->from->has_arbiter && claim_looks_back(side->state) &&
+        search->from->granted[side->claim] == 1 + i)
+        STEP(pair, search)
+        {
+            model_event(pair, i, FSM_GRANTED);
+        }
     if (side->inquiry)
         inquiry_steps(search, i);
     start_steps(search, i);
@@ -523,7 +555,9 @@ void model_storage_steps(Search *search, int i)
         write_steps(search, i);
         return;
     }
-    if (side->giving_back)
+    if (side->returning)
+        return_steps(search, i);
+    else if (side->giving_back)
         STEP(pair, search)
         {
             pair->side[i].giving_back = FALSE;

@@ -11,7 +11,9 @@ gboolean model_is_dead(const Side *side)
 
 gboolean model_is_active(const Side *side)
 {
-    return !model_is_dead(side) && (side->route == ROUTE_OPEN || side->state == FSM_S_DEVICE);
+    /* What is sent in `taking` waits until the primary can't have the VM back any more. */
+    return !model_is_dead(side) && side->state != FSM_S_TAKING &&
+           (side->route == ROUTE_OPEN || side->state == FSM_S_DEVICE);
 }
 
 /* Could continue with the VM, but holds its output: perhaps the other side is to continue. */
@@ -21,7 +23,7 @@ static gboolean is_holding(const Side *side)
         [FSM_P_COLO] = TRUE,           [FSM_P_DEVICE] = TRUE,  [FSM_P_HANDED] = TRUE,
         [FSM_P_PRE_SWITCHOVER] = TRUE, [FSM_P_PAUSED] = TRUE,  [FSM_P_RECOVER] = TRUE,
         [FSM_P_FROZEN] = TRUE,         [FSM_S_COLO] = TRUE,    [FSM_S_HANDED] = TRUE,
-        [FSM_S_PAUSED] = TRUE,         [FSM_S_RECOVER] = TRUE,
+        [FSM_S_PAUSED] = TRUE,         [FSM_S_RECOVER] = TRUE, [FSM_S_TAKING] = TRUE,
     };
     return !model_is_dead(side) && holding[side->state] && side->copy != COPY_INVALID;
 }
@@ -119,6 +121,10 @@ static void act(Pair *pair, int me, FsmAction action)
     case FSM_DO_RECORD:
         model_claim_record(pair, me, side->state == FSM_P_ACTIVE ? pair->session : 0);
         return;
+    case FSM_DO_GIVE_BACK:
+        EXPECT(pair, side->copy == COPY_EMPTY && side->route == ROUTE_DROP);
+        side->returning = TRUE;
+        return;
     case FSM_DO_START_APPLY:
         model_route(pair, me, ROUTE_COPY_BEGINS);
         model_send(pair, !me, MSG_BLANK);
@@ -155,6 +161,8 @@ static ModelMessage message_of(const Side *side, FsmAction action)
     case FSM_DO_SEND_TAKEN:
         return MSG_TAKEN;
     case FSM_DO_SEND_REFUSED:
+        if (side->state != FSM_S_COLO)
+            return MSG_GIVEN_BACK;
         return side->has_asked ? MSG_REFUSED_ASKED : MSG_REFUSED;
     case FSM_DO_SEND_PAUSED:
         return MSG_PAUSED;
@@ -172,7 +180,7 @@ static ModelMessage message_of(const Side *side, FsmAction action)
 /* In the order of FsmAction. */
 static void carry_out(Pair *pair, int me, guint actions)
 {
-    for (guint action = 1; action <= FSM_DO_EXIT; action <<= 1) {
+    for (guint action = 1; action && action <= FSM_DO_EXIT; action <<= 1) {
         if (!(actions & action))
             continue;
         ModelMessage message = message_of(&pair->side[me], action);
@@ -193,6 +201,14 @@ static gboolean is_loss(FsmEvent what)
            what == FSM_RECYCLE;
 }
 
+/* The primary has the VM, as it was handed over; or the link is lost, which isn't noticed yet. */
+static gboolean is_given_back(const Pair *pair, int me, const Side *before, FsmEvent what)
+{
+    const Side *other = &pair->side[!me];
+    return before->state == FSM_S_TAKING && what == FSM_HAND_OVER_FAILED &&
+           (model_has_copy(other) || !pair->connected);
+}
+
 static void check_step(const Pair *pair, int me, const Side *before, FsmEvent what)
 {
     const Side *side = &pair->side[me];
@@ -205,7 +221,7 @@ static void check_step(const Pair *pair, int me, const Side *before, FsmEvent wh
     else if (before->stale && model_is_active(side))
         wrong = "it goes on from where the other has gone on before";
     else if (model_has_copy(before) && !model_has_copy(side) && !side->crashed && !is_loss(what) &&
-             !model_continues(&pair->side[!me]))
+             !is_given_back(pair, me, before, what) && !model_continues(&pair->side[!me]))
         wrong = "it drops the VM, and the other doesn't run it";
     if (!wrong)
         return;

@@ -134,6 +134,8 @@ static FsmEvent event_of(const Side *side, ModelMessage message)
     case MSG_REFUSED:
     case MSG_REFUSED_ASKED:
         return FSM_REFUSED;
+    case MSG_GIVEN_BACK:
+        return FSM_GIVEN_BACK;
     case MSG_GOODBYE:
         return events_peer_ends(FSM_PEER_GOODBYE, side->doubted);
     case MSG_FAILED:
@@ -318,10 +320,28 @@ static void take_over_step(Search *search, int i)
         STEP(pair, search)
         {
             pair->side[i].has_run = TRUE;
-            model_route(pair, i, ROUTE_TAKES_OVER);
+            if (pair->side[i].route == ROUTE_TO_PEER)
+                model_route(pair, i, ROUTE_TAKES_OVER);
             model_event(pair, i, FSM_TAKEN_OVER);
         }
     }
+}
+
+/* The VM is run, and its output waits; or it can't be. */
+static void taking_steps(Search *search, int i)
+{
+    event_fault(search, i, FSM_HAND_OVER_FAILED);
+    if (search->from->side[i].route == ROUTE_TO_PEER)
+        STEP(pair, search)
+        {
+            model_route(pair, i, ROUTE_TAKES_OVER);
+        }
+    else
+        STEP(pair, search)
+        {
+            pair->side[i].has_run = TRUE;
+            model_event(pair, i, FSM_TAKEN_OVER);
+        }
 }
 
 static void secondary_steps(Search *search, int i)
@@ -331,6 +351,10 @@ static void secondary_steps(Search *search, int i)
         copy_steps(search, i);
     if (side->state == FSM_S_HANDED)
         handed_steps(search, i);
+    if (side->state == FSM_S_TAKING)
+        taking_steps(search, i);
+    if (side->state == FSM_S_LEAVING)
+        event_fault(search, i, FSM_HAND_OVER_FAILED);
     if (side->state == FSM_S_DEVICE)
         take_over_step(search, i);
     if (side->state != FSM_S_COLO)

@@ -13,7 +13,8 @@
  *   4. an unprotected VM's output leaves, and never waits for the arbiter's storage;
  *   5. every internal event has an answer in each state that it meets, and every step of the claim
  *      is in the claim's table;
- *   6. no node asks for the VM with a copy that can't continue, unless the other's is dead already.
+ *   6. no node asks for the VM with a copy that can't continue, unless the other's is dead already;
+ *   7. a decision is changed by its winner only, whose VM has ended, and which sends nothing.
  *
  * From each state, if nothing fails any more, a state is reached in which one side runs the VM.
  * This holds also where both wait for each other. Administrators have to help only where the side
@@ -65,6 +66,7 @@ typedef enum {
     MSG_TAKEN,
     MSG_REFUSED,
     MSG_REFUSED_ASKED, /* the arbiter may have said yes */
+    MSG_GIVEN_BACK,    /* it had, and now says yes to the other side */
     MSG_GOODBYE,
     MSG_FAILED,
     MSG_UNFIT,
@@ -120,6 +122,7 @@ typedef struct {
     guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
     guint8 releasing;      /* has ended, and may yet report so to storage */
     guint8 giving_back;    /* what it was granted too late */
+    guint8 returning;      /* what was handed over to it: the decision is to be the other side's */
 } Side;
 
 typedef struct {

@@ -263,7 +263,7 @@ static void test_last_writes(void)
     g_assert_cmpint(write_to(a, "vdb"), ==, 0);
     fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
     fake_vm_proceed(a->vm);
-    WAIT_FOR(a->node->state == FSM_P_FROZEN && fake_vm_is_held(b->vm));
+    WAIT_FOR(a->node->state == FSM_P_HANDED && fake_vm_is_held(b->vm));
     g_assert_true(is(a, "inactive: vda=inactive vdb=inactive qemu=inactive"));
     g_assert_cmpint(write_to(a, "vdb"), ==, -EPERM);
     g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_INACTIVATE), ==, 1);

@@ -125,7 +125,7 @@ static void test_cancel_too_late(void)
     start_held(&f);
     Host *a = &f.host[0], *b = &f.host[1];
     g_assert_true(go_on(a, NULL, NULL));
-    WAIT_FOR(b->node->state == FSM_S_DEVICE);
+    WAIT_FOR(b->node->state == FSM_S_TAKING);
     cancel(a);
     WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
     cancel(a);

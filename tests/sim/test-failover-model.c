@@ -62,6 +62,17 @@ static void check_switchovers(const Sights *sights)
         {FSM_P_DEVICE,         FSM_LINK_DOWN       },
         {FSM_P_HANDED,         FSM_LINK_DOWN       },
         {FSM_S_HANDED,         FSM_LINK_DOWN       },
+        {FSM_P_HANDED,         FSM_GIVEN_BACK      },
+        {FSM_S_TAKING,         FSM_TAKEN_OVER      },
+        {FSM_S_TAKING,         FSM_HAND_OVER_FAILED},
+        {FSM_S_TAKING,         FSM_VM_LOST         },
+        {FSM_S_TAKING,         FSM_SHUTDOWN        },
+        {FSM_S_TAKING,         FSM_LINK_DOWN       },
+        {FSM_S_TAKING,         FSM_YIELDED         },
+        {FSM_S_GIVING,         FSM_GIVEN_BACK      },
+        {FSM_S_GIVING,         FSM_LINK_DOWN       },
+        {FSM_S_LEAVING,        FSM_GIVEN_BACK      },
+        {FSM_S_LEAVING,        FSM_LINK_DOWN       },
         {FSM_P_PRE_SWITCHOVER, FSM_VM_LOST         },
         {FSM_P_PRE_SWITCHOVER, FSM_PEER_GOODBYE    },
         {FSM_P_PRE_SWITCHOVER, FSM_SHUTDOWN        },
@@ -133,6 +144,15 @@ static void test_table_is_whole(void)
                 g_assert_cmpint(event_, ==, FSM_GRANTED);
             if (step.actions & FSM_DO_TAKE_OVER)
                 g_assert_true(event_ == FSM_GRANTED || event_ == FSM_PEER_PAUSED);
+            if (step.actions & FSM_DO_TAKE_OVER)
+                g_assert_true(fsm_is_taking_over(step.next));
+            /* Who speaks has the VM for good; and who gives it back has said nothing, and can't. */
+            if (step.actions & FSM_DO_SPEAK)
+                g_assert_true(step.next == FSM_S_DEVICE || step.next == FSM_P_NONE);
+            if (step.actions & FSM_DO_GIVE_BACK)
+                g_assert_true(state == FSM_S_TAKING && (step.actions & FSM_DO_KILL_VM));
+            if (step.actions & FSM_DO_SEND_TAKEN)
+                g_assert_cmpint(event_, ==, FSM_TAKEN_OVER);
             /* These may find the link broken and feed that from within: nothing may come after. */
             if (step.actions & FSM_DO_START_APPLY)
                 g_assert_cmpuint(step.actions, <, FSM_DO_START_APPLY << 1);

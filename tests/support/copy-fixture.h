@@ -289,11 +289,11 @@ static void on_take_over(gpointer user_data)
     vm_resume(f->vm, on_taken_over, f);
 }
 
-static void on_refused(const char *what, const GError *error, gpointer user_data)
+static void on_refused(const char *what, const GError *error, gboolean is_load, gpointer user_data)
 {
     Fixture *f = user_data;
     g_assert_true(what && error);
-    report(f, "refused");
+    report(f, is_load ? "refused-load" : "refused");
     f->world.refused = TRUE;
 }
 

@@ -296,6 +296,60 @@ static void test_leftovers(Fixture *fixture, gconstpointer data)
     }
 }
 
+/* ---- A decision that is given back ---- */
+
+static ArbiterAnswer await(Answered *answered)
+{
+    while (!answered->answers)
+        g_main_context_iteration(NULL, TRUE);
+    g_clear_error(&answered->error);
+    return answered->answer;
+}
+
+static ArbiterAnswer give_back(const Fixture *fixture, const char *who, const char *to)
+{
+    g_autoptr(Arbiter) arbiter = arbiter_new(fixture->dir, NULL, NULL);
+    Answered answered = {0};
+    arbiter_return(arbiter, UUID, SESSION, who, to, on_answer, &answered);
+    return await(&answered);
+}
+
+static ArbiterAnswer look_back(const Fixture *fixture, const char *who)
+{
+    g_autoptr(Arbiter) arbiter = arbiter_new(fixture->dir, NULL, NULL);
+    Answered answered = {0};
+    arbiter_look_back(arbiter, UUID, SESSION, who, on_answer, &answered);
+    return await(&answered);
+}
+
+/* Whoever looks decides nothing; only the winner gives it away; and it may do so twice. */
+static void test_given_back(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(look_back(fixture, "alpha"), ==, ARBITER_UNKNOWN);
+    g_assert_cmpint(give_back(fixture, "beta", "alpha"), ==, ARBITER_UNKNOWN);
+    g_assert_cmpuint(entries(fixture), ==, 0);
+    g_assert_cmpint(ask(fixture, "beta"), ==, ARBITER_GRANTED);
+    g_assert_cmpint(look_back(fixture, "alpha"), ==, ARBITER_DENIED);
+    g_assert_cmpint(give_back(fixture, "gamma", "alpha"), ==, ARBITER_DENIED);
+    g_assert_cmpint(ask(fixture, "beta"), ==, ARBITER_GRANTED);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(give_back(fixture, "beta", "alpha"), ==, ARBITER_GRANTED);
+        g_assert_cmpint(ask(fixture, "alpha"), ==, ARBITER_GRANTED);
+        g_assert_cmpint(ask(fixture, "beta"), ==, ARBITER_DENIED);
+        g_assert_cmpint(look_back(fixture, "alpha"), ==, ARBITER_GRANTED);
+        g_assert_cmpuint(entries(fixture), ==, 1);
+    }
+}
+
+static void test_none_given_back(void)
+{
+    g_autoptr(Arbiter) arbiter = arbiter_new(NULL, NULL, NULL);
+    Answered answered = {0};
+    arbiter_return(arbiter, UUID, SESSION, "beta", "alpha", on_answer, &answered);
+    g_assert_cmpint(await(&answered), ==, ARBITER_MANUAL);
+}
+
 #define ADD(name, func) g_test_add("/arbiter/" name, Fixture, NULL, set_up, func, tear_down)
 
 int main(int argc, char **argv)
@@ -312,5 +366,7 @@ int main(int argc, char **argv)
     ADD("odd-files", test_odd_files);
     ADD("folder-gone", test_folder_gone);
     ADD("leftovers", test_leftovers);
+    ADD("given-back", test_given_back);
+    g_test_add_func("/arbiter/none-given-back", test_none_given_back);
     return g_test_run();
 }

@@ -53,7 +53,26 @@ static void test_yielded(void)
                               (next == FSM_S_PAUSED && (before || event == FSM_YIELDED)));
     for (FsmState state = 0; state < FSM_STATES; state++)
         if (fsm_step(state, FSM_YIELDED).verdict == FSM_MOVE)
-            g_assert_true(state == FSM_S_COLO || state == FSM_S_HANDED);
+            g_assert_true(state == FSM_S_COLO || state == FSM_S_HANDED || state == FSM_S_TAKING);
+}
+
+/* What is given back is tried again until there is an answer; and nobody waits for another one. */
+static void test_returned(void)
+{
+    for (FsmState state = 0; state < FSM_STATES; state++) {
+        gboolean gives = state == FSM_S_GIVING || state == FSM_S_LEAVING;
+        ClaimReturn done = claim_judge_return(state, ARBITER_GRANTED, CLAIM_IN_TIME);
+        ClaimReturn none = claim_judge_return(state, ARBITER_MANUAL, CLAIM_IN_TIME);
+        ClaimReturn late = claim_judge_return(state, ARBITER_UNKNOWN, CLAIM_LATE);
+        ClaimReturn gone = claim_judge_return(state, ARBITER_UNKNOWN, CLAIM_GONE);
+        ClaimReturn failed = claim_judge_return(state, ARBITER_UNKNOWN, CLAIM_IN_TIME);
+        g_assert_cmpint(done, ==, gives ? CLAIM_RETURN_DONE : CLAIM_RETURN_WAITS);
+        g_assert_cmpint(none, ==, done);
+        g_assert_cmpint(late, ==, CLAIM_RETURN_WAITS);
+        g_assert_cmpint(gone, ==, gives ? CLAIM_RETURN_AGAIN : CLAIM_RETURN_WAITS);
+        g_assert_cmpint(failed, ==, gone);
+        g_assert_true(claim_looks_back(state) == (state == FSM_P_FROZEN));
+    }
 }
 
 /* Out of doubt an answer changes nothing, and a later session is not asked about. */
@@ -287,6 +306,7 @@ int main(int argc, char **argv)
     g_test_add_func("/claim-rules/late", test_late);
     g_test_add_func("/claim-rules/force", test_force);
     g_test_add_func("/claim-rules/yielded", test_yielded);
+    g_test_add_func("/claim-rules/returned", test_returned);
     g_test_add_func("/claim-rules/out-of-doubt", test_out_of_doubt);
     g_test_add_func("/claim-rules/start", test_start);
     g_test_add_func("/claim-rules/start-moves", test_start_moves);

@@ -254,7 +254,7 @@ static void test_load_refused(Fixture *f, gconstpointer data)
     take_over(f);
     copy_settled(f->copy);
     for (guint i = 0; i < 3; i++) {
-        assert_reported(f, "keep-last vm-load repair refused");
+        assert_reported(f, "keep-last vm-load repair refused-load");
         copy_step(f->copy);
         turned_clock_pass_ms(2000);
         assert_reported(f, "");
@@ -389,7 +389,7 @@ static void test_may_ask_refused(Fixture *f, gconstpointer data)
     f->world.duty = COPY_HOLD;
     copy_ask_when_loaded(f->copy);
     proceed(f);
-    assert_reported(f, "repair refused may-ask");
+    assert_reported(f, "repair refused-load may-ask");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_STANDBY);
     fake_vm_refuse(f->vm, FAKE_VM_LOAD, FALSE);
     f->world.duty = COPY_TAKE_OVER;

@@ -42,12 +42,14 @@ static const struct {
      "000000000000000200000000000000030000000000000009ffffffffffffffff"},
     {{.type = LINK_MSG_SETTLED, .settled = {2, 3, NULL, 0}}, "00000000000000020000000000000003"},
     {{.type = LINK_MSG_REBOOTED, .epoch = 9}, "0000000000000009"},
-    {{.type = LINK_MSG_RUNS}, ""},
+    {{.type = LINK_MSG_RUNS, .flags = 1}, "00000001"},
     {{.type = LINK_MSG_PAUSED}, ""},
     {{.type = LINK_MSG_HANDED, .epoch = 10}, "000000000000000a"},
-    {{.type = LINK_MSG_TAKEN}, ""},
-    {{.type = LINK_MSG_REFUSED, .refused = {TRUE, "no"}}, "000000016e6f"},
-    {{.type = LINK_MSG_REFUSED, .refused = {FALSE, ""}}, "00000000"},
+    {{.type = LINK_MSG_TAKEN, .taken = {10, 17}}, "000000000000000a0000000000000011"},
+    {{.type = LINK_MSG_REFUSED, .refused = {MESSAGE_REFUSED_ASKED, "no"}}, "000000016e6f"},
+    {{.type = LINK_MSG_REFUSED, .refused = {MESSAGE_REFUSED_UNASKED, ""}}, "00000000"},
+    {{.type = LINK_MSG_REFUSED, .refused = {MESSAGE_REFUSED_GIVEN_BACK, "disks"}},
+     "000000026469736b73"},
     {{.type = LINK_MSG_OPTIONS, .text = "mode=colo\n"}, "6d6f64653d636f6c6f0a"},
     {{.type = LINK_MSG_TROUBLE, .text = "\xc3\xa4"}, "c3a4"},
     {{.type = LINK_MSG_UNFIT, .text = "slow"}, "736c6f77"},
@@ -110,7 +112,14 @@ static char *describe(const Message *m)
             g_string_append_printf(text, " %" G_GUINT64_FORMAT, m->settled.numbers[i]);
         break;
     case MESSAGE_FORM_REFUSED:
-        g_string_append_printf(text, " %d %s", m->refused.asked, m->refused.why);
+        g_string_append_printf(text, " %d %s", m->refused.kind, m->refused.why);
+        break;
+    case MESSAGE_FORM_TAKEN:
+        g_string_append_printf(text, " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, m->taken.epoch,
+                               m->taken.took_us);
+        break;
+    case MESSAGE_FORM_FLAGS:
+        g_string_append_printf(text, " %u", m->flags);
         break;
     case MESSAGE_FORM_SWITCHOVER:
         g_string_append_printf(text, " %u %u %s", m->switchover.id, m->switchover.flags,
@@ -216,7 +225,10 @@ static gboolean is_length(guint type, gsize len)
     case LINK_MSG_CARRIER:
         return len == 8;
     case LINK_MSG_APPLIED:
+    case LINK_MSG_TAKEN:
         return len == 16;
+    case LINK_MSG_RUNS:
+        return len == 4;
     case LINK_MSG_READY:
         return len % 16 == 0;
     case LINK_MSG_DIRTY:
@@ -380,7 +392,7 @@ static void test_refused(void)
     static const guint8 odd[4] = {0, 1, 0, 0};
     g_auto(Message) message = {0};
     g_assert_true(message_unpack(LINK_MSG_REFUSED, odd, sizeof(odd), &message, NULL));
-    g_assert_cmpint(message.refused.asked, ==, TRUE);
+    g_assert_cmpint(message.refused.kind, ==, MESSAGE_REFUSED_ASKED);
 }
 
 /* ---- The attachment ---- */

@@ -320,7 +320,7 @@ static void test_hands_over(Fixture *f, gconstpointer data)
     primary_moved(f->primary, f->world.state = FSM_P_HANDED);
     primary_send_handed(f->primary);
     assert_reported(f, "handed:2 mirror");
-    MessageRefused refused = {.asked = TRUE, .why = "a trial"};
+    MessageRefused refused = {.kind = MESSAGE_REFUSED_ASKED, .why = "a trial"};
     g_assert_true(primary_refused(f->primary, &refused, NULL));
     assert_reported(f, "event:refused trouble");
     g_assert_true(primary_is_doubted(f->primary));

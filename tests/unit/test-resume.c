@@ -355,6 +355,18 @@ static void test_stop_takes_over(Fixture *f, gconstpointer disks)
     g_assert_cmpuint(f->stopped, ==, 1);
 }
 
+/* But its disks, which were given up, are to be this side's again: that is tried until they are. */
+static void test_stop_takes_disks_back(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->world.images_given_up = TRUE;
+    resume_vm(f->resume, on_done);
+    refuse(f, VM_ERROR_QMP);
+    resume_stop(f->resume);
+    g_assert_cmpuint(f->done, ==, 0);
+    g_assert_cmpuint(resume_next_try(f->resume), !=, 0);
+}
+
 /* QEMU refuses to run it: it need not any more. While it is told to, it does first. */
 static void test_stop_ends_a_try(Fixture *f, gconstpointer state)
 {
@@ -422,6 +434,7 @@ int main(int argc, char **argv)
     ADD("stop-takes-over", FALSE, test_stop_takes_over);
     ADD("stop-takes-over/disks", TRUE, test_stop_takes_over);
     ADD("stop-ends-a-try", FSM_P_COLO, test_stop_ends_a_try);
+    ADD("stop-takes-disks-back", FSM_P_NONE, test_stop_takes_disks_back);
     ADD("stop-and-io", TRUE, test_stop_and_io);
     ADD("io-and-stop", FALSE, test_stop_and_io);
     return g_test_run();

@@ -124,7 +124,7 @@ static void visit_work(Walks *walks, Walk walk)
     }
     if (walk.state == FSM_S_ACTIVE && walk.route == ROUTE_DROP)
         visit(walks, move(walk, ROUTE_COPY_BEGINS));
-    if (walk.state == FSM_S_DEVICE && walk.route == ROUTE_TO_PEER)
+    if (fsm_is_taking_over(walk.state) && walk.route == ROUTE_TO_PEER)
         visit(walks, move(walk, ROUTE_TAKES_OVER));
 }
 
@@ -182,7 +182,7 @@ static void check_input(FsmState state, Route output, gboolean pausing, gboolean
     InputRoute input = route_input(state, output, pausing, has_session);
     /* A copy is given what was mirrored, and never what has come here before it is the VM. */
     if (!fsm_is_primary(state)) {
-        g_assert_cmpint(input, ==, state == FSM_S_DEVICE ? INPUT_QUEUE : INPUT_DROP);
+        g_assert_cmpint(input, ==, fsm_is_taking_over(state) ? INPUT_QUEUE : INPUT_DROP);
         return;
     }
     g_assert_cmpint(input, !=, INPUT_DROP);

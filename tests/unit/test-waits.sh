@@ -10,6 +10,8 @@ source=$COLO_TESTS/..
 pace='block: none
 checkpoint: none
 colo/control/control.c on_accept_retry
+colo/node/claim-back.c on_again
+colo/node/claim-back.c on_look
 colo/node/claim-watch.c on_look_again
 colo/node/claim-watch.c on_look_due
 colo/node/claim.c on_timer

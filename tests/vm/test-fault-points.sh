@@ -151,7 +151,33 @@ takeover_dies() { # POINT
     rm -f "$HOSTS_DIR/arbiter/"*.owner # nobody runs it: no question whose it is
 }
 
+# So it does to one that has been handed the VM: the primary's stands still, and stays so.
+taking_dies() { # POINT
+    point=$1
+    tested="$tested $point"
+    node_start "$secondary" secondary "COLO_FAULT=$point:1"
+    need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
+    mark
+    ok "$point: told to fail over" hosts_colo "$primary" failover
+    died "$secondary" 137 "$point"
+    need "$point: the old primary's VM is frozen" is_in "$primary" primary frozen
+    decided_for "$secondary" "$point"
+    hosts_kill "$primary"
+    fresh_disks
+    rm -f "$HOSTS_DIR/arbiter/"*.owner
+    node_start "$primary" primary
+    need "$primary runs" is_alone "$primary"
+}
+
 takeover_dies takeover-granted
+node_start "$primary" primary
+need "$primary runs" is_alone "$primary"
+for point in handed-granted handed-activated handed-taken; do
+    taking_dies $point
+done
+hosts_kill "$primary"
+fresh_disks
+rm -f "$HOSTS_DIR/arbiter/"*.owner
 node_start "$primary" primary
 need "$primary runs" is_alone "$primary"
 takeover_dies takeover-disks

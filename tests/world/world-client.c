@@ -252,7 +252,7 @@ gboolean world_holds_the_vm(const WorldHost *host, guint in_state)
     if (!host->lives || !host->vm || host->vm->vm.dead)
         return FALSE;
     return (fsm_is_primary(state) && host->vm->history->position > 0) || fsm_is_protected(state) ||
-           state == FSM_S_PAUSED || state == FSM_S_RECOVER || state == FSM_S_DEVICE ||
+           state == FSM_S_PAUSED || state == FSM_S_RECOVER || fsm_is_taking_over(state) ||
            state == FSM_S_HANDED;
 }
 

@@ -461,6 +461,7 @@ void apply_finish(Apply *apply, void (*done)(Checkpoint *checkpoint, gpointer us
     apply->stopped = TRUE;
     apply->done = done;
     apply->done_data = user_data;
+    world_link_engine_ends(apply->host);
     if (!apply->current) {
         world_source_clear(&apply->step);
         apply->step = world_after(apply->host, world_between(0, 500), on_stopped, apply);

@@ -155,7 +155,8 @@ void world_begin_reign(WorldHost *host)
 static gboolean is_in_doubt(FsmState state)
 {
     return fsm_is_contested(state) || state == FSM_S_PAUSED || state == FSM_S_RECOVER ||
-           state == FSM_S_HANDED || state == FSM_S_DEVICE;
+           state == FSM_S_HANDED || fsm_is_taking_over(state) || state == FSM_S_GIVING ||
+           state == FSM_S_LEAVING;
 }
 
 /* Of the state that a node has just entered. */
@@ -177,13 +178,22 @@ static void look_at_state(WorldHost *host, const char *event)
         world_sometimes(host->vm && host->vm->left ? "a VM that has moved is kept as the copy"
                                                    : "a VM that has moved is replaced");
     host->was_left &= state == FSM_S_STARTING;
+    world_handed_moved(host, before, event);
     switch (state) {
-    case FSM_S_DEVICE:
+    case FSM_S_TAKING:
         world_stop_check_takeover(host, before);
+        break;
+    case FSM_S_DEVICE:
+        if (before != FSM_S_TAKING)
+            world_stop_check_takeover(host, before);
         world.takeovers++;
         world_begin_reign(host);
         break;
     case FSM_P_NONE:
+        if (before == FSM_S_TAKING) {
+            world.takeovers++;
+            world_begin_reign(host);
+        }
         world.sole = host;
         break;
     case FSM_P_COLO:
@@ -204,7 +214,7 @@ static void look_at_moved(const WorldHost *host)
 {
     const WorldHost *from = &world.host[!host->index];
     world_sometimes("a switchover is completed");
-    if (!from->lives || !from->vm || from->vm->vm.dead || from->node->state != FSM_P_FROZEN)
+    if (!from->lives || !from->vm || from->vm->vm.dead || from->node->state != FSM_P_HANDED)
         return;
     world_sometimes("a switchover is completed, and where the VM stood can be seen");
     if (!history_is_within(from->vm->history, host->vm->history))

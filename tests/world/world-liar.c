@@ -38,8 +38,9 @@ static void send(End *end, Channel channel, guint type, guint64 epoch, GBytes *b
 {
     Item *item = g_new0(Item, 1);
     /* Each of them lets the other side continue without the arbiter. */
-    world.left |= channel == CONTROL && (type == LINK_MSG_GOODBYE || type == LINK_MSG_FAILED ||
-                                         type == LINK_MSG_YIELDED || type == LINK_MSG_PAUSED);
+    world.left |= channel == CONTROL &&
+                  (type == LINK_MSG_GOODBYE || type == LINK_MSG_FAILED ||
+                   type == LINK_MSG_YIELDED || type == LINK_MSG_PAUSED || type == LINK_MSG_REFUSED);
     item->type = type;
     item->epoch = epoch;
     item->bytes = bytes;

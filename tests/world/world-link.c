@@ -203,6 +203,7 @@ void world_link_reset(void)
 
 static void on_up(End *end)
 {
+    end->link->engines_may_end = FALSE;
     Link *link = end->link;
     end->up = TRUE;
     end->up_us = end->asked_us = end->good_us = world.now_us;
@@ -391,6 +392,18 @@ void link_break(Link *link, const GError *why)
     if (link->end == end)
         end_lose(end, LINK_ERROR_PROTOCOL, why->message);
     link_leave(link);
+}
+
+void link_let_engines_end(Link *link, gboolean may_end)
+{
+    link->engines_may_end = may_end;
+}
+
+void world_link_engine_ends(WorldHost *host)
+{
+    Link *link = host->link;
+    if (link && link->end && link->end->up && !link->engines_may_end)
+        end_lose(link->end, LINK_ERROR_CLOSED, "the connection of an engine has ended");
 }
 
 gboolean link_is_up(const Link *link)

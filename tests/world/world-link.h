@@ -77,6 +77,7 @@ struct Link {
     End *end;
     LinkPacketStats stats;
     gboolean freed;
+    gboolean engines_may_end; /* their connections, without this one */
     guint calls;
 };
 

@@ -169,6 +169,7 @@ void world_storage_refused(WorldHost *host, const char *what)
         {FSM_S_PAUSED,  "storage refuses what a copy needs while it is open who goes on"    },
         {FSM_S_RECOVER, "storage refuses what a copy needs that has found its primary again"},
         {FSM_S_DEVICE,  "storage refuses what a takeover needs"                             },
+        {FSM_S_TAKING,  "storage refuses what a hand-over needs"                            },
         {FSM_P_NONE,    "storage refuses to resume an unprotected VM"                       },
         {FSM_P_COLO,    "storage refuses to resume a protected VM"                          },
     };

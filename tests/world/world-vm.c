@@ -207,7 +207,7 @@ static gboolean on_work(gpointer data)
         error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "GenericError: can't open the disks");
         world_sometimes("storage refuses to let QEMU open its disks again");
         /* A copy waits for its next checkpoint. */
-        if (fsm_is_primary(vm->host->node->state) || vm->host->node->state == FSM_S_DEVICE)
+        if (fsm_is_primary(vm->host->node->state) || fsm_is_taking_over(vm->host->node->state))
             world_storage_refused(vm->host, "cont");
     } else if (op == VM_OP_LOAD) {
         load(vm, given, &error);

@@ -256,12 +256,19 @@ json_object *world_status(WorldHost *host);
 void world_sometimes(const char *what);
 void world_print_sometimes(void);
 
+/* ---- world-handed.c ---- */
+
+/* A node has moved from `before` by `event`: what a hand-over means there, and what fails then. */
+void world_handed_moved(WorldHost *host, guint before, const char *event);
+
 /* ---- world-link.c ---- */
 
 /* Something about the hosts or the way between them has changed. */
 void world_link_look(void);
 /* A process has died; `silently`: its peer isn't told. */
 void world_link_death(WorldHost *host, gboolean silently);
+/* An engine on this host has ended its connection. */
+void world_link_engine_ends(WorldHost *host);
 /* All connections end, as by a reset. */
 void world_link_reset(void);
 /* The stream of checkpoints, or of the disks: that of the session's end with this descriptor. */

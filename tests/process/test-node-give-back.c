@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VM that is handed over to a secondary which can't take it over, though the arbiter has granted
+ * it: the secondary gives it back, and the primary continues where its VM stood. Nothing of the
+ * secondary's VM was heard.
+ */
+#include "common/log.h"
+#include "tests/support/switchover-pair.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* In which the VM was handed over. */
+static char session[64];
+
+static void start_disk_pair(Fixture *f, guint disks)
+{
+    set_up(f, "file");
+    split_storage(f);
+    if (disks > 0)
+        set_up_disks(f, disks, VM_DISK_QCOW2);
+    for (int i = 0; i < 2; i++) {
+        host_set(&f->host[i], "switchover", "downtime-limit", "10s");
+        host_set(&f->host[i], "disks", "disk-timeout", "300ms");
+    }
+    start(&f->host[0], "primary");
+    start(&f->host[1], "secondary");
+    protect(f, 0);
+    fake_vm_autorun(f->host[0].vm, 1, 1);
+}
+
+/* Held before its last checkpoint. */
+static guint64 start_held_pair(Fixture *f, guint disks)
+{
+    start_disk_pair(f, disks);
+    Host *a = &f->host[0];
+    begin(a, TRUE);
+    WAIT_FOR(a->node->state == FSM_P_PRE_SWITCHOVER);
+    g_strlcpy(session, claim_session(a->node->claim), sizeof(session));
+    return fake_vm_steps(a->vm);
+}
+
+static gboolean is_silent(const Host *host)
+{
+    return !cards_are_open(host->node->cards) && !announce_is_planned(host->node->announce);
+}
+
+/* Whose the arbiter says that the VM was then. */
+static void check_owner(Fixture *f, const char *name)
+{
+    g_autofree char *text = NULL, *path = NULL;
+    path = g_strdup_printf("%s/%s.%s", f->dir, f->host[0].config->vm->uuid, session);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_autofree char *line = g_strdup_printf("\ngranted-to %s\n", name);
+    g_assert_nonnull(strstr(text, line));
+}
+
+/* The same QEMU goes on from where it stood; both say why; and the pair is protected again. */
+static void goes_on(Fixture *f, const Vm *before, guint64 stood_at, const char *why)
+{
+    Host *a = &f->host[0], *b = &f->host[1];
+    WAIT_FOR(fake_vm_steps(a->vm) > stood_at);
+    g_assert_true(a->vm == before && fsm_is_primary(a->node->state));
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 0);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+    g_assert_cmpint(phase_of(b), ==, SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), why));
+    g_assert_nonnull(strstr(switchover_error(b->node->switchover), why));
+    g_assert_true(is_silent(b));
+    check_owner(f, "alpha");
+    protect(f, 0);
+    g_assert_false(a->ended || b->ended);
+}
+
+/* The engines' connections may end by now: the link's own does. */
+static void cut(Fixture *f)
+{
+    g_autoptr(GError) error = g_error_new_literal(LINK_ERROR, LINK_ERROR_CLOSED, "cut");
+    link_break(f->host[0].node->link, error);
+}
+
+/* QEMU refuses the load (data: or dies in it). */
+static void test_load(gconstpointer data)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, data ? FAKE_VM_DIE : FAKE_VM_FAIL, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    goes_on(&f, before, stop, data ? "QEMU" : "can't be loaded");
+    /* Another time it can. */
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* `cont` is refused for longer than disk-timeout: QEMU can't open its disks. */
+static void test_cont(gconstpointer data)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, data ? 2 : 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    fake_vm_refuse(b->vm, FAKE_VM_RESUME, TRUE);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && resume_refusal(b->node->resume));
+    g_assert_true(is_silent(b));
+    g_assert_cmpint(a->node->state, ==, FSM_P_HANDED);
+    goes_on(&f, before, stop, "not taken over in time");
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* One that passes in time is no reason. */
+static void test_cont_in_time(void)
+{
+    Fixture f;
+    start_held_pair(&f, 1);
+    Host *a = &f.host[0], *b = &f.host[1];
+    b->config->disk_timeout_ms = 20000;
+    fake_vm_refuse(b->vm, FAKE_VM_RESUME, TRUE);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && resume_refusal(b->node->resume));
+    fake_vm_refuse(b->vm, FAKE_VM_RESUME, FALSE);
+    WAIT_FOR(phase_of(b) == SWITCHOVER_COMPLETED && phase_of(a) == SWITCHOVER_COMPLETED);
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* The secondary's storage refuses the takeover, or (data) hangs in it. */
+static void test_disks(gconstpointer data)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 2);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    if (in_colo_mode())
+        WAIT_FOR(disks_are_at(b->node->disks, epoch_some(b->node->epoch)));
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    if (data)
+        fake_disks_hang(b->disks, "", TRUE);
+    else
+        fake_disks_refuse(b->disks, "write", "", -ENOSPC);
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(phase_of(b) == SWITCHOVER_FAILED);
+    g_assert_true(is_silent(b));
+    fake_disks_refuse(b->disks, NULL, "", 0);
+    fake_disks_hang(b->disks, "", FALSE);
+    goes_on(&f, before, stop, "not taken over in");
+    tear_down(&f);
+}
+
+/* SIGTERM at the secondary, which is about to run the VM. */
+static void test_ends(void)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    node_leave(b->node);
+    WAIT_FOR(b->ended);
+    g_assert_no_error(b->error);
+    WAIT_FOR(fake_vm_steps(a->vm) > stop);
+    g_assert_true(a->vm == before);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "ends"));
+    check_owner(&f, "alpha");
+    die(b);
+    start(b, "secondary");
+    protect(&f, 0);
+    tear_down(&f);
+}
+
+/* The arbiter's storage is away when the VM is to be given back; and comes back. */
+static void test_arbiter_away(gconstpointer data)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    set_storage(b, FALSE);
+    node_event(b->node, FSM_HAND_OVER_FAILED);
+    WAIT_FOR(trouble_last(b->node->trouble) &&
+             strstr(trouble_last(b->node->trouble)->message, "can't be given back"));
+    g_assert_cmpint(b->node->state, ==, FSM_S_GIVING);
+    g_assert_false(vm_is_running(a->vm));
+    if (data) {
+        /* The primary asks too early, and is denied: it looks again. */
+        cut(&f);
+        WAIT_FOR(a->node->state == FSM_P_FROZEN);
+    }
+    set_storage(b, TRUE);
+    WAIT_FOR(fake_vm_steps(a->vm) > stop);
+    g_assert_true(a->vm == before);
+    check_owner(&f, "alpha");
+    protect(&f, 0);
+    tear_down(&f);
+}
+
+/* The link is cut while the secondary takes over: there is no way back, and it goes on. */
+static void test_cut(void)
+{
+    Fixture f;
+    start_held_pair(&f, 1);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    guint64 stop = fake_vm_steps(a->vm);
+    g_assert_true(is_silent(b));
+    cut(&f);
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && a->node->state == FSM_P_FROZEN);
+    g_assert_false(is_silent(b));
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    g_assert_cmpuint(fake_vm_steps(b->vm), >=, stop);
+    check_owner(&f, "beta");
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* Without an arbiter it goes on, too; and the primary waits for somebody who knows that it is dead. */
+static void test_cut_without_arbiter(void)
+{
+    Fixture f;
+    start_pair(&f, "none");
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    a->config->downtime_limit_ms = 0;
+    begin(a, FALSE);
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    cut(&f);
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && a->node->state == FSM_P_PAUSED);
+    g_assert_true(claim_was_handed(a->node->claim));
+    g_assert_false(vm_is_running(a->vm));
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
+    g_assert_cmpint(a->node->state, ==, FSM_P_PAUSED);
+    tear_down(&f);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", g_getenv("LOUD") ? LOG_LEVEL_INFO : LOG_LEVEL_ERROR);
+    add_pair_data_test("/node-give-back/load-fails", NULL, test_load);
+    add_pair_data_test("/node-give-back/load-dies", "dies", test_load);
+    add_pair_data_test("/node-give-back/cont-refused", NULL, test_cont);
+    add_pair_data_test("/node-give-back/cont-refused-disks", "disks", test_cont);
+    add_pair_test("/node-give-back/cont-in-time", test_cont_in_time);
+    add_pair_data_test("/node-give-back/disks-refuse", NULL, test_disks);
+    add_pair_data_test("/node-give-back/disks-hang", "hang", test_disks);
+    add_pair_test("/node-give-back/ends", test_ends);
+    add_pair_data_test("/node-give-back/arbiter-away", NULL, test_arbiter_away);
+    add_pair_data_test("/node-give-back/arbiter-away-cut", "cut", test_arbiter_away);
+    add_pair_test("/node-give-back/cut", test_cut);
+    add_pair_test("/node-give-back/cut-without-arbiter", test_cut_without_arbiter);
+    return g_test_run();
+}

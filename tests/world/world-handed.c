@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A VM that is handed over, and the secondary that fails to take it over, in each way that it can.
+ * It gives the VM back: its own has ended by then, and nothing of it was heard. Then the primary
+ * continues.
+ */
+#include "colo/node/node_internal.h"
+#include "tests/world/world.h"
+
+#define SECOND G_USEC_PER_SEC
+
+/* By host: it gives the VM back, and its primary doesn't know that yet. */
+static gboolean gives_back[WORLD_HOSTS];
+
+static gboolean end_now(gpointer data)
+{
+    WorldHost *host = data;
+    if (!host->lives || host->ended)
+        return G_SOURCE_REMOVE;
+    host->told_to_end = TRUE;
+    node_leave(host->node);
+    return G_SOURCE_REMOVE;
+}
+
+static gboolean reset_now(gpointer data)
+{
+    (void)data;
+    world_link_reset();
+    return G_SOURCE_REMOVE;
+}
+
+static void hang_arbiter(WorldHost *host)
+{
+    host->storage_hangs_until_us = world.now_us + world_between(SECOND / 10, WORLD_HEAL_US / 2);
+    host->storage_bad_until_us = world.now_us + 2 * WORLD_HEAL_US;
+}
+
+/* Something that a takeover needs, or the primary's way back. */
+static void fail(WorldHost *host)
+{
+    SimVm *vm = host->vm;
+    switch (world_random(7)) {
+    case 0:
+        vm->refuse[VM_OP_LOAD] = 1;
+        break;
+    case 1:
+        vm->refuse[VM_OP_RESUME] = (guint)world_between(1, 8);
+        break;
+    case 2:
+        vm->die_in[world_chance(500) ? VM_OP_LOAD : VM_OP_RESUME] = TRUE;
+        break;
+    case 3:
+        host->disk_hangs_until_us = world.now_us + world_between(SECOND, 8 * SECOND);
+        break;
+    case 4:
+        world_later(host, world_between(0, 30000), end_now, host);
+        break;
+    case 5:
+        vm->refuse[VM_OP_LOAD] = 1;
+        world_later(NULL, world_between(0, 30000), reset_now, NULL);
+        break;
+    default:
+        vm->refuse[VM_OP_LOAD] = 1;
+        hang_arbiter(host);
+    }
+}
+
+/* The primary's VM continues: the other one's is not on its way to. (One is perhaps forced.) */
+static void check_alone(const WorldHost *host, FsmState before)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    if (world.lied || world.split || !world_has_arbiter() || !peer->lives)
+        return;
+    if (before == FSM_P_FROZEN ? peer->node->state == FSM_S_TAKING
+                               : fsm_is_taking_over(peer->node->state))
+        world_fail("%s continues while %s takes the VM over", host->name, peer->name);
+}
+
+static void look_at_given_back(const WorldHost *host, FsmState state)
+{
+    if (host->vm)
+        world_fail("%s gives the VM back, and has it", host->name);
+    world_sometimes(state == FSM_COMPLETED
+                        ? "a VM that was handed over is given back before its secondary ends"
+                        : "a VM that was handed over is given back");
+}
+
+void world_handed_moved(WorldHost *host, guint before, const char *event)
+{
+    FsmState state = host->node->state;
+    if (state == FSM_S_TAKING && before != FSM_S_TAKING && host->vm && world_chance(300))
+        fail(host);
+    if (state == FSM_P_NONE && fsm_is_contested((FsmState)before))
+        check_alone(host, (FsmState)before);
+    if (g_strcmp0(event, "given-back") != 0) {
+        if (fsm_is_contested((FsmState)before) && state == FSM_P_NONE && gives_back[!host->index])
+            world_sometimes("a primary learns from the arbiter that it has its VM back");
+        gives_back[host->index] |= state == FSM_S_GIVING || state == FSM_S_LEAVING;
+        gives_back[!host->index] &= state != FSM_P_NONE;
+        return;
+    }
+    gives_back[!host->index] &= state != FSM_P_NONE;
+    if (state == FSM_P_NONE)
+        world_sometimes("a primary is told that it has its VM back");
+    else
+        look_at_given_back(host, state);
+}
