@@ -31,9 +31,8 @@ gboolean dirty_tracker_sees_ours(const DirtyTracker *tracker);
  * be copied, so COMPARE needs no dirty_tracker_copied(). */
 gboolean dirty_tracker_harvest_still(DirtyTracker *tracker, PageSet *pages, GError **error);
 
-/* Any thread: has a harvest that would take long, now or later, fail soon. For the tracker's end.
- */
-void dirty_tracker_interrupt(DirtyTracker *tracker);
+/* Any thread: has a harvest that would take long fail soon, now and until it is FALSE again. */
+void dirty_tracker_interrupt(DirtyTracker *tracker, gboolean interrupt);
 
 /* Unregisters the VM's mapping until the next look, which reports all pages. (uffd only: the others
  * register nothing.) */

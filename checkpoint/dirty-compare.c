@@ -88,10 +88,10 @@ static gboolean compare_harvest_still(gpointer state, PageSet *pages, GError **e
     return look(state, 0, page_set_limit(pages), TRUE, pages, error);
 }
 
-static void compare_interrupt(gpointer state)
+static void compare_interrupt(gpointer state, gboolean interrupt)
 {
     Compare *c = state;
-    g_atomic_int_set(&c->interrupted, TRUE);
+    g_atomic_int_set(&c->interrupted, interrupt);
 }
 
 static void compare_copied(gpointer state, guint64 page, const guint8 *data)

@@ -159,10 +159,10 @@ void dirty_tracker_suspend(DirtyTracker *tracker)
     tracker->suspended = TRUE;
 }
 
-void dirty_tracker_interrupt(DirtyTracker *tracker)
+void dirty_tracker_interrupt(DirtyTracker *tracker, gboolean interrupt)
 {
     if (tracker->ops->interrupt)
-        tracker->ops->interrupt(tracker->state);
+        tracker->ops->interrupt(tracker->state, interrupt);
 }
 
 gboolean dirty_tracker_peek_run(DirtyTracker *tracker, guint64 first, guint64 count, PageSet *pages,

@@ -23,7 +23,7 @@ typedef struct {
     void (*suspend)(gpointer state);
     gboolean (*resume)(gpointer state, GError **error);
     /* See dirty_tracker_interrupt(). NULL: it is fast enough. */
-    void (*interrupt)(gpointer state);
+    void (*interrupt)(gpointer state, gboolean interrupt);
 } DirtyOps;
 
 extern const DirtyOps dirty_uffd_ops;

@@ -261,11 +261,13 @@ void load_guard_free(LoadGuard *guard)
 {
     if (!guard)
         return;
-    dirty_tracker_interrupt(guard->tracker);
+    dirty_tracker_interrupt(guard->tracker, TRUE);
     if (guard->thread) {
         give(guard, ORDER_END);
         g_thread_join(guard->thread);
     }
+    /* Of a VM that is kept, the tracker goes on with another guard. */
+    dirty_tracker_interrupt(guard->tracker, FALSE);
     mailbox_close(guard->mailbox);
     page_keeper_free(guard->keeper);
     page_set_free(guard->known);

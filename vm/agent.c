@@ -215,8 +215,8 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
     return rests ? G_SOURCE_REMOVE : G_SOURCE_CONTINUE;
 }
 
-/* Whether something that was sent has not been read: QEMU reads for an agent that is there only. */
-static gboolean is_unread(const Agent *agent)
+/* QEMU reads for an agent that is there only. */
+gboolean agent_is_unread(const Agent *agent)
 {
     int bytes = 0;
     return ioctl(agent->fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
@@ -233,7 +233,7 @@ static gboolean on_timeout(gpointer user_data)
     Agent *agent = user_data;
     g_autoptr(GError) error = NULL;
     agent->timer = 0;
-    if (is_unread(agent))
+    if (agent_is_unread(agent))
         set_unread_error(&error);
     else
         g_set_error(&error, AGENT_ERROR, AGENT_ERROR_NO_ANSWER,
@@ -257,7 +257,7 @@ static gboolean request(Agent *agent, AgentState state, const char *command, jso
     g_string_append_c(text, '\n');
     json_object_put(object);
 
-    if (!agent->closed && is_unread(agent)) {
+    if (!agent->closed && agent_is_unread(agent)) {
         set_unread_error(error);
         return FALSE;
     }

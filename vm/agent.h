@@ -66,5 +66,7 @@ gboolean agent_sync(Agent *agent, guint timeout_ms, GError **error);
 gboolean agent_set_time(Agent *agent, gint64 time_ns, guint timeout_ms, GError **error);
 
 gboolean agent_is_busy(const Agent *agent);
+/* Whether something that was sent has not been read. */
+gboolean agent_is_unread(const Agent *agent);
 
 #endif

@@ -42,7 +42,7 @@ VmOp vm_operation(const Vm *vm)
     return vm->op;
 }
 
-static gboolean has_cached_disks(const Vm *vm)
+gboolean vm_caches_disks(const Vm *vm)
 {
     for (guint i = 0; i < vm->description->disks->len; i++) {
         const VmDisk *disk = g_ptr_array_index(vm->description->disks, i);
@@ -72,7 +72,7 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
         if (op == VM_OP_RESUME)
             vm->inactivated = vm->inactivate_failed = FALSE;
     } else if (op == VM_OP_INACTIVATE || op == VM_OP_RESUME) {
-        vm->inactivate_failed = vm->inactivated && has_cached_disks(vm);
+        vm->inactivate_failed = vm->inactivated && vm_caches_disks(vm);
     }
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
@@ -207,7 +207,7 @@ void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data)
                             "%s: it is not known which of them QEMU has, until it has run the VM",
                             vm_op_name(VM_OP_INACTIVATE));
         vm_finish(vm, NULL, failed);
-    } else if (!vm->ops->inactivate || !has_cached_disks(vm)) {
+    } else if (!vm->ops->inactivate || !vm_caches_disks(vm)) {
         vm->inactivated = TRUE;
         vm_finish(vm, NULL, NULL);
     } else {

@@ -239,6 +239,8 @@ typedef enum {
     VM_DISKS_UNKNOWN,  /* an order that would have changed it has failed, or isn't answered yet */
 } VmDisks;
 VmDisks vm_disks(const Vm *vm);
+/* Whether QEMU caches of a disk what another host may change: the metadata of qcow2. */
+gboolean vm_caches_disks(const Vm *vm);
 
 /* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
 void vm_kill(Vm *vm);

@@ -212,6 +212,11 @@ void clock_forget(GuestClock *clock)
     g_source_set_ready_time(clock->timer, -1);
 }
 
+gboolean clock_is_unread(const GuestClock *clock)
+{
+    return clock->agent && agent_is_unread(clock->agent);
+}
+
 gboolean clock_has_agent(const GuestClock *clock)
 {
     return clock->agent != NULL;

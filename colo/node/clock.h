@@ -60,6 +60,8 @@ void clock_taken_over(GuestClock *clock);
 
 /* There is a port for an agent. */
 gboolean clock_has_agent(const GuestClock *clock);
+/* Whether the agent has not read something that was sent to it. */
+gboolean clock_is_unread(const GuestClock *clock);
 /* The last try has failed. */
 gboolean clock_has_failed(const GuestClock *clock);
 guint64 clock_corrections(const GuestClock *clock);

@@ -210,6 +210,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_NONE] = {
         NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(0),
+        /* A VM that was kept isn't fit for a copy: here and in the two below. */
+        [FSM_RECYCLE]      = MOVE(S_STARTING, START_OVER),
         [FSM_LINK_UP]      = MOVE(S_SETUP, 0),
         [FSM_GRANTED]      = MOVE(P_STARTING, START_OVER),
         [FSM_SHUTDOWN]     = END,
@@ -217,6 +219,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_SETUP] = {
         NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
+        [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SEND_GOODBYE | START_OVER),
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PEER_RUNS]    = MOVE(S_ACTIVE, FSM_DO_START_APPLY),
         /* To a predecessor of this node, which is gone. */
@@ -228,6 +231,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     [FSM_S_ACTIVE] = {
         NO_SWITCHOVER,
         [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
+        [FSM_RECYCLE]      = MOVE(S_STARTING, FSM_DO_SEND_GOODBYE | START_OVER | FSM_DO_DROP_APPLY),
         [FSM_LINK_DOWN]    = LOOK_AGAIN,
         [FSM_PROTECT]      = MOVE(S_COLO, 0),
         [FSM_PEER_FAILED]  = LOOK_AGAIN,

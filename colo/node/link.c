@@ -122,7 +122,10 @@ static gboolean on_ready(Node *node, const Message *message, GError **error)
 static gboolean on_protect(Node *node, const Message *message, GError **error)
 {
     (void)message;
-    return secondary_may_protect(node, error) && peer_event(node, FSM_PROTECT, error);
+    if (!secondary_may_protect(node, error) || !peer_event(node, FSM_PROTECT, error))
+        return FALSE;
+    replica_proven(node->becoming);
+    return TRUE;
 }
 
 static gboolean on_runs(Node *node, const Message *message, GError **error)

@@ -22,6 +22,10 @@ const char *replica_obstacle(const ReplicaFacts *facts)
         return "the disks are not given up yet";
     if (facts->is_unsynced)
         return "a disk can't be made durable any more";
+    if (facts->is_cached)
+        return "QEMU has its disks open";
+    if (facts->is_unread)
+        return "the guest's agent has not read what was sent to it";
     return NULL;
 }
 
@@ -32,7 +36,8 @@ gboolean replica_may(ReplicaPhase from, ReplicaPhase to)
     static const guint may[REPLICA_PHASES] = {
         [REPLICA_NOTHING] = TO(REPLICA_CHECKING),
         [REPLICA_CHECKING] = TO(REPLICA_SWITCHING) | TO(REPLICA_FAILED),
-        [REPLICA_SWITCHING] = TO(REPLICA_FAILED),
+        [REPLICA_SWITCHING] = TO(REPLICA_KEPT) | TO(REPLICA_FAILED),
+        [REPLICA_KEPT] = TO(REPLICA_FAILED),
     };
     g_assert((guint)from < REPLICA_PHASES && (guint)to < REPLICA_PHASES);
     return to == REPLICA_NOTHING || (may[from] & TO(to)) != 0;
@@ -43,6 +48,7 @@ const char *replica_phase_name(ReplicaPhase phase)
     static const char *const names[REPLICA_PHASES] = {[REPLICA_NOTHING] = "nothing",
                                                       [REPLICA_CHECKING] = "checking",
                                                       [REPLICA_SWITCHING] = "switching",
+                                                      [REPLICA_KEPT] = "kept",
                                                       [REPLICA_FAILED] = "failed"};
     return names[phase];
 }
@@ -108,9 +114,15 @@ void replica_switched(Replica *replica, const GError *error)
         fail(replica, "the VM's disks can't become a replica as they are", error);
         return;
     }
-    set_phase(replica, REPLICA_NOTHING);
+    set_phase(replica, REPLICA_KEPT);
     log_info("the VM's process is kept: it is the copy from now on");
     replica->handler.kept(replica->user_data);
+}
+
+void replica_proven(Replica *replica)
+{
+    if (replica->phase == REPLICA_KEPT)
+        set_phase(replica, REPLICA_NOTHING);
 }
 
 gboolean replica_lost(Replica *replica, const char *what, const GError *error)

@@ -3,11 +3,14 @@
  * A node whose VM the other one runs becomes its secondary, and keeps the VM's process. This part has
  * the order of the steps, and goes back to a new process where one fails.
  *
- *     nothing --begin, if it may--> checking --QEMU answers--> switching --disks are a replica--> kept
- *        |                             |                           |
- *        '--if it may not--.           '----failed, or lost--------'
- *                          v                       v
+ *     nothing --begin, if it may--> checking --QEMU answers--> switching --disks are a replica--> kept --proven--> nothing
+ *        |                             |                           |                               |
+ *        '--if it may not--.           '---------------------------+---------failed, or lost-------'
+ *                          v                                       v
  *                         start over: the VM is ended, and another one started
+ *
+ * Kept, it is proven when the pair is protected: until then its QEMU or its disks may still turn out
+ * not to be fit for a copy.
  *
  * RAM is whatever the guest has left: the next session tells the primary what it is (STREAM.md, "The
  * base"). So nothing here has to be known of it, but that nobody writes to it any more. Device state
@@ -31,6 +34,9 @@ typedef struct {
     gboolean
         has_disks; /* they are given up, and nothing is being done to them; or there are none */
     gboolean is_unsynced; /* what was written to an image may be lost */
+    gboolean
+        is_cached; /* QEMU has not given up a disk of which it caches what is about to change */
+    gboolean is_unread; /* what was sent to the guest's agent: it would reach the guest in a load */
 } ReplicaFacts;
 
 /* Why the VM's process is not kept: static; NULL: it may be. Pure. */
@@ -54,6 +60,7 @@ typedef enum {
     REPLICA_NOTHING,
     REPLICA_CHECKING,
     REPLICA_SWITCHING,
+    REPLICA_KEPT,
     REPLICA_FAILED, /* start_over() is called from the main loop */
     REPLICA_PHASES
 } ReplicaPhase;
@@ -69,6 +76,8 @@ void replica_begin(Replica *replica);
 /* The answers; of one that was forgotten they mean nothing. */
 void replica_checked(Replica *replica, const GError *error);
 void replica_switched(Replica *replica, const GError *error);
+/* The pair is protected. */
+void replica_proven(Replica *replica);
 /* The VM or its disks are lost. FALSE: nothing is under way, so that is the caller's to deal with. */
 gboolean replica_lost(Replica *replica, const char *what, const GError *error);
 /* The VM is about to be ended. */

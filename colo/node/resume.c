@@ -410,8 +410,8 @@ Stops resume_stops(const Resume *resume)
 
 void resume_forget(Resume *resume)
 {
-    g_autoptr(GError) gone =
-        g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE, "the VM has been ended meanwhile");
+    g_autoptr(GError) gone = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                                         "the VM has been ended, or has moved, meanwhile");
     resume->done = NULL;
     g_clear_handle_id(&resume->activated_source, g_source_remove);
     g_clear_error(&resume->activation_error);

@@ -10,7 +10,8 @@
 
 void node_vm_lost(Node *node, const char *what, const GError *error)
 {
-    if (node->state == FSM_FAILED || node->state == FSM_COMPLETED)
+    if (node->state == FSM_FAILED || node->state == FSM_COMPLETED ||
+        replica_lost(node->becoming, what, error))
         return;
     node_report(node, what, error);
     taking_refused(node->taking, what, error, FALSE);
@@ -111,9 +112,7 @@ static Vm *on_make(const VmHandler *handler, gpointer user_data)
 
 static void on_lost(const char *what, const GError *error, gpointer user_data)
 {
-    Node *node = user_data;
-    if (!replica_lost(node->becoming, what, error))
-        node_vm_lost(node, what, error);
+    node_vm_lost(user_data, what, error);
 }
 
 static void make_machine(Node *node)
@@ -180,7 +179,10 @@ static ReplicaFacts on_replica_look(gpointer user_data)
                           .is_grown = memory_is_grown(memory_base(memory), memory_bytes(memory),
                                                       node->config->qemu_growth_limit_bytes),
                           .has_disks = disks_may_become_replica(node->disks),
-                          .is_unsynced = disks_are_unsynced(node->disks)};
+                          .is_unsynced = disks_are_unsynced(node->disks),
+                          .is_cached = vm_caches_disks(machine_vm(node->machine)) &&
+                                       vm_disks(machine_vm(node->machine)) != VM_DISKS_INACTIVE,
+                          .is_unread = clock_is_unread(node->clock)};
 }
 
 static void on_replica_forget(gpointer user_data)
@@ -232,6 +234,10 @@ static void on_replica_kept(gpointer user_data)
 static void on_replica_start_over(gpointer user_data)
 {
     Node *node = user_data;
+    if (node->state != FSM_S_STARTING) {
+        node_event(node, FSM_RECYCLE); /* it was kept, and has joined a session perhaps */
+        return;
+    }
     gboolean leaves = leave_is_under_way(node->leave);
     node_vm_kill(node);
     node_vm_free(node, leaves);

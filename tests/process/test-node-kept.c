@@ -93,6 +93,22 @@ static void test_to_and_fro(void)
     rounds(&f, FALSE);
 }
 
+/* Its tracker goes on when the guard of its loads is made anew. */
+static void test_compare(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    for (int i = 0; i < 2; i++) {
+        host_set(&f.host[i], "switchover", "downtime-limit", "10s");
+        f.host[i].config->dirty_method = CONFIG_DIRTY_COMPARE;
+    }
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    fake_vm_autorun(f.host[0].vm, 1, 1);
+    rounds(&f, FALSE);
+}
+
 static void test_raw(void)
 {
     Fixture f;
@@ -150,6 +166,29 @@ static void test_dies(void)
     replaced_after(FAKE_VM_DIE);
 }
 
+/* It was kept, and then can't be loaded in the next session, or dies: only a new one is known to do. */
+static void replaced_later(FakeVmOperation op, FakeVmFault fault)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0];
+    begin(a, FALSE);
+    WAIT_FOR(a->node->state == FSM_P_HANDED);
+    fake_vm_inject(a->vm, op, fault, 1);
+    WAIT_FOR(replica_phase(a->node->becoming) == REPLICA_KEPT || a->vms == 2);
+    assert_replaced(&f, 1);
+}
+
+static void test_load_fails(void)
+{
+    replaced_later(FAKE_VM_LOAD, FAKE_VM_FAIL);
+}
+
+static void test_dies_in_its_load(void)
+{
+    replaced_later(FAKE_VM_LOAD, FAKE_VM_DIE);
+}
+
 /* It dies while nothing is asked of it. */
 static void test_dies_by_itself(void)
 {
@@ -197,8 +236,11 @@ static void test_unsynced(void)
 
 /* ---- Other ways to it ---- */
 
-/* Without a last checkpoint: RAM and disks are not those of any, and what differs is found. */
-static void handed_over(VmDiskFormat format)
+/*
+ * Without a last checkpoint: RAM and disks are not those of any, and what differs is found. A QEMU that
+ * has not given its disks up, and caches of them what is about to change, is replaced.
+ */
+static void handed_over(VmDiskFormat format, guint vms)
 {
     Fixture f;
     start_with_disks(&f, format);
@@ -208,7 +250,7 @@ static void handed_over(VmDiskFormat format)
     WAIT_FOR(b->node->state == FSM_P_NONE);
     write_to(b, 4);
     protect(&f, 1);
-    g_assert_cmpuint(a->vms, ==, 1);
+    g_assert_cmpuint(a->vms, ==, vms);
     g_assert_false(fake_disks_status(b->disks).sync.full);
     write_to(b, 5);
     guint64 epoch = a->node->epoch;
@@ -219,18 +261,18 @@ static void handed_over(VmDiskFormat format)
     g_assert_cmpint(disk_read(fake_disks_find(a->disks, "vda"), found, sizeof(found), 65536), ==,
                     0);
     g_assert_cmpmem(found, sizeof(found), record, sizeof(record));
-    g_assert_cmpuint(a->vms, ==, 1);
+    g_assert_cmpuint(a->vms, ==, vms);
     tear_down(&f);
 }
 
 static void test_handed_over(void)
 {
-    handed_over(VM_DISK_RAW);
+    handed_over(VM_DISK_RAW, 1);
 }
 
 static void test_handed_over_cached(void)
 {
-    handed_over(VM_DISK_QCOW2);
+    handed_over(VM_DISK_QCOW2, 2);
 }
 
 /* The node ends while its VM is about to be kept. */
@@ -255,11 +297,14 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-kept/to-and-fro", test_to_and_fro);
+    add_pair_test("/node-kept/compare", test_compare);
     add_pair_test("/node-kept/raw", test_raw);
     add_pair_test("/node-kept/qcow2", test_qcow2);
     add_pair_test_in("buffered", "/node-kept/refuses", test_refuses);
     add_pair_test_in("buffered", "/node-kept/hangs", test_hangs);
     add_pair_test_in("buffered", "/node-kept/dies", test_dies);
+    add_pair_test_in("buffered", "/node-kept/load-fails", test_load_fails);
+    add_pair_test_in("buffered", "/node-kept/dies-in-its-load", test_dies_in_its_load);
     add_pair_test_in("buffered", "/node-kept/dies-by-itself", test_dies_by_itself);
     add_pair_test_in("buffered", "/node-kept/disks-die", test_disks_die);
     add_pair_test_in("buffered", "/node-kept/unsynced", test_unsynced);

@@ -88,12 +88,14 @@ static void test_obstacles(Fixture *f, gconstpointer data)
 {
     (void)f, (void)data;
     g_assert_null(replica_obstacle(&good));
-    ReplicaFacts bad[] = {good, good, good, good, good};
+    ReplicaFacts bad[] = {good, good, good, good, good, good, good};
     bad[0].is_paused = FALSE;
     bad[1].is_ending = TRUE;
     bad[2].is_grown = TRUE;
     bad[3].has_disks = FALSE;
     bad[4].is_unsynced = TRUE;
+    bad[5].is_cached = TRUE;
+    bad[6].is_unread = TRUE;
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_assert_nonnull(replica_obstacle(&bad[i]));
         for (gsize k = 0; k < i; k++)
@@ -109,8 +111,10 @@ static void test_phases(Fixture *f, gconstpointer data)
         g_assert_true(replica_may(from, REPLICA_NOTHING));
         g_assert_cmpint(replica_may(from, REPLICA_CHECKING), ==, from == REPLICA_NOTHING);
         g_assert_cmpint(replica_may(from, REPLICA_SWITCHING), ==, from == REPLICA_CHECKING);
+        g_assert_cmpint(replica_may(from, REPLICA_KEPT), ==, from == REPLICA_SWITCHING);
         g_assert_cmpint(replica_may(from, REPLICA_FAILED), ==,
-                        from == REPLICA_CHECKING || from == REPLICA_SWITCHING);
+                        from == REPLICA_CHECKING || from == REPLICA_SWITCHING ||
+                            from == REPLICA_KEPT);
     }
 }
 
@@ -126,6 +130,9 @@ static void test_kept(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->kept, ==, 0);
     replica_switched(f->replica, NULL);
     g_assert_cmpuint(f->kept, ==, 1);
+    g_assert_cmpint(replica_phase(f->replica), ==, REPLICA_KEPT);
+    replica_proven(f->replica);
+    g_assert_cmpint(replica_phase(f->replica), ==, REPLICA_NOTHING);
     /* And again. */
     f->without_disks = TRUE;
     replica_begin(f->replica);
@@ -185,6 +192,25 @@ static void test_lost(Fixture *f, gconstpointer data)
     }
 }
 
+/* What was kept turns out not to be fit for a copy; one that is proven ends as any copy. */
+static void test_unfit(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = some_error();
+    (void)data;
+    for (guint i = 0; i < 2; i++) {
+        replica_begin(f->replica);
+        replica_checked(f->replica, NULL);
+        replica_switched(f->replica, NULL);
+        if (i == 1)
+            replica_proven(f->replica);
+        g_assert_cmpint(replica_lost(f->replica, "lost", error), ==, i == 0);
+        turned_clock_pass_ms(0);
+        g_assert_cmpuint(f->started_over, ==, 1);
+        replica_proven(f->replica);
+        g_assert_cmpint(replica_phase(f->replica), ==, REPLICA_NOTHING);
+    }
+}
+
 /* The node ends meanwhile. */
 static void test_forgotten(Fixture *f, gconstpointer data)
 {
@@ -216,6 +242,7 @@ int main(int argc, char **argv)
     ADD("not-checked", test_not_checked);
     ADD("not-switched", test_not_switched);
     ADD("lost", test_lost);
+    ADD("unfit", test_unfit);
     ADD("forgotten", test_forgotten);
     return g_test_run();
 }
