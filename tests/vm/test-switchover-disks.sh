@@ -31,6 +31,7 @@ is_cancelled() {
     hosts_status_is "$primary" switchover.status cancelled && is_pair "$primary" "$secondary"
 }
 
+# shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 for host in alpha beta; do
     truncate -s 64M "$(image_of $host raw)"
