@@ -14,6 +14,9 @@
 #define COLO_ADDRESS_FORMS                                                                         \
     "expected ADDRESS:PORT such as 192.0.2.1:9000 or [2001:db8::1]:9000, or unix:/PATH"
 
+/* What the name of a descriptor comes after. */
+#define COLO_ADDRESS_FD_PREFIX "fd:"
+
 typedef enum {
     COLO_ADDRESS_NONE,
     COLO_ADDRESS_TCP,

@@ -83,7 +83,7 @@ const PortStats *port_stats(const Port *port);
 /* Whether QEMU has read all that was sent to it. */
 gboolean port_is_read(const Port *port);
 
-/* ---- Uplink: a tap that we make, attach to a bridge and take away again ---- */
+/* ---- Uplink: a tap that we make, attach to a bridge and take away again; or one given to us ---- */
 
 typedef struct Uplink Uplink;
 
@@ -96,8 +96,15 @@ gboolean uplink_check_bridge(const char *bridge, GError **error);
  */
 Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
                    gpointer user_data, GError **error);
+/*
+ * The same on a tap that somebody else has made: `fd`, which is the uplink's then, also if this
+ * fails, and is made non-blocking. It is `name` in errors. Its bridge, its address and whether it is
+ * up are left as they are. NETCOMPARE_ERROR_TAP: it is no tap, or none that will do.
+ */
+Uplink *uplink_new_given(int fd, const char *name, FrameFunc input, NetErrorFunc failed,
+                         gpointer user_data, GError **error);
 /* `input` and `failed` may free the uplink. */
-void uplink_free(Uplink *uplink); /* the tap is gone when this returns */
+void uplink_free(Uplink *uplink); /* a tap of our own is gone when this returns */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Uplink, uplink_free)
 
 const char *uplink_ifname(const Uplink *uplink);
@@ -134,6 +141,11 @@ void carrier_watch_free(CarrierWatch *watch);
  * known of a bridge without such a port, and of none.
  */
 UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, const char *ifname);
+/*
+ * Of a tap that somebody else has made: of the bridge that it is in, likewise. A macvtap's is its
+ * own. One that is down or gone has none.
+ */
+UplinkCarrier carrier_watch_look_tap(const CarrierWatch *watch, const char *ifname);
 /* Interface `ifname` is there, and a port of `bridge` (NULL: of any or none). */
 gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge);
 

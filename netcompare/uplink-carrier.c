@@ -87,6 +87,21 @@ UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, 
                           : UPLINK_CARRIER_UNKNOWN;
 }
 
+UplinkCarrier carrier_watch_look_tap(const CarrierWatch *watch, const char *ifname)
+{
+    struct rtnl_link *tap = find(watch, ifname);
+    if (!tap || !(rtnl_link_get_flags(tap) & IFF_UP))
+        return UPLINK_CARRIER_NO;
+    if (!g_strcmp0(rtnl_link_get_type(tap), "macvtap"))
+        return has_carrier(tap) ? UPLINK_CARRIER_YES : UPLINK_CARRIER_NO;
+    struct rtnl_link *master = rtnl_link_get(watch->links, rtnl_link_get_master(tap));
+    UplinkCarrier carrier = master && !g_strcmp0(rtnl_link_get_type(master), "bridge")
+                                ? carrier_of_ports(watch, rtnl_link_get_ifindex(master))
+                                : UPLINK_CARRIER_UNKNOWN;
+    rtnl_link_put(master);
+    return carrier;
+}
+
 gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge)
 {
     struct rtnl_link *link = find(watch, ifname), *master = bridge ? find(watch, bridge) : NULL;

@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The uplink: a tap of ours on the host's bridge. Frames carry virtio-net headers both ways, so
+ * The uplink: a tap on the host's bridge, of ours or given to us. Frames carry virtio-net headers both ways, so
  * that super-frames and unfinished checksums pass as they are.
  *
- * The tap is not persistent: it is gone with its descriptor, however this process ends. It emits
+ * Our tap is not persistent: it is gone with its descriptor, however this process ends. It emits
  * nothing of its own (IPv6 is off on it). Its address starts with fe: a bridge takes the lowest
  * address of its ports, and so doesn't change its own to it.
  *
  * A closed uplink is attached and up all the same, so that its bridge port is forwarding when it
  * opens. What comes is left to the kernel, which drops it when its queue is full; the rest is
  * thrown away when the uplink opens. A closed uplink costs nothing.
+ *
+ * A tap that was given is used as it is: nothing but how its frames look is changed.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <glib-unix.h>
 #include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <net/ethernet.h>
 #include <net/if.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -125,10 +129,20 @@ static gboolean open_tun(int *ret_fd, const char *ifname, GError **error)
                 g_strerror(saved));
 }
 
+/* How its frames look. */
+static gboolean set_headers(Uplink *uplink, GError **error)
+{
+    int header_bytes = NETCOMPARE_VNET_HDR_BYTES, little_endian = 1;
+    if (ioctl(uplink->fd, TUNSETVNETHDRSZ, &header_bytes) < 0 ||
+        ioctl(uplink->fd, TUNSETVNETLE, &little_endian) < 0)
+        return fail(error, NETCOMPARE_ERROR_TAP, "tap '%s': no virtio-net headers: %s",
+                    uplink->ifname, g_strerror(errno));
+    return uplink_set_offloads(uplink, TRUE, error);
+}
+
 static gboolean make_tap(Uplink *uplink, const char *ifname, GError **error)
 {
     struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    int header_bytes = NETCOMPARE_VNET_HDR_BYTES, little_endian = 1;
 
     if (!check_name(ifname, error) || !open_tun(&uplink->fd, ifname, error))
         return FALSE;
@@ -136,11 +150,7 @@ static gboolean make_tap(Uplink *uplink, const char *ifname, GError **error)
     if (ioctl(uplink->fd, TUNSETIFF, &request) < 0)
         return fail_tap(ifname, errno, error);
     g_strlcpy(uplink->ifname, request.ifr_name, sizeof(uplink->ifname));
-    if (ioctl(uplink->fd, TUNSETVNETHDRSZ, &header_bytes) < 0 ||
-        ioctl(uplink->fd, TUNSETVNETLE, &little_endian) < 0)
-        return fail(error, NETCOMPARE_ERROR_TAP, "tap '%s': no virtio-net headers: %s",
-                    uplink->ifname, g_strerror(errno));
-    return uplink_set_offloads(uplink, TRUE, error);
+    return set_headers(uplink, error);
 }
 
 gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error)
@@ -151,6 +161,60 @@ gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error)
         return fail(error, NETCOMPARE_ERROR_TAP, "tap '%s': setting offloads: %s", uplink->ifname,
                     g_strerror(errno));
     return TRUE;
+}
+
+/* ---- A tap that was given ---- */
+
+/* In this network namespace; another one may have an interface of the same name. */
+static gboolean is_here(int fd, const char *ifname)
+{
+    struct ifreq its = {0}, ours = {0};
+    COLO_AUTO_FD sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    g_strlcpy(ours.ifr_name, ifname, sizeof(ours.ifr_name));
+    return sock >= 0 && ioctl(fd, SIOCGIFHWADDR, &its) == 0 &&
+           ioctl(sock, SIOCGIFHWADDR, &ours) == 0 &&
+           memcmp(its.ifr_hwaddr.sa_data, ours.ifr_hwaddr.sa_data, ETHER_ADDR_LEN) == 0;
+}
+
+/* TUNGETIFF doesn't tell: its IFF_NOFILTER is the same bit. Not known without this namespace's sysfs. */
+static gboolean has_packet_information(const char *ifname)
+{
+    g_autofree char *path = g_strdup_printf("/sys/class/net/%s/tun_flags", ifname);
+    g_autofree char *text = NULL;
+    return g_file_get_contents(path, &text, NULL, NULL) &&
+           !(g_ascii_strtoull(text, NULL, 16) & IFF_NO_PI);
+}
+
+/* NULL: it will do, and `ret_request` has its name and flags. */
+static const char *what_is_wrong(int fd, struct ifreq *ret_request)
+{
+    if (ioctl(fd, TUNGETIFF, ret_request) < 0)
+        return errno == EBADFD || errno == ENOLINK ? "has no interface: open it with TUNSETIFF"
+                                                   : "is no tap";
+    unsigned flags = (guint16)ret_request->ifr_flags;
+    if (!(flags & IFF_TAP))
+        return "is a tun, which has no Ethernet frames: open it with IFF_TAP";
+    if (!(flags & IFF_VNET_HDR))
+        return "has frames without virtio-net headers: open it with IFF_VNET_HDR";
+    if (!is_here(fd, ret_request->ifr_name))
+        return "has its interface in another network namespace: run colod in that one";
+    if (has_packet_information(ret_request->ifr_name))
+        return "has frames with packet information: open it with IFF_NO_PI";
+    int mode = fcntl(fd, F_GETFL);
+    if ((mode & O_ACCMODE) != O_RDWR)
+        return "is not open for reading and writing";
+    return fcntl(fd, F_SETFL, mode | O_NONBLOCK) < 0 ? g_strerror(errno) : NULL;
+}
+
+static gboolean take_tap(Uplink *uplink, int fd, const char *name, GError **error)
+{
+    struct ifreq request = {0};
+    uplink->fd = fd;
+    const char *wrong = what_is_wrong(fd, &request);
+    if (wrong)
+        return fail(error, NETCOMPARE_ERROR_TAP, "the descriptor '%s' %s", name, wrong);
+    g_strlcpy(uplink->ifname, request.ifr_name, sizeof(uplink->ifname));
+    return set_headers(uplink, error);
 }
 
 /* ---- Attaching it ---- */
@@ -344,8 +408,7 @@ void uplink_close(Uplink *uplink)
 
 /* ---- */
 
-Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
-                   gpointer user_data, GError **error)
+static Uplink *uplink_alloc(FrameFunc input, NetErrorFunc failed, gpointer user_data)
 {
     Uplink *uplink = g_new0(Uplink, 1);
     uplink->fd = -1;
@@ -353,10 +416,23 @@ Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetE
     uplink->input = input;
     uplink->failed = failed;
     uplink->user_data = user_data;
-    if (make_tap(uplink, ifname, error) && attach(uplink, bridge, error))
-        return uplink;
-    uplink_free(uplink);
-    return NULL;
+    return uplink;
+}
+
+Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetErrorFunc failed,
+                   gpointer user_data, GError **error)
+{
+    g_autoptr(Uplink) uplink = uplink_alloc(input, failed, user_data);
+    if (!make_tap(uplink, ifname, error) || !attach(uplink, bridge, error))
+        return NULL;
+    return g_steal_pointer(&uplink);
+}
+
+Uplink *uplink_new_given(int fd, const char *name, FrameFunc input, NetErrorFunc failed,
+                         gpointer user_data, GError **error)
+{
+    g_autoptr(Uplink) uplink = uplink_alloc(input, failed, user_data);
+    return take_tap(uplink, fd, name, error) ? g_steal_pointer(&uplink) : NULL;
 }
 
 void uplink_free(Uplink *uplink)

@@ -24,6 +24,8 @@ static void nic_free(gpointer data)
     g_free(nic->name);
     g_free(nic->ifname);
     g_free(nic->bridge);
+    g_free(nic->uplink);
+    g_free(nic->tap);
     g_free(nic);
 }
 
@@ -362,6 +364,30 @@ static gboolean check_vm(const Config *config, const ConfigFile *file, GError **
     return FALSE;
 }
 
+/* A tap that was given is nobody else's, and its bridge and its name are not ours to choose. */
+static gboolean check_tap(const Config *config, guint card, const ConfigFile *file, GError **error)
+{
+    static const char *const excluded[] = {"bridge", "ifname"};
+    const ConfigNic *nic = g_ptr_array_index(config->nics, card);
+    g_autofree char *section = g_strconcat(config_named[SECTION_NIC].prefix, nic->name, NULL);
+    g_autofree char *why = NULL;
+    for (gsize i = 0; nic->tap && !why && i < G_N_ELEMENTS(excluded); i++)
+        if (config_file_find(file, section, excluded[i]))
+            why = g_strdup_printf("%s is the work of whoever made it: leave out '%s', or 'tap'",
+                                  excluded[i], excluded[i]);
+    for (guint i = 0; nic->tap && !why && i < card; i++) {
+        const ConfigNic *other = g_ptr_array_index(config->nics, i);
+        if (!g_strcmp0(other->tap, nic->tap))
+            why = g_strdup_printf("[nic %s] has it already", other->name);
+    }
+    if (!why)
+        return TRUE;
+    g_set_error(error, CONFIG_ERROR, CONFIG_ERROR_VALUE, "[%s] tap: '%s': %s", section, nic->tap,
+                why);
+    prefix_line(file, section, "tap", error);
+    return FALSE;
+}
+
 static gboolean complete(Config *config, const ConfigFile *file, const char *role, GError **error)
 {
     if (role && !option_parse(options_find("node", "role"), role, config, error)) {
@@ -377,6 +403,9 @@ static gboolean complete(Config *config, const ConfigFile *file, const char *rol
     }
     if (!check_vm(config, file, error))
         return FALSE;
+    for (guint i = 0; i < config->nics->len; i++)
+        if (!check_tap(config, i, file, error))
+            return FALSE;
     /* Defaults with the VM's name in them. */
     if (!config_file_find(file, "disks", "state-dir")) {
         g_autofree char *dir = g_strdup_printf("/var/lib/colo/%s", config->vm->name);

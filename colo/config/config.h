@@ -51,6 +51,7 @@ typedef struct {
     char *ifname; /* tap name, default colo%d */
     char *bridge; /* bridge to attach the tap to; NULL: none */
     char *uplink; /* the interface whose carrier counts; NULL: the bridge's ports */
+    char *tap;    /* "fd:NAME", inherited, instead of one of our own; NULL: none. No bridge then */
 } ConfigNic;      /* this host's half of a VmNic, same index */
 
 typedef struct {

@@ -227,6 +227,15 @@ static gboolean check_interface(const Option *option, const char *text, GError *
     return TRUE;
 }
 
+static gboolean check_inherited(const Option *option, const char *text, GError **error)
+{
+    g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
+    const char *why;
+    if (!g_str_has_prefix(text, COLO_ADDRESS_FD_PREFIX))
+        return wrong(option, text, error, "expected " COLO_ADDRESS_FD_PREFIX "NAME");
+    return colo_address_parse(text, &address, &why) || wrong(option, text, error, "%s", why);
+}
+
 /* ---- Choices ---- */
 
 static const char *const *choices_of(const Option *option)
@@ -282,6 +291,8 @@ static gboolean check_text(const Option *option, const char *text, GError **erro
         return check_address(option, text, error);
     case OPTION_INTERFACE:
         return check_interface(option, text, error);
+    case OPTION_INHERITED:
+        return check_inherited(option, text, error);
     default:
         return TRUE;
     }
@@ -377,6 +388,8 @@ char *option_type_text(const Option *option)
         return g_strdup("ADDRESS:PORT, [ADDRESS]:PORT or unix:/PATH");
     case OPTION_INTERFACE:
         return g_strdup("network interface");
+    case OPTION_INHERITED:
+        return g_strdup(COLO_ADDRESS_FD_PREFIX "NAME");
     case OPTION_ARGUMENTS:
         return g_strdup("arguments");
     case OPTION_CHOICE:

@@ -138,6 +138,12 @@ static const Option table[] = {
              "enough. A host without carrier hands the VM over if the other host has one."},
     {"nic", "ifname", OPTION_INTERFACE, OUR(ifname), .fallback = "colo%d",
      .help = "The name of the tap; the kernel puts the first free number for %d."},
+    {"nic", "tap", OPTION_INHERITED, OUR(tap),
+     .help = "A tap that colod was started with under this name, as sd_listen_fds(3) has it, instead of one "
+             "that colod makes. bridge and ifname can't be given with it: whoever made it puts it into a "
+             "bridge, brings it up and removes it. It must be of colod's network namespace and opened with "
+             "IFF_VNET_HDR and IFF_NO_PI. Without uplink, the ports of the bridge that it is in count, and "
+             "of a macvtap its own carrier. While it is down or gone it has none."},
 
     {"disk", "path", OPTION_PATH, DISK(path), .required = TRUE,
      .help = "This host's image, a file or a block device, of the same size on both hosts. For qcow2 it "

@@ -17,6 +17,7 @@ typedef enum {
     OPTION_SOCKET,    /* absolute, short enough for a unix socket */
     OPTION_ADDRESS,   /* common/address.h, numeric */
     OPTION_INTERFACE, /* name of a network interface */
+    OPTION_INHERITED, /* fd:NAME, a descriptor that colod was started with */
     OPTION_CHOICE,    /* one of `choices`; kept as an enum, in their order */
     OPTION_YES_NO,    /* kept as a gboolean */
     OPTION_ARGUMENTS, /* a list, quoted as for a shell; a GPtrArray of char* */

@@ -2,6 +2,10 @@
 #include "colo/node/cards.h"
 
 #include <netinet/ether.h>
+#include <string.h>
+
+#include "common/address.h"
+#include "common/inherited.h"
 
 /* A network card of the guest and its way out. */
 typedef struct {
@@ -67,6 +71,19 @@ static void card_free(gpointer data)
     g_free(card);
 }
 
+static Uplink *make_uplink(Card *card, const ConfigNic *nic, GError **error)
+{
+    if (!nic->tap)
+        return uplink_new(nic->ifname, nic->bridge, on_input, on_uplink_failed, card, error);
+    const char *name = nic->tap + strlen(COLO_ADDRESS_FD_PREFIX);
+    int fd = inherited_fd(name, error);
+    Uplink *uplink =
+        fd < 0 ? NULL : uplink_new_given(fd, name, on_input, on_uplink_failed, card, error);
+    if (!uplink)
+        g_prefix_error(error, "tap: ");
+    return uplink;
+}
+
 static gboolean make_card(Cards *cards, unsigned nic, GError **error)
 {
     const ConfigNic *ours = g_ptr_array_index(cards->config->nics, nic);
@@ -78,7 +95,7 @@ static gboolean make_card(Cards *cards, unsigned nic, GError **error)
     card->cards = cards;
     card->index = nic;
     card->addresses = addresses_new(mac.ether_addr_octet);
-    card->uplink = uplink_new(ours->ifname, ours->bridge, on_input, on_uplink_failed, card, error);
+    card->uplink = make_uplink(card, ours, error);
     if (card->uplink &&
         uplink_set_offloads(card->uplink, port_model_has_offloads(guest->model), error))
         return TRUE;

@@ -34,7 +34,7 @@ typedef struct {
     void (*uplink_failed)(const GError *error, gpointer user_data);
 } CardsHandler;
 
-/* Makes the taps. `config` is borrowed. */
+/* Makes the taps, or takes those that the process was started with. `config` is borrowed. */
 Cards *cards_new(const Config *config, const CardsHandler *handler, gpointer user_data,
                  GError **error);
 void cards_free(Cards *cards);

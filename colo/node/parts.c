@@ -102,9 +102,16 @@ static void on_plugged_in(gpointer user_data)
     announce_when_possible(node->announce);
 }
 
+static const char *on_tap(guint card, gpointer user_data)
+{
+    const Node *node = user_data;
+    return uplink_ifname(cards_uplink(node->cards, card));
+}
+
 static gboolean make_uplinks(Node *node, GError **error)
 {
     static const UplinksHandler handler = {.look = on_uplinks_look,
+                                           .tap = on_tap,
                                            .send = on_send_cut,
                                            .changed = on_carrier_changed,
                                            .plugged_in = on_plugged_in,

@@ -45,13 +45,21 @@ static void tell(const Uplinks *uplinks, guint card, UplinkCarrier carrier)
     uplinks->handler.changed(card, there, uplinks->user_data);
 }
 
+static UplinkCarrier carrier_of(const Uplinks *uplinks, guint card)
+{
+    const ConfigNic *nic = nic_at(uplinks, card);
+    if (nic->tap && !nic->uplink)
+        return carrier_watch_look_tap(uplinks->watch,
+                                      uplinks->handler.tap(card, uplinks->user_data));
+    return carrier_watch_look(uplinks->watch, nic->bridge, nic->uplink);
+}
+
 static void look(Uplinks *uplinks)
 {
     guint64 cut = 0;
     for (guint i = 0; i < uplinks->config->nics->len; i++) {
-        const ConfigNic *nic = nic_at(uplinks, i);
         UplinkCarrier before = uplinks->carriers[i];
-        UplinkCarrier carrier = carrier_watch_look(uplinks->watch, nic->bridge, nic->uplink);
+        UplinkCarrier carrier = carrier_of(uplinks, i);
         /* At first, and of what is not known, only that there is none is news. */
         if ((carrier == UPLINK_CARRIER_NO) != (before == UPLINK_CARRIER_NO))
             tell(uplinks, i, carrier);

@@ -30,6 +30,8 @@ typedef struct {
 /* Called on the main loop; `send` and `changed` also by the functions below. */
 typedef struct {
     UplinksWorld (*look)(gpointer user_data);
+    /* The interface of a card's tap, one that colod was started with; borrowed. */
+    const char *(*tap)(guint card, gpointer user_data);
     /* To the peer: the cards that have no carrier here, a bit each. */
     void (*send)(guint64 cut, gpointer user_data);
     /* For administrators. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the kernel tells of plugs, in a network namespace of this test's own. */
+#include <stdlib.h>
 
 #include "netcompare/netcompare.h"
 #include "tests/support/command.h"
@@ -105,6 +106,48 @@ static void test_containers(Fixture *f, gconstpointer data)
     command_run("ip link del lan0");
 }
 
+static UplinkCarrier look_tap(const Fixture *f)
+{
+    return carrier_watch_look_tap(f->watch, "tap0");
+}
+
+/* A tap of somebody else's: of the bridge that it happens to be in. */
+static void test_given_tap(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(look_tap(f), ==, UPLINK_CARRIER_UNKNOWN);
+    g_assert_cmpint(carrier_watch_look_tap(f->watch, "tap7"), ==, UPLINK_CARRIER_NO);
+    command_run("ip link add lan0 type veth peer name plug0");
+    command_run("ip link set lan0 master br0 up");
+    WAIT_FOR(look_tap(f) == UPLINK_CARRIER_NO);
+    command_run("ip link set plug0 up");
+    WAIT_FOR(look_tap(f) == UPLINK_CARRIER_YES);
+    command_run("ip link set tap0 nomaster");
+    WAIT_FOR(look_tap(f) == UPLINK_CARRIER_UNKNOWN);
+    command_run("ip link set tap0 down");
+    WAIT_FOR(look_tap(f) == UPLINK_CARRIER_NO);
+    command_run("ip link del lan0");
+}
+
+/* It is on a card, not in a bridge. */
+static void test_macvtap(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    command_run("ip link add lan0 type veth peer name plug0");
+    command_run("ip link set lan0 up");
+    command_run("ip link set plug0 up");
+    if (system("ip link add link lan0 name mac0 type macvtap") == 0) { // NOLINT(cert-env33-c)
+        WAIT_FOR(carrier_watch_look_tap(f->watch, "mac0") == UPLINK_CARRIER_NO);
+        command_run("ip link set mac0 up");
+        WAIT_FOR(carrier_watch_look_tap(f->watch, "mac0") == UPLINK_CARRIER_YES);
+        command_run("ip link set plug0 down");
+        WAIT_FOR(carrier_watch_look_tap(f->watch, "mac0") == UPLINK_CARRIER_NO);
+    } else {
+        g_test_skip("no macvtap here");
+    }
+    command_run("ip link del lan0");
+}
+
 #define ADD(name, func) g_test_add("/uplink-carrier/" name, Fixture, NULL, set_up, func, tear_down)
 
 int main(int argc, char **argv)
@@ -118,5 +161,7 @@ int main(int argc, char **argv)
     ADD("leads-nowhere", test_leads_nowhere);
     ADD("ports", test_ports);
     ADD("containers", test_containers);
+    ADD("given-tap", test_given_tap);
+    ADD("macvtap", test_macvtap);
     return g_test_run();
 }

@@ -6,6 +6,8 @@
 #ifndef COLO_TESTS_SUPPORT_FAKE_UPLINK_H
 #define COLO_TESTS_SUPPORT_FAKE_UPLINK_H
 
+#include <unistd.h>
+
 #include "netcompare/netcompare.h"
 
 struct Uplink {
@@ -35,6 +37,13 @@ Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetE
                        .sent = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref)};
     fake_uplinks++;
     return uplink;
+}
+
+Uplink *uplink_new_given(int fd, const char *name, FrameFunc input, NetErrorFunc failed,
+                         gpointer user_data, GError **error)
+{
+    close(fd);
+    return uplink_new(name, NULL, input, failed, user_data, error);
 }
 
 void uplink_free(Uplink *uplink)

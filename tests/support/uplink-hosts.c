@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "tests/support/uplink-hosts.h"
 
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <sched.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/endian.h"
@@ -58,6 +62,21 @@ static void host_clear(UplinkHost *host)
 Uplink *uplink_hosts_new_other(const char *ifname, const char *bridge, GError **error)
 {
     return uplink_new(ifname, bridge, on_input, on_failed, NULL, error);
+}
+
+int uplink_hosts_open_tap(const char *ifname, int flags)
+{
+    struct ifreq request = {.ifr_flags = (short)flags};
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(fd, >=, 0);
+    g_strlcpy(request.ifr_name, ifname, sizeof(request.ifr_name));
+    g_assert_cmpint(ioctl(fd, TUNSETIFF, &request), ==, 0);
+    return fd;
+}
+
+Uplink *uplink_host_take(UplinkHost *host, int fd, GError **error)
+{
+    return uplink_new_given(fd, "lan", on_input, on_failed, host, error);
 }
 
 void uplink_hosts_setup(UplinkHosts *f, gconstpointer data)

@@ -35,6 +35,11 @@ void uplink_hosts_teardown(UplinkHosts *f, gconstpointer data);
 /* One more uplink, which stays silent. */
 Uplink *uplink_hosts_new_other(const char *ifname, const char *bridge, GError **error);
 
+/* A tap or tun of the test's own, which goes with the descriptor. `flags`: IFF_TAP, ... */
+int uplink_hosts_open_tap(const char *ifname, int flags);
+/* An uplink of the host's on `fd`, which is the uplink's then and called "lan". */
+Uplink *uplink_host_take(UplinkHost *host, int fd, GError **error);
+
 /* Writes a frame with a number in it. Length with the header. */
 gsize uplink_hosts_make_frame(guint8 *out, const guint8 to[6], const guint8 from[6],
                               guint32 number);

@@ -270,6 +270,20 @@ static void test_no_tap(Fixture *f, gconstpointer data)
     g_assert_cmpuint(fake_uplinks, ==, 0);
 }
 
+/* The error names card, key and descriptor; this process has none. */
+static void test_not_inherited(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    g_clear_pointer(&f->cards, cards_free);
+    f->nics[1].tap = (char *)g_intern_string("fd:lan");
+    g_assert_null(cards_new(&f->config, &handler, f, &error));
+    g_assert_cmpstr(error->message, ==,
+                    "nic lan1: tap: this process was started with no descriptor 'lan' "
+                    "(LISTEN_FDNAMES: none)");
+    g_assert_cmpuint(fake_uplinks, ==, 0);
+}
+
 #define ADD(name, test) g_test_add("/cards/" name, Fixture, NULL, set_up, test, tear_down)
 
 int main(int argc, char **argv)
@@ -283,5 +297,6 @@ int main(int argc, char **argv)
     ADD("addresses", test_addresses);
     ADD("failures", test_failures);
     ADD("no-tap", test_no_tap);
+    ADD("not-inherited", test_not_inherited);
     return g_test_run();
 }

@@ -58,7 +58,8 @@ static void test_everything_set(void)
         load_good("# all of it\n"
                   "[nic lan]\nmac = 52:54:00:12:34:56\nbridge=br0\n"
                   "[nic storage]\nmac=52:54:00:12:34:57\nmodel=e1000\n"
-                  "ifname=tap-st\n" NODE "role=primary\ncontrol-socket=/tmp/c\n" VM
+                  "ifname=tap-st\n[nic given]\nmac=52:54:00:12:34:58\ntap=fd:lan\n" NODE
+                  "role=primary\ncontrol-socket=/tmp/c\n" VM
                   "machine=q35\ncpu=host\ncpus=4\nkernel=/k\ninitrd=/i\n"
                   "append=console=ttyS0 quiet\n"
                   "extra=-device 'virtio-rng-pci,id=a b' -nodefaults\n"
@@ -70,7 +71,8 @@ static void test_everything_set(void)
                   "[log]\nlog-level=debug\n");
     g_assert_cmpint(c->role, ==, CONFIG_ROLE_SECONDARY); /* the argument counts */
     g_assert_cmpstr(c->control_socket, ==, "/tmp/c");
-    g_assert_cmpuint(c->nics->len, ==, 2);
+    g_assert_cmpuint(c->nics->len, ==, 3);
+    g_assert_cmpstr(((const ConfigNic *)g_ptr_array_index(c->nics, 2))->tap, ==, "fd:lan");
     const ConfigNic *lan = g_ptr_array_index(c->nics, 0), *storage = g_ptr_array_index(c->nics, 1);
     const VmNic *vm_lan = g_ptr_array_index(c->vm->nics, 0);
     const VmNic *vm_storage = g_ptr_array_index(c->vm->nics, 1);
@@ -312,6 +314,34 @@ static void test_bad_vm(void)
         g_test_message("%s", error->message);
         g_assert_true(g_str_has_prefix(error->message, cases[i].start));
     }
+}
+
+#define CARD(name, number, keys) "[nic " name "]\nmac=52:54:00:12:34:5" number "\n" keys "\n"
+
+static void expect_bad_nics(const char *nics, const char *message)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = g_strconcat(GOOD, nics, NULL);
+    g_assert_null(load(text, "primary", &error));
+    g_assert_cmpstr(error->message, ==, message);
+    g_assert_error(error, CONFIG_ERROR, CONFIG_ERROR_VALUE);
+}
+
+/* It is nobody else's, and its name and bridge are not ours. */
+static void test_bad_tap(void)
+{
+    expect_bad_nics(CARD("a", "6", "tap=tap0"), "web.conf:11: tap: 'tap0': expected fd:NAME");
+    expect_bad_nics(CARD("a", "6", "tap=fd:"),
+                    "web.conf:11: tap: 'fd:': fd: needs the name of a descriptor, 1 to 255 bytes, "
+                    "such as fd:link");
+    expect_bad_nics(CARD("a", "6", "tap=fd:lan\nbridge=br0"),
+                    "web.conf:11: [nic a] tap: 'fd:lan': bridge is the work of whoever made it: "
+                    "leave out 'bridge', or 'tap'");
+    expect_bad_nics(CARD("a", "6", "ifname=x\ntap=fd:lan"),
+                    "web.conf:12: [nic a] tap: 'fd:lan': ifname is the work of whoever made it: "
+                    "leave out 'ifname', or 'tap'");
+    expect_bad_nics(CARD("a", "6", "tap=fd:lan") CARD("b", "7", "tap=fd:lan"),
+                    "web.conf:14: [nic b] tap: 'fd:lan': [nic a] has it already");
 }
 
 static void test_no_file(void)
@@ -575,6 +605,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(name, &bad[i], test_bad);
     }
     g_test_add_func("/config/bad-vm", test_bad_vm);
+    g_test_add_func("/config/bad-tap", test_bad_tap);
     g_test_add_func("/config/no-file", test_no_file);
     g_test_add_func("/config/from-file", test_from_file);
     g_test_add_func("/config/long-socket-path", test_long_socket_path);

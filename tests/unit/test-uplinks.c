@@ -47,6 +47,14 @@ UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, 
     return host.carriers[strcmp(ifname, "eth0") ? 1 : 0];
 }
 
+/* By the name that the test gives it. */
+UplinkCarrier carrier_watch_look_tap(const CarrierWatch *watch, const char *ifname)
+{
+    (void)watch;
+    g_assert_cmpstr(ifname, ==, "given1");
+    return host.carriers[1];
+}
+
 static void plug(guint card, gboolean in)
 {
     host.carriers[card] = in ? UPLINK_CARRIER_YES : UPLINK_CARRIER_NO;
@@ -68,6 +76,13 @@ static UplinksWorld on_look(gpointer user_data)
 {
     const Fixture *f = user_data;
     return f->world;
+}
+
+static const char *on_tap(guint card, gpointer user_data)
+{
+    const Fixture *f = user_data;
+    g_assert_nonnull(f->nics[card].tap);
+    return "given1";
 }
 
 static void on_send(guint64 cut, gpointer user_data)
@@ -99,6 +114,7 @@ static void on_hand_over(gpointer user_data)
 static void set_up(Fixture *f, gconstpointer data)
 {
     static const UplinksHandler handler = {.look = on_look,
+                                           .tap = on_tap,
                                            .send = on_send,
                                            .changed = on_changed,
                                            .plugged_in = on_plugged_in,
@@ -121,6 +137,19 @@ static void tear_down(Fixture *f, gconstpointer data)
     (void)data;
     uplinks_free(f->uplinks);
     g_ptr_array_unref(f->config.nics);
+}
+
+/* Its own interface tells, unless another one is named. */
+static void test_given_tap(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->nics[1].tap = (char *)g_intern_string("fd:lan1");
+    f->nics[1].uplink = NULL;
+    plug(1, FALSE);
+    g_assert_cmpuint(f->told, ==, 2);
+    f->nics[0].tap = (char *)g_intern_string("fd:lan0");
+    plug(0, FALSE);
+    g_assert_cmpuint(f->told, ==, 3);
 }
 
 static void test_told(Fixture *f, gconstpointer data)
@@ -217,6 +246,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     ADD("told", test_told);
+    ADD("given-tap", test_given_tap);
     ADD("peer", test_peer);
     ADD("hand-over", test_hand_over);
     ADD("stays", test_stays);

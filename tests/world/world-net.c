@@ -131,6 +131,18 @@ Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetE
     return uplink;
 }
 
+Uplink *uplink_new_given(int fd, const char *name, FrameFunc input, NetErrorFunc failed,
+                         gpointer user_data, GError **error)
+{
+    (void)fd;
+    (void)name;
+    (void)input;
+    (void)failed;
+    (void)user_data;
+    (void)error;
+    g_assert_not_reached();
+}
+
 void uplink_free(Uplink *uplink)
 {
     if (!uplink)
@@ -249,6 +261,11 @@ UplinkCarrier carrier_watch_look(const CarrierWatch *watch, const char *bridge, 
     (void)bridge;
     (void)ifname;
     return watch->host->carrier ? UPLINK_CARRIER_YES : UPLINK_CARRIER_NO;
+}
+
+UplinkCarrier carrier_watch_look_tap(const CarrierWatch *watch, const char *ifname)
+{
+    return carrier_watch_look(watch, NULL, ifname);
 }
 
 gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge)
