@@ -64,6 +64,19 @@ static void test_late_yes(ClaimHost *f, gconstpointer data)
     WAIT_FOR(f->state == FSM_S_DEVICE);
 }
 
+/* The limit is that of the configuration. */
+static void test_limit(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    f->config->arbiter_timeout_ms = 2000; /* nothing else here is so late */
+    claim_host_become_secondary(f);
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_host_feed(f, FSM_LINK_DOWN);
+    WAIT_FOR(claim_doing(f->claim) == CLAIM_UNDECIDED);
+    claim_host_let_go(f);
+    WAIT_FOR(f->state == FSM_S_DEVICE);
+}
+
 /* The primary goes on without this side, which asks only if that doesn't come back. */
 static void test_left(ClaimHost *f, gconstpointer data)
 {
@@ -392,6 +405,7 @@ int main(int argc, char **argv)
     ADD("deferred", NULL, test_deferred);
     ADD("late-yes", GINT_TO_POINTER(HOLD_BEFORE), test_late_yes);
     ADD("late-yes-was-stored", GINT_TO_POINTER(HOLD_AFTER), test_late_yes);
+    ADD("limit", NULL, test_limit);
     ADD("left", NULL, test_left);
     ADD("forced", NULL, test_forced);
     ADD("contradicted", NULL, test_contradicted);
