@@ -34,7 +34,10 @@ OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim, gboo
         return judge_unrecorded(claim, disks_are_good);
     switch (owner_judge(facts)) {
     case ARBITER_GRANTED:
-        return disks_are_good ? OWNER_GRANTS : OWNER_GIVES_BACK;
+        if (!disks_are_good)
+            return OWNER_GIVES_BACK;
+        /* If it can't run the VM now, that must not go back to the writer, whose disks are older. */
+        return facts->writer == OWNER_OTHER && facts->is_newer ? OWNER_RECORDS : OWNER_GRANTS;
     case ARBITER_OPEN:
         if (!may_decide(facts, claim))
             return OWNER_DENIES_ENDED;

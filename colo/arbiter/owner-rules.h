@@ -16,12 +16,14 @@ typedef struct {
     OwnerWho writer;      /* who runs the VM, or was the last to */
     OwnerWho winner;      /* of that session; NOBODY: it isn't decided, or there is none */
     OwnerWho in_step;     /* whose disks are the same as the writer's */
+    gboolean is_newer; /* the asker's disks have been written to since by a VM that it ran alone */
 } OwnerFacts;
 
 typedef enum {
     OWNER_GRANTS,
     OWNER_WRITES,       /* writes the asker down, if nobody was faster; then it is judged again */
     OWNER_DECIDES,      /* decides the session for the asker, likewise */
+    OWNER_RECORDS,      /* writes the asker down, who took the VM over: its storage was away then */
     OWNER_WAITS,        /* it is the asker's to decide, but the secondary may be taking over */
     OWNER_RESTS,        /* writes that nobody runs the VM, and that the asker was the last to */
     OWNER_GIVES_BACK,   /* writes that nobody runs the VM, and that the writer was the last to */

@@ -123,7 +123,9 @@ static gboolean find_facts(const Question *question, const ArbiterRecord *record
                               .has_session = record->session != NULL,
                               .writer = who(question, record->writer),
                               .winner = who(question, winner),
-                              .in_step = who(question, record->in_step)};
+                              .in_step = who(question, record->in_step),
+                              .is_newer = question->stake.has_disks &&
+                                          question->stake.generation.current != record->generation};
     *ret_owner = winner ? g_steal_pointer(&winner) : g_strdup(record->writer);
     return TRUE;
 }
@@ -197,6 +199,8 @@ static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record
     switch (verdict) {
     case OWNER_GRANTS:
         return ARBITER_GRANTED;
+    case OWNER_RECORDS:
+        return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
     case OWNER_WAITS:
         return ARBITER_OPEN;
     case OWNER_DECIDES:

@@ -93,12 +93,6 @@ gboolean claim_was_handed(const Claim *claim)
     return claim->back.handed;
 }
 
-gboolean claim_got_back(const Claim *claim)
-{
-    return claim->back.handed && claim->question.has_last &&
-           claim->question.last == ARBITER_GRANTED;
-}
-
 /* ---- Both ---- */
 
 void claim_back_moved(Claim *claim, FsmState before, FsmState next)

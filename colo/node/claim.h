@@ -90,8 +90,6 @@ gboolean claim_is_yielded(const Claim *claim);
 void claim_return(Claim *claim, const char *to);
 /* The primary had handed the VM over when the link was lost, and doesn't know whether it runs there. */
 gboolean claim_was_handed(const Claim *claim);
-/* And the arbiter has said since that the VM is this side's. */
-gboolean claim_got_back(const Claim *claim);
 
 /* ---- Whose the VM is ---- */
 

@@ -130,8 +130,9 @@ static gboolean on_protect(Node *node, const Message *message, GError **error)
 
 static gboolean on_runs(Node *node, const Message *message, GError **error)
 {
-    /* What an administrator would have to say otherwise: no guest has run on these images. */
-    if (message->flags & MESSAGE_RUNS_GIVEN_BACK && node->config->vm->disks->len > 0)
+    (void)message;
+    /* What an administrator would have to say otherwise. */
+    if (node->gave_back && node->config->vm->disks->len > 0)
         node->config->discard = TRUE;
     return peer_event(node, FSM_PEER_RUNS, error);
 }

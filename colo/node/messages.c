@@ -28,7 +28,7 @@ static const MessageInfo table[] = {
     [LINK_MSG_STALLED]   = {"stalled",   SECONDARY, MESSAGE_FORM_STALLED},
     [LINK_MSG_SETTLED]   = {"settled",   PRIMARY,   MESSAGE_FORM_SETTLED},
     [LINK_MSG_REBOOTED]  = {"rebooted",  SECONDARY, MESSAGE_FORM_EPOCH},
-    [LINK_MSG_RUNS]      = {"runs",      PRIMARY,   MESSAGE_FORM_FLAGS},
+    [LINK_MSG_RUNS]      = {"runs",      PRIMARY,   MESSAGE_FORM_EMPTY},
     [LINK_MSG_PAUSED]    = {"paused",    PRIMARY,   MESSAGE_FORM_EMPTY},
     [LINK_MSG_HANDED]    = {"handed",    PRIMARY,   MESSAGE_FORM_EPOCH},
     [LINK_MSG_TAKEN]     = {"taken",     SECONDARY, MESSAGE_FORM_TAKEN},
@@ -235,18 +235,6 @@ static gboolean unpack_refused(const guint8 *payload, gsize len, Message *messag
     return TRUE;
 }
 
-static void pack_flags(const Message *message, GByteArray *to)
-{
-    colo_put_be32(room_for(to, 4), message->flags);
-}
-
-static gboolean unpack_flags(const guint8 *payload, gsize len, Message *message)
-{
-    (void)len;
-    message->flags = colo_get_be32(payload);
-    return TRUE;
-}
-
 static void pack_taken(const Message *message, GByteArray *to)
 {
     guint8 *at = room_for(to, 16);
@@ -331,7 +319,6 @@ static const struct {
     [MESSAGE_FORM_SETTLED] = {16, 8,  pack_settled,    unpack_settled   },
     [MESSAGE_FORM_REFUSED] = {4,  1,  pack_refused,    unpack_refused   },
     [MESSAGE_FORM_TAKEN] = {16, 0,  pack_taken,      unpack_taken     },
-    [MESSAGE_FORM_FLAGS] = {4,  0,  pack_flags,      unpack_flags     },
     [MESSAGE_FORM_CARRIER] = {8,  0,  pack_carrier,    unpack_carrier   },
     [MESSAGE_FORM_SWITCHOVER] = {8,  1,  pack_switchover, unpack_switchover},
     [MESSAGE_FORM_TEXT] = {0,  1,  pack_text,       unpack_text      },

@@ -40,7 +40,6 @@ typedef enum {
     MESSAGE_FORM_SETTLED,
     MESSAGE_FORM_REFUSED,
     MESSAGE_FORM_TAKEN,
-    MESSAGE_FORM_FLAGS,
     MESSAGE_FORM_CARRIER,
     MESSAGE_FORM_SWITCHOVER,
     MESSAGE_FORM_TEXT,
@@ -105,12 +104,6 @@ typedef struct {
     const char *why;
 } MessageRefused;
 
-/*
- * Of RUNS: the VM was handed over, and is this side's again. The guest has not run on the images that
- * the secondary may have taken over for that: they count for nothing.
- */
-#define MESSAGE_RUNS_GIVEN_BACK 1u
-
 typedef struct {
     guint64 epoch;   /* that the VM continues from */
     guint64 took_us; /* from HANDED until it ran */
@@ -138,8 +131,7 @@ typedef struct {
         MessageRefused refused;
         MessageTaken taken;
         MessageSwitchover switchover;
-        guint32 flags; /* RUNS: MESSAGE_RUNS_GIVEN_BACK */
-        guint64 cut;   /* CARRIER: a set of cards, bit 0 the first */
+        guint64 cut; /* CARRIER: a set of cards, bit 0 the first */
         const char *text;
     };
     gpointer owned; /* by an unpacked one */

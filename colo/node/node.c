@@ -228,8 +228,7 @@ static void send_first(Node *node, guint actions)
     if (actions & FSM_DO_SEND_PROTECT)
         message_send(node->link, &(Message){.type = LINK_MSG_PROTECT});
     if (actions & FSM_DO_SEND_RUNS)
-        message_send(node->link, &(Message){.type = LINK_MSG_RUNS,
-                                            .flags = node->got_back ? MESSAGE_RUNS_GIVEN_BACK : 0});
+        message_send(node->link, &(Message){.type = LINK_MSG_RUNS});
     if (actions & FSM_DO_SEND_PAUSED)
         message_send(node->link, &(Message){.type = LINK_MSG_PAUSED});
     if (actions & FSM_DO_SEND_HANDED)
@@ -337,10 +336,8 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     json_object_object_add(data, "event", json_object_new_string(fsm_event_name(event)));
     if (fsm_is_protected(next) && next != node->state)
         trouble_is_over(node->trouble);
-    /* By the secondary's word or the arbiter's; an administrator may not know all of it. */
-    gboolean is_back =
-        event == FSM_GIVEN_BACK || (event == FSM_GRANTED && claim_got_back(node->claim));
-    node->got_back = fsm_is_primary(next) && !fsm_is_contested(next) && (node->got_back || is_back);
+    node->gave_back =
+        !fsm_is_primary(next) && next != FSM_S_COLO && (node->gave_back || event == FSM_GIVEN_BACK);
     let_engines_end(node, next);
     node->state = next;
     claim_moved(node->claim, event, next, link_session(node->link));

@@ -55,10 +55,10 @@ struct Node {
 
     FsmState state;
     gboolean is_primary; /* its role, also after the end */
-    gboolean got_back;   /* primary: the VM, after it was handed over, and no copy is whole since */
-    guint64 epoch;       /* of the last checkpoint: taken (primary) or received (secondary) */
-    char *peer_name;     /* as it said in its hello; NULL: none yet */
-    guint end_source;    /* about to report that it has ended */
+    gboolean gave_back; /* secondary: the VM; no guest that was heard has run on its images since */
+    guint64 epoch;      /* of the last checkpoint: taken (primary) or received (secondary) */
+    char *peer_name;    /* as it said in its hello; NULL: none yet */
+    guint end_source;   /* about to report that it has ended */
 
     /* Other rooms. */
     Link *link;

@@ -230,6 +230,48 @@ static void test_cut(void)
     tear_down(&f);
 }
 
+static void write_to(const Host *host, guint8 value)
+{
+    guint8 block[4096];
+    memset(block, value, sizeof(block));
+    Disk *disk = fake_disks_find(host->disks, "vda");
+    g_assert_cmpint(disk_write(disk, block, sizeof(block), 65536, FALSE), ==, 0);
+}
+
+static void move(Fixture *f, int to)
+{
+    begin(&f->host[!to], FALSE);
+    protect(f, to);
+}
+
+/*
+ * The secondary has taken over, served clients, and died. An administrator has the old primary continue
+ * all the same. What the other one's disks have is not dropped without his word.
+ */
+static void test_overruled(void)
+{
+    Fixture f;
+    start_disk_pair(&f, 1);
+    Host *a = &f.host[0], *b = &f.host[1];
+    /* The arbiter has said yes to alpha, in an earlier session. */
+    move(&f, 1);
+    move(&f, 0);
+    begin(a, FALSE);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN);
+    g_assert_cmpint(b->node->state, ==, FSM_P_NONE);
+    write_to(b, 7);
+    die(b);
+    g_assert_cmpint(a->node->state, ==, FSM_P_FROZEN);
+    claim_overrule(a->node->claim);
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    write_to(a, 8);
+    start(b, "secondary");
+    WAIT_FOR(b->ended);
+    g_assert_nonnull(strstr(b->error->message, "--discard-this-side"));
+    g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
+    tear_down(&f);
+}
+
 /* Without an arbiter it goes on, too; and the primary waits for somebody who knows that it is dead. */
 static void test_cut_without_arbiter(void)
 {
@@ -265,6 +307,7 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/arbiter-away", NULL, test_arbiter_away);
     add_pair_data_test("/node-give-back/arbiter-away-cut", "cut", test_arbiter_away);
     add_pair_test("/node-give-back/cut", test_cut);
+    add_pair_test("/node-give-back/overruled", test_overruled);
     add_pair_test("/node-give-back/cut-without-arbiter", test_cut_without_arbiter);
     return g_test_run();
 }

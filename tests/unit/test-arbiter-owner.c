@@ -243,6 +243,26 @@ static void test_give_back(Fixture *fixture, gconstpointer data)
     }
 }
 
+/*
+ * Beta won, ran the VM, and storage was away when that was to be recorded. It starts again, and can't
+ * run the VM: that rests with its disks, which are newer than those of alpha, who is on record.
+ */
+static void test_unrecorded(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake older = stake_of(7, 6, GENERATION_WRITER),
+                 newer = stake_of(8, 7, GENERATION_WRITER);
+    Answered answered = {0};
+    (void)data;
+    arbiter_record(fixture->arbiter, UUID, S1, "alpha", 7, on_answer, &answered);
+    wait_for(&answered);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(claim_with(fixture, "beta", ARBITER_CLAIM, &newer), ==, ARBITER_GRANTED);
+        g_assert_cmpint(give_back_with(fixture, "beta", NULL), ==, ARBITER_GRANTED);
+        g_assert_cmpint(claim_with(fixture, "alpha", ARBITER_CLAIM, &older), ==, ARBITER_DENIED);
+    }
+}
+
 /* An owner whose disks are not those that it wrote to: they, and not its name, are what counts. */
 static void test_owner_of_other_disks(Fixture *fixture, gconstpointer data)
 {
@@ -439,6 +459,7 @@ int main(int argc, char **argv)
     ADD("blank-disks", test_blank_disks);
     ADD("rest", test_rest);
     ADD("give-back", test_give_back);
+    ADD("unrecorded", test_unrecorded);
     ADD("owner-of-other-disks", test_owner_of_other_disks);
     ADD("inherit", test_inherit);
     ADD("broken-disks", test_broken_disks);

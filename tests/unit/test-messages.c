@@ -42,7 +42,7 @@ static const struct {
      "000000000000000200000000000000030000000000000009ffffffffffffffff"},
     {{.type = LINK_MSG_SETTLED, .settled = {2, 3, NULL, 0}}, "00000000000000020000000000000003"},
     {{.type = LINK_MSG_REBOOTED, .epoch = 9}, "0000000000000009"},
-    {{.type = LINK_MSG_RUNS, .flags = 1}, "00000001"},
+    {{.type = LINK_MSG_RUNS}, ""},
     {{.type = LINK_MSG_PAUSED}, ""},
     {{.type = LINK_MSG_HANDED, .epoch = 10}, "000000000000000a"},
     {{.type = LINK_MSG_TAKEN, .taken = {10, 17}}, "000000000000000a0000000000000011"},
@@ -117,9 +117,6 @@ static char *describe(const Message *m)
     case MESSAGE_FORM_TAKEN:
         g_string_append_printf(text, " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, m->taken.epoch,
                                m->taken.took_us);
-        break;
-    case MESSAGE_FORM_FLAGS:
-        g_string_append_printf(text, " %u", m->flags);
         break;
     case MESSAGE_FORM_SWITCHOVER:
         g_string_append_printf(text, " %u %u %s", m->switchover.id, m->switchover.flags,
@@ -227,8 +224,6 @@ static gboolean is_length(guint type, gsize len)
     case LINK_MSG_APPLIED:
     case LINK_MSG_TAKEN:
         return len == 16;
-    case LINK_MSG_RUNS:
-        return len == 4;
     case LINK_MSG_READY:
         return len % 16 == 0;
     case LINK_MSG_DIRTY:

@@ -25,12 +25,14 @@ static void walk(void (*check)(const OwnerFacts *facts))
             for (OwnerWho writer = OWNER_SELF; writer <= OWNER_OTHER; writer++)
                 for (OwnerWho winner = OWNER_NOBODY; winner <= OWNER_OTHER; winner++)
                     for (OwnerWho in_step = OWNER_NOBODY; in_step <= OWNER_OTHER; in_step++)
-                        if (has_session || winner == OWNER_NOBODY)
-                            check(&(OwnerFacts){.rests = rests,
-                                                .has_session = has_session,
-                                                .writer = writer,
-                                                .winner = winner,
-                                                .in_step = in_step});
+                        for (int is_newer = 0; is_newer < 2; is_newer++)
+                            if (has_session || winner == OWNER_NOBODY)
+                                check(&(OwnerFacts){.rests = rests,
+                                                    .has_session = has_session,
+                                                    .writer = writer,
+                                                    .winner = winner,
+                                                    .in_step = in_step,
+                                                    .is_newer = is_newer});
 }
 
 /* Of two one is the owner at most; and if nobody is, one of them may become it. */
@@ -64,7 +66,10 @@ static void check_claim(const OwnerFacts *facts)
         OwnerVerdict bad = owner_judge_claim(facts, claim, FALSE);
         g_assert_cmpint(good, !=, OWNER_WRITES);
         /* The owner has it, and only the owner gives it back. */
-        g_assert_true((good == OWNER_GRANTS) == (judged == ARBITER_GRANTED));
+        gboolean records =
+            judged == ARBITER_GRANTED && facts->writer == OWNER_OTHER && facts->is_newer;
+        g_assert_true((good == OWNER_RECORDS) == records);
+        g_assert_true((good == OWNER_GRANTS) == (judged == ARBITER_GRANTED && !records));
         g_assert_true((bad == OWNER_GIVES_BACK) == (judged == ARBITER_GRANTED));
         g_assert_true((good == OWNER_DENIES) == (judged == ARBITER_DENIED));
         /* Nobody comes to run it from disks that lack something. */
