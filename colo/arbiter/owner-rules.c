@@ -34,8 +34,11 @@ OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim, gboo
         return judge_unrecorded(claim, disks_are_good);
     switch (owner_judge(facts)) {
     case ARBITER_GRANTED:
+        /* It died before it ran the VM: the writer may be there, and look at the decision. */
         if (!disks_are_good)
-            return OWNER_GIVES_BACK;
+            return facts->is_replica && !facts->rests && facts->writer == OWNER_OTHER
+                       ? OWNER_RETURNS
+                       : OWNER_GIVES_BACK;
         /* If it can't run the VM now, that must not go back to the writer, whose disks are older. */
         return facts->writer == OWNER_OTHER && facts->is_newer ? OWNER_RECORDS : OWNER_GRANTS;
     case ARBITER_OPEN:

@@ -17,17 +17,20 @@ typedef struct {
     OwnerWho winner;      /* of that session; NOBODY: it isn't decided, or there is none */
     OwnerWho in_step;     /* whose disks are the same as the writer's */
     gboolean is_newer; /* the asker's disks have been written to since by a VM that it ran alone */
+    gboolean
+        is_replica; /* and these are the writer's: no VM of the asker's own has written there */
 } OwnerFacts;
 
 typedef enum {
     OWNER_GRANTS,
-    OWNER_WRITES,       /* writes the asker down, if nobody was faster; then it is judged again */
-    OWNER_DECIDES,      /* decides the session for the asker, likewise */
-    OWNER_RECORDS,      /* writes the asker down, who took the VM over: its storage was away then */
-    OWNER_WAITS,        /* it is the asker's to decide, but the secondary may be taking over */
-    OWNER_RESTS,        /* writes that nobody runs the VM, and that the asker was the last to */
-    OWNER_GIVES_BACK,   /* writes that nobody runs the VM, and that the writer was the last to */
-    OWNER_DENIES,       /* the VM is somebody else's */
+    OWNER_WRITES,     /* writes the asker down, if nobody was faster; then it is judged again */
+    OWNER_DECIDES,    /* decides the session for the asker, likewise */
+    OWNER_RECORDS,    /* writes the asker down, who took the VM over: its storage was away then */
+    OWNER_WAITS,      /* it is the asker's to decide, but the secondary may be taking over */
+    OWNER_RESTS,      /* writes that nobody runs the VM, and that the asker was the last to */
+    OWNER_GIVES_BACK, /* writes that nobody runs the VM, and that the writer was the last to */
+    OWNER_RETURNS, /* makes the session that the asker has won the writer's, who may hold the VM */
+    OWNER_DENIES,  /* the VM is somebody else's */
     OWNER_DENIES_UNRUN, /* nobody has run it yet */
     OWNER_DENIES_ENDED, /* somebody else has ended it on purpose */
     OWNER_DENIES_DISKS, /* others' disks are newer */

@@ -14,7 +14,9 @@
  * - For the same reason every takeover has a decision, also that from a primary which has yielded.
  * - An owner that starts again while s is open decides it like anybody else: one of the two wins.
  * - Nobody becomes the owner whose disks lack what was acknowledged to a client. An owner whose
- *   disks turn out so gives the VM back, to rest as it did or with its last writer.
+ *   disks turn out so gives the VM back, to rest as it did or with its last writer. If it has won the
+ *   session on record, and its disks are a replica, it makes the decision the writer's instead: no VM
+ *   of its own has written anything. That writer may be a primary that still holds the VM.
  * - What is written is changed in one rename(2), in the order in which it was asked for. It is
  *   never removed.
  *
@@ -107,6 +109,18 @@ static OwnerWho who(const Question *question, const char *name)
     return !name ? OWNER_NOBODY : !strcmp(name, question->who) ? OWNER_SELF : OWNER_OTHER;
 }
 
+/*
+ * In the middle of a synchronisation or a takeover, or a checkpoint of what the writer has. Nobody was
+ * told anything that is on such disks and not on the writer's.
+ */
+static gboolean is_replica(const ArbiterStake *stake, const ArbiterRecord *record)
+{
+    const Generation *ours = &stake->generation;
+    return stake->has_disks &&
+           (ours->data == GENERATION_BROKEN ||
+            (ours->data == GENERATION_BEHIND && ours->current == record->generation));
+}
+
 /* `ret_owner`: whose the VM is. FALSE: that can't be told. */
 static gboolean find_facts(const Question *question, const ArbiterRecord *record,
                            OwnerFacts *ret_facts, char **ret_owner, GError **error)
@@ -125,7 +139,8 @@ static gboolean find_facts(const Question *question, const ArbiterRecord *record
                               .winner = who(question, winner),
                               .in_step = who(question, record->in_step),
                               .is_newer = question->stake.has_disks &&
-                                          question->stake.generation.current != record->generation};
+                                          question->stake.generation.current != record->generation,
+                              .is_replica = is_replica(&question->stake, record)};
     *ret_owner = winner ? g_steal_pointer(&winner) : g_strdup(record->writer);
     return TRUE;
 }
@@ -140,6 +155,19 @@ static gboolean give_back(const Question *question, const ArbiterRecord *record,
     if (!owner_keeps_in_step(facts))
         rest.in_step = NULL;
     return write_rest(question, &rest, error);
+}
+
+/*
+ * The asker has won the session on record, and can't run the VM. All that was ever on its disks the
+ * writer has, be it a primary that waits with the VM in memory. So the session is the writer's.
+ */
+static gboolean return_session(const Question *question, const ArbiterRecord *record,
+                               GError **error)
+{
+    Question session = *question;
+    session.session = record->session;
+    session.to = record->writer;
+    return arbiter_hand_back(&session, error) != ARBITER_UNKNOWN;
 }
 
 static ArbiterAnswer deny(const Question *question, const ArbiterRecord *record, const char *owner,
@@ -212,6 +240,10 @@ static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record
         return ARBITER_DENIED;
     case OWNER_GIVES_BACK:
         if (!give_back(question, record, &facts, error))
+            return ARBITER_UNKNOWN;
+        break;
+    case OWNER_RETURNS:
+        if (!return_session(question, record, error))
             return ARBITER_UNKNOWN;
         break;
     case OWNER_DENIES_DISKS:

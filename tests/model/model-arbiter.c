@@ -323,12 +323,31 @@ static void start_answered(Pair *pair, int me, ArbiterAnswer answer)
     }
 }
 
+/* The asker's disks: what its own VM has written last, a checkpoint of the other's, or others. */
+typedef enum { DISKS_GOOD, DISKS_REPLICA, DISKS_LOST } Disks;
+
+/*
+ * The side that wrote to its disks last has what it wrote. Where the other one still holds the VM, the
+ * asker's are a replica unless it has continued since; there that they are lost is a person's case.
+ */
+static gboolean may_have(const Pair *pair, int i, Disks disks)
+{
+    const Side *side = &pair->side[i], *other = &pair->side[!i];
+    gboolean is_held = model_has_copy(other) || other->stale;
+    if (disks == DISKS_GOOD)
+        return TRUE;
+    if (side->read.writer == 1 + i)
+        return FALSE;
+    return !is_held || (disks == DISKS_REPLICA && !other->stale && !side->read.rests);
+}
+
 /* What storage makes of it, by what was read of it. */
-static ArbiterAnswer judge_inquiry(Pair *pair, int i, gboolean disks_are_good)
+static ArbiterAnswer judge_inquiry(Pair *pair, int i, Disks disks)
 {
     const Side *side = &pair->side[i];
     OwnerFacts facts = facts_of(pair, i, &side->read);
-    switch (owner_judge_claim(&facts, side->how, disks_are_good)) {
+    facts.is_replica = disks == DISKS_REPLICA;
+    switch (owner_judge_claim(&facts, side->how, disks == DISKS_GOOD)) {
     case OWNER_GRANTS:
         return ARBITER_GRANTED;
     case OWNER_WAITS:
@@ -339,6 +358,9 @@ static ArbiterAnswer judge_inquiry(Pair *pair, int i, gboolean disks_are_good)
         return owner_judge(&facts);
     case OWNER_GIVES_BACK:
         give_back(pair, &side->read, &facts);
+        return ARBITER_DENIED;
+    case OWNER_RETURNS:
+        pair->granted[side->read.session] = (guint8)(2 - i);
         return ARBITER_DENIED;
     default:
         return ARBITER_DENIED;
@@ -371,18 +393,18 @@ static void inquiry_steps(Search *search, int i)
     }
     STEP(pair, search)
     {
-        start_answered(pair, i, judge_inquiry(pair, i, TRUE));
+        start_answered(pair, i, judge_inquiry(pair, i, DISKS_GOOD));
     }
-    /* The side that wrote to its disks last has what it wrote. */
-    if (search->from->side[i].read.writer != 1 + i)
-        FAULT(pair, search)
-        {
-            start_answered(pair, i, judge_inquiry(pair, i, FALSE));
-        }
+    for (Disks disks = DISKS_REPLICA; disks <= DISKS_LOST; disks++)
+        if (may_have(search->from, i, disks))
+            FAULT(pair, search)
+            {
+                start_answered(pair, i, judge_inquiry(pair, i, disks));
+            }
     /* What was made of it may be there all the same. */
     FAULT(pair, search)
     {
-        judge_inquiry(pair, i, TRUE);
+        judge_inquiry(pair, i, DISKS_GOOD);
         start_answered(pair, i, ARBITER_UNKNOWN);
     }
 }

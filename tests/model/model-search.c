@@ -57,11 +57,15 @@ void model_note(FsmState state, FsmEvent event)
 
 /* ---- What every state leads to ---- */
 
-/* Waits for the other as its secondary: it was told to, or has not noticed that it has won. */
+/*
+ * Waits for the other as its secondary: it was told to, or has not noticed that it has won. Or it
+ * still holds the VM, for a side that has been chosen.
+ */
 static gboolean waits(const Side *side)
 {
     return !model_is_dead(side) &&
-           (side->start == CLAIM_START_WAITS || side->start == CLAIM_START_WAITS_ASKED ||
+           (side->state == FSM_P_FROZEN || side->start == CLAIM_START_WAITS ||
+            side->start == CLAIM_START_WAITS_ASKED ||
             (side->state == FSM_S_NONE && side->granted_late));
 }
 

@@ -272,6 +272,38 @@ static void test_overruled(void)
     tear_down(&f);
 }
 
+/*
+ * The secondary's colod dies as it takes over, and starts again: its disks are a replica that nobody
+ * has run from. It gives up what the arbiter has granted to it, and the primary continues, also if it
+ * has waited (data: the secondary's role is not its own choice) for long.
+ */
+static void test_dies(gconstpointer data)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 1);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN);
+    check_owner(&f, "beta");
+    g_assert_false(vm_is_running(a->vm));
+    start(b, data);
+    WAIT_FOR(fake_vm_steps(a->vm) > stop);
+    g_assert_true(a->vm == before && fsm_is_primary(a->node->state));
+    check_owner(&f, "alpha");
+    if (!b->ended) {
+        protect(&f, 0);
+    } else {
+        die(b);
+        start(b, "auto");
+        protect(&f, 0);
+    }
+    tear_down(&f);
+}
+
 /* Without an arbiter it goes on, too; and the primary waits for somebody who knows that it is dead. */
 static void test_cut_without_arbiter(void)
 {
@@ -307,6 +339,8 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/arbiter-away", NULL, test_arbiter_away);
     add_pair_data_test("/node-give-back/arbiter-away-cut", "cut", test_arbiter_away);
     add_pair_test("/node-give-back/cut", test_cut);
+    add_pair_data_test("/node-give-back/dies", "auto", test_dies);
+    add_pair_data_test("/node-give-back/dies-primary", "primary", test_dies);
     add_pair_test("/node-give-back/overruled", test_overruled);
     add_pair_test("/node-give-back/cut-without-arbiter", test_cut_without_arbiter);
     return g_test_run();

@@ -234,6 +234,8 @@ static gboolean administrate(void)
         FsmState state = host->node->state;
         if (state == FSM_P_FROZEN && !runs(peer) && (!overtaken || !world_disk_may_boot(peer))) {
             world_sometimes("an administrator says that a frozen VM is the only one");
+            if (!overtaken)
+                world_handed_needs_person(host);
             world_begin_reign(host);
             failover_by_force(host);
             return TRUE;
@@ -419,6 +421,7 @@ static const char *const rare[] = {
     "a node is ended while it holds the VM for a switchover",
     "a VM that was handed over is given back",
     "a VM that was handed over is given back before its secondary ends",
+    "a secondary's colod dies as it takes over a VM that was handed over",
     "a primary is told that it has its VM back",
     "a primary learns from the arbiter that it has its VM back",
     "a switchover: pre-switchover",

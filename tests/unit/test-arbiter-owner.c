@@ -263,6 +263,37 @@ static void test_unrecorded(Fixture *fixture, gconstpointer data)
     }
 }
 
+/*
+ * Beta won, and never wrote as the owner: its disks are a replica. What it won is alpha's again, which
+ * may still be there and look at the decision.
+ */
+static void test_returned(Fixture *fixture, gconstpointer data)
+{
+    static const struct {
+        guint64 current;
+        GenerationData data;
+        ArbiterAnswer alpha;
+    } cases[] = {
+        {7, GENERATION_BEHIND, ARBITER_GRANTED},
+        {9, GENERATION_BROKEN, ARBITER_GRANTED},
+ /* These may have been anything: they show not what beta's VM has done. */
+        {0, GENERATION_WRITER, ARBITER_DENIED },
+        {6, GENERATION_BEHIND, ARBITER_DENIED },
+    };
+    static const char *const sessions[] = {S1, S2, S1 "x", S2 "x"};
+    (void)data;
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Answered answered = {0};
+        ArbiterStake stake = stake_of(cases[i].current, 0, cases[i].data);
+        arbiter_record(fixture->arbiter, UUID, sessions[i], "alpha", 7, on_answer, &answered);
+        wait_for(&answered);
+        g_assert_cmpint(ask(fixture, "beta", sessions[i]), ==, ARBITER_GRANTED);
+        g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &stake), ==, ARBITER_DENIED);
+        g_assert_cmpint(ask(fixture, "alpha", sessions[i]), ==, cases[i].alpha);
+        g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &stake), ==, ARBITER_DENIED);
+    }
+}
+
 /* An owner whose disks are not those that it wrote to: they, and not its name, are what counts. */
 static void test_owner_of_other_disks(Fixture *fixture, gconstpointer data)
 {
@@ -460,6 +491,7 @@ int main(int argc, char **argv)
     ADD("rest", test_rest);
     ADD("give-back", test_give_back);
     ADD("unrecorded", test_unrecorded);
+    ADD("returned", test_returned);
     ADD("owner-of-other-disks", test_owner_of_other_disks);
     ADD("inherit", test_inherit);
     ADD("broken-disks", test_broken_disks);

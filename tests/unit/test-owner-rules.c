@@ -26,13 +26,15 @@ static void walk(void (*check)(const OwnerFacts *facts))
                 for (OwnerWho winner = OWNER_NOBODY; winner <= OWNER_OTHER; winner++)
                     for (OwnerWho in_step = OWNER_NOBODY; in_step <= OWNER_OTHER; in_step++)
                         for (int is_newer = 0; is_newer < 2; is_newer++)
-                            if (has_session || winner == OWNER_NOBODY)
-                                check(&(OwnerFacts){.rests = rests,
-                                                    .has_session = has_session,
-                                                    .writer = writer,
-                                                    .winner = winner,
-                                                    .in_step = in_step,
-                                                    .is_newer = is_newer});
+                            for (int is_replica = 0; is_replica < 2; is_replica++)
+                                if (has_session || winner == OWNER_NOBODY)
+                                    check(&(OwnerFacts){.rests = rests,
+                                                        .has_session = has_session,
+                                                        .writer = writer,
+                                                        .winner = winner,
+                                                        .in_step = in_step,
+                                                        .is_newer = is_newer,
+                                                        .is_replica = is_replica});
 }
 
 /* Of two one is the owner at most; and if nobody is, one of them may become it. */
@@ -70,7 +72,12 @@ static void check_claim(const OwnerFacts *facts)
             judged == ARBITER_GRANTED && facts->writer == OWNER_OTHER && facts->is_newer;
         g_assert_true((good == OWNER_RECORDS) == records);
         g_assert_true((good == OWNER_GRANTS) == (judged == ARBITER_GRANTED && !records));
-        g_assert_true((bad == OWNER_GIVES_BACK) == (judged == ARBITER_GRANTED));
+        /* Only a session that it has won, of a VM that runs, and that it has not run itself. */
+        gboolean returns = judged == ARBITER_GRANTED && facts->is_replica && !facts->rests &&
+                           facts->winner == OWNER_SELF && facts->writer == OWNER_OTHER;
+        g_assert_true((bad == OWNER_RETURNS) == returns);
+        g_assert_true((bad == OWNER_GIVES_BACK) == (judged == ARBITER_GRANTED && !returns));
+        g_assert_cmpint(good, !=, OWNER_RETURNS);
         g_assert_true((good == OWNER_DENIES) == (judged == ARBITER_DENIED));
         /* Nobody comes to run it from disks that lack something. */
         g_assert_true(bad != OWNER_GRANTS && bad != OWNER_DECIDES && bad != OWNER_WAITS);

@@ -157,7 +157,7 @@ void disk_server_command(DiskServer *server, const char *name, json_object *argu
     if (strcmp(name, "status") != 0)
         world_tell("%s: disks: order %s %s", server->host->name, name,
                    arguments ? json_object_to_json_string(arguments) : "");
-    if (!strcmp(name, "apply") || !strcmp(name, "takeover"))
+    if (!strcmp(name, "apply") || !strcmp(name, "takeover") || !strcmp(name, "activate"))
         world_storage_tried(server->host);
     g_queue_push_tail(server->orders, order);
     begin_next(server);

@@ -11,6 +11,8 @@
 
 /* By host: it gives the VM back, and its primary doesn't know that yet. */
 static gboolean gives_back[WORLD_HOSTS];
+/* It was told to end in a takeover. Whoever did that tells a primary that waits, too. */
+static gboolean ended_in_takeover[WORLD_HOSTS];
 
 static gboolean end_now(gpointer data)
 {
@@ -29,6 +31,17 @@ static gboolean reset_now(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static gboolean die_now(gpointer data)
+{
+    WorldHost *host = data;
+    if (!host->lives || host->ended)
+        return G_SOURCE_REMOVE;
+    if (host->node->state == FSM_S_TAKING)
+        world_sometimes("a secondary's colod dies as it takes over a VM that was handed over");
+    world_die(host, world_chance(300));
+    return G_SOURCE_REMOVE;
+}
+
 static void hang_arbiter(WorldHost *host)
 {
     host->storage_hangs_until_us = world.now_us + world_between(SECOND / 10, WORLD_HEAL_US / 2);
@@ -39,7 +52,7 @@ static void hang_arbiter(WorldHost *host)
 static void fail(WorldHost *host)
 {
     SimVm *vm = host->vm;
-    switch (world_random(7)) {
+    switch (world_random(8)) {
     case 0:
         vm->refuse[VM_OP_LOAD] = 1;
         break;
@@ -58,6 +71,9 @@ static void fail(WorldHost *host)
     case 5:
         vm->refuse[VM_OP_LOAD] = 1;
         world_later(NULL, world_between(0, 30000), reset_now, NULL);
+        break;
+    case 6:
+        world_later(NULL, world_between(0, 30000), die_now, host);
         break;
     default:
         vm->refuse[VM_OP_LOAD] = 1;
@@ -85,9 +101,25 @@ static void look_at_given_back(const WorldHost *host, FsmState state)
                         : "a VM that was handed over is given back");
 }
 
+void world_handed_needs_person(const WorldHost *host)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    if (!peer->lives || world.lied || !world_has_arbiter() || ended_in_takeover[peer->index])
+        return;
+    ClaimStart start = claim_starting(peer->node->claim);
+    if (gives_back[peer->index])
+        world_fail("%s waits for a person, though %s has given the VM back", host->name,
+                   peer->name);
+    if (start == CLAIM_START_WAITS || start == CLAIM_START_WAITS_ASKED)
+        world_fail("%s waits for a person, though %s has given the VM up, and waits for it",
+                   host->name, peer->name);
+}
+
 void world_handed_moved(WorldHost *host, guint before, const char *event)
 {
     FsmState state = host->node->state;
+    ended_in_takeover[host->index] |= state == FSM_COMPLETED && before == FSM_S_DEVICE;
+    ended_in_takeover[!host->index] &= state != FSM_P_NONE;
     if (state == FSM_S_TAKING && before != FSM_S_TAKING && host->vm && world_chance(300))
         fail(host);
     if (state == FSM_P_NONE && fsm_is_contested((FsmState)before))

@@ -194,6 +194,9 @@ static void look_at_state(WorldHost *host, const char *event)
             world.takeovers++;
             world_begin_reign(host);
         }
+        /* The other one has perhaps sent what its checkpoint had; clients' history is checked. */
+        if (before == FSM_P_FROZEN)
+            world_begin_reign(host);
         world.sole = host;
         break;
     case FSM_P_COLO:

@@ -260,6 +260,8 @@ void world_print_sometimes(void);
 
 /* A node has moved from `before` by `event`: what a hand-over means there, and what fails then. */
 void world_handed_moved(WorldHost *host, guint before, const char *event);
+/* An administrator is to have a frozen VM continue: fails if it should by itself. */
+void world_handed_needs_person(const WorldHost *host);
 
 /* ---- world-link.c ---- */
 
