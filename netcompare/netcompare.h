@@ -116,6 +116,8 @@ gboolean uplink_set_offloads(Uplink *uplink, gboolean offloads, GError **error);
 /* Opens for traffic in both directions; uplink_close() silences it again. Idempotent. */
 void uplink_open(Uplink *uplink);
 void uplink_close(Uplink *uplink);
+/* Open: what has come until now is given to `input`, from within. */
+void uplink_read_now(Uplink *uplink);
 /* Sends to the network. Closed: dropped. What the kernel refuses is dropped and counted. */
 void uplink_send(Uplink *uplink, const guint8 *data, gsize len);
 

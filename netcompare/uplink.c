@@ -339,14 +339,11 @@ static void die(Uplink *uplink, int saved)
     uplink_unref(uplink);
 }
 
-static gboolean readable(int fd, GIOCondition condition, gpointer data)
+static void read_frames(Uplink *uplink, int most)
 {
-    Uplink *uplink = data;
-    (void)condition;
-
     uplink->references++;
-    for (int i = 0; i < READ_BATCH && uplink->open; i++) {
-        ssize_t n = read(fd, uplink->buffer, sizeof(uplink->buffer));
+    for (int i = 0; i < most && uplink->open; i++) {
+        ssize_t n = read(uplink->fd, uplink->buffer, sizeof(uplink->buffer));
         if (n < 0) {
             if (errno != EAGAIN && errno != EINTR)
                 die(uplink, errno);
@@ -358,9 +355,26 @@ static gboolean readable(int fd, GIOCondition condition, gpointer data)
         uplink->stats.input_bytes += (gsize)n - NETCOMPARE_VNET_HDR_BYTES;
         uplink->input(uplink->buffer, (gsize)n, uplink->user_data);
     }
+    uplink_unref(uplink);
+}
+
+static gboolean readable(int fd, GIOCondition condition, gpointer data)
+{
+    Uplink *uplink = data;
+    (void)fd;
+    (void)condition;
+
+    uplink->references++;
+    read_frames(uplink, READ_BATCH);
     gboolean stays_open = uplink->open;
     uplink_unref(uplink);
     return stays_open ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
+}
+
+/* No more than the kernel keeps: more may be coming all the time. */
+void uplink_read_now(Uplink *uplink)
+{
+    read_frames(uplink, TAP_QUEUE_FRAMES);
 }
 
 void uplink_send(Uplink *uplink, const guint8 *data, gsize len)

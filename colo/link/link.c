@@ -142,11 +142,13 @@ gboolean link_pairing_is_complete(const Link *link)
 
 /* ---- Closing on purpose ---- */
 
-/* A pairing that we have ended, until the peer has read what we sent last. */
+/* A pairing that we have ended, until the peer has read what we sent last, and we what it did. */
 typedef struct {
     Link *link;
     Pairing *pairing;
     GSource *timer;
+    guint open;       /* connections whose end is waited for */
+    gboolean follows; /* packets are wanted */
 } Linger;
 
 static void linger_free(gpointer data)
@@ -167,9 +169,12 @@ static gboolean on_linger_timeout(gpointer user_data)
 static void on_linger_ended(Channel *channel, const GError *why, gpointer user_data)
 {
     Linger *linger = user_data;
-    (void)channel;
+    Channel *packets = linger->pairing->channels[LINK_PACKETS];
     (void)why;
-    g_ptr_array_remove(linger->link->lingering, linger);
+    if (--linger->open == 0)
+        g_ptr_array_remove(linger->link->lingering, linger);
+    else if (channel != packets)
+        channel_finish(packets); /* not before: its end would overtake our last words */
 }
 
 static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
@@ -179,20 +184,47 @@ static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
     (void)user_data;
 }
 
+static gsize on_late_packets(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
+{
+    Linger *linger = user_data;
+    Link *link = link_ref(linger->link);
+    LinkParsedPacket packet;
+    gsize used = 0;
+    /* A callback may free the link, and so this. What breaks the protocol is thrown away. */
+    while (channel_is_open(channel) && linger->follows) {
+        LinkParse result = link_parse_packet(data + used, len - used, &packet, NULL);
+        linger->follows = result != LINK_PARSE_BAD;
+        if (result != LINK_PARSE_WHOLE)
+            break;
+        used += packet.used;
+        link->packets.received_frames++;
+        link->packets.received_bytes += packet.len;
+        link->callbacks.late_packet(packet.nic, packet.frame, packet.len, link->user_data);
+    }
+    gboolean rest = channel_is_open(channel) && linger->follows;
+    link_unref(link);
+    return rest ? used : len;
+}
+
 static void linger_on(Link *link, Pairing *pairing)
 {
     static const ChannelHandler last_words = {.ended = on_linger_ended};
+    static const ChannelHandler packets = {.data = on_late_packets, .ended = on_linger_ended};
     static const ChannelHandler nothing = {.ended = ignore_end};
     Linger *linger = g_new(Linger, 1);
-    *linger = (Linger){.link = link, .pairing = pairing};
+    *linger =
+        (Linger){.link = link, .pairing = pairing, .open = 2, .follows = link->packets_follow};
     linger->timer = link_timer(LINGER_MS, on_linger_timeout, linger);
     if (link->lingering->len >= LINGER_MAX)
         g_ptr_array_remove_index(link->lingering, 0);
     g_ptr_array_add(link->lingering, linger);
     for (LinkChannel which = 0; which < link->channels; which++)
         channel_handle(pairing->channels[which],
-                       which == LINK_CONTROL ? CHANNEL_READ : CHANNEL_HOLD, G_PRIORITY_DEFAULT,
-                       which == LINK_CONTROL ? &last_words : &nothing, linger);
+                       link_is_engines(which) ? CHANNEL_HOLD : CHANNEL_READ, G_PRIORITY_DEFAULT,
+                       which == LINK_CONTROL   ? &last_words
+                       : which == LINK_PACKETS ? &packets
+                                               : &nothing,
+                       linger);
     channel_finish(pairing->channels[LINK_CONTROL]);
 }
 
@@ -393,6 +425,12 @@ void link_let_engines_end(Link *link, gboolean may_end)
             channel_ignore(link->pairing->channels[which]);
 }
 
+void link_let_packets_follow(Link *link)
+{
+    g_assert(link->callbacks.late_packet);
+    link->packets_follow = link_is_up(link);
+}
+
 void link_go_up(Link *link)
 {
     static const ChannelHandler control = {
@@ -417,7 +455,7 @@ void link_go_up(Link *link)
     link->beats_sent = link->beats_received = link->echoes_received = 0;
     link->echoed = link->looked = (ColoTime){0};
     link->peer_timeout_us = 0;
-    link->fresh_wanted = link->engines_may_end = FALSE;
+    link->fresh_wanted = link->engines_may_end = link->packets_follow = FALSE;
     link_start_beating(link);
     json_object *hello = json_object_get(pairing->peer_hello);
     link->callbacks.up(hello, link->user_data);

@@ -13,7 +13,8 @@
  *
  * Owns: the connections and the pairing of two hosts. Doesn't: know what a message means, or what
  * follows from a lost link. Always holds: a link that is up has all its connections, of one peer and
- * one session; after down() nothing of that session is delivered.
+ * one session; after down() nothing of that session is delivered. After link_close() only packets are, if
+ * they were asked for.
  *
  * Threads: one thread, its default GMainContext; nothing blocks. link_checkpoint_fd() is for an
  * engine's thread. A callback may call any function here, link_free() too.
@@ -93,6 +94,8 @@ typedef struct {
     void (*up)(json_object *peer_hello, gpointer user_data);
     void (*message)(guint type, const guint8 *payload, gsize len, gpointer user_data);
     void (*packet)(unsigned nic, guint64 epoch, const guint8 *data, gsize len, gpointer user_data);
+    /* Of a link that this side has ended: link_let_packets_follow(). May be NULL: nobody calls that. */
+    void (*late_packet)(unsigned nic, const guint8 *data, gsize len, gpointer user_data);
     /* A link that was up has ended. The engines must be freed before this returns. */
     void (*down)(const GError *why, gpointer user_data);
     /* An attempt failed (nobody there, refused, ...). Dialling continues by itself; the same reason
@@ -161,7 +164,8 @@ gboolean link_listen_also(Link *link, const char *address, GError **error);
 
 /*
  * Ends a link that is up (or an attempt) from this side, without calling down(). What was given to
- * link_send() before still goes out; the peer reads it before it sees the end.
+ * link_send() before still goes out; the peer reads it before it sees the end. What was given to
+ * link_send_packet() goes out, too.
  */
 void link_close(Link *link);
 
@@ -186,6 +190,12 @@ gboolean link_is_fresh(Link *link);
  * while messages still tell how it goes.
  */
 void link_let_engines_end(Link *link, gboolean may_end);
+
+/*
+ * A link that is up: when this side ends it, packets that the peer had sent before are still brought, to
+ * late_packet(), until the peer ends it too, or a second has passed. Without this they are thrown away.
+ */
+void link_let_packets_follow(Link *link);
 
 /* The session both sides agreed on: 32 hex digits, new for every pairing. NULL if not up. */
 const char *link_session(const Link *link);

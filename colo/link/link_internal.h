@@ -284,6 +284,7 @@ struct Link {
     gint64 peer_timeout_us;   /* the peer's heartbeat-timeout, from its echoes */
     gboolean fresh_wanted;    /* fresh() is to be called at the next echo that counts */
     gboolean engines_may_end; /* their connections, without the link */
+    gboolean packets_follow;  /* to late_packet(), after this side has ended the link */
     ColoTime looked;          /* when no connection had ended yet */
     GError *failing;          /* up, but about to go down from the main loop */
     GSource *failing_source;

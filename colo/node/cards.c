@@ -163,6 +163,12 @@ void cards_set_open(Cards *cards, gboolean open)
     }
 }
 
+void cards_read_now(Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len; i++)
+        uplink_read_now(card_at(cards, i)->uplink);
+}
+
 gboolean cards_are_open(const Cards *cards)
 {
     return cards->are_open;

@@ -49,6 +49,8 @@ void cards_attach(Cards *cards, Vm *vm);
 void cards_detach(Cards *cards);
 /* Opens or silences the uplinks. */
 void cards_set_open(Cards *cards, gboolean open);
+/* What has come from the network until now is reported, from within. */
+void cards_read_now(Cards *cards);
 /* For tests. */
 gboolean cards_are_open(const Cards *cards);
 

@@ -309,7 +309,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = GIVE_BACK(S_GIVING),
         [FSM_HAND_OVER_FAILED] = GIVE_BACK(S_GIVING),
         [FSM_SHUTDOWN]     = GIVE_BACK(S_LEAVING),
-        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_SEND_TAKEN | FSM_DO_SPEAK | FSM_DO_DROP_APPLY |
+        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_SPEAK | FSM_DO_SEND_TAKEN | FSM_DO_DROP_APPLY |
                                   FSM_DO_CLOSE_LINK | FSM_DO_RECORD | FSM_DO_ACCEPT),
         [FSM_LINK_DOWN]    = GO_ON,
         [FSM_UNFIT]        = GO_ON,

@@ -256,8 +256,11 @@ static gboolean on_handed(Node *node, const Message *message, GError **error)
     return secondary_handed(node, message->epoch, error);
 }
 
+/* The network knows where the guest is now: all that has come here for it before is in the taps. */
 static gboolean on_taken(Node *node, const Message *message, GError **error)
 {
+    if (node->state == FSM_P_HANDED)
+        cards_read_now(node->cards);
     switchover_taken(node->switchover, message->taken.took_us);
     return peer_event(node, FSM_TAKEN, error);
 }
@@ -380,6 +383,14 @@ static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len
         node_stream_lost(node, "the peer broke the protocol", error);
 }
 
+/* It was the old primary's, for the guest that this node has taken. */
+static void on_late_packet(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
+{
+    const Node *node = user_data;
+    if (nic < cards_count(node->cards))
+        traffic_input(node->traffic, nic, data, len);
+}
+
 static json_object *make_hello(gpointer user_data)
 {
     const Node *node = user_data;
@@ -439,6 +450,7 @@ gboolean node_link_init(Node *node, GError **error)
     LinkCallbacks callbacks = {.up = on_link_up,
                                .message = on_message,
                                .packet = on_packet,
+                               .late_packet = on_late_packet,
                                .down = on_link_down,
                                .attempt_failed = on_attempt_failed,
                                .sent = on_sent,

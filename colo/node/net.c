@@ -25,7 +25,9 @@ static void on_input(unsigned nic, const guint8 *data, gsize len, gpointer user_
 static void on_elsewhere(unsigned nic, gpointer user_data)
 {
     const Node *node = user_data;
-    announce_elsewhere(node->announce, nic);
+    /* Of a VM that is handed over it is the secondary, which has just taken it. */
+    if (node->state != FSM_P_HANDED)
+        announce_elsewhere(node->announce, nic);
 }
 
 static void on_port_failed(const GError *error, gpointer user_data)

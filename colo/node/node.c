@@ -233,21 +233,21 @@ static void send_first(Node *node, guint actions)
         message_send(node->link, &(Message){.type = LINK_MSG_PAUSED});
     if (actions & FSM_DO_SEND_HANDED)
         primary_send_handed(node->primary);
-    if (actions & FSM_DO_SEND_TAKEN)
-        secondary_send_taken(node);
+    if (actions & FSM_DO_SPEAK)
+        net_speak(node);
     if (actions & FSM_DO_SEND_REFUSED)
         send_refused(node);
     if (actions & FSM_DO_SEND_FAILED)
         send_with_reason(node, LINK_MSG_FAILED);
     if (actions & FSM_DO_SEND_GOODBYE)
         send_with_reason(node, LINK_MSG_GOODBYE);
+    if (actions & FSM_DO_SEND_TAKEN)
+        secondary_send_taken(node);
 }
 
 static void carry_out(Node *node, guint actions)
 {
     send_first(node, actions);
-    if (actions & FSM_DO_SPEAK)
-        net_speak(node);
     if (actions & FSM_DO_FREEZE_VM)
         primary_freeze(node->primary);
     if (actions & FSM_DO_KILL_VM)

@@ -214,6 +214,7 @@ void secondary_send_taken(Node *node)
     colo_fault_point("handed-activated");
     message_send(node->link, &(Message){.type = LINK_MSG_TAKEN, .taken = taken});
     colo_fault_point("handed-taken");
+    link_let_packets_follow(node->link);
 }
 
 /* The VM has ended here, and so has its disk server. */

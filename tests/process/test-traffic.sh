@@ -123,6 +123,36 @@ is "a page that isn't there has failed" "$status $(client_figure http_ok)" "1 0"
 has "it says why" "$(client_figure http_error)" 404
 hosts_kill alpha
 
+# ---- Steady traffic: what is lost or comes twice ----
+start_guest || exit 1
+steady() { # ARGUMENT...
+    client_line=$(hosts_exec client "$COLO_BUILD/tests/tools/steady" "$@" "$HOSTS_GUEST_IP" | tail -n 1)
+}
+steady --seconds 1
+is "nothing is lost" "$(client_figure lost) $(client_figure duplicated) $(client_figure connection)" "0 0 kept"
+# shellcheck disable=SC2317 # called by name
+datagrams_are_away() {
+    kill -USR1 "$hosts_pid"
+    tail -n 1 "$HOSTS_DIR/client/steady.log" | grep -q '"away":[0-9][0-9][0-9]'
+}
+hosts_start client steady "$COLO_BUILD/tests/tools/steady" --drain-s 5 "$HOSTS_GUEST_IP"
+steady_pid=$hosts_pid
+hosts_wait 20 "the client" grep -q connected "$HOSTS_DIR/client/steady.log" || exit 1
+hosts_cut alpha lan0
+hosts_wait 20 "datagrams that are lost" datagrams_are_away
+hosts_mend alpha lan0
+kill -TERM "$steady_pid"
+wait "$steady_pid"
+is "lost datagrams are no good end" $? 1
+client_line=$(tail -n 1 "$HOSTS_DIR/client/steady.log")
+not_ok "they are counted" [ "$(client_figure lost)" = 0 ]
+ok "TCP has sent again what was lost" [ "$(client_figure sent_again)" -gt "$(client_figure needless)" ]
+kill -STOP "$guest"
+steady --seconds 1 --drain-s 1
+kill -CONT "$guest"
+not_ok "unanswered datagrams are lost" [ "$(client_figure lost)" = 0 ]
+hosts_kill alpha
+
 # ---- Memory that changes ----
 start_guest || exit 1
 hosts_guest "rate 20000" >/dev/null

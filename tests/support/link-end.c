@@ -113,6 +113,15 @@ static void on_message(guint type, const guint8 *payload, gsize len, gpointer us
         side->on_message(side);
 }
 
+static void on_late_packet(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
+{
+    LinkEnd *side = user_data;
+    (void)nic;
+    (void)data;
+    (void)len;
+    side->late_frames++;
+}
+
 static void on_packet(unsigned nic, guint64 epoch, const guint8 *data, gsize len,
                       gpointer user_data)
 {
@@ -185,6 +194,7 @@ static LinkEnd *make(const LinkEndOptions *options, guint16 port, guint16 peer_p
                                .sent = on_sent,
                                .message = on_message,
                                .packet = on_packet,
+                               .late_packet = on_late_packet,
                                .down = on_down,
                                .attempt_failed = on_attempt_failed,
                                .descriptor = o->descriptor,

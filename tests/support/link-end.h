@@ -18,7 +18,7 @@ struct LinkEnd {
     GPtrArray *messages; /* of char*: "TYPE:TEXT" */
     GPtrArray *packets;  /* of char*: "NIC:EPOCH:LENGTH:CHECKSUM" if `keep_packets` */
     gboolean keep_packets;
-    guint64 packet_frames;
+    guint64 packet_frames, late_frames;
     /* Called after what happened was noted; may be NULL. */
     void (*on_up)(LinkEnd *side);
     void (*on_down)(LinkEnd *side);

@@ -306,6 +306,51 @@ static void test_last_words(void)
 }
 
 /* The same when the process ends right after it, without a main loop. */
+static void send_packets(const LinkEnd *side, int count)
+{
+    for (int i = 0; i < count; i++)
+        g_assert_true(link_send_packet(side->link, 0, 1, (const guint8 *)"frame", 5));
+}
+
+/* One side ends the link. The other sends on until it knows, and then ends it, too. */
+static void test_packets_follow(void)
+{
+    for (int round = 0; round < 20; round++) {
+        g_autoptr(LinkEnd) primary = NULL;
+        g_autoptr(LinkEnd) secondary = NULL;
+        link_end_pair(NULL, &primary, &secondary);
+        send_packets(primary, 100);
+        for (int turn = 0; turn < round; turn++)
+            g_main_context_iteration(NULL, FALSE);
+        link_let_packets_follow(secondary->link);
+        link_send(secondary->link, LINK_MSG_TAKEN, "taken", 5);
+        link_close(secondary->link);
+        send_packets(primary, 100);
+        link_close(primary->link);
+        link_end_wait(secondary->packet_frames + secondary->late_frames == 200);
+        g_assert_cmpuint(secondary->late_frames, >=, 100);
+        g_assert_cmpuint(primary->downs + secondary->downs, ==, 0);
+    }
+}
+
+/* Nobody has asked for them. */
+static void test_packets_dont_follow(void)
+{
+    g_autoptr(LinkEnd) primary = NULL;
+    g_autoptr(LinkEnd) secondary = NULL;
+    link_end_pair(NULL, &primary, &secondary);
+    link_let_packets_follow(secondary->link);
+    link_close(primary->link);
+    link_end_wait(secondary->downs == 1);
+    link_end_accept(primary, "alpha");
+    link_end_dial(secondary, "beta");
+    link_end_wait(primary->ups == 2 && secondary->ups == 2);
+    send_packets(primary, 1);
+    link_close(secondary->link);
+    link_end_wait(primary->downs == 1);
+    g_assert_cmpuint(secondary->late_frames, ==, 0);
+}
+
 static void test_last_words_and_free(void)
 {
     for (int i = 0; i < 20; i++) {
@@ -532,6 +577,8 @@ int main(int argc, char **argv)
                            test_checkpoint_end);
     link_end_add_test("/link/close", test_close);
     link_end_add_test("/link/last-words", test_last_words);
+    link_end_add_test("/link/packets-follow", test_packets_follow);
+    link_end_add_test("/link/packets-dont-follow", test_packets_dont_follow);
     link_end_add_test("/link/last-words-and-free", test_last_words_and_free);
     link_end_add_data_test("/link/end-in-callback/close", GINT_TO_POINTER(0), test_end_in_callback);
     link_end_add_data_test("/link/end-in-callback/free", GINT_TO_POINTER(1), test_end_in_callback);

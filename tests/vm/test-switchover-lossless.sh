@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Twenty planned switchovers to and fro under steady traffic, in both modes: each datagram comes back,
+# and once; and what TCP has sent again was needless, so nothing of it was lost. How many datagrams the
+# guest can echo in a second on this machine is tried first, without a switchover.
+# shellcheck disable=SC2317 # functions are called by need() and ok()
+set -u
+# shellcheck source=tests/support/pair.sh
+. "$COLO_TESTS/support/pair.sh"
+
+steady=$COLO_BUILD/tests/tools/steady
+out=$HOSTS_DIR/client/steady.log
+
+# What the last line tells.
+told() {
+    for name in lost duplicated strange connection; do
+        printf '%s=%s ' $name "$(figure "$(tail -n 1 "$out")" $name)"
+    done
+}
+GOOD='lost=0 duplicated=0 strange=0 connection=kept '
+
+needed_again() {
+    line=$(tail -n 1 "$out")
+    echo $(($(figure "$line" sent_again) - $(figure "$line" needless)))
+}
+
+echoes() { # PER-SECOND
+    : >"$out"
+    hosts_exec client "$steady" --seconds 4 --per-second "$1" "$HOSTS_GUEST_IP" >>"$out" 2>&1
+    diag "without a switchover, $1 in a second: $(tail -n 1 "$out")"
+    [ "$(told)" = "$GOOD" ]
+}
+
+# Of a guest that has few cycles QEMU drops input in each pause (docs/ARCHITECTURE.md, "Input that is lost in a
+# pause"), and in colo mode two guests share this machine.
+find_rate() { # RATE...
+    for rate; do
+        if echoes "$rate" && echoes "$rate"; then return 0; fi
+    done
+    return 1
+}
+
+is_running() {
+    grep -q connected "$out"
+}
+
+# The guest has had few cycles while it moved. On a slow machine it must not have ever fewer.
+has_caught_up() {
+    lines=$(wc -l <"$out")
+    kill -USR1 "$steady_pid"
+    hosts_wait 10 "figures" has_more_lines 2>/dev/null && [ "$(figure "$(tail -n 1 "$out")" away)" -lt 100 ]
+}
+
+has_more_lines() {
+    [ "$(wc -l <"$out")" -gt "$lines" ]
+}
+
+twenty_moves() { # MODE RATE...
+    mode=$1
+    shift
+    find_rate "$@"
+    is "$mode: there is a rate that the guest can echo" $? 0 || return 1
+    : >"$out"
+    hosts_start client steady "$steady" --per-second "$rate" --drain-s 20 "$HOSTS_GUEST_IP"
+    steady_pid=$hosts_pid
+    need "$mode: the client is there" is_running
+    moved=0
+    while [ $moved -lt 20 ] && hosts_colo "$primary" switchover --wait >/dev/null; do
+        pair_swap
+        hosts_wait "$PATIENCE" "a protected pair" is_pair "$primary" "$secondary" || break
+        moved=$((moved + 1))
+        hosts_wait "$PATIENCE" "the guest has caught up" has_caught_up || break
+    done
+    is "$mode: switchovers that were completed" $moved 20
+    kill -TERM "$steady_pid"
+    need "$mode: the client ends" has_ended "$steady_pid"
+    diag "$mode: $(tail -n 1 "$out")"
+    is "$mode: all came back, and once" "$(told)" "$GOOD"
+    is "$mode: segments of TCP that were lost" "$(needed_again)" 0
+}
+
+pair_setup checkpoint.mode=buffered
+pair_boot
+pair_join
+twenty_moves buffered 1000 700 400
+ok "colo mode from now on" hosts_colo "$primary" set mode=colo
+twenty_moves colo 500 300
+ok "the guest's memory is what it wrote" guest_verifies
+nothing_left
+tap_done
