@@ -30,6 +30,10 @@ static const ColoFaultPoint points[] = {
     {"secondary-prepared",     "the primary continues unprotected and releases its output"               },
     {"secondary-loaded",       "the primary continues unprotected and releases its output"               },
     {"switchover-held",        "the secondary takes over from the checkpoint before"                     },
+    {"switchover-saved",       "the secondary takes over from the checkpoint before"                     },
+    {"switchover-released",    "the secondary takes over from the checkpoint before"                     },
+    {"switchover-marked",      "the secondary takes over from the checkpoint before"                     },
+    {"switchover-inactive",    "the secondary takes over from the checkpoint before"                     },
     {"handed-paused",          "the secondary takes over"                                                },
     {"handed-sent",            "the secondary takes over"                                                },
     {"handed-received",        "the primary continues"                                                   },
@@ -44,6 +48,7 @@ static const ColoFaultPoint points[] = {
 /* Set once by colo_fault_init() before any thread starts. */
 static const char *armed_name;
 static gint armed_countdown;
+static int armed_signal = SIGKILL;
 
 const ColoFaultPoint *colo_fault_points(void)
 {
@@ -63,19 +68,23 @@ gboolean colo_fault_init(GError **error)
     const char *env = g_getenv("COLO_FAULT");
     if (!env || !*env)
         return TRUE;
-    g_auto(GStrv) parts = g_strsplit(env, ":", 2);
+    g_auto(GStrv) parts = g_strsplit(env, ":", 3);
     guint64 count = 1;
+    gboolean stops = parts[1] && parts[2];
     if (!is_known(parts[0]) ||
-        (parts[1] && !g_ascii_string_to_unsigned(parts[1], 10, 1, G_MAXINT, &count, NULL))) {
+        (parts[1] && !g_ascii_string_to_unsigned(parts[1], 10, 1, G_MAXINT, &count, NULL)) ||
+        (stops && strcmp(parts[2], "stop") != 0)) {
         g_autoptr(GString) names = g_string_new(NULL);
         for (const ColoFaultPoint *p = points; p->name; p++)
             g_string_append_printf(names, " %s", p->name);
         g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
-                    "COLO_FAULT=%s: expected NAME or NAME:COUNT, NAME one of:%s", env, names->str);
+                    "COLO_FAULT=%s: expected NAME, NAME:COUNT or NAME:COUNT:stop, NAME one of:%s",
+                    env, names->str);
         return FALSE;
     }
     armed_name = g_intern_string(parts[0]);
     armed_countdown = (gint)count;
+    armed_signal = stops ? SIGSTOP : SIGKILL;
     return TRUE;
 }
 
@@ -85,5 +94,5 @@ void colo_fault_point(const char *name)
         return;
     g_assert(is_known(name));
     if (!strcmp(armed_name, name) && g_atomic_int_dec_and_test(&armed_countdown))
-        raise(SIGKILL);
+        raise(armed_signal);
 }

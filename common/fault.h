@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Named fault points, for tests that kill a host at a chosen step. COLO_FAULT=name kills this
- * process with SIGKILL when it first reaches that point, COLO_FAULT=name:N at the N-th time. Every
+ * process with SIGKILL when it first reaches that point, COLO_FAULT=name:N at the N-th time; with
+ * COLO_FAULT=name:N:stop it is stopped there until SIGCONT, so that something can be done to it. Every
  * name is one of the table in fault.c, with what must be true after it; unset, a point costs one
  * comparison.
  */
@@ -10,7 +11,7 @@
 
 #include <glib.h>
 
-/* Dies here if COLO_FAULT names this point. `name` must be in the table. Any thread. */
+/* Dies, or stops, here if COLO_FAULT names this point. `name` must be in the table. Any thread. */
 void colo_fault_point(const char *name);
 
 /* Checks COLO_FAULT once at start: FALSE and an error listing the names if it names no point. */

@@ -177,6 +177,8 @@ static void on_last_mark(json_object *result, const GError *error, gpointer user
     g_autofree DiskOrder *order = disks_answered(user_data);
     (void)result;
     note_last_mark(order, error);
+    if (!error)
+        colo_fault_point("switchover-marked");
     order->switched(order->ticket, error);
 }
 
@@ -187,6 +189,7 @@ void disks_released(Disks *disks, const GError *error)
         return;
     g_clear_error(&disks->qemu_failure);
     if (!error) {
+        colo_fault_point("switchover-released");
         disks->last_mark_due = FALSE;
         order->epoch = disks->giving_up.number;
         disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),

@@ -192,6 +192,8 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     colo_fault_point("primary-state-saved");
     primary->cycle.state = g_bytes_ref(state);
     gboolean gives_up = primary->cycle.gives_up && primary->cycle.phase == CYCLE_SAVING;
+    if (gives_up)
+        colo_fault_point("switchover-saved");
     primary_step(primary, gives_up ? CYCLE_EVENT_SAVED_LAST : CYCLE_EVENT_SAVED);
 }
 
@@ -242,6 +244,7 @@ void primary_given_up(Primary *primary, const GError *error)
 {
     static const char what[] = "the disks can't be given up";
     if (!error) {
+        colo_fault_point("switchover-inactive");
         primary_step(primary, CYCLE_EVENT_GIVEN_UP);
         return;
     }

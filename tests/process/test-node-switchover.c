@@ -94,6 +94,28 @@ static void test_done(void)
     tear_down(&f);
 }
 
+/* What a switchover spares: of a primary that dies, all since its last checkpoint is done once more. */
+static void test_redone_without(void)
+{
+    Fixture f;
+    start_stepping(&f, NULL);
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->checkpoint_period_ms = b->config->checkpoint_period_ms = 3600 * 1000;
+    guint64 epoch = a->node->epoch;
+    ask_for_checkpoint(&f);
+    WAIT_FOR(b->node->epoch > epoch && primary_phase(a->node->primary) == CYCLE_IDLE);
+    guint64 then = fake_vm_steps(a->vm);
+    WAIT_FOR(fake_vm_steps(a->vm) >= then + 20);
+    guint64 stop = fake_vm_steps(a->vm);
+    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    die(a);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    g_assert_cmpuint(fake_vm_steps(b->vm), <, stop);
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    tear_down(&f);
+}
+
 /* And back, ordered on either node. */
 static void test_to_and_fro(void)
 {
@@ -432,6 +454,8 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-switchover/expected", test_expected);
     add_pair_test("/node-switchover/done", test_done);
+    /* In `colo` mode the copy continues where it is. */
+    add_pair_test_in("buffered", "/node-switchover/redone-without", test_redone_without);
     add_pair_test("/node-switchover/to-and-fro", test_to_and_fro);
     add_pair_test("/node-switchover/numbers", test_numbers);
     add_pair_test("/node-switchover/ordered-twice", test_ordered_twice);

@@ -114,7 +114,11 @@ handing_dies() { # POINT ORDER [NEXT'S ENVIRONMENT]
 
 handing_dies handed-paused failover COLO_FAULT=handed-sent:1
 handing_dies handed-sent failover COLO_FAULT=switchover-held:1
-handing_dies switchover-held 'switchover --pause'
+handing_dies switchover-held 'switchover --pause' COLO_FAULT=switchover-saved:1
+handing_dies switchover-saved switchover COLO_FAULT=switchover-released:1
+handing_dies switchover-released switchover COLO_FAULT=switchover-marked:1
+handing_dies switchover-marked switchover COLO_FAULT=switchover-inactive:1
+handing_dies switchover-inactive switchover
 
 # The secondary dies when it is to take over: the primary has lost nothing.
 point='handed-received'
