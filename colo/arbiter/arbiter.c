@@ -19,10 +19,10 @@
 #include "common/patience.h"
 
 /* What has a thread of its own while others hang. */
-typedef enum { KIND_LOOK, KIND_OTHER, KINDS } Kind;
+typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_OTHER, KINDS } Kind;
 
 /* So many of a kind may hang: looking again and again must not take what an answer needs. */
-static const guint late_max[KINDS] = {[KIND_LOOK] = 4, [KIND_OTHER] = 16};
+static const guint late_max[KINDS] = {[KIND_LOOK] = 4, [KIND_LOOK_BACK] = 16, [KIND_OTHER] = 16};
 
 typedef struct {
     guint late;       /* how many are */
@@ -113,7 +113,9 @@ static void learn_id(Arbiter *arbiter, Question *question)
 
 static Kind kind_of(const Question *question)
 {
-    return question->work == arbiter_look_around ? KIND_LOOK : KIND_OTHER;
+    return question->work == arbiter_look_around  ? KIND_LOOK
+           : question->work == arbiter_read_again ? KIND_LOOK_BACK
+                                                  : KIND_OTHER;
 }
 
 static Tries *tries_of(const Question *question)
@@ -293,7 +295,6 @@ void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, con
                      .who = (char *)who,
                      .to = (char *)to,
                      .work = arbiter_hand_back,
-                     .in_turn = TRUE,
                      .answer = answer,
                      .user_data = user_data};
     arbiter_question(arbiter, &like);
@@ -306,7 +307,6 @@ void arbiter_look_back(Arbiter *arbiter, const char *uuid, const char *session, 
                      .session = (char *)session,
                      .who = (char *)who,
                      .work = arbiter_read_again,
-                     .in_turn = TRUE,
                      .answer = answer,
                      .user_data = user_data};
     arbiter_question(arbiter, &like);
@@ -326,7 +326,9 @@ void arbiter_forget(Arbiter *arbiter)
 {
     for (guint i = 0; i < arbiter->questions->len; i++) {
         Question *question = g_ptr_array_index(arbiter->questions, i);
-        question->forgotten |= question->work == arbiter_decide;
+        question->forgotten |= question->work == arbiter_decide ||
+                               question->work == arbiter_hand_back ||
+                               question->work == arbiter_read_again;
     }
 }
 

@@ -76,8 +76,9 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
                  guint64 epoch, ArbiterFunc answer, gpointer user_data);
 /*
  * `who`, which has won that session and does not continue, gives it to `to`, whose yes it is from now
- * on. It must have ended what it could have continued with. GRANTED: that is on storage. UNKNOWN: it
- * may be or not.
+ * on. It must have ended what it could have continued with, and may not begin anew by that yes. GRANTED:
+ * that is on storage. UNKNOWN: it may be or not. It may be asked again while others are open, for all
+ * of them write the same.
  */
 void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                     const char *to, ArbiterFunc answer, gpointer user_data);
@@ -86,7 +87,7 @@ void arbiter_look_back(Arbiter *arbiter, const char *uuid, const char *session, 
                        ArbiterFunc answer, gpointer user_data);
 /* An answer to that is to come, in time. */
 gboolean arbiter_is_asked(const Arbiter *arbiter);
-/* Another session counts from now on: what was asked before isn't answered any more. */
+/* Another session counts from now on: what was asked about those before isn't answered any more. */
 void arbiter_forget(Arbiter *arbiter);
 
 /*

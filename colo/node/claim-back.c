@@ -4,6 +4,9 @@
  * over a VM that was handed over to it makes the decision the primary's, when its own VM has ended.
  * It tells the primary. If the link is lost meanwhile, the primary asks. If it asks too early, it is
  * denied. So a primary that was denied looks from time to time.
+ *
+ * Neither waits for its turn, or for one that hangs: what is written is the same each time, and what
+ * is read changes nothing. When another session counts, none of them is answered any more.
  */
 #include "colo/node/claim_internal.h"
 #include "common/log.h"
@@ -30,8 +33,8 @@ static void on_returned(ArbiterAnswer answer, const GError *error, gpointer user
     Claim *claim = user_data;
     if (answer == ARBITER_UNKNOWN)
         claim_tell(claim, "the VM can't be given back to the primary", error, TRUE);
-    switch (claim_judge_return(claim->state, answer, claim_time_of(error))) {
-    case CLAIM_RETURN_WAITS:
+    switch (claim_judge_return(claim->state, answer)) {
+    case CLAIM_RETURN_NOTHING:
         return;
     case CLAIM_RETURN_AGAIN:
         if (!claim->back.timer)
@@ -65,11 +68,9 @@ void claim_return(Claim *claim, const char *to)
 static void on_looked(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Claim *claim = user_data;
-    if (claim_time_of(error) == CLAIM_LATE)
-        return; /* it is still to come */
-    g_autofree char *session = g_steal_pointer(&claim->back.session);
-    if (answer != ARBITER_GRANTED || !claim_looks_back(claim->state) ||
-        g_strcmp0(session, claim->question.session) != 0)
+    /* One that is late is still to come, and counts; but storage may be there again by another way. */
+    claim->back.looks &= claim_time_of(error) == CLAIM_GONE;
+    if (answer != ARBITER_GRANTED || !claim_looks_back(claim->state))
         return;
     log_warning("the other node has given the VM back");
     claim->question.last = ARBITER_GRANTED;
@@ -80,10 +81,10 @@ static void on_looked(ArbiterAnswer answer, const GError *error, gpointer user_d
 static gboolean on_look(gpointer user_data)
 {
     Claim *claim = user_data;
-    if (claim->back.session)
+    if (claim->back.looks)
         return G_SOURCE_CONTINUE;
-    claim->back.session = g_strdup(claim->question.session);
-    arbiter_look_back(claim->arbiter, claim->config->vm->uuid, claim->back.session,
+    claim->back.looks = TRUE;
+    arbiter_look_back(claim->arbiter, claim->config->vm->uuid, claim->question.session,
                       claim->config->name, on_looked, claim);
     return G_SOURCE_CONTINUE;
 }
@@ -112,5 +113,4 @@ void claim_back_finalise(Claim *claim)
 {
     g_clear_handle_id(&claim->back.timer, g_source_remove);
     g_free(claim->back.to);
-    g_free(claim->back.session);
 }

@@ -124,13 +124,13 @@ gboolean claim_looks_back(FsmState state)
     return state == FSM_P_FROZEN;
 }
 
-ClaimReturn claim_judge_return(FsmState state, ArbiterAnswer answer, ClaimTime time)
+ClaimReturn claim_judge_return(FsmState state, ArbiterAnswer answer)
 {
     if (state != FSM_S_GIVING && state != FSM_S_LEAVING)
-        return CLAIM_RETURN_WAITS;
+        return CLAIM_RETURN_NOTHING;
     if (answer != ARBITER_UNKNOWN)
         return CLAIM_RETURN_DONE;
-    return time == CLAIM_LATE ? CLAIM_RETURN_WAITS : CLAIM_RETURN_AGAIN;
+    return CLAIM_RETURN_AGAIN;
 }
 
 /* What may follow what; that nothing changes always may. */

@@ -106,11 +106,11 @@ gboolean claim_gives_back(gboolean granted_late, FsmState state);
 gboolean claim_looks_back(FsmState state);
 /* What follows from the answer when the VM is being given back to the primary that handed it over. */
 typedef enum {
-    CLAIM_RETURN_WAITS, /* that was reported as late, and is still to come; or it isn't wanted */
-    CLAIM_RETURN_AGAIN,
+    CLAIM_RETURN_NOTHING, /* it was done before */
+    CLAIM_RETURN_AGAIN,   /* also if that is late: storage may be there again by another way */
     CLAIM_RETURN_DONE,
 } ClaimReturn;
-ClaimReturn claim_judge_return(FsmState state, ArbiterAnswer answer, ClaimTime time);
+ClaimReturn claim_judge_return(FsmState state, ArbiterAnswer answer);
 /* Whether one may follow the other. */
 gboolean claim_doing_may(ClaimDoing from, ClaimDoing to);
 const char *claim_doing_name(ClaimDoing doing);

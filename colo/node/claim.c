@@ -224,7 +224,7 @@ static void set_session(Claim *claim, const char *session)
         return;
     arbiter_forget(claim->arbiter);
     set_doing(claim, CLAIM_IDLE);
-    claim->question.granted_late = claim->question.asked_handed = FALSE;
+    claim->question.granted_late = claim->question.asked_handed = claim->back.looks = FALSE;
     g_free(claim->question.session);
     claim->question.session = g_strdup(session);
 }

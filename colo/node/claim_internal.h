@@ -43,7 +43,7 @@ struct Claim {
     struct {
         guint timer;
         char *to;        /* this side gives it back to; NULL: it doesn't */
-        char *session;   /* this side looks whether that was given back; NULL: no look is open */
+        gboolean looks;  /* whether the session was given back: an answer is to come, in time */
         gboolean handed; /* primary: it handed the VM over, and then lost the link */
     } back;
 

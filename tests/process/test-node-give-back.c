@@ -5,6 +5,7 @@
  * secondary's VM was heard.
  */
 #include "common/log.h"
+#include "tests/support/hold.h"
 #include "tests/support/switchover-pair.h"
 
 #include <errno.h>
@@ -208,6 +209,47 @@ static void test_arbiter_away(gconstpointer data)
     tear_down(&f);
 }
 
+/*
+ * The storage hangs as the VM is given back, and so does what has been asked of it. Then it is there
+ * again, under the same path, and that hangs still. (data: the primary looks, and that hangs, too.)
+ */
+static void test_arbiter_hangs(gconstpointer data)
+{
+    static Hold storage[2];
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    for (int i = 0; i < 2; i++) {
+        arbiter_set_limit_ms(claim_arbiter(f.host[i].node->claim), 100);
+        hold_attach(&storage[i], claim_arbiter(f.host[i].node->claim));
+    }
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    hold(&storage[1], HOLD_BEFORE);
+    node_event(b->node, FSM_HAND_OVER_FAILED);
+    WAIT_FOR(b->node->state == FSM_S_GIVING && hold_waiting(&storage[1]) > 0);
+    if (data) {
+        cut(&f);
+        WAIT_FOR(a->node->state == FSM_P_FROZEN);
+        hold(&storage[0], HOLD_BEFORE);
+        WAIT_FOR(hold_waiting(&storage[0]) > 0);
+        hold(&storage[0], HOLD_NOT);
+    }
+    g_assert_false(vm_is_running(a->vm));
+    hold(&storage[1], HOLD_NOT);
+    WAIT_FOR(fake_vm_steps(a->vm) > stop);
+    g_assert_true(a->vm == before);
+    check_owner(&f, "alpha");
+    g_assert_cmpuint(hold_waiting(&storage[1]), >, 0);
+    g_assert_true(!data || hold_waiting(&storage[0]) > 0);
+    protect(&f, 0);
+    for (int i = 0; i < 2; i++)
+        hold_end(&storage[i]);
+    tear_down(&f);
+}
+
 /* The link is cut while the secondary takes over: there is no way back, and it goes on. */
 static void test_cut(void)
 {
@@ -338,6 +380,8 @@ int main(int argc, char **argv)
     add_pair_test("/node-give-back/ends", test_ends);
     add_pair_data_test("/node-give-back/arbiter-away", NULL, test_arbiter_away);
     add_pair_data_test("/node-give-back/arbiter-away-cut", "cut", test_arbiter_away);
+    add_pair_data_test("/node-give-back/arbiter-hangs", NULL, test_arbiter_hangs);
+    add_pair_data_test("/node-give-back/arbiter-hangs-cut", "cut", test_arbiter_hangs);
     add_pair_test("/node-give-back/cut", test_cut);
     add_pair_data_test("/node-give-back/dies", "auto", test_dies);
     add_pair_data_test("/node-give-back/dies-primary", "primary", test_dies);

@@ -403,6 +403,7 @@ static const char *const rare[] = {
     "a load writes to a page that it has not written to before",
     "a pause waits for writes that are being let through",
     "a peer says what is not true",
+    "a question hangs, though storage is back under the same path",
     "a peer falls silent for a heartbeat-timeout",
     "an administrator pauses a link that is up",
     "an administrator's recover fails",

@@ -103,6 +103,33 @@ static void test_others_continue(Fixture *fixture, gconstpointer data)
     WAIT_FOR(first.answers == 2);
 }
 
+/* The same of what is given back, and of a look whether it was: none waits for one before it. */
+static void test_given_back(Fixture *fixture, gconstpointer data)
+{
+    Answered answered, returns[2] = {0}, looks[2] = {0};
+    (void)data;
+    ask(fixture, SESSION, &answered);
+    WAIT_FOR(answered.answer == ARBITER_GRANTED && answered.answers > answered.late);
+    for (guint i = 0; i < 2; i++) {
+        hold(&storage, i == 0 ? HOLD_BEFORE : HOLD_NOT);
+        arbiter_look_back(fixture->arbiter, UUID, SESSION, "beta", on_answer, &looks[i]);
+        WAIT_FOR(i == 0 ? looks[i].late == 1 : looks[i].answers > looks[i].late);
+        hold(&storage, i == 0 ? HOLD_BEFORE : HOLD_NOT);
+        arbiter_return(fixture->arbiter, UUID, SESSION, "alpha", "beta", on_answer, &returns[i]);
+        WAIT_FOR(i == 0 ? returns[i].late == 1 : returns[i].answers > returns[i].late);
+    }
+    g_assert_cmpuint(hold_waiting(&storage), ==, 2);
+    g_assert_cmpint(looks[1].answer, ==, ARBITER_DENIED);
+    g_assert_cmpint(returns[1].answer, ==, ARBITER_GRANTED);
+    /* Of another session, from now on, they are not told. */
+    arbiter_forget(fixture->arbiter);
+    hold_end(&storage);
+    WAIT_FOR(hold_waiting(&storage) == 0);
+    ask(fixture, "another", &answered);
+    WAIT_FOR(answered.answers > answered.late);
+    g_assert_true(looks[0].answers == 1 && returns[0].answers == 1);
+}
+
 /* Whoever asks again and again gets an answer each time, but not a thread. */
 static void test_bounded(Fixture *fixture, gconstpointer data)
 {
@@ -209,6 +236,7 @@ int main(int argc, char **argv)
     ADD("not-stored", test_late, GINT_TO_POINTER(HOLD_BEFORE));
     ADD("stored", test_late, GINT_TO_POINTER(HOLD_AFTER));
     ADD("others-continue", test_others_continue, NULL);
+    ADD("given-back", test_given_back, NULL);
     ADD("bounded", test_bounded, NULL);
     ADD("in-turn", test_in_turn, NULL);
     ADD("forgotten", test_forgotten, NULL);

@@ -56,21 +56,17 @@ static void test_yielded(void)
             g_assert_true(state == FSM_S_COLO || state == FSM_S_HANDED || state == FSM_S_TAKING);
 }
 
-/* What is given back is tried again until there is an answer; and nobody waits for another one. */
+/* What is given back is tried again until there is an answer, also if one is late. */
 static void test_returned(void)
 {
     for (FsmState state = 0; state < FSM_STATES; state++) {
         gboolean gives = state == FSM_S_GIVING || state == FSM_S_LEAVING;
-        ClaimReturn done = claim_judge_return(state, ARBITER_GRANTED, CLAIM_IN_TIME);
-        ClaimReturn none = claim_judge_return(state, ARBITER_MANUAL, CLAIM_IN_TIME);
-        ClaimReturn late = claim_judge_return(state, ARBITER_UNKNOWN, CLAIM_LATE);
-        ClaimReturn gone = claim_judge_return(state, ARBITER_UNKNOWN, CLAIM_GONE);
-        ClaimReturn failed = claim_judge_return(state, ARBITER_UNKNOWN, CLAIM_IN_TIME);
-        g_assert_cmpint(done, ==, gives ? CLAIM_RETURN_DONE : CLAIM_RETURN_WAITS);
+        ClaimReturn done = claim_judge_return(state, ARBITER_GRANTED);
+        ClaimReturn none = claim_judge_return(state, ARBITER_MANUAL);
+        ClaimReturn failed = claim_judge_return(state, ARBITER_UNKNOWN);
+        g_assert_cmpint(done, ==, gives ? CLAIM_RETURN_DONE : CLAIM_RETURN_NOTHING);
         g_assert_cmpint(none, ==, done);
-        g_assert_cmpint(late, ==, CLAIM_RETURN_WAITS);
-        g_assert_cmpint(gone, ==, gives ? CLAIM_RETURN_AGAIN : CLAIM_RETURN_WAITS);
-        g_assert_cmpint(failed, ==, gone);
+        g_assert_cmpint(failed, ==, gives ? CLAIM_RETURN_AGAIN : CLAIM_RETURN_NOTHING);
         g_assert_true(claim_looks_back(state) == (state == FSM_P_FROZEN));
     }
 }

@@ -111,12 +111,9 @@ static void hang_storage(void)
     gint64 until = world.now_us + world_between(SECOND / 10, HEAL_US / 2);
     WorldHost *host = any_host();
     world_tell("the arbiter's storage hangs");
-    host->storage_hangs_until_us = until;
-    storage_is_bad(host);
-    if (world_chance(500)) {
-        world.host[!host->index].storage_hangs_until_us = until;
-        storage_is_bad(&world.host[!host->index]);
-    }
+    world_storage_hang(host, until);
+    if (world_chance(500))
+        world_storage_hang(&world.host[!host->index], until);
 }
 
 static gboolean storage_is_prompt(gpointer data)

@@ -44,8 +44,15 @@ static gboolean die_now(gpointer data)
 
 static void hang_arbiter(WorldHost *host)
 {
-    host->storage_hangs_until_us = world.now_us + world_between(SECOND / 10, WORLD_HEAL_US / 2);
-    host->storage_bad_until_us = world.now_us + 2 * WORLD_HEAL_US;
+    world_storage_hang(host, world.now_us + world_between(SECOND / 10, WORLD_HEAL_US / 2));
+}
+
+static gboolean hang_arbiter_now(gpointer data)
+{
+    hang_arbiter(data);
+    if (world_chance(300))
+        world_link_reset();
+    return G_SOURCE_REMOVE;
 }
 
 /* Something that a takeover needs, or the primary's way back. */
@@ -77,7 +84,7 @@ static void fail(WorldHost *host)
         break;
     default:
         vm->refuse[VM_OP_LOAD] = 1;
-        hang_arbiter(host);
+        world_later(host, world_between(0, 10000), hang_arbiter_now, host);
     }
 }
 

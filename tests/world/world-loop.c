@@ -17,6 +17,7 @@
 #include <sys/time.h>
 #include <time.h>
 
+#include "colo/arbiter/arbiter_internal.h"
 #include "common/clock.h"
 #include "tests/world/world.h"
 
@@ -293,12 +294,17 @@ void world_source_clear(GSource **source)
 
 /* ---- Threads ---- */
 
+/* A thread waits for a mount that is gone for up to so long. */
+#define LEFT_US (600 * G_USEC_PER_SEC)
+
 typedef struct {
     WorldHost *host;
     GThreadFunc func;
     gpointer data;
     GPtrArray *held;
-    gint64 answer_us; /* after the work; -1: never */
+    gint64 answer_us;     /* after the work; -1: never */
+    gint64 wakes_us;      /* it hangs until then, whatever the storage does; 0: it doesn't */
+    gboolean may_be_left; /* a question to the arbiter that no other one waits for */
 } Step;
 
 static gboolean answer_step(gpointer data)
@@ -317,7 +323,15 @@ static gboolean answer_step(gpointer data)
 static gboolean run_step(gpointer data)
 {
     Step *step = data;
+    if (world.now_us < step->wakes_us) {
+        world_later(step->host, step->wakes_us - world.now_us, run_step, step);
+        return G_SOURCE_REMOVE;
+    }
     if (world.now_us < step->host->storage_hangs_until_us) {
+        if (step->may_be_left && step->host->storage_is_another) {
+            step->wakes_us = step->host->storage_hangs_until_us + world_between(0, LEFT_US);
+            world_sometimes("a question hangs, though storage is back under the same path");
+        }
         world_later(step->host, step->host->storage_hangs_until_us - world.now_us, run_step, step);
         return G_SOURCE_REMOVE;
     }
@@ -329,12 +343,22 @@ static gboolean run_step(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/*
+ * Those in turn wait for the one before, however long: that is a limit (colo/arbiter/arbiter.c). But
+ * nobody is to wait so for a VM that is given back.
+ */
+static gboolean may_be_left(const Question *question)
+{
+    return !question->in_turn || question->work == arbiter_hand_back ||
+           question->work == arbiter_read_again;
+}
+
 /* It ends with its process; what it has stored by then stays. */
-static GThread *start_step(GThreadFunc func, gpointer data)
+static GThread *start_step(GThreadFunc func, gpointer data, gboolean may_be_left)
 {
     static int thread;
     Step *step = g_new0(Step, 1);
-    *step = (Step){.host = world.current, .func = func, .data = data};
+    *step = (Step){.host = world.current, .func = func, .data = data, .may_be_left = may_be_left};
     gint64 wait_us = world_between(200, 3000);
     if (world_chance(world.arbiter_hangs_per_mille)) {
         step->answer_us = world_between(0, 20 * G_USEC_PER_SEC);
@@ -348,15 +372,14 @@ static GThread *start_step(GThreadFunc func, gpointer data)
 
 GThread *g_thread_try_new(const char *name, GThreadFunc func, gpointer data, GError **error)
 {
-    (void)name;
     (void)error;
-    return start_step(func, data);
+    return start_step(func, data, !strcmp(name, "arbiter") && may_be_left(data));
 }
 
 GThread *g_thread_new(const char *name, GThreadFunc func, gpointer data)
 {
     (void)name;
-    return start_step(func, data);
+    return start_step(func, data, FALSE);
 }
 
 void g_thread_unref(GThread *thread)

@@ -39,6 +39,13 @@ gboolean world_storage_mend(void)
     return some;
 }
 
+void world_storage_hang(WorldHost *host, gint64 until_us)
+{
+    host->storage_hangs_until_us = until_us;
+    host->storage_is_another = world_chance(500);
+    host->storage_bad_until_us = world.now_us + 2 * WORLD_HEAL_US;
+}
+
 int world_storage_error(const WorldHost *host, StorageUse use)
 {
     if (world.now_us >= host->storage_fails_until_us)

@@ -168,6 +168,7 @@ struct WorldHost {
     gboolean was_left;      /* its VM has moved, and it becomes the other's secondary */
     gboolean copy_stopped;  /* the last checkpoint that it has is of a guest that is stopped */
     gint64 storage_hangs_until_us;
+    gboolean storage_is_another; /* then: what waits for it waits on, though it is at the same path */
     gint64 storage_bad_until_us; /* it may not have been able to ask */
 };
 
@@ -314,6 +315,8 @@ void world_disk_is_read_anew(WorldHost *host);
 
 /* ---- world-storage.c ---- */
 
+/* The arbiter's storage hangs on a host until then. */
+void world_storage_hang(WorldHost *host, gint64 until_us);
 typedef enum {
     STORAGE_IN_PLACE,   /* a state file, say */
     STORAGE_NEEDS_ROOM, /* data */
