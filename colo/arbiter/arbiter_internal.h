@@ -78,8 +78,12 @@ gboolean arbiter_sync_folder(const Question *question, GError **error);
 /* The text of an open file, terminated. */
 gboolean arbiter_read_text(const Question *question, int fd, const char *name,
                            char text[ARBITER_TEXT_MAX_BYTES + 1], gsize *ret_len, GError **error);
-/* Removes drafts of a predecessor that crashed. That it fails changes no answer. */
-void arbiter_remove_leftovers(const Question *question);
+/*
+ * Removes drafts of predecessors of this process, for the asker and its VM. What one of them had under
+ * way when it died comes to nothing from then on, on NFS too: a file that is gone can't be given a
+ * place by link(2) or rename(2).
+ */
+gboolean arbiter_remove_leftovers(const Question *question, GError **error);
 
 /* The name that is pinned in a node's state folder; NULL without an error: none. */
 char *arbiter_read_pin(const char *state_dir, GError **error);

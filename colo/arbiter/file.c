@@ -16,7 +16,9 @@
  *   was handed the VM and can't take over. It has ended what it could have continued with.
  * - None is removed that somebody may ask for: the loser may come back late (tidy.c).
  *
- * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM.
+ * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM. A
+ * rename may outlive its process, on NFS: what this side has won may be made the other's at any moment.
+ * So a node that starts removes all drafts before it reads that it is the owner (owner.c).
  * If its maker is still at work, link(2) fails there and the answer is unknown.
  *
  * UUID.owner records which node owns the VM: owner.c.
@@ -123,7 +125,8 @@ ArbiterAnswer arbiter_decide(const Question *question, GError **error)
     g_autoptr(GError) reading = NULL;
     g_autofree char *name = decision_name(question);
     ArbiterAnswer answer = ARBITER_UNKNOWN;
-    arbiter_remove_leftovers(question);
+    /* That it fails changes no answer: what this process is told yes for, none before it has asked. */
+    (void)arbiter_remove_leftovers(question, NULL);
     if (read_decision(question, &answer, &reading))
         return answer;
     if (reading) {

@@ -198,18 +198,31 @@ static gboolean is_leftover(const char *name, const Question *question)
            !strcmp(parts[6], "draft");
 }
 
-void arbiter_remove_leftovers(const Question *question)
+static struct dirent *next_entry(DIR *dir)
 {
+    errno = 0;
+    return readdir(dir);
+}
+
+gboolean arbiter_remove_leftovers(const Question *question, GError **error)
+{
+    gboolean removed = TRUE;
     int fd = openat(question->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     if (!dir) {
+        arbiter_fail(question, "read", "", error);
         colo_fd_close(&fd);
-        return;
+        return FALSE;
     }
-    for (struct dirent *entry = readdir(dir); entry; entry = readdir(dir))
-        if (is_leftover(entry->d_name, question))
-            (void)unlinkat(fd, entry->d_name, 0);
+    struct dirent *entry;
+    while (removed && (entry = next_entry(dir)))
+        if (is_leftover(entry->d_name, question) && unlinkat(fd, entry->d_name, 0) < 0 &&
+            errno != ENOENT)
+            removed = arbiter_fail(question, "remove", entry->d_name, error);
+    if (removed && errno)
+        removed = arbiter_fail(question, "read", "", error);
     closedir(dir);
+    return removed;
 }
 
 /* ---- The folder's name ---- */

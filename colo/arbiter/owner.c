@@ -287,6 +287,9 @@ static ArbiterAnswer work_claim(const Question *question, GError **error)
     g_autoptr(GError) reading = NULL;
     g_auto(ArbiterRecord) record = {0};
     ArbiterAnswer answer;
+    /* A predecessor may have given away what is read here as the asker's own. */
+    if (!arbiter_remove_leftovers(question, error))
+        return ARBITER_UNKNOWN;
     if (question->claim == ARBITER_OVERRULE)
         return write_owner(question, TRUE, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
     if (read_record(question, &record, &reading))

@@ -64,6 +64,8 @@ static void tidy_questions(Pair *pair, int i)
     }
     if (side->flying && side->flying != side->claim && pair->granted[side->flying])
         side->flying = 0;
+    if (side->landing && (pair->granted[side->landing] == 2 - i || !is_named(pair, side->landing)))
+        side->landing = 0;
 }
 
 void model_claim_tidy(Pair *pair)
@@ -371,6 +373,8 @@ static ArbiterAnswer judge_inquiry(Pair *pair, int i, Disks disks)
 static void read_inquiry(Pair *pair, int i)
 {
     Side *side = &pair->side[i];
+    /* What a predecessor has left comes to nothing from now on. */
+    side->landing = 0;
     if (pair->record.writer) {
         side->inquiry = INQUIRY_HAS_READ;
         side->read = pair->record;
@@ -570,6 +574,12 @@ void model_storage_steps(Search *search, int i)
     const Side *side = &search->from->side[i];
     if (side->flying)
         late_steps(search, i);
+    if (side->landing)
+        FAULT(pair, search)
+        {
+            pair->granted[side->landing] = (guint8)(2 - i);
+            pair->side[i].landing = 0;
+        }
     /* The rest is done in turn. */
     if (side->crashed || side->inquiry)
         return;

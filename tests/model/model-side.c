@@ -284,6 +284,7 @@ static void tidy_dead(Side *side, gboolean has_arbiter)
     Side left = {.state = side->state,
                  .crashed = side->crashed,
                  .flying = side->flying,
+                 .landing = side->returning && has_arbiter ? side->claim : side->landing,
                  .is_auto = side->is_auto};
     if (side->crashed) {
         left.state = FSM_FAILED;

@@ -411,9 +411,10 @@ void model_restart_steps(Search *search, int i)
     for (gsize role = 0; role < G_N_ELEMENTS(fresh); role++)
         STEP(pair, search)
         {
-            guint8 flying = pair->side[i].flying;
+            Side before = pair->side[i];
             pair->side[i] = fresh[role];
-            pair->side[i].flying = flying;
+            pair->side[i].flying = before.flying;
+            pair->side[i].landing = before.landing;
             model_claim_start(&pair->side[i]);
             pair->restarts++;
             pair->connected = FALSE;

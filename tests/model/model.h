@@ -123,6 +123,7 @@ typedef struct {
     guint8 releasing;      /* has ended, and may yet report so to storage */
     guint8 giving_back;    /* what it was granted too late */
     guint8 returning;      /* what was handed over to it: the decision is to be the other side's */
+    guint8 landing; /* session of which a predecessor's process has done that: it may land yet */
 } Side;
 
 typedef struct {

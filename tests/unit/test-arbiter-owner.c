@@ -360,6 +360,29 @@ static void test_broken_disks(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &good), ==, ARBITER_GRANTED);
 }
 
+/*
+ * Beta has won, and has died as it gave that to alpha: the rename is still on its way, as it can be on
+ * NFS. Nothing comes of it once beta has been told that the VM is its own.
+ */
+static void test_rename_under_way(Fixture *fixture, gconstpointer data)
+{
+    static const char name[] = "." UUID "." S1 ".beta.0123456789abcdef.0.draft";
+    g_autofree char *draft = g_build_filename(fixture->dir, name, NULL);
+    g_autofree char *decision = g_build_filename(fixture->dir, UUID "." S1, NULL);
+    (void)data;
+    record(fixture, "alpha", S1);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    /* Something that can't be removed may be what is under way. */
+    g_assert_cmpint(g_mkdir(draft, 0700), ==, 0);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_UNKNOWN);
+    g_assert_cmpint(g_rmdir(draft), ==, 0);
+    g_assert_true(g_file_set_contents(
+        draft, "colo decision 1\ngranted-to alpha\nepoch 7\nat 2026\n", -1, NULL));
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    g_assert_cmpint(g_rename(draft, decision), <, 0);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
+}
+
 static void test_overrule(Fixture *fixture, gconstpointer data)
 {
     (void)data;
@@ -492,6 +515,7 @@ int main(int argc, char **argv)
     ADD("give-back", test_give_back);
     ADD("unrecorded", test_unrecorded);
     ADD("returned", test_returned);
+    ADD("rename-under-way", test_rename_under_way);
     ADD("owner-of-other-disks", test_owner_of_other_disks);
     ADD("inherit", test_inherit);
     ADD("broken-disks", test_broken_disks);
