@@ -56,7 +56,7 @@ static ClaimVerdict verdict(ClaimReport report, ClaimDoing next)
 static ClaimVerdict remain_undecided(const ClaimFacts *facts)
 {
     ClaimVerdict remains = verdict(CLAIM_REPORT_NOTHING, facts->doing);
-    if (facts->state == FSM_P_RECOVER) {
+    if (facts->state == FSM_P_RECOVER && facts->answer == ARBITER_UNKNOWN) {
         remains.next = CLAIM_AGAIN;
     } else if (!claim_doing_is_undecided(facts->doing)) {
         remains.report = CLAIM_REPORT_UNDECIDED;
@@ -88,9 +88,12 @@ ClaimVerdict claim_judge(const ClaimFacts *facts)
     /* Nothing has come of one that was given up; a later one is to be answered; or one was. */
     if (gone || facts->others_open || facts->state == FSM_P_FROZEN)
         return (ClaimVerdict){.next = facts->doing};
-    /* Where nobody keeps decisions, these sides know by themselves that they may continue. */
-    gboolean knows =
-        facts->yielded || facts->state == FSM_P_RECOVER || facts->state == FSM_S_HANDED;
+    /*
+     * Where nobody keeps decisions, these sides know by themselves that they may continue. One that
+     * has handed its VM over does not: the peer may have run it, and have been started again since.
+     */
+    gboolean knows = facts->yielded || (facts->state == FSM_P_RECOVER && !facts->handed) ||
+                     facts->state == FSM_S_HANDED;
     if (facts->answer == ARBITER_MANUAL && knows)
         return verdict(CLAIM_REPORT_GRANTED, CLAIM_IDLE);
     if (facts->state == FSM_S_HANDED)

@@ -53,6 +53,7 @@ typedef struct {
     ClaimDoing doing;
     gboolean forced;      /* an administrator decides if nobody else can */
     gboolean yielded;     /* the peer's VM is dead for certain */
+    gboolean handed;      /* primary: it was handed the VM, and it isn't known what became of it */
     gboolean others_open; /* another question about this session has an answer to come, in time */
     ArbiterAnswer answer; /* not OPEN */
     ClaimTime time;       /* of an UNKNOWN */

@@ -133,6 +133,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
                         .doing = claim->question.doing,
                         .forced = claim->question.forced,
                         .yielded = claim->question.yielded,
+                        .handed = claim->back.handed,
                         .others_open = arbiter_is_asked(claim->arbiter),
                         .answer = answer,
                         .time = claim_time_of(error)};

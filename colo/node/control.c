@@ -291,8 +291,8 @@ static void fail_failover(ControlRequest *request, const Node *node)
 /* Nobody but an administrator can know. */
 static gboolean may_run_there(const Node *node)
 {
-    return node->state == FSM_P_PAUSED && node->config->arbiter == CONFIG_ARBITER_NONE &&
-           claim_was_handed(node->claim);
+    return (node->state == FSM_P_PAUSED || node->state == FSM_P_RECOVER) &&
+           node->config->arbiter == CONFIG_ARBITER_NONE && claim_was_handed(node->claim);
 }
 
 static void fail_handed(ControlRequest *request, const Node *node)

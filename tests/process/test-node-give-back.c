@@ -5,6 +5,7 @@
  * secondary's VM was heard.
  */
 #include "common/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/hold.h"
 #include "tests/support/switchover-pair.h"
 
@@ -363,6 +364,22 @@ static void test_cut_without_arbiter(void)
     fake_vm_proceed(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
     g_assert_cmpint(a->node->state, ==, FSM_P_PAUSED);
+    /* It has served clients, dies, and is started again with nothing: that shows nothing. */
+    guint64 stood_at = fake_vm_steps(a->vm);
+    die(b);
+    start(b, "secondary");
+    WAIT_FOR(a->node->state == FSM_P_RECOVER && claim_doing(a->node->claim) == CLAIM_MANUAL);
+    g_assert_false(vm_is_running(a->vm));
+    g_autoptr(ControlPeer) peer = control_peer_greeted(a->config->control_socket);
+    g_autofree char *refusal =
+        control_peer_ask(a->config->control_socket, "{\"execute\":\"failover\",\"id\":1}");
+    g_assert_nonnull(strstr(refusal, "may run there"));
+    g_assert_cmpuint(fake_vm_steps(a->vm), ==, stood_at);
+    control_peer_expect(peer,
+                        "{\"execute\":\"failover\",\"arguments\":{\"force\":true},\"id\":2}\n",
+                        "{\"return\":{},\"id\":2}");
+    protect(&f, 0);
+    g_assert_true(vm_is_running(a->vm));
     tear_down(&f);
 }
 

@@ -43,6 +43,22 @@ static void test_force(void)
     g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_UNDECIDED);
 }
 
+/* Without an arbiter: whoever has handed its VM over learns nothing from a peer that comes back. */
+static void test_handed(void)
+{
+    ClaimFacts facts = {.state = FSM_P_RECOVER, .doing = CLAIM_ASKED, .answer = ARBITER_MANUAL};
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_GRANTED);
+    facts.handed = TRUE;
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_UNDECIDED);
+    g_assert_cmpint(judge(facts).next, ==, CLAIM_MANUAL);
+    facts.forced = TRUE;
+    g_assert_cmpint(judge(facts).report, ==, CLAIM_REPORT_FORCED);
+    /* An arbiter's answer is to come. */
+    facts.forced = FALSE;
+    facts.answer = ARBITER_UNKNOWN;
+    g_assert_cmpint(judge(facts).next, ==, CLAIM_AGAIN);
+}
+
 /* The peer's VM is dead if the peer said so where it can be; that lasts until the link is back. */
 static void test_yielded(void)
 {
@@ -302,6 +318,7 @@ int main(int argc, char **argv)
     g_test_add_func("/claim-rules/late", test_late);
     g_test_add_func("/claim-rules/force", test_force);
     g_test_add_func("/claim-rules/yielded", test_yielded);
+    g_test_add_func("/claim-rules/handed", test_handed);
     g_test_add_func("/claim-rules/returned", test_returned);
     g_test_add_func("/claim-rules/out-of-doubt", test_out_of_doubt);
     g_test_add_func("/claim-rules/start", test_start);

@@ -17,6 +17,7 @@ typedef struct {
     guint8 has_arbiter;
     guint8 state, doing;    /* FsmState, ClaimDoing */
     guint8 forced, yielded; /* as in ClaimFacts */
+    guint8 handed;          /* likewise: the VM, to the peer */
     guint8 in_time, late;   /* open questions about this session */
     guint8 winner;          /* as far as storage has told this side */
     guint8 seeks;           /* looks for its peer */
@@ -94,6 +95,7 @@ static void move(Walk *walk, World *world, FsmEvent event, Circumstances now)
     }
     set_doing(walk, world, claim_doing_after(world->doing, event, step.next));
     world->yielded = (guint8)claim_yielded_after(world->yielded, event, step.next);
+    world->handed = (world->handed || world->state == FSM_P_HANDED) && claim_is_in_doubt(step.next);
     world->state = (guint8)step.next;
     world->forced &= claim_is_in_doubt(step.next);
     world->checks = (step.actions & FSM_DO_CHECK_VM) != 0;
@@ -125,8 +127,8 @@ static void say(Walk *walk, World *world, ClaimReport report)
 static void check_answer(const World *before, ArbiterAnswer answer, const ClaimVerdict *verdict)
 {
     gboolean doubts = claim_is_in_doubt(before->state);
-    gboolean knows =
-        before->yielded || before->state == FSM_P_RECOVER || before->state == FSM_S_HANDED;
+    gboolean knows = before->yielded || (before->state == FSM_P_RECOVER && !before->handed) ||
+                     before->state == FSM_S_HANDED;
     g_assert_true(verdict->report != CLAIM_REPORT_GRANTED || answer == ARBITER_GRANTED ||
                   (answer == ARBITER_MANUAL && knows));
     g_assert_true(verdict->report != CLAIM_REPORT_FORCED ||
@@ -149,6 +151,7 @@ static void answer(Walk *walk, World world, ArbiterAnswer answer, ClaimTime time
                         .doing = world.doing,
                         .forced = world.forced,
                         .yielded = world.yielded,
+                        .handed = world.handed,
                         .others_open = world.in_time > 0,
                         .answer = answer,
                         .time = time};
