@@ -2,7 +2,8 @@
 /*
  * The end of a node whose VM is to continue: SIGTERM, which the shutdown of a host sends. The
  * primary of a protected VM hands it over as `failover` does, and ends when the other's is seen to
- * run. A hand-over that leaves the VM here is tried once more. If there is none, this is an end like
+ * run. So does one that hands it over already: the secondary may yet give it back, and then this is
+ * the only VM. A hand-over that leaves the VM here is tried once more. If there is none, this is an end like
  * any other. The reasons are that it was refused, that there is no secondary any more, that it is too
  * late, or a second signal.
  */
@@ -13,6 +14,9 @@
 
 /* A hand-over takes some hundred milliseconds; a service manager kills after a minute or more. */
 #define LEAVE_MS 30000
+
+/* How much longer at a time, as long as the secondary has neither taken the VM nor given it back. */
+#define HANDED_MS 5000
 
 struct Leave {
     LeaveHandler handler;
@@ -44,7 +48,10 @@ static gboolean on_too_late(gpointer user_data)
 {
     Leave *leave = user_data;
     leave->timer = 0;
-    end_after_all(leave, "the VM does not run on the other host in time");
+    if (leave->handler.state(leave->user_data) == FSM_P_HANDED)
+        leave->timer = patience_add(HANDED_MS, on_too_late, leave);
+    else
+        end_after_all(leave, "the VM does not run on the other host in time");
     return G_SOURCE_REMOVE;
 }
 
@@ -93,14 +100,19 @@ gboolean leave_is_under_way(const Leave *leave)
 void leave_begin(Leave *leave, gboolean hands_over)
 {
     FsmState state = leave->handler.state(leave->user_data);
-    if (leave->timer || !hands_over || !fsm_is_primary(state) || !fsm_is_protected(state)) {
+    gboolean is_handed = leave->handler.is_handed(leave->user_data);
+    gboolean may_hand_over = fsm_is_primary(state) && fsm_is_protected(state);
+    if (leave->timer || !hands_over || (!is_handed && !may_hand_over)) {
         end(leave);
         return;
     }
-    log_info("handing the VM over before this node ends; a second signal ends it at once");
+    log_info("%s before this node ends; a second signal ends it at once",
+             is_handed ? "the other node is to take the VM, or to give it back,"
+                       : "handing the VM over");
     leave->tried_again = FALSE;
     leave->timer = patience_add(LEAVE_MS, on_too_late, leave);
-    leave->handler.hand_over(leave->user_data);
+    if (!is_handed)
+        leave->handler.hand_over(leave->user_data);
 }
 
 Leave *leave_new(const LeaveHandler *handler, gpointer user_data)

@@ -5,9 +5,9 @@
  * It owns the time that the hand-over may take. It doesn't hand over: it asks for that, follows the
  * node's state, and reports when the node is to end.
  *
- * Always holds: a request for the end is met half a minute after LeaveHandler.hand_over at the
- * latest. It is met at once if the VM can't be handed over (any more), or if the request is
- * repeated.
+ * Always holds: a request for the end is met half a minute after it at the latest, but not while the
+ * VM is handed over, and the secondary has neither taken it nor given it back. (That state ends by
+ * itself.) It is met at once if the VM can't be handed over (any more), or if the request is repeated.
  *
  * All of it runs on the main thread; nothing blocks.
  */
@@ -20,6 +20,8 @@ typedef struct Leave Leave;
 
 typedef struct {
     FsmState (*state)(gpointer user_data);
+    /* The VM was handed over, and it isn't known what became of it. */
+    gboolean (*is_handed)(gpointer user_data);
     void (*hand_over)(gpointer user_data);
     /* The node is to end, with the VM that it may have. */
     void (*end)(gpointer user_data);
@@ -28,7 +30,10 @@ typedef struct {
 Leave *leave_new(const LeaveHandler *handler, gpointer user_data);
 void leave_free(Leave *leave);
 
-/* The node is to end: after a hand-over, if `hands_over` and there is a protected VM here. */
+/*
+ * The node is to end: after a hand-over, if `hands_over` and there is a protected VM here, or one that
+ * is being handed over.
+ */
 void leave_begin(Leave *leave, gboolean hands_over);
 /* The state has changed. */
 void leave_look(Leave *leave);

@@ -221,8 +221,12 @@ static gboolean on_yield(Node *node, const Message *message, GError **error)
 
 static gboolean on_yielded(Node *node, const Message *message, GError **error)
 {
-    (void)message;
     figures_primary_lost(node->figures, FIGURES_LOST);
+    if (node->state == FSM_S_GIVING || node->state == FSM_S_LEAVING) {
+        g_autoptr(GError) why = g_error_new(NODE_ERROR, NODE_ERROR_REFUSED, "%s", message->text);
+        node_report(node, "the VM is given back to a primary that has ended: start colod there",
+                    why);
+    }
     return peer_event(node, FSM_YIELDED, error);
 }
 

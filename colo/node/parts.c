@@ -194,6 +194,12 @@ static void make_clock(Node *node)
 
 /* ---- SIGTERM ---- */
 
+static gboolean on_is_handed(gpointer user_data)
+{
+    const Node *node = user_data;
+    return node->state == FSM_P_HANDED || claim_was_handed(node->claim);
+}
+
 static void on_end(gpointer user_data)
 {
     node_shut_down(user_data);
@@ -202,7 +208,7 @@ static void on_end(gpointer user_data)
 static void make_leave(Node *node)
 {
     static const LeaveHandler handler = {
-        .state = on_state, .hand_over = on_hand_over, .end = on_end};
+        .state = on_state, .is_handed = on_is_handed, .hand_over = on_hand_over, .end = on_end};
     node->leave = leave_new(&handler, node);
 }
 

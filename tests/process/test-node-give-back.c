@@ -181,6 +181,35 @@ static void test_ends(void)
     tear_down(&f);
 }
 
+/*
+ * SIGTERM at the primary, whose VM stands: the secondary may yet give it back, and nobody else has it.
+ * (data: it does; else it takes over.)
+ */
+static void test_primary_ends(gconstpointer data)
+{
+    Fixture f;
+    start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    node_leave(a->node);
+    for (guint turn = 0; turn < 1000; turn++)
+        g_main_context_iteration(NULL, FALSE);
+    g_assert_true(a->node->state == FSM_P_HANDED && !a->ended && a->vm);
+    if (data)
+        node_event(b->node, FSM_HAND_OVER_FAILED);
+    else
+        fake_vm_proceed(b->vm);
+    WAIT_FOR(a->ended);
+    g_assert_no_error(a->error);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, !data);
+    check_owner(&f, data ? "alpha" : "beta");
+    if (!data)
+        WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
+    tear_down(&f);
+}
+
 /* The arbiter's storage is away when the VM is to be given back; and comes back. */
 static void test_arbiter_away(gconstpointer data)
 {
@@ -395,6 +424,8 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/disks-refuse", NULL, test_disks);
     add_pair_data_test("/node-give-back/disks-hang", "hang", test_disks);
     add_pair_test("/node-give-back/ends", test_ends);
+    add_pair_data_test("/node-give-back/primary-ends", NULL, test_primary_ends);
+    add_pair_data_test("/node-give-back/primary-ends-given-back", "back", test_primary_ends);
     add_pair_data_test("/node-give-back/arbiter-away", NULL, test_arbiter_away);
     add_pair_data_test("/node-give-back/arbiter-away-cut", "cut", test_arbiter_away);
     add_pair_data_test("/node-give-back/arbiter-hangs", NULL, test_arbiter_hangs);

@@ -8,6 +8,7 @@
 typedef struct {
     Leave *leave;
     FsmState state;
+    gboolean was_handed;
     guint handed_over, ended;
 } Fixture;
 
@@ -15,6 +16,12 @@ static FsmState on_state(gpointer user_data)
 {
     const Fixture *f = user_data;
     return f->state;
+}
+
+static gboolean on_is_handed(gpointer user_data)
+{
+    const Fixture *f = user_data;
+    return f->state == FSM_P_HANDED || f->was_handed;
 }
 
 static void on_hand_over(gpointer user_data)
@@ -33,7 +40,7 @@ static void on_end(gpointer user_data)
 static void set_up(Fixture *f, gconstpointer data)
 {
     static const LeaveHandler handler = {
-        .state = on_state, .hand_over = on_hand_over, .end = on_end};
+        .state = on_state, .is_handed = on_is_handed, .hand_over = on_hand_over, .end = on_end};
     (void)data;
     f->state = FSM_P_COLO;
     f->leave = leave_new(&handler, f);
@@ -62,10 +69,12 @@ static void test_begin(Fixture *f, gconstpointer data)
         /* Also one that does already: it ends after that. */
         gboolean hands_over =
             state == FSM_P_COLO || state == FSM_P_PRE_SWITCHOVER || state == FSM_P_DEVICE;
+        /* The secondary may give it back. */
+        gboolean waits = hands_over || state == FSM_P_HANDED;
         leave_begin(f->leave, TRUE);
         g_assert_cmpuint(f->handed_over, ==, hands_over);
-        g_assert_cmpuint(f->ended, ==, !hands_over);
-        if (hands_over)
+        g_assert_cmpuint(f->ended, ==, !waits);
+        if (waits)
             leave_begin(f->leave, TRUE); /* a second signal */
         g_assert_cmpuint(f->ended, ==, 1);
         g_assert_false(leave_is_under_way(f->leave));
@@ -124,6 +133,29 @@ static void test_patience(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->ended, ==, 1);
 }
 
+/* Nobody knows whether the other node has the VM: as long as that is so, this one keeps it. */
+static void test_handed(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->state = FSM_P_HANDED;
+    leave_begin(f->leave, TRUE);
+    turned_clock_pass_ms(100000);
+    g_assert_cmpuint(f->ended, ==, 0);
+    /* The limit of that state is over, and the arbiter has not said whose it is. */
+    f->was_handed = TRUE;
+    move(f, FSM_P_PAUSED);
+    g_assert_cmpuint(f->ended, ==, 0);
+    turned_clock_pass_ms(6000);
+    g_assert_cmpuint(f->ended, ==, 1);
+    leave_begin(f->leave, TRUE);
+    g_assert_cmpuint(f->ended, ==, 1);
+    move(f, FSM_P_FROZEN);
+    g_assert_cmpuint(f->ended, ==, 1);
+    move(f, FSM_S_STARTING);
+    g_assert_cmpuint(f->ended, ==, 2);
+    g_assert_cmpuint(f->handed_over, ==, 0);
+}
+
 #define ADD(name, test) g_test_add("/leave/" name, Fixture, NULL, set_up, test, tear_down)
 
 int main(int argc, char **argv)
@@ -134,5 +166,6 @@ int main(int argc, char **argv)
     ADD("states", test_states);
     ADD("again", test_again);
     ADD("patience", test_patience);
+    ADD("handed", test_handed);
     return g_test_run();
 }
