@@ -67,8 +67,9 @@ static const Option table[] = {
      .choices = sigterms,
      .help = "What the primary of a protected VM does at SIGTERM or SIGINT, which the shutdown of its "
              "host sends. hand-over: the secondary takes over, then colod ends. If that is refused or "
-             "takes more than half a minute, or at a second signal, it ends as after colo quit. end: it "
-             "ends at once like that, and with it the VM on both hosts."},
+             "takes more than half a minute, or at a second signal, it ends as after colo quit. But "
+             "once the VM is the secondary's to take, it waits until that has taken it or given it "
+             "back. end: it ends at once like that, and with it the VM on both hosts."},
 
     {"vm", "name", OPTION_NAME, VM(name), .required = TRUE,
      .help = "The VM's name, in logs and for people. The same on both hosts, like all of this section "

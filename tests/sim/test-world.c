@@ -59,6 +59,10 @@ static const char *role_for(const WorldHost *host)
         return may_boot(host) ? "primary" : "secondary";
     if (peer->node->state == FSM_S_NONE)
         return may_boot(host) ? "primary" : NULL;
+    /* A service manager asks nobody whether the one that is left has handed the VM over to it. */
+    if (!world.disks && peer->node->state == FSM_P_PAUSED && claim_was_handed(peer->node->claim) &&
+        world_chance(500))
+        return "secondary";
     return runs(peer) && peer->node->state != FSM_P_PAUSED ? "secondary" : NULL;
 }
 
@@ -90,11 +94,26 @@ static void end_overtaken(WorldHost *host)
     world_die(host, FALSE);
 }
 
+/* Without an arbiter: the VM was handed over, and whoever was to take it is back. */
+static void decide_handed(WorldHost *host)
+{
+    if (!host->lives || world_has_arbiter() || !world_is_awake(host) ||
+        host->node->state != FSM_P_RECOVER || claim_doing(host->node->claim) != CLAIM_MANUAL)
+        return;
+    if (is_overtaken(host)) {
+        end_overtaken(host);
+        return;
+    }
+    world_sometimes("an administrator decides for a primary whose secondary is back");
+    failover_by_force(host);
+}
+
 /* Without an arbiter: the other host is dead for certain. */
 static void decide(void)
 {
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         WorldHost *host = &world.host[i];
+        decide_handed(host);
         if (!host->lives || world.host[!i].lives || world_has_arbiter() || !world_is_awake(host) ||
             (host->node->state != FSM_S_PAUSED && host->node->state != FSM_P_PAUSED))
             continue;
@@ -419,6 +438,7 @@ static const char *const rare[] = {
     "a write waits for the next epoch",
     "the dirty-limit is reached",
     "a host shuts down while it holds the VM for a switchover",
+    "a host shuts down, and its VM is the other one's to take",
     "a node is ended while it holds the VM for a switchover",
     "a VM that was handed over is given back",
     "a VM that was handed over is given back before its secondary ends",

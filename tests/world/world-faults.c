@@ -314,8 +314,7 @@ static gboolean leave_now(gpointer data)
     WorldHost *host = data;
     if (!host->lives || host->ended)
         return G_SOURCE_REMOVE;
-    host->told_to_end = TRUE;
-    node_leave(host->node);
+    world_handed_terminate(host);
     return G_SOURCE_REMOVE;
 }
 

@@ -14,13 +14,21 @@ static gboolean gives_back[WORLD_HOSTS];
 /* It was told to end in a takeover. Whoever did that tells a primary that waits, too. */
 static gboolean ended_in_takeover[WORLD_HOSTS];
 
+void world_handed_terminate(WorldHost *host)
+{
+    host->told_to_end = TRUE;
+    host->insistence++;
+    if (host->node->state == FSM_P_HANDED)
+        world_sometimes("a host shuts down, and its VM is the other one's to take");
+    node_leave(host->node);
+}
+
 static gboolean end_now(gpointer data)
 {
     WorldHost *host = data;
     if (!host->lives || host->ended)
         return G_SOURCE_REMOVE;
-    host->told_to_end = TRUE;
-    node_leave(host->node);
+    world_handed_terminate(host);
     return G_SOURCE_REMOVE;
 }
 
@@ -59,7 +67,7 @@ static gboolean hang_arbiter_now(gpointer data)
 static void fail(WorldHost *host)
 {
     SimVm *vm = host->vm;
-    switch (world_random(8)) {
+    switch (world_random(9)) {
     case 0:
         vm->refuse[VM_OP_LOAD] = 1;
         break;
@@ -81,6 +89,11 @@ static void fail(WorldHost *host)
         break;
     case 6:
         world_later(NULL, world_between(0, 30000), die_now, host);
+        break;
+    case 7:
+        vm->refuse[VM_OP_RESUME] = (guint)world_between(1, 8);
+        world_later(&world.host[!host->index], world_between(0, 30000), end_now,
+                    &world.host[!host->index]);
         break;
     default:
         vm->refuse[VM_OP_LOAD] = 1;
@@ -127,6 +140,8 @@ void world_handed_moved(WorldHost *host, guint before, const char *event)
     FsmState state = host->node->state;
     ended_in_takeover[host->index] |= state == FSM_COMPLETED && before == FSM_S_DEVICE;
     ended_in_takeover[!host->index] &= state != FSM_P_NONE;
+    if (state == FSM_COMPLETED && before == FSM_P_HANDED && host->insistence == 1)
+        world_fail("%s ends its VM, and the other one may give it back", host->name);
     if (state == FSM_S_TAKING && before != FSM_S_TAKING && host->vm && world_chance(300))
         fail(host);
     if (state == FSM_P_NONE && fsm_is_contested((FsmState)before))

@@ -281,6 +281,7 @@ gboolean world_command(WorldHost *host, const char *name, json_object *arguments
         command++;
     gboolean known = command && command->name;
     host->told_to_end |= !strcmp(name, "quit");
+    host->insistence += !strcmp(name, "quit") ? 2 : 0;
     if (known) {
         Call call = {command, g_new0(ControlRequest, 1), arguments};
         call.request->host = host;
@@ -386,6 +387,7 @@ void world_start(WorldHost *host, const char *role)
     host->ended = host->failed = host->told_to_end = FALSE;
     host->starts++;
     host->fault_in = 0;
+    host->insistence = 0;
     host->restart_us = 0;
     g_clear_pointer(&host->trouble, g_free);
     host->vm = NULL;

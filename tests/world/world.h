@@ -124,6 +124,7 @@ struct WorldHost {
     sigjmp_buf death;      /* where a process that dies in the middle of something ends */
     gboolean lives, ended; /* colod does; has reported its end */
     gboolean told_to_end;  /* by an administrator, or a signal */
+    guint insistence;      /* likewise: a signal counts for one, a command for two */
     gboolean failed;
     guint starts;
     gint64 frozen_until_us; /* paused until then; 0: isn't */
@@ -168,7 +169,8 @@ struct WorldHost {
     gboolean was_left;      /* its VM has moved, and it becomes the other's secondary */
     gboolean copy_stopped;  /* the last checkpoint that it has is of a guest that is stopped */
     gint64 storage_hangs_until_us;
-    gboolean storage_is_another; /* then: what waits for it waits on, though it is at the same path */
+    gboolean
+        storage_is_another; /* then: what waits for it waits on, though it is at the same path */
     gint64 storage_bad_until_us; /* it may not have been able to ask */
 };
 
@@ -259,6 +261,8 @@ void world_print_sometimes(void);
 
 /* ---- world-handed.c ---- */
 
+/* SIGTERM. */
+void world_handed_terminate(WorldHost *host);
 /* A node has moved from `before` by `event`: what a hand-over means there, and what fails then. */
 void world_handed_moved(WorldHost *host, guint before, const char *event);
 /* An administrator is to have a frozen VM continue: fails if it should by itself. */
