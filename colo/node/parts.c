@@ -220,9 +220,16 @@ static gboolean on_is_there(gpointer user_data)
     return link_is_up(node->link) && link_is_fresh(node->link);
 }
 
+static gboolean on_is_cancelled(gpointer user_data)
+{
+    const Node *node = user_data;
+    return switchover_is_cancelled(node->switchover);
+}
+
 static void make_taking(Node *node)
 {
-    static const TakingHandler handler = {.event = on_event, .is_there = on_is_there};
+    static const TakingHandler handler = {
+        .event = on_event, .is_there = on_is_there, .is_cancelled = on_is_cancelled};
     node->taking = taking_new(node->config, &handler, node);
 }
 

@@ -142,6 +142,8 @@ SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, Fs
         return phase == SWITCHOVER_DEVICE || phase == SWITCHOVER_HANDED ? SWITCHOVER_HANDED
                                                                         : SWITCHOVER_FAILED;
     case FSM_S_TAKING:
+        /* It is given back if it was cancelled before. */
+        return phase == SWITCHOVER_HANDED_CANCELLING ? phase : SWITCHOVER_HANDED;
     case FSM_S_DEVICE:
         return SWITCHOVER_HANDED;
     case FSM_P_NONE:

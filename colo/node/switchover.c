@@ -407,7 +407,7 @@ void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event)
     }
     SwitchoverPhase phase = switchover_of_secondary(switchover->phase, next, event);
     if (phase == SWITCHOVER_FAILED && switchover->phase == SWITCHOVER_HANDED_CANCELLING &&
-        event == FSM_VM_UNFIT)
+        (event == FSM_VM_UNFIT || event == FSM_UNDECIDED || next == FSM_S_GIVING))
         phase = SWITCHOVER_CANCELLED;
     if (phase == SWITCHOVER_FAILED)
         set_error(switchover, is_reasoned(next) && switchover->reason ? switchover->reason

@@ -12,8 +12,9 @@ struct Taking {
     gpointer user_data;
     FsmState state; /* the node's */
     guint timer;
-    char *refused; /* the last reason in this takeover; NULL: none */
-    char *why;     /* of the last one that failed */
+    gboolean cancelled; /* before the arbiter's yes */
+    char *refused;      /* the last reason in this takeover; NULL: none */
+    char *why;          /* of the last one that failed */
 };
 
 static gboolean on_limit(gpointer user_data);
@@ -52,6 +53,8 @@ static char *reason(const Taking *taking, FsmEvent event)
 {
     if (event == FSM_SHUTDOWN)
         return g_strdup("the secondary ends");
+    if (taking->cancelled && event == FSM_HAND_OVER_FAILED)
+        return g_strdup("the switchover was cancelled");
     if (event == FSM_VM_LOST)
         return g_strdup(taking->refused ? taking->refused : "the secondary's VM is lost");
     if (taking->refused)
@@ -73,7 +76,11 @@ void taking_moved(Taking *taking, FsmState state, FsmEvent event)
     }
     if (state == FSM_S_TAKING)
         g_clear_pointer(&taking->refused, g_free);
-    if (limit_ms(taking) > 0)
+    taking->cancelled = state == FSM_S_TAKING && taking->handler.is_cancelled(taking->user_data);
+    /* Not within the step that has just begun the takeover. */
+    if (taking->cancelled)
+        begin_limit(taking, 0);
+    else if (limit_ms(taking) > 0)
         begin_limit(taking, limit_ms(taking));
 }
 

@@ -2,7 +2,8 @@
 /*
  * A node's part that keeps a hand-over from hanging at the secondary. From the arbiter's yes on the
  * VM stands on both hosts. The primary could run it at once. So a secondary that can't, gives it
- * back: if the device state can't be loaded, or if all of it takes longer than disk-timeout.
+ * back: if the device state can't be loaded, or if all of it takes longer than disk-timeout. So does one that
+ * was told to cancel the switchover while the arbiter had not answered yet.
  *
  * It owns that limit, the reason, and how long a node that ends waits for the arbiter. It decides
  * nothing else: fsm.h has what follows.
@@ -28,6 +29,8 @@ typedef struct {
     void (*event)(FsmEvent event, gpointer user_data);
     /* The primary has shown of late that it lives. */
     gboolean (*is_there)(gpointer user_data);
+    /* The switchover by which the VM was handed over: an administrator wants it back. */
+    gboolean (*is_cancelled)(gpointer user_data);
 } TakingHandler;
 
 /* `config` is borrowed. */

@@ -118,7 +118,32 @@ static void test_cancel_handed(gconstpointer data)
     tear_down(&f);
 }
 
-/* It has asked: its answer comes first, and the VM moves. */
+/* It has asked, and has no answer yet: when it has, it gives the VM back. */
+static void test_cancel_asked(gconstpointer data)
+{
+    Fixture f;
+    start_held(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    guint64 stop = fake_vm_steps(a->vm);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_HANDED && claim_has_asked_handed(b->node->claim));
+    cancel(data ? b : a);
+    if (!data)
+        /* Its word may come after the answer: then the VM moves. */
+        while (b->node->state == FSM_S_HANDED && !switchover_is_cancelled(b->node->switchover))
+            g_main_context_iteration(NULL, TRUE);
+    if (!switchover_is_cancelled(b->node->switchover)) {
+        tear_down(&f);
+        return;
+    }
+    WAIT_FOR(phase_of(b) == SWITCHOVER_CANCELLED && phase_of(a) == SWITCHOVER_CANCELLED);
+    WAIT_FOR(vm_is_running(a->vm) && fake_vm_steps(a->vm) > stop);
+    protect(&f, 0);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 0);
+    tear_down(&f);
+}
+
+/* It has its answer: the VM moves. */
 static void test_cancel_too_late(void)
 {
     Fixture f;
@@ -256,6 +281,8 @@ int main(int argc, char **argv)
                        GINT_TO_POINTER(FAKE_VM_RESUME), test_cancel_device);
     add_pair_data_test("/node-switchover-cancel/cancel/handed/here", NULL, test_cancel_handed);
     add_pair_data_test("/node-switchover-cancel/cancel/handed/there", "there", test_cancel_handed);
+    add_pair_data_test("/node-switchover-cancel/cancel/asked/here", NULL, test_cancel_asked);
+    add_pair_data_test("/node-switchover-cancel/cancel/asked/there", "there", test_cancel_asked);
     add_pair_test("/node-switchover-cancel/cancel/too-late", test_cancel_too_late);
     add_pair_test("/node-switchover-cancel/cancel/any-time", test_cancel_any_time);
     add_phases("cut", test_cut);

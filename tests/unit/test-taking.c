@@ -11,7 +11,7 @@
 typedef struct {
     Config config;
     Taking *taking;
-    gboolean is_there;
+    gboolean is_there, is_cancelled;
     guint failed;
 } Fixture;
 
@@ -28,9 +28,16 @@ static gboolean on_is_there(gpointer user_data)
     return f->is_there;
 }
 
+static gboolean on_is_cancelled(gpointer user_data)
+{
+    const Fixture *f = user_data;
+    return f->is_cancelled;
+}
+
 static void set_up(Fixture *f, gconstpointer data)
 {
-    static const TakingHandler handler = {.event = on_event, .is_there = on_is_there};
+    static const TakingHandler handler = {
+        .event = on_event, .is_there = on_is_there, .is_cancelled = on_is_cancelled};
     (void)data;
     f->config.disk_timeout_ms = LIMIT_MS;
     f->is_there = TRUE;
@@ -120,6 +127,22 @@ static void test_lost(Fixture *f, gconstpointer data)
     g_assert_cmpstr(taking_why(f->taking), ==, "not taken over in 5000 ms");
 }
 
+/* It was while the arbiter was asked. Later it is too late. */
+static void test_cancelled(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->is_cancelled = TRUE;
+    turned_clock_pass_ms(LIMIT_MS / 2);
+    g_assert_cmpuint(f->failed, ==, 0);
+    taking_moved(f->taking, FSM_S_HANDED, FSM_HANDED);
+    taking_moved(f->taking, FSM_S_TAKING, FSM_GRANTED);
+    g_assert_cmpuint(f->failed, ==, 0);
+    turned_clock_pass_ms(1);
+    g_assert_cmpuint(f->failed, ==, 1);
+    taking_moved(f->taking, FSM_S_GIVING, FSM_HAND_OVER_FAILED);
+    g_assert_cmpstr(taking_why(f->taking), ==, "the switchover was cancelled");
+}
+
 #define ADD(name, data, test) g_test_add("/taking/" name, Fixture, (data), set_up, test, tear_down)
 
 int main(int argc, char **argv)
@@ -132,5 +155,6 @@ int main(int argc, char **argv)
     ADD("link-lost", GINT_TO_POINTER(FSM_S_DEVICE), test_over);
     ADD("leaving", NULL, test_leaving);
     ADD("lost", NULL, test_lost);
+    ADD("cancelled", NULL, test_cancelled);
     return g_test_run();
 }

@@ -144,6 +144,11 @@ void world_handed_moved(WorldHost *host, guint before, const char *event)
         world_fail("%s ends its VM, and the other one may give it back", host->name);
     if (state == FSM_S_TAKING && before != FSM_S_TAKING && host->vm && world_chance(300))
         fail(host);
+    if (state == FSM_S_GIVING && before == FSM_S_TAKING &&
+        (switchover_is_cancelled(host->node->switchover) ||
+         switchover_phase(host->node->switchover) == SWITCHOVER_CANCELLED))
+        world_sometimes(
+            "a VM is given back, as its switchover was cancelled while the arbiter was asked");
     if (state == FSM_P_NONE && fsm_is_contested((FsmState)before))
         check_alone(host, (FsmState)before);
     if (g_strcmp0(event, "given-back") != 0) {
