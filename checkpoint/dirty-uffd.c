@@ -6,6 +6,13 @@
  * its first write without notifying anybody. PAGEMAP_SCAN reports unprotected pages and protects
  * them again in one step, so no write falls in between.
  *
+ * A scan that protects tells the MMU notifiers of all that it is asked to scan, whatever it finds. KVM
+ * then forgets what it has mapped there, and the guest faults on each page that it touches next, even
+ * to read it. So a harvest looks first, which tells nobody, and protects only where it has found
+ * something. What is protected is reported by the same step. So a page that is written between the
+ * two is found by the second, or by the next harvest. The calls to protect are limited: they leave out
+ * the largest of the gaps between the written pages.
+ *
  * The category mask and the return mask are both exactly PAGE_IS_WRITTEN and nothing is inverted:
  * only then does the kernel report a page that was written and then unmapped.
  *
@@ -45,12 +52,15 @@ typedef struct {
 
 /* Regions per call; the loop continues where a call with a full vector stopped. */
 #define REGIONS 16384
+/* Calls to protect what one look has found: 1.5 us each, in the pause. */
+#define PROTECT_CALLS 1024
 
 typedef struct {
     int uffd; /* borrowed */
     int pagemap;
     guint64 base, size;
-    PmRegion *regions;
+    PmRegion *found; /* REGIONS: by a look */
+    PmRegion *taken; /* REGIONS: found and protected in one step */
 } Uffd;
 
 static gboolean fail(GError **error, const char *what, const char *hint)
@@ -103,53 +113,108 @@ static gboolean protect(Uffd *u, GError **error)
     return TRUE;
 }
 
-static gboolean scan(Uffd *u, guint64 flags, guint64 first, guint64 count, PageSet *pages,
-                     GError **error)
+/*
+ * Scans from `*start` on, up to `end` or until `regions` is full, and moves `*start` to where it stopped.
+ * Returns how many of the REGIONS regions it has filled, -1 with `error` set.
+ */
+static int scan(Uffd *u, guint64 flags, guint64 *start, guint64 end, PmRegion *regions,
+                GError **error)
 {
     PmScanArg arg = {
         .size = sizeof(arg),
         .flags = flags | PM_SCAN_CHECK_ASYNC,
-        .start = u->base + first * VM_PAGE_SIZE,
-        .end = u->base + (first + count) * VM_PAGE_SIZE,
-        .vec = (guintptr)u->regions,
+        .start = *start,
+        .end = end,
+        .vec = (guintptr)regions,
         .vec_len = REGIONS,
         .category_mask = PM_PAGE_IS_WRITTEN,
         .return_mask = PM_PAGE_IS_WRITTEN,
     };
-    while (arg.start < arg.end) {
-        int n = ioctl(u->pagemap, PM_SCAN_IOCTL, &arg);
-        if (n < 0 && errno == EINTR)
-            continue;
+    int n;
+    do
+        n = ioctl(u->pagemap, PM_SCAN_IOCTL, &arg);
+    while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        fail(error, "PAGEMAP_SCAN of the VM's RAM",
+             errno == ESRCH    ? " (the VM's process has ended)"
+             : errno == EPERM  ? " (the VM's mapping of its RAM was replaced)"
+             : errno == ENOTTY ? " (it needs Linux 6.7 or later)"
+                               : "");
+        return -1;
+    }
+    if (arg.walk_end <= *start) {
+        errno = EFAULT;
+        fail(error, "PAGEMAP_SCAN stopped before the end of the VM's RAM", "");
+        return -1;
+    }
+    *start = arg.walk_end;
+    return n;
+}
+
+/* Adds the written pages of `start` to `end` (addresses) to `pages`. */
+static gboolean scan_all(Uffd *u, guint64 flags, guint64 start, guint64 end, PageSet *pages,
+                         GError **error)
+{
+    while (start < end) {
+        int n = scan(u, flags, &start, end, u->taken, error);
         if (n < 0)
-            return fail(error, "PAGEMAP_SCAN of the VM's RAM",
-                        errno == ESRCH    ? " (the VM's process has ended)"
-                        : errno == EPERM  ? " (the VM's mapping of its RAM was replaced)"
-                        : errno == ENOTTY ? " (it needs Linux 6.7 or later)"
-                                          : "");
-        for (int i = 0; i < n; i++) {
-            const PmRegion *r = &u->regions[i];
+            return FALSE;
+        for (const PmRegion *r = u->taken; r < u->taken + n; r++)
             page_set_add_run(pages, (r->start - u->base) / VM_PAGE_SIZE,
                              (r->end - r->start) / VM_PAGE_SIZE);
-        }
-        if (arg.walk_end <= arg.start)
-            break;
-        arg.start = arg.walk_end;
     }
-    if (arg.start >= arg.end)
-        return TRUE;
-    errno = EFAULT;
-    return fail(error, "PAGEMAP_SCAN stopped before the end of the VM's RAM", "");
+    return TRUE;
+}
+
+guint64 dirty_join_below(const guint32 gaps[DIRTY_GAP_CLASSES], guint calls)
+{
+    guint used = 1, largest = DIRTY_GAP_CLASSES - 1;
+    while (largest > DIRTY_GAP_ALWAYS_JOINED && used + gaps[largest] <= calls)
+        used += gaps[largest--];
+    return G_GUINT64_CONSTANT(1) << largest;
+}
+
+static guint64 pages_between(const PmRegion *a, const PmRegion *b)
+{
+    return (b->start - a->end) / VM_PAGE_SIZE;
+}
+
+/* Protects the `n` regions that a look has found; neighbours with a small gap as one. */
+static gboolean protect_regions(Uffd *u, int n, PageSet *pages, GError **error)
+{
+    const PmRegion *r = u->found;
+    guint32 gaps[DIRTY_GAP_CLASSES] = {0};
+    for (int i = 0; i + 1 < n; i++)
+        gaps[MIN(g_bit_storage(pages_between(&r[i], &r[i + 1])), DIRTY_GAP_CLASSES - 1)]++;
+    guint64 join_below = dirty_join_below(gaps, PROTECT_CALLS);
+    for (int first = 0, last = 0; last < n; last++) {
+        if (last + 1 < n && pages_between(&r[last], &r[last + 1]) < join_below)
+            continue;
+        if (!scan_all(u, PM_SCAN_WP_MATCHING, r[first].start, r[last].end, pages, error))
+            return FALSE;
+        first = last + 1;
+    }
+    return TRUE;
 }
 
 static gboolean uffd_harvest(gpointer state, PageSet *pages, GError **error)
 {
-    return scan(state, PM_SCAN_WP_MATCHING, 0, page_set_limit(pages), pages, error);
+    Uffd *u = state;
+    guint64 start = u->base, end = u->base + u->size;
+    while (start < end) {
+        int n = scan(u, 0, &start, end, u->found, error);
+        if (n < 0 || !protect_regions(u, n, pages, error))
+            return FALSE;
+    }
+    return TRUE;
 }
 
 static gboolean uffd_peek(gpointer state, guint64 first, guint64 count, PageSet *pages,
                           GError **error)
 {
-    return scan(state, 0, first, count, pages, error);
+    Uffd *u = state;
+    guint64 start = u->base + first * VM_PAGE_SIZE;
+    return scan_all(u, 0, start, start + count * VM_PAGE_SIZE, pages, error);
 }
 
 /* Unregistering lifts the protection; it fails only if the process is gone. */
@@ -170,7 +235,8 @@ static void uffd_stop(gpointer state)
     Uffd *u = state;
     uffd_suspend(u);
     colo_fd_close(&u->pagemap);
-    g_free(u->regions);
+    g_free(u->found);
+    g_free(u->taken);
     g_free(u);
 }
 
@@ -189,10 +255,11 @@ static gpointer uffd_start(const VmRam *ram, GError **error)
     u->pagemap = colo_fd_steal(&pagemap);
     u->base = ram->remote_base;
     u->size = ram->size_bytes;
-    u->regions = g_new(PmRegion, REGIONS);
+    u->found = g_new(PmRegion, REGIONS);
+    u->taken = g_new(PmRegion, REGIONS);
     g_autoptr(PageSet) first = page_set_new(u->size / VM_PAGE_SIZE);
     /* One scan here, so that a kernel without it is found now and not at the first checkpoint. */
-    if (protect(u, error) && scan(u, 0, 0, page_set_limit(first), first, error))
+    if (protect(u, error) && uffd_peek(u, 0, page_set_limit(first), first, error))
         return u;
     uffd_stop(u);
     return NULL;

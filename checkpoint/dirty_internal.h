@@ -30,6 +30,15 @@ extern const DirtyOps dirty_uffd_ops;
 extern const DirtyOps dirty_soft_ops;
 extern const DirtyOps dirty_compare_ops;
 
+/*
+ * Which gaps between written pages are to be protected together with them, so that `calls` calls do:
+ * those of fewer pages than the result. gaps[n] gaps have 2^(n-1) to 2^n - 1 pages, and the last class
+ * has all larger ones too. The smallest are always joined: a call costs more than mapping them again.
+ */
+#define DIRTY_GAP_CLASSES       32u
+#define DIRTY_GAP_ALWAYS_JOINED 3u
+guint64 dirty_join_below(const guint32 gaps[DIRTY_GAP_CLASSES], guint calls);
+
 /* Opens /proc/PID/`file`; errors name the right that is missing. -1 on error. */
 int dirty_open_proc(pid_t pid, const char *file, int flags, GError **error);
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "checkpoint/checkpoint_internal.h"
+#include "checkpoint/dirty_internal.h"
 #include "common/fd.h"
 #include "tests/support/test-ram.h"
 
@@ -326,6 +327,48 @@ static void test_uffd_many_runs(void)
     g_assert_cmpuint(page_set_count(pages), ==, 0);
 }
 
+/* Runs with gaps of every size: those that are joined and those that are not are reported alike. */
+static void test_uffd_gaps(void)
+{
+    guint64 many = 100000;
+    g_autoptr(TestRam) test = test_ram_new(many);
+    g_autoptr(DirtyTracker) tracker = tracker_or_skip(&test->ram, DIRTY_METHOD_UFFD);
+    if (!tracker)
+        return;
+    g_autoptr(PageSet) pages = page_set_new(many);
+    for (int round = 0; round < 20; round++) {
+        g_autoptr(PageSet) written = page_set_new(many);
+        harvest(tracker, pages);
+        page_set_clear(pages);
+        int most = 1 << g_random_int_range(1, 12);
+        for (guint64 page = 0; page < many; page += (guint64)g_random_int_range(1, most + 1)) {
+            test->guest[page * VM_PAGE_SIZE] ^= 1;
+            page_set_add_run(written, page, 1);
+        }
+        harvest(tracker, pages);
+        g_assert_cmpuint(page_set_count(pages), ==, page_set_count(written));
+        page_set_remove_set(written, pages);
+        g_assert_cmpuint(page_set_count(written), ==, 0);
+    }
+}
+
+/* As many gaps as the calls allow are left out, the largest first. */
+static void test_join_below(void)
+{
+    guint32 gaps[DIRTY_GAP_CLASSES] = {0};
+    g_assert_cmpuint(dirty_join_below(gaps, 1), ==, 1 << DIRTY_GAP_ALWAYS_JOINED);
+    gaps[2] = 5; /* of 2 or 3 pages */
+    gaps[4] = 3; /* of 8 to 15 */
+    gaps[9] = 2; /* of 256 to 511 */
+    g_assert_cmpuint(dirty_join_below(gaps, 100), ==, 8);
+    g_assert_cmpuint(dirty_join_below(gaps, 6), ==, 8);
+    g_assert_cmpuint(dirty_join_below(gaps, 5), ==, 16);
+    g_assert_cmpuint(dirty_join_below(gaps, 3), ==, 16);
+    g_assert_cmpuint(dirty_join_below(gaps, 2), ==, 512);
+    gaps[DIRTY_GAP_CLASSES - 1] = 1;
+    g_assert_cmpuint(dirty_join_below(gaps, 1), ==, G_GUINT64_CONSTANT(1) << 31);
+}
+
 /* The process is gone, or its mapping: an error, not silence. */
 static void test_uffd_mapping_lost(void)
 {
@@ -409,6 +452,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/dirty/uffd/exact", test_uffd_exact);
     g_test_add_func("/dirty/uffd/many-runs", test_uffd_many_runs);
+    g_test_add_func("/dirty/uffd/gaps", test_uffd_gaps);
+    g_test_add_func("/dirty/uffd/join-below", test_join_below);
     g_test_add_func("/dirty/uffd/mapping-lost", test_uffd_mapping_lost);
     g_test_add_func("/dirty/compare/forth-and-back", test_compare_forth_and_back);
     g_test_add_func("/dirty/choice", test_choice);
