@@ -121,6 +121,13 @@ check-deep:
 	$(S)/tests/mutants/run $(S) $(O)/mutants
 	SIM_SEEDS=3000 DEEP=yes $(MAKE) check
 
+# Guests under KVM. Where there is none a host that has it is emulated: slow, but the same code (tests/kvm/run).
+check-kvm: all $(TEST_PROGRAMS) $(TOOLS)
+	$(S)/scripts/install-deps --if-missing
+	$(MAKE) guest qemu-10
+	$(S)/tests/kvm/run $(O) $(KVM_JOBS)
+	KVM_KERNEL=debian $(S)/tests/kvm/run $(O) exactness:pc/1cpu
+
 # A VM that survives the death of its host, shown: DEMO_KILLS=N, DEMO_DEATH=power.
 demo: all
 	$(S)/scripts/install-deps --if-missing
@@ -200,7 +207,7 @@ format:
 
 clean:
 	rm -rf $(O)/obj $(O)/tests $(PROGRAMS) $(PRELOAD) $(PLUGIN) $(O)/bench.json $(O)/fuzz $(O)/guest \
-	    $(O)/guest-full $(O)/qemu-10
+	    $(O)/guest-full $(O)/qemu-10 $(O)/kvm
 ifneq ($(O),$(CURDIR))
 	rm -rf $(O)
 endif
@@ -208,5 +215,5 @@ endif
 # Keep the objects of programs between builds.
 .SECONDARY:
 
-.PHONY: all deps guest guest-full qemu-10 check check-deep check-unit demo bench fuzz fuzzers install uninstall lint format \
+.PHONY: all deps guest guest-full qemu-10 check check-deep check-kvm check-unit demo bench fuzz fuzzers install uninstall lint format \
     clean

@@ -18,8 +18,8 @@
  *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
  *
- * The dirtier (dirtier.h) writes to memory at a settable rate. Arguments: ARENA_MIB
- * PAGES_PER_SECOND. Statically linked, no configuration, no log but corruption on the console. Not
+ * The dirtier (dirtier.h) writes to memory at a settable rate. The ticker (ticker.h) prints the time, if
+ * TICK_MS is not 0. Arguments: ARENA_MIB PAGES_PER_SECOND TICK_MS. Statically linked, no configuration, no log but corruption on the console. Not
  * for real networks.
  */
 #include <arpa/inet.h>
@@ -44,6 +44,7 @@
 #include "tests/guest/net.h"
 #include "tests/guest/pattern.h"
 #include "tests/guest/recorder.h"
+#include "tests/guest/ticker.h"
 
 #define TIME_PORT     13
 #define CONTROL_PORT  7001
@@ -373,6 +374,7 @@ int main(int argc, char **argv)
 {
     uint64_t arena_mib = argc > 1 ? strtoull(argv[1], NULL, 10) : 32;
     uint64_t pages_per_second = argc > 2 ? strtoull(argv[2], NULL, 10) : 0;
+    unsigned tick_ms = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 0;
     static const struct {
         uint16_t port;
         void (*serve)(int fd);
@@ -399,6 +401,8 @@ int main(int argc, char **argv)
     write_counter();
     printf("colo-guest: ready\n");
     fflush(stdout);
+    if (tick_ms > 0)
+        net_start_thread(ticker_thread, &tick_ms);
     for (;;) {
         int ready = poll(listeners, SERVERS, 1000);
 

@@ -28,6 +28,8 @@ HOSTS_DIR=/tmp/colo-hosts-$$
 hosts_prefix=colo-$$
 hosts_started=''
 hosts_at_exit=:
+# How many times slower than usual the machine is: what is waited for gets so much more time.
+hosts_patience=${COLO_PATIENCE:-1}
 
 # Says on stdout what is missing to make test hosts, and fails; succeeds if nothing is.
 hosts_missing() {
@@ -185,6 +187,7 @@ vm.initrd=${COLO_GUEST:-$COLO_BUILD/guest}/initrd.gz
 vm.append=$(hosts_append)
 vm.serial=file:$HOSTS_DIR/$hosts_name/serial.log
 ${QEMU:+vm.qemu=$QEMU}
+$([ "$hosts_patience" = 1 ] || printf 'vm.qemu-timeout=30s\nlink.heartbeat-timeout=10s\n')
 nic lan.model=virtio-net-pci
 nic lan.mac=52:54:00:c0:10:01
 nic lan.bridge=br0
@@ -255,7 +258,7 @@ hosts_running() {
 # hosts_guest COMMAND: a line to the guest's control port, its answer on stdout; fails without one.
 hosts_guest() {
     hosts_answer=$(echo "$1" |
-        hosts_exec client timeout 10 socat -t 10 - "TCP:$HOSTS_GUEST_IP:7001" 2>/dev/null)
+        hosts_exec client timeout $((10 * hosts_patience)) socat -t $((10 * hosts_patience)) - "TCP:$HOSTS_GUEST_IP:7001" 2>/dev/null)
     [ -n "$hosts_answer" ] && echo "$hosts_answer"
 }
 
@@ -263,7 +266,7 @@ hosts_guest() {
 # waited for WHAT, shows the ends of all logs (not with HOSTS_QUIET) and fails; at once if a process of
 # HOSTS_WATCH (process numbers) has ended.
 hosts_wait() {
-    hosts_deadline=$(($(hosts_uptime_ms) + $1 * 1000)) hosts_what=$2
+    hosts_deadline=$(($(hosts_uptime_ms) + $1 * 1000 * hosts_patience)) hosts_what=$2
     shift 2
     until "$@"; do
         hosts_gone=''

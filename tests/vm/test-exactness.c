@@ -8,16 +8,19 @@
  * which carries what it has written. In the end it runs on from the last checkpoint while its guest
  * checks its memory.
  *
- * Needs QEMU (QEMU selects the binary) and the guest (COLO_GUEST, default: the build folder's).
+ * Under KVM a harvest must not make KVM forget what it has mapped: that is counted too.
+ *
+ * EXACTNESS_CHECKPOINTS, from the environment, sets how many there are.
  */
-#include "checkpoint/checkpoint.h"
-#include "tests/support/vm-wait.h"
-#include "tests/support/wait.h"
-
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include "checkpoint/checkpoint.h"
+#include "tests/support/vm-side.h"
+#include "tests/support/wait.h"
 
 #define CHECKPOINTS 200
 #define LOAD_EVERY  10
@@ -31,14 +34,8 @@ typedef struct {
 } Case;
 
 typedef struct {
-    Vm *vm;
-    DirtyTracker *tracker;
-    char *serial;
-    GBytes *state;
-} Side;
-
-typedef struct {
-    Side primary, secondary;
+    VmSide primary, secondary;
+    GBytes *state; /* of the primary, at the last checkpoint */
     int sockets[2];
     Capture *capture;
     Apply *apply;
@@ -46,94 +43,44 @@ typedef struct {
     PageSet *pages; /* that an order to the guard has told; NULL: not yet */
     gboolean synchronised, taken;
     guint64 applied;
+    guint64 mapped_before, mapped_after; /* by KVM, at all harvests together; 0: no KVM */
 } Pair;
 
 /* ---- The sides ---- */
 
-static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
+static void assert_no_corruption(const VmSide *side)
 {
-    (void)vm;
-    (void)user_data;
-    g_error("VM event %d: %s", event, detail ? detail : "");
-}
-
-static char *guest_file(const char *name)
-{
-    const char *guest = g_getenv("COLO_GUEST");
-    g_autofree char *in_build = g_build_filename(g_getenv("COLO_BUILD"), "guest", NULL);
-    return g_build_filename(guest ? guest : in_build, name, NULL);
-}
-
-static void start_side(Side *side, const Case *which, const char *name)
-{
-    g_autoptr(VmDescription) d = vm_description_new();
-    side->serial = g_strdup_printf("%s/colo-exactness-%d-%s", g_get_tmp_dir(), getpid(), name);
-    g_autofree char *preload = g_build_filename(g_getenv("COLO_BUILD"), "colo-uffd.so", NULL);
-    d->name = g_strdup("exactness");
-    d->uuid = g_strdup("c010c010-0000-4000-8000-000000000002");
-    d->machine = g_strdup(which->machine);
-    d->cpus = which->cpus;
-    d->memory_bytes = 128 * 1024 * 1024;
-    d->kernel = guest_file("vmlinuz");
-    d->initrd = guest_file("initrd.gz");
-    d->append = g_strdup(
-        "console=ttyS0 quiet panic=1 dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000");
-    d->qemu = g_strdup(g_getenv("QEMU"));
-    d->accel = VM_ACCEL_TCG;
-    d->serial = g_strdup_printf("file:%s", side->serial);
-    vm_description_add_nic(d, "virtio-net-pci", "52:54:00:c0:10:01");
-    vm_description_add_nic(d, "e1000", "52:54:00:c0:10:02");
-    g_ptr_array_add(d->extra, g_strdup("-device"));
-    g_ptr_array_add(d->extra, g_strdup("virtio-rng-pci"));
-
-    g_autoptr(GError) error = NULL;
-    side->vm = vm_qemu_new(d, preload, &(VmHandler){.event = on_event});
-    vm_wait_start(side->vm, &error);
-    g_assert_no_error(error);
-    side->tracker = dirty_tracker_new(vm_ram(side->vm), DIRTY_METHOD_AUTO, &error);
-    g_assert_no_error(error);
-}
-
-static void stop_side(Side *side)
-{
-    dirty_tracker_free(side->tracker);
-    vm_free(side->vm);
-    unlink(side->serial);
-    g_free(side->serial);
-    g_clear_pointer(&side->state, g_bytes_unref);
-}
-
-static char *read_serial(const Side *side)
-{
-    char *text = NULL;
-    return g_file_get_contents(side->serial, &text, NULL, NULL) ? text : g_strdup("");
-}
-
-static gboolean is_ready(const Side *side)
-{
-    g_autofree char *text = read_serial(side);
-    return strstr(text, "colo-guest: ready") != NULL;
-}
-
-static void assert_no_corruption(const Side *side)
-{
-    g_autofree char *text = read_serial(side);
+    g_autofree char *text = vm_side_console(side);
     if (strstr(text, "CORRUPT") || strstr(text, "corrupt") || strstr(text, "panic"))
         g_error("the guest has found its memory changed: %s", text);
 }
 
-static void pause_side(Side *side)
+/* How many pages of the VM's RAM KVM has mapped for the guest; 0 if it can't be told. */
+static guint64 mapped_by_kvm(const VmSide *side)
 {
-    g_autoptr(GError) error = NULL;
-    vm_wait_pause(side->vm, &error);
-    g_assert_no_error(error);
-}
-
-static void resume_side(Side *side)
-{
-    g_autoptr(GError) error = NULL;
-    vm_wait_resume(side->vm, &error);
-    g_assert_no_error(error);
+    g_autofree char *prefix = g_strdup_printf("%d-", vm_ram(side->vm)->pid);
+    g_autoptr(GDir) dir = g_dir_open("/sys/kernel/debug/kvm", 0, NULL);
+    const char *name = NULL;
+    while (dir && (name = g_dir_read_name(dir)) && !g_str_has_prefix(name, prefix))
+        ;
+    if (!name)
+        return 0;
+    guint64 pages = 0;
+    static const struct {
+        const char *name;
+        guint64 pages;
+    } sizes[] = {
+        {"pages_4k", 1  },
+        {"pages_2m", 512}
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(sizes); i++) {
+        g_autofree char *path =
+            g_build_filename("/sys/kernel/debug/kvm", name, sizes[i].name, NULL);
+        g_autofree char *text = NULL;
+        if (g_file_get_contents(path, &text, NULL, NULL))
+            pages += g_ascii_strtoull(text, NULL, 10) * sizes[i].pages;
+    }
+    return pages;
 }
 
 static void run_for(gint64 us)
@@ -232,16 +179,16 @@ static void assert_same_ram(const guint8 *expected, const VmRam *ram, guint64 ep
 static void take_checkpoint(Pair *pair, guint64 epoch, guint8 *expected)
 {
     const VmRam *ram = vm_ram(pair->primary.vm);
-    g_autoptr(GError) error = NULL;
-    g_clear_pointer(&pair->primary.state, g_bytes_unref);
+    g_clear_pointer(&pair->state, g_bytes_unref);
     pair->taken = FALSE;
-    pause_side(&pair->primary);
-    pair->primary.state = vm_wait_save(pair->primary.vm, &error);
-    g_assert_no_error(error);
-    capture_take(pair->capture, epoch, pair->primary.state, NULL, NULL);
+    vm_side_pause(&pair->primary);
+    pair->state = vm_side_save(&pair->primary);
+    pair->mapped_before += mapped_by_kvm(&pair->primary);
+    capture_take(pair->capture, epoch, pair->state, NULL, NULL);
     WAIT_FOR(pair->taken);
+    pair->mapped_after += mapped_by_kvm(&pair->primary);
     memcpy(expected, ram->base, ram->size_bytes);
-    resume_side(&pair->primary);
+    vm_side_resume(&pair->primary);
     WAIT_FOR(pair->applied == epoch);
     assert_same_ram(expected, vm_ram(pair->secondary.vm), epoch);
 }
@@ -264,10 +211,8 @@ static guint64 order(Pair *pair, void (*give)(LoadGuard *, LoadGuardDone, gpoint
 /* Loads into the secondary; returns how many pages that has made wrong. */
 static guint64 load(Pair *pair)
 {
-    g_autoptr(GError) error = NULL;
     order(pair, load_guard_before);
-    vm_wait_load(pair->secondary.vm, pair->primary.state, &error);
-    g_assert_no_error(error);
+    vm_side_load(&pair->secondary, pair->state);
     return order(pair, load_guard_after);
 }
 
@@ -276,7 +221,7 @@ static guint64 load(Pair *pair)
 static guint64 pause_secondary(Pair *pair)
 {
     if (vm_is_running(pair->secondary.vm))
-        pause_side(&pair->secondary);
+        vm_side_pause(&pair->secondary);
     guint64 written = order(pair, load_guard_written);
     for (guint64 first = 0, count; page_set_next_run(pair->pages, first, &first, &count);
          first += count)
@@ -287,12 +232,12 @@ static guint64 pause_secondary(Pair *pair)
 /* The secondary's guest runs on, and finds all its memory as it left it. */
 static void run_secondary(Pair *pair)
 {
-    Side *secondary = &pair->secondary;
+    VmSide *secondary = &pair->secondary;
     guint64 pages = vm_ram(secondary->vm)->size_bytes / VM_PAGE_SIZE;
     g_autoptr(PageSet) dirty = page_set_new(pages);
-    pause_side(&pair->primary);
+    vm_side_pause(&pair->primary);
     g_assert_cmpuint(load(pair), ==, 0);
-    resume_side(secondary);
+    vm_side_resume(secondary);
     /* As much as the dirtier's whole arena: each line it writes to it checks first. */
     WAIT_FOR(dirty_tracker_harvest(secondary->tracker, dirty, NULL) &&
              page_set_count(dirty) >= ARENA_MIB * 256);
@@ -305,18 +250,21 @@ static void test_exactness(gconstpointer data)
     Pair pair = {0};
     guint64 touched = 0, written = 0;
     guint runs = 0;
-    start_side(&pair.primary, which, "primary");
-    start_side(&pair.secondary, which, "secondary");
+    const char *count = g_getenv("EXACTNESS_CHECKPOINTS");
+    guint64 checkpoints = count ? (guint64)atoi(count) : CHECKPOINTS;
+    static const char append[] = "dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000";
+    vm_side_start(&pair.primary, "primary", which->machine, which->cpus, append);
+    vm_side_start(&pair.secondary, "secondary", which->machine, which->cpus, append);
     g_test_message("dirty pages tracked by %s",
                    dirty_method_name(dirty_tracker_method(pair.primary.tracker)));
-    resume_side(&pair.primary);
-    WAIT_FOR(is_ready(&pair.primary));
+    vm_side_resume(&pair.primary);
+    WAIT_FOR(vm_side_is_ready(&pair.primary));
     start_engines(&pair);
 
     gsize size = vm_ram(pair.primary.vm)->size_bytes;
     guint8 *expected = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     g_assert_true(expected != MAP_FAILED);
-    for (guint64 epoch = 1; epoch <= CHECKPOINTS; epoch++) {
+    for (guint64 epoch = 1; epoch <= checkpoints; epoch++) {
         if (epoch % LOAD_EVERY == 1)
             written += pause_secondary(&pair);
         take_checkpoint(&pair, epoch, expected);
@@ -324,7 +272,7 @@ static void test_exactness(gconstpointer data)
         touched += wrong;
         if (epoch % LOAD_EVERY == 0 && wrong == 0) {
             assert_same_ram(expected, vm_ram(pair.secondary.vm), epoch);
-            resume_side(&pair.secondary);
+            vm_side_resume(&pair.secondary);
             runs++;
         }
         run_for(RUN_US);
@@ -332,10 +280,14 @@ static void test_exactness(gconstpointer data)
     g_test_message("loads wrote to %" G_GUINT64_FORMAT
                    " pages; in %u runs the copy wrote %" G_GUINT64_FORMAT " times to a page",
                    touched, runs, written);
-    g_assert_cmpuint(runs, >=, CHECKPOINTS / LOAD_EVERY / 2);
+    g_assert_cmpuint(runs, >=, checkpoints / LOAD_EVERY / 2);
+    g_test_message("KVM had mapped %" G_GUINT64_FORMAT
+                   " pages before the harvests, %" G_GUINT64_FORMAT " after them",
+                   pair.mapped_before, pair.mapped_after);
+    g_assert_cmpuint(pair.mapped_after * 8, >=, pair.mapped_before);
     assert_no_corruption(&pair.primary);
     pause_secondary(&pair);
-    take_checkpoint(&pair, CHECKPOINTS + 1, expected);
+    take_checkpoint(&pair, checkpoints + 1, expected);
     run_secondary(&pair);
 
     munmap(expected, size);
@@ -343,8 +295,9 @@ static void test_exactness(gconstpointer data)
     apply_free(pair.apply);
     load_guard_free(pair.guard);
     page_set_free(pair.pages);
-    stop_side(&pair.primary);
-    stop_side(&pair.secondary);
+    g_bytes_unref(pair.state);
+    vm_side_stop(&pair.primary);
+    vm_side_stop(&pair.secondary);
     close(pair.sockets[0]);
     close(pair.sockets[1]);
 }
@@ -359,11 +312,9 @@ int main(int argc, char **argv)
     };
 
     g_test_init(&argc, &argv, NULL);
-    g_autofree char *kernel = guest_file("vmlinuz");
-    const char *qemu = g_getenv("QEMU") ? g_getenv("QEMU") : "qemu-system-x86_64";
-    g_autofree char *found = g_find_program_in_path(qemu);
-    if (!found || !g_file_test(kernel, G_FILE_TEST_EXISTS) || geteuid() != 0) {
-        g_print("1..0 # SKIP needs root, %s and the guest (make guest)\n", qemu);
+    const char *missing = vm_side_missing();
+    if (missing) {
+        g_print("1..0 # SKIP %s\n", missing);
         return 0;
     }
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
