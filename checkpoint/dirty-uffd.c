@@ -8,8 +8,8 @@
  *
  * A scan that protects tells the MMU notifiers of all that it is asked to scan, whatever it finds. KVM
  * then forgets what it has mapped there, and the guest faults on each page that it touches next, even
- * to read it. So a harvest looks first, which tells nobody, and protects only where it has found
- * something. What is protected is reported by the same step. So a page that is written between the
+ * to read it. So with KVM a harvest looks first, which tells nobody, and protects only where it has
+ * found something. What is protected is reported by the same step. So a page that is written between the
  * two is found by the second, or by the next harvest. The calls to protect are limited: they leave out
  * the largest of the gaps between the written pages.
  *
@@ -59,6 +59,7 @@ typedef struct {
     int uffd; /* borrowed */
     int pagemap;
     guint64 base, size;
+    gboolean by_kvm;
     PmRegion *found; /* REGIONS: by a look */
     PmRegion *taken; /* REGIONS: found and protected in one step */
 } Uffd;
@@ -201,6 +202,8 @@ static gboolean uffd_harvest(gpointer state, PageSet *pages, GError **error)
 {
     Uffd *u = state;
     guint64 start = u->base, end = u->base + u->size;
+    if (!u->by_kvm)
+        return scan_all(u, PM_SCAN_WP_MATCHING, start, end, pages, error);
     while (start < end) {
         int n = scan(u, 0, &start, end, u->found, error);
         if (n < 0 || !protect_regions(u, n, pages, error))
@@ -255,6 +258,7 @@ static gpointer uffd_start(const VmRam *ram, GError **error)
     u->pagemap = colo_fd_steal(&pagemap);
     u->base = ram->remote_base;
     u->size = ram->size_bytes;
+    u->by_kvm = ram->by_kvm;
     u->found = g_new(PmRegion, REGIONS);
     u->taken = g_new(PmRegion, REGIONS);
     g_autoptr(PageSet) first = page_set_new(u->size / VM_PAGE_SIZE);

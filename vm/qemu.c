@@ -387,9 +387,10 @@ static gboolean prepare(QemuVm *self, GError **error)
         return FALSE;
     vm->accel = g_strdup(accel);
     vm->host_cpu = find_host_cpu(d, accel);
-    return vm_ram_make(&vm->ram, cmdline_ram_id(d->machine), d->memory_bytes, &vm->kept_ram,
-                       error) &&
-           make_state_files(self, error) && make_nics(self, error) && launch(self, error);
+    if (!vm_ram_make(&vm->ram, cmdline_ram_id(d->machine), d->memory_bytes, &vm->kept_ram, error))
+        return FALSE;
+    vm->ram.by_kvm = !strcmp(accel, "kvm");
+    return make_state_files(self, error) && make_nics(self, error) && launch(self, error);
 }
 
 /* Every question has been answered. */

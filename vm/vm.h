@@ -149,6 +149,7 @@ typedef struct {
     int uffd;            /* userfaultfd made inside pid; -1: not available */
     const char *no_uffd; /* why not, for people; NULL if there is one */
     int uffd_sync;       /* another one, which reports faults of the kernel too; -1: none */
+    gboolean by_kvm;     /* KVM has mappings of it, besides those of pid */
 } VmRam;
 
 #define VM_PAGE_SIZE 4096u

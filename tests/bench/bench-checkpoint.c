@@ -8,7 +8,8 @@
  * applied.
  *
  * look_U_of_G: one look at G GiB of RAM, of which the VM has used U, for what was written (the
- * fastest of REPEATS). look_written: with WRITTEN scattered pages to be found. look_known: at KNOWN
+ * fastest of REPEATS). look_written: with WRITTEN scattered pages to be found, and look_written_kvm if
+ * KVM has mapped the RAM too. look_known: at KNOWN
  * scattered pages only, as before a load. keeper: what protecting all RAM adds to a takeover that
  * loads.
  */
@@ -191,6 +192,25 @@ static gint64 keep(DirtyTracker *tracker, const VmRam *ram)
     return keeper ? g_get_monotonic_time() - start : 0;
 }
 
+/* WRITTEN scattered pages are found. */
+static void bench_written(TestRam *ram, const char *name, guint gib, guint used_gib,
+                          gboolean by_kvm)
+{
+    guint64 used = (guint64)used_gib * GIB_PAGES;
+    ram->ram.by_kvm = by_kvm;
+    g_autoptr(DirtyTracker) tracker = dirty_tracker_new(&ram->ram, DIRTY_METHOD_UFFD, NULL);
+    g_autoptr(PageSet) pages = page_set_new(ram->ram.size_bytes / VM_PAGE_SIZE);
+    gint64 written[REPEATS];
+    look(tracker, pages);
+    for (guint i = 0; i < REPEATS; i++) {
+        for (guint64 n = 0; n < WRITTEN && used > 0; n++)
+            ram->guest[n * used / WRITTEN * VM_PAGE_SIZE] = (guint8)i;
+        written[i] = look(tracker, pages);
+        g_assert_cmpuint(page_set_count(pages), ==, used > 0 ? WRITTEN : 0);
+    }
+    print_fastest(name, gib, used_gib, written);
+}
+
 static void bench_looks(guint gib, guint used_gib)
 {
     g_autoptr(GError) error = NULL;
@@ -204,24 +224,21 @@ static void bench_looks(guint gib, guint used_gib)
         return;
     }
     g_autoptr(PageSet) pages = page_set_new(total);
-    gint64 clean[REPEATS], written[REPEATS], known[REPEATS], keeper[REPEATS];
+    gint64 clean[REPEATS], known[REPEATS], keeper[REPEATS];
     look(tracker, pages);
     for (guint i = 0; i < REPEATS; i++) {
         clean[i] = look(tracker, pages);
         known[i] = look_at_known(tracker, pages);
-        for (guint64 n = 0; n < WRITTEN && used > 0; n++)
-            ram->guest[n * used / WRITTEN * VM_PAGE_SIZE] = (guint8)i;
-        written[i] = look(tracker, pages);
-        g_assert_cmpuint(page_set_count(pages), ==, used > 0 ? WRITTEN : 0);
     }
     for (guint i = 0; i < REPEATS; i++) {
         keeper[i] = keep(tracker, &ram->ram);
         look(tracker, pages);
     }
     print_fastest("look", gib, used_gib, clean);
-    print_fastest("look_written", gib, used_gib, written);
     print_fastest("look_known", gib, used_gib, known);
     print_fastest("keeper", gib, used_gib, keeper);
+    bench_written(ram, "look_written", gib, used_gib, FALSE);
+    bench_written(ram, "look_written_kvm", gib, used_gib, TRUE);
 }
 
 /* ---- Sessions ---- */

@@ -241,9 +241,11 @@ static void copy_dirty(const Child *child, DirtyTracker *tracker, PageSet *pages
  */
 static void test_no_write_lost(gconstpointer data)
 {
+    g_auto(GStrv) words = g_strsplit(data, "/", -1);
     DirtyMethod method;
-    g_assert_true(dirty_method_parse(data, &method));
+    g_assert_true(dirty_method_parse(words[0], &method));
     g_autoptr(Child) child = child_new();
+    child->ram.by_kvm = words[1] != NULL;
     g_autoptr(DirtyTracker) tracker = tracker_or_skip(&child->ram, method);
     if (!tracker)
         return;
@@ -278,9 +280,10 @@ static void test_no_write_lost(gconstpointer data)
 }
 
 /* What exactly is reported, with a guest in this process. */
-static void test_uffd_exact(void)
+static void test_uffd_exact(gconstpointer by_kvm)
 {
     g_autoptr(TestRam) test = test_ram_new(PAGES);
+    test->ram.by_kvm = GPOINTER_TO_INT(by_kvm);
     g_autoptr(PageSet) pages = page_set_new(PAGES);
     /* A userfaultfd's features can be set only once: the second tracker has to cope. */
     for (int life = 0; life < 3; life++) {
@@ -332,6 +335,7 @@ static void test_uffd_gaps(void)
 {
     guint64 many = 100000;
     g_autoptr(TestRam) test = test_ram_new(many);
+    test->ram.by_kvm = TRUE;
     g_autoptr(DirtyTracker) tracker = tracker_or_skip(&test->ram, DIRTY_METHOD_UFFD);
     if (!tracker)
         return;
@@ -445,12 +449,13 @@ int main(int argc, char **argv)
         g_autofree char *name = g_strdup_printf("/dirty/set/%u", sizes[i]);
         g_test_add_data_func(name, GUINT_TO_POINTER(sizes[i]), test_set);
     }
-    static const char *const methods[] = {"uffd", "soft-dirty", "compare"};
+    static const char *const methods[] = {"uffd", "uffd/kvm", "soft-dirty", "compare"};
     for (gsize i = 0; i < G_N_ELEMENTS(methods); i++) {
         g_autofree char *name = g_strdup_printf("/dirty/no-write-lost/%s", methods[i]);
         g_test_add_data_func(name, methods[i], test_no_write_lost);
     }
-    g_test_add_func("/dirty/uffd/exact", test_uffd_exact);
+    g_test_add_data_func("/dirty/uffd/exact", GINT_TO_POINTER(FALSE), test_uffd_exact);
+    g_test_add_data_func("/dirty/uffd/exact-kvm", GINT_TO_POINTER(TRUE), test_uffd_exact);
     g_test_add_func("/dirty/uffd/many-runs", test_uffd_many_runs);
     g_test_add_func("/dirty/uffd/gaps", test_uffd_gaps);
     g_test_add_func("/dirty/uffd/join-below", test_join_below);
