@@ -33,6 +33,12 @@ const char *vm_side_missing(void)
                                                       : NULL;
 }
 
+static void add_extra(VmDescription *d, const char *option, char *value)
+{
+    g_ptr_array_add(d->extra, g_strdup(option));
+    g_ptr_array_add(d->extra, value);
+}
+
 void vm_side_start(VmSide *side, const char *name, const char *machine, unsigned cpus,
                    const char *append)
 {
@@ -52,8 +58,11 @@ void vm_side_start(VmSide *side, const char *name, const char *machine, unsigned
     d->serial = g_strdup_printf("file:%s", side->serial);
     vm_description_add_nic(d, "virtio-net-pci", "52:54:00:c0:10:01");
     vm_description_add_nic(d, "e1000", "52:54:00:c0:10:02");
-    g_ptr_array_add(d->extra, g_strdup("-device"));
-    g_ptr_array_add(d->extra, g_strdup("virtio-rng-pci"));
+    side->monitor = g_strdup_printf("%s.monitor", side->serial);
+    add_extra(d, "-device", g_strdup("virtio-rng-pci"));
+    add_extra(d, "-chardev",
+              g_strdup_printf("socket,id=monitor,server=on,wait=off,path=%s", side->monitor));
+    add_extra(d, "-mon", g_strdup("chardev=monitor"));
 
     g_autoptr(GError) error = NULL;
     side->vm = vm_qemu_new(d, preload, &(VmHandler){.event = on_event});
@@ -68,7 +77,9 @@ void vm_side_stop(VmSide *side)
     dirty_tracker_free(side->tracker);
     vm_free(side->vm);
     unlink(side->serial);
+    unlink(side->monitor);
     g_free(side->serial);
+    g_free(side->monitor);
 }
 
 void vm_side_pause(VmSide *side)
@@ -110,4 +121,20 @@ gboolean vm_side_is_ready(const VmSide *side)
 {
     g_autofree char *text = vm_side_console(side);
     return strstr(text, "colo-guest: ready") != NULL;
+}
+
+void vm_side_diagnose(const VmSide *side)
+{
+    static const char questions[] =
+        "for what in status cpus registers lapic pic irq; do echo info $what; sleep 1; done";
+    g_autofree char *command =
+        g_strdup_printf("(%s) | timeout 60 socat -t 5 - UNIX:%s", questions, side->monitor);
+    const char *argv[] = {"sh", "-c", command, NULL};
+    g_autofree char *answers = NULL, *console = vm_side_console(side);
+    g_autoptr(GError) error = NULL;
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &answers, NULL,
+                      NULL, &error))
+        g_print("# %s\n", error->message);
+    gsize len = strlen(console);
+    g_print("%s\nconsole: %s\n", answers ? answers : "", console + (len > 600 ? len - 600 : 0));
 }

@@ -12,7 +12,8 @@
 typedef struct {
     Vm *vm;
     DirtyTracker *tracker;
-    char *serial; /* path of what its console has printed */
+    char *serial;  /* path of what its console has printed */
+    char *monitor; /* path of the socket of QEMU's monitor for people */
 } VmSide;
 
 /* What a test of VMs can't go on without; NULL: all is there. */
@@ -35,5 +36,8 @@ void vm_side_load(VmSide *side, GBytes *state);
 /* All that its console has printed; g_free() it. */
 char *vm_side_console(const VmSide *side);
 gboolean vm_side_is_ready(const VmSide *side);
+
+/* Prints what QEMU's own monitor says of the state of its processors, timers and interrupts. */
+void vm_side_diagnose(const VmSide *side);
 
 #endif

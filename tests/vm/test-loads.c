@@ -5,7 +5,8 @@
  * loaded into the other, which has run since its last load. That has to print the next lines: none is left
  * out, and no clock goes back. A guest that prints nothing has lost an interrupt, or its clock stands.
  *
- * LOADS, from the environment, sets how many loads there are.
+ * From the environment: LOADS sets how many loads there are, and STUCK_SECONDS how long a guest may print
+ * nothing until QEMU's monitor is asked what it does, and the test fails.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,12 +62,27 @@ static gsize printed(const VmSide *side)
     return strlen(text);
 }
 
+/* Until it has printed LINES lines more than `from` bytes; what it is in if it doesn't. */
+static void wait_for_lines(const VmSide *side, gsize from, Tick *first, Tick *last)
+{
+    const char *stuck = g_getenv("STUCK_SECONDS");
+    ColoTime end =
+        colo_time_add_us(colo_time_now(), stuck ? atoi(stuck) * G_USEC_PER_SEC : wait_us());
+    gboolean late = FALSE;
+    WAIT_FOR(ticks_of(side, from, first, last) >= LINES ||
+             (late = colo_time_diff_us(colo_time_now(), end) > 0));
+    if (!late)
+        return;
+    vm_side_diagnose(side);
+    g_error("the guest prints nothing any more");
+}
+
 /* One load of the primary's state into the copy, and a look how that goes on. */
 static void load_once(VmSide *primary, VmSide *copy)
 {
     Tick first, saved, last;
     gsize from = printed(primary);
-    WAIT_FOR(ticks_of(primary, from, &first, &saved) >= LINES);
+    wait_for_lines(primary, from, &first, &saved);
     vm_side_pause(primary);
     g_autoptr(GBytes) state = vm_side_save(primary);
     g_assert_cmpuint(ticks_of(primary, from, &first, &saved), >=, LINES);
@@ -77,7 +93,7 @@ static void load_once(VmSide *primary, VmSide *copy)
     from = printed(copy);
     vm_side_load(copy, state);
     vm_side_resume(copy);
-    WAIT_FOR(ticks_of(copy, from, &first, &last) >= LINES);
+    wait_for_lines(copy, from, &first, &last);
     vm_side_pause(copy);
     /* The guest may have printed more than has left QEMU's card: at most a line's length. */
     g_assert_cmpuint(first.number, >, saved.number);
