@@ -268,6 +268,7 @@ static void on_complete(const FiguresCheckpoint *checkpoint, gpointer user_data)
 {
     const Node *node = user_data;
     figures_add_checkpoint(node->figures, checkpoint);
+    switchover_checkpoint(node->switchover);
 }
 
 static void on_mirror(gpointer user_data)

@@ -166,8 +166,9 @@ void figures_describe_bytes(const Figures *figures, json_object *status)
 
 void figures_describe_takeover(const Figures *figures, json_object *data)
 {
-    static const char *const causes[FIGURES_CAUSES] = {
-        [FIGURES_LOST] = "lost", [FIGURES_FAILOVER] = "failover"};
+    static const char *const causes[FIGURES_CAUSES] = {[FIGURES_LOST] = "lost",
+                                                       [FIGURES_FAILOVER] = "failover",
+                                                       [FIGURES_SWITCHOVER] = "switchover"};
     double took_ms = (double)figures->last.took_us / COLO_US_PER_MS;
     json_object_object_add(data, "epoch", json_object_new_int64((gint64)figures->last.epoch));
     json_object_object_add(data, "duration-ms", json_object_new_double(took_ms));

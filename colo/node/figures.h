@@ -61,8 +61,9 @@ void figures_forget_vm(Figures *figures);
 /* ---- Takeovers ---- */
 
 typedef enum {
-    FIGURES_LOST,     /* the primary is: it, its VM, or the link to it */
-    FIGURES_FAILOVER, /* it hands the VM over: by order, or because this host is better */
+    FIGURES_LOST,       /* the primary is: it, its VM, or the link to it */
+    FIGURES_FAILOVER,   /* it hands the VM over: by order, or because this host is better */
+    FIGURES_SWITCHOVER, /* likewise, in a planned switchover */
     FIGURES_CAUSES
 } FiguresCause;
 

@@ -184,9 +184,9 @@ void primary_hand_over(Primary *primary)
     primary_reschedule(primary);
 }
 
-void primary_plan(Primary *primary, gboolean hold)
+void primary_plan(Primary *primary)
 {
-    primary->plan = hold ? PLAN_HELD : PLAN_LAST;
+    primary->plan = PLAN_HELD;
     primary_reschedule(primary);
 }
 

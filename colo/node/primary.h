@@ -199,11 +199,11 @@ void primary_freeze(Primary *primary);
  */
 void primary_hand_over(Primary *primary);
 /*
- * The next checkpoint is the VM's last one here, and is taken now. With `hold` it waits in its
- * pause: held(). Without, primary_hand_over() has to follow, which then waits for this checkpoint
- * instead. Nothing of the guest is redone by the secondary.
+ * The next checkpoint is the VM's last one here, and is taken now. It waits in its pause: held().
+ * primary_hand_over(), before or then, waits for this checkpoint instead, and it goes on. Nothing of
+ * the guest is redone by the secondary.
  */
-void primary_plan(Primary *primary, gboolean hold);
+void primary_plan(Primary *primary);
 /* Not any more: it becomes an ordinary checkpoint, and the VM runs. */
 void primary_unplan(Primary *primary);
 /* Sends HANDED. */

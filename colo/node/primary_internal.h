@@ -26,7 +26,7 @@ typedef struct {
 } Cycle;
 
 /* Whether the next checkpoint is the VM's last one here. */
-typedef enum { PLAN_NONE, PLAN_LAST, PLAN_HELD } Plan;
+typedef enum { PLAN_NONE, PLAN_HELD, PLAN_LAST } Plan;
 
 struct Primary {
     const Config *config;

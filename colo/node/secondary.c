@@ -142,7 +142,8 @@ gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
 {
     const Checkpoint *last = copy_checkpoint(node->copy);
     if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
-        figures_primary_lost(node->figures, FIGURES_FAILOVER);
+        gboolean is_planned = switchover_phase(node->switchover) == SWITCHOVER_DEVICE;
+        figures_primary_lost(node->figures, is_planned ? FIGURES_SWITCHOVER : FIGURES_FAILOVER);
         colo_fault_point("handed-received");
         node_event(node, FSM_HANDED);
         return TRUE;

@@ -11,7 +11,9 @@
 static guint parts_pending(const Node *node)
 {
     CopyCondition condition = copy_condition(node->copy);
-    gboolean ready = condition == COPY_STANDBY || condition == COPY_RUNNING;
+    /* It is paused while it prepares itself for a checkpoint, and could continue then, too. */
+    gboolean ready =
+        condition == COPY_STANDBY || condition == COPY_PAUSED || condition == COPY_RUNNING;
     gboolean in_step = disks_are_at(node->disks, epoch_some(node->epoch)) &&
                        !disks_are_applying(node->disks) && !disks_are_unsynced(node->disks);
     guint pending = 0;
@@ -55,8 +57,13 @@ static SwitchoverWorld on_look(gpointer user_data)
                              .copy_is_fit = judge_copy_is_fit(node->judge)};
     if (node->state == FSM_S_COLO)
         world.pending = parts_pending(node);
-    if (fsm_is_primary(node->state))
-        world.load = load(node);
+    if (!fsm_is_primary(node->state))
+        return world;
+    world.load = load(node);
+    world.is_busy = primary_phase(node->primary) != CYCLE_IDLE ||
+                    primary_wants(node->primary, REASON_ADMIN) ||
+                    judge_peer_vm(node->judge) == PEER_VM_LOADS;
+    world.is_refused = !world.vm_runs && resume_refusal(node->resume) != NULL;
     return world;
 }
 
@@ -68,10 +75,16 @@ static void on_send(const Message *message, gpointer user_data)
     message_send(node->link, message);
 }
 
-static void on_plan(gboolean hold, gpointer user_data)
+static void on_ahead(gpointer user_data)
 {
     const Node *node = user_data;
-    primary_plan(node->primary, hold);
+    primary_want(node->primary, REASON_ADMIN);
+}
+
+static void on_plan(gpointer user_data)
+{
+    const Node *node = user_data;
+    primary_plan(node->primary);
 }
 
 static void on_unplan(gpointer user_data)
@@ -146,6 +159,7 @@ void switching_init(Node *node)
 {
     static const SwitchoverHandler handler = {.look = on_look,
                                               .send = on_send,
+                                              .ahead = on_ahead,
                                               .plan = on_plan,
                                               .unplan = on_unplan,
                                               .event = on_event,

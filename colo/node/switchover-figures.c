@@ -27,6 +27,48 @@ static void add_known(json_object *object, const char *name, gboolean is_known, 
     json_object_object_add(object, name, is_known ? json_object_new_double(value) : NULL);
 }
 
+/* Of a primary whose secondary approves in all its parts. */
+static char *why_not_small(const Switchover *switchover, const SwitchoverWorld *world)
+{
+    const SwitchoverLoad *load = &switchover->load;
+    gint64 alone_ms = (load->pause_us + load->apply_us) / COLO_US_PER_MS;
+    gint64 expected_ms =
+        switchover->expected_us < 0 ? -1 : switchover->expected_us / COLO_US_PER_MS;
+    if (world->is_refused)
+        return g_strdup(
+            "the VM can't be resumed here, and so not be held (order it without pause)");
+    if (switchover->phase == SWITCHOVER_STOPPING)
+        return g_strdup(
+            "the VM has not been paused for its last checkpoint: the one before is still "
+            "under way, the disks are not synced, or QEMU does not pause it");
+    if (!world->copy_is_fit)
+        return g_strdup(
+            "the secondary's VM has stopped by itself, and no checkpoint has replaced it");
+    if (world->is_busy && switchover->ahead == 0)
+        return g_strdup("a checkpoint is under way that the secondary has not taken yet");
+    if (alone_ms > (gint64)switchover->config->downtime_limit_ms)
+        return g_strdup_printf("a checkpoint alone takes %" G_GINT64_FORMAT
+                               " ms (raise downtime-limit, or set it to 0ms)",
+                               alone_ms);
+    return g_strdup_printf("the guest writes to memory faster than it is sent: %" G_GUINT64_FORMAT
+                           " KiB are left, the last checkpoint took %" G_GINT64_FORMAT
+                           " ms, and the guest would stand for %" G_GINT64_FORMAT
+                           " ms (raise downtime-limit, or set it to 0ms)",
+                           load->left_bytes >> 10, switchover->last_us / COLO_US_PER_MS,
+                           expected_ms);
+}
+
+char *switchover_why_late(const Switchover *switchover, const SwitchoverWorld *world)
+{
+    g_autofree char *why =
+        !switchover->pending ? g_strdup("the secondary has not answered")
+        : *switchover->pending
+            ? g_strdup_printf("the secondary does not approve of: %s", switchover->pending)
+            : why_not_small(switchover, world);
+    return g_strdup_printf("not ready in %" G_GUINT64_FORMAT " ms: %s",
+                           switchover->config->switchover_timeout_ms, why);
+}
+
 static void add_pending(const Switchover *switchover, json_object *object)
 {
     json_object *names = json_object_new_array();

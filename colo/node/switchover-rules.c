@@ -25,22 +25,21 @@ static const SwitchoverStep table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
     [SWITCHOVER_NONE] = {AT_REST},
     [SWITCHOVER_SETUP] = {
         UNDER_WAY, ENDS,
-        [SWITCHOVER_ACKED]     = TO(ACTIVE, DO(WATCH)),
+        [SWITCHOVER_ACKED]     = TO(ACTIVE, 0),
         [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
     },
     [SWITCHOVER_ACTIVE] = {
         UNDER_WAY, ENDS,
         [SWITCHOVER_WITHDRAWN] = TO(SETUP, 0),
-        /* Without a wish to pause: `device` follows from within. */
-        [SWITCHOVER_SMALL]     = TO(ACTIVE, DO(GO)),
-        [SWITCHOVER_GOES]      = TO(DEVICE, DO(SAY_PHASE)),
+        [SWITCHOVER_SMALL]     = TO(STOPPING, DO(HOLD)),
         [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
     },
     [SWITCHOVER_STOPPING] = {
         UNDER_WAY, ENDS,
         [SWITCHOVER_WITHDRAWN] = TO(SETUP, DO(LET_GO)),
-        [SWITCHOVER_HELD]      = TO(PRE, DO(PRE) | DO(SAY_PHASE)),
-        /* Somebody else has ordered it: the host shuts down, say. */
+        /* Without a wish to hold it: `device` follows from within. */
+        [SWITCHOVER_HELD]      = TO(STOPPING, DO(GO)),
+        /* Or somebody else has ordered it: the host shuts down, say. */
         [SWITCHOVER_GOES]      = TO(DEVICE, DO(SAY_PHASE)),
         [SWITCHOVER_CANCEL]    = TO(CANCELLED, DO(LET_GO) | DO(SAY_CANCEL)),
     },
@@ -84,8 +83,8 @@ static const SwitchoverStep table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
 SwitchoverStep switchover_step(SwitchoverPhase phase, SwitchoverEvent event, gboolean pause)
 {
     g_assert((guint)phase < SWITCHOVER_PHASES && (guint)event < SWITCHOVER_EVENTS);
-    if (phase == SWITCHOVER_ACTIVE && event == SWITCHOVER_SMALL && pause)
-        return (SwitchoverStep)TO(STOPPING, DO(HOLD));
+    if (phase == SWITCHOVER_STOPPING && event == SWITCHOVER_HELD && pause)
+        return (SwitchoverStep)TO(PRE, DO(PRE) | DO(SAY_PHASE));
     return table[phase][event];
 }
 
@@ -199,9 +198,18 @@ gint64 switchover_expected_us(const SwitchoverLoad *load)
     return (gint64)send_us + load->pause_us + load->apply_us;
 }
 
-gboolean switchover_is_small(gint64 expected_us, guint64 limit_ms)
+gboolean switchover_is_small(const SwitchoverLoad *load, guint64 limit_ms)
 {
-    return limit_ms == 0 || (expected_us >= 0 && expected_us <= (gint64)limit_ms * COLO_US_PER_MS);
+    gint64 expected_us = switchover_expected_us(load);
+    gint64 limit_us = (gint64)MIN(limit_ms, G_MAXINT32) * COLO_US_PER_MS;
+    return limit_ms == 0 ||
+           (expected_us >= 0 && expected_us <= limit_us && load->last_us <= limit_us);
+}
+
+gboolean switchover_may_shrink(const SwitchoverLoad *load, guint64 limit_ms)
+{
+    return !switchover_is_small(load, limit_ms) &&
+           load->pause_us + load->apply_us <= (gint64)MIN(limit_ms, G_MAXINT32) * COLO_US_PER_MS;
 }
 
 /* ---- Names ---- */

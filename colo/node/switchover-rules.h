@@ -6,12 +6,13 @@
  *
  * The primary's. An event that isn't drawn leaves the phase as it is.
  *
- *     begin                 small, and no wish                goes
- *  --------> SETUP <-----> ACTIVE -------------------------. ....> DEVICE --handed--> HANDED
- *            acked |        | small, and a wish to pause   |       ^  |                 |  taken
- *       ^ withdrawn         v                              '-------'  |                 '-------.
- *       '---------------  STOPPING --held--> PRE --continue--> goes   |                         v
- *         withdrawn         |                |                        |                    COMPLETED
+ *     begin                        the VM stands, and no wish to hold it
+ *  --------> SETUP <-----> ACTIVE           .------------. goes
+ *            acked |        | small         |            '-------> DEVICE --handed--> HANDED
+ *       ^ withdrawn         v               |                  ^      |                 |  taken
+ *       '---------------  STOPPING --held---+--> PRE --continue'      |                 '-------.
+ *         withdrawn         |                |                        |                         v
+ *                           |                |                        |                    COMPLETED
  *         cancel: at once   |                | cancel                 | cancel: the secondary's
  *      SETUP, ACTIVE,       |                v                        v to decide, if it has it
  *      STOPPING ------------'            CANCELLING <-----------------'--- HANDED_CANCELLING
@@ -25,6 +26,7 @@
  * Always holds (tests/unit/test-switchover-rules.c walks all of it):
  * - Each command has an answer in each phase; `cancel` is never refused and changes nothing twice.
  * - Before DEVICE the primary's VM has had no pause of ours, but for STOPPING and PRE.
+ * - In DEVICE the VM stands. Until then approval can be withdrawn, and the limit of time counts.
  * - A phase that has ended is left by `begin` only.
  */
 #ifndef COLO_COLO_NODE_SWITCHOVER_RULES_H
@@ -36,7 +38,7 @@ typedef enum {
     SWITCHOVER_NONE,     /* there was none */
     SWITCHOVER_SETUP,    /* the secondary has not approved in all its parts; the VM runs */
     SWITCHOVER_ACTIVE,   /* pages are sent ahead until the pause would be short; the VM runs */
-    SWITCHOVER_STOPPING, /* the VM is about to be paused, and held so */
+    SWITCHOVER_STOPPING, /* the VM is about to be paused for its last checkpoint */
     SWITCHOVER_PRE,      /* it is held, and its disks are still this side's */
     SWITCHOVER_DEVICE,   /* its last checkpoint is on its way */
     SWITCHOVER_HANDED,   /* it is the secondary's to take */
@@ -53,7 +55,7 @@ typedef enum {
     SWITCHOVER_ACKED,     /* the secondary approves in all its parts */
     SWITCHOVER_WITHDRAWN, /* it doesn't, or no more */
     SWITCHOVER_SMALL,     /* what is left to send is */
-    SWITCHOVER_HELD,      /* the VM stands, as was wished for */
+    SWITCHOVER_HELD,      /* the VM stands, and its last checkpoint waits */
     SWITCHOVER_GO_ON,     /* the command `continue` */
     SWITCHOVER_CANCEL,    /* the command, or the secondary's message */
     SWITCHOVER_GOES,      /* the node is in `device` */
@@ -68,14 +70,13 @@ typedef enum {
 /* Carried out in this order, after the phase has changed. */
 typedef enum {
     SWITCHOVER_DO_ASK = 1 << 0,      /* the secondary for its approval; begins to look */
-    SWITCHOVER_DO_WATCH = 1 << 1,    /* how much is left, from now on */
-    SWITCHOVER_DO_HOLD = 1 << 2,     /* the next checkpoint is the last, and is held in its pause */
-    SWITCHOVER_DO_PRE = 1 << 3,      /* FSM_HOLD */
-    SWITCHOVER_DO_GO = 1 << 4,       /* FSM_CONTINUE: the last checkpoint */
-    SWITCHOVER_DO_WAY_BACK = 1 << 5, /* FSM_CANCEL */
-    SWITCHOVER_DO_LET_GO = 1 << 6,   /* the last checkpoint is to be none, if it was ordered */
-    SWITCHOVER_DO_SAY_CANCEL = 1 << 7, /* to the secondary */
-    SWITCHOVER_DO_SAY_PHASE = 1 << 8,  /* likewise: PRE or DEVICE */
+    SWITCHOVER_DO_HOLD = 1 << 1,     /* the next checkpoint is the last, and is held in its pause */
+    SWITCHOVER_DO_PRE = 1 << 2,      /* FSM_HOLD */
+    SWITCHOVER_DO_GO = 1 << 3,       /* FSM_CONTINUE: the last checkpoint */
+    SWITCHOVER_DO_WAY_BACK = 1 << 4, /* FSM_CANCEL */
+    SWITCHOVER_DO_LET_GO = 1 << 5,   /* the last checkpoint is to be none, if it was ordered */
+    SWITCHOVER_DO_SAY_CANCEL = 1 << 6, /* to the secondary */
+    SWITCHOVER_DO_SAY_PHASE = 1 << 7,  /* likewise: PRE or DEVICE */
 } SwitchoverAction;
 
 typedef enum {
@@ -138,11 +139,17 @@ typedef struct {
     gint64 bytes_per_s; /* as measured last; 0: not yet */
     gint64 pause_us;    /* of an ordinary checkpoint */
     gint64 apply_us;    /* on the secondary */
+    gint64 last_us;     /* from the pause of the last checkpoint until the secondary had it */
 } SwitchoverLoad;
 
 /* How long the guest would stand; -1: not known. */
 gint64 switchover_expected_us(const SwitchoverLoad *load);
-/* `limit_ms` 0: nothing is waited for. */
-gboolean switchover_is_small(gint64 expected_us, guint64 limit_ms);
+/*
+ * `limit_ms` 0: nothing is waited for. What is left was counted a moment ago: just after a long
+ * checkpoint it is what was written since, which nobody has looked at. So the last one counts, too.
+ */
+gboolean switchover_is_small(const SwitchoverLoad *load, guint64 limit_ms);
+/* It isn't, and less would be left after one more checkpoint: a pause alone is short enough. */
+gboolean switchover_may_shrink(const SwitchoverLoad *load, guint64 limit_ms);
 
 #endif

@@ -83,21 +83,23 @@ static void set_error(Switchover *switchover, const char *why)
         switchover->error = g_strdup(why);
 }
 
-static void carry_out(Switchover *switchover, SwitchoverPhase before, guint actions)
+static void carry_out(Switchover *switchover, guint actions)
 {
     const SwitchoverHandler *handler = &switchover->handler;
     gpointer user_data = switchover->user_data;
     if (actions & SWITCHOVER_DO_ASK)
         say(switchover, LINK_MSG_SWITCHOVER_ASK, 0, "");
-    if (actions & SWITCHOVER_DO_HOLD)
-        handler->plan(TRUE, user_data);
+    if (actions & SWITCHOVER_DO_HOLD) {
+        handler->plan(user_data);
+        /* It stands already, in a checkpoint that is to be its last one. */
+        if (look(switchover).is_refused && !switchover->pause)
+            feed(switchover, SWITCHOVER_HELD);
+    }
     if (actions & SWITCHOVER_DO_PRE)
         handler->event(FSM_HOLD, user_data);
     if (actions & SWITCHOVER_DO_SAY_PHASE)
         say(switchover, LINK_MSG_SWITCHOVER_PHASE,
             switchover->phase == SWITCHOVER_PRE ? TOLD_HELD : TOLD_GOES, "");
-    if ((actions & SWITCHOVER_DO_GO) && before == SWITCHOVER_ACTIVE)
-        handler->plan(FALSE, user_data);
     if (actions & SWITCHOVER_DO_SAY_CANCEL)
         say(switchover, LINK_MSG_SWITCHOVER_CANCEL, 0, switchover->error ? switchover->error : "");
     if (actions & SWITCHOVER_DO_LET_GO)
@@ -115,12 +117,11 @@ static void carry_out(Switchover *switchover, SwitchoverPhase before, guint acti
 /* The primary's. What follows may come back here from within: it is done last. */
 static void feed(Switchover *switchover, SwitchoverEvent event)
 {
-    SwitchoverPhase before = switchover->phase;
-    SwitchoverStep step = switchover_step(before, event, switchover->pause);
+    SwitchoverStep step = switchover_step(switchover->phase, event, switchover->pause);
     if (step.verdict != SWITCHOVER_MOVE || !switchover->is_primary)
         return;
     set_phase(switchover, step.next);
-    carry_out(switchover, before, step.actions);
+    carry_out(switchover, step.actions);
 }
 
 static void end(Switchover *switchover, const char *why)
@@ -133,49 +134,36 @@ static void end(Switchover *switchover, const char *why)
 
 /* ---- The primary waits ---- */
 
-static gint64 expected_ms(const Switchover *switchover)
-{
-    return switchover->expected_us < 0 ? -1 : switchover->expected_us / COLO_US_PER_MS;
-}
-
-static char *too_late(const Switchover *switchover)
-{
-    guint64 limit_ms = switchover->config->switchover_timeout_ms;
-    if (!switchover->pending)
-        return g_strdup_printf(
-            "not ready in %" G_GUINT64_FORMAT " ms: the secondary has not answered", limit_ms);
-    if (*switchover->pending)
-        return g_strdup_printf("not ready in %" G_GUINT64_FORMAT
-                               " ms: the secondary does not approve of: %s",
-                               limit_ms, switchover->pending);
-    if (switchover->phase == SWITCHOVER_STOPPING)
-        return g_strdup_printf(
-            "not ready in %" G_GUINT64_FORMAT " ms: the VM has not been paused for its last "
-            "checkpoint: the one before is still under way, or QEMU does not pause it",
-            limit_ms);
-    return g_strdup_printf(
-        "not ready in %" G_GUINT64_FORMAT " ms: the guest writes to memory faster than it is sent: "
-        "%" G_GUINT64_FORMAT " KiB are left, and it would stand for %" G_GINT64_FORMAT
-        " ms (raise downtime-limit, or set it to 0ms)",
-        limit_ms, switchover->load.left_bytes >> 10, expected_ms(switchover));
-}
-
 static gboolean on_too_late(gpointer user_data)
 {
     Switchover *switchover = user_data;
-    g_autofree char *why = too_late(switchover);
+    SwitchoverWorld world = look(switchover);
+    g_autofree char *why = switchover_why_late(switchover, &world);
     switchover->limit_timer = 0;
     end(switchover, why);
     return G_SOURCE_REMOVE;
 }
 
-static void look_at_load(Switchover *switchover, const SwitchoverWorld *world)
+/* TRUE: the VM is to be paused for its last checkpoint. */
+static gboolean look_at_load(Switchover *switchover, const SwitchoverWorld *world)
 {
     switchover->load = world->load;
-    switchover->expected_us = switchover_expected_us(&world->load);
-    if (world->copy_is_fit &&
-        switchover_is_small(switchover->expected_us, switchover->config->downtime_limit_ms))
+    switchover->load.last_us = switchover->last_us;
+    switchover->expected_us = switchover_expected_us(&switchover->load);
+    /* What a checkpoint has yet to send is not in what is left. */
+    if (!world->copy_is_fit || (world->is_busy && !world->is_refused))
+        return FALSE;
+    gboolean small = switchover_is_small(&switchover->load, switchover->config->downtime_limit_ms);
+    if (small)
         feed(switchover, SWITCHOVER_SMALL);
+    return small;
+}
+
+static void look_ahead(Switchover *switchover, const SwitchoverWorld *world)
+{
+    if (!look_at_load(switchover, world) && world->copy_is_fit && !world->is_busy &&
+        switchover_may_shrink(&switchover->load, switchover->config->downtime_limit_ms))
+        switchover->handler.ahead(switchover->user_data);
 }
 
 /* ---- The secondary looks ---- */
@@ -212,7 +200,7 @@ static gboolean on_look(gpointer user_data)
     g_source_set_ready_time(switchover->look_timer, again.us);
     if (switchover->is_primary) {
         if (switchover->phase == SWITCHOVER_ACTIVE)
-            look_at_load(switchover, &world);
+            look_ahead(switchover, &world);
     } else if (switchover->pending && world.state == FSM_S_COLO) {
         guint parts = lasting_parts(switchover, &world);
         if (parts != switchover->parts)
@@ -236,7 +224,7 @@ static void reset(Switchover *switchover, gboolean is_primary, guint32 id, gbool
     switchover->is_primary = is_primary;
     switchover->id = id;
     switchover->pause = pause;
-    switchover->parts = switchover->looks = 0;
+    switchover->parts = switchover->looks = switchover->ahead = 0;
     switchover->began = colo_time_now();
     switchover->ready = switchover->ended = (ColoTime){0};
     switchover->stopped = switchover->handed = switchover->resumed = (ColoTime){0};
@@ -436,7 +424,19 @@ void switchover_runs(Switchover *switchover)
         switchover->stopped = (ColoTime){0};
     if (switchover->is_primary && switchover->stopped.us && !switchover->resumed.us)
         switchover->resumed = colo_time_now();
+    switchover->ran = colo_time_now();
     feed(switchover, SWITCHOVER_RUNS);
+}
+
+void switchover_checkpoint(Switchover *switchover)
+{
+    switchover->last_us =
+        switchover->ran.us ? colo_time_diff_us(colo_time_now(), switchover->ran) : 0;
+    if (!switchover->is_primary || switchover->phase != SWITCHOVER_ACTIVE)
+        return;
+    SwitchoverWorld world = look(switchover);
+    switchover->ahead++;
+    look_at_load(switchover, &world);
 }
 
 void switchover_guest(Switchover *switchover, const char *what)

@@ -7,7 +7,7 @@
  *     primary                              secondary
  *     setup    ASK(id) ------------------>
  *              <------ ACK(id, parts)      again whenever the parts that don't approve change
- *     active   none of them is left; pages go ahead until the pause would be short
+ *     active   none of them is left; checkpoints go ahead until the pause would be short
  *     [pre-switchover: the VM stands, for as long as an administrator wants it to]
  *              PHASE(id, held) --------->
  *     device   the last checkpoint: the VM stays paused in it
@@ -40,6 +40,8 @@ typedef struct {
     gboolean vm_runs;
     gboolean ends;        /* this node's end, or the VM's, has begun */
     gboolean copy_is_fit; /* primary: the secondary's VM could continue */
+    gboolean is_busy;     /* primary: a checkpoint is under way, or wanted */
+    gboolean is_refused;  /* primary: the VM is to run, and can't be resumed */
     guint pending;        /* secondary: SwitchoverPart bits that don't approve */
     SwitchoverLoad load;  /* primary */
 } SwitchoverWorld;
@@ -48,8 +50,10 @@ typedef struct {
 typedef struct {
     SwitchoverWorld (*look)(gpointer user_data);
     void (*send)(const Message *message, gpointer user_data);
-    /* The next checkpoint is the VM's last one here, and (`hold`) waits in its pause; or isn't. */
-    void (*plan)(gboolean hold, gpointer user_data);
+    /* A checkpoint is to be taken now. */
+    void (*ahead)(gpointer user_data);
+    /* The next checkpoint is the VM's last one here, and waits in its pause; or isn't. */
+    void (*plan)(gpointer user_data);
     void (*unplan)(gpointer user_data);
     /* FSM_HOLD, FSM_CONTINUE or FSM_CANCEL. */
     void (*event)(FsmEvent event, gpointer user_data);
@@ -80,6 +84,8 @@ void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event);
 void switchover_paused(Switchover *switchover);
 void switchover_held(Switchover *switchover);
 void switchover_runs(Switchover *switchover);
+/* Likewise: the secondary has all of a checkpoint, and the VM runs. */
+void switchover_checkpoint(Switchover *switchover);
 /* What has happened to the guest, or to this node: it can't or shouldn't go on before `device`. */
 void switchover_guest(Switchover *switchover, const char *what);
 void switchover_node_ends(Switchover *switchover);

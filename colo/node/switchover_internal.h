@@ -32,6 +32,12 @@ struct Switchover {
     gint64 expected_us;  /* -1: not known */
     gint64 peer_took_us; /* primary: from HANDED until it ran there, as told; -1: not yet */
     SwitchoverLoad load;
+    ColoTime ran;   /* primary: when the VM did, after its last pause; 0: never */
+    gint64 last_us; /* primary: see SwitchoverLoad */
+    guint ahead;    /* checkpoints that were complete in `active` */
 };
+
+/* Why its limit of time has come. The caller's. */
+char *switchover_why_late(const Switchover *switchover, const SwitchoverWorld *world);
 
 #endif

@@ -51,7 +51,7 @@ static void test_sync_hangs(void)
     fake_disks_hang(a->disks, "", TRUE);
     begin(a, FALSE);
     WAIT_FOR(fake_disks_is_hanging(a->disks) && primary_phase(a->node->primary) == CYCLE_SYNCING);
-    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_DEVICE);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_STOPPING);
     cancel(a);
     g_assert_true(fake_disks_is_hanging(a->disks));
     g_assert_cmpint(phase_of(a), ==, SWITCHOVER_CANCELLED);

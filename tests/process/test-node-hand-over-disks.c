@@ -223,7 +223,7 @@ static void test_frozen(void)
 static void switch_over(const Host *host)
 {
     WAIT_FOR(host->node->state == FSM_P_COLO && judge_copy_is_fit(host->node->judge));
-    primary_plan(host->node->primary, FALSE);
+    primary_plan(host->node->primary);
     node_event(host->node, FSM_CONTINUE);
 }
 

@@ -61,6 +61,15 @@ static void test_expected(void)
 
 /* ---- To its end ---- */
 
+static void assert_cause(const Host *host, const char *cause)
+{
+    json_object *data = json_object_new_object(), *value = NULL;
+    figures_describe_takeover(host->node->figures, data);
+    g_assert_true(json_object_object_get_ex(data, "cause", &value));
+    g_assert_cmpstr(json_object_get_string(value), ==, cause);
+    json_object_put(data);
+}
+
 /* The last checkpoint is there, and the secondary's VM is about to run: nothing is redone. */
 static void test_done(void)
 {
@@ -89,6 +98,7 @@ static void test_done(void)
     g_assert_cmpfloat(figure(a, "total-ms"), >=, figure(a, "setup-ms") + figure(a, "downtime-ms"));
     protect(&f, 1);
     g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
+    assert_cause(b, "switchover");
     g_assert_null(switchover_error(a->node->switchover));
     g_assert_cmpstr(link_session(b->node->link), !=, before);
     tear_down(&f);
@@ -359,9 +369,11 @@ static void test_too_much(void)
     WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE);
     for (int i = 0; i < 50; i++)
         figures_add_applied(a->node->figures, 5000);
+    unsigned pauses = fake_vm_count(a->vm, FAKE_VM_PAUSE);
     begin(a, FALSE);
     WAIT_FOR(phase_of(a) == SWITCHOVER_FAILED);
-    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "downtime-limit"));
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "a checkpoint alone takes"));
+    g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_PAUSE), ==, pauses);
     a->config->downtime_limit_ms = 0;
     begin(a, FALSE);
     WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED);
@@ -428,7 +440,12 @@ static void test_held_and_failed_over(gconstpointer data)
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_cmpuint(fake_vm_steps(b->vm), >=, stop);
     g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
+    assert_cause(b, "switchover");
     protect(&f, 1);
+    /* And without a switchover. */
+    type(b, "failover");
+    WAIT_FOR(figures_takeovers(a->node->figures) == 1);
+    assert_cause(a, "failover");
     tear_down(&f);
 }
 

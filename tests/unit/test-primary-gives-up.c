@@ -11,7 +11,7 @@ static void begin(Fixture *f)
 {
     protect(f);
     f->world.has_disks = TRUE;
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     turned_clock_settle();
@@ -63,7 +63,7 @@ static void test_not_given_up(Fixture *f, gconstpointer data)
     g_assert_true(primary_received(f->primary, 3, NULL));
     assert_reported(f, "sent release:3 complete:admin");
     /* It can be tried again. */
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     turned_clock_settle();
@@ -116,7 +116,7 @@ static void test_cancelled_early(Fixture *f, gconstpointer data)
     protect(f);
     f->world.has_disks = TRUE;
     fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     turned_clock_settle();

@@ -7,7 +7,7 @@
 static void go(Fixture *f)
 {
     protect(f);
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     assert_reported(f, "");
@@ -48,7 +48,7 @@ static void test_follows_another(Fixture *f, gconstpointer data)
     primary_want(f->primary, REASON_ADMIN);
     turned_clock_settle();
     assert_reported(f, "pausing paused decide:3 content:3");
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     complete(f);
@@ -61,7 +61,7 @@ static void hold(Fixture *f)
 {
     protect(f);
     f->world.peer_vm = PEER_VM_RUNS;
-    primary_plan(f->primary, TRUE);
+    primary_plan(f->primary);
     turned_clock_settle();
     assert_reported(f, "prepare:3");
     g_assert_true(primary_dirty(f->primary, &(MessageDirty){.epoch = 3}, NULL));
@@ -124,7 +124,7 @@ static void test_hurried(Fixture *f, gconstpointer data)
     (void)data;
     protect(f);
     f->delivered = FALSE;
-    primary_plan(f->primary, TRUE);
+    primary_plan(f->primary);
     turned_clock_settle();
     g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SETTLING);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
@@ -147,7 +147,7 @@ static void test_not_resumed(Fixture *f, gconstpointer data)
     turned_clock_settle();
     taken();
     turned_clock_settle();
-    primary_plan(f->primary, TRUE);
+    primary_plan(f->primary);
     assert_reported(f, "pausing paused decide:3 content:3 taken:3 resume");
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
@@ -172,7 +172,7 @@ static void test_not_continued(Fixture *f, gconstpointer data)
     f->stopped = f->waits = TRUE;
     primary_continue(f->primary);
     assert_reported(f, "resume");
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     turned_clock_settle();
@@ -192,7 +192,7 @@ static void test_cancelled(Fixture *f, gconstpointer data)
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, phase == CYCLE_PAUSING ? FAKE_VM_HOLD : FAKE_VM_OK, 1);
     fake_vm_inject(f->vm, FAKE_VM_SAVE, phase == CYCLE_SAVING_MARKED ? FAKE_VM_HOLD : FAKE_VM_OK,
                    1);
-    primary_plan(f->primary, FALSE);
+    primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
     turned_clock_settle();

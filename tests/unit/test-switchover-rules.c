@@ -43,7 +43,7 @@ static Model act(Model m, guint actions)
     if (actions & SWITCHOVER_DO_ASK)
         m.told = FALSE;
     if (actions & SWITCHOVER_DO_HOLD) {
-        g_assert_true(m.pause && !m.stops && m.state == FSM_P_COLO);
+        g_assert_true(!m.stops && m.state == FSM_P_COLO);
         m.stops = TRUE;
     }
     if (actions & SWITCHOVER_DO_LET_GO)
@@ -270,9 +270,16 @@ static void test_figures(void)
     g_assert_cmpint(switchover_expected_us(&load), ==, -1);
     load.bytes_per_s = 100 << 20;
     g_assert_cmpint(switchover_expected_us(&load), ==, 15000);
-    g_assert_true(switchover_is_small(15000, 15) && !switchover_is_small(15001, 15));
-    g_assert_true(switchover_is_small(-1, 0) && switchover_is_small(G_MAXINT64, 0));
-    g_assert_false(switchover_is_small(-1, 100));
+    g_assert_true(switchover_is_small(&load, 15) && !switchover_is_small(&load, 14));
+    g_assert_true(switchover_may_shrink(&load, 14) && switchover_may_shrink(&load, 5));
+    g_assert_false(switchover_may_shrink(&load, 4) || switchover_may_shrink(&load, 15));
+    /* Of the last checkpoint's pages it is known how long they took. */
+    load.last_us = 15001;
+    g_assert_true(!switchover_is_small(&load, 15) && switchover_may_shrink(&load, 15));
+    g_assert_true(switchover_is_small(&load, 0) && !switchover_may_shrink(&load, 0));
+    load.bytes_per_s = 0;
+    g_assert_true(switchover_is_small(&load, 0));
+    g_assert_false(switchover_is_small(&load, 100));
 }
 
 int main(int argc, char **argv)

@@ -51,9 +51,14 @@ static void on_send(const Message *message, gpointer user_data)
         g_string_append_printf(((Fixture *)user_data)->reported, ":%s", content->text);
 }
 
-static void on_plan(gboolean hold, gpointer user_data)
+static void on_ahead(gpointer user_data)
 {
-    report(user_data, hold ? "plan-hold" : "plan");
+    report(user_data, "ahead");
+}
+
+static void on_plan(gpointer user_data)
+{
+    report(user_data, "plan");
 }
 
 static void on_unplan(gpointer user_data)
@@ -96,6 +101,7 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     static const SwitchoverHandler handler = {.look = on_look,
                                               .send = on_send,
+                                              .ahead = on_ahead,
                                               .plan = on_plan,
                                               .unplan = on_unplan,
                                               .event = on_event,
@@ -160,7 +166,7 @@ static void test_goes(Fixture *f, gconstpointer data)
     assert_reported(f, "[active]");
     assert_figure(f, "setup-ms", 80);
     turned_clock_pass_ms(0);
-    assert_reported(f, "plan event:continue [device] phase:1:2");
+    assert_reported(f, "plan");
     assert_figure(f, "expected-downtime-ms", 15);
     /* A checkpoint that was under way ends first: its pause is no part of the downtime. */
     switchover_paused(f->switchover);
@@ -168,6 +174,8 @@ static void test_goes(Fixture *f, gconstpointer data)
     switchover_runs(f->switchover);
     assert_figure(f, "downtime-ms", -1);
     switchover_paused(f->switchover);
+    switchover_held(f->switchover);
+    assert_reported(f, "event:continue [device] phase:1:2");
     turned_clock_pass_ms(7);
     on_event(FSM_COMMITTED, f);
     assert_reported(f, "event:committed [handed]");
@@ -185,10 +193,12 @@ static void test_waits_until_it_is_small(Fixture *f, gconstpointer data)
 {
     (void)data;
     f->world.load.left_bytes = 20000000;
+    f->world.is_busy = TRUE;
     begin(f, FALSE);
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(500);
     assert_reported(f, "[setup] ask:1 [active]");
+    f->world.is_busy = FALSE;
     /* Withdrawn: not even if it is small. */
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "vm");
     f->world.load.left_bytes = 0;
@@ -200,7 +210,81 @@ static void test_waits_until_it_is_small(Fixture *f, gconstpointer data)
     assert_reported(f, "[active]");
     f->world.copy_is_fit = TRUE;
     turned_clock_pass_ms(20);
-    assert_reported(f, "plan event:continue [device] phase:1:2");
+    assert_reported(f, "plan");
+    switchover_held(f->switchover);
+    assert_reported(f, "event:continue [device] phase:1:2");
+}
+
+/* Less is left after each checkpoint: they are ordered one by one. */
+static void test_goes_ahead(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->world.load.left_bytes = 100000000;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    assert_reported(f, "[setup] ask:1 [active] ahead");
+    /* It is under way, and so are its pages: that nothing is left counts after it. */
+    f->world.is_busy = TRUE;
+    f->world.load.left_bytes = 0;
+    switchover_paused(f->switchover);
+    switchover_runs(f->switchover);
+    turned_clock_pass_ms(1000);
+    assert_reported(f, "");
+    /* Nobody has counted what was written meanwhile. */
+    f->world.is_busy = FALSE;
+    switchover_checkpoint(f->switchover);
+    assert_reported(f, "");
+    turned_clock_pass_ms(20);
+    assert_reported(f, "ahead");
+    switchover_paused(f->switchover);
+    switchover_runs(f->switchover);
+    turned_clock_pass_ms(1);
+    f->world.load.left_bytes = 1000000;
+    switchover_checkpoint(f->switchover);
+    assert_reported(f, "plan");
+    assert_figure(f, "downtime-ms", -1);
+}
+
+/* Why the limit has come: it isn't always the guest. */
+static void test_why_late(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    static const struct {
+        gboolean unfit, busy;
+        gint64 pause_us;
+        guint64 left;
+        const char *why;
+    } cases[] = {
+        {TRUE,  FALSE, 0,      0,         "has stopped by itself"                     },
+        {FALSE, TRUE,  0,      0,         "a checkpoint is under way"                 },
+        {FALSE, FALSE, 200000, 0,         "a checkpoint alone takes 202 ms"           },
+        {FALSE, FALSE, 0,      100000000, "faster than it is sent: 97656 KiB are left"},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        guint32 id = begin(f, FALSE);
+        f->world.copy_is_fit = !cases[i].unfit;
+        f->world.is_busy = cases[i].busy;
+        f->world.load.pause_us = cases[i].pause_us;
+        f->world.load.left_bytes = cases[i].left;
+        receive(f, LINK_MSG_SWITCHOVER_ACK, id, 0, "");
+        turned_clock_pass_ms(31000);
+        g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
+        g_assert_nonnull(strstr(switchover_error(f->switchover), cases[i].why));
+        f->world.copy_is_fit = TRUE;
+    }
+}
+
+/* Its VM stands in a checkpoint that it can't be resumed from: that is the last one. */
+static void test_not_resumed(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->world.is_busy = f->world.is_refused = TRUE;
+    f->world.vm_runs = FALSE;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    assert_reported(f, "[setup] ask:1 [active] plan event:continue [device] phase:1:2");
 }
 
 static void test_too_late(Fixture *f, gconstpointer data)
@@ -230,7 +314,7 @@ static void hold(Fixture *f)
     begin(f, TRUE);
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
-    assert_reported(f, "[setup] ask:1 [active] plan-hold");
+    assert_reported(f, "[setup] ask:1 [active] plan");
     switchover_paused(f->switchover);
     switchover_held(f->switchover);
     assert_reported(f, "[pre-switchover] event:hold phase:1:1");
@@ -263,8 +347,7 @@ static void test_held_and_cancelled(Fixture *f, gconstpointer data)
     assert_reported(f, "");
 }
 
-/* Its VM was not paused yet. */
-static void test_device_cancelled(Fixture *f, gconstpointer data)
+static void test_stopping_cancelled(Fixture *f, gconstpointer data)
 {
     (void)data;
     begin(f, FALSE);
@@ -272,7 +355,23 @@ static void test_device_cancelled(Fixture *f, gconstpointer data)
     turned_clock_pass_ms(0);
     g_string_truncate(f->reported, 0);
     switchover_cancel(f->switchover);
-    assert_reported(f, "[cancelling] cancel:1 event:cancel [cancelled]");
+    assert_reported(f, "[cancelled] cancel:1 unplan");
+}
+
+static void test_device_cancelled(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    switchover_paused(f->switchover);
+    switchover_held(f->switchover);
+    g_string_truncate(f->reported, 0);
+    f->world.vm_runs = FALSE;
+    switchover_cancel(f->switchover);
+    assert_reported(f, "[cancelling] cancel:1 event:cancel");
+    switchover_runs(f->switchover);
+    assert_reported(f, "[cancelled]");
 }
 
 /* The first error stays. */
@@ -338,7 +437,7 @@ static void test_withdrawn(Fixture *f, gconstpointer data)
     begin(f, TRUE);
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
-    assert_reported(f, "[setup] ask:1 [active] plan-hold");
+    assert_reported(f, "[setup] ask:1 [active] plan");
     switchover_paused(f->switchover);
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "arbiter");
     assert_reported(f, "[setup] unplan");
@@ -346,7 +445,7 @@ static void test_withdrawn(Fixture *f, gconstpointer data)
     assert_figure(f, "downtime-ms", -1);
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
-    assert_reported(f, "[active] plan-hold");
+    assert_reported(f, "[active] plan");
     /* Too late: its VM can't be paused. */
     turned_clock_pass_ms(1200);
     g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
@@ -390,7 +489,7 @@ static void test_wanted_twice(Fixture *f, gconstpointer data)
     receive(f, LINK_MSG_SWITCHOVER_WANT, 1, 1, "");
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
-    assert_reported(f, "[setup] ask:1 [active] plan-hold");
+    assert_reported(f, "[setup] ask:1 [active] plan");
     /* Too late for another wish. */
     receive(f, LINK_MSG_SWITCHOVER_WANT, 1, 0, "");
     switchover_held(f->switchover);
@@ -592,9 +691,13 @@ int main(int argc, char **argv)
     turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
     ADD("goes", FSM_P_COLO, test_goes);
     ADD("waits-until-it-is-small", FSM_P_COLO, test_waits_until_it_is_small);
+    ADD("goes-ahead", FSM_P_COLO, test_goes_ahead);
+    ADD("why-late", FSM_P_COLO, test_why_late);
+    ADD("not-resumed", FSM_P_COLO, test_not_resumed);
     ADD("too-late", FSM_P_COLO, test_too_late);
     ADD("held", FSM_P_COLO, test_held);
     ADD("held-and-cancelled", FSM_P_COLO, test_held_and_cancelled);
+    ADD("stopping-cancelled", FSM_P_COLO, test_stopping_cancelled);
     ADD("device-cancelled", FSM_P_COLO, test_device_cancelled);
     ADD("refused", FSM_P_COLO, test_refused);
     ADD("parted", FSM_P_COLO, test_parted);

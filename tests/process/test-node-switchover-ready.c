@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What comes before the pause of a planned switchover: pages that are sent ahead until little is
+ * left, and whatever ends it, or makes it wait again, as long as the VM runs.
+ */
+#include "common/log.h"
+#include "tests/support/proxy.h"
+#include "tests/support/switchover-pair.h"
+
+#include <string.h>
+
+static gboolean has_stood(const Host *host)
+{
+    json_object *all = switchover_describe(host->node->switchover), *value = NULL;
+    g_assert_true(json_object_object_get_ex(all, "downtime-ms", &value));
+    gboolean stood = value != NULL;
+    json_object_put(all);
+    return stood;
+}
+
+/* No checkpoint comes by the schedule. */
+static void wait_for_orders(const Host *host)
+{
+    host->config->checkpoint_period_ms = host->config->min_gap_ms = 3600 * 1000;
+    WAIT_FOR(primary_phase(host->node->primary) == CYCLE_IDLE);
+}
+
+/* ---- Sent ahead ---- */
+
+/* By what was measured, what is left takes long: a checkpoint is taken for it, and then no more. */
+static void test_ahead(void)
+{
+    Fixture f;
+    start_stepping(&f, "20s");
+    Host *a = &f.host[0], *b = &f.host[1];
+    wait_for_orders(a);
+    a->config->downtime_limit_ms = 100;
+    WAIT_FOR(primary_dirty_pages(a->node->primary) > 50);
+    for (int i = 0; i < 20; i++)
+        figures_add_received(a->node->figures, 4096, G_USEC_PER_SEC / 10);
+    begin(a, FALSE);
+    WAIT_FOR(!switchover_is_under_way(phase_of(a)));
+    g_assert_cmpstr(switchover_error(a->node->switchover), ==, NULL);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_COMPLETED);
+    protect(&f, 1);
+    g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
+    tear_down(&f);
+}
+
+/* The guest writes faster than the link takes it: its VM is never paused for it, or it is if it may. */
+static void test_too_fast(void)
+{
+    Fixture f;
+    start_stepping(&f, "3s");
+    Host *a = &f.host[0], *b = &f.host[1];
+    g_autoptr(GError) error = NULL;
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_NONE);
+    g_autoptr(Proxy) proxy = proxy_new("127.0.0.1:0", b->config->peer, &error);
+    g_assert_no_error(error);
+    g_free(b->config->peer);
+    b->config->peer = g_strdup_printf("127.0.0.1:%u", proxy_port(proxy));
+    start(b, "secondary");
+    protect(&f, 0);
+    a->config->downtime_limit_ms = 100;
+    fake_vm_autorun(a->vm, 1, 40);
+    proxy_do(proxy, "rate checkpoint 16000000");
+    WAIT_FOR(primary_phase(a->node->primary) == CYCLE_SENT);
+    begin(a, FALSE);
+    WAIT_FOR(!switchover_is_under_way(phase_of(a)));
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "faster than it is sent"));
+    g_assert_true(a->node->state == FSM_P_COLO && !has_stood(a));
+    a->config->downtime_limit_ms = 0;
+    a->config->switchover_timeout_ms = 20000;
+    begin(a, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED && has_stood(a));
+    tear_down(&f);
+}
+
+/* ---- Until the VM stands ---- */
+
+/* Its QEMU has been told to pause it for the last checkpoint, and has not answered yet. */
+static void start_stopping(Fixture *f)
+{
+    start_stepping(f, "20s");
+    Host *a = &f->host[0];
+    wait_for_orders(a);
+    fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    begin(a, FALSE);
+    WAIT_FOR(fake_vm_is_held(a->vm));
+    g_assert_cmpint(a->node->state, ==, FSM_P_COLO);
+}
+
+/* The secondary's approval: without a wish to hold the VM, too. */
+static void test_withdrawn(void)
+{
+    Fixture f;
+    start_stopping(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    set_storage(b, FALSE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_SETUP && phase_of(b) == SWITCHOVER_SETUP);
+    guint64 stood_at = fake_vm_steps(a->vm);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(vm_is_running(a->vm) && fake_vm_steps(a->vm) > stood_at);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_SETUP);
+    g_assert_false(has_stood(a));
+    set_storage(b, TRUE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED && phase_of(b) == SWITCHOVER_COMPLETED);
+    tear_down(&f);
+}
+
+/* In `setup`, `active` and while it is about to be paused. */
+static void test_guest(gconstpointer data)
+{
+    VmEvent event = GPOINTER_TO_INT(data);
+    for (int at = 0; at < 3; at++) {
+        Fixture f;
+        start_stepping(&f, "20s");
+        Host *a = &f.host[0], *b = &f.host[1];
+        wait_for_orders(a);
+        if (at == 0) {
+            set_storage(b, FALSE);
+            WAIT_FOR(claim_trouble(b->node->claim) != NULL);
+        } else if (at == 1) {
+            /* A pause is too long in any case. */
+            a->config->downtime_limit_ms = 1;
+            for (int i = 0; i < 50; i++)
+                figures_add_applied(a->node->figures, 5000);
+        } else {
+            fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+        }
+        begin(a, FALSE);
+        if (at < 2)
+            WAIT_FOR(phase_of(a) == (at ? SWITCHOVER_ACTIVE : SWITCHOVER_SETUP));
+        else
+            WAIT_FOR(fake_vm_is_held(a->vm));
+        fake_vm_raise(a->vm, event, event == VM_EVENT_STOPPED ? "io-error" : NULL);
+        WAIT_FOR(!switchover_is_under_way(phase_of(a)));
+        g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+        g_assert_nonnull(strstr(switchover_error(a->node->switchover), "guest"));
+        g_assert_false(has_stood(a));
+        if (fake_vm_is_held(a->vm))
+            fake_vm_proceed(a->vm);
+        WAIT_FOR(a->node->state == FSM_P_COLO && phase_of(b) == SWITCHOVER_FAILED);
+        g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 0);
+        tear_down(&f);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    add_pair_test("/node-switchover-ready/ahead", test_ahead);
+    add_pair_test_in("buffered", "/node-switchover-ready/too-fast", test_too_fast);
+    add_pair_test("/node-switchover-ready/withdrawn", test_withdrawn);
+    add_pair_data_test("/node-switchover-ready/guest/panicks", GINT_TO_POINTER(VM_EVENT_PANICKED),
+                       test_guest);
+    add_pair_data_test("/node-switchover-ready/guest/reboots", GINT_TO_POINTER(VM_EVENT_RESET),
+                       test_guest);
+    add_pair_data_test("/node-switchover-ready/guest/stops", GINT_TO_POINTER(VM_EVENT_STOPPED),
+                       test_guest);
+    return g_test_run();
+}
