@@ -227,7 +227,8 @@ static const Option table[] = {
     {"switchover", "downtime-limit", OPTION_TIME, CONFIG(downtime_limit_ms), .live = TRUE,
      .of_pair = TRUE, .fallback = "100ms", .max = 60 * MIN_MS,
      .help = "A switchover pauses the VM when what is left to send would pause it for no longer than "
-             "this. 0ms: at once."},
+             "this. It goes back if its last checkpoint then takes ten seconds more. 0ms: at once, for "
+             "as long as it takes."},
     {"switchover", "pause-before-switchover", OPTION_YES_NO, CONFIG(pause_before_switchover),
      .live = TRUE, .of_pair = TRUE, .fallback = "no",
      .help = "Whether each switchover waits in pre-switchover, with the VM paused, for colo continue."},

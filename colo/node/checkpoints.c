@@ -233,6 +233,20 @@ static void on_renounce_disks(gpointer user_data)
     disks_renounce(node->disks);
 }
 
+static char *on_disks_wait_for(gpointer user_data)
+{
+    const Node *node = user_data;
+    return disks_describe_wait(node->disks);
+}
+
+static void on_late(const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    g_autofree char *why =
+        g_strdup_printf("the VM could not be handed over in time: %s", error->message);
+    switchover_refused(node->switchover, why);
+}
+
 static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,
                        GBytes **ret_attachment, gpointer user_data)
 {
@@ -317,6 +331,8 @@ void checkpoints_init(Node *node)
                                            .mark = on_mark,
                                            .give_up_disks = on_give_up_disks,
                                            .renounce_disks = on_renounce_disks,
+                                           .disks_wait_for = on_disks_wait_for,
+                                           .late = on_late,
                                            .content = on_content,
                                            .taken = on_taken,
                                            .sent = on_sent,

@@ -25,6 +25,17 @@ static BlockDiskState state_of(const Disks *disks, guint member)
     return states[disks->handler.look(disks->user_data).qemu];
 }
 
+/* "vda, vdb". The caller's. */
+static char *join_names(const Disks *disks)
+{
+    const GPtrArray *all = disks->config->vm->disks;
+    GString *names = g_string_new(NULL);
+    for (guint i = 0; i < all->len; i++)
+        g_string_append_printf(names, "%s%s", i ? ", " : "",
+                               ((const VmDisk *)g_ptr_array_index(all, i))->name);
+    return g_string_free(names, FALSE);
+}
+
 static void add_member(json_object *members, const char *name, BlockDiskState state)
 {
     json_object *member = json_object_new_object();
@@ -221,8 +232,10 @@ void disks_make_flag(Disks *disks, gboolean owner)
 {
     static const BlockDiskOps images = {activate_images, inactivate_images, FALSE};
     static const BlockDiskOps qemu = {activate_qemu, inactivate_qemu, TRUE};
+    /* The server doesn't say which of them an order waits for: an error names all. */
+    g_autofree char *names = join_names(disks);
     disks->activation = block_activation_new(owner);
-    block_activation_add(disks->activation, "images", &images, disks);
+    block_activation_add(disks->activation, names, &images, disks);
     block_activation_add(disks->activation, "qemu", &qemu, disks);
     block_activation_watch(disks->activation, on_changed, disks);
     disks->told_active = owner;
@@ -308,6 +321,15 @@ void disks_give_up(Disks *disks, guint64 epoch, DisksDone done)
     disks->given_up = done;
     disks->why = "hand-over";
     block_inactivate(disks->activation, on_given_up, disks);
+}
+
+char *disks_describe_wait(const Disks *disks)
+{
+    g_autofree char *names = join_names(disks);
+    return g_strdup_printf(disks->releasing
+                               ? "QEMU has not given up its disks, which it writes to then: %s"
+                               : "the images have not been synced and given up: %s",
+                           names);
 }
 
 gboolean disks_are_active(const Disks *disks)

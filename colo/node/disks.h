@@ -175,6 +175,8 @@ void disks_leave_stopped(Disks *disks);
  * failure.
  */
 void disks_give_up(Disks *disks, guint64 epoch, DisksDone done);
+/* What that waits for, for people, with the disks' names. The caller's. */
+char *disks_describe_wait(const Disks *disks);
 void disks_released(Disks *disks, const GError *error);
 /*
  * The same for a VM that is handed over at an earlier checkpoint: what is written from there on is

@@ -27,9 +27,12 @@
 #include "common/patience.h"
 
 /*
- * How long clients may wait for the end of a hand-over before the arbiter has to decide. When the VM
- * is handed over, the secondary asks the arbiter for so long, tries to take over for disk-timeout,
- * and gives the VM back.
+ * How long each step of a hand-over may take. What has a limit of its own is not limited here: the
+ * disks' sync, and what is on its way to the secondary, which has to show progress (answer-watch.h).
+ * But the guest stands while its last checkpoint is on its way. That counts, unless downtime-limit
+ * says that nothing is to be waited for. The disks get disk-timeout to be given up. When the VM is
+ * handed over, the secondary asks the arbiter for so long, tries to take over for disk-timeout, and
+ * gives the VM back.
  */
 #define HAND_OVER_MS 10000
 
@@ -155,23 +158,99 @@ gboolean primary_is_to_be_paused(const Primary *primary)
 
 /* ---- Handing over ---- */
 
+static gboolean on_hand_over_timer(gpointer user_data);
+
+static void limit_hand_over(Primary *primary, guint64 limit_ms)
+{
+    primary_end_hand_over(primary);
+    primary->hand_over_limit_ms = (guint)MIN(limit_ms, G_MAXINT32);
+    primary->hand_over_timer =
+        patience_add(primary->hand_over_limit_ms, on_hand_over_timer, primary);
+}
+
+static gboolean has_own_limit(const Primary *primary)
+{
+    switch (primary->cycle.phase) {
+    case CYCLE_SYNCING:
+    case CYCLE_SENDING:
+    case CYCLE_SENT:
+    case CYCLE_RECEIVED:
+        return TRUE;
+    case CYCLE_PAUSED_SENDING:
+    case CYCLE_PAUSED_SENT:
+    case CYCLE_PAUSED_RECEIVED:
+        return primary->plan == PLAN_LAST && primary->config->downtime_limit_ms == 0;
+    default:
+        return FALSE;
+    }
+}
+
+/* The caller's. */
+static char *waits_for(const Primary *primary)
+{
+    FsmState state = primary_look(primary).state;
+    if (state != FSM_P_DEVICE)
+        return g_strdup("the secondary has not taken it");
+    switch (primary->cycle.phase) {
+    case CYCLE_IDLE:
+        return g_strdup("the secondary's VM can't continue yet");
+    case CYCLE_PREPARING:
+        return g_strdup("the secondary's VM has not been paused");
+    case CYCLE_PAUSING:
+    case CYCLE_STOPPING:
+        return g_strdup("QEMU has not paused the VM");
+    case CYCLE_SAVING:
+    case CYCLE_SAVING_MARKED:
+        return g_strdup("QEMU has not saved the device state");
+    case CYCLE_MARKING:
+        return g_strdup("the disks have not been marked");
+    case CYCLE_GIVING_UP:
+        return primary->handler->disks_wait_for(primary->user_data);
+    case CYCLE_PAUSED_SENDING:
+    case CYCLE_PAUSED_SENT:
+    case CYCLE_PAUSED_RECEIVED:
+        return g_strdup(
+            "the checkpoint that the VM stands in is still on its way (raise downtime-limit, or "
+            "set it to 0ms)");
+    default:
+        return g_strdup("a checkpoint is under way");
+    }
+}
+
 static gboolean on_hand_over_timer(gpointer user_data)
 {
     Primary *primary = user_data;
-    g_autoptr(GError) error =
-        g_error_new(NODE_ERROR, NODE_ERROR_REFUSED, "not done after %u seconds",
-                    primary->hand_over_limit_ms / 1000);
     primary->hand_over_timer = 0;
+    if (primary_look(primary).state == FSM_P_DEVICE && has_own_limit(primary)) {
+        limit_hand_over(primary, HAND_OVER_MS);
+        return G_SOURCE_REMOVE;
+    }
+    g_autofree char *what = waits_for(primary);
+    g_autoptr(GError) error =
+        g_error_new(NODE_ERROR, NODE_ERROR_REFUSED, "not done after %.1f s: %s",
+                    primary->hand_over_limit_ms / 1000.0, what);
+    primary->handler->late(error, primary->user_data);
     primary->handler->event(FSM_HAND_OVER_FAILED, primary->user_data);
     /* Not before: what was wrong is over when a pair is protected. */
     primary->handler->trouble("the VM can't be handed over", error, primary->user_data);
     return G_SOURCE_REMOVE;
 }
 
+void primary_gives_up_disks(Primary *primary)
+{
+    if (primary_is_handing_over(primary))
+        limit_hand_over(primary, primary->config->disk_timeout_ms);
+}
+
+void primary_gave_up_disks(Primary *primary)
+{
+    if (primary_is_handing_over(primary))
+        limit_hand_over(primary, HAND_OVER_MS);
+}
+
 void primary_hand_over(Primary *primary)
 {
-    primary->hand_over_limit_ms = HAND_OVER_MS;
-    primary->hand_over_timer = patience_add(HAND_OVER_MS, on_hand_over_timer, primary);
+    limit_hand_over(primary, HAND_OVER_MS);
     if (primary->plan == PLAN_NONE) {
         primary_pause(primary);
         return;
@@ -207,20 +286,11 @@ gboolean primary_is_handing_over(const Primary *primary)
     return primary->hand_over_timer != 0;
 }
 
-/* A limit that is over before the secondary's are would leave both sides to the arbiter. */
-static void extend_hand_over(Primary *primary)
-{
-    guint64 limit_ms = 3 * HAND_OVER_MS + primary->config->disk_timeout_ms;
-    primary_end_hand_over(primary);
-    primary->hand_over_limit_ms = (guint)MIN(limit_ms, G_MAXINT32);
-    primary->hand_over_timer =
-        patience_add(primary->hand_over_limit_ms, on_hand_over_timer, primary);
-}
-
 void primary_send_handed(Primary *primary)
 {
     colo_fault_point("handed-paused");
-    extend_hand_over(primary);
+    /* One that is over before the secondary's limits are would leave both sides to the arbiter. */
+    limit_hand_over(primary, 3 * HAND_OVER_MS + primary->config->disk_timeout_ms);
     primary->handler->send(
         &(Message){.type = LINK_MSG_HANDED, .epoch = primary_look(primary).epoch},
         primary->user_data);

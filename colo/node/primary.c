@@ -233,10 +233,12 @@ static void save(Primary *primary)
 /* It may have become an ordinary one meanwhile. */
 static void give_up_disks(Primary *primary)
 {
-    if (primary->cycle.last)
+    if (primary->cycle.last) {
+        primary_gives_up_disks(primary);
         primary->handler->give_up_disks(primary->cycle.epoch, primary->user_data);
-    else
+    } else {
         primary_step(primary, CYCLE_EVENT_NOT_GIVEN_UP);
+    }
 }
 
 /* What can't be given up is taken back: it becomes an ordinary checkpoint, and the VM runs. */
@@ -245,6 +247,7 @@ void primary_given_up(Primary *primary, const GError *error)
     static const char what[] = "the disks can't be given up";
     if (!error) {
         colo_fault_point("switchover-inactive");
+        primary_gave_up_disks(primary);
         primary_step(primary, CYCLE_EVENT_GIVEN_UP);
         return;
     }

@@ -117,6 +117,10 @@ typedef struct {
     void (*give_up_disks)(guint64 epoch, gpointer user_data);
     /* The VM is about to be handed over: nothing is to be written to its disks any more. */
     void (*renounce_disks)(gpointer user_data);
+    /* What keeps them from being given up, for people. The caller's. */
+    char *(*disks_wait_for)(gpointer user_data);
+    /* The VM can't be handed over in time: FSM_HAND_OVER_FAILED follows. */
+    void (*late)(const GError *error, gpointer user_data);
     /*
      * The service's part of the checkpoint: held frames (HeldFrame*) and attachment, to be freed.
      * `stopped`: the guest is, by an administrator's order.
@@ -194,7 +198,7 @@ void primary_pause(Primary *primary);
 /* The same, and nothing leaves or comes in. */
 void primary_freeze(Primary *primary);
 /*
- * Likewise, as soon as the secondary can continue: FSM_COMMITTED. Not in ten seconds:
+ * Likewise, as soon as the secondary can continue: FSM_COMMITTED. Not in time: late(), and
  * FSM_HAND_OVER_FAILED.
  */
 void primary_hand_over(Primary *primary);

@@ -86,6 +86,9 @@ void primary_held(Primary *primary);
 gboolean primary_is_to_pause(Primary *primary);
 /* The secondary doesn't know yet whether an administrator has stopped the guest. */
 gboolean primary_owes_stop(const Primary *primary);
+/* The disks are being given up in the last checkpoint, which gets time for it; and are. */
+void primary_gives_up_disks(Primary *primary);
+void primary_gave_up_disks(Primary *primary);
 /* It is handed over, or not to be any more. */
 void primary_end_hand_over(Primary *primary);
 

@@ -4,6 +4,7 @@
  * its storage does. When the secondary doesn't take the VM, they are taken back before it runs.
  */
 #include "common/log.h"
+#include "tests/support/control-peer.h"
 #include "tests/support/host-pair.h"
 
 #include <errno.h>
@@ -345,7 +346,9 @@ static void test_sync_hangs(void)
     fake_vm_proceed(a->vm);
     WAIT_FOR(fake_disks_is_hanging(a->disks));
     g_assert_true(is(a, "inactive: vda=unknown vdb=unknown qemu=inactive"));
-    WAIT_FOR(a->node->state == FSM_P_COLO && resume_refusal(a->node->resume));
+    WAIT_FOR(a->node->state == FSM_P_COLO && is_told(a, "vda, vdb"));
+    g_assert_true(is_told(a, "no answer within 0.2 s"));
+    WAIT_FOR(resume_refusal(a->node->resume));
     g_assert_false(vm_is_running(a->vm) || disks_are_active(a->node->disks));
     a->config->disk_timeout_ms = 30000;
     fake_disks_hang(a->disks, "", FALSE);
@@ -365,6 +368,26 @@ static void test_way_back_for_long(void)
     fake_vm_proceed(a->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
     g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_INACTIVATE), <=, 1);
+    g_assert_false(a->ended || b->ended);
+    tear_down(&f);
+}
+
+/* Never, and nobody is to go on by itself: an administrator has the secondary continue. */
+static void test_way_back_ordered(void)
+{
+    Fixture f;
+    start_giving_up(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->resume_patience_ms = 0;
+    fake_vm_refuse(a->vm, FAKE_VM_RESUME, TRUE);
+    fake_vm_refuse(a->vm, FAKE_VM_INACTIVATE, TRUE);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(a->node->state == FSM_P_COLO && resume_refusal(a->node->resume));
+    g_assert_cmpint(b->node->state, ==, FSM_S_COLO);
+    g_autofree char *answer =
+        control_peer_ask(a->config->control_socket, "{\"execute\":\"failover\"}");
+    g_assert_cmpstr(answer, ==, "{\"return\":{}}");
+    WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
     g_assert_false(a->ended || b->ended);
     tear_down(&f);
 }
@@ -426,6 +449,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-hand-over-disks/handed-cached", test_handed_cached);
     add_pair_test_in("colo", "/node-hand-over-disks/refused", test_refused);
     add_pair_test_in("colo", "/node-hand-over-disks/way-back-refused", test_way_back_refused);
+    add_pair_test_in("colo", "/node-hand-over-disks/way-back-ordered", test_way_back_ordered);
     add_pair_test("/node-hand-over-disks/secondary-dies", test_secondary_dies);
     add_pair_test_in("colo", "/node-hand-over-disks/storage-hangs", test_storage_hangs);
     add_pair_test("/node-hand-over-disks/storage-fails", test_storage_fails);

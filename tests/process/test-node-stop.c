@@ -281,7 +281,11 @@ static void test_frozen(void)
     guint64 steps = stop(a, b);
     fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
     order(a, "failover");
-    WAIT_FOR(a->node->state == FSM_P_FROZEN && fake_vm_is_held(b->vm));
+    WAIT_FOR(a->node->state == FSM_P_HANDED && fake_vm_is_held(b->vm));
+    /* The arbiter has said yes to the other side, which does not run it yet. */
+    g_autoptr(GError) cut = g_error_new_literal(LINK_ERROR, LINK_ERROR_CLOSED, "cut");
+    link_break(a->node->link, cut);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN && b->node->state == FSM_S_DEVICE);
     assert_refused(b, "stop", "wait for state none");
     assert_refused(a, "stop", "beta is to continue");
     assert_refused(a, "cont", "beta is to continue");

@@ -37,6 +37,7 @@ typedef struct {
     gboolean compares;     /* for decide() */
     GSource *interrupt;    /* dispatched before the primary's own timers: ends the session */
     GString *reported;
+    char *late; /* why it can't be handed over in time; NULL: it was not */
 } Fixture;
 
 /* ---- The capture ---- */
@@ -297,6 +298,19 @@ static void on_give_up_disks(guint64 epoch, gpointer user_data)
     report(user_data, "give-up:%" G_GUINT64_FORMAT, epoch);
 }
 
+static char *on_disks_wait_for(gpointer user_data)
+{
+    (void)user_data;
+    return g_strdup("the images hang: vda");
+}
+
+static void on_late(const GError *error, gpointer user_data)
+{
+    Fixture *f = user_data;
+    g_free(f->late);
+    f->late = g_strdup(error->message);
+}
+
 static void on_renounce_disks(gpointer user_data)
 {
     report(user_data, "renounce");
@@ -370,6 +384,8 @@ static const PrimaryHandler handler = {.look = on_look,
                                        .mark = on_mark,
                                        .give_up_disks = on_give_up_disks,
                                        .renounce_disks = on_renounce_disks,
+                                       .disks_wait_for = on_disks_wait_for,
+                                       .late = on_late,
                                        .content = on_content,
                                        .taken = on_taken,
                                        .sent = on_sent,
@@ -409,6 +425,8 @@ static void set_up(Fixture *f, gconstpointer data)
     (void)data;
     f->config.checkpoint_period_ms = 3600 * 1000;
     f->config.min_gap_ms = 3600 * 1000;
+    f->config.disk_timeout_ms = 30000;
+    f->config.downtime_limit_ms = 100;
     f->world = (PrimaryWorld){.state = FSM_P_NONE, .peer_vm = PEER_VM_PAUSED, .copy_is_fit = TRUE};
     f->delivered = TRUE;
     f->reported = g_string_new(NULL);
@@ -447,6 +465,7 @@ static void tear_down(Fixture *f, gconstpointer data)
     g_source_unref(f->interrupt);
     vm_description_free(f->description);
     g_string_free(f->reported, TRUE);
+    g_free(f->late);
 }
 
 /* A secondary is there, and has all RAM. */

@@ -45,6 +45,67 @@ static void test_given_up(Fixture *f, gconstpointer data)
     g_assert_false(vm_is_running(f->vm));
 }
 
+/* The disks get their own time, and what hangs is named. */
+static void test_slow(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f);
+    turned_clock_pass_ms(29000);
+    assert_reported(f, "");
+    primary_given_up(f->primary, NULL);
+    turned_clock_pass_ms(9000);
+    assert_reported(f, "content:3");
+    taken();
+    sent();
+    g_assert_true(primary_received(f->primary, 3, NULL));
+    assert_reported(f, "taken:3 sent release:3 renounce event:committed");
+    g_assert_null(f->late);
+}
+
+static void test_hangs(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f);
+    turned_clock_pass_ms(29900);
+    assert_reported(f, "");
+    turned_clock_pass_ms(200);
+    assert_reported(f, "event:hand-over-failed trouble");
+    g_assert_cmpstr(f->late, ==, "not done after 30.0 s: the images hang: vda");
+}
+
+/* Before the VM stands. */
+static void test_sync_hangs(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.has_disks = TRUE;
+    primary_plan(f->primary);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_pass_ms(29000);
+    assert_reported(f, "sync:3");
+    primary_synced(f->primary, NULL);
+    turned_clock_settle();
+    assert_reported(f, "pausing paused decide:3:last give-up:3");
+}
+
+/* The VM stands while its last checkpoint is sent: an administrator says whether that may be long. */
+static void test_sends(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f);
+    primary_given_up(f->primary, NULL);
+    taken();
+    g_string_truncate(f->reported, 0);
+    f->config.downtime_limit_ms = 0;
+    turned_clock_pass_ms(60000);
+    assert_reported(f, "");
+    f->config.downtime_limit_ms = 100;
+    turned_clock_pass_ms(11000);
+    assert_reported(f, "event:hand-over-failed trouble");
+    g_assert_nonnull(strstr(f->late, "still on its way"));
+}
+
 /* An ordinary checkpoint is what it becomes; the disks' mark may be missing. */
 static void test_not_given_up(Fixture *f, gconstpointer data)
 {
@@ -150,6 +211,10 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
+    ADD("slow", 0, test_slow);
+    ADD("disks-hang", 0, test_hangs);
+    ADD("sync-hangs", 0, test_sync_hangs);
+    ADD("sends", 0, test_sends);
     ADD("given-up", 0, test_given_up);
     ADD("not-given-up", 0, test_not_given_up);
     ADD("cancelled/given-up", TRUE, test_cancelled);
