@@ -436,6 +436,27 @@ static void test_no_attachment(void)
             }
 }
 
+/* The fuzzer begins with one of each: tests/fuzz/corpus/messages/NAME, its type and its payload. */
+static void test_seeds(void)
+{
+    const char *tests = g_getenv("COLO_TESTS") ? g_getenv("COLO_TESTS") : "tests";
+    for (guint type = 0; type < TYPES; type++) {
+        if (!message_info(type))
+            continue;
+        g_autofree char *name = g_strdelimit(g_strdup(message_info(type)->name), "_", '-');
+        g_autofree char *path = g_build_filename(tests, "fuzz", "corpus", "messages", name, NULL);
+        g_autofree char *bytes = NULL;
+        g_autoptr(GError) error = NULL;
+        g_auto(Message) message = {0};
+        gsize len;
+        g_file_get_contents(path, &bytes, &len, &error);
+        g_assert_no_error(error);
+        g_assert_cmpuint((guint8)bytes[0], ==, type);
+        message_unpack(type, (const guint8 *)bytes + 1, len - 1, &message, &error);
+        g_assert_no_error(error);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -448,5 +469,6 @@ int main(int argc, char **argv)
     g_test_add_func("/messages/refused", test_refused);
     g_test_add_func("/messages/attachment", test_attachment);
     g_test_add_func("/messages/no-attachment", test_no_attachment);
+    g_test_add_func("/messages/seeds", test_seeds);
     return g_test_run();
 }
