@@ -47,8 +47,11 @@ static void test_ahead(void)
     tear_down(&f);
 }
 
-/* The guest writes faster than the link takes it: its VM is never paused for it, or it is if it may. */
-static void test_too_fast(void)
+/*
+ * Each checkpoint is longer on its way than the VM may stand, though little is left just after it: it
+ * is never paused for it, or it is if it may.
+ */
+static void test_too_slow(void)
 {
     Fixture f;
     start_stepping(&f, "3s");
@@ -63,13 +66,11 @@ static void test_too_fast(void)
     start(b, "secondary");
     protect(&f, 0);
     a->config->downtime_limit_ms = 100;
-    fake_vm_autorun(a->vm, 1, 40);
-    proxy_do(proxy, "rate checkpoint 16000000");
+    proxy_do(proxy, "delay checkpoint 300");
     WAIT_FOR(primary_phase(a->node->primary) == CYCLE_SENT);
     begin(a, FALSE);
     WAIT_FOR(!switchover_is_under_way(phase_of(a)));
     g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
-    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "faster than it is sent"));
     g_assert_true(a->node->state == FSM_P_COLO && !has_stood(a));
     a->config->downtime_limit_ms = 0;
     a->config->switchover_timeout_ms = 20000;
@@ -153,7 +154,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-switchover-ready/ahead", test_ahead);
-    add_pair_test_in("buffered", "/node-switchover-ready/too-fast", test_too_fast);
+    add_pair_test_in("buffered", "/node-switchover-ready/too-slow", test_too_slow);
     add_pair_test("/node-switchover-ready/withdrawn", test_withdrawn);
     add_pair_data_test("/node-switchover-ready/guest/panicks", GINT_TO_POINTER(VM_EVENT_PANICKED),
                        test_guest);
