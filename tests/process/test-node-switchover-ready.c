@@ -79,6 +79,81 @@ static void test_too_slow(void)
     tear_down(&f);
 }
 
+/* ---- The secondary approves in all its parts ---- */
+
+static gboolean waits_for(const Host *host, const char *part)
+{
+    json_object *all = switchover_describe(host->node->switchover), *pending = NULL;
+    g_assert_true(json_object_object_get_ex(all, "ack-pending", &pending));
+    gboolean found = FALSE;
+    for (gsize i = 0; i < json_object_array_length(pending); i++) {
+        json_object *name = json_object_array_get_idx(pending, i);
+        found |= !strcmp(json_object_get_string(name), part);
+    }
+    json_object_put(all);
+    return found;
+}
+
+/* Both name it, and the guest runs on. */
+static void expect_waiting(const Fixture *f, const char *part)
+{
+    const Host *a = &f->host[0], *b = &f->host[1];
+    WAIT_FOR(phase_of(a) == SWITCHOVER_SETUP && waits_for(a, part) && waits_for(b, part));
+    guint64 before = fake_vm_steps(a->vm);
+    WAIT_FOR(fake_vm_steps(a->vm) > before + 20);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_SETUP);
+    g_assert_true(a->node->state == FSM_P_COLO && !has_stood(a));
+}
+
+static void expect_done(const Fixture *f)
+{
+    WAIT_FOR(phase_of(&f->host[0]) == SWITCHOVER_COMPLETED &&
+             phase_of(&f->host[1]) == SWITCHOVER_COMPLETED);
+}
+
+/* Its VM is to be loaded, and QEMU takes its time. */
+static void test_checkpoint(void)
+{
+    Fixture f;
+    start_stepping(&f, "60s");
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(b->vm));
+    begin(a, FALSE);
+    expect_waiting(&f, "checkpoint");
+    fake_vm_proceed(b->vm);
+    expect_done(&f);
+    tear_down(&f);
+}
+
+/* Its storage hangs as the last checkpoint is applied. */
+static void test_disks(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    set_up_disks(&f, 2, VM_DISK_QCOW2);
+    for (int i = 0; i < 2; i++) {
+        host_set(&f.host[i], "switchover", "downtime-limit", "10s");
+        host_set(&f.host[i], "switchover", "switchover-timeout", "60s");
+    }
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    static const guint8 record[4096] = {7};
+    fake_vm_autorun(a->vm, 1, 1);
+    fake_disks_hang(b->disks, "vda.img", TRUE);
+    g_assert_cmpint(disk_write(fake_disks_find(a->disks, "vda"), record, sizeof(record), 0, FALSE),
+                    ==, 0);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(disks_are_applying(b->node->disks) && fake_disks_is_hanging(b->disks));
+    begin(a, FALSE);
+    expect_waiting(&f, "disks");
+    fake_disks_hang(b->disks, "", FALSE);
+    expect_done(&f);
+    tear_down(&f);
+}
+
 /* ---- Until the VM stands ---- */
 
 /* Its QEMU has been told to pause it for the last checkpoint, and has not answered yet. */
@@ -155,6 +230,8 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-switchover-ready/ahead", test_ahead);
     add_pair_test_in("buffered", "/node-switchover-ready/too-slow", test_too_slow);
+    add_pair_test_in("colo", "/node-switchover-ready/checkpoint", test_checkpoint);
+    add_pair_test("/node-switchover-ready/disks", test_disks);
     add_pair_test("/node-switchover-ready/withdrawn", test_withdrawn);
     add_pair_data_test("/node-switchover-ready/guest/panicks", GINT_TO_POINTER(VM_EVENT_PANICKED),
                        test_guest);
