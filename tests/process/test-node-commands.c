@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Each command in each state that a node of a pair can be held in: it has an answer, or an error that
+ * names the state, or says what to do instead.
+ */
+#include "common/log.h"
+#include "tests/support/control-peer.h"
+#include "tests/support/switchover-pair.h"
+
+#include <string.h>
+
+/* ---- States ---- */
+
+static void be_alone(Fixture *f)
+{
+    set_up(f, "file");
+    start(&f->host[0], "primary");
+    WAIT_FOR(f->host[0].node->state == FSM_P_NONE);
+}
+
+static void be_alone_as_secondary(Fixture *f)
+{
+    set_up(f, "file");
+    host_set(&f->host[1], "node", "role", "secondary");
+    start(&f->host[1], "secondary");
+    WAIT_FOR(f->host[1].node->state == FSM_S_NONE);
+}
+
+/* The secondary's VM can't be loaded: it isn't protected yet. */
+static void be_active(Fixture *f)
+{
+    set_up(f, "file");
+    start(&f->host[0], "primary");
+    f->host[1].faulty_operation = FAKE_VM_LOAD;
+    f->host[1].fault = FAKE_VM_HOLD;
+    f->host[1].nth = 1;
+    start(&f->host[1], "secondary");
+    WAIT_FOR(f->host[0].node->state == FSM_P_ACTIVE && f->host[1].node->state == FSM_S_ACTIVE &&
+             f->host[1].vm && fake_vm_is_held(f->host[1].vm));
+}
+
+static void be_protected(Fixture *f)
+{
+    start_stepping(f, NULL);
+}
+
+static void be_handed(Fixture *f)
+{
+    start_held(f);
+    fake_vm_inject(f->host[1].vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(&f->host[0], NULL, NULL));
+    WAIT_FOR(f->host[0].node->state == FSM_P_HANDED && fake_vm_is_held(f->host[1].vm) &&
+             f->host[1].node->state == FSM_S_TAKING);
+}
+
+static void be_in_device(Fixture *f)
+{
+    start_held(f);
+    fake_vm_inject(f->host[0].vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(&f->host[0], NULL, NULL));
+    WAIT_FOR(f->host[0].node->state == FSM_P_DEVICE && fake_vm_is_held(f->host[0].vm));
+}
+
+/* Nobody can be asked who continues. */
+static void be_paused(Fixture *f)
+{
+    start_split_pair(f);
+    set_storage(&f->host[0], FALSE);
+    set_storage(&f->host[1], FALSE);
+    control_peer_ask(f->host[1].config->control_socket, "{\"execute\":\"pause\"}");
+    WAIT_FOR(f->host[0].node->state == FSM_P_PAUSED && f->host[1].node->state == FSM_S_PAUSED);
+}
+
+static void be_recovering(Fixture *f)
+{
+    be_paused(f);
+    control_peer_ask(f->host[1].config->control_socket, "{\"execute\":\"recover\"}");
+    WAIT_FOR(f->host[0].node->state == FSM_P_RECOVER && f->host[1].node->state == FSM_S_RECOVER);
+}
+
+static const struct {
+    const char *name;
+    void (*be)(Fixture *f);
+    FsmState states[2]; /* FSM_STATES: that host isn't there */
+} scenes[] = {
+    {"alone",     be_alone,              {FSM_P_NONE, FSM_STATES}          },
+    {"waits",     be_alone_as_secondary, {FSM_STATES, FSM_S_NONE}          },
+    {"active",    be_active,             {FSM_P_ACTIVE, FSM_S_ACTIVE}      },
+    {"protected", be_protected,          {FSM_P_COLO, FSM_S_COLO}          },
+    {"held",      start_held,            {FSM_P_PRE_SWITCHOVER, FSM_S_COLO}},
+    {"device",    be_in_device,          {FSM_P_DEVICE, FSM_S_COLO}        },
+    {"handed",    be_handed,             {FSM_P_HANDED, FSM_S_TAKING}      },
+    {"paused",    be_paused,             {FSM_P_PAUSED, FSM_S_PAUSED}      },
+    {"recovers",  be_recovering,         {FSM_P_RECOVER, FSM_S_RECOVER}    },
+};
+
+/* ---- Commands ---- */
+
+static const char *const mild[] = {
+    "{\"execute\":\"status\"}",
+    "{\"execute\":\"get\"}",
+    "{\"execute\":\"set\",\"arguments\":{\"name\":\"checkpoint-period\",\"value\":\"1s\"}}",
+    "{\"execute\":\"query-switchover\"}",
+    "{\"execute\":\"query-fdsets\"}",
+    "{\"execute\":\"add-fd\"}",
+    "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":7}}",
+    "{\"execute\":\"announce\"}",
+    "{\"execute\":\"checkpoint\"}",
+    "{\"execute\":\"capture-off\"}",
+};
+
+/* Each on a pair of its own. */
+static const char *const others[] = {
+    "{\"execute\":\"failover\"}",
+    "{\"execute\":\"switchover\"}",
+    "{\"execute\":\"continue\"}",
+    "{\"execute\":\"cancel\"}",
+    "{\"execute\":\"pause\"}",
+    "{\"execute\":\"recover\"}",
+    "{\"execute\":\"recover\",\"arguments\":{\"uri\":\"nowhere\"}}",
+    "{\"execute\":\"stop\"}",
+    "{\"execute\":\"quit\"}",
+};
+
+static void ask(const Host *host, const char *command)
+{
+    FsmState state = host->node->state;
+    g_autofree char *answer = control_peer_ask(host->config->control_socket, command);
+    json_object *all = answer ? json_tokener_parse(answer) : NULL, *error = NULL, *part = NULL;
+    if (!all)
+        g_error("%s in state %s: no answer", command, fsm_state_name(state));
+    if (json_object_object_get_ex(all, "error", &error)) {
+        g_assert_true(json_object_object_get_ex(error, "desc", &part));
+        const char *desc = json_object_get_string(part);
+        g_test_message("%s %s: %s -> %s", host->name, fsm_state_name(state), command, desc);
+        g_assert_true(json_object_object_get_ex(error, "class", &part));
+        /* Of the state: it is named, or the way out is. */
+        if (strstr(json_object_get_string(part), "State") && !strstr(desc, fsm_state_name(state)) &&
+            !strchr(desc, '(') && !strchr(desc, ':'))
+            g_error("%s in state %s: %s", command, fsm_state_name(state), desc);
+    } else {
+        g_assert_true(json_object_object_get_ex(all, "return", &part));
+    }
+    json_object_put(all);
+}
+
+static void walk(gconstpointer data)
+{
+    gsize scene = GPOINTER_TO_SIZE(data);
+    for (gsize i = 0; i <= G_N_ELEMENTS(others); i++)
+        for (int side = 0; side < 2; side++) {
+            Fixture f;
+            if (scenes[scene].states[side] == FSM_STATES)
+                continue;
+            scenes[scene].be(&f);
+            const Host *host = &f.host[side];
+            g_assert_cmpint(host->node->state, ==, scenes[scene].states[side]);
+            if (i < G_N_ELEMENTS(others))
+                ask(host, others[i]);
+            else
+                for (gsize k = 0; k < G_N_ELEMENTS(mild); k++)
+                    ask(host, mild[k]);
+            tear_down(&f);
+        }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    for (gsize i = 0; i < G_N_ELEMENTS(scenes); i++) {
+        g_autofree char *path = g_strdup_printf("/node-commands/%s", scenes[i].name);
+        add_pair_data_test(path, GSIZE_TO_POINTER(i), walk);
+    }
+    return g_test_run();
+}
