@@ -85,8 +85,9 @@ $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 
 # The simulated world stands in for rooms and engines: its objects come before the libraries.
 WORLD_OBJS := $(patsubst $(S)/%.c,$(O)/obj/%.o,$(wildcard $(S)/tests/world/*.c))
-$(O)/tests/sim/test-world: $(WORLD_OBJS)
-$(O)/tests/sim/test-world: INSTEAD = $(WORLD_OBJS)
+WORLD_TESTS := $(filter $(O)/tests/sim/test-world%,$(TEST_PROGRAMS))
+$(WORLD_TESTS): $(WORLD_OBJS)
+$(WORLD_TESTS): INSTEAD = $(WORLD_OBJS)
 
 MODEL_OBJS := $(patsubst $(S)/%.c,$(O)/obj/%.o,$(wildcard $(S)/tests/model/*.c))
 $(O)/tests/sim/test-failover-model: $(MODEL_OBJS)

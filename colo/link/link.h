@@ -70,7 +70,7 @@ typedef enum {
                           on */
     LINK_MSG_RUNS, /* primary: its VM runs, its output leaves: drop what you hold and send BLANK */
     LINK_MSG_PAUSED,  /* primary: the arbiter has denied it: the VM is yours if you hold it */
-    LINK_MSG_HANDED,  /* primary: be64 epoch: its VM is paused after that checkpoint: take over */
+    LINK_MSG_HANDED,  /* primary: its VM is paused after that checkpoint: take over */
     LINK_MSG_TAKEN,   /* secondary: it may, and does */
     LINK_MSG_REFUSED, /* secondary: be32 whether the arbiter may have granted it, text: why not */
     LINK_MSG_OPTIONS = 40, /* both: text: values of options of the pair; the primary's count */

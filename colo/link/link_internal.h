@@ -61,7 +61,7 @@ void link_end_given(Link *link, const ColoAddress *address);
 #define LINK_HELLO_MAX      65536u
 #define LINK_MESSAGE_HEAD   8u
 #define LINK_PACKET_HEAD    16u
-#define LINK_PROTOCOL       3u
+#define LINK_PROTOCOL       4u
 #define LINK_TYPE_HEARTBEAT 1u
 #define LINK_TYPE_ECHO      2u
 #define LINK_TYPE_SERVICE   16u /* the first that isn't the link's own */

@@ -175,12 +175,12 @@ static void on_pausing(gpointer user_data)
     disks_let_through(node->disks);
 }
 
-static void on_paused(gpointer user_data)
+static void on_paused(ColoTime since, gpointer user_data)
 {
     Node *node = user_data;
     disks_vm_paused(node->disks);
     cards_drain(node->cards);
-    switchover_paused(node->switchover);
+    switchover_paused(node->switchover, since);
 }
 
 static gboolean on_decide(guint64 epoch, gboolean last, gpointer user_data)

@@ -14,6 +14,8 @@ struct Figures {
     guint64 bytes_last, bytes_total;
     double late_bytes, late_us; /* of the last transfers, the older the less */
     Stats *pauses, *transfers, *applies;
+    Stats *stood, *resumes, *loads; /* parts of a pause, here and there */
+    ColoTime applied;               /* the last one; 0: none, or it is loaded */
     Blocktime blocktime;
     ColoTime copy_paused; /* when the VM was paused that a takeover resumes */
     ColoTime primary_lost;
@@ -40,6 +42,8 @@ void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoin
 {
     figures->by_reason[checkpoint->reason]++;
     stats_add(figures->pauses, checkpoint->pause_us);
+    stats_add(figures->stood, checkpoint->stood_us);
+    stats_add(figures->resumes, checkpoint->pause_us - checkpoint->stood_us);
     add_bytes(figures, checkpoint->bytes, checkpoint->transfer_us);
 }
 
@@ -51,6 +55,7 @@ void figures_add_received(Figures *figures, guint64 bytes, gint64 transfer_us)
 void figures_add_applied(Figures *figures, gint64 apply_us)
 {
     stats_add(figures->applies, apply_us);
+    figures->applied = colo_time_now();
 }
 
 gint64 figures_checkpoint_us(const Figures *figures)
@@ -65,14 +70,23 @@ gint64 figures_bytes_per_s(const Figures *figures)
                                 : 0;
 }
 
-gint64 figures_pause_us(const Figures *figures)
+/* A VM is resumed there as it is here, as far as is known. */
+void figures_add_loaded(Figures *figures, gboolean resumed)
 {
-    return stats_percentile_us(figures->pauses, 50);
+    gint64 resume_us = resumed ? 0 : stats_percentile_us(figures->resumes, 50);
+    if (figures->applied.us)
+        stats_add(figures->loads, colo_time_diff_us(colo_time_now(), figures->applied) + resume_us);
+    figures->applied = (ColoTime){0};
 }
 
-gint64 figures_apply_us(const Figures *figures)
+gint64 figures_stood_us(const Figures *figures)
 {
-    return stats_percentile_us(figures->applies, 50);
+    return stats_percentile_us(figures->stood, 50);
+}
+
+gint64 figures_land_us(const Figures *figures)
+{
+    return stats_percentile_us(figures->applies, 50) + stats_percentile_us(figures->loads, 50);
 }
 
 guint64 figures_checkpoints(const Figures *figures)
@@ -202,6 +216,9 @@ Figures *figures_new(void)
     Figures *figures = g_new0(Figures, 1);
     figures->started = colo_time_now();
     figures->pauses = stats_new();
+    figures->stood = stats_new();
+    figures->resumes = stats_new();
+    figures->loads = stats_new();
     figures->transfers = stats_new();
     figures->applies = stats_new();
     return figures;
@@ -212,6 +229,9 @@ void figures_free(Figures *figures)
     if (!figures)
         return;
     stats_free(figures->pauses);
+    stats_free(figures->stood);
+    stats_free(figures->resumes);
+    stats_free(figures->loads);
     stats_free(figures->transfers);
     stats_free(figures->applies);
     g_free(figures);

@@ -28,19 +28,25 @@ typedef struct {
     CheckpointReason reason;
     guint64 bytes;
     gint64 pause_us, transfer_us;
+    gint64 stood_us; /* of the pause: until all of the checkpoint was copied */
 } FiguresCheckpoint;
 void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoint);
 /* Of a secondary. */
 void figures_add_received(Figures *figures, guint64 bytes, gint64 transfer_us);
 /* Either: the secondary has put one into its VM's RAM. */
 void figures_add_applied(Figures *figures, gint64 apply_us);
+/* Of a primary: the secondary has loaded the one that it had put there. `resumed`: its VM runs. */
+void figures_add_loaded(Figures *figures, gboolean resumed);
 /* What one takes from its pause until it is complete, of half of the last ones. */
 gint64 figures_checkpoint_us(const Figures *figures);
 
-/* Of a primary: as measured of late, 0: not yet; and the median of pauses, and of applying. */
+/*
+ * Of a primary: as measured of late, 0: not yet. And medians: how long the VM stands until all of a
+ * checkpoint is copied; and then there, applying it, and from there until the VM runs.
+ */
 gint64 figures_bytes_per_s(const Figures *figures);
-gint64 figures_pause_us(const Figures *figures);
-gint64 figures_apply_us(const Figures *figures);
+gint64 figures_stood_us(const Figures *figures);
+gint64 figures_land_us(const Figures *figures);
 
 /* How many there were: of both kinds, and of a primary's for this reason. */
 guint64 figures_checkpoints(const Figures *figures);

@@ -116,6 +116,7 @@ static gboolean on_applied(Node *node, const Message *message, GError **error)
 
 static gboolean on_ready(Node *node, const Message *message, GError **error)
 {
+    figures_add_loaded(node->figures, FALSE);
     return primary_ready(node->primary, &message->ready, error);
 }
 
@@ -156,6 +157,7 @@ static gboolean on_dirty(Node *node, const Message *message, GError **error)
 
 static gboolean on_loaded(Node *node, const Message *message, GError **error)
 {
+    figures_add_loaded(node->figures, TRUE);
     return comparing_loaded(node, message->epoch, error);
 }
 
@@ -257,7 +259,7 @@ static gboolean on_leave(Node *node, const Message *message, GError **error)
 
 static gboolean on_handed(Node *node, const Message *message, GError **error)
 {
-    return secondary_handed(node, message->epoch, error);
+    return secondary_handed(node, &message->moved, error);
 }
 
 /* The network knows where the guest is now: all that has come here for it before is in the taps. */
@@ -265,7 +267,7 @@ static gboolean on_taken(Node *node, const Message *message, GError **error)
 {
     if (node->state == FSM_P_HANDED)
         cards_read_now(node->cards);
-    switchover_taken(node->switchover, message->taken.took_us);
+    switchover_taken(node->switchover, message->moved.us);
     return peer_event(node, FSM_TAKEN, error);
 }
 

@@ -30,8 +30,8 @@ static const MessageInfo table[] = {
     [LINK_MSG_REBOOTED]  = {"rebooted",  SECONDARY, MESSAGE_FORM_EPOCH},
     [LINK_MSG_RUNS]      = {"runs",      PRIMARY,   MESSAGE_FORM_EMPTY},
     [LINK_MSG_PAUSED]    = {"paused",    PRIMARY,   MESSAGE_FORM_EMPTY},
-    [LINK_MSG_HANDED]    = {"handed",    PRIMARY,   MESSAGE_FORM_EPOCH},
-    [LINK_MSG_TAKEN]     = {"taken",     SECONDARY, MESSAGE_FORM_TAKEN},
+    [LINK_MSG_HANDED]    = {"handed",    PRIMARY,   MESSAGE_FORM_MOVED},
+    [LINK_MSG_TAKEN]     = {"taken",     SECONDARY, MESSAGE_FORM_MOVED},
     [LINK_MSG_REFUSED]   = {"refused",   SECONDARY, MESSAGE_FORM_REFUSED},
     [LINK_MSG_OPTIONS]   = {"options",   BOTH,      MESSAGE_FORM_OPTIONS},
     [LINK_MSG_TROUBLE]   = {"trouble",   BOTH,      MESSAGE_FORM_TEXT},
@@ -235,18 +235,18 @@ static gboolean unpack_refused(const guint8 *payload, gsize len, Message *messag
     return TRUE;
 }
 
-static void pack_taken(const Message *message, GByteArray *to)
+static void pack_moved(const Message *message, GByteArray *to)
 {
     guint8 *at = room_for(to, 16);
-    colo_put_be64(at, message->taken.epoch);
-    colo_put_be64(at + 8, message->taken.took_us);
+    colo_put_be64(at, message->moved.epoch);
+    colo_put_be64(at + 8, message->moved.us);
 }
 
-static gboolean unpack_taken(const guint8 *payload, gsize len, Message *message)
+static gboolean unpack_moved(const guint8 *payload, gsize len, Message *message)
 {
     (void)len;
-    message->taken =
-        (MessageTaken){.epoch = colo_get_be64(payload), .took_us = colo_get_be64(payload + 8)};
+    message->moved =
+        (MessageMoved){.epoch = colo_get_be64(payload), .us = colo_get_be64(payload + 8)};
     return TRUE;
 }
 
@@ -318,7 +318,7 @@ static const struct {
     [MESSAGE_FORM_STALLED] = {8,  1,  pack_stalled,    unpack_stalled   },
     [MESSAGE_FORM_SETTLED] = {16, 8,  pack_settled,    unpack_settled   },
     [MESSAGE_FORM_REFUSED] = {4,  1,  pack_refused,    unpack_refused   },
-    [MESSAGE_FORM_TAKEN] = {16, 0,  pack_taken,      unpack_taken     },
+    [MESSAGE_FORM_MOVED] = {16, 0,  pack_moved,      unpack_moved     },
     [MESSAGE_FORM_CARRIER] = {8,  0,  pack_carrier,    unpack_carrier   },
     [MESSAGE_FORM_SWITCHOVER] = {8,  1,  pack_switchover, unpack_switchover},
     [MESSAGE_FORM_TEXT] = {0,  1,  pack_text,       unpack_text      },

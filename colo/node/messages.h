@@ -39,7 +39,7 @@ typedef enum {
     MESSAGE_FORM_STALLED,
     MESSAGE_FORM_SETTLED,
     MESSAGE_FORM_REFUSED,
-    MESSAGE_FORM_TAKEN,
+    MESSAGE_FORM_MOVED,
     MESSAGE_FORM_CARRIER,
     MESSAGE_FORM_SWITCHOVER,
     MESSAGE_FORM_TEXT,
@@ -105,9 +105,9 @@ typedef struct {
 } MessageRefused;
 
 typedef struct {
-    guint64 epoch;   /* that the VM continues from */
-    guint64 took_us; /* from HANDED until it ran */
-} MessageTaken;
+    guint64 epoch; /* that the VM continues from */
+    guint64 us;    /* HANDED: since the VM's pause began; TAKEN: from HANDED until it ran */
+} MessageMoved;
 
 typedef struct {
     guint32 id, flags;
@@ -129,7 +129,7 @@ typedef struct {
         MessageStalled stalled;
         MessageSettled settled;
         MessageRefused refused;
-        MessageTaken taken;
+        MessageMoved moved;
         MessageSwitchover switchover;
         guint64 cut; /* CARRIER: a set of cards, bit 0 the first */
         const char *text;

@@ -217,7 +217,7 @@ void secondary_release_output(Node *node);
  * before READY was sent.
  */
 gboolean secondary_prepare(Node *node, guint64 epoch, GError **error);
-gboolean secondary_handed(Node *node, guint64 epoch, GError **error);
+gboolean secondary_handed(Node *node, const MessageMoved *handed, GError **error);
 gboolean secondary_may_protect(const Node *node, GError **error);
 
 /* ---- svm.c ---- */

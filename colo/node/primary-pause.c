@@ -291,9 +291,10 @@ void primary_send_handed(Primary *primary)
     colo_fault_point("handed-paused");
     /* One that is over before the secondary's limits are would leave both sides to the arbiter. */
     limit_hand_over(primary, 3 * HAND_OVER_MS + primary->config->disk_timeout_ms);
-    primary->handler->send(
-        &(Message){.type = LINK_MSG_HANDED, .epoch = primary_look(primary).epoch},
-        primary->user_data);
+    gint64 paused_us = colo_time_diff_us(colo_time_now(), primary->cycle.pause_started);
+    MessageMoved moved = {.epoch = primary_look(primary).epoch,
+                          .us = primary->cycle.pause_started.us ? (guint64)paused_us : 0};
+    primary->handler->send(&(Message){.type = LINK_MSG_HANDED, .moved = moved}, primary->user_data);
     primary->handler->mirror(primary->user_data);
     colo_fault_point("handed-sent");
 }

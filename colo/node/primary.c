@@ -99,7 +99,7 @@ static void pause_is_over(Primary *primary)
     primary->cycle.refusal_told = FALSE;
     colo_fault_point("primary-paused");
     /* What the guest has sent until here belongs to the epoch that ends. */
-    primary->handler->paused(primary->user_data);
+    primary->handler->paused(primary->cycle.pause_started, primary->user_data);
     gboolean holds =
         primary->cycle.phase == CYCLE_PAUSING && primary->cycle.last && primary->plan == PLAN_HELD;
     primary_step(primary, holds ? CYCLE_EVENT_HELD : CYCLE_EVENT_PAUSED);
@@ -280,6 +280,7 @@ void primary_taken(const CaptureStats *stats, gpointer user_data)
     Primary *primary = user_data;
     primary->handler->taken(stats->epoch, primary->cycle.compares, primary->user_data);
     primary->cycle.stats = *stats;
+    primary->cycle.stood_us = colo_time_diff_us(colo_time_now(), primary->cycle.pause_started);
     primary->pause_wanted |= primary->cycle.last;
     primary_step(primary, primary->cycle.last ? CYCLE_EVENT_KEPT : CYCLE_EVENT_TAKEN);
 }
@@ -384,6 +385,7 @@ static void count(Primary *primary)
     FiguresCheckpoint checkpoint = {.reason = cycle->reason,
                                     .bytes = stats->bytes,
                                     .pause_us = cycle->pause_us,
+                                    .stood_us = cycle->stood_us,
                                     .transfer_us = stats->transfer_us};
     primary->handler->complete(&checkpoint, primary->user_data);
     log_debug(

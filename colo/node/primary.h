@@ -98,9 +98,12 @@ typedef struct {
 
     /* What the guest has written to its disks is to be durable: then primary_synced(). */
     void (*sync)(guint64 epoch, gpointer user_data);
-    /* The VM is about to be paused; and it is, and all that it has sent until now is to be read. */
+    /*
+     * The VM is about to be paused; and it is, `since` QEMU was told to, and all that it has sent
+     * until now is to be read.
+     */
     void (*pausing)(gpointer user_data);
-    void (*paused)(gpointer user_data);
+    void (*paused)(ColoTime since, gpointer user_data);
     /*
      * In the pause: all output of the epoch that ends is known. Whether epoch `epoch` compares. It
      * doesn't if the checkpoint is the VM's `last` one here.

@@ -21,7 +21,8 @@ typedef struct {
     CaptureStats stats;
     ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
     gboolean pause_refused, refusal_told;   /* no answer is to come: it is tried again */
-    gint64 pause_us;                        /* the last one */
+    gint64 pause_us;                        /* the last one, */
+    gint64 stood_us;                        /* and until all was copied */
     ColoTime resumed;                       /* the last time, from a pause */
 } Cycle;
 

@@ -138,19 +138,28 @@ void secondary_drop_apply(Node *node)
 
 /* ---- Messages of the primary ---- */
 
-gboolean secondary_handed(Node *node, guint64 epoch, GError **error)
+/* The guest has been paused since the primary paused it. */
+static void note_handed(Node *node, guint64 paused_us)
+{
+    ColoTime now = colo_time_now();
+    gboolean planned = switchover_is_under_way(switchover_phase(node->switchover));
+    figures_primary_lost(node->figures, planned ? FIGURES_SWITCHOVER : FIGURES_FAILOVER);
+    figures_copy_paused(node->figures,
+                        colo_time_add_us(now, -(gint64)MIN(paused_us, (guint64)now.us)));
+}
+
+gboolean secondary_handed(Node *node, const MessageMoved *handed, GError **error)
 {
     const Checkpoint *last = copy_checkpoint(node->copy);
-    if (node->state == FSM_S_COLO && last && last->epoch == epoch) {
-        gboolean is_planned = switchover_phase(node->switchover) == SWITCHOVER_DEVICE;
-        figures_primary_lost(node->figures, is_planned ? FIGURES_SWITCHOVER : FIGURES_FAILOVER);
+    if (node->state == FSM_S_COLO && last && last->epoch == handed->epoch) {
+        note_handed(node, handed->us);
         colo_fault_point("handed-received");
         node_event(node, FSM_HANDED);
         return TRUE;
     }
     g_set_error(error, NODE_ERROR, NODE_ERROR_PROTOCOL,
-                "message 'handed' after checkpoint %" G_GUINT64_FORMAT " in state %s", epoch,
-                fsm_state_name(node->state));
+                "message 'handed' after checkpoint %" G_GUINT64_FORMAT " in state %s",
+                handed->epoch, fsm_state_name(node->state));
     return FALSE;
 }
 
@@ -210,10 +219,9 @@ void secondary_take_over(Node *node)
 
 void secondary_send_taken(Node *node)
 {
-    MessageTaken taken = {.epoch = node->epoch,
-                          .took_us = (guint64)figures_takeover_us(node->figures)};
+    MessageMoved taken = {.epoch = node->epoch, .us = (guint64)figures_takeover_us(node->figures)};
     colo_fault_point("handed-activated");
-    message_send(node->link, &(Message){.type = LINK_MSG_TAKEN, .taken = taken});
+    message_send(node->link, &(Message){.type = LINK_MSG_TAKEN, .moved = taken});
     colo_fault_point("handed-taken");
     link_let_packets_follow(node->link);
 }

@@ -35,8 +35,8 @@ static SwitchoverLoad load(const Node *node)
 {
     return (SwitchoverLoad){.left_bytes = primary_dirty_pages(node->primary) * VM_PAGE_SIZE,
                             .bytes_per_s = figures_bytes_per_s(node->figures),
-                            .pause_us = figures_pause_us(node->figures),
-                            .apply_us = figures_apply_us(node->figures)};
+                            .pause_us = figures_stood_us(node->figures),
+                            .apply_us = figures_land_us(node->figures)};
 }
 
 gint64 switching_expected_us(const Node *node)

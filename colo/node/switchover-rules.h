@@ -137,7 +137,7 @@ char *switchover_parts_text(guint parts);
 typedef struct {
     guint64 left_bytes; /* that would be sent in the pause */
     gint64 bytes_per_s; /* as measured last; 0: not yet */
-    gint64 pause_us;    /* of an ordinary checkpoint */
+    gint64 pause_us;    /* of an ordinary checkpoint, until it is copied */
     gint64 apply_us;    /* on the secondary */
     gint64 last_us;     /* from the pause of the last checkpoint until the secondary had it */
 } SwitchoverLoad;

@@ -405,11 +405,11 @@ void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event)
     set_phase(switchover, phase);
 }
 
-void switchover_paused(Switchover *switchover)
+void switchover_paused(Switchover *switchover, ColoTime since)
 {
     if (switchover->is_primary &&
         (switchover->phase == SWITCHOVER_STOPPING || switchover->phase == SWITCHOVER_DEVICE))
-        switchover->stopped = colo_time_now();
+        switchover->stopped = since;
 }
 
 void switchover_held(Switchover *switchover)

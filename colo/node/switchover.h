@@ -29,6 +29,7 @@
 #include "colo/config/config.h"
 #include "colo/node/messages.h"
 #include "colo/node/switchover-rules.h"
+#include "common/clock.h"
 #include "common/json.h"
 
 typedef struct Switchover Switchover;
@@ -81,7 +82,7 @@ void switchover_cancel(Switchover *switchover);
 /* The node is in `next` from now on. */
 void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event);
 /* Primary: the VM is paused for a checkpoint; for its last one, which is held; it runs again. */
-void switchover_paused(Switchover *switchover);
+void switchover_paused(Switchover *switchover, ColoTime since);
 void switchover_held(Switchover *switchover);
 void switchover_runs(Switchover *switchover);
 /* Likewise: the secondary has all of a checkpoint, and the VM runs. */

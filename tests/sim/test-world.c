@@ -190,14 +190,6 @@ static gboolean moves_from_unsynced(void)
     return FALSE;
 }
 
-static gboolean is_protected(void)
-{
-    const WorldHost *a = &world.host[0], *b = &world.host[1];
-    return a->lives && b->lives &&
-           ((a->node->state == FSM_P_COLO && b->node->state == FSM_S_COLO) ||
-            (b->node->state == FSM_P_COLO && a->node->state == FSM_S_COLO));
-}
-
 static const char *state_of(const WorldHost *host)
 {
     static char text[WORLD_HOSTS][40];
@@ -309,9 +301,9 @@ static gboolean may_continue(gboolean stays)
 {
     if (!stays || !is_stopped())
         return TRUE;
-    if (is_protected())
+    if (world_is_protected())
         world_sometimes("a pair whose guest is stopped is protected again");
-    return is_protected();
+    return world_is_protected();
 }
 
 static void until_all_is_well(void)
@@ -333,7 +325,7 @@ static void until_all_is_well(void)
             world_continue_the_stopped();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
-        if (is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2 &&
+        if (world_is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2 &&
             (moved || !(moved = moves_from_unsynced())))
             return;
         if (helped < 3 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
@@ -344,9 +336,9 @@ static void until_all_is_well(void)
         if (world.now_us > began + WORLD_HEAL_US + well_us)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
                        (int)(well_us / SECOND),
-                       is_protected() ? "clients have no answer"
-                       : is_stopped() ? "there is no protection of a guest that is stopped"
-                                      : "there is no protection",
+                       world_is_protected() ? "clients have no answer"
+                       : is_stopped()       ? "there is no protection of a guest that is stopped"
+                                            : "there is no protection",
                        state_of(&world.host[0]), state_of(&world.host[1]));
     }
 }
@@ -373,6 +365,7 @@ static void choose_constants(void)
     world.period_ms = world_chance(50) ? 200 : periods[world_random(G_N_ELEMENTS(periods))];
     world.delay_us = (guint)world_between(50, world_chance(200) ? 10000 : 500);
     world.diverges_per_mille = world_chance(500) ? 0 : (guint)world_between(1, 300);
+    world.fails_when_handed_per_mille = 300;
     world.calm_us = world_between(SECOND, 20 * SECOND);
     if (world_has_arbiter() && world_chance(120))
         world.liar = &world.host[world_random(WORLD_HOSTS)];

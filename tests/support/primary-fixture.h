@@ -271,8 +271,9 @@ static void on_pausing(gpointer user_data)
     report(user_data, "pausing");
 }
 
-static void on_paused(gpointer user_data)
+static void on_paused(ColoTime since, gpointer user_data)
 {
+    (void)since;
     report(user_data, "paused");
 }
 

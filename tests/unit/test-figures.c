@@ -146,6 +146,29 @@ static void test_forget_vm(Fixture *f, gconstpointer data)
     g_assert_cmpuint(figures_takeovers(f->figures), ==, 1);
 }
 
+/* What a move takes here is a pause without its end; there, that end counts, by what is known of it. */
+static void test_landing(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    FiguresCheckpoint checkpoint = {.reason = REASON_ADMIN, .pause_us = 9000, .stood_us = 6000};
+    g_assert_cmpint(figures_land_us(f->figures), ==, 0);
+    figures_add_checkpoint(f->figures, &checkpoint);
+    figures_add_applied(f->figures, 2000);
+    turned_clock_pass_ms(40);
+    figures_add_loaded(f->figures, FALSE);
+    g_assert_cmpint(figures_stood_us(f->figures), ==, 6000);
+    g_assert_cmpint(figures_land_us(f->figures), ==, 2000 + 40000 + 3000);
+    /* One that nothing is known of. */
+    figures_add_loaded(f->figures, TRUE);
+    g_assert_cmpint(figures_land_us(f->figures), ==, 2000 + 40000 + 3000);
+    for (guint i = 0; i < 2; i++) {
+        figures_add_applied(f->figures, 2000);
+        turned_clock_pass_ms(30);
+        figures_add_loaded(f->figures, TRUE);
+    }
+    g_assert_cmpint(figures_land_us(f->figures), ==, 2000 + 30000);
+}
+
 /* ---- Takeovers ---- */
 
 /* It is measured from the last sign that the primary is lost: it may have come back before. */
@@ -191,6 +214,7 @@ int main(int argc, char **argv)
         {"/figures/blocktime",   test_blocktime  },
         {"/figures/copy",        test_copy       },
         {"/figures/forget-vm",   test_forget_vm  },
+        {"/figures/landing",     test_landing    },
         {"/figures/takeover",    test_takeover   },
     };
     g_test_init(&argc, &argv, NULL);

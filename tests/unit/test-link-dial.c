@@ -63,7 +63,7 @@ static void test_bad_answers(void)
     expect_dial_fails("SSH-2.0-OpenSSH_9.2\r\n", 21, LINK_ERROR_PROTOCOL, "begins with \"SSH-2.0");
     expect_dial_fails("", 0, LINK_ERROR_CLOSED, "no answer");
     expect_dial_fails("COLOLINK", 8, LINK_ERROR_CLOSED, "no answer");
-    expect_answer_fails(99, 2, "{}", LINK_ERROR_PROTOCOL, "protocol versions 3 and 99");
+    expect_answer_fails(99, 2, "{}", LINK_ERROR_PROTOCOL, "protocol versions 4 and 99");
     expect_answer_fails(2, 3, "{\"reason\":\"we are newer\"}", LINK_ERROR_REFUSED, "we are newer");
     expect_answer_fails(LINK_PROTOCOL, 3, "{}", LINK_ERROR_REFUSED, "no reason was given");
     expect_answer_fails(LINK_PROTOCOL, 1, STRANGER_HELLO, LINK_ERROR_PROTOCOL, "a hello where");

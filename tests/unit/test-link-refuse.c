@@ -129,7 +129,7 @@ static void test_bad_hellos(void)
 {
     g_autoptr(LinkEnd) end = link_end_new_accepting(NULL);
     expect_hello_refused(end, 99, 1, STRANGER_HELLO, LINK_ERROR_PROTOCOL,
-                         "protocol versions 3 and 99", "protocol versions 3 and 99");
+                         "protocol versions 4 and 99", "protocol versions 4 and 99");
     expect_hello_refused(end, LINK_PROTOCOL, 9, STRANGER_HELLO, LINK_ERROR_PROTOCOL, "kind 9",
                          "kind 9");
     expect_hello_refused(end, LINK_PROTOCOL, 2, STRANGER_HELLO, LINK_ERROR_PROTOCOL,
@@ -147,7 +147,7 @@ static void test_bad_hellos(void)
                          "names no channel", "names no channel");
     expect_hello_refused(end, LINK_PROTOCOL, 1, "{\"channel\":\"control\"}", LINK_ERROR_REFUSED,
                          "version, role and name", "refused a node (127.0.0.1)");
-    guint8 huge[16] = "COLOLINK\0\3\0\1\xff\xff\xff\xff";
+    guint8 huge[16] = "COLOLINK\0\4\0\1\xff\xff\xff\xff";
     expect_refused(end, huge, sizeof(huge), FALSE, LINK_ERROR_PROTOCOL, "4294967295 bytes",
                    "4294967295 bytes");
     expect_usable(end);

@@ -52,7 +52,7 @@ static void test_hello_layout(void)
     g_autoptr(GBytes) bytes = link_build_hello(LINK_ANSWER, body);
     json_object_put(body);
     const guint8 *data = g_bytes_get_data(bytes, &len);
-    static const guint8 head[16] = "COLOLINK\0\3\0\2\0\0\0\x09";
+    static const guint8 head[16] = "COLOLINK\0\4\0\2\0\0\0\x09";
     g_assert_cmpmem(data, 16, head, 16);
     g_assert_cmpmem(data + 16, len - 16, "{\"a\":\"b\"}", 9);
 }
@@ -96,7 +96,7 @@ static void test_strangers(void)
 
 static void test_hello_limits(void)
 {
-    guint8 head[16] = "COLOLINK\0\3\0\1";
+    guint8 head[16] = "COLOLINK\0\4\0\1";
     g_autoptr(GError) error = NULL;
     json_object *body = NULL;
     LinkHelloKind kind;
@@ -110,8 +110,8 @@ static void test_hello_limits(void)
     expect_bad_hello(head, 16, "4294967295 bytes");
     expect_bad_body(LINK_PROTOCOL, 0, "{}", "unknown kind 0");
     expect_bad_body(LINK_PROTOCOL, 4, "{}", "unknown kind 4");
-    expect_bad_body(99, LINK_HELLO, "{}", "protocol versions 3 and 99");
-    expect_bad_body(0, LINK_ANSWER, "{}", "protocol versions 3 and 0");
+    expect_bad_body(99, LINK_HELLO, "{}", "protocol versions 4 and 99");
+    expect_bad_body(0, LINK_ANSWER, "{}", "protocol versions 4 and 0");
 }
 
 static void test_hello_bodies(void)

@@ -44,8 +44,8 @@ static const struct {
     {{.type = LINK_MSG_REBOOTED, .epoch = 9}, "0000000000000009"},
     {{.type = LINK_MSG_RUNS}, ""},
     {{.type = LINK_MSG_PAUSED}, ""},
-    {{.type = LINK_MSG_HANDED, .epoch = 10}, "000000000000000a"},
-    {{.type = LINK_MSG_TAKEN, .taken = {10, 17}}, "000000000000000a0000000000000011"},
+    {{.type = LINK_MSG_HANDED, .moved = {10, 5}}, "000000000000000a0000000000000005"},
+    {{.type = LINK_MSG_TAKEN, .moved = {10, 17}}, "000000000000000a0000000000000011"},
     {{.type = LINK_MSG_REFUSED, .refused = {MESSAGE_REFUSED_ASKED, "no"}}, "000000016e6f"},
     {{.type = LINK_MSG_REFUSED, .refused = {MESSAGE_REFUSED_UNASKED, ""}}, "00000000"},
     {{.type = LINK_MSG_REFUSED, .refused = {MESSAGE_REFUSED_GIVEN_BACK, "disks"}},
@@ -114,9 +114,9 @@ static char *describe(const Message *m)
     case MESSAGE_FORM_REFUSED:
         g_string_append_printf(text, " %d %s", m->refused.kind, m->refused.why);
         break;
-    case MESSAGE_FORM_TAKEN:
-        g_string_append_printf(text, " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, m->taken.epoch,
-                               m->taken.took_us);
+    case MESSAGE_FORM_MOVED:
+        g_string_append_printf(text, " %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT, m->moved.epoch,
+                               m->moved.us);
         break;
     case MESSAGE_FORM_SWITCHOVER:
         g_string_append_printf(text, " %u %u %s", m->switchover.id, m->switchover.flags,
@@ -215,13 +215,13 @@ static gboolean is_length(guint type, gsize len)
     case LINK_MSG_PREPARE:
     case LINK_MSG_LOADED:
     case LINK_MSG_REBOOTED:
-    case LINK_MSG_HANDED:
     case LINK_MSG_BUSY:
     case LINK_MSG_FINAL:
     case LINK_MSG_FINISHED:
     case LINK_MSG_CARRIER:
         return len == 8;
     case LINK_MSG_APPLIED:
+    case LINK_MSG_HANDED:
     case LINK_MSG_TAKEN:
         return len == 16;
     case LINK_MSG_READY:

@@ -169,11 +169,11 @@ static void test_goes(Fixture *f, gconstpointer data)
     assert_reported(f, "plan");
     assert_figure(f, "expected-downtime-ms", 15);
     /* A checkpoint that was under way ends first: its pause is no part of the downtime. */
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     turned_clock_pass_ms(5);
     switchover_runs(f->switchover);
     assert_figure(f, "downtime-ms", -1);
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     switchover_held(f->switchover);
     assert_reported(f, "event:continue [device] phase:1:2");
     turned_clock_pass_ms(7);
@@ -227,7 +227,7 @@ static void test_goes_ahead(Fixture *f, gconstpointer data)
     /* It is under way, and so are its pages: that nothing is left counts after it. */
     f->world.is_busy = TRUE;
     f->world.load.left_bytes = 0;
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     switchover_runs(f->switchover);
     turned_clock_pass_ms(1000);
     assert_reported(f, "");
@@ -237,7 +237,7 @@ static void test_goes_ahead(Fixture *f, gconstpointer data)
     assert_reported(f, "");
     turned_clock_pass_ms(20);
     assert_reported(f, "ahead");
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     switchover_runs(f->switchover);
     turned_clock_pass_ms(1);
     f->world.load.left_bytes = 1000000;
@@ -315,7 +315,7 @@ static void hold(Fixture *f)
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
     assert_reported(f, "[setup] ask:1 [active] plan");
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     switchover_held(f->switchover);
     assert_reported(f, "[pre-switchover] event:hold phase:1:1");
     f->world.vm_runs = FALSE;
@@ -364,7 +364,7 @@ static void test_device_cancelled(Fixture *f, gconstpointer data)
     begin(f, FALSE);
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     switchover_held(f->switchover);
     g_string_truncate(f->reported, 0);
     f->world.vm_runs = FALSE;
@@ -438,7 +438,7 @@ static void test_withdrawn(Fixture *f, gconstpointer data)
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
     turned_clock_pass_ms(0);
     assert_reported(f, "[setup] ask:1 [active] plan");
-    switchover_paused(f->switchover);
+    switchover_paused(f->switchover, colo_time_now());
     receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "arbiter");
     assert_reported(f, "[setup] unplan");
     switchover_runs(f->switchover);

@@ -84,7 +84,7 @@ need "the secondary has gone" is_alone alpha
 
 answer=$(other_version | hosts_exec beta socat -t 5 - TCP:10.99.0.1:9000 | tr -d '\000')
 has "another protocol: the stranger is told" "$answer" 'version'
-need "another protocol: the primary says so" logged alpha 'protocol versions 3 and 99'
+need "another protocol: the primary says so" logged alpha 'protocol versions 4 and 99'
 ok "another protocol: it goes on" is_alone alpha
 printf 'GET / HTTP/1.0\r\n\r\n' | hosts_exec beta socat -t 5 - TCP:10.99.0.1:9000 >/dev/null
 need "no protocol of ours: the primary says so" logged alpha 'not the protocol of colo'
@@ -107,7 +107,7 @@ hosts_start alpha stranger socat TCP-LISTEN:9000,bind=10.99.0.1,fork,reuseaddr \
     "SYSTEM:cat $HOSTS_DIR/hello"
 stranger=$hosts_pid
 node_start beta secondary
-need "a primary with another protocol: the secondary says so" logged beta 'protocol versions 3 and 99'
+need "a primary with another protocol: the secondary says so" logged beta 'protocol versions 4 and 99'
 ok "a primary with another protocol: it waits" is_in beta secondary none
 kill -KILL "$stranger"
 wait "$stranger" 2>/dev/null

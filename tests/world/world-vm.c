@@ -233,7 +233,8 @@ static void begin(Vm *vm, VmOp op, GBytes *state, gint64 most_us)
         most_us += SLOW_US;
         world_sometimes("QEMU answers late");
     }
-    self->source = world_after(self->host, world_between(50, most_us), on_work, work);
+    gint64 known_us = self->host->takes_us[op], us = world_between(50, most_us);
+    self->source = world_after(self->host, known_us ? known_us : us, on_work, work);
 }
 
 static void op_start(Vm *vm)

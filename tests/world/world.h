@@ -22,6 +22,7 @@
  *   world-stop.c     administrators who stop the guest and continue it
  *   world-liar.c     a peer that sends what is not true
  *   world-seeds.c    many stories in processes of their own, and what they have met
+ *   world-case.c     a test case in a world of its own, without any chance faults
  *
  * tests/sim/test-world.c has how a story goes, and what must be true when all is well again. Real,
  * and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
@@ -152,6 +153,7 @@ struct WorldHost {
     WorldTaken taken[WORLD_TAKEN]; /* by epoch */
     guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
     gint64 qemu_slow_until_us; /* its QEMU answers late */
+    gint64 takes_us[8];        /* by VmOp: what its QEMU takes for it; 0: that is by chance */
     SimVm *vm;
     Uplink *uplink;
     CarrierWatch *carriers;
@@ -193,12 +195,13 @@ typedef struct {
     guint delay_us;    /* one way */
     int port_of_guest; /* where the switch has learnt the guest to be; -1: nowhere */
 
-    guint arbiter_hangs_per_mille; /* of questions: they may be answered late */
-    guint diverges_per_mille;      /* of requests: each copy of the guest answers them otherwise */
-    gint64 calm_us;                /* between two questions of a client */
-    gboolean ended_on_purpose;     /* the VM, since it was booted */
-    gboolean lost;                 /* the only host that had it has died */
-    const WorldHost *sole;         /* who runs the VM, unprotected; NULL: two hosts have it */
+    guint arbiter_hangs_per_mille;     /* of questions: they may be answered late */
+    guint fails_when_handed_per_mille; /* of VMs that are handed over */
+    guint diverges_per_mille;  /* of requests: each copy of the guest answers them otherwise */
+    gint64 calm_us;            /* between two questions of a client */
+    gboolean ended_on_purpose; /* the VM, since it was booted */
+    gboolean lost;             /* the only host that had it has died */
+    const WorldHost *sole;     /* who runs the VM, unprotected; NULL: two hosts have it */
     guint64 period_ms;
     guint reigns, takeovers, boots;
     const char *mode, *arbiter;
@@ -446,5 +449,18 @@ typedef void (*WorldStory)(guint64 seed, gint64 hours);
  * `rare` states (a list that NULL ends) is not met in many hours. Returns main()'s value.
  */
 int world_tell_stories(WorldStory tell_story, const char *const *rare);
+
+/* ---- world-case.c ---- */
+
+/* Runs `body` in a process of its own, in a world by `seed` with both hosts off. Fails as it does. */
+void world_case(guint64 seed, const char *mode, void (*body)(gconstpointer data),
+                gconstpointer data);
+/* Time passes in steps of a millisecond until `holds`. Fails, by `what`, if it takes `most_us`. */
+void world_await(gboolean (*holds)(void), const char *what, gint64 most_us);
+/* Alpha is the primary, beta its secondary, and they are protected. */
+void world_start_pair(void);
+gboolean world_is_protected(void);
+/* The host's way to the arbiter's storage is there, or away. */
+void world_mount(const WorldHost *host, gboolean there);
 
 #endif

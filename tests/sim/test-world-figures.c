@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What status says of durations, in a world (tests/world/world.h) where QEMU takes a known time for
+ * each thing that it is told. The clock is the world's: a figure is the same in each run. None is
+ * below what is known, and none is more than a fifth above.
+ */
+#include <string.h>
+
+#include "colo/node/node_internal.h"
+#include "tests/world/world.h"
+
+#define MS     COLO_US_PER_MS
+#define SECOND G_USEC_PER_SEC
+
+/* Of each operation, on each host. */
+#define PAUSE_MS  150
+#define SAVE_MS   250
+#define LOAD_MS   350
+#define RESUME_MS 200
+/* The secondary is handed the VM: QEMU there is asked whether it answers, by a `stop`. */
+#define TAKE_MS (PAUSE_MS + LOAD_MS + RESUME_MS)
+/* From the pause to the copy's first instruction; and without that question. */
+#define MOVE_MS     (PAUSE_MS + SAVE_MS + TAKE_MS)
+#define EXPECTED_MS (MOVE_MS - PAUSE_MS)
+
+static WorldHost *const alpha = &world.host[0], *const beta = &world.host[1];
+
+static void slow_down(WorldHost *host)
+{
+    host->takes_us[VM_OP_PAUSE] = PAUSE_MS * MS;
+    host->takes_us[VM_OP_SAVE] = SAVE_MS * MS;
+    host->takes_us[VM_OP_LOAD] = LOAD_MS * MS;
+    host->takes_us[VM_OP_RESUME] = RESUME_MS * MS;
+}
+
+/* ---- Figures of a status: "a.b" is a member of a member. -1: null ---- */
+
+static double figure(WorldHost *host, const char *path)
+{
+    g_auto(GStrv) names = g_strsplit(path, ".", -1);
+    json_object *at = world_status(host);
+    for (guint i = 0; names[i]; i++) {
+        if (!json_object_object_get_ex(at, names[i], &at))
+            world_fail("%s: no '%s' in the status", host->name, path);
+        if (!at)
+            return -1;
+    }
+    return json_object_get_double(at);
+}
+
+static void expect(WorldHost *host, const char *path, double known)
+{
+    double is = figure(host, path);
+    if (is < known || is > known * 1.2)
+        world_fail("%s: %s is %.3f, and it was %.3f", host->name, path, is, known);
+}
+
+static void expect_null(WorldHost *host, const char *path)
+{
+    if (figure(host, path) != -1)
+        world_fail("%s: %s is %.3f, and there was none", host->name, path, figure(host, path));
+}
+
+static void expect_text(WorldHost *host, const char *object, const char *name, const char *text)
+{
+    json_object *at = json_object_object_get(world_status(host), object);
+    const char *is = json_object_get_string(json_object_object_get(at, name));
+    if (g_strcmp0(is, text) != 0)
+        world_fail("%s: %s.%s is %s, not %s: %s", host->name, object, name, is ? is : "null", text,
+                   json_object_to_json_string(json_object_object_get(host->status, object)));
+}
+
+/* ---- While time passes: none of these ever falls, and all is at least the sum of its parts ---- */
+
+static double last[WORLD_HOSTS][8];
+
+static void watch(WorldHost *host)
+{
+    static const char *const rising[] = {"switchover.total-ms", "switchover.setup-ms",
+                                         "switchover.downtime-ms", "switchover.peer-downtime-ms",
+                                         "takeovers"};
+    if (!host->lives || !figure(host, "switchover"))
+        return;
+    double *before = last[host->index], now[G_N_ELEMENTS(rising)];
+    gboolean moves = json_object_object_get(host->status, "switchover") != NULL;
+    for (guint i = moves ? 0 : 4; i < G_N_ELEMENTS(rising); i++) {
+        now[i] = figure(host, rising[i]);
+        if (now[i] < before[i])
+            world_fail("%s: %s was %.3f, and is %.3f", host->name, rising[i], before[i], now[i]);
+        before[i] = now[i];
+    }
+    if (moves && now[0] < now[1] + MAX(now[2], 0))
+        world_fail("%s: in all %.3f ms, which isn't %.3f and %.3f", host->name, now[0], now[1],
+                   now[2]);
+}
+
+static void pass_us(gint64 us)
+{
+    for (gint64 end_us = world.now_us + us; world.now_us < end_us;) {
+        world_run_until(world.now_us + 5 * MS);
+        watch(alpha);
+        watch(beta);
+    }
+}
+
+static gboolean is_over(void)
+{
+    watch(alpha);
+    watch(beta);
+    return !switchover_is_under_way(switchover_phase(alpha->node->switchover)) &&
+           !switchover_is_under_way(switchover_phase(beta->node->switchover));
+}
+
+/* ---- Cases ---- */
+
+static void start_slow_pair(void)
+{
+    slow_down(alpha);
+    slow_down(beta);
+    world_start_pair();
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        world.host[i].config->downtime_limit_ms = 0;
+        world.host[i].config->switchover_timeout_ms = 0;
+        memset(last[i], 0, sizeof(last[i]));
+        for (guint n = 0; n < G_N_ELEMENTS(last[i]); n++)
+            last[i][n] = -1;
+    }
+    pass_us(3 * SECOND); /* nothing is under way */
+}
+
+static void order(WorldHost *host, const char *name, const char *flag)
+{
+    json_object *arguments = json_object_new_object();
+    if (flag)
+        json_object_object_add(arguments, flag, json_object_new_boolean(TRUE));
+    if (!world_command(host, name, arguments))
+        world_fail("%s: %s: %s", host->name, name, host->refusal);
+}
+
+static void expect_no_switchover(WorldHost *host)
+{
+    if (json_object_object_get(world_status(host), "switchover"))
+        world_fail("%s: figures of a switchover, and there was none", host->name);
+}
+
+static void tell_switchover(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    expect_no_switchover(alpha);
+    expect_no_switchover(beta);
+    expect_null(beta, "last-takeover");
+    gint64 began_us = world.now_us;
+    order(alpha, "switchover", NULL);
+    expect_null(alpha, "switchover.downtime-ms");
+    expect_null(alpha, "switchover.peer-downtime-ms");
+    world_await(is_over, "the switchover is over", 30 * SECOND);
+    expect_text(alpha, "switchover", "status", "completed");
+    expect_text(beta, "switchover", "status", "completed");
+    double took_ms = (double)(world.now_us - began_us) / MS;
+    expect(alpha, "switchover.downtime-ms", MOVE_MS);
+    expect(alpha, "switchover.peer-downtime-ms", TAKE_MS);
+    expect(beta, "switchover.peer-downtime-ms", TAKE_MS);
+    if (figure(alpha, "switchover.total-ms") > took_ms)
+        world_fail("total-ms is more than it was");
+    expect(alpha, "switchover.total-ms",
+           figure(alpha, "switchover.setup-ms") + figure(alpha, "switchover.downtime-ms") - 0.001);
+    expect(beta, "last-takeover.duration-ms", TAKE_MS);
+    expect_text(beta, "last-takeover", "cause", "switchover");
+    /* The guest stood for all of it, though the VM that runs now is the other one's. */
+    expect(beta, "blocktime.longest-ms", MOVE_MS);
+    expect(beta, "blocktime.total-ms", MOVE_MS);
+    expect(beta, "blocktime.share", (double)MOVE_MS * MS / BLOCKTIME_WINDOW_US);
+    /* All are kept until the next one. */
+    double kept = figure(alpha, "switchover.total-ms");
+    pass_us(20 * SECOND);
+    g_assert_cmpfloat(figure(alpha, "switchover.total-ms"), ==, kept);
+    expect(alpha, "switchover.downtime-ms", MOVE_MS);
+    expect(beta, "last-takeover.duration-ms", TAKE_MS);
+}
+
+/* What it takes in pauses is foretold, in a protected pair and before it begins. */
+static void tell_expected(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    pass_us(120 * SECOND); /* some checkpoints: half of them count */
+    expect_null(beta, "expected-downtime-ms");
+    expect(alpha, "expected-downtime-ms", EXPECTED_MS);
+    order(alpha, "switchover", NULL);
+    world_await(is_over, "the switchover is over", 30 * SECOND);
+    expect(alpha, "switchover.expected-downtime-ms", EXPECTED_MS);
+}
+
+/* The secondary doesn't approve for a known time; the VM stands at the primary for another. */
+#define SETUP_MS 5000
+#define HELD_MS  7000
+
+static gboolean is_held(void)
+{
+    return alpha->node->state == FSM_P_PRE_SWITCHOVER;
+}
+
+static void tell_setup(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    beta->config->arbiter_check_ms = 50;
+    world_mount(beta, FALSE);
+    pass_us(60 * SECOND);
+    order(alpha, "switchover", "pause");
+    pass_us(SETUP_MS * MS);
+    expect_null(alpha, "switchover.downtime-ms");
+    world_mount(beta, TRUE);
+    world_await(is_held, "the VM is held", 10 * SECOND);
+    expect(alpha, "switchover.setup-ms", SETUP_MS);
+    pass_us(HELD_MS * MS);
+    /* A running count. */
+    expect(alpha, "switchover.downtime-ms", HELD_MS + PAUSE_MS);
+    order(alpha, "continue", NULL);
+    world_await(is_over, "the switchover is over", 30 * SECOND);
+    expect_text(alpha, "switchover", "status", "completed");
+    expect(alpha, "switchover.downtime-ms", HELD_MS + MOVE_MS);
+    expect(alpha, "switchover.setup-ms", SETUP_MS);
+    expect(alpha, "switchover.total-ms", SETUP_MS + HELD_MS + MOVE_MS);
+    expect(alpha, "switchover.peer-downtime-ms", TAKE_MS);
+    expect(beta, "blocktime.longest-ms", HELD_MS + MOVE_MS);
+}
+
+/* Cancelled while it stands: it has stood here all the same. */
+static void tell_cancelled(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    order(alpha, "switchover", "pause");
+    world_await(is_held, "the VM is held", 10 * SECOND);
+    pass_us(HELD_MS * MS);
+    order(alpha, "cancel", NULL);
+    pass_us(2 * SECOND);
+    expect_text(alpha, "switchover", "status", "cancelled");
+    expect(alpha, "switchover.downtime-ms", HELD_MS + PAUSE_MS + RESUME_MS);
+    expect(alpha, "blocktime.longest-ms", HELD_MS + PAUSE_MS + RESUME_MS);
+    expect_null(alpha, "switchover.peer-downtime-ms");
+    expect_null(beta, "last-takeover");
+}
+
+/* An ordinary checkpoint's pause. */
+static void tell_checkpoint(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    double before = figure(alpha, "blocktime.total-ms");
+    double count = figure(alpha, "checkpoints.total");
+    while (figure(alpha, "checkpoints.total") < count + 3)
+        pass_us(SECOND);
+    expect(alpha, "blocktime.longest-ms", PAUSE_MS + SAVE_MS + RESUME_MS);
+    double pauses = figure(alpha, "blocktime.total-ms") - before;
+    g_assert_cmpfloat(pauses, >=, 3 * (PAUSE_MS + SAVE_MS + RESUME_MS));
+    g_assert_cmpfloat(pauses, <=, 3 * 1.2 * (PAUSE_MS + SAVE_MS + RESUME_MS));
+    /* Nobody's clock. */
+    g_assert_cmpfloat(figure(beta, "blocktime.total-ms"), ==, 0);
+}
+
+static gboolean has_taken_over(void)
+{
+    return beta->node->state == FSM_P_NONE;
+}
+
+/* From the end of the connections on: the arbiter answers in milliseconds. */
+static void tell_lost(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    while (!world_is_protected() || figure(alpha, "checkpoints.total") < 6)
+        pass_us(SECOND);
+    pass_us(10 * SECOND); /* nothing is under way */
+    world_die(alpha, FALSE);
+    world_await(has_taken_over, "taken over", 30 * SECOND);
+    gboolean runs = !strcmp(world.mode, "colo");
+    expect(beta, "last-takeover.duration-ms", runs ? RESUME_MS : LOAD_MS + RESUME_MS);
+    expect_text(beta, "last-takeover", "cause", "lost");
+    double kept = figure(beta, "last-takeover.duration-ms");
+    pass_us(SECOND);
+    g_assert_cmpfloat(figure(beta, "last-takeover.duration-ms"), ==, kept);
+}
+
+static void tell_failover(gconstpointer data)
+{
+    (void)data;
+    start_slow_pair();
+    order(alpha, "failover", NULL);
+    world_await(has_taken_over, "taken over", 30 * SECOND);
+    expect_text(beta, "last-takeover", "cause", "failover");
+    pass_us(20 * SECOND);
+    expect_text(beta, "last-takeover", "cause", "failover");
+}
+
+/* ---- ---- */
+
+typedef struct {
+    const char *mode;
+    void (*tell)(gconstpointer data);
+} Case;
+
+static void run(gconstpointer data)
+{
+    const Case *test = data;
+    for (guint64 seed = 1; seed <= 3; seed++)
+        world_case(seed, test->mode, test->tell, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*tell)(gconstpointer data);
+    } tests[] = {
+        {"switchover", tell_switchover},
+        {"expected",   tell_expected  },
+        {"setup",      tell_setup     },
+        {"cancelled",  tell_cancelled },
+        {"checkpoint", tell_checkpoint},
+        {"lost",       tell_lost      },
+        {"failover",   tell_failover  },
+    };
+    static const char *const modes[] = {"buffered", "colo"};
+    static Case cases[G_N_ELEMENTS(tests) * G_N_ELEMENTS(modes)];
+    g_test_init(&argc, &argv, NULL);
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        cases[i] = (Case){modes[i % 2], tests[i / 2].tell};
+        g_autofree char *path =
+            g_strdup_printf("/world-figures/%s/%s", modes[i % 2], tests[i / 2].name);
+        g_test_add_data_func(path, &cases[i], run);
+    }
+    return g_test_run();
+}
