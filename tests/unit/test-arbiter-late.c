@@ -171,7 +171,8 @@ static void test_in_turn(Fixture *fixture, gconstpointer data)
     hold(&storage, HOLD_BEFORE);
     arbiter_record(fixture->arbiter, UUID, "first", "alpha", 0, on_answer, &first);
     arbiter_record(fixture->arbiter, UUID, "second", "alpha", 0, on_answer, &second);
-    WAIT_FOR(first.late == 1 && second.late == 1);
+    /* Late is who has not been answered: the thread that asks has perhaps not run yet. */
+    WAIT_FOR(first.late == 1 && second.late == 1 && hold_waiting(&storage) > 0);
     g_assert_cmpuint(hold_waiting(&storage), ==, 1);
     hold_end(&storage);
     WAIT_FOR(first.answers == 2 && second.answers == 2);
