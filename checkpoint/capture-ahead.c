@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "checkpoint/capture_internal.h"
+#include "checkpoint/pace.h"
 
 #define LOOK_SHARE       40
 #define ROUND_GAP_MAX_US (200 * COLO_US_PER_MS)
@@ -44,6 +45,8 @@ typedef struct {
     guint64 best_left;   /* pages: the least that any round left */
     ColoTime best_at;
     unsigned stale_rounds; /* since best_left fell by a tenth */
+    Pace pace;
+    guint64 paced_bytes; /* of stats.bytes */
 } Sync;
 
 static void update_progress(Capture *c, Sync *sync, ColoTime now)
@@ -60,6 +63,32 @@ static void update_progress(Capture *c, Sync *sync, ColoTime now)
     p->left_us = gain > 0 ? (gint64)((double)p->left_bytes / gain * G_USEC_PER_SEC) : -1;
 }
 
+static void tell_progress(Capture *c, Sync *sync)
+{
+    ColoTime now = colo_time_now();
+    if (colo_time_diff_us(now, sync->last_post) < PROGRESS_US)
+        return;
+    sync->last_post = now;
+    update_progress(c, sync, now);
+    capture_post_progress(c, &sync->progress, FALSE);
+}
+
+/* After what the socket has taken by now, as long as capture_set_sync_rate() demands. */
+static Flow keep_pace(Capture *c, Sync *sync)
+{
+    pace_sent(&sync->pace, c->stats.bytes - sync->paced_bytes);
+    sync->paced_bytes = c->stats.bytes;
+    while (!capture_command_waiting(c)) {
+        guint64 rate = __atomic_load_n(&c->sync_rate, __ATOMIC_RELAXED);
+        gint64 wait_us = pace_wait_us(&sync->pace, rate, colo_time_now());
+        if (wait_us == 0)
+            return FLOW_OK;
+        capture_wait(c, MIN(wait_us, PROGRESS_US));
+        tell_progress(c, sync);
+    }
+    return FLOW_COMMAND;
+}
+
 /* Pages were taken from `pending` and written to the stream. */
 static Flow sent_pages(Capture *c, Sync *sync, guint64 count, GError **error)
 {
@@ -67,18 +96,14 @@ static Flow sent_pages(Capture *c, Sync *sync, guint64 count, GError **error)
     if (sync) {
         sync->round_pages += count;
         sync->progress.sent_bytes += count * VM_PAGE_SIZE;
-        ColoTime now = colo_time_now();
-        if (colo_time_diff_us(now, sync->last_post) >= PROGRESS_US) {
-            sync->last_post = now;
-            update_progress(c, sync, now);
-            capture_post_progress(c, &sync->progress, FALSE);
-        }
+        tell_progress(c, sync);
     }
     if (capture_command_waiting(c))
         return FLOW_COMMAND;
     if (stream_writer_pending(c->writer) < CAPTURE_CHUNK_BYTES)
         return FLOW_OK;
-    return capture_flush(c, TRUE, error);
+    Flow flow = capture_flush(c, TRUE, error);
+    return sync && flow == FLOW_OK ? keep_pace(c, sync) : flow;
 }
 
 /*
@@ -169,7 +194,9 @@ static gboolean no_converge(const Sync *sync, GError **error)
         error, CHECKPOINT_ERROR, CHECKPOINT_ERROR_NO_CONVERGE,
         "the first synchronisation does not converge: after %u rounds %.1f MiB are left and "
         "a pause takes %.1f MiB; the guest dirties %.1f MiB/s, the link takes %.1f MiB/s "
-        "(give the guest less to do, the link more bandwidth, or the pause more pages)",
+        "(give the guest less to do, the link more bandwidth, ram-sync-rate a higher bound or "
+        "none, "
+        "or the pause more pages)",
         p->round, (double)p->left_bytes / MIB, (double)(sync->pause_pages * VM_PAGE_SIZE) / MIB,
         p->dirty_bytes_per_s / MIB, p->send_bytes_per_s / MIB);
     return FALSE;
@@ -212,7 +239,9 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
         .last_post = now,
         .best_at = now,
         .best_left = G_MAXUINT64,
-        .progress = {.total_bytes = c->ram->size_bytes, .left_us = -1}
+        .pace = {.at = now     },
+        .paced_bytes = c->stats.bytes,
+        .progress = { .total_bytes = c->ram->size_bytes, .left_us = -1}
     };
     page_set_add_set(c->pending, c->fresh);
     page_set_clear(c->fresh);

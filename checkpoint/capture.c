@@ -425,6 +425,12 @@ guint64 capture_dirty_pages(const Capture *c)
     return __atomic_load_n(&c->dirty_now, __ATOMIC_RELAXED);
 }
 
+void capture_set_sync_rate(Capture *c, guint64 bytes_per_s)
+{
+    __atomic_store_n(&c->sync_rate, bytes_per_s, __ATOMIC_RELAXED);
+    wake(c);
+}
+
 void capture_set_dirty_limit(Capture *c, guint64 pages)
 {
     __atomic_store_n(&c->dirty_limit, pages, __ATOMIC_RELAXED);

@@ -39,6 +39,7 @@ struct Capture {
 
     guint64 dirty_now;    /* atomic */
     guint64 dirty_limit;  /* atomic; 0: none */
+    guint64 sync_rate;    /* atomic; bytes per second of a synchronisation; 0: any */
     gboolean awaits_base; /* atomic */
 
     /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last

@@ -185,6 +185,13 @@ guint64 capture_dirty_pages(const Capture *capture);
 void capture_set_dirty_limit(Capture *capture, guint64 pages);
 
 /*
+ * A synchronisation sends so many bytes per second at most, over any time that is long for a chunk of
+ * 256 KiB; 0: as many as it can. A checkpoint is sent as fast as it can be. At any time; counts at
+ * once.
+ */
+void capture_set_sync_rate(Capture *capture, guint64 bytes_per_s);
+
+/*
  * How pages are sent ahead and when the first synchronisation gives up (capture-ahead.c has the
  * reasons).
  *

@@ -88,6 +88,7 @@ typedef struct {
     guint64 answer_timeout_ms;    /* live: the secondary owes something and shows no progress */
     guint64 min_gap_ms;           /* live: never more often, counted from resume to pause */
     guint64 dirty_limit_pages;    /* live: this many dirty pages ask for a checkpoint; 0: none */
+    guint64 ram_sync_bytes_per_s; /* live: of the first synchronisation; 0: as fast as it can */
     ConfigDirtyMethod dirty_method;
     guint64 output_limit_bytes; /* held output at most */
     /* [link] */

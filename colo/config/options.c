@@ -210,6 +210,11 @@ static const Option table[] = {
     {"checkpoint", "dirty-limit", OPTION_COUNT, CONFIG(dirty_limit_pages), .live = TRUE,
      .of_pair = TRUE, .fallback = "16384 pages", .max = G_GUINT64_CONSTANT(1) << 28, .unit = "pages",
      .help = "This many dirty pages of 4 KiB ask for a checkpoint; 0 sets no limit."},
+    {"checkpoint", "ram-sync-rate", OPTION_SIZE, CONFIG(ram_sync_bytes_per_s), .live = TRUE,
+     .of_pair = TRUE, .fallback = "0B", .max = MIB << 20,
+     .help = "The first synchronisation of RAM takes no more of the link than this in each second; 0B sets "
+             "no limit. Checkpoints are not bounded. If the guest writes faster than this, the pair is "
+             "never protected."},
     {"checkpoint", "dirty-method", OPTION_CHOICE, CONFIG(dirty_method), .fallback = "auto",
      .choices = dirty_methods,
      .help = "How dirty pages are found: userfaultfd (Linux 6.7), soft-dirty bits, or comparison of "

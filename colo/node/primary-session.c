@@ -143,10 +143,16 @@ void primary_reschedule(Primary *primary)
     g_source_set_ready_time(primary->schedule_timer, 0);
 }
 
+static void tune_capture(const Primary *primary)
+{
+    capture_set_dirty_limit(primary->capture, primary->config->dirty_limit_pages);
+    capture_set_sync_rate(primary->capture, primary->config->ram_sync_bytes_per_s);
+}
+
 void primary_tune(Primary *primary)
 {
     if (primary->capture)
-        capture_set_dirty_limit(primary->capture, primary->config->dirty_limit_pages);
+        tune_capture(primary);
     primary_reschedule(primary);
 }
 
@@ -218,7 +224,7 @@ void primary_synchronise(Primary *primary, int fd)
         primary->handler->link_lost("checkpoints can't be captured", error, primary->user_data);
         return;
     }
-    capture_set_dirty_limit(primary->capture, primary->config->dirty_limit_pages);
+    tune_capture(primary);
     primary->handler->session_began(primary->user_data);
     capture_synchronise(primary->capture, FIRST_PAUSE_PAGES);
     colo_fault_point("primary-sync-start");

@@ -21,7 +21,7 @@ struct Capture {
     CaptureCallbacks callbacks;
     gpointer user_data;
     guint64 taking, added; /* the epoch; pages */
-    guint64 dirty, dirty_limit;
+    guint64 dirty, dirty_limit, sync_rate;
 };
 
 typedef struct {
@@ -92,6 +92,12 @@ guint64 capture_dirty_pages(const Capture *of)
 {
     g_assert_true(of == capture);
     return of->dirty;
+}
+
+void capture_set_sync_rate(Capture *of, guint64 bytes_per_s)
+{
+    g_assert_true(of == capture);
+    of->sync_rate = bytes_per_s;
 }
 
 void capture_set_dirty_limit(Capture *of, guint64 pages)

@@ -140,6 +140,46 @@ static void test_dirty_limit(void)
     g_assert_cmpuint(pair->limits, ==, 2);
 }
 
+static gboolean look_again(gpointer user_data)
+{
+    (void)user_data;
+    return G_SOURCE_CONTINUE;
+}
+
+/*
+ * A synchronisation that is bounded takes as long as its bytes do, at least. One that would take
+ * for ever goes on when it is not bounded any more. A checkpoint doesn't wait.
+ */
+static void test_sync_rate(void)
+{
+    enum { RATE = 16 << 20, CHUNK = 256 << 10 };
+    g_autoptr(CheckpointPair) pair = checkpoint_pair_new(DIRTY_METHOD_AUTO);
+    checkpoint_pair_fill(pair->primary);
+    capture_set_sync_rate(pair->capture, RATE);
+    ColoTime began = colo_time_now();
+    capture_synchronise(pair->capture, PAGES);
+    checkpoint_pair_wait(&pair->synchronised);
+    gint64 took_us = colo_time_diff_us(colo_time_now(), began);
+    checkpoint_pair_take(pair);
+    gint64 bytes = (gint64)pair->stats.bytes;
+    g_assert_cmpint(bytes, >, 4 * CHUNK);
+    g_assert_cmpint(took_us, >=, (PAGES / 2 * VM_PAGE_SIZE - 2 * CHUNK) * G_USEC_PER_SEC / RATE);
+
+    checkpoint_pair_again(pair);
+    memset(pair->primary->guest, 9, PAGES * VM_PAGE_SIZE);
+    capture_set_sync_rate(pair->capture, 1);
+    capture_synchronise(pair->capture, PAGES / 8);
+    guint timer = g_timeout_add(1, look_again, NULL);
+    while (pair->percent < 1)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_false(pair->synchronised);
+    capture_set_sync_rate(pair->capture, 0);
+    checkpoint_pair_wait(&pair->synchronised);
+    g_source_remove(timer);
+    capture_set_sync_rate(pair->capture, 1);
+    checkpoint_pair_take(pair);
+}
+
 /* Ends a pair in the middle of whatever it is doing, after a varying amount of it. */
 static void test_end_at_any_moment(void)
 {
@@ -357,6 +397,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(busy, methods[i], test_busy_guest);
     }
     g_test_add_func("/checkpoint/dirty-limit", test_dirty_limit);
+    g_test_add_func("/checkpoint/sync-rate", test_sync_rate);
     g_test_add_func("/checkpoint/without-synchronisation", test_without_synchronisation);
     g_test_add_func("/checkpoint/holes-stay", test_holes_stay);
     g_test_add_func("/checkpoint/end-at-any-moment", test_end_at_any_moment);

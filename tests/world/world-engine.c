@@ -46,7 +46,7 @@ struct Capture {
     Parcel *parcel;
     CaptureStats stats;
     GSource *step;
-    guint64 dirty_limit;
+    guint64 dirty_limit, sync_rate;
     GSource *look; /* it will be found that the limit is reached */
 };
 
@@ -126,6 +126,8 @@ void capture_synchronise(Capture *capture, guint64 pause_pages)
 {
     (void)pause_pages;
     gint64 us = world_between(5000, 2 * G_USEC_PER_SEC);
+    if (capture->sync_rate)
+        us = MAX(us, (gint64)(WORLD_PAGES * VM_PAGE_SIZE * G_USEC_PER_SEC / capture->sync_rate));
     world_stream_send(capture->stream, harvest(capture, G_MAXUINT32), parcel_free, us);
     capture->step = world_after(capture->host, us, on_synchronised, capture);
 }
@@ -217,6 +219,11 @@ void world_capture_written(Capture *capture)
     if (capture->dirty_limit && !capture->look &&
         capture_dirty_pages(capture) == capture->dirty_limit)
         capture->look = world_after(capture->host, world_between(0, LOOK_US), on_looked, capture);
+}
+
+void capture_set_sync_rate(Capture *capture, guint64 bytes_per_s)
+{
+    capture->sync_rate = bytes_per_s;
 }
 
 void capture_set_dirty_limit(Capture *capture, guint64 pages)
