@@ -65,6 +65,7 @@ VmDescription *vm_description_copy(const VmDescription *from)
     d->accel = from->accel;
     d->serial = g_strdup(from->serial);
     d->guest_agent = from->guest_agent;
+    d->other_qemu = from->other_qemu;
     for (guint i = 0; i < from->nics->len; i++) {
         const VmNic *nic = g_ptr_array_index(from->nics, i);
         vm_description_add_nic(d, nic->model, nic->mac);

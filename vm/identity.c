@@ -15,7 +15,8 @@
 #include <xxhash.h>
 
 /* Longest value that a difference quotes, in bytes. */
-#define QUOTE_MAX 120
+#define OTHER_QEMU "accept-other-qemu"
+#define QUOTE_MAX  120
 
 /* XXH3 of a file, "missing" if it can't be read (a start fails before that matters). */
 static void add_file(json_object *object, const char *key, const char *path)
@@ -89,6 +90,8 @@ json_object *vm_identity(const Vm *vm)
         json_object_array_add(extra, json_object_new_string(g_ptr_array_index(d->extra, i)));
     json_object_object_add(out, "extra", extra);
     colo_json_add_string(out, "guest-agent", d->guest_agent ? "yes" : "no");
+    if (d->other_qemu)
+        colo_json_add_string(out, OTHER_QEMU, "yes");
     return out;
 }
 
@@ -170,10 +173,42 @@ static char *list_difference(const char *key, json_object *ours, json_object *th
     return NULL;
 }
 
+/* "pc-q35-7.2": what the guest sees is the same on each QEMU that has it. */
+static gboolean is_versioned(json_object *machine)
+{
+    if (!json_object_is_type(machine, json_type_string))
+        return FALSE;
+    const char *text = json_object_get_string(machine), *version = strrchr(text, '-');
+    gsize major = version ? strspn(++version, "0123456789") : 0;
+    if (major == 0 || version[major] != '.')
+        return FALSE;
+    const char *minor = version + major + 1;
+    return *minor && strspn(minor, "0123456789") == strlen(minor);
+}
+
+/* Both sides say so, and the machine is one that both versions know. That it is the same one is
+ * looked at as any other member is. */
+static gboolean may_be_other_qemu(json_object *ours, json_object *theirs)
+{
+    json_object *our_word = NULL, *their_word = NULL, *machine = NULL;
+    return json_object_object_get_ex(ours, OTHER_QEMU, &our_word) &&
+           json_object_object_get_ex(theirs, OTHER_QEMU, &their_word) &&
+           json_object_equal(our_word, their_word) &&
+           json_object_object_get_ex(ours, "machine", &machine) && is_versioned(machine);
+}
+
 static char *member_difference(const char *key, json_object *ours, json_object *theirs)
 {
     char *text = list_difference(key, ours, theirs);
-    return text ? text : difference(key, ours, theirs);
+    if (!text)
+        text = difference(key, ours, theirs);
+    if (strcmp(key, "qemu") != 0)
+        return text;
+    g_autofree char *bare = text;
+    return g_strconcat(bare,
+                       " (install the same QEMU on both hosts; or, with a versioned machine as "
+                       "pc-q35-7.2, set accept-other-qemu = yes on both)",
+                       NULL);
 }
 
 char *vm_identity_difference(json_object *ours, json_object *theirs)
@@ -185,6 +220,8 @@ char *vm_identity_difference(json_object *ours, json_object *theirs)
     {
         json_object *their_value = NULL;
         json_object_object_get_ex(theirs, our_key, &their_value);
+        if (!strcmp(our_key, "qemu") && their_value && may_be_other_qemu(ours, theirs))
+            continue;
         if (!json_object_equal(our_value, their_value))
             return member_difference(our_key, our_value, their_value);
     }

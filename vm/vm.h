@@ -78,6 +78,7 @@ typedef struct {
     GPtrArray *disks;     /* of VmDisk* */
     GPtrArray *extra;     /* of char*: further QEMU arguments, the same on both hosts */
     gboolean guest_agent; /* a port for qemu-ga (vm/agent.h) */
+    gboolean other_qemu;  /* the peer's QEMU may be of another version */
     /* This host's own: not compared with the peer. */
     char *qemu;        /* binary: path or name; NULL: qemu-system-x86_64 */
     VmAccel accel;     /* what AUTO comes to is compared */

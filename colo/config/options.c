@@ -100,6 +100,10 @@ static const Option table[] = {
              "begun anew when QEMU starts, also on the secondary's host: it has what the guest has printed "
              "there since. What came before a takeover is in the other host's file."},
 
+    {"vm", "accept-other-qemu", OPTION_YES_NO, VM(other_qemu), .fallback = "no",
+     .help = "Whether the hosts' QEMUs may be of different versions. It must be yes on both, and machine "
+             "a versioned one that both have (pc-q35-7.2). For the time of an upgrade: the VM can move to "
+             "the newer QEMU, and perhaps not back."},
     {"vm", "guest-agent", OPTION_YES_NO, VM(guest_agent), .fallback = "no",
      .help = "Whether the VM has a port for the guest agent (org.qemu.guest_agent.0; extra must have "
              "none). colod uses it to set the guest's clock, and for nothing else. The guest needs "

@@ -60,6 +60,35 @@ static gboolean judge_identity(json_object *ours, json_object *theirs, char **re
     return refuse(ret_for_us, ret_for_them, for_us, vm_identity_difference(other, mine));
 }
 
+/* What one of them demands and the other, `lacks`, has not. */
+static gboolean refuse_lacking(char **ret_for_it, char **ret_for_other, const char *name,
+                               const char *lacks, const char *demands)
+{
+    static const char way_out[] = "install that version on both hosts, the secondary's first";
+    return refuse(ret_for_it, ret_for_other,
+                  g_strdup_printf("feature %s: colo %s here lacks it, and colo %s there needs it "
+                                  "(%s)",
+                                  name, lacks, demands, way_out),
+                  g_strdup_printf("feature %s: colo %s there lacks it, and colo %s here needs it "
+                                  "(%s)",
+                                  name, lacks, demands, way_out));
+}
+
+static gboolean judge_features(json_object *ours, json_object *theirs, char **ret_for_us,
+                               char **ret_for_them)
+{
+    const char *our_colo = link_hello_string(ours, "colo", WORD_MAX);
+    const char *colo = link_hello_string(theirs, "colo", WORD_MAX);
+    if (!link_features_are_valid(theirs))
+        return refuse_hello(ret_for_us, ret_for_them,
+                            "a hello whose features are no lists of names");
+    const char *name = link_features_lacking(ours, theirs);
+    if (name)
+        return refuse_lacking(ret_for_us, ret_for_them, name, our_colo, colo);
+    name = link_features_lacking(theirs, ours);
+    return !name || refuse_lacking(ret_for_them, ret_for_us, name, colo, our_colo);
+}
+
 gboolean link_judge(json_object *ours, json_object *theirs, char **ret_for_us, char **ret_for_them)
 {
     const char *colo = link_hello_string(theirs, "colo", WORD_MAX);
@@ -71,9 +100,8 @@ gboolean link_judge(json_object *ours, json_object *theirs, char **ret_for_us, c
     g_assert(our_colo && our_role && our_name);
     if (!colo || !role || !name)
         return refuse_hello(ret_for_us, ret_for_them, "a hello without version, role and name");
-    if (strcmp(colo, our_colo))
-        return refuse_words(ret_for_us, ret_for_them, "version of colo", our_colo, colo,
-                            " (run the same on both hosts)");
+    if (!judge_features(ours, theirs, ret_for_us, ret_for_them))
+        return FALSE;
     if (strcmp(role, !strcmp(our_role, "primary") ? "secondary" : "primary"))
         return refuse_words(ret_for_us, ret_for_them, "role", our_role, role,
                             " (a pair has one of each)");

@@ -513,6 +513,7 @@ static void seek(Link *link, LinkEvent order, json_object *hello)
     json_object_object_get_ex(hello, "identity", &identity);
     colo_json_add_string(ours, "role", order == LINK_EVENT_ACCEPT ? "primary" : "secondary");
     colo_json_add_string(ours, "colo", COLO_VERSION);
+    json_object_object_add(ours, "features", link_features());
     json_object_object_add(ours, "name", json_object_get(name));
     json_object_object_add(ours, "identity", json_object_get(identity));
     obey(link, order, ours, NULL);

@@ -117,6 +117,12 @@ LinkParse link_parse_packet(const guint8 *data, gsize len, LinkParsedPacket *ret
                             GError **error);
 
 /* A string member that is fit to print (UTF-8, no control characters, 1 to `max` bytes) or NULL. */
+/* The member `features` of our hello: new reference. */
+json_object *link_features(void);
+/* Whether that of a hello, which may have none, is well formed. */
+gboolean link_features_are_valid(json_object *hello);
+/* The first that `needs` demands and `has` lacks; NULL: none. Both are valid; borrowed. */
+const char *link_features_lacking(json_object *has, json_object *needs);
 const char *link_hello_string(json_object *object, const char *member, gsize max);
 
 /* Bytes from a stranger as a short text for people. Free with g_free(). */

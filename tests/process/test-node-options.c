@@ -63,6 +63,59 @@ static void test_mode(void)
     tear_down(&fixture);
 }
 
+static json_object *sync_of(const Host *host, json_object **ret_all)
+{
+    json_object *status = NULL, *sync = NULL;
+    g_autofree char *answer =
+        control_peer_ask(host->config->control_socket, "{\"execute\":\"status\"}");
+    *ret_all = json_tokener_parse(answer);
+    g_assert_true(json_object_object_get_ex(*ret_all, "return", &status));
+    g_assert_true(json_object_object_get_ex(status, "sync", &sync));
+    return sync;
+}
+
+static double sync_figure(const Host *host, const char *name)
+{
+    json_object *all, *value = NULL, *sync = sync_of(host, &all);
+    double number =
+        sync && json_object_object_get_ex(sync, name, &value) ? json_object_get_double(value) : -1;
+    json_object_put(all);
+    return number;
+}
+
+/* A synchronisation that would take for ever goes on as soon as it is not bounded any more. */
+static void test_sync_rate(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    host_set(a, "checkpoint", "ram-sync-rate", "1B");
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    /* Not all of it is the same on both: that would not have to be sent. */
+    fake_vm_step(a->vm, 20000);
+    start(b, "secondary");
+    WAIT_FOR(sync_figure(a, "percent") > 0);
+    g_assert_cmpfloat(sync_figure(a, "percent"), <, 100);
+    g_assert_cmpfloat(sync_figure(a, "mbps"), >, 0);
+    g_assert_cmpfloat(sync_figure(a, "pages-per-second"), >, 0);
+    g_assert_cmpfloat(sync_figure(a, "dirty-pages-per-second"), >=, 0);
+    WAIT_FOR(b->config->ram_sync_bytes_per_s == 1);
+    g_assert_cmpint(a->node->state, ==, FSM_P_ACTIVE);
+    g_autofree char *answer = set(a, "ram-sync-rate", "0B");
+    assert_has(answer, "\"scope\":\"pair\"");
+    protect(&fixture, 0);
+    /* A protected pair's checkpoints are not bounded. */
+    g_autofree char *again = set(b, "ram-sync-rate", "1B");
+    WAIT_FOR(a->config->ram_sync_bytes_per_s == 1);
+    guint64 epoch = b->node->epoch;
+    WAIT_FOR(b->node->epoch > epoch + 2);
+    json_object *all;
+    g_assert_null(sync_of(a, &all));
+    json_object_put(all);
+    tear_down(&fixture);
+}
+
 /* The next primary has what was set, and its next secondary too: whatever its file says. */
 static void test_survives_takeover(void)
 {
@@ -151,6 +204,7 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-options/set-on-either", test_set_on_either);
     add_pair_test("/node-options/mode", test_mode);
+    add_pair_test("/node-options/sync-rate", test_sync_rate);
     add_pair_test("/node-options/survives-takeover", test_survives_takeover);
     add_pair_test("/node-options/crossing", test_crossing);
     add_pair_test("/node-options/alone", test_alone);

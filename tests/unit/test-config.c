@@ -559,6 +559,8 @@ static void test_choices(void)
         {"checkpoint", "dirty-method",            "uffd",       CONFIG_DIRTY_UFFD       },
         {"checkpoint", "dirty-method",            "soft-dirty", CONFIG_DIRTY_SOFT_DIRTY },
         {"checkpoint", "dirty-method",            "compare",    CONFIG_DIRTY_COMPARE    },
+        {"vm",         "accept-other-qemu",       "yes",        TRUE                    },
+        {"vm",         "accept-other-qemu",       "no",         FALSE                   },
         {"switchover", "pause-before-switchover", "yes",        TRUE                    },
         {"switchover", "pause-before-switchover", "no",         FALSE                   },
         {"switchover", "abort-on-error",          "yes",        TRUE                    },

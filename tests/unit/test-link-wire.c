@@ -287,8 +287,7 @@ static void test_judge(void)
 {
     judge(hello("secondary", "beta", "1.0", LINK_END_UUID), NULL, NULL);
     judge(with("unknown", json_object_new_int(1)), NULL, NULL);
-    judge(hello("secondary", "beta", "2.0", LINK_END_UUID), "version of colo: 1.0 here, 2.0 there",
-          "version of colo: 2.0 here, 1.0 there");
+    judge(hello("secondary", "beta", "2.0", LINK_END_UUID), NULL, NULL);
     judge(hello("primary", "beta", "1.0", LINK_END_UUID), "role: primary here, primary there",
           "role: primary here");
     judge(hello("secondary", "alpha", "1.0", LINK_END_UUID), "both nodes are named 'alpha'",
@@ -304,6 +303,49 @@ static void test_judge(void)
     judge(without("identity"), "identity", "identity");
     judge(with("identity", json_object_new_array()), "identity", "identity");
     judge(with("identity", json_object_new_object()), "uuid", "uuid");
+}
+
+static json_object *featured(const char *colo, const char *features)
+{
+    json_object *out = hello("secondary", "beta", colo, LINK_END_UUID);
+    json_object_object_add(out, "features", json_tokener_parse(features));
+    return out;
+}
+
+/* Another version is no reason: only what one side needs and the other lacks. */
+static void test_judge_features(void)
+{
+    static const char *const odd[] = {"[]",
+                                      "7",
+                                      "{\"has\":{}}",
+                                      "{\"needs\":\"x\"}",
+                                      "{\"needs\":[7]}",
+                                      "{\"needs\":[\"\"]}",
+                                      "{\"has\":[\"A\\u0000b\"]}",
+                                      "{\"needs\":[\"not a name\"]}"};
+    judge(featured("2.0", "{\"has\":[\"new\"],\"needs\":[]}"), NULL, NULL);
+    judge(featured("2.0", "{\"has\":[],\"later\":7}"), NULL, NULL);
+    judge(featured("2.0", "{}"), NULL, NULL);
+    judge(featured("2.0", "{\"has\":[\"new\"],\"needs\":[\"new\"]}"),
+          "feature new: colo 1.0 here lacks it, and colo 2.0 there needs it (install that version",
+          "feature new: colo 1.0 there lacks it, and colo 2.0 here needs it (install that version");
+    for (gsize i = 0; i < G_N_ELEMENTS(odd); i++)
+        judge(featured("2.0", odd[i]), "no lists of names", "no lists of names");
+    /* The other way round, by the same rule. */
+    g_autofree char *us = NULL, *them = NULL;
+    json_object *ours = featured("2.0", "{\"has\":[\"new\"],\"needs\":[\"new\"]}");
+    json_object *theirs = hello("primary", "alpha", "1.0", LINK_END_UUID);
+    g_assert_false(link_judge(ours, theirs, &us, &them));
+    g_assert_true(g_str_has_prefix(us, "feature new: colo 1.0 there lacks it, and colo 2.0 here"));
+    g_assert_true(
+        g_str_has_prefix(them, "feature new: colo 1.0 here lacks it, and colo 2.0 there"));
+    json_object_put(ours);
+    json_object_put(theirs);
+    json_object *own = json_object_new_object();
+    json_object_object_add(own, "features", link_features());
+    g_assert_true(link_features_are_valid(own));
+    g_assert_null(link_features_lacking(own, own));
+    json_object_put(own);
 }
 
 static void test_judge_identity(void)
@@ -350,6 +392,7 @@ int main(int argc, char **argv)
     g_test_add_func("/link-wire/messages", test_messages);
     g_test_add_func("/link-wire/packets", test_packets);
     g_test_add_func("/link-wire/judge", test_judge);
+    g_test_add_func("/link-wire/judge-features", test_judge_features);
     g_test_add_func("/link-wire/judge-identity", test_judge_identity);
     g_test_add_func("/link-wire/beats", test_beats);
     return g_test_run();

@@ -252,6 +252,39 @@ static void test_files_by_content(void)
     g_rmdir(dir);
 }
 
+/* A QEMU of another version only if both sides say so, and with a machine that has one. */
+static void test_other_qemu(void)
+{
+#define ID(qemu, machine, accepts) "{\"qemu\":\"" qemu "\",\"machine\":\"" machine "\"" accepts "}"
+#define YES                        ",\"accept-other-qemu\":\"yes\""
+    static const struct {
+        const char *mine, *theirs, *begins;
+    } cases[] = {
+        {ID("7.2.0", "pc-q35-7.2",    YES),         ID("10.0.2",                           "pc-q35-7.2",             YES), NULL                 },
+        {ID("7.2.0", "pc-i440fx-7.2", YES),         ID("10.0.2",                           "pc-i440fx-7.2",          YES), NULL                 },
+        {ID("7.2.0", "pc-q35-7.2",    ""),          ID("10.0.2",                           "pc-q35-7.2",             ""),
+         "qemu: 7.2.0 here, 10.0.2 there (install the same QEMU"                                                                                },
+        {ID("7.2.0", "pc-q35-7.2",    YES),         ID("10.0.2",                           "pc-q35-7.2",             ""),  "qemu: 7.2.0 here"   },
+        {ID("7.2.0", "pc-q35-7.2",    ""),          ID("10.0.2",                           "pc-q35-7.2",             YES), "qemu: 7.2.0 here"   },
+        {ID("7.2.0", "pc-q35-7.2",    YES),         ID("10.0.2",                           "pc-q35-10.0",            YES), "machine: pc-q35-7.2"},
+        {ID("7.2.0", "microvm",       YES),         ID("10.0.2",                           "microvm",                YES), "qemu: 7.2.0 here"   },
+        {ID("7.2.0", "x-1.",          YES),         ID("10.0.2",                           "x-1.",                   YES), "qemu: 7.2.0 here"   },
+        {ID("7.2.0", "pc-q35-7.2",    YES),         "{\"machine\":\"pc-q35-7.2\"" YES "}", "qemu: 7.2.0 here"      },
+        {ID("7.2.0",      "pc-q35-7.2",           YES), ID("7.2.0",                                   "pc-q35-7.2", ""),     "accept-other-qemu: yes"                },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        json_object *mine = json_tokener_parse(cases[i].mine);
+        json_object *theirs = json_tokener_parse(cases[i].theirs);
+        g_autofree char *text = vm_identity_difference(mine, theirs);
+        if (!cases[i].begins)
+            g_assert_cmpstr(text, ==, NULL);
+        else if (!text || !g_str_has_prefix(text, cases[i].begins))
+            g_error("'%s' doesn't begin with '%s'", text, cases[i].begins);
+        json_object_put(mine);
+        json_object_put(theirs);
+    }
+}
+
 /* Cards and disks are told in words, not in JSON. */
 static void test_devices_in_words(void)
 {
@@ -439,6 +472,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/description/good", test_good);
     g_test_add_func("/vm/description/copy", test_copy);
     g_test_add_func("/vm/identity/differences", test_identity);
+    g_test_add_func("/vm/identity/other-qemu", test_other_qemu);
     g_test_add_func("/vm/identity/mac-case", test_mac_case);
     g_test_add_func("/vm/identity/files-by-content", test_files_by_content);
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
