@@ -7,11 +7,14 @@
 #include "tests/support/host-pair.h"
 
 #include "common/log.h"
+#include "tests/support/command.h"
 #include "tests/support/control-peer.h"
 
 #include <linux/if_packet.h>
+#include <net/ethernet.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,11 +33,12 @@ static gboolean skipped(void)
     return geteuid() != 0;
 }
 
+/* It is read before a bridge takes the frames away: only who asks for all protocols sees them then. */
 static void network_open(Network *network, const Host *host)
 {
     const char *tap = uplink_ifname(cards_uplink(host->node->cards, 0));
     struct sockaddr_ll address = {.sll_family = AF_PACKET,
-                                  .sll_protocol = htons(ETHERTYPE_RARP),
+                                  .sll_protocol = htons(ETH_P_ALL),
                                   .sll_ifindex = (int)if_nametoindex(tap)};
     *network = (Network){.fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
     g_assert_cmpint(network->fd, >=, 0);
@@ -49,7 +53,8 @@ static unsigned count_received(Network *network)
     socklen_t len = sizeof(from);
     guint8 frame[2048];
     while (recvfrom(network->fd, frame, sizeof(frame), 0, (struct sockaddr *)&from, &len) > 0)
-        network->count_received += from.sll_pkttype != PACKET_OUTGOING;
+        network->count_received +=
+            from.sll_pkttype != PACKET_OUTGOING && from.sll_protocol == htons(ETHERTYPE_RARP);
     return network->count_received;
 }
 
@@ -85,6 +90,45 @@ static void test_rounds(void)
     g_assert_false(announce_is_planned(node->announce));
     close(network.fd);
     tear_down(&f);
+}
+
+static gboolean is_learnt(const char *tap)
+{
+    g_autofree char *where = g_strdup_printf("52:54:00:12:34:00 dev %s ", tap);
+    g_autofree char *known = command_output("bridge fdb show br br0");
+    return strstr(known, where) != NULL;
+}
+
+/* A bridge to which the first volley is lost learns by one that follows. */
+static void test_first_is_lost(void)
+{
+    Fixture f;
+    Network network;
+    if (skipped())
+        return;
+    set_up(&f, "file");
+    add_tap(&f);
+    const Host *b = &f.host[1];
+    b->config->announce_rounds = 1000;
+    b->config->announce_initial_ms = 20;
+    b->config->announce_step_ms = 0;
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    network_open(&network, b);
+    const char *tap = uplink_ifname(cards_uplink(b->node->cards, 0));
+    command_run("ip link add br0 type bridge");
+    command_run("ip link set br0 up");
+    command_run("ip link set %s master br0", tap);
+    command_run("bridge link set dev %s learning off", tap);
+    die(&f.host[0]);
+    WAIT_FOR(b->node->state == FSM_P_NONE && count_received(&network) > 0);
+    g_assert_false(is_learnt(tap));
+    command_run("bridge link set dev %s learning on", tap);
+    WAIT_FOR(is_learnt(tap));
+    close(network.fd);
+    tear_down(&f);
+    command_run("ip link del br0");
 }
 
 static void test_elsewhere(void)
@@ -196,8 +240,12 @@ static void test_in_doubt(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    /* A network of its own: its bridge is nobody else's. */
+    if (geteuid() == 0 && unshare(CLONE_NEWNET) == 0)
+        command_run("ip link set lo up");
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-announce/rounds", test_rounds);
+    add_pair_test("/node-announce/first-is-lost", test_first_is_lost);
     add_pair_test("/node-announce/elsewhere", test_elsewhere);
     add_pair_test("/node-announce/silenced", test_silenced);
     add_pair_test("/node-announce/held", test_held);
