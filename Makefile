@@ -36,6 +36,7 @@ TEST_PROGRAMS := $(foreach kind,unit sim process vm,$(call progs_in,$(kind)))
 FUZZERS := $(call progs_in,fuzz)
 BENCHES := $(call progs_in,bench)
 TOOLS := $(call progs_in,tools)
+LATER := $(O)/colod-later
 
 VERSION := $(shell cat $(S)/VERSION)
 pkglibdir = $(libdir)/colo
@@ -46,7 +47,7 @@ BASE_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DG_LOG_DOMAIN=\"colo\" -I$(S) -I$(O) -pt
 ALL_CFLAGS = $(BASE_CFLAGS) $(PKG_CFLAGS) $(CFLAGS) $(WARNINGS) $(SANITIZE)
 ALL_LIBS = -Wl,--start-group $(1) -Wl,--end-group $(PKG_LIBS) -lpthread
 
-all: $(PROGRAMS) $(PRELOAD) $(PLUGIN) $(TOOLS)
+all: $(PROGRAMS) $(PRELOAD) $(PLUGIN) $(TOOLS) $(LATER)
 
 # What is made is said in a word; V=1 shows the command lines, -s nothing.
 V ?= 0
@@ -82,6 +83,15 @@ $(PLUGIN): $(filter-out $(S)/block/server.c,$(wildcard $(S)/block/*.[ch] $(S)/co
 $(O)/colo-uffd.so: $(S)/$(PRELOAD_SRC) config.mk
 	@mkdir -p $(@D)
 	$(call say,LD)$(CC) $(BASE_CFLAGS) $(CFLAGS) $(WARNINGS) -fPIC -shared -o $@ $<
+
+# A colod that names a later version in its hello: another build of the same protocol, for tests.
+$(O)/obj/later/link.o: $(S)/colo/link/link.c config.mk
+	@mkdir -p $(@D)
+	$(call say,CC)$(CC) $(filter-out -DCOLO_VERSION=%,$(ALL_CFLAGS)) -DCOLO_VERSION=\"99.0\" -MMD -MP -c -o $@ $<
+
+$(LATER): $(O)/obj/colo/colod.o $(O)/obj/later/link.o $(PRODUCT_LIBS)
+	@mkdir -p $(@D)
+	$(call say,LD)$(CC) $(CFLAGS) $(SANITIZE) $(LDFLAGS) -o $@ $(filter %.o,$^) $(call ALL_LIBS,$(PRODUCT_LIBS))
 
 # The simulated world stands in for rooms and engines: its objects come before the libraries.
 WORLD_OBJS := $(patsubst $(S)/%.c,$(O)/obj/%.o,$(wildcard $(S)/tests/world/*.c))
