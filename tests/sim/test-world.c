@@ -365,7 +365,6 @@ static void choose_constants(void)
     world.period_ms = world_chance(50) ? 200 : periods[world_random(G_N_ELEMENTS(periods))];
     world.delay_us = (guint)world_between(50, world_chance(200) ? 10000 : 500);
     world.diverges_per_mille = world_chance(500) ? 0 : (guint)world_between(1, 300);
-    world.fails_when_handed_per_mille = 300;
     world.calm_us = world_between(SECOND, 20 * SECOND);
     if (world_has_arbiter() && world_chance(120))
         world.liar = &world.host[world_random(WORLD_HOSTS)];

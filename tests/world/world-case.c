@@ -19,6 +19,7 @@ void world_case(guint64 seed, const char *mode, void (*body)(gconstpointer data)
         world_clock_init();
         world_init(seed);
         world.mode = mode;
+        world.is_case = TRUE;
         world.arbiter = "file";
         world.period_ms = 30 * 1000;
         world.on_error = "report";

@@ -67,7 +67,7 @@ guint32 g_random_int(void)
 
 gboolean world_chance(guint per_mille)
 {
-    return per_mille > 0 && world_random(1000) < per_mille;
+    return !world.is_case && per_mille > 0 && world_random(1000) < per_mille;
 }
 
 gint64 world_between(gint64 least, gint64 most)

@@ -195,13 +195,13 @@ typedef struct {
     guint delay_us;    /* one way */
     int port_of_guest; /* where the switch has learnt the guest to be; -1: nowhere */
 
-    guint arbiter_hangs_per_mille;     /* of questions: they may be answered late */
-    guint fails_when_handed_per_mille; /* of VMs that are handed over */
-    guint diverges_per_mille;  /* of requests: each copy of the guest answers them otherwise */
-    gint64 calm_us;            /* between two questions of a client */
-    gboolean ended_on_purpose; /* the VM, since it was booted */
-    gboolean lost;             /* the only host that had it has died */
-    const WorldHost *sole;     /* who runs the VM, unprotected; NULL: two hosts have it */
+    guint arbiter_hangs_per_mille; /* of questions: they may be answered late */
+    gboolean is_case;              /* nothing happens by world_chance() */
+    guint diverges_per_mille;      /* of requests: each copy of the guest answers them otherwise */
+    gint64 calm_us;                /* between two questions of a client */
+    gboolean ended_on_purpose;     /* the VM, since it was booted */
+    gboolean lost;                 /* the only host that had it has died */
+    const WorldHost *sole;         /* who runs the VM, unprotected; NULL: two hosts have it */
     guint64 period_ms;
     guint reigns, takeovers, boots;
     const char *mode, *arbiter;
