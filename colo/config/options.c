@@ -180,10 +180,12 @@ static const Option table[] = {
      .min = MIB, .max = MIB << 16,
      .help = "The secondary keeps what the guest has written since a checkpoint in memory up to this "
              "size for each disk, and the rest in a file."},
-    {"disks", "disk-timeout", OPTION_TIME, CONFIG(disk_timeout_ms), .fallback = "30s", .min = 100,
-     .max = 60 * MIN_MS,
+    {"disks", "disk-timeout", OPTION_TIME, CONFIG(disk_timeout_ms), .live = TRUE, .of_pair = TRUE,
+     .fallback = "30s", .min = 100, .max = 60 * MIN_MS,
      .help = "Disks that take longer for an order are lost. An order is to apply what a checkpoint "
-             "brought, or to make all that was written durable at a takeover."},
+             "brought, or to make all that was written durable at a takeover. A VM that is handed over "
+             "is given back if it does not run in this time. QEMU has as long as it is when QEMU is "
+             "started, for what needs its disks."},
     {"disks", "io-retry", OPTION_TIME, CONFIG(io_retry_ms), .live = TRUE, .of_pair = TRUE,
      .fallback = "1s", .max = 60 * MIN_MS,
      .help = "A guest that an I/O error has stopped (on-error) is continued after this time, again and "

@@ -10,6 +10,12 @@
  * Whatever else happens meanwhile, the primary ends: after FINAL_MS at the latest, and at once if
  * it is told to once more. Without FINISHED only its own disks count, and the record says that. A
  * secondary that has received FINAL doesn't take over: its disks may be ahead of its RAM.
+ *
+ * A VM that is being handed over (P_DEVICE) ends without that mark, for its last checkpoint has one that
+ * is under way. Nothing is lost by that: its own images have all of it, and on record it is the last
+ * writer. Nor do two continue: HANDED was not sent. A secondary that misses the GOODBYE and asks for the
+ * session finds it decided, for the record of the end decides it first; or it has won, and then the end
+ * writes nothing (owner.c). Only this node can start the VM next, unless the secondary has won.
  */
 #include "colo/node/final.h"
 

@@ -289,7 +289,8 @@ gboolean primary_is_handing_over(const Primary *primary)
 void primary_send_handed(Primary *primary)
 {
     colo_fault_point("handed-paused");
-    /* One that is over before the secondary's limits are would leave both sides to the arbiter. */
+    /* One that is over before the secondary's limits are would leave both sides to the arbiter. The
+     * disk-timeout is the pair's. */
     limit_hand_over(primary, 3 * HAND_OVER_MS + primary->config->disk_timeout_ms);
     gint64 paused_us = colo_time_diff_us(colo_time_now(), primary->cycle.pause_started);
     MessageMoved moved = {.epoch = primary_look(primary).epoch,

@@ -49,6 +49,24 @@ static void test_set_on_either(void)
     tear_down(&fixture);
 }
 
+/* A primary that has handed its VM over waits for the secondary's limit: both have the same one. */
+static void test_disk_timeout(void)
+{
+    Fixture fixture;
+    set_up(&fixture, "file");
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    host_set(a, "disks", "disk-timeout", "9s");
+    host_set(b, "disks", "disk-timeout", "70s");
+    start(a, "primary");
+    start(b, "secondary");
+    protect(&fixture, 0);
+    g_assert_cmpuint(b->config->disk_timeout_ms, ==, 9000);
+    g_autofree char *answer = set(b, "disk-timeout", "11s");
+    assert_has(answer, "\"scope\":\"pair\"");
+    WAIT_FOR(a->config->disk_timeout_ms == 11000);
+    tear_down(&fixture);
+}
+
 /* A mode that is set on the secondary is the primary's from the next checkpoint on. */
 static void test_mode(void)
 {
@@ -203,6 +221,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-options/set-on-either", test_set_on_either);
+    add_pair_test("/node-options/disk-timeout", test_disk_timeout);
     add_pair_test("/node-options/mode", test_mode);
     add_pair_test("/node-options/sync-rate", test_sync_rate);
     add_pair_test("/node-options/survives-takeover", test_survives_takeover);

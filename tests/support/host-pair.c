@@ -161,6 +161,7 @@ static Config *make_config(const char *dir, const char *name, guint16 own, guint
     config->qemu_timeout_ms = 3000;
     config->disk_timeout_ms = 30000;
     config->resume_patience_ms = 3000;
+    config->disk_timeout_ms = 30000;
     config->io_retry_ms = 20;
     config->answer_timeout_ms = 20000;
     config->log_level = LOG_LEVEL_WARNING;
