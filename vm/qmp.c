@@ -162,8 +162,9 @@ static gboolean on_timeout(gpointer user_data)
 {
     Command *command = user_data;
     Qmp *qmp = command->qmp;
-    g_autoptr(GError) error = g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "%s: no answer within %.1f s",
-                                          command->name, command->timeout_ms / 1000.0);
+    g_autoptr(GError) error =
+        g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "%s: QEMU did not answer within %.1f s",
+                    command->name, command->timeout_ms / 1000.0);
 
     command->source = 0;
     g_atomic_ref_count_inc(&qmp->refs);
