@@ -81,7 +81,7 @@ static void watch(WorldHost *host)
                                          "takeovers"};
     if (!host->lives || !figure(host, "switchover"))
         return;
-    double *before = last[host->index], now[G_N_ELEMENTS(rising)];
+    double *before = last[host->index], now[G_N_ELEMENTS(rising)] = {0};
     gboolean moves = json_object_object_get(host->status, "switchover") != NULL;
     for (guint i = moves ? 0 : 4; i < G_N_ELEMENTS(rising); i++) {
         now[i] = figure(host, rising[i]);
