@@ -120,7 +120,7 @@ static void attach_control(DiskServer *server, int control, int fds)
 {
     static const QmpHandler handler = {on_ready, on_event, on_closed};
     server->fds = fds;
-    server->qmp = qmp_new(control, &handler, server);
+    server->qmp = qmp_new(control, "the disk server", &handler, server);
 }
 
 DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig *disks,

@@ -369,7 +369,7 @@ static gboolean launch(QemuVm *self, GError **error)
     if (!self->process)
         return FALSE;
     static const QmpHandler handler = {.event = on_qmp_event, .closed = on_qmp_closed};
-    self->qmp = qmp_new(colo_fd_steal(&qmp_ours), &handler, self);
+    self->qmp = qmp_new(colo_fd_steal(&qmp_ours), "QEMU", &handler, self);
     return TRUE;
 }
 

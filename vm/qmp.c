@@ -20,6 +20,7 @@ struct Qmp {
     gboolean freed;
     QmpState state;
     int fd;
+    const char *peer; /* "QEMU": for texts, static */
     QmpHandler handler;
     gpointer user_data;
     GByteArray *in;
@@ -163,8 +164,8 @@ static gboolean on_timeout(gpointer user_data)
     Command *command = user_data;
     Qmp *qmp = command->qmp;
     g_autoptr(GError) error =
-        g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "%s: QEMU did not answer within %.1f s",
-                    command->name, command->timeout_ms / 1000.0);
+        g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "%s: %s did not answer within %.1f s",
+                    command->name, qmp->peer, command->timeout_ms / 1000.0);
 
     command->source = 0;
     g_atomic_ref_count_inc(&qmp->refs);
@@ -177,8 +178,8 @@ static gboolean on_closed_already(gpointer user_data)
 {
     Command *command = user_data;
     Qmp *qmp = command->qmp;
-    g_autoptr(GError) error =
-        g_error_new(VM_ERROR, VM_ERROR_DIED, "%s: the connection to QEMU is closed", command->name);
+    g_autoptr(GError) error = g_error_new(
+        VM_ERROR, VM_ERROR_DIED, "%s: the connection to %s is closed", command->name, qmp->peer);
 
     command->source = 0;
     g_atomic_ref_count_inc(&qmp->refs);
@@ -259,7 +260,7 @@ static void on_greeting(Qmp *qmp, json_object *message)
 
     if (!json_object_object_get_ex(message, "QMP", &greeting) ||
         !json_object_object_get_ex(greeting, "version", &version)) {
-        fail_with(qmp, VM_ERROR_QMP, "QEMU's first line is not a QMP greeting");
+        fail_with(qmp, VM_ERROR_QMP, "%s's first line is not a QMP greeting", qmp->peer);
         return;
     }
     qmp->version = json_object_get(version);
@@ -287,7 +288,7 @@ static void on_reply(Qmp *qmp, json_object *message)
         id = json_object_get_int64(id_object);
     json_object_object_get_ex(message, "error", &failure);
     if (!failure && !json_object_object_get_ex(message, "return", &result)) {
-        fail_with(qmp, VM_ERROR_QMP, "QEMU sent an object that is no reply and no event");
+        fail_with(qmp, VM_ERROR_QMP, "%s sent an object that is no reply and no event", qmp->peer);
         return;
     }
     Command *command = g_hash_table_lookup(qmp->pending, &id);
@@ -338,7 +339,8 @@ static void on_line(Qmp *qmp, const char *line, gsize len)
         } else {
             g_autofree char *start = g_strndup(line, MIN(len, 60));
             g_autofree char *printable = g_strescape(start, NULL);
-            fail_with(qmp, VM_ERROR_QMP, "QEMU sent a line that is not QMP: %s", printable);
+            fail_with(qmp, VM_ERROR_QMP, "%s sent a line that is not QMP: %s", qmp->peer,
+                      printable);
         }
     }
     json_object_put(message);
@@ -367,7 +369,8 @@ static void take_lines(Qmp *qmp)
         qmp->scanned -= start;
     }
     if (!qmp->freed && qmp->state != CLOSED && qmp->in->len > QMP_LINE_MAX)
-        fail_with(qmp, VM_ERROR_QMP, "QEMU sent a line of more than %u bytes", QMP_LINE_MAX);
+        fail_with(qmp, VM_ERROR_QMP, "%s sent a line of more than %u bytes", qmp->peer,
+                  QMP_LINE_MAX);
 }
 
 static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
@@ -384,20 +387,21 @@ static gboolean on_readable(gint fd, GIOCondition condition, gpointer user_data)
         g_byte_array_append(qmp->in, buf, (guint)got);
         take_lines(qmp);
     } else {
-        fail_with(qmp, VM_ERROR_DIED, "QEMU closed its control socket%s%s", got < 0 ? ": " : "",
-                  got < 0 ? g_strerror(errno) : "");
+        fail_with(qmp, VM_ERROR_DIED, "%s closed its control socket%s%s", qmp->peer,
+                  got < 0 ? ": " : "", got < 0 ? g_strerror(errno) : "");
     }
     gboolean open = qmp->state != CLOSED;
     unref(qmp);
     return open ? G_SOURCE_CONTINUE : G_SOURCE_REMOVE;
 }
 
-Qmp *qmp_new(int fd, const QmpHandler *handler, gpointer user_data)
+Qmp *qmp_new(int fd, const char *peer, const QmpHandler *handler, gpointer user_data)
 {
     Qmp *qmp = g_new0(Qmp, 1);
 
     g_atomic_ref_count_init(&qmp->refs);
     qmp->fd = fd;
+    qmp->peer = peer;
     qmp->handler = *handler;
     qmp->user_data = user_data;
     qmp->in = g_byte_array_new();

@@ -10,7 +10,7 @@
  *
  * Commands may be given in every state: they are sent when it is ready, and fail when it is closed.
  * Each command is answered exactly once, never from within qmp_execute(), unless the client is
- * freed first. Replies are matched by id, so their order is QEMU's own affair; a reply that comes
+ * freed first. Replies are matched by id, so their order is the peer's own affair; a reply that comes
  * after its command timed out is ignored. Nothing blocks. One thread: the default GMainContext's.
  */
 #ifndef COLO_VM_QMP_H
@@ -34,8 +34,11 @@ typedef struct {
 /* Longest line that is accepted, in bytes. */
 #define QMP_LINE_MAX (8u * 1024u * 1024u)
 
-/* Takes `fd` over. The handlers may free the client, also in the middle of a batch of lines. */
-Qmp *qmp_new(int fd, const QmpHandler *handler, gpointer user_data);
+/*
+ * Takes `fd` over. `peer` is a static string, "QEMU": errors name it. The handlers may free the client, also in the middle of a batch
+ * of lines.
+ */
+Qmp *qmp_new(int fd, const char *peer, const QmpHandler *handler, gpointer user_data);
 
 /* Calls nothing back any more, pending commands neither. NULL is fine. */
 void qmp_free(Qmp *qmp);

@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, gsize size)
 
     if (size < 1 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
         return 0;
-    Qmp *qmp = qmp_new(pair[0], &handler, &counts);
+    Qmp *qmp = qmp_new(pair[0], "QEMU", &handler, &counts);
     qmp_execute(qmp, "a", NULL, G_MAXUINT, on_reply, &counts);
     qmp_execute(qmp, "b", NULL, G_MAXUINT, on_reply, &counts);
     gsize first = MIN((gsize)data[0], size - 1);

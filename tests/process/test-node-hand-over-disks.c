@@ -347,7 +347,7 @@ static void test_sync_hangs(void)
     WAIT_FOR(fake_disks_is_hanging(a->disks));
     g_assert_true(is(a, "inactive: vda=unknown vdb=unknown qemu=inactive"));
     WAIT_FOR(a->node->state == FSM_P_COLO && is_told(a, "vda, vdb"));
-    g_assert_true(is_told(a, "no answer within 0.2 s"));
+    g_assert_true(is_told(a, "the disk server did not answer within 0.2 s"));
     WAIT_FOR(resume_refusal(a->node->resume));
     g_assert_false(vm_is_running(a->vm) || disks_are_active(a->node->disks));
     a->config->disk_timeout_ms = 30000;

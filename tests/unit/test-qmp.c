@@ -77,7 +77,7 @@ static void set_up(Fixture *f, gconstpointer data)
     f->server = pair[1];
     f->sent = g_string_new(NULL);
     f->log = g_string_new(NULL);
-    f->qmp = qmp_new(pair[0], &handler, f);
+    f->qmp = qmp_new(pair[0], "QEMU", &handler, f);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
