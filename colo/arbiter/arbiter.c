@@ -18,11 +18,8 @@
 
 #include "common/patience.h"
 
-/* What has a thread of its own while others hang. */
+/* Tries of a kind are counted by themselves: looking again and again must not delay a question. */
 typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_OTHER, KINDS } Kind;
-
-/* So many of a kind may hang: looking again and again must not take what an answer needs. */
-static const guint late_max[KINDS] = {[KIND_LOOK] = 4, [KIND_LOOK_BACK] = 16, [KIND_OTHER] = 16};
 
 typedef struct {
     guint late;       /* how many are */
@@ -206,14 +203,18 @@ static gpointer ask_thread(gpointer data)
     return NULL;
 }
 
-/* The n-th try beside those that hang is made n limits after the last one. */
+/*
+ * Beside n that hang another try is made n limits after the last one. So the number of threads grows
+ * as the root of the time (about 200 in a day, with a limit of 5 s). Nothing ends the tries: storage
+ * that is back by another way is found, after an outage of any length.
+ */
 static gboolean may_try(const Question *question)
 {
     Tries *tries = tries_of(question);
     ColoTime now = colo_time_now();
     gint64 since_us = colo_time_diff_us(now, tries->started);
     gint64 wait_us = (gint64)tries->late * question->arbiter->limit_ms * COLO_US_PER_MS;
-    if (tries->late > 0 && (tries->late >= late_max[kind_of(question)] || since_us < wait_us))
+    if (tries->late > 0 && since_us < wait_us)
         return FALSE;
     tries->started = now;
     return TRUE;
