@@ -16,6 +16,12 @@ typedef struct {
     "if %s or its VM is off for certain: 'colo failover --force' here (if both continue, clients " \
     "see two VMs); else mend the link, and the nodes decide"
 
+/* Linked again, the peer may know as little: its VM may have run, and ended, since. */
+#define HANDED                                                                                     \
+    "look on %s whether the VM has run there: if it has, start it there, and this colod as its "   \
+    "secondary; if it has not, and won't: 'colo failover --force' here (if both continue, "        \
+    "clients see two VMs)"
+
 #define FROZEN                                                                                     \
     "start %s or mend the link: this node then becomes its secondary; if %s and its VM are off "   \
     "for certain, and no client received its output: 'colo failover --force' here (if both "       \
@@ -63,7 +69,8 @@ gboolean advice_of(const AdviceFacts *facts, Advice *ret_advice)
     gboolean decides = facts->state == FSM_P_PAUSED || facts->state == FSM_P_RECOVER ||
                        facts->state == FSM_S_PAUSED || facts->state == FSM_S_RECOVER;
     g_autofree char *waits = fill(row->waits, facts->peer);
-    g_autofree char *can = fill(row->can, facts->peer);
+    gboolean may_run_there = decides && facts->handed && facts->no_arbiter;
+    g_autofree char *can = fill(may_run_there ? HANDED : row->can, facts->peer);
     const char *why = !decides            ? ""
                       : facts->no_arbiter ? " (there is no arbiter: you decide)"
                       : facts->undecided  ? " (the arbiter can't be asked now)"

@@ -13,6 +13,7 @@ typedef struct {
     const char *peer;    /* its name or address */
     gboolean no_arbiter; /* administrators decide */
     gboolean undecided;  /* it was asked, and can't be */
+    gboolean handed;     /* a primary whose VM was handed over when the link was lost */
 } AdviceFacts;
 
 typedef struct {

@@ -185,6 +185,7 @@ static AdviceFacts advice_facts(const Node *node)
     return (AdviceFacts){.state = node->state,
                          .peer = peer_called(node),
                          .no_arbiter = node->config->arbiter == CONFIG_ARBITER_NONE,
+                         .handed = claim_was_handed(node->claim),
                          .undecided = claim_is_undecided(node->claim)};
 }
 

@@ -40,12 +40,10 @@
             (message) | FSM_DO_KILL_VM | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |                  \
                 FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
     }
-#define END                                                                                        \
-    {                                                                                              \
-        FSM_MOVE, FSM_COMPLETED,                                                                   \
-            FSM_DO_KILL_VM | FSM_DO_SEND_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |        \
-                FSM_DO_DROP_APPLY | FSM_DO_EXIT                                                    \
-    }
+#define END_ACTIONS                                                                                \
+    (FSM_DO_KILL_VM | FSM_DO_SEND_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |               \
+     FSM_DO_DROP_APPLY | FSM_DO_EXIT)
+#define END MOVE(COMPLETED, END_ACTIONS)
 /* Likewise, by a side that has handed its VM over: the other is to continue. */
 #define LEAVE                                                                                      \
     {                                                                                              \
@@ -54,12 +52,7 @@
                 FSM_DO_EXIT                                                                        \
     }
 /* Likewise, by a side that certainly runs the VM: any node may start it then. */
-#define END_OWNER                                                                                  \
-    {                                                                                              \
-        FSM_MOVE, FSM_COMPLETED,                                                                   \
-            FSM_DO_KILL_VM | FSM_DO_SEND_GOODBYE | FSM_DO_CLOSE_LINK | FSM_DO_END_CAPTURE |        \
-                FSM_DO_DROP_APPLY | FSM_DO_DISOWN | FSM_DO_EXIT                                    \
-    }
+#define END_OWNER MOVE(COMPLETED, END_ACTIONS | FSM_DO_DISOWN)
 #define MOVE(to, actions)                                                                          \
     {                                                                                              \
         FSM_MOVE, FSM_##to, (actions)                                                              \
@@ -256,7 +249,8 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_S_HANDED] = {
         NO_SWITCHOVER,
-        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_FAILED),
+        /* Before it has asked, the primary may go on without a question; else it asks. */
+        [FSM_VM_LOST]      = FAIL(FSM_DO_SEND_REFUSED | FSM_DO_SEND_FAILED),
         [FSM_LINK_DOWN]    = ASK(S_PAUSED),
         [FSM_INVALID]       = LOOK_AGAIN,
         [FSM_YIELDED]      = ASK(S_PAUSED),
@@ -267,7 +261,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_DENIED]       = MOVE(S_PAUSED, FSM_DO_CLOSE_LINK | FSM_DO_DIAL),
         /* Storage may say yes for this session from now on: but the primary asks it, too. */
         [FSM_UNDECIDED]    = MOVE(S_COLO, FSM_DO_SEND_REFUSED),
-        [FSM_SHUTDOWN]     = END,
+        [FSM_SHUTDOWN]     = MOVE(COMPLETED, FSM_DO_SEND_REFUSED | END_ACTIONS),
     },
     [FSM_S_PAUSED] = {
         NO_SWITCHOVER,

@@ -15,7 +15,10 @@
 /* A hand-over takes some hundred milliseconds; a service manager kills after a minute or more. */
 #define LEAVE_MS 30000
 
-/* How much longer at a time, as long as the secondary has neither taken the VM nor given it back. */
+/*
+ * How much longer at a time, as long as the secondary has neither taken the VM nor given it back. If the
+ * link is lost then, the arbiter is asked: once more so long.
+ */
 #define HANDED_MS 5000
 
 struct Leave {
@@ -24,6 +27,7 @@ struct Leave {
     guint timer; /* runs while the VM is handed over */
     guint look_source;
     gboolean tried_again;
+    gboolean asks; /* the link is lost, and there was more time for the arbiter's answer */
 };
 
 static void forget(Leave *leave)
@@ -47,11 +51,14 @@ static void end_after_all(Leave *leave, const char *why)
 static gboolean on_too_late(gpointer user_data)
 {
     Leave *leave = user_data;
+    FsmState state = leave->handler.state(leave->user_data);
+    gboolean asks = state == FSM_P_PAUSED && leave->handler.is_handed(leave->user_data);
     leave->timer = 0;
-    if (leave->handler.state(leave->user_data) == FSM_P_HANDED)
+    if (state == FSM_P_HANDED || (asks && !leave->asks))
         leave->timer = patience_add(HANDED_MS, on_too_late, leave);
     else
         end_after_all(leave, "the VM does not run on the other host in time");
+    leave->asks = asks;
     return G_SOURCE_REMOVE;
 }
 
@@ -109,7 +116,7 @@ void leave_begin(Leave *leave, gboolean hands_over)
     log_info("%s before this node ends; a second signal ends it at once",
              is_handed ? "the other node is to take the VM, or to give it back,"
                        : "handing the VM over");
-    leave->tried_again = FALSE;
+    leave->tried_again = leave->asks = FALSE;
     leave->timer = patience_add(LEAVE_MS, on_too_late, leave);
     if (!is_handed)
         leave->handler.hand_over(leave->user_data);

@@ -187,24 +187,27 @@ static void send_with_reason(Node *node, LinkMessage type)
     message_send(node->link, &(Message){.type = type, .text = why});
 }
 
-/* Tells the primary whether the arbiter may have granted it all the same. */
+/*
+ * Tells the primary whether the arbiter may have granted it all the same. A node that ends after it has
+ * asked leaves that out: the primary asks when it learns of the end.
+ */
 static void send_refused(Node *node)
 {
-    if (node->state != FSM_S_COLO) {
-        const char *cause = taking_why(node->taking);
-        MessageRefused back = {.kind = MESSAGE_REFUSED_GIVEN_BACK, .why = cause};
-        message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = back});
-        log_warning("the VM is given back to the primary: %s", cause);
-        return;
-    }
     gboolean asked = claim_has_asked_handed(node->claim);
-    const char *why = !asked && switchover_phase(node->switchover) == SWITCHOVER_CANCELLED
+    gboolean ends = node->state == FSM_FAILED || node->state == FSM_COMPLETED;
+    if (asked && ends && !node->gave_back)
+        return;
+    const char *why = node->gave_back ? taking_why(node->taking)
+                      : ends          ? "the secondary ends"
+                      : !asked && switchover_phase(node->switchover) == SWITCHOVER_CANCELLED
                           ? "the switchover was cancelled"
                           : switchover_refusal(asked ? FSM_UNDECIDED : FSM_VM_UNFIT);
-    MessageRefused refused = {.kind = asked ? MESSAGE_REFUSED_ASKED : MESSAGE_REFUSED_UNASKED,
+    MessageRefused refused = {.kind = node->gave_back ? MESSAGE_REFUSED_GIVEN_BACK
+                                      : asked         ? MESSAGE_REFUSED_ASKED
+                                                      : MESSAGE_REFUSED_UNASKED,
                               .why = why};
     message_send(node->link, &(Message){.type = LINK_MSG_REFUSED, .refused = refused});
-    log_warning("the VM is left to the primary: %s", why);
+    log_warning("the VM is %s to the primary: %s", node->gave_back ? "given back" : "left", why);
 }
 
 gboolean node_end_now(gpointer user_data)

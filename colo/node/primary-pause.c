@@ -185,6 +185,17 @@ static gboolean has_own_limit(const Primary *primary)
     }
 }
 
+gboolean primary_has_own_limit(const Primary *primary)
+{
+    return primary_is_handing_over(primary) && has_own_limit(primary);
+}
+
+void primary_end_own_limit(Primary *primary)
+{
+    if (primary_look(primary).state == FSM_P_DEVICE && !has_own_limit(primary))
+        limit_hand_over(primary, HAND_OVER_MS);
+}
+
 /* The caller's. */
 static char *waits_for(const Primary *primary)
 {

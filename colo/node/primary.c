@@ -435,7 +435,10 @@ void primary_step(Primary *primary, CycleEvent event)
     if (step.next != cycle->phase)
         log_debug("cycle: %s -> %s (%s)", cycle_phase_name(cycle->phase),
                   cycle_phase_name(step.next), cycle_event_name(event));
+    gboolean had_own_limit = primary_has_own_limit(primary);
     cycle->phase = step.next;
+    if (had_own_limit)
+        primary_end_own_limit(primary);
     for (CycleAction action = 0; action < CYCLE_ACTIONS; action++)
         if (step.actions & 1u << action)
             actions[action](primary);

@@ -90,6 +90,9 @@ gboolean primary_owes_stop(const Primary *primary);
 /* The disks are being given up in the last checkpoint, which gets time for it; and are. */
 void primary_gives_up_disks(Primary *primary);
 void primary_gave_up_disks(Primary *primary);
+/* It is being handed over, and the cycle is in a phase that others limit: the next has its own time. */
+gboolean primary_has_own_limit(const Primary *primary);
+void primary_end_own_limit(Primary *primary);
 /* It is handed over, or not to be any more. */
 void primary_end_hand_over(Primary *primary);
 

@@ -149,7 +149,18 @@ static void act(Pair *pair, int me, FsmAction action)
     }
 }
 
-static ModelMessage message_of(const Side *side, FsmAction action)
+/* As node.c has it. */
+static ModelMessage refusal_of(const Side *side, FsmEvent what)
+{
+    gboolean ends = side->state == FSM_FAILED || side->state == FSM_COMPLETED;
+    if (what == FSM_GIVEN_BACK)
+        return MSG_GIVEN_BACK;
+    if (!side->has_asked)
+        return MSG_REFUSED;
+    return ends ? MSG_NONE : MSG_REFUSED_ASKED;
+}
+
+static ModelMessage message_of(const Side *side, FsmEvent what, FsmAction action)
 {
     switch (action) {
     case FSM_DO_SEND_PROTECT:
@@ -161,9 +172,7 @@ static ModelMessage message_of(const Side *side, FsmAction action)
     case FSM_DO_SEND_TAKEN:
         return MSG_TAKEN;
     case FSM_DO_SEND_REFUSED:
-        if (side->state != FSM_S_COLO)
-            return MSG_GIVEN_BACK;
-        return side->has_asked ? MSG_REFUSED_ASKED : MSG_REFUSED;
+        return refusal_of(side, what);
     case FSM_DO_SEND_PAUSED:
         return MSG_PAUSED;
     case FSM_DO_SEND_FAILED:
@@ -178,12 +187,12 @@ static ModelMessage message_of(const Side *side, FsmAction action)
 }
 
 /* In the order of FsmAction. */
-static void carry_out(Pair *pair, int me, guint actions)
+static void carry_out(Pair *pair, int me, FsmEvent what, guint actions)
 {
     for (guint action = 1; action && action <= FSM_DO_EXIT; action <<= 1) {
         if (!(actions & action))
             continue;
-        ModelMessage message = message_of(&pair->side[me], action);
+        ModelMessage message = message_of(&pair->side[me], what, action);
         if (message)
             model_send(pair, !me, message);
         else
@@ -250,7 +259,7 @@ void model_event(Pair *pair, int me, FsmEvent what)
     if (step.next == FSM_S_COLO)
         side->copy = COPY_STANDBY;
     model_claim_moved(pair, me, what, step.next);
-    carry_out(pair, me, step.actions);
+    carry_out(pair, me, what, step.actions);
     check_step(pair, me, &before, what);
 }
 

@@ -376,6 +376,33 @@ static void test_dies(gconstpointer data)
     tear_down(&f);
 }
 
+/*
+ * The secondary ends before it has asked, or (data) its VM dies. It says so: nobody else could, for
+ * without an arbiter the primary must not guess.
+ */
+static void test_ends_unasked(gconstpointer data)
+{
+    Fixture f;
+    start_pair(&f, "none");
+    Host *a = &f.host[0], *b = &f.host[1];
+    a->config->downtime_limit_ms = 0;
+    fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    begin(a, FALSE);
+    WAIT_FOR(b->node->state == FSM_S_HANDED && fake_vm_is_held(b->vm));
+    guint64 stop = fake_vm_steps(a->vm);
+    if (data)
+        fake_vm_die(b->vm);
+    else
+        node_leave(b->node);
+    WAIT_FOR(a->node->state == FSM_P_NONE && fake_vm_steps(a->vm) > stop);
+    WAIT_FOR(b->ended);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "the secondary ends"));
+    die(b);
+    start(b, "secondary");
+    protect(&f, 0);
+    tear_down(&f);
+}
+
 /* Without an arbiter it goes on, too; and the primary waits for somebody who knows that it is dead. */
 static void test_cut_without_arbiter(void)
 {
@@ -434,6 +461,8 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/dies", "auto", test_dies);
     add_pair_data_test("/node-give-back/dies-primary", "primary", test_dies);
     add_pair_test("/node-give-back/overruled", test_overruled);
+    add_pair_data_test("/node-give-back/ends-unasked", NULL, test_ends_unasked);
+    add_pair_data_test("/node-give-back/vm-lost-unasked", "dies", test_ends_unasked);
     add_pair_test("/node-give-back/cut-without-arbiter", test_cut_without_arbiter);
     return g_test_run();
 }

@@ -55,6 +55,14 @@ static void test_way_out(void)
     Advice asked = advice_in(FSM_S_PAUSED, FALSE, FALSE);
     g_assert_nonnull(strstr(asked.waits, "is being asked"));
     advice_clear(&asked);
+    /* The nodes can't find that out by themselves. */
+    AdviceFacts facts = {
+        .state = FSM_P_RECOVER, .peer = "beta", .no_arbiter = TRUE, .handed = TRUE};
+    Advice handed;
+    g_assert_true(advice_of(&facts, &handed));
+    g_assert_nonnull(strstr(handed.can, "look on beta"));
+    g_assert_null(strstr(handed.can, "the nodes decide"));
+    advice_clear(&handed);
     Advice nobody = advice_in(FSM_S_PAUSED, TRUE, TRUE);
     g_assert_nonnull(strstr(nobody.waits, "there is no arbiter"));
     advice_clear(&nobody);

@@ -145,7 +145,9 @@ static void test_handed(Fixture *f, gconstpointer data)
     f->was_handed = TRUE;
     move(f, FSM_P_PAUSED);
     g_assert_cmpuint(f->ended, ==, 0);
-    turned_clock_pass_ms(6000);
+    turned_clock_pass_ms(5000);
+    g_assert_cmpuint(f->ended, ==, 0);
+    turned_clock_pass_ms(5500);
     g_assert_cmpuint(f->ended, ==, 1);
     leave_begin(f->leave, TRUE);
     g_assert_cmpuint(f->ended, ==, 1);

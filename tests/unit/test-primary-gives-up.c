@@ -89,6 +89,25 @@ static void test_sync_hangs(Fixture *f, gconstpointer data)
     assert_reported(f, "pausing paused decide:3:last give-up:3");
 }
 
+/* What comes after it has all of its own time. */
+static void test_sync_is_slow(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->world.has_disks = TRUE;
+    primary_plan(f->primary);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_pass_ms(29000);
+    fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    primary_synced(f->primary, NULL);
+    turned_clock_pass_ms(9000);
+    assert_reported(f, "sync:3 pausing");
+    turned_clock_pass_ms(2000);
+    assert_reported(f, "event:hand-over-failed trouble");
+    g_assert_nonnull(strstr(f->late, "QEMU has not paused the VM"));
+}
+
 /* The VM stands while its last checkpoint is sent: an administrator says whether that may be long. */
 static void test_sends(Fixture *f, gconstpointer data)
 {
@@ -214,6 +233,7 @@ int main(int argc, char **argv)
     ADD("slow", 0, test_slow);
     ADD("disks-hang", 0, test_hangs);
     ADD("sync-hangs", 0, test_sync_hangs);
+    ADD("sync-is-slow", 0, test_sync_is_slow);
     ADD("sends", 0, test_sends);
     ADD("given-up", 0, test_given_up);
     ADD("not-given-up", 0, test_not_given_up);
