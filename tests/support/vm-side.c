@@ -126,7 +126,10 @@ gboolean vm_side_is_ready(const VmSide *side)
 void vm_side_diagnose(const VmSide *side)
 {
     static const char questions[] =
-        "for what in status cpus registers lapic pic irq; do echo info $what; sleep 1; done";
+        "for what in status cpus registers lapic pic irq; do echo info $what; sleep 1; done;"
+        /* The serial port: what it may interrupt for, what it can take, and (read last: it
+         * acknowledges) what it interrupts for. */
+        "for port in 3f9 3fd 3fa; do echo i /bx 0x$port; sleep 1; done";
     g_autofree char *command =
         g_strdup_printf("(%s) | timeout 60 socat -t 5 - UNIX:%s", questions, side->monitor);
     const char *argv[] = {"sh", "-c", command, NULL};
