@@ -131,6 +131,8 @@ typedef enum {
     ARBITER_CLAIM,    /* decide it in favour of `who` */
     ARBITER_INHERIT,  /* for one that waits: likewise, but only where `who` was the last to run the
                          VM or is in step with that */
+    ARBITER_RETURN,   /* for a secondary: never granted; but what `who` has won and can't have run
+                         is the last owner's again, who may hold the VM */
     ARBITER_OVERRULE, /* an administrator knows that nobody else runs the VM */
 } ArbiterClaim;
 

@@ -21,9 +21,16 @@ static gboolean may_decide(const OwnerFacts *facts, ArbiterClaim claim)
     return claim != ARBITER_INHERIT || facts->writer == OWNER_SELF || facts->in_step == OWNER_SELF;
 }
 
+/* It died before it ran the VM: the writer may be there, and look at the decision. */
+static gboolean is_returned(const OwnerFacts *facts)
+{
+    return owner_judge(facts) == ARBITER_GRANTED && facts->is_replica && !facts->rests &&
+           facts->writer == OWNER_OTHER;
+}
+
 static OwnerVerdict judge_unrecorded(ArbiterClaim claim, gboolean disks_are_good)
 {
-    if (claim == ARBITER_INHERIT)
+    if (claim == ARBITER_INHERIT || claim == ARBITER_RETURN)
         return OWNER_DENIES_UNRUN;
     return disks_are_good ? OWNER_WRITES : OWNER_DENIES_DISKS;
 }
@@ -32,13 +39,12 @@ OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim, gboo
 {
     if (!facts)
         return judge_unrecorded(claim, disks_are_good);
+    if (claim == ARBITER_RETURN)
+        return is_returned(facts) ? OWNER_RETURNS : OWNER_DENIES;
     switch (owner_judge(facts)) {
     case ARBITER_GRANTED:
-        /* It died before it ran the VM: the writer may be there, and look at the decision. */
         if (!disks_are_good)
-            return facts->is_replica && !facts->rests && facts->writer == OWNER_OTHER
-                       ? OWNER_RETURNS
-                       : OWNER_GIVES_BACK;
+            return is_returned(facts) ? OWNER_RETURNS : OWNER_GIVES_BACK;
         /* If it can't run the VM now, that must not go back to the writer, whose disks are older. */
         return facts->writer == OWNER_OTHER && facts->is_newer ? OWNER_RECORDS : OWNER_GRANTS;
     case ARBITER_OPEN:

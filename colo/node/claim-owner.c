@@ -5,6 +5,9 @@
  * can't be asked or written is tried again until it can. Meanwhile no VM is started, and no
  * protection is claimed.
  *
+ * A secondary whose colod died while it took the VM over may hold the arbiter's yes, which keeps the
+ * primary from going on. If its disks show that it has run nothing, it gives that back.
+ *
  * A node of either role that is denied waits for the other as its secondary. But the other may have
  * been chosen without having all of the VM's data. Then it gives the VM back when it starts, and
  * waits likewise. So a node that waits, and has had no primary yet, asks again from time to time.
@@ -150,7 +153,7 @@ static void ask_start(Claim *claim)
         return;
     }
     set_start(claim, waits ? CLAIM_START_WAITS_ASKED : CLAIM_START_ASKED);
-    ask_arbiter(claim, waits ? ARBITER_INHERIT : claim->start.how);
+    ask_arbiter(claim, waits ? claim->start.waiting : claim->start.how);
 }
 
 void claim_start(Claim *claim, const Generation *generation)
@@ -166,7 +169,13 @@ void claim_start(Claim *claim, const Generation *generation)
             "the VM is started here by an administrator's decision, whichever node owned it");
         claim->start.how = ARBITER_OVERRULE;
     }
-    ask_start(claim);
+    /* A secondary doesn't ask for itself. */
+    gboolean is_secondary = claim->state == FSM_S_STARTING;
+    claim->start.waiting = is_secondary ? ARBITER_RETURN : ARBITER_INHERIT;
+    if (is_secondary)
+        set_start(claim, CLAIM_START_WAITS);
+    else
+        ask_start(claim);
 }
 
 /* ---- Running ---- */

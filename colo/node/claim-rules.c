@@ -235,7 +235,7 @@ ClaimStart claim_start_after(ClaimStart start, FsmState next)
 
 /* clang-format off */
 static const guint start_next[CLAIM_STARTS] = {
-    [CLAIM_START_IDLE]        = TO(START_ASKED),
+    [CLAIM_START_IDLE]        = TO(START_ASKED) | TO(START_WAITS),
     [CLAIM_START_ASKED]       = TO(START_IDLE) | TO(START_AGAIN) | TO(START_DEFERRED) |
                                 TO(START_WAITS),
     [CLAIM_START_AGAIN]       = TO(START_IDLE) | TO(START_ASKED),

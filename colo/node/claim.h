@@ -95,7 +95,7 @@ gboolean claim_was_handed(const Claim *claim);
 
 /*
  * This node claims the VM, to run it from disks of `generation` (NULL: it has none). Then GRANTED
- * or DENIED, or the VM is lost.
+ * or DENIED, or the VM is lost. A secondary only gives back what it can't have run.
  */
 void claim_start(Claim *claim, const Generation *generation);
 /* It runs the VM: about to claim protection in `session`, or (NULL) alone. */

@@ -50,7 +50,7 @@ struct Claim {
     struct {
         ClaimStart doing;
         guint timer;
-        ArbiterClaim how; /* to ask next */
+        ArbiterClaim how, waiting; /* to ask next; and as one that waits */
         ArbiterStake stake;
     } start;
 

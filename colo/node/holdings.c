@@ -79,8 +79,15 @@ static gboolean deliver(gpointer data)
     holdings->examination = NULL;
     examination->holdings = NULL;
     examination_unref(examination); /* the part's; the source has one */
-    if (holdings->handler.state(holdings->user_data) != FSM_P_ASKING)
+    FsmState state = holdings->handler.state(holdings->user_data);
+    if (state != FSM_P_ASKING && state != FSM_S_STARTING)
         return G_SOURCE_REMOVE;
+    if (examination->error && state == FSM_S_STARTING) {
+        /* The disks' server reports it, if it is still so. */
+        log_info("what the disks hold can't be told: %s", examination->error->message);
+        holdings->handler.claim(NULL, holdings->user_data);
+        return G_SOURCE_REMOVE;
+    }
     if (examination->error) {
         holdings->handler.lost("the VM's disks can't be used here", examination->error,
                                holdings->user_data);

@@ -107,7 +107,9 @@ static void on_claim_due(gpointer user_data)
 static void on_claim_seen(gpointer user_data)
 {
     Node *node = user_data;
-    if (node->state == FSM_P_ASKING)
+    gboolean asks =
+        node->config->arbiter != CONFIG_ARBITER_NONE && node->config->vm->disks->len > 0;
+    if (node->state == FSM_P_ASKING || asks)
         holdings_look(node->holdings);
     else
         node_vm_start(node);

@@ -345,8 +345,11 @@ static gboolean on_has_disks(gpointer user_data)
 
 static void on_held(const Generation *generation, gpointer user_data)
 {
-    const Node *node = user_data;
+    Node *node = user_data;
+    gboolean is_secondary = node->state == FSM_S_STARTING;
     claim_start(node->claim, generation);
+    if (is_secondary)
+        node_vm_start(node);
 }
 
 static void on_started_writing(json_object *result, const GError *error, gpointer user_data)

@@ -460,6 +460,7 @@ int main(int argc, char **argv)
     add_pair_test("/node-give-back/cut", test_cut);
     add_pair_data_test("/node-give-back/dies", "auto", test_dies);
     add_pair_data_test("/node-give-back/dies-primary", "primary", test_dies);
+    add_pair_data_test("/node-give-back/dies-secondary", "secondary", test_dies);
     add_pair_test("/node-give-back/overruled", test_overruled);
     add_pair_data_test("/node-give-back/ends-unasked", NULL, test_ends_unasked);
     add_pair_data_test("/node-give-back/vm-lost-unasked", "dies", test_ends_unasked);

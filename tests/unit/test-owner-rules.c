@@ -63,6 +63,11 @@ static void test_judge(void)
 static void check_claim(const OwnerFacts *facts)
 {
     ArbiterAnswer judged = owner_judge(facts);
+    gboolean returned = judged == ARBITER_GRANTED && facts->is_replica && !facts->rests &&
+                        facts->winner == OWNER_SELF && facts->writer == OWNER_OTHER;
+    for (int good = 0; good < 2; good++)
+        g_assert_cmpint(owner_judge_claim(facts, ARBITER_RETURN, good), ==,
+                        returned ? OWNER_RETURNS : OWNER_DENIES);
     for (ArbiterClaim claim = ARBITER_LOOK; claim <= ARBITER_INHERIT; claim++) {
         OwnerVerdict good = owner_judge_claim(facts, claim, TRUE);
         OwnerVerdict bad = owner_judge_claim(facts, claim, FALSE);
@@ -73,10 +78,8 @@ static void check_claim(const OwnerFacts *facts)
         g_assert_true((good == OWNER_RECORDS) == records);
         g_assert_true((good == OWNER_GRANTS) == (judged == ARBITER_GRANTED && !records));
         /* Only a session that it has won, of a VM that runs, and that it has not run itself. */
-        gboolean returns = judged == ARBITER_GRANTED && facts->is_replica && !facts->rests &&
-                           facts->winner == OWNER_SELF && facts->writer == OWNER_OTHER;
-        g_assert_true((bad == OWNER_RETURNS) == returns);
-        g_assert_true((bad == OWNER_GIVES_BACK) == (judged == ARBITER_GRANTED && !returns));
+        g_assert_true((bad == OWNER_RETURNS) == returned);
+        g_assert_true((bad == OWNER_GIVES_BACK) == (judged == ARBITER_GRANTED && !returned));
         g_assert_cmpint(good, !=, OWNER_RETURNS);
         g_assert_true((good == OWNER_DENIES) == (judged == ARBITER_DENIED));
         /* Nobody comes to run it from disks that lack something. */
@@ -104,6 +107,7 @@ static void test_no_record(void)
     g_assert_cmpint(owner_judge_claim(NULL, ARBITER_CLAIM, TRUE), ==, OWNER_WRITES);
     g_assert_cmpint(owner_judge_claim(NULL, ARBITER_LOOK, FALSE), ==, OWNER_DENIES_DISKS);
     g_assert_cmpint(owner_judge_claim(NULL, ARBITER_INHERIT, TRUE), ==, OWNER_DENIES_UNRUN);
+    g_assert_cmpint(owner_judge_claim(NULL, ARBITER_RETURN, TRUE), ==, OWNER_DENIES_UNRUN);
 }
 
 static void check_release(const OwnerFacts *facts)
