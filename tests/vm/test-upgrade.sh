@@ -11,6 +11,7 @@ set -u
 later=$COLO_BUILD/qemu-10/qemu-system-x86_64
 [ -x "$later" ] || tap_skip_all "no later QEMU (make qemu-10)"
 earlier=${QEMU:-qemu-system-x86_64}
+[ "$earlier" != "$later" ] || tap_skip_all "it needs two QEMUs, and runs with both anyway"
 colod_later=$COLO_BUILD/colod-later
 machine=pc-i440fx-7.2
 
