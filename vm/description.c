@@ -68,7 +68,7 @@ VmDescription *vm_description_copy(const VmDescription *from)
     d->other_qemu = from->other_qemu;
     for (guint i = 0; i < from->nics->len; i++) {
         const VmNic *nic = g_ptr_array_index(from->nics, i);
-        vm_description_add_nic(d, nic->model, nic->mac);
+        vm_description_add_nic(d, nic->model, nic->mac)->attach = nic->attach;
     }
     for (guint i = 0; i < from->disks->len; i++) {
         const VmDisk *disk = g_ptr_array_index(from->disks, i);
@@ -106,12 +106,24 @@ void vm_description_free(VmDescription *d)
     g_free(d);
 }
 
-void vm_description_add_nic(VmDescription *description, const char *model, const char *mac)
+VmAttach vm_nic_attach(const VmNic *nic)
+{
+    return nic->attach == VM_ATTACH_VHOST_USER ? VM_ATTACH_VHOST_USER : VM_ATTACH_REDIRECTOR;
+}
+
+const char *vm_attach_name(VmAttach attach)
+{
+    static const char *const names[] = {"auto", "vhost-user", "redirector"};
+    return names[attach];
+}
+
+VmNic *vm_description_add_nic(VmDescription *description, const char *model, const char *mac)
 {
     VmNic *nic = g_new0(VmNic, 1);
     nic->model = g_strdup(model);
     nic->mac = g_strdup(mac);
     g_ptr_array_add(description->nics, nic);
+    return nic;
 }
 
 VmDisk *vm_description_add_disk(VmDescription *description, const char *name)
@@ -188,6 +200,10 @@ static gboolean check_nic(const VmNic *nic, VmFault *fault, GError **error)
     if (!parse_mac(nic->mac, mac))
         return wrong(fault, "mac", error, "mac '%s': expected six bytes such as 52:54:00:12:34:56",
                      nic->mac ? nic->mac : "");
+    if (nic->attach == VM_ATTACH_VHOST_USER && !g_str_has_prefix(nic->model, "virtio-net-pci"))
+        return wrong(fault, "attach", error,
+                     "attach: vhost-user is for virtio-net-pci only, not for '%s': use auto",
+                     nic->model);
     if (mac[0] & 1)
         return wrong(fault, "mac", error,
                      "mac '%s' is a multicast address: its first byte must be even", nic->mac);

@@ -66,7 +66,8 @@ gboolean nic_open(NicFds *ret_fds, GError **error)
     *ret_fds = (NicFds){.tap = colo_fd_steal(&tap),
                         .theirs = colo_fd_steal(&theirs),
                         .theirs_in = colo_fd_steal(&theirs_in),
-                        .ours = colo_fd_steal(&ours)};
+                        .ours = colo_fd_steal(&ours),
+                        .address = -1};
     return TRUE;
 }
 
@@ -76,6 +77,7 @@ void nic_close(NicFds *fds)
     colo_fd_close(&fds->theirs);
     colo_fd_close(&fds->theirs_in);
     colo_fd_close(&fds->ours);
+    colo_fd_close(&fds->address);
 }
 
 static void add(GPtrArray *argv, const char *option, char *value)
@@ -84,8 +86,21 @@ static void add(GPtrArray *argv, const char *option, char *value)
     g_ptr_array_add(argv, value);
 }
 
-void nic_add_arguments(GPtrArray *argv, GArray *inherited, guint index, const VmNic *nic,
-                       const NicFds *fds)
+/*
+ * A guest that has been loaded would announce its address itself, five times over. It would do so after
+ * each checkpoint, unlike the VM that it is a copy of. (Telling QEMU "announce-rounds" 0 makes 7.2 crash
+ * at the second load.) We announce it, when it has moved.
+ */
+static const char no_announcement[] = ",guest_announce=off";
+
+static void add_device(GPtrArray *argv, guint index, const VmNic *nic, const char *options)
+{
+    add(argv, "-device",
+        g_strdup_printf("%s,id=nic%u,netdev=colo-net%u,mac=%s%s", nic->model, index, index,
+                        nic->mac, options));
+}
+
+static void add_redirectors(GPtrArray *argv, GArray *inherited, guint index, const NicFds *fds)
 {
     add(argv, "-netdev", g_strdup_printf("tap,id=colo-net%u,fd=%d,vhost=off", index, fds->tap));
     add(argv, "-chardev", g_strdup_printf("socket,id=colo-net%u-out,fd=%d", index, fds->theirs));
@@ -98,16 +113,37 @@ void nic_add_arguments(GPtrArray *argv, GArray *inherited, guint index, const Vm
         g_strdup_printf("filter-redirector,id=colo-net%u-to,netdev=colo-net%u,queue=tx,"
                         "indev=colo-net%u-in,vnet_hdr_support=on",
                         index, index, index));
-    /*
-     * A guest that has been loaded would announce its address itself, five times over. It would do
-     * so after each checkpoint, unlike the VM that it is a copy of. (Telling QEMU "announce-rounds"
-     * 0 makes 7.2 crash at the second load.) We announce it, when it has moved.
-     */
-    gboolean is_virtio = g_str_has_prefix(nic->model, "virtio-net");
-    add(argv, "-device",
-        g_strdup_printf("%s,id=nic%u,netdev=colo-net%u,mac=%s%s", nic->model, index, index,
-                        nic->mac, is_virtio ? ",guest_announce=off" : ""));
     g_array_append_val(inherited, fds->tap);
     g_array_append_val(inherited, fds->theirs);
     g_array_append_val(inherited, fds->theirs_in);
+}
+
+/*
+ * A change of the offloads at run time is not told to the backend, so the guest isn't offered it. With
+ * MSI-X and without KVM, QEMU before 8.0 crashes when the driver starts: there are no irqfds, and it uses
+ * them (7.2, hw/virtio/virtio-pci.c, kvm_virtio_pci_irqfd_use()). So there is no MSI-X with TCG, in any
+ * version: the card is the same for all.
+ */
+static void add_vhost_user(GPtrArray *argv, GArray *inherited, guint index, const VmNic *nic,
+                           const NicFds *fds, const char *accel)
+{
+    g_autofree char *options = g_strconcat(no_announcement, ",ctrl_guest_offloads=off",
+                                           strcmp(accel, "kvm") ? ",vectors=0" : "", NULL);
+    add(argv, "-chardev",
+        g_strdup_printf("socket,id=colo-net%u-user,path=/proc/self/fd/%d", index, fds->address));
+    add(argv, "-netdev",
+        g_strdup_printf("vhost-user,id=colo-net%u,chardev=colo-net%u-user", index, index));
+    add_device(argv, index, nic, options);
+    g_array_append_val(inherited, fds->address);
+}
+
+void nic_add_arguments(GPtrArray *argv, GArray *inherited, guint index, const VmNic *nic,
+                       const NicFds *fds, const char *accel)
+{
+    if (vm_nic_attach(nic) == VM_ATTACH_VHOST_USER) {
+        add_vhost_user(argv, inherited, index, nic, fds, accel);
+        return;
+    }
+    add_redirectors(argv, inherited, index, fds);
+    add_device(argv, index, nic, g_str_has_prefix(nic->model, "virtio-net") ? no_announcement : "");
 }

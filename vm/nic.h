@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How a card's frames leave and enter QEMU (internal to vm/).
+ * How a card's frames leave and enter QEMU (internal to vm/). One that is attached by vhost-user has its
+ * backend here (vhost-card.h), and only messages go through QEMU. All others:
  *
  *     guest's card <-> tap that nobody reads <-> two filter-redirectors <-> one unix stream socket
  *
@@ -19,14 +20,16 @@
 
 #include "vm/vm.h"
 
+/* Which of them there are depends on how the card is attached; the others are -1. */
 typedef struct {
     int tap;       /* QEMU's; -1 once given away */
     int theirs;    /* QEMU's end of the socket, for what the card sends */
     int theirs_in; /* the same socket again, for what the card receives */
     int ours;      /* our end, non-blocking */
+    int address;   /* QEMU's: of a vhost-user card (vm/vhost-card.h) */
 } NicFds;
 
-/* Makes a card's descriptors. VM_ERROR_PERMISSION if no tap can be made: names what is missing. */
+/* Makes the descriptors of a card that is attached by redirectors. VM_ERROR_PERMISSION if no tap can be made: names what is missing. */
 gboolean nic_open(NicFds *ret_fds, GError **error);
 
 /* Closes what is still there. */
@@ -34,6 +37,6 @@ void nic_close(NicFds *fds);
 
 /* Adds card `index` to QEMU's arguments, and QEMU's descriptors to `inherited` (of int). */
 void nic_add_arguments(GPtrArray *argv, GArray *inherited, guint index, const VmNic *nic,
-                       const NicFds *fds);
+                       const NicFds *fds, const char *accel);
 
 #endif

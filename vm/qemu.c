@@ -22,6 +22,7 @@
 #include "vm/cmdline.h"
 #include "vm/ram.h"
 #include "vm/suitable.h"
+#include "vm/vhost-card.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,12 +40,21 @@
 
 /* ---- Asking QEMU ---- */
 
+/* What QEMU doesn't stop any more. */
+static void stop_cards(const Vm *vm)
+{
+    for (guint i = 0; vm->cards && i < vm->cards->len; i++)
+        if (vm_nic_card(vm, i))
+            vhost_card_stop(vm_nic_card(vm, i));
+}
+
 /* Ends QEMU and forgets what was asked of it. */
 static void stop_talking(QemuVm *self)
 {
     if (self->lost_source)
         g_source_remove(self->lost_source);
     self->lost_source = 0;
+    stop_cards(&self->vm);
     g_clear_pointer(&self->qmp, qmp_free);
     g_clear_pointer(&self->process, process_free);
     qemu_load_clear(self);
@@ -285,17 +295,34 @@ static gboolean check_disks(const VmDescription *d, GError **error)
     return FALSE;
 }
 
+/* Opens a card; `ret_card` is NULL unless it is attached by vhost-user. */
+static gboolean open_nic(Vm *vm, const VmNic *nic, NicFds *ret_fds, VhostCard **ret_card,
+                         GError **error)
+{
+    *ret_card = NULL;
+    if (vm_nic_attach(nic) != VM_ATTACH_VHOST_USER)
+        return nic_open(ret_fds, error);
+    *ret_fds = (NicFds){.tap = -1, .theirs = -1, .theirs_in = -1, .ours = -1, .address = -1};
+    if (!vm->ram.log)
+        vm->ram.log = ram_log_new(vm->ram.size_bytes);
+    *ret_card = vhost_card_new(&vm->ram, &ret_fds->address, error);
+    return *ret_card != NULL;
+}
+
 static gboolean make_nics(QemuVm *self, GError **error)
 {
     for (guint i = 0; i < self->vm.description->nics->len; i++) {
         NicFds fds;
-        if (!nic_open(&fds, error)) {
+        VhostCard *card;
+        if (!open_nic(&self->vm, g_ptr_array_index(self->vm.description->nics, i), &fds, &card,
+                      error)) {
             g_prefix_error(error, "nic %u: ", i);
             return FALSE;
         }
         g_array_append_val(self->nics, fds);
         int ours = colo_fd_steal(&g_array_index(self->nics, NicFds, i).ours);
         g_array_append_val(self->vm.nic_fds, ours);
+        g_ptr_array_add(self->vm.cards, card);
     }
     return TRUE;
 }
@@ -354,7 +381,7 @@ static gboolean launch(QemuVm *self, GError **error)
         cmdline_build(vm->description, vm->accel, vm->ram.memfd, qmp_theirs);
     for (guint i = 0; i < self->nics->len; i++)
         nic_add_arguments(argv, fds, i, g_ptr_array_index(vm->description->nics, i),
-                          &g_array_index(self->nics, NicFds, i));
+                          &g_array_index(self->nics, NicFds, i), vm->accel);
     if (has_agent) {
         cmdline_add_agent(argv, vm->description, agent_theirs);
         g_array_append_val(fds, agent_theirs);

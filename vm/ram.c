@@ -140,4 +140,5 @@ void vm_ram_clear(VmRam *ram)
     colo_fd_close(&ram->uffd);
     colo_fd_close(&ram->uffd_sync);
     colo_fd_close(&ram->memfd);
+    g_clear_pointer(&ram->log, ram_log_free);
 }

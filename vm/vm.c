@@ -12,6 +12,7 @@
 #include "vm/vm_internal.h"
 
 #include "common/fd.h"
+#include "vm/vhost-card.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -26,6 +27,7 @@ void vm_init(Vm *vm, const VmOps *ops, const VmDescription *description, const V
         vm->handler = *handler;
     vm->ram.memfd = vm->ram.uffd = vm->ram.uffd_sync = vm->kept_ram = -1;
     vm->nic_fds = g_array_new(FALSE, FALSE, sizeof(int));
+    vm->cards = g_ptr_array_new_with_free_func((GDestroyNotify)vhost_card_free);
     vm->agent_fd = -1;
 }
 
@@ -292,6 +294,7 @@ void vm_free(Vm *vm)
     for (guint i = 0; i < vm->nic_fds->len; i++)
         colo_fd_close(&g_array_index(vm->nic_fds, int, i));
     g_array_unref(vm->nic_fds);
+    g_clear_pointer(&vm->cards, g_ptr_array_unref); /* they use RAM */
     colo_fd_close(&vm->agent_fd);
     colo_fd_close(&vm->kept_ram);
     vm_description_free(vm->description);
@@ -334,6 +337,11 @@ int vm_nic_fd(const Vm *vm, unsigned index)
 {
     g_assert(index < vm->nic_fds->len);
     return g_array_index(vm->nic_fds, int, index);
+}
+
+struct VhostCard *vm_nic_card(const Vm *vm, unsigned index)
+{
+    return index < vm->cards->len ? g_ptr_array_index(vm->cards, index) : NULL;
 }
 
 int vm_agent_fd(const Vm *vm)

@@ -19,6 +19,8 @@
 #include <json-c/json.h>
 #include <sys/types.h>
 
+#include "vm/ram-log.h"
+
 #define VM_ERROR vm_error_quark()
 GQuark vm_error_quark(void);
 
@@ -41,10 +43,18 @@ typedef enum {
 
 /* ---- The description: what both hosts must agree on, and what is this host's own. ---- */
 
+/* How frames leave and enter QEMU; AUTO: vm_nic_attach() says. */
+typedef enum { VM_ATTACH_AUTO, VM_ATTACH_VHOST_USER, VM_ATTACH_REDIRECTOR } VmAttach;
+
 typedef struct {
     char *model; /* QEMU device model without "-pci" guessing: "virtio-net-pci", "e1000", ... */
     char *mac;   /* "52:54:00:12:34:56" */
+    VmAttach attach;
 } VmNic;
+
+/* VHOST_USER: by a vhost-user backend of ours (vm/vhost-card.h); REDIRECTOR: by a socket (vm/nic.h). */
+VmAttach vm_nic_attach(const VmNic *nic);
+const char *vm_attach_name(VmAttach attach);
 
 typedef enum { VM_DISK_RAW, VM_DISK_QCOW2 } VmDiskFormat;
 const char *vm_disk_format_name(VmDiskFormat format);
@@ -92,7 +102,7 @@ void vm_description_free(VmDescription *description);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(VmDescription, vm_description_free)
 
 /* Adds a card; copies the strings. */
-void vm_description_add_nic(VmDescription *description, const char *model, const char *mac);
+VmNic *vm_description_add_nic(VmDescription *description, const char *model, const char *mac);
 
 /* Adds a disk with the defaults of a raw one; copies the string. */
 VmDisk *vm_description_add_disk(VmDescription *description, const char *name);
@@ -151,6 +161,7 @@ typedef struct {
     const char *no_uffd; /* why not, for people; NULL if there is one */
     int uffd_sync;       /* another one, which reports faults of the kernel too; -1: none */
     gboolean by_kvm;     /* KVM has mappings of it, besides those of pid */
+    RamLog *log;         /* what we write while the VM runs; NULL: nothing */
 } VmRam;
 
 #define VM_PAGE_SIZE 4096u
@@ -266,8 +277,13 @@ gboolean vm_stays_running(const Vm *vm);
 /* It lives and doesn't run, and no operation is under way that may change that. */
 gboolean vm_stays_paused(const Vm *vm);
 
+struct VhostCard;
+/* Card `index`, borrowed, valid like vm_ram(). NULL: it is attached by vm_nic_fd(). */
+struct VhostCard *vm_nic_card(const Vm *vm, unsigned index);
+
 /*
- * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(). Both directions
+ * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(); -1: it is attached by
+ * vm_nic_card(). Both directions
  * carry QEMU's filter-redirector framing with virtio-net headers: be32 length of the frame,
  * be32 length of the virtio-net header, header, frame.
  */

@@ -43,9 +43,10 @@ struct Vm {
     VmDescription *description;
     VmHandler handler;
     VmRam ram;
-    int kept_ram;    /* to begin with; -1: none */
-    GArray *nic_fds; /* of int, our ends; closed by vm_free() */
-    int agent_fd;    /* likewise; -1: none */
+    int kept_ram;     /* to begin with; -1: none */
+    GArray *nic_fds;  /* of int, our ends, or -1; closed by vm_free() */
+    int agent_fd;     /* likewise; -1: none */
+    GPtrArray *cards; /* of VhostCard*, for the nics before its length; NULL: it has a descriptor */
     gboolean started, running, dead;
     gboolean stopped; /* by itself, since it was last told to run */
     /*

@@ -85,6 +85,9 @@ static void test_nics(void)
     expect_wrong_nic("e1000", "53:54:00:00:00:09", "multicast");
     expect_wrong_nic("e1000", "00:00:00:00:00:00", "no address");
     expect_wrong_nic("e1000", "52:54:00:12:34:01", "that of nic 1 too");
+    VmDescription *d = good();
+    vm_description_add_nic(d, "e1000", "52:54:00:00:00:09")->attach = VM_ATTACH_VHOST_USER;
+    expect_wrong(d, "attach: vhost-user is for virtio-net-pci only");
 }
 
 /* The caller finds the line of colod.conf by these, not by the message. */
@@ -111,6 +114,9 @@ static void test_faults(void)
     d = good();
     vm_description_add_nic(d, "e1000", "52:54:00:12:34:01");
     expect_fault(d, VM_PART_NIC, 2, "mac");
+    d = good();
+    vm_description_add_nic(d, "e1000", "52:54:00:00:00:09")->attach = VM_ATTACH_VHOST_USER;
+    expect_fault(d, VM_PART_NIC, 2, "attach");
     d = good();
     vm_description_add_disk(d, "root");
     expect_fault(d, VM_PART_DISK, 0, "path");
@@ -213,6 +219,31 @@ static void test_identity(void)
     g_ptr_array_remove_index(d->nics, 0);
     json_object *ours = identity_of(d);
     json_object_put(ours);
+    vm_description_free(d);
+}
+
+/* A card that is attached by vhost-user is another one for the guest. auto is the redirector. */
+static void test_attach(void)
+{
+    VmDescription *d = good();
+    VmNic *nic = g_ptr_array_index(d->nics, 0);
+    nic->attach = VM_ATTACH_REDIRECTOR;
+    g_assert_cmpint(vm_nic_attach(nic), ==, VM_ATTACH_REDIRECTOR);
+    expect_difference(d, NULL);
+    d = good();
+    nic = g_ptr_array_index(d->nics, 0);
+    g_assert_cmpint(vm_nic_attach(nic), ==, VM_ATTACH_REDIRECTOR);
+    nic->attach = VM_ATTACH_VHOST_USER;
+    json_object *ours = identity_of(d);
+    g_autoptr(VmDescription) plain = good();
+    json_object *theirs = identity_of(plain);
+    g_autofree char *difference = vm_identity_difference(ours, theirs);
+    g_assert_nonnull(strstr(difference, "vhost-user"));
+    json_object_put(ours);
+    json_object_put(theirs);
+    g_autoptr(VmDescription) copy = vm_description_copy(d);
+    nic = g_ptr_array_index(copy->nics, 0);
+    g_assert_cmpint(nic->attach, ==, VM_ATTACH_VHOST_USER);
     vm_description_free(d);
 }
 
@@ -473,6 +504,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/description/copy", test_copy);
     g_test_add_func("/vm/identity/differences", test_identity);
     g_test_add_func("/vm/identity/other-qemu", test_other_qemu);
+    g_test_add_func("/vm/identity/attach", test_attach);
     g_test_add_func("/vm/identity/mac-case", test_mac_case);
     g_test_add_func("/vm/identity/files-by-content", test_files_by_content);
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
