@@ -5,8 +5,10 @@
  * next harvest. A page may be reported without need, never the other way.
  *
  * Two kinds of change are not writes and are not seen by uffd or soft-dirty:
- * - what is written through another mapping than the VM's own (so, by colod itself through
- *   VmRam.base): the writer adds the pages to the set;
+ * - what is written through another mapping than the VM's own, so by colod itself through VmRam.base.
+ *   What it writes while the VM runs, for the VM's cards, is in VmRam.log: it is part of each harvest
+ *   here, for all methods. What is written into RAM of a VM that is paused (an apply) is not: the writer
+ *   adds the pages to the set;
  * - a clean page that the VM gives back to the host (virtio-balloon, free page reporting). Its
  *   contents are undefined for the guest from then on (virtio 1.2, 5.5.6), so the secondary may
  *   keep the old ones.
@@ -23,6 +25,7 @@ struct DirtyTracker {
     DirtyMethod method;
     const DirtyOps *ops;
     gpointer state;
+    RamLog *log;       /* borrowed; NULL: nobody writes but the VM */
     char *passed_over; /* or NULL */
     gboolean suspended;
 };
@@ -81,7 +84,7 @@ static DirtyTracker *start(const VmRam *ram, DirtyMethod method, GError **error)
         return NULL;
     }
     DirtyTracker *tracker = g_new(DirtyTracker, 1);
-    *tracker = (DirtyTracker){.method = method, .ops = ops, .state = state};
+    *tracker = (DirtyTracker){.method = method, .ops = ops, .state = state, .log = ram->log};
     return tracker;
 }
 
@@ -139,13 +142,36 @@ static gboolean resume(DirtyTracker *tracker, PageSet *pages, GError **error)
     return TRUE;
 }
 
+/* ---- What we have written ourselves ---- */
+
+static void add_word(guint64 first, guint64 marks, gpointer user_data)
+{
+    while (marks) {
+        guint64 from = (guint64)__builtin_ctzll(marks);
+        guint64 gap = ~(marks >> from);
+        guint64 count = gap ? (guint64)__builtin_ctzll(gap) : 64;
+        page_set_add_run(user_data, first + from, count);
+        marks &= from + count < 64 ? ~G_GUINT64_CONSTANT(0) << (from + count) : 0;
+    }
+}
+
+static void take_log(DirtyTracker *tracker, PageSet *pages)
+{
+    if (tracker->log)
+        ram_log_take(tracker->log, add_word, pages);
+}
+
+/* ---- */
+
 gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **error)
 {
+    take_log(tracker, pages);
     return resume(tracker, pages, error) && tracker->ops->harvest(tracker->state, pages, error);
 }
 
 gboolean dirty_tracker_harvest_still(DirtyTracker *tracker, PageSet *pages, GError **error)
 {
+    take_log(tracker, pages);
     return resume(tracker, pages, error) &&
            (tracker->ops->harvest_still ? tracker->ops->harvest_still
                                         : tracker->ops->harvest)(tracker->state, pages, error);
@@ -168,6 +194,8 @@ void dirty_tracker_interrupt(DirtyTracker *tracker, gboolean interrupt)
 gboolean dirty_tracker_peek_run(DirtyTracker *tracker, guint64 first, guint64 count, PageSet *pages,
                                 GError **error)
 {
+    if (tracker->log)
+        ram_log_look(tracker->log, first, count, add_word, pages);
     if (!tracker->suspended)
         return tracker->ops->peek(tracker->state, first, count, pages, error);
     page_set_add_run(pages, first, count);

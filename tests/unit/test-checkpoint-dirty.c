@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Sets of pages against a simple model, and dirty tracking: no write is ever lost, whichever
- * method, with several threads of another process writing all the time.
+ * method, with several threads of another process writing all the time, and one of our own.
  */
 #include <glib.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@
 #include "tests/support/test-ram.h"
 
 #define PAGES   2048u
-#define WRITERS 3u
+#define WRITERS 3u /* of the guest; there is one more, ours */
 #define ROUNDS  200u
 
 /* ---- Sets of pages ---- */
@@ -94,6 +94,7 @@ typedef struct {
 typedef struct {
     Control *control;
     guint8 *guest;
+    RamLog *log; /* NULL: the guest's */
     unsigned seed;
 } Writer;
 
@@ -115,6 +116,8 @@ static void *writer_run(void *data)
                 (volatile guint64 *)(w->guest + page * VM_PAGE_SIZE) + w->seed % 3 * 100;
             /* Half of them go forth and back, to be caught by a method that compares. */
             *counter = i % 4 ? *counter + 1 : *counter ^ 1;
+            if (w->log)
+                ram_log_mark(w->log, (guint64)((const guint8 *)counter - w->guest), 8);
         }
     }
     return NULL;
@@ -143,6 +146,8 @@ typedef struct {
     VmRam ram; /* as the child has it */
     Control *control;
     pid_t pid;
+    Writer ours; /* writes through our own mapping */
+    pthread_t thread;
 } Child;
 
 static Child *child_new(void)
@@ -167,6 +172,10 @@ static Child *child_new(void)
     child->ram.uffd = has ? colo_fd_receive(socks[0], NULL) : -1;
     child->ram.no_uffd = has ? NULL : "the child has no userfaultfd";
     close(socks[0]);
+    child->ram.log = ram_log_new(PAGES * VM_PAGE_SIZE);
+    child->ours = (Writer){
+        .control = child->control, .guest = child->ram.base, .log = child->ram.log, .seed = 9};
+    pthread_create(&child->thread, NULL, writer_run, &child->ours);
     return child;
 }
 
@@ -177,6 +186,8 @@ static void child_free(Child *child)
     int status;
     g_assert_cmpint(waitpid(child->pid, &status, 0), ==, child->pid);
     g_assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    pthread_join(child->thread, NULL);
+    ram_log_free(child->ram.log);
     munmap(child->control, sizeof(Control));
     if (child->ram.uffd >= 0)
         close(child->ram.uffd);
@@ -188,7 +199,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Child, child_free)
 static void child_pause(Child *child)
 {
     __atomic_store_n(&child->control->pause, 1, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&child->control->paused, __ATOMIC_SEQ_CST) != (int)WRITERS)
+    while (__atomic_load_n(&child->control->paused, __ATOMIC_SEQ_CST) != (int)WRITERS + 1)
         sched_yield();
 }
 
