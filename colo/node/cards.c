@@ -4,6 +4,7 @@
 #include <netinet/ether.h>
 #include <string.h>
 
+#include "colo/node/card-port.h"
 #include "common/address.h"
 #include "common/inherited.h"
 
@@ -12,7 +13,7 @@ typedef struct {
     Cards *cards;
     unsigned index;
     Uplink *uplink;
-    Port *port; /* NULL: there is no VM */
+    CardPort *port; /* NULL: there is no VM */
     Addresses *addresses;
 } Card;
 
@@ -48,6 +49,18 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
     cards->handler.input(card->index, data, len, cards->user_data);
 }
 
+static void on_room(gpointer user_data)
+{
+    const Card *card = user_data;
+    card->cards->handler.room(card->index, card->cards->user_data);
+}
+
+static void on_broken(const GError *error, gpointer user_data)
+{
+    const Card *card = user_data;
+    card->cards->handler.broken(card->index, error, card->cards->user_data);
+}
+
 static void on_port_failed(const GError *error, gpointer user_data)
 {
     const Card *card = user_data;
@@ -65,7 +78,7 @@ static void on_uplink_failed(const GError *error, gpointer user_data)
 static void card_free(gpointer data)
 {
     Card *card = data;
-    port_free(card->port);
+    card_port_free(card->port);
     uplink_free(card->uplink);
     addresses_free(card->addresses);
     g_free(card);
@@ -137,18 +150,16 @@ const Uplink *cards_uplink(const Cards *cards, unsigned nic)
 
 void cards_attach(Cards *cards, Vm *vm)
 {
-    for (guint i = 0; i < cards->all->len; i++) {
-        Card *card = card_at(cards, i);
-        const VmNic *nic = g_ptr_array_index(cards->config->vm->nics, i);
-        card->port = port_new(vm_nic_fd(vm, i), on_output, on_port_failed, card);
-        port_set_model(card->port, nic->model);
-    }
+    static const VhostHandler handler = {
+        .output = on_output, .room = on_room, .broken = on_broken, .failed = on_port_failed};
+    for (guint i = 0; i < cards->all->len; i++)
+        card_at(cards, i)->port = card_port_new(vm, i, &handler, card_at(cards, i));
 }
 
 void cards_detach(Cards *cards)
 {
     for (guint i = 0; i < cards->all->len; i++)
-        g_clear_pointer(&card_at(cards, i)->port, port_free);
+        g_clear_pointer(&card_at(cards, i)->port, card_port_free);
 }
 
 void cards_set_open(Cards *cards, gboolean open)
@@ -187,20 +198,32 @@ void cards_give(Cards *cards, unsigned nic, const guint8 *data, gsize len)
 {
     const Card *card = card_at(cards, nic);
     if (card && card->port)
-        port_send(card->port, data, len);
+        card_port_give(card->port, data, len);
+}
+
+gboolean cards_have_room(const Cards *cards, unsigned nic, gsize len)
+{
+    const Card *card = card_at(cards, nic);
+    return !card || !card->port || card_port_has_room(card->port, len);
+}
+
+void cards_forget_input(Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len && card_at(cards, i)->port; i++)
+        card_port_forget(card_at(cards, i)->port);
 }
 
 void cards_drain(Cards *cards)
 {
     for (guint i = 0; i < cards->all->len && card_at(cards, i)->port; i++)
-        port_drain(card_at(cards, i)->port);
+        card_port_drain(card_at(cards, i)->port);
 }
 
 gboolean cards_are_read(const Cards *cards)
 {
     for (guint i = 0; i < cards->all->len; i++) {
-        const Port *port = card_at(cards, i)->port;
-        if (port && !port_is_read(port))
+        const CardPort *port = card_at(cards, i)->port;
+        if (port && !card_port_is_read(port))
             return FALSE;
     }
     return TRUE;

@@ -29,6 +29,10 @@ typedef struct {
     void (*input)(unsigned nic, const guint8 *data, gsize len, gpointer user_data);
     /* Likewise, before it: and its sender has the guest's address. */
     void (*elsewhere)(unsigned nic, gpointer user_data);
+    /* cards_have_room() was FALSE for this card, and may be TRUE now. */
+    void (*room)(unsigned nic, gpointer user_data);
+    /* The guest's driver has broken a rule of virtio: the card rests until the driver starts it again. */
+    void (*broken)(unsigned nic, const GError *error, gpointer user_data);
     /* The guest's side is dead; the network's is. */
     void (*port_failed)(const GError *error, gpointer user_data);
     void (*uplink_failed)(const GError *error, gpointer user_data);
@@ -60,6 +64,10 @@ gboolean cards_are_open(const Cards *cards);
 void cards_send(Cards *cards, unsigned nic, const guint8 *data, gsize len);
 /* To the guest; without a port it is dropped. */
 void cards_give(Cards *cards, unsigned nic, const guint8 *data, gsize len);
+/* Whether a frame of `len` bytes that is given now is the guest's at once, or is dropped. */
+gboolean cards_have_room(const Cards *cards, unsigned nic, gsize len);
+/* What was given and waits for room was for a guest that there is no more. */
+void cards_forget_input(Cards *cards);
 /* Reads everything that the guest has sent until now. A port that fails does so later. */
 void cards_drain(Cards *cards);
 /* Whether QEMU has read all that was given to the guest. */

@@ -164,9 +164,11 @@ static void add_nics(const Node *node, json_object *status)
     json_object_object_add(status, "nics", nics);
     for (guint i = 0; i < node->config->nics->len; i++) {
         const ConfigNic *config = g_ptr_array_index(node->config->nics, i);
+        const VmNic *guest = g_ptr_array_index(node->config->vm->nics, i);
         gboolean peer_has = uplinks_peer_has_carrier(node->uplinks, i);
         json_object *nic = json_object_new_object();
         colo_json_add_string(nic, "name", config->name);
+        colo_json_add_string(nic, "attach", vm_attach_name(vm_nic_attach(guest)));
         colo_json_add_string(nic, "tap", uplink_ifname(cards_uplink(node->cards, i)));
         json_object_object_add(nic, "carrier", carrier_value(uplinks_carrier(node->uplinks, i)));
         json_object_object_add(nic, "peer-carrier",

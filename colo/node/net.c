@@ -5,6 +5,7 @@
  * primary that has lost its VM) has closed uplinks.
  */
 #include "colo/node/node_internal.h"
+#include "common/log.h"
 
 /* ---- What its cards report ---- */
 
@@ -30,6 +31,19 @@ static void on_elsewhere(unsigned nic, gpointer user_data)
         announce_elsewhere(node->announce, nic);
 }
 
+static void on_room(unsigned nic, gpointer user_data)
+{
+    const Node *node = user_data;
+    traffic_room(node->traffic, nic);
+}
+
+static void on_broken(unsigned nic, const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    const ConfigNic *config = g_ptr_array_index(node->config->nics, nic);
+    log_warning("network card %s: %s", config->name, error->message);
+}
+
 static void on_port_failed(const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
@@ -46,6 +60,8 @@ gboolean net_make_cards(Node *node, GError **error)
     static const CardsHandler handler = {.output = on_output,
                                          .input = on_input,
                                          .elsewhere = on_elsewhere,
+                                         .room = on_room,
+                                         .broken = on_broken,
                                          .port_failed = on_port_failed,
                                          .uplink_failed = on_uplink_failed};
     node->cards = cards_new(node->config, &handler, node, error);
@@ -80,6 +96,12 @@ static void on_give(unsigned nic, const guint8 *data, gsize len, gpointer user_d
 {
     const Node *node = user_data;
     cards_give(node->cards, nic, data, len);
+}
+
+static gboolean on_has_room(unsigned nic, gsize len, gpointer user_data)
+{
+    const Node *node = user_data;
+    return cards_have_room(node->cards, nic, len);
 }
 
 static gboolean on_mirror(unsigned nic, guint64 epoch, const guint8 *data, gsize len,
@@ -139,6 +161,7 @@ void net_init(Node *node)
                                            .is_fresh = on_is_fresh,
                                            .send = on_send,
                                            .give = on_give,
+                                           .has_room = on_has_room,
                                            .mirror = on_mirror,
                                            .to_peer = on_to_peer,
                                            .queue = on_queue,

@@ -83,6 +83,8 @@ static gboolean on_enter(const Checkpoint *checkpoint, gpointer user_data, GErro
         return FALSE;
     if (!traffic_enter_epoch(node->traffic, checkpoint->epoch, attachment.maps, error))
         return FALSE;
+    /* Frames that were given to the guest of before, and are not in its buffers. */
+    cards_forget_input(node->cards);
     replay_enter(node->replay);
     return TRUE;
 }

@@ -5,16 +5,19 @@
 
 /* Input that waits for the end of a pause, at most. */
 #define DEFERRED_LIMIT_BYTES (16 * 1024 * 1024)
+/* Input that waits for room in a card, at most, for each card. */
+#define ROOM_LIMIT_BYTES (4 * 1024 * 1024)
 
 struct Traffic {
     TrafficHandler handler;
     gpointer user_data;
     Route route; /* step() sets it, and nobody else */
     Gate *gate;
-    Backlog *leaving;  /* released and mapped; waits for the last look */
-    Backlog *deferred; /* tag: the epoch in which it was mirrored; 0: not yet */
-    Rewrite *rewrite;  /* NULL: nothing is mapped */
-    gboolean drops;    /* of what waits for the last look, since that was empty */
+    Backlog *leaving;    /* released and mapped; waits for the last look */
+    Backlog *deferred;   /* tag: the epoch in which it was mirrored; 0: not yet */
+    GPtrArray *roomless; /* of Backlog*, by card: waits for room; tags as in `deferred` */
+    Rewrite *rewrite;    /* NULL: nothing is mapped */
+    gboolean drops;      /* of what waits for the last look, since that was empty */
     guint64 mirrored, mirror_congested;
 };
 
@@ -184,6 +187,8 @@ void traffic_forget(Traffic *traffic)
     gate_discard(traffic->gate);
     backlog_clear(traffic->leaving);
     backlog_clear(traffic->deferred);
+    for (guint i = 0; i < traffic->roomless->len; i++)
+        backlog_clear(g_ptr_array_index(traffic->roomless, i));
     traffic_forget_maps(traffic);
 }
 
@@ -330,16 +335,80 @@ static void mirror(Traffic *traffic, unsigned nic, const guint8 *data, gsize len
         traffic->mirror_congested++;
 }
 
-void traffic_mirror_deferred(Traffic *traffic)
+static void mirror_backlog(Traffic *traffic, const Backlog *backlog)
 {
-    for (BacklogFrame *frame = backlog_first(traffic->deferred); frame;
-         frame = backlog_next(frame)) {
+    for (BacklogFrame *frame = backlog_first(backlog); frame; frame = backlog_next(frame)) {
         gsize len;
         const guint8 *data = g_bytes_get_data(frame->data, &len);
         if (!frame->tag)
             mirror(traffic, frame->nic, data, len);
         frame->tag = look(traffic).epoch;
     }
+}
+
+void traffic_mirror_deferred(Traffic *traffic)
+{
+    for (guint i = 0; i < traffic->roomless->len; i++)
+        mirror_backlog(traffic, g_ptr_array_index(traffic->roomless, i));
+    mirror_backlog(traffic, traffic->deferred);
+}
+
+/* ---- Room in the guest's cards ---- */
+
+/* Never NULL. */
+static Backlog *roomless(const Traffic *traffic, unsigned nic)
+{
+    while (traffic->roomless->len <= nic)
+        g_ptr_array_add(traffic->roomless, backlog_new(ROOM_LIMIT_BYTES));
+    return g_ptr_array_index(traffic->roomless, nic);
+}
+
+/* Gives it, and mirrors it unless it was (`mirrored_in`). FALSE: there is no room. */
+static gboolean give_now(Traffic *traffic, unsigned nic, guint64 mirrored_in, const guint8 *data,
+                         gsize len)
+{
+    if (!traffic->handler.has_room(nic, len, traffic->user_data))
+        return FALSE;
+    traffic_give(traffic, nic, data, len);
+    if (!mirrored_in)
+        mirror(traffic, nic, data, len);
+    return TRUE;
+}
+
+/* After what waits. */
+static void give_in_turn(Traffic *traffic, unsigned nic, guint64 mirrored_in, const guint8 *data,
+                         gsize len)
+{
+    Backlog *waiting = roomless(traffic, nic);
+    if (!backlog_first(waiting) && give_now(traffic, nic, mirrored_in, data, len))
+        return;
+    g_autoptr(GBytes) frame = g_bytes_new(data, len);
+    backlog_add(waiting, nic, mirrored_in, frame);
+}
+
+static void give_roomless(Traffic *traffic, unsigned nic)
+{
+    Backlog *waiting = roomless(traffic, nic);
+    for (BacklogFrame *frame = backlog_first(waiting); frame; frame = backlog_first(waiting)) {
+        gsize len;
+        const guint8 *data = g_bytes_get_data(frame->data, &len);
+        if (!give_now(traffic, nic, frame->tag, data, len))
+            return;
+        backlog_drop(waiting, frame);
+    }
+}
+
+static InputRoute input_route(const Traffic *traffic)
+{
+    TrafficWorld world = look(traffic);
+    return route_input(world.state, traffic->route, world.defers_input, world.has_session);
+}
+
+void traffic_room(Traffic *traffic, unsigned nic)
+{
+    InputRoute route = input_route(traffic);
+    if (route == INPUT_GIVE || route == INPUT_MIRROR)
+        give_roomless(traffic, nic);
 }
 
 /* `mirrored_in`: the epoch; 0: it wasn't yet. */
@@ -352,24 +421,20 @@ static void defer(Traffic *traffic, unsigned nic, guint64 mirrored_in, const gui
 
 void traffic_input(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    TrafficWorld world = look(traffic);
-    switch (route_input(world.state, traffic->route, world.defers_input, world.has_session)) {
+    switch (input_route(traffic)) {
     case INPUT_DROP:
     case INPUT_ROUTES:
         return;
     case INPUT_GIVE:
-        traffic_give(traffic, nic, data, len);
-        return;
     case INPUT_MIRROR:
-        traffic_give(traffic, nic, data, len);
-        mirror(traffic, nic, data, len);
+        give_in_turn(traffic, nic, 0, data, len);
         return;
     case INPUT_DEFER:
         defer(traffic, nic, 0, data, len);
         return;
     case INPUT_DEFER_MIRRORED:
         mirror(traffic, nic, data, len);
-        defer(traffic, nic, world.epoch, data, len);
+        defer(traffic, nic, look(traffic).epoch, data, len);
         return;
     case INPUT_QUEUE:
         traffic->handler.queue(nic, data, len, traffic->user_data);
@@ -379,14 +444,14 @@ void traffic_input(Traffic *traffic, unsigned nic, const guint8 *data, gsize len
 
 void traffic_give_deferred(Traffic *traffic)
 {
+    for (guint i = 0; i < traffic->roomless->len; i++)
+        give_roomless(traffic, i);
     while (backlog_first(traffic->deferred)) {
         gsize len;
         g_autoptr(BacklogFrame) frame =
             backlog_take(traffic->deferred, backlog_first(traffic->deferred));
         const guint8 *data = g_bytes_get_data(frame->data, &len);
-        traffic_give(traffic, frame->nic, data, len);
-        if (!frame->tag)
-            mirror(traffic, frame->nic, data, len);
+        give_in_turn(traffic, frame->nic, frame->tag, data, len);
     }
 }
 
@@ -441,11 +506,24 @@ void traffic_forget_maps(Traffic *traffic)
 
 /* ---- Life ---- */
 
+/* Of all input that waits, for whatever. */
+static BacklogStats input_stats(const Traffic *traffic)
+{
+    BacklogStats sum = *backlog_stats(traffic->deferred);
+    for (guint i = 0; i < traffic->roomless->len; i++) {
+        const BacklogStats *one = backlog_stats(g_ptr_array_index(traffic->roomless, i));
+        sum.frames += one->frames;
+        sum.bytes += one->bytes;
+        sum.dropped += one->dropped;
+    }
+    return sum;
+}
+
 TrafficStats traffic_stats(const Traffic *traffic)
 {
     return (TrafficStats){.held = *gate_stats(traffic->gate),
                           .leaving = *backlog_stats(traffic->leaving),
-                          .deferred = *backlog_stats(traffic->deferred),
+                          .deferred = input_stats(traffic),
                           .mirrored = traffic->mirrored,
                           .mirror_congested = traffic->mirror_congested};
 }
@@ -458,6 +536,7 @@ Traffic *traffic_new(gsize output_limit_bytes, const TrafficHandler *handler, gp
     traffic->gate = gate_new(output_limit_bytes, on_released, traffic);
     traffic->leaving = backlog_new(2 * output_limit_bytes);
     traffic->deferred = backlog_new(DEFERRED_LIMIT_BYTES);
+    traffic->roomless = g_ptr_array_new_with_free_func((GDestroyNotify)backlog_free);
     return traffic;
 }
 
@@ -468,6 +547,7 @@ void traffic_free(Traffic *traffic)
     gate_free(traffic->gate);
     backlog_free(traffic->leaving);
     backlog_free(traffic->deferred);
+    g_ptr_array_unref(traffic->roomless);
     rewrite_free(traffic->rewrite);
     g_free(traffic);
 }

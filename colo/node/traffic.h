@@ -41,6 +41,10 @@
  * checkpoint e and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and
  * the guest had no room for is dropped when it stops, what it reads while it is stopped waits.)
  *
+ * A card may know that the guest has no room for a frame (vhost-user). Then the frame waits here, and so
+ * do all that come after it for this card, up to ROOM_LIMIT_BYTES. It is mirrored when it is given, so
+ * with the epoch in which the guest gets it: also if checkpoints are taken meanwhile.
+ *
  * The secondary makes itself ready for the checkpoint, which takes as long as its disks. Meanwhile
  * the guest gets its input: of the epoch that ends, and part of the checkpoint. The secondary's VM,
  * which is paused, isn't given it any more. The secondary keeps it, and gives it to the VM if that
@@ -51,7 +55,7 @@
  *   what the gate holds of epochs before this one, then what the comparator holds, then the rest of
  *   the gate, then what is sent now.
  * - Nothing is sent in a state in which nothing may leave (route_exit()), whatever has released it.
- * - A deferred frame is given once, and mirrored once at most.
+ * - A deferred frame, or one that has waited for room, is given once, and mirrored once at most.
  * - Clients see the numbers that they know: what is sent or put into a checkpoint is mapped, once.
  *
  * All of it runs on the main thread; nothing blocks.
@@ -92,6 +96,8 @@ typedef struct {
     /* To the network; to the guest. */
     void (*send)(unsigned nic, const guint8 *data, gsize len, gpointer user_data);
     void (*give)(unsigned nic, const guint8 *data, gsize len, gpointer user_data);
+    /* What is given to the guest now gets into its memory. If not, traffic_room() is called later. */
+    gboolean (*has_room)(unsigned nic, gsize len, gpointer user_data);
     /* What the guest is given, to the copy. FALSE: there was no room. */
     gboolean (*mirror)(unsigned nic, guint64 epoch, const guint8 *data, gsize len,
                        gpointer user_data);
@@ -171,6 +177,8 @@ gboolean traffic_awaits_link(const Traffic *traffic);
 void traffic_input(Traffic *traffic, unsigned nic, const guint8 *data, gsize len);
 /* Gives it to the guest now. */
 void traffic_give(Traffic *traffic, unsigned nic, const guint8 *data, gsize len);
+/* A card of the guest has room again, or may have. */
+void traffic_room(Traffic *traffic, unsigned nic);
 /* The VM runs again: gives it what has come meanwhile. */
 void traffic_give_deferred(Traffic *traffic);
 /* The VM is handed over: the secondary gets what has come meanwhile, too. */
