@@ -25,6 +25,7 @@ static const char *const sigterms[] = {"hand-over", "end", NULL};
 static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
 static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
+static const char *const attaches[] = {"auto", "vhost-user", "redirector", NULL};
 static const char *const formats[] = {"raw", "qcow2", NULL};
 static const char *const on_errors[] = {"report", "stop", "enospc", NULL};
 static const char *const caches[] = {"writeback", "direct", NULL};
@@ -134,6 +135,11 @@ static const Option table[] = {
     {"nic", "model", OPTION_TEXT, NIC(model), .fallback = "virtio-net-pci",
      .help = "QEMU's device."},
     {"nic", "mac", OPTION_TEXT, NIC(mac), .required = TRUE, .help = "The card's address."},
+    {"nic", "attach", OPTION_CHOICE, NIC(attach), .fallback = "auto", .choices = attaches,
+     .help = "How the guest's frames get to colod. vhost-user: colod reads and fills the card's rings in "
+             "the guest's RAM itself, for virtio-net-pci only; a checkpoint then loses no frame, and QEMU "
+             "has none to move. redirector: through QEMU, for every card. auto: redirector, for now. What "
+             "is chosen must be the same on both hosts."},
     {"nic", "bridge", OPTION_INTERFACE, OUR(bridge),
      .help = "The bridge of this host that the card is attached to. Without it the tap is made and "
              "left alone."},

@@ -56,7 +56,7 @@ void vm_side_start(VmSide *side, const char *name, const char *machine, unsigned
     d->qemu = g_strdup(g_getenv("QEMU"));
     d->accel = g_strcmp0(g_getenv("COLO_ACCEL"), "kvm") ? VM_ACCEL_TCG : VM_ACCEL_KVM;
     d->serial = g_strdup_printf("file:%s", side->serial);
-    vm_description_add_nic(d, "virtio-net-pci", "52:54:00:c0:10:01");
+    vm_description_add_nic(d, "virtio-net-pci", "52:54:00:c0:10:01")->attach = side->attach;
     vm_description_add_nic(d, "e1000", "52:54:00:c0:10:02");
     side->monitor = g_strdup_printf("%s.monitor", side->serial);
     add_extra(d, "-device", g_strdup("virtio-rng-pci"));

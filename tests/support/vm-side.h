@@ -10,6 +10,7 @@
 #include "vm/vm.h"
 
 typedef struct {
+    VmAttach attach; /* of its first card; before it is started */
     Vm *vm;
     DirtyTracker *tracker;
     char *serial;  /* path of what its console has printed */

@@ -8,6 +8,9 @@
  * which carries what it has written. In the end it runs on from the last checkpoint while its guest
  * checks its memory.
  *
+ * With vhost-user it is this process that writes the frames of a network card to RAM. Both guests are pinged
+ * all the time then: what is written for them has to be in the checkpoints, too.
+ *
  * Under KVM a harvest must not make KVM forget what it has mapped: that is counted too.
  *
  * EXACTNESS_CHECKPOINTS, from the environment, sets how many there are.
@@ -19,6 +22,7 @@
 #include <unistd.h>
 
 #include "checkpoint/checkpoint.h"
+#include "tests/support/ping-peer.h"
 #include "tests/support/vm-side.h"
 #include "tests/support/wait.h"
 
@@ -31,11 +35,14 @@
 typedef struct {
     const char *machine;
     unsigned cpus;
+    VmAttach attach;
 } Case;
 
 typedef struct {
     VmSide primary, secondary;
-    GBytes *state; /* of the primary, at the last checkpoint */
+    PingPeer peers[2]; /* of them; with vhost-user */
+    guint pings;       /* timer */
+    GBytes *state;     /* of the primary, at the last checkpoint */
     int sockets[2];
     Capture *capture;
     Apply *apply;
@@ -163,6 +170,43 @@ static void start_engines(Pair *pair)
     WAIT_FOR(pair->synchronised);
 }
 
+/* ---- Pings ---- */
+
+static gboolean on_ping_timer(gpointer user_data)
+{
+    Pair *pair = user_data;
+    const VmSide *sides[] = {&pair->primary, &pair->secondary};
+    for (guint i = 0; i < 2; i++)
+        for (guint n = 0; n < 4 && vm_is_running(sides[i]->vm); n++)
+            ping_peer_ping(&pair->peers[i], pair->peers[i].sent * 37 % 1400);
+    return G_SOURCE_CONTINUE;
+}
+
+static void start_pings(Pair *pair)
+{
+    VmSide *sides[] = {&pair->primary, &pair->secondary};
+    if (!vm_nic_card(sides[0]->vm, 0))
+        return;
+    for (guint i = 0; i < 2; i++)
+        ping_peer_init(&pair->peers[i], vm_nic_card(sides[i]->vm, 0), "52:54:00:c0:10:01");
+    pair->pings = g_timeout_add(1, on_ping_timer, pair);
+}
+
+static void end_pings(Pair *pair)
+{
+    if (!pair->pings)
+        return;
+    g_source_remove(pair->pings);
+    for (guint i = 0; i < 2; i++) {
+        const PingPeer *peer = &pair->peers[i];
+        g_test_message("%s: %" G_GUINT64_FORMAT " pings, %" G_GUINT64_FORMAT " answers",
+                       i ? "secondary" : "primary", peer->sent, peer->answers);
+        g_assert_cmpuint(peer->bad, ==, 0);
+        /* The copy is loaded anew again and again: what it has not answered by then is lost. */
+        g_assert_cmpuint(peer->answers, >, i ? 0 : peer->sent / 2);
+    }
+}
+
 /* ---- The test ---- */
 
 static void assert_same_ram(const guint8 *expected, const VmRam *ram, guint64 epoch)
@@ -252,13 +296,16 @@ static void test_exactness(gconstpointer data)
     guint runs = 0;
     const char *count = g_getenv("EXACTNESS_CHECKPOINTS");
     guint64 checkpoints = count ? (guint64)atoi(count) : CHECKPOINTS;
-    static const char append[] = "dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000";
+    static const char append[] =
+        "dirty_mb=" G_STRINGIFY(ARENA_MIB) " dirty_rate=20000 ip=10.9.0.2/24";
+    pair.primary.attach = pair.secondary.attach = which->attach;
     vm_side_start(&pair.primary, "primary", which->machine, which->cpus, append);
     vm_side_start(&pair.secondary, "secondary", which->machine, which->cpus, append);
     g_test_message("dirty pages tracked by %s",
                    dirty_method_name(dirty_tracker_method(pair.primary.tracker)));
     vm_side_resume(&pair.primary);
     WAIT_FOR(vm_side_is_ready(&pair.primary));
+    start_pings(&pair);
     start_engines(&pair);
 
     gsize size = vm_ram(pair.primary.vm)->size_bytes;
@@ -292,6 +339,7 @@ static void test_exactness(gconstpointer data)
     take_checkpoint(&pair, checkpoints + 1, expected);
     run_secondary(&pair);
 
+    end_pings(&pair);
     munmap(expected, size);
     capture_free(pair.capture);
     apply_free(pair.apply);
@@ -307,10 +355,12 @@ static void test_exactness(gconstpointer data)
 int main(int argc, char **argv)
 {
     static const Case cases[] = {
-        {"pc",  1},
-        {"pc",  2},
-        {"q35", 1},
-        {"q35", 2}
+        {"pc",  1, VM_ATTACH_AUTO      },
+        {"pc",  2, VM_ATTACH_AUTO      },
+        {"q35", 1, VM_ATTACH_AUTO      },
+        {"q35", 2, VM_ATTACH_AUTO      },
+        {"pc",  1, VM_ATTACH_VHOST_USER},
+        {"q35", 2, VM_ATTACH_VHOST_USER},
     };
 
     g_test_init(&argc, &argv, NULL);
@@ -321,7 +371,8 @@ int main(int argc, char **argv)
     }
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *path =
-            g_strdup_printf("/exactness/%s/%ucpu", cases[i].machine, cases[i].cpus);
+            g_strdup_printf("/exactness/%s/%ucpu%s", cases[i].machine, cases[i].cpus,
+                            cases[i].attach == VM_ATTACH_VHOST_USER ? "/vhost-user" : "");
         g_test_add_data_func(path, &cases[i], test_exactness);
     }
     return g_test_run();

@@ -20,6 +20,7 @@
 #include "tests/guest/pattern.h"
 #include "tests/support/echo-client.h"
 #include "tests/support/vm-wait.h"
+#include "vm/vhost-card.h"
 
 #define BULK_PORT  7002
 #define BULK_BYTES (12u << 20)
@@ -28,7 +29,8 @@ static const char *build;
 
 typedef struct {
     Vm *vm;
-    Port *port;
+    Port *port;      /* one of the two */
+    VhostCard *card; /* the VM's */
     Uplink *uplink;
     Addresses *addresses;
     gsize longest_output, longest_input; /* frames, without their headers */
@@ -52,13 +54,21 @@ static void on_input(const guint8 *data, gsize len, gpointer user_data)
 {
     Net *net = user_data;
     net->longest_input = MAX(net->longest_input, len - NETCOMPARE_VNET_HDR_BYTES);
-    port_send(net->port, data, len);
+    if (net->card)
+        vhost_card_give(net->card, data, len);
+    else
+        port_send(net->port, data, len);
 }
 
 static void on_failed(const GError *error, gpointer user_data)
 {
     (void)user_data;
     g_error("%s", error->message);
+}
+
+static void on_room(gpointer user_data)
+{
+    (void)user_data;
 }
 
 static void sh(const char *command)
@@ -162,7 +172,7 @@ static GThread *start_client(Net *net, const char *server, gboolean endless)
 
 /* ---- The guest ---- */
 
-static VmDescription *describe(const char *model, const char *guest)
+static VmDescription *describe(const char *model, const char *guest, VmAttach attach)
 {
     VmDescription *d = vm_description_new();
     d->name = g_strdup("test");
@@ -173,15 +183,15 @@ static VmDescription *describe(const char *model, const char *guest)
     d->kernel = g_build_filename(build, guest, "vmlinuz", NULL);
     d->initrd = g_build_filename(build, guest, "initrd.gz", NULL);
     d->append = g_strdup("console=ttyS0 quiet panic=-1 ip=10.9.0.2/24 ip6=fd00:9::2/64");
-    vm_description_add_nic(d, model, "52:54:00:00:00:02");
+    vm_description_add_nic(d, model, "52:54:00:00:00:02")->attach = attach;
     return d;
 }
 
-static void net_start(Net *net, const char *model, const char *guest)
+static void net_start(Net *net, const char *model, const char *guest, VmAttach attach)
 {
     static const guint8 mac[6] = {0x52, 0x54, 0, 0, 0, 2};
     g_autoptr(GError) error = NULL;
-    g_autoptr(VmDescription) description = describe(model, guest);
+    g_autoptr(VmDescription) description = describe(model, guest, attach);
     g_autofree char *preload = g_build_filename(build, "colo-uffd.so", NULL);
 
     *net = (Net){.addresses = addresses_new(mac)};
@@ -192,8 +202,15 @@ static void net_start(Net *net, const char *model, const char *guest)
     net->vm = vm_qemu_new(description, preload, NULL);
     vm_wait_start(net->vm, &error);
     g_assert_no_error(error);
-    net->port = port_new(vm_nic_fd(net->vm, 0), on_output, on_failed, net);
-    port_set_model(net->port, model);
+    net->card = vm_nic_card(net->vm, 0);
+    if (net->card) {
+        static const VhostHandler handler = {
+            .output = on_output, .room = on_room, .broken = on_failed, .failed = on_failed};
+        vhost_card_set_handler(net->card, &handler, net);
+    } else {
+        net->port = port_new(vm_nic_fd(net->vm, 0), on_output, on_failed, net);
+        port_set_model(net->port, model);
+    }
     uplink_open(net->uplink);
     vm_wait_resume(net->vm, &error);
     g_assert_no_error(error);
@@ -205,6 +222,28 @@ static void net_stop(Net *net)
     vm_free(net->vm);
     uplink_free(net->uplink);
     addresses_free(net->addresses);
+}
+
+typedef struct {
+    guint64 output_frames, output_dropped, input_frames, input_dropped;
+} Counts;
+
+static Counts counts(const Net *net)
+{
+    if (net->card) {
+        const VhostStats *s = vhost_card_stats(net->card);
+        return (Counts){s->output_frames, s->output_dropped, s->input_frames, s->input_dropped};
+    }
+    const PortStats *s = port_stats(net->port);
+    return (Counts){s->output_frames, s->output_dropped, s->input_frames, s->input_dropped};
+}
+
+static void drain(Net *net)
+{
+    if (net->card)
+        vhost_card_drain(net->card);
+    else
+        port_drain(net->port);
 }
 
 static void run_client(Net *net, const char *server)
@@ -232,21 +271,21 @@ static gboolean have_guest(const char *guest)
     return FALSE;
 }
 
-static void check_card(const char *model, const char *guest)
+static void check_card(const char *model, const char *guest, VmAttach attach)
 {
     Net net;
     if (!have_guest(guest))
         return;
-    net_start(&net, model, guest);
+    net_start(&net, model, guest, attach);
     run_client(&net, "10.9.0.2");
     run_client(&net, "fd00:9::2");
-    const PortStats *stats = port_stats(net.port);
+    Counts stats = counts(&net);
     g_test_message("%s: output %" G_GUINT64_FORMAT " frames, longest %" G_GSIZE_FORMAT
                    "; input %" G_GUINT64_FORMAT " frames, longest %" G_GSIZE_FORMAT,
-                   model, stats->output_frames, net.longest_output, stats->input_frames,
+                   model, stats.output_frames, net.longest_output, stats.input_frames,
                    net.longest_input);
-    g_assert_cmpuint(stats->output_dropped, ==, 0);
-    g_assert_cmpuint(stats->input_dropped, ==, 0);
+    g_assert_cmpuint(stats.output_dropped, ==, 0);
+    g_assert_cmpuint(stats.input_dropped, ==, 0);
     g_assert_cmpuint(uplink_stats(net.uplink)->output_dropped, ==, 0);
     if (port_model_has_offloads(model)) {
         g_assert_cmpuint(net.longest_output, >, 30000);
@@ -263,27 +302,32 @@ static void check_card(const char *model, const char *guest)
 
 static void test_virtio(void)
 {
-    check_card("virtio-net-pci", "guest");
+    check_card("virtio-net-pci", "guest", VM_ATTACH_REDIRECTOR);
+}
+
+static void test_vhost_user(void)
+{
+    check_card("virtio-net-pci", "guest", VM_ATTACH_VHOST_USER);
 }
 
 static void test_e1000(void)
 {
-    check_card("e1000", "guest-full");
+    check_card("e1000", "guest-full", VM_ATTACH_AUTO);
 }
 
 static void test_e1000e(void)
 {
-    check_card("e1000e", "guest-full");
+    check_card("e1000e", "guest-full", VM_ATTACH_AUTO);
 }
 
 /* After a pause and a drain nothing of what the guest has sent is still on its way. */
-static void test_drain(void)
+static void test_drain(gconstpointer data)
 {
     Net net;
     g_autoptr(GError) error = NULL;
     if (!have_guest("guest"))
         return;
-    net_start(&net, "virtio-net-pci", "guest");
+    net_start(&net, "virtio-net-pci", "guest", (VmAttach)GPOINTER_TO_INT(data));
     GThread *thread = start_client(&net, "10.9.0.2", TRUE);
     gint64 seen = 0;
     for (int i = 0; i < 20; i++) {
@@ -292,13 +336,13 @@ static void test_drain(void)
         seen = __atomic_load_n(&net.transferred, __ATOMIC_RELAXED);
         vm_wait_pause(net.vm, &error);
         g_assert_no_error(error);
-        port_drain(net.port);
-        guint64 frames = port_stats(net.port)->output_frames;
+        drain(&net);
+        guint64 frames = counts(&net).output_frames;
         /* QEMU's main loop goes round several times for this. */
         g_autoptr(GBytes) state = vm_wait_save(net.vm, &error);
         g_assert_no_error(error);
-        port_drain(net.port);
-        g_assert_cmpuint(port_stats(net.port)->output_frames, ==, frames);
+        drain(&net);
+        g_assert_cmpuint(counts(&net).output_frames, ==, frames);
         vm_wait_resume(net.vm, &error);
         g_assert_no_error(error);
     }
@@ -339,6 +383,9 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/net/virtio-net", test_virtio);
     g_test_add_func("/vm/net/e1000", test_e1000);
     g_test_add_func("/vm/net/e1000e", test_e1000e);
-    g_test_add_func("/vm/net/drain", test_drain);
+    g_test_add_func("/vm/net/vhost-user", test_vhost_user);
+    g_test_add_data_func("/vm/net/drain", GINT_TO_POINTER(VM_ATTACH_REDIRECTOR), test_drain);
+    g_test_add_data_func("/vm/net/drain/vhost-user", GINT_TO_POINTER(VM_ATTACH_VHOST_USER),
+                         test_drain);
     return g_test_run();
 }
