@@ -1,99 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The arbiter's storage, and the claim's side of it. owner-rules.h has what the answer is;
- * claim-rules.h has what it means.
+ * The questions to the arbiter, and the claim's side of them. owner-rules.h has what the answer is;
+ * claim-rules.h has what it means. model-storage.c has what is stored.
  */
 #include "tests/model/model.h"
 
 #include <string.h>
-
-/* Says yes to one side of a session, ever. */
-static gboolean decide(Pair *pair, int i, guint8 session)
-{
-    if (!pair->granted[session])
-        pair->granted[session] = (guint8)(1 + i);
-    return pair->granted[session] == 1 + i;
-}
-
-static OwnerWho who(int i, guint8 side)
-{
-    return side == 0 ? OWNER_NOBODY : side == 1 + i ? OWNER_SELF : OWNER_OTHER;
-}
-
-static OwnerFacts facts_of(const Pair *pair, int i, const OnRecord *record)
-{
-    return (OwnerFacts){.rests = record->rests,
-                        .has_session = record->session != 0,
-                        .writer = who(i, record->writer),
-                        .winner =
-                            record->session ? who(i, pair->granted[record->session]) : OWNER_NOBODY,
-                        .in_step = who(i, record->in_step)};
-}
-
-static gboolean is_named(const Pair *pair, guint8 session)
-{
-    if (pair->session == session || pair->record.session == session)
-        return TRUE;
-    for (int i = 0; i < 2; i++) {
-        const Side *side = &pair->side[i];
-        if (side->claim == session || side->flying == session || side->read.session == session ||
-            side->record_session == session || memchr(side->writes, 1 + session, WRITES))
-            return TRUE;
-    }
-    return FALSE;
-}
-
-/* A question whose answer changes nothing here counts only for what it does to storage. */
-static void tidy_questions(Pair *pair, int i)
-{
-    Side *side = &pair->side[i];
-    gboolean is_alone = fsm_is_primary(side->state) && !fsm_is_contested(side->state) &&
-                        side->state != FSM_P_ASKING;
-    gboolean is_empty = !fsm_is_primary(side->state) && side->copy == COPY_EMPTY;
-    gboolean is_denied = side->claim && pair->granted[side->claim] == 2 - i;
-    if (is_alone || side->state == FSM_S_DEVICE || (is_empty && is_denied)) {
-        if (side->is_asked && !side->flying)
-            side->flying = side->claim;
-        side->is_asked = FALSE;
-        if (side->flying && pair->granted[side->flying])
-            side->flying = 0;
-    }
-    if (is_alone) {
-        side->granted_late = FALSE;
-        side->claim = side->claim ? 1 : 0;
-    }
-    if (side->flying && side->flying != side->claim && pair->granted[side->flying])
-        side->flying = 0;
-    if (side->landing && (pair->granted[side->landing] == 2 - i || !is_named(pair, side->landing)))
-        side->landing = 0;
-}
-
-void model_claim_tidy(Pair *pair)
-{
-    if (pair->has_arbiter)
-        for (int i = 0; i < 2; i++)
-            tidy_questions(pair, i);
-    for (guint8 session = 1; session <= SESSIONS + RESTS; session++)
-        if (pair->granted[session] && !is_named(pair, session))
-            pair->granted[session] = 0;
-}
-
-/* Nobody runs the VM: it has a session that is not decided. */
-static void write_rest(Pair *pair, guint8 writer, guint8 in_step)
-{
-    guint8 session = SESSIONS + 1;
-    while (is_named(pair, session))
-        session++;
-    EXPECT(pair, session <= SESSIONS + RESTS);
-    pair->granted[session] = 0;
-    pair->record =
-        (OnRecord){.writer = writer, .session = session, .rests = TRUE, .in_step = in_step};
-}
-
-static void give_back(Pair *pair, const OnRecord *record, const OwnerFacts *facts)
-{
-    write_rest(pair, record->writer, owner_keeps_in_step(facts) ? record->in_step : 0);
-}
 
 /* ---- A lost link ---- */
 
@@ -131,7 +43,7 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
     case CLAIM_REPORT_FORCED:
         /* Only sides that know the VM keep a record. */
         if (answer == ARBITER_MANUAL)
-            decide(pair, me, side->claim);
+            model_decide(pair, me, side->claim);
         model_event(pair, me, FSM_GRANTED);
         break;
     case CLAIM_REPORT_DENIED:
@@ -149,7 +61,8 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
 /* The storage's answer, now or late. */
 static void answered_by_storage(Pair *pair, int i, guint8 session)
 {
-    answered(pair, i, decide(pair, i, session) ? ARBITER_GRANTED : ARBITER_DENIED, CLAIM_IN_TIME);
+    answered(pair, i, model_decide(pair, i, session) ? ARBITER_GRANTED : ARBITER_DENIED,
+             CLAIM_IN_TIME);
 }
 
 void model_claim_ask(Pair *pair, int me)
@@ -221,7 +134,7 @@ static void question_steps(Search *search, int i)
         {
             pair->side[i].is_asked = FALSE;
             if (stored)
-                decide(pair, i, side->claim);
+                model_decide(pair, i, side->claim);
             answered(pair, i, ARBITER_UNKNOWN, CLAIM_IN_TIME);
         }
     if (!side->flying)
@@ -240,7 +153,7 @@ static void late_steps(Search *search, int i)
     gboolean counts = side->flying == side->claim && !model_is_dead(side);
     STEP(pair, search)
     {
-        decide(pair, i, side->flying);
+        model_decide(pair, i, side->flying);
         pair->side[i].flying = 0;
     }
     if (counts)
@@ -277,7 +190,7 @@ static void order_step(Search *search, int i)
         return;
     STEP(pair, search)
     {
-        decide(pair, i, side->claim);
+        model_decide(pair, i, side->claim);
         pair->side[i].forced = TRUE;
         model_event(pair, i, FSM_ASK_AGAIN);
     }
@@ -347,7 +260,7 @@ static gboolean may_have(const Pair *pair, int i, Disks disks)
 static ArbiterAnswer judge_inquiry(Pair *pair, int i, Disks disks)
 {
     const Side *side = &pair->side[i];
-    OwnerFacts facts = facts_of(pair, i, &side->read);
+    OwnerFacts facts = model_owner_facts(pair, i, &side->read);
     facts.is_replica = disks == DISKS_REPLICA;
     switch (owner_judge_claim(&facts, side->how, disks == DISKS_GOOD)) {
     case OWNER_GRANTS:
@@ -355,11 +268,11 @@ static ArbiterAnswer judge_inquiry(Pair *pair, int i, Disks disks)
     case OWNER_WAITS:
         return ARBITER_OPEN;
     case OWNER_DECIDES:
-        decide(pair, i, side->read.session);
-        facts = facts_of(pair, i, &side->read);
+        model_decide(pair, i, side->read.session);
+        facts = model_owner_facts(pair, i, &side->read);
         return owner_judge(&facts);
     case OWNER_GIVES_BACK:
-        give_back(pair, &side->read, &facts);
+        model_give_back(pair, &side->read, &facts);
         return ARBITER_DENIED;
     case OWNER_RETURNS:
         pair->granted[side->read.session] = (guint8)(2 - i);
@@ -500,17 +413,17 @@ static void release(Pair *pair, int i, gboolean has_run)
     OnRecord record = pair->record;
     if (!record.writer)
         return;
-    OwnerFacts facts = facts_of(pair, i, &record);
+    OwnerFacts facts = model_owner_facts(pair, i, &record);
     OwnerVerdict verdict = owner_judge_end(&facts, has_run);
     if (verdict == OWNER_DECIDES) {
-        decide(pair, i, record.session);
-        facts = facts_of(pair, i, &record);
+        model_decide(pair, i, record.session);
+        facts = model_owner_facts(pair, i, &record);
         verdict = owner_judge_end(&facts, has_run);
     }
     if (verdict == OWNER_RESTS)
-        write_rest(pair, (guint8)(1 + i), 0);
+        model_write_rest(pair, (guint8)(1 + i), 0);
     else if (verdict == OWNER_GIVES_BACK)
-        give_back(pair, &record, &facts);
+        model_give_back(pair, &record, &facts);
 }
 
 /* The winner of a session makes it the other side's. */

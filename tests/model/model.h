@@ -26,7 +26,8 @@
  *
  *   model-side.c     a node: its events, and what it does for them
  *   model-steps.c    what may happen next to the link, to messages and to a node by itself
- *   model-arbiter.c  the arbiter's storage: questions about a lost link, whose the VM is
+ *   model-arbiter.c  the arbiter: questions about a lost link, whose the VM is
+ *   model-storage.c  what is on its storage
  *   model-search.c   the search, and what every state leads to
  *
  * Storage is slow and may hang. What is read may be old when it is judged. What is written lands at
@@ -214,11 +215,19 @@ void model_claim_leave(Pair *pair, int me);
 void model_claim_record(Pair *pair, int me, guint8 session);
 void model_claim_start(Side *side);
 
-/* Clears what was decided for sessions that nobody names any more. */
-void model_claim_tidy(Pair *pair);
-
 /* Steps of one node that lives; of any node. */
 void model_claim_steps(Search *search, int i);
 void model_storage_steps(Search *search, int i);
+
+/* ---- model-storage.c ---- */
+
+/* Says yes to one side of a session, ever. */
+gboolean model_decide(Pair *pair, int i, guint8 session);
+OwnerFacts model_owner_facts(const Pair *pair, int i, const OnRecord *record);
+/* Nobody runs the VM: it has a session that is not decided. Likewise, as it was before. */
+void model_write_rest(Pair *pair, guint8 writer, guint8 in_step);
+void model_give_back(Pair *pair, const OnRecord *record, const OwnerFacts *facts);
+/* Clears what was decided for sessions that nobody names any more. */
+void model_claim_tidy(Pair *pair);
 
 #endif
