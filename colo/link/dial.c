@@ -58,6 +58,8 @@ static void end_attempt(Link *link)
     g_clear_object(&dial->cancellable);
     if (dial->given.kind == COLO_ADDRESS_FDSET && !link_is_up(link))
         link_end_given(link, &dial->given);
+    if (dial->given.kind == COLO_ADDRESS_FDSET && dial->given.fdset == link->taken_set)
+        link_forget_given(link);
     dial->given = (ColoAddress)COLO_ADDRESS_INIT;
     g_clear_object(&dial->remote);
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++)

@@ -2,11 +2,14 @@
 /*
  * Sockets that somebody else has opened: of a set that a client has given to the service, or
  * inherited. What is used is a duplicate; but all duplicates are one socket, so that a set can be
- * dialled with once.
+ * dialled with once. Those of an attempt are taken when it is ordered: a set that is removed under it is
+ * still used.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "colo/link/link_internal.h"
 #include "common/fd.h"
@@ -33,10 +36,22 @@ static const char *what_is_wrong(int fd, gboolean to_listen)
     return NULL;
 }
 
+/* A duplicate of what was taken for an attempt; -1: nothing was. */
+static int taken(const Link *link, const ColoAddress *address, const char *what)
+{
+    for (LinkChannel which = 0; link && which < LINK_CHANNELS; which++)
+        if (link->taken[which] && link->taken_set == address->fdset &&
+            !strcmp(what, link_channel_names[which]))
+            return fcntl(link->taken[which] - 1, F_DUPFD_CLOEXEC, 0);
+    return -1;
+}
+
 static int take(Link *link, const ColoAddress *address, const char *what, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    int fd = -1;
+    int fd = address->kind == COLO_ADDRESS_FDSET ? taken(link, address, what) : -1;
+    if (fd >= 0)
+        return fd;
     if (address->kind == COLO_ADDRESS_FD)
         fd = inherited_fd(address->name, &why);
     else if (link && link->callbacks.descriptor)
@@ -64,16 +79,33 @@ int link_given(Link *link, const ColoAddress *address, const char *what, gboolea
     return colo_fd_steal(&fd);
 }
 
-gboolean link_has_given(Link *link, const char *peer, GError **error)
+void link_forget_given(Link *link)
+{
+    for (LinkChannel which = 0; which < LINK_CHANNELS; which++) {
+        if (link->taken[which])
+            close(link->taken[which] - 1);
+        link->taken[which] = 0;
+    }
+}
+
+gboolean link_take_given(Link *link, const char *peer, GError **error)
 {
     g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
+    int fds[LINK_CHANNELS] = {0};
+    LinkChannel which = 0;
     if (!link_address_parse("peer", peer, &address, error))
         return FALSE;
-    for (LinkChannel which = 0; which < link->channels; which++) {
-        COLO_AUTO_FD fd = link_given(link, &address, link_channel_names[which], FALSE, error);
-        if (fd < 0)
-            return FALSE;
+    while (which < link->channels &&
+           (fds[which] = 1 + link_given(link, &address, link_channel_names[which], FALSE, error)))
+        which++;
+    if (which < link->channels) {
+        while (which-- > 0)
+            close(fds[which] - 1);
+        return FALSE;
     }
+    link_forget_given(link);
+    link->taken_set = address.fdset;
+    memcpy(link->taken, fds, sizeof(fds));
     return TRUE;
 }
 

@@ -495,6 +495,7 @@ void link_free(Link *link)
         return;
     link->freed = TRUE;
     link_listen_end(link);
+    link_forget_given(link);
     obey(link, LINK_EVENT_END, NULL, NULL);
     /* There is no main loop to wait in. What has come is read, so that closing doesn't reset. */
     for (guint i = link->lingering->len; i > 0; i--) {

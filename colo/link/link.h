@@ -153,8 +153,13 @@ void link_idle(Link *link, const char *reason);
 /* Where link_dial() dials from its next call on; NULL: nowhere is known. It must be an address. */
 void link_set_peer(Link *link, const char *peer);
 
-/* Whether all sockets are there that dialling "fdset:N" takes. LINK_ERROR_ADDRESS: which one isn't. */
-gboolean link_has_given(Link *link, const char *peer, GError **error);
+/*
+ * Takes duplicates of all sockets that dialling "fdset:N" needs, in place of any taken before. So the
+ * set may be removed. LINK_ERROR_ADDRESS: which one isn't there; none is taken.
+ */
+gboolean link_take_given(Link *link, const char *peer, GError **error);
+/* The next attempt doesn't use them: closes them. */
+void link_forget_given(Link *link);
 
 /*
  * Listens there too, in place of where it was told to before; NULL: nowhere else. A name is

@@ -269,7 +269,8 @@ struct Link {
     gpointer user_data;
     char *peer_address;
     guint interval_ms, timeout_ms, handshake_ms;
-    guint channels; /* how many a pairing has: all, or all but LINK_DISKS */
+    guint channels;                      /* how many a pairing has: all, or all but LINK_DISKS */
+    int taken_set, taken[LINK_CHANNELS]; /* of the next attempt: a descriptor + 1; 0: none */
 
     Listener listener, also;
     GPtrArray *guests; /* connections without a hello yet */

@@ -111,6 +111,7 @@ static gboolean on_timeout(gpointer user_data)
                         seek->wish == SEEK_PRIMARY ? "" : ": the arbiter is being asked meanwhile");
     seek->timer = 0;
     end_attempt(seek, why);
+    link_forget_given(seek->link);
     act(seek);
     return G_SOURCE_REMOVE;
 }
@@ -166,7 +167,7 @@ static gboolean dial_at(Seek *seek, const char *uri, GError **error)
                     "uri: '%s': this node listens there itself: it must be the other node's", uri);
         return FALSE;
     }
-    if (is_given(uri) && !link_has_given(seek->link, uri, error)) {
+    if (is_given(uri) && !link_take_given(seek->link, uri, error)) {
         g_prefix_error(error, "uri: '%s': ", uri);
         return FALSE;
     }
@@ -194,6 +195,7 @@ void seek_pause(Seek *seek)
 {
     seek->paused = TRUE;
     end_attempt(seek, "an administrator has paused the link");
+    link_forget_given(seek->link);
     act(seek);
 }
 

@@ -205,6 +205,33 @@ static void test_failed(void)
     tear_down(&f);
 }
 
+/* A set that an attempt uses, and one that is listened on: removed, both go on. */
+static void test_removed_in_use(void)
+{
+    Fixture f;
+    start_pair(&f, "none");
+    Host *alpha = &f.host[0], *beta = &f.host[1];
+    g_autofree char *path = g_build_filename(f.dir, "given", NULL);
+    COLO_AUTO_FD listening = make_socket(path, TRUE);
+    alpha->config->recover_timeout_ms = beta->config->recover_timeout_ms = 60000;
+    expect_done(beta, PAUSE);
+    WAIT_FOR(alpha->node->state == FSM_P_PAUSED);
+    add_connections(beta, 5, path);
+    expect_done(beta, RECOVER("fdset:5"));
+    g_assert_nonnull(seek_recovering(beta->node->seek));
+    expect_done(beta, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":5}}");
+    expect_error(beta, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":5}}", "5");
+    g_assert_nonnull(seek_recovering(beta->node->seek));
+    /* Nobody has accepted it until now. */
+    add_fd(alpha, 4, "listen", listening);
+    expect_done(alpha, RECOVER("fdset:4"));
+    expect_done(alpha, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":4}}");
+    protect(&f, 0);
+    g_assert_cmpuint(recover_failures(beta), ==, 0);
+    g_assert_cmpuint(figures_takeovers(beta->node->figures), ==, 0);
+    tear_down(&f);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -213,5 +240,6 @@ int main(int argc, char **argv)
     add_pair_test("/node-given/used-up", test_used_up);
     add_pair_test("/node-given/not-now", test_not_now);
     add_pair_test("/node-given/failed", test_failed);
+    add_pair_test("/node-given/removed-in-use", test_removed_in_use);
     return g_test_run();
 }

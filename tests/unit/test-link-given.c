@@ -64,7 +64,7 @@ static void test_dial(gconstpointer data)
     g_autoptr(LinkEnd) alpha = link_end_new_accepting(&(LinkEndOptions){.disks = disks});
     g_autoptr(LinkEnd) beta = end_of_set(disks);
     fill_set(link_end_port(alpha), disks ? LINK_CHANNELS : LINK_DISKS);
-    g_assert_true(link_has_given(beta->link, "fdset:7", NULL));
+    g_assert_true(link_take_given(beta->link, "fdset:7", NULL));
     dial_with_set(beta);
     link_end_wait(alpha->ups == 1 && beta->ups == 1);
     link_send(beta->link, LINK_MSG_GOODBYE, "bye", 3);
@@ -92,6 +92,32 @@ static void test_removed(void)
     g_assert_cmpuint(beta->downs, ==, 0);
 }
 
+/* It loses them as soon as the attempt is ordered. What is taken and not used is closed. */
+static void test_removed_before(void)
+{
+    g_autoptr(LinkEnd) alpha = link_end_new_accepting(NULL);
+    g_autoptr(LinkEnd) beta = end_of_set(FALSE);
+    fill_set(link_end_port(alpha), LINK_DISKS);
+    g_assert_true(link_take_given(beta->link, "fdset:7", NULL));
+    empty_set();
+    dial_with_set(beta);
+    link_end_wait(alpha->ups == 1 && beta->ups == 1);
+    g_assert_cmpuint(beta->failures, ==, 0);
+}
+
+static void test_forgotten(void)
+{
+    g_autoptr(LinkEnd) alpha = link_end_new_accepting(NULL);
+    g_autoptr(LinkEnd) beta = end_of_set(FALSE);
+    fill_set(link_end_port(alpha), LINK_DISKS);
+    g_assert_true(link_take_given(beta->link, "fdset:7", NULL));
+    empty_set();
+    link_forget_given(beta->link);
+    dial_with_set(beta);
+    link_end_wait(beta->failures > 0);
+    g_assert_cmpuint(beta->ups, ==, 0);
+}
+
 /* Each channel in turn has none when its time comes: the attempt fails, whatever it had. */
 static void test_one_missing(gconstpointer data)
 {
@@ -102,7 +128,7 @@ static void test_one_missing(gconstpointer data)
     fill_set(link_end_port(alpha), LINK_DISKS);
     colo_fd_close(&set.channels[missing]);
     g_autofree char *why = g_strdup_printf("there is no '%s'", link_channel_names[missing]);
-    g_assert_false(link_has_given(beta->link, "fdset:7", &error));
+    g_assert_false(link_take_given(beta->link, "fdset:7", &error));
     g_assert_error(error, LINK_ERROR, LINK_ERROR_ADDRESS);
     g_assert_cmpstr(error->message, ==, why);
     dial_with_set(beta);
@@ -119,7 +145,7 @@ static void expect_no_use(int fd, gboolean to_listen, const char *why)
     g_assert_cmpint(fd, >=, 0);
     *(to_listen ? &set.listening : &set.channels[LINK_CONTROL]) = fd;
     g_assert_false(to_listen ? link_listen_also(end->link, "fdset:7", &error)
-                             : link_has_given(end->link, "fdset:7", &error));
+                             : link_take_given(end->link, "fdset:7", &error));
     g_assert_error(error, LINK_ERROR, LINK_ERROR_ADDRESS);
     if (!strstr(error->message, why))
         g_error("'%s' doesn't say '%s'", error->message, why);
@@ -246,6 +272,8 @@ int main(int argc, char **argv)
     link_end_add_data_test("/link-given/dial", NULL, test_dial);
     link_end_add_data_test("/link-given/dial-with-disks", GUINT_TO_POINTER(1), test_dial);
     link_end_add_test("/link-given/removed", test_removed);
+    link_end_add_test("/link-given/removed-before", test_removed_before);
+    link_end_add_test("/link-given/forgotten", test_forgotten);
     for (LinkChannel which = 0; which < LINK_DISKS; which++) {
         g_autofree char *path =
             g_strdup_printf("/link-given/missing/%s", link_channel_names[which]);

@@ -495,11 +495,16 @@ void link_set_peer(Link *link, const char *peer)
 }
 
 /* Nobody opens sockets for a node of this world. */
-gboolean link_has_given(Link *link, const char *peer, GError **error)
+gboolean link_take_given(Link *link, const char *peer, GError **error)
 {
     (void)link;
     g_set_error(error, LINK_ERROR, LINK_ERROR_ADDRESS, "%s: there are no sets here", peer);
     return FALSE;
+}
+
+void link_forget_given(Link *link)
+{
+    (void)link;
 }
 
 gboolean link_listen_also(Link *link, const char *address, GError **error)
