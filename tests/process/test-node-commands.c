@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Each command in each state that a node of a pair can be held in: it has an answer, or an error that
- * names the state, or says what to do instead.
+ * names the state, or says what to do instead. A set of descriptors is removed in each of them at once.
  */
+#include "common/fd.h"
 #include "common/log.h"
 #include "tests/support/control-peer.h"
 #include "tests/support/switchover-pair.h"
 
+#include <fcntl.h>
 #include <string.h>
 
 /* ---- States ---- */
@@ -24,6 +26,34 @@ static void be_alone_as_secondary(Fixture *f)
     host_set(&f->host[1], "node", "role", "secondary");
     start(&f->host[1], "secondary");
     WAIT_FOR(f->host[1].node->state == FSM_S_NONE);
+}
+
+/* QEMU does not answer, from the start on. */
+static void be_starting(Fixture *f)
+{
+    set_up(f, "file");
+    host_set(&f->host[1], "node", "role", "secondary");
+    for (int i = 0; i < 2; i++) {
+        f->host[i].faulty_operation = FAKE_VM_START;
+        f->host[i].fault = FAKE_VM_HOLD;
+        f->host[i].nth = 1;
+        start(&f->host[i], i ? "secondary" : "primary");
+    }
+    WAIT_FOR(f->host[0].vm && fake_vm_is_held(f->host[0].vm) && f->host[1].vm &&
+             fake_vm_is_held(f->host[1].vm));
+}
+
+/* The secondary's QEMU has to show that it answers, before a session begins. */
+static void be_in_setup(Fixture *f)
+{
+    set_up(f, "file");
+    start(&f->host[0], "primary");
+    f->host[1].faulty_operation = FAKE_VM_PAUSE;
+    f->host[1].fault = FAKE_VM_HOLD;
+    f->host[1].nth = 1;
+    start(&f->host[1], "secondary");
+    WAIT_FOR(f->host[0].node->state == FSM_P_SETUP && f->host[1].node->state == FSM_S_ACTIVE &&
+             fake_vm_is_held(f->host[1].vm));
 }
 
 /* The secondary's VM can't be loaded: it isn't protected yet. */
@@ -78,6 +108,35 @@ static void be_recovering(Fixture *f)
     WAIT_FOR(f->host[0].node->state == FSM_P_RECOVER && f->host[1].node->state == FSM_S_RECOVER);
 }
 
+/* The secondary continues, takes nobody, and the primary learns that. */
+static void be_frozen(Fixture *f)
+{
+    start_split_pair(f);
+    set_storage(&f->host[0], FALSE);
+    control_peer_ask(f->host[1].config->control_socket, "{\"execute\":\"pause\"}");
+    WAIT_FOR(f->host[0].node->state == FSM_P_PAUSED && f->host[1].node->state == FSM_P_NONE);
+    set_storage(&f->host[0], TRUE);
+    WAIT_FOR(f->host[0].node->state == FSM_P_FROZEN);
+}
+
+/* The secondary is to continue, and QEMU refuses to run its VM. */
+static void be_taking_over(Fixture *f)
+{
+    start_split_pair(f);
+    fake_vm_refuse(f->host[1].vm, FAKE_VM_RESUME, TRUE);
+    die(&f->host[0]);
+    WAIT_FOR(f->host[1].node->state == FSM_S_DEVICE && resume_refusal(f->host[1].node->resume));
+}
+
+static void be_stopped(Fixture *f)
+{
+    start_stepping(f, NULL);
+    g_autofree char *done =
+        control_peer_ask(f->host[0].config->control_socket, "{\"execute\":\"stop\"}");
+    g_assert_cmpstr(done, ==, "{\"return\":{}}");
+    WAIT_FOR(!vm_is_running(f->host[0].vm) && svm_is_stopped(f->host[1].node));
+}
+
 static const struct {
     const char *name;
     void (*be)(Fixture *f);
@@ -85,6 +144,8 @@ static const struct {
 } scenes[] = {
     {"alone",     be_alone,              {FSM_P_NONE, FSM_STATES}          },
     {"waits",     be_alone_as_secondary, {FSM_STATES, FSM_S_NONE}          },
+    {"starting",  be_starting,           {FSM_P_STARTING, FSM_S_STARTING}  },
+    {"setup",     be_in_setup,           {FSM_P_SETUP, FSM_S_ACTIVE}       },
     {"active",    be_active,             {FSM_P_ACTIVE, FSM_S_ACTIVE}      },
     {"protected", be_protected,          {FSM_P_COLO, FSM_S_COLO}          },
     {"held",      start_held,            {FSM_P_PRE_SWITCHOVER, FSM_S_COLO}},
@@ -92,6 +153,9 @@ static const struct {
     {"handed",    be_handed,             {FSM_P_HANDED, FSM_S_TAKING}      },
     {"paused",    be_paused,             {FSM_P_PAUSED, FSM_S_PAUSED}      },
     {"recovers",  be_recovering,         {FSM_P_RECOVER, FSM_S_RECOVER}    },
+    {"frozen",    be_frozen,             {FSM_P_FROZEN, FSM_P_NONE}        },
+    {"takes",     be_taking_over,        {FSM_STATES, FSM_S_DEVICE}        },
+    {"stopped",   be_stopped,            {FSM_P_COLO, FSM_S_COLO}          },
 };
 
 /* ---- Commands ---- */
@@ -119,6 +183,7 @@ static const char *const others[] = {
     "{\"execute\":\"recover\"}",
     "{\"execute\":\"recover\",\"arguments\":{\"uri\":\"nowhere\"}}",
     "{\"execute\":\"stop\"}",
+    "{\"execute\":\"cont\"}",
     "{\"execute\":\"quit\"}",
 };
 
@@ -142,6 +207,52 @@ static void ask(const Host *host, const char *command)
         g_assert_true(json_object_object_get_ex(all, "return", &part));
     }
     json_object_put(all);
+}
+
+/* ---- Sets of descriptors ---- */
+
+static void expect_sets(const Host *host, const char *sets)
+{
+    g_autofree char *answer =
+        control_peer_ask(host->config->control_socket, "{\"execute\":\"query-fdsets\"}");
+    if (!strstr(answer, sets))
+        g_error("%s in state %s: the sets are %s, not %s", host->name,
+                fsm_state_name(host->node->state), answer, sets);
+}
+
+/* Whoever has given it has gone. It is there in this state, and is removed in it. */
+static void give_and_remove(const Host *host)
+{
+    FsmState state = host->node->state;
+    const char *path = host->config->control_socket;
+    COLO_AUTO_FD fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    ControlPeer *peer = control_peer_greeted(path);
+    control_peer_send_fds(peer, "{\"execute\":\"add-fd\",\"arguments\":{\"fdset-id\":9}}\n", &fd,
+                          1);
+    g_autofree char *added = NULL;
+    do {
+        g_free(added);
+        added = control_peer_line(peer);
+    } while (g_str_has_prefix(added, "{\"event\""));
+    g_assert_true(g_str_has_prefix(added, "{\"return\":{\"fdset-id\":9"));
+    control_peer_free(peer);
+    expect_sets(host, "\"fdset-id\":9");
+    g_autofree char *removed =
+        control_peer_ask(path, "{\"execute\":\"remove-fd\",\"arguments\":{\"fdset-id\":9}}");
+    g_assert_cmpstr(removed, ==, "{\"return\":{}}");
+    expect_sets(host, "{\"return\":[]}");
+    g_assert_cmpint(host->node->state, ==, state);
+}
+
+static void walk_sets(gconstpointer data)
+{
+    gsize scene = GPOINTER_TO_SIZE(data);
+    Fixture f;
+    scenes[scene].be(&f);
+    for (int side = 0; side < 2; side++)
+        if (scenes[scene].states[side] != FSM_STATES)
+            give_and_remove(&f.host[side]);
+    tear_down(&f);
 }
 
 static void walk(gconstpointer data)
@@ -170,7 +281,9 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     for (gsize i = 0; i < G_N_ELEMENTS(scenes); i++) {
         g_autofree char *path = g_strdup_printf("/node-commands/%s", scenes[i].name);
+        g_autofree char *sets = g_strconcat(path, "-sets", NULL);
         add_pair_data_test(path, GSIZE_TO_POINTER(i), walk);
+        add_pair_data_test(sets, GSIZE_TO_POINTER(i), walk_sets);
     }
     return g_test_run();
 }
