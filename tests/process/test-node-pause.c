@@ -10,7 +10,7 @@
 #include "colo/link/link_internal.h"
 #include "common/log.h"
 #include "tests/support/control-peer.h"
-#include "tests/support/host-pair.h"
+#include "tests/support/host-child.h"
 #include "tests/support/proxy.h"
 
 typedef struct {
@@ -415,10 +415,96 @@ static void test_wait_has_a_command(gconstpointer data)
     chain_close(&chain);
 }
 
+/* ---- A primary that is linked again and can't ask, and its secondary stands still ---- */
+
+typedef struct {
+    Fixture pair;
+    HostChild beta;
+    Proxy *a, *b;
+} Stopped;
+
+static void move_storage(Stopped *f, gboolean there)
+{
+    for (int i = 0; i < 2; i++)
+        set_storage(&f->pair.host[i], there);
+}
+
+/* Over a chain. The primary gives its peer up after `patience_ms` of silence. */
+static void recover_and_stop(Stopped *f, guint64 patience_ms)
+{
+    Host *alpha = &f->pair.host[0];
+    set_up(&f->pair, "file");
+    split_storage(&f->pair);
+    g_free(alpha->config->listen);
+    alpha->config->listen = g_strdup_printf("unix:%s/dst", f->pair.dir);
+    alpha->config->heartbeat_timeout_ms = patience_ms;
+    f->b = make_proxy("127.0.0.1:0", alpha->config->listen);
+    g_autofree char *middle = g_strdup_printf("127.0.0.1:%u", proxy_port(f->b));
+    g_autofree char *first = g_strdup_printf("127.0.0.1:%u", f->pair.ports[0]);
+    f->a = make_proxy(first, middle);
+    start(alpha, "primary");
+    host_child_start(&f->beta, &f->pair, "b");
+    WAIT_FOR(alpha->node->state == FSM_P_COLO);
+    move_storage(f, FALSE);
+    expect_done(alpha, "pause", NULL);
+    g_assert_cmpint(alpha->node->state, ==, FSM_P_PAUSED);
+    WAIT_FOR(claim_is_undecided(alpha->node->claim));
+    expect_done(alpha, "recover", NULL);
+    WAIT_FOR(alpha->node->state == FSM_P_RECOVER);
+    host_child_stop(&f->beta);
+}
+
+/* All is well again: whichever of them the arbiter has chosen. */
+static void go_on_and_close(Stopped *f)
+{
+    const Host *alpha = &f->pair.host[0];
+    proxy_do(f->a, "pass all");
+    proxy_do(f->b, "pass all");
+    host_child_continue(&f->beta);
+    move_storage(f, TRUE);
+    expect_done(alpha, "recover", NULL);
+    WAIT_FOR(alpha->node->state == FSM_P_COLO || alpha->node->state == FSM_S_COLO);
+    host_child_kill(&f->beta);
+    tear_down(&f->pair);
+    proxy_free(f->a);
+    proxy_free(f->b);
+}
+
+/* It ends the wait, also where nothing passes on one of the connections any more. */
+static void test_stopped_secondary(gconstpointer data)
+{
+    const char *channel = data;
+    Stopped f;
+    recover_and_stop(&f, 10 * 60 * 1000);
+    const Host *alpha = &f.pair.host[0];
+    if (channel) {
+        proxy_do(f.a, "blackhole %s", channel);
+        proxy_do(f.b, "cut %s", channel);
+    }
+    g_assert_cmpint(alpha->node->state, ==, FSM_P_RECOVER);
+    expect_done(alpha, "pause", NULL);
+    g_assert_cmpint(alpha->node->state, ==, FSM_P_PAUSED);
+    g_assert_true(is_held(alpha));
+    go_on_and_close(&f);
+}
+
+/* Without it the wait has a limit. */
+static void test_stopped_for_long(void)
+{
+    Stopped f;
+    recover_and_stop(&f, 1000);
+    const Host *alpha = &f.pair.host[0];
+    WAIT_FOR(alpha->node->state == FSM_P_PAUSED);
+    g_assert_false(seek_is_paused(alpha->node->seek));
+    expect_done(alpha, "pause", NULL);
+    go_on_and_close(&f);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const channels[] = {"control", "checkpoint", "packets"};
     static const char *const typists[] = {"primary", "secondary"};
+    host_child_main(argc, argv);
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-pause/chain", test_chain);
@@ -433,7 +519,11 @@ int main(int argc, char **argv)
     for (gsize i = 0; i < G_N_ELEMENTS(channels); i++) {
         g_autofree char *path = g_strdup_printf("/node-pause/one-channel/%s", channels[i]);
         add_pair_data_test(path, channels[i], test_one_channel);
+        g_autofree char *stopped = g_strdup_printf("/node-pause/stopped/%s", channels[i]);
+        add_pair_data_test(stopped, channels[i], test_stopped_secondary);
     }
+    add_pair_data_test("/node-pause/stopped/whole", NULL, test_stopped_secondary);
+    add_pair_test("/node-pause/stopped/for-long", test_stopped_for_long);
     for (gsize i = 0; i < G_N_ELEMENTS(waits); i++) {
         g_autofree char *limit = g_strdup_printf("/node-pause/limit/%s", waits[i].name);
         g_autofree char *command = g_strdup_printf("/node-pause/command/%s", waits[i].name);

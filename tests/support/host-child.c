@@ -60,6 +60,7 @@ void host_child_main(int argc, char **argv)
     g_test_init(&no_arguments, &argv, NULL);
     log_init("child", LOG_LEVEL_ERROR);
     set_up_in(&fixture, argv[3], ports, argv[6]);
+    split_storage(&fixture);
     if (*argv[8] == '1') {
         add_tap(&fixture);
         g_timeout_add(1, on_send, &fixture.host[0]);

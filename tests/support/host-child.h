@@ -26,7 +26,8 @@ void host_child_main(int argc, char **argv);
 /*
  * Starts a process that runs the hosts of `fixture` whose names begin with a letter of `which`
  * ("ab": both), with the timeouts above and one checkpoint after the other: alpha as primary, beta
- * as secondary. The fixture has to be set up; the caller doesn't start those hosts itself.
+ * as secondary. The fixture has to be set up; the caller doesn't start those hosts itself. The arbiter's
+ * storage is split there: of a fixture with split_storage(), set_storage() is for both processes.
  */
 void host_child_start(HostChild *child, const Fixture *fixture, const char *which);
 /* The same, but without giving up the peer soon; the fixture's VM has a card (add_tap()), and
