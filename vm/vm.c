@@ -44,6 +44,11 @@ VmOp vm_operation(const Vm *vm)
     return vm->op;
 }
 
+const char *vm_busy_with(const Vm *vm)
+{
+    return vm->op == VM_OP_NONE ? NULL : vm_op_name(vm->op);
+}
+
 gboolean vm_caches_disks(const Vm *vm)
 {
     for (guint i = 0; i < vm->description->disks->len; i++) {

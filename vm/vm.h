@@ -281,6 +281,9 @@ struct VhostCard;
 /* Card `index`, borrowed, valid like vm_ram(). NULL: it is attached by vm_nic_fd(). */
 struct VhostCard *vm_nic_card(const Vm *vm, unsigned index);
 
+/* What QEMU was told and has not answered yet: "pause", "load device state"; NULL: nothing. */
+const char *vm_busy_with(const Vm *vm);
+
 /*
  * The stream socket of card `index` (non-blocking), borrowed, valid like vm_ram(); -1: it is attached by
  * vm_nic_card(). Both directions

@@ -14,6 +14,11 @@ typedef struct {
     gboolean no_arbiter; /* administrators decide */
     gboolean undecided;  /* it was asked, and can't be */
     gboolean handed;     /* a primary whose VM was handed over when the link was lost */
+    /* Why nothing is started, or the VM not recorded; what a hand-over or a takeover waits for now.
+     * NULL: nothing is known. Borrowed. */
+    const char *arbiter, *step;
+    const char *refusal; /* why the VM, which is here, does not run; NULL: nothing prevents it */
+    gboolean ends;       /* protected, and about to end */
 } AdviceFacts;
 
 typedef struct {

@@ -4,6 +4,8 @@
 static gboolean is_owed(const AnswerFacts *facts, Answer answer)
 {
     switch (answer) {
+    case ANSWER_BLANK:
+        return facts->joins;
     case ANSWER_BASE:
         return facts->tells;
     case ANSWER_DIRTY:
@@ -41,6 +43,7 @@ gboolean answer_step(AnswerWatch *watch, const AnswerFacts *facts, gint64 passed
                      gint64 limit_us, const char **ret_what)
 {
     static const char *const what[ANSWERS] = {
+        [ANSWER_BLANK] = "it does not make itself ready",
         [ANSWER_BASE] = "it does not tell what is in its memory",
         [ANSWER_DIRTY] = "its VM has not stopped for a checkpoint",
         [ANSWER_RECEIVED] = "a checkpoint is not complete there",

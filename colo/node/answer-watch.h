@@ -12,6 +12,7 @@
  * hang, pages of RAM may still be acknowledged for ever.
  *
  *     owed                                               progress, besides messages
+ *     BLANK: to be ready for a session                   -
  *     its base, as a session begins                      its bytes
  *     DIRTY after PREPARE                                -
  *     RECEIVED after the last byte of a checkpoint       its bytes, and the disks' stream
@@ -34,6 +35,7 @@
 
 typedef struct {
     gboolean is_protected;
+    gboolean joins;            /* it was told that the VM runs, BLANK is to come */
     gboolean tells;            /* the base is to come: what its RAM holds as a session begins */
     gboolean prepares;         /* the last part of DIRTY is to come */
     gboolean completes;        /* all of a checkpoint is sent, RECEIVED is to come */
@@ -49,6 +51,7 @@ typedef struct {
 } AnswerFacts;
 
 typedef enum {
+    ANSWER_BLANK,
     ANSWER_BASE,
     ANSWER_DIRTY,
     ANSWER_RECEIVED,

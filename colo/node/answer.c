@@ -98,6 +98,7 @@ static AnswerFacts find_facts(Answering *answering, const AnsweringWorld *world)
     gboolean is_protected = fsm_is_protected(world->state);
     AnswerFacts facts = {.is_protected = is_protected,
                          .tells = world->tells && !is_unix(world->stream),
+                         .joins = world->state == FSM_P_SETUP,
                          .base_bytes = look_at(world->stream).tcpi_bytes_received,
                          .prepares = world->phase == CYCLE_PREPARING,
                          .completes = cycle_is_owed_received(world->phase),

@@ -39,7 +39,7 @@ typedef struct {
 Answering *answering_new(const Config *config, const AnsweringHandler *handler, gpointer user_data);
 void answering_free(Answering *answering);
 
-/* A session begins, or has ended. */
+/* A secondary is to begin a session, a session begins, or has ended. */
 void answering_watch(Answering *answering);
 void answering_forget(Answering *answering);
 /* A message of the secondary has come. */

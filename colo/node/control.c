@@ -38,6 +38,7 @@ static void add_vm(const Node *node, json_object *status)
     colo_json_add_string(vm, "uuid", node->config->vm->uuid);
     colo_json_add_string(vm, "state", vm_state(node));
     colo_json_add_string(vm, "stopped-by", stopped_by(node));
+    colo_json_add_string(vm, "order", process ? vm_busy_with(process) : NULL);
     if (process && vm_ram(process))
         colo_json_add_int(vm, "pid", vm_ram(process)->pid);
     colo_json_add_int(vm, "private-bytes", (gint64)memory_bytes(node->memory));
@@ -68,6 +69,8 @@ static void add_peer(const Node *node, json_object *status)
 static void add_checkpoints(const Node *node, json_object *status)
 {
     figures_describe_checkpoints(node->figures, status);
+    colo_json_add_string(json_object_object_get(status, "checkpoints"), "waits-for",
+                         cycle_waits_for(primary_phase(node->primary)));
     json_object *dirty = colo_json_add_object(status, "dirty");
     colo_json_add_string(dirty, "method",
                          machine_tracker(node->machine) ? dirty_method_name(dirty_tracker_method(
@@ -182,13 +185,35 @@ static const char *peer_called(const Node *node)
     return node->peer_name ? node->peer_name : node->config->peer ? node->config->peer : "the peer";
 }
 
+/* What a hand-over or a takeover waits for now. */
+static const char *waits_for_step(const Node *node)
+{
+    const Vm *vm = machine_vm(node->machine);
+    if (node->state == FSM_P_DEVICE)
+        return cycle_waits_for(primary_phase(node->primary));
+    if (!fsm_is_taking_over(node->state))
+        return NULL;
+    return resume_refusal(node->resume) ? resume_refusal(node->resume)
+           : vm && vm_busy_with(vm)     ? vm_busy_with(vm)
+                                        : disks_order_name(node->disks);
+}
+
 static AdviceFacts advice_facts(const Node *node)
 {
+    const char *arbiter = claim_trouble(node->claim);
+    if (node->state == FSM_P_ACTIVE)
+        arbiter = claim_recording(node->claim) != CLAIM_RECORD_WANTED ? NULL
+                  : arbiter                                           ? arbiter
+                            : "the session can't be put on record";
     return (AdviceFacts){.state = node->state,
                          .peer = peer_called(node),
                          .no_arbiter = node->config->arbiter == CONFIG_ARBITER_NONE,
                          .handed = claim_was_handed(node->claim),
-                         .undecided = claim_is_undecided(node->claim)};
+                         .undecided = claim_is_undecided(node->claim),
+                         .arbiter = arbiter,
+                         .step = waits_for_step(node),
+                         .refusal = resume_refusal(node->resume),
+                         .ends = final_has_begun(node->final)};
 }
 
 static void add_waiting(const Node *node, json_object *status)

@@ -270,6 +270,39 @@ const char *cycle_phase_name(CyclePhase phase)
     return names[phase];
 }
 
+const char *cycle_waits_for(CyclePhase phase)
+{
+    static const char *const texts[CYCLE_PHASES] = {
+        [CYCLE_SYNCING] = "the disks have not been synced",
+        [CYCLE_PREPARING] = "the secondary's VM has not been paused",
+        [CYCLE_SETTLING] = "QEMU has not read the guest's input",
+        [CYCLE_PAUSING] = "QEMU has not paused the VM",
+        [CYCLE_PAUSING_CANCELLED] = "QEMU has not paused the VM",
+        [CYCLE_HELD] = "the VM is held, until 'continue'",
+        [CYCLE_SAVING] = "QEMU has not saved the device state, or the disks have not been marked",
+        [CYCLE_SAVING_MARKED] = "QEMU has not saved the device state",
+        [CYCLE_SAVING_CANCELLED] = "QEMU has not saved the device state",
+        [CYCLE_MARKING] = "the disks have not been marked",
+        [CYCLE_GIVING_UP] = "the disks have not been given up",
+        [CYCLE_GIVING_UP_CANCELLED] = "the disks have not been given up",
+        [CYCLE_COPYING] = "the pages are being copied",
+        [CYCLE_COPYING_RECEIVED] = "the pages are being copied",
+        [CYCLE_RESUMING] = "the VM has not been resumed",
+        [CYCLE_RESUMING_SENDING] = "the VM has not been resumed",
+        [CYCLE_RESUMING_SENT] = "the VM has not been resumed",
+        [CYCLE_RESUMING_RECEIVED] = "the VM has not been resumed",
+        [CYCLE_RESUMING_COMPLETE] = "the VM has not been resumed",
+        [CYCLE_SENDING] = "a checkpoint is on its way",
+        [CYCLE_SENT] = "the secondary has not received all of a checkpoint",
+        [CYCLE_RECEIVED] = "a checkpoint is on its way",
+        [CYCLE_STOPPING] = "QEMU has not paused the VM",
+        [CYCLE_PAUSED_SENDING] = "a checkpoint is on its way",
+        [CYCLE_PAUSED_SENT] = "the secondary has not received all of a checkpoint",
+        [CYCLE_PAUSED_RECEIVED] = "a checkpoint is on its way",
+    };
+    return texts[phase];
+}
+
 const char *cycle_event_name(CycleEvent event)
 {
     static const char *const names[CYCLE_EVENTS] = {

@@ -157,6 +157,8 @@ gboolean cycle_is_owed_received(CyclePhase phase);
 gboolean cycle_is_committed(CyclePhase phase);
 
 const char *cycle_phase_name(CyclePhase phase);
+/* What it waits for, for people: "QEMU has not paused the VM"; NULL: for nothing. */
+const char *cycle_waits_for(CyclePhase phase);
 const char *cycle_event_name(CycleEvent event);
 
 /* ---- Before protection is claimed ---- */

@@ -78,9 +78,9 @@ static void on_changed(BlockActivation *activation, gpointer user_data)
 
 /* ---- Its members ---- */
 
-static DiskOrder *switch_new(Disks *disks, BlockOpDone done, gpointer ticket)
+static DiskOrder *switch_new(Disks *disks, const char *name, BlockOpDone done, gpointer ticket)
 {
-    DiskOrder *order = disks_order_new(disks, "switch", 0, NULL);
+    DiskOrder *order = disks_order_new(disks, name, 0, NULL);
     order->switched = done;
     order->ticket = ticket;
     return order;
@@ -105,10 +105,10 @@ static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
     if (disks->takeover.is_set)
         /* As long as the storage takes to sync: nobody else has the VM. */
         disk_server_epoch_command(disks->server, "takeover", disks->takeover.number, 0, on_switched,
-                                  switch_new(disks, done, ticket));
+                                  switch_new(disks, "takeover", done, ticket));
     else
         disk_server_command(disks->server, "activate", NULL, disks_timeout(disks), on_switched,
-                            switch_new(disks, done, ticket));
+                            switch_new(disks, "activate", done, ticket));
 }
 
 /*
@@ -118,7 +118,7 @@ static void activate_images(gpointer data, BlockOpDone done, gpointer ticket)
 static void activate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    disks->resuming = switch_new(disks, done, ticket);
+    disks->resuming = switch_new(disks, "resume", done, ticket);
     disks->handler.run(disks->user_data);
 }
 
@@ -164,14 +164,15 @@ static void on_only_mark(json_object *result, const GError *error, gpointer user
     if (error)
         order->switched(order->ticket, error);
     else
-        send_inactivate(order->disks, switch_new(order->disks, order->switched, order->ticket));
+        send_inactivate(order->disks,
+                        switch_new(order->disks, "inactivate", order->switched, order->ticket));
 }
 
 /* The mark of an epoch comes before: what it ends can't be written any more. */
 static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
 {
     Disks *disks = data;
-    DiskOrder *order = switch_new(disks, done, ticket);
+    DiskOrder *order = switch_new(disks, "inactivate", done, ticket);
     if (!disks->last_mark_due) {
         send_inactivate(disks, order);
         return;
@@ -224,7 +225,7 @@ static void inactivate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
         done(ticket, NULL);
         return;
     }
-    disks->releasing = switch_new(disks, done, ticket);
+    disks->releasing = switch_new(disks, "release", done, ticket);
     disks->handler.release(disks->user_data);
 }
 

@@ -18,6 +18,7 @@
  */
 #include "colo/node/disks_internal.h"
 #include "common/fault.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/patience.h"
 
@@ -234,6 +235,12 @@ gboolean disks_writes_wait(const Disks *disks)
            QUEUE_FULL_BYTES;
 }
 
+const char *disks_order_name(const Disks *disks)
+{
+    const DiskOrder *order = disks->orders && disks->orders->len ? disks->orders->pdata[0] : NULL;
+    return order ? order->name : NULL;
+}
+
 void disks_add_status(const Disks *disks, json_object *status)
 {
     static const char *const members[] = {"mode",           "attached",    "in-sync",
@@ -246,6 +253,7 @@ void disks_add_status(const Disks *disks, json_object *status)
     }
     json_object *object = json_object_new_object();
     disks_describe_flag(disks, object);
+    colo_json_add_string(object, "order", disks_order_name(disks));
     for (gsize i = 0; i < G_N_ELEMENTS(members); i++)
         copy_member(object, disks->status, members[i]);
     json_object *images = json_object_object_get(disks->status, "disks");

@@ -192,6 +192,8 @@ void disks_vm_paused(Disks *disks);
 
 /* ---- Status: as of the last look, twice a second ---- */
 
+/* An order that has no answer yet: "sync", "takeover"; NULL: none. */
+const char *disks_order_name(const Disks *disks);
 void disks_add_status(const Disks *disks, json_object *status);
 /* An image could not be synced, which is final. */
 gboolean disks_are_unsynced(const Disks *disks);

@@ -434,6 +434,7 @@ void node_link_close(Node *node)
 {
     seek_wish(node->seek, SEEK_NOBODY);
     receiver_shut_down(node->receiver);
+    answering_forget(node->answering);
     link_close(node->link);
     link_idle(node->link, fsm_state_name(node->state));
 }

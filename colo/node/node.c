@@ -348,6 +348,8 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
     claim_moved(node->claim, event, next, link_session(node->link));
     primary_moved(node->primary, next);
     uplinks_reconsider(node->uplinks);
+    if (next == FSM_P_SETUP)
+        answering_watch(node->answering);
     leave_look(node->leave);
     taking_moved(node->taking, next, event);
     if (next == FSM_S_GIVING || next == FSM_S_LEAVING)

@@ -205,16 +205,6 @@ static char *waits_for(const Primary *primary)
     switch (primary->cycle.phase) {
     case CYCLE_IDLE:
         return g_strdup("the secondary's VM can't continue yet");
-    case CYCLE_PREPARING:
-        return g_strdup("the secondary's VM has not been paused");
-    case CYCLE_PAUSING:
-    case CYCLE_STOPPING:
-        return g_strdup("QEMU has not paused the VM");
-    case CYCLE_SAVING:
-    case CYCLE_SAVING_MARKED:
-        return g_strdup("QEMU has not saved the device state");
-    case CYCLE_MARKING:
-        return g_strdup("the disks have not been marked");
     case CYCLE_GIVING_UP:
         return primary->handler->disks_wait_for(primary->user_data);
     case CYCLE_PAUSED_SENDING:
@@ -224,8 +214,10 @@ static char *waits_for(const Primary *primary)
             "the checkpoint that the VM stands in is still on its way (raise downtime-limit, or "
             "set it to 0ms)");
     default:
-        return g_strdup("a checkpoint is under way");
+        break;
     }
+    const char *what = cycle_waits_for(primary->cycle.phase);
+    return g_strdup(what ? what : "a checkpoint is under way");
 }
 
 static gboolean on_hand_over_timer(gpointer user_data)

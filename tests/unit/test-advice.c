@@ -68,12 +68,47 @@ static void test_way_out(void)
     advice_clear(&nobody);
 }
 
-/* A protected VM waits for nothing. */
+/* A protected VM waits for nothing, and a node that has failed for nobody; all others say what for. */
 static void test_protected(void)
 {
-    for (FsmState state = 0; state < FSM_STATES; state++)
-        if (fsm_is_protected(state))
-            g_assert_null(advice_in(state, FALSE, FALSE).waits);
+    for (FsmState state = 0; state < FSM_STATES; state++) {
+        Advice advice = advice_in(state, FALSE, FALSE);
+        gboolean rests = state == FSM_P_COLO || state == FSM_S_COLO || state == FSM_FAILED;
+        g_assert_true(rests == !advice.waits);
+        advice_clear(&advice);
+    }
+}
+
+static Advice advice_with(AdviceFacts facts)
+{
+    Advice advice = {NULL, NULL, NULL};
+    facts.peer = "beta";
+    g_assert_true(advice_of(&facts, &advice));
+    return advice;
+}
+
+/* What is known of it is said. */
+static void test_details(void)
+{
+    static const struct {
+        AdviceFacts facts;
+        const char *waits, *runs;
+    } cases[] = {
+        {{.state = FSM_P_NONE, .refusal = "disk full"},  "resumed (disk full)",       "does not run"},
+        {{.state = FSM_P_COLO, .refusal = "disk full"},  "resumed (disk full)",       "does not run"},
+        {{.state = FSM_P_COLO, .ends = TRUE},            "beta to have the last",     "about to end"},
+        {{.state = FSM_P_DEVICE, .step = "QEMU hangs"},  "(QEMU hangs)",              "paused"      },
+        {{.state = FSM_S_DEVICE, .step = "takeover"},    "(takeover)",                "beta"        },
+        {{.state = FSM_S_STARTING, .arbiter = "is off"}, "the arbiter: is off",       "beta"        },
+        {{.state = FSM_P_ACTIVE, .arbiter = "is off"},   "the arbiter: is off",       "unprotected" },
+        {{.state = FSM_P_ACTIVE},                        "the first synchronisation", "unprotected" },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Advice advice = advice_with(cases[i].facts);
+        g_assert_nonnull(strstr(advice.waits, cases[i].waits));
+        g_assert_nonnull(strstr(advice.runs, cases[i].runs));
+        advice_clear(&advice);
+    }
 }
 
 int main(int argc, char **argv)
@@ -82,5 +117,6 @@ int main(int argc, char **argv)
     g_test_add_func("/advice/all", test_all);
     g_test_add_func("/advice/way-out", test_way_out);
     g_test_add_func("/advice/protected", test_protected);
+    g_test_add_func("/advice/details", test_details);
     return g_test_run();
 }

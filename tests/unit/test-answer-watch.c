@@ -30,7 +30,7 @@ static unsigned patience_with(AnswerFacts facts)
 /* All combinations of what may be owed: something is, or nothing; somebody waits, or not. */
 static void test_all(void)
 {
-    for (unsigned bits = 0; bits < 1u << 8; bits++) {
+    for (unsigned bits = 0; bits < 1u << 9; bits++) {
         AnswerFacts facts = {.is_protected = bits & 1,
                              .prepares = (bits & 2) != 0,
                              .completes = (bits & 4) != 0,
@@ -38,8 +38,9 @@ static void test_all(void)
                              .stream_under_way = (bits & 16) != 0,
                              .disks_under_way = (bits & 32) != 0,
                              .writes_wait = (bits & 64) != 0,
-                             .tells = (bits & 128) != 0};
-        gboolean owes = (bits & (2 | 4 | 8 | 16 | 32 | 128)) != 0;
+                             .tells = (bits & 128) != 0,
+                             .joins = (bits & 256) != 0};
+        gboolean owes = (bits & (2 | 4 | 8 | 16 | 32 | 128 | 256)) != 0;
         gboolean waited_for = (bits & 1) || (bits & (32 | 64)) == (32 | 64);
         unsigned expected = !owes ? 0 : (waited_for ? SOON_US : LIMIT_US) / STEP_US;
         g_assert_cmpuint(patience_with(facts), ==, expected);
