@@ -295,6 +295,91 @@ static void tell_failover(gconstpointer data)
     expect_text(beta, "last-takeover", "cause", "failover");
 }
 
+/* ---- RAM by difference ---- */
+
+/* A guest of 12 GiB, say, over a link of 10 Gbit/s. */
+#define PAGE_US (300 * MS)
+
+/* The last time that it took from the link's coming up until the pair was protected. */
+static gint64 linked_us, took_us;
+
+static gboolean is_protected_again(void)
+{
+    gboolean is_protected = world_is_protected();
+    if (!beta->lives || !link_is_up(beta->link))
+        linked_us = 0;
+    else if (!linked_us && !is_protected)
+        linked_us = world.now_us;
+    if (!linked_us || !is_protected)
+        return FALSE;
+    took_us = world.now_us - linked_us;
+    return TRUE;
+}
+
+static gint64 protect_us(void)
+{
+    linked_us = 0;
+    world_await(is_protected_again, "the pair is protected", 120 * SECOND);
+    return took_us;
+}
+
+static gboolean is_alone(void)
+{
+    return alpha->node->state == FSM_P_NONE;
+}
+
+/* What it takes the first time. */
+static gint64 start_full_pair(void)
+{
+    world.page_us = PAGE_US;
+    world_start(alpha, "primary");
+    world_await(is_alone, "the primary runs", 10 * SECOND);
+    for (guint page = 0; page < WORLD_PAGES; page++)
+        sim_vm_write(alpha->vm, page, page + 1);
+    world_start(beta, "secondary");
+    gint64 us = protect_us();
+    g_assert_cmpint(us, >=, WORLD_PAGES * PAGE_US);
+    pass_us(3 * SECOND);
+    return us;
+}
+
+static void expect_difference(gint64 first_us, const char *what)
+{
+    gint64 again_us = protect_us();
+    if (again_us * 4 >= first_us)
+        world_fail("%s: protected again in %.3f s, and the first time took %.3f s", what,
+                   (double)again_us / SECOND, (double)first_us / SECOND);
+    pass_us(3 * SECOND);
+}
+
+static gboolean is_lost(void)
+{
+    return !world_is_protected();
+}
+
+static void tell_difference(gconstpointer data)
+{
+    (void)data;
+    gint64 first_us = start_full_pair();
+    order(beta, "pause", NULL);
+    order(beta, "recover", NULL);
+    expect_difference(first_us, "after a pause of the link");
+    world_link_reset();
+    world_await(is_lost, "the link is lost", SECOND);
+    expect_difference(first_us, "after a reset of the link");
+    world.cut[0] = world.cut[1] = TRUE;
+    world_link_look();
+    pass_us(4 * SECOND);
+    world.cut[0] = world.cut[1] = FALSE;
+    world_link_look();
+    expect_difference(first_us, "after a cut of the link");
+    alpha->config->downtime_limit_ms = 0;
+    order(alpha, "switchover", NULL);
+    world_await(is_over, "the switchover is over", 30 * SECOND);
+    expect_text(alpha, "switchover", "status", "completed");
+    expect_difference(first_us, "after a switchover");
+}
+
 /* ---- ---- */
 
 typedef struct {
@@ -322,6 +407,7 @@ int main(int argc, char **argv)
         {"checkpoint", tell_checkpoint},
         {"lost",       tell_lost      },
         {"failover",   tell_failover  },
+        {"difference", tell_difference},
     };
     static const char *const modes[] = {"buffered", "colo"};
     static Case cases[G_N_ELEMENTS(tests) * G_N_ELEMENTS(modes)];
