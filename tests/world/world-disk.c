@@ -105,6 +105,7 @@ static gboolean fail_all(gpointer data)
 }
 
 static void begin_next(DiskServer *server);
+static gboolean on_started(gpointer data);
 
 static gboolean on_order(gpointer data)
 {
@@ -140,6 +141,8 @@ static void begin_next(DiskServer *server)
         server->step = world_after(server->host, 0, fail_all, server);
         return;
     }
+    if (!g_strcmp0(server->host->disk_holds, order->name))
+        return;
     gint64 us = disk_order_begin(server, order->name, order->arguments);
     server->step = world_after(server->host, hangs_us + us, on_order, server);
 }
@@ -161,6 +164,17 @@ void disk_server_command(DiskServer *server, const char *name, json_object *argu
         world_storage_tried(server->host);
     g_queue_push_tail(server->orders, order);
     begin_next(server);
+}
+
+void world_disk_let(WorldHost *host)
+{
+    DiskServer *server = host->disk_server;
+    const char *held = host->disk_holds;
+    host->disk_holds = NULL;
+    if (server && !g_strcmp0(held, "start") && !server->start)
+        server->start = world_after(host, 0, on_started, server);
+    else if (server)
+        begin_next(server);
 }
 
 gboolean disk_has_order(const DiskServer *server, const char *name)
@@ -248,7 +262,8 @@ DiskServer *disk_server_start(const DiskServerOptions *options, const DiskConfig
     server->throttle.limit = options->owner ? 0 : world.epoch_writes;
     server->orders = g_queue_new();
     server->unread = g_queue_new();
-    server->start = world_after(server->host, world_between(1000, 50000), on_started, server);
+    if (g_strcmp0(server->host->disk_holds, "start") != 0)
+        server->start = world_after(server->host, world_between(1000, 50000), on_started, server);
     server->host->disk_server = server;
     server->host->unsynced_told = FALSE;
     server->host->disk_starts++;

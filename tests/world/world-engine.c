@@ -122,10 +122,22 @@ static gboolean on_synchronised(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* What the peer has already is only hashed, by its base (checkpoint/base.c); the rest is sent. */
+static gint64 sync_us(const Capture *capture)
+{
+    const SimVm *peer = world.host[!capture->host->index].vm;
+    gint64 us = 0;
+    for (guint page = 0; page < WORLD_PAGES; page++)
+        us += peer->ram[page] == capture->vm->ram[page] ? world.page_us / 50 : world.page_us;
+    return us;
+}
+
 void capture_synchronise(Capture *capture, guint64 pause_pages)
 {
     (void)pause_pages;
     gint64 us = world_between(5000, 2 * G_USEC_PER_SEC);
+    if (world.page_us)
+        us = sync_us(capture);
     if (capture->sync_rate)
         us = MAX(us, (gint64)(WORLD_PAGES * VM_PAGE_SIZE * G_USEC_PER_SEC / capture->sync_rate));
     world_stream_send(capture->stream, harvest(capture, G_MAXUINT32), parcel_free, us);

@@ -164,6 +164,7 @@ static void look_at_state(WorldHost *host, const char *event)
 {
     FsmState before = (FsmState)host->state, state = host->node->state;
     host->state = (guint)state;
+    host->states |= G_GUINT64_CONSTANT(1) << state;
     world_check_state(host, before, event);
     if (state == FSM_FAILED || state == FSM_COMPLETED)
         host->gone_us = world.now_us;

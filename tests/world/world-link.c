@@ -446,6 +446,31 @@ int link_disks_fd(const Link *link)
     return link_is_up(link) ? link->end->stream[DISKS].fd : -1;
 }
 
+/* ---- Messages that a test holds ---- */
+
+static struct {
+    Pipe *pipe;
+    Item *item;
+} held[8];
+
+static void hold(Pipe *pipe, Item *item)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(held); i++)
+        if (!held[i].item) {
+            held[i].pipe = pipe;
+            held[i].item = item;
+            return;
+        }
+    world_fail("too many messages are held");
+}
+
+void world_link_let(void)
+{
+    world.held_message = 0;
+    for (guint i = 0; i < G_N_ELEMENTS(held) && held[i].item; i++)
+        pipe_put(held[i].pipe, g_steal_pointer(&held[i].item), world.delay_us);
+}
+
 void link_send(Link *link, guint type, const void *payload, gsize len)
 {
     if (!link_is_up(link) || !other(link->end)->link || world_liar_sends(link, type, payload, len))
@@ -453,8 +478,13 @@ void link_send(Link *link, guint type, const void *payload, gsize len)
     Item *item = g_new0(Item, 1);
     item->type = type;
     item->bytes = g_bytes_new(payload, len);
-    world_tell("%s -> message %u", link->host->name, type);
-    pipe_put(&other(link->end)->pipe[CONTROL], item, world.delay_us);
+    Pipe *pipe = &other(link->end)->pipe[CONTROL];
+    gboolean is_held = world.held_message && type == world.held_message;
+    world_tell("%s -> message %u%s", link->host->name, type, is_held ? ", held" : "");
+    if (is_held)
+        hold(pipe, item);
+    else
+        pipe_put(pipe, item, world.delay_us);
 }
 
 gboolean link_has_unsent(const Link *link)

@@ -297,6 +297,9 @@ void world_source_clear(GSource **source)
 /* A thread waits for a mount that is gone for up to so long. */
 #define LEFT_US (600 * G_USEC_PER_SEC)
 
+/* How often one that hangs looks whether it still does: a test may mend storage earlier. */
+#define LOOK_US (G_GINT64_CONSTANT(1000) * 1000)
+
 typedef struct {
     WorldHost *host;
     GThreadFunc func;
@@ -332,7 +335,8 @@ static gboolean run_step(gpointer data)
             step->wakes_us = step->host->storage_hangs_until_us + world_between(0, LEFT_US);
             world_sometimes("a question hangs, though storage is back under the same path");
         }
-        world_later(step->host, step->host->storage_hangs_until_us - world.now_us, run_step, step);
+        gint64 left_us = step->host->storage_hangs_until_us - world.now_us;
+        world_later(step->host, MIN(left_us, LOOK_US), run_step, step);
         return G_SOURCE_REMOVE;
     }
     step->held = held_back = g_ptr_array_new();

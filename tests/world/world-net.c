@@ -276,10 +276,9 @@ UplinkCarrier carrier_watch_look_tap(const CarrierWatch *watch, const char *ifna
 
 gboolean carrier_watch_is_port(const CarrierWatch *watch, const char *ifname, const char *bridge)
 {
-    (void)watch;
     (void)ifname;
     (void)bridge;
-    return TRUE;
+    return !watch->host->out_of_bridge;
 }
 
 static gboolean on_changed(gpointer data)

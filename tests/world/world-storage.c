@@ -214,7 +214,7 @@ void world_storage_check_disks(const WorldHost *host)
 void world_storage_check_given_up(const WorldHost *host, guint before)
 {
     const WorldHost *peer = &world.host[!host->index];
-    if (!host->vm || host->vm->vm.dead || !world_disk_serves(host) ||
+    if (!host->vm || host->vm->vm.dead || host->vm->stuck || !world_disk_serves(host) ||
         !world_holds_the_vm(host, before))
         return;
     if (peer->lives && world_holds_the_vm(peer, peer->node->state))

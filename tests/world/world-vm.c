@@ -223,12 +223,48 @@ static gboolean on_work(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static gboolean on_hung(gpointer data)
+{
+    Work *work = data;
+    SimVm *vm = work->vm;
+    g_autoptr(GError) error =
+        g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "%s: QEMU does not answer", vm_op_name(work->op));
+    world_source_clear(&vm->source);
+    vm->host->takes_us[work->op] = 0; /* the next one is well */
+    if (work->state)
+        g_bytes_unref(work->state);
+    g_free(work);
+    vm->work = NULL;
+    vm->stuck = TRUE;
+    vm_finish(&vm->vm, NULL, error);
+    return G_SOURCE_REMOVE;
+}
+
+/* It has its own limit (vm/qmp.c). */
+static void hang(SimVm *vm, Work *work)
+{
+    guint64 ms = vm->stuck ? 0 : vm->host->config->qemu_timeout_ms;
+    vm->source = world_after(vm->host, (gint64)ms * COLO_US_PER_MS, on_hung, work);
+}
+
+void sim_vm_answer(SimVm *vm)
+{
+    Work *work = vm->work;
+    vm->host->takes_us[work->op] = 0;
+    world_source_clear(&vm->source);
+    vm->source = world_after(vm->host, 0, on_work, work);
+}
+
 static void begin(Vm *vm, VmOp op, GBytes *state, gint64 most_us)
 {
     SimVm *self = sim(vm);
     Work *work = g_new(Work, 1);
     *work = (Work){self, op, state ? g_bytes_ref(state) : NULL};
     self->work = work;
+    if (self->stuck || self->host->takes_us[op] == WORLD_FOREVER) {
+        hang(self, work);
+        return;
+    }
     if (world.now_us < self->host->qemu_slow_until_us) {
         most_us += SLOW_US;
         world_sometimes("QEMU answers late");

@@ -23,6 +23,7 @@
  *   world-liar.c     a peer that sends what is not true
  *   world-seeds.c    many stories in processes of their own, and what they have met
  *   world-case.c     a test case in a world of its own, without any chance faults
+ *   waits.c          the table of all waits of a node (waits.h), whose rows are in waits-*.c
  *
  * tests/sim/test-world.c has how a story goes, and what must be true when all is well again. Real,
  * and not replaced: all of colo/node/, colo/arbiter/ with its files (in memory), the comparator,
@@ -87,15 +88,21 @@ typedef struct {
     gboolean booted;         /* its guest, from power on */
     gboolean left;  /* what it has is of a time when its node was a primary: it must not run */
     gpointer work;  /* the operation under way */
+    gboolean stuck; /* it has not answered in time, and is not asked again */
     gint64 turn_us; /* a write waits for the next epoch, at most until then; 0: none does */
     gboolean others_wait; /* besides the one that it has stopped at */
     GSource *source, *guest, *reader;
 } SimVm;
 
+/* As `takes_us`: it doesn't answer. After qemu-timeout it counts as hung. */
+#define WORLD_FOREVER G_MAXINT64
+
 Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, WorldHost *host);
 SimVm *sim_vm_of(const VmRam *ram);
 guint64 sim_vm_digest(const SimVm *vm);
 void sim_vm_write(SimVm *vm, guint page, guint32 value);
+/* QEMU answers what it has not answered for WORLD_FOREVER. */
+void sim_vm_answer(SimVm *vm);
 /* QEMU dies. */
 void sim_vm_die(SimVm *vm);
 /* Its node, which was a primary, becomes the other's secondary: it is of no use until it is loaded. */
@@ -130,6 +137,7 @@ struct WorldHost {
     guint starts;
     gint64 frozen_until_us; /* paused until then; 0: isn't */
     gboolean carrier;       /* of its uplink */
+    gboolean out_of_bridge; /* its tap is in none */
     Node *node;
     Config *config;
     char *dir, *arbiter_path;
@@ -154,6 +162,7 @@ struct WorldHost {
     guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
     gint64 qemu_slow_until_us; /* its QEMU answers late */
     gint64 takes_us[8];        /* by VmOp: what its QEMU takes for it; 0: that is by chance */
+    const char *disk_holds; /* an order that its disk server doesn't end, or "start"; NULL: none */
     SimVm *vm;
     Uplink *uplink;
     CarrierWatch *carriers;
@@ -165,6 +174,7 @@ struct WorldHost {
     guint fault_in;         /* it dies at the n-th fault point from now on; 0: doesn't */
     gint64 restart_us;      /* is to be started then; 0: no */
     guint state;            /* its node's, that was seen last */
+    guint64 states;         /* a bit for each that was seen: a test clears them */
     gint64 gone_us;         /* its VM was, or its process */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
@@ -205,15 +215,17 @@ typedef struct {
     guint64 period_ms;
     guint reigns, takeovers, boots;
     const char *mode, *arbiter;
-    const char *disks;     /* the format of the VM's disk; NULL: it has none */
-    guint dirty_limit;     /* in pages; 0: none */
-    guint epoch_writes;    /* so many an epoch may have; 0: any number */
-    WorldHost *liar;       /* whose node may lie; NULL: none does */
-    gboolean lies;         /* it does now */
-    gboolean lied;         /* and not all is well since */
+    const char *disks;  /* the format of the VM's disk; NULL: it has none */
+    guint dirty_limit;  /* in pages; 0: none */
+    guint epoch_writes; /* so many an epoch may have; 0: any number */
+    guint held_message; /* messages of this type don't arrive until world_link_let(); 0: all do */
+    WorldHost *liar;    /* whose node may lie; NULL: none does */
+    gboolean lies;      /* it does now */
+    gboolean lied;      /* and not all is well since */
     gboolean awaits_start; /* what an administrator has begun: a host is to start for it */
     gboolean split;        /* an administrator has let both hosts' VMs continue */
     gboolean left;         /* and it has reported that the other one may continue */
+    gint64 page_us;        /* of a page, in a first synchronisation; 0: all of that is by chance */
     const char *on_error;  /* what an I/O error of it does to the guest */
 
     GHashTable *sometimes; /* name -> count */
@@ -279,6 +291,8 @@ void world_link_look(void);
 void world_link_death(WorldHost *host, gboolean silently);
 /* An engine on this host has ended its connection. */
 void world_link_engine_ends(WorldHost *host);
+/* What was held arrives, and nothing is held any more. */
+void world_link_let(void);
 /* All connections end, as by a reset. */
 void world_link_reset(void);
 /* The stream of checkpoints, or of the disks: that of the session's end with this descriptor. */
@@ -297,6 +311,8 @@ void world_stream_close(Stream *stream);
 void world_disk_init(WorldHost *host);
 /* The process of the host's disks dies with the node's, or the whole host does. */
 void world_disk_death(WorldHost *host, gboolean power);
+/* It ends what it was not to end (WorldHost.disk_holds). */
+void world_disk_let(WorldHost *host);
 /* Its disk server dies; colod lives. */
 void world_disk_kill(WorldHost *host);
 /* A VM can be started from what is here. */
