@@ -457,6 +457,7 @@ static const char *const rare[] = {
     "fdatasync fails: before a checkpoint",
     "fdatasync fails: the last mark",
     "fdatasync fails: what was applied",
+    "frames are in the tap of a host whose VM has been taken",
     "handed-sent",
     "handed-paused",
     "output waits for a sign of life",

@@ -135,9 +135,46 @@ void world_handed_needs_person(const WorldHost *host)
                    host->name, peer->name);
 }
 
+/* The network is busy while a VM is handed over. */
+#define FLURRY_US (30 * 1000)
+
+static gint64 flurry_until_us;
+
+static gboolean on_flurry(gpointer data)
+{
+    static const guint8 frame[NETCOMPARE_VNET_HDR_BYTES + 60] = {0};
+    (void)data;
+    if (world.now_us >= flurry_until_us)
+        return G_SOURCE_REMOVE;
+    world_net_to_guest(frame, sizeof(frame));
+    world_later(NULL, world_between(20, 200), on_flurry, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+/* When a host's VM was taken. */
+static gint64 taken_us[WORLD_HOSTS];
+
+/*
+ * What the network has sent to the old primary until it learns that the VM is the other's is forwarded: the
+ * network knows better only since then.
+ */
+void world_handed_closes(const WorldHost *host, guint unread)
+{
+    if (unread && taken_us[host->index] == world.now_us && host->node &&
+        host->node->state == FSM_P_FROZEN)
+        world_fail("%s: its VM was taken, and %u frames for it in its tap are lost", host->name,
+                   unread);
+}
+
 void world_handed_moved(WorldHost *host, guint before, const char *event)
 {
     FsmState state = host->node->state;
+    if (!g_strcmp0(event, "taken"))
+        taken_us[host->index] = world.now_us;
+    if (state == FSM_P_HANDED && before != FSM_P_HANDED && world_chance(300)) {
+        flurry_until_us = world.now_us + FLURRY_US;
+        world_later(NULL, 0, on_flurry, NULL);
+    }
     ended_in_takeover[host->index] |= state == FSM_COMPLETED && before == FSM_S_DEVICE;
     ended_in_takeover[!host->index] &= state != FSM_P_NONE;
     if (state == FSM_COMPLETED && before == FSM_P_HANDED && host->insistence == 1)

@@ -107,6 +107,8 @@ struct Uplink {
     gpointer user_data;
     gboolean open;
     UplinkStats stats;
+    GQueue *tap; /* of GBytes*: what has come to it, and has not been read */
+    GSource *reader;
 };
 
 gboolean uplink_check_bridge(const char *bridge, GError **error)
@@ -127,6 +129,7 @@ Uplink *uplink_new(const char *ifname, const char *bridge, FrameFunc input, NetE
     uplink->host = world.current;
     uplink->input = input;
     uplink->user_data = user_data;
+    uplink->tap = g_queue_new();
     uplink->host->uplink = uplink;
     return uplink;
 }
@@ -149,6 +152,8 @@ void uplink_free(Uplink *uplink)
         return;
     if (uplink->host->uplink == uplink)
         uplink->host->uplink = NULL;
+    world_source_clear(&uplink->reader);
+    g_queue_free_full(uplink->tap, (GDestroyNotify)g_bytes_unref);
     g_free(uplink);
 }
 
@@ -172,30 +177,48 @@ void uplink_open(Uplink *uplink)
 
 void uplink_close(Uplink *uplink)
 {
+    world_handed_closes(uplink->host, g_queue_get_length(uplink->tap));
     uplink->open = FALSE;
+    g_queue_clear_full(uplink->tap, (GDestroyNotify)g_bytes_unref);
 }
 
-/* Nothing waits in a tap here. */
+static gboolean on_readable(gpointer data)
+{
+    Uplink *uplink = data;
+    world_source_clear(&uplink->reader);
+    for (GBytes *frame; (frame = g_queue_pop_head(uplink->tap)); g_bytes_unref(frame)) {
+        gsize len;
+        const guint8 *bytes = g_bytes_get_data(frame, &len);
+        uplink->input(bytes, len, uplink->user_data);
+    }
+    return G_SOURCE_REMOVE;
+}
+
 void uplink_read_now(Uplink *uplink)
 {
-    (void)uplink;
+    if (!g_queue_is_empty(uplink->tap))
+        world_sometimes("frames are in the tap of a host whose VM has been taken");
+    on_readable(uplink);
 }
 
 typedef struct {
     WorldHost *host;
     guint starts;
     GBytes *frame;
+    gint64 reads_us; /* after it has come */
 } Arrival;
 
+/* At its tap. The host may stand still. */
 static gboolean arrive(gpointer data)
 {
     Arrival *arrival = data;
-    Uplink *uplink = arrival->host->uplink;
-    gsize len;
-    const guint8 *bytes = g_bytes_get_data(arrival->frame, &len);
-    if (arrival->host->starts == arrival->starts && uplink && uplink->open &&
-        arrival->host->carrier)
-        uplink->input(bytes, len, uplink->user_data);
+    WorldHost *host = arrival->host;
+    Uplink *uplink = host->uplink;
+    if (host->starts == arrival->starts && uplink && uplink->open && host->carrier) {
+        g_queue_push_tail(uplink->tap, g_bytes_ref(arrival->frame));
+        if (!uplink->reader)
+            uplink->reader = world_after(host, arrival->reads_us, on_readable, uplink);
+    }
     g_bytes_unref(arrival->frame);
     g_free(arrival);
     return G_SOURCE_REMOVE;
@@ -203,9 +226,10 @@ static gboolean arrive(gpointer data)
 
 static void send_to(WorldHost *host, const guint8 *data, gsize len)
 {
+    gint64 us = world_between(50, 300);
     Arrival *arrival = g_new(Arrival, 1);
-    *arrival = (Arrival){host, host->starts, g_bytes_new(data, len)};
-    world_later(host, world_between(50, 300), arrive, arrival);
+    *arrival = (Arrival){host, host->starts, g_bytes_new(data, len), us / 2};
+    world_later(NULL, us - us / 2, arrive, arrival);
 }
 
 void uplink_send(Uplink *uplink, const guint8 *data, gsize len)

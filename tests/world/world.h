@@ -280,6 +280,8 @@ void world_print_sometimes(void);
 void world_handed_terminate(WorldHost *host);
 /* A node has moved from `before` by `event`: what a hand-over means there, and what fails then. */
 void world_handed_moved(WorldHost *host, guint before, const char *event);
+/* It silences its card, with so many frames in the tap that nobody has read. */
+void world_handed_closes(const WorldHost *host, guint unread);
 /* An administrator is to have a frozen VM continue: fails if it should by itself. */
 void world_handed_needs_person(const WorldHost *host);
 
