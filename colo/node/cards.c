@@ -8,6 +8,9 @@
 #include "common/address.h"
 #include "common/inherited.h"
 
+/* A driver may break a rule as often as it likes: it is told so often at most. */
+#define BROKEN_US (60 * G_USEC_PER_SEC)
+
 /* A network card of the guest and its way out. */
 typedef struct {
     Cards *cards;
@@ -15,6 +18,7 @@ typedef struct {
     Uplink *uplink;
     CardPort *port; /* NULL: there is no VM */
     Addresses *addresses;
+    ColoTime broken; /* when that was told last; 0: never */
 } Card;
 
 struct Cards {
@@ -57,7 +61,11 @@ static void on_room(gpointer user_data)
 
 static void on_broken(const GError *error, gpointer user_data)
 {
-    const Card *card = user_data;
+    Card *card = user_data;
+    ColoTime now = colo_time_now();
+    if (card->broken.us && colo_time_diff_us(now, card->broken) < BROKEN_US)
+        return;
+    card->broken = now;
     card->cards->handler.broken(card->index, error, card->cards->user_data);
 }
 

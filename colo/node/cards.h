@@ -31,7 +31,8 @@ typedef struct {
     void (*elsewhere)(unsigned nic, gpointer user_data);
     /* cards_have_room() was FALSE for this card, and may be TRUE now. */
     void (*room)(unsigned nic, gpointer user_data);
-    /* The guest's driver has broken a rule of virtio: the card rests until the driver starts it again. */
+    /* The guest's driver has broken a rule of virtio: the card rests until the driver starts it again.
+     * Once a minute for a card, at most. */
     void (*broken)(unsigned nic, const GError *error, gpointer user_data);
     /* The guest's side is dead; the network's is. */
     void (*port_failed)(const GError *error, gpointer user_data);

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The guest's cards that are attached by vhost-user, of a VM without QEMU, on uplinks without taps. */
+#include "colo/node/cards.h"
+
+#include "common/log.h"
+#include "tests/support/fake-front.h"
+#include "tests/support/fake-uplink.h"
+#include "tests/support/fake-vm.h"
+#include "tests/support/wait.h"
+#include "vm/vm_internal.h"
+
+#include <sys/eventfd.h>
+
+#define CARDS       2
+#define FRAME_BYTES (VRING_HEADER_BYTES + 60u)
+
+typedef struct {
+    Config config;
+    ConfigNic nics[CARDS];
+    FakeFront fronts[CARDS];
+    Vm *vm;
+    gboolean started;
+    Cards *cards;
+    GString *seen;
+} Fixture;
+
+static void saw(Fixture *f, const char *what, unsigned nic)
+{
+    g_string_append_printf(f->seen, "%s%s%u", f->seen->len ? " " : "", what, nic);
+}
+
+static void expect(Fixture *f, const char *seen)
+{
+    fake_front_settle();
+    g_assert_cmpstr(f->seen->str, ==, seen);
+    g_string_truncate(f->seen, 0);
+}
+
+static void on_output(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
+{
+    (void)data;
+    g_assert_cmpuint(len, ==, FRAME_BYTES);
+    saw(user_data, "output:", nic);
+}
+
+static void on_input(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
+{
+    (void)data;
+    (void)len;
+    saw(user_data, "input:", nic);
+}
+
+static void on_elsewhere(unsigned nic, gpointer user_data)
+{
+    saw(user_data, "elsewhere:", nic);
+}
+
+static void on_room(unsigned nic, gpointer user_data)
+{
+    saw(user_data, "room:", nic);
+}
+
+static void on_broken(unsigned nic, const GError *error, gpointer user_data)
+{
+    g_assert_error(error, VHOST_ERROR, VHOST_ERROR_RING);
+    saw(user_data, "broken:", nic);
+}
+
+static void on_failed(const GError *error, gpointer user_data)
+{
+    g_assert_error(error, VHOST_ERROR, VHOST_ERROR_CLOSED);
+    saw(user_data, "failed", 0);
+}
+
+static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
+{
+    (void)vm;
+    (void)event;
+    (void)detail;
+    (void)user_data;
+}
+
+static void on_started(Vm *vm, const GError *error, gpointer user_data)
+{
+    Fixture *f = user_data;
+    (void)vm;
+    g_assert_no_error(error);
+    f->started = TRUE;
+}
+
+static void set_up(Fixture *f, gconstpointer data)
+{
+    static const CardsHandler handler = {.output = on_output,
+                                         .input = on_input,
+                                         .elsewhere = on_elsewhere,
+                                         .room = on_room,
+                                         .broken = on_broken,
+                                         .port_failed = on_failed,
+                                         .uplink_failed = on_failed};
+    VmHandler events = {.event = on_event, .user_data = f};
+    (void)data;
+    f->config.vm = fake_vm_description(1 << 20, CARDS);
+    f->config.nics = g_ptr_array_new();
+    f->nics[0] = (ConfigNic){.name = "lan0"};
+    f->nics[1] = (ConfigNic){.name = "lan1"};
+    f->seen = g_string_new(NULL);
+    f->vm = fake_vm_new(f->config.vm, 1, &events);
+    vm_start(f->vm, on_started, f);
+    WAIT_FOR(f->started);
+    for (guint i = 0; i < CARDS; i++) {
+        g_ptr_array_add(f->config.nics, &f->nics[i]);
+        fake_front_init(&f->fronts[i]);
+        g_ptr_array_add(f->vm->cards, g_steal_pointer(&f->fronts[i].card));
+        fake_front_greet(&f->fronts[i]);
+        fake_front_start(&f->fronts[i], 0, 0);
+    }
+    f->cards = cards_new(&f->config, &handler, f, NULL);
+    cards_attach(f->cards, f->vm);
+    fake_front_settle();
+}
+
+static void tear_down(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    cards_free(f->cards);
+    vm_free(f->vm);
+    for (guint i = 0; i < CARDS; i++)
+        fake_front_clear(&f->fronts[i]);
+    vm_description_free(f->config.vm);
+    g_ptr_array_unref(f->config.nics);
+    g_string_free(f->seen, TRUE);
+}
+
+static void test_ways(Fixture *f, gconstpointer data)
+{
+    const guint8 frame[FRAME_BYTES] = {0};
+    (void)data;
+    fake_front_guest_sends(&f->fronts[1], 0, FRAME_BYTES, 1);
+    expect(f, "output:1");
+    fake_front_guest_sends(&f->fronts[0], 0, FRAME_BYTES, 1);
+    cards_drain(f->cards);
+    expect(f, "output:0");
+    fake_front_guest_offers(&f->fronts[1], 0);
+    cards_give(f->cards, 1, frame, sizeof(frame));
+    g_autoptr(GBytes) got = fake_front_guest_got(&f->fronts[1]);
+    g_assert_nonnull(got);
+    g_assert_null(fake_front_guest_got(&f->fronts[0]));
+}
+
+static void test_room(Fixture *f, gconstpointer data)
+{
+    const guint8 frame[FRAME_BYTES] = {0};
+    (void)data;
+    fake_front_guest_offers(&f->fronts[1], 0);
+    fake_front_settle();
+    g_assert_true(cards_have_room(f->cards, 1, sizeof(frame)));
+    g_assert_false(cards_have_room(f->cards, 0, sizeof(frame)));
+    expect(f, "");
+    fake_front_guest_offers(&f->fronts[0], 0);
+    expect(f, "room:0");
+    cards_give(f->cards, 0, frame, sizeof(frame));
+    g_assert_true(cards_are_read(f->cards));
+    cards_give(f->cards, 0, frame, sizeof(frame));
+    g_assert_false(cards_are_read(f->cards));
+    cards_forget_input(f->cards);
+    g_assert_true(cards_are_read(f->cards));
+    /* Nobody is there: what is given is dropped, so nobody needs to wait. */
+    cards_detach(f->cards);
+    g_assert_true(cards_have_room(f->cards, 0, sizeof(frame)));
+}
+
+/* A guest can't fill the log with it. */
+static void test_broken(Fixture *f, gconstpointer data)
+{
+    FakeFront *front = &f->fronts[1];
+    (void)data;
+    for (guint i = 0; i < 5; i++) {
+        ring_driver_offer(&front->drivers[VHOST_FROM_GUEST], 900);
+        g_assert_cmpint(eventfd_write(front->kicks[VHOST_FROM_GUEST], 1), ==, 0);
+        expect(f, i ? "" : "broken:1");
+        for (guint ring = 0; ring < VHOST_RINGS; ring++)
+            fake_front_stop_ring(front, ring);
+        fake_front_reset_driver(front);
+        fake_front_start(front, 0, 0);
+    }
+    fake_front_guest_sends(front, 0, FRAME_BYTES, 1);
+    expect(f, "output:1");
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    log_init("test", LOG_LEVEL_ERROR);
+    g_test_add("/cards-vhost/ways", Fixture, NULL, set_up, test_ways, tear_down);
+    g_test_add("/cards-vhost/room", Fixture, NULL, set_up, test_room, tear_down);
+    g_test_add("/cards-vhost/broken", Fixture, NULL, set_up, test_broken, tear_down);
+    return g_test_run();
+}
