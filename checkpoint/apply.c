@@ -265,6 +265,7 @@ static gboolean complete(Apply *a, const StreamRecord *end, GError **error)
     a->frames = checkpoint_frames_new();
     checkpoint->pages = end->total_pages;
     checkpoint->bytes = end->total_bytes;
+    checkpoint->plain_bytes = end->plain_bytes;
     if (a->callbacks.check && !a->callbacks.check(checkpoint, error))
         return FALSE;
     ColoTime received = colo_time_now();

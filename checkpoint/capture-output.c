@@ -53,12 +53,18 @@ Flow capture_flush(Capture *c, gboolean interruptible, GError **error)
 {
     gsize len;
     const guint8 *bytes = stream_writer_bytes(c->writer, &len);
+    ColoTime first_full = {0};
+    gsize sent_before = 0;
     while (c->out_sent < len) {
         gboolean full;
         if (!send_some(c, bytes, len, &full, error))
             return FLOW_FAILED;
         if (!full)
             continue;
+        if (!first_full.us) {
+            first_full = colo_time_now();
+            sent_before = c->out_sent;
+        }
         struct pollfd fds[2] = {
             {.fd = c->fd,   .events = POLLOUT},
             {.fd = c->wake, .events = POLLIN }
@@ -72,6 +78,8 @@ Flow capture_flush(Capture *c, gboolean interruptible, GError **error)
         if (interruptible && capture_command_waiting(c))
             return FLOW_COMMAND;
     }
+    if (first_full.us)
+        capture_note_drain(c, len - sent_before, colo_time_diff_us(colo_time_now(), first_full));
     stream_writer_taken(c->writer);
     c->out_sent = 0;
     return FLOW_OK;

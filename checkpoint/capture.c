@@ -3,8 +3,8 @@
  * The primary's side: the thread, its commands, and the checkpoints themselves.
  *
  * In the pause there is only what must be there: harvest, and copying the dirty pages to a staging
- * area whose memory exists already (measured: .45 us a page). Looking for zero pages, hashing and
- * sending come after it. Staging never holds more than the guest's RAM. What it holds beyond twice
+ * area whose memory exists already (measured: .45 us a page). Looking for zero pages, packing, hashing
+ * and sending come after it. Staging never holds more than the guest's RAM. What it holds beyond twice
  * the largest of the recent checkpoints goes back to the host.
  *
  * The thread does one thing at a time and looks for commands between small pieces of work. The
@@ -187,7 +187,10 @@ static gboolean send_chunk(Capture *c, GError **error)
 {
     if (stream_writer_pending(c->writer) < CAPTURE_CHUNK_BYTES)
         return TRUE;
-    return capture_flush(c, FALSE, error) == FLOW_OK && capture_look(c, error);
+    if (capture_flush(c, FALSE, error) != FLOW_OK)
+        return FALSE;
+    capture_choose_packing(c, TRUE);
+    return capture_look(c, error);
 }
 
 /* Half of the checkpoint is on its way. */
@@ -249,6 +252,7 @@ static gboolean take(Capture *c, const TakeCommand *command, GError **error)
     capture_ahead_reset(c);
     /* What was sent ahead and is still with the writer comes first. */
     stream_writer_begin(c->writer, command->epoch);
+    capture_choose_packing(c, TRUE);
     if (!send_staging(c, error) ||
         !stream_writer_device_state(c->writer, command->device_state, error) ||
         (command->attachment && !stream_writer_attachment(c->writer, command->attachment, error)) ||
@@ -259,6 +263,8 @@ static gboolean take(Capture *c, const TakeCommand *command, GError **error)
         return FALSE;
     colo_fault_point("primary-sent");
     c->stats.transfer_us = colo_time_diff_us(colo_time_now(), copied);
+    c->stats.plain_bytes = (guint64)((gint64)c->stats.bytes + stream_writer_saved(c->writer));
+    c->stats.codec = c->pack_rule.chosen;
     post_stats(c, MSG_SENT);
     c->stats = (CaptureStats){0};
     g_clear_pointer(&c->base, base_free);
@@ -324,6 +330,7 @@ Capture *capture_new(const VmRam *ram, DirtyTracker *tracker, int fd,
     c->callbacks = *callbacks;
     c->user_data = user_data;
     c->tuning = CAPTURE_TUNING_DEFAULT;
+    c->packing = CAPTURE_PACK_OFF;
     g_mutex_init(&c->lock);
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->wake < 0) {
@@ -429,6 +436,11 @@ void capture_set_sync_rate(Capture *c, guint64 bytes_per_s)
 {
     __atomic_store_n(&c->sync_rate, bytes_per_s, __ATOMIC_RELAXED);
     wake(c);
+}
+
+void capture_set_packing(Capture *c, CapturePack packing)
+{
+    __atomic_store_n(&c->packing, packing, __ATOMIC_RELAXED);
 }
 
 void capture_set_dirty_limit(Capture *c, guint64 pages)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The capture's own state, shared by capture.c (thread, checkpoints), capture-ahead.c (what is sent
- * while the VM runs) and capture-output.c (from the writer to the socket). */
+ * while the VM runs), capture-output.c (from the writer to the socket) and capture-pack.c (how pages are
+ * packed). */
 #ifndef COLO_CHECKPOINT_CAPTURE_INTERNAL_H
 #define COLO_CHECKPOINT_CAPTURE_INTERNAL_H
 
 #include "checkpoint/base.h"
+#include "checkpoint/pack-rule.h"
 #include "checkpoint/stream_internal.h"
 
 /* Bytes are given to the socket when about so many have come together. */
@@ -41,6 +43,7 @@ struct Capture {
     guint64 dirty_limit;  /* atomic; 0: none */
     guint64 sync_rate;    /* atomic; bytes per second of a synchronisation; 0: any */
     gboolean awaits_base; /* atomic */
+    CapturePack packing;  /* atomic */
 
     /* The thread's own. Each page is in `pending` or `fresh`, or is unchanged since it was last
      * written to the stream, or was written after the last harvest (the tracker knows). */
@@ -59,6 +62,8 @@ struct Capture {
     ColoTime next_look, next_round;
     gint64 round_gap_us;
     CaptureStats stats; /* of the checkpoint to come */
+    PackRule pack_rule;
+    gboolean no_tcp; /* the socket's kernel doesn't tell the link's rate */
 
     /* The owner's. */
     gboolean busy; /* from capture_take() until sent() */
@@ -88,6 +93,13 @@ gboolean capture_touch(Capture *capture, guint64 page);
 Flow capture_flush(Capture *capture, gboolean interruptible, GError **error);
 /* Waits for a command, at most `timeout_us` (-1: for ever), and forgets that it was told. */
 void capture_wait(Capture *capture, gint64 timeout_us);
+
+/*
+ * capture-pack.c: how the next pages are packed. `may_probe`: no pause can meet what packing them takes.
+ */
+void capture_choose_packing(Capture *capture, gboolean may_probe);
+/* The socket has taken bytes as fast as it can. */
+void capture_note_drain(Capture *capture, guint64 bytes, gint64 us);
 
 /* capture-output.c: a StreamSource of what the other side sends; `opaque` is the capture. */
 gssize capture_receive(gpointer opaque, guint8 *buf, gsize len, GError **error);

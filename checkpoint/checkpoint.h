@@ -84,6 +84,21 @@ gboolean dirty_tracker_harvest(DirtyTracker *tracker, PageSet *pages, GError **e
  */
 void dirty_tracker_copied(DirtyTracker *tracker, guint64 page, const guint8 *data);
 
+/* ---- How pages are sent ---- */
+
+/* On the wire, so never renumbered (docs/STREAM.md, PACKED). */
+typedef enum { PACK_PLAIN, PACK_LZ4, PACK_ZSTD, PACK_CODECS } PackCodec;
+
+const char *pack_codec_name(PackCodec codec);
+
+/* What a capture is told to do. AUTO: whatever is fastest, as measured (checkpoint/pack-rule.h). */
+typedef enum {
+    CAPTURE_PACK_AUTO,
+    CAPTURE_PACK_OFF,
+    CAPTURE_PACK_LZ4,
+    CAPTURE_PACK_ZSTD
+} CapturePack;
+
 /* ---- Capture: the primary's side ---- */
 
 /* One output frame that is held back until this checkpoint is complete on the other side. */
@@ -106,6 +121,8 @@ typedef struct {
     guint64 zero_pages;  /* of both, that were sent as zero */
     guint64 same_pages;  /* of both, that the other side had already */
     guint64 bytes;       /* on the wire since the checkpoint before */
+    guint64 plain_bytes; /* the same, had nothing been packed */
+    PackCodec codec;     /* that pages are packed by now */
 } CaptureStats;
 
 typedef struct {
@@ -192,6 +209,12 @@ void capture_set_dirty_limit(Capture *capture, guint64 pages);
 void capture_set_sync_rate(Capture *capture, guint64 bytes_per_s);
 
 /*
+ * How pages are packed from now on. At first OFF: the other side must be known to read PACKED records.
+ * At any time; counts from the next 64 pages on.
+ */
+void capture_set_packing(Capture *capture, CapturePack packing);
+
+/*
  * How pages are sent ahead and when the first synchronisation gives up (capture-ahead.c has the
  * reasons).
  *
@@ -223,6 +246,7 @@ typedef struct {
     GPtrArray *frames;  /* of HeldFrame*; never NULL */
     GBytes *attachment; /* NULL: none */
     guint64 pages, bytes;
+    guint64 plain_bytes;          /* what `bytes` would be, had nothing been packed */
     gint64 transfer_us, apply_us; /* apply_us is 0 until it has been applied */
 } Checkpoint;
 

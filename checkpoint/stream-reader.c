@@ -6,7 +6,8 @@
  *
  * Memory: one buffer of BUFFER_BYTES, in which a PAGES or FRAME record lies whole, and one bit per
  * page until the first END. A device state or attachment grows with the bytes that have arrived,
- * not with the length that was announced.
+ * not with the length that was announced. What packed pages need is in pack.h, and is there when the
+ * first of them has come.
  *
  * Bytes enter the hash when they are consumed, all but the last 8 of an END.
  */
@@ -14,6 +15,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "checkpoint/pack.h"
 #include "checkpoint/stream_internal.h"
 #include "common/endian.h"
 
@@ -41,7 +43,9 @@ struct StreamReader {
     gboolean begun, has_state, has_attachment, has_epoch;
     guint64 epoch; /* of the last BEGIN */
     guint64 named_pages, frames, frame_bytes, start_offset;
-    PageSet *missing; /* until the first END: pages not named yet */
+    gint64 saved;       /* bytes, by packing */
+    Unpacker *unpacker; /* NULL: nothing packed has come */
+    PageSet *missing;   /* until the first END: pages not named yet */
 };
 
 StreamReader *stream_reader_new(const char *id, guint64 size_bytes, StreamSource source,
@@ -70,6 +74,7 @@ void stream_reader_free(StreamReader *r)
     XXH3_freeState(r->hash);
     g_clear_error(&r->failed);
     page_set_free(r->missing);
+    unpacker_free(r->unpacker);
     g_free(r);
 }
 
@@ -179,6 +184,7 @@ static const struct {
     [STREAM_END] = {"END",          24,                        24                           },
     [STREAM_ATTACHMENT] = {"ATTACHMENT",   1,                         STREAM_PAYLOAD_MAX           },
     [STREAM_SAME] = {"SAME",         16,                        16                           },
+    [STREAM_PACKED] = {"PACKED",       PACK_PAYLOAD_MIN,          PACK_PAYLOAD_MAX             },
 };
 
 static gboolean is_known(guint type)
@@ -254,6 +260,35 @@ static gboolean read_pages(StreamReader *r, guint32 len, StreamRecord *record, G
         return FALSE;
     record->data = consume(r, len, len) + PAGES_HEAD;
     return TRUE;
+}
+
+/* The next run of packed pages, as PAGES; FALSE: there is none. */
+static gboolean next_unpacked(StreamReader *r, StreamRecord *record)
+{
+    if (!r->unpacker || !unpacker_next(r->unpacker, &record->first, &record->count, &record->data))
+        return FALSE;
+    record->type = STREAM_PAGES;
+    record->offset = r->record_offset;
+    return TRUE;
+}
+
+static gboolean read_packed(StreamReader *r, guint32 len, StreamRecord *record, GError **error)
+{
+    if (!need(r, len, error))
+        return FALSE;
+    if (!r->unpacker)
+        r->unpacker = unpacker_new(r->pages);
+    const char *wrong = unpacker_open(r->unpacker, consume(r, len, len), len);
+    if (wrong)
+        return bad(r, CHECKPOINT_ERROR_STREAM, error, "%s", wrong);
+    r->saved -= (gint64)(STREAM_RECORD_BYTES + len);
+    while (next_unpacked(r, record)) {
+        r->saved += (gint64)(STREAM_RECORD_BYTES + PAGES_HEAD + record->count * VM_PAGE_SIZE);
+        if (!name_pages(r, record, error))
+            return FALSE;
+    }
+    unpacker_rewind(r->unpacker);
+    return next_unpacked(r, record);
 }
 
 static gboolean read_zero(StreamReader *r, guint32 len, StreamRecord *record, GError **error)
@@ -366,10 +401,12 @@ static gboolean read_end(StreamReader *r, guint32 len, StreamRecord *record, GEr
                    page_set_count(r->missing));
     g_clear_pointer(&r->missing, page_set_free);
     record->total_bytes = r->offset - r->start_offset;
+    record->plain_bytes = (guint64)((gint64)record->total_bytes + r->saved);
     record->total_pages = pages;
     XXH3_64bits_reset(r->hash);
     r->begun = r->has_state = r->has_attachment = FALSE;
     r->named_pages = r->frames = r->frame_bytes = 0;
+    r->saved = 0;
     r->start_offset = r->offset;
     return TRUE;
 }
@@ -391,6 +428,8 @@ static gboolean read_payload(StreamReader *r, guint32 len, StreamRecord *record,
     switch (record->type) {
     case STREAM_PAGES:
         return read_pages(r, len, record, error);
+    case STREAM_PACKED:
+        return read_packed(r, len, record, error);
     case STREAM_ZERO:
         return read_zero(r, len, record, error);
     case STREAM_SAME:
@@ -418,7 +457,11 @@ gboolean stream_reader_next(StreamReader *r, StreamRecord *ret_record, GError **
     }
     if (!r->started && !read_header(r, error))
         return FALSE;
-    StreamRecord record;
+    StreamRecord record = {0};
+    if (next_unpacked(r, &record)) {
+        *ret_record = record;
+        return TRUE;
+    }
     do {
         record = (StreamRecord){0};
         guint32 len = 0;

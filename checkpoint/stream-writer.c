@@ -5,10 +5,15 @@
  * Invariants: `out` holds whole records. At most one PAGES record that still grows follows them
  * (`run_at` >= 0), and nothing while a run of ZERO or SAME grows (`short_count` > 0). Bytes enter the hash when
  * their record is closed, so the hash is always that of `out` up to the open record.
+ *
+ * Pages that are packed wait in the packer. Other than a PAGES record they may wait beside a run of ZERO
+ * or SAME, for records of different pages may change places: pages come behind all that wait (`floor`),
+ * else all is closed before.
  */
 #include <string.h>
 #include <xxhash.h>
 
+#include "checkpoint/pack.h"
 #include "checkpoint/stream_internal.h"
 #include "common/endian.h"
 
@@ -25,6 +30,15 @@ struct StreamWriter {
     guint32 run_count;
     StreamType short_type;            /* ZERO or SAME: of the open run of pages without data */
     guint64 short_first, short_count; /* 0: there is none */
+    const guint8 *last_page;          /* stream_writer_last_page() */
+    guint64 ram_pages;
+    Packer *packer; /* NULL: nothing was ever packed */
+    PackCodec codec;
+    gboolean keep;
+    guint64 floor; /* pages from here on may join those that wait */
+    PackSample sample;
+    PackCodec sample_codec;
+    gint64 saved;
 };
 
 static guint8 *grow(StreamWriter *w, gsize len)
@@ -50,6 +64,7 @@ StreamWriter *stream_writer_new(const char *id, guint64 size_bytes)
     StreamWriter *w = g_new0(StreamWriter, 1);
     w->out = g_byte_array_sized_new(2u << 20);
     w->run_at = -1;
+    w->ram_pages = size_bytes / VM_PAGE_SIZE;
     w->hash = XXH3_createState();
     XXH3_64bits_reset(w->hash);
     guint8 *at = grow(w, STREAM_HEADER_BYTES + id_len);
@@ -69,6 +84,7 @@ void stream_writer_free(StreamWriter *w)
         return;
     g_byte_array_unref(w->out);
     XXH3_freeState(w->hash);
+    packer_free(w->packer);
     g_free(w);
 }
 
@@ -113,9 +129,37 @@ static void close_short(StreamWriter *w)
     w->short_count = 0;
 }
 
+static gboolean has_packed(const StreamWriter *w)
+{
+    return w->packer && packer_count(w->packer) > 0;
+}
+
+static void close_packed(StreamWriter *w)
+{
+    if (!has_packed(w))
+        return;
+    guint start = w->out->len;
+    guint64 page_bytes = (guint64)packer_count(w->packer) * VM_PAGE_SIZE;
+    ColoTime before = colo_time_now();
+    grow(w, STREAM_RECORD_BYTES + PACK_PAYLOAD_MAX);
+    guint8 *at = w->out->data + start;
+    gsize plain_bytes;
+    gsize len = packer_close(w->packer, w->codec, w->keep, at + STREAM_RECORD_BYTES, &plain_bytes);
+    g_byte_array_set_size(w->out, start + STREAM_RECORD_BYTES + (guint)len);
+    put_head(w, at, STREAM_PACKED, STREAM_MANDATORY, (guint32)len);
+    w->sample_codec = w->codec;
+    w->sample.page_bytes += page_bytes;
+    w->sample.wire_bytes += STREAM_RECORD_BYTES + len;
+    w->sample.us += colo_time_diff_us(colo_time_now(), before);
+    w->saved += (gint64)plain_bytes - (gint64)(STREAM_RECORD_BYTES + len);
+    XXH3_64bits_update(w->hash, at, STREAM_RECORD_BYTES + len);
+}
+
 const guint8 *stream_writer_bytes(StreamWriter *w, gsize *ret_len)
 {
+    w->last_page = NULL;
     close_pages(w);
+    close_packed(w);
     close_short(w);
     if (ret_len)
         *ret_len = w->out->len;
@@ -124,19 +168,56 @@ const guint8 *stream_writer_bytes(StreamWriter *w, gsize *ret_len)
 
 void stream_writer_taken(StreamWriter *w)
 {
-    g_assert(w->run_at < 0 && w->short_count == 0);
+    g_assert(w->run_at < 0 && w->short_count == 0 && !has_packed(w));
     g_byte_array_set_size(w->out, 0);
 }
 
 gsize stream_writer_pending(const StreamWriter *w)
 {
-    return w->out->len;
+    return w->out->len + (w->packer ? packer_count(w->packer) * VM_PAGE_SIZE : 0);
+}
+
+void stream_writer_set_packing(StreamWriter *w, PackCodec codec, gboolean keep)
+{
+    if (w->codec == codec && w->keep == keep)
+        return;
+    stream_writer_bytes(w, NULL);
+    w->codec = codec;
+    w->keep = keep;
+    w->sample = (PackSample){0};
+    if (codec != PACK_PLAIN && !w->packer)
+        w->packer = packer_new(w->ram_pages);
+}
+
+PackSample stream_writer_sample(StreamWriter *w, PackCodec *ret_codec)
+{
+    PackSample sample = w->sample;
+    *ret_codec = w->sample_codec;
+    w->sample = (PackSample){0};
+    return sample;
+}
+
+gint64 stream_writer_saved(StreamWriter *w)
+{
+    gint64 saved = w->saved;
+    w->saved = 0;
+    return saved;
+}
+
+/* Pages come that may wait beside others only if they are behind them. */
+static void keep_order(StreamWriter *w, guint64 first, guint64 count)
+{
+    if (first < w->floor)
+        stream_writer_bytes(w, NULL);
+    w->floor = first + count;
 }
 
 static void short_run(StreamWriter *w, StreamType type, guint64 first, guint64 count)
 {
     w->pages += count;
+    w->last_page = NULL;
     close_pages(w);
+    keep_order(w, first, count);
     if (w->short_count > 0 && w->short_type == type && w->short_first + w->short_count == first) {
         w->short_count += count;
         return;
@@ -159,9 +240,7 @@ void stream_writer_same_run(StreamWriter *w, guint64 first, guint64 count)
 
 const guint8 *stream_writer_last_page(const StreamWriter *w)
 {
-    if (w->run_at < 0 || w->run_count == 0)
-        return NULL;
-    return w->out->data + w->out->len - VM_PAGE_SIZE;
+    return w->last_page;
 }
 
 /* Makes sure that a PAGES record is open that `page` can be added to. */
@@ -182,11 +261,18 @@ gboolean stream_writer_page(StreamWriter *w, guint64 page, const guint8 *data)
         stream_writer_zero_run(w, page, 1);
         return TRUE;
     }
+    w->pages++;
+    if (w->codec != PACK_PLAIN) {
+        keep_order(w, page, 1);
+        if (!packer_takes(w->packer, page))
+            close_packed(w);
+        w->last_page = packer_add(w->packer, page, data);
+        return FALSE;
+    }
     close_short(w);
     open_pages(w, page);
-    memcpy(grow(w, VM_PAGE_SIZE), data, VM_PAGE_SIZE);
+    w->last_page = memcpy(grow(w, VM_PAGE_SIZE), data, VM_PAGE_SIZE);
     w->run_count++;
-    w->pages++;
     return FALSE;
 }
 

@@ -29,6 +29,7 @@ typedef enum {
     STREAM_END,
     STREAM_ATTACHMENT,
     STREAM_SAME,
+    STREAM_PACKED,
 } StreamType;
 
 /* ---- Writer ---- */
@@ -60,6 +61,23 @@ void stream_writer_end(StreamWriter *writer, guint64 epoch);
 void stream_writer_record(StreamWriter *writer, guint type, guint flags, const void *payload,
                           guint32 len);
 
+/*
+ * From now on pages are packed so; `keep`: as differences to those that were kept before, where there
+ * are such. At first PACK_PLAIN, which every reader knows.
+ */
+void stream_writer_set_packing(StreamWriter *writer, PackCodec codec, gboolean keep);
+
+/* What packing has come to. */
+typedef struct {
+    guint64 page_bytes, wire_bytes;
+    gint64 us; /* that it took */
+} PackSample;
+
+/* Of the last pages that were packed, by the codec that they were packed with; and forgets it. */
+PackSample stream_writer_sample(StreamWriter *writer, PackCodec *ret_codec);
+/* By how many bytes packing has made the stream shorter since the last call; it may be negative. */
+gint64 stream_writer_saved(StreamWriter *writer);
+
 /* The copy that the last stream_writer_page() made, NULL if a zero page; until the next call. */
 const guint8 *stream_writer_last_page(const StreamWriter *writer);
 
@@ -81,7 +99,7 @@ typedef struct StreamReader StreamReader;
  */
 typedef gssize (*StreamSource)(gpointer opaque, guint8 *buf, gsize len, GError **error);
 
-/* One record, checked. What doesn't belong to its type is 0. */
+/* One record, checked; of PACKED its runs of pages, each as PAGES. What doesn't belong to its type is 0. */
 typedef struct {
     guint type;
     guint64 offset;       /* of its first byte, in the stream */
@@ -91,6 +109,7 @@ typedef struct {
     unsigned nic;         /* FRAME */
     GBytes *bytes;        /* DEVICE_STATE, ATTACHMENT, FRAME: owned by the receiver */
     guint64 total_bytes;  /* END: bytes of this checkpoint on the wire, */
+    guint64 plain_bytes;  /* what these would be, had nothing been packed, */
     guint64 total_pages;  /* and its pages */
 } StreamRecord;
 

@@ -44,6 +44,12 @@ typedef enum {
     CONFIG_DIRTY_SOFT_DIRTY,
     CONFIG_DIRTY_COMPARE,
 } ConfigDirtyMethod;
+typedef enum {
+    CONFIG_COMPRESS_AUTO,
+    CONFIG_COMPRESS_OFF,
+    CONFIG_COMPRESS_LZ4,
+    CONFIG_COMPRESS_ZSTD,
+} ConfigCompress;
 typedef enum { CONFIG_ARBITER_NONE, CONFIG_ARBITER_FILE } ConfigArbiter;
 
 typedef struct {
@@ -94,6 +100,7 @@ typedef struct {
     /* [link] */
     guint64 heartbeat_interval_ms, heartbeat_timeout_ms; /* live */
     guint64 recover_timeout_ms; /* live: of a handshake, and of `recover` */
+    ConfigCompress compress;    /* live: pages, while this node is the primary */
     /* [arbiter] */
     ConfigArbiter arbiter;
     char *arbiter_path;         /* of FILE: a folder */

@@ -26,6 +26,7 @@ static const char *const accels[] = {"auto", "kvm", "tcg", NULL};
 static const char *const modes[] = {"colo", "buffered", "auto", NULL};
 static const char *const dirty_methods[] = {"auto", "uffd", "soft-dirty", "compare", NULL};
 static const char *const attaches[] = {"auto", "vhost-user", "redirector", NULL};
+static const char *const compressions[] = {"auto", "off", "lz4", "zstd", NULL};
 static const char *const formats[] = {"raw", "qcow2", NULL};
 static const char *const on_errors[] = {"report", "stop", "enospc", NULL};
 static const char *const caches[] = {"writeback", "direct", NULL};
@@ -264,6 +265,13 @@ static const Option table[] = {
     {"link", "recover-timeout", OPTION_TIME, CONFIG(recover_timeout_ms), .live = TRUE,
      .fallback = "5s", .min = 10, .max = 10 * MIN_MS,
      .help = "How long an attempt to link may take: its handshake, and all of what 'colo recover' orders."},
+
+    {"link", "compress", OPTION_CHOICE, CONFIG(compress), .live = TRUE, .fallback = "auto",
+     .choices = compressions,
+     .help = "How the pages of a checkpoint are compressed while this node is the primary. auto: as is "
+             "fastest, by what is measured of the link and the CPU; so not at all where the link is faster "
+             "than the CPU. lz4 takes little CPU, zstd makes fewer bytes. A peer of an older colo gets them as "
+             "they are. status tells what is done (bytes)."},
 
     {"arbiter", "type", OPTION_CHOICE, CONFIG(arbiter), .fallback = "none", .choices = arbiters,
      .help = "Who decides which node continues alone after the link is lost: file (a folder that both "

@@ -18,6 +18,7 @@ static const struct {
 } features[] = {
     {"give-back",  FALSE}, /* REFUSED 2: a VM that can't be taken over */
     {"pause-time", FALSE}, /* HANDED says since when the VM is paused */
+    {LINK_FEATURE_PACKED, FALSE}, /* it reads PACKED records (STREAM.md) */
 };
 /* clang-format on */
 
@@ -68,6 +69,15 @@ gboolean link_features_are_valid(json_object *hello)
     return !json_object_object_get_ex(hello, "features", &all) ||
            (json_object_is_type(all, json_type_object) && is_list(list_of(hello, "has")) &&
             is_list(list_of(hello, "needs")));
+}
+
+gboolean link_features_has(json_object *hello, const char *name)
+{
+    json_object *there = list_of(hello, "has");
+    for (gsize i = 0; there && i < json_object_array_length(there); i++)
+        if (!strcmp(json_object_get_string(json_object_array_get_idx(there, i)), name))
+            return TRUE;
+    return FALSE;
 }
 
 const char *link_features_lacking(json_object *has, json_object *needs)

@@ -128,6 +128,12 @@ typedef struct {
     guint64 received_frames, received_bytes;
 } LinkPacketStats;
 
+/* A feature: the side reads PACKED records of the checkpoint stream. */
+#define LINK_FEATURE_PACKED "packed-pages"
+
+/* Whether the peer of that hello, as up() has it, has that feature. */
+gboolean link_features_has(json_object *hello, const char *name);
+
 typedef struct Link Link;
 
 /*

@@ -12,7 +12,10 @@ struct Figures {
     ColoTime started;
     guint64 checkpoints, by_reason[REASONS];
     guint64 bytes_last, bytes_total;
-    double late_bytes, late_us; /* of the last transfers, the older the less */
+    guint64 plain_last, plain_total; /* likewise, had nothing been compressed */
+    gboolean has_codec;
+    PackCodec codec;            /* of the primary's last one */
+    double late_bytes, late_us; /* of the last transfers, the older the less; not compressed */
     Stats *pauses, *transfers, *applies;
     Stats *stood, *resumes, *loads; /* parts of a pause, here and there */
     ColoTime applied;               /* the last one; 0: none, or it is loaded */
@@ -28,12 +31,14 @@ struct Figures {
     } last; /* if there was one */
 };
 
-static void add_bytes(Figures *figures, guint64 bytes, gint64 transfer_us)
+static void add_bytes(Figures *figures, guint64 bytes, guint64 plain_bytes, gint64 transfer_us)
 {
     figures->checkpoints++;
     figures->bytes_last = bytes;
     figures->bytes_total += bytes;
-    figures->late_bytes = figures->late_bytes * LATE_KEPT + (double)bytes;
+    figures->plain_last = plain_bytes;
+    figures->plain_total += plain_bytes;
+    figures->late_bytes = figures->late_bytes * LATE_KEPT + (double)plain_bytes;
     figures->late_us = figures->late_us * LATE_KEPT + (double)MAX(transfer_us, 1);
     stats_add(figures->transfers, transfer_us);
 }
@@ -44,12 +49,15 @@ void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoin
     stats_add(figures->pauses, checkpoint->pause_us);
     stats_add(figures->stood, checkpoint->stood_us);
     stats_add(figures->resumes, checkpoint->pause_us - checkpoint->stood_us);
-    add_bytes(figures, checkpoint->bytes, checkpoint->transfer_us);
+    figures->has_codec = TRUE;
+    figures->codec = checkpoint->codec;
+    add_bytes(figures, checkpoint->bytes, checkpoint->plain_bytes, checkpoint->transfer_us);
 }
 
-void figures_add_received(Figures *figures, guint64 bytes, gint64 transfer_us)
+void figures_add_received(Figures *figures, guint64 bytes, guint64 plain_bytes, gint64 transfer_us)
 {
-    add_bytes(figures, bytes, transfer_us);
+    figures->has_codec = FALSE;
+    add_bytes(figures, bytes, plain_bytes, transfer_us);
 }
 
 void figures_add_applied(Figures *figures, gint64 apply_us)
@@ -176,6 +184,10 @@ void figures_describe_bytes(const Figures *figures, json_object *status)
     json_object *bytes = colo_json_add_object(status, "bytes");
     colo_json_add_int(bytes, "last", figures->bytes_last);
     colo_json_add_int(bytes, "total", figures->bytes_total);
+    colo_json_add_int(bytes, "plain-last", figures->plain_last);
+    colo_json_add_int(bytes, "plain-total", figures->plain_total);
+    colo_json_add_string(bytes, "compress",
+                         figures->has_codec ? pack_codec_name(figures->codec) : NULL);
 }
 
 void figures_describe_takeover(const Figures *figures, json_object *data)

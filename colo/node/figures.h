@@ -10,6 +10,7 @@
 #ifndef COLO_COLO_NODE_FIGURES_H
 #define COLO_COLO_NODE_FIGURES_H
 
+#include "checkpoint/checkpoint.h"
 #include "colo/node/blocktime.h"
 #include "colo/node/schedule.h"
 #include "common/clock.h"
@@ -27,12 +28,14 @@ void figures_free(Figures *figures);
 typedef struct {
     CheckpointReason reason;
     guint64 bytes;
+    guint64 plain_bytes; /* what they would be, had nothing been compressed */
+    PackCodec codec;     /* that pages were packed by in the end */
     gint64 pause_us, transfer_us;
     gint64 stood_us; /* of the pause: until all of the checkpoint was copied */
 } FiguresCheckpoint;
 void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoint);
 /* Of a secondary. */
-void figures_add_received(Figures *figures, guint64 bytes, gint64 transfer_us);
+void figures_add_received(Figures *figures, guint64 bytes, guint64 plain_bytes, gint64 transfer_us);
 /* Either: the secondary has put one into its VM's RAM. */
 void figures_add_applied(Figures *figures, gint64 apply_us);
 /* Of a primary: the secondary has loaded the one that it had put there. `resumed`: its VM runs. */
@@ -41,7 +44,7 @@ void figures_add_loaded(Figures *figures, gboolean resumed);
 gint64 figures_checkpoint_us(const Figures *figures);
 
 /*
- * Of a primary: as measured of late, 0: not yet. And medians: how long the VM stands until all of a
+ * Of a primary: as measured of late, 0: not yet (of pages, however they were compressed). And medians: how long the VM stands until all of a
  * checkpoint is copied; and then there, applying it, and from there until the VM runs.
  */
 gint64 figures_bytes_per_s(const Figures *figures);

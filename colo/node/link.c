@@ -36,6 +36,7 @@ static void on_link_up(json_object *peer_hello, gpointer user_data)
     node->peer_name = json_object_object_get_ex(peer_hello, "name", &name)
                           ? g_strdup(json_object_get_string(name))
                           : NULL;
+    node->peer_unpacks = link_features_has(peer_hello, LINK_FEATURE_PACKED);
     seek_linked(node->seek);
     log_info("linked with %s, session %s", node->peer_name ? node->peer_name : "the peer",
              link_session(node->link));

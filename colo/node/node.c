@@ -297,7 +297,7 @@ static void carry_out(Node *node, guint actions)
     if (actions & FSM_DO_START_APPLY)
         secondary_start_apply(node);
     if (actions & FSM_DO_SYNCHRONISE)
-        primary_synchronise(node->primary, link_checkpoint_fd(node->link));
+        primary_synchronise(node->primary, link_checkpoint_fd(node->link), node->peer_unpacks);
     if (actions & FSM_DO_TAKE_OVER)
         secondary_take_over(node);
     if (actions & FSM_DO_ASK_ARBITER)

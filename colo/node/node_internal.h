@@ -58,7 +58,8 @@ struct Node {
     gboolean gave_back; /* secondary: the VM; no guest that was heard has run on its images since */
     guint64 epoch;      /* of the last checkpoint: taken (primary) or received (secondary) */
     char *peer_name;    /* as it said in its hello; NULL: none yet */
-    guint end_source;   /* about to report that it has ended */
+    gboolean peer_unpacks; /* likewise: it reads packed pages */
+    guint end_source;      /* about to report that it has ended */
 
     /* Other rooms. */
     Link *link;

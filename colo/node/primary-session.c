@@ -146,7 +146,13 @@ void primary_reschedule(Primary *primary)
 static void tune_capture(const Primary *primary)
 {
     capture_set_dirty_limit(primary->capture, primary->config->dirty_limit_pages);
+    static const CapturePack packings[] = {[CONFIG_COMPRESS_AUTO] = CAPTURE_PACK_AUTO,
+                                           [CONFIG_COMPRESS_OFF] = CAPTURE_PACK_OFF,
+                                           [CONFIG_COMPRESS_LZ4] = CAPTURE_PACK_LZ4,
+                                           [CONFIG_COMPRESS_ZSTD] = CAPTURE_PACK_ZSTD};
     capture_set_sync_rate(primary->capture, primary->config->ram_sync_bytes_per_s);
+    capture_set_packing(primary->capture,
+                        primary->may_pack ? packings[primary->config->compress] : CAPTURE_PACK_OFF);
 }
 
 void primary_tune(Primary *primary)
@@ -205,7 +211,7 @@ static void on_capture_failed(const GError *error, gpointer user_data)
                                   primary->user_data);
 }
 
-void primary_synchronise(Primary *primary, int fd)
+void primary_synchronise(Primary *primary, int fd, gboolean may_pack)
 {
     static const CaptureCallbacks callbacks = {.progress = on_progress,
                                                .synchronised = on_synchronised,
@@ -216,6 +222,7 @@ void primary_synchronise(Primary *primary, int fd)
     g_autoptr(GError) error = NULL;
     set_proof(primary, PROOF_SYNCHRONISE);
     primary->proofs = 0;
+    primary->may_pack = may_pack;
     primary_want_no_more(primary, WANTED(REASON_ADMIN));
     primary->has_progress = FALSE;
     primary->capture =

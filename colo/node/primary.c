@@ -384,16 +384,20 @@ static void count(Primary *primary)
     const CaptureStats *stats = &cycle->stats;
     FiguresCheckpoint checkpoint = {.reason = cycle->reason,
                                     .bytes = stats->bytes,
+                                    .plain_bytes = stats->plain_bytes,
+                                    .codec = stats->codec,
                                     .pause_us = cycle->pause_us,
                                     .stood_us = cycle->stood_us,
                                     .transfer_us = stats->transfer_us};
     primary->handler->complete(&checkpoint, primary->user_data);
-    log_debug(
-        "checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT " harvest_us=%" G_GINT64_FORMAT
-        " copy_us=%" G_GINT64_FORMAT " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
-        " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT,
-        schedule_reason_name(cycle->reason), cycle->pause_us, stats->harvest_us, stats->copy_us,
-        stats->transfer_us, stats->dirty_pages, stats->ahead_pages, stats->bytes);
+    log_debug("checkpoint complete reason=%s pause_us=%" G_GINT64_FORMAT
+              " harvest_us=%" G_GINT64_FORMAT " copy_us=%" G_GINT64_FORMAT
+              " transfer_us=%" G_GINT64_FORMAT " dirty=%" G_GUINT64_FORMAT
+              " ahead=%" G_GUINT64_FORMAT " bytes=%" G_GUINT64_FORMAT " plain=%" G_GUINT64_FORMAT
+              " compress=%s",
+              schedule_reason_name(cycle->reason), cycle->pause_us, stats->harvest_us,
+              stats->copy_us, stats->transfer_us, stats->dirty_pages, stats->ahead_pages,
+              stats->bytes, stats->plain_bytes, pack_codec_name(stats->codec));
 }
 
 /* ---- The cycle ---- */

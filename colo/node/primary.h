@@ -170,8 +170,11 @@ void primary_stay_paused(Primary *primary);
 
 /* ---- The session ---- */
 
-/* A secondary is there; `fd` is the checkpoint connection, borrowed until primary_end_session(). */
-void primary_synchronise(Primary *primary, int fd);
+/*
+ * A secondary is there; `fd` is the checkpoint connection, borrowed until primary_end_session().
+ * `may_pack`: it reads packed pages.
+ */
+void primary_synchronise(Primary *primary, int fd, gboolean may_pack);
 /* It is not there any more, if it was: cancels what is under way. */
 void primary_end_session(Primary *primary);
 /* How what was asked of the disks has ended; not called for a session that is over. */

@@ -40,7 +40,8 @@ struct Primary {
     Cycle cycle;
     GSource *settle_timer; /* also of a pause that is tried again */
 
-    Capture *capture; /* NULL: there is no session */
+    Capture *capture;  /* NULL: there is no session */
+    gboolean may_pack; /* of the session: the secondary reads packed pages */
     Proof proof;
     unsigned proofs; /* loads that READY has reported */
     gboolean has_progress;

@@ -94,7 +94,8 @@ static void on_received(Checkpoint *checkpoint, gpointer user_data)
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
     colo_fault_point("secondary-received");
     disks_received(node->disks, checkpoint->epoch);
-    figures_add_received(node->figures, checkpoint->bytes, checkpoint->transfer_us);
+    figures_add_received(node->figures, checkpoint->bytes, checkpoint->plain_bytes,
+                         checkpoint->transfer_us);
 }
 
 static void on_applied(Checkpoint *checkpoint, gboolean to_run, gpointer user_data)

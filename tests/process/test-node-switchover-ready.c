@@ -37,7 +37,7 @@ static void test_ahead(void)
     a->config->downtime_limit_ms = 100;
     WAIT_FOR(primary_dirty_pages(a->node->primary) > 50);
     for (int i = 0; i < 20; i++)
-        figures_add_received(a->node->figures, 4096, G_USEC_PER_SEC / 10);
+        figures_add_received(a->node->figures, 4096, 4096, G_USEC_PER_SEC / 10);
     begin(a, FALSE);
     WAIT_FOR(!switchover_is_under_way(phase_of(a)));
     g_assert_cmpstr(switchover_error(a->node->switchover), ==, NULL);

@@ -22,6 +22,7 @@ struct Capture {
     gpointer user_data;
     guint64 taking, added; /* the epoch; pages */
     guint64 dirty, dirty_limit, sync_rate;
+    CapturePack packing;
 };
 
 typedef struct {
@@ -98,6 +99,12 @@ void capture_set_sync_rate(Capture *of, guint64 bytes_per_s)
 {
     g_assert_true(of == capture);
     of->sync_rate = bytes_per_s;
+}
+
+void capture_set_packing(Capture *of, CapturePack packing)
+{
+    g_assert_true(of == capture);
+    of->packing = packing;
 }
 
 void capture_set_dirty_limit(Capture *of, guint64 pages)
@@ -481,7 +488,7 @@ static void join(Fixture *f)
     SyncProgress progress = {.round = 1, .percent = 100};
     f->world.state = FSM_P_ACTIVE;
     f->world.is_recorded = f->world.disks_in_step = TRUE;
-    primary_synchronise(f->primary, -1);
+    primary_synchronise(f->primary, -1, TRUE);
     assert_reported(f, "began");
     capture->callbacks.synchronised(&progress, capture->user_data);
 }

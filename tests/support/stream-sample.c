@@ -67,16 +67,16 @@ void stream_sample_checkpoint(StreamWriter *writer, guint64 epoch, const guint8 
     stream_writer_end(writer, epoch);
 }
 
-StreamSample *stream_sample_new(void)
+static StreamSample *sample_begin(void)
 {
     StreamSample *sample = g_new0(StreamSample, 1);
     sample->bytes = g_byte_array_new();
     sample->records = g_array_new(FALSE, FALSE, sizeof(gsize));
-    g_autoptr(StreamWriter) writer = stream_writer_new(ID, PAGES * VM_PAGE_SIZE);
-    memset(sample->ram + 5 * VM_PAGE_SIZE, 1, VM_PAGE_SIZE);
-    stream_sample_checkpoint(writer, 7, sample->ram, 0, PAGES);
-    memset(sample->ram + 9 * VM_PAGE_SIZE, 2, VM_PAGE_SIZE);
-    stream_sample_checkpoint(writer, 8, sample->ram, 8, 4);
+    return sample;
+}
+
+static StreamSample *sample_end(StreamSample *sample, StreamWriter *writer)
+{
     stream_sample_take(writer, sample->bytes);
     gsize at = STREAM_HEADER_BYTES + strlen(ID);
     while (at < sample->bytes->len) {
@@ -85,4 +85,37 @@ StreamSample *stream_sample_new(void)
     }
     g_assert_cmpuint(at, ==, sample->bytes->len);
     return sample;
+}
+
+StreamSample *stream_sample_new(void)
+{
+    StreamSample *sample = sample_begin();
+    g_autoptr(StreamWriter) writer = stream_writer_new(ID, PAGES * VM_PAGE_SIZE);
+    memset(sample->ram + 5 * VM_PAGE_SIZE, 1, VM_PAGE_SIZE);
+    stream_sample_checkpoint(writer, 7, sample->ram, 0, PAGES);
+    memset(sample->ram + 9 * VM_PAGE_SIZE, 2, VM_PAGE_SIZE);
+    stream_sample_checkpoint(writer, 8, sample->ram, 8, 4);
+    return sample_end(sample, writer);
+}
+
+StreamSample *stream_sample_packed(void)
+{
+    static const struct {
+        PackCodec codec;
+        gboolean keep;
+    } ways[] = {
+        {PACK_LZ4,   FALSE},
+        {PACK_LZ4,   TRUE },
+        {PACK_ZSTD,  TRUE },
+        {PACK_PLAIN, FALSE}
+    };
+    StreamSample *sample = sample_begin();
+    g_autoptr(StreamWriter) writer = stream_writer_new(ID, PAGES * VM_PAGE_SIZE);
+    for (guint i = 0; i < G_N_ELEMENTS(ways); i++) {
+        for (guint page = 5; page < 9; page++)
+            sample->ram[page * VM_PAGE_SIZE + 100 * i] = (guint8)(page + i);
+        stream_writer_set_packing(writer, ways[i].codec, ways[i].keep);
+        stream_sample_checkpoint(writer, 7 + i, sample->ram, i ? 4 : 0, i ? 6 : PAGES);
+    }
+    return sample_end(sample, writer);
 }

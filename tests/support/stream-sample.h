@@ -26,6 +26,8 @@ typedef struct {
 
 /* Two checkpoints, of which the second changes little; few pages have data, to keep it short. */
 StreamSample *stream_sample_new(void);
+/* Four, with packed pages: as they are, lz4 and zstd, with and without differences. */
+StreamSample *stream_sample_packed(void);
 void stream_sample_free(StreamSample *sample);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StreamSample, stream_sample_free)
 

@@ -160,9 +160,9 @@ static const Bad bad[] = {
      "web.conf:2: unknown key 'period' in [checkpoint]: did you mean 'checkpoint-period'?"                                                                        },
     {"[link]\nhartbeat-timout=1s\n",                                NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:2: unknown key 'hartbeat-timout' in [link]: did you mean 'heartbeat-timeout'?"                                                                     },
-    {"[link]\ncompression=1\n",                                     NULL,        CONFIG_ERROR_UNKNOWN,
-     "web.conf:2: unknown key 'compression' in [link]: there are heartbeat-interval, "
-     "heartbeat-timeout and recover-timeout"                                                                                                                      },
+    {"[link]\nencryption=1\n",                                      NULL,        CONFIG_ERROR_UNKNOWN,
+     "web.conf:2: unknown key 'encryption' in [link]: there are heartbeat-interval, "
+     "heartbeat-timeout, recover-timeout and compress"                                                                                                            },
     {"[vm]\nlisten=1\n",                                            NULL,        CONFIG_ERROR_UNKNOWN,
      "web.conf:2: unknown key 'listen' in [vm]: it belongs in [node]"                                                                                             },
  /* Values. */
@@ -562,6 +562,10 @@ static void test_choices(void)
         {"checkpoint", "dirty-method",            "uffd",       CONFIG_DIRTY_UFFD       },
         {"checkpoint", "dirty-method",            "soft-dirty", CONFIG_DIRTY_SOFT_DIRTY },
         {"checkpoint", "dirty-method",            "compare",    CONFIG_DIRTY_COMPARE    },
+        {"link",       "compress",                "auto",       CONFIG_COMPRESS_AUTO    },
+        {"link",       "compress",                "off",        CONFIG_COMPRESS_OFF     },
+        {"link",       "compress",                "lz4",        CONFIG_COMPRESS_LZ4     },
+        {"link",       "compress",                "zstd",       CONFIG_COMPRESS_ZSTD    },
         {"vm",         "accept-other-qemu",       "yes",        TRUE                    },
         {"vm",         "accept-other-qemu",       "no",         FALSE                   },
         {"switchover", "pause-before-switchover", "yes",        TRUE                    },

@@ -45,6 +45,8 @@ static void add_checkpoint(Fixture *f, CheckpointReason reason, guint64 bytes, g
 {
     figures_add_checkpoint(f->figures, &(FiguresCheckpoint){.reason = reason,
                                                             .bytes = bytes,
+                                                            .plain_bytes = 2 * bytes,
+                                                            .codec = PACK_LZ4,
                                                             .pause_us = pause_us,
                                                             .transfer_us = transfer_us});
 }
@@ -76,19 +78,25 @@ static void test_checkpoints(Fixture *f, gconstpointer data)
     g_assert_cmpfloat(ms(f, "apply-ms", "max"), ==, 7);
     g_assert_cmpint(number(member(f->status, "bytes"), "last"), ==, 200);
     g_assert_cmpint(number(member(f->status, "bytes"), "total"), ==, 600);
+    g_assert_cmpint(number(member(f->status, "bytes"), "plain-last"), ==, 400);
+    g_assert_cmpint(number(member(f->status, "bytes"), "plain-total"), ==, 1200);
+    g_assert_cmpstr(json_object_get_string(member(member(f->status, "bytes"), "compress")), ==,
+                    "lz4");
 }
 
 /* A secondary knows neither why a checkpoint was taken nor how long the VM was paused for it. */
 static void test_received(Fixture *f, gconstpointer data)
 {
     (void)data;
-    figures_add_received(f->figures, 500, 8000);
+    figures_add_received(f->figures, 500, 700, 8000);
     g_assert_cmpuint(figures_checkpoints(f->figures), ==, 1);
     for (CheckpointReason reason = 0; reason < REASONS; reason++)
         g_assert_cmpuint(figures_checkpoints_by(f->figures, reason), ==, 0);
     g_assert_cmpint(figures_checkpoint_us(f->figures), ==, 8000);
     figures_describe_bytes(f->figures, f->status);
     g_assert_cmpint(number(member(f->status, "bytes"), "last"), ==, 500);
+    g_assert_cmpint(number(member(f->status, "bytes"), "plain-last"), ==, 700);
+    g_assert_null(member(member(f->status, "bytes"), "compress"));
 }
 
 /* ---- Pauses ---- */

@@ -345,7 +345,13 @@ static void test_judge_features(void)
     json_object_object_add(own, "features", link_features());
     g_assert_true(link_features_are_valid(own));
     g_assert_null(link_features_lacking(own, own));
+    g_assert_true(link_features_has(own, LINK_FEATURE_PACKED));
+    g_assert_false(link_features_has(own, "packed"));
     json_object_put(own);
+    /* An older colo has no list. */
+    json_object *older = hello("primary", "alpha", "1.0", LINK_END_UUID);
+    g_assert_false(link_features_has(older, LINK_FEATURE_PACKED));
+    json_object_put(older);
 }
 
 static void test_judge_identity(void)

@@ -259,9 +259,12 @@ static void test_dirty_limit_is_lowered(Fixture *f, gconstpointer data)
     capture->dirty = 5;
     f->config.dirty_limit_pages = 4;
     f->config.ram_sync_bytes_per_s = 7;
+    f->config.compress = CONFIG_COMPRESS_ZSTD;
+    g_assert_cmpint(capture->packing, ==, CAPTURE_PACK_AUTO);
     g_assert_cmpuint(capture->sync_rate, ==, 0);
     primary_tune(f->primary);
     g_assert_cmpuint(capture->sync_rate, ==, 7);
+    g_assert_cmpint(capture->packing, ==, CAPTURE_PACK_ZSTD);
     g_assert_cmpuint(capture->dirty_limit, ==, 4);
     turned_clock_settle();
     g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);

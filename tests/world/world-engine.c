@@ -188,7 +188,7 @@ void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArr
     parcel->state = g_bytes_ref(device_state);
     parcel->frames = frames ? g_ptr_array_ref(frames) : g_ptr_array_new();
     parcel->attachment = attachment ? g_bytes_ref(attachment) : NULL;
-    capture->stats = (CaptureStats){.epoch = epoch, .bytes = 4096};
+    capture->stats = (CaptureStats){.epoch = epoch, .bytes = 4096, .plain_bytes = 4096};
     world_note_checkpoint(capture->host, epoch, capture->vm->history->position);
     capture->step = world_after(capture->host, world_between(100, 4000), on_taken, capture);
 }
@@ -236,6 +236,12 @@ void world_capture_written(Capture *capture)
 void capture_set_sync_rate(Capture *capture, guint64 bytes_per_s)
 {
     capture->sync_rate = bytes_per_s;
+}
+
+void capture_set_packing(Capture *capture, CapturePack packing)
+{
+    (void)capture;
+    (void)packing;
 }
 
 void capture_set_dirty_limit(Capture *capture, guint64 pages)

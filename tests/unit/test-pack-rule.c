@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* How pages are packed, by what was measured (checkpoint/pack-rule.h). */
+#include <glib.h>
+
+#include "checkpoint/pack-rule.h"
+
+#define MB 1e6
+
+static ColoTime at(gint64 ms)
+{
+    return (ColoTime){.us = 1 + ms * COLO_US_PER_MS};
+}
+
+/* A codec that packs so many MB/s and leaves `left` of each byte. */
+static void tell(PackRule *rule, PackCodec codec, double rate_mb, double left)
+{
+    guint64 bytes = 1u << 30;
+    for (int i = 0; i < 40; i++)
+        pack_rule_packed(rule, codec, bytes, (guint64)((double)bytes * left),
+                         (gint64)((double)bytes / rate_mb));
+}
+
+static void link_of(PackRule *rule, double rate_mb)
+{
+    for (guint i = 0; i < PACK_RATES; i++)
+        pack_rule_link(rule, rate_mb * MB);
+}
+
+/* What is chosen for a link and what codecs come to, from each state before. */
+static void test_walk(void)
+{
+    static const struct {
+        double link, lz4_rate, lz4_left, zstd_rate, zstd_left; /* MB/s */
+        PackCodec before, expected;
+    } cases[] = {
+  /* 10 Gbit/s and more: the CPU is slower than the link. */
+        {1250, 800,  0.3, 400,  0.2,  PACK_PLAIN, PACK_PLAIN},
+        {1250, 800,  0.3, 400,  0.2,  PACK_LZ4,   PACK_PLAIN},
+        {5000, 2000, 0.3, 400,  0.2,  PACK_ZSTD,  PACK_PLAIN},
+ /* 1 Gbit/s. */
+        {125,  800,  0.3, 400,  0.2,  PACK_PLAIN, PACK_LZ4  },
+        {125,  800,  0.3, 400,  0.2,  PACK_ZSTD,  PACK_ZSTD }, /* lz4 is hardly better */
+        {125,  800,  0.2, 300,  0.15, PACK_ZSTD,  PACK_LZ4  },
+ /* 100 Mbit/s. */
+        {12.5, 800,  0.3, 400,  0.2,  PACK_PLAIN, PACK_ZSTD },
+        {12.5, 800,  0.3, 400,  0.2,  PACK_LZ4,   PACK_ZSTD },
+        {12.5, 800,  0.3, 400,  0.29, PACK_LZ4,   PACK_LZ4  },
+ /* What can't be compressed. */
+        {125,  3000, 1.0, 2000, 1.0,  PACK_PLAIN, PACK_PLAIN},
+        {12.5, 3000, 1.0, 2000, 1.0,  PACK_LZ4,   PACK_LZ4  }, /* it costs next to nothing */
+        {125,  400,  1.0, 400,  1.0,  PACK_LZ4,   PACK_PLAIN},
+ /* A busy host. */
+        {125,  100,  0.3, 50,   0.2,  PACK_PLAIN, PACK_PLAIN},
+        {125,  100,  0.3, 50,   0.2,  PACK_ZSTD,  PACK_PLAIN},
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        PackRule rule = {.chosen = cases[i].before};
+        link_of(&rule, cases[i].link);
+        tell(&rule, PACK_LZ4, cases[i].lz4_rate, cases[i].lz4_left);
+        tell(&rule, PACK_ZSTD, cases[i].zstd_rate, cases[i].zstd_left);
+        PackCodec chosen = pack_rule_next(&rule, FALSE, at(0));
+        if (chosen != cases[i].expected)
+            g_error("case %" G_GSIZE_FORMAT ": %s", i, pack_codec_name(chosen));
+        g_assert_cmpint(rule.chosen, ==, chosen);
+        /* It stays. */
+        g_assert_cmpint(pack_rule_next(&rule, FALSE, at(1)), ==, chosen);
+    }
+}
+
+/* Nothing is packed before something is known, but what is tried. */
+static void test_unknown(void)
+{
+    PackRule rule = {0};
+    g_assert_cmpint(pack_rule_next(&rule, FALSE, at(0)), ==, PACK_PLAIN);
+    g_assert_cmpfloat(pack_rule_cost(&rule, PACK_PLAIN), <, 0);
+    tell(&rule, PACK_LZ4, 800, 0.1);
+    g_assert_cmpint(pack_rule_next(&rule, FALSE, at(0)), ==, PACK_PLAIN);
+    PackRule slow = {0};
+    link_of(&slow, 1);
+    g_assert_cmpint(pack_rule_next(&slow, FALSE, at(0)), ==, PACK_PLAIN);
+    g_assert_cmpfloat(pack_rule_cost(&slow, PACK_LZ4), <, 0);
+    pack_rule_packed(&slow, PACK_PLAIN, 4096, 4096, 1);
+    pack_rule_packed(&slow, PACK_LZ4, 0, 0, 1);
+    g_assert_cmpint(pack_rule_next(&slow, FALSE, at(0)), ==, PACK_PLAIN);
+    /* Packing that took no time took a little. */
+    pack_rule_packed(&slow, PACK_LZ4, 4096, 40, 0);
+    g_assert_cmpint(pack_rule_next(&slow, FALSE, at(0)), ==, PACK_LZ4);
+}
+
+/* Those that are not chosen are tried in turn, now and then, and only where it is allowed. */
+static void test_probes(void)
+{
+    PackRule rule = {0};
+    gint64 gap = PACK_PROBE_US / COLO_US_PER_MS;
+    g_assert_cmpint(pack_rule_next(&rule, FALSE, at(0)), ==, PACK_PLAIN);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(0)), ==, PACK_LZ4);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(0)), ==, PACK_PLAIN);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(gap - 1)), ==, PACK_PLAIN);
+    g_assert_cmpint(pack_rule_next(&rule, FALSE, at(gap)), ==, PACK_PLAIN);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(gap)), ==, PACK_ZSTD);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(2 * gap)), ==, PACK_LZ4);
+    /* With lz4 chosen only zstd is left. */
+    link_of(&rule, 10);
+    tell(&rule, PACK_LZ4, 800, 0.2);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(2 * gap)), ==, PACK_LZ4);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(3 * gap)), ==, PACK_ZSTD);
+    g_assert_cmpint(pack_rule_next(&rule, TRUE, at(4 * gap)), ==, PACK_ZSTD);
+    g_assert_cmpint(rule.chosen, ==, PACK_LZ4);
+}
+
+/* One reading that is far off decides nothing; a link that has changed does. */
+static void test_rate(void)
+{
+    PackRule rule = {0};
+    g_assert_cmpfloat(pack_rule_rate(&rule), ==, 0);
+    pack_rule_link(&rule, 0);
+    pack_rule_link(&rule, -1);
+    g_assert_cmpfloat(pack_rule_rate(&rule), ==, 0);
+    link_of(&rule, 100);
+    pack_rule_link(&rule, 1e12);
+    pack_rule_link(&rule, 1);
+    g_assert_cmpfloat(pack_rule_rate(&rule), ==, 100 * MB);
+    link_of(&rule, 7);
+    g_assert_cmpfloat(pack_rule_rate(&rule), ==, 7 * MB);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/pack-rule/walk", test_walk);
+    g_test_add_func("/pack-rule/unknown", test_unknown);
+    g_test_add_func("/pack-rule/probes", test_probes);
+    g_test_add_func("/pack-rule/rate", test_rate);
+    return g_test_run();
+}
