@@ -104,7 +104,7 @@ static Flow sent_pages(Capture *c, Sync *sync, guint64 count, GError **error)
         return FLOW_OK;
     Flow flow = capture_flush(c, TRUE, error);
     if (flow == FLOW_OK)
-        capture_choose_packing(c, sync != NULL);
+        capture_choose_packing(c, FALSE, sync != NULL);
     return sync && flow == FLOW_OK ? keep_pace(c, sync) : flow;
 }
 
@@ -179,7 +179,7 @@ static Flow send_run(Capture *c, Sync *sync, guint64 first, guint64 count, GErro
 static Flow send_pending(Capture *c, Sync *sync, GError **error)
 {
     guint64 first, count;
-    capture_choose_packing(c, sync != NULL);
+    capture_choose_packing(c, TRUE, sync != NULL);
     while (page_set_next_run(c->pending, 0, &first, &count)) {
         Flow flow = send_run(c, sync, first, count, error);
         if (flow != FLOW_OK)

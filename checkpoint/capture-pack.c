@@ -20,6 +20,9 @@
 #define DRAIN_MIN_BYTES (64u << 10)
 #define DRAIN_MIN_US    COLO_US_PER_MS
 
+/* What is sent without a break is looked at in parts. */
+#define LOOK_US (20 * COLO_US_PER_MS)
+
 /*
  * glibc's struct tcp_info ends before the rates: what linux/tcp.h has, up to tcpi_delivery_rate. The two
  * headers can't be included together.
@@ -32,16 +35,32 @@ typedef struct {
 } TcpRates;
 G_STATIC_ASSERT(sizeof(struct tcp_info) == 104 && offsetof(TcpRates, delivery_rate) == 160);
 
-static void look_at_link(Capture *c)
+/*
+ * Two things are known: what the kernel makes of the last acknowledgements, and what was acknowledged since
+ * the transfer began. On a link that is fast the first is often too low, for one end may wait for its CPU.
+ * The second is never too high, but for what a switch lets through at once. So the larger one counts.
+ */
+static void look_at_link(Capture *c, gboolean begins)
 {
     TcpRates info;
     socklen_t len = sizeof(info);
     if (c->no_tcp)
         return;
-    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && len >= sizeof(info))
-        pack_rule_link(&c->pack_rule, (double)info.delivery_rate);
-    else
+    if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 || len < sizeof(info)) {
         c->no_tcp = TRUE;
+        return;
+    }
+    LinkLook *look = &c->link_look;
+    ColoTime now = colo_time_now();
+    gint64 us = colo_time_diff_us(now, look->began);
+    guint64 acked = info.bytes_acked - look->acked_before;
+    if (look->began.us && us > 0 && acked >= DRAIN_MIN_BYTES)
+        look->best = MAX(look->best, (double)acked * G_USEC_PER_SEC / (double)us);
+    if (!begins && look->began.us && us < LOOK_US)
+        return;
+    if (look->began.us)
+        pack_rule_link(&c->pack_rule, MAX(look->best, (double)info.delivery_rate));
+    *look = (LinkLook){.began = now, .acked_before = info.bytes_acked};
 }
 
 void capture_note_drain(Capture *c, guint64 bytes, gint64 us)
@@ -50,16 +69,16 @@ void capture_note_drain(Capture *c, guint64 bytes, gint64 us)
         pack_rule_link(&c->pack_rule, (double)bytes * G_USEC_PER_SEC / (double)us);
 }
 
-static PackCodec choose(Capture *c, gboolean may_probe)
+static PackCodec choose(Capture *c, gboolean begins, gboolean may_probe)
 {
     PackCodec codec;
     PackSample sample = stream_writer_sample(c->writer, &codec);
     pack_rule_packed(&c->pack_rule, codec, sample.page_bytes, sample.wire_bytes, sample.us);
-    look_at_link(c);
-    return pack_rule_next(&c->pack_rule, may_probe, colo_time_now());
+    look_at_link(c, begins);
+    return pack_rule_next(&c->pack_rule, may_probe, c->synchronised, colo_time_now());
 }
 
-void capture_choose_packing(Capture *c, gboolean may_probe)
+void capture_choose_packing(Capture *c, gboolean begins, gboolean may_probe)
 {
     static const PackCodec fixed[] = {[CAPTURE_PACK_OFF] = PACK_PLAIN,
                                       [CAPTURE_PACK_LZ4] = PACK_LZ4,
@@ -67,7 +86,7 @@ void capture_choose_packing(Capture *c, gboolean may_probe)
     CapturePack packing = __atomic_load_n(&c->packing, __ATOMIC_RELAXED);
     PackCodec next;
     if (packing == CAPTURE_PACK_AUTO)
-        next = choose(c, may_probe);
+        next = choose(c, begins, may_probe);
     else
         next = c->pack_rule.chosen = fixed[packing];
     gboolean keep = c->synchronised && c->pack_rule.chosen != PACK_PLAIN;

@@ -189,7 +189,7 @@ static gboolean send_chunk(Capture *c, GError **error)
         return TRUE;
     if (capture_flush(c, FALSE, error) != FLOW_OK)
         return FALSE;
-    capture_choose_packing(c, TRUE);
+    capture_choose_packing(c, FALSE, TRUE);
     return capture_look(c, error);
 }
 
@@ -252,7 +252,7 @@ static gboolean take(Capture *c, const TakeCommand *command, GError **error)
     capture_ahead_reset(c);
     /* What was sent ahead and is still with the writer comes first. */
     stream_writer_begin(c->writer, command->epoch);
-    capture_choose_packing(c, TRUE);
+    capture_choose_packing(c, TRUE, TRUE);
     if (!send_staging(c, error) ||
         !stream_writer_device_state(c->writer, command->device_state, error) ||
         (command->attachment && !stream_writer_attachment(c->writer, command->attachment, error)) ||

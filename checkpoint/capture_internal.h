@@ -20,6 +20,13 @@ typedef struct {
     GBytes *attachment; /* or NULL */
 } TakeCommand;
 
+/* What was seen of the link since a transfer began. */
+typedef struct {
+    ColoTime began; /* 0: none has */
+    guint64 acked_before;
+    double best; /* bytes per second */
+} LinkLook;
+
 struct Capture {
     const VmRam *ram;      /* borrowed */
     DirtyTracker *tracker; /* borrowed; the thread's alone */
@@ -63,6 +70,7 @@ struct Capture {
     gint64 round_gap_us;
     CaptureStats stats; /* of the checkpoint to come */
     PackRule pack_rule;
+    LinkLook link_look;
     gboolean no_tcp; /* the socket's kernel doesn't tell the link's rate */
 
     /* The owner's. */
@@ -95,9 +103,10 @@ Flow capture_flush(Capture *capture, gboolean interruptible, GError **error);
 void capture_wait(Capture *capture, gint64 timeout_us);
 
 /*
- * capture-pack.c: how the next pages are packed. `may_probe`: no pause can meet what packing them takes.
+ * capture-pack.c: how the next pages are packed. `begins`: they are the first after a break. `may_probe`: no
+ * pause can meet what packing them takes.
  */
-void capture_choose_packing(Capture *capture, gboolean may_probe);
+void capture_choose_packing(Capture *capture, gboolean begins, gboolean may_probe);
 /* The socket has taken bytes as fast as it can. */
 void capture_note_drain(Capture *capture, guint64 bytes, gint64 us);
 

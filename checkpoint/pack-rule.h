@@ -9,7 +9,11 @@
  * faster than the CPU. What is chosen stays until another is better by a fifth.
  *
  * What a codec comes to is only known of pages that were packed with it. So now and then some pages are
- * packed by each of those that are not chosen.
+ * probed: packed by each of those that are not chosen, in turn.
+ *
+ * A probe doesn't tell what differences to earlier versions would save, for these have to be kept for a
+ * while. So a codec that would be worth it if it left half as much gets a try for some seconds. What is
+ * measured then decides. One that fails is not followed by another for a minute.
  */
 #ifndef COLO_CHECKPOINT_PACK_RULE_H
 #define COLO_CHECKPOINT_PACK_RULE_H
@@ -17,12 +21,16 @@
 #include "checkpoint/checkpoint.h"
 
 #define PACK_PROBE_US (500 * COLO_US_PER_MS)
-#define PACK_RATES    7u
+#define PACK_TRY_US   (3 * (gint64)G_USEC_PER_SEC)
+#define PACK_AGAIN_US (60 * (gint64)G_USEC_PER_SEC)
+#define PACK_RATES    9u
+#define PACK_TIMES    5u
 
 /* What a codec has come to of late. */
 typedef struct {
-    double ns_per_byte; /* of packing; 0: nothing is known */
-    double left;        /* of a byte: bytes on the wire */
+    double times[PACK_TIMES]; /* of packing a byte, in nanoseconds: the last ones */
+    guint n_times;            /* that were ever told */
+    double left;              /* of a byte: bytes on the wire */
 } PackMeasure;
 
 /* All zero: nothing is known. */
@@ -32,6 +40,8 @@ typedef struct {
     guint n_rates;                   /* that were ever told */
     PackCodec chosen, probed;        /* probed: the last one */
     ColoTime probed_at;              /* 0: never */
+    ColoTime tried_at;               /* when the last try began; 0: never */
+    gboolean trying;
 } PackRule;
 
 /* The link takes so many bytes per second. */
@@ -45,8 +55,8 @@ void pack_rule_packed(PackRule *rule, PackCodec codec, guint64 page_bytes, guint
 double pack_rule_cost(const PackRule *rule, PackCodec codec);
 /*
  * Chooses, and tells how the next pages are to be packed: as was chosen, or, if they may be used for
- * that, as has to be tried.
+ * that, as is to be probed. `keeps`: versions of pages are kept, so a codec may get a try.
  */
-PackCodec pack_rule_next(PackRule *rule, gboolean may_probe, ColoTime now);
+PackCodec pack_rule_next(PackRule *rule, gboolean may_probe, gboolean keeps, ColoTime now);
 
 #endif
