@@ -27,6 +27,8 @@
  * glibc's struct tcp_info ends before the rates: what linux/tcp.h has, up to tcpi_delivery_rate. The two
  * headers can't be included together.
  */
+#define APP_LIMITED_AT                                                                             \
+    7u /* bit 0: the sender had nothing to send for a while; glibc has no name for it */
 typedef struct {
     struct tcp_info known;
     guint64 pacing_rate, max_pacing_rate, bytes_acked, bytes_received;
@@ -59,14 +61,15 @@ static void look_at_link(Capture *c, gboolean begins)
     if (!begins && look->began.us && us < LOOK_US)
         return;
     if (look->began.us)
-        pack_rule_link(&c->pack_rule, MAX(look->best, (double)info.delivery_rate));
+        pack_rule_link(&c->pack_rule, MAX(look->best, (double)info.delivery_rate),
+                       !(((const guint8 *)&info)[APP_LIMITED_AT] & 1));
     *look = (LinkLook){.began = now, .acked_before = info.bytes_acked};
 }
 
 void capture_note_drain(Capture *c, guint64 bytes, gint64 us)
 {
     if (c->no_tcp && bytes >= DRAIN_MIN_BYTES && us >= DRAIN_MIN_US)
-        pack_rule_link(&c->pack_rule, (double)bytes * G_USEC_PER_SEC / (double)us);
+        pack_rule_link(&c->pack_rule, (double)bytes * G_USEC_PER_SEC / (double)us, TRUE);
 }
 
 static PackCodec choose(Capture *c, gboolean begins, gboolean may_probe)
@@ -75,7 +78,7 @@ static PackCodec choose(Capture *c, gboolean begins, gboolean may_probe)
     PackSample sample = stream_writer_sample(c->writer, &codec);
     pack_rule_packed(&c->pack_rule, codec, sample.page_bytes, sample.wire_bytes, sample.us);
     look_at_link(c, begins);
-    return pack_rule_next(&c->pack_rule, may_probe, c->synchronised, colo_time_now());
+    return pack_rule_next(&c->pack_rule, begins, may_probe, c->synchronised, colo_time_now());
 }
 
 void capture_choose_packing(Capture *c, gboolean begins, gboolean may_probe)

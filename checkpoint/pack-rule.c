@@ -12,8 +12,13 @@
 #define HOPE_LEFT 0.5
 #define HOPE_TIME 0.7
 
-void pack_rule_link(PackRule *rule, double bytes_per_s)
+void pack_rule_link(PackRule *rule, double bytes_per_s, gboolean waited)
 {
+    if (rule->chosen != PACK_PLAIN && !rule->looking && !waited)
+        return;
+    /* What was known is old. */
+    if (rule->looking)
+        rule->n_rates = 0;
     if (bytes_per_s > 0)
         rule->rates[rule->n_rates++ % PACK_RATES] = bytes_per_s;
 }
@@ -116,9 +121,17 @@ static PackCodec next_to_probe(const PackRule *rule)
     return codec;
 }
 
-PackCodec pack_rule_next(PackRule *rule, gboolean may_probe, gboolean keeps, ColoTime now)
+PackCodec pack_rule_next(PackRule *rule, gboolean begins, gboolean may_probe, gboolean keeps,
+                         ColoTime now)
 {
     choose(rule, keeps, now);
+    if (begins)
+        rule->looking = rule->chosen != PACK_PLAIN && keeps && rule->plain_at.us &&
+                        colo_time_diff_us(now, rule->plain_at) >= PACK_LOOK_US;
+    if (rule->looking || rule->chosen == PACK_PLAIN || !rule->plain_at.us)
+        rule->plain_at = now;
+    if (rule->looking)
+        return PACK_PLAIN;
     if (!may_probe ||
         (rule->probed_at.us && colo_time_diff_us(now, rule->probed_at) < PACK_PROBE_US))
         return rule->chosen;

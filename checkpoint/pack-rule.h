@@ -14,6 +14,9 @@
  * A probe doesn't tell what differences to earlier versions would save, for these have to be kept for a
  * while. So a codec that would be worth it if it left half as much gets a try for some seconds. What is
  * measured then decides. One that fails is not followed by another for a minute.
+ *
+ * The link is only seen by a sender that it makes wait. So while pages are packed, a transfer goes as it is
+ * every ten seconds.
  */
 #ifndef COLO_CHECKPOINT_PACK_RULE_H
 #define COLO_CHECKPOINT_PACK_RULE_H
@@ -23,6 +26,7 @@
 #define PACK_PROBE_US (500 * COLO_US_PER_MS)
 #define PACK_TRY_US   (3 * (gint64)G_USEC_PER_SEC)
 #define PACK_AGAIN_US (60 * (gint64)G_USEC_PER_SEC)
+#define PACK_LOOK_US  (10 * (gint64)G_USEC_PER_SEC)
 #define PACK_RATES    9u
 #define PACK_TIMES    5u
 
@@ -42,10 +46,15 @@ typedef struct {
     ColoTime probed_at;              /* 0: never */
     ColoTime tried_at;               /* when the last try began; 0: never */
     gboolean trying;
+    ColoTime plain_at; /* when pages last went as they are; 0: not known */
+    gboolean looking;  /* the transfer at hand goes as it is, to see what the link takes */
 } PackRule;
 
-/* The link takes so many bytes per second. */
-void pack_rule_link(PackRule *rule, double bytes_per_s);
+/*
+ * The link takes so many bytes per second, as the last transfer showed. `waited`: the sender had always more
+ * to send. If it had not, because it packs pages, this tells how large a burst the link takes at once.
+ */
+void pack_rule_link(PackRule *rule, double bytes_per_s, gboolean waited);
 /* The median of what was told last; 0: nothing. */
 double pack_rule_rate(const PackRule *rule);
 /* Pages of so many bytes became `wire_bytes` within `us`. */
@@ -55,8 +64,10 @@ void pack_rule_packed(PackRule *rule, PackCodec codec, guint64 page_bytes, guint
 double pack_rule_cost(const PackRule *rule, PackCodec codec);
 /*
  * Chooses, and tells how the next pages are to be packed: as was chosen, or, if they may be used for
- * that, as is to be probed. `keeps`: versions of pages are kept, so a codec may get a try.
+ * that, as is to be probed. `begins`: they are the first of a transfer. `keeps`: versions of pages are kept,
+ * so a codec may get a try.
  */
-PackCodec pack_rule_next(PackRule *rule, gboolean may_probe, gboolean keeps, ColoTime now);
+PackCodec pack_rule_next(PackRule *rule, gboolean begins, gboolean may_probe, gboolean keeps,
+                         ColoTime now);
 
 #endif
