@@ -45,7 +45,8 @@ static void mend(guint8 *bytes, gsize len)
         colo_put_be32(head + 12, (guint32)XXH3_64bits(head, 12));
         if (next > len)
             return;
-        if ((type == STREAM_PAGES || type == STREAM_PACKED) && next >= at + STREAM_RECORD_BYTES + 16)
+        if ((type == STREAM_PAGES || type == STREAM_PACKED) &&
+            next >= at + STREAM_RECORD_BYTES + 16)
             pages += colo_get_be32(head + STREAM_RECORD_BYTES + 8);
         if ((type == STREAM_ZERO || type == STREAM_SAME) && next >= at + STREAM_RECORD_BYTES + 16)
             pages += colo_get_be64(head + STREAM_RECORD_BYTES + 8);
