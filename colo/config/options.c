@@ -270,8 +270,9 @@ static const Option table[] = {
      .choices = compressions,
      .help = "How the pages of a checkpoint are compressed while this node is the primary. auto: as is "
              "fastest, by what is measured of the link and the CPU; so not at all where the link is faster "
-             "than the CPU. lz4 takes little CPU, zstd makes fewer bytes. A peer of an older colo gets them as "
-             "they are. status tells what is done (bytes)."},
+             "than the CPU. lz4 takes little CPU, zstd makes fewer bytes. While pages "
+             "are compressed, both nodes keep up to an eighth of the guest's RAM for it, 128 MiB at most. A "
+             "peer of an older colo gets them as they are. status tells what is done (bytes)."},
 
     {"arbiter", "type", OPTION_CHOICE, CONFIG(arbiter), .fallback = "none", .choices = arbiters,
      .help = "Who decides which node continues alone after the link is lost: file (a folder that both "

@@ -270,6 +270,24 @@ static void test_dirty_limit_is_lowered(Fixture *f, gconstpointer data)
     g_assert_cmpint(primary_phase(f->primary), !=, CYCLE_IDLE);
 }
 
+/* A secondary of an older colo gets pages as they are, whatever the option says. */
+static void test_may_not_pack(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->config.compress = CONFIG_COMPRESS_LZ4;
+    primary_synchronise(f->primary, -1, FALSE);
+    assert_reported(f, "began");
+    g_assert_cmpint(capture->packing, ==, CAPTURE_PACK_OFF);
+    primary_tune(f->primary);
+    g_assert_cmpint(capture->packing, ==, CAPTURE_PACK_OFF);
+    /* The next one may be another. */
+    primary_end_session(f->primary);
+    assert_reported(f, "ended");
+    primary_synchronise(f->primary, -1, TRUE);
+    assert_reported(f, "began");
+    g_assert_cmpint(capture->packing, ==, CAPTURE_PACK_LZ4);
+}
+
 /* No pause before the session is on record and the disks are in step. */
 static void test_first(Fixture *f, gconstpointer data)
 {
@@ -504,6 +522,7 @@ int main(int argc, char **argv)
     ADD("from-the-main-loop", test_from_the_main_loop);
     ADD("dirty-limit", test_dirty_limit);
     ADD("dirty-limit-is-lowered", test_dirty_limit_is_lowered);
+    ADD("may-not-pack", test_may_not_pack);
     ADD("first", test_first);
     ADD("proof", test_proof);
     ADD("hands-over", test_hands_over);
