@@ -228,6 +228,8 @@ static void take_checkpoint(Pair *pair, guint64 epoch, guint8 *expected)
     vm_side_pause(&pair->primary);
     pair->state = vm_side_save(&pair->primary);
     pair->mapped_before += mapped_by_kvm(&pair->primary);
+    /* One after another: differences are to pages that were sent some checkpoints ago. */
+    capture_set_packing(pair->capture, (CapturePack)(epoch % 4));
     capture_take(pair->capture, epoch, pair->state, NULL, NULL);
     WAIT_FOR(pair->taken);
     pair->mapped_after += mapped_by_kvm(&pair->primary);
