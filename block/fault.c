@@ -8,10 +8,14 @@
 /* How often a change that hangs looks whether it may go on. */
 #define LOOK_US 1000
 
-struct BlockFault {
+typedef struct {
     char *what; /* NULL: any */
     char *file, *flag_file;
     int refuse_with; /* a negative errno; 0: it hangs */
+} Fault;
+
+struct BlockFault {
+    GPtrArray *faults; /* of Fault*; the first that applies counts */
 };
 
 static const char *const kinds[] = {"write",  "punch",    "zero",  "sync",
@@ -45,18 +49,23 @@ static int parse_errno(const char *text)
     return g_ascii_string_to_unsigned(text, 10, 1, 4095, &number, NULL) ? (int)number : -1;
 }
 
-BlockFault *block_fault_parse(const char *text, GError **error)
+static void fault_free(gpointer data)
+{
+    Fault *fault = data;
+    g_free(fault->what);
+    g_free(fault->file);
+    g_free(fault->flag_file);
+    g_free(fault);
+}
+
+/* NULL: it is none. */
+static Fault *parse_one(const char *text)
 {
     g_auto(GStrv) parts = g_strsplit(text, ":", 4);
     if (g_strv_length(parts) != 4 || !is_kind(parts[0]) || !*parts[1] ||
-        parse_errno(parts[2]) < 0 || !g_path_is_absolute(parts[3])) {
-        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
-                    "COLO_BLOCK_FAULT=%s: expected WHAT:FILE:ERRNO:/FLAGFILE or "
-                    "WHAT:FILE:hang:/FLAGFILE",
-                    text);
+        parse_errno(parts[2]) < 0 || !g_path_is_absolute(parts[3]))
         return NULL;
-    }
-    BlockFault *fault = g_new0(BlockFault, 1);
+    Fault *fault = g_new0(Fault, 1);
     fault->what = strcmp(parts[0], "any") != 0 ? g_strdup(parts[0]) : NULL;
     fault->file = g_strdup(parts[1]);
     fault->refuse_with = -parse_errno(parts[2]);
@@ -64,33 +73,62 @@ BlockFault *block_fault_parse(const char *text, GError **error)
     return fault;
 }
 
+BlockFault *block_fault_parse(const char *text, GError **error)
+{
+    g_auto(GStrv) texts = g_strsplit(text, ";", -1);
+    BlockFault *fault = g_new0(BlockFault, 1);
+    fault->faults = g_ptr_array_new_with_free_func(fault_free);
+    gboolean is_right = texts[0] != NULL;
+    for (gsize i = 0; texts[i] && is_right; i++) {
+        Fault *one = parse_one(texts[i]);
+        is_right = one != NULL;
+        if (one)
+            g_ptr_array_add(fault->faults, one);
+    }
+    if (is_right)
+        return fault;
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
+                "COLO_BLOCK_FAULT=%s: expected WHAT:FILE:ERRNO:/FLAGFILE or "
+                "WHAT:FILE:hang:/FLAGFILE, or several with ';' between them",
+                text);
+    block_fault_free(fault);
+    return NULL;
+}
+
 void block_fault_free(BlockFault *fault)
 {
     if (!fault)
         return;
-    g_free(fault->what);
-    g_free(fault->file);
-    g_free(fault->flag_file);
+    g_ptr_array_unref(fault->faults);
     g_free(fault);
 }
 
-static gboolean applies(const BlockFault *fault)
+static gboolean applies(const Fault *fault)
 {
     return access(fault->flag_file, F_OK) == 0;
 }
 
+static gboolean is_of(const Fault *fault, const char *what, const char *file)
+{
+    return (!fault->what || !strcmp(what, fault->what)) && !strcmp(file, fault->file) &&
+           applies(fault);
+}
+
 int block_fault_hook(const char *what, const char *file, guint64 offset, gsize *len, gpointer data)
 {
-    const BlockFault *fault = data;
+    const BlockFault *faults = data;
     (void)offset;
-    if ((fault->what && strcmp(what, fault->what) != 0) || strcmp(file, fault->file) != 0 ||
-        !applies(fault))
+    for (guint i = 0; i < faults->faults->len; i++) {
+        const Fault *fault = g_ptr_array_index(faults->faults, i);
+        if (!is_of(fault, what, file))
+            continue;
+        if (fault->refuse_with) {
+            *len = 0;
+            return fault->refuse_with;
+        }
+        while (applies(fault))
+            g_usleep(LOOK_US);
         return 0;
-    if (fault->refuse_with) {
-        *len = 0;
-        return fault->refuse_with;
     }
-    while (applies(fault))
-        g_usleep(LOOK_US);
     return 0;
 }

@@ -238,6 +238,41 @@ static void test_fault_hangs(void)
     block_server_free(server);
 }
 
+/* Several of them: each has its own kind, file and flag file. */
+static void test_faults(void)
+{
+    static const guint64 two[] = {8 * MIB, 8 * MIB};
+    BlockServer *server = block_server_new(two, 2);
+    g_autofree char *fault = g_strdup_printf("write:vda.img:EIO:%s/a;write:vdb.img:ENOSPC:%s/b;"
+                                             "any:vdb.img:EPERM:%s/c",
+                                             server->dir, server->dir, server->dir);
+    g_setenv("COLO_BLOCK_FAULT", fault, TRUE);
+    g_assert_true(block_server_start(server, TRUE, NULL, NULL));
+    g_unsetenv("COLO_BLOCK_FAULT");
+    struct nbd_handle *vda = block_server_connect(server, "vda");
+    struct nbd_handle *vdb = block_server_connect(server, "vdb");
+    static const struct {
+        const char *flag;
+        int vda, vdb;
+    } cases[] = {
+        {"a", -EIO, 0      },
+        {"b", 0,    -ENOSPC},
+        {"c", 0,    -EPERM },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *flag_file = g_build_filename(server->dir, cases[i].flag, NULL);
+        g_assert_cmpint(write_mib(vda, 1, 0), ==, 0);
+        g_assert_cmpint(write_mib(vdb, 1, 0), ==, 0);
+        g_assert_true(g_file_set_contents(flag_file, "", 0, NULL));
+        g_assert_cmpint(write_mib(vda, 2, 0), ==, cases[i].vda);
+        g_assert_cmpint(write_mib(vdb, 2, 0), ==, cases[i].vdb);
+        g_assert_cmpint(g_unlink(flag_file), ==, 0);
+    }
+    nbd_close(vda);
+    nbd_close(vdb);
+    block_server_free(server);
+}
+
 /* A mistake in it is told, and nothing is served as if there were no fault. */
 static void test_fault_wrong(void)
 {
@@ -248,7 +283,9 @@ static void test_fault_wrong(void)
                                         "read:a:EIO:/f",
                                         "sync::EIO:/f",
                                         "sync:a:EWHAT:/f",
-                                        "sync:a:0:/f"};
+                                        "sync:a:0:/f",
+                                        "sync:a:EIO:/f;",
+                                        "sync:a:EIO:/f;sync"};
     for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
         g_autofree char *said = NULL;
         BlockServer *server = block_server_new(sizes, 1);
@@ -278,6 +315,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nbdkit/storage/filters", test_filters);
     g_test_add_func("/nbdkit/storage/fault", test_fault);
     g_test_add_func("/nbdkit/storage/fault-hangs", test_fault_hangs);
+    g_test_add_func("/nbdkit/storage/faults", test_faults);
     g_test_add_func("/nbdkit/storage/fault-wrong", test_fault_wrong);
     return g_test_run();
 }
