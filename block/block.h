@@ -266,7 +266,8 @@ typedef struct {
     guint64 dirty_bytes;   /* named by the bitmaps: to be looked at by the next resynchronisation */
     guint64 staged_bytes;  /* replica: of stages not yet applied */
     guint64 overlay_bytes; /* replica: in the overlay */
-    int sync_error;        /* -errno: it could not be synced, so nobody knows what it holds; or 0 */
+    int write_error; /* -errno: why the last change to its active image failed; 0: it did not */
+    int sync_error;  /* -errno: it could not be synced, so nobody knows what it holds; or 0 */
 } DiskStatus;
 
 typedef struct {

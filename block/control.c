@@ -281,6 +281,13 @@ static json_object *do_limit(BlockControl *control, json_object *arguments, GErr
     return done(TRUE);
 }
 
+/* null: there was none. */
+static void add_error(json_object *object, const char *name, int negative_errno)
+{
+    json_object_object_add(
+        object, name, negative_errno ? json_object_new_string(g_strerror(-negative_errno)) : NULL);
+}
+
 static json_object *do_status(BlockControl *control, json_object *arguments, GError **error)
 {
     (void)arguments, (void)error;
@@ -309,9 +316,8 @@ static json_object *do_status(BlockControl *control, json_object *arguments, GEr
         colo_json_add_uint(entry, "dirty-bytes", disk.dirty_bytes);
         colo_json_add_uint(entry, "staged-bytes", disk.staged_bytes);
         colo_json_add_uint(entry, "overlay-bytes", disk.overlay_bytes);
-        json_object_object_add(
-            entry, "sync-error",
-            disk.sync_error ? json_object_new_string(g_strerror(-disk.sync_error)) : NULL);
+        add_error(entry, "write-error", disk.write_error);
+        add_error(entry, "sync-error", disk.sync_error);
         json_object_array_add(disks, entry);
     }
     json_object_object_add(object, "disks", disks);

@@ -106,14 +106,16 @@ static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, g
     set_share(set);
     RangeHold *hold = disk_hold(disk, offset, count);
     DiskMode mode = set->mode;
-    if (mode == DISK_MODE_ACTIVE)
+    if (mode == DISK_MODE_ACTIVE) {
         r = change_image(disk, kind, buf, count, offset);
-    else if (mode == DISK_MODE_INACTIVE)
+        g_atomic_int_set(&disk->image.write_error, r);
+    } else if (mode == DISK_MODE_INACTIVE) {
         r = -EPERM;
-    else if (kind == CHANGE_WRITE)
+    } else if (kind == CHANGE_WRITE) {
         r = overlay_write(&disk->overlay, buf, count, offset);
-    else
+    } else {
         r = overlay_zero(&disk->overlay, count, offset);
+    }
     range_lock_drop(&disk->ranges, hold);
     set_unlock(set);
     if (r == 0 && fua && mode == DISK_MODE_ACTIVE)

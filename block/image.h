@@ -17,7 +17,8 @@ typedef struct {
     BlockFile file;
     char *path;
     guint64 size;
-    gint sync_error; /* sticky: after a failed fdatasync nobody knows what the cache has lost */
+    gint write_error; /* -errno: why the last change to it failed; 0: it did not */
+    gint sync_error;  /* sticky: after a failed fdatasync nobody knows what the cache has lost */
     void (*sync_failed)(gpointer data); /* set by the owner: called once, from any thread */
     gpointer sync_failed_data;
 } Image;

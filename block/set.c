@@ -536,6 +536,7 @@ void disk_set_disk_status(DiskSet *set, guint index, DiskStatus *ret_status)
     Disk *disk = &set->disks[index];
     DiskStatus status = {.name = disk->config.name,
                          .size_bytes = disk->image.size,
+                         .write_error = g_atomic_int_get(&disk->image.write_error),
                          .sync_error = g_atomic_int_get(&disk->image.sync_error)};
     for (guint64 chunk = 0; chunk < disk->dirty[0].chunks; chunk++)
         if (chunk_test(disk->dirty[0].bits, chunk) || chunk_test(disk->dirty[1].bits, chunk))

@@ -194,6 +194,51 @@ static void on_last_mark(json_object *result, const GError *error, gpointer user
     order->switched(order->ticket, error);
 }
 
+static void add_name(GString *names, const char *name, const char *why)
+{
+    g_string_append_printf(names, "%s%s%s%s", names->len ? ", " : "", name, why ? ": " : "",
+                           why ? why : "");
+}
+
+/* "vda: No space left on device": what failed; "vda, vdb": the server has seen nothing fail. */
+static char *name_failed(const Disks *disks, json_object *status)
+{
+    const GPtrArray *all = disks->config->vm->disks;
+    json_object *images = json_object_object_get(status, "disks");
+    GString *names = g_string_new(NULL);
+    for (gsize i = 0; images && i < json_object_array_length(images); i++) {
+        json_object *image = json_object_array_get_idx(images, i);
+        json_object *why = json_object_object_get(image, "write-error");
+        if (!why)
+            why = json_object_object_get(image, "sync-error");
+        if (why)
+            add_name(names, json_object_get_string(json_object_object_get(image, "name")),
+                     json_object_get_string(why));
+    }
+    gboolean seen = names->len > 0;
+    for (guint i = 0; !seen && i < all->len; i++) {
+        const VmDisk *disk = g_ptr_array_index(all, i);
+        if (disk->format != VM_DISK_RAW)
+            add_name(names, disk->name, NULL);
+    }
+    return g_string_free(names, FALSE);
+}
+
+/* QEMU, which could not write back what it has, doesn't say of which disk, and why. */
+static void on_looked_at(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    Disks *disks = order->disks;
+    g_autofree char *failed = name_failed(disks, result);
+    g_prefix_error(&disks->qemu_failure, "QEMU can't write to them (%s): ", failed);
+    g_autoptr(GError) told = g_error_copy(disks->qemu_failure);
+    if (result)
+        disks_note_status(disks, result);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+    order->switched(order->ticket, told);
+}
+
 void disks_released(Disks *disks, const GError *error)
 {
     DiskOrder *order = g_steal_pointer(&disks->releasing);
@@ -209,6 +254,11 @@ void disks_released(Disks *disks, const GError *error)
         return;
     }
     disks->qemu_failure = g_error_copy(error);
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP)) {
+        disk_server_command(disks->server, "status", NULL, disks_timeout(disks), on_looked_at,
+                            order);
+        return;
+    }
     disks_answered(order);
     order->switched(order->ticket, error);
     g_free(order);
@@ -327,6 +377,8 @@ void disks_give_up(Disks *disks, guint64 epoch, DisksDone done)
 char *disks_describe_wait(const Disks *disks)
 {
     g_autofree char *names = join_names(disks);
+    if (!disks->giving_up.is_set)
+        return g_strdup_printf("it may wait for the disks: %s", names);
     return g_strdup_printf(disks->releasing
                                ? "QEMU has not given up its disks, which it writes to then: %s"
                                : "the images have not been synced and given up: %s",

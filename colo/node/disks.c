@@ -202,15 +202,19 @@ static void tell_unsynced(Disks *disks)
     disks->handler.trouble("a disk can't be made durable any more", error, disks->user_data);
 }
 
+void disks_note_status(Disks *disks, json_object *status)
+{
+    json_object_put(disks->status);
+    disks->status = json_object_get(status);
+    tell_unsynced(disks);
+}
+
 static void on_status(json_object *result, const GError *error, gpointer user_data)
 {
     Disks *disks = user_data;
     disks->asking_status = FALSE;
-    if (error)
-        return;
-    json_object_put(disks->status);
-    disks->status = json_object_get(result);
-    tell_unsynced(disks);
+    if (!error)
+        disks_note_status(disks, result);
 }
 
 static gboolean on_status_timer(gpointer user_data)

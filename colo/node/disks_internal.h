@@ -68,6 +68,8 @@ void disks_fail(Disks *disks, const GError *error);
 /* The session can't continue: reported in a moment, unless it ends before. */
 void disks_session_lost(Disks *disks, const char *why);
 void disks_forget_lost(Disks *disks);
+/* The server's answer to "status". */
+void disks_note_status(Disks *disks, json_object *status);
 
 /* ---- disks-orders.c ---- */
 

@@ -30,7 +30,8 @@
  * How long each step of a hand-over may take. What has a limit of its own is not limited here: the
  * disks' sync, and what is on its way to the secondary, which has to show progress (answer-watch.h).
  * But the guest stands while its last checkpoint is on its way. That counts, unless downtime-limit
- * says that nothing is to be waited for. The disks get disk-timeout to be given up. When the VM is
+ * says that nothing is to be waited for. A planned move gets disk-timeout until the disks are given up:
+ * QEMU flushes them before it saves the device state, too. When the VM is
  * handed over, the secondary asks the arbiter for so long, tries to take over for disk-timeout, and
  * gives the VM back.
  */
@@ -168,6 +169,13 @@ static void limit_hand_over(Primary *primary, guint64 limit_ms)
         patience_add(primary->hand_over_limit_ms, on_hand_over_timer, primary);
 }
 
+/* QEMU flushes the disks in what it does for a planned move, before they are given up. */
+static guint64 step_ms(const Primary *primary)
+{
+    gboolean flushes = primary->plan != PLAN_NONE && primary_look(primary).has_disks;
+    return flushes ? primary->config->disk_timeout_ms : HAND_OVER_MS;
+}
+
 static gboolean has_own_limit(const Primary *primary)
 {
     switch (primary->cycle.phase) {
@@ -193,7 +201,19 @@ gboolean primary_has_own_limit(const Primary *primary)
 void primary_end_own_limit(Primary *primary)
 {
     if (primary_look(primary).state == FSM_P_DEVICE && !has_own_limit(primary))
-        limit_hand_over(primary, HAND_OVER_MS);
+        limit_hand_over(primary, step_ms(primary));
+}
+
+/* What QEMU does in some phases begins with a flush of the disks. */
+static char *waits_for_qemu(const Primary *primary, const char *what)
+{
+    CyclePhase phase = primary->cycle.phase;
+    gboolean flushes = phase == CYCLE_PAUSING || phase == CYCLE_STOPPING || phase == CYCLE_SAVING ||
+                       phase == CYCLE_SAVING_MARKED;
+    if (!flushes || !primary_look(primary).has_disks)
+        return g_strdup(what);
+    g_autofree char *disks = primary->handler->disks_wait_for(primary->user_data);
+    return g_strdup_printf("%s; %s", what, disks);
 }
 
 /* The caller's. */
@@ -217,7 +237,7 @@ static char *waits_for(const Primary *primary)
         break;
     }
     const char *what = cycle_waits_for(primary->cycle.phase);
-    return g_strdup(what ? what : "a checkpoint is under way");
+    return waits_for_qemu(primary, what ? what : "a checkpoint is under way");
 }
 
 static gboolean on_hand_over_timer(gpointer user_data)
@@ -253,7 +273,7 @@ void primary_gave_up_disks(Primary *primary)
 
 void primary_hand_over(Primary *primary)
 {
-    limit_hand_over(primary, HAND_OVER_MS);
+    limit_hand_over(primary, step_ms(primary));
     if (primary->plan == PLAN_NONE) {
         primary_pause(primary);
         return;

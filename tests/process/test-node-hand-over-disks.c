@@ -294,7 +294,10 @@ static void goes_on_and_tries_again(Fixture *f, const Vm *before, const char *se
     g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
 }
 
-/* QEMU can't write what it has to. It is told once for each try, and `cont` comes between. */
+/*
+ * QEMU can't write what it has to, which the disk server has seen. It is told once for each try, and
+ * `cont` comes between.
+ */
 static void test_release_refused(void)
 {
     Fixture f;
@@ -303,13 +306,35 @@ static void test_release_refused(void)
     const Vm *before = a->vm;
     g_autofree char *session = g_strdup(link_session(a->node->link));
     fake_vm_refuse(a->vm, FAKE_VM_INACTIVATE, TRUE);
+    fake_disks_refuse(a->disks, "write", "vdb.img", -ENOSPC);
+    g_assert_cmpint(write_to(a, "vdb"), ==, -ENOSPC);
     fake_vm_proceed(a->vm);
     WAIT_FOR(is_told(a, "the disks can't be given up"));
     g_assert_true(is_told(a, "injected failure"));
+    /* QEMU doesn't say which, and why. */
+    g_assert_true(is_told(a, "vdb: No space left on device"));
+    g_assert_false(is_told(a, "vda"));
+    fake_disks_refuse(a->disks, NULL, "", 0);
     WAIT_FOR(goes_on(a));
     g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_INACTIVATE), ==, 1);
     fake_vm_refuse(a->vm, FAKE_VM_INACTIVATE, FALSE);
     goes_on_and_tries_again(&f, before, session);
+    tear_down(&f);
+}
+
+/* No write has failed: then it is any of those that QEMU has something of. */
+static void test_release_refused_for_itself(void)
+{
+    Fixture f;
+    start_giving_up(&f);
+    Host *a = &f.host[0];
+    fake_vm_refuse(a->vm, FAKE_VM_INACTIVATE, TRUE);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(is_told(a, "the disks can't be given up"));
+    g_assert_true(is_told(a, "(vda, vdb): "));
+    g_assert_true(is_told(a, "injected failure"));
+    fake_vm_refuse(a->vm, FAKE_VM_INACTIVATE, FALSE);
+    WAIT_FOR(a->node->state == FSM_P_COLO && goes_on(a));
     tear_down(&f);
 }
 
@@ -456,6 +481,8 @@ int main(int argc, char **argv)
     add_pair_test_in("buffered", "/node-hand-over-disks/frozen", test_frozen);
     add_pair_test_in("colo", "/node-hand-over-disks/last-writes", test_last_writes);
     add_pair_test_in("colo", "/node-hand-over-disks/release-refused", test_release_refused);
+    add_pair_test_in("colo", "/node-hand-over-disks/release-refused-for-itself",
+                     test_release_refused_for_itself);
     add_pair_test_in("colo", "/node-hand-over-disks/sync-refused", test_sync_refused);
     add_pair_test_in("colo", "/node-hand-over-disks/sync-hangs", test_sync_hangs);
     add_pair_test("/node-hand-over-disks/way-back-for-long", test_way_back_for_long);

@@ -41,6 +41,9 @@ static void release_fails(Fixture *f)
     g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "I/O error");
     f->world.qemu = VM_DISKS_UNKNOWN;
     disks_released(f->disks, error);
+    /* The server knows more. */
+    g_assert_cmpuint(f->given_up, ==, 0);
+    succeed(f, "status", "{\"disks\": [{\"name\": \"vda\", \"write-error\": \"no room\"}]}");
 }
 
 /* `cont` of QEMU, which was asked for. */
@@ -94,7 +97,7 @@ static void test_release_fails(Fixture *f, gconstpointer state)
     disks_give_up(f->disks, 4, on_given_up);
     release_fails(f);
     g_assert_cmpuint(f->given_up, ==, 1);
-    g_assert_cmpstr(f->given_up_error, ==, "I/O error");
+    g_assert_cmpstr(f->given_up_error, ==, "QEMU can't write to them (vda: no room): I/O error");
     assert_described(f, "inactive: vda=active qemu=unknown");
     g_assert_null(find(f, "mark"));
     g_assert_null(find(f, "inactivate"));
