@@ -118,10 +118,26 @@ static void op_pause(Vm *vm)
         qemu_execute(qemu_vm(vm), "stop", NULL, on_simple_reply);
 }
 
+/*
+ * A disk that QEMU can't open again has no driver any more. It says so once: the next `cont` succeeds,
+ * and the guest's requests to that disk fail (qcow2_co_invalidate_cache and bdrv_activate, QEMU 7.2).
+ */
+static void on_resumed(json_object *result, const GError *error, gpointer user_data)
+{
+    if (!g_error_matches(error, VM_ERROR, VM_ERROR_QMP) ||
+        !strstr(error->message, "Could not reopen")) {
+        on_simple_reply(result, error, user_data);
+        return;
+    }
+    g_autoptr(GError) lost =
+        g_error_new(VM_ERROR, VM_ERROR_SPENT, "QEMU has lost a disk: %s", error->message);
+    qemu_fail(user_data, lost);
+}
+
 static void op_resume(Vm *vm)
 {
     if (!is_stuck(qemu_vm(vm)))
-        qemu_execute(qemu_vm(vm), "cont", NULL, on_simple_reply);
+        qemu_execute(qemu_vm(vm), "cont", NULL, on_resumed);
 }
 
 static void op_save(Vm *vm)
@@ -130,10 +146,10 @@ static void op_save(Vm *vm)
         qemu_save(vm);
 }
 
-static void op_inactivate(Vm *vm)
+static void op_inactivate(Vm *vm, gboolean of_copy)
 {
     if (!is_stuck(qemu_vm(vm)))
-        qemu_inactivate(vm);
+        qemu_inactivate(vm, of_copy);
 }
 
 static void op_load(Vm *vm, GBytes *state)

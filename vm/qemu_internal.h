@@ -51,7 +51,7 @@ void qemu_execute(QemuVm *self, const char *command, json_object *arguments, Qmp
 /* qemu_state.c */
 void qemu_save(Vm *vm);
 void qemu_load(Vm *vm, GBytes *state);
-void qemu_inactivate(Vm *vm);
+void qemu_inactivate(Vm *vm, gboolean of_copy);
 /* The event RESET, while a load runs. */
 void qemu_was_reset(QemuVm *self);
 /* The event JOB_STATUS_CHANGE. */

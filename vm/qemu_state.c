@@ -99,13 +99,73 @@ static void on_inactivated(json_object *result, const GError *error, gpointer us
  * (qmp_xen_save_devices_state and bdrv_inactivate_recurse, QEMU 7.2). What the command saves is not
  * used.
  */
-void qemu_inactivate(Vm *vm)
+static void inactivate(QemuVm *self)
 {
     json_object *arguments = json_object_new_object();
 
     json_object_object_add(arguments, "filename", text("/dev/null"));
     colo_json_add_bool(arguments, "live", TRUE);
-    qemu_execute(qemu_vm(vm), "xen-save-devices-state", arguments, on_inactivated);
+    qemu_execute(self, "xen-save-devices-state", arguments, on_inactivated);
+}
+
+static void on_bitmap_removed(json_object *result, const GError *error, gpointer user_data)
+{
+    /* The operation that follows meets the same QEMU. */
+    (void)result, (void)error, (void)user_data;
+}
+
+static void remove_bitmap(QemuVm *self, json_object *node, json_object *bitmap)
+{
+    static const char *const keys[][2] = {
+        {"node", "node-name"},
+        {"name", "name"     }
+    };
+    json_object *from[] = {node, bitmap}, *arguments = json_object_new_object();
+    for (gsize i = 0; i < G_N_ELEMENTS(keys); i++)
+        json_object_object_add(arguments, keys[i][0],
+                               json_object_get(json_object_object_get(from[i], keys[i][1])));
+    qemu_execute(self, "block-dirty-bitmap-remove", arguments, on_bitmap_removed);
+}
+
+static void on_nodes(json_object *nodes, const GError *error, gpointer user_data)
+{
+    QemuVm *self = user_data;
+    gsize count = json_object_is_type(nodes, json_type_array) ? json_object_array_length(nodes) : 0;
+
+    if (error && !g_error_matches(error, VM_ERROR, VM_ERROR_QMP)) {
+        qemu_fail(self, error);
+        return;
+    }
+    for (gsize i = 0; i < count; i++) {
+        json_object *node = json_object_array_get_idx(nodes, i);
+        json_object *bitmaps = json_object_object_get(node, "dirty-bitmaps");
+        gsize n = bitmaps ? json_object_array_length(bitmaps) : 0;
+        for (gsize k = 0; k < n; k++) {
+            json_object *bitmap = json_object_array_get_idx(bitmaps, k);
+            if (json_object_get_boolean(json_object_object_get(bitmap, "inconsistent")))
+                remove_bitmap(self, node, bitmap);
+        }
+    }
+    inactivate(self);
+}
+
+/*
+ * A copy finds a persistent bitmap in use, as the primary's QEMU has it open. It keeps that in memory, also
+ * while the disk is inactive. Then it can't open an image in which the bitmap is whole again
+ * (qcow2_load_dirty_bitmaps, QEMU 7.2), as it is after the primary's last checkpoint. So it forgets
+ * it first. What that writes is dropped with all else that a copy writes.
+ */
+void qemu_inactivate(Vm *vm, gboolean of_copy)
+{
+    json_object *arguments = json_object_new_object();
+
+    if (!of_copy) {
+        json_object_put(arguments);
+        inactivate(qemu_vm(vm));
+        return;
+    }
+    colo_json_add_bool(arguments, "flat", TRUE);
+    qemu_execute(qemu_vm(vm), "query-named-block-nodes", arguments, on_nodes);
 }
 
 /* ---- In ---- */

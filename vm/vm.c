@@ -81,6 +81,8 @@ static void call_back(Vm *vm, GBytes *state, const GError *error)
     } else if (op == VM_OP_INACTIVATE || op == VM_OP_RESUME) {
         vm->inactivate_failed = vm->inactivated && vm_caches_disks(vm);
     }
+    if (op == VM_OP_RESUME && !vm->disk_lost && g_error_matches(error, VM_ERROR, VM_ERROR_SPENT))
+        vm->disk_lost = g_error_copy(error);
     if (op == VM_OP_SAVE)
         state_done(vm, error ? NULL : state, error, user_data);
     else
@@ -176,7 +178,10 @@ void vm_resume(Vm *vm, VmDone done, gpointer user_data)
     if (!begin(vm, VM_OP_RESUME, user_data))
         return;
     vm->stopped = FALSE;
-    vm->ops->resume(vm);
+    if (vm->disk_lost)
+        vm_finish(vm, NULL, vm->disk_lost);
+    else
+        vm->ops->resume(vm);
     vm->in_call = FALSE;
 }
 
@@ -200,7 +205,7 @@ void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data
     vm->in_call = FALSE;
 }
 
-void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data)
+void vm_inactivate_disks(Vm *vm, gboolean of_copy, VmDone done, gpointer user_data)
 {
     vm->done = done;
     if (!begin(vm, VM_OP_INACTIVATE, user_data))
@@ -219,7 +224,7 @@ void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data)
         vm_finish(vm, NULL, NULL);
     } else {
         vm->inactivated = TRUE;
-        vm->ops->inactivate(vm);
+        vm->ops->inactivate(vm, of_copy);
     }
     vm->in_call = FALSE;
 }
@@ -303,6 +308,7 @@ void vm_free(Vm *vm)
     colo_fd_close(&vm->agent_fd);
     colo_fd_close(&vm->kept_ram);
     vm_description_free(vm->description);
+    g_clear_error(&vm->disk_lost);
     g_free(vm->qemu_version);
     g_free(vm->machine_name);
     g_free(vm->accel);

@@ -222,7 +222,11 @@ void vm_use_ram(Vm *vm, int kept_ram);
  */
 void vm_start(Vm *vm, VmDone done, gpointer user_data);
 
-/* Stops and continues the virtual CPUs (QMP stop, cont). Idempotent. */
+/*
+ * Stops and continues the virtual CPUs (QMP stop, cont). Idempotent. A resume opens the disks again that
+ * were inactivated. If one can't be opened this QEMU has lost it: this and each later resume fails
+ * (VM_ERROR_SPENT).
+ */
 void vm_pause(Vm *vm, VmDone done, gpointer user_data);
 void vm_resume(Vm *vm, VmDone done, gpointer user_data);
 
@@ -242,8 +246,12 @@ void vm_load_device_state(Vm *vm, GBytes *state, VmDone done, gpointer user_data
  * reads the metadata again; if it can't, it fails. There is nothing to do for raw disks, or if it
  * was done already. If it fails, so does each further try before the next resume that succeeds
  * (VM_ERROR_SPENT), for QEMU aborts at a second command.
+ *
+ * A copy's disks change under it, and what it writes back is dropped (`of_copy`). So what QEMU keeps in its
+ * own memory of a qcow2 disk while that is inactive, must not be there any more when it opens the disk
+ * again: bitmaps that it has found in use.
  */
-void vm_inactivate_disks(Vm *vm, VmDone done, gpointer user_data);
+void vm_inactivate_disks(Vm *vm, gboolean of_copy, VmDone done, gpointer user_data);
 
 /* What QEMU has of its disks: this is the one place that knows. */
 typedef enum {

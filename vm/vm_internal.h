@@ -28,7 +28,7 @@ typedef struct {
     void (*save)(Vm *vm);
     void (*load)(Vm *vm, GBytes *state);
     /* Asked of a VM with cached disks only; NULL: never caches anything. */
-    void (*inactivate)(Vm *vm);
+    void (*inactivate)(Vm *vm, gboolean of_copy);
     /* See vm_private_bytes(). NULL: that of ram.pid. */
     guint64 (*private_bytes)(const Vm *vm);
     /* Ends the process and reaps it; called at most once. The RAM stays mapped here. */
@@ -57,6 +57,7 @@ struct Vm {
      * certain. After one that failed, too, some are active and some are not.
      */
     gboolean inactivated, inactivate_failed;
+    GError *disk_lost; /* by a resume: this QEMU can't open it any more; NULL: none is */
 
     /* What was found out at start, for the identity. */
     char *qemu_version; /* "7.2.22" */

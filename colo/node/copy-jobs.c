@@ -322,7 +322,7 @@ void copy_begin_job(Copy *copy, CopyJob job)
         load(copy);
         return;
     case COPY_INACTIVATE:
-        vm_inactivate_disks(copy->vm, on_inactivated, copy);
+        vm_inactivate_disks(copy->vm, TRUE, on_inactivated, copy);
         return;
     case COPY_RESUME:
         copy->handler->take_over(copy->user_data);

@@ -128,6 +128,14 @@ static char *way_out(const ResumeWorld *world, gboolean is_final)
         return g_strdup_printf(
             "the VM is kept, and it is tried again every second and by 'colo cont'%s",
             world->state == FSM_P_COLO ? "; 'colo failover' hands it over" : "");
+    if (world->state == FSM_P_COLO)
+        return g_strdup(
+            "that can't be mended here: the VM is kept, and goes to the secondary after "
+            "resume-patience; 'colo failover' hands it over");
+    if (fsm_is_primary(world->state))
+        return g_strdup(
+            "that can't be mended here: 'colo quit', and start colod again, which starts "
+            "the VM from its disks");
     return g_strdup_printf("that can't be mended here: 'colo quit' here gives the VM back to %s, "
                            "which starts it from its disks; or, if it is paused there, 'colo "
                            "failover --force' there continues it",
@@ -138,8 +146,9 @@ static char *way_out(const ResumeWorld *world, gboolean is_final)
 static void tell(Resume *resume, const char *what, const GError *error)
 {
     ResumeWorld world = look(resume);
-    gboolean is_final = world.state == FSM_S_DEVICE &&
-                        (g_error_matches(error, VM_ERROR, VM_ERROR_SPENT) || world.is_unsynced);
+    gboolean is_spent = g_error_matches(error, VM_ERROR, VM_ERROR_SPENT);
+    gboolean is_final = world.state == FSM_S_DEVICE ? is_spent || world.is_unsynced
+                                                    : is_spent && fsm_is_primary(world.state);
     g_autofree char *can = way_out(&world, is_final);
     g_autofree char *text = g_strdup_printf("%s: %s (%s)", what, error->message, can);
     if (!g_strcmp0(text, resume->refused)) {

@@ -2,6 +2,7 @@
 #include "colo/node/taking.h"
 
 #include "common/patience.h"
+#include "vm/vm.h"
 
 /* How long until it is looked again for a sign of the primary. */
 #define AGAIN_MS 20
@@ -90,7 +91,7 @@ void taking_refused(Taking *taking, const char *what, const GError *error, gbool
         return;
     g_free(taking->refused);
     taking->refused = g_strdup_printf("%s: %s", what, error->message);
-    if (is_load)
+    if (is_load || g_error_matches(error, VM_ERROR, VM_ERROR_SPENT))
         fail(taking);
 }
 

@@ -377,7 +377,7 @@ static void on_released(Vm *vm, const GError *error, gpointer user_data)
 static void on_release(gpointer user_data)
 {
     Node *node = user_data;
-    vm_inactivate_disks(machine_vm(node->machine), on_released, node);
+    vm_inactivate_disks(machine_vm(node->machine), FALSE, on_released, node);
 }
 
 static void on_generation_noted(json_object *result, gpointer user_data)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Disks of a pair (pair.sh), and the clients that have the guest write to them (tests/tools/records).
 # Source it after pair.sh; the script is skipped if a tool for images or file systems is missing.
+# shellcheck disable=SC2154 # hosts_prefix, hosts_pid, primary and secondary are those of hosts.sh and pair.sh
 
 PATH=$PATH:/sbin:/usr/sbin
 for tool in nbdkit qemu-img mkfs.ext4 e2fsck debugfs; do
@@ -34,4 +35,52 @@ has_acknowledged() { # NAME COUNT
 # continues WHAT NAME COUNT: so many more are acknowledged.
 continues() {
     need "$1: $3 more of $2" has_acknowledged "$2" $(($(acknowledged "$2") + $3))
+}
+
+writer_ends() { # WHAT NAME PID
+    kill -TERM "$3"
+    need "$1: the writer of $2 ends" has_ended "$3"
+    wait "$3"
+    is "$1: it has lost nothing, and kept its connection" $? 0
+}
+
+rows_are_right() { # DATABASE COUNT
+    sqlite3 "$1" 'SELECT number, hex(content) FROM entry ORDER BY rowid' |
+        "$COLO_BUILD/tests/tools/records" check-sql "$2"
+}
+
+# files_of DISK FORMAT: what is on the primary's, once its file system has been found whole, goes to
+# HOSTS_DIR/files/DISK.
+files_of() {
+    files=$HOSTS_DIR/files/$1 plain=$HOSTS_DIR/$1.plain
+    qemu-img convert -f "$2" -O raw "$(image_of "$primary" "$1")" "$plain" &&
+        e2fsck -f -n "$plain" && rm -rf "$files" && mkdir -p "$files" &&
+        debugfs -R "rdump / $files" "$plain" >/dev/null 2>&1
+}
+
+# The guest itself writes to so many blocks of 64 KiB, from its disk's beginning, never the same.
+guest_writes() { # DISK BLOCKS
+    case $(hosts_guest "disk $1 write 65536 1 0 0 $2") in
+    "ok ops=$2 "*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
+
+# The QEMUs and disk servers of both hosts.
+processes() {
+    for host in alpha beta; do
+        for pid in $(ip netns pids "$hosts_prefix-$host"); do
+            name=$(cat "/proc/$pid/comm" 2>/dev/null)
+            case $name in qemu* | nbdkit*) echo "$host $name $pid" ;; esac
+        done
+    done
+}
+
+# The primary's colod ends as it was asked to, then the secondary's: both have all that was written.
+ends_in_order() {
+    hosts_colo "$primary" quit >/dev/null
+    died "$primary" 0 "the end"
+    need "the end: $secondary has seen it" is_in "$secondary" secondary none
+    hosts_colo "$secondary" quit >/dev/null
+    died "$secondary" 0 "the end"
 }

@@ -354,6 +354,9 @@ static void begin(Vm *vm, FakeVmOperation operation, GBytes *given)
     case FAKE_VM_TIMEOUT:
         error = g_error_new(VM_ERROR, VM_ERROR_TIMEOUT, "injected timeout");
         break;
+    case FAKE_VM_SPEND:
+        error = g_error_new(VM_ERROR, VM_ERROR_SPENT, "injected loss");
+        break;
     case FAKE_VM_HOLD:
         self->held = TRUE;
         self->held_state = given ? g_bytes_ref(given) : NULL;
@@ -395,8 +398,9 @@ static void fake_load(Vm *vm, GBytes *state)
 }
 
 /* As QEMU's bdrv_inactivate_all(), which asserts that no disk is inactive. */
-static void fake_inactivate(Vm *vm)
+static void fake_inactivate(Vm *vm, gboolean of_copy)
 {
+    (void)of_copy;
     if (fake(vm)->inactivated)
         g_error("the VM's disks are given up twice: QEMU would have aborted");
     fake(vm)->inactivated = TRUE;

@@ -70,6 +70,7 @@ typedef enum {
     FAKE_VM_DIE,     /* the process ends in the middle: VM_ERROR_DIED */
     FAKE_VM_FAIL,    /* VM_ERROR_QMP; after a failed load the device state is undefined */
     FAKE_VM_TIMEOUT, /* VM_ERROR_TIMEOUT */
+    FAKE_VM_SPEND,   /* VM_ERROR_SPENT: of a resume, a disk is lost for good */
     FAKE_VM_HOLD,    /* no answer until fake_vm_proceed(), kill or free */
 } FakeVmFault;
 

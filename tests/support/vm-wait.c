@@ -67,3 +67,10 @@ gboolean vm_wait_load(Vm *vm, GBytes *state, GError **error)
     vm_load_device_state(vm, state, done, &wait);
     return wait_for(&wait, error);
 }
+
+gboolean vm_wait_inactivate(Vm *vm, gboolean of_copy, GError **error)
+{
+    Wait wait = {0};
+    vm_inactivate_disks(vm, of_copy, done, &wait);
+    return wait_for(&wait, error);
+}

@@ -11,5 +11,6 @@ gboolean vm_wait_pause(Vm *vm, GError **error);
 gboolean vm_wait_resume(Vm *vm, GError **error);
 GBytes *vm_wait_save(Vm *vm, GError **error);
 gboolean vm_wait_load(Vm *vm, GBytes *state, GError **error);
+gboolean vm_wait_inactivate(Vm *vm, gboolean of_copy, GError **error);
 
 #endif

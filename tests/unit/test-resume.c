@@ -193,6 +193,32 @@ static void test_again(Fixture *f, gconstpointer state)
     g_assert_null(resume_refusal(f->resume));
 }
 
+/* A QEMU that has lost a disk won't have it back. The VM is kept all the same. */
+static void test_spent(Fixture *f, gconstpointer state)
+{
+    static const struct {
+        FsmState state;
+        const char *way_out;
+    } cases[] = {
+        {FSM_P_COLO, "goes to the secondary after resume-patience"},
+        {FSM_P_NONE, "which starts the VM from its disks"         },
+    };
+    (void)state;
+    resume_vm(f->resume, on_done);
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        f->world.state = cases[i].state;
+        for (guint again = 0; again < 2; again++) {
+            refuse(f, VM_ERROR_SPENT);
+            g_assert_true(resume_is_waiting(f->resume));
+            g_assert_cmpuint(f->troubles, ==, i + 1);
+            turned_clock_pass_ms(1000);
+        }
+        g_assert_nonnull(strstr(f->trouble, "can't be mended here"));
+        g_assert_nonnull(strstr(f->trouble, cases[i].way_out));
+    }
+    g_assert_cmpuint(f->done, ==, 0);
+}
+
 /* A QEMU that is dead or hangs is the end, and so is any refusal to who is no primary. */
 static void test_final(Fixture *f, gconstpointer state)
 {
@@ -424,6 +450,7 @@ int main(int argc, char **argv)
     ADD("runs", FSM_P_COLO, test_runs);
     ADD("activated", FSM_P_COLO, test_activated);
     ADD("again", FSM_P_NONE, test_again);
+    ADD("spent", FSM_P_COLO, test_spent);
     ADD("final-primary", FSM_P_COLO, test_final);
     ADD("final-secondary", FSM_S_DEVICE, test_final);
     ADD("hand-over", FSM_P_COLO, test_hand_over);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* How long a hand-over may take at the secondary, and why it fails, on a clock of our own. */
 #include "colo/node/taking.h"
+#include "vm/vm.h"
 
 #include "tests/support/turned-clock.h"
 
@@ -80,6 +81,15 @@ static void test_load(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->failed, ==, 1);
 }
 
+/* Nor is a QEMU that has lost a disk. */
+static void test_spent(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_SPENT, "a disk is lost");
+    (void)data;
+    taking_refused(f->taking, "a step", error, FALSE);
+    g_assert_cmpuint(f->failed, ==, 1);
+}
+
 /* Not in favour of a primary that has perhaps died: a sign of it is waited for. */
 static void test_no_sign(Fixture *f, gconstpointer data)
 {
@@ -150,6 +160,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("limit", NULL, test_limit);
     ADD("load", NULL, test_load);
+    ADD("spent", NULL, test_spent);
     ADD("no-sign", NULL, test_no_sign);
     ADD("taken-over", GINT_TO_POINTER(FSM_P_NONE), test_over);
     ADD("link-lost", GINT_TO_POINTER(FSM_S_DEVICE), test_over);

@@ -296,11 +296,11 @@ static void test_inactivate_once(void)
     Answer answer = {0};
     g_autoptr(Vm) vm = start_with_cached_disk(&answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_ACTIVE);
-    vm_inactivate_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_UNKNOWN);
     expect_ok(&answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_INACTIVE);
-    vm_inactivate_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
     expect_ok(&answer);
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 1);
     fake_vm_refuse(vm, FAKE_VM_RESUME, TRUE);
@@ -310,7 +310,7 @@ static void test_inactivate_once(void)
     answer_clear(&answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_UNKNOWN);
     /* It may have activated some: neither inactive, nor to be told so. */
-    vm_inactivate_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
     wait_for(&answer);
     g_assert_error(answer.error, VM_ERROR, VM_ERROR_SPENT);
     answer_clear(&answer);
@@ -324,7 +324,7 @@ static void test_inactivate_fails(void)
     static const VmError codes[] = {VM_ERROR_QMP, VM_ERROR_SPENT};
     fake_vm_inject(vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
     for (int i = 0; i < 2; i++) {
-        vm_inactivate_disks(vm, done, &answer);
+        vm_inactivate_disks(vm, FALSE, done, &answer);
         wait_for(&answer);
         g_assert_true(g_error_matches(answer.error, VM_ERROR, codes[i]));
         answer_clear(&answer);
@@ -335,9 +335,28 @@ static void test_inactivate_fails(void)
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_ACTIVE);
     vm_pause(vm, done, &answer);
     expect_ok(&answer);
-    vm_inactivate_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
     expect_ok(&answer);
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 2);
+}
+
+/* A disk that QEMU could not open again is gone, though it would run the VM when it is told to next. */
+static void test_disk_is_lost(void)
+{
+    Answer answer = {0};
+    g_autoptr(Vm) vm = start_with_cached_disk(&answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
+    expect_ok(&answer);
+    fake_vm_inject(vm, FAKE_VM_RESUME, FAKE_VM_SPEND, 1);
+    for (int i = 0; i < 3; i++) {
+        vm_resume(vm, done, &answer);
+        wait_for(&answer);
+        g_assert_error(answer.error, VM_ERROR, VM_ERROR_SPENT);
+        answer_clear(&answer);
+        g_assert_false(vm_is_running(vm));
+        g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_UNKNOWN);
+    }
+    g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_RESUME), ==, 1);
 }
 
 /* QEMU caches nothing of raw disks: it gives them up without an order. */
@@ -350,7 +369,7 @@ static void test_inactivate_raw(void)
     g_autoptr(Vm) vm = fake_vm_new(d, 1, NULL);
     vm_start(vm, done, &answer);
     expect_ok(&answer);
-    vm_inactivate_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
     expect_ok(&answer);
     g_assert_cmpint(vm_disks(vm), ==, VM_DISKS_INACTIVE);
     g_assert_cmpuint(fake_vm_count(vm, FAKE_VM_INACTIVATE), ==, 0);
@@ -360,7 +379,7 @@ static void test_inactivate_raw(void)
     wait_for(&answer);
     g_assert_error(answer.error, VM_ERROR, VM_ERROR_QMP);
     answer_clear(&answer);
-    vm_inactivate_disks(vm, done, &answer);
+    vm_inactivate_disks(vm, FALSE, done, &answer);
     expect_ok(&answer);
     vm_resume(vm, done, &answer);
     expect_ok(&answer);
@@ -393,6 +412,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/fake/frames", test_frames);
     g_test_add_func("/vm/fake/inactivate-once", test_inactivate_once);
     g_test_add_func("/vm/fake/inactivate-fails", test_inactivate_fails);
+    g_test_add_func("/vm/fake/disk-is-lost", test_disk_is_lost);
     g_test_add_func("/vm/fake/inactivate-raw", test_inactivate_raw);
     g_test_add_func("/vm/fake/autorun", test_autorun);
     return g_test_run();

@@ -77,13 +77,6 @@ kill_primaries() { # WHAT
     done
 }
 
-writer_ends() { # WHAT NAME PID
-    kill -TERM "$3"
-    need "$1: the writer of $2 ends" has_ended "$3"
-    wait "$3"
-    is "$1: it has lost nothing, and kept its connection" $? 0
-}
-
 # The clients end, the guest writes no more, the pair ends.
 quiesce() { # WHAT
     writer_ends "$1" transactions "$transactions"
@@ -111,11 +104,6 @@ both_die() { # WHAT
     hosts_kill alpha beta
     kill -KILL "$transactions" "$records"
     wait "$transactions" "$records" 2>/dev/null
-}
-
-rows_are_right() { # DATABASE COUNT
-    sqlite3 "$1" 'SELECT number, hex(content) FROM entry ORDER BY rowid' |
-        "$COLO_BUILD/tests/tools/records" check-sql "$2"
 }
 
 # What lies on the primary's disks.

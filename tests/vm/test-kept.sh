@@ -30,16 +30,6 @@ make_images() { # FORMAT
     [ "$1" = raw ] || truncate -s $((disk_mib + 4))M "$(image_of alpha root)" "$(image_of beta root)"
 }
 
-# The processes of both hosts that must stay.
-processes() {
-    for host in alpha beta; do
-        for pid in $(ip netns pids "$hosts_prefix-$host"); do
-            name=$(cat "/proc/$pid/comm" 2>/dev/null)
-            case $name in qemu* | nbdkit*) echo "$host $name $pid" ;; esac
-        done
-    done
-}
-
 # What the primary has sent of RAM in its sessions' first checkpoints since the last mark.
 ram_sent() {
     tail -n "+$(cat "$HOSTS_DIR/$primary/marked")" "$HOSTS_DIR/$primary/colod.log" |

@@ -300,8 +300,9 @@ static void op_load(Vm *vm, GBytes *state)
     begin(vm, VM_OP_LOAD, state, 20000);
 }
 
-static void op_inactivate(Vm *vm)
+static void op_inactivate(Vm *vm, gboolean of_copy)
 {
+    (void)of_copy;
     begin(vm, VM_OP_INACTIVATE, NULL, 5000);
 }
 
