@@ -4,6 +4,8 @@
 # stands still; administrators pause and recover the link from both sides, over it and around it.
 #
 #     beta -> src.sock -> socat (a) -> TCP -> socat (b) -> dst.sock -> alpha
+#
+# Then over two proxies of our own, each of which can cut, or hold up, one of the link's connections only.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 
@@ -31,15 +33,46 @@ way_b() {
     need "the second proxy listens" b_listens
 }
 
+# The same by tests/tools/chaos-proxy; the file "orders" is a pipe to each.
+chaos_way() { # HOST LISTEN TARGET
+    mkfifo "$HOSTS_DIR/$1/orders"
+    hosts_start "$1" chaos sh -c "exec '$COLO_BUILD/tests/tools/chaos-proxy' '$2' '$3' <'$HOSTS_DIR/$1/orders'"
+}
+
+# The second one's, which is answered.
+chaos() { # ORDER...
+    chaos_lines=$(wc -l <"$HOSTS_DIR/alpha/chaos.log")
+    echo "$*" >&8
+    need "$what: $*" chaos_has_answered
+}
+
+chaos_has_answered() {
+    [ "$(wc -l <"$HOSTS_DIR/alpha/chaos.log")" -gt "$chaos_lines" ] &&
+        [ "$(tail -n 1 "$HOSTS_DIR/alpha/chaos.log")" = ok ]
+}
+
+# Somebody's connection on the primary's socket.
+is_dialled() {
+    hosts_exec alpha ss -Hx state established | grep -q -F "$dst"
+}
+
+is_not_dialled() {
+    ! is_dialled
+}
+
 # With those of its connections.
 way_ends() { # HOST
     # shellcheck disable=SC2046
     kill -KILL $(hosts_running "$1" socat) 2>/dev/null
 }
 
-# So many have failed on beta, so far.
+# How many have failed on beta, so far.
+failures() {
+    hosts_colo beta events --json | grep -c RECOVER_FAILED
+}
+
 failed_are() {
-    [ "$(hosts_colo beta events --json | grep -c RECOVER_FAILED)" = "$1" ]
+    [ "$(failures)" = "$1" ]
 }
 
 held_by() { # HOST
@@ -123,6 +156,26 @@ before=$(sent)
 ok "$what: recover there" hosts_colo alpha recover "unix:$dst"
 protected_again "$what" "$before"
 
+what='the secondary stands still as it is linked'
+paused beta "$what"
+failed=$(failures)
+kill -STOP "$way_b"
+ok "$what: recover" hosts_colo beta recover "unix:$src"
+ok "$what: it hangs" tries_at "unix:$src"
+kill -STOP "$(pid_of beta)"
+kill -CONT "$way_b"
+need "$what: the primary has its connection" is_dialled
+ok "$what: pause on the primary" hosts_colo alpha pause
+ok "$what: the primary is paused" is_in alpha primary paused
+need "$what: and has ended the connection" is_not_dialled
+kill -CONT "$(pid_of beta)"
+ok "$what: pause there, too" hosts_colo beta pause
+need "$what: it is told" failed_are $((failed + 1))
+before=$(sent)
+ok "$what: recover on the primary" hosts_colo alpha recover "unix:$dst"
+ok "$what: and on the secondary" hosts_colo beta recover "unix:$src"
+protected_again "$what" "$before"
+
 what='around the proxies'
 paused beta "$what"
 before=$(sent)
@@ -131,6 +184,55 @@ way_ends beta
 ok "$what: recover" hosts_colo beta recover "tcp:$alpha_ip:$HOSTS_SYNC_PORT"
 protected_again "$what" "$before"
 is "$what: that address counts" "$(hosts_status beta peer.address)" "tcp:$alpha_ip:$HOSTS_SYNC_PORT"
+# One connection of the link only, over a chain of which each half can do that.
+rm -f "$src"
+chaos_way beta "unix:$src" "$alpha_ip:$PORT"
+chaos_way alpha "$alpha_ip:$PORT" "unix:$dst"
+exec 7<>"$HOSTS_DIR/beta/orders" 8<>"$HOSTS_DIR/alpha/orders"
+for host in alpha beta; do
+    need "$host: the proxy listens" grep -q '^listening' "$HOSTS_DIR/$host/chaos.log"
+done
+what='over the other proxies'
+paused beta "$what"
+before=$(sent)
+ok "$what: the primary listens there again" hosts_colo alpha recover "unix:$dst"
+ok "$what: recover" hosts_colo beta recover "unix:$src"
+protected_again "$what" "$before"
+for channel in control checkpoint packets; do
+    what="$channel is cut"
+    mark
+    before=$(sent)
+    chaos cut $channel
+    need "$what: the link is lost" logged alpha 'the link to the peer is lost'
+    need "$what: on both" logged beta 'the link to the peer is lost'
+    protected_again "$what" "$before"
+
+    what="$channel stands still"
+    failed=$(failures)
+    chaos blackhole $channel
+    mark
+    ok "$what: pause" hosts_colo beta pause
+    ok "$what: on the primary" hosts_colo alpha pause
+    need "$what: both are paused" held_by beta
+    need "$what: output is held" holds_output
+    ok "$what: recover on the primary" hosts_colo alpha recover "unix:$dst"
+    ok "$what: recover" hosts_colo beta recover "unix:$src"
+    ok "$what: it hangs" tries_at "unix:$src"
+    need "$what: the primary has a connection" is_dialled
+    ok "$what: pause on the primary" hosts_colo alpha pause
+    ok "$what: pause" hosts_colo beta pause
+    need "$what: it is told" failed_are $((failed + 1))
+    need "$what: as before" held_by beta
+    chaos pass $channel
+    before=$(sent)
+    ok "$what: recover on the primary again" hosts_colo alpha recover "unix:$dst"
+    ok "$what: recover again" hosts_colo beta recover "unix:$src"
+    protected_again "$what" "$before"
+done
 is "nobody has taken over" "$(hosts_status beta takeovers)" 0
+for host in alpha beta; do
+    # shellcheck disable=SC2046
+    kill -KILL $(hosts_running $host chaos-proxy)
+done
 
 pair_end

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A guest with a raw and a qcow2 disk that an administrator has stopped, moved as planned: there, back and
-# there, though QEMU runs it on neither host meanwhile; and held, and cancelled. Then it is continued, and
-# writes; and in the end both hosts' images are equal.
+# there, though QEMU runs it on neither host meanwhile; and held, and cancelled. Then it is continued, writes,
+# and is moved while it runs. In the end both hosts' images are equal. The qcow2 image has a persistent
+# bitmap: QEMU writes it as it gives the disk up, so it moves, too, with all that is in it.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
@@ -10,25 +11,70 @@ set -u
 # shellcheck source=tests/support/disks.sh
 . "$COLO_TESTS/support/disks.sh"
 
+command -v socat >/dev/null || tap_skip_all "no socat"
+# A monitor of our own: a name that each host has for itself.
+monitor=colo-monitor
+
 is_stopped() { # HOST
     hosts_status_is "$1" vm.state stopped && hosts_status_is "$1" vm.stopped-by admin
 }
 
-# The guest writes to so many blocks of 64 KiB, from its disk's beginning.
-writes() { # DISK BLOCKS
-    case $(hosts_guest "disk $1 write 65536 1 0 0 $2") in
-    "ok ops=$2 "*) return 0 ;;
-    *) return 1 ;;
-    esac
-}
-
-quits() { # HOST
-    hosts_colo "$1" quit >/dev/null
-    died "$1" 0 "the end"
-}
-
 is_cancelled() {
     hosts_status_is "$primary" switchover.status cancelled && is_pair "$primary" "$secondary"
+}
+
+# What the monitor is told, and what is kept of its answers.
+asks_monitor() {
+    cat <<EOF
+#!/bin/sh
+printf '%s\n' '{"execute": "qmp_capabilities"}' \
+    '{"execute": "query-named-block-nodes", "arguments": {"flat": true}}'
+while read -r line; do
+    case \$line in *'"return": ['*)
+        printf '%s\n' "\$line" >$HOSTS_DIR/nodes
+        exit
+        ;;
+    esac
+done
+EOF
+}
+
+# What QEMU knows of the bitmap: of one that was in use in the image it says that it is inconsistent.
+bitmap_of() { # HOST
+    rm -f "$HOSTS_DIR/nodes"
+    hosts_exec "$1" timeout "$PATIENCE" socat -t 0 "ABSTRACT-CONNECT:$monitor" "EXEC:$HOSTS_DIR/ask" &&
+        grep -o '{[^{}]*"name": "kept"[^{}]*}' "$HOSTS_DIR/nodes" | grep '"recording"'
+}
+
+bitmap_count() { # HOST
+    bitmap_of "$1" | "$COLO_BUILD/tests/tools/json-get" count
+}
+
+# The image's own word, whoever has it open.
+bitmap_flags() { # HOST
+    qemu-img info -U --output=json "$(image_of "$1" cow)" |
+        "$COLO_BUILD/tests/tools/json-get" format-specific.data.bitmaps.0.flags
+}
+
+equal() { # DISK
+    cmp "$(image_of alpha "$1")" "$(image_of beta "$1")"
+}
+
+# Nobody has them open, on either host.
+images_rest() { # WHAT
+    for disk in raw cow; do
+        need "$1: the $disk images are equal" equal $disk
+    done
+    for host in alpha beta; do
+        ok "$1: $host's qcow2 image is whole" qemu-img check -q -U "$(image_of $host cow)"
+        is "$1: its bitmap is there, and was written" "$(bitmap_flags $host)" '["auto"]'
+    done
+}
+
+both_written() { # WHAT BLOCKS
+    for disk in vda vdb; do
+        ok "$1: the guest writes to $disk" guest_writes $disk "$2"
+    done
 }
 
 # shellcheck disable=SC2119 # the options are set below, for each host
@@ -38,15 +84,20 @@ for host in alpha beta; do
     qemu-img create -q -f qcow2 "$(image_of $host cow)" 64M
     truncate -s 68M "$(image_of $host cow)" # the file doesn't grow
     hosts_config $host log.log-level=debug checkpoint.mode=colo \
+        "vm.extra=-chardev socket,id=test,path=$monitor,abstract=on,server=on,wait=off -mon chardev=test,mode=control" \
         "disk raw.path=$(image_of $host raw)" \
         "disk cow.path=$(image_of $host cow)" "disk cow.format=qcow2" \
         "disks.state-dir=$HOSTS_DIR/$host/disks"
 done
+qemu-img bitmap --add "$(image_of alpha cow)" kept
+asks_monitor >"$HOSTS_DIR/ask"
+chmod +x "$HOSTS_DIR/ask"
 pair_boot
 pair_join
-for disk in vda vdb; do
-    ok "the guest writes to $disk" writes $disk 40
-done
+both_written "it runs" 40
+count=$(bitmap_count "$primary")
+ok "the bitmap has what was written ($count)" test "$count" -ge $((40 * 65536))
+has "it is in use in the image" "$(bitmap_flags "$primary")" in-use
 ok "stop" hosts_colo "$primary" stop
 need "it is stopped" is_stopped "$primary"
 for round in 1 2 3; do
@@ -55,20 +106,33 @@ for round in 1 2 3; do
     pair_swap
     need "round $round: the pair is protected again" is_pair "$primary" "$secondary"
     ok "round $round: the guest is stopped" is_stopped "$primary"
+    images_rest "round $round"
 done
 ok "held" hosts_colo "$primary" switchover --pause
 need "held: so it is" is_in "$primary" primary pre-switchover
 ok "held: cancelled" hosts_colo "$secondary" cancel
 need "held: it is protected as before" is_cancelled
 ok "held: the guest is stopped" is_stopped "$primary"
+images_rest "held"
 ok "cont" hosts_colo "$primary" cont
 need "the guest answers" guest_verifies
-for disk in vda vdb; do
-    ok "it writes to $disk" writes $disk 20
-done
-quits "$primary"
-need "$secondary has seen it" is_in "$secondary" secondary none
-quits "$secondary"
-ok "the raw images are equal" cmp "$(image_of alpha raw)" "$(image_of beta raw)"
+is "the bitmap has what it had" "$(bitmap_count "$primary")" "$count"
+
+both_written "it runs again" 60
+count=$(bitmap_count "$primary")
+ok "the bitmap has more ($count)" test "$count" -ge $((60 * 65536))
+ok "moved while it runs" hosts_colo "$primary" switchover --wait
+pair_swap
+need "moved while it runs: protected again" is_pair "$primary" "$secondary"
+is "moved while it runs: the bitmap has what it had" "$(bitmap_count "$primary")" "$count"
+not_ok "moved while it runs: it is consistent" grep -q inconsistent <<EOF
+$(bitmap_of "$primary")
+EOF
+both_written "it runs there" 20
+ends_in_order
+ok "the raw images are equal" equal raw
 ok "the qcow2 images are" qemu-img compare -q "$(image_of alpha cow)" "$(image_of beta cow)"
+for host in alpha beta; do
+    ok "$host's qcow2 image is whole" qemu-img check -q "$(image_of $host cow)"
+done
 tap_done
