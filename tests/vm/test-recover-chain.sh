@@ -51,13 +51,13 @@ chaos_has_answered() {
         [ "$(tail -n 1 "$HOSTS_DIR/alpha/chaos.log")" = ok ]
 }
 
-# Somebody's connection on the primary's socket.
-is_dialled() {
-    hosts_exec alpha ss -Hx state established | grep -q -F "$dst"
+# Somebody has connected to a socket there.
+is_dialled() { # HOST SOCKET
+    hosts_exec "$1" ss -Hx state established | grep -q -F "$2"
 }
 
-is_not_dialled() {
-    ! is_dialled
+is_not_dialled() { # HOST SOCKET
+    ! is_dialled "$@"
 }
 
 # With those of its connections.
@@ -162,12 +162,13 @@ failed=$(failures)
 kill -STOP "$way_b"
 ok "$what: recover" hosts_colo beta recover "unix:$src"
 ok "$what: it hangs" tries_at "unix:$src"
+need "$what: it has dialled" is_dialled beta "$src"
 kill -STOP "$(pid_of beta)"
 kill -CONT "$way_b"
-need "$what: the primary has its connection" is_dialled
+need "$what: the primary has its connection" is_dialled alpha "$dst"
 ok "$what: pause on the primary" hosts_colo alpha pause
 ok "$what: the primary is paused" is_in alpha primary paused
-need "$what: and has ended the connection" is_not_dialled
+need "$what: and has ended the connection" is_not_dialled alpha "$dst"
 kill -CONT "$(pid_of beta)"
 ok "$what: pause there, too" hosts_colo beta pause
 need "$what: it is told" failed_are $((failed + 1))
@@ -218,7 +219,7 @@ for channel in control checkpoint packets; do
     ok "$what: recover on the primary" hosts_colo alpha recover "unix:$dst"
     ok "$what: recover" hosts_colo beta recover "unix:$src"
     ok "$what: it hangs" tries_at "unix:$src"
-    need "$what: the primary has a connection" is_dialled
+    need "$what: the primary has a connection" is_dialled alpha "$dst"
     ok "$what: pause on the primary" hosts_colo alpha pause
     ok "$what: pause" hosts_colo beta pause
     need "$what: it is told" failed_are $((failed + 1))
