@@ -231,9 +231,16 @@ for channel in control checkpoint packets; do
     protected_again "$what" "$before"
 done
 is "nobody has taken over" "$(hosts_status beta takeovers)" 0
+
+ok "the guest's memory is what it wrote" guest_verifies
+client_end
+for host in alpha beta; do
+    hosts_colo $host quit >/dev/null
+    need "$host's colod ends" has_ended "$(pid_of $host)"
+done
 for host in alpha beta; do
     # shellcheck disable=SC2046
     kill -KILL $(hosts_running $host chaos-proxy)
 done
-
-pair_end
+nothing_left
+tap_done
