@@ -19,7 +19,7 @@
 #include "common/patience.h"
 
 /* Tries of a kind are counted by themselves: looking again and again must not delay a question. */
-typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_OTHER, KINDS } Kind;
+typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_RETURN, KIND_OTHER, KINDS } Kind;
 
 typedef struct {
     guint late;       /* how many are */
@@ -112,6 +112,7 @@ static Kind kind_of(const Question *question)
 {
     return question->work == arbiter_look_around  ? KIND_LOOK
            : question->work == arbiter_read_again ? KIND_LOOK_BACK
+           : question->claim == ARBITER_RETURN    ? KIND_RETURN
                                                   : KIND_OTHER;
 }
 
@@ -134,7 +135,8 @@ static gboolean on_limit(gpointer data)
     Arbiter *arbiter = question->arbiter;
     end_limit(question);
     question->late = TRUE;
-    tries_of(question)->late += !question->in_turn;
+    question->counts = !question->in_turn;
+    tries_of(question)->late += question->counts;
     if (question->forgotten)
         return G_SOURCE_REMOVE;
     g_autoptr(GError) error =
@@ -163,13 +165,32 @@ static void call_gone(Question *question)
     question->error->code = ARBITER_ERROR_GONE;
 }
 
+/* Storage that answers in time is there: those that still wait for what was there before don't count. */
+static void count_answer(Question *question)
+{
+    Tries *tries = tries_of(question);
+    if (question->late) {
+        tries->late -= question->counts;
+        return;
+    }
+    if (!question->tried)
+        return;
+    GPtrArray *all = question->arbiter->questions;
+    for (guint i = 0; i < all->len; i++) {
+        Question *other = g_ptr_array_index(all, i);
+        if (kind_of(other) == kind_of(question))
+            other->counts = FALSE;
+    }
+    tries->late = 0;
+}
+
 static gboolean deliver(gpointer data)
 {
     Question *question = data;
     if (!question->arbiter)
         return G_SOURCE_REMOVE;
     end_limit(question);
-    tries_of(question)->late -= question->late && !question->in_turn;
+    count_answer(question);
     learn_id(question->arbiter, question);
     call_gone(question);
     question->arbiter->pinned |=
@@ -236,6 +257,7 @@ static void start(Question *question)
         return;
     }
     GThread *thread = g_thread_try_new("arbiter", ask_thread, question, &question->error);
+    question->tried = thread && !question->in_turn;
     if (thread) {
         g_thread_unref(thread);
         return;
@@ -330,6 +352,15 @@ void arbiter_forget(Arbiter *arbiter)
         question->forgotten |= question->work == arbiter_decide ||
                                question->work == arbiter_hand_back ||
                                question->work == arbiter_read_again;
+    }
+}
+
+void arbiter_end_returns(Arbiter *arbiter)
+{
+    for (guint i = 0; i < arbiter->questions->len; i++) {
+        Question *question = g_ptr_array_index(arbiter->questions, i);
+        if (question->claim == ARBITER_RETURN)
+            g_atomic_int_set(&question->ended, TRUE);
     }
 }
 

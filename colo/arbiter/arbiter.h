@@ -147,6 +147,13 @@ void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterC
                    const ArbiterStake *stake, ArbiterFunc answer, gpointer user_data);
 
 /*
+ * The node that has asked ARBITER_RETURN joins a primary. What is on record when this is called is of an
+ * earlier session: so one that has read it may finish, and one that has not changes nothing. ARBITER_RETURN
+ * doesn't wait for its turn, nor keep others from theirs: it may hang for ever.
+ */
+void arbiter_end_returns(Arbiter *arbiter);
+
+/*
  * `who`, which alone may run the VM, is about to claim protection in `session`, or (NULL) runs it
  * alone, on disks of `generation` (0: none). GRANTED: that is on storage. UNKNOWN: it may be or
  * not.

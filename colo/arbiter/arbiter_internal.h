@@ -36,6 +36,9 @@ struct Question {
     gboolean in_turn; /* after those before it that are in turn, too */
     GSource *limit;   /* runs until it is late; NULL: no more, or never */
     gboolean late;    /* has been told so */
+    gboolean tried;   /* it has a thread, and doesn't wait for its turn */
+    gboolean counts;  /* it is late, and delays others of its kind */
+    gint ended;       /* atomic: of ARBITER_RETURN, it changes nothing any more */
     gboolean forgotten;
     int fd;         /* the folder, while `work` is at it: all of one answer comes from there */
     char *expected; /* the name that the folder must have; NULL: none is known yet */

@@ -243,6 +243,8 @@ static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record
             return ARBITER_UNKNOWN;
         break;
     case OWNER_RETURNS:
+        if (g_atomic_int_get(&question->ended))
+            break;
         if (!return_session(question, record, error))
             return ARBITER_UNKNOWN;
         break;
@@ -362,6 +364,7 @@ void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterC
 {
     Question like = question_of(uuid, who, answer, user_data);
     like.claim = claim;
+    like.in_turn = claim != ARBITER_RETURN;
     like.stake = *stake;
     like.work = work_claim;
     arbiter_question(arbiter, &like);

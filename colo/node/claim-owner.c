@@ -137,8 +137,22 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
     follow_start(claim, verdict.report, error ? error : disks);
 }
 
+/* Nothing depends on it; and if it hangs, this node may be the only one that can continue by then. */
+static void on_start_returned(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Claim *claim = user_data;
+    (void)answer;
+    if (claim->start.doing == CLAIM_START_WAITS_ASKED && claim_time_of(error) != CLAIM_LATE)
+        set_start(claim, CLAIM_START_WAITS);
+}
+
 static void ask_arbiter(Claim *claim, ArbiterClaim how)
 {
+    if (how == ARBITER_RETURN) {
+        arbiter_claim(claim->arbiter, claim->config->vm->uuid, claim->config->name, how,
+                      &claim->start.stake, on_start_returned, claim);
+        return;
+    }
     claim->owner_questions++;
     arbiter_claim(claim->arbiter, claim->config->vm->uuid, claim->config->name, how,
                   &claim->start.stake, on_start_answer, claim);
@@ -373,6 +387,8 @@ void claim_disown(Claim *claim, const ArbiterRest *rest)
 void claim_owner_moved(Claim *claim, FsmState next)
 {
     set_start(claim, claim_start_after(claim->start.doing, next));
+    if (next != FSM_S_STARTING && next != FSM_S_NONE)
+        arbiter_end_returns(claim->arbiter);
 }
 
 ClaimStart claim_starting(const Claim *claim)

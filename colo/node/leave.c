@@ -52,7 +52,8 @@ static gboolean on_too_late(gpointer user_data)
 {
     Leave *leave = user_data;
     FsmState state = leave->handler.state(leave->user_data);
-    gboolean asks = state == FSM_P_PAUSED && leave->handler.is_handed(leave->user_data);
+    gboolean is_open = state == FSM_P_PAUSED || state == FSM_P_RECOVER;
+    gboolean asks = is_open && leave->handler.is_handed(leave->user_data);
     leave->timer = 0;
     if (state == FSM_P_HANDED || (asks && !leave->asks))
         leave->timer = patience_add(HANDED_MS, on_too_late, leave);

@@ -200,7 +200,9 @@ gboolean primary_has_own_limit(const Primary *primary)
 
 void primary_end_own_limit(Primary *primary)
 {
-    if (primary_look(primary).state == FSM_P_DEVICE && !has_own_limit(primary))
+    /* A failover may take many checkpoints before it pauses the VM: they don't give it more time. */
+    gboolean is_last = primary->plan != PLAN_NONE;
+    if (is_last && primary_look(primary).state == FSM_P_DEVICE && !has_own_limit(primary))
         limit_hand_over(primary, step_ms(primary));
 }
 

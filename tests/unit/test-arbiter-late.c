@@ -46,14 +46,20 @@ static void tear_down(Fixture *fixture, gconstpointer data)
     g_free(fixture->decision);
 }
 
-static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
+/* Of a claim: one that is denied has a reason. */
+static void on_claim_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Answered *answered = user_data;
-    g_assert_true((error != NULL) == (answer == ARBITER_UNKNOWN));
     answered->answers++;
     answered->late += g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_LATE);
     answered->gone += g_error_matches(error, ARBITER_ERROR, ARBITER_ERROR_GONE);
     answered->answer = answer;
+}
+
+static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    g_assert_true((error != NULL) == (answer == ARBITER_UNKNOWN));
+    on_claim_answer(answer, error, user_data);
 }
 
 static void ask(Fixture *fixture, const char *session, Answered *answered)
@@ -164,6 +170,62 @@ static void test_bounded(Fixture *fixture, gconstpointer data)
     WAIT_FOR(answered[0].answer == ARBITER_GRANTED && answered[0].answers > 0);
 }
 
+/* Asks again as long as it is refused at once. */
+static void ask_until_tried(Fixture *fixture, const char *which, Answered *answered)
+{
+    do {
+        ask(fixture, which, answered);
+        WAIT_FOR(answered->answers == 1);
+    } while (answered->answer == ARBITER_UNKNOWN && answered->late == 0);
+}
+
+/* Storage that answers is there: what hangs on what was there before delays nobody. */
+static void test_back(Fixture *fixture, gconstpointer data)
+{
+    Answered hangs[3], answered[2];
+    (void)data;
+    hold(&storage, HOLD_BEFORE);
+    for (guint i = 0; i < G_N_ELEMENTS(hangs); i++)
+        ask_until_tried(fixture, SESSION, &hangs[i]);
+    hold(&storage, HOLD_NOT);
+    ask_until_tried(fixture, "another", &answered[0]);
+    WAIT_FOR(answered[0].answers > answered[0].late);
+    ask(fixture, "a third", &answered[1]);
+    WAIT_FOR(answered[1].answers > answered[1].late);
+    g_assert_cmpint(answered[1].answer, ==, ARBITER_GRANTED);
+    g_assert_cmpuint(hold_waiting(&storage), ==, G_N_ELEMENTS(hangs));
+    hold_end(&storage);
+    for (guint i = 0; i < G_N_ELEMENTS(hangs); i++)
+        WAIT_FOR(hangs[i].answers == 2);
+}
+
+/* A secondary's, which hangs: it keeps nobody from writing, and changes nothing once the node joins. */
+static void test_return(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake stake = {.has_disks = TRUE, .generation = {.data = GENERATION_BROKEN}};
+    Answered recorded = {0}, asked = {0}, returned = {0};
+    arbiter_record(fixture->arbiter, UUID, SESSION, "alpha", 7, on_answer, &recorded);
+    WAIT_FOR(recorded.answers > recorded.late);
+    arbiter_ask(fixture->arbiter, UUID, SESSION, "beta", 1, on_answer, &asked);
+    WAIT_FOR(asked.answers > asked.late);
+    hold(&storage, HOLD_BEFORE);
+    arbiter_claim(fixture->arbiter, UUID, "beta", ARBITER_RETURN, &stake, on_claim_answer,
+                  &returned);
+    WAIT_FOR(returned.late == 1 && hold_waiting(&storage) == 1);
+    hold(&storage, HOLD_NOT);
+    arbiter_record(fixture->arbiter, UUID, SESSION, "alpha", 7, on_answer, &recorded);
+    WAIT_FOR(recorded.answers > recorded.late + 1);
+    if (data)
+        arbiter_end_returns(fixture->arbiter);
+    hold_end(&storage);
+    WAIT_FOR(returned.answers == 2);
+    g_assert_cmpint(returned.answer, ==, ARBITER_DENIED);
+    Answered back = {0};
+    arbiter_look_back(fixture->arbiter, UUID, SESSION, "alpha", on_answer, &back);
+    WAIT_FOR(back.answers > back.late);
+    g_assert_cmpint(back.answer, ==, data ? ARBITER_DENIED : ARBITER_GRANTED);
+}
+
 /* Of two records the older one can't land last. */
 static void test_in_turn(Fixture *fixture, gconstpointer data)
 {
@@ -240,6 +302,9 @@ int main(int argc, char **argv)
     ADD("others-continue", test_others_continue, NULL);
     ADD("given-back", test_given_back, NULL);
     ADD("bounded", test_bounded, NULL);
+    ADD("back", test_back, NULL);
+    ADD("returned", test_return, NULL);
+    ADD("return-ended", test_return, "ended");
     ADD("in-turn", test_in_turn, NULL);
     ADD("forgotten", test_forgotten, NULL);
     ADD("gone", test_gone, NULL);
