@@ -150,8 +150,7 @@ static gboolean obey_ring(VhostCard *card, const VhostMessage *message, guint64 
     case VHOST_SET_VRING_KICK:
         return vhost_set_kick(ring, message, error);
     case VHOST_SET_VRING_CALL:
-        vhost_set_call(ring, message);
-        return TRUE;
+        return vhost_set_call(ring, message, error);
     case VHOST_SET_VRING_ENABLE:
         ring->enabled = message->value != 0;
         vhost_take_turn(card);

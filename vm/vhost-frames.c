@@ -18,8 +18,8 @@
 /* Used buffers are given back after so many frames at the latest. */
 #define FRAMES_PER_PUBLISH 16u
 #define QUEUE_BYTES        (4u * 1024u * 1024u)
-/* What a mergeable buffer of a driver holds, at least: they are as long as a frame. */
-#define BUFFER_BYTES 1500u
+/* How often the guest's buffers are looked at for one frame, while the driver adds some. */
+#define LOOKS 2u
 
 gboolean vhost_ring_runs(const VhostRing *ring)
 {
@@ -96,7 +96,7 @@ static void take_frames(VhostRing *ring, guint budget, gboolean last)
         if (n % FRAMES_PER_PUBLISH == FRAMES_PER_PUBLISH - 1)
             vhost_publish(ring);
         Turn turn = take_one(ring);
-        if (card->freed || turn == TURN_ENDED)
+        if (!vhost_lives(card) || turn == TURN_ENDED)
             break;
         if (turn == TURN_EMPTY && (last || !vring_ask(ring->vring, 0)))
             break;
@@ -140,14 +140,17 @@ static gboolean put(VhostCard *card, const guint8 *data, gsize len)
     VhostRing *ring = &card->rings[VHOST_TO_GUEST];
     if (!vhost_ring_runs(ring))
         return FALSE;
-    VringResult result;
-    guint waiting;
-    do {
-        waiting = vring_waiting(ring->vring);
+    VringResult result = VRING_EMPTY;
+    for (guint look = 0; look < LOOKS && result == VRING_EMPTY; look++) {
+        guint waiting = vring_waiting(ring->vring);
         result = vring_put(ring->vring, data, len);
-    } while (result == VRING_EMPTY && vring_ask(ring->vring, waiting));
-    if (result == VRING_EMPTY)
+        if (result == VRING_EMPTY && !vring_ask(ring->vring, waiting))
+            return FALSE;
+    }
+    if (result == VRING_EMPTY) {
+        vhost_take_turn(card); /* there are more: no kick may come for them */
         return FALSE;
+    }
     if (result == VRING_DONE) {
         card->stats.input_frames++;
         card->stats.input_bytes += len - VRING_HEADER_BYTES;
@@ -176,14 +179,14 @@ static gboolean has_buffers(VhostCard *card, gsize len)
     VhostRing *ring = &card->rings[VHOST_TO_GUEST];
     if (!g_queue_is_empty(&card->waiting) || !vhost_ring_runs(ring))
         return FALSE;
-    gsize needed = ring->place.mergeable ? 1 + len / BUFFER_BYTES : 1;
-    needed = MIN(needed, ring->place.size);
-    guint waiting;
-    do {
-        waiting = vring_waiting(ring->vring);
-        if (waiting >= needed)
+    for (guint look = 0; look < LOOKS; look++) {
+        guint waiting = vring_waiting(ring->vring);
+        if (vring_has_room(ring->vring, len))
             return TRUE;
-    } while (vring_ask(ring->vring, waiting));
+        if (!vring_ask(ring->vring, waiting))
+            return FALSE;
+    }
+    vhost_take_turn(card);
     return FALSE;
 }
 

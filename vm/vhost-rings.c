@@ -4,8 +4,10 @@
 #include "vm/vhost_internal.h"
 
 #include <glib-unix.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static void drop_kick(VhostRing *ring)
 {
@@ -55,7 +57,7 @@ static gboolean find_place(const VhostRing *ring, VringPlace *ret_place)
 static void tell_not_started(VhostRing *ring, const char *why)
 {
     VhostCard *card = ring->card;
-    if (!card->has_handler)
+    if (!card->has_handler || card->freed)
         return;
     g_autoptr(GError) error =
         g_error_new(VHOST_ERROR, VHOST_ERROR_RING, "the guest's driver can't be served: %s", why);
@@ -77,8 +79,13 @@ static void start_ring(VhostRing *ring)
 guint64 vhost_stop_ring(VhostRing *ring)
 {
     vhost_run_last(ring);
+    /* Its owner has ended the card: RAM isn't ours any more. */
+    if (!vhost_lives(ring->card))
+        return ring->next;
     vhost_publish(ring);
-    ring->next = vring_stop(ring->vring);
+    /* Else QEMU gets the index back that it has given. */
+    if (vring_is_started(ring->vring))
+        ring->next = vring_stop(ring->vring);
     vhost_drop_ring(ring);
     return ring->next;
 }
@@ -130,11 +137,26 @@ static gboolean on_kick(int fd, GIOCondition condition, gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-static int take_fd(VhostCard *card)
+/* A pipe, say, could end this process by a signal. */
+static gboolean is_eventfd(int fd)
 {
-    int fd = colo_fd_steal(&card->fds[--card->fd_count]);
-    colo_fd_set_nonblocking(fd, TRUE, NULL);
-    return fd;
+    char name[64], target[64];
+    g_snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+    ssize_t len = readlink(name, target, sizeof(target) - 1);
+    return len > 0 && !strncmp(target, "anon_inode:[eventfd]", (gsize)len);
+}
+
+/* -1: it is no eventfd. */
+static int take_fd(VhostCard *card, GError **error)
+{
+    COLO_AUTO_FD fd = colo_fd_steal(&card->fds[--card->fd_count]);
+    if (is_eventfd(fd)) {
+        colo_fd_set_nonblocking(fd, TRUE, NULL);
+        return colo_fd_steal(&fd);
+    }
+    g_set_error_literal(error, VHOST_ERROR, VHOST_ERROR_MESSAGE,
+                        "vhost-user: QEMU notifies by a descriptor that is no eventfd");
+    return -1;
 }
 
 gboolean vhost_set_kick(VhostRing *ring, const VhostMessage *message, GError **error)
@@ -146,7 +168,9 @@ gboolean vhost_set_kick(VhostRing *ring, const VhostMessage *message, GError **e
     }
     gboolean starts = ring->kick < 0;
     drop_kick(ring);
-    ring->kick = take_fd(ring->card);
+    ring->kick = take_fd(ring->card, error);
+    if (ring->kick < 0)
+        return FALSE;
     ring->kicked = g_unix_fd_source_new(ring->kick, G_IO_IN);
     g_source_set_callback(ring->kicked, G_SOURCE_FUNC(on_kick), ring, NULL);
     g_source_attach(ring->kicked, NULL);
@@ -156,11 +180,13 @@ gboolean vhost_set_kick(VhostRing *ring, const VhostMessage *message, GError **e
     return TRUE;
 }
 
-void vhost_set_call(VhostRing *ring, const VhostMessage *message)
+gboolean vhost_set_call(VhostRing *ring, const VhostMessage *message, GError **error)
 {
     colo_fd_close(&ring->call);
     if (!message->value)
-        return;
-    ring->call = take_fd(ring->card);
-    eventfd_write(ring->call, 1);
+        return TRUE;
+    ring->call = take_fd(ring->card, error);
+    if (ring->call >= 0)
+        eventfd_write(ring->call, 1);
+    return ring->call >= 0;
 }

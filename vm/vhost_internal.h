@@ -94,7 +94,7 @@ void vhost_read_messages(VhostCard *card);
 void vhost_set_memory(VhostCard *card, const VhostMessage *message);
 /* The first starts the ring. */
 gboolean vhost_set_kick(VhostRing *ring, const VhostMessage *message, GError **error);
-void vhost_set_call(VhostRing *ring, const VhostMessage *message);
+gboolean vhost_set_call(VhostRing *ring, const VhostMessage *message, GError **error);
 /* What the guest has sent until here is handed out before. Returns the index for the next start. */
 guint64 vhost_stop_ring(VhostRing *ring);
 /* Closes its descriptors. */

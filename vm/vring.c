@@ -164,6 +164,9 @@ static gboolean add_pieces(Vring *ring, const Desc *desc, guint64 *bytes)
     guint32 left = desc->len;
     if (!!(desc->flags & DESC_WRITE) != ring->to_guest)
         return break_off(ring, "a buffer of the wrong direction");
+    /* Each descriptor adds a piece, so the bound on pieces is one on steps. */
+    if (left == 0)
+        return break_off(ring, "a buffer of no bytes");
     while (left > 0) {
         Piece piece;
         if (!find(ring->memory, address, left, &piece.offset, &piece.len))
@@ -242,6 +245,16 @@ static VringResult find_room(Vring *ring, gsize len, guint *ret_chains)
     }
     *ret_chains = taken;
     return VRING_DONE;
+}
+
+gboolean vring_has_room(Vring *ring, gsize len)
+{
+    guint chains;
+    if (!vring_runs(ring) || len < VRING_HEADER_BYTES)
+        return FALSE;
+    return find_room(ring, len - VRING_HEADER_BYTES + ring->place.header_bytes, &chains) !=
+               VRING_EMPTY &&
+           vring_runs(ring);
 }
 
 /* Goes through the pieces, from *piece and *used bytes of it on. */
@@ -405,6 +418,11 @@ gboolean vring_start(Vring *ring, const VringPlace *place, GError **error)
     /* Each buffer's kick is wanted; the driver looks at it if the event index is not negotiated. */
     store16(ring, place->used, 0);
     return TRUE;
+}
+
+gboolean vring_is_started(const Vring *ring)
+{
+    return ring->started;
 }
 
 guint16 vring_stop(Vring *ring)

@@ -10,8 +10,8 @@
  * is at fault, and only the guest suffers.
  *
  * Bounds: a ring has a power of two of descriptors, VRING_SIZE_MAX at most; a frame VRING_PIECES_MAX
- * pieces of memory; a chain no more descriptors than its table. So a call ends after
- * 2 * VRING_SIZE_MAX * VRING_PIECES_MAX steps at most, whatever is in memory, and mostly after three.
+ * pieces of memory, none of them empty; a chain no more descriptors than its table. So a call ends after
+ * 2 * (VRING_SIZE_MAX + VRING_PIECES_MAX) steps at most, whatever is in memory, and mostly after three.
  *
  * Pages that are written are marked in the RamLog, after the write.
  *
@@ -96,6 +96,7 @@ guint64 vring_used_bytes(guint size, gboolean event_index);
 gboolean vring_start(Vring *ring, const VringPlace *place, GError **error);
 /* What was used is published; nothing is read or written any more. Returns the `next` for its start. */
 guint16 vring_stop(Vring *ring);
+gboolean vring_is_started(const Vring *ring);
 /* It has been started, and no rule is broken. */
 gboolean vring_runs(const Vring *ring);
 /*
@@ -117,6 +118,9 @@ typedef enum {
  * of this ring would hold it, or it is longer than VRING_FRAME_MAX.
  */
 VringResult vring_put(Vring *ring, const guint8 *frame, gsize len);
+
+/* Whether vring_put() of a frame of `len` bytes would not be VRING_EMPTY now. Nothing is used. */
+gboolean vring_has_room(Vring *ring, gsize len);
 
 /*
  * From the guest: copies the next frame to `frame` (VRING_FRAME_MAX bytes), its header made

@@ -271,7 +271,7 @@ static void test_take_unfit(void)
 {
     Fixture f;
     g_autofree guint8 *frame = g_malloc0(VRING_FRAME_MAX);
-    static const guint32 lengths[] = {0, 11, 25, VRING_FRAME_MAX + 1, 26, VRING_FRAME_MAX};
+    static const guint32 lengths[] = {1, 11, 25, VRING_FRAME_MAX + 1, 26, VRING_FRAME_MAX};
     gsize got;
     begin(&f, FALSE, 8, FALSE);
     start(&f);
@@ -428,6 +428,12 @@ static void make_pieces(Fixture *f)
     make_table(f, f->free, 16 * 1023, 0);
 }
 
+/* It would add steps and no piece, which bound them. */
+static void make_empty(Fixture *f)
+{
+    ring_driver_offer_buffer(&f->driver, 0, f->free, 0, FALSE);
+}
+
 static const Rule rules[] = {
     {"index",          make_index,          "more buffers"            },
     {"head",           make_head,           "out of range"            },
@@ -446,6 +452,7 @@ static const Rule rules[] = {
     {"table-outside",  make_table_outside,  "table that is not in RAM"},
     {"table-loop",     make_table_loop,     "no end"                  },
     {"pieces",         make_pieces,         "too many buffers"        },
+    {"empty",          make_empty,          "no bytes"                },
 };
 
 /* The ring rests, tells why once, and works again when it is started again. */
