@@ -474,7 +474,7 @@ static void go_on_and_close(Stopped *f)
 static void test_stopped_secondary(gconstpointer data)
 {
     const char *channel = data;
-    Stopped f;
+    Stopped f = {0};
     recover_and_stop(&f, 10 * 60 * 1000);
     const Host *alpha = &f.pair.host[0];
     if (channel) {
@@ -491,7 +491,7 @@ static void test_stopped_secondary(gconstpointer data)
 /* Without it the wait has a limit. */
 static void test_stopped_for_long(void)
 {
-    Stopped f;
+    Stopped f = {0};
     recover_and_stop(&f, 1000);
     const Host *alpha = &f.pair.host[0];
     WAIT_FOR(alpha->node->state == FSM_P_PAUSED);
