@@ -171,7 +171,7 @@ static double median(double *values)
 
 static Result take_checkpoints(Bench *b, Capture *capture, guint warm)
 {
-    double bytes[CHECKPOINTS], transfer[CHECKPOINTS], pause[CHECKPOINTS];
+    double bytes[CHECKPOINTS] = {0}, transfer[CHECKPOINTS] = {0}, pause[CHECKPOINTS] = {0};
     g_autoptr(GBytes) state = g_bytes_new_take(g_malloc0(100 << 10), 100 << 10);
     for (guint i = 0; i < warm + CHECKPOINTS; i++) {
         work(b);
