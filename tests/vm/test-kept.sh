@@ -33,7 +33,7 @@ make_images() { # FORMAT
 # What the primary has sent of RAM in its sessions' first checkpoints since the last mark.
 ram_sent() {
     tail -n "+$(cat "$HOSTS_DIR/$primary/marked")" "$HOSTS_DIR/$primary/colod.log" |
-        sed -n 's/.*checkpoint complete reason=initial .* bytes=\([0-9]*\)$/\1/p' |
+        sed -n 's/.*checkpoint complete reason=initial .* bytes=\([0-9]*\).*/\1/p' |
         awk '{ sum += $1 } END { print sum + 0 }'
 }
 
