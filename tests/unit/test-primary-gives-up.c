@@ -6,14 +6,20 @@
 #include "common/log.h"
 #include "tests/support/primary-fixture.h"
 
-/* The last checkpoint of a VM with disks, until it gives them up. */
-static void begin(Fixture *f)
+/* A protected VM with disks, by its last checkpoint. */
+static void hand_over(Fixture *f)
 {
-    protect(f);
     f->world.has_disks = TRUE;
     primary_plan(f->primary);
     primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
     primary_hand_over(f->primary);
+}
+
+/* The last checkpoint of a VM with disks, until it gives them up. */
+static void begin(Fixture *f)
+{
+    protect(f);
+    hand_over(f);
     turned_clock_settle();
     assert_reported(f, "sync:3");
     primary_synced(f->primary, NULL);
@@ -78,11 +84,8 @@ static void test_save_hangs(Fixture *f, gconstpointer data)
 {
     (void)data;
     protect(f);
-    f->world.has_disks = TRUE;
-    primary_plan(f->primary);
     fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
-    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
-    primary_hand_over(f->primary);
+    hand_over(f);
     turned_clock_settle();
     primary_synced(f->primary, NULL);
     turned_clock_settle();
@@ -102,10 +105,7 @@ static void test_sync_hangs(Fixture *f, gconstpointer data)
 {
     (void)data;
     protect(f);
-    f->world.has_disks = TRUE;
-    primary_plan(f->primary);
-    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
-    primary_hand_over(f->primary);
+    hand_over(f);
     turned_clock_pass_ms(29000);
     assert_reported(f, "sync:3");
     primary_synced(f->primary, NULL);
@@ -118,10 +118,7 @@ static void test_sync_is_slow(Fixture *f, gconstpointer data)
 {
     (void)data;
     protect(f);
-    f->world.has_disks = TRUE;
-    primary_plan(f->primary);
-    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
-    primary_hand_over(f->primary);
+    hand_over(f);
     turned_clock_pass_ms(29000);
     fake_vm_inject(f->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     primary_synced(f->primary, NULL);
@@ -218,11 +215,8 @@ static void test_cancelled_early(Fixture *f, gconstpointer data)
 {
     (void)data;
     protect(f);
-    f->world.has_disks = TRUE;
     fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
-    primary_plan(f->primary);
-    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
-    primary_hand_over(f->primary);
+    hand_over(f);
     turned_clock_settle();
     primary_synced(f->primary, NULL);
     turned_clock_settle();

@@ -67,26 +67,6 @@ static void hold_copy_disks(void)
     hold(BETA, VM_OP_INACTIVATE);
 }
 
-static void alpha_answers(void)
-{
-    sim_vm_answer(ALPHA->vm);
-}
-
-static void beta_answers(void)
-{
-    sim_vm_answer(BETA->vm);
-}
-
-static void alpha_dies(void)
-{
-    waits_kill_qemu(ALPHA);
-}
-
-static void beta_dies(void)
-{
-    waits_kill_qemu(BETA);
-}
-
 /* Until its first checkpoint is taken, it may not run. */
 static void refuse_resume(void)
 {
@@ -335,31 +315,31 @@ static gint64 disown_ms(const Config *config)
 /* clang-format off */
 static const Wait rows[] = {
     {.name = "colo/pausing", .what = "QEMU to pause the VM", .bring = hold_pause,
-     .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_COLO, .order = VM_OP_PAUSE,
+     .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_COLO, .order = VM_OP_PAUSE,
      .cycle = CYCLE_PAUSING, .told = {"vm.order=pause", "checkpoints.waits-for=QEMU"},
      QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_P_PAUSED, "pause"}, {WAIT_PEER_DIES, FSM_P_NONE, NULL}}},
     {.name = "colo/saving", .what = "QEMU to save the state of the VM's devices",
-     .bring = hold_save, .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_COLO,
+     .bring = hold_save, .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_COLO,
      .order = VM_OP_SAVE, .cycle = CYCLE_SAVING_MARKED,
      .told = {"vm.order=save", "checkpoints.waits-for=QEMU"}, QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_P_PAUSED, "pause"}, {WAIT_PEER_DIES, FSM_P_NONE, NULL}}},
     {.name = "colo/resuming", .what = "QEMU to resume the VM", .bring = hold_resume,
-     .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_COLO, .order = VM_OP_RESUME,
+     .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_COLO, .order = VM_OP_RESUME,
      .told = {"vm.order=resume"}, QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_P_PAUSED, "pause"}, {WAIT_PEER_DIES, FSM_P_NONE, NULL}}},
     {.name = "colo/refused", .what = "disks, or QEMU, that refuse to resume the VM",
-     .bring = refuse_resume, .let = let_resume, .fail = alpha_dies, .state = FSM_P_COLO,
+     .bring = refuse_resume, .let = let_resume, .fail = waits_alpha_dies, .state = FSM_P_COLO,
      .also = is_refused, .told = {"vm.state=inactive", "last-error.text=can't be resumed"},
      .limit = "`resume-patience`: the secondary takes over", .limit_ms = patience_ms,
      .then = FSM_P_HANDED,
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_P_HANDED, "failover"}, {WAIT_PEER_DIES, FSM_P_NONE, NULL}}},
     {.name = "none/refused", .what = "disks, or QEMU, that refuse to resume the VM",
-     .bring = refuse_resume_alone, .let = let_resume, .fail = alpha_dies, .state = FSM_P_NONE,
+     .bring = refuse_resume_alone, .let = let_resume, .fail = waits_alpha_dies, .state = FSM_P_NONE,
      .also = is_refused, .cycle = CYCLE_RESUMING, .told = {"vm.state=inactive", "waiting.for=can't be resumed"},
      .why = "it may be the only VM: it is tried every second",
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT}},
@@ -414,24 +394,24 @@ static const Wait rows[] = {
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_S_NONE, "pause"}, {WAIT_PEER_DIES, FSM_S_NONE, NULL}}},
     {.name = "secondary-colo/pausing", .what = "QEMU to pause its copy", .mode = "colo", .who = 1,
-     .bring = hold_copy_pause, .let = beta_answers, .fail = beta_dies, .state = FSM_S_COLO,
+     .bring = hold_copy_pause, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_COLO,
      .order = VM_OP_PAUSE, .also = is_preparing, .told = {"vm.order=pause"}, 
      .limit = "`answer-timeout`, the primary's", .limit_ms = waits_answer_ms, .then = FSM_S_PAUSED,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_S_PAUSED, "pause"}, {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-colo/loading", .what = "QEMU to load a checkpoint", .mode = "colo",
-     .who = 1, .bring = hold_copy_load, .let = beta_answers, .fail = beta_dies,
+     .who = 1, .bring = hold_copy_load, .let = waits_beta_answers, .fail = waits_beta_dies,
      .state = FSM_S_COLO, .order = VM_OP_LOAD, .told = {"vm.order=load"}, QEMU_LIMIT,
      .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_S_PAUSED, "pause"}, {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-colo/resuming", .what = "QEMU to run its copy", .mode = "colo", .who = 1,
-     .bring = hold_copy_resume, .let = beta_answers, .fail = beta_dies, .state = FSM_S_COLO,
+     .bring = hold_copy_resume, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_COLO,
      .order = VM_OP_RESUME, .told = {"vm.order=resume"}, QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_COMMAND, FSM_S_PAUSED, "pause"}, {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-colo/inactivating", .what = "QEMU to give up its disks", .disks = "qcow2",
-     .mode = "colo", .who = 1, .bring = hold_copy_disks, .let = beta_answers, .fail = beta_dies,
+     .mode = "colo", .who = 1, .bring = hold_copy_disks, .let = waits_beta_answers, .fail = waits_beta_dies,
      .state = FSM_S_COLO, .order = VM_OP_INACTIVATE, .told = {"vm.order=inactivate"}, QEMU_LIMIT,
      .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,

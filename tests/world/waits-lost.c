@@ -199,16 +199,6 @@ static void disks_die(void)
     world_disk_kill(BETA);
 }
 
-static void beta_answers(void)
-{
-    sim_vm_answer(BETA->vm);
-}
-
-static void beta_dies(void)
-{
-    waits_kill_qemu(BETA);
-}
-
 /* ---- ---- */
 
 #define QUIT                                                                                       \
@@ -286,21 +276,21 @@ static const Wait rows[] = {
               {WAIT_COMMAND, FSM_S_PAUSED, "pause"}, {WAIT_PEER_TOLD, FSM_S_PAUSED, "pause"},
               {WAIT_PEER_DIES, FSM_S_PAUSED, NULL}, {WAIT_PEER_VANISHES, FSM_S_PAUSED, NULL}}},
     {.name = "secondary-device/loading", .what = "QEMU to load the last checkpoint", .who = 1,
-     .bring = load_in_vain, .let = beta_answers, .fail = beta_dies, .state = FSM_S_DEVICE,
+     .bring = load_in_vain, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_DEVICE,
      .order = VM_OP_LOAD, .told = {"waiting.for=load", "vm.order=load"},
      .limit = "`qemu-timeout`: the VM is lost here", .limit_ms = waits_qemu_ms,
      .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-device/resuming", .what = "QEMU to run the VM", .who = 1,
-     .bring = run_in_vain, .let = beta_answers, .fail = beta_dies, .state = FSM_S_DEVICE,
+     .bring = run_in_vain, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_DEVICE,
      .order = VM_OP_RESUME, .told = {"waiting.for=resume", "vm.order=resume"},
      .limit = "`qemu-timeout`: the VM is lost here", .limit_ms = waits_qemu_ms,
      .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-device/refused", .what = "disks, or QEMU, that refuse to run the VM",
-     .who = 1, .bring = refuse_to_run, .let = let_beta_run, .fail = beta_dies,
+     .who = 1, .bring = refuse_to_run, .let = let_beta_run, .fail = waits_beta_dies,
      .state = FSM_S_DEVICE, .also = is_refused, .told = {"waiting.for=tried again every second"},
      .why = "it may be the only VM: it is tried every second",
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,

@@ -95,26 +95,6 @@ static void stop_in_vain(void)
     waits_order(ALPHA, "switchover pause");
 }
 
-static void alpha_answers(void)
-{
-    sim_vm_answer(ALPHA->vm);
-}
-
-static void beta_answers(void)
-{
-    sim_vm_answer(BETA->vm);
-}
-
-static void alpha_dies(void)
-{
-    waits_kill_qemu(ALPHA);
-}
-
-static void beta_dies(void)
-{
-    waits_kill_qemu(BETA);
-}
-
 /* ---- It stands ---- */
 
 static gboolean is_held(void)
@@ -350,7 +330,7 @@ static gboolean is_switching(void)
 static void let_alpha_become(void)
 {
     ALPHA->takes_us[VM_OP_PAUSE] = 0;
-    alpha_answers();
+    waits_alpha_answers();
 }
 
 /* ---- ---- */
@@ -384,7 +364,7 @@ static const Wait rows[] = {
      .limit_ms = switchover_ms, .then = FSM_P_COLO,
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, CANCEL, QUIT, ALONE}},
     {.name = "switchover/setup-checkpoint", .what = "the secondary to have loaded a checkpoint",
-     .mode = "colo", .bring = begin_under_load, .let = beta_answers, .state = FSM_P_COLO,
+     .mode = "colo", .bring = begin_under_load, .let = waits_beta_answers, .state = FSM_P_COLO,
      .move = SWITCHOVER_SETUP, .told = {"switchover.ack-pending=\"checkpoint\""},
      .limit = "`switchover-timeout`", .limit_ms = switchover_ms, .then = FSM_P_COLO,
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, CANCEL, QUIT, ALONE}},
@@ -401,7 +381,7 @@ static const Wait rows[] = {
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, CANCEL, {WAIT_PEER_TOLD, FSM_P_COLO, "cancel"},
               QUIT, ALONE, {WAIT_COMMAND, FSM_P_PAUSED, "pause"}}},
     {.name = "switchover/stopping", .what = "QEMU to pause the VM", .bring = stop_in_vain,
-     .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_COLO, .order = VM_OP_PAUSE,
+     .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_COLO, .order = VM_OP_PAUSE,
      .move = SWITCHOVER_STOPPING, .told = {"vm.order=pause", "checkpoints.waits-for=QEMU"},
      QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_PRE_SWITCHOVER, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, CANCEL,
@@ -415,23 +395,23 @@ static const Wait rows[] = {
               {WAIT_SIGTERM, FSM_COMPLETED, NULL}, QUIT, ALONE,
               {WAIT_COMMAND, FSM_P_NONE, "pause"}}},
     {.name = "switchover/cancelling", .what = "QEMU to resume the VM", .bring = run_in_vain,
-     .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_COLO, .order = VM_OP_RESUME,
+     .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_COLO, .order = VM_OP_RESUME,
      .move = SWITCHOVER_CANCELLING, .told = {"vm.order=resume", "switchover.status=cancelling"},
      QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT, ALONE}},
     {.name = "device/pausing", .what = "QEMU to pause the VM, for a failover",
-     .bring = stop_for_failover, .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_DEVICE,
+     .bring = stop_for_failover, .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_DEVICE,
      .order = VM_OP_PAUSE, .cycle = CYCLE_STOPPING,
      .told = {"waiting.for=QEMU has not paused", "vm.order=pause"}, QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT, ALONE}},
     {.name = "device/saving", .what = "QEMU to save the state of the VM's devices",
-     .bring = save_in_vain, .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_DEVICE,
+     .bring = save_in_vain, .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_DEVICE,
      .order = VM_OP_SAVE, .move = SWITCHOVER_DEVICE,
      .told = {"waiting.for=QEMU has not saved", "vm.order=save"}, QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, CANCEL,
               {WAIT_PEER_TOLD, FSM_P_COLO, "cancel"}, QUIT, ALONE}},
     {.name = "device/releasing", .what = "QEMU to give up its disks", .disks = "qcow2",
-     .bring = release_in_vain, .let = alpha_answers, .fail = alpha_dies, .state = FSM_P_DEVICE,
+     .bring = release_in_vain, .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_DEVICE,
      .order = VM_OP_INACTIVATE, .cycle = CYCLE_GIVING_UP,
      .told = {"waiting.for=disks have not been given up", "vm.order=inactivate"}, QEMU_LIMIT,
      .then = FSM_FAILED,
@@ -481,7 +461,7 @@ static const Wait rows[] = {
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, QUIT, {WAIT_COMMAND, FSM_P_PAUSED, "pause"},
               {WAIT_PEER_DIES, FSM_P_NONE, NULL}}},
     {.name = "secondary-handed/checking", .what = "QEMU to show that it answers", .who = 1,
-     .bring = check_in_vain, .let = beta_answers, .fail = beta_dies, .state = FSM_S_HANDED,
+     .bring = check_in_vain, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_HANDED,
      .order = VM_OP_PAUSE, .told = {"waiting.for=QEMU here", "vm.order=pause"}, QEMU_LIMIT,
      .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
@@ -493,7 +473,7 @@ static const Wait rows[] = {
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, QUIT, {WAIT_COMMAND, FSM_S_PAUSED, "pause"},
               {WAIT_PEER_DIES, FSM_S_PAUSED, NULL}}},
     {.name = "taking/loading", .what = "QEMU to load the last checkpoint", .who = 1,
-     .bring = load_in_vain, .let = beta_answers, .fail = beta_dies, .state = FSM_S_TAKING,
+     .bring = load_in_vain, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_TAKING,
      .order = VM_OP_LOAD, .told = {"waiting.for=load", "vm.order=load"},
      .limit = "`qemu-timeout`: given back", .limit_ms = waits_qemu_ms, .then = FSM_S_GIVING,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_S_GIVING, NULL}, QUIT,
@@ -520,7 +500,7 @@ static const Wait rows[] = {
      .then = FSM_COMPLETED,
      .ends = {{WAIT_ANSWER, FSM_COMPLETED, NULL}, QUIT, {WAIT_PEER_DIES, FSM_COMPLETED, NULL}}},
     {.name = "secondary-starting/checking", .what = "QEMU to show that it can be kept",
-     .bring = check_for_copy, .let = let_alpha_become, .fail = alpha_dies, .state = FSM_S_STARTING,
+     .bring = check_for_copy, .let = let_alpha_become, .fail = waits_alpha_dies, .state = FSM_S_STARTING,
      .order = VM_OP_PAUSE, .told = {"waiting.for=QEMU", "vm.order=pause"},
      .limit = "`qemu-timeout`: a new one is started", .limit_ms = waits_qemu_ms,
      .then = FSM_S_COLO,

@@ -103,26 +103,6 @@ static void start_disks(void)
     world_start(ALPHA, "primary");
 }
 
-static void alpha_answers(void)
-{
-    sim_vm_answer(ALPHA->vm);
-}
-
-static void beta_answers(void)
-{
-    sim_vm_answer(BETA->vm);
-}
-
-static void alpha_dies(void)
-{
-    waits_kill_qemu(ALPHA);
-}
-
-static void beta_dies(void)
-{
-    waits_kill_qemu(BETA);
-}
-
 static void alpha_disks_start(void)
 {
     world_disk_let(ALPHA);
@@ -282,7 +262,7 @@ static const Wait rows[] = {
      .limit_ms = deferred_ms, .then = FSM_P_NONE,
      .ends = {QUIT}},
     {.name = "starting/qemu", .what = "QEMU to start",
-     .bring = start_alpha, .let = alpha_answers, .fail = alpha_dies,
+     .bring = start_alpha, .let = waits_alpha_answers, .fail = waits_alpha_dies,
      .state = FSM_P_STARTING, .order = VM_OP_START,
      .told = {"waiting.for=QEMU", "vm.order=start"}, .limit = "`qemu-timeout`, for each order",
      .limit_ms = waits_qemu_ms, .then = FSM_FAILED,
@@ -293,7 +273,7 @@ static const Wait rows[] = {
      .why = "images are opened, by storage that may be slow",
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT}},
     {.name = "secondary-starting/qemu", .what = "QEMU to start", .who = 1,
-     .bring = start_beta, .let = beta_answers, .fail = beta_dies,
+     .bring = start_beta, .let = waits_beta_answers, .fail = waits_beta_dies,
      .state = FSM_S_STARTING, .order = VM_OP_START,
      .told = {"waiting.for=QEMU", "vm.order=start"}, .limit = "`qemu-timeout`, for each order",
      .limit_ms = waits_qemu_ms, .then = FSM_FAILED,
@@ -311,7 +291,7 @@ static const Wait rows[] = {
      .told = {"waiting.for=a primary"}, .why = LOOKS_ON,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, QUIT}},
     {.name = "secondary-none/recover", .what = "the link that `recover` has ordered", .who = 1,
-     .bring = dial_in_vain, .let = alpha_answers, .state = FSM_S_NONE, .also = is_recovering,
+     .bring = dial_in_vain, .let = waits_alpha_answers, .state = FSM_S_NONE, .also = is_recovering,
      .told = {"peer.recovering=10.0.0.1"}, .limit = "`recover-timeout`",
      .limit_ms = recover_ms, .then = FSM_S_NONE,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_COMMAND, FSM_S_NONE, "pause"}, QUIT}},
@@ -344,7 +324,7 @@ static const Wait rows[] = {
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_COMMAND, FSM_P_NONE, "pause"}, QUIT,
               {WAIT_PEER_DIES, FSM_P_NONE, NULL}}},
     {.name = "secondary-active/load", .what = "QEMU to load the VM, for the first time", .who = 1,
-     .bring = hold_load, .let = beta_answers, .fail = beta_dies, .state = FSM_S_ACTIVE,
+     .bring = hold_load, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_ACTIVE,
      .order = VM_OP_LOAD, .told = {"vm.order=load device state", "waiting.for=can load the VM"},
      .limit = "`qemu-timeout`", .limit_ms = waits_qemu_ms, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,

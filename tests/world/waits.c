@@ -88,6 +88,26 @@ void waits_kill_qemu(WorldHost *host)
     world_later(host, 0, on_killed, host);
 }
 
+void waits_alpha_answers(void)
+{
+    sim_vm_answer(ALPHA->vm);
+}
+
+void waits_beta_answers(void)
+{
+    sim_vm_answer(BETA->vm);
+}
+
+void waits_alpha_dies(void)
+{
+    waits_kill_qemu(ALPHA);
+}
+
+void waits_beta_dies(void)
+{
+    waits_kill_qemu(BETA);
+}
+
 void waits_hang_arbiter(WorldHost *host)
 {
     host->storage_hangs_until_us = G_MAXINT64;

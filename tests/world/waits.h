@@ -91,6 +91,11 @@ void waits_await(gboolean (*holds)(void), const char *what);
 void waits_hold_qemu(WorldHost *host, VmOp op);
 /* It dies. */
 void waits_kill_qemu(WorldHost *host);
+/* An order that was held is answered; the QEMU dies. */
+void waits_alpha_answers(void);
+void waits_beta_answers(void);
+void waits_alpha_dies(void);
+void waits_beta_dies(void);
 void waits_hang_arbiter(WorldHost *host);
 void waits_mend_arbiter(WorldHost *host);
 
