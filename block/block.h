@@ -204,6 +204,14 @@ void disk_set_detach(DiskSet *set);
 gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error);
 
 /*
+ * Of a QEMU that is about to give up its disks: from here on it is known what it can't write, whatever it
+ * says itself. disk_set_mark_written() is disk_set_mark(), but BLOCK_ERROR_IO, with each disk's name and
+ * reason, if something of that failed. A flush of a raw disk doesn't count: nothing is behind it.
+ */
+void disk_set_watch(DiskSet *set);
+gboolean disk_set_mark_written(DiskSet *set, guint64 epoch, GError **error);
+
+/*
  * Replica, after marked(epoch), with the VM paused: drops the overlay and applies the stage, all
  * disks as one. If it fails it can be tried again, and nothing else is possible. May block for disk
  * I/O.

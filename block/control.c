@@ -207,6 +207,18 @@ static json_object *do_mark(BlockControl *control, json_object *arguments, GErro
     return with_epoch(control, arguments, disk_set_mark, error);
 }
 
+static json_object *do_mark_written(BlockControl *control, json_object *arguments, GError **error)
+{
+    return with_epoch(control, arguments, disk_set_mark_written, error);
+}
+
+static json_object *do_watch(BlockControl *control, json_object *arguments, GError **error)
+{
+    (void)arguments, (void)error;
+    disk_set_watch(control->set);
+    return done(TRUE);
+}
+
 static json_object *do_apply(BlockControl *control, json_object *arguments, GError **error)
 {
     return with_epoch(control, arguments, disk_set_apply, error);
@@ -338,7 +350,9 @@ static const struct {
     {"status",           do_status        },
     {"attach",           do_attach        },
     {"detach",           do_detach        },
+    {"watch",            do_watch         },
     {"mark",             do_mark          },
+    {"mark-written",     do_mark_written  },
     {"apply",            do_apply         },
     {"takeover",         do_takeover      },
     {"activate",         do_activate      },

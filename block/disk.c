@@ -88,6 +88,26 @@ static int change_image(Disk *disk, ChangeKind kind, const void *buf, guint32 co
     return r;
 }
 
+/* Of anything that QEMU asked for, and is told of. QEMU 10 forgets it as it gives its disks up. */
+static int answer(Disk *disk, int r)
+{
+    if (r < 0) {
+        g_atomic_int_set(&disk->refused_with, r);
+        g_atomic_int_inc((gint *)&disk->refused);
+    }
+    return r;
+}
+
+/*
+ * A raw image has all that was written to it, and so has the peer's. Behind qcow2's flushes there are
+ * writes that QEMU does not make if a flush before them failed.
+ */
+static int sync_image(Disk *disk)
+{
+    int r = image_sync(&disk->image);
+    return disk_has_metadata(disk) ? answer(disk, r) : r;
+}
+
 static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, guint64 offset,
                   gboolean fua)
 {
@@ -107,10 +127,10 @@ static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, g
     RangeHold *hold = disk_hold(disk, offset, count);
     DiskMode mode = set->mode;
     if (mode == DISK_MODE_ACTIVE) {
-        r = change_image(disk, kind, buf, count, offset);
+        r = answer(disk, change_image(disk, kind, buf, count, offset));
         g_atomic_int_set(&disk->image.write_error, r);
     } else if (mode == DISK_MODE_INACTIVE) {
-        r = -EPERM;
+        r = answer(disk, -EPERM);
     } else if (kind == CHANGE_WRITE) {
         r = overlay_write(&disk->overlay, buf, count, offset);
     } else {
@@ -119,7 +139,7 @@ static int change(Disk *disk, ChangeKind kind, const void *buf, guint32 count, g
     range_lock_drop(&disk->ranges, hold);
     set_unlock(set);
     if (r == 0 && fua && mode == DISK_MODE_ACTIVE)
-        r = image_sync(&disk->image);
+        r = sync_image(disk);
     return r;
 }
 
@@ -145,7 +165,7 @@ int disk_flush(Disk *disk)
     set_share(disk->set);
     gboolean replica = disk->set->mode == DISK_MODE_REPLICA;
     set_unlock(disk->set);
-    return replica ? 0 : image_sync(&disk->image);
+    return replica ? 0 : sync_image(disk);
 }
 
 int disk_extents(Disk *disk, guint32 count, guint64 offset, DiskExtentFunc extent,

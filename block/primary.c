@@ -445,6 +445,29 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
     return TRUE;
 }
 
+void disk_set_watch(DiskSet *set)
+{
+    for (guint i = 0; i < set->n_disks; i++)
+        set->disks[i].refused_before = (guint)g_atomic_int_get((gint *)&set->disks[i].refused);
+}
+
+/* Nothing is on its way any more: QEMU has had the answers to all that it asked for. */
+gboolean disk_set_mark_written(DiskSet *set, guint64 epoch, GError **error)
+{
+    g_autoptr(GString) refused = g_string_new(NULL);
+    for (guint i = 0; i < set->n_disks; i++) {
+        Disk *disk = &set->disks[i];
+        if ((guint)g_atomic_int_get((gint *)&disk->refused) != disk->refused_before)
+            g_string_append_printf(refused, "%s%s: %s", refused->len ? ", " : "", disk->config.name,
+                                   g_strerror(-g_atomic_int_get(&disk->refused_with)));
+    }
+    if (refused->len == 0)
+        return disk_set_mark(set, epoch, error);
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "QEMU could not write all that it had to (%s)",
+                refused->str);
+    return FALSE;
+}
+
 void disk_primary_status(Primary *p, DiskSetStatus *status)
 {
     g_mutex_lock(&p->mutex);

@@ -11,6 +11,7 @@
 #define COLO_BLOCK_SET_H
 
 #include <pthread.h>
+#include <string.h>
 
 #include "block/chunk-map.h"
 #include "block/image.h"
@@ -35,6 +36,9 @@ struct Disk {
     ChunkMap dirty[2]; /* set->current_map takes writes; together: all since the lineage's epoch */
     Stage stages[2];   /* set->open_stage takes records; the other may be complete */
     Overlay overlay;   /* open while the set is a replica */
+    guint refused;     /* atomic: how often QEMU could not write to the image */
+    gint refused_with; /* atomic: the last time, -errno */
+    guint refused_before; /* controlling thread: `refused`, as disk_set_watch() found it */
 };
 
 struct DiskSet {
@@ -65,6 +69,12 @@ struct DiskSet {
     guint64 sync_rate;       /* atomic */
     Throttle throttle;       /* of the guest's writes: what an epoch may have */
 };
+
+/* QEMU has more behind it than the guest's bytes: what it keeps in memory until a flush. */
+static inline gboolean disk_has_metadata(const Disk *disk)
+{
+    return strcmp(disk->config.format, "raw") != 0;
+}
 
 static inline void set_share(DiskSet *set)
 {

@@ -97,7 +97,8 @@ static void on_inactivated(json_object *result, const GError *error, gpointer us
  * With live=true the same command leaves the disks inactive, as after a migration. QEMU writes all
  * caches back; `cont` activates the disks, and their drivers reopen their images
  * (qmp_xen_save_devices_state and bdrv_inactivate_recurse, QEMU 7.2). What the command saves is not
- * used.
+ * used. QEMU 10 succeeds here also if it could not write them back: whoever relies on that asks the disk
+ * server (disks-flag.c).
  */
 static void inactivate(QemuVm *self)
 {

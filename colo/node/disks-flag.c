@@ -249,7 +249,7 @@ void disks_released(Disks *disks, const GError *error)
         colo_fault_point("switchover-released");
         disks->last_mark_due = FALSE;
         order->epoch = disks->giving_up.number;
-        disk_server_epoch_command(disks->server, "mark", order->epoch, disks_timeout(disks),
+        disk_server_epoch_command(disks->server, "mark-written", order->epoch, disks_timeout(disks),
                                   on_last_mark, order);
         return;
     }
@@ -264,9 +264,32 @@ void disks_released(Disks *disks, const GError *error)
     g_free(order);
 }
 
+/* QEMU has not been told: it has its disks as before. */
+static void on_watched(json_object *result, const GError *error, gpointer user_data)
+{
+    g_autofree DiskOrder *order = disks_answered(user_data);
+    Disks *disks = order->disks;
+    (void)result;
+    if (g_error_matches(error, VM_ERROR, VM_ERROR_DIED))
+        disks_fail(disks, error);
+    if (error) {
+        order->switched(order->ticket, error);
+        return;
+    }
+    disks->releasing = switch_new(disks, "release", order->switched, order->ticket);
+    disks->handler.release(disks->user_data);
+}
+
 /*
  * Without an epoch that it would be part of, nothing that QEMU could write is of use: its VM is
  * paused, and the images take no more.
+ *
+ * QEMU 10 says that it has given its disks up, also if it could not write what it had of them
+ * (migration_block_inactivate(), whose result qmp_xen_save_devices_state() doesn't look at). The other host
+ * would get images that lack it. So the server is asked whom it has refused something since before QEMU
+ * was told, and QEMU's own word is not enough, whatever its version is. It counts against a release also if
+ * QEMU has tried that again with success: the next switchover has it right, and nothing else could tell.
+ * What failed earlier doesn't count: the guest has had its answer, and QEMU still has its metadata.
  */
 static void inactivate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
 {
@@ -275,8 +298,8 @@ static void inactivate_qemu(gpointer data, BlockOpDone done, gpointer ticket)
         done(ticket, NULL);
         return;
     }
-    disks->releasing = switch_new(disks, "release", done, ticket);
-    disks->handler.release(disks->user_data);
+    disk_server_command(disks->server, "watch", NULL, disks_timeout(disks), on_watched,
+                        switch_new(disks, "watch", done, ticket));
 }
 
 void disks_make_flag(Disks *disks, gboolean owner)

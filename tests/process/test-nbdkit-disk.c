@@ -275,6 +275,8 @@ static void test_control(void)
     assert_error(server, "explode", NULL, "no command \"explode\"");
     assert_error(server, "mark", NULL, "\"epoch\" must be a number");
     assert_error(server, "mark", block_server_epoch(1), "no peer");
+    block_server_ok(server, "watch", NULL);
+    assert_error(server, "mark-written", block_server_epoch(1), "no peer");
     assert_error(server, "attach", NULL, "\"session\" must be 32 hexadecimal digits");
     json_object *arguments = json_object_new_object();
     json_object_object_add(arguments, "session",

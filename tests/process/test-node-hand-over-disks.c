@@ -322,6 +322,44 @@ static void test_release_refused(void)
     tear_down(&f);
 }
 
+/*
+ * QEMU 10 says that it has given them up, though it could not write all that it had to. The disk server
+ * has refused it: the other host is not handed what lacks it.
+ */
+static void test_release_unheard(void)
+{
+    Fixture f;
+    start_giving_up(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    g_autofree char *session = g_strdup(link_session(a->node->link));
+    fake_disks_refuse(a->disks, "write", "vdb.img", -ENOSPC);
+    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    g_assert_cmpint(write_to(a, "vdb"), ==, -ENOSPC);
+    fake_disks_refuse(a->disks, NULL, "", 0);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(is_told(a, "the disks can't be given up") || b->node->state == FSM_P_NONE);
+    g_assert_true(is_told(a, "QEMU could not write all that it had to (vdb: "));
+    g_assert_true(is_told(a, g_strerror(ENOSPC)));
+    g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_INACTIVATE), ==, 1);
+    goes_on_and_tries_again(&f, before, session);
+    tear_down(&f);
+}
+
+/* What the guest was told of before is not QEMU's any more. */
+static void test_release_after_errors(void)
+{
+    Fixture f;
+    start_disk_pair(&f, VM_DISK_QCOW2);
+    Host *a = &f.host[0], *b = &f.host[1];
+    fake_disks_refuse(a->disks, "write", "vdb.img", -EIO);
+    g_assert_cmpint(write_to(a, "vdb"), ==, -EIO);
+    fake_disks_refuse(a->disks, NULL, "", 0);
+    switch_over(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
+    tear_down(&f);
+}
+
 /* No write has failed: then it is any of those that QEMU has something of. */
 static void test_release_refused_for_itself(void)
 {
@@ -481,6 +519,9 @@ int main(int argc, char **argv)
     add_pair_test_in("buffered", "/node-hand-over-disks/frozen", test_frozen);
     add_pair_test_in("colo", "/node-hand-over-disks/last-writes", test_last_writes);
     add_pair_test_in("colo", "/node-hand-over-disks/release-refused", test_release_refused);
+    add_pair_test_in("colo", "/node-hand-over-disks/release-unheard", test_release_unheard);
+    add_pair_test_in("colo", "/node-hand-over-disks/release-after-errors",
+                     test_release_after_errors);
     add_pair_test_in("colo", "/node-hand-over-disks/release-refused-for-itself",
                      test_release_refused_for_itself);
     add_pair_test_in("colo", "/node-hand-over-disks/sync-refused", test_sync_refused);

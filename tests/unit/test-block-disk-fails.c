@@ -82,6 +82,60 @@ static void assert_lost(BlockPair *f, const char *text)
     g_assert_false(status.attached);
 }
 
+/* Opens the owner's second disk anew, as one that has metadata behind it. */
+static void make_qcow2(BlockPair *f)
+{
+    side_close(f->a);
+    side_close(f->b);
+    f->a->configs[1].format = f->b->configs[1].format = "qcow2";
+    side_open_ok(f->a, TRUE);
+    side_open_ok(f->b, FALSE);
+    block_pair_join(f);
+}
+
+static void assert_not_written(BlockPair *f, guint64 epoch, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_false(disk_set_mark_written(f->a->set, epoch, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
+    if (!strstr(error->message, text))
+        g_error("\"%s\" does not contain \"%s\"", error->message, text);
+}
+
+/* What QEMU is refused counts from when it is watched on, though it may succeed the next time. */
+static void test_watched(BlockPair *f, gconstpointer data)
+{
+    guint8 byte = 1;
+    (void)data;
+    side_refuse(f->a, "write", "vda.img", -EIO);
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, -EIO);
+    disk_set_watch(f->a->set);
+    g_assert_true(disk_set_mark_written(f->a->set, 2, NULL));
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, -EIO);
+    side_refuse(f->a, "zero", "vdb.img", -ENOSPC);
+    g_assert_cmpint(disk_zero(f->a->disks[1], 4096, 0, FALSE, FALSE), ==, -ENOSPC);
+    side_refuse(f->a, NULL, "", 0);
+    g_assert_cmpint(disk_write(f->a->disks[0], &byte, 1, 0, FALSE), ==, 0);
+    assert_not_written(f, 3, "(vda: Input/output error, vdb: No space left on device)");
+    g_assert_true(disk_set_mark(f->a->set, 3, NULL));
+    disk_set_watch(f->a->set);
+    g_assert_true(disk_set_mark_written(f->a->set, 4, NULL));
+}
+
+/* Behind a flush of qcow2's are writes that QEMU doesn't make without it. A raw image lacks nothing. */
+static void test_watched_flush(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    make_qcow2(f);
+    disk_set_watch(f->a->set);
+    side_refuse(f->a, "sync", "vda.img", -EIO);
+    g_assert_cmpint(disk_flush(f->a->disks[0]), ==, -EIO);
+    g_assert_true(disk_set_mark_written(f->a->set, 2, NULL));
+    side_refuse(f->a, "sync", "vdb.img", -EIO);
+    g_assert_cmpint(disk_flush(f->a->disks[1]), ==, -EIO);
+    assert_not_written(f, 3, "(vdb: Input/output error)");
+}
+
 /* A spill file that can't grow ends protection, and only that. */
 static void test_spill_fails(BlockPair *f, gconstpointer data)
 {
@@ -281,6 +335,8 @@ int main(int argc, char **argv)
     ADD("flush-fails", block_pair_setup_joined, test_flush_fails);
     ADD("inactivate-fails", block_pair_setup_joined, test_inactivate_fails);
     ADD("bitmap-fails", block_pair_setup_joined, test_bitmap_fails);
+    ADD("watched", block_pair_setup_joined, test_watched);
+    ADD("watched-flush", block_pair_setup_open, test_watched_flush);
     ADD("spill-fails", block_pair_setup_joined, test_spill_fails);
     ADD("replica-image-fails-in-sync", block_pair_setup_open, test_replica_image_fails_in_sync);
     ADD("apply-fails", block_pair_setup_joined, test_apply_fails);

@@ -30,14 +30,25 @@ static char *described(const Fixture *f)
         g_assert_cmpstr(text, ==, what);                                                           \
     } while (0)
 
+/* QEMU is told when the server has an eye on it. */
+static void watched(Fixture *f)
+{
+    guint before = f->releases;
+    g_assert_cmpuint(find(f, "watch")->timeout_ms, ==, 7000);
+    succeed(f, "watch", "{}");
+    g_assert_cmpuint(f->releases, ==, before + 1);
+}
+
 static void released(Fixture *f)
 {
+    watched(f);
     f->world.qemu = VM_DISKS_INACTIVE;
     disks_released(f->disks, NULL);
 }
 
 static void release_fails(Fixture *f)
 {
+    watched(f);
     g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "I/O error");
     f->world.qemu = VM_DISKS_UNKNOWN;
     disks_released(f->disks, error);
@@ -65,12 +76,11 @@ static void test_order(Fixture *f, gconstpointer state)
     disks_vm_paused(f->disks);                           /* and is paused */
     disks_give_up(f->disks, 4, on_given_up);
     assert_described(f, "inactive: vda=active qemu=unknown");
-    g_assert_cmpuint(f->releases, ==, 1);
-    g_assert_null(find(f, "mark"));
+    g_assert_null(find(f, "mark-written"));
     released(f);
-    g_assert_cmpuint(find(f, "mark")->epoch, ==, 4);
+    g_assert_cmpuint(find(f, "mark-written")->epoch, ==, 4);
     g_assert_null(find(f, "inactivate"));
-    succeed(f, "mark", "{}");
+    succeed(f, "mark-written", "{}");
     assert_described(f, "inactive: vda=unknown qemu=inactive");
     g_assert_cmpuint(find(f, "inactivate")->timeout_ms, ==, 7000);
     g_assert_cmpuint(f->given_up, ==, 0);
@@ -99,7 +109,7 @@ static void test_release_fails(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->given_up, ==, 1);
     g_assert_cmpstr(f->given_up_error, ==, "QEMU can't write to them (vda: no room): I/O error");
     assert_described(f, "inactive: vda=active qemu=unknown");
-    g_assert_null(find(f, "mark"));
+    g_assert_null(find(f, "mark-written"));
     g_assert_null(find(f, "inactivate"));
     g_assert_false(disks_activate(f->disks, EPOCH_NONE));
     g_assert_null(find(f, "activate"));
@@ -107,12 +117,47 @@ static void test_release_fails(Fixture *f, gconstpointer state)
     /* It can be tried again. */
     disks_vm_paused(f->disks);
     disks_give_up(f->disks, 4, on_given_up);
-    g_assert_cmpuint(f->releases, ==, 2);
     released(f);
-    succeed(f, "mark", "{}");
+    g_assert_cmpuint(f->releases, ==, 2);
+    succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     g_assert_cmpuint(f->given_up, ==, 2);
     g_assert_null(f->given_up_error);
+}
+
+/* QEMU says that it has given them up, and the server knows better. The way back is the same. */
+static void test_release_unheard(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    released(f);
+    refuse(f, "mark-written", "QEMU could not write (vda: no room)");
+    g_assert_cmpuint(f->given_up, ==, 1);
+    g_assert_nonnull(strstr(f->given_up_error, "vda: no room"));
+    assert_described(f, "inactive: vda=active qemu=unknown");
+    g_assert_null(find(f, "inactivate"));
+    disks_mark(f->disks, 4, on_done); /* it has not been marked */
+    g_assert_nonnull(find(f, "mark"));
+    succeed(f, "mark", "{}");
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    ran(f, 1);
+}
+
+/* The server can't be asked: QEMU is not told anything, and keeps its disks. */
+static void test_watch_fails(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    disks_give_up(f->disks, 4, on_given_up);
+    refuse(f, "watch", "no answer in time");
+    g_assert_cmpuint(f->releases, ==, 0);
+    g_assert_cmpuint(f->given_up, ==, 1);
+    g_assert_nonnull(strstr(f->given_up_error, "no answer in time"));
+    g_assert_null(find(f, "mark-written"));
+    g_assert_null(find(f, "inactivate"));
+    g_assert_false(disks_activate(f->disks, EPOCH_NONE));
+    ran(f, 1);
 }
 
 static void test_images_fail(Fixture *f, gconstpointer state)
@@ -121,7 +166,7 @@ static void test_images_fail(Fixture *f, gconstpointer state)
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
     released(f);
-    succeed(f, "mark", "{}");
+    succeed(f, "mark-written", "{}");
     refuse(f, "inactivate", "vda.img: no room");
     g_assert_nonnull(strstr(f->given_up_error, "vda.img: no room"));
     assert_described(f, "inactive: vda=unknown qemu=inactive");
@@ -145,7 +190,7 @@ static void test_session_over(Fixture *f, gconstpointer state)
     released(f);
     disks_detach(f->disks);
     succeed(f, "detach", "{}");
-    succeed(f, "mark", "{}");
+    succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     g_assert_cmpuint(f->given_up, ==, 1);
     attach(f);
@@ -184,7 +229,7 @@ static void test_renounced_after_refusal(Fixture *f, gconstpointer state)
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
     released(f);
-    succeed(f, "mark", "{}");
+    succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     disks_activate(f->disks, EPOCH_NONE);
     succeed(f, "activate", "{}");
@@ -195,9 +240,9 @@ static void test_renounced_after_refusal(Fixture *f, gconstpointer state)
     /* Nothing of it is active in the flag's sense; but the way back begins with the images. */
     disks_give_up(f->disks, 4, on_given_up);
     g_assert_cmpuint(f->runs, ==, 1);
-    g_assert_cmpuint(f->releases, ==, 2); /* the VM knows whether QEMU may be told again */
     released(f);
-    succeed(f, "mark", "{}");
+    g_assert_cmpuint(f->releases, ==, 2); /* the VM knows whether QEMU may be told again */
+    succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     disks_activate(f->disks, EPOCH_NONE);
     g_assert_cmpuint(f->runs, ==, 1);
@@ -212,7 +257,7 @@ static void test_stopped(Fixture *f, gconstpointer state)
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
     released(f);
-    succeed(f, "mark", "{}");
+    succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     g_assert_false(disks_activate(f->disks, EPOCH_NONE));
     succeed(f, "activate", "{}");
@@ -256,6 +301,8 @@ int main(int argc, char **argv)
                tear_down)
     ADD("order", FSM_P_DEVICE, test_order);
     ADD("release-fails", FSM_P_DEVICE, test_release_fails);
+    ADD("release-unheard", FSM_P_DEVICE, test_release_unheard);
+    ADD("watch-fails", FSM_P_DEVICE, test_watch_fails);
     ADD("images-fail", FSM_P_DEVICE, test_images_fail);
     ADD("session-over", FSM_P_DEVICE, test_session_over);
     ADD("renounced", FSM_P_DEVICE, test_renounced);

@@ -130,6 +130,55 @@ static void test_bitmap(gconstpointer runs)
     block_server_free(replica);
 }
 
+static char *flag_file(void)
+{
+    return g_strdup_printf("/tmp/colo-vm-disks-%d", (int)getpid());
+}
+
+static BlockServer *serve_with_fault(const char *what)
+{
+    g_autofree char *flag = flag_file();
+    g_autofree char *fault = g_strdup_printf("%s:vda.img:EIO:%s", what, flag);
+    g_setenv("COLO_BLOCK_FAULT", fault, TRUE);
+    BlockServer *server = serve(TRUE);
+    g_unsetenv("COLO_BLOCK_FAULT");
+    return server;
+}
+
+/*
+ * What QEMU has to write is refused: it has not given the disk up. QEMU 7.2 says so, and QEMU 10 says that it has.
+ * The server knows, whatever it says, and what is true of the next time.
+ */
+static void test_refused(void)
+{
+    g_autofree char *flag = flag_file();
+    BlockServer *server = serve_with_fault("write"), *replica = serve(FALSE);
+    block_server_pair(server, replica);
+    json_object_put(block_server_wait(server, "SYNCHRONISED"));
+    Vm *vm = start_on(server);
+    run(vm);
+    g_assert_true(is_in_use(server));
+    g_assert_true(g_file_set_contents(flag, "", 0, NULL));
+    block_server_ok(server, "watch", NULL);
+    g_autoptr(GError) error = NULL;
+    vm_wait_inactivate(vm, FALSE, &error);
+    g_assert_cmpint(unlink(flag), ==, 0);
+    g_test_message("QEMU: %s", error ? error->message : "done");
+    g_assert_true(is_in_use(server));
+    json_object *reply = block_server_command(server, "mark-written", block_server_epoch(1), -1);
+    g_assert_nonnull(strstr(json_object_to_json_string(reply), "vda: Input\\/output error"));
+    json_object_put(reply);
+    run(vm);
+    g_assert_true(is_in_use(server));
+    block_server_ok(server, "watch", NULL);
+    give_up(vm, FALSE);
+    g_assert_false(is_in_use(server));
+    block_server_ok(server, "mark-written", block_server_epoch(1));
+    vm_free(vm);
+    block_server_free(replica);
+    block_server_free(server);
+}
+
 /* QEMU can't open it again, and has none then. It is not told to run the VM without. */
 static void test_lost(void)
 {
@@ -176,6 +225,7 @@ int main(int argc, char **argv)
     }
     g_test_add_data_func("/vm/disks/bitmap/waiting", NULL, test_bitmap);
     g_test_add_data_func("/vm/disks/bitmap/running", "", test_bitmap);
+    g_test_add_func("/vm/disks/refused", test_refused);
     g_test_add_func("/vm/disks/lost", test_lost);
     return g_test_run();
 }

@@ -145,10 +145,17 @@ static gboolean is_inactivating(void)
     return g_strcmp0(disks_order_name(ALPHA->node->disks), "inactivate") == 0;
 }
 
+static void watch_in_vain(void)
+{
+    be_held();
+    ALPHA->disk_holds = "watch";
+    waits_order(ALPHA, "continue");
+}
+
 static void mark_for_long(void)
 {
     inactivate_for_long();
-    ALPHA->disk_holds = "mark";
+    ALPHA->disk_holds = "mark-written";
 }
 
 static void send_in_vain(void)
@@ -410,6 +417,13 @@ static const Wait rows[] = {
      .told = {"waiting.for=QEMU has not saved", "vm.order=save"}, QEMU_LIMIT, .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, CANCEL,
               {WAIT_PEER_TOLD, FSM_P_COLO, "cancel"}, QUIT, ALONE}},
+    {.name = "device/watching", .what = "the disk server, before QEMU gives up its disks",
+     .disks = "raw", .bring = watch_in_vain, .let = let_alpha_disks, .fail = alpha_disks_die,
+     .state = FSM_P_DEVICE, .cycle = CYCLE_GIVING_UP,
+     .told = {"waiting.for=disks have not been given up", "disks.order=watch"}, DISK_LIMIT,
+     .then = FSM_P_COLO,
+     .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, CANCEL, QUIT,
+              ALONE}},
     {.name = "device/releasing", .what = "QEMU to give up its disks", .disks = "qcow2",
      .bring = release_in_vain, .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_DEVICE,
      .order = VM_OP_INACTIVATE, .cycle = CYCLE_GIVING_UP,

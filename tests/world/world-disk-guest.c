@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What the guest reads, writes and flushes: the counterpart of block/disk.c. */
+#include <string.h>
+
 #include "tests/world/world-disk.h"
+
+/* Of the times that QEMU gives its disks up, so many can't be written to then. */
+#define RELEASE_FAILS_PER_MILLE 200u
 
 guint64 world_disk_read(const WorldHost *host, guint block)
 {
@@ -27,6 +32,25 @@ int world_disk_flush(WorldHost *host)
 {
     gboolean active = host->disk_server->mode == DISK_MODE_ACTIVE;
     return active ? disk_sync(host->disk_server, "a guest's flush") : 0;
+}
+
+gboolean world_disk_release(WorldHost *host)
+{
+    DiskServer *server = host->disk_server;
+    if (strcmp(world.disks, "qcow2") != 0 || server->mode != DISK_MODE_ACTIVE ||
+        !world_chance(RELEASE_FAILS_PER_MILLE))
+        return TRUE;
+    server->refused++;
+    server->unheard = world_chance(500);
+    world_sometimes(server->unheard ? "QEMU can't write as it gives its disks up, and says it has"
+                                    : "QEMU can't write as it gives its disks up");
+    return server->unheard;
+}
+
+void world_disk_takes_back(WorldHost *host)
+{
+    if (host->disk_server)
+        host->disk_server->unheard = FALSE;
 }
 
 int world_disk_sync_error(const WorldHost *host)

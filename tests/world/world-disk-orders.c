@@ -175,6 +175,9 @@ static gboolean switch_to(DiskServer *server, DiskMode mode, GError **error)
     if (server->mode == DISK_MODE_REPLICA)
         return TRUE;
     if (mode == DISK_MODE_INACTIVE) {
+        if (server->unheard)
+            world_fail("%s: the image is handed over, and QEMU could not write all that it had to",
+                       server->host->name);
         server->mode = mode;
         /* One that has lost writes already is given up as it is. */
         int failed = server->sync_error ? 0 : disk_sync(server, "an inactivation");
@@ -205,6 +208,16 @@ static gboolean become_replica(DiskServer *server, GError **error)
     return TRUE;
 }
 
+static gboolean mark(DiskServer *server, json_object *arguments, gboolean written, GError **error)
+{
+    if (written && server->refused != server->refused_before) {
+        server->unheard = FALSE;
+        return refuse(error, BLOCK_ERROR_IO, "QEMU could not write all that it had to");
+    }
+    return disk_stream_mark(server, epoch_of(arguments)) ||
+           refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
+}
+
 static json_object *disks_of(const DiskServer *server)
 {
     json_object *disks = json_object_new_array(), *disk = json_object_new_object();
@@ -231,9 +244,8 @@ gboolean disk_order_run(DiskServer *server, const char *name, json_object *argum
 {
     if (!strcmp(name, "attach"))
         return attach(server, arguments, error);
-    if (!strcmp(name, "mark"))
-        return disk_stream_mark(server, epoch_of(arguments)) ||
-               refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
+    if (!strcmp(name, "mark") || !strcmp(name, "mark-written"))
+        return mark(server, arguments, strcmp(name, "mark") != 0, error);
     if (!strcmp(name, "apply"))
         return apply(server, epoch_of(arguments), error);
     if (!strcmp(name, "finish"))
@@ -253,6 +265,8 @@ gboolean disk_order_run(DiskServer *server, const char *name, json_object *argum
                refuse_io(error, server->sync_error, "sync it");
     if (!strcmp(name, "detach"))
         disk_stream_end(server);
+    else if (!strcmp(name, "watch"))
+        server->refused_before = server->refused;
     else if (!strcmp(name, "let-through"))
         disk_throttle_open(server);
     else if (strcmp(name, "status") != 0 && strcmp(name, "limit-sync-rate") != 0)

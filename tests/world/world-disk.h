@@ -58,11 +58,14 @@ struct DiskServer {
     Changes overlay, open, complete;
     guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
     gboolean synced, discard;
-    gboolean final;  /* what was written last is here, or comes: the guest is over */
-    int sync_error;  /* an fdatasync has failed: every later one does */
-    GSource *settle; /* what was applied goes to the medium */
-    int step_error;  /* of storage, in the order that is being carried out; 0: none */
-    GQueue *unread;  /* of records: behind a mark that waits, or storage is slow */
+    gboolean final; /* what was written last is here, or comes: the guest is over */
+    guint refused,
+        refused_before; /* what QEMU could not write as it gave them up; and until `watch` */
+    gboolean unheard;   /* ... and it has said that it has given them up, and nobody knows better */
+    int sync_error;     /* an fdatasync has failed: every later one does */
+    GSource *settle;    /* what was applied goes to the medium */
+    int step_error;     /* of storage, in the order that is being carried out; 0: none */
+    GQueue *unread;     /* of records: behind a mark that waits, or storage is slow */
     GSource *reader;
 };
 

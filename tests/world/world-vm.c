@@ -163,6 +163,7 @@ static void resume(SimVm *vm)
         world_fail("%s: the VM runs, and it is the one that has moved", vm->host->name);
     if (vm->loaded && vm->digest != sim_vm_digest(vm))
         world_fail("%s: the VM runs, and RAM isn't that of its device state", vm->host->name);
+    world_disk_takes_back(vm->host);
     boot_if_new(vm);
     check_disk(vm);
     g_clear_pointer(&vm->host->trouble, g_free);
@@ -209,6 +210,8 @@ static gboolean on_work(gpointer data)
         /* A copy waits for its next checkpoint. */
         if (fsm_is_primary(vm->host->node->state) || fsm_is_taking_over(vm->host->node->state))
             world_storage_refused(vm->host, "cont");
+    } else if (op == VM_OP_INACTIVATE && world.disks && !world_disk_release(vm->host)) {
+        error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "GenericError: can't write to a disk");
     } else if (op == VM_OP_LOAD) {
         load(vm, given, &error);
     } else if (op == VM_OP_SAVE) {

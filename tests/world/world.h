@@ -333,6 +333,12 @@ void world_disk_write(WorldHost *host, guint block, guint64 value);
 int world_disk_flush(WorldHost *host);
 /* An fdatasync of its disk server has failed, by this errno; 0: none has. */
 int world_disk_sync_error(const WorldHost *host);
+/*
+ * QEMU gives its disks up, which writes to them. FALSE: it can't, and says so. QEMU 10 does not say so:
+ * then nobody may take the disks for given up. And QEMU has them again.
+ */
+gboolean world_disk_release(WorldHost *host);
+void world_disk_takes_back(WorldHost *host);
 /* The block needn't be what the guest wrote: a failed fdatasync has lost that, and it is known. */
 gboolean world_disk_may_differ(const WorldHost *host, guint block);
 /* A guest boots: it takes what is there. */
