@@ -104,11 +104,25 @@ static void hold(Gate *gate, unsigned nic, guint64 epoch, const guint8 *data, gs
     gate->stats.max_bytes = MAX(gate->stats.max_bytes, gate->stats.bytes);
 }
 
+static gboolean is_within(gsize room, gsize len)
+{
+    return room >= GATE_FRAME_OVERHEAD_BYTES && room - GATE_FRAME_OVERHEAD_BYTES >= len;
+}
+
+static gboolean has_room(const Gate *gate, gsize len)
+{
+    return gate->open ||
+           is_within(gate->limit_bytes - MIN(gate->charged_bytes, gate->limit_bytes), len);
+}
+
+gboolean gate_fits(const Gate *gate, gsize len)
+{
+    return has_room(gate, len) || !is_within(gate->limit_bytes, len);
+}
+
 GateResult gate_add(Gate *gate, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
-    gsize room = gate->limit_bytes - MIN(gate->charged_bytes, gate->limit_bytes);
-    if (!gate->open &&
-        (room < GATE_FRAME_OVERHEAD_BYTES || room - GATE_FRAME_OVERHEAD_BYTES < len)) {
+    if (!has_room(gate, len)) {
         gate->stats.dropped_frames++;
         return GATE_FULL;
     }

@@ -179,6 +179,11 @@ typedef enum {
     GATE_FILLING, /* held, but over three quarters full: take a checkpoint at once */
     GATE_FULL,    /* not held: dropped and counted, as a full switch would */
 } GateResult;
+/*
+ * Whether a frame of `len` bytes would be held, or pass, now. TRUE also if it would be refused whatever
+ * leaves: it is larger than the limit.
+ */
+gboolean gate_fits(const Gate *gate, gsize len);
 GateResult gate_add(Gate *gate, unsigned nic, guint64 epoch, const guint8 *data, gsize len);
 
 /* Releases all frames of epochs < until. */

@@ -12,7 +12,8 @@
  * it. So of a VM that is paused no page is written here, nor is there a frame in QEMU:
  *
  * - What the guest has sent before the pause is handed to the owner before QEMU is answered, so before
- *   the pause is complete.
+ *   the pause is complete. What the owner doesn't take yet stays in the ring, as if not sent: whoever
+ *   continues the VM finds it there.
  * - What the guest was given is in its buffers, in RAM, which the checkpoint has. What it has had no room
  *   for is still here.
  *
@@ -35,6 +36,11 @@ typedef struct VhostCard VhostCard;
 typedef struct {
     /* The guest has sent this: a virtio-net header of VRING_HEADER_BYTES and an Ethernet frame. */
     void (*output)(const guint8 *data, gsize len, gpointer user_data);
+    /*
+     * Whether output() of a frame of `len` bytes (as there) is wanted now. If FALSE, it and all that the
+     * guest has sent after it stay in the ring until vhost_card_take_output(). NULL: always TRUE.
+     */
+    gboolean (*takes)(gsize len, gpointer user_data);
     /* vhost_card_has_room() was FALSE and may be TRUE now. */
     void (*room)(gpointer user_data);
     /* VHOST_ERROR_RING: the driver has broken a rule; the ring rests until QEMU starts it again. */
@@ -69,13 +75,15 @@ void vhost_card_stop(VhostCard *card);
 gboolean vhost_card_has_room(VhostCard *card, gsize len);
 /*
  * Gives a frame to the guest. What it has no room for waits, in order and up to 4 MiB; then frames are
- * dropped and counted, and FALSE returned. So is what is no frame.
+ * dropped and counted, and FALSE returned. So is what is no frame. It is the newest that is dropped, as
+ * by a card whose ring is full: the frames before it were said to be taken, and are part of what the
+ * guest has got.
  */
 gboolean vhost_card_give(VhostCard *card, const guint8 *data, gsize len);
 /* Hands out all that the guest has sent until now. Calls output(). No effect from inside it. */
 void vhost_card_drain(VhostCard *card);
-/* No frame waits here. */
-gboolean vhost_card_is_read(const VhostCard *card);
+/* takes() may be TRUE again: it is asked soon, not from within. */
+void vhost_card_take_output(VhostCard *card);
 /* Drops what waits here: it was for a guest that there is no more. */
 void vhost_card_forget(VhostCard *card);
 

@@ -13,8 +13,9 @@
 
 #include <sys/eventfd.h>
 
-/* Frames that are taken in one turn. */
+/* Frames that are taken in one turn, and bytes: after the frame with which there are so many. */
 #define FRAMES_PER_TURN 256u
+#define BYTES_PER_TURN  (512u * 1024u)
 /* Used buffers are given back after so many frames at the latest. */
 #define FRAMES_PER_PUBLISH 16u
 #define QUEUE_BYTES        (4u * 1024u * 1024u)
@@ -41,7 +42,8 @@ void vhost_tell_broken(VhostRing *ring)
     g_autoptr(GError) error =
         g_error_new(VHOST_ERROR, VHOST_ERROR_RING,
                     "the guest's driver has broken a rule of virtio in the ring by which it %s: %s "
-                    "(the ring rests until the driver starts it again)",
+                    "(the ring rests until QEMU starts it again: as the driver does, or after a "
+                    "pause)",
                     ring == &card->rings[VHOST_TO_GUEST] ? "receives" : "sends", rule->message);
     vhost_ref(card);
     card->handler.broken(error, card->user_data);
@@ -58,14 +60,26 @@ void vhost_take_turn(VhostCard *card)
 
 typedef enum { TURN_EMPTY, TURN_MORE, TURN_ENDED } Turn;
 
-/* Hands out one frame. TURN_MORE: there may be another. */
-static Turn take_one(VhostRing *ring)
+/* Whether its owner wants what the guest has sent next. TRUE if that is no frame. */
+static gboolean is_wanted(VhostRing *ring)
+{
+    const VhostCard *card = ring->card;
+    gsize len;
+    return !card->handler.takes || vring_look(ring->vring, &len) != VRING_DONE ||
+           card->handler.takes(len, card->user_data);
+}
+
+/* Hands out one frame. TURN_MORE: there may be another. `bytes`: its length is added. */
+static Turn take_one(VhostRing *ring, gsize *bytes)
 {
     VhostCard *card = ring->card;
     guint8 *frame = card->frame;
     gsize len;
 
-    if (!vhost_ring_runs(ring) || !card->has_handler)
+    if (!vhost_ring_runs(ring) || !card->has_handler || !is_wanted(ring))
+        return TURN_ENDED;
+    /* To be asked may be its end. */
+    if (!vhost_ring_runs(ring))
         return TURN_ENDED;
     VringResult result = vring_take(ring->vring, frame, &len);
     if (result == VRING_EMPTY)
@@ -74,28 +88,30 @@ static Turn take_one(VhostRing *ring)
         card->stats.output_dropped++;
         return TURN_MORE;
     }
+    *bytes += len;
     card->stats.output_frames++;
     card->stats.output_bytes += len - VRING_HEADER_BYTES;
     card->handler.output(frame, len, card->user_data);
     return TURN_MORE;
 }
 
-/* Takes up to `budget` frames. The card is referenced. */
+/* Takes up to `budget` frames, or until BYTES_PER_TURN if these are not the `last`. The card is referenced. */
 static void take_frames(VhostRing *ring, guint budget, gboolean last)
 {
     VhostCard *card = ring->card;
+    gsize bytes = 0;
     if (card->busy || card->freed)
         return;
     card->busy = TRUE;
     for (guint n = 0;; n++) {
-        if (n == budget) {
+        if (n == budget || (bytes >= BYTES_PER_TURN && !last)) {
             if (!last)
                 vhost_take_turn(card);
             break;
         }
         if (n % FRAMES_PER_PUBLISH == FRAMES_PER_PUBLISH - 1)
             vhost_publish(ring);
-        Turn turn = take_one(ring);
+        Turn turn = take_one(ring, &bytes);
         if (!vhost_lives(card) || turn == TURN_ENDED)
             break;
         if (turn == TURN_EMPTY && (last || !vring_ask(ring->vring, 0)))
@@ -125,6 +141,11 @@ void vhost_card_drain(VhostCard *card)
     if (!card->freed)
         vhost_take_turn(card); /* asks for a kick again */
     vhost_unref(card);
+}
+
+void vhost_card_take_output(VhostCard *card)
+{
+    vhost_take_turn(card);
 }
 
 /* ---- To the guest ---- */
@@ -242,11 +263,6 @@ gboolean vhost_card_give(VhostCard *card, const guint8 *data, gsize len)
         vhost_tell_broken(&card->rings[VHOST_TO_GUEST]);
     vhost_unref(card);
     return taken;
-}
-
-gboolean vhost_card_is_read(const VhostCard *card)
-{
-    return card->waiting.length == 0;
 }
 
 void vhost_card_forget(VhostCard *card)

@@ -309,28 +309,46 @@ static void gather(const Vring *ring, guint8 *to)
     }
 }
 
-VringResult vring_take(Vring *ring, guint8 *frame, gsize *ret_len)
+/* Finds the pieces of what the guest has sent next. `ret_len`: as the frame is here. */
+static VringResult find_sent(Vring *ring, guint32 *ret_head, gsize *ret_len)
 {
     guint header_bytes = ring->place.header_bytes;
-    guint32 head;
     guint64 bytes;
 
     g_assert(!ring->to_guest);
     ring->count = 0;
-    if (vring_waiting(ring) == 0 || !add_chain(ring, ring->next, &head, &bytes))
+    if (vring_waiting(ring) == 0 || !add_chain(ring, ring->next, ret_head, &bytes))
         return VRING_EMPTY;
-    gboolean fits = bytes >= header_bytes + ETHERNET_BYTES &&
-                    bytes - header_bytes <= VRING_FRAME_MAX - VRING_HEADER_BYTES;
-    if (fits) {
+    if (bytes < header_bytes + ETHERNET_BYTES ||
+        bytes - header_bytes > VRING_FRAME_MAX - VRING_HEADER_BYTES)
+        return VRING_UNFIT;
+    *ret_len = bytes - header_bytes + VRING_HEADER_BYTES;
+    return VRING_DONE;
+}
+
+VringResult vring_look(Vring *ring, gsize *ret_len)
+{
+    guint32 head;
+    return find_sent(ring, &head, ret_len);
+}
+
+VringResult vring_take(Vring *ring, guint8 *frame, gsize *ret_len)
+{
+    guint header_bytes = ring->place.header_bytes;
+    guint32 head;
+
+    VringResult result = find_sent(ring, &head, ret_len);
+    if (result == VRING_EMPTY)
+        return VRING_EMPTY;
+    if (result == VRING_DONE) {
         guint missing = VRING_HEADER_BYTES - header_bytes;
         gather(ring, frame + missing);
         memmove(frame, frame + missing, header_bytes);
         memset(frame + NUM_BUFFERS_AT, 0, NUM_BUFFERS_BYTES);
-        *ret_len = bytes + missing;
     }
     ring->next++;
     use(ring, head, 0);
-    return fits ? VRING_DONE : VRING_UNFIT;
+    return result;
 }
 
 /* ---- Notifications ---- */

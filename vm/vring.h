@@ -128,6 +128,11 @@ gboolean vring_has_room(Vring *ring, gsize len);
  * buffers are used.
  */
 VringResult vring_take(Vring *ring, guint8 *frame, gsize *ret_len);
+/*
+ * The same, and the frame stays in the ring, uncopied. What vring_take() gives then may be of another
+ * length: a hostile driver changes it.
+ */
+VringResult vring_look(Vring *ring, gsize *ret_len);
 
 /* Buffers that wait in it. */
 guint vring_waiting(Vring *ring);

@@ -236,7 +236,8 @@ static const Option table[] = {
     {"checkpoint", "output-limit", OPTION_SIZE, CONFIG(output_limit_bytes), .fallback = "16MiB",
      .min = MIB, .max = MIB << 7,
      .help = "How much output may be held for a checkpoint. At three quarters of it a checkpoint is "
-             "taken at once; output beyond it is dropped."},
+             "taken at once; output beyond it is dropped, or waits in the guest if its card is "
+             "attached by vhost-user."},
 
     {"switchover", "switchover-timeout", OPTION_TIME, CONFIG(switchover_timeout_ms), .live = TRUE,
      .of_pair = TRUE, .fallback = "30s", .max = 60 * MIN_MS,

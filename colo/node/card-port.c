@@ -54,9 +54,20 @@ void card_port_drain(const CardPort *port)
         port_drain(port->port);
 }
 
+void card_port_take_output(const CardPort *port)
+{
+    if (port->card)
+        vhost_card_take_output(port->card);
+}
+
 gboolean card_port_is_read(const CardPort *port)
 {
-    return port->card ? vhost_card_is_read(port->card) : port_is_read(port->port);
+    return port->card || port_is_read(port->port);
+}
+
+guint64 card_port_dropped(const CardPort *port)
+{
+    return port->card ? vhost_card_stats(port->card)->input_dropped : 0;
 }
 
 void card_port_forget(const CardPort *port)

@@ -21,7 +21,7 @@ typedef struct CardPort CardPort;
 
 /*
  * Of card `index` of a VM that has started, from now until it is freed, which is before the VM is. Frames
- * begin with a header of NETCOMPARE_VNET_HDR_BYTES. Only vhost-user calls room() and broken().
+ * begin with a header of NETCOMPARE_VNET_HDR_BYTES. Only vhost-user calls takes(), room() and broken().
  */
 CardPort *card_port_new(Vm *vm, unsigned index, const VhostHandler *handler, gpointer user_data);
 void card_port_free(CardPort *port);
@@ -32,8 +32,15 @@ gboolean card_port_has_room(const CardPort *port, gsize len);
 void card_port_give(const CardPort *port, const guint8 *data, gsize len);
 /* Reads all that the guest has sent until now. */
 void card_port_drain(const CardPort *port);
-/* Nothing that was given waits for the guest's or QEMU's reading. */
+/* Output may be taken again (takes()). */
+void card_port_take_output(const CardPort *port);
+/*
+ * Nothing that was given waits for QEMU's reading. With vhost-user that is always so: what the guest has
+ * no room for waits in this process, and no pause loses it.
+ */
 gboolean card_port_is_read(const CardPort *port);
+/* Frames for the guest that were dropped, as far as it is known. */
+guint64 card_port_dropped(const CardPort *port);
 /* What waits, as far as it is here, was for a guest that there is no more. */
 void card_port_forget(const CardPort *port);
 

@@ -43,6 +43,13 @@ static void on_output(const guint8 *data, gsize len, gpointer user_data)
     cards->handler.output(card->index, data, len, cards->user_data);
 }
 
+static gboolean on_takes(gsize len, gpointer user_data)
+{
+    const Card *card = user_data;
+    const Cards *cards = card->cards;
+    return cards->handler.takes(card->index, len, cards->user_data);
+}
+
 static void on_input(const guint8 *data, gsize len, gpointer user_data)
 {
     const Card *card = user_data;
@@ -158,8 +165,11 @@ const Uplink *cards_uplink(const Cards *cards, unsigned nic)
 
 void cards_attach(Cards *cards, Vm *vm)
 {
-    static const VhostHandler handler = {
-        .output = on_output, .room = on_room, .broken = on_broken, .failed = on_port_failed};
+    static const VhostHandler handler = {.output = on_output,
+                                         .takes = on_takes,
+                                         .room = on_room,
+                                         .broken = on_broken,
+                                         .failed = on_port_failed};
     for (guint i = 0; i < cards->all->len; i++)
         card_at(cards, i)->port = card_port_new(vm, i, &handler, card_at(cards, i));
 }
@@ -225,6 +235,20 @@ void cards_drain(Cards *cards)
 {
     for (guint i = 0; i < cards->all->len && card_at(cards, i)->port; i++)
         card_port_drain(card_at(cards, i)->port);
+}
+
+void cards_take_output(Cards *cards)
+{
+    for (guint i = 0; i < cards->all->len && card_at(cards, i)->port; i++)
+        card_port_take_output(card_at(cards, i)->port);
+}
+
+guint64 cards_dropped(const Cards *cards)
+{
+    guint64 dropped = 0;
+    for (guint i = 0; i < cards->all->len && card_at(cards, i)->port; i++)
+        dropped += card_port_dropped(card_at(cards, i)->port);
+    return dropped;
 }
 
 gboolean cards_are_read(const Cards *cards)

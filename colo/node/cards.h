@@ -25,13 +25,16 @@ typedef struct Cards Cards;
 typedef struct {
     /* The guest has sent this, on card `nic`. */
     void (*output)(unsigned nic, const guint8 *data, gsize len, gpointer user_data);
+    /* Whether output() of a frame of `len` bytes is wanted now. If not, the guest keeps it until
+     * cards_take_output(), if its card can. */
+    gboolean (*takes)(unsigned nic, gsize len, gpointer user_data);
     /* This has come from the network. */
     void (*input)(unsigned nic, const guint8 *data, gsize len, gpointer user_data);
     /* Likewise, before it: and its sender has the guest's address. */
     void (*elsewhere)(unsigned nic, gpointer user_data);
     /* cards_have_room() was FALSE for this card, and may be TRUE now. */
     void (*room)(unsigned nic, gpointer user_data);
-    /* The guest's driver has broken a rule of virtio: the card rests until the driver starts it again.
+    /* The guest's driver has broken a rule of virtio: it rests until QEMU starts it again.
      * Once a minute for a card, at most. */
     void (*broken)(unsigned nic, const GError *error, gpointer user_data);
     /* The guest's side is dead; the network's is. */
@@ -71,8 +74,12 @@ gboolean cards_have_room(const Cards *cards, unsigned nic, gsize len);
 void cards_forget_input(Cards *cards);
 /* Reads everything that the guest has sent until now. A port that fails does so later. */
 void cards_drain(Cards *cards);
+/* takes() may be TRUE again. */
+void cards_take_output(Cards *cards);
 /* Whether QEMU has read all that was given to the guest. */
 gboolean cards_are_read(const Cards *cards);
+/* Frames for the guest that a card has dropped since there is a VM, as far as it is known. */
+guint64 cards_dropped(const Cards *cards);
 
 /* ---- Addresses ---- */
 

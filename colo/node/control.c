@@ -131,7 +131,8 @@ static void add_frames(const Node *node, json_object *status)
     colo_json_add_int(packets, "dropped",
                       (gint64)(stats.mirror_congested +
                                backlog_stats(replay_input_backlog(node->replay))->dropped));
-    colo_json_add_int(packets, "input-dropped", (gint64)stats.deferred.dropped);
+    colo_json_add_int(packets, "input-dropped",
+                      (gint64)(stats.deferred.dropped + cards_dropped(node->cards)));
 }
 
 static void add_compare(const Node *node, json_object *status)

@@ -17,6 +17,13 @@ static void on_output(unsigned nic, const guint8 *data, gsize len, gpointer user
     traffic_output(node->traffic, nic, data, len);
 }
 
+static gboolean on_takes(unsigned nic, gsize len, gpointer user_data)
+{
+    const Node *node = user_data;
+    (void)nic;
+    return traffic_takes_output(node->traffic, len);
+}
+
 static void on_input(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
     const Node *node = user_data;
@@ -58,6 +65,7 @@ static void on_uplink_failed(const GError *error, gpointer user_data)
 gboolean net_make_cards(Node *node, GError **error)
 {
     static const CardsHandler handler = {.output = on_output,
+                                         .takes = on_takes,
                                          .input = on_input,
                                          .elsewhere = on_elsewhere,
                                          .room = on_room,
@@ -155,6 +163,12 @@ static void on_held(gpointer user_data)
     primary_reschedule(node->primary);
 }
 
+static void on_takes_again(gpointer user_data)
+{
+    const Node *node = user_data;
+    cards_take_output(node->cards);
+}
+
 void net_init(Node *node)
 {
     static const TrafficHandler handler = {.look = on_look,
@@ -169,7 +183,8 @@ void net_init(Node *node)
                                            .each_compared = on_each_compared,
                                            .opening = on_opening,
                                            .wanted = on_wanted,
-                                           .held = on_held};
+                                           .held = on_held,
+                                           .takes_again = on_takes_again};
     node->traffic = traffic_new(node->config->output_limit_bytes, &handler, node);
 }
 

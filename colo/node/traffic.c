@@ -18,6 +18,7 @@ struct Traffic {
     GPtrArray *roomless; /* of Backlog*, by card: waits for room; tags as in `deferred` */
     Rewrite *rewrite;    /* NULL: nothing is mapped */
     gboolean drops;      /* of what waits for the last look, since that was empty */
+    gboolean refused;    /* output that was to stay in the guest, and wasn't wanted since */
     guint64 mirrored, mirror_congested;
 };
 
@@ -105,9 +106,19 @@ static void on_released(unsigned nic, GBytes *frame, gpointer user_data)
     traffic_release(user_data, nic, frame);
 }
 
+/* The gate has room again, or isn't in the way any more. */
+static void take_again(Traffic *traffic)
+{
+    if (!traffic->refused)
+        return;
+    traffic->refused = FALSE;
+    traffic->handler.takes_again(traffic->user_data);
+}
+
 void traffic_release_before(Traffic *traffic, guint64 epoch)
 {
     gate_release(traffic->gate, epoch);
+    take_again(traffic);
 }
 
 /* ---- The route ---- */
@@ -131,6 +142,7 @@ static void step(Traffic *traffic, RouteEvent event)
               route_event_name(event));
     traffic->route = next;
     gate_set_open(traffic->gate, next == ROUTE_OPEN);
+    take_again(traffic);
 }
 
 /*
@@ -194,22 +206,36 @@ void traffic_forget(Traffic *traffic)
 
 /* ---- Output ---- */
 
+static void want_room(const Traffic *traffic, gboolean full, const char *fate)
+{
+    if (look(traffic).limit_wanted)
+        return;
+    if (full)
+        log_warning(
+            "held output has reached output-limit: %s until the next checkpoint is complete", fate);
+    traffic->handler.wanted(REASON_OUTPUT_LIMIT, traffic->user_data);
+}
+
+gboolean traffic_takes_output(Traffic *traffic, gsize len)
+{
+    if (traffic->route != ROUTE_HOLD || gate_fits(traffic->gate, len))
+        return TRUE;
+    gboolean is_first = !traffic->refused;
+    traffic->refused = TRUE;
+    want_room(traffic, is_first, "the guest's cards send nothing");
+    return FALSE;
+}
+
 static void hold(Traffic *traffic, unsigned nic, const guint8 *data, gsize len)
 {
-    TrafficWorld world = look(traffic);
     gboolean was_waiting = traffic_awaits_checkpoint(traffic);
-    GateResult result = gate_add(traffic->gate, nic, world.epoch, data, len);
+    GateResult result = gate_add(traffic->gate, nic, look(traffic).epoch, data, len);
     if (result == GATE_HELD) {
         if (!was_waiting)
             traffic->handler.held(traffic->user_data);
         return;
     }
-    if (world.limit_wanted)
-        return;
-    if (result == GATE_FULL)
-        log_warning("held output has reached output-limit: frames are dropped until the next "
-                    "checkpoint is complete");
-    traffic->handler.wanted(REASON_OUTPUT_LIMIT, traffic->user_data);
+    want_room(traffic, result == GATE_FULL, "frames are dropped");
 }
 
 /* Of a guest whose TCP numbers may be mapped. */
@@ -335,12 +361,21 @@ static void mirror(Traffic *traffic, unsigned nic, const guint8 *data, gsize len
         traffic->mirror_congested++;
 }
 
+/*
+ * The copy has the frame as input of this epoch. Of one that has ended that is nothing: the copy has
+ * dropped what it had of that, and the checkpoint has it neither, for the guest hasn't been given it.
+ */
+static gboolean is_mirrored(const Traffic *traffic, guint64 mirrored_in)
+{
+    return mirrored_in && mirrored_in == look(traffic).epoch;
+}
+
 static void mirror_backlog(Traffic *traffic, const Backlog *backlog)
 {
     for (BacklogFrame *frame = backlog_first(backlog); frame; frame = backlog_next(frame)) {
         gsize len;
         const guint8 *data = g_bytes_get_data(frame->data, &len);
-        if (!frame->tag)
+        if (!is_mirrored(traffic, frame->tag))
             mirror(traffic, frame->nic, data, len);
         frame->tag = look(traffic).epoch;
     }
@@ -363,16 +398,18 @@ static Backlog *roomless(const Traffic *traffic, unsigned nic)
     return g_ptr_array_index(traffic->roomless, nic);
 }
 
-/* Gives it, and mirrors it unless it was (`mirrored_in`). FALSE: there is no room. */
-static gboolean give_now(Traffic *traffic, unsigned nic, guint64 mirrored_in, const guint8 *data,
-                         gsize len)
+static gboolean has_room(const Traffic *traffic, unsigned nic, gsize len)
 {
-    if (!traffic->handler.has_room(nic, len, traffic->user_data))
-        return FALSE;
+    return traffic->handler.has_room(nic, len, traffic->user_data);
+}
+
+/* There is room. */
+static void give_now(Traffic *traffic, unsigned nic, guint64 mirrored_in, const guint8 *data,
+                     gsize len)
+{
     traffic_give(traffic, nic, data, len);
-    if (!mirrored_in)
+    if (!is_mirrored(traffic, mirrored_in))
         mirror(traffic, nic, data, len);
-    return TRUE;
 }
 
 /* After what waits. */
@@ -380,21 +417,25 @@ static void give_in_turn(Traffic *traffic, unsigned nic, guint64 mirrored_in, co
                          gsize len)
 {
     Backlog *waiting = roomless(traffic, nic);
-    if (!backlog_first(waiting) && give_now(traffic, nic, mirrored_in, data, len))
+    if (!backlog_first(waiting) && has_room(traffic, nic, len)) {
+        give_now(traffic, nic, mirrored_in, data, len);
         return;
+    }
     g_autoptr(GBytes) frame = g_bytes_new(data, len);
     backlog_add(waiting, nic, mirrored_in, frame);
 }
 
+/* To ask for room is to read what QEMU says. That may end the VM, and then nothing waits any more. */
 static void give_roomless(Traffic *traffic, unsigned nic)
 {
     Backlog *waiting = roomless(traffic, nic);
-    for (BacklogFrame *frame = backlog_first(waiting); frame; frame = backlog_first(waiting)) {
+    const BacklogFrame *first;
+    while ((first = backlog_first(waiting)) &&
+           has_room(traffic, nic, g_bytes_get_size(first->data)) && backlog_first(waiting)) {
         gsize len;
+        g_autoptr(BacklogFrame) frame = backlog_take(waiting, backlog_first(waiting));
         const guint8 *data = g_bytes_get_data(frame->data, &len);
-        if (!give_now(traffic, nic, frame->tag, data, len))
-            return;
-        backlog_drop(waiting, frame);
+        give_now(traffic, nic, frame->tag, data, len);
     }
 }
 

@@ -41,6 +41,11 @@
  * checkpoint e and before the next one, to the frame. (QEMU 7.2, net/net.c: what it has read and
  * the guest had no room for is dropped when it stops, what it reads while it is stopped waits.)
  *
+ * A guest that sends more than the gate holds: its card may be able to leave the rest in the guest's ring
+ * (vhost-user), so that the guest's own queues push back. Another card's frames are dropped and counted.
+ * What is left in the ring is output of the epoch in which it is taken from there, also if checkpoints
+ * are taken meanwhile: these have it in RAM.
+ *
  * A card may know that the guest has no room for a frame (vhost-user). Then the frame waits here, and so
  * do all that come after it for this card, up to ROOM_LIMIT_BYTES. It is mirrored when it is given, so
  * with the epoch in which the guest gets it: also if checkpoints are taken meanwhile.
@@ -55,7 +60,8 @@
  *   what the gate holds of epochs before this one, then what the comparator holds, then the rest of
  *   the gate, then what is sent now.
  * - Nothing is sent in a state in which nothing may leave (route_exit()), whatever has released it.
- * - A deferred frame, or one that has waited for room, is given once, and mirrored once at most.
+ * - A deferred frame, or one that has waited for room, is given once. It is mirrored once at most with
+ *   an epoch, and with that in which the guest is given it.
  * - Clients see the numbers that they know: what is sent or put into a checkpoint is mapped, once.
  *
  * All of it runs on the main thread; nothing blocks.
@@ -120,6 +126,8 @@ typedef struct {
     void (*wanted)(CheckpointReason reason, gpointer user_data);
     /* Output waits for a checkpoint, and none did before. */
     void (*held)(gpointer user_data);
+    /* traffic_takes_output() was FALSE and may be TRUE now. Nothing is to be sent from within. */
+    void (*takes_again)(gpointer user_data);
 } TrafficHandler;
 
 /* `output_limit_bytes`: the option. */
@@ -152,6 +160,11 @@ void traffic_forget(Traffic *traffic);
 
 /* ---- Output ---- */
 
+/*
+ * Whether a frame of `len` bytes would be kept or leave if the guest sent it now. If FALSE, it is to
+ * stay in the guest: a checkpoint is wanted that makes room. TRUE also if it would never be kept.
+ */
+gboolean traffic_takes_output(Traffic *traffic, gsize len);
 /* The guest has sent this. */
 void traffic_output(Traffic *traffic, unsigned nic, const guint8 *data, gsize len);
 /* The secondary has a checkpoint: what the gate holds of epochs before `epoch` leaves. */

@@ -17,10 +17,20 @@ static void on_output(const guint8 *data, gsize len, gpointer user_data)
 {
     FakeFront *front = user_data;
     g_ptr_array_add(front->got, g_bytes_new(data, len));
+    front->takes--;
     if (front->drain_in_output)
         vhost_card_drain(front->card);
     if (front->free_in_output)
         g_clear_pointer(&front->card, vhost_card_free);
+}
+
+static gboolean on_takes(gsize len, gpointer user_data)
+{
+    FakeFront *front = user_data;
+    if (front->free_in_takes)
+        g_clear_pointer(&front->card, vhost_card_free);
+    front->asked_for = len;
+    return front->takes > 0;
 }
 
 static void on_room(gpointer user_data)
@@ -47,8 +57,11 @@ static void on_failed(const GError *error, gpointer user_data)
 
 void fake_front_attach(FakeFront *front)
 {
-    static const VhostHandler handler = {
-        .output = on_output, .room = on_room, .broken = on_broken, .failed = on_failed};
+    static const VhostHandler handler = {.output = on_output,
+                                         .takes = on_takes,
+                                         .room = on_room,
+                                         .broken = on_broken,
+                                         .failed = on_failed};
     vhost_card_set_handler(front->card, &handler, front);
 }
 
@@ -67,6 +80,7 @@ void fake_front_init(FakeFront *front)
 {
     int pair[2];
     memset(front, 0, sizeof(*front));
+    front->takes = G_MAXUINT;
     front->ram.memfd = memfd_create("fake-ram", MFD_CLOEXEC);
     front->ram.size_bytes = FRONT_RAM_BYTES;
     g_assert_cmpint(ftruncate(front->ram.memfd, FRONT_RAM_BYTES), ==, 0);

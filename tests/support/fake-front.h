@@ -24,10 +24,12 @@ typedef struct {
     guint64 free;                               /* from here on RAM has no ring */
 
     GPtrArray *got; /* of GBytes*: what the guest has sent */
+    guint takes;    /* so many frames yet */
     guint rooms;
     GPtrArray *broken; /* of char*: messages */
     GError *failure;
-    gboolean free_in_output, drain_in_output, free_in_failed;
+    gsize asked_for; /* bytes, last */
+    gboolean free_in_output, free_in_takes, drain_in_output, free_in_failed;
 } FakeFront;
 
 /* A card on a socketpair; nothing was said. */

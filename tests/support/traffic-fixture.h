@@ -25,6 +25,7 @@ typedef struct {
     guint fresh; /* then so many times that it is */
     guint asked; /* whether the link is fresh */
     gboolean mirror_has_room;
+    gboolean forget_when_asked; /* for room: the VM is gone */
     guint room; /* for so many frames yet in the guest's first card; the others have room always */
     GQueue compared; /* what the comparator holds: GBytes*, all of EPOCH */
     GString *seen;
@@ -119,6 +120,8 @@ static inline gboolean on_has_room(unsigned nic, gsize len, gpointer user_data)
 {
     const Fixture *f = user_data;
     g_assert_cmpuint(len, >, NETCOMPARE_VNET_HDR_BYTES);
+    if (f->forget_when_asked)
+        traffic_forget(f->traffic);
     return nic != 0 || f->room > 0;
 }
 
@@ -185,6 +188,11 @@ static inline void on_held(gpointer user_data)
     saw(user_data, "held");
 }
 
+static inline void on_takes_again(gpointer user_data)
+{
+    saw(user_data, "again");
+}
+
 static inline void set_up(Fixture *f, gconstpointer data)
 {
     static const TrafficHandler handler = {.look = on_look,
@@ -199,7 +207,8 @@ static inline void set_up(Fixture *f, gconstpointer data)
                                            .each_compared = on_each_compared,
                                            .opening = on_opening,
                                            .wanted = on_wanted,
-                                           .held = on_held};
+                                           .held = on_held,
+                                           .takes_again = on_takes_again};
     f->world = (TrafficWorld){.state = FSM_P_COLO, .epoch = EPOCH, .has_session = TRUE};
     f->fresh = G_MAXUINT;
     f->mirror_has_room = TRUE;

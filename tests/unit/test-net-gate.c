@@ -58,6 +58,26 @@ static void assert_released(Sink *sink, const char *expected)
     g_assert_cmpstr(got->str, ==, expected);
 }
 
+/* Asked before, it says what adding would; but what is larger than all of it never is worth a wait. */
+static void test_fits(void)
+{
+    Sink sink;
+    sink_init(&sink, 1000);
+    while (gate_fits(sink.gate, 60))
+        g_assert_cmpint(add(sink.gate, 1, 10), !=, GATE_FULL);
+    g_assert_cmpuint(gate_stats(sink.gate)->frames, ==, 1000 / (60 + 128));
+    g_assert_cmpint(add(sink.gate, 1, 11), ==, GATE_FULL);
+    g_assert_false(gate_fits(sink.gate, 1000 - 128));
+    g_assert_true(gate_fits(sink.gate, 1000 - 127));
+    gate_release(sink.gate, 2);
+    g_assert_true(gate_fits(sink.gate, 1000 - 128));
+    g_assert_cmpint(add_sized(sink.gate, 2, 12, 1000 - 128), !=, GATE_FULL);
+    g_assert_false(gate_fits(sink.gate, 60));
+    gate_set_open(sink.gate, TRUE);
+    g_assert_true(gate_fits(sink.gate, 60));
+    sink_clear(&sink);
+}
+
 static void test_holds_until_committed(void)
 {
     Sink sink;
@@ -289,6 +309,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/gate/holds-until-committed", test_holds_until_committed);
+    g_test_add_func("/gate/fits", test_fits);
     g_test_add_func("/gate/open", test_open);
     g_test_add_func("/gate/discard", test_discard);
     g_test_add_func("/gate/full", test_full);

@@ -96,6 +96,58 @@ static void test_handed(Fixture *f, gconstpointer data)
     expect(f, "give:d");
 }
 
+/*
+ * The secondary refuses, and there is no room until the next checkpoint. The copy forgets the input of the
+ * epoch that has ended, so it gets the frame again with the one in which the guest gets it.
+ */
+static void test_handed_and_a_checkpoint(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    go(f, ROUTE_COMPARE);
+    f->room = 0;
+    client_sends(f, "ab");
+    f->world.defers_input = TRUE;
+    f->world.state = FSM_P_HANDED;
+    traffic_mirror_deferred(f->traffic);
+    client_sends(f, "c");
+    expect(f, "mirror@7:a mirror@7:b mirror@7:c");
+    f->world.state = FSM_P_COLO;
+    f->world.defers_input = FALSE;
+    f->room = 1;
+    traffic_give_deferred(f->traffic);
+    expect(f, "give:a");
+    traffic_pause(f->traffic);
+    f->world.epoch++;
+    traffic_begin_epoch(f->traffic, TRUE);
+    f->room = 1;
+    traffic_give_deferred(f->traffic);
+    expect(f, "give:b mirror@8:b");
+    /* It is handed over again, in another epoch. */
+    f->world.defers_input = TRUE;
+    f->world.state = FSM_P_HANDED;
+    traffic_mirror_deferred(f->traffic);
+    expect(f, "mirror@8:c");
+    f->world.state = FSM_P_COLO;
+    f->world.defers_input = FALSE;
+    f->room = 1;
+    traffic_give_deferred(f->traffic);
+    expect(f, "give:c");
+}
+
+/* To look for room is to read what QEMU says, and that may be the VM's end. */
+static void test_gone_as_asked(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    go(f, ROUTE_COMPARE);
+    f->room = 0;
+    client_sends(f, "ab");
+    f->room = G_MAXUINT;
+    f->forget_when_asked = TRUE;
+    traffic_room(f->traffic, 0);
+    expect(f, "");
+    assert_waiting(f, 0);
+}
+
 static void test_limit(Fixture *f, gconstpointer data)
 {
     static guint8 frame[NETCOMPARE_VNET_HDR_BYTES + 60000];
@@ -133,6 +185,8 @@ int main(int argc, char **argv)
     ADD("alone", test_alone);
     ADD("pause", test_pause);
     ADD("handed", test_handed);
+    ADD("handed-and-a-checkpoint", test_handed_and_a_checkpoint);
+    ADD("gone-as-asked", test_gone_as_asked);
     ADD("limit", test_limit);
     ADD("forget", test_forget);
     return g_test_run();

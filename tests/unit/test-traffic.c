@@ -151,6 +151,53 @@ static void test_output_limit(Fixture *f, gconstpointer data)
     expect(f, "held");
 }
 
+/* A card that can leave output in the guest does so: nothing is dropped, and it is told when to go on. */
+static void test_pushes_back(Fixture *f, gconstpointer data)
+{
+    g_autoptr(GBytes) frame = segment(TRUE, 'a');
+    const gsize len = g_bytes_get_size(frame);
+    (void)data;
+    go(f, ROUTE_HOLD);
+    while (traffic_takes_output(f->traffic, len))
+        guest_sends(f, "a");
+    expect(f, "held output-limit");
+    g_assert_false(traffic_takes_output(f->traffic, len));
+    g_assert_cmpuint(traffic_stats(f->traffic).held.dropped_frames, ==, 0);
+    traffic_release_before(f->traffic, EPOCH);
+    expect(f, "again");
+    g_assert_false(traffic_takes_output(f->traffic, len));
+    f->world.limit_wanted = FALSE; /* the checkpoint is taken */
+    f->world.epoch++;
+    traffic_release_before(f->traffic, f->world.epoch);
+    g_assert_true(g_str_has_suffix(f->seen->str, " send:a again"));
+    g_string_truncate(f->seen, 0);
+    g_assert_true(traffic_takes_output(f->traffic, len));
+    /* Nobody waits for it: it isn't told. */
+    traffic_release_before(f->traffic, f->world.epoch);
+    expect(f, "");
+    /* Too large for ever: it is dropped, else all would wait behind it. */
+    g_assert_true(traffic_takes_output(f->traffic, LIMIT_BYTES));
+}
+
+/* What ends the gate tells it, too; where there is no gate all is taken. */
+static void test_pushes_back_until_open(Fixture *f, gconstpointer data)
+{
+    const gsize len = LIMIT_BYTES / 2;
+    (void)data;
+    go(f, ROUTE_HOLD);
+    while (traffic_takes_output(f->traffic, len))
+        guest_sends(f, "a");
+    g_string_truncate(f->seen, 0);
+    traffic_begin_epoch(f->traffic, TRUE);
+    expect(f, "again");
+    g_assert_true(traffic_takes_output(f->traffic, len));
+    traffic_end_session(f->traffic);
+    g_assert_false(traffic_takes_output(f->traffic, len));
+    traffic_open(f->traffic);
+    g_assert_true(g_str_has_suffix(f->seen->str, " again"));
+    g_assert_true(traffic_takes_output(f->traffic, len));
+}
+
 /* All that a full gate releases waits for the link, and is bounded if it goes on like that. */
 static void test_stale_for_long(Fixture *f, gconstpointer data)
 {
@@ -223,7 +270,7 @@ static const struct {
     {FSM_P_NONE,   TRUE,  FALSE, "",        "",                  1, "give:a", "give:a"           },
     {FSM_P_COLO,   TRUE,  TRUE,  "",        "",                  1, "give:a", "give:a mirror@8:a"},
     {FSM_P_DEVICE, TRUE,  TRUE,  "",        "",                  1, "give:a", "give:a mirror@8:a"},
-    {FSM_P_HANDED, TRUE,  TRUE,  "",        "mirror@7:a",        1, "give:a", "give:a"           },
+    {FSM_P_HANDED, TRUE,  TRUE,  "",        "mirror@7:a",        1, "give:a", "give:a mirror@8:a"},
     {FSM_P_HANDED, TRUE,  FALSE, "",        "",                  1, "give:a", "give:a"           },
     {FSM_S_ACTIVE, FALSE, FALSE, "",        "",                  0, "",       ""                 },
     {FSM_S_COLO,   FALSE, FALSE, "",        "",                  0, "",       ""                 },
@@ -378,6 +425,8 @@ int main(int argc, char **argv)
     ADD_LARGE("held-are-many", test_held_are_many);
     ADD_LARGE("held-are-large", test_held_are_large);
     ADD("output-limit", test_output_limit);
+    ADD("pushes-back", test_pushes_back);
+    ADD("pushes-back-until-open", test_pushes_back_until_open);
     ADD("stale-for-long", test_stale_for_long);
     ADD_BARE("input", test_input);
     ADD("deferred", test_deferred);

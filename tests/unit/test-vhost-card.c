@@ -69,6 +69,11 @@ static void assert_nothing_received(FakeFront *f)
     g_assert_null(fake_front_guest_got(f));
 }
 
+static gboolean nothing_waits(FakeFront *f)
+{
+    return vhost_card_stats(f->card)->queued_bytes == 0;
+}
+
 static void or_pages(guint64 first, guint64 pages, gpointer user_data)
 {
     guint64 *all = user_data;
@@ -111,10 +116,91 @@ static void test_input(FakeFront *f, gconstpointer data)
         g_assert_true(vhost_card_has_room(f->card, FRAME_BYTES));
         give(f, (guint8)n, TRUE);
         assert_received(f, (guint8)n);
-        g_assert_true(vhost_card_is_read(f->card));
+        g_assert_true(nothing_waits(f));
     }
     g_assert_true(fake_front_interrupted(f, VHOST_TO_GUEST));
     g_assert_cmpuint(vhost_card_stats(f->card)->input_frames, ==, 40);
+}
+
+/* One turn ends after so many bytes, too: others of the main loop have theirs. */
+static void test_turn(FakeFront *f, gconstpointer data)
+{
+    const gsize len = VRING_HEADER_BYTES + 60000;
+    (void)data;
+    for (guint16 n = 0; n < FRONT_RING; n++)
+        fake_front_guest_sends(f, n, len, (guint8)n);
+    while (f->got->len == 0)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(f->got->len, ==, 9); /* of 16: the first that reach 512 KiB */
+    fake_front_settle();
+    g_assert_cmpuint(f->got->len, ==, FRONT_RING);
+}
+
+static guint count_used(FakeFront *f)
+{
+    guint32 head, len;
+    guint count = 0;
+    while (ring_driver_used(&f->drivers[VHOST_FROM_GUEST], &head, &len))
+        count++;
+    return count;
+}
+
+/* What its owner doesn't take stays in the ring, also over a pause, and comes later and once. */
+static void test_not_taken(FakeFront *f, gconstpointer data)
+{
+    (void)data;
+    f->takes = 1;
+    for (guint16 n = 0; n < 4; n++)
+        fake_front_guest_sends(f, n, FRAME_BYTES + n, (guint8)n);
+    fake_front_settle();
+    g_assert_cmpuint(f->got->len, ==, 1);
+    g_assert_cmpuint(f->asked_for, ==, FRAME_BYTES + 1);
+    g_assert_cmpuint(count_used(f), ==, 1);
+    vhost_card_drain(f->card);
+    g_assert_cmpuint(f->got->len, ==, 1);
+
+    guint16 next = fake_front_stop_ring(f, VHOST_FROM_GUEST);
+    g_assert_cmpuint(next, ==, 1);
+    g_assert_cmpuint(f->got->len, ==, 1);
+    fake_front_start_ring(f, VHOST_FROM_GUEST, next);
+    fake_front_ask(f, VHOST_GET_FEATURES);
+    fake_front_settle();
+    g_assert_cmpuint(f->got->len, ==, 1);
+
+    f->takes = 2;
+    vhost_card_take_output(f->card);
+    g_assert_cmpuint(f->got->len, ==, 1); /* not from within */
+    fake_front_settle();
+    g_assert_cmpuint(f->got->len, ==, 3);
+    f->takes = G_MAXUINT;
+    vhost_card_take_output(f->card);
+    fake_front_settle();
+    for (guint n = 0; n < 4; n++)
+        assert_sent(f, n, FRAME_BYTES + n, (guint8)n);
+    g_assert_cmpuint(f->got->len, ==, 4);
+    g_assert_cmpuint(count_used(f), ==, 3);
+    g_assert_cmpuint(vhost_card_stats(f->card)->output_dropped, ==, 0);
+    /* A kick is asked for again. */
+    fake_front_guest_sends(f, 4, FRAME_BYTES, 9);
+    fake_front_settle();
+    assert_sent(f, 4, FRAME_BYTES, 9);
+}
+
+/* Its owner may end it as it is asked; what is no frame is not asked for. */
+static void test_freed_as_asked(FakeFront *f, gconstpointer data)
+{
+    (void)data;
+    f->takes = 0;
+    fake_front_guest_sends(f, 0, 8, 1);
+    fake_front_settle();
+    g_assert_cmpuint(f->asked_for, ==, 0);
+    g_assert_cmpuint(count_used(f), ==, 1);
+    f->free_in_takes = TRUE;
+    f->takes = 1;
+    fake_front_guest_sends(f, 1, FRAME_BYTES, 1);
+    fake_front_settle();
+    g_assert_null(f->card);
+    g_assert_cmpuint(f->got->len, ==, 0);
 }
 
 /* Frames without room wait, in order; whoever asked before is told when there is some. */
@@ -132,7 +218,7 @@ static void test_no_room(FakeFront *f, gconstpointer data)
     give(f, 1, TRUE);
     give(f, 2, TRUE);
     give(f, 3, TRUE);
-    g_assert_false(vhost_card_is_read(f->card));
+    g_assert_false(nothing_waits(f));
     assert_received(f, 1);
     fake_front_guest_offers(f, 1);
     fake_front_settle();
@@ -144,7 +230,7 @@ static void test_no_room(FakeFront *f, gconstpointer data)
     fake_front_settle();
     assert_received(f, 3);
     g_assert_cmpuint(f->rooms, ==, 2);
-    g_assert_true(vhost_card_is_read(f->card));
+    g_assert_true(nothing_waits(f));
 }
 
 static void test_queue_is_bounded(FakeFront *f, gconstpointer data)
@@ -158,7 +244,7 @@ static void test_queue_is_bounded(FakeFront *f, gconstpointer data)
     g_assert_cmpuint(vhost_card_stats(f->card)->input_dropped, ==, 200 - taken);
     g_assert_cmpuint(vhost_card_stats(f->card)->queued_bytes, ==, taken * VRING_FRAME_MAX);
     vhost_card_forget(f->card);
-    g_assert_true(vhost_card_is_read(f->card));
+    g_assert_true(nothing_waits(f));
     g_assert_cmpuint(vhost_card_stats(f->card)->queued_bytes, ==, 0);
     g_assert_false(vhost_card_give(f->card, frame, 25));
     g_assert_false(vhost_card_give(f->card, frame, VRING_FRAME_MAX + 1));
@@ -549,6 +635,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     ADD("output", setup_started, test_output);
     ADD("input", setup_started, test_input);
+    ADD("turn", setup_started, test_turn);
+    ADD("not-taken", setup_started, test_not_taken);
+    ADD("freed-as-asked", setup_started, test_freed_as_asked);
     ADD("no-room", setup_started, test_no_room);
     ADD("queue-is-bounded", setup_started, test_queue_is_bounded);
     ADD("budget", setup_started, test_budget);

@@ -233,6 +233,11 @@ static void test_take(void)
     ring_driver_describe(&f.driver, table, 0, f.free + 112, 200, RING_NEXT, 2);
     ring_driver_describe(&f.driver, table, 2, f.free + 312, 188, 0, 0);
     ring_driver_offer(&f.driver, 3);
+    for (guint looks = 0; looks < 2; looks++) {
+        g_assert_cmpint(vring_look(f.ring, &got), ==, VRING_DONE);
+        g_assert_cmpuint(got, ==, sizeof(sent));
+        g_assert_cmpuint(vring_waiting(f.ring), ==, 1);
+    }
     g_assert_cmpint(vring_take(f.ring, frame, &got), ==, VRING_DONE);
     sent[10] = sent[11] = 0; /* num_buffers is for the other direction */
     g_assert_cmpmem(frame, got, sent, sizeof(sent));
