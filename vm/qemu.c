@@ -112,10 +112,29 @@ static void on_simple_reply(json_object *result, const GError *error, gpointer u
         qemu_fail(self, error);
 }
 
+/*
+ * Of a guest that sleeps QEMU 7.2 reports a `stop` as done and does nothing: it may wake at any time, and
+ * its rings live. Later ones stop it as any other (do_vm_stop(), softmmu/cpus.c and system/cpus.c).
+ */
+static void on_paused(json_object *result, const GError *error, gpointer user_data)
+{
+    QemuVm *self = user_data;
+    if (!result || !self->asleep || self->stop_seen || !self->vm.running) {
+        on_simple_reply(result, error, user_data);
+        return;
+    }
+    g_autoptr(GError) refused = g_error_new_literal(
+        VM_ERROR, VM_ERROR_QMP, "the guest sleeps (ACPI S3), and QEMU doesn't stop it: wake it");
+    qemu_fail(self, refused);
+}
+
 static void op_pause(Vm *vm)
 {
-    if (!is_stuck(qemu_vm(vm)))
-        qemu_execute(qemu_vm(vm), "stop", NULL, on_simple_reply);
+    QemuVm *self = qemu_vm(vm);
+    if (is_stuck(self))
+        return;
+    self->stop_seen = FALSE;
+    qemu_execute(self, "stop", NULL, on_paused);
 }
 
 /*
@@ -186,7 +205,10 @@ static void on_qmp_event(const char *name, json_object *data, gpointer user_data
 
     if (!strcmp(name, "JOB_STATUS_CHANGE")) {
         qemu_job_changed(self, data);
+    } else if (!strcmp(name, "SUSPEND") || !strcmp(name, "WAKEUP")) {
+        self->asleep = !strcmp(name, "SUSPEND");
     } else if (!strcmp(name, "STOP")) {
+        self->stop_seen = TRUE;
         if (op == VM_OP_RESUME || (op != VM_OP_PAUSE && self->vm.running))
             qemu_execute(self, "query-status", NULL, on_stopped_status);
     } else if (!strcmp(name, "SHUTDOWN")) {

@@ -32,6 +32,8 @@ typedef struct {
     guint job_timer;
     gboolean needs_reset; /* e.g. the guest has powered off: QEMU won't run it again without */
     gboolean resetting;   /* for the load that runs, which has not begun */
+    gboolean asleep;      /* the guest is, in ACPI S3 */
+    gboolean stop_seen;   /* the event, since the pause was asked for */
 } QemuVm;
 
 static inline QemuVm *qemu_vm(Vm *vm)

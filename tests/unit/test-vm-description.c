@@ -413,6 +413,28 @@ static void test_command_line(void)
     g_assert_cmpstr(cmdline_ram_id("microvm,rtc=on"), ==, "microvm.ram");
 }
 
+/* No guest is offered to sleep (S3). A QEMU would warn of a property of a device that it doesn't have. */
+static void test_no_sleep(void)
+{
+    static const struct {
+        const char *machine, *property; /* NULL: none */
+    } cases[] = {
+        {"pc",                 "PIIX4_PM.disable_s3=1"},
+        {"pc-i440fx-7.2",      "PIIX4_PM.disable_s3=1"},
+        {"q35,usb=off",        "ICH9-LPC.disable_s3=1"},
+        {"pc-q35-7.2,smm=off", "ICH9-LPC.disable_s3=1"},
+        {"microvm,rtc=on",     NULL                   },
+        {"isapc",              NULL                   },
+    };
+    for (gsize i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(VmDescription) d = good();
+        g_free(d->machine);
+        d->machine = g_strdup(cases[i].machine);
+        g_autoptr(GPtrArray) argv = cmdline_build(d, "tcg", 11, 12);
+        g_assert_cmpint(has(argv, "-global", cases[i].property), ==, cases[i].property != NULL);
+    }
+}
+
 static void test_agent_port(void)
 {
     static const struct {
@@ -510,6 +532,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/identity/untrusted", test_untrusted_identity);
     g_test_add_func("/vm/identity/devices-in-words", test_devices_in_words);
     g_test_add_func("/vm/command-line", test_command_line);
+    g_test_add_func("/vm/no-sleep", test_no_sleep);
     g_test_add_func("/vm/agent-port", test_agent_port);
     g_test_add_func("/vm/controller-before-disk", test_controller_before_disk);
     g_test_add_func("/vm/disk-models", test_disk_models);

@@ -5,6 +5,7 @@
  */
 #include "common/endian.h"
 #include "tests/support/vm-wait.h"
+#include "vm/vm_internal.h"
 
 #include <glib/gstdio.h>
 
@@ -13,7 +14,10 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -405,6 +409,119 @@ static void test_pause_and_resume_twice(void)
     g_assert_no_error(error);
 }
 
+/* ---- A guest that sleeps ---- */
+
+/* Linux with a shell on the serial line, or NULL: there is none. */
+static VmDescription *describe_linux(const char *serial)
+{
+    const char *build = g_getenv("COLO_BUILD");
+    g_autofree char *kernel = g_build_filename(build ? build : "build", "guest", "vmlinuz", NULL);
+    if (!g_file_test(kernel, G_FILE_TEST_EXISTS)) {
+        g_test_skip("no guest: run make guest");
+        return NULL;
+    }
+    VmDescription *d = describe("pc");
+    d->memory_bytes = 256 * MIB;
+    d->initrd = g_build_filename(build ? build : "build", "guest", "initrd.gz", NULL);
+    d->kernel = g_steal_pointer(&kernel);
+    d->append = g_strdup("console=ttyS0 quiet rdinit=/bin/sh");
+    g_free(d->serial);
+    d->serial = g_strdup_printf("unix:%s", serial);
+    return d;
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_strlcpy(address.sun_path, path, sizeof(address.sun_path));
+    g_assert_cmpint(connect(fd, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    return fd;
+}
+
+static void type(int fd, const char *line)
+{
+    g_assert_cmpint(write(fd, line, strlen(line)), ==, (gssize)strlen(line));
+}
+
+/* Reads the serial line until it has said `text`. The main loop stands meanwhile. */
+static void hear(int fd, const char *text)
+{
+    g_autoptr(GString) heard = g_string_new(NULL);
+    char c;
+    while (!strstr(heard->str, text)) {
+        g_assert_cmpint(read(fd, &c, 1), ==, 1);
+        g_string_append_c(heard, c);
+    }
+}
+
+/* The guest is told to sleep, and offered to. TRUE: QEMU has refused to stop it. */
+static gboolean is_refused_to_sleeper(Vm *vm, int serial)
+{
+    g_autoptr(GError) error = NULL;
+    hear(serial, "# ");
+    type(serial, "busybox mount -t sysfs sys /sys; echo rea''dy; echo mem >/sys/power/state\n");
+    hear(serial, "ready");
+    /* It takes its time to fall asleep. */
+    for (unsigned i = 0; i < 600; i++) {
+        if (!vm_wait_pause(vm, &error))
+            break;
+        vm_wait_resume(vm, &error);
+        g_assert_no_error(error);
+        g_usleep(50 * 1000);
+    }
+    if (!error)
+        return FALSE;
+    g_assert_error(error, VM_ERROR, VM_ERROR_QMP);
+    g_assert_nonnull(strstr(error->message, "sleeps"));
+    g_assert_true(vm_is_running(vm));
+    return TRUE;
+}
+
+/* What QEMU 7.2 reports as done, and isn't: a guest that sleeps is not paused, nor taken for it. */
+static void test_sleeps(void)
+{
+    g_autofree char *folder = g_dir_make_tmp("colo-test-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(folder, "serial", NULL);
+    g_autoptr(VmDescription) d = describe_linux(path);
+    g_autoptr(GError) error = NULL;
+    if (!d)
+        return;
+    add_extra(d, "-global", "PIIX4_PM.disable_s3=0");
+    g_autoptr(Vm) vm = started(d, NULL);
+    if (atoi(vm->qemu_version) > 7) {
+        g_test_skip("this QEMU stops a guest that sleeps");
+        return;
+    }
+    int serial = connect_to(path);
+    g_assert_true(vm_wait_resume(vm, &error));
+    g_assert_true(is_refused_to_sleeper(vm, serial));
+    close(serial);
+    g_unlink(path);
+    g_rmdir(folder);
+}
+
+/* Unless somebody wants it, no guest is offered to. */
+static void test_is_offered_no_sleep(void)
+{
+    g_autofree char *folder = g_dir_make_tmp("colo-test-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(folder, "serial", NULL);
+    g_autoptr(VmDescription) d = describe_linux(path);
+    g_autoptr(GError) error = NULL;
+    if (!d)
+        return;
+    g_autoptr(Vm) vm = started(d, NULL);
+    int serial = connect_to(path);
+    g_assert_true(vm_wait_resume(vm, &error));
+    hear(serial, "# ");
+    type(serial,
+         "busybox mount -t sysfs sys /sys; echo '<'`busybox cat /sys/power/mem_sleep`'>'\n");
+    hear(serial, "\n<[s2idle]>");
+    close(serial);
+    g_unlink(path);
+    g_rmdir(folder);
+}
+
 static void test_userfaultfd(void)
 {
     g_autoptr(VmDescription) d = describe("pc");
@@ -541,6 +658,8 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/qemu/freed-in-operation", test_freed_in_operation);
     g_test_add_func("/vm/qemu/load-after-failed-load", test_load_after_failed_load);
     g_test_add_func("/vm/qemu/pause-and-resume-twice", test_pause_and_resume_twice);
+    g_test_add_func("/vm/qemu/sleeps", test_sleeps);
+    g_test_add_func("/vm/qemu/is-offered-no-sleep", test_is_offered_no_sleep);
     g_test_add_func("/vm/qemu/userfaultfd", test_userfaultfd);
     g_test_add_func("/vm/qemu/leaves-nothing", test_leaves_nothing);
     g_test_add_func("/vm/qemu/dies-with-us", test_dies_with_us);
