@@ -19,7 +19,7 @@
 #include "common/patience.h"
 
 /* Tries of a kind are counted by themselves: looking again and again must not delay a question. */
-typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_RETURN, KIND_OTHER, KINDS } Kind;
+typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_RETURN, KIND_NOTE, KIND_OTHER, KINDS } Kind;
 
 typedef struct {
     guint late;       /* how many are */
@@ -110,10 +110,17 @@ static void learn_id(Arbiter *arbiter, Question *question)
 
 static Kind kind_of(const Question *question)
 {
-    return question->work == arbiter_look_around  ? KIND_LOOK
-           : question->work == arbiter_read_again ? KIND_LOOK_BACK
-           : question->claim == ARBITER_RETURN    ? KIND_RETURN
-                                                  : KIND_OTHER;
+    return question->work == arbiter_look_around   ? KIND_LOOK
+           : question->work == arbiter_read_again  ? KIND_LOOK_BACK
+           : question->work == arbiter_write_unrun ? KIND_NOTE
+           : question->claim == ARBITER_RETURN     ? KIND_RETURN
+                                                   : KIND_OTHER;
+}
+
+/* It is of this host's own storage. */
+static gboolean is_local(const Question *question)
+{
+    return question->work == arbiter_write_pin || question->work == arbiter_write_unrun;
 }
 
 static Tries *tries_of(const Question *question)
@@ -139,11 +146,12 @@ static gboolean on_limit(gpointer data)
     tries_of(question)->late += question->counts;
     if (question->forgotten)
         return G_SOURCE_REMOVE;
-    g_autoptr(GError) error =
-        g_error_new(ARBITER_ERROR, ARBITER_ERROR_LATE,
-                    "arbiter: %s doesn't answer for %.1f s: %s (it counts when "
-                    "it does)",
-                    question->dir, arbiter->limit_ms / 1000.0, ARBITER_WAY_OUT);
+    g_autoptr(GError) error = g_error_new(
+        ARBITER_ERROR, ARBITER_ERROR_LATE,
+        "arbiter: %s doesn't answer for %.1f s: %s (it counts when "
+        "it does)",
+        is_local(question) ? question->state_dir : question->dir, arbiter->limit_ms / 1000.0,
+        is_local(question) ? "is its storage well" : ARBITER_WAY_OUT);
     question->answer(ARBITER_UNKNOWN, error, question->user_data);
     return G_SOURCE_REMOVE;
 }
@@ -217,9 +225,8 @@ static void post(Question *question)
 static gpointer ask_thread(gpointer data)
 {
     Question *question = data;
-    question->result = question->work == arbiter_write_pin
-                           ? question->work(question, &question->error)
-                           : arbiter_answer_in_folder(question, &question->error);
+    question->result = is_local(question) ? question->work(question, &question->error)
+                                          : arbiter_answer_in_folder(question, &question->error);
     post(question);
     return NULL;
 }
@@ -256,7 +263,8 @@ static void start(Question *question)
         post(question);
         return;
     }
-    GThread *thread = g_thread_try_new("arbiter", ask_thread, question, &question->error);
+    GThread *thread = g_thread_try_new(kind_of(question) == KIND_NOTE ? "note" : "arbiter",
+                                       ask_thread, question, &question->error);
     question->tried = thread && !question->in_turn;
     if (thread) {
         g_thread_unref(thread);

@@ -30,6 +30,7 @@ typedef enum {
     ARBITER_ERROR_LATE,   /* no answer yet: the question is open, and will be answered once more */
     ARBITER_ERROR_GONE,   /* that second answer is UNKNOWN too */
     ARBITER_ERROR_DISKS,  /* the VM must not run from this node's disks */
+    ARBITER_ERROR_STATE,  /* this node's own state folder could not be read or written */
 } ArbiterError;
 
 typedef enum {
@@ -152,6 +153,15 @@ void arbiter_claim(Arbiter *arbiter, const char *uuid, const char *who, ArbiterC
  * doesn't wait for its turn, nor keep others from theirs: it may hang for ever.
  */
 void arbiter_end_returns(Arbiter *arbiter);
+
+/*
+ * For a VM without disks: this node is the secondary in `session`, and has not run the VM so that anybody
+ * heard it; or (NULL) it is about to, in a takeover. GRANTED: that is on this host's disk. UNKNOWN: it
+ * may be or not. One at a time: it waits for nothing, and hangs if that disk does. What is noted is
+ * part of what arbiter_claim() asks.
+ */
+void arbiter_note_unrun(Arbiter *arbiter, const char *session, ArbiterFunc answer,
+                        gpointer user_data);
 
 /*
  * `who`, which alone may run the VM, is about to claim protection in `session`, or (NULL) runs it

@@ -2,7 +2,7 @@
 /*
  * Inside the arbiter: arbiter.c has the questions, folder.c the folder and its name, file.c the
  * decisions in it. tidy.c removes old ones, and owner.c has the owner of a VM, by the rules of
- * owner-rules.h.
+ * owner-rules.h. unrun.c is what a node notes for itself.
  */
 #ifndef COLO_COLO_ARBITER_ARBITER_INTERNAL_H
 #define COLO_COLO_ARBITER_ARBITER_INTERNAL_H
@@ -30,7 +30,7 @@ struct Question {
     gboolean writes;    /* of arbiter_look(): try that, too */
     ArbiterStake stake; /* the asker's disks */
     char *in_step;      /* escaped, may be NULL */
-    char *to;           /* likewise: of arbiter_return() */
+    char *to;           /* likewise: of arbiter_return(); of arbiter_note_unrun(), the session */
     gboolean has_run;   /* the VM was run by the asker */
     ArbiterAnswer (*work)(const Question *question, GError **error);
     gboolean in_turn; /* after those before it that are in turn, too */
@@ -105,5 +105,15 @@ ArbiterAnswer arbiter_decide(const Question *question, GError **error);
 /* The work of arbiter_return() and arbiter_look_back(). */
 ArbiterAnswer arbiter_hand_back(const Question *question, GError **error);
 ArbiterAnswer arbiter_read_again(const Question *question, GError **error);
+
+/* ---- unrun.c ---- */
+
+/*
+ * The session that this node was a secondary in, and has not run the VM of; NULL: none is noted. FALSE
+ * with ARBITER_ERROR_STATE: that can't be told.
+ */
+gboolean arbiter_read_unrun(const char *state_dir, char **ret_session, GError **error);
+/* The work of arbiter_note_unrun(). */
+ArbiterAnswer arbiter_write_unrun(const Question *question, GError **error);
 
 #endif

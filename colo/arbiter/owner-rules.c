@@ -24,7 +24,7 @@ static gboolean may_decide(const OwnerFacts *facts, ArbiterClaim claim)
 /* It died before it ran the VM: the writer may be there, and look at the decision. */
 static gboolean is_returned(const OwnerFacts *facts)
 {
-    return owner_judge(facts) == ARBITER_GRANTED && facts->is_replica && !facts->rests &&
+    return owner_judge(facts) == ARBITER_GRANTED && facts->is_unrun && !facts->rests &&
            facts->writer == OWNER_OTHER;
 }
 
@@ -43,8 +43,10 @@ OwnerVerdict owner_judge_claim(const OwnerFacts *facts, ArbiterClaim claim, gboo
         return is_returned(facts) ? OWNER_RETURNS : OWNER_DENIES;
     switch (owner_judge(facts)) {
     case ARBITER_GRANTED:
+        if (is_returned(facts))
+            return OWNER_RETURNS;
         if (!disks_are_good)
-            return is_returned(facts) ? OWNER_RETURNS : OWNER_GIVES_BACK;
+            return OWNER_GIVES_BACK;
         /* If it can't run the VM now, that must not go back to the writer, whose disks are older. */
         return facts->writer == OWNER_OTHER && facts->is_newer ? OWNER_RECORDS : OWNER_GRANTS;
     case ARBITER_OPEN:
@@ -62,7 +64,10 @@ OwnerVerdict owner_judge_end(const OwnerFacts *facts, gboolean has_run)
 {
     switch (owner_judge(facts)) {
     case ARBITER_GRANTED:
-        return has_run ? OWNER_RESTS : OWNER_GIVES_BACK;
+        if (has_run)
+            return OWNER_RESTS;
+        /* Of what it has won it has run nothing: the writer may hold the VM. */
+        return !facts->rests && facts->writer == OWNER_OTHER ? OWNER_RETURNS : OWNER_GIVES_BACK;
     case ARBITER_OPEN:
         /* One that rests is nobody's already. */
         return facts->rests ? OWNER_GRANTS : OWNER_DECIDES;

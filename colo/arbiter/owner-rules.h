@@ -16,9 +16,9 @@ typedef struct {
     OwnerWho writer;      /* who runs the VM, or was the last to */
     OwnerWho winner;      /* of that session; NOBODY: it isn't decided, or there is none */
     OwnerWho in_step;     /* whose disks are the same as the writer's */
-    gboolean is_newer; /* the asker's disks have been written to since by a VM that it ran alone */
     gboolean
-        is_replica; /* and these are the writer's: no VM of the asker's own has written there */
+        is_newer; /* a VM that the asker ran alone has, or may have, been heard or written since */
+    gboolean is_unrun; /* for certain none has: what the asker has is the writer's */
 } OwnerFacts;
 
 typedef enum {

@@ -15,8 +15,9 @@
  * - An owner that starts again while s is open decides it like anybody else: one of the two wins.
  * - Nobody becomes the owner whose disks lack what was acknowledged to a client. An owner whose
  *   disks turn out so gives the VM back, to rest as it did or with its last writer. If it has won the
- *   session on record, and its disks are a replica, it makes the decision the writer's instead: no VM
- *   of its own has written anything. That writer may be a primary that still holds the VM.
+ *   session on record, and its disks are a replica or (without disks) it has noted so, it makes the
+ *   decision the writer's instead: no VM of its own has written anything, or was heard. Likewise if it ends
+ *   before it has run what it has won. That writer may be a primary that still holds the VM.
  * - What is written is changed in one rename(2), in the order in which it was asked for. It is
  *   never removed.
  *
@@ -109,18 +110,6 @@ static OwnerWho who(const Question *question, const char *name)
     return !name ? OWNER_NOBODY : !strcmp(name, question->who) ? OWNER_SELF : OWNER_OTHER;
 }
 
-/*
- * In the middle of a synchronisation or a takeover, or a checkpoint of what the writer has. Nobody was
- * told anything that is on such disks and not on the writer's.
- */
-static gboolean is_replica(const ArbiterStake *stake, const ArbiterRecord *record)
-{
-    const Generation *ours = &stake->generation;
-    return stake->has_disks &&
-           (ours->data == GENERATION_BROKEN ||
-            (ours->data == GENERATION_BEHIND && ours->current == record->generation));
-}
-
 /* `ret_owner`: whose the VM is. FALSE: that can't be told. */
 static gboolean find_facts(const Question *question, const ArbiterRecord *record,
                            OwnerFacts *ret_facts, char **ret_owner, GError **error)
@@ -137,11 +126,32 @@ static gboolean find_facts(const Question *question, const ArbiterRecord *record
                               .has_session = record->session != NULL,
                               .writer = who(question, record->writer),
                               .winner = who(question, winner),
-                              .in_step = who(question, record->in_step),
-                              .is_newer = question->stake.has_disks &&
-                                          question->stake.generation.current != record->generation,
-                              .is_replica = is_replica(&question->stake, record)};
+                              .in_step = who(question, record->in_step)};
     *ret_owner = winner ? g_steal_pointer(&winner) : g_strdup(record->writer);
+    return TRUE;
+}
+
+/*
+ * Of one that claims the VM: what it has run. Disks in the middle of a synchronisation or a takeover, or
+ * a checkpoint of what the writer has, hold nothing that anybody was told and that isn't on the writer's.
+ * Without disks only a note shows that it has run nothing. FALSE: that can't be told.
+ */
+static gboolean find_run(const Question *question, const ArbiterRecord *record,
+                         OwnerFacts *ret_facts, GError **error)
+{
+    const Generation *ours = &question->stake.generation;
+    g_autofree char *unrun = NULL;
+    if (question->stake.has_disks) {
+        ret_facts->is_newer = ours->current != record->generation;
+        ret_facts->is_unrun =
+            ours->data == GENERATION_BROKEN ||
+            (ours->data == GENERATION_BEHIND && ours->current == record->generation);
+        return TRUE;
+    }
+    if (!arbiter_read_unrun(question->state_dir, &unrun, error))
+        return FALSE;
+    ret_facts->is_unrun = unrun && !g_strcmp0(unrun, record->session);
+    ret_facts->is_newer = !record->rests && !ret_facts->is_unrun;
     return TRUE;
 }
 
@@ -168,6 +178,18 @@ static gboolean return_session(const Question *question, const ArbiterRecord *re
     session.session = record->session;
     session.to = record->writer;
     return arbiter_hand_back(&session, error) != ARBITER_UNKNOWN;
+}
+
+/* It has no disks that would be the reason. */
+static ArbiterAnswer tell_returned(const Question *question, const ArbiterRecord *record,
+                                   GError **error)
+{
+    g_set_error(error, ARBITER_ERROR, ARBITER_ERROR_OWNER,
+                "arbiter: this node was to take VM %s over, and died before it ran it: it is node "
+                "%s's again, which may hold it. Start this node as its secondary (role secondary, "
+                "or auto); only if %s and its VM are certainly lost: colod --overrule-arbiter",
+                question->uuid, record->writer, record->writer);
+    return ARBITER_DENIED;
 }
 
 static ArbiterAnswer deny(const Question *question, const ArbiterRecord *record, const char *owner,
@@ -219,7 +241,8 @@ static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record
     g_autoptr(GError) disks = NULL;
     g_autofree char *owner = NULL;
     OwnerFacts facts;
-    if (!find_facts(question, record, &facts, &owner, error))
+    if (!find_facts(question, record, &facts, &owner, error) ||
+        !find_run(question, record, &facts, error))
         return ARBITER_UNKNOWN;
     gboolean good = arbiter_stake_is_good(&question->stake, record, question->who,
                                           owner_is_asker(&facts), &disks);
@@ -243,10 +266,10 @@ static ArbiterAnswer claim(const Question *question, const ArbiterRecord *record
             return ARBITER_UNKNOWN;
         break;
     case OWNER_RETURNS:
-        if (g_atomic_int_get(&question->ended))
-            break;
-        if (!return_session(question, record, error))
+        if (!g_atomic_int_get(&question->ended) && !return_session(question, record, error))
             return ARBITER_UNKNOWN;
+        if (good)
+            return tell_returned(question, record, error);
         break;
     case OWNER_DENIES_DISKS:
         break;
@@ -338,8 +361,9 @@ static ArbiterAnswer work_give_back(const Question *question, GError **error)
                           .generation = question->stake.generation.current,
                           .epoch = question->epoch,
                           .in_step = question->in_step};
-    gboolean written = verdict == OWNER_RESTS ? write_rest(question, &rest, error)
-                                              : give_back(question, &record, &facts, error);
+    gboolean written = verdict == OWNER_RESTS     ? write_rest(question, &rest, error)
+                       : verdict == OWNER_RETURNS ? return_session(question, &record, error)
+                                                  : give_back(question, &record, &facts, error);
     return written ? ARBITER_GRANTED : ARBITER_UNKNOWN;
 }
 

@@ -368,3 +368,57 @@ const char *claim_watch_name(ClaimWatch watch)
     };
     return names[watch];
 }
+
+/* ---- What has not run here ---- */
+
+ClaimNoteVerdict claim_judge_note(const ClaimNoteFacts *facts)
+{
+    gboolean failed = facts->answer == ARBITER_UNKNOWN, late = facts->time == CLAIM_LATE;
+    ClaimNoteVerdict verdict = {.next = facts->note};
+    if (facts->note == CLAIM_NOTE_WRITING) {
+        verdict.tells = failed && facts->time != CLAIM_GONE && !facts->removes;
+        if (!late && !facts->removes && facts->is_last)
+            verdict.next = CLAIM_NOTE_THERE;
+    } else if (facts->note == CLAIM_NOTE_REMOVING) {
+        /* A takeover doesn't wait for the one before, either. */
+        verdict.ends = late || facts->removes;
+        if (!late && facts->removes)
+            verdict.next = failed ? CLAIM_NOTE_THERE : CLAIM_NOTE_NONE;
+    }
+    return verdict;
+}
+
+gboolean claim_notes(FsmState state, gboolean has_disks, gboolean has_arbiter)
+{
+    return state == FSM_S_ACTIVE && !has_disks && has_arbiter;
+}
+
+gboolean claim_note_refuses(FsmState state)
+{
+    return state == FSM_S_TAKING;
+}
+
+/* clang-format off */
+static const guint note_next[CLAIM_NOTES] = {
+    [CLAIM_NOTE_NONE]     = TO(NOTE_WRITING),
+    [CLAIM_NOTE_WRITING]  = TO(NOTE_THERE) | TO(NOTE_REMOVING),
+    [CLAIM_NOTE_THERE]    = TO(NOTE_WRITING) | TO(NOTE_REMOVING),
+    [CLAIM_NOTE_REMOVING] = TO(NOTE_NONE) | TO(NOTE_THERE) | TO(NOTE_WRITING),
+};
+/* clang-format on */
+
+gboolean claim_note_may(ClaimNote from, ClaimNote to)
+{
+    return from == to || (note_next[from] >> to & 1);
+}
+
+const char *claim_note_name(ClaimNote note)
+{
+    static const char *const names[CLAIM_NOTES] = {
+        [CLAIM_NOTE_NONE] = "none",
+        [CLAIM_NOTE_WRITING] = "writing",
+        [CLAIM_NOTE_THERE] = "there",
+        [CLAIM_NOTE_REMOVING] = "removing",
+    };
+    return names[note];
+}

@@ -222,4 +222,37 @@ ClaimFirst claim_judge_first_look(FsmState state, ClaimWatch watch, gboolean is_
 gboolean claim_watch_may(ClaimWatch from, ClaimWatch to);
 const char *claim_watch_name(ClaimWatch watch);
 
+/* ---- What has not run here ---- */
+
+/* The note of a secondary of a VM without disks (claim-unrun.c). */
+typedef enum {
+    CLAIM_NOTE_NONE,     /* there is none of a session of this process */
+    CLAIM_NOTE_WRITING,  /* may be there, or one of an earlier session */
+    CLAIM_NOTE_THERE,    /* perhaps: it was written, or could not be removed */
+    CLAIM_NOTE_REMOVING, /* likewise; this node takes over */
+    CLAIM_NOTES
+} ClaimNote;
+
+typedef struct {
+    ClaimNote note;
+    gboolean removes; /* what was answered was to remove it */
+    gboolean is_last; /* else another session has begun since */
+    ArbiterAnswer answer;
+    ClaimTime time;
+} ClaimNoteFacts;
+
+typedef struct {
+    ClaimNote next;
+    gboolean tells; /* that it could not be written */
+    gboolean ends;  /* the takeover, if one waits, has its answer */
+} ClaimNoteVerdict;
+
+ClaimNoteVerdict claim_judge_note(const ClaimNoteFacts *facts);
+/* A session begins that needs a note. */
+gboolean claim_notes(FsmState state, gboolean has_disks, gboolean has_arbiter);
+/* A takeover ends if the note can't be removed: the primary holds the VM. */
+gboolean claim_note_refuses(FsmState state);
+gboolean claim_note_may(ClaimNote from, ClaimNote to);
+const char *claim_note_name(ClaimNote note);
+
 #endif

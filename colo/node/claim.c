@@ -241,6 +241,7 @@ void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *sessio
     claim->question.yielded = claim_yielded_after(claim->question.yielded, event, next);
     set_doing(claim, claim_doing_after(claim->question.doing, event, next));
     claim_owner_moved(claim, next);
+    claim_note_moved(claim, next, session);
     give_back(claim);
 }
 
@@ -308,6 +309,7 @@ void claim_free(Claim *claim)
     claim_back_finalise(claim);
     claim_owner_finalise(claim);
     claim_watch_finalise(claim);
+    claim_note_finalise(claim);
     g_free(claim->question.session);
     g_free(claim);
 }

@@ -44,6 +44,8 @@ typedef struct {
     void (*recorded)(gpointer user_data);
     /* The arbiter isn't there any more, or (NULL) is there again. */
     void (*watched)(const char *why, gpointer user_data);
+    /* What claim_take() has waited for is done; or the VM is not to be taken over now. */
+    void (*taken)(const GError *error, gpointer user_data);
     /* The VM is nobody's, as far as that could be written in time. Once. */
     void (*disowned)(gpointer user_data);
 } ClaimCallbacks;
@@ -91,6 +93,13 @@ void claim_return(Claim *claim, const char *to);
 /* The primary had handed the VM over when the link was lost, and doesn't know whether it runs there. */
 gboolean claim_was_handed(const Claim *claim);
 
+/*
+ * A takeover is about to let the VM's output out: that it has run here must be known to whoever starts
+ * this node next. TRUE: it is, or can't be. FALSE with `error`: the VM is to be left to the primary.
+ * FALSE without: `taken` is called.
+ */
+gboolean claim_take(Claim *claim, GError **error);
+
 /* ---- Whose the VM is ---- */
 
 /*
@@ -126,6 +135,7 @@ const char *claim_trouble(const Claim *claim);
 ClaimDoing claim_doing(const Claim *claim);
 ClaimStart claim_starting(const Claim *claim);
 ClaimRecord claim_recording(const Claim *claim);
+ClaimNote claim_noting(const Claim *claim);
 /* The arbiter was seen, so the node has begun. */
 gboolean claim_has_begun(const Claim *claim);
 /* An administrator's decision waits for the answer that it is for. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Inside the claim. claim.c has the questions about a lost link, claim-back.c what is given back of
- * their answers, claim-owner.c whose the VM is, and claim-watch.c whether the arbiter is there.
+ * their answers, claim-owner.c whose the VM is, claim-unrun.c what has not run here, and claim-watch.c whether the
+ * arbiter is there.
  */
 #ifndef COLO_COLO_NODE_CLAIM_INTERNAL_H
 #define COLO_COLO_NODE_CLAIM_INTERNAL_H
@@ -68,6 +69,17 @@ struct Claim {
         char *trouble; /* why it isn't there; NULL: it is */
     } watch;
 
+    /* That the VM, which has no disks, has not run here. */
+    struct {
+        ClaimNote doing;
+        char *session;    /* of the last one; NULL: there was none */
+        char *asked;      /* likewise, when the question that is open was asked */
+        gboolean is_open; /* an answer is to come, or (is_late) has not come in time */
+        gboolean is_late;
+        gboolean removes; /* what that question is for */
+        gboolean waits;   /* a takeover does, for its removal */
+    } note;
+
     guint owner_questions; /* about whose the VM is: their answers are to come, or late */
     guint disown_timer;    /* runs while it is written that the VM is nobody's */
 };
@@ -88,6 +100,11 @@ void claim_owner_finalise(Claim *claim);
 
 void claim_back_moved(Claim *claim, FsmState before, FsmState next);
 void claim_back_finalise(Claim *claim);
+
+/* ---- claim-unrun.c ---- */
+
+void claim_note_moved(Claim *claim, FsmState next, const char *session);
+void claim_note_finalise(Claim *claim);
 
 /* ---- claim-watch.c ---- */
 

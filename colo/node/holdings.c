@@ -183,6 +183,11 @@ void holdings_begin_run(Holdings *holdings)
     holdings->handler.runs(holdings->user_data);
 }
 
+void holdings_taken_over(Holdings *holdings)
+{
+    holdings->has_run = TRUE;
+}
+
 static gboolean on_write_again(gpointer user_data)
 {
     Holdings *holdings = user_data;

@@ -57,6 +57,8 @@ void holdings_look(Holdings *holdings);
 void holdings_begin(Holdings *holdings);
 /* The VM is about to run here: then `runs`, or the VM is lost. */
 void holdings_begin_run(Holdings *holdings);
+/* Its output leaves from here from now on: it was taken over. */
+void holdings_taken_over(Holdings *holdings);
 /* It continues without a peer. */
 void holdings_continue_alone(Holdings *holdings);
 /* How a write-alone has ended: of holdings_begin_run(), of holdings_continue_alone(). */

@@ -107,9 +107,7 @@ static void on_claim_due(gpointer user_data)
 static void on_claim_seen(gpointer user_data)
 {
     Node *node = user_data;
-    gboolean asks =
-        node->config->arbiter != CONFIG_ARBITER_NONE && node->config->vm->disks->len > 0;
-    if (node->state == FSM_P_ASKING || asks)
+    if (node->state == FSM_P_ASKING || node->config->arbiter != CONFIG_ARBITER_NONE)
         holdings_look(node->holdings);
     else
         node_vm_start(node);
@@ -144,6 +142,15 @@ static void on_claim_watched(const char *why, gpointer user_data)
     node_emit(user_data, "ARBITER_CHANGED", data);
 }
 
+static void on_claim_taken(const GError *error, gpointer user_data)
+{
+    const Node *node = user_data;
+    if (error)
+        resume_activated(node->resume, error);
+    else
+        resume_go_on(node->resume);
+}
+
 static void on_claim_disowned(gpointer user_data)
 {
     node_end(user_data);
@@ -158,6 +165,7 @@ static gboolean claim_init(Node *node, GError **error)
                                              .trouble = on_claim_trouble,
                                              .recorded = on_claim_recorded,
                                              .watched = on_claim_watched,
+                                             .taken = on_claim_taken,
                                              .disowned = on_claim_disowned};
     node->claim = claim_new(node->config, &callbacks, node, error);
     return node->claim != NULL;

@@ -414,14 +414,22 @@ static gboolean on_activate(gpointer user_data)
 {
     const Node *node = user_data;
     gboolean takes_over = fsm_is_taking_over(node->state);
-    return disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE);
+    if (!disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE))
+        return FALSE;
+    g_autoptr(GError) error = NULL;
+    gboolean may = !takes_over || claim_take(node->claim, &error);
+    if (error)
+        resume_activated(node->resume, error);
+    return may;
 }
 
 /* Its output may leave from here on: the disks are those that it was produced on. */
 void parts_leave_stopped(Node *node)
 {
-    if (fsm_is_taking_over(node->state) && traffic_route(node->traffic) != ROUTE_OPEN)
-        secondary_release_output(node);
+    if (!fsm_is_taking_over(node->state) || traffic_route(node->traffic) == ROUTE_OPEN)
+        return;
+    holdings_taken_over(node->holdings);
+    secondary_release_output(node);
 }
 
 void parts_run_vm(Node *node, VmDone done, gpointer user_data)

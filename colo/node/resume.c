@@ -273,10 +273,9 @@ gboolean resume_begin_run(Resume *resume)
     return resume->runs;
 }
 
-static void try_resume(Resume *resume)
+void resume_go_on(Resume *resume)
 {
-    resume->runs = FALSE;
-    if (!resume->handler.activate(resume->user_data))
+    if (!resume->done)
         return;
     if (resume_begin_run(resume)) {
         resume->handler.run(resume->user_data);
@@ -284,6 +283,13 @@ static void try_resume(Resume *resume)
     }
     resume->handler.leave_stopped(resume->user_data);
     resume_activated(resume, NULL);
+}
+
+static void try_resume(Resume *resume)
+{
+    resume->runs = FALSE;
+    if (resume->handler.activate(resume->user_data))
+        resume_go_on(resume);
 }
 
 /* Nothing is to be done for a VM that stays stopped, unless its disks are the other side's by now. */

@@ -90,6 +90,8 @@ void resume_free(Resume *resume);
 void resume_vm(Resume *resume, ResumeDone done);
 /* The disks are this side's: whether this try is to run the VM. */
 gboolean resume_begin_run(Resume *resume);
+/* `activate` has waited for something else than the disks, which is done. */
+void resume_go_on(Resume *resume);
 /* How `run`, and how activating the disks has ended. */
 void resume_ran(Resume *resume, const GError *error);
 void resume_activated(Resume *resume, const GError *error);

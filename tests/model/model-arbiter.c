@@ -261,9 +261,13 @@ static ArbiterAnswer judge_inquiry(Pair *pair, int i, Disks disks)
 {
     const Side *side = &pair->side[i];
     OwnerFacts facts = model_owner_facts(pair, i, &side->read);
-    facts.is_replica = disks == DISKS_REPLICA;
+    facts.is_unrun = disks == DISKS_REPLICA;
+    facts.is_newer = disks == DISKS_GOOD && !side->read.rests;
     switch (owner_judge_claim(&facts, side->how, disks == DISKS_GOOD)) {
     case OWNER_GRANTS:
+        return ARBITER_GRANTED;
+    case OWNER_RECORDS:
+        pair->record = (OnRecord){.writer = (guint8)(1 + i)};
         return ARBITER_GRANTED;
     case OWNER_WAITS:
         return ARBITER_OPEN;
@@ -422,6 +426,8 @@ static void release(Pair *pair, int i, gboolean has_run)
     }
     if (verdict == OWNER_RESTS)
         model_write_rest(pair, (guint8)(1 + i), 0);
+    else if (verdict == OWNER_RETURNS)
+        pair->granted[record.session] = (guint8)(2 - i);
     else if (verdict == OWNER_GIVES_BACK)
         model_give_back(pair, &record, &facts);
 }

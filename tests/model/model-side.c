@@ -265,6 +265,12 @@ void model_event(Pair *pair, int me, FsmEvent what)
 
 /* ---- States ---- */
 
+/* It takes over, and nothing has left but what the other side has sent itself. */
+static gboolean is_unheard(const Side *side)
+{
+    return side->state == FSM_S_DEVICE && side->route != ROUTE_OPEN;
+}
+
 void model_check(Pair *pair)
 {
     EXPECT(pair, !(model_is_active(&pair->side[0]) && model_is_active(&pair->side[1])));
@@ -272,7 +278,7 @@ void model_check(Pair *pair)
         Side *side = &pair->side[i];
         if (!is_holding(side))
             side->stale = FALSE;
-        else if (model_is_active(&pair->side[!i]))
+        else if (model_is_active(&pair->side[!i]) && !is_unheard(&pair->side[!i]))
             side->stale = TRUE;
         if (model_is_dead(side))
             continue;

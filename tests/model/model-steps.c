@@ -334,12 +334,12 @@ static void taking_steps(Search *search, int i)
     if (search->from->side[i].route == ROUTE_TO_PEER)
         STEP(pair, search)
         {
+            pair->side[i].has_run = TRUE;
             model_route(pair, i, ROUTE_TAKES_OVER);
         }
     else
         STEP(pair, search)
         {
-            pair->side[i].has_run = TRUE;
             model_event(pair, i, FSM_TAKEN_OVER);
         }
 }
@@ -397,6 +397,18 @@ void model_own_steps(Search *search, int i)
     }
 }
 
+/* A session that a process before this one was about to return: that may land until drafts are removed. */
+static guint8 landing_of(const Pair *pair, int i)
+{
+    const Side *before = &pair->side[i];
+    const OnRecord *record = &pair->record;
+    gboolean returns = before->giving_back || (before->releasing && !before->has_run);
+    if (before->landing || !returns || record->rests || record->writer != 2 - i ||
+        !record->session || pair->granted[record->session] != 1 + i)
+        return before->landing;
+    return record->session;
+}
+
 /* A service manager, or an administrator, starts a node again. */
 void model_restart_steps(Search *search, int i)
 {
@@ -412,6 +424,7 @@ void model_restart_steps(Search *search, int i)
         STEP(pair, search)
         {
             Side before = pair->side[i];
+            before.landing = landing_of(pair, i);
             pair->side[i] = fresh[role];
             pair->side[i].flying = before.flying;
             pair->side[i].landing = before.landing;

@@ -10,6 +10,7 @@
 #include "tests/support/switchover-pair.h"
 
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 /* In which the VM was handed over. */
@@ -349,10 +350,10 @@ static void test_overruled(void)
  * has run from. It gives up what the arbiter has granted to it, and the primary continues, also if it
  * has waited (data: the secondary's role is not its own choice) for long.
  */
-static void test_dies(gconstpointer data)
+static void die_in_takeover(const char *role, guint disks)
 {
     Fixture f;
-    guint64 stop = start_held_pair(&f, 1);
+    guint64 stop = start_held_pair(&f, disks);
     Host *a = &f.host[0], *b = &f.host[1];
     const Vm *before = a->vm;
     fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
@@ -362,7 +363,7 @@ static void test_dies(gconstpointer data)
     WAIT_FOR(a->node->state == FSM_P_FROZEN);
     check_owner(&f, "beta");
     g_assert_false(vm_is_running(a->vm));
-    start(b, data);
+    start(b, role);
     WAIT_FOR(fake_vm_steps(a->vm) > stop);
     g_assert_true(a->vm == before && fsm_is_primary(a->node->state));
     check_owner(&f, "alpha");
@@ -373,6 +374,81 @@ static void test_dies(gconstpointer data)
         start(b, "auto");
         protect(&f, 0);
     }
+    tear_down(&f);
+}
+
+static void test_dies(gconstpointer data)
+{
+    die_in_takeover(data, 1);
+}
+
+/* Without disks it has noted that. */
+static void test_dies_diskless(gconstpointer data)
+{
+    die_in_takeover(data, 0);
+}
+
+static char *note_of(const Host *host)
+{
+    return g_build_filename(host->config->state_dir, "unrun", NULL);
+}
+
+/*
+ * A VM without disks runs on the secondary, which can't tell the arbiter, and dies: clients may have heard
+ * it. So it is the secondary's, which starts it anew; the primary's is older.
+ */
+static void test_dies_heard(void)
+{
+    Fixture f;
+    start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    g_autofree char *note = note_of(b);
+    WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
+    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    g_assert_false(g_file_test(note, G_FILE_TEST_EXISTS));
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN);
+    start(b, "auto");
+    WAIT_FOR(b->node->state == FSM_P_NONE);
+    check_owner(&f, "beta");
+    protect(&f, 1);
+    tear_down(&f);
+}
+
+/* The note can't be removed: the primary, which is there, gets the VM back. */
+static void test_note_stays(void)
+{
+    Fixture f;
+    guint64 stop = start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
+    g_autofree char *note = note_of(b);
+    WAIT_FOR(claim_noting(b->node->claim) == CLAIM_NOTE_THERE);
+    g_assert_cmpint(g_unlink(note), ==, 0);
+    g_assert_cmpint(g_mkdir(note, 0700), ==, 0);
+    g_assert_true(go_on(a, NULL, NULL));
+    WAIT_FOR(phase_of(b) == SWITCHOVER_FAILED);
+    g_rmdir(note);
+    goes_on(&f, before, stop, "unrun");
+    tear_down(&f);
+}
+
+/* Where the primary is lost, it is perhaps the only VM: it runs, and that is told. */
+static void test_note_stays_alone(void)
+{
+    Fixture f;
+    start_held_pair(&f, 0);
+    Host *a = &f.host[0], *b = &f.host[1];
+    g_autofree char *note = note_of(b);
+    WAIT_FOR(claim_noting(b->node->claim) == CLAIM_NOTE_THERE);
+    g_assert_cmpint(g_unlink(note), ==, 0);
+    g_assert_cmpint(g_mkdir(note, 0700), ==, 0);
+    die(a);
+    WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
+    g_assert_nonnull(strstr(trouble_last(b->node->trouble)->message, "can't be noted"));
+    g_rmdir(note);
     tear_down(&f);
 }
 
@@ -461,6 +537,12 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/dies", "auto", test_dies);
     add_pair_data_test("/node-give-back/dies-primary", "primary", test_dies);
     add_pair_data_test("/node-give-back/dies-secondary", "secondary", test_dies);
+    add_pair_data_test("/node-give-back/dies-diskless", "auto", test_dies_diskless);
+    add_pair_data_test("/node-give-back/dies-diskless-primary", "primary", test_dies_diskless);
+    add_pair_data_test("/node-give-back/dies-diskless-secondary", "secondary", test_dies_diskless);
+    add_pair_test("/node-give-back/dies-heard", test_dies_heard);
+    add_pair_test("/node-give-back/note-stays", test_note_stays);
+    add_pair_test("/node-give-back/note-stays-alone", test_note_stays_alone);
     add_pair_test("/node-give-back/overruled", test_overruled);
     add_pair_data_test("/node-give-back/ends-unasked", NULL, test_ends_unasked);
     add_pair_data_test("/node-give-back/vm-lost-unasked", "dies", test_ends_unasked);

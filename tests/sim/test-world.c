@@ -415,6 +415,7 @@ static const char *const rare[] = {
     "a pause waits for writes that are being let through",
     "a peer says what is not true",
     "a question hangs, though storage is back under the same path",
+    "a node's own storage hangs as it notes something",
     "a peer falls silent for a heartbeat-timeout",
     "an administrator pauses a link that is up",
     "an administrator's recover fails",

@@ -294,6 +294,19 @@ static void test_returned(Fixture *fixture, gconstpointer data)
     }
 }
 
+/* What beta has won and not run is alpha's again: it may hold the VM, and look whether it is. */
+static void test_unrun(Fixture *fixture, gconstpointer data)
+{
+    ArbiterStake behind = stake_of(7, 0, GENERATION_BEHIND);
+    (void)data;
+    record(fixture, "alpha", S1);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_GRANTED);
+    g_assert_cmpint(give_back_with(fixture, "beta", NULL), ==, ARBITER_GRANTED);
+    g_assert_cmpint(ask(fixture, "alpha", S1), ==, ARBITER_GRANTED);
+    g_assert_cmpint(ask(fixture, "beta", S1), ==, ARBITER_DENIED);
+    g_assert_cmpint(claim_with(fixture, "beta", ARBITER_LOOK, &behind), ==, ARBITER_DENIED);
+}
+
 /* An owner whose disks are not those that it wrote to: they, and not its name, are what counts. */
 static void test_owner_of_other_disks(Fixture *fixture, gconstpointer data)
 {
@@ -515,6 +528,7 @@ int main(int argc, char **argv)
     ADD("give-back", test_give_back);
     ADD("unrecorded", test_unrecorded);
     ADD("returned", test_returned);
+    ADD("unrun", test_unrun);
     ADD("rename-under-way", test_rename_under_way);
     ADD("owner-of-other-disks", test_owner_of_other_disks);
     ADD("inherit", test_inherit);

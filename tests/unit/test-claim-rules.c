@@ -232,6 +232,47 @@ static void test_record(void)
                         check_record(state, record, others, answer, time);
 }
 
+/* ---- What has not run here ---- */
+
+static void check_note(const ClaimNoteFacts *facts)
+{
+    ClaimNoteVerdict v = claim_judge_note(facts);
+    gboolean failed = facts->answer == ARBITER_UNKNOWN, late = facts->time == CLAIM_LATE;
+    gboolean is_open = facts->note == CLAIM_NOTE_WRITING || facts->note == CLAIM_NOTE_REMOVING;
+    g_assert_true(claim_note_may(facts->note, v.next));
+    /* It is gone only when that is known. */
+    if (facts->note != CLAIM_NOTE_NONE && v.next == CLAIM_NOTE_NONE)
+        g_assert_true(facts->removes && !failed && facts->note == CLAIM_NOTE_REMOVING);
+    /* What is late is still to come; and what is of a session before says nothing of this one. */
+    if (late || !is_open || (facts->note == CLAIM_NOTE_WRITING && !facts->is_last))
+        g_assert_cmpint(v.next, ==, facts->note);
+    /* A takeover waits for no more than one that is late. */
+    g_assert_true(v.ends == (facts->note == CLAIM_NOTE_REMOVING && (late || facts->removes)));
+    g_assert_true(!v.tells || (failed && facts->note == CLAIM_NOTE_WRITING));
+}
+
+static void test_note(void)
+{
+    for (ClaimNote note = 0; note < CLAIM_NOTES; note++)
+        for (ArbiterAnswer answer = 0; answer <= ARBITER_UNKNOWN; answer++)
+            for (ClaimTime time = 0; time < CLAIM_TIMES; time++)
+                for (int removes = 0; removes < 2; removes++)
+                    for (int is_last = 0; is_last < 2; is_last++)
+                        check_note(&(ClaimNoteFacts){.note = note,
+                                                     .removes = removes,
+                                                     .is_last = is_last,
+                                                     .answer = answer,
+                                                     .time = time});
+    for (FsmState state = 0; state < FSM_STATES; state++) {
+        g_assert_true(claim_notes(state, FALSE, TRUE) == (state == FSM_S_ACTIVE));
+        g_assert_false(claim_notes(state, TRUE, TRUE) || claim_notes(state, FALSE, FALSE));
+        /* Only where the primary lives, and can have the VM back. */
+        g_assert_true(claim_note_refuses(state) == (state == FSM_S_TAKING));
+    }
+    for (ClaimNote note = 0; note < CLAIM_NOTES; note++)
+        g_assert_nonnull(claim_note_name(note));
+}
+
 static void check_pin(FsmState state, ClaimRecord record, ArbiterAnswer answer, ClaimTime time)
 {
     ClaimRecordVerdict v = claim_judge_pin(state, record, answer, time);
@@ -327,5 +368,6 @@ int main(int argc, char **argv)
     g_test_add_func("/claim-rules/writes", test_writes);
     g_test_add_func("/claim-rules/first-look", test_first_look);
     g_test_add_func("/claim-rules/names", test_names);
+    g_test_add_func("/claim-rules/note", test_note);
     return g_test_run();
 }

@@ -300,7 +300,7 @@ static const Wait rows[] = {
      .told = {"waiting.for=a primary"}, .why = LOOKS_ON, .ends = {QUIT}},
     {.name = "setup", .what = "its secondary to make itself ready",
      .bring = hold_blank, .let = world_link_let, .state = FSM_P_SETUP,
-     .told = {"waiting.for=to make itself ready"}, .limit = "3 `qemu-timeout` + `heartbeat-timeout`",
+     .told = {"waiting.for=to make itself ready"}, .limit = "3 `qemu-timeout` + `heartbeat-timeout`, and `disk-timeout` if there are disks",
      .limit_ms = joining_ms, .then = FSM_P_NONE,
      .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_COMMAND, FSM_P_NONE, "pause"},
               {WAIT_PEER_TOLD, FSM_P_NONE, "pause"}, QUIT, {WAIT_PEER_DIES, FSM_P_NONE, NULL},

@@ -261,6 +261,10 @@ void world_client_cold_boot(WorldHost *host)
     const WorldHost *peer = &world.host[!host->index];
     gboolean may = world.lied || world.ended_on_purpose || world.lost || !peer->lives ||
                    !world_holds_the_vm(peer, peer->node->state);
+    if (!may && host->died_unrun && world_has_arbiter() &&
+        world_holds_the_vm(peer, peer->node->state))
+        world_fail("%s boots the VM anew, which it has never run, and %s holds it (%s)", host->name,
+                   peer->name, fsm_state_name(peer->node->state));
     /* These are limits that docs/ARCHITECTURE.md describes. */
     if (!may && (host->died_in_doubt || peer->node->state == FSM_P_FROZEN))
         world_sometimes("boots anew: the chosen side died before anybody heard it");

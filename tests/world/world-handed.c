@@ -130,6 +130,9 @@ void world_handed_needs_person(const WorldHost *host)
     if (gives_back[peer->index])
         world_fail("%s waits for a person, though %s has given the VM back", host->name,
                    peer->name);
+    if (peer->node->state == FSM_S_NONE)
+        world_fail("%s waits for a person, though %s has no VM and waits for it", host->name,
+                   peer->name);
     if (start == CLAIM_START_WAITS || start == CLAIM_START_WAITS_ASKED)
         world_fail("%s waits for a person, though %s has given the VM up, and waits for it",
                    host->name, peer->name);

@@ -159,6 +159,15 @@ static gboolean is_in_doubt(FsmState state)
            state == FSM_S_LEAVING;
 }
 
+/* It dies in that state. What a takeover lets out leaves in its last step. */
+static void note_death(WorldHost *host, FsmState state)
+{
+    host->died_in_doubt = is_in_doubt(state);
+    host->died_unrun = host->died_in_doubt && !fsm_is_contested(state) && !world.disks &&
+                       copy_job(host->node->copy) != COPY_RESUME &&
+                       traffic_route(host->node->traffic) != ROUTE_OPEN;
+}
+
 /* Of the state that a node has just entered. */
 static void look_at_state(WorldHost *host, const char *event)
 {
@@ -169,7 +178,7 @@ static void look_at_state(WorldHost *host, const char *event)
     if (state == FSM_FAILED || state == FSM_COMPLETED)
         host->gone_us = world.now_us;
     if (state == FSM_FAILED) {
-        host->died_in_doubt = is_in_doubt(before);
+        note_death(host, before);
         world_storage_check_given_up(host, before);
     }
     if (state == FSM_S_STARTING && before == FSM_P_FROZEN && host->vm)
@@ -196,7 +205,8 @@ static void look_at_state(WorldHost *host, const char *event)
             world_begin_reign(host);
         }
         /* The other one has perhaps sent what its checkpoint had; clients' history is checked. */
-        if (before == FSM_P_FROZEN)
+        if (before == FSM_P_FROZEN ||
+            (fsm_is_contested(before) && world.host[!host->index].died_unrun))
             world_begin_reign(host);
         world.sole = host;
         break;
@@ -411,7 +421,7 @@ void world_die(WorldHost *host, gboolean power)
     world_tell("%s dies (%s)", host->name, power ? "its power" : "the process");
     look_at_end(host);
     host->gone_us = world.now_us;
-    host->died_in_doubt = is_in_doubt(host->node->state);
+    note_death(host, host->node->state);
     host->lives = FALSE;
     host->node = NULL; /* what it had is nobody's: nothing is freed, nothing runs */
     host->vm = NULL;
