@@ -58,8 +58,7 @@ static void end_attempt(Link *link)
     g_clear_object(&dial->cancellable);
     if (dial->given.kind == COLO_ADDRESS_FDSET && !link_is_up(link))
         link_end_given(link, &dial->given);
-    if (dial->given.kind == COLO_ADDRESS_FDSET && dial->given.fdset == link->taken_set)
-        link_forget_given(link);
+    link_drop_given(link);
     dial->given = (ColoAddress)COLO_ADDRESS_INIT;
     g_clear_object(&dial->remote);
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++)
@@ -305,6 +304,7 @@ static void begin(Link *link)
     link->handshake = link_timer(link->handshake_ms, on_handshake_timeout, link);
     if (address.kind == COLO_ADDRESS_FDSET) {
         dial->given = address;
+        link_begin_given(link, &address);
         take_given(link, LINK_CONTROL);
         return;
     }

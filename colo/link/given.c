@@ -3,7 +3,7 @@
  * Sockets that somebody else has opened: of a set that a client has given to the service, or
  * inherited. What is used is a duplicate; but all duplicates are one socket, so that a set can be
  * dialled with once. Those of an attempt are taken when it is ordered: a set that is removed under it is
- * still used.
+ * still used, and one that is given anew under the same number is another one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,22 +36,20 @@ static const char *what_is_wrong(int fd, gboolean to_listen)
     return NULL;
 }
 
-/* A duplicate of what was taken for an attempt; -1: nothing was. */
-static int taken(const Link *link, const ColoAddress *address, const char *what)
+/* A duplicate of what the attempt under way has; -1: it has none of that set. */
+static int of_attempt(const Link *link, const ColoAddress *address, const char *what)
 {
     for (LinkChannel which = 0; link && which < LINK_CHANNELS; which++)
-        if (link->taken[which] && link->taken_set == address->fdset &&
+        if (link->used.fd[which] && link->used.set == address->fdset &&
             !strcmp(what, link_channel_names[which]))
-            return fcntl(link->taken[which] - 1, F_DUPFD_CLOEXEC, 0);
+            return fcntl(link->used.fd[which] - 1, F_DUPFD_CLOEXEC, 0);
     return -1;
 }
 
 static int take(Link *link, const ColoAddress *address, const char *what, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    int fd = address->kind == COLO_ADDRESS_FDSET ? taken(link, address, what) : -1;
-    if (fd >= 0)
-        return fd;
+    int fd = -1;
     if (address->kind == COLO_ADDRESS_FD)
         fd = inherited_fd(address->name, &why);
     else if (link && link->callbacks.descriptor)
@@ -62,10 +60,11 @@ static int take(Link *link, const ColoAddress *address, const char *what, GError
     return fd;
 }
 
-int link_given(Link *link, const ColoAddress *address, const char *what, gboolean to_listen,
-               GError **error)
+/* `fd` is its own from now on. -1 with an error: it won't do. */
+static int prepare(int given, const ColoAddress *address, const char *what, gboolean to_listen,
+                   GError **error)
 {
-    COLO_AUTO_FD fd = take(link, address, what, error);
+    COLO_AUTO_FD fd = given;
     if (fd < 0)
         return -1;
     const char *wrong = what_is_wrong(fd, to_listen);
@@ -79,33 +78,57 @@ int link_given(Link *link, const ColoAddress *address, const char *what, gboolea
     return colo_fd_steal(&fd);
 }
 
-void link_forget_given(Link *link)
+int link_given(Link *link, const ColoAddress *address, const char *what, gboolean to_listen,
+               GError **error)
+{
+    int fd = address->kind == COLO_ADDRESS_FDSET ? of_attempt(link, address, what) : -1;
+    return prepare(fd >= 0 ? fd : take(link, address, what, error), address, what, to_listen,
+                   error);
+}
+
+static void forget(LinkGiven *given)
 {
     for (LinkChannel which = 0; which < LINK_CHANNELS; which++) {
-        if (link->taken[which])
-            close(link->taken[which] - 1);
-        link->taken[which] = 0;
+        if (given->fd[which])
+            close(given->fd[which] - 1);
+        given->fd[which] = 0;
     }
+}
+
+void link_forget_given(Link *link)
+{
+    forget(&link->taken);
+}
+
+void link_begin_given(Link *link, const ColoAddress *address)
+{
+    forget(&link->used);
+    if (link->taken.set != address->fdset)
+        return;
+    link->used = link->taken;
+    link->taken = (LinkGiven){0};
 }
 
 gboolean link_take_given(Link *link, const char *peer, GError **error)
 {
     g_auto(ColoAddress) address = COLO_ADDRESS_INIT;
-    int fds[LINK_CHANNELS] = {0};
-    LinkChannel which = 0;
+    LinkGiven given = {0};
+    gboolean done = TRUE;
     if (!link_address_parse("peer", peer, &address, error))
         return FALSE;
-    while (which < link->channels &&
-           (fds[which] = 1 + link_given(link, &address, link_channel_names[which], FALSE, error)))
-        which++;
-    if (which < link->channels) {
-        while (which-- > 0)
-            close(fds[which] - 1);
+    given.set = address.fdset;
+    for (LinkChannel which = 0; done && which < link->channels; which++) {
+        const char *what = link_channel_names[which];
+        int fd = prepare(take(link, &address, what, error), &address, what, FALSE, error);
+        given.fd[which] = fd + 1;
+        done = fd >= 0;
+    }
+    if (!done) {
+        forget(&given);
         return FALSE;
     }
     link_forget_given(link);
-    link->taken_set = address.fdset;
-    memcpy(link->taken, fds, sizeof(fds));
+    link->taken = given;
     return TRUE;
 }
 
@@ -116,4 +139,9 @@ void link_end_given(Link *link, const ColoAddress *address)
         if (fd >= 0)
             shutdown(fd, SHUT_RDWR);
     }
+}
+
+void link_drop_given(Link *link)
+{
+    forget(&link->used);
 }

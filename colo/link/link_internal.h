@@ -54,6 +54,9 @@ int link_given(Link *link, const ColoAddress *address, const char *what, gboolea
 
 /* Ends the connections of a set, for good: closing duplicates doesn't. What is missing is no error. */
 void link_end_given(Link *link, const ColoAddress *address);
+/* An attempt with that set begins: what was taken for it is its own. And: it is over. */
+void link_begin_given(Link *link, const ColoAddress *address);
+void link_drop_given(Link *link);
 
 /* ---- Bytes (wire.c) ---- */
 
@@ -262,6 +265,11 @@ typedef struct {
     gboolean answered[LINK_CHANNELS];
 } Pairing;
 
+/* Duplicates of those of a set: a descriptor + 1; 0: none. */
+typedef struct {
+    int set, fd[LINK_CHANNELS];
+} LinkGiven;
+
 struct Link {
     gint refs;
     gboolean freed;
@@ -269,8 +277,8 @@ struct Link {
     gpointer user_data;
     char *peer_address;
     guint interval_ms, timeout_ms, handshake_ms;
-    guint channels;                      /* how many a pairing has: all, or all but LINK_DISKS */
-    int taken_set, taken[LINK_CHANNELS]; /* of the next attempt: a descriptor + 1; 0: none */
+    guint channels;        /* how many a pairing has: all, or all but LINK_DISKS */
+    LinkGiven taken, used; /* for the next attempt; by that which is under way */
 
     Listener listener, also;
     GPtrArray *guests; /* connections without a hello yet */

@@ -124,6 +124,7 @@ void seek_dial_failed(Seek *seek, const GError *why)
     if (g_error_matches(why, LINK_ERROR, LINK_ERROR_NOT_NOW) && !is_given(seek->trying))
         return;
     end_attempt(seek, why->message);
+    link_forget_given(seek->link);
     act(seek);
 }
 
@@ -202,8 +203,10 @@ void seek_pause(Seek *seek)
 void seek_wish(Seek *seek, SeekWish wish)
 {
     seek->wish = wish;
-    if (wish == SEEK_SECONDARY)
+    if (wish == SEEK_SECONDARY) {
         end_attempt(seek, "the VM is this node's now, and it waits for a secondary");
+        link_forget_given(seek->link);
+    }
     act(seek);
 }
 

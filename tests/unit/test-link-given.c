@@ -46,6 +46,18 @@ static void fill_set(guint16 port, LinkChannel n)
         set.channels[which] = stranger_connect(port);
 }
 
+static int make_listening(struct sockaddr_in *ret_address)
+{
+    socklen_t len = sizeof(*ret_address);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    *ret_address =
+        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    g_assert_cmpint(bind(fd, (struct sockaddr *)ret_address, len), ==, 0);
+    g_assert_cmpint(listen(fd, 8), ==, 0);
+    g_assert_cmpint(getsockname(fd, (struct sockaddr *)ret_address, &len), ==, 0);
+    return fd;
+}
+
 static LinkEnd *end_of_set(gboolean disks)
 {
     return link_end_new(&(LinkEndOptions){.descriptor = on_descriptor, .disks = disks}, 0);
@@ -118,6 +130,29 @@ static void test_forgotten(void)
     g_assert_cmpuint(beta->ups, ==, 0);
 }
 
+/*
+ * The set is removed, and given anew under its number with other sockets: before the attempt has begun, or
+ * (data) while it goes on over the first ones, which lead to nobody. It is the last ones that count.
+ */
+static void test_given_anew(gconstpointer data)
+{
+    struct sockaddr_in nobody;
+    COLO_AUTO_FD listening = make_listening(&nobody);
+    g_autoptr(LinkEnd) alpha = link_end_new_accepting(NULL);
+    g_autoptr(LinkEnd) beta = end_of_set(FALSE);
+    fill_set(ntohs(nobody.sin_port), LINK_DISKS);
+    g_assert_true(link_take_given(beta->link, "fdset:7", NULL));
+    if (data)
+        dial_with_set(beta);
+    empty_set();
+    g_assert_false(link_take_given(beta->link, "fdset:7", NULL));
+    fill_set(link_end_port(alpha), LINK_DISKS);
+    g_assert_true(link_take_given(beta->link, "fdset:7", NULL));
+    empty_set();
+    dial_with_set(beta);
+    link_end_wait(alpha->ups == 1 && beta->ups == 1);
+}
+
 /* Each channel in turn has none when its time comes: the attempt fails, whatever it had. */
 static void test_one_missing(gconstpointer data)
 {
@@ -161,18 +196,6 @@ static void test_wrong_kind(void)
     expect_no_use(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), FALSE, "is no stream socket");
     expect_no_use(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), FALSE, "is no connected socket");
     expect_no_use(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), TRUE, "is no listening socket");
-}
-
-static int make_listening(struct sockaddr_in *ret_address)
-{
-    socklen_t len = sizeof(*ret_address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    *ret_address =
-        (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    g_assert_cmpint(bind(fd, (struct sockaddr *)ret_address, len), ==, 0);
-    g_assert_cmpint(listen(fd, 8), ==, 0);
-    g_assert_cmpint(getsockname(fd, (struct sockaddr *)ret_address, &len), ==, 0);
-    return fd;
 }
 
 static void expect_pair_at(const struct sockaddr_in *address, LinkEnd *alpha)
@@ -274,6 +297,8 @@ int main(int argc, char **argv)
     link_end_add_test("/link-given/removed", test_removed);
     link_end_add_test("/link-given/removed-before", test_removed_before);
     link_end_add_test("/link-given/forgotten", test_forgotten);
+    g_test_add_data_func("/link-given/given-anew", NULL, test_given_anew);
+    g_test_add_data_func("/link-given/given-anew-under-way", "dials", test_given_anew);
     for (LinkChannel which = 0; which < LINK_DISKS; which++) {
         g_autofree char *path =
             g_strdup_printf("/link-given/missing/%s", link_channel_names[which]);
