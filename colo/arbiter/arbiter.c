@@ -24,6 +24,7 @@ typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_RETURN, KIND_NOTE, KIND_OTHER, KI
 typedef struct {
     guint late;       /* how many are */
     ColoTime started; /* the last one */
+    gint64 mount;     /* likewise: where the folder was by then */
 } Tries;
 
 G_DEFINE_QUARK(arbiter_error, arbiter_error)
@@ -231,20 +232,33 @@ static gpointer ask_thread(gpointer data)
     return NULL;
 }
 
+/* How long after the last try, beside `late` that hang. */
+static gint64 wait_us(guint late, gint64 limit_us)
+{
+    guint linear = MIN(late, ARBITER_LATE_MANY);
+    return (linear * limit_us) << MIN(late - linear, 20);
+}
+
 /*
- * Beside n that hang another try is made n limits after the last one. So the number of threads grows
- * as the root of the time (about 200 in a day, with a limit of 5 s). Nothing ends the tries: storage
- * that is back by another way is found, after an outage of any length.
+ * Beside n that hang another try is made n limits after the last one. From ARBITER_LATE_MANY on, after 11
+ * minutes with a limit of 5 s, the wait doubles with each: so there are about thirty threads after a month.
+ * Those that hang answer when what they wait for is there again. Something else under the same path is
+ * mounted there: that is looked for, and tried without such a wait. Nothing ends the tries.
  */
 static gboolean may_try(const Question *question)
 {
     Tries *tries = tries_of(question);
     ColoTime now = colo_time_now();
     gint64 since_us = colo_time_diff_us(now, tries->started);
-    gint64 wait_us = (gint64)tries->late * question->arbiter->limit_ms * COLO_US_PER_MS;
-    if (tries->late > 0 && since_us < wait_us)
+    gint64 limit_us = (gint64)question->arbiter->limit_ms * COLO_US_PER_MS;
+    gboolean are_many = tries->late >= ARBITER_LATE_MANY;
+    if (tries->late > 0 && since_us < wait_us(MIN(tries->late, ARBITER_LATE_MANY), limit_us))
+        return FALSE;
+    gint64 mount = are_many ? arbiter_mount_at(question->dir) : -1;
+    if (are_many && mount == tries->mount && since_us < wait_us(tries->late, limit_us))
         return FALSE;
     tries->started = now;
+    tries->mount = tries->late + 1 >= ARBITER_LATE_MANY ? arbiter_mount_at(question->dir) : -1;
     return TRUE;
 }
 

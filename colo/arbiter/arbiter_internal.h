@@ -11,7 +11,9 @@
 
 #define ARBITER_TEXT_MAX_BYTES 4096u
 #define ARBITER_ID_CHARS       16u
-#define ARBITER_WAY_OUT        "is the storage there, on both hosts?"
+#define ARBITER_LATE_MANY                                                                          \
+    16u /* questions of a kind that hang: from then on the next one waits longer */
+#define ARBITER_WAY_OUT "is the storage there, on both hosts?"
 
 typedef struct Question Question;
 
@@ -67,6 +69,12 @@ void arbiter_set_hook(Arbiter *arbiter, ArbiterHook hook, gpointer hook_data);
 ArbiterAnswer arbiter_answer_in_folder(Question *question, GError **error);
 /* The work of arbiter_look(). */
 ArbiterAnswer arbiter_look_around(const Question *question, GError **error);
+
+/*
+ * The number of the mount that a path is on, by its text: storage isn't touched, and links aren't followed.
+ * -1: unknown.
+ */
+gint64 arbiter_mount_at(const char *dir);
 
 /* In the folder of the question; names are of files there. */
 

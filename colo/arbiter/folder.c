@@ -92,6 +92,29 @@ static char *describe_place(const char *path)
     }
 }
 
+gint64 arbiter_mount_at(const char *dir)
+{
+    g_autofree char *path = g_canonicalize_filename(dir, NULL), *all = NULL;
+    gint64 found = -1;
+    gsize longest = 0;
+    if (!g_file_get_contents("/proc/self/mountinfo", &all, NULL, NULL))
+        return -1;
+    g_auto(GStrv) lines = g_strsplit(all, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        g_auto(GStrv) words = g_strsplit(*line, " ", 6);
+        if (g_strv_length(words) < 6)
+            continue;
+        g_autofree char *point = g_strcompress(words[4]);
+        gsize len = strcmp(point, "/") ? strlen(point) : 0;
+        /* Of those at one place the last one is on top. */
+        if (len < longest || strncmp(path, point, len) != 0 || (path[len] && path[len] != '/'))
+            continue;
+        longest = len;
+        found = g_ascii_strtoll(words[0], NULL, 10);
+    }
+    return found;
+}
+
 /* ---- Errors ---- */
 
 G_GNUC_PRINTF(3, 4)
