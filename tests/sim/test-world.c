@@ -373,6 +373,9 @@ static void choose_constants(void)
     world.dirty_limit = dirty_limits[world_random(G_N_ELEMENTS(dirty_limits))];
     world.epoch_writes = epoch_writes[world_random(G_N_ELEMENTS(epoch_writes))];
     world.on_error = on_errors[world_random(G_N_ELEMENTS(on_errors))];
+    world.knows_room = world_chance(500);
+    if (world.knows_room && world_chance(500))
+        world.output_limit = 2048; /* nine frames */
     world_tell("mode %s, arbiter %s, period %" G_GUINT64_FORMAT " ms, delay %u us, disk %s",
                world.mode, world.arbiter, world.period_ms, world.delay_us,
                world.disks ? world.disks : "none");
@@ -422,6 +425,8 @@ static const char *const rare[] = {
     "an administrator's recover leads to a link",
     "a link goes over another address",
     "a guest gets an error of its disk",
+    "a guest has no room for a frame",
+    "output stays in the guest",
     "a guest is continued where it was not stopped",
     "a guest is stopped",
     "a guest is stopped during a checkpoint",

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A guest whose card is attached by vhost-user. Checkpoints lose none of the datagrams that come steadily, in
-# both modes. Its host is killed, the VM is moved and moved back, the guest reboots: clients lose nothing.
+# both modes. Its host is killed, the VM is moved and moved back, the guest loads its driver again or
+# reboots: clients lose nothing.
 # Environment: STEADY_SECONDS in each mode, KILLS in each.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
@@ -65,6 +66,30 @@ no_complaint() {
     ! grep -h -e 'has broken a rule' -e "can't be served" "$HOSTS_DIR"/*/colod.log
 }
 
+# The guest's driver is unloaded and loaded again: its rings go, and others come.
+reload_driver() {
+    reload='busybox rmmod virtio_net; busybox insmod /modules/virtio_net.ko'
+    address="busybox ip link set eth0 up; busybox ip addr add $HOSTS_GUEST_IP/24 dev eth0"
+    hosts_guest "run (busybox sleep 1; $reload; $address) >/dev/null 2>&1 & echo begun" >/dev/null
+}
+
+has_reloaded() {
+    [ "$(hosts_guest 'run busybox cat /sys/class/net/eth0/ifindex')" != "$ifindex" ] && guest_answers
+}
+
+reloads() {
+    ifindex=$(hosts_guest 'run busybox cat /sys/class/net/eth0/ifindex')
+    ok "the guest's driver is loaded again" reload_driver
+    need "the guest's card is another" has_reloaded
+    need "it is protected" is_pair "$primary" "$secondary"
+    client_start
+    mark
+    hosts_kill "$primary"
+    taken_over "with another driver"
+    pair_join
+    client_end
+}
+
 pair_setup "nic lan.attach=vhost-user" checkpoint.mode=buffered
 pair_boot
 ok "status tells how the card is attached" is_attached "$primary"
@@ -77,6 +102,7 @@ for mode in buffered colo; do
     moves_in $mode
     client_end
 done
+reloads
 mark
 hosts_guest crash >/dev/null
 need "the guest reboots" logged "$primary" 'the guest has rebooted'

@@ -345,6 +345,8 @@ static Config *configure(const WorldHost *host, const char *role)
     Config *config = config_load_data("world", text, strlen(text), NULL, &error);
     if (!config)
         g_error("%s", error->message);
+    if (world.output_limit)
+        config->output_limit_bytes = world.output_limit;
     return config;
 }
 

@@ -495,6 +495,8 @@ gboolean link_has_unsent(const Link *link)
 
 gboolean link_send_packet(Link *link, unsigned nic, guint64 epoch, const guint8 *data, gsize len)
 {
+    if (nic != LINK_NIC_NOTE)
+        world_card_mirrored(world.current, epoch, data, len);
     if (!link_is_up(link) || !other(link->end)->link)
         return FALSE;
     Item *item = g_new0(Item, 1);

@@ -497,8 +497,10 @@ static gboolean turn(WorldHost *host)
     if (due->len == 0)
         return FALSE;
     world_call(host, dispatch_all, due);
-    if (host->node)
+    if (host->node) {
         world_storage_check_disks(host);
+        world_card_check(host);
+    }
     return TRUE;
 }
 

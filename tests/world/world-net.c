@@ -17,6 +17,7 @@ G_DEFINE_QUARK(netcompare_error, netcompare_error)
 struct Port {
     SimVm *vm;
     FrameFunc output;
+    gboolean (*takes)(gsize len, gpointer user_data); /* NULL: all */
     gpointer user_data;
     gboolean draining;
     PortStats stats;
@@ -43,6 +44,11 @@ void port_free(Port *port)
     g_free(port);
 }
 
+void world_port_set_takes(Port *port, gboolean (*takes)(gsize len, gpointer user_data))
+{
+    port->takes = takes;
+}
+
 void port_set_model(Port *port, const char *model)
 {
     (void)port;
@@ -67,11 +73,14 @@ void world_port_read(SimVm *vm)
 {
     for (;;) {
         Port *port = vm->port;
-        if (!port)
+        GBytes *first = g_queue_peek_head(vm->output);
+        if (!port || !first)
             return;
+        if (port->takes && !port->takes(g_bytes_get_size(first), port->user_data)) {
+            world_sometimes("output stays in the guest");
+            return;
+        }
         g_autoptr(GBytes) frame = g_queue_pop_head(vm->output);
-        if (!frame)
-            return;
         gsize len;
         const guint8 *data = g_bytes_get_data(frame, &len);
         port->output(data, len, port->user_data);

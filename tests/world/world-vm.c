@@ -121,6 +121,9 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
     vm->digest = sim_vm_digest(vm);
     vm->loaded = vm->booted = TRUE;
     vm->left = FALSE;
+    if (world.knows_room) /* what it has left in its ring was there */
+        while (!g_queue_is_empty(vm->output))
+            g_bytes_unref(g_queue_pop_head(vm->output));
     for (guint i = 1; i <= LOAD_PAGES; i++)
         sim_vm_write(vm, WORLD_PAGES - i, (guint32)world_random(G_MAXUINT32));
     if (world_chance(5))
@@ -399,6 +402,12 @@ static void send_output(SimVm *vm)
 {
     if (!g_queue_is_empty(vm->output) && !vm->reader)
         vm->reader = world_after(vm->host, world_between(10, 500), on_output, vm);
+}
+
+void sim_vm_output(SimVm *vm)
+{
+    if (vm->host->vm == vm) /* it lives */
+        send_output(vm);
 }
 
 /*

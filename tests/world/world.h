@@ -107,6 +107,8 @@ void sim_vm_answer(SimVm *vm);
 void sim_vm_die(SimVm *vm);
 /* Its node, which was a primary, becomes the other's secondary: it is of no use until it is loaded. */
 void sim_vm_is_left(SimVm *vm);
+/* What its guest has sent is read soon. */
+void sim_vm_output(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
 /* Writes of its guest that have waited may pass. */
 void sim_vm_let_through(SimVm *vm);
@@ -228,6 +230,8 @@ typedef struct {
     gboolean left;         /* and it has reported that the other one may continue */
     gint64 page_us;        /* of a page, in a first synchronisation; 0: all of that is by chance */
     const char *on_error;  /* what an I/O error of it does to the guest */
+    gboolean knows_room;   /* the guest's card tells what it has room for (vhost-user) */
+    gsize output_limit;    /* 0: what the option says */
 
     GHashTable *sometimes; /* name -> count */
 } World;
@@ -394,6 +398,16 @@ void world_disk_stops(SimVm *vm);
 /* From a client, at the switch. */
 void world_net_to_guest(const guint8 *data, gsize len);
 void world_net_look(void);
+
+/* Whose output is taken from its guest only if `takes` says so. */
+void world_port_set_takes(struct Port *port, gboolean (*takes)(gsize len, gpointer user_data));
+
+/* ---- world-card.c ---- */
+
+/* A host mirrors a frame to its peer. */
+void world_card_mirrored(const WorldHost *host, guint64 epoch, const guint8 *data, gsize len);
+/* At the end of each turn. */
+void world_card_check(const WorldHost *host);
 
 /* ---- world-client.c ---- */
 
