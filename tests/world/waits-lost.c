@@ -159,6 +159,23 @@ static void run_in_vain(void)
     world_die(ALPHA, FALSE);
 }
 
+static void note_in_vain(void)
+{
+    waits_pair();
+    BETA->notes_hang = TRUE;
+    world_die(ALPHA, FALSE);
+}
+
+static void let_notes(void)
+{
+    BETA->notes_hang = FALSE;
+}
+
+static gboolean is_noting(void)
+{
+    return claim_noting(BETA->node->claim) == CLAIM_NOTE_REMOVING;
+}
+
 static void refuse_to_run(void)
 {
     waits_pair();
@@ -289,6 +306,11 @@ static const Wait rows[] = {
      .then = FSM_FAILED,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
               {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
+    {.name = "secondary-device/note", .what = "its own storage, to know that the VM runs here, which has no disks",
+     .who = 1, .bring = note_in_vain, .let = let_notes, .state = FSM_S_DEVICE, .also = is_noting,
+     .told = {"waiting.for=to continue the VM"}, .limit = "`arbiter.timeout`: the VM runs all the same",
+     .limit_ms = waits_arbiter_ms, .then = FSM_P_NONE,
+     .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, QUIT, {WAIT_PEER_DIES, FSM_S_DEVICE, NULL}}},
     {.name = "secondary-device/refused", .what = "disks, or QEMU, that refuse to run the VM",
      .who = 1, .bring = refuse_to_run, .let = let_beta_run, .fail = waits_beta_dies,
      .state = FSM_S_DEVICE, .also = is_refused, .told = {"waiting.for=tried again every second"},

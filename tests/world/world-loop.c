@@ -331,6 +331,10 @@ static gboolean run_step(gpointer data)
         world_later(step->host, step->wakes_us - world.now_us, run_step, step);
         return G_SOURCE_REMOVE;
     }
+    if (step->is_local && step->host->notes_hang) {
+        world_later(step->host, LOOK_US, run_step, step);
+        return G_SOURCE_REMOVE;
+    }
     if (world.now_us < step->host->storage_hangs_until_us && !step->is_local) {
         if (step->may_be_left && step->host->storage_is_another) {
             step->wakes_us = step->host->storage_hangs_until_us + world_between(0, LEFT_US);

@@ -163,6 +163,7 @@ struct WorldHost {
     WorldTaken taken[WORLD_TAKEN]; /* by epoch */
     guint64 proven; /* how far the guest was, of which its peer has reported that it has it */
     gint64 qemu_slow_until_us; /* its QEMU answers late */
+    gboolean notes_hang;       /* its own storage does, in what its node notes there */
     gint64 takes_us[8];        /* by VmOp: what its QEMU takes for it; 0: that is by chance */
     const char *disk_holds; /* an order that its disk server doesn't end, or "start"; NULL: none */
     SimVm *vm;
