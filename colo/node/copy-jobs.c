@@ -8,6 +8,12 @@
 #include "colo/node/resume.h"
 #include "common/log.h"
 
+/*
+ * QEMU has so long to read what the copy was given (settle.h). Else a frame that belongs to the epoch
+ * before comes after the load, and the guest has it twice.
+ */
+#define SETTLE_US (100 * COLO_US_PER_MS)
+
 /* Loads after which the pages they write to must be known. */
 #define PROOFS_MAX 16
 
@@ -66,6 +72,13 @@ static void on_paused(Vm *vm, const GError *error, gpointer user_data)
     if (copy->condition == COPY_RUNNING)
         copy_set_condition(copy, COPY_PAUSED);
     copy_step(copy);
+}
+
+void copy_pause_settled(gpointer user_data)
+{
+    Copy *copy = user_data;
+    copy->handler->pausing(copy->user_data);
+    vm_pause(copy->vm, on_paused, copy);
 }
 
 /* ---- Disks ---- */
@@ -312,8 +325,7 @@ void copy_begin_job(Copy *copy, CopyJob job)
         check(copy);
         return;
     case COPY_PAUSE:
-        copy->handler->pausing(copy->user_data);
-        vm_pause(copy->vm, on_paused, copy);
+        settle_begin(copy->settle, SETTLE_US);
         return;
     case COPY_LOOK:
         load_guard_written(copy->guard, on_written, copy);

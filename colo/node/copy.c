@@ -285,6 +285,12 @@ static gboolean on_check_timer(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
+static gboolean is_delivered(gpointer user_data)
+{
+    const Copy *copy = user_data;
+    return copy->handler->is_delivered(copy->user_data);
+}
+
 Copy *copy_new(const CopyHandler *handler, gpointer user_data)
 {
     static const ToldHandler telling = {.has_room = on_has_room, .send = on_part, .done = on_told};
@@ -292,6 +298,7 @@ Copy *copy_new(const CopyHandler *handler, gpointer user_data)
     copy->handler = handler;
     copy->user_data = user_data;
     copy->told = told_new(&telling, copy);
+    copy->settle = settle_new(is_delivered, copy_pause_settled, copy);
     copy->check_timer = g_timeout_add(CHECK_MS, on_check_timer, copy);
     return copy;
 }
@@ -304,6 +311,7 @@ void copy_attach(Copy *copy, Vm *vm, DirtyTracker *tracker)
 
 void copy_killed(Copy *copy)
 {
+    settle_end(copy->settle);
     copy_set_job(copy, COPY_NOTHING);
 }
 
@@ -322,5 +330,6 @@ void copy_free(Copy *copy)
     copy_forget(copy);
     copy_detach(copy);
     told_free(copy->told);
+    settle_free(copy->settle);
     g_free(copy);
 }

@@ -57,6 +57,8 @@ typedef struct {
 
     /* The VM is paused: a session may begin. */
     void (*begin)(gpointer user_data);
+    /* QEMU has read all input that the guest was given. */
+    gboolean (*is_delivered)(gpointer user_data);
     /* All that the guest has sent until now is to be read. */
     void (*drain)(gpointer user_data);
     /* It is about to be paused; it has been; or it wasn't resumed. */

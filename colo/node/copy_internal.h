@@ -4,6 +4,7 @@
 #define COLO_COLO_NODE_COPY_INTERNAL_H
 
 #include "colo/node/copy.h"
+#include "colo/node/settle.h"
 #include "colo/node/told.h"
 
 struct Copy {
@@ -23,6 +24,7 @@ struct Copy {
     CopyFit fit;
     gboolean check_due, settled;
     ColoTime job_began; /* the one under way */
+    Settle *settle;     /* COPY_PAUSE, until QEMU is told to */
 
     Checkpoint *checkpoint; /* received last; NULL only when empty */
     gboolean to_run;        /* the primary wants it to run from that */
@@ -45,5 +47,7 @@ void copy_set_fit(Copy *copy, CopyFit next);
 void copy_stall(Copy *copy, CopyCondition next, const char *why);
 /* Begins a job that copy_next() has chosen. */
 void copy_begin_job(Copy *copy, CopyJob job);
+/* QEMU has read the copy's input, and is to pause it. */
+void copy_pause_settled(gpointer user_data);
 
 #endif

@@ -6,7 +6,7 @@
  * Syncing is for a VM with disks, so that the pause need not sync. Preparing: a secondary's VM that
  * runs is told to be paused, and the pages that it has written are added to the checkpoint
  * (told.h). A VM that waits needs none of this. Settling: input is deferred, and QEMU reads what
- * it has been given already.
+ * it has been given already (settle.h).
  */
 #include "colo/node/node.h"
 #include "colo/node/primary_internal.h"
@@ -15,9 +15,12 @@
 #include "common/log.h"
 #include "common/timer.h"
 
-/* QEMU reads at once if it gets any CPU: when to look again, and when to pause it all the same. */
-#define SETTLE_LOOK_US 200
-#define SETTLE_MAX_US  (5 * COLO_US_PER_MS)
+/*
+ * QEMU has so long to read what it was given (settle.h). What it reads later its guest gets in the
+ * next epoch, and the copy in this one: they differ. After the last checkpoint the guest gets it never.
+ */
+#define SETTLE_US      (5 * COLO_US_PER_MS)
+#define SETTLE_LAST_US (100 * COLO_US_PER_MS)
 
 /* When a pause is tried again that QEMU has refused. */
 #define PAUSE_AGAIN_US (1000 * COLO_US_PER_MS)
@@ -75,21 +78,21 @@ gboolean primary_dirty(Primary *primary, const MessageDirty *dirty, GError **err
     return TRUE;
 }
 
-/* No more input is given to the guest: waits until QEMU has read what was. */
-static void look_if_settled(Primary *primary)
+static gboolean is_delivered(gpointer user_data)
 {
-    ColoTime now = colo_time_now();
-    if (primary->handler->is_delivered(primary->user_data) ||
-        colo_time_diff_us(now, primary->cycle.settle_started) >= SETTLE_MAX_US)
-        primary_step(primary, CYCLE_EVENT_SETTLED);
-    else
-        g_source_set_ready_time(primary->settle_timer, colo_time_add_us(now, SETTLE_LOOK_US).us);
+    const Primary *primary = user_data;
+    return primary->handler->is_delivered(primary->user_data);
 }
 
+static void on_settled(gpointer user_data)
+{
+    primary_step(user_data, CYCLE_EVENT_SETTLED);
+}
+
+/* No more input is given to the guest until it runs again. */
 static void settle(Primary *primary)
 {
-    primary->cycle.settle_started = colo_time_now();
-    look_if_settled(primary);
+    settle_begin(primary->settle, primary->cycle.last ? SETTLE_LAST_US : SETTLE_US);
 }
 
 /* ---- The pause ---- */
@@ -115,7 +118,7 @@ static void pause_refused(Primary *primary, const GError *error)
     Cycle *cycle = &primary->cycle;
     if (cycle->phase == CYCLE_STOPPING) {
         cycle->pause_refused = TRUE;
-        g_source_set_ready_time(primary->settle_timer,
+        g_source_set_ready_time(primary->again_timer,
                                 colo_time_add_us(colo_time_now(), PAUSE_AGAIN_US).us);
         if (!cycle->refusal_told)
             primary->handler->trouble(what, error, primary->user_data);
@@ -159,15 +162,11 @@ static void pause_again(Primary *primary)
         pause_is_over(primary);
 }
 
-static gboolean on_settle_timer(gpointer user_data)
+static gboolean on_again_timer(gpointer user_data)
 {
     Primary *primary = user_data;
-    g_source_set_ready_time(primary->settle_timer, -1);
-    /* What ended the cycle in this turn of the main loop can't take back a timer that is due. */
-    if (primary->cycle.phase == CYCLE_SETTLING)
-        look_if_settled(primary);
-    else
-        pause_again(primary);
+    g_source_set_ready_time(primary->again_timer, -1);
+    pause_again(primary);
     return G_SOURCE_CONTINUE;
 }
 
@@ -402,9 +401,15 @@ static void count(Primary *primary)
 
 /* ---- The cycle ---- */
 
+static void end_waits(Primary *primary)
+{
+    settle_end(primary->settle);
+    g_source_set_ready_time(primary->again_timer, -1);
+}
+
 static void look(Primary *primary)
 {
-    g_source_set_ready_time(primary->settle_timer, -1);
+    end_waits(primary);
     primary_continue(primary);
     primary_reschedule(primary);
 }
@@ -475,7 +480,8 @@ Primary *primary_new(const Config *config, const PrimaryHandler *handler, gpoint
     primary->config = config;
     primary->handler = handler;
     primary->user_data = user_data;
-    primary->settle_timer = colo_timer_new(on_settle_timer, primary);
+    primary->settle = settle_new(is_delivered, on_settled, primary);
+    primary->again_timer = colo_timer_new(on_again_timer, primary);
     primary_session_init(primary);
     return primary;
 }
@@ -486,8 +492,9 @@ void primary_free(Primary *primary)
         return;
     primary_end_hand_over(primary);
     primary_session_finalise(primary);
-    g_source_destroy(primary->settle_timer);
-    g_source_unref(primary->settle_timer);
+    settle_free(primary->settle);
+    g_source_destroy(primary->again_timer);
+    g_source_unref(primary->again_timer);
     g_clear_pointer(&primary->cycle.state, g_bytes_unref);
     g_free(primary);
 }
@@ -506,7 +513,7 @@ void primary_forget(Primary *primary)
     primary->pause_wanted = primary->frozen = FALSE;
     primary->plan = PLAN_NONE;
     g_source_set_ready_time(primary->schedule_timer, -1);
-    g_source_set_ready_time(primary->settle_timer, -1);
+    end_waits(primary);
 }
 
 void primary_detach(Primary *primary)

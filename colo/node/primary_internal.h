@@ -7,6 +7,7 @@
 #define COLO_COLO_NODE_PRIMARY_INTERNAL_H
 
 #include "colo/node/primary.h"
+#include "colo/node/settle.h"
 
 /* The checkpoint cycle. The phase is changed by primary_step() only. */
 typedef struct {
@@ -19,11 +20,11 @@ typedef struct {
     gboolean gives_up; /* the last one: the disks are marked as they are given up */
     GBytes *state;     /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
-    ColoTime settle_started, pause_started; /* 0: the VM runs, or never did */
-    gboolean pause_refused, refusal_told;   /* no answer is to come: it is tried again */
-    gint64 pause_us;                        /* the last one, */
-    gint64 stood_us;                        /* and until all was copied */
-    ColoTime resumed;                       /* the last time, from a pause */
+    ColoTime pause_started;               /* 0: the VM runs, or never did */
+    gboolean pause_refused, refusal_told; /* no answer is to come: it is tried again */
+    gint64 pause_us;                      /* the last one, */
+    gint64 stood_us;                      /* and until all was copied */
+    ColoTime resumed;                     /* the last time, from a pause */
 } Cycle;
 
 /* Whether the next checkpoint is the VM's last one here. */
@@ -38,7 +39,8 @@ struct Primary {
     DirtyTracker *tracker;
 
     Cycle cycle;
-    GSource *settle_timer; /* also of a pause that is tried again */
+    Settle *settle;       /* CYCLE_SETTLING */
+    GSource *again_timer; /* of a pause that is tried again */
 
     Capture *capture;  /* NULL: there is no session */
     gboolean may_pack; /* of the session: the secondary reads packed pages */

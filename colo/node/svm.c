@@ -43,6 +43,12 @@ static void on_begin(gpointer user_data)
     colo_fault_point("secondary-sync");
 }
 
+static gboolean on_is_delivered(gpointer user_data)
+{
+    const Node *node = user_data;
+    return cards_are_read(node->cards);
+}
+
 static void on_drain(gpointer user_data)
 {
     const Node *node = user_data;
@@ -273,6 +279,7 @@ void svm_init(Node *node)
 {
     static const CopyHandler handler = {.look = look,
                                         .begin = on_begin,
+                                        .is_delivered = on_is_delivered,
                                         .drain = on_drain,
                                         .pausing = on_pausing,
                                         .paused = on_paused,

@@ -27,6 +27,7 @@ typedef struct {
     OptionalEpoch session_epoch; /* of the checkpoint received last */
 
     gboolean cant_enter, cant_run, cant_prove;
+    gboolean unread;         /* input, by QEMU */
     gboolean no_room, fills; /* the link; each part fills it */
     PageSet *dirty;          /* what the primary was told */
     gboolean ends_vm;        /* what is lost ends at once */
@@ -164,6 +165,12 @@ static void on_begin(gpointer user_data)
 static void on_drain(gpointer user_data)
 {
     report(user_data, "drain");
+}
+
+static gboolean on_is_delivered(gpointer user_data)
+{
+    const Fixture *f = user_data;
+    return !f->unread;
 }
 
 static void on_pausing(gpointer user_data)
@@ -322,6 +329,7 @@ static void on_ending(const char *what, const GError *error, gpointer user_data)
 
 static const CopyHandler handler = {.look = on_look,
                                     .begin = on_begin,
+                                    .is_delivered = on_is_delivered,
                                     .drain = on_drain,
                                     .pausing = on_pausing,
                                     .paused = on_paused,

@@ -49,6 +49,7 @@ typedef struct {
     EchoClient *echo;
     GByteArray *answers; /* of each datagram: how many have come, 255 at most */
     guint64 answered, duplicated, strange;
+    json_object *again; /* numbers of the first duplicates */
     ColoTime due;
 } Run;
 
@@ -81,6 +82,8 @@ static void receive(Run *run)
             run->strange++;
         } else if (run->answers->data[number]) {
             run->duplicated++;
+            if (json_object_array_length(run->again) < 16)
+                json_object_array_add(run->again, json_object_new_int64((gint64)number));
         } else {
             run->answers->data[number] = 1;
             run->answered++;
@@ -143,8 +146,10 @@ static gboolean print_figures(const Run *run, gboolean is_end)
     colo_json_add_string(line, "connection", echo->broken ? "lost" : "kept");
     colo_json_add_int(line, "sent_again", again);
     colo_json_add_int(line, "needless", needless);
-    if (is_end)
+    if (is_end) {
         json_object_object_add(line, "missing", missing(run));
+        json_object_object_add(line, "again", json_object_get(run->again));
+    }
     puts(json_object_to_json_string_ext(line, JSON_C_TO_STRING_PLAIN));
     fflush(stdout);
     json_object_put(line);
@@ -224,11 +229,13 @@ int main(int argc, char **argv)
         return 2;
     }
     run.answers = g_byte_array_new();
+    run.again = json_object_new_array();
     puts("{\"connected\":true}");
     fflush(stdout);
     gboolean good = run_traffic(&run);
     echo_client_free(run.echo);
     g_byte_array_unref(run.answers);
+    json_object_put(run.again);
     close(run.udp);
     close(run.signals);
     return good ? 0 : 1;

@@ -30,6 +30,35 @@ static void test_prepare(Fixture *f, gconstpointer data)
     assert_reported(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
 }
 
+/* What QEMU reads after the pause, the guest would get in the next epoch. */
+static void test_prepare_unread(Fixture *f, gconstpointer data)
+{
+    gboolean never = data != NULL;
+    run(f);
+    f->unread = TRUE;
+    g_assert_true(copy_prepare(f->copy, 3));
+    turned_clock_pass_ms(90);
+    assert_reported(f, "");
+    g_assert_true(vm_is_running(f->vm));
+    g_assert_false(copy_runs(f->copy)); /* it is given no more */
+    f->unread = never;
+    turned_clock_pass_ms(never ? 10 : 1);
+    assert_reported(f, "pausing vm-pause paused drain look dirty:3:0+0 told");
+}
+
+/* A VM that ends while QEMU has not read isn't paused any more. */
+static void test_unread_ends(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    run(f);
+    f->unread = TRUE;
+    g_assert_true(copy_prepare(f->copy, 3));
+    turned_clock_settle();
+    end_vm(f);
+    turned_clock_pass_ms(1000);
+    assert_reported(f, "");
+}
+
 static void test_prepare_refused(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -207,6 +236,9 @@ int main(int argc, char **argv)
     static const FixtureTest tests[] = {
         {"/copy-asked/prepare",           NULL,      test_prepare        },
         {"/copy-asked/prepare-refused",   NULL,      test_prepare_refused},
+        {"/copy-asked/prepare-unread",    NULL,      test_prepare_unread },
+        {"/copy-asked/never-read",        "never",   test_prepare_unread },
+        {"/copy-asked/unread-ends",       NULL,      test_unread_ends    },
         {"/copy-asked/prepare-early",     NULL,      test_prepare_early  },
         {"/copy-asked/prepare-early-run", "run",     test_prepare_early  },
         {"/copy-asked/parts",             NULL,      test_parts          },

@@ -40,6 +40,22 @@ static void test_goes(Fixture *f, gconstpointer data)
     assert_reported(f, "resume running-again complete:admin pausing paused decide:4 content:4");
 }
 
+/* What QEMU reads after this pause, no guest would ever get. */
+static void test_settles_longer(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    f->delivered = FALSE;
+    primary_plan(f->primary);
+    primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+    primary_hand_over(f->primary);
+    turned_clock_pass_ms(90);
+    assert_reported(f, "");
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SETTLING);
+    turned_clock_pass_ms(11);
+    assert_reported(f, "pausing paused decide:3:last content:3");
+}
+
 /* A checkpoint that was under way when it was ordered is an ordinary one: the next is the last. */
 static void test_follows_another(Fixture *f, gconstpointer data)
 {
@@ -234,6 +250,7 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
     ADD("goes", test_goes);
+    ADD("settles-longer", test_settles_longer);
     ADD("follows-another", test_follows_another);
     ADD("held", test_held);
     ADD("held-and-cancelled", test_held_and_cancelled);

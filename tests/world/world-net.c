@@ -105,7 +105,7 @@ const PortStats *port_stats(const Port *port)
 
 gboolean port_is_read(const Port *port)
 {
-    return !port->vm->vm.running || g_queue_is_empty(port->vm->input);
+    return sim_vm_is_read(port->vm);
 }
 
 /* ---- Uplinks ---- */

@@ -101,6 +101,27 @@ static SimVm *sim(Vm *vm)
     return (SimVm *)vm;
 }
 
+/* QEMU needs so long to read a frame, at most. */
+#define READ_US 2000
+
+gboolean sim_vm_is_read(const SimVm *vm)
+{
+    return !vm->vm.running || g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
+}
+
+/*
+ * In a pause QEMU throws away what it has read and a guest has not taken. A primary's has, for all
+ * that matters here: it is in RAM. A copy's RAM is soon that of a checkpoint.
+ */
+static void forget_read(SimVm *vm)
+{
+    gboolean is_read = g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
+    if (!vm->host->node || fsm_is_primary(vm->host->node->state))
+        return;
+    if (is_read)
+        g_queue_clear_full(vm->input, (GDestroyNotify)g_bytes_unref);
+}
+
 typedef struct {
     SimVm *vm;
     VmOp op;
@@ -118,6 +139,7 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
         return;
     }
     vm->history = history_find(state->history);
+    vm->stale = g_queue_get_length(vm->input);
     vm->digest = sim_vm_digest(vm);
     vm->loaded = vm->booted = TRUE;
     vm->left = FALSE;
@@ -224,6 +246,7 @@ static gboolean on_work(gpointer data)
         resume(vm);
     } else if (op == VM_OP_PAUSE) {
         vm->vm.running = FALSE;
+        forget_read(vm);
     }
     vm_finish(&vm->vm, state, error);
     return G_SOURCE_REMOVE;
@@ -447,6 +470,9 @@ static gboolean handle_input(SimVm *vm)
         g_autoptr(GBytes) frame = g_queue_pop_head(vm->input);
         gsize len;
         const guint8 *bytes = g_bytes_get_data(frame, &len);
+        if (vm->stale)
+            world_fail("%s: the guest gets a frame that was given to it before it was loaded",
+                       vm->host->name);
         GBytes *answer = world_guest_answer(vm, bytes, len);
         if (answer)
             g_queue_push_tail(vm->output, answer);
@@ -487,6 +513,7 @@ static void run_guest(SimVm *vm)
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len)
 {
     g_queue_push_tail(vm->input, g_bytes_new(data, len));
+    vm->given_us = world.now_us;
     if (vm->vm.running)
         run_guest(vm);
 }

@@ -80,7 +80,9 @@ typedef struct {
     struct Capture *capture; /* of its pages; or NULL */
     gboolean loaded;         /* and not run since: RAM must be that of the state */
     guint64 digest;          /* then */
-    GQueue *input;           /* of GBytes*: frames that QEMU has not read */
+    GQueue *input;           /* of GBytes*: frames that the guest has not handled */
+    gint64 given_us;         /* the last of them was */
+    guint stale;             /* of them: given to a copy that was loaded since */
     GQueue *output;          /* of GBytes*: frames that nobody has read */
     struct Port *port;       /* or NULL */
     guint refuse[8];         /* by VmOp: so many of the next ones fail */
@@ -110,6 +112,8 @@ void sim_vm_is_left(SimVm *vm);
 /* What its guest has sent is read soon. */
 void sim_vm_output(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
+/* QEMU has read what it was given. */
+gboolean sim_vm_is_read(const SimVm *vm);
 /* Writes of its guest that have waited may pass. */
 void sim_vm_let_through(SimVm *vm);
 /* A page of the VM has become dirty. */
