@@ -114,6 +114,7 @@ deps:
 
 # Tests mostly wait: more than one core's worth runs at once.
 TEST_JOBS ?= 2
+MUTANT_JOBS ?= 4
 
 check-unit: $(filter $(O)/tests/unit/% $(O)/tests/sim/%,$(TEST_PROGRAMS))
 	$(S)/tests/run --jobs $(TEST_JOBS) $(O) unit sim
@@ -129,7 +130,7 @@ check: all $(TEST_PROGRAMS)
 # The same with the tests that tests/deep names, and after a look whether the tests find bugs that are put
 # in: before an important change is said to be done.
 check-deep:
-	$(S)/tests/mutants/run $(S) $(O)/mutants
+	$(S)/tests/mutants/run --jobs $(MUTANT_JOBS) $(S) $(O)/mutants
 	SIM_SEEDS=3000 DEEP=yes $(MAKE) check
 
 # Guests under KVM. Where there is none a host that has it is emulated: slow, but the same code (tests/kvm/run).
