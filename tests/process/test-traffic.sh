@@ -130,16 +130,18 @@ steady() { # ARGUMENT...
 }
 steady --seconds 1
 is "nothing is lost" "$(client_figure lost) $(client_figure duplicated) $(client_figure connection)" "0 0 kept"
+# Of what TCP sends again one may turn out needless: the last request may have come, and its answer is lost.
 # shellcheck disable=SC2317 # called by name
-datagrams_are_away() {
+much_is_lost() {
     kill -USR1 "$hosts_pid"
-    tail -n 1 "$HOSTS_DIR/client/steady.log" | grep -q '"away":[0-9][0-9][0-9]'
+    client_line=$(tail -n 1 "$HOSTS_DIR/client/steady.log")
+    [ "$(client_figure away)" -ge 100 ] && [ "$(client_figure sent_again)" -ge 2 ]
 }
 hosts_start client steady "$COLO_BUILD/tests/tools/steady" --drain-s 5 "$HOSTS_GUEST_IP"
 steady_pid=$hosts_pid
 hosts_wait 20 "the client" grep -q connected "$HOSTS_DIR/client/steady.log" || exit 1
 hosts_cut alpha lan0
-hosts_wait 20 "datagrams that are lost" datagrams_are_away
+hosts_wait 20 "datagrams and segments that are lost" much_is_lost
 hosts_mend alpha lan0
 kill -TERM "$steady_pid"
 wait "$steady_pid"
