@@ -50,9 +50,10 @@ void model_fail(const Pair *pair, const char *what)
     g_error("%s", what);
 }
 
-void model_note(FsmState state, FsmEvent event)
+void model_note(int me, FsmState state, FsmEvent event)
 {
     current->moved[state][event] = TRUE;
+    current->switched[me] |= state == FSM_P_HANDED && event == FSM_TAKEN;
 }
 
 /* ---- What every state leads to ---- */

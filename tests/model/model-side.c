@@ -200,6 +200,47 @@ static void carry_out(Pair *pair, int me, FsmEvent what, guint actions)
     }
 }
 
+/* ---- Whose the disks are ---- */
+
+#define OWNS   (FSM_DO_RUN_VM | FSM_DO_RESUME_VM | FSM_DO_TAKE_OVER)
+#define STANDS (FSM_DO_SEND_HANDED | FSM_DO_FREEZE_VM | FSM_DO_KILL_VM | FSM_DO_BECOME_REPLICA)
+
+/* A VM that is taken over runs later: model-steps.c. */
+static void note_disks(Side *side, FsmEvent what, guint actions)
+{
+    if (actions & OWNS)
+        side->flag = TRUE;
+    if (actions & (FSM_DO_RUN_VM | FSM_DO_RESUME_VM))
+        side->vm_runs = TRUE;
+    if (actions & (STANDS | FSM_DO_GIVE_BACK))
+        side->flag = FALSE;
+    if ((actions & STANDS) || what == FSM_HOLD)
+        side->vm_runs = FALSE;
+}
+
+/*
+ * A primary that has lost its link, whether it has noticed or not, without having handed its VM over. It
+ * keeps the disks that it writes to, and nothing that it does is heard, while the other takes over its own.
+ */
+static gboolean keeps_its_disks(const Pair *pair, const Side *side)
+{
+    static const gboolean held[FSM_STATES] = {
+        [FSM_P_COLO] = TRUE, [FSM_P_PRE_SWITCHOVER] = TRUE, [FSM_P_DEVICE] = TRUE};
+    return side->state == FSM_P_PAUSED || side->state == FSM_P_RECOVER ||
+           (held[side->state] && !pair->connected);
+}
+
+static void check_disks(const Pair *pair)
+{
+    const Side *a = &pair->side[0], *b = &pair->side[1];
+    EXPECT(pair, !(a->flag && b->flag) || keeps_its_disks(pair, a) || keeps_its_disks(pair, b));
+    for (int i = 0; i < 2; i++) {
+        const Side *side = &pair->side[i];
+        EXPECT(pair, side->state != FSM_P_HANDED || !(side->vm_runs || side->flag));
+        EXPECT(pair, !(side->vm_runs && side->route == ROUTE_OPEN) || side->flag);
+    }
+}
+
 /* ---- Events ---- */
 
 /* Ends a copy of the VM: a failure, or the order of somebody who may have it ended. */
@@ -251,7 +292,7 @@ void model_event(Pair *pair, int me, FsmEvent what)
         model_fail(pair, text);
     }
     Side before = *side;
-    model_note(side->state, what);
+    model_note(me, side->state, what);
     side->state = (guint8)step.next;
     side->cancelled &= step.next == FSM_S_HANDED;
     side->doubted &= fsm_is_contested(step.next);
@@ -259,6 +300,7 @@ void model_event(Pair *pair, int me, FsmEvent what)
     if (step.next == FSM_S_COLO)
         side->copy = COPY_STANDBY;
     model_claim_moved(pair, me, what, step.next);
+    note_disks(side, what, step.actions);
     carry_out(pair, me, what, step.actions);
     check_step(pair, me, &before, what);
 }
@@ -274,6 +316,7 @@ static gboolean is_unheard(const Side *side)
 void model_check(Pair *pair)
 {
     EXPECT(pair, !(model_is_active(&pair->side[0]) && model_is_active(&pair->side[1])));
+    check_disks(pair);
     for (int i = 0; i < 2; i++) {
         Side *side = &pair->side[i];
         if (!is_holding(side))

@@ -319,7 +319,7 @@ static void take_over_step(Search *search, int i)
     default:
         STEP(pair, search)
         {
-            pair->side[i].has_run = TRUE;
+            pair->side[i].has_run = pair->side[i].vm_runs = TRUE;
             if (pair->side[i].route == ROUTE_TO_PEER)
                 model_route(pair, i, ROUTE_TAKES_OVER);
             model_event(pair, i, FSM_TAKEN_OVER);
@@ -334,7 +334,7 @@ static void taking_steps(Search *search, int i)
     if (search->from->side[i].route == ROUTE_TO_PEER)
         STEP(pair, search)
         {
-            pair->side[i].has_run = TRUE;
+            pair->side[i].has_run = pair->side[i].vm_runs = TRUE;
             model_route(pair, i, ROUTE_TAKES_OVER);
         }
     else

@@ -14,7 +14,9 @@
  *   5. every internal event has an answer in each state that it meets, and every step of the claim
  *      is in the claim's table;
  *   6. no node asks for the VM with a copy that can't continue, unless the other's is dead already;
- *   7. a decision is changed by its winner only, whose VM has ended, and which sends nothing.
+ *   7. a decision is changed by its winner only, whose VM has ended, and which sends nothing;
+ *   8. the disks are one side's, and a VM that was handed over stands (model_check() has the exception);
+ *   9. what is heard of a VM comes from one that has its disks.
  *
  * From each state, if nothing fails any more, a state is reached in which one side runs the VM.
  * This holds also where both wait for each other. Administrators have to help only where the side
@@ -101,6 +103,8 @@ typedef struct {
     guint8 doubted;   /* primary: the secondary may have a yes though it has not said so */
     guint8 has_asked; /* secondary: while the VM was handed over to it */
     guint8 has_run;   /* it has run the VM since it was started */
+    guint8 flag;      /* the disks are its own: ACTIVE */
+    guint8 vm_runs;   /* the VM itself, not a copy of the other side's; or it may still */
     guint8 is_auto;   /* role auto */
     guint8 cancelled; /* secondary: is to leave the VM that is handed over to it */
 
@@ -153,6 +157,7 @@ typedef struct {
     guint restarts;                         /* at most */
     gboolean moved[FSM_STATES][FSM_EVENTS]; /* the steps of the table that were taken */
     gboolean left_as_cancelled;             /* the VM, by a secondary that it was handed over to */
+    gboolean switched[2]; /* by side: it has handed the VM over, which was taken */
 } Search;
 
 /* ---- model-search.c ---- */
@@ -160,7 +165,7 @@ typedef struct {
 /* A state that must not be: prints how it came to be, and ends the program. */
 void model_fail(const Pair *pair, const char *what) G_GNUC_NORETURN;
 /* The step is taken. */
-void model_note(FsmState state, FsmEvent event);
+void model_note(int me, FsmState state, FsmEvent event);
 #define EXPECT(pair, what)                                                                         \
     do {                                                                                           \
         if (!(what))                                                                               \

@@ -194,11 +194,28 @@ void world_storage_refused(WorldHost *host, const char *what)
 
 /* ---- Disks are not both sides' ---- */
 
+/* A secondary that was handed the VM has its disks, or gives them back: they are not the primary's then. */
+static void check_taking(const WorldHost *host)
+{
+    const WorldHost *peer = &world.host[!host->index];
+    FsmState state = host->node->state;
+    if ((state != FSM_S_TAKING && state != FSM_S_GIVING) || !peer->lives || !peer->node)
+        return;
+    FsmState there = peer->node->state;
+    if (!fsm_is_primary(there) || there == FSM_P_ASKING || there == FSM_P_STARTING)
+        return;
+    world_sometimes("a secondary takes what it was handed, and its primary lives");
+    if (disks_are_there(peer->node->disks) && disks_are_active(peer->node->disks))
+        world_fail("%s: takes the VM, and the disks count as %s's too", host->name, peer->name);
+}
+
 void world_storage_check_disks(const WorldHost *host)
 {
     const Node *node = host->node;
     gboolean away = node->state == FSM_P_HANDED ||
                     (node->state == FSM_P_FROZEN && primary_phase(node->primary) == CYCLE_PAUSED);
+    if (world.disks)
+        check_taking(host);
     if (!world.disks || !away || !disks_are_there(node->disks))
         return;
     if (disks_are_active(node->disks))
