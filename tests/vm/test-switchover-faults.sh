@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Storage that fails as a VM's disks are given up for a switchover: a raw and a qcow2 disk, each on its own
-# image, at each thing that is still done to it then (COLO_BLOCK_FAULT). Ten switchovers fail in turn. Each
+# image, at each thing that is still done to it then (COLO_BLOCK_FAULT). nbdkit's error and pause filters don't do:
+# they see QEMU's requests, and not what the plugin itself writes and syncs. Ten switchovers fail in turn. Each
 # time the error names the disk, the disks are taken back, the guest goes on in the same QEMU and the same
 # session, and its client has lost nothing. The eleventh is done. What can't be mended, a raw image that could
 # not be synced, refuses once at most: the VM leaves that host. (A qcow2 image does so for good: only `failover`
