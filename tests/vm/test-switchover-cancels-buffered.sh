@@ -1,0 +1,5 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-or-later
+# The same as test-switchover-cancels.sh with a secondary VM that waits.
+export MODE=buffered
+exec "$COLO_TESTS/vm/test-switchover-cancels.sh"
