@@ -92,6 +92,65 @@ static void test_rounds(void)
     tear_down(&f);
 }
 
+/* None comes before its time: they are timed from before the first, so that one is only ever late here. */
+static void test_timed(void)
+{
+    static const gint64 after_ms[] = {0, 50, 50 + 150, 200 + 250, 450 + 350};
+    Fixture f;
+    Network network;
+    if (skipped())
+        return;
+    take_over(&f, &network);
+    const Node *node = f.host[1].node;
+    const guint rounds = (guint)node->config->announce_rounds;
+    g_assert_cmpuint(rounds, ==, G_N_ELEMENTS(after_ms));
+    WAIT_FOR(count_received(&network) == rounds);
+    f.host[1].config->announce_initial_ms = 50;
+    f.host[1].config->announce_step_ms = 100;
+    f.host[1].config->announce_max_ms = 550;
+    gint64 began_us = g_get_monotonic_time();
+    announce_start(node->announce);
+    for (guint i = 0; i < rounds; i++) {
+        WAIT_FOR(count_received(&network) > rounds + i);
+        g_assert_cmpint(g_get_monotonic_time() - began_us, >=, after_ms[i] * 1000);
+    }
+    close(network.fd);
+    tear_down(&f);
+}
+
+/* A VM that moves as planned: the node that has it says so, the other doesn't; and again if told to. */
+static void test_moved(void)
+{
+    Fixture f;
+    Network network[2];
+    guint32 id;
+    if (skipped())
+        return;
+    set_up(&f, "file");
+    add_tap(&f);
+    start(&f.host[0], "primary");
+    start(&f.host[1], "secondary");
+    protect(&f, 0);
+    const Host *a = &f.host[0], *b = &f.host[1];
+    for (int i = 0; i < 2; i++)
+        network_open(&network[i], &f.host[i]);
+    a->config->downtime_limit_ms = 0;
+    g_assert_true(switchover_begin(a->node->switchover, FALSE, &id, NULL));
+    const guint rounds = (guint)b->config->announce_rounds;
+    WAIT_FOR(count_received(&network[1]) == rounds);
+    protect(&f, 1);
+    g_assert_false(announce_is_planned(b->node->announce));
+    g_autofree char *answer =
+        control_peer_ask(b->config->control_socket, "{\"execute\":\"announce\"}");
+    g_assert_cmpstr(answer, ==, "{\"return\":{}}");
+    WAIT_FOR(count_received(&network[1]) == 2 * rounds);
+    g_assert_false(announce_is_planned(b->node->announce));
+    g_assert_cmpuint(count_received(&network[0]), ==, 0);
+    close(network[0].fd);
+    close(network[1].fd);
+    tear_down(&f);
+}
+
 static gboolean is_learnt(const char *tap)
 {
     g_autofree char *where = g_strdup_printf("52:54:00:12:34:00 dev %s ", tap);
@@ -245,6 +304,8 @@ int main(int argc, char **argv)
         command_run("ip link set lo up");
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-announce/rounds", test_rounds);
+    add_pair_test("/node-announce/timed", test_timed);
+    add_pair_test("/node-announce/moved", test_moved);
     add_pair_test("/node-announce/first-is-lost", test_first_is_lost);
     add_pair_test("/node-announce/elsewhere", test_elsewhere);
     add_pair_test("/node-announce/silenced", test_silenced);

@@ -186,31 +186,38 @@ static void test_withdrawn(void)
     tear_down(&f);
 }
 
-/* In `setup`, `active` and while it is about to be paused. */
+typedef enum { IN_SETUP, IN_ACTIVE, ABOUT_TO_STAND, MOMENTS } Moment;
+
+static void start_until(Fixture *f, Moment at)
+{
+    start_stepping(f, "20s");
+    Host *a = &f->host[0], *b = &f->host[1];
+    wait_for_orders(a);
+    if (at == IN_SETUP) {
+        set_storage(b, FALSE);
+        WAIT_FOR(claim_trouble(b->node->claim) != NULL);
+    } else if (at == IN_ACTIVE) {
+        /* A pause is too long in any case. */
+        a->config->downtime_limit_ms = 1;
+        for (int i = 0; i < 50; i++)
+            figures_add_applied(a->node->figures, 5000);
+    } else {
+        fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    }
+    begin(a, FALSE);
+    if (at == ABOUT_TO_STAND)
+        WAIT_FOR(fake_vm_is_held(a->vm));
+    else
+        WAIT_FOR(phase_of(a) == (at == IN_SETUP ? SWITCHOVER_SETUP : SWITCHOVER_ACTIVE));
+}
+
 static void test_guest(gconstpointer data)
 {
     VmEvent event = GPOINTER_TO_INT(data);
-    for (int at = 0; at < 3; at++) {
+    for (Moment at = 0; at < MOMENTS; at++) {
         Fixture f;
-        start_stepping(&f, "20s");
+        start_until(&f, at);
         Host *a = &f.host[0], *b = &f.host[1];
-        wait_for_orders(a);
-        if (at == 0) {
-            set_storage(b, FALSE);
-            WAIT_FOR(claim_trouble(b->node->claim) != NULL);
-        } else if (at == 1) {
-            /* A pause is too long in any case. */
-            a->config->downtime_limit_ms = 1;
-            for (int i = 0; i < 50; i++)
-                figures_add_applied(a->node->figures, 5000);
-        } else {
-            fake_vm_inject(a->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
-        }
-        begin(a, FALSE);
-        if (at < 2)
-            WAIT_FOR(phase_of(a) == (at ? SWITCHOVER_ACTIVE : SWITCHOVER_SETUP));
-        else
-            WAIT_FOR(fake_vm_is_held(a->vm));
         fake_vm_raise(a->vm, event, event == VM_EVENT_STOPPED ? "io-error" : NULL);
         WAIT_FOR(!switchover_is_under_way(phase_of(a)));
         g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
@@ -220,6 +227,45 @@ static void test_guest(gconstpointer data)
             fake_vm_proceed(a->vm);
         WAIT_FOR(a->node->state == FSM_P_COLO && phase_of(b) == SWITCHOVER_FAILED);
         g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 0);
+        tear_down(&f);
+    }
+}
+
+/* It ends with its guest, and nobody takes it over. */
+static void test_powers_off(void)
+{
+    for (Moment at = 0; at < MOMENTS; at++) {
+        Fixture f;
+        start_until(&f, at);
+        Host *a = &f.host[0], *b = &f.host[1];
+        fake_vm_raise(a->vm, VM_EVENT_SHUTDOWN, NULL);
+        WAIT_FOR(!switchover_is_under_way(phase_of(a)));
+        g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+        g_assert_nonnull(strstr(switchover_error(a->node->switchover), "powered off"));
+        g_assert_false(has_stood(a));
+        if (fake_vm_is_held(a->vm))
+            fake_vm_proceed(a->vm);
+        WAIT_FOR(a->ended && phase_of(b) == SWITCHOVER_FAILED);
+        g_assert_no_error(a->error);
+        g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 0);
+        tear_down(&f);
+    }
+}
+
+/* Without the option it goes on all the same. */
+static void test_goes_on(void)
+{
+    for (Moment at = IN_ACTIVE; at < MOMENTS; at++) {
+        Fixture f;
+        start_until(&f, at);
+        Host *a = &f.host[0];
+        a->config->abort_on_error = FALSE;
+        fake_vm_raise(a->vm, VM_EVENT_RESET, NULL);
+        g_assert_true(switchover_is_under_way(phase_of(a)));
+        a->config->downtime_limit_ms = 10000;
+        if (fake_vm_is_held(a->vm))
+            fake_vm_proceed(a->vm);
+        expect_done(&f);
         tear_down(&f);
     }
 }
@@ -239,5 +285,7 @@ int main(int argc, char **argv)
                        test_guest);
     add_pair_data_test("/node-switchover-ready/guest/stops", GINT_TO_POINTER(VM_EVENT_STOPPED),
                        test_guest);
+    add_pair_test("/node-switchover-ready/guest/powers-off", test_powers_off);
+    add_pair_test("/node-switchover-ready/guest/goes-on", test_goes_on);
     return g_test_run();
 }

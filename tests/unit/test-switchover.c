@@ -168,6 +168,9 @@ static void test_goes(Fixture *f, gconstpointer data)
     turned_clock_pass_ms(0);
     assert_reported(f, "plan");
     assert_figure(f, "expected-downtime-ms", 15);
+    assert_figure(f, "remaining-bytes", 1000000);
+    assert_figure(f, "mbps", 800);
+    assert_figure(f, "pages-per-second", 100000000 / 4096.0);
     /* A checkpoint that was under way ends first: its pause is no part of the downtime. */
     switchover_paused(f->switchover, colo_time_now());
     turned_clock_pass_ms(5);

@@ -110,10 +110,15 @@ handing_dies() { # POINT ORDER [NEXT'S ENVIRONMENT]
     died "$primary" 137 "$1"
     taken_over "$1"
     decided_for "$primary" "$1"
+    more=$(($(takeover_epoch "$primary") - $(completed_epoch "$secondary")))
+    ok "$1: taken over at the last complete checkpoint, or the one after it ($more)" \
+        test $more -ge 0 -a $more -le 1
 }
 
-handing_dies handed-paused failover COLO_FAULT=handed-sent:1
-handing_dies handed-sent failover COLO_FAULT=switchover-held:1
+handing_dies handed-paused failover COLO_FAULT=handed-paused:1
+handing_dies handed-paused switchover COLO_FAULT=handed-sent:1
+handing_dies handed-sent failover COLO_FAULT=handed-sent:1
+handing_dies handed-sent switchover COLO_FAULT=switchover-held:1
 handing_dies switchover-held 'switchover --pause' COLO_FAULT=switchover-saved:1
 handing_dies switchover-saved switchover COLO_FAULT=switchover-released:1
 handing_dies switchover-released switchover COLO_FAULT=switchover-marked:1
@@ -123,13 +128,15 @@ handing_dies switchover-inactive switchover
 # The secondary dies when it is to take over: the primary has lost nothing.
 point='handed-received'
 tested="$tested $point"
-mark
-node_start "$secondary" secondary "COLO_FAULT=$point:1"
-need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
-ok "$point: told to fail over" hosts_colo "$primary" failover
-died "$secondary" 137 "$point"
-continues_unprotected "$point"
-decided_for "$primary" "$point"
+for order in failover switchover; do
+    mark
+    node_start "$secondary" secondary "COLO_FAULT=$point:1"
+    need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
+    ok "$point: told to $order" hosts_colo "$primary" $order
+    died "$secondary" 137 "$point"
+    continues_unprotected "$point"
+    decided_for "$primary" "$point"
+done
 
 ok "the guest's memory is what it wrote" guest_verifies
 client_end
@@ -156,13 +163,13 @@ takeover_dies() { # POINT
 }
 
 # So it does to one that has been handed the VM: the primary's stands still, and stays so.
-taking_dies() { # POINT
+taking_dies() { # POINT ORDER
     point=$1
     tested="$tested $point"
     node_start "$secondary" secondary "COLO_FAULT=$point:1"
     need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
     mark
-    ok "$point: told to fail over" hosts_colo "$primary" failover
+    ok "$point: told to $2" hosts_colo "$primary" "$2"
     died "$secondary" 137 "$point"
     need "$point: the old primary's VM is frozen" is_in "$primary" primary frozen
     decided_for "$secondary" "$point"
@@ -177,7 +184,8 @@ takeover_dies takeover-granted
 node_start "$primary" primary
 need "$primary runs" is_alone "$primary"
 for point in handed-granted handed-activated handed-taken; do
-    taking_dies $point
+    taking_dies $point failover
+    taking_dies $point switchover
 done
 hosts_kill "$primary"
 fresh_disks
@@ -208,6 +216,6 @@ nothing_left
 [ "${MODE:-colo}" = colo ] || tested="$tested primary-preparing secondary-prepared secondary-loaded"
 known=$(COLO_FAULT='?' "$COLO_BUILD/colod" --config "$HOSTS_DIR/alpha/colod.conf" --role primary \
     --check-config 2>&1 | sed 's/.*one of://')
-is "every fault point was tested" "$(echo "$tested" | tr ' ' '\n' | sort)" \
-    "$(echo "$known" | tr ' ' '\n' | sort)"
+is "every fault point was tested" "$(echo "$tested" | tr ' ' '\n' | sort -u)" \
+    "$(echo "$known" | tr ' ' '\n' | sort -u)"
 tap_done
