@@ -102,6 +102,7 @@ static void on_synchronised(const SyncProgress *progress, gpointer data)
 {
     CheckpointPair *pair = data;
     g_assert_false(pair->synchronised);
+    pair->progress = *progress;
     g_assert_cmpuint(progress->sent_bytes, >=, progress->total_bytes);
     pair->synchronised = TRUE;
 }

@@ -27,6 +27,7 @@ typedef struct {
     guint limits;              /* so often the dirty-limit was reached */
     guint64 received, applied; /* epochs */
     double percent;
+    SyncProgress progress; /* when it was synchronised */
     CaptureStats stats;
     Checkpoint *last; /* reference */
     GError *capture_error, *apply_error;

@@ -160,6 +160,13 @@ static void test_sync_rate(void)
     capture_synchronise(pair->capture, PAGES);
     checkpoint_pair_wait(&pair->synchronised);
     gint64 took_us = colo_time_diff_us(colo_time_now(), began);
+    /* All RAM in its time, which is no more than ours: half of it is empty, and takes none. */
+    const SyncProgress *progress = &pair->progress;
+    g_assert_cmpuint(progress->sent_bytes, ==, PAGES * VM_PAGE_SIZE);
+    g_assert_cmpfloat(progress->send_bytes_per_s, >=,
+                      (double)progress->sent_bytes * G_USEC_PER_SEC / (double)took_us);
+    g_assert_cmpfloat(progress->send_bytes_per_s, <=, 1.2 * 2 * RATE);
+    g_assert_cmpfloat(progress->dirty_bytes_per_s, ==, 0);
     checkpoint_pair_take(pair);
     gint64 bytes = (gint64)pair->stats.bytes;
     g_assert_cmpint(bytes, >, 4 * CHUNK);
