@@ -9,6 +9,7 @@
 #include "tests/support/switchover-pair.h"
 
 #include <fcntl.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 /* ---- States ---- */
@@ -41,6 +42,19 @@ static void be_starting(Fixture *f)
     }
     WAIT_FOR(f->host[0].vm && fake_vm_is_held(f->host[0].vm) && f->host[1].vm &&
              fake_vm_is_held(f->host[1].vm));
+}
+
+/* The arbiter can't say whether it may start the VM. */
+static void be_asking(Fixture *f)
+{
+    set_up(f, "file");
+    Host *a = &f->host[0];
+    g_autofree char *path = g_strdup_printf("%s/%s.owner", f->dir, a->config->vm->uuid);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0);
+    a->is_to_ask = TRUE;
+    start(a, "primary");
+    WAIT_FOR(claim_starting(a->node->claim) == CLAIM_START_AGAIN);
+    g_assert_cmpint(g_rmdir(path), ==, 0);
 }
 
 /* The secondary's QEMU has to show that it answers, before a session begins. */
@@ -83,6 +97,36 @@ static void be_handed(Fixture *f)
              f->host[1].node->state == FSM_S_TAKING);
 }
 
+/* Can it continue? Its QEMU doesn't say. */
+static void be_checking(Fixture *f)
+{
+    start_held(f);
+    g_assert_true(go_on(&f->host[0], NULL, NULL));
+    WAIT_FOR(f->host[0].node->state == FSM_P_HANDED);
+    fake_vm_inject(f->host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(f->host[1].node->state == FSM_S_HANDED && fake_vm_is_held(f->host[1].vm));
+}
+
+/* It can't, and the arbiter's storage is away. */
+static void be_giving(Fixture *f)
+{
+    Host *b = &f->host[1];
+    start_held(f);
+    fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(&f->host[0], NULL, NULL));
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    set_storage(b, FALSE);
+    node_event(b->node, FSM_HAND_OVER_FAILED);
+    WAIT_FOR(b->node->state == FSM_S_GIVING && trouble_last(b->node->trouble));
+}
+
+static void be_leaving(Fixture *f)
+{
+    be_giving(f);
+    node_event(f->host[1].node, FSM_SHUTDOWN);
+    WAIT_FOR(f->host[1].node->state == FSM_S_LEAVING);
+}
+
 static void be_in_device(Fixture *f)
 {
     start_held(f);
@@ -106,6 +150,17 @@ static void be_recovering(Fixture *f)
     be_paused(f);
     control_peer_ask(f->host[1].config->control_socket, "{\"execute\":\"recover\"}");
     WAIT_FOR(f->host[0].node->state == FSM_P_RECOVER && f->host[1].node->state == FSM_S_RECOVER);
+}
+
+/* Likewise; and the secondary has started again, and waits to hear that the primary runs the VM. */
+static void be_met_anew(Fixture *f)
+{
+    be_paused(f);
+    die(&f->host[1]);
+    set_storage(&f->host[1], TRUE);
+    host_set(&f->host[1], "node", "role", "secondary");
+    start(&f->host[1], "secondary");
+    WAIT_FOR(f->host[0].node->state == FSM_P_RECOVER && f->host[1].node->state == FSM_S_SETUP);
 }
 
 /* The secondary continues, takes nobody, and the primary learns that. */
@@ -144,6 +199,7 @@ static const struct {
 } scenes[] = {
     {"alone",     be_alone,              {FSM_P_NONE, FSM_STATES}          },
     {"waits",     be_alone_as_secondary, {FSM_STATES, FSM_S_NONE}          },
+    {"asking",    be_asking,             {FSM_P_ASKING, FSM_STATES}        },
     {"starting",  be_starting,           {FSM_P_STARTING, FSM_S_STARTING}  },
     {"setup",     be_in_setup,           {FSM_P_SETUP, FSM_S_ACTIVE}       },
     {"active",    be_active,             {FSM_P_ACTIVE, FSM_S_ACTIVE}      },
@@ -151,6 +207,10 @@ static const struct {
     {"held",      start_held,            {FSM_P_PRE_SWITCHOVER, FSM_S_COLO}},
     {"device",    be_in_device,          {FSM_P_DEVICE, FSM_S_COLO}        },
     {"handed",    be_handed,             {FSM_P_HANDED, FSM_S_TAKING}      },
+    {"checks",    be_checking,           {FSM_P_HANDED, FSM_S_HANDED}      },
+    {"gives",     be_giving,             {FSM_P_HANDED, FSM_S_GIVING}      },
+    {"leaves",    be_leaving,            {FSM_P_HANDED, FSM_S_LEAVING}     },
+    {"meets",     be_met_anew,           {FSM_P_RECOVER, FSM_S_SETUP}      },
     {"paused",    be_paused,             {FSM_P_PAUSED, FSM_S_PAUSED}      },
     {"recovers",  be_recovering,         {FSM_P_RECOVER, FSM_S_RECOVER}    },
     {"frozen",    be_frozen,             {FSM_P_FROZEN, FSM_P_NONE}        },
