@@ -18,9 +18,12 @@ typedef struct {
     HoldWhere where;
     guint round; /* of releases */
     guint waiting;
+    guint detached; /* so often */
 } Hold;
 
 void hold_attach(Hold *hold, Arbiter *arbiter);
+/* Questions of arbiters that were attached until now, which may outlive these, aren't stopped any more. */
+void hold_detach(Hold *hold);
 /* Where questions stop from now on; those that have stopped already stay. */
 void hold(Hold *hold, HoldWhere where);
 /* Lets all go, and stops none any more. */

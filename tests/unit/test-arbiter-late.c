@@ -40,6 +40,7 @@ static void tear_down(Fixture *fixture, gconstpointer data)
 {
     (void)data;
     arbiter_free(fixture->arbiter);
+    hold_detach(&storage);
     hold_end(&storage);
     folder_remove(fixture->dir);
     g_free(fixture->dir);
