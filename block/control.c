@@ -202,14 +202,41 @@ static json_object *with_epoch(BlockControl *control, json_object *arguments,
     return done(get_uint(arguments, "epoch", &epoch, error) && run(control->set, epoch, error));
 }
 
+/*
+ * Of an order for a checkpoint that can't be made of these images any more. That is an answer, not an error: nothing
+ * was wrong with the session or the order. Consumes `failed`.
+ */
+static json_object *refusable(gboolean ok, GError *failed, GError **error)
+{
+    if (!g_error_matches(failed, BLOCK_ERROR, BLOCK_ERROR_LACKS)) {
+        if (failed)
+            g_propagate_error(error, failed);
+        return done(ok);
+    }
+    json_object *result = json_object_new_object();
+    colo_json_add_string(result, "refused", failed->message);
+    g_error_free(failed);
+    return result;
+}
+
+static json_object *mark(BlockControl *control, json_object *arguments,
+                         gboolean (*run)(DiskSet *, guint64, GError **), GError **error)
+{
+    GError *failed = NULL;
+    guint64 epoch;
+    gboolean ok =
+        get_uint(arguments, "epoch", &epoch, &failed) && run(control->set, epoch, &failed);
+    return refusable(ok, failed, error);
+}
+
 static json_object *do_mark(BlockControl *control, json_object *arguments, GError **error)
 {
-    return with_epoch(control, arguments, disk_set_mark, error);
+    return mark(control, arguments, disk_set_mark, error);
 }
 
 static json_object *do_mark_written(BlockControl *control, json_object *arguments, GError **error)
 {
-    return with_epoch(control, arguments, disk_set_mark_written, error);
+    return mark(control, arguments, disk_set_mark_written, error);
 }
 
 static json_object *do_watch(BlockControl *control, json_object *arguments, GError **error)
@@ -273,8 +300,10 @@ static json_object *do_finish(BlockControl *control, json_object *arguments, GEr
 
 static json_object *do_sync(BlockControl *control, json_object *arguments, GError **error)
 {
+    GError *failed = NULL;
     (void)arguments;
-    return done(disk_set_sync(control->set, error));
+    gboolean ok = disk_set_sync(control->set, &failed);
+    return refusable(ok, failed, error);
 }
 
 static json_object *do_let_through(BlockControl *control, json_object *arguments, GError **error)

@@ -354,6 +354,11 @@ gboolean disk_set_attach_primary(DiskSet *set, int fd, const guint8 *session, GE
         close(fd);
         return FALSE;
     }
+    /* All would be sent, and then no mark could be made. */
+    if (set_lacks_metadata(set, error)) {
+        close(fd);
+        return FALSE;
+    }
     if (set->record.generation.current == 0 || set->record.generation.data != GENERATION_WRITER) {
         /* Nobody has reported that the VM runs here: then it does from now on. */
         if (!disk_set_write_alone(set, error)) {
@@ -430,6 +435,8 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
                                        : "epochs must rise");
         return FALSE;
     }
+    if (set_lacks_metadata(set, error))
+        return FALSE;
     set_exclude(set);
     if (!__atomic_load_n(&p->old_dirty, __ATOMIC_ACQUIRE)) {
         set->current_map = 1 - set->current_map;
@@ -463,8 +470,8 @@ gboolean disk_set_mark_written(DiskSet *set, guint64 epoch, GError **error)
     }
     if (refused->len == 0)
         return disk_set_mark(set, epoch, error);
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_IO, "QEMU could not write all that it had to (%s)",
-                refused->str);
+    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS,
+                "QEMU could not write all that it had to (%s)", refused->str);
     return FALSE;
 }
 

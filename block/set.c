@@ -408,14 +408,36 @@ static gboolean wrong_mode(DiskSet *set, const char *what, GError **error)
     return FALSE;
 }
 
-gboolean disk_set_sync(DiskSet *set, GError **error)
+gboolean set_lacks_metadata(const DiskSet *set, GError **error)
 {
     for (guint i = 0; i < set->n_disks; i++) {
-        int r = image_sync(&set->disks[i].image);
-        if (r < 0)
-            return block_file_fail(&set->disks[i].image.file, "sync it", r, error);
+        const Disk *disk = &set->disks[i];
+        int r = g_atomic_int_get(&disk->image.sync_error);
+        if (r < 0 && disk_has_metadata(disk)) {
+            g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS,
+                        "disk %s: %s: can't sync it: %s: it lacks what QEMU can't write any more",
+                        disk->config.name, disk->image.file.name, g_strerror(-r));
+            return TRUE;
+        }
     }
-    return TRUE;
+    return FALSE;
+}
+
+/* All of them: each failure counts. */
+gboolean disk_set_sync(DiskSet *set, GError **error)
+{
+    const Disk *failed = NULL;
+    int why = 0;
+    for (guint i = 0; i < set->n_disks; i++) {
+        int r = image_sync(&set->disks[i].image);
+        if (r < 0 && !failed) {
+            failed = &set->disks[i];
+            why = r;
+        }
+    }
+    if (set->mode == DISK_MODE_ACTIVE && set_lacks_metadata(set, error))
+        return FALSE;
+    return !failed || block_file_fail(&failed->image.file, "sync it", why, error);
 }
 
 gboolean disk_set_inactivate(DiskSet *set, GError **error)

@@ -106,6 +106,17 @@ void set_hello(DiskSet *set, const guint8 *session, gboolean primary, WireHello 
  * BLOCK_ERROR_GENERATION if not. */
 gboolean set_may_synchronise(const WireHello *ours, const WireHello *theirs, GError **error);
 
+/*
+ * Whether there is a disk whose image lacks what QEMU has of it; then BLOCK_ERROR_LACKS, with its name. QEMU keeps
+ * new metadata of qcow2 in memory, and writes it in an order that flushes make: clusters count as used
+ * before a table refers to them (qcow2_cache_flush_dependency(), QEMU 7.2 and 10). A flush that fails ends that,
+ * and after a failed sync every later flush fails. So from then on no new cluster comes into the image's
+ * tables: the guest reads what it has written, from QEMU's memory, and whoever opens the image finds zeroes there.
+ * That a sync failed is all that is known of it, so what has had luck is refused with the rest. A raw image has all
+ * that was written to it, in the page cache at least, and so has the peer's.
+ */
+gboolean set_lacks_metadata(const DiskSet *set, GError **error);
+
 /* Makes all durable, and records it in the state file: a later process may rely on it. */
 gboolean set_end_cleanly(DiskSet *set, GError **error);
 

@@ -242,8 +242,7 @@ static char *on_disks_wait_for(gpointer user_data)
 static void on_late(const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
-    g_autofree char *why =
-        g_strdup_printf("the VM could not be handed over in time: %s", error->message);
+    g_autofree char *why = g_strdup_printf("the VM could not be handed over: %s", error->message);
     switchover_refused(node->switchover, why);
 }
 

@@ -29,6 +29,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_SYNCING] = {
         RESUME_LATER(SYNCING), GONE, CUT_OFF,
         [CYCLE_EVENT_SYNCED]        = TO(PREPARING, DO(PREPARE)),
+        [CYCLE_EVENT_NOT_SYNCED]    = TO(IDLE, DO(LOOK)),
     },
     [CYCLE_PREPARING] = {
         RESUME_LATER(PREPARING), GONE, CUT_OFF,
@@ -312,6 +313,7 @@ const char *cycle_event_name(CycleEvent event)
         [CYCLE_EVENT_STOP] = "stop",
         [CYCLE_EVENT_RESUME] = "resume",
         [CYCLE_EVENT_SYNCED] = "synced",
+        [CYCLE_EVENT_NOT_SYNCED] = "not-synced",
         [CYCLE_EVENT_PREPARED] = "prepared",
         [CYCLE_EVENT_SETTLED] = "settled",
         [CYCLE_EVENT_PAUSED] = "paused",

@@ -26,6 +26,10 @@
  *                                |
  *                                '--not-given-up--> MARKING, as of an ordinary one
  *
+ * Disks of which no checkpoint can be made any more end it before the secondary is told of it:
+ *
+ *     SYNCING --not-synced--> IDLE
+ *
  * The end of the session cancels what is under way: the VM, if it was paused, is only resumed.
  *
  *     SYNCING, PREPARING, SETTLING, SENDING...   -> IDLE
@@ -86,13 +90,14 @@ typedef enum {
 } CyclePhase;
 
 typedef enum {
-    CYCLE_EVENT_START,    /* the VM was just started: it is to run */
-    CYCLE_EVENT_CONTINUE, /* QEMU has stopped the guest: it is to run again */
-    CYCLE_EVENT_DUE,      /* a checkpoint is to be taken */
-    CYCLE_EVENT_STOP,     /* the VM is to be paused */
-    CYCLE_EVENT_RESUME,   /* it is not to be paused any more */
-    CYCLE_EVENT_SYNCED,   /* the disks, or they can't be */
-    CYCLE_EVENT_PREPARED, /* the secondary's VM is paused, and its pages are known */
+    CYCLE_EVENT_START,      /* the VM was just started: it is to run */
+    CYCLE_EVENT_CONTINUE,   /* QEMU has stopped the guest: it is to run again */
+    CYCLE_EVENT_DUE,        /* a checkpoint is to be taken */
+    CYCLE_EVENT_STOP,       /* the VM is to be paused */
+    CYCLE_EVENT_RESUME,     /* it is not to be paused any more */
+    CYCLE_EVENT_SYNCED,     /* the disks, or they can't be */
+    CYCLE_EVENT_NOT_SYNCED, /* and no checkpoint can be made of them any more */
+    CYCLE_EVENT_PREPARED,   /* the secondary's VM is paused, and its pages are known */
     CYCLE_EVENT_SETTLED,
     CYCLE_EVENT_PAUSED,
     CYCLE_EVENT_HELD, /* likewise, and the checkpoint is to wait */

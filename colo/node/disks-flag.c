@@ -159,10 +159,10 @@ static void send_inactivate(Disks *disks, DiskOrder *order)
 static void on_only_mark(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree DiskOrder *order = disks_answered(user_data);
-    (void)result;
-    note_last_mark(order, error);
-    if (error)
-        order->switched(order->ticket, error);
+    g_autoptr(GError) failed = disks_order_error(result, error);
+    note_last_mark(order, failed);
+    if (failed)
+        order->switched(order->ticket, failed);
     else
         send_inactivate(order->disks,
                         switch_new(order->disks, "inactivate", order->switched, order->ticket));
@@ -187,11 +187,11 @@ static void inactivate_images(gpointer data, BlockOpDone done, gpointer ticket)
 static void on_last_mark(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree DiskOrder *order = disks_answered(user_data);
-    (void)result;
-    note_last_mark(order, error);
-    if (!error)
+    g_autoptr(GError) failed = disks_order_error(result, error);
+    note_last_mark(order, failed);
+    if (!failed)
         colo_fault_point("switchover-marked");
-    order->switched(order->ticket, error);
+    order->switched(order->ticket, failed);
 }
 
 static void add_name(GString *names, const char *name, const char *why)

@@ -24,15 +24,22 @@ guint disks_timeout(const Disks *disks)
     return (guint)disks->config->disk_timeout_ms;
 }
 
+GError *disks_order_error(json_object *result, const GError *error)
+{
+    json_object *why = json_object_object_get(result, "refused");
+    if (why)
+        return g_error_new_literal(BLOCK_ERROR, BLOCK_ERROR_LACKS, json_object_get_string(why));
+    return error ? g_error_copy(error) : NULL;
+}
+
 /* Of mark and sync: the owner of the cycle continues. */
 static void on_order(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree DiskOrder *order = disks_answered(user_data);
     Disks *disks = order->disks;
-    (void)result;
     if (order->session != disks->session)
         return;
-    g_autoptr(GError) failed = error ? g_error_copy(error) : NULL;
+    g_autoptr(GError) failed = disks_order_error(result, error);
     if (failed)
         g_prefix_error(&failed, "%s: ", order->name);
     order->done(order->epoch, failed, disks->user_data);

@@ -77,6 +77,8 @@ void disks_note_status(Disks *disks, json_object *status);
 DiskOrder *disks_order_new(Disks *disks, const char *name, guint64 epoch, DisksDone done);
 DiskOrder *disks_answered(gpointer order);
 guint disks_timeout(const Disks *disks);
+/* How an order has ended: `error`, or BLOCK_ERROR_LACKS, or NULL. The caller's. */
+GError *disks_order_error(json_object *result, const GError *error);
 /* The server has gone: no order will be answered any more. */
 void disks_abandon_orders(Disks *disks);
 

@@ -21,6 +21,7 @@
  * has what is held, or will send the same itself. What comes for the guest meanwhile is kept, and
  * mirrored, so that the side that continues has it.
  */
+#include "colo/node/events.h"
 #include "colo/node/node.h"
 #include "colo/node/primary_internal.h"
 #include "common/fault.h"
@@ -286,6 +287,34 @@ void primary_hand_over(Primary *primary)
     else
         primary_stay_paused(primary);
     primary_reschedule(primary);
+}
+
+/*
+ * No checkpoint can be made here any more, and the guest's output waits for the next one. So a secondary that
+ * can continue does so, from the one that it has: nobody has seen more, and its images are good. Our VM is kept until
+ * it does. It can't be handed over by a last checkpoint, as a switchover would. Without such a secondary it goes on
+ * here, alone.
+ */
+void primary_cannot_go_on(Primary *primary, const GError *error)
+{
+    static const char what[] = "no checkpoint can be made of the disks";
+    gboolean planned = primary->plan != PLAN_NONE;
+    if (planned)
+        primary->handler->late(error, primary->user_data);
+    if (planned && primary_look(primary).state == FSM_P_DEVICE)
+        primary->handler->event(FSM_HAND_OVER_FAILED, primary->user_data);
+    unplan(primary);
+    PrimaryWorld world = primary_look(primary);
+    /* One that is unfit, or doesn't know whether the guest is to run, would need a checkpoint first. */
+    gboolean can_take = world.copy_is_fit && !primary_owes_stop(primary);
+    if (can_take && events_takes_yield(world.state, TRUE))
+        primary->handler->event(FSM_YIELD, primary->user_data);
+    if (!can_take || primary_look(primary).state != FSM_P_DEVICE) {
+        primary->handler->stream_lost(what, error, primary->user_data);
+        return;
+    }
+    primary->handler->trouble(what, error, primary->user_data);
+    primary_step(primary, CYCLE_EVENT_NOT_SYNCED);
 }
 
 void primary_plan(Primary *primary)

@@ -34,10 +34,15 @@ PrimaryWorld primary_look(const Primary *primary)
 
 /*
  * QEMU flushes the disks in each pause: now there is little left to flush. If the sync fails, the
- * flush fails too, and the guest is told.
+ * flush fails too, and the guest is told. Of an image that QEMU can't write all to any more there is no
+ * checkpoint (block/set.h, set_lacks_metadata()).
  */
 void primary_synced(Primary *primary, const GError *error)
 {
+    if (g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_LACKS)) {
+        primary_cannot_go_on(primary, error);
+        return;
+    }
     if (error)
         primary->handler->trouble("the disks can't be synced", error, primary->user_data);
     primary_step(primary, CYCLE_EVENT_SYNCED);

@@ -83,6 +83,8 @@ void primary_sent(const CaptureStats *stats, gpointer primary);
 
 /* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
 void primary_paused(Primary *primary);
+/* Of a checkpoint that waits for the disks' sync: there will be none of these disks. */
+void primary_cannot_go_on(Primary *primary, const GError *error);
 void primary_committed(Primary *primary);
 /* It is paused for its last checkpoint, which is held. */
 void primary_held(Primary *primary);

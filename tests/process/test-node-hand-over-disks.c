@@ -376,19 +376,92 @@ static void test_release_refused_for_itself(void)
     tear_down(&f);
 }
 
-/* An image can't be synced: it is named. */
+/* An image can't be synced: it is named. It is raw: the other host's has all that is in it. */
 static void test_sync_refused(void)
 {
     Fixture f;
-    start_giving_up(&f);
+    start_disk_pair(&f, VM_DISK_RAW);
     Host *a = &f.host[0];
     const Vm *before = a->vm;
     g_autofree char *session = g_strdup(link_session(a->node->link));
+    quieten(&f);
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    switch_over(a);
+    WAIT_FOR(fake_vm_is_held(a->vm));
     fake_disks_refuse(a->disks, "sync", "vdb.img", -EIO);
     fake_vm_proceed(a->vm);
     WAIT_FOR(is_told(a, "vdb.img"));
     g_assert_true(is_told(a, g_strerror(EIO)));
     goes_on_and_tries_again(&f, before, session);
+    tear_down(&f);
+}
+
+/*
+ * Of a qcow2 image QEMU can't write all any more. No checkpoint is made of it: the secondary goes on from the one
+ * before, which has what was written until then, and nothing of what came later.
+ */
+static void hand_over_unsynced(Fixture *f)
+{
+    Host *a = &f->host[0], *b = &f->host[1];
+    guint64 epoch = a->node->epoch;
+    WAIT_FOR(is_told(a, "disk vdb: vdb.img: can't sync it"));
+    WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
+    g_assert_cmpuint(b->node->epoch, ==, epoch);
+    g_assert_cmpint(write_to(b, "vdb"), ==, 0);
+    protect(f, 1);
+    g_assert_false(a->ended || b->ended);
+    g_assert_cmpuint(a->vms, ==, 2);
+    tear_down(f);
+}
+
+static void test_unsynced(void)
+{
+    Fixture f;
+    start_disk_pair(&f, VM_DISK_QCOW2);
+    Host *a = &f.host[0];
+    if (in_colo_mode())
+        quieten(&f);
+    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    ask_for_checkpoint(&f);
+    WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE);
+    fake_disks_refuse(a->disks, "sync", "vdb.img", -EIO);
+    g_assert_cmpint(disk_flush(fake_disks_find(a->disks, "vdb")), ==, -EIO);
+    fake_disks_refuse(a->disks, NULL, "", 0);
+    g_assert_cmpint(write_to(a, "vdb"), ==, 0);
+    ask_for_checkpoint(&f);
+    hand_over_unsynced(&f);
+}
+
+/* The same as they are given up. What the last mark has is whole: that checkpoint is the one to go on from. */
+static void test_unsynced_at_last(void)
+{
+    Fixture f;
+    start_giving_up(&f);
+    Host *a = &f.host[0];
+    fake_disks_refuse(a->disks, "sync", "vdb.img", -EIO);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(a->node->state == FSM_P_COLO && goes_on(a));
+    fake_disks_refuse(a->disks, NULL, "", 0);
+    ask_for_checkpoint(&f);
+    hand_over_unsynced(&f);
+}
+
+/* Nobody else has the VM: it goes on alone, and that is told. */
+static void test_unsynced_alone(void)
+{
+    Fixture f;
+    set_up(&f, "file");
+    split_storage(&f);
+    set_up_disks(&f, 2, VM_DISK_QCOW2);
+    Host *a = &f.host[0];
+    start(a, "primary");
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    fake_disks_refuse(a->disks, "sync", "vdb.img", -EIO);
+    g_assert_cmpint(disk_flush(fake_disks_find(a->disks, "vdb")), ==, -EIO);
+    start(&f.host[1], "secondary");
+    WAIT_FOR(is_told(a, "can't sync it"));
+    WAIT_FOR(a->node->state == FSM_P_NONE && goes_on(a));
+    g_assert_false(a->ended);
     tear_down(&f);
 }
 
@@ -525,6 +598,9 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-hand-over-disks/release-refused-for-itself",
                      test_release_refused_for_itself);
     add_pair_test_in("colo", "/node-hand-over-disks/sync-refused", test_sync_refused);
+    add_pair_test("/node-hand-over-disks/unsynced", test_unsynced);
+    add_pair_test_in("colo", "/node-hand-over-disks/unsynced-at-last", test_unsynced_at_last);
+    add_pair_test("/node-hand-over-disks/unsynced-alone", test_unsynced_alone);
     add_pair_test_in("colo", "/node-hand-over-disks/sync-hangs", test_sync_hangs);
     add_pair_test("/node-hand-over-disks/way-back-for-long", test_way_back_for_long);
     add_pair_test_in("colo", "/node-hand-over-disks/cancelled", test_cancelled);

@@ -233,6 +233,13 @@ static gboolean administrate(void)
             world.awaits_start = TRUE;
             return TRUE;
         }
+        if (host->lives && !strcmp(world.disks ? world.disks : "", "qcow2") && runs(host) &&
+            world_disk_sync_error(host) && !fsm_is_protected(host->node->state)) {
+            world_sometimes("an administrator shuts down a guest that can't be protected any more");
+            command(host, "quit");
+            world.awaits_start = TRUE;
+            return TRUE;
+        }
         if (!host->lives && runs(peer) && host->trouble &&
             strstr(host->trouble, "the generations forbid")) {
             world_sometimes("an administrator discards one side's disks");

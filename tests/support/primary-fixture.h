@@ -30,6 +30,7 @@ typedef struct {
     Config config;
     VmDescription *description;
     Vm *vm;
+    gboolean follows; /* what it reports of a hand-over changes the state, as fsm.c has it */
     PrimaryWorld world;
     gboolean delivered;
     gboolean waits;        /* each try to resume, until give_up() */
@@ -159,7 +160,12 @@ static gboolean on_is_delivered(gpointer user_data)
 
 static void on_event(FsmEvent event, gpointer user_data)
 {
-    report(user_data, "event:%s", fsm_event_name(event));
+    Fixture *f = user_data;
+    report(f, "event:%s", fsm_event_name(event));
+    if (f->follows && event == FSM_YIELD)
+        f->world.state = FSM_P_DEVICE;
+    else if (f->follows && event == FSM_HAND_OVER_FAILED)
+        f->world.state = FSM_P_COLO;
 }
 
 static void on_trouble(const char *what, const GError *error, gpointer user_data)

@@ -97,7 +97,7 @@ static void assert_not_written(BlockPair *f, guint64 epoch, const char *text)
 {
     g_autoptr(GError) error = NULL;
     g_assert_false(disk_set_mark_written(f->a->set, epoch, &error));
-    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_IO);
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS);
     if (!strstr(error->message, text))
         g_error("\"%s\" does not contain \"%s\"", error->message, text);
 }
@@ -134,6 +134,30 @@ static void test_watched_flush(BlockPair *f, gconstpointer data)
     side_refuse(f->a, "sync", "vdb.img", -EIO);
     g_assert_cmpint(disk_flush(f->a->disks[1]), ==, -EIO);
     assert_not_written(f, 3, "(vdb: Input/output error)");
+}
+
+/*
+ * Without a flush QEMU doesn't write what refers to new clusters. So an image that could not be synced, and is not
+ * raw, takes part in no checkpoint any more, whatever its storage does then; nor in a session.
+ */
+static void test_unsynced_metadata(BlockPair *f, gconstpointer data)
+{
+    static const guint8 session[BLOCK_SESSION_BYTES] = {1};
+    g_autoptr(GError) error = NULL;
+    (void)data;
+    make_qcow2(f);
+    side_refuse(f->a, "sync", ".img", -EIO);
+    g_assert_cmpint(disk_flush(f->a->disks[0]), ==, -EIO);
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    g_assert_cmpint(disk_flush(f->a->disks[1]), ==, -EIO);
+    side_refuse(f->a, NULL, "", 0);
+    g_assert_false(disk_set_mark(f->a->set, 4, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS);
+    g_assert_nonnull(strstr(error->message, "disk vdb: vdb.img: can't sync it: Input/output"));
+    disk_set_detach(f->a->set);
+    g_clear_error(&error);
+    g_assert_false(disk_set_attach_primary(f->a->set, dup(0), session, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS);
 }
 
 /* A spill file that can't grow ends protection, and only that. */
@@ -337,6 +361,7 @@ int main(int argc, char **argv)
     ADD("bitmap-fails", block_pair_setup_joined, test_bitmap_fails);
     ADD("watched", block_pair_setup_joined, test_watched);
     ADD("watched-flush", block_pair_setup_open, test_watched_flush);
+    ADD("unsynced-metadata", block_pair_setup_open, test_unsynced_metadata);
     ADD("spill-fails", block_pair_setup_joined, test_spill_fails);
     ADD("replica-image-fails-in-sync", block_pair_setup_open, test_replica_image_fails_in_sync);
     ADD("apply-fails", block_pair_setup_joined, test_apply_fails);

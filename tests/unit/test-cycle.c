@@ -50,6 +50,7 @@ static gboolean can_happen(const Model *m, CycleEvent event)
     case CYCLE_EVENT_VM_GONE:
         return TRUE;
     case CYCLE_EVENT_SYNCED:
+    case CYCLE_EVENT_NOT_SYNCED:
         return m->syncs;
     case CYCLE_EVENT_PREPARED:
         return m->prepares;
@@ -105,6 +106,9 @@ static void happens(Model *m, CycleEvent event)
         break;
     case CYCLE_EVENT_SYNCED:
         m->syncs = FALSE;
+        break;
+    case CYCLE_EVENT_NOT_SYNCED:
+        forget_checkpoint(m);
         break;
     case CYCLE_EVENT_PREPARED:
         m->prepares = FALSE;

@@ -56,6 +56,11 @@ static void test_late_answer(Fixture *f, gconstpointer state)
     refuse(f, "mark", "no room");
     g_assert_cmpuint(f->done, ==, 2);
     g_assert_cmpuint(f->done_failed, ==, 1);
+    /* Of storage it is told in another way. */
+    disks_mark(f->disks, 4, on_done);
+    succeed(f, "mark", "{\"refused\": \"the image lacks it\"}");
+    g_assert_cmpuint(f->done, ==, 3);
+    g_assert_cmpuint(f->done_failed, ==, 2);
 }
 
 /* An attach that fails ends its own session only. */

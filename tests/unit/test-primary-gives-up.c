@@ -3,6 +3,7 @@
  * The disks in the last checkpoint before a switchover: a primary alone
  * (tests/support/primary-fixture.h).
  */
+#include "block/block.h"
 #include "common/log.h"
 #include "tests/support/primary-fixture.h"
 
@@ -230,6 +231,60 @@ static void test_cancelled_early(Fixture *f, gconstpointer data)
     assert_reported(f, "content:3");
 }
 
+static void lacks(Fixture *f)
+{
+    f->follows = TRUE;
+    g_autoptr(GError) error =
+        g_error_new(BLOCK_ERROR, BLOCK_ERROR_LACKS, "disk vda: it lacks that");
+    primary_synced(f->primary, error);
+}
+
+static void begin_checkpoint(Fixture *f)
+{
+    protect(f);
+    f->world.has_disks = TRUE;
+    primary_want(f->primary, REASON_ADMIN);
+    turned_clock_settle();
+    assert_reported(f, "sync:3");
+}
+
+/* The secondary has not been told of it: the VM is handed over by the checkpoint that there is. */
+static void test_lacks(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin_checkpoint(f);
+    lacks(f);
+    assert_reported(f, "event:yield trouble");
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_IDLE);
+    g_assert_cmpuint(f->world.epoch, ==, 2);
+}
+
+/* It could go on after another checkpoint only. */
+static void test_lacks_alone(Fixture *f, gconstpointer stopped)
+{
+    begin_checkpoint(f);
+    if (stopped)
+        f->world.is_stopped = TRUE;
+    else
+        f->world.copy_is_fit = FALSE;
+    lacks(f);
+    assert_reported(f, "stream-lost");
+    end_vm(f);
+}
+
+/* A planned one is told that it has failed. */
+static void test_lacks_planned(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    protect(f);
+    hand_over(f);
+    turned_clock_settle();
+    assert_reported(f, "sync:3");
+    lacks(f);
+    g_assert_cmpstr(f->late, ==, "disk vda: it lacks that");
+    assert_reported(f, "event:hand-over-failed event:yield trouble");
+}
+
 /* A QEMU that is gone or hangs can't be resumed either. */
 static void test_dies(Fixture *f, gconstpointer code)
 {
@@ -261,6 +316,10 @@ int main(int argc, char **argv)
     ADD("cancelled-early", 0, test_cancelled_early);
     ADD("cut/given-up", TRUE, test_cut);
     ADD("cut/refused", FALSE, test_cut);
+    ADD("lacks", 0, test_lacks);
+    ADD("lacks-alone/unfit", FALSE, test_lacks_alone);
+    ADD("lacks-alone/stopped", TRUE, test_lacks_alone);
+    ADD("lacks-planned", 0, test_lacks_planned);
     ADD("dies", VM_ERROR_DIED, test_dies);
     ADD("hangs", VM_ERROR_TIMEOUT, test_dies);
     return g_test_run();

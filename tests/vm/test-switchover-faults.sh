@@ -5,8 +5,8 @@
 # they see QEMU's requests, and not what the plugin itself writes and syncs. Ten switchovers fail in turn. Each
 # time the error names the disk, the disks are taken back, the guest goes on in the same QEMU and the same
 # session, and its client has lost nothing. The eleventh is done. What can't be mended, a raw image that could
-# not be synced, refuses once at most: the VM leaves that host. (A qcow2 image does so for good: only `failover`
-# moves it.)
+# not be synced, refuses once at most: the VM leaves that host. From a qcow2 image like that it leaves by itself:
+# no checkpoint can be made of it any more, so it goes on from the one before, elsewhere.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
@@ -24,7 +24,8 @@ no-state write cow.dirty0 EIO
 no-state write cow.dirty1 EIO
 slow-cow sync cow.img hang
 slow-raw sync raw.img hang
-unsynced-raw sync raw.img EIO'
+unsynced-raw sync raw.img EIO
+unsynced-cow sync cow.img EIO'
 
 faults_of() { # HOST
     mkdir "$HOSTS_DIR/$1/faults"
@@ -130,6 +131,18 @@ leaves() { # WHAT FAULT DISK
     diag "$1: the first one $status"
 }
 
+# The next checkpoint finds it out.
+leaves_by_itself() { # WHAT FAULT
+    mark
+    begins "$2"
+    need "$1: it has left" hosts_status_is "$secondary" role primary
+    ends "$2"
+    pair_swap
+    need "$1: protected again" is_pair "$primary" "$secondary"
+    need "$1: so are the disks" hosts_status_is "$primary" disks.in-sync true
+    client_unharmed "$1"
+}
+
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 for host in alpha beta; do
@@ -163,6 +176,8 @@ is "the eleventh: the same QEMU, and the same servers" "$(processes)" "$kept"
 ok "the guest's memory is what it wrote" guest_verifies
 
 leaves "the raw image can't be synced" unsynced-raw raw
+guest_writes_both "after that"
+leaves_by_itself "the qcow2 image can't be synced" unsynced-cow
 
 ok "the guest's memory is what it wrote in the end" guest_verifies
 guest_writes_both "the end"

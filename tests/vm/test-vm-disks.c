@@ -166,7 +166,8 @@ static void test_refused(void)
     g_test_message("QEMU: %s", error ? error->message : "done");
     g_assert_true(is_in_use(server));
     json_object *reply = block_server_command(server, "mark-written", block_server_epoch(1), -1);
-    g_assert_nonnull(strstr(json_object_to_json_string(reply), "vda: Input\\/output error"));
+    g_assert_nonnull(strstr(json_object_to_json_string(json_object_object_get(reply, "return")),
+                            "vda: Input\\/output error"));
     json_object_put(reply);
     run(vm);
     g_assert_true(is_in_use(server));

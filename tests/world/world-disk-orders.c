@@ -128,6 +128,14 @@ static gboolean take_over(DiskServer *server, guint64 epoch, GError **error)
     return TRUE;
 }
 
+static const char lacks[] = "the image lacks what QEMU can't write to it any more";
+
+/* It lacks what QEMU can't write any more. */
+static gboolean lacks_metadata(const DiskServer *server)
+{
+    return server->sync_error && !strcmp(world.disks, "qcow2");
+}
+
 static int write_state(const DiskServer *server)
 {
     int failed = world_storage_error(server->host, STORAGE_IN_PLACE);
@@ -144,6 +152,8 @@ static gboolean attach(DiskServer *server, json_object *arguments, GError **erro
         return refuse(error, BLOCK_ERROR_MODE, "the disks can't be attached");
     if (!stream)
         return refuse(error, BLOCK_ERROR_PEER, "the connection has ended");
+    if (primary && lacks_metadata(server))
+        return refuse_io(error, server->sync_error, "sync it");
     int failed = write_state(server);
     if (failed)
         return refuse_io(error, failed, "write its state");
@@ -208,14 +218,32 @@ static gboolean become_replica(DiskServer *server, GError **error)
     return TRUE;
 }
 
+/* Storage refuses by an answer, not by an error. */
 static gboolean mark(DiskServer *server, json_object *arguments, gboolean written, GError **error)
 {
     if (written && server->refused != server->refused_before) {
         server->unheard = FALSE;
-        return refuse(error, BLOCK_ERROR_IO, "QEMU could not write all that it had to");
+        server->refusal = "QEMU could not write all that it had to";
+        return TRUE;
+    }
+    if (lacks_metadata(server)) {
+        server->refusal = lacks;
+        return TRUE;
     }
     return disk_stream_mark(server, epoch_of(arguments)) ||
            refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be marked");
+}
+
+static gboolean sync_images(DiskServer *server, GError **error)
+{
+    int failed = disk_sync(server, "before a checkpoint");
+    if (!failed)
+        return TRUE;
+    if (server->mode != DISK_MODE_ACTIVE || !lacks_metadata(server))
+        return refuse_io(error, failed, "sync it");
+    server->refusal = lacks;
+    world_sometimes("no checkpoint is made of an image that could not be synced");
+    return TRUE;
 }
 
 static json_object *disks_of(const DiskServer *server)
@@ -229,13 +257,16 @@ static json_object *disks_of(const DiskServer *server)
     return disks;
 }
 
-json_object *disk_order_result(const DiskServer *server)
+json_object *disk_order_result(DiskServer *server)
 {
     Generation generation = medium_generation(server->medium);
     json_object *result = json_object_new_object();
     json_object_object_add(result, "mode", json_object_new_string(disk_mode_name(server->mode)));
     json_object_object_add(result, "generation", wire_generation_object(&generation));
     json_object_object_add(result, "disks", disks_of(server));
+    if (server->refusal)
+        json_object_object_add(result, "refused", json_object_new_string(server->refusal));
+    server->refusal = NULL;
     return result;
 }
 
@@ -261,8 +292,7 @@ gboolean disk_order_run(DiskServer *server, const char *name, json_object *argum
     if (!strcmp(name, "become-replica"))
         return become_replica(server, error);
     if (!strcmp(name, "sync"))
-        return disk_sync(server, "before a checkpoint") == 0 ||
-               refuse_io(error, server->sync_error, "sync it");
+        return sync_images(server, error);
     if (!strcmp(name, "detach"))
         disk_stream_end(server);
     else if (!strcmp(name, "watch"))

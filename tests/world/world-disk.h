@@ -60,12 +60,13 @@ struct DiskServer {
     gboolean synced, discard;
     gboolean final; /* what was written last is here, or comes: the guest is over */
     guint refused,
-        refused_before; /* what QEMU could not write as it gave them up; and until `watch` */
-    gboolean unheard;   /* ... and it has said that it has given them up, and nobody knows better */
-    int sync_error;     /* an fdatasync has failed: every later one does */
-    GSource *settle;    /* what was applied goes to the medium */
-    int step_error;     /* of storage, in the order that is being carried out; 0: none */
-    GQueue *unread;     /* of records: behind a mark that waits, or storage is slow */
+        refused_before;  /* what QEMU could not write as it gave them up; and until `watch` */
+    const char *refusal; /* of the order that is being carried out, by storage; NULL: none */
+    gboolean unheard; /* ... and it has said that it has given them up, and nobody knows better */
+    int sync_error;   /* an fdatasync has failed: every later one does */
+    GSource *settle;  /* what was applied goes to the medium */
+    int step_error;   /* of storage, in the order that is being carried out; 0: none */
+    GQueue *unread;   /* of records: behind a mark that waits, or storage is slow */
     GSource *reader;
 };
 
@@ -92,7 +93,7 @@ gint64 disk_order_begin(DiskServer *server, const char *name, json_object *argum
 gboolean disk_order_run(DiskServer *server, const char *name, json_object *arguments,
                         GError **error);
 /* Of any order that was carried out. */
-json_object *disk_order_result(const DiskServer *server);
+json_object *disk_order_result(DiskServer *server);
 
 /* ---- world-throttle.c: as block/throttle.h ---- */
 
