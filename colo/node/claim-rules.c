@@ -393,9 +393,9 @@ gboolean claim_notes(FsmState state, gboolean has_disks, gboolean has_arbiter)
     return state == FSM_S_ACTIVE && !has_disks && has_arbiter;
 }
 
-gboolean claim_note_refuses(FsmState state)
+gboolean claim_notes_again(FsmState before, FsmState next)
 {
-    return state == FSM_S_TAKING;
+    return before == FSM_S_TAKING && (next == FSM_S_GIVING || next == FSM_S_LEAVING);
 }
 
 /* clang-format off */

@@ -250,8 +250,8 @@ typedef struct {
 ClaimNoteVerdict claim_judge_note(const ClaimNoteFacts *facts);
 /* A session begins that needs a note. */
 gboolean claim_notes(FsmState state, gboolean has_disks, gboolean has_arbiter);
-/* A takeover ends if the note can't be removed: the primary holds the VM. */
-gboolean claim_note_refuses(FsmState state);
+/* A VM that nobody has heard is given back, and the note of its session is true again. */
+gboolean claim_notes_again(FsmState before, FsmState next);
 gboolean claim_note_may(ClaimNote from, ClaimNote to);
 const char *claim_note_name(ClaimNote note);
 

@@ -7,10 +7,12 @@
  * Nothing waits for the note to be written. That it can't be is told: then a takeover in which this
  * node dies costs more, as it did without a note.
  *
- * The takeover waits for the removal, for as long as the arbiter gets for an answer. If it fails, and the
- * primary stands and waits, that is a reason to give the VM back to it. If the primary is lost, this is
- * perhaps the only VM, and it continues: that is told. The note does harm only if this node dies as well
- * before the arbiter has recorded it as the owner, which is next.
+ * The takeover waits for the removal, for as long as the arbiter gets for an answer. If it fails, the VM
+ * continues all the same, for it may be the only one, and the other host may be about to end: that is told.
+ * The note does harm only if this node dies as well before the arbiter has recorded it as the owner,
+ * which is next.
+ *
+ * A VM that is given back after all, before anybody heard it, is noted again.
  *
  * One question at a time, so that they can't overtake each other.
  */
@@ -31,19 +33,15 @@ static void set_note(Claim *claim, ClaimNote next)
 
 static void step(Claim *claim);
 
-/* Whether the takeover can go on; tells why not, or what is wrong. */
-static gboolean end_take(Claim *claim, const GError *error)
+/* The takeover goes on. */
+static void end_take(Claim *claim, const GError *error)
 {
-    gboolean refuses = claim_note_refuses(claim->state);
     claim->note.waits = FALSE;
-    if (!error)
-        return TRUE;
-    if (!refuses)
+    if (error)
         claim_tell(claim,
                    "it can't be noted that the VM runs here now: if this host dies before the "
                    "arbiter has recorded that, end the VM on the other one",
                    error, TRUE);
-    return !refuses;
 }
 
 static void on_noted(ArbiterAnswer answer, const GError *error, gpointer user_data)
@@ -61,9 +59,8 @@ static void on_noted(ArbiterAnswer answer, const GError *error, gpointer user_da
     if (verdict.tells)
         claim_tell(claim, "it can't be noted that the VM has not run here", error, TRUE);
     if (verdict.ends && claim->note.waits) {
-        g_autoptr(GError) why = error ? g_error_copy(error) : NULL;
-        gboolean goes_on = end_take(claim, why);
-        claim->callbacks.taken(goes_on ? NULL : why, claim->user_data);
+        end_take(claim, error);
+        claim->callbacks.taken(claim->user_data);
     }
     step(claim);
 }
@@ -81,7 +78,7 @@ static void step(Claim *claim)
     arbiter_note_unrun(claim->arbiter, removes ? NULL : claim->note.session, on_noted, claim);
 }
 
-gboolean claim_take(Claim *claim, GError **error)
+gboolean claim_take(Claim *claim)
 {
     if (claim->note.doing == CLAIM_NOTE_NONE)
         return TRUE;
@@ -90,27 +87,32 @@ gboolean claim_take(Claim *claim, GError **error)
         g_autoptr(GError) why =
             g_error_new(ARBITER_ERROR, ARBITER_ERROR_STATE, "%s doesn't answer: is it well",
                         claim->config->state_dir);
-        if (end_take(claim, why))
-            return TRUE;
-        g_propagate_error(error, g_steal_pointer(&why));
-        return FALSE;
+        end_take(claim, why);
+        return TRUE;
     }
     claim->note.waits = TRUE;
     step(claim);
     return FALSE;
 }
 
-void claim_note_moved(Claim *claim, FsmState next, const char *session)
+static void write_note(Claim *claim)
+{
+    set_note(claim, CLAIM_NOTE_WRITING);
+    step(claim);
+}
+
+void claim_note_moved(Claim *claim, FsmState before, FsmState next, const char *session)
 {
     claim->note.waits &= fsm_is_taking_over(next);
+    if (claim_notes_again(before, next) && claim->note.session)
+        write_note(claim);
     if (!claim_notes(next, claim->config->vm->disks->len > 0,
                      claim->config->arbiter != CONFIG_ARBITER_NONE && claim->config->state_dir) ||
         !g_strcmp0(session, claim->note.session))
         return;
     g_free(claim->note.session);
     claim->note.session = g_strdup(session);
-    set_note(claim, CLAIM_NOTE_WRITING);
-    step(claim);
+    write_note(claim);
 }
 
 ClaimNote claim_noting(const Claim *claim)

@@ -241,7 +241,7 @@ void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *sessio
     claim->question.yielded = claim_yielded_after(claim->question.yielded, event, next);
     set_doing(claim, claim_doing_after(claim->question.doing, event, next));
     claim_owner_moved(claim, next);
-    claim_note_moved(claim, next, session);
+    claim_note_moved(claim, before, next, session);
     give_back(claim);
 }
 

@@ -44,8 +44,8 @@ typedef struct {
     void (*recorded)(gpointer user_data);
     /* The arbiter isn't there any more, or (NULL) is there again. */
     void (*watched)(const char *why, gpointer user_data);
-    /* What claim_take() has waited for is done; or the VM is not to be taken over now. */
-    void (*taken)(const GError *error, gpointer user_data);
+    /* What claim_take() has waited for is over. */
+    void (*taken)(gpointer user_data);
     /* The VM is nobody's, as far as that could be written in time. Once. */
     void (*disowned)(gpointer user_data);
 } ClaimCallbacks;
@@ -95,10 +95,9 @@ gboolean claim_was_handed(const Claim *claim);
 
 /*
  * A takeover is about to let the VM's output out: that it has run here must be known to whoever starts
- * this node next. TRUE: it is, or can't be. FALSE with `error`: the VM is to be left to the primary.
- * FALSE without: `taken` is called.
+ * this node next. TRUE: it is, or can't be. FALSE: `taken` is called.
  */
-gboolean claim_take(Claim *claim, GError **error);
+gboolean claim_take(Claim *claim);
 
 /* ---- Whose the VM is ---- */
 

@@ -103,7 +103,7 @@ void claim_back_finalise(Claim *claim);
 
 /* ---- claim-unrun.c ---- */
 
-void claim_note_moved(Claim *claim, FsmState next, const char *session);
+void claim_note_moved(Claim *claim, FsmState before, FsmState next, const char *session);
 void claim_note_finalise(Claim *claim);
 
 /* ---- claim-watch.c ---- */

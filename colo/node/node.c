@@ -142,13 +142,10 @@ static void on_claim_watched(const char *why, gpointer user_data)
     node_emit(user_data, "ARBITER_CHANGED", data);
 }
 
-static void on_claim_taken(const GError *error, gpointer user_data)
+static void on_claim_taken(gpointer user_data)
 {
     const Node *node = user_data;
-    if (error)
-        resume_activated(node->resume, error);
-    else
-        resume_go_on(node->resume);
+    resume_go_on(node->resume);
 }
 
 static void on_claim_disowned(gpointer user_data)

@@ -416,11 +416,7 @@ static gboolean on_activate(gpointer user_data)
     gboolean takes_over = fsm_is_taking_over(node->state);
     if (!disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE))
         return FALSE;
-    g_autoptr(GError) error = NULL;
-    gboolean may = !takes_over || claim_take(node->claim, &error);
-    if (error)
-        resume_activated(node->resume, error);
-    return may;
+    return !takes_over || claim_take(node->claim);
 }
 
 /* Its output may leave from here on: the disks are those that it was produced on. */

@@ -417,35 +417,51 @@ static void test_dies_heard(void)
     tear_down(&f);
 }
 
-/* The note can't be removed: the primary, which is there, gets the VM back. */
-static void test_note_stays(void)
+/* It is given back before anybody has heard it: started again, this node must know. */
+static void test_noted_again(void)
 {
     Fixture f;
     guint64 stop = start_held_pair(&f, 0);
     Host *a = &f.host[0], *b = &f.host[1];
     const Vm *before = a->vm;
     g_autofree char *note = note_of(b);
-    WAIT_FOR(claim_noting(b->node->claim) == CLAIM_NOTE_THERE);
-    g_assert_cmpint(g_unlink(note), ==, 0);
-    g_assert_cmpint(g_mkdir(note, 0700), ==, 0);
+    WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
+    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
     g_assert_true(go_on(a, NULL, NULL));
-    WAIT_FOR(phase_of(b) == SWITCHOVER_FAILED);
-    g_rmdir(note);
-    goes_on(&f, before, stop, "unrun");
+    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    g_assert_false(g_file_test(note, G_FILE_TEST_EXISTS));
+    set_storage(b, FALSE);
+    node_event(b->node, FSM_HAND_OVER_FAILED);
+    WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
+    g_assert_cmpint(b->node->state, ==, FSM_S_GIVING);
+    die(b);
+    set_storage(b, TRUE);
+    start(b, "auto");
+    WAIT_FOR(fake_vm_steps(a->vm) > stop);
+    g_assert_true(a->vm == before);
+    check_owner(&f, "alpha");
+    protect(&f, 0);
     tear_down(&f);
 }
 
-/* Where the primary is lost, it is perhaps the only VM: it runs, and that is told. */
-static void test_note_stays_alone(void)
+/*
+ * The note can't be removed, while the primary waits or when it is lost: it is perhaps the only VM, or
+ * is soon. It runs, and that is told.
+ */
+static void test_note_stays(gconstpointer data)
 {
     Fixture f;
+    gboolean alone = data != NULL;
     start_held_pair(&f, 0);
     Host *a = &f.host[0], *b = &f.host[1];
     g_autofree char *note = note_of(b);
     WAIT_FOR(claim_noting(b->node->claim) == CLAIM_NOTE_THERE);
     g_assert_cmpint(g_unlink(note), ==, 0);
     g_assert_cmpint(g_mkdir(note, 0700), ==, 0);
-    die(a);
+    if (alone)
+        die(a);
+    else
+        g_assert_true(go_on(a, NULL, NULL));
     WAIT_FOR(b->node->state == FSM_P_NONE && vm_is_running(b->vm));
     g_assert_nonnull(strstr(trouble_last(b->node->trouble)->message, "can't be noted"));
     g_rmdir(note);
@@ -541,8 +557,9 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/dies-diskless-primary", "primary", test_dies_diskless);
     add_pair_data_test("/node-give-back/dies-diskless-secondary", "secondary", test_dies_diskless);
     add_pair_test("/node-give-back/dies-heard", test_dies_heard);
-    add_pair_test("/node-give-back/note-stays", test_note_stays);
-    add_pair_test("/node-give-back/note-stays-alone", test_note_stays_alone);
+    add_pair_test("/node-give-back/noted-again", test_noted_again);
+    add_pair_data_test("/node-give-back/note-stays", NULL, test_note_stays);
+    add_pair_data_test("/node-give-back/note-stays-alone", "alone", test_note_stays);
     add_pair_test("/node-give-back/overruled", test_overruled);
     add_pair_data_test("/node-give-back/ends-unasked", NULL, test_ends_unasked);
     add_pair_data_test("/node-give-back/vm-lost-unasked", "dies", test_ends_unasked);
