@@ -6,13 +6,16 @@
 
 /* QEMU reads at once if it gets any CPU. */
 #define LOOK_AGAIN_US 200
+/* What the time between two looks counts at most: QEMU may have had no more of it than we. */
+#define COUNTS_US 1000
 
 struct Settle {
     SettleIsReadFunc is_read;
     SettledFunc settled;
     gpointer user_data;
     gboolean waits;
-    ColoTime until;
+    gint64 left_us;
+    ColoTime looked;
     GSource *timer;
 };
 
@@ -24,7 +27,9 @@ static gboolean look(gpointer user_data)
     /* What has ended this in the same turn of the main loop can't take back a timer that is due. */
     if (!settle->waits)
         return G_SOURCE_CONTINUE;
-    if (settle->is_read(settle->user_data) || colo_time_diff_us(settle->until, now) <= 0) {
+    settle->left_us -= MIN(colo_time_diff_us(now, settle->looked), COUNTS_US);
+    settle->looked = now;
+    if (settle->is_read(settle->user_data) || settle->left_us <= 0) {
         settle->waits = FALSE;
         settle->settled(settle->user_data);
     } else {
@@ -37,7 +42,8 @@ void settle_begin(Settle *settle, gint64 limit_us)
 {
     g_assert(!settle->waits);
     settle->waits = TRUE;
-    settle->until = colo_time_add_us(colo_time_now(), limit_us);
+    settle->left_us = limit_us;
+    settle->looked = colo_time_now();
     look(settle);
 }
 

@@ -19,7 +19,8 @@ Settle *settle_new(SettleIsReadFunc is_read, SettledFunc settled, gpointer user_
 /* Ends what is under way. NULL is fine. */
 void settle_free(Settle *settle);
 
-/* Calls settled() once, perhaps before this returns. Nothing may be under way. */
+/* Calls settled() once, perhaps before this returns. Nothing may be under way. A time in which this process
+ * didn't run counts little. */
 void settle_begin(Settle *settle, gint64 limit_us);
 /* settled() isn't called any more. */
 void settle_end(Settle *settle);

@@ -71,6 +71,18 @@ static void test_limit(Fixture *f, gconstpointer data)
     }
 }
 
+/* A host that stands for a while has not let QEMU read. */
+static void test_stands(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    settle_begin(f->settle, LIMIT_US);
+    turned_clock_us += 1000000;
+    turned_clock_settle();
+    g_assert_cmpuint(f->settled, ==, 0);
+    turned_clock_pass_ms(5);
+    g_assert_cmpuint(f->settled, ==, 1);
+}
+
 static void test_ends(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -91,6 +103,7 @@ int main(int argc, char **argv)
     ADD("at-once", test_at_once);
     ADD("waits", test_waits);
     ADD("limit", test_limit);
+    ADD("stands", test_stands);
     ADD("ends", test_ends);
     return g_test_run();
 }
