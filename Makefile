@@ -112,12 +112,13 @@ $(TEST_PROGRAMS) $(BENCHES) $(TOOLS): $(O)/%: $(O)/obj/%.o $(LIB_FILES)
 deps:
 	$(S)/scripts/install-deps
 
-# Tests mostly wait: more than one core's worth runs at once.
-TEST_JOBS ?= 2
+# Tests mostly wait: more than a core's worth runs at once, but of VM tests no more than two (run-test).
+UNIT_JOBS ?= 2
+TEST_JOBS ?= 4
 MUTANT_JOBS ?= 4
 
 check-unit: $(filter $(O)/tests/unit/% $(O)/tests/sim/%,$(TEST_PROGRAMS))
-	$(S)/tests/run --jobs $(TEST_JOBS) $(O) unit sim
+	$(S)/tests/run --jobs $(UNIT_JOBS) $(O) unit sim
 
 # Everything there is to test; what is missing is installed or fetched first. Without the other QEMU
 # (no network, say) the VM tests run on the installed one only.

@@ -318,7 +318,8 @@ static void walk_sets(gconstpointer data)
 static void walk(gconstpointer data)
 {
     gsize scene = GPOINTER_TO_SIZE(data);
-    for (gsize i = 0; i <= G_N_ELEMENTS(others); i++)
+    /* Hardly an answer depends on the mode: in one of them each command, in the other the mild ones. */
+    for (gsize i = in_colo_mode() ? 0 : G_N_ELEMENTS(others); i <= G_N_ELEMENTS(others); i++)
         for (int side = 0; side < 2; side++) {
             Fixture f;
             if (scenes[scene].states[side] == FSM_STATES)
