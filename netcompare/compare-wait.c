@@ -21,15 +21,22 @@ void wait_caught_up(Compare *compare)
     compare->grace_us = (compare->grace_us + 2 * took) / 2;
 }
 
+static gint64 grace_max_us(const Compare *compare)
+{
+    return GRACE_MAX * compare->options.timeout_us;
+}
+
 static void stay_behind(Compare *compare)
 {
     compare->caught_up = TRUE;
-    compare->grace_us = 2 * compare->grace_us + compare->options.timeout_us;
+    /* More is never given, and one that has stayed behind for long is to be forgiven soon. */
+    compare->grace_us =
+        MIN(2 * compare->grace_us + compare->options.timeout_us, grace_max_us(compare));
 }
 
 static gint64 grace_us(const Compare *compare)
 {
-    return compare->caught_up ? 0 : MIN(compare->grace_us, GRACE_MAX * compare->options.timeout_us);
+    return compare->caught_up ? 0 : MIN(compare->grace_us, grace_max_us(compare));
 }
 
 static gint64 timeout_us(const Compare *compare, TimerClass timer_class)
