@@ -426,18 +426,18 @@ gboolean set_lacks_metadata(const DiskSet *set, GError **error)
 /* All of them: each failure counts. */
 gboolean disk_set_sync(DiskSet *set, GError **error)
 {
-    const Disk *failed = NULL;
+    guint failed = 0;
     int why = 0;
     for (guint i = 0; i < set->n_disks; i++) {
         int r = image_sync(&set->disks[i].image);
-        if (r < 0 && !failed) {
-            failed = &set->disks[i];
+        if (r < 0 && why == 0) {
+            failed = i;
             why = r;
         }
     }
     if (set->mode == DISK_MODE_ACTIVE && set_lacks_metadata(set, error))
         return FALSE;
-    return !failed || block_file_fail(&failed->image.file, "sync it", why, error);
+    return why == 0 || block_file_fail(&set->disks[failed].image.file, "sync it", why, error);
 }
 
 gboolean disk_set_inactivate(DiskSet *set, GError **error)

@@ -268,9 +268,9 @@ static void test_note(void)
         g_assert_false(claim_notes(state, TRUE, TRUE) || claim_notes(state, FALSE, FALSE));
         /* In other states output may have left. */
         for (FsmState next = 0; next < FSM_STATES; next++)
-            g_assert_true(claim_notes_again(state, next) ==
-                          (state == FSM_S_TAKING &&
-                           (next == FSM_S_GIVING || next == FSM_S_LEAVING)));
+            g_assert_true(
+                claim_notes_again(state, next) ==
+                (state == FSM_S_TAKING && (next == FSM_S_GIVING || next == FSM_S_LEAVING)));
     }
     for (ClaimNote note = 0; note < CLAIM_NOTES; note++)
         g_assert_nonnull(claim_note_name(note));

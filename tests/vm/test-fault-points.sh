@@ -184,8 +184,8 @@ takeover_dies takeover-granted
 node_start "$primary" primary
 need "$primary runs" is_alone "$primary"
 for point in handed-granted handed-activated handed-taken; do
-    taking_dies $point failover
-    taking_dies $point switchover
+    taking_dies "$point" failover
+    taking_dies "$point" switchover
 done
 hosts_kill "$primary"
 fresh_disks
