@@ -75,6 +75,16 @@ static void goes_on(Fixture *f, const Vm *before, guint64 stood_at, const char *
     g_assert_false(a->ended || b->ended);
 }
 
+/* The primary's VM, which stood at `stood_at`, goes on, and is protected again. */
+static void runs_on(Fixture *f, const Vm *before, guint64 stood_at)
+{
+    Host *a = &f->host[0];
+    WAIT_FOR(fake_vm_steps(a->vm) > stood_at);
+    g_assert_true(a->vm == before);
+    check_owner(f, "alpha");
+    protect(f, 0);
+}
+
 /* The engines' connections may end by now: the link's own does. */
 static void cut(Fixture *f)
 {
@@ -233,10 +243,7 @@ static void test_arbiter_away(gconstpointer data)
         WAIT_FOR(a->node->state == FSM_P_FROZEN);
     }
     set_storage(b, TRUE);
-    WAIT_FOR(fake_vm_steps(a->vm) > stop);
-    g_assert_true(a->vm == before);
-    check_owner(&f, "alpha");
-    protect(&f, 0);
+    runs_on(&f, before, stop);
     tear_down(&f);
 }
 
@@ -437,10 +444,7 @@ static void test_noted_again(void)
     die(b);
     set_storage(b, TRUE);
     start(b, "auto");
-    WAIT_FOR(fake_vm_steps(a->vm) > stop);
-    g_assert_true(a->vm == before);
-    check_owner(&f, "alpha");
-    protect(&f, 0);
+    runs_on(&f, before, stop);
     tear_down(&f);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a node of a VM without disks notes of what it has not run, and what is made of it. */
 #include "colo/arbiter/arbiter.h"
+#include "tests/support/folder.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
@@ -34,15 +35,9 @@ static void set_up(Fixture *fixture, gconstpointer data)
 
 static void tear_down(Fixture *fixture, gconstpointer data)
 {
-    const char *name;
     (void)data;
     arbiter_free(fixture->arbiter);
-    g_autoptr(GDir) dir = g_dir_open(fixture->dir, 0, NULL);
-    while (dir && (name = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(fixture->dir, name, NULL);
-        g_remove(path);
-    }
-    g_rmdir(fixture->dir);
+    folder_remove(fixture->dir);
     g_remove(fixture->note);
     /* Nothing else was left there. */
     g_assert_cmpint(g_rmdir(fixture->state_dir), ==, 0);
