@@ -54,7 +54,7 @@ typedef enum {
     BLOCK_ERROR_MISMATCH,  /* the peer's disks are not the same: which and how */
     BLOCK_ERROR_PEER,      /* the peer reported a failure, or the connection ended */
     BLOCK_ERROR_MODE,      /* asked for in the wrong mode or order */
-    BLOCK_ERROR_LACKS, /* an image lacks what QEMU could not write: no checkpoint can be made of it */
+    BLOCK_ERROR_LACKS, /* an image lacks what QEMU could not write: no checkpoint can be made of it as it is */
     BLOCK_ERROR_GENERATION, /* a synchronisation would overwrite data that the source lacks */
 } BlockError;
 
@@ -201,14 +201,17 @@ void disk_set_detach(DiskSet *set);
 /*
  * Primary, in the pause of a checkpoint: what has been written up to now belongs to checkpoint
  * `epoch`, all later writes to the one after. Epochs rise. BLOCK_ERROR_MODE before synchronised().
- * BLOCK_ERROR_LACKS for a disk that is not raw and could not be synced: set.h, set_lacks_metadata().
+ * BLOCK_ERROR_LACKS for a disk that is not raw: if it could not be synced (set.h, set_lacks_metadata()), or if QEMU
+ * was refused anything since disk_set_sync(). QEMU's `stop` writes all that it keeps in memory of a qcow2 disk, and
+ * succeeds though it can't. What is missing then is written by a later flush, so a later mark has it.
  */
 gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error);
 
 /*
  * Of a QEMU that is about to give up its disks: from here on it is known what it can't write, whatever it
  * says itself. disk_set_mark_written() is disk_set_mark(), but BLOCK_ERROR_LACKS, with each disk's name and
- * reason, if something of that failed. A flush of a raw disk doesn't count: nothing is behind it.
+ * reason, if something of that failed. A flush of a raw disk doesn't count: nothing is behind it. What fails of
+ * that doesn't count for disk_set_mark(), for an ordinary checkpoint does without it.
  */
 void disk_set_watch(DiskSet *set);
 gboolean disk_set_mark_written(DiskSet *set, guint64 epoch, GError **error);
@@ -250,7 +253,8 @@ gboolean disk_set_activate(DiskSet *set, GError **error);
 gboolean disk_set_become_replica(DiskSet *set, GError **error);
 
 /*
- * Syncs all images without holding up writers: before a pause it makes QEMU's flush in it short.
+ * Syncs all images without holding up writers: before a pause it makes QEMU's flush in it short. From here on
+ * counts what QEMU is refused.
  * BLOCK_ERROR_LACKS: active ones, of which no mark can be made any more.
  */
 gboolean disk_set_sync(DiskSet *set, GError **error);

@@ -418,7 +418,28 @@ void disk_primary_free(Primary *p)
     g_free(p);
 }
 
-gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
+/*
+ * Whether QEMU has written all that it had to: as it gave its disks up, or in the pause of an ordinary checkpoint, for
+ * which the release doesn't count that may have failed in it. A raw image has what was written to it, in any case.
+ */
+static gboolean has_written(DiskSet *set, gboolean released, GError **error)
+{
+    g_autoptr(GString) refused = g_string_new(NULL);
+    for (guint i = 0; i < set->n_disks; i++) {
+        const Disk *disk = &set->disks[i];
+        guint since = released ? disk->refused_watched : disk->refused_synced;
+        guint until = !released && set->watched ? disk->refused_watched : disk_refused(disk);
+        if (until != since && (released || disk_has_metadata(disk)))
+            g_string_append_printf(refused, "%s%s: %s", refused->len ? ", " : "", disk->config.name,
+                                   g_strerror(-g_atomic_int_get(&disk->refused_with)));
+    }
+    if (refused->len > 0)
+        g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS,
+                    "QEMU could not write all that it had to (%s)", refused->str);
+    return refused->len == 0;
+}
+
+static gboolean may_mark(DiskSet *set, guint64 epoch, GError **error)
 {
     Primary *p = set->primary;
     if (p)
@@ -435,8 +456,12 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
                                        : "epochs must rise");
         return FALSE;
     }
-    if (set_lacks_metadata(set, error))
-        return FALSE;
+    return !set_lacks_metadata(set, error);
+}
+
+static void make_mark(DiskSet *set, guint64 epoch)
+{
+    Primary *p = set->primary;
     set_exclude(set);
     if (!__atomic_load_n(&p->old_dirty, __ATOMIC_ACQUIRE)) {
         set->current_map = 1 - set->current_map;
@@ -449,30 +474,30 @@ gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
     WireRecord *record = wire_record_new(&header);
     queue_push(&p->queue, QUEUE_CONTROL, record);
     set_unlock(set);
-    return TRUE;
+}
+
+gboolean disk_set_mark(DiskSet *set, guint64 epoch, GError **error)
+{
+    gboolean may = may_mark(set, epoch, error) && has_written(set, FALSE, error);
+    if (may)
+        make_mark(set, epoch);
+    return may;
 }
 
 void disk_set_watch(DiskSet *set)
 {
+    set->watched = TRUE;
     for (guint i = 0; i < set->n_disks; i++)
-        set->disks[i].refused_before = (guint)g_atomic_int_get((gint *)&set->disks[i].refused);
+        set->disks[i].refused_watched = disk_refused(&set->disks[i]);
 }
 
 /* Nothing is on its way any more: QEMU has had the answers to all that it asked for. */
 gboolean disk_set_mark_written(DiskSet *set, guint64 epoch, GError **error)
 {
-    g_autoptr(GString) refused = g_string_new(NULL);
-    for (guint i = 0; i < set->n_disks; i++) {
-        Disk *disk = &set->disks[i];
-        if ((guint)g_atomic_int_get((gint *)&disk->refused) != disk->refused_before)
-            g_string_append_printf(refused, "%s%s: %s", refused->len ? ", " : "", disk->config.name,
-                                   g_strerror(-g_atomic_int_get(&disk->refused_with)));
-    }
-    if (refused->len == 0)
-        return disk_set_mark(set, epoch, error);
-    g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS,
-                "QEMU could not write all that it had to (%s)", refused->str);
-    return FALSE;
+    gboolean may = has_written(set, TRUE, error) && may_mark(set, epoch, error);
+    if (may)
+        make_mark(set, epoch);
+    return may;
 }
 
 void disk_primary_status(Primary *p, DiskSetStatus *status)

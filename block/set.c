@@ -435,6 +435,9 @@ gboolean disk_set_sync(DiskSet *set, GError **error)
             why = r;
         }
     }
+    set->watched = FALSE;
+    for (guint i = 0; i < set->n_disks; i++)
+        set->disks[i].refused_synced = disk_refused(&set->disks[i]);
     if (set->mode == DISK_MODE_ACTIVE && set_lacks_metadata(set, error))
         return FALSE;
     return why == 0 || block_file_fail(&set->disks[failed].image.file, "sync it", why, error);

@@ -38,7 +38,8 @@ struct Disk {
     Overlay overlay;   /* open while the set is a replica */
     guint refused;     /* atomic: how often QEMU could not write to the image */
     gint refused_with; /* atomic: the last time, -errno */
-    guint refused_before; /* controlling thread: `refused`, as disk_set_watch() found it */
+    /* Controlling thread: `refused`, as disk_set_sync() and disk_set_watch() found it. */
+    guint refused_synced, refused_watched;
 };
 
 struct DiskSet {
@@ -68,12 +69,18 @@ struct DiskSet {
     gboolean discard;        /* mutex: a primary may overwrite whatever is here */
     guint64 sync_rate;       /* atomic */
     Throttle throttle;       /* of the guest's writes: what an epoch may have */
+    gboolean watched;        /* controlling thread: disk_set_watch(), since disk_set_sync() */
 };
 
 /* QEMU has more behind it than the guest's bytes: what it keeps in memory until a flush. */
 static inline gboolean disk_has_metadata(const Disk *disk)
 {
     return strcmp(disk->config.format, "raw") != 0;
+}
+
+static inline guint disk_refused(const Disk *disk)
+{
+    return (guint)g_atomic_int_get((const gint *)&disk->refused);
 }
 
 static inline void set_share(DiskSet *set)

@@ -62,11 +62,19 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
         [CYCLE_EVENT_SAVED]         = TO(MARKING, 0),
         [CYCLE_EVENT_SAVED_LAST]    = TO(GIVING_UP, DO(GIVE_UP)),
         [CYCLE_EVENT_MARKED]        = TO(SAVING_MARKED, 0),
+        [CYCLE_EVENT_NOT_MARKED]    = TO(SAVING_UNMARKED, 0),
         [CYCLE_EVENT_SESSION_ENDED] = TO(SAVING_CANCELLED, 0),
     },
     [CYCLE_SAVING_MARKED] = {
         RESUME_LATER(SAVING_MARKED), GONE,
         [CYCLE_EVENT_SAVED]         = TO(COPYING, DO(COPY)),
+        [CYCLE_EVENT_SESSION_ENDED] = TO(SAVING_CANCELLED, 0),
+    },
+    /* Who is to be paused no more is resumed when it tells that it is. */
+    [CYCLE_SAVING_UNMARKED] = {
+        RESUME_LATER(SAVING_UNMARKED), GONE,
+        [CYCLE_EVENT_SAVED]         = TO(PAUSED, DO(TELL_PAUSED)),
+        [CYCLE_EVENT_NOT_SAVED]     = TO(PAUSED, DO(TELL_PAUSED)),
         [CYCLE_EVENT_SESSION_ENDED] = TO(SAVING_CANCELLED, 0),
     },
     [CYCLE_SAVING_CANCELLED] = {
@@ -91,6 +99,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
     [CYCLE_MARKING] = {
         RESUME_LATER(MARKING), GONE,
         [CYCLE_EVENT_MARKED]        = TO(COPYING, DO(COPY)),
+        [CYCLE_EVENT_NOT_MARKED]    = TO(PAUSED, DO(TELL_PAUSED)),
         [CYCLE_EVENT_SESSION_ENDED] = TO(RESUMING, DO(RESUME)),
     },
     [CYCLE_COPYING] = {
@@ -247,6 +256,7 @@ const char *cycle_phase_name(CyclePhase phase)
         [CYCLE_HELD] = "held",
         [CYCLE_SAVING] = "saving",
         [CYCLE_SAVING_MARKED] = "saving-marked",
+        [CYCLE_SAVING_UNMARKED] = "saving-unmarked",
         [CYCLE_SAVING_CANCELLED] = "saving-cancelled",
         [CYCLE_MARKING] = "marking",
         [CYCLE_GIVING_UP] = "giving-up",
@@ -282,6 +292,7 @@ const char *cycle_waits_for(CyclePhase phase)
         [CYCLE_HELD] = "the VM is held, until 'continue'",
         [CYCLE_SAVING] = "QEMU has not saved the device state, or the disks have not been marked",
         [CYCLE_SAVING_MARKED] = "QEMU has not saved the device state",
+        [CYCLE_SAVING_UNMARKED] = "QEMU has not saved the device state",
         [CYCLE_SAVING_CANCELLED] = "QEMU has not saved the device state",
         [CYCLE_MARKING] = "the disks have not been marked",
         [CYCLE_GIVING_UP] = "the disks have not been given up",
@@ -323,6 +334,7 @@ const char *cycle_event_name(CycleEvent event)
         [CYCLE_EVENT_SAVED_LAST] = "saved-last",
         [CYCLE_EVENT_NOT_SAVED] = "not-saved",
         [CYCLE_EVENT_MARKED] = "marked",
+        [CYCLE_EVENT_NOT_MARKED] = "not-marked",
         [CYCLE_EVENT_GIVEN_UP] = "given-up",
         [CYCLE_EVENT_NOT_GIVEN_UP] = "not-given-up",
         [CYCLE_EVENT_TAKEN] = "taken",

@@ -26,15 +26,18 @@
  *                                |
  *                                '--not-given-up--> MARKING, as of an ordinary one
  *
- * Disks of which no checkpoint can be made any more end it before the secondary is told of it:
+ * Disks of which no checkpoint can be made end it: before the secondary is told of it, or in the pause, in
+ * which the VM stays then.
  *
  *     SYNCING --not-synced--> IDLE
+ *     SAVING  --not-marked--> SAVING_UNMARKED --saved, or refused--> PAUSED
+ *     MARKING --not-marked--> PAUSED
  *
  * The end of the session cancels what is under way: the VM, if it was paused, is only resumed.
  *
  *     SYNCING, PREPARING, SETTLING, SENDING...   -> IDLE
  *     PAUSING -> PAUSING_CANCELLED   --paused--> RESUMING --running--> IDLE
- *     SAVING  -> SAVING_CANCELLED    --saved, or refused--> RESUMING
+ *     SAVING..., -> SAVING_CANCELLED --saved, or refused--> RESUMING
  *     GIVING_UP -> GIVING_UP_CANCELLED --given up, or not--> RESUMING
  *     HELD, MARKING, COPYING                     -> RESUMING
  *     RESUMING_..., PAUSED_...                   -> RESUMING, PAUSED
@@ -66,6 +69,7 @@ typedef enum {
     CYCLE_HELD,             /* the VM is paused for its last checkpoint, which waits for an order */
     CYCLE_SAVING,           /* waits for the device state, and for the disks' mark */
     CYCLE_SAVING_MARKED,    /* waits for the device state */
+    CYCLE_SAVING_UNMARKED,  /* likewise, of no checkpoint any more */
     CYCLE_SAVING_CANCELLED, /* likewise, to resume the VM */
     CYCLE_MARKING,          /* the device state is saved; waits for the disks' mark */
     CYCLE_GIVING_UP, /* the device state is saved; waits for the disks to be marked and given up */
@@ -104,8 +108,9 @@ typedef enum {
     CYCLE_EVENT_GO,   /* it is not to wait any more */
     CYCLE_EVENT_SAVED,
     CYCLE_EVENT_SAVED_LAST,   /* likewise, of a checkpoint that the disks are given up in */
-    CYCLE_EVENT_NOT_SAVED,    /* QEMU refuses to, and is well; the session was ended for it */
+    CYCLE_EVENT_NOT_SAVED,    /* QEMU refuses to, and is well; of no checkpoint any more */
     CYCLE_EVENT_MARKED,       /* the disks, or there are none */
+    CYCLE_EVENT_NOT_MARKED,   /* and no checkpoint can be made of them as they are */
     CYCLE_EVENT_GIVEN_UP,     /* the disks, which are marked */
     CYCLE_EVENT_NOT_GIVEN_UP, /* not all of them; or nobody needs it any more */
     CYCLE_EVENT_TAKEN,        /* RAM is copied */

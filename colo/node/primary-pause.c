@@ -212,7 +212,7 @@ static char *waits_for_qemu(const Primary *primary, const char *what)
 {
     CyclePhase phase = primary->cycle.phase;
     gboolean flushes = phase == CYCLE_PAUSING || phase == CYCLE_STOPPING || phase == CYCLE_SAVING ||
-                       phase == CYCLE_SAVING_MARKED;
+                       phase == CYCLE_SAVING_MARKED || phase == CYCLE_SAVING_UNMARKED;
     if (!flushes || !primary_look(primary).has_disks)
         return g_strdup(what);
     g_autofree char *disks = primary->handler->disks_wait_for(primary->user_data);
@@ -290,12 +290,12 @@ void primary_hand_over(Primary *primary)
 }
 
 /*
- * No checkpoint can be made here any more, and the guest's output waits for the next one. So a secondary that
+ * No checkpoint can be made here, and the guest's output waits for the next one. So a secondary that
  * can continue does so, from the one that it has: nobody has seen more, and its images are good. Our VM is kept until
  * it does. It can't be handed over by a last checkpoint, as a switchover would. Without such a secondary it goes on
  * here, alone.
  */
-void primary_cannot_go_on(Primary *primary, const GError *error)
+void primary_cannot_go_on(Primary *primary, CycleEvent event, const GError *error)
 {
     static const char what[] = "no checkpoint can be made of the disks";
     gboolean planned = primary->plan != PLAN_NONE;
@@ -314,7 +314,7 @@ void primary_cannot_go_on(Primary *primary, const GError *error)
         return;
     }
     primary->handler->trouble(what, error, primary->user_data);
-    primary_step(primary, CYCLE_EVENT_NOT_SYNCED);
+    primary_step(primary, event);
 }
 
 void primary_plan(Primary *primary)

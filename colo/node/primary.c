@@ -40,7 +40,7 @@ PrimaryWorld primary_look(const Primary *primary)
 void primary_synced(Primary *primary, const GError *error)
 {
     if (g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_LACKS)) {
-        primary_cannot_go_on(primary, error);
+        primary_cannot_go_on(primary, CYCLE_EVENT_NOT_SYNCED, error);
         return;
     }
     if (error)
@@ -175,6 +175,13 @@ static gboolean on_again_timer(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
+/* Nobody needs the device state any more. */
+static gboolean saves_for_nothing(const Primary *primary)
+{
+    CyclePhase phase = primary->cycle.phase;
+    return phase == CYCLE_SAVING_CANCELLED || phase == CYCLE_SAVING_UNMARKED;
+}
+
 static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_data)
 {
     static const char what[] = "the device state can't be saved";
@@ -182,10 +189,10 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     (void)vm;
     if (g_error_matches(error, VM_ERROR, VM_ERROR_QMP)) {
         /* It can't be protected now (a device that QEMU won't save, say), but it is well. */
-        if (primary->cycle.phase != CYCLE_SAVING_CANCELLED)
+        if (!saves_for_nothing(primary))
             primary->handler->link_lost(what, error, primary->user_data);
         /* That may have been its end. */
-        if (primary->cycle.phase == CYCLE_SAVING_CANCELLED)
+        if (saves_for_nothing(primary))
             primary_step(primary, CYCLE_EVENT_NOT_SAVED);
         return;
     }
@@ -201,8 +208,24 @@ static void on_saved(Vm *vm, GBytes *state, const GError *error, gpointer user_d
     primary_step(primary, gives_up ? CYCLE_EVENT_SAVED_LAST : CYCLE_EVENT_SAVED);
 }
 
+/*
+ * The images are well, but for what QEMU could not write to them in this pause. The secondary has been told of the
+ * checkpoint. It goes on from the one before all the same, as if we had died here.
+ */
+static void not_marked(Primary *primary, const GError *error)
+{
+    /* The secondary does not get to know it. It stands, too: if our VM runs again, it needs another one. */
+    primary->cycle.stopped = primary->cycle.was_stopped;
+    primary_want(primary, REASON_ADMIN);
+    primary_cannot_go_on(primary, CYCLE_EVENT_NOT_MARKED, error);
+}
+
 void primary_marked(Primary *primary, const GError *error)
 {
+    if (g_error_matches(error, BLOCK_ERROR, BLOCK_ERROR_LACKS)) {
+        not_marked(primary, error);
+        return;
+    }
     if (error) {
         primary->handler->stream_lost("the disks can't take part in a checkpoint", error,
                                       primary->user_data);
@@ -226,6 +249,7 @@ static void mark(Primary *primary)
 static void save(Primary *primary)
 {
     Cycle *cycle = &primary->cycle;
+    cycle->was_stopped = cycle->stopped;
     cycle->stopped = primary_look(primary).is_stopped;
     cycle->compares = primary->handler->decide(cycle->epoch, cycle->last, primary->user_data);
     cycle->gives_up = cycle->last && primary_look(primary).has_disks;

@@ -14,11 +14,12 @@ typedef struct {
     CyclePhase phase;
     guint64 epoch; /* of the checkpoint: under way, or the last one */
     CheckpointReason reason;
-    gboolean compares; /* the epoch that it begins */
-    gboolean last;     /* the VM stays paused in it */
-    gboolean stopped;  /* the guest, as the checkpoint has it: by an administrator's order */
-    gboolean gives_up; /* the last one: the disks are marked as they are given up */
-    GBytes *state;     /* device state, saved and not on its way yet; else NULL */
+    gboolean compares;    /* the epoch that it begins */
+    gboolean last;        /* the VM stays paused in it */
+    gboolean stopped;     /* the guest, as the checkpoint has it: by an administrator's order */
+    gboolean was_stopped; /* ... as the one before has it */
+    gboolean gives_up;    /* the last one: the disks are marked as they are given up */
+    GBytes *state;        /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
     ColoTime pause_started;               /* 0: the VM runs, or never did */
     gboolean pause_refused, refusal_told; /* no answer is to come: it is tried again */
@@ -83,8 +84,8 @@ void primary_sent(const CaptureStats *stats, gpointer primary);
 
 /* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
 void primary_paused(Primary *primary);
-/* Of a checkpoint that waits for the disks' sync: there will be none of these disks. */
-void primary_cannot_go_on(Primary *primary, const GError *error);
+/* Of a checkpoint that waits for the disks: there will be none of them as they are. `event` ends the cycle for it. */
+void primary_cannot_go_on(Primary *primary, CycleEvent event, const GError *error);
 void primary_committed(Primary *primary);
 /* It is paused for its last checkpoint, which is held. */
 void primary_held(Primary *primary);

@@ -90,7 +90,8 @@ static GPtrArray *command_line(BlockServer *server, gboolean owner, int control,
         g_autofree char *path = block_server_image(server, i);
         if (!g_file_test(path, G_FILE_TEST_EXISTS))
             break;
-        g_ptr_array_add(argv, g_strdup_printf("disk=vd%c,raw,%s", 'a' + (char)i, path));
+        g_ptr_array_add(argv, g_strdup_printf("disk=vd%c,%s,%s", 'a' + (char)i,
+                                              server->format ? server->format : "raw", path));
     }
     for (guint i = 0; arguments && arguments[i]; i++)
         if (!g_str_has_prefix(arguments[i], "--"))

@@ -11,6 +11,7 @@
 typedef struct {
     char *dir; /* state, images and socket; kept over restarts */
     char *socket;
+    const char *format; /* of what is in the images; NULL: raw */
     GPid pid;
     int control, fds;
     GString *line;     /* read and not yet taken */

@@ -162,9 +162,10 @@ static void on_event(FsmEvent event, gpointer user_data)
 {
     Fixture *f = user_data;
     report(f, "event:%s", fsm_event_name(event));
-    if (f->follows && event == FSM_YIELD)
-        f->world.state = FSM_P_DEVICE;
-    else if (f->follows && event == FSM_HAND_OVER_FAILED)
+    if (f->follows && event == FSM_YIELD) {
+        primary_moved(f->primary, f->world.state = FSM_P_DEVICE);
+        primary_hand_over(f->primary);
+    } else if (f->follows && event == FSM_HAND_OVER_FAILED)
         f->world.state = FSM_P_COLO;
 }
 

@@ -160,6 +160,62 @@ static void test_unsynced_metadata(BlockPair *f, gconstpointer data)
     g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS);
 }
 
+static int write_byte(BlockPair *f, guint disk)
+{
+    guint8 byte = 1;
+    return disk_write(f->a->disks[disk], &byte, 1, 0, FALSE);
+}
+
+static void assert_unmarked(BlockPair *f, guint64 epoch, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_false(disk_set_mark(f->a->set, epoch, &error));
+    g_assert_error(error, BLOCK_ERROR, BLOCK_ERROR_LACKS);
+    if (!strstr(error->message, text))
+        g_error("\"%s\" does not contain \"%s\"", error->message, text);
+}
+
+/*
+ * QEMU writes what it keeps of a qcow2 image in each pause, and doesn't say so if it can't. It has it still: the
+ * next checkpoint is whole. What the guest was refused before the pause is no matter, and a raw image lacks nothing.
+ */
+static void test_unwritten_metadata(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    make_qcow2(f);
+    side_refuse(f->a, "write", ".img", -ENOSPC);
+    g_assert_cmpint(write_byte(f, 1), ==, -ENOSPC);
+    g_assert_true(disk_set_sync(f->a->set, NULL));
+    g_assert_cmpint(write_byte(f, 0), ==, -ENOSPC);
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    g_assert_cmpint(write_byte(f, 1), ==, -ENOSPC);
+    side_refuse(f->a, NULL, "", 0);
+    g_assert_cmpint(write_byte(f, 1), ==, 0);
+    g_assert_cmpint(disk_flush(f->a->disks[1]), ==, 0);
+    assert_unmarked(f, 3, "QEMU could not write all that it had to (vdb: No space left");
+    g_assert_true(disk_set_sync(f->a->set, NULL));
+    g_assert_true(disk_set_mark(f->a->set, 3, NULL));
+}
+
+/* What fails as the disks are given up doesn't count for the ordinary checkpoint that it becomes; and the reverse. */
+static void test_unwritten_at_last(BlockPair *f, gconstpointer data)
+{
+    (void)data;
+    make_qcow2(f);
+    g_assert_true(disk_set_sync(f->a->set, NULL));
+    disk_set_watch(f->a->set);
+    side_refuse(f->a, "write", "vdb.img", -EIO);
+    g_assert_cmpint(write_byte(f, 1), ==, -EIO);
+    assert_not_written(f, 2, "(vdb: Input/output error)");
+    g_assert_true(disk_set_mark(f->a->set, 2, NULL));
+    g_assert_true(disk_set_sync(f->a->set, NULL));
+    g_assert_cmpint(write_byte(f, 1), ==, -EIO);
+    disk_set_watch(f->a->set);
+    assert_unmarked(f, 3, "(vdb: Input/output error)");
+    g_assert_true(disk_set_mark_written(f->a->set, 3, NULL)); /* QEMU has written it meanwhile */
+    side_refuse(f->a, NULL, "", 0);
+}
+
 /* A spill file that can't grow ends protection, and only that. */
 static void test_spill_fails(BlockPair *f, gconstpointer data)
 {
@@ -362,6 +418,8 @@ int main(int argc, char **argv)
     ADD("watched", block_pair_setup_joined, test_watched);
     ADD("watched-flush", block_pair_setup_open, test_watched_flush);
     ADD("unsynced-metadata", block_pair_setup_open, test_unsynced_metadata);
+    ADD("unwritten-metadata", block_pair_setup_open, test_unwritten_metadata);
+    ADD("unwritten-at-last", block_pair_setup_open, test_unwritten_at_last);
     ADD("spill-fails", block_pair_setup_joined, test_spill_fails);
     ADD("replica-image-fails-in-sync", block_pair_setup_open, test_replica_image_fails_in_sync);
     ADD("apply-fails", block_pair_setup_joined, test_apply_fails);

@@ -72,6 +72,7 @@ static gboolean can_happen(const Model *m, CycleEvent event)
     case CYCLE_EVENT_NOT_GIVEN_UP:
         return m->gives;
     case CYCLE_EVENT_MARKED:
+    case CYCLE_EVENT_NOT_MARKED:
         return m->marks;
     case CYCLE_EVENT_TAKEN:
     case CYCLE_EVENT_KEPT:
@@ -108,6 +109,7 @@ static void happens(Model *m, CycleEvent event)
         m->syncs = FALSE;
         break;
     case CYCLE_EVENT_NOT_SYNCED:
+    case CYCLE_EVENT_NOT_MARKED:
         forget_checkpoint(m);
         break;
     case CYCLE_EVENT_PREPARED:

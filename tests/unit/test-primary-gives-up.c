@@ -231,12 +231,17 @@ static void test_cancelled_early(Fixture *f, gconstpointer data)
     assert_reported(f, "content:3");
 }
 
-static void lacks(Fixture *f)
+static void lacks_as(Fixture *f, void (*answered)(Primary *, const GError *))
 {
     f->follows = TRUE;
     g_autoptr(GError) error =
         g_error_new(BLOCK_ERROR, BLOCK_ERROR_LACKS, "disk vda: it lacks that");
-    primary_synced(f->primary, error);
+    answered(f->primary, error);
+}
+
+static void lacks(Fixture *f)
+{
+    lacks_as(f, primary_synced);
 }
 
 static void begin_checkpoint(Fixture *f)
@@ -270,6 +275,87 @@ static void test_lacks_alone(Fixture *f, gconstpointer stopped)
     lacks(f);
     assert_reported(f, "stream-lost");
     end_vm(f);
+}
+
+/* Until the pause, in which the disks are to be marked. `saves`: QEMU takes its time to save the device state. */
+static void begin_pause(Fixture *f, gboolean saves)
+{
+    begin_checkpoint(f);
+    if (saves)
+        fake_vm_inject(f->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    primary_synced(f->primary, NULL);
+    turned_clock_settle();
+    assert_reported(f, "pausing paused decide:3 mark:3");
+}
+
+/* It stands already, and is handed over by the checkpoint before. */
+static void test_lacks_in_pause(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin_pause(f, FALSE);
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_MARKING);
+    lacks_as(f, primary_marked);
+    assert_reported(f, "event:yield trouble renounce event:committed");
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_PAUSED);
+    g_assert_cmpuint(f->world.epoch, ==, 2);
+    g_assert_false(vm_is_running(f->vm));
+    /* It isn't taken there. The VMs have gone apart, and a checkpoint is needed: the same one. */
+    primary_moved(f->primary, f->world.state = FSM_P_COLO);
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "resume running-again sync:3");
+}
+
+/* QEMU has not saved the device state: nothing else is asked of it before, and whether it can doesn't matter. */
+static void test_lacks_in_save(Fixture *f, gconstpointer refused)
+{
+    begin_pause(f, TRUE);
+    lacks_as(f, primary_marked);
+    assert_reported(f, "event:yield trouble");
+    g_assert_cmpint(primary_phase(f->primary), ==, CYCLE_SAVING_UNMARKED);
+    fake_vm_refuse(f->vm, FAKE_VM_SAVE, refused != NULL);
+    fake_vm_proceed(f->vm);
+    turned_clock_settle();
+    assert_reported(f, "renounce event:committed");
+}
+
+static void test_lacks_in_save_and_cut(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin_pause(f, TRUE);
+    lacks_as(f, primary_marked);
+    primary_moved(f->primary, f->world.state = FSM_P_PAUSED);
+    primary_end_session(f->primary);
+    primary_resume(f->primary);
+    fake_vm_proceed(f->vm);
+    turned_clock_settle();
+    assert_reported(f, "event:yield trouble ended resume running-again");
+}
+
+/* The checkpoint would have told the secondary that the guest is stopped. */
+static void test_lacks_untold(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin_checkpoint(f);
+    f->world.is_stopped = TRUE;
+    primary_synced(f->primary, NULL);
+    turned_clock_settle();
+    assert_reported(f, "pausing paused decide:3 mark:3");
+    lacks_as(f, primary_marked);
+    assert_reported(f, "stream-lost");
+    end_vm(f);
+}
+
+/* The last one, which has become an ordinary one. */
+static void test_lacks_at_last(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f);
+    f->follows = TRUE;
+    fail(f);
+    assert_reported(f, "event:hand-over-failed trouble mark:3");
+    lacks_as(f, primary_marked);
+    assert_reported(f, "event:yield trouble renounce event:committed");
 }
 
 /* A planned one is told that it has failed. */
@@ -319,6 +405,12 @@ int main(int argc, char **argv)
     ADD("lacks", 0, test_lacks);
     ADD("lacks-alone/unfit", FALSE, test_lacks_alone);
     ADD("lacks-alone/stopped", TRUE, test_lacks_alone);
+    ADD("lacks-in-pause", 0, test_lacks_in_pause);
+    ADD("lacks-in-save/saved", FALSE, test_lacks_in_save);
+    ADD("lacks-in-save/refused", TRUE, test_lacks_in_save);
+    ADD("lacks-in-save/cut", 0, test_lacks_in_save_and_cut);
+    ADD("lacks-untold", 0, test_lacks_untold);
+    ADD("lacks-at-last", 0, test_lacks_at_last);
     ADD("lacks-planned", 0, test_lacks_planned);
     ADD("dies", VM_ERROR_DIED, test_dies);
     ADD("hangs", VM_ERROR_TIMEOUT, test_dies);

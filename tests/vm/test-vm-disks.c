@@ -10,6 +10,7 @@
 
 #include "tests/support/block-server.h"
 #include "tests/support/vm-wait.h"
+#include "vm/qemu_internal.h"
 
 #define MIB (1024u * 1024u)
 
@@ -35,6 +36,7 @@ static BlockServer *serve(gboolean owner)
     sh("qemu-img create -q -f qcow2 %s 4M", image);
     sh("qemu-img bitmap --add %s kept", image);
     sh("truncate -s 16M %s", image);
+    server->format = "qcow2";
     g_assert_true(block_server_start(server, owner, NULL, NULL));
     return server;
 }
@@ -180,6 +182,87 @@ static void test_refused(void)
     block_server_free(server);
 }
 
+static void on_written(json_object *result, const GError *error, gpointer user_data)
+{
+    g_assert_no_error(error);
+    g_assert_cmpstr(json_object_get_string(result), ==, "");
+    *(gboolean *)user_data = TRUE;
+}
+
+/* As a guest does it: clusters that are new. What refers to them is in QEMU's memory then. */
+static void write_as_guest(Vm *vm, guint mib)
+{
+    gboolean written = FALSE;
+    json_object *arguments = json_object_new_object();
+    g_autofree char *line = g_strdup_printf(
+        "qemu-io -d /machine/peripheral/disk0/virtio-backend \"write -P 7 %uM 64k\"", mib);
+    json_object_object_add(arguments, "command-line", json_object_new_string(line));
+    qmp_execute(qemu_vm(vm)->qmp, "human-monitor-command", arguments, 0, on_written, &written);
+    while (!written)
+        g_main_context_iteration(NULL, TRUE);
+}
+
+static gboolean has_pattern(const BlockServer *server, guint mib)
+{
+    g_autofree char *text = NULL, *image = block_server_image(server, 0);
+    g_autofree char *line =
+        g_strdup_printf("qemu-io -r -U -f qcow2 -c 'read -P 7 %uM 64k' %s", mib, image);
+    g_assert_true(g_spawn_command_line_sync(line, &text, NULL, NULL, NULL));
+    g_assert_nonnull(strstr(text, "64 KiB"));
+    return !strstr(text, "Pattern verification failed");
+}
+
+/* A checkpoint, as a primary's node and its secondary take it. FALSE: it was refused. */
+static gboolean checkpoint(BlockServer *server, BlockServer *replica, guint64 epoch)
+{
+    json_object *reply = block_server_command(server, "mark", block_server_epoch(epoch), -1);
+    json_object *refused =
+        json_object_object_get(json_object_object_get(reply, "return"), "refused");
+    gboolean made = refused == NULL;
+    if (!made)
+        g_assert_nonnull(strstr(json_object_get_string(refused), "QEMU could not write all"));
+    json_object_put(reply);
+    if (made) {
+        json_object_put(block_server_wait(replica, "MARKED"));
+        block_server_ok(replica, "apply", block_server_epoch(epoch));
+    }
+    return made;
+}
+
+/*
+ * QEMU writes what it keeps of an image as it pauses, and says nothing if it can't: such a pause is no checkpoint. It
+ * has it still, so the next one is.
+ */
+static void test_unwritten(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *flag = flag_file();
+    BlockServer *server = serve_with_fault("write"), *replica = serve(FALSE);
+    block_server_pair(server, replica);
+    json_object_put(block_server_wait(server, "SYNCHRONISED"));
+    Vm *vm = start_on(server);
+    run(vm);
+    block_server_ok(server, "sync", NULL);
+    g_assert_true(checkpoint(server, replica, 1));
+    vm_wait_resume(vm, &error);
+    g_assert_no_error(error);
+    write_as_guest(vm, 1);
+    block_server_ok(server, "sync", NULL);
+    g_assert_true(g_file_set_contents(flag, "", 0, NULL));
+    vm_wait_pause(vm, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(unlink(flag), ==, 0);
+    if (checkpoint(server, replica, 2))
+        g_assert_true(has_pattern(replica, 1));
+    block_server_ok(server, "sync", NULL);
+    run(vm);
+    g_assert_true(checkpoint(server, replica, 3));
+    g_assert_true(has_pattern(replica, 1));
+    vm_free(vm);
+    block_server_free(replica);
+    block_server_free(server);
+}
+
 /* QEMU can't open it again, and has none then. It is not told to run the VM without. */
 static void test_lost(void)
 {
@@ -212,7 +295,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     signal(SIGPIPE, SIG_IGN);
     const char *qemu = g_getenv("QEMU");
-    const char *programs[] = {qemu ? qemu : "qemu-system-x86_64", "qemu-img"};
+    const char *programs[] = {qemu ? qemu : "qemu-system-x86_64", "qemu-img", "qemu-io"};
     for (guint i = 0; i < G_N_ELEMENTS(programs); i++) {
         g_autofree char *path = g_find_program_in_path(programs[i]);
         if (!path) {
@@ -227,6 +310,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/vm/disks/bitmap/waiting", NULL, test_bitmap);
     g_test_add_data_func("/vm/disks/bitmap/running", "", test_bitmap);
     g_test_add_func("/vm/disks/refused", test_refused);
+    g_test_add_func("/vm/disks/unwritten", test_unwritten);
     g_test_add_func("/vm/disks/lost", test_lost);
     return g_test_run();
 }

@@ -59,8 +59,9 @@ struct DiskServer {
     guint64 complete_epoch; /* of what waits to be applied; 0: nothing does */
     gboolean synced, discard;
     gboolean final; /* what was written last is here, or comes: the guest is over */
-    guint refused,
-        refused_before;  /* what QEMU could not write as it gave them up; and until `watch` */
+    guint refused;  /* what QEMU could not write; and until `sync`, and until `watch` since then */
+    guint refused_synced, refused_watched;
+    gboolean watched;
     const char *refusal; /* of the order that is being carried out, by storage; NULL: none */
     gboolean unheard; /* ... and it has said that it has given them up, and nobody knows better */
     int sync_error;   /* an fdatasync has failed: every later one does */

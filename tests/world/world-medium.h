@@ -11,12 +11,6 @@
 
 typedef enum { MEDIUM_OWNED, MEDIUM_INCOMPLETE, MEDIUM_REPLICA } MediumState;
 
-/* Some blocks. */
-typedef struct {
-    guint32 named; /* a bit for each */
-    guint64 block[WORLD_BLOCKS];
-} Changes;
-
 /* Whose checkpoint the image is, and since when the dirty maps count: docs/DISKS.md, "Lineage". */
 typedef struct {
     gboolean known, writer;
@@ -43,12 +37,6 @@ typedef struct Medium {
     guint32 dirty[2];
     Changes journal; /* of the committed epoch, until it is applied */
 } Medium;
-
-static inline void changes_add(Changes *changes, guint block, guint64 value)
-{
-    changes->named |= 1u << block;
-    changes->block[block] = value;
-}
 
 /* What a process sees of it: an apply that died is finished, what can't be trusted is not. */
 gboolean medium_open(Medium *medium, gboolean owner, GError **error);

@@ -143,6 +143,7 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
     vm->digest = sim_vm_digest(vm);
     vm->loaded = vm->booted = TRUE;
     vm->left = FALSE;
+    vm->kept = (Changes){0};
     if (world.knows_room) /* what it has left in its ring was there */
         while (!g_queue_is_empty(vm->output))
             g_bytes_unref(g_queue_pop_head(vm->output));
@@ -240,12 +241,15 @@ static gboolean on_work(gpointer data)
     } else if (op == VM_OP_LOAD) {
         load(vm, given, &error);
     } else if (op == VM_OP_SAVE) {
+        world_disk_write_kept(vm->host);
         SimState now = {vm->history->id, sim_vm_digest(vm)};
         state = g_bytes_new(&now, sizeof(now));
     } else if (op == VM_OP_RESUME) {
         resume(vm);
     } else if (op == VM_OP_PAUSE) {
         vm->vm.running = FALSE;
+        if (world_disk_write_kept(vm->host) != 0)
+            world_sometimes("QEMU can't write what it keeps of an image, and pauses the VM");
         forget_read(vm);
     }
     vm_finish(&vm->vm, state, error);
@@ -463,6 +467,8 @@ static gboolean handle_input(SimVm *vm)
             return TRUE;
         }
         int failed = world.disks ? world_storage_error(vm->host, STORAGE_NEEDS_ROOM) : 0;
+        if (failed)
+            world_disk_refuses(vm->host);
         if (failed && stops_at_error(vm, failed))
             return FALSE;
         if (failed)

@@ -70,6 +70,18 @@ gboolean history_is_within(const History *earlier, const History *later);
 
 typedef struct WorldHost WorldHost;
 
+/* Some blocks. */
+typedef struct {
+    guint32 named; /* a bit for each */
+    guint64 block[WORLD_BLOCKS];
+} Changes;
+
+static inline void changes_add(Changes *changes, guint block, guint64 value)
+{
+    changes->named |= 1u << block;
+    changes->block[block] = value;
+}
+
 typedef struct {
     Vm vm;
     WorldHost *host;
@@ -93,6 +105,7 @@ typedef struct {
     gboolean stuck; /* it has not answered in time, and is not asked again */
     gint64 turn_us; /* a write waits for the next epoch, at most until then; 0: none does */
     gboolean others_wait; /* besides the one that it has stopped at */
+    Changes kept;         /* of a qcow2 image: QEMU has it in memory, until a flush */
     GSource *source, *guest, *reader;
 } SimVm;
 
@@ -339,6 +352,13 @@ gboolean world_disk_is_final(const WorldHost *host);
 gboolean world_disk_serves(const WorldHost *host);
 guint64 world_disk_read(const WorldHost *host, guint block);
 void world_disk_write(WorldHost *host, guint block, guint64 value);
+/*
+ * QEMU writes what it keeps of a qcow2 image in its memory: in a flush, a pause, a save and a release. 0, or the errno by
+ * which it can't: it keeps it then.
+ */
+int world_disk_write_kept(WorldHost *host);
+/* Something that QEMU was to write was refused. */
+void world_disk_refuses(WorldHost *host);
 /* 0, or an errno: what was written may not be durable. */
 int world_disk_flush(WorldHost *host);
 /* An fdatasync of its disk server has failed, by this errno; 0: none has. */
