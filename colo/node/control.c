@@ -410,10 +410,15 @@ static void do_cont(ControlRequest *request, json_object *arguments, gpointer us
         return;
     if (resume_now(node->resume, request))
         return;
-    if (machine_vm(node->machine) && vm_is_running(machine_vm(node->machine)))
-        control_reply(request, NULL);
+    gboolean runs = machine_vm(node->machine) && vm_is_running(machine_vm(node->machine));
+    if (!runs && fail_elsewhere(request, node, "to continue the guest"))
+        return;
+    if (!runs && (node->state == FSM_P_PAUSED || node->state == FSM_P_RECOVER))
+        fail(request, state_error(node, "to continue the guest",
+                                  "it isn't known which node continues with the VM ('colo status' "
+                                  "shows what that waits for)"));
     else
-        fail(request, state_error(node, "to continue the VM", "only its state has stopped it"));
+        control_reply(request, NULL); /* a pause of colod's own ends by itself */
 }
 
 /* It has neither a link nor an attempt at one, and won't have one before it is in another state. */

@@ -65,6 +65,11 @@ static ResumeWorld look(const Resume *resume)
     return resume->handler.look(resume->user_data);
 }
 
+static const char *peer_called(const ResumeWorld *world)
+{
+    return world->peer_name ? world->peer_name : "the other node";
+}
+
 /* ---- Who is told how a try ends ---- */
 
 static void answer(Resume *resume, const GError *error)
@@ -76,6 +81,18 @@ static void answer(Resume *resume, const GError *error)
             control_fail(requests->pdata[i], error);
         else
             control_reply(requests->pdata[i], NULL);
+}
+
+/* What was to be tried is not this node's any more. */
+static void answer_gone(Resume *resume, const char *what)
+{
+    if (!resume->requests->len)
+        return;
+    ResumeWorld world = look(resume);
+    g_autofree char *can = stops_way_out(world.state, FALSE, peer_called(&world));
+    g_autoptr(GError) gone = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE, "%s (%s)", what,
+                                         can ? can : "'colo status' shows what is here now");
+    answer(resume, gone);
 }
 
 /* ---- Waiting ---- */
@@ -123,7 +140,6 @@ gboolean resume_is_waiting(const Resume *resume)
  */
 static char *way_out(const ResumeWorld *world, gboolean is_final)
 {
-    const char *peer = world->peer_name ? world->peer_name : "the other node";
     if (!is_final)
         return g_strdup_printf(
             "the VM is kept, and it is tried again every second and by 'colo cont'%s",
@@ -139,7 +155,7 @@ static char *way_out(const ResumeWorld *world, gboolean is_final)
     return g_strdup_printf("that can't be mended here: 'colo quit' here gives the VM back to %s, "
                            "which starts it from its disks; or, if it is paused there, 'colo "
                            "failover --force' there continues it",
-                           peer);
+                           peer_called(world));
 }
 
 /* Each reason once: it is tried every second, perhaps for hours. */
@@ -188,12 +204,10 @@ void resume_copy_rests(Resume *resume)
 
 void resume_session_over(Resume *resume)
 {
-    g_autoptr(GError) over = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
-                                         "the copy of the VM is made anew meanwhile");
     forget_waiting(resume);
     /* A guest that is to be continued is this side's by now. */
     if (!resume->continue_due)
-        answer(resume, over);
+        answer_gone(resume, "the copy of the VM is made anew meanwhile");
 }
 
 /* ---- Resuming ---- */
@@ -390,7 +404,8 @@ static void forget_stops(Resume *resume)
 void resume_stop(Resume *resume)
 {
     g_autoptr(GError) stopped = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
-                                            "the guest has been stopped by 'stop' meanwhile");
+                                            "the guest has been stopped by 'stop' meanwhile "
+                                            "(another 'cont' continues it)");
     resume->stops |= STOPS(ADMIN);
     resume->continue_due = FALSE;
     answer(resume, stopped);
@@ -425,14 +440,12 @@ Stops resume_stops(const Resume *resume)
 
 void resume_forget(Resume *resume)
 {
-    g_autoptr(GError) gone = g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
-                                         "the VM has been ended, or has moved, meanwhile");
     resume->done = NULL;
     g_clear_handle_id(&resume->activated_source, g_source_remove);
     g_clear_error(&resume->activation_error);
     forget_waiting(resume);
     forget_stops(resume);
-    answer(resume, gone);
+    answer_gone(resume, "the VM has been ended here, or has moved, meanwhile");
 }
 
 /* ---- The command ---- */

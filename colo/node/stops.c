@@ -63,10 +63,14 @@ char *stops_way_out(FsmState state, gboolean ends, const char *peer)
     case FSM_P_STARTING:
         return g_strdup("the VM doesn't run yet: wait for state none");
     case FSM_P_PRE_SWITCHOVER:
+        return g_strdup_printf("the VM is held for a switchover: 'colo cancel' has it run here, "
+                               "and 'colo continue' on %s",
+                               peer);
     case FSM_P_DEVICE:
     case FSM_P_HANDED:
         return g_strdup_printf("the VM is being handed over: ask %s when it has it, or this node "
-                               "again when the hand-over has failed",
+                               "again when the hand-over has failed ('colo cancel' ends a "
+                               "switchover)",
                                peer);
     case FSM_P_FROZEN:
         return g_strdup_printf("%s is to continue with the VM: ask it; or, if it has died before "
@@ -80,6 +84,9 @@ char *stops_way_out(FsmState state, gboolean ends, const char *peer)
         return g_strdup_printf("it isn't known which node continues with the VM: ask %s, or this "
                                "node when it has taken over",
                                peer);
+    case FSM_S_GIVING:
+    case FSM_S_LEAVING:
+        return g_strdup_printf("the VM is given back to %s: ask it", peer);
     case FSM_FAILED:
     case FSM_COMPLETED:
         return g_strdup("no VM is here any more");

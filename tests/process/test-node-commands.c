@@ -101,9 +101,8 @@ static void be_handed(Fixture *f)
 static void be_checking(Fixture *f)
 {
     start_held(f);
-    g_assert_true(go_on(&f->host[0], NULL, NULL));
-    WAIT_FOR(f->host[0].node->state == FSM_P_HANDED);
     fake_vm_inject(f->host[1].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
+    g_assert_true(go_on(&f->host[0], NULL, NULL));
     WAIT_FOR(f->host[1].node->state == FSM_S_HANDED && fake_vm_is_held(f->host[1].vm));
 }
 

@@ -150,6 +150,24 @@ static void test_typed_fast(void)
     tear_down(&f);
 }
 
+/* In a pause of colod's own the guest is not stopped: there is nothing to continue. */
+static void test_cont_in_a_pause(void)
+{
+    Fixture f;
+    start_pair(&f, "file");
+    Host *a = &f.host[0];
+    fake_vm_inject(a->vm, FAKE_VM_SAVE, FAKE_VM_HOLD, 1);
+    WAIT_FOR(fake_vm_is_held(a->vm));
+    guint64 steps = fake_vm_steps(a->vm);
+    g_assert_false(vm_is_running(a->vm));
+    order(a, "cont");
+    g_assert_true(fake_vm_is_held(a->vm));
+    g_assert_cmpuint(fake_vm_steps(a->vm), ==, steps);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(fake_vm_steps(a->vm) > steps);
+    tear_down(&f);
+}
+
 /* ---- The death of its host ---- */
 
 static void dies(Fixture *f)
@@ -445,6 +463,7 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     add_pair_test("/node-stop/checkpoints", test_checkpoints);
     add_pair_test("/node-stop/typed-fast", test_typed_fast);
+    add_pair_test("/node-stop/cont-in-a-pause", test_cont_in_a_pause);
     add_pair_test("/node-stop/death", test_death);
     add_pair_data_test("/node-stop/death/raw", GINT_TO_POINTER(VM_DISK_RAW), test_death_disks);
     add_pair_data_test("/node-stop/death/qcow2", GINT_TO_POINTER(VM_DISK_QCOW2), test_death_disks);

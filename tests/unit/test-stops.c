@@ -58,7 +58,9 @@ static void test_command(void)
         g_assert_cmpint(way_out == NULL, ==, has_it);
         g_assert_nonnull(at_the_end);
         gboolean is_the_peers = state == FSM_P_FROZEN || state == FSM_S_COLO ||
-                                state == FSM_S_ACTIVE || state == FSM_S_HANDED;
+                                state == FSM_S_ACTIVE || state == FSM_S_HANDED ||
+                                state == FSM_S_GIVING || state == FSM_S_LEAVING ||
+                                state == FSM_P_PRE_SWITCHOVER;
         if (is_the_peers)
             g_assert_nonnull(g_strstr_len(way_out, -1, "beta"));
     }

@@ -70,13 +70,24 @@ void world_stop_guest(WorldHost *host)
     world_sometimes(pauses ? "a guest is stopped during a checkpoint" : "a guest is stopped");
 }
 
+/* Nobody else is about to have the VM. */
+static gboolean is_its_own(const Node *node)
+{
+    g_autofree char *way_out = stops_way_out(node->state, final_has_begun(node->final), "");
+    return !way_out && node->state != FSM_P_PAUSED && node->state != FSM_P_RECOVER;
+}
+
 void world_continue_guest(WorldHost *host)
 {
     if (!may_be_asked(host))
         return;
     gboolean guest = host->guest_stopped, copy = host->copy_stopped;
+    gboolean own = is_its_own(host->node);
     host->guest_stopped = host->copy_stopped = FALSE;
     if (!order(host, "cont") && host->refusal && strstr(host->refusal, "is not possible")) {
+        if (own)
+            world_fail("%s: the VM is its own, and it refuses to continue it: %s", host->name,
+                       host->refusal);
         host->guest_stopped = guest;
         host->copy_stopped = copy;
     } else if (copy) {
