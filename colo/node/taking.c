@@ -15,6 +15,7 @@ struct Taking {
     guint timer;
     gboolean cancelled; /* before the arbiter's yes */
     char *refused;      /* the last reason in this takeover; NULL: none */
+    gboolean is_final;  /* another try doesn't mend that: the time doesn't matter */
     char *why;          /* of the last one that failed */
 };
 
@@ -58,6 +59,8 @@ static char *reason(const Taking *taking, FsmEvent event)
         return g_strdup("the switchover was cancelled");
     if (event == FSM_VM_LOST)
         return g_strdup(taking->refused ? taking->refused : "the secondary's VM is lost");
+    if (taking->is_final)
+        return g_strdup(taking->refused);
     if (taking->refused)
         return g_strdup_printf("not taken over in time: %s", taking->refused);
     return g_strdup_printf("not taken over in %" G_GUINT64_FORMAT " ms",
@@ -75,8 +78,10 @@ void taking_moved(Taking *taking, FsmState state, FsmEvent event)
         g_free(taking->why);
         taking->why = reason(taking, event);
     }
-    if (state == FSM_S_TAKING)
+    if (state == FSM_S_TAKING) {
         g_clear_pointer(&taking->refused, g_free);
+        taking->is_final = FALSE;
+    }
     taking->cancelled = state == FSM_S_TAKING && taking->handler.is_cancelled(taking->user_data);
     /* Not within the step that has just begun the takeover. */
     if (taking->cancelled)
@@ -91,7 +96,8 @@ void taking_refused(Taking *taking, const char *what, const GError *error, gbool
         return;
     g_free(taking->refused);
     taking->refused = g_strdup_printf("%s: %s", what, error->message);
-    if (is_load || g_error_matches(error, VM_ERROR, VM_ERROR_SPENT))
+    taking->is_final = is_load || g_error_matches(error, VM_ERROR, VM_ERROR_SPENT);
+    if (taking->is_final)
         fail(taking);
 }
 

@@ -295,6 +295,121 @@ static void tell_failover(gconstpointer data)
     expect_text(beta, "last-takeover", "cause", "failover");
 }
 
+/* ---- Given back ---- */
+
+/* From when the secondary gives up until the primary's VM runs. */
+#define GIVEN_BACK_US (2 * SECOND)
+
+static gboolean is_handed(void)
+{
+    return beta->node->state == FSM_S_HANDED;
+}
+
+static gboolean is_taking(void)
+{
+    return beta->node->state == FSM_S_TAKING;
+}
+
+static gboolean has_given_up(void)
+{
+    return !is_handed() && !is_taking();
+}
+
+static gboolean alpha_runs(void)
+{
+    return alpha->vm->vm.running;
+}
+
+/* `fail` is called on the world when `at` holds. */
+static void expect_given_back(gboolean (*at)(void), void (*fail)(void), const char *why)
+{
+    start_slow_pair();
+    const SimVm *vm = alpha->vm;
+    beta->config->disk_timeout_ms = 3000;
+    order(alpha, "switchover", NULL);
+    world_await(at, "the secondary has the VM to take", 30 * SECOND);
+    fail();
+    world_await(has_given_up, "the secondary gives up", 30 * SECOND);
+    beta->disk_holds = NULL;
+    beta->storage_hangs_until_us = 0;
+    if (alpha_runs())
+        world_fail("the primary's VM runs before it is given back");
+    world_await(alpha_runs, "the primary's VM runs", GIVEN_BACK_US);
+    world_await(is_over, "the switchover is over", SECOND);
+    if (alpha->vm != vm)
+        world_fail("that is another VM");
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        WorldHost *host = &world.host[i];
+        expect_text(host, "switchover", "status", "failed");
+        const char *told = json_object_get_string(
+            json_object_object_get(json_object_object_get(host->status, "switchover"), "error"));
+        if (!told || !strstr(told, why))
+            world_fail("%s: the switchover's error is '%s', not '%s'", host->name, told, why);
+        g_assert_cmpfloat(figure(host, "takeovers"), ==, 0);
+    }
+    world_await(world_is_protected, "the pair is protected again", 60 * SECOND);
+    pass_us(3 * SECOND);
+    order(alpha, "switchover", NULL);
+    world_await(is_over, "the next switchover is over", 30 * SECOND);
+    expect_text(beta, "switchover", "status", "completed");
+}
+
+static void refuse_load(void)
+{
+    beta->vm->refuse[VM_OP_LOAD] = 1;
+}
+
+static void tell_given_back(gconstpointer data)
+{
+    (void)data;
+    expect_given_back(is_taking, refuse_load, "the device state of this VM can't be loaded");
+}
+
+static void refuse_resume(void)
+{
+    beta->vm->refuse[VM_OP_RESUME] = G_MAXUINT;
+}
+
+static void tell_given_back_late(gconstpointer data)
+{
+    (void)data;
+    expect_given_back(is_taking, refuse_resume, "not taken over in time");
+}
+
+static void die_in_load(void)
+{
+    beta->vm->die_in[VM_OP_LOAD] = TRUE;
+}
+
+static void tell_given_back_lost(gconstpointer data)
+{
+    (void)data;
+    expect_given_back(is_taking, die_in_load, "QEMU");
+}
+
+static void hold_disks(void)
+{
+    beta->disk_holds = "takeover";
+}
+
+static void tell_given_back_disks(gconstpointer data)
+{
+    (void)data;
+    world.disks = "raw";
+    expect_given_back(is_taking, hold_disks, "not taken over in");
+}
+
+static void hang_arbiter(void)
+{
+    beta->storage_hangs_until_us = G_MAXINT64;
+}
+
+static void tell_refused(gconstpointer data)
+{
+    (void)data;
+    expect_given_back(is_handed, hang_arbiter, "arbiter");
+}
+
 /* ---- RAM by difference ---- */
 
 /* A guest of 12 GiB, say, over a link of 10 Gbit/s. */
@@ -400,14 +515,19 @@ int main(int argc, char **argv)
         const char *name;
         void (*tell)(gconstpointer data);
     } tests[] = {
-        {"switchover", tell_switchover},
-        {"expected",   tell_expected  },
-        {"setup",      tell_setup     },
-        {"cancelled",  tell_cancelled },
-        {"checkpoint", tell_checkpoint},
-        {"lost",       tell_lost      },
-        {"failover",   tell_failover  },
-        {"difference", tell_difference},
+        {"switchover",       tell_switchover      },
+        {"expected",         tell_expected        },
+        {"setup",            tell_setup           },
+        {"cancelled",        tell_cancelled       },
+        {"checkpoint",       tell_checkpoint      },
+        {"lost",             tell_lost            },
+        {"failover",         tell_failover        },
+        {"difference",       tell_difference      },
+        {"given-back",       tell_given_back      },
+        {"given-back-late",  tell_given_back_late },
+        {"given-back-lost",  tell_given_back_lost },
+        {"given-back-disks", tell_given_back_disks},
+        {"refused",          tell_refused         },
     };
     static const char *const modes[] = {"buffered", "colo"};
     static Case cases[G_N_ELEMENTS(tests) * G_N_ELEMENTS(modes)];

@@ -79,6 +79,14 @@ static void test_load(Fixture *f, gconstpointer data)
     (void)data;
     refuse(f, TRUE);
     g_assert_cmpuint(f->failed, ==, 1);
+    taking_moved(f->taking, FSM_S_GIVING, FSM_HAND_OVER_FAILED);
+    g_assert_cmpstr(taking_why(f->taking), ==, "a step: full");
+    /* The next one is too late. */
+    taking_moved(f->taking, FSM_S_HANDED, FSM_HANDED);
+    taking_moved(f->taking, FSM_S_TAKING, FSM_GRANTED);
+    turned_clock_pass_ms(LIMIT_MS + 1);
+    taking_moved(f->taking, FSM_S_GIVING, FSM_HAND_OVER_FAILED);
+    g_assert_cmpstr(taking_why(f->taking), ==, "not taken over in 5000 ms");
 }
 
 /* Nor is a QEMU that has lost a disk. */
@@ -88,6 +96,8 @@ static void test_spent(Fixture *f, gconstpointer data)
     (void)data;
     taking_refused(f->taking, "a step", error, FALSE);
     g_assert_cmpuint(f->failed, ==, 1);
+    taking_moved(f->taking, FSM_S_GIVING, FSM_HAND_OVER_FAILED);
+    g_assert_cmpstr(taking_why(f->taking), ==, "a step: a disk is lost");
 }
 
 /* Not in favour of a primary that has perhaps died: a sign of it is waited for. */

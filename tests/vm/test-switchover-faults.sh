@@ -4,7 +4,8 @@
 # image, at each thing that is still done to it then (COLO_BLOCK_FAULT). nbdkit's error and pause filters don't do:
 # they see QEMU's requests, and not what the plugin itself writes and syncs. Ten switchovers fail in turn. Each
 # time the error names the disk, the disks are taken back, the guest goes on in the same QEMU and the same
-# session, and its client has lost nothing. The eleventh is done. What can't be mended, a raw image that could
+# session, and its client has lost nothing. The eleventh is done. Then the secondary's storage hangs as it takes the
+# VM, which it gives back; the twelfth is done. What can't be mended, a raw image that could
 # not be synced, refuses once at most: the VM leaves that host. From a qcow2 image like that it leaves by itself:
 # no checkpoint can be made of it any more, so it goes on from the one before, elsewhere.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
@@ -38,12 +39,12 @@ start() { # HOST ROLE
     node_start "$1" "$2" "COLO_BLOCK_FAULT=$(cat "$HOSTS_DIR/$1/fault")"
 }
 
-begins() { # FAULT
-    : >"$HOSTS_DIR/$primary/faults/$1"
+begins() { # FAULT [HOST]
+    : >"$HOSTS_DIR/${2:-$primary}/faults/$1"
 }
 
-ends() { # FAULT
-    rm "$HOSTS_DIR/$primary/faults/$1"
+ends() { # FAULT [HOST]
+    rm "$HOSTS_DIR/${2:-$primary}/faults/$1"
 }
 
 flag_of() { # HOST
@@ -100,6 +101,38 @@ moves() { # WHAT
     pair_swap
     need "$1: protected again" is_pair "$primary" "$secondary"
     need "$1: so are the disks" hosts_status_is "$primary" disks.in-sync true
+    client_unharmed "$1"
+}
+
+processes_of() { # HOST
+    processes | grep "^$1 "
+}
+
+has_failed_by() { # HOST TEXT
+    hosts_status_is "$1" switchover.status failed && hosts_status "$1" switchover.error | grep -q -F -e "$2"
+}
+
+# The secondary has the arbiter's yes, and can't make the images its own in time: it gives the VM back.
+gives_back() { # WHAT FAULT
+    mark
+    own=$(processes_of "$primary") taken=$(hosts_status "$secondary" takeovers)
+    ok "$1: ordered" hosts_colo "$primary" switchover --pause
+    need "$1: the VM is held" is_in "$primary" primary pre-switchover
+    ok "$1: a limit for what hangs" hosts_colo "$secondary" set "disk-timeout=$((2 * hosts_patience))s"
+    begins "$2" "$secondary"
+    ok "$1: goes on" hosts_colo "$primary" continue
+    need "$1: it ends" is_over
+    need "$1: the VM runs where it was" is_whole
+    ends "$2" "$secondary"
+    for host in $primary $secondary; do
+        need "$1: $host says why it has failed" has_failed_by "$host" "not taken over in"
+    done
+    is "$1: nobody has taken over" "$(hosts_status "$secondary" takeovers)" "$taken"
+    client_unharmed "$1, given back"
+    ok "$1: the old limit" hosts_colo "$secondary" set disk-timeout=30s
+    need "$1: protected again" is_pair "$primary" "$secondary"
+    need "$1: so are the disks" hosts_status_is "$primary" disks.in-sync true
+    is "$1: the same QEMU and server" "$(processes_of "$primary")" "$own"
     client_unharmed "$1"
 }
 
@@ -174,6 +207,11 @@ guest_writes_both "the eleventh"
 moves "the eleventh"
 is "the eleventh: the same QEMU, and the same servers" "$(processes)" "$kept"
 ok "the guest's memory is what it wrote" guest_verifies
+
+gives_back "the secondary's qcow2 image hangs" slow-cow
+guest_writes_both "the twelfth"
+moves "the twelfth"
+ok "the guest's memory is what it wrote after that" guest_verifies
 
 leaves "the raw image can't be synced" unsynced-raw raw
 guest_writes_both "after that"
