@@ -12,7 +12,7 @@
 #include "common/endian.h"
 #include "common/fd.h"
 #include "common/log.h"
-#include "tests/support/command.h"
+#include "tests/support/bridge-pair.h"
 #include "tests/support/switchover-pair.h"
 #include "tests/support/uplink-hosts.h"
 
@@ -118,21 +118,12 @@ static void set_up_lan(Lan *lan)
     *lan = (Lan){
         .got = {g_byte_array_new(), g_byte_array_new()}
     };
-    command_run("ip link add br0 type bridge mcast_snooping 0");
-    command_run("ip link set br0 up");
+    bridge_add();
     Fixture *f = &lan->f;
     set_up(f, "file");
-    add_tap(f);
-    for (int i = 0; i < 2; i++) {
-        ConfigNic *nic = g_ptr_array_index(f->host[i].config->nics, 0);
-        nic->bridge = g_strdup("br0");
-        g_free(nic->ifname);
-        nic->ifname = g_strdup_printf("tap%d", i);
-        VmNic *card = g_ptr_array_index(f->host[i].config->vm->nics, 0);
-        g_free(card->mac);
-        card->mac = g_strdup("52:54:00:00:00:01");
+    add_bridged_tap(f, "52:54:00:00:00:01");
+    for (int i = 0; i < 2; i++)
         host_set(&f->host[i], "switchover", "downtime-limit", "10s");
-    }
     COLO_AUTO_FD fd = uplink_hosts_open_tap("client", IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
     command_run("ip link set client master br0 up");
     lan->client.got = g_ptr_array_new_with_free_func((GDestroyNotify)g_bytes_unref);
@@ -154,7 +145,7 @@ static void tear_down_lan(Lan *lan)
     g_ptr_array_unref(lan->client.got);
     for (int i = 0; i < 2; i++)
         g_byte_array_unref(lan->got[i]);
-    command_run("ip link del br0");
+    bridge_remove();
 }
 
 /*

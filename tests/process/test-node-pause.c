@@ -76,12 +76,14 @@ static Proxy *make_proxy(const char *listen, const char *target)
     return proxy;
 }
 
-/* A protected pair over it; `arbiter` as in the configuration. */
-static void chain_open(Chain *chain, const char *arbiter)
+/* A protected pair over it; `arbiter` as in the configuration, and so many disks. */
+static void chain_open_with(Chain *chain, const char *arbiter, guint disks)
 {
     Fixture *pair = &chain->pair;
     Host *alpha = &pair->host[0], *beta = &pair->host[1];
     set_up(pair, arbiter);
+    if (disks > 0)
+        set_up_disks(pair, disks, VM_DISK_RAW);
     chain->src = g_strdup_printf("unix:%s/src", pair->dir);
     chain->dst = g_strdup_printf("unix:%s/dst", pair->dir);
     chain->tcp = g_strdup(beta->config->peer);
@@ -91,9 +93,15 @@ static void chain_open(Chain *chain, const char *arbiter)
     g_free(beta->config->peer);
     beta->config->peer = g_strdup(chain->src);
     start(alpha, "primary");
+    WAIT_FOR(alpha->node->state == FSM_P_NONE);
     expect_done(alpha, "recover", chain->dst);
     start(beta, "secondary");
     protect(pair, 0);
+}
+
+static void chain_open(Chain *chain, const char *arbiter)
+{
+    chain_open_with(chain, arbiter, 0);
 }
 
 static void chain_close(Chain *chain)
@@ -222,11 +230,12 @@ static void test_black_hole(gconstpointer data)
 static void test_one_channel(gconstpointer data)
 {
     Chain chain;
-    chain_open(&chain, "none");
+    chain_open_with(&chain, "none", !strcmp(data, "disks"));
     Host *alpha = &chain.pair.host[0], *beta = &chain.pair.host[1];
     for (int i = 0; i < 2; i++) {
         Proxy *half = i ? chain.b : chain.a;
         proxy_do(half, "blackhole %s", (const char *)data);
+        g_assert_cmpuint(proxy_open(half, data), ==, 1);
         expect_done(beta, "pause", NULL);
         g_assert_cmpint(beta->node->state, ==, FSM_S_PAUSED);
         /* The primary's end of it is told by the others. */
@@ -502,7 +511,7 @@ static void test_stopped_for_long(void)
 
 int main(int argc, char **argv)
 {
-    static const char *const channels[] = {"control", "checkpoint", "packets"};
+    static const char *const channels[] = {"control", "checkpoint", "packets", "disks"};
     static const char *const typists[] = {"primary", "secondary"};
     host_child_main(argc, argv);
     g_test_init(&argc, &argv, NULL);
@@ -519,6 +528,8 @@ int main(int argc, char **argv)
     for (gsize i = 0; i < G_N_ELEMENTS(channels); i++) {
         g_autofree char *path = g_strdup_printf("/node-pause/one-channel/%s", channels[i]);
         add_pair_data_test(path, channels[i], test_one_channel);
+        if (!strcmp(channels[i], "disks"))
+            continue;
         g_autofree char *stopped = g_strdup_printf("/node-pause/stopped/%s", channels[i]);
         add_pair_data_test(stopped, channels[i], test_stopped_secondary);
     }

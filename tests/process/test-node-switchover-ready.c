@@ -4,10 +4,14 @@
  * left, and whatever ends it, or makes it wait again, as long as the VM runs.
  */
 #include "common/log.h"
+#include "tests/support/bridge-pair.h"
 #include "tests/support/proxy.h"
 #include "tests/support/switchover-pair.h"
+#include "tests/support/uplink-hosts.h"
 
 #include <string.h>
+
+static gboolean has_network; /* its own */
 
 static gboolean has_stood(const Host *host)
 {
@@ -47,35 +51,43 @@ static void test_ahead(void)
     tear_down(&f);
 }
 
-/*
- * Each checkpoint is longer on its way than the VM may stand, though little is left just after it: it
- * is never paused for it, or it is if it may.
- */
-static void test_too_slow(void)
+static Proxy *start_behind_proxy(Fixture *f)
 {
-    Fixture f;
-    start_stepping(&f, "3s");
-    Host *a = &f.host[0], *b = &f.host[1];
     g_autoptr(GError) error = NULL;
-    die(b);
-    WAIT_FOR(a->node->state == FSM_P_NONE);
-    g_autoptr(Proxy) proxy = proxy_new("127.0.0.1:0", b->config->peer, &error);
+    set_up_stepping(f, "3s");
+    Config *config = f->host[1].config;
+    Proxy *proxy = proxy_new("127.0.0.1:0", config->peer, &error);
     g_assert_no_error(error);
-    g_free(b->config->peer);
-    b->config->peer = g_strdup_printf("127.0.0.1:%u", proxy_port(proxy));
-    start(b, "secondary");
-    protect(&f, 0);
-    a->config->downtime_limit_ms = 100;
-    proxy_do(proxy, "delay checkpoint 300");
-    WAIT_FOR(primary_phase(a->node->primary) == CYCLE_SENT);
+    g_free(config->peer);
+    config->peer = g_strdup_printf("127.0.0.1:%u", proxy_port(proxy));
+    run_stepping(f);
+    f->host[0].config->downtime_limit_ms = 100;
+    return proxy;
+}
+
+/* In vain: the VM is never paused for it. And it is if it may. */
+static void expect_too_slow(const Host *a)
+{
     begin(a, FALSE);
     WAIT_FOR(!switchover_is_under_way(phase_of(a)));
     g_assert_cmpint(phase_of(a), ==, SWITCHOVER_FAILED);
+    g_assert_nonnull(strstr(switchover_error(a->node->switchover), "not ready in 3000 ms"));
     g_assert_true(a->node->state == FSM_P_COLO && !has_stood(a));
     a->config->downtime_limit_ms = 0;
-    a->config->switchover_timeout_ms = 20000;
+    a->config->switchover_timeout_ms = 60000;
     begin(a, FALSE);
     WAIT_FOR(phase_of(a) == SWITCHOVER_COMPLETED && has_stood(a));
+}
+
+/* Each checkpoint is longer on its way than the VM may stand, though little is left just after it. */
+static void test_too_slow(void)
+{
+    Fixture f;
+    g_autoptr(Proxy) proxy = start_behind_proxy(&f);
+    Host *a = &f.host[0];
+    proxy_do(proxy, "delay checkpoint 300");
+    WAIT_FOR(primary_phase(a->node->primary) == CYCLE_SENT);
+    expect_too_slow(a);
     tear_down(&f);
 }
 
@@ -152,6 +164,29 @@ static void test_disks(void)
     fake_disks_hang(b->disks, "", FALSE);
     expect_done(&f);
     tear_down(&f);
+}
+
+/* Its tap is in no bridge: clients would not reach the VM there. */
+static void test_uplink(void)
+{
+    Fixture f;
+    if (!has_network) {
+        g_test_skip("needs a network namespace of its own");
+        return;
+    }
+    bridge_add();
+    set_up_stepping(&f, "60s");
+    add_bridged_tap(&f, "52:54:00:00:00:01");
+    run_stepping(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    command_run("ip link set tap1 nomaster");
+    WAIT_FOR(!uplinks_is_in_place(b->node->uplinks, 0, "tap1"));
+    begin(a, FALSE);
+    expect_waiting(&f, "uplink");
+    command_run("ip link set tap1 master br0");
+    expect_done(&f);
+    tear_down(&f);
+    bridge_remove();
 }
 
 /* ---- Until the VM stands ---- */
@@ -272,12 +307,16 @@ static void test_goes_on(void)
 
 int main(int argc, char **argv)
 {
+    has_network = !uplink_hosts_missing(); /* before there are threads */
     g_test_init(&argc, &argv, NULL);
     log_init("test", LOG_LEVEL_ERROR);
+    if (has_network)
+        command_run("ip link set lo up");
     add_pair_test("/node-switchover-ready/ahead", test_ahead);
     add_pair_test_in("buffered", "/node-switchover-ready/too-slow", test_too_slow);
     add_pair_test_in("colo", "/node-switchover-ready/checkpoint", test_checkpoint);
     add_pair_test("/node-switchover-ready/disks", test_disks);
+    add_pair_test("/node-switchover-ready/uplink", test_uplink);
     add_pair_test("/node-switchover-ready/withdrawn", test_withdrawn);
     add_pair_data_test("/node-switchover-ready/guest/panicks", GINT_TO_POINTER(VM_EVENT_PANICKED),
                        test_guest);

@@ -5,8 +5,8 @@
 
 #include "tests/support/host-pair.h"
 
-/* `timeout`: switchover-timeout, or NULL. The guest takes steps all the time. */
-static inline void start_stepping(Fixture *f, const char *timeout)
+/* `timeout`: switchover-timeout, or NULL. Nothing runs yet. */
+static inline void set_up_stepping(Fixture *f, const char *timeout)
 {
     set_up(f, "file");
     split_storage(f);
@@ -16,10 +16,21 @@ static inline void start_stepping(Fixture *f, const char *timeout)
         host_set(&f->host[i], "switchover", "downtime-limit", "10s");
         host_set(&f->host[i], "switchover", "abort-on-error", "yes");
     }
+}
+
+/* Protected. The guest takes steps all the time. */
+static inline void run_stepping(Fixture *f)
+{
     start(&f->host[0], "primary");
     start(&f->host[1], "secondary");
     protect(f, 0);
     fake_vm_autorun(f->host[0].vm, 1, 1);
+}
+
+static inline void start_stepping(Fixture *f, const char *timeout)
+{
+    set_up_stepping(f, timeout);
+    run_stepping(f);
 }
 
 static inline SwitchoverPhase phase_of(const Host *host)

@@ -5,12 +5,15 @@
 #
 #     beta -> src.sock -> socat (a) -> TCP -> socat (b) -> dst.sock -> alpha
 #
-# Then over two proxies of our own, each of which can cut, or hold up, one of the link's connections only.
+# Then over two proxies of our own, each of which can cut, or hold up, one of the link's connections only. No clock
+# is read: what `pause` does is done when it answers, and an attempt that fails by itself is waited for.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
+# shellcheck source=tests/support/disks.sh
+. "$COLO_TESTS/support/disks.sh"
 
 command -v socat >/dev/null || tap_skip_all "no socat"
 PORT=9001
@@ -108,12 +111,21 @@ sends_little() { # BYTES-BEFORE
 
 protected_again() { # WHAT BYTES-BEFORE
     need "$1: protected" is_pair alpha beta
+    need "$1: so are the disks" hosts_status_is alpha disks.in-sync true
+    ok "$1: the guest writes to its disk" guest_writes vda 4
     ok "$1: less than 5 % of RAM was sent" sends_little "$2"
     client_unharmed "$1"
 }
 
-pair_setup arbiter.type=none arbiter.path= vm.memory=${RAM_MIB}MiB
-hosts_config beta arbiter.type=none arbiter.path= vm.memory=${RAM_MIB}MiB "node.peer=unix:$src"
+# shellcheck disable=SC2119 # the options are set below, for each host
+pair_setup
+for host in alpha beta; do
+    truncate -s 16M "$(image_of $host raw)"
+    peer=''
+    [ $host = alpha ] || peer="node.peer=unix:$src"
+    hosts_config $host arbiter.type=none arbiter.path= vm.memory=${RAM_MIB}MiB ${peer:+"$peer"} \
+        "disk raw.path=$(image_of $host raw)" "disks.state-dir=$HOSTS_DIR/$host/disks"
+done
 way_a
 pair_boot
 ok "alpha listens on a socket, too" hosts_colo alpha recover "unix:$dst"
@@ -199,7 +211,7 @@ before=$(sent)
 ok "$what: the primary listens there again" hosts_colo alpha recover "unix:$dst"
 ok "$what: recover" hosts_colo beta recover "unix:$src"
 protected_again "$what" "$before"
-for channel in control checkpoint packets; do
+for channel in control checkpoint packets disks; do
     what="$channel is cut"
     mark
     before=$(sent)
@@ -238,6 +250,7 @@ for host in alpha beta; do
     hosts_colo $host quit >/dev/null
     need "$host's colod ends" has_ended "$(pid_of $host)"
 done
+ok "the images are equal" cmp "$(image_of alpha raw)" "$(image_of beta raw)"
 for host in alpha beta; do
     # shellcheck disable=SC2046
     kill -KILL $(hosts_running $host chaos-proxy)
