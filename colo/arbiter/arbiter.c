@@ -115,6 +115,7 @@ static Kind kind_of(const Question *question)
            : question->work == arbiter_read_again  ? KIND_LOOK_BACK
            : question->work == arbiter_write_unrun ? KIND_NOTE
            : question->claim == ARBITER_RETURN     ? KIND_RETURN
+           : question->work == arbiter_hand_on     ? KIND_RETURN
                                                    : KIND_OTHER;
 }
 
@@ -340,6 +341,19 @@ void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, con
                      .who = (char *)who,
                      .to = (char *)to,
                      .work = arbiter_hand_back,
+                     .answer = answer,
+                     .user_data = user_data};
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_concede(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                     const char *to, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {.uuid = (char *)uuid,
+                     .session = (char *)session,
+                     .who = (char *)who,
+                     .to = (char *)to,
+                     .work = arbiter_hand_on,
                      .answer = answer,
                      .user_data = user_data};
     arbiter_question(arbiter, &like);

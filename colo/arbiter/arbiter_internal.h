@@ -32,7 +32,8 @@ struct Question {
     gboolean writes;    /* of arbiter_look(): try that, too */
     ArbiterStake stake; /* the asker's disks */
     char *in_step;      /* escaped, may be NULL */
-    char *to;           /* likewise: of arbiter_return(); of arbiter_note_unrun(), the session */
+    char *to;           /* likewise: of arbiter_return() and arbiter_concede(); of
+                         arbiter_note_unrun(), the session */
     gboolean has_run;   /* the VM was run by the asker */
     ArbiterAnswer (*work)(const Question *question, GError **error);
     gboolean in_turn; /* after those before it that are in turn, too */
@@ -110,8 +111,9 @@ ArbiterAnswer arbiter_write_pin(const Question *question, GError **error);
 gboolean arbiter_read_winner(const Question *question, char **ret_winner, GError **error);
 /* Answers for question->session, deciding it if nobody has. */
 ArbiterAnswer arbiter_decide(const Question *question, GError **error);
-/* The work of arbiter_return() and arbiter_look_back(). */
+/* The work of arbiter_return(), arbiter_concede() and arbiter_look_back(). */
 ArbiterAnswer arbiter_hand_back(const Question *question, GError **error);
+ArbiterAnswer arbiter_hand_on(const Question *question, GError **error);
 ArbiterAnswer arbiter_read_again(const Question *question, GError **error);
 
 /* ---- unrun.c ---- */

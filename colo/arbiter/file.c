@@ -13,7 +13,8 @@
  *   take back what somebody already acts on. No needs no such care: who gets it stops.
  * - All that is not clearly yes or no is ARBITER_UNKNOWN: nobody continues because of it.
  * - Only its winner changes a decision, and only to the other side's, by rename(2): a secondary that
- *   was handed the VM and can't take over. It has ended what it could have continued with.
+ *   was handed the VM and can't take over, or that ends. It has ended what it could have continued with.
+ *   One that ends may make the decision for the other side, too.
  * - None is removed that somebody may ask for: the loser may come back late (tidy.c).
  *
  * A draft left by a crash decides nothing. It is removed when its maker asks again for the same VM. A
@@ -108,10 +109,11 @@ static gboolean read_decision(const Question *question, ArbiterAnswer *ret_answe
     return TRUE;
 }
 
-/* Tries to be the first. TRUE: somebody was, and the decision can be read. */
-static gboolean make_decision(const Question *question, const char *name, GError **error)
+/* `winner` is to be the first. TRUE: somebody was, and the decision can be read. */
+static gboolean make_decision(const Question *question, const char *winner, const char *name,
+                              GError **error)
 {
-    g_autofree char *text = write_text(question->who, question->epoch);
+    g_autofree char *text = write_text(winner, question->epoch);
     g_autofree char *draft = arbiter_draft_name(question);
     gboolean made = arbiter_write_new_file(question, draft, text, error);
     if (made && linkat(question->fd, draft, question->fd, name, 0) < 0 && errno != EEXIST)
@@ -133,7 +135,7 @@ ArbiterAnswer arbiter_decide(const Question *question, GError **error)
         g_propagate_error(error, g_steal_pointer(&reading));
         return ARBITER_UNKNOWN;
     }
-    if (!make_decision(question, name, error))
+    if (!make_decision(question, question->who, name, error))
         return ARBITER_UNKNOWN;
     if (read_decision(question, &answer, &reading))
         return answer;
@@ -177,6 +179,16 @@ ArbiterAnswer arbiter_hand_back(const Question *question, GError **error)
         made = arbiter_fail(question, "make", name, error);
     (void)unlinkat(question->fd, draft, 0);
     return made && arbiter_sync_folder(question, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
+}
+
+ArbiterAnswer arbiter_hand_on(const Question *question, GError **error)
+{
+    g_autoptr(GError) reading = NULL;
+    g_autofree char *winner = NULL, *name = decision_name(question);
+    if (!arbiter_read_winner(question, &winner, &reading) && !reading &&
+        !make_decision(question, question->to, name, error))
+        return ARBITER_UNKNOWN;
+    return arbiter_hand_back(question, error);
 }
 
 ArbiterAnswer arbiter_read_again(const Question *question, GError **error)

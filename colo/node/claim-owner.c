@@ -364,15 +364,19 @@ static gboolean on_disown_timer(gpointer user_data)
     return G_SOURCE_REMOVE;
 }
 
-static void on_disowned(ArbiterAnswer answer, const GError *error, gpointer user_data)
+static void end_disowning(Claim *claim)
 {
-    Claim *claim = user_data;
-    if (answer == ARBITER_UNKNOWN)
-        log_warning("the record still says that this node runs the VM: %s", error->message);
     if (!claim->disown_timer)
         return; /* patience has ended, and that was reported */
     g_clear_handle_id(&claim->disown_timer, g_source_remove);
     claim->callbacks.disowned(claim->user_data);
+}
+
+static void on_disowned(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    if (answer == ARBITER_UNKNOWN)
+        log_warning("the record still says that this node runs the VM: %s", error->message);
+    end_disowning(user_data);
 }
 
 void claim_disown(Claim *claim, const ArbiterRest *rest)
@@ -380,6 +384,27 @@ void claim_disown(Claim *claim, const ArbiterRest *rest)
     claim->disown_timer = patience_add(DISOWN_MS, on_disown_timer, claim);
     arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, rest,
                       on_disowned, claim);
+}
+
+static void on_conceded(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Claim *claim = user_data;
+    if (answer == ARBITER_UNKNOWN)
+        log_warning("the arbiter may go on denying the VM to the primary, until this node is "
+                    "started again: %s",
+                    error->message);
+    end_disowning(claim);
+}
+
+gboolean claim_concede(Claim *claim, const char *to)
+{
+    if (!claim->question.may_have || !to || claim->config->arbiter == CONFIG_ARBITER_NONE)
+        return FALSE;
+    log_info("the arbiter may have granted the VM to this node, which ends: it is %s's", to);
+    claim->disown_timer = patience_add(DISOWN_MS, on_disown_timer, claim);
+    arbiter_concede(claim->arbiter, claim->config->vm->uuid, claim->question.session,
+                    claim->config->name, to, on_conceded, claim);
+    return TRUE;
 }
 
 /* ---- The rest ---- */

@@ -122,6 +122,13 @@ gboolean claim_gives_back(gboolean granted_late, FsmState state)
     return granted_late && state == FSM_S_NONE;
 }
 
+gboolean claim_may_have(FsmState state)
+{
+    /* One that gives back, or has run, does so itself. */
+    return !fsm_is_primary(state) && !fsm_is_taking_over(state) && state != FSM_S_GIVING &&
+           state != FSM_S_LEAVING;
+}
+
 gboolean claim_looks_back(FsmState state)
 {
     return state == FSM_P_FROZEN;

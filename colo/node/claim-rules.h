@@ -101,6 +101,11 @@ gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
  */
 gboolean claim_gives_back(gboolean granted_late, FsmState state);
 /*
+ * Whether what it has asked about a lost link, or a VM that was handed over, may have been granted to a side
+ * that does nothing by it. When it ends, that is the primary's.
+ */
+gboolean claim_may_have(FsmState state);
+/*
  * Whether a side that was denied looks from time to time whether the other has given the VM back. It
  * reads the decision and makes none, for there is one.
  */

@@ -144,6 +144,7 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         /* An administrator's decision is for this one question. */
         claim->question.forced = FALSE;
     }
+    claim->question.may_have &= answer != ARBITER_DENIED;
     if (verdict.counts && answer == ARBITER_UNKNOWN)
         claim_tell(claim, "the arbiter can't be asked, output stays held", error, TRUE);
     if (verdict.counts && answer == ARBITER_MANUAL && verdict.report != CLAIM_REPORT_GRANTED)
@@ -184,6 +185,7 @@ void claim_ask(Claim *claim, guint64 epoch)
         on_answer(ARBITER_UNKNOWN, error, claim);
         return;
     }
+    claim->question.may_have |= claim_may_have(claim->state);
     arbiter_ask(claim->arbiter, claim->config->vm->uuid, claim->question.session,
                 claim->config->name, epoch, on_answer, claim);
 }
@@ -226,6 +228,7 @@ static void set_session(Claim *claim, const char *session)
     arbiter_forget(claim->arbiter);
     set_doing(claim, CLAIM_IDLE);
     claim->question.granted_late = claim->question.asked_handed = claim->back.looks = FALSE;
+    claim->question.may_have = FALSE;
     g_free(claim->question.session);
     claim->question.session = g_strdup(session);
 }
@@ -238,6 +241,7 @@ void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *sessio
     claim->state = next;
     claim_back_moved(claim, before, next);
     claim->question.forced &= claim_is_in_doubt(next);
+    claim->question.may_have &= claim_may_have(next);
     claim->question.yielded = claim_yielded_after(claim->question.yielded, event, next);
     set_doing(claim, claim_doing_after(claim->question.doing, event, next));
     claim_owner_moved(claim, next);

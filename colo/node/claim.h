@@ -46,7 +46,7 @@ typedef struct {
     void (*watched)(const char *why, gpointer user_data);
     /* What claim_take() has waited for is over. */
     void (*taken)(gpointer user_data);
-    /* The VM is nobody's, as far as that could be written in time. Once. */
+    /* The VM is nobody's, or the peer's, as far as that could be written in time. Once. */
     void (*disowned)(gpointer user_data);
 } ClaimCallbacks;
 
@@ -120,6 +120,11 @@ void claim_tidy(Claim *claim);
 void claim_overrule(Claim *claim);
 /* The VM has ended on purpose; `rest` NULL: it was not run. */
 void claim_disown(Claim *claim, const ArbiterRest *rest);
+/*
+ * This node ends, and is no primary. What the arbiter may have granted to it is `to`'s: else that, denied,
+ * would wait until this node is started again. FALSE: there is nothing of that. TRUE: then `disowned`.
+ */
+gboolean claim_concede(Claim *claim, const char *to);
 
 /* ---- For status and tests ---- */
 

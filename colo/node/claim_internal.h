@@ -34,9 +34,10 @@ struct Claim {
         gboolean forced;       /* an administrator has decided, and no answer has come since */
         gboolean yielded;      /* the peer's VM is dead for certain */
         gboolean asked_handed; /* in that, when the VM was handed over */
-        guint wait_ms;         /* before the next one */
-        guint asked;           /* how many there were */
-        ArbiterAnswer last;    /* if has_last */
+        gboolean may_have;  /* secondary: has asked in that, was not told no, does nothing by it */
+        guint wait_ms;      /* before the next one */
+        guint asked;        /* how many there were */
+        ArbiterAnswer last; /* if has_last */
         gboolean has_last;
     } question;
 
@@ -81,7 +82,7 @@ struct Claim {
     } note;
 
     guint owner_questions; /* about whose the VM is: their answers are to come, or late */
-    guint disown_timer;    /* runs while it is written that the VM is nobody's */
+    guint disown_timer;    /* runs while it is written that the VM is nobody's, or the peer's */
 };
 
 /* Which of the answers to one question this is. */

@@ -313,7 +313,7 @@ static void carry_out(Node *node, guint actions)
         seek_wish(node->seek, SEEK_PRIMARY);
     if (actions & FSM_DO_DISOWN)
         disown_vm(node);
-    else if (actions & FSM_DO_EXIT)
+    else if ((actions & FSM_DO_EXIT) && !claim_concede(node->claim, node->peer_name))
         node_end(node);
 }
 

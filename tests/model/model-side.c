@@ -279,6 +279,18 @@ static void check_step(const Pair *pair, int me, const Side *before, FsmEvent wh
     model_fail(pair, text);
 }
 
+/*
+ * It ends, and is no primary: what it may have won, the other side's is. That may land from now on, as what
+ * a predecessor was about to give back.
+ */
+static void concede(const Pair *pair, int me, const Side *before, Side *side)
+{
+    gboolean asked = before->claim && (before->is_asked || before->flying == before->claim ||
+                                       pair->granted[before->claim] == 1 + me);
+    side->returning |= model_is_dead(side) && !side->crashed && !side->releasing && asked &&
+                       claim_may_have(before->state);
+}
+
 void model_event(Pair *pair, int me, FsmEvent what)
 {
     Side *side = &pair->side[me];
@@ -302,6 +314,7 @@ void model_event(Pair *pair, int me, FsmEvent what)
     model_claim_moved(pair, me, what, step.next);
     note_disks(side, what, step.actions);
     carry_out(pair, me, what, step.actions);
+    concede(pair, me, &before, side);
     check_step(pair, me, &before, what);
 }
 

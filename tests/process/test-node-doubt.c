@@ -5,6 +5,7 @@
  * the arbiter's storage, which can be away.
  */
 #include "common/log.h"
+#include "tests/support/hold.h"
 #include "tests/support/host-pair.h"
 
 /* As storage has it if the asker's answer was lost. */
@@ -124,6 +125,38 @@ static void test_frozen_until_seen(void)
     tear_down(&fixture);
 }
 
+/*
+ * A VM was handed over, and the secondary left it to the primary, for the arbiter did not answer. It did
+ * later, by a yes to the secondary. Long after, that is ended (data: or its QEMU dies): the primary goes on.
+ */
+static void test_ends_with_a_late_yes(gconstpointer data)
+{
+    static Hold storage;
+    Fixture fixture;
+    start_split_pair(&fixture);
+    Host *a = &fixture.host[0], *b = &fixture.host[1];
+    const Vm *old = a->vm;
+    arbiter_set_limit_ms(claim_arbiter(b->node->claim), 100);
+    hold_attach(&storage, claim_arbiter(b->node->claim));
+    hold(&storage, HOLD_AFTER);
+    node_event(a->node, FSM_YIELD);
+    WAIT_FOR(a->node->state == FSM_P_COLO && primary_is_doubted(a->node->primary));
+    arbiter_set_limit_ms(claim_arbiter(b->node->claim), 5000);
+    hold_end(&storage);
+    protect(&fixture, 0);
+    if (data)
+        fake_vm_die(b->vm);
+    else
+        node_shut_down(b->node);
+    WAIT_FOR(b->ended);
+    WAIT_FOR(a->node->state == FSM_P_NONE && vm_is_running(a->vm));
+    g_assert_true(a->vm == old);
+    die(b);
+    start(b, "secondary");
+    protect(&fixture, 0);
+    tear_down(&fixture);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -136,5 +169,7 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-doubt/denied-is-overruled/storage-is-away", GINT_TO_POINTER(FALSE),
                        test_denied_is_overruled);
     add_pair_test("/node-doubt/frozen-until-seen", test_frozen_until_seen);
+    add_pair_data_test("/node-doubt/ends-with-a-late-yes", NULL, test_ends_with_a_late_yes);
+    add_pair_data_test("/node-doubt/dies-with-a-late-yes", "dies", test_ends_with_a_late_yes);
     return g_test_run();
 }

@@ -247,6 +247,14 @@ void claim_host_decide_for_peer(const ClaimHost *host)
     WAIT_FOR(answers == 1);
 }
 
+gboolean claim_host_is_decided(const ClaimHost *host, const char *who)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *path = g_strdup_printf("%s/%s." S1, host->dir, host->config->vm->uuid);
+    g_autofree char *line = g_strdup_printf("\ngranted-to %s\n", who);
+    return g_file_get_contents(path, &text, NULL, NULL) && strstr(text, line);
+}
+
 void claim_host_give_back_by_peer(const ClaimHost *host)
 {
     guint answers = 0;

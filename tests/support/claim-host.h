@@ -49,6 +49,8 @@ void claim_host_protect(ClaimHost *host, const char *session);
 void claim_host_become_secondary(ClaimHost *host);
 /* The peer, beta, has asked about S1, by another way to storage. */
 void claim_host_decide_for_peer(const ClaimHost *host);
+/* S1 is decided for this one. */
+gboolean claim_host_is_decided(const ClaimHost *host, const char *who);
 /* Beta has ended the VM, in step with this host. */
 void claim_host_give_back_by_peer(const ClaimHost *host);
 /*

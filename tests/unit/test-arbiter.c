@@ -342,6 +342,32 @@ static void test_given_back(Fixture *fixture, gconstpointer data)
     }
 }
 
+static ArbiterAnswer concede(const Fixture *fixture, const char *who, const char *to)
+{
+    g_autoptr(Arbiter) arbiter = arbiter_new(fixture->dir, NULL, NULL);
+    Answered answered = {0};
+    arbiter_concede(arbiter, UUID, SESSION, who, to, on_answer, &answered);
+    return await(&answered);
+}
+
+/* Who ends leaves it to the other side: what it has won, and what nobody has. */
+static void test_conceded(Fixture *fixture, gconstpointer data)
+{
+    gboolean won = data != NULL;
+    if (won)
+        g_assert_cmpint(ask(fixture, "beta"), ==, ARBITER_GRANTED);
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpint(concede(fixture, "beta", "alpha"), ==, ARBITER_GRANTED);
+        g_assert_cmpint(look_back(fixture, "alpha"), ==, ARBITER_GRANTED);
+        g_assert_cmpint(ask(fixture, "beta"), ==, ARBITER_DENIED);
+        g_assert_cmpint(ask(fixture, "alpha"), ==, ARBITER_GRANTED);
+        g_assert_cmpuint(entries(fixture), ==, 1);
+    }
+    /* It is nobody else's to give away. */
+    g_assert_cmpint(concede(fixture, "gamma", "beta"), ==, ARBITER_DENIED);
+    g_assert_cmpint(ask(fixture, "alpha"), ==, ARBITER_GRANTED);
+}
+
 static void test_none_given_back(void)
 {
     g_autoptr(Arbiter) arbiter = arbiter_new(NULL, NULL, NULL);
@@ -367,6 +393,8 @@ int main(int argc, char **argv)
     ADD("folder-gone", test_folder_gone);
     ADD("leftovers", test_leftovers);
     ADD("given-back", test_given_back);
+    ADD("conceded", test_conceded);
+    g_test_add("/arbiter/conceded-won", Fixture, "won", set_up, test_conceded, tear_down);
     g_test_add_func("/arbiter/none-given-back", test_none_given_back);
     return g_test_run();
 }

@@ -356,6 +356,19 @@ static void test_names(void)
         g_assert_nonnull(claim_watch_name(i));
 }
 
+/* What has been granted to a primary, or to one that may have been heard, is not given away as it ends. */
+static void test_may_have(void)
+{
+    for (FsmState state = 0; state < FSM_STATES; state++) {
+        gboolean holds = state == FSM_S_COLO || state == FSM_S_HANDED || state == FSM_S_PAUSED ||
+                         state == FSM_S_RECOVER;
+        gboolean has_lost = state == FSM_S_STARTING || state == FSM_S_NONE ||
+                            state == FSM_S_SETUP || state == FSM_S_ACTIVE;
+        gboolean has_ended = state == FSM_COMPLETED || state == FSM_FAILED;
+        g_assert_true(claim_may_have(state) == (holds || has_lost || has_ended));
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -372,5 +385,6 @@ int main(int argc, char **argv)
     g_test_add_func("/claim-rules/first-look", test_first_look);
     g_test_add_func("/claim-rules/names", test_names);
     g_test_add_func("/claim-rules/note", test_note);
+    g_test_add_func("/claim-rules/may-have", test_may_have);
     return g_test_run();
 }

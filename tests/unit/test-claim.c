@@ -159,6 +159,71 @@ static void test_asked_when_handed(ClaimHost *f, gconstpointer data)
     g_assert_false(claim_has_asked_handed(f->claim));
 }
 
+/* A secondary in whose session the arbiter has not answered, as the VM was handed over to it. */
+static void refuse_unanswered(ClaimHost *f)
+{
+    claim_host_become_secondary(f);
+    claim_host_hold(f, HOLD_BEFORE);
+    claim_host_feed(f, FSM_HANDED);
+    claim_host_feed(f, FSM_VM_FIT);
+    WAIT_FOR(f->state == FSM_S_COLO && hold_waiting(&claim_storage) > 0);
+}
+
+static void end_and_concede(ClaimHost *f)
+{
+    claim_host_forget(f);
+    claim_host_feed(f, FSM_SHUTDOWN);
+    g_assert_true(claim_concede(f->claim, "beta"));
+    WAIT_FOR(claim_host_reported(f, "released"));
+}
+
+/* The yes comes late, and the node ends: the primary is not to be denied for it. */
+static void test_conceded(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    refuse_unanswered(f);
+    claim_host_let_go(f);
+    WAIT_FOR(claim_host_is_decided(f, "alpha"));
+    end_and_concede(f);
+    claim_host_decide_for_peer(f);
+}
+
+/* It ends before that lands, and then that comes to nothing. */
+static void test_conceded_before(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    refuse_unanswered(f);
+    hold(&claim_storage, HOLD_NOT);
+    end_and_concede(f);
+    claim_host_decide_for_peer(f);
+    guint waiting = hold_waiting(&claim_storage);
+    g_assert_cmpuint(waiting, >, 0);
+    claim_host_let_go(f);
+    WAIT_FOR(hold_waiting(&claim_storage) == 0);
+    claim_host_decide_for_peer(f);
+}
+
+/* Storage doesn't answer: the end waits for that no longer. */
+static void test_conceded_in_vain(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    refuse_unanswered(f);
+    end_and_concede(f);
+}
+
+/* Nothing was granted to one that has not asked, or was told no. */
+static void test_nothing_to_concede(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    claim_host_become_secondary(f);
+    claim_host_feed(f, FSM_HANDED);
+    g_assert_false(claim_concede(f->claim, "beta"));
+    claim_host_decide_for_peer(f);
+    claim_host_feed(f, FSM_VM_FIT);
+    WAIT_FOR(claim_host_reported(f, "denied"));
+    g_assert_false(claim_concede(f->claim, "beta"));
+}
+
 /* A lost link is no hand-over. */
 static void test_asked_when_lost(ClaimHost *f, gconstpointer data)
 {
@@ -168,6 +233,8 @@ static void test_asked_when_lost(ClaimHost *f, gconstpointer data)
     WAIT_FOR(f->state == FSM_S_DEVICE);
     g_assert_cmpuint(claim_questions(f->claim), ==, 1);
     g_assert_false(claim_has_asked_handed(f->claim));
+    /* It does something by that yes, which may be heard soon. */
+    g_assert_false(claim_concede(f->claim, "beta"));
 }
 
 static void test_without_arbiter(ClaimHost *f, gconstpointer data)
@@ -411,6 +478,10 @@ int main(int argc, char **argv)
     ADD("contradicted", NULL, test_contradicted);
     ADD("forgotten", NULL, test_forgotten);
     ADD("asked-when-handed", NULL, test_asked_when_handed);
+    ADD("conceded", NULL, test_conceded);
+    ADD("conceded-before", NULL, test_conceded_before);
+    ADD("conceded-in-vain", NULL, test_conceded_in_vain);
+    ADD("nothing-to-concede", NULL, test_nothing_to_concede);
     ADD("asked-when-lost", NULL, test_asked_when_lost);
     ADD("without-arbiter", NULL, test_without_arbiter);
     ADD("waits", NULL, test_waits);

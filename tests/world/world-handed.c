@@ -169,6 +169,54 @@ void world_handed_closes(const WorldHost *host, guint unread)
                    unread);
 }
 
+/* ---- A yes that is too late, and its secondary is ended ---- */
+
+/* By then whoever ends has told the arbiter, and whoever was denied has looked there. */
+#define CONCEDED_US (5 * SECOND)
+
+/* By host: when it was ended as a secondary that holds the VM, too. */
+static gint64 ended_us[WORLD_HOSTS];
+
+/* The arbiter does not answer in time, and does then: the secondary has left the VM to the primary. */
+static void ask_too_late(WorldHost *host)
+{
+    world_storage_hang(host, world.now_us + world_between(5 * SECOND, 7 * SECOND));
+    world_later(host, world_between(8 * SECOND, 20 * SECOND), end_now, host);
+}
+
+static gboolean is_answered(const WorldHost *host)
+{
+    return host->storage_hangs_until_us <= world.now_us && world.arbiter_hangs_per_mille == 0 &&
+           g_file_test(host->arbiter_path, G_FILE_TEST_EXISTS);
+}
+
+/* No primary waits for a secondary that was ended, and has run nothing, to be started again. */
+static gboolean look_at_ended(gpointer data)
+{
+    WorldHost *host = data, *peer = &world.host[!host->index];
+    if (ended_us[host->index] != world.now_us - CONCEDED_US || host->lives || world.lied ||
+        !peer->lives || peer->ended || !world_is_awake(peer) ||
+        peer->storage_bad_until_us > world.now_us)
+        return G_SOURCE_REMOVE;
+    if (peer->node->state == FSM_P_FROZEN)
+        world_fail("%s is frozen, for %s, which was ended before it ran the VM", peer->name,
+                   host->name);
+    return G_SOURCE_REMOVE;
+}
+
+static void note_end(WorldHost *host, FsmState before)
+{
+    gboolean held = before == FSM_S_COLO || before == FSM_S_HANDED || before == FSM_S_PAUSED ||
+                    before == FSM_S_RECOVER;
+    ended_us[host->index] = 0;
+    if (!held || !world_has_arbiter() || !is_answered(host))
+        return;
+    if (claim_has_asked_handed(host->node->claim))
+        world_sometimes("a secondary is ended that has asked for a VM that was handed over");
+    ended_us[host->index] = world.now_us;
+    world_later(NULL, CONCEDED_US, look_at_ended, host);
+}
+
 void world_handed_moved(WorldHost *host, guint before, const char *event)
 {
     FsmState state = host->node->state;
@@ -178,6 +226,10 @@ void world_handed_moved(WorldHost *host, guint before, const char *event)
         flurry_until_us = world.now_us + FLURRY_US;
         world_later(NULL, 0, on_flurry, NULL);
     }
+    if (state == FSM_S_HANDED && before != FSM_S_HANDED && world_chance(60))
+        ask_too_late(host);
+    if (state == FSM_COMPLETED)
+        note_end(host, (FsmState)before);
     ended_in_takeover[host->index] |= state == FSM_COMPLETED && before == FSM_S_DEVICE;
     ended_in_takeover[!host->index] &= state != FSM_P_NONE;
     if (state == FSM_COMPLETED && before == FSM_P_HANDED && host->insistence == 1)

@@ -204,6 +204,9 @@ static void check_taking(const WorldHost *host)
     FsmState there = peer->node->state;
     if (!fsm_is_primary(there) || there == FSM_P_ASKING || there == FSM_P_STARTING)
         return;
+    /* The arbiter has it as the primary's again, and the answer is still on its way. */
+    if (state == FSM_S_GIVING && !fsm_is_contested(there))
+        return;
     world_sometimes("a secondary takes what it was handed, and its primary lives");
     if (disks_are_there(peer->node->disks) && disks_are_active(peer->node->disks))
         world_fail("%s: takes the VM, and the disks count as %s's too", host->name, peer->name);
