@@ -137,12 +137,16 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
     follow_start(claim, verdict.report, error ? error : disks);
 }
 
-/* Nothing depends on it; and if it hangs, this node may be the only one that can continue by then. */
+/*
+ * Nothing depends on it. If it hangs, this node may be the only one that can continue by then, and storage may
+ * be there again by another way: so it is asked again.
+ */
 static void on_start_returned(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Claim *claim = user_data;
     (void)answer;
-    if (claim->start.doing == CLAIM_START_WAITS_ASKED && claim_time_of(error) != CLAIM_LATE)
+    /* Another one has been made since that was late. */
+    if (claim->start.doing == CLAIM_START_WAITS_ASKED && claim_time_of(error) != CLAIM_GONE)
         set_start(claim, CLAIM_START_WAITS);
 }
 
@@ -161,8 +165,7 @@ static void ask_arbiter(Claim *claim, ArbiterClaim how)
 static void ask_start(Claim *claim)
 {
     gboolean waits = claim->start.doing == CLAIM_START_WAITS;
-    if (waits && claim->state != FSM_S_NONE) {
-        /* A primary that is there may be about to report that it runs the VM. */
+    if (waits && !claim_may_ask_waiting(claim->state, claim->start.waiting)) {
         claim->start.timer = begin_start_timer(claim, CLAIM_START_WAITS);
         return;
     }
@@ -188,8 +191,7 @@ void claim_start(Claim *claim, const Generation *generation)
     claim->start.waiting = is_secondary ? ARBITER_RETURN : ARBITER_INHERIT;
     if (is_secondary)
         set_start(claim, CLAIM_START_WAITS);
-    else
-        ask_start(claim);
+    ask_start(claim);
 }
 
 /* ---- Running ---- */
@@ -343,7 +345,9 @@ static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer us
     Claim *claim = user_data;
     claim->owner_questions -= claim_time_of(error) != CLAIM_LATE;
     if (answer == ARBITER_UNKNOWN)
-        log_warning("the record still names this node as the owner: %s", error->message);
+        claim_tell(claim, "the record still names this node as the owner", error, TRUE);
+    if (claim_time_of(error) != CLAIM_LATE)
+        claim_given_back(claim, answer != ARBITER_UNKNOWN);
 }
 
 void claim_give_back(Claim *claim)

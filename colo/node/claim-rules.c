@@ -192,6 +192,11 @@ static ClaimStartVerdict deny_start(const ClaimStartFacts *facts)
                                may_ask ? CLAIM_START_WAITS : CLAIM_START_IDLE};
 }
 
+gboolean claim_may_ask_waiting(FsmState state, ArbiterClaim claim)
+{
+    return state == FSM_S_NONE || (state == FSM_S_STARTING && claim == ARBITER_RETURN);
+}
+
 static ClaimStartVerdict judge_waiting(const ClaimStartFacts *facts)
 {
     /* Where a primary has come, it may be about to report that it runs the VM. */

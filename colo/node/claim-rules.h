@@ -158,6 +158,11 @@ typedef struct {
     ClaimStart next;
 } ClaimStartVerdict;
 
+/*
+ * Whether one that waits may ask now. A primary that is there may be about to report that it runs the VM. One
+ * that only gives back needs no QEMU for it, which perhaps never starts.
+ */
+gboolean claim_may_ask_waiting(FsmState state, ArbiterClaim claim);
 ClaimStartVerdict claim_judge_start(const ClaimStartFacts *facts);
 ClaimStart claim_start_after(ClaimStart start, FsmState next);
 gboolean claim_start_may(ClaimStart from, ClaimStart to);

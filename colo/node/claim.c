@@ -117,13 +117,36 @@ static void follow(const Claim *claim, ClaimReport report)
     }
 }
 
-/* Once. */
+/* One at a time. */
 static void give_back(Claim *claim)
 {
     if (!claim_gives_back(claim->question.granted_late, claim->state))
         return;
+    g_clear_handle_id(&claim->question.back_timer, g_source_remove);
     claim->question.granted_late = FALSE;
+    claim->question.gives_back = TRUE;
     claim_give_back(claim);
+}
+
+static gboolean on_give_back_again(gpointer user_data)
+{
+    Claim *claim = user_data;
+    claim->question.back_timer = 0;
+    give_back(claim);
+    return G_SOURCE_REMOVE;
+}
+
+/* Nobody else could do it, and the primary may be frozen for it: so it is tried until it is done. */
+void claim_given_back(Claim *claim, gboolean is_done)
+{
+    /* Another session counts by now. */
+    if (!claim->question.gives_back)
+        return;
+    claim->question.gives_back = FALSE;
+    claim->question.may_have &= !is_done;
+    claim->question.granted_late = !is_done;
+    if (!is_done)
+        claim->question.back_timer = g_timeout_add(CLAIM_AGAIN_MS, on_give_back_again, claim);
 }
 
 static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_data)
@@ -228,7 +251,8 @@ static void set_session(Claim *claim, const char *session)
     arbiter_forget(claim->arbiter);
     set_doing(claim, CLAIM_IDLE);
     claim->question.granted_late = claim->question.asked_handed = claim->back.looks = FALSE;
-    claim->question.may_have = FALSE;
+    claim->question.may_have = claim->question.gives_back = FALSE;
+    g_clear_handle_id(&claim->question.back_timer, g_source_remove);
     g_free(claim->question.session);
     claim->question.session = g_strdup(session);
 }
@@ -310,6 +334,7 @@ void claim_free(Claim *claim)
         return;
     arbiter_free(claim->arbiter);
     g_clear_handle_id(&claim->question.timer, g_source_remove);
+    g_clear_handle_id(&claim->question.back_timer, g_source_remove);
     claim_back_finalise(claim);
     claim_owner_finalise(claim);
     claim_watch_finalise(claim);

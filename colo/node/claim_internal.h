@@ -34,6 +34,8 @@ struct Claim {
         gboolean forced;       /* an administrator has decided, and no answer has come since */
         gboolean yielded;      /* the peer's VM is dead for certain */
         gboolean asked_handed; /* in that, when the VM was handed over */
+        gboolean gives_back;   /* what was granted late in that: an answer is to come */
+        guint back_timer;      /* then it is tried again */
         gboolean may_have;  /* secondary: has asked in that, was not told no, does nothing by it */
         guint wait_ms;      /* before the next one */
         guint asked;        /* how many there were */
@@ -90,9 +92,14 @@ ClaimTime claim_time_of(const GError *error);
 void claim_report(const Claim *claim, FsmEvent event);
 void claim_tell(const Claim *claim, const char *what, const GError *error, gboolean again);
 
+/* ---- claim.c ---- */
+
+/* FALSE: that could not be written. */
+void claim_given_back(Claim *claim, gboolean is_done);
+
 /* ---- claim-owner.c ---- */
 
-/* What the arbiter gave to this node too late, and nobody runs any more. */
+/* What the arbiter gave to this node too late, and nobody runs any more: then claim_given_back(). */
 void claim_give_back(Claim *claim);
 void claim_owner_moved(Claim *claim, FsmState next);
 void claim_owner_finalise(Claim *claim);

@@ -224,6 +224,30 @@ static void test_nothing_to_concede(ClaimHost *f, gconstpointer data)
     g_assert_false(claim_concede(f->claim, "beta"));
 }
 
+/* Likewise, and beta, the primary, is on record with S1. */
+static void refuse_unanswered_on_record(ClaimHost *f)
+{
+    claim_host_restart(f, "beta", FSM_P_ASKING);
+    claim_host_run_alone(f);
+    claim_host_protect(f, S1);
+    refuse_unanswered(f);
+}
+
+/* It can't be given back, for storage is away then: it is tried until it can. */
+static void test_given_back_again(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    refuse_unanswered_on_record(f);
+    claim_host_let_go(f);
+    WAIT_FOR(claim_host_is_decided(f, "alpha") && !arbiter_is_asked(claim_arbiter(f->claim)));
+    claim_host_set_storage(f, FALSE);
+    claim_host_feed(f, FSM_PEER_GOODBYE);
+    g_assert_cmpint(f->state, ==, FSM_S_NONE);
+    WAIT_FOR(f->trouble && strstr(f->trouble, "still names this node"));
+    claim_host_set_storage(f, TRUE);
+    WAIT_FOR(claim_host_is_decided(f, "beta"));
+}
+
 /* A lost link is no hand-over. */
 static void test_asked_when_lost(ClaimHost *f, gconstpointer data)
 {
@@ -308,6 +332,46 @@ static void test_after_the_start(ClaimHost *f, gconstpointer data)
     claim_host_let_go(f);
     WAIT_FOR(f->state == FSM_S_DEVICE);
     g_assert_true(claim_host_reported(f, "ask-again"));
+}
+
+/* Alpha has won S1, which it had noted that it has not run. It is started again, as secondary. */
+static void restart_unrun(ClaimHost *f)
+{
+    refuse_unanswered_on_record(f);
+    claim_host_let_go(f);
+    WAIT_FOR(claim_host_is_decided(f, "alpha"));
+    claim_host_restart(f, "alpha", FSM_S_STARTING);
+    f->config->role = CONFIG_ROLE_SECONDARY;
+    g_autofree char *note = g_build_filename(f->state_dir, "unrun", NULL);
+    g_assert_true(g_file_set_contents(note, "colo unrun 1\nsession " S1 "\n", -1, NULL));
+    claim_begin(f->claim, f->state);
+    WAIT_FOR(claim_host_reported(f, "seen"));
+}
+
+/* What it gives back doesn't wait for a QEMU, which perhaps never starts. */
+static void test_returns_at_once(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    restart_unrun(f);
+    claim_start(f->claim, NULL);
+    WAIT_FOR(claim_host_is_decided(f, "beta"));
+    g_assert_cmpint(f->state, ==, FSM_S_STARTING);
+}
+
+/* That hangs, and storage is there again by another way. */
+static void test_return_hangs(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    restart_unrun(f);
+    claim_host_hold(f, HOLD_BEFORE);
+    claim_start(f->claim, NULL);
+    claim_host_feed(f, FSM_VM_STARTED);
+    WAIT_FOR(claim_starting(f->claim) == CLAIM_START_WAITS_ASKED);
+    WAIT_FOR(claim_starting(f->claim) == CLAIM_START_WAITS);
+    hold(&claim_storage, HOLD_NOT);
+    WAIT_FOR(claim_host_is_decided(f, "beta"));
+    g_assert_cmpuint(hold_waiting(&claim_storage), >, 0);
+    claim_host_let_go(f);
 }
 
 /* The end is told once, by storage or by patience. */
@@ -482,11 +546,14 @@ int main(int argc, char **argv)
     ADD("conceded-before", NULL, test_conceded_before);
     ADD("conceded-in-vain", NULL, test_conceded_in_vain);
     ADD("nothing-to-concede", NULL, test_nothing_to_concede);
+    ADD("given-back-again", NULL, test_given_back_again);
     ADD("asked-when-lost", NULL, test_asked_when_lost);
     ADD("without-arbiter", NULL, test_without_arbiter);
     ADD("waits", NULL, test_waits);
     ADD("inherits", NULL, test_inherits);
     ADD("after-the-start", NULL, test_after_the_start);
+    ADD("returns-at-once", NULL, test_returns_at_once);
+    ADD("return-hangs", NULL, test_return_hangs);
     ADD("released", NULL, test_released);
     ADD("start-deferred", NULL, test_start_deferred);
     ADD("role-is-fixed", NULL, test_role_is_fixed);

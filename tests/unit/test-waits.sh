@@ -15,6 +15,7 @@ colo/node/claim-back.c on_again
 colo/node/claim-back.c on_look
 colo/node/claim-watch.c on_look_again
 colo/node/claim-watch.c on_look_due
+colo/node/claim.c on_give_back_again
 colo/node/claim.c on_timer
 colo/node/copy.c on_check_timer
 colo/node/disks.c on_status_timer
