@@ -148,7 +148,10 @@ static gboolean find_run(const Question *question, const ArbiterRecord *record,
             (ours->data == GENERATION_BEHIND && ours->current == record->generation);
         return TRUE;
     }
-    if (!arbiter_read_unrun(question->state_dir, &unrun, error))
+    /* The note tells of nothing else: that it can't be read must not keep an owner from its VM. */
+    gboolean matters =
+        !record->rests && ret_facts->writer == OWNER_OTHER && ret_facts->winner == OWNER_SELF;
+    if (matters && !arbiter_read_unrun(question->state_dir, &unrun, error))
         return FALSE;
     ret_facts->is_unrun = unrun && !g_strcmp0(unrun, record->session);
     ret_facts->is_newer = !record->rests && !ret_facts->is_unrun;

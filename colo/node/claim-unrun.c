@@ -2,13 +2,12 @@
 /*
  * A VM without disks leaves nothing that would show what has run. So a secondary of such a VM notes in
  * its state folder that it has not run it in this session (colo/arbiter/unrun.c says what for). A
- * takeover removes the note as its last step before the VM's output may leave.
+ * takeover removes the note when the VM runs, as its last step before the VM's output may leave.
  *
  * Nothing waits for the note to be written. That it can't be is told: then a takeover in which this
  * node dies costs more, as it did without a note.
  *
- * The takeover waits for the removal, for as long as the arbiter gets for an answer. If it fails, the VM
- * continues all the same, for it may be the only one, and the other host may be about to end: that is told.
+ * The takeover waits for the removal, but not for a disk that hangs. If it fails, the VM continues all the same, for it may be the only one, and the other host may be about to end: that is told.
  * The note does harm only if this node dies as well before the arbiter has recorded it as the owner,
  * which is next.
  *
@@ -18,6 +17,10 @@
  */
 #include "colo/node/claim_internal.h"
 #include "common/log.h"
+#include "common/patience.h"
+
+/* The guest's output waits no longer for the note's removal. */
+#define TAKE_MS 1000
 
 static void set_note(Claim *claim, ClaimNote next)
 {
@@ -36,7 +39,8 @@ static void step(Claim *claim);
 /* The takeover goes on. */
 static void end_take(Claim *claim, const GError *error)
 {
-    claim->note.waits = FALSE;
+    claim->note.waits = claim->note.silent = FALSE;
+    g_clear_handle_id(&claim->note.timer, g_source_remove);
     if (error)
         claim_tell(claim,
                    "it can't be noted that the VM runs here now: if this host dies before the "
@@ -78,19 +82,44 @@ static void step(Claim *claim)
     arbiter_note_unrun(claim->arbiter, removes ? NULL : claim->note.session, on_noted, claim);
 }
 
+void claim_begin_take(Claim *claim)
+{
+    claim->note.silent = claim->note.doing != CLAIM_NOTE_NONE;
+}
+
+gboolean claim_keeps_silent(const Claim *claim)
+{
+    return claim->note.silent;
+}
+
+static void end_take_late(Claim *claim)
+{
+    g_autoptr(GError) why = g_error_new(ARBITER_ERROR, ARBITER_ERROR_STATE,
+                                        "%s doesn't answer: is it well", claim->config->state_dir);
+    end_take(claim, why);
+}
+
+static gboolean on_take_limit(gpointer user_data)
+{
+    Claim *claim = user_data;
+    claim->note.timer = 0;
+    end_take_late(claim);
+    claim->callbacks.taken(claim->user_data);
+    return G_SOURCE_REMOVE;
+}
+
 gboolean claim_take(Claim *claim)
 {
     if (claim->note.doing == CLAIM_NOTE_NONE)
         return TRUE;
     set_note(claim, CLAIM_NOTE_REMOVING);
     if (claim->note.is_late) {
-        g_autoptr(GError) why =
-            g_error_new(ARBITER_ERROR, ARBITER_ERROR_STATE, "%s doesn't answer: is it well",
-                        claim->config->state_dir);
-        end_take(claim, why);
+        end_take_late(claim);
         return TRUE;
     }
     claim->note.waits = TRUE;
+    g_clear_handle_id(&claim->note.timer, g_source_remove);
+    claim->note.timer = patience_add(TAKE_MS, on_take_limit, claim);
     step(claim);
     return FALSE;
 }
@@ -104,6 +133,9 @@ static void write_note(Claim *claim)
 void claim_note_moved(Claim *claim, FsmState before, FsmState next, const char *session)
 {
     claim->note.waits &= fsm_is_taking_over(next);
+    claim->note.silent &= fsm_is_taking_over(next);
+    if (!claim->note.waits)
+        g_clear_handle_id(&claim->note.timer, g_source_remove);
     if (claim_notes_again(before, next) && claim->note.session)
         write_note(claim);
     if (!claim_notes(next, claim->config->vm->disks->len > 0,
@@ -122,6 +154,7 @@ ClaimNote claim_noting(const Claim *claim)
 
 void claim_note_finalise(Claim *claim)
 {
+    g_clear_handle_id(&claim->note.timer, g_source_remove);
     g_free(claim->note.session);
     g_free(claim->note.asked);
 }

@@ -93,11 +93,14 @@ void claim_return(Claim *claim, const char *to);
 /* The primary had handed the VM over when the link was lost, and doesn't know whether it runs there. */
 gboolean claim_was_handed(const Claim *claim);
 
+/* A takeover is about to run the VM. Nothing of it is to be heard before claim_take() is over. */
+void claim_begin_take(Claim *claim);
 /*
- * A takeover is about to let the VM's output out: that it has run here must be known to whoever starts
- * this node next. TRUE: it is, or can't be. FALSE: `taken` is called.
+ * It runs, or is left stopped, and is to be heard: that must be known to whoever starts this node next. TRUE:
+ * it is, or can't be. FALSE: `taken` is called.
  */
 gboolean claim_take(Claim *claim);
+gboolean claim_keeps_silent(const Claim *claim);
 
 /* ---- Whose the VM is ---- */
 

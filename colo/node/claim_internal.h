@@ -81,6 +81,8 @@ struct Claim {
         gboolean is_late;
         gboolean removes; /* what that question is for */
         gboolean waits;   /* a takeover does, for its removal */
+        guint timer;      /* likewise, no longer */
+        gboolean silent;  /* in a takeover: nothing may be heard before that */
     } note;
 
     guint owner_questions; /* about whose the VM is: their answers are to come, or late */

@@ -82,6 +82,7 @@ static TrafficWorld on_look(gpointer user_data)
 {
     const Node *node = user_data;
     return (TrafficWorld){.state = node->state,
+                          .silent = claim_keeps_silent(node->claim),
                           .epoch = node->epoch,
                           .defers_input = cycle_defers_input(primary_phase(node->primary)),
                           .has_session = primary_has_session(node->primary),

@@ -145,7 +145,7 @@ static void on_claim_watched(const char *why, gpointer user_data)
 static void on_claim_taken(gpointer user_data)
 {
     const Node *node = user_data;
-    resume_go_on(node->resume);
+    resume_heard(node->resume);
 }
 
 static void on_claim_disowned(gpointer user_data)

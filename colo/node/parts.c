@@ -414,17 +414,23 @@ static gboolean on_activate(gpointer user_data)
 {
     const Node *node = user_data;
     gboolean takes_over = fsm_is_taking_over(node->state);
-    if (!disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE))
-        return FALSE;
-    return !takes_over || claim_take(node->claim);
+    return disks_activate(node->disks, takes_over ? copy_epoch(node->copy) : EPOCH_NONE);
 }
 
-/* Its output may leave from here on: the disks are those that it was produced on. */
+/* In a takeover, this node's next process has to know of it first. */
+static gboolean on_may_be_heard(gpointer user_data)
+{
+    const Node *node = user_data;
+    return !fsm_is_taking_over(node->state) || claim_take(node->claim);
+}
+
+/* Its output may leave from here on, or when it runs: the disks are those that it was produced on. */
 void parts_leave_stopped(Node *node)
 {
     if (!fsm_is_taking_over(node->state) || traffic_route(node->traffic) == ROUTE_OPEN)
         return;
     holdings_taken_over(node->holdings);
+    claim_begin_take(node->claim);
     secondary_release_output(node);
 }
 
@@ -493,6 +499,7 @@ static void make_resume(Node *node)
                                           .activate = on_activate,
                                           .run = on_run,
                                           .leave_stopped = on_leave_stopped,
+                                          .may_be_heard = on_may_be_heard,
                                           .not_resumed = on_not_resumed,
                                           .refused = on_refused,
                                           .step_copy = on_step_copy,

@@ -240,7 +240,8 @@ static void end_try(Resume *resume, const GError *error)
 {
     ResumeDone done = resume->done;
     if (!error) {
-        succeed(resume);
+        if (resume->handler.may_be_heard(resume->user_data))
+            succeed(resume);
         return;
     }
     resume->handler.not_resumed(resume->user_data);
@@ -251,6 +252,12 @@ static void end_try(Resume *resume, const GError *error)
     }
     resume->done = NULL;
     done(error, resume->user_data);
+}
+
+void resume_heard(Resume *resume)
+{
+    if (resume->done)
+        succeed(resume);
 }
 
 void resume_ran(Resume *resume, const GError *error)
@@ -287,10 +294,8 @@ gboolean resume_begin_run(Resume *resume)
     return resume->runs;
 }
 
-void resume_go_on(Resume *resume)
+static void go_on(Resume *resume)
 {
-    if (!resume->done)
-        return;
     if (resume_begin_run(resume)) {
         resume->handler.run(resume->user_data);
         return;
@@ -303,7 +308,7 @@ static void try_resume(Resume *resume)
 {
     resume->runs = FALSE;
     if (resume->handler.activate(resume->user_data))
-        resume_go_on(resume);
+        go_on(resume);
 }
 
 /* Nothing is to be done for a VM that stays stopped, unless its disks are the other side's by now. */

@@ -48,6 +48,8 @@ typedef struct {
     void (*run)(gpointer user_data);
     /* The VM is this side's, and stays stopped. */
     void (*leave_stopped)(gpointer user_data);
+    /* It does, or is to. TRUE: its output may leave. FALSE: it may soon; then resume_heard(). */
+    gboolean (*may_be_heard)(gpointer user_data);
     /* It doesn't: the disks are to know. */
     void (*not_resumed)(gpointer user_data);
     /* A primary's VM was refused, and is tried again. */
@@ -90,8 +92,8 @@ void resume_free(Resume *resume);
 void resume_vm(Resume *resume, ResumeDone done);
 /* The disks are this side's: whether this try is to run the VM. */
 gboolean resume_begin_run(Resume *resume);
-/* `activate` has waited for something else than the disks, which is done. */
-void resume_go_on(Resume *resume);
+/* What `may_be_heard` has waited for is over. */
+void resume_heard(Resume *resume);
 /* How `run`, and how activating the disks has ended. */
 void resume_ran(Resume *resume, const GError *error);
 void resume_activated(Resume *resume, const GError *error);

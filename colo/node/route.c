@@ -139,14 +139,15 @@ const char *route_event_name(RouteEvent event)
 
 /* ---- The last look ---- */
 
-RouteExit route_exit(FsmState state)
+RouteExit route_exit(FsmState state, gboolean silent)
 {
     switch (state) {
     case FSM_P_NONE:
     case FSM_P_SETUP:
     case FSM_P_ACTIVE:
-    case FSM_S_DEVICE:
         return ROUTE_EXIT_OPEN;
+    case FSM_S_DEVICE:
+        return silent ? ROUTE_EXIT_CLOSED : ROUTE_EXIT_OPEN;
     case FSM_P_COLO:
     case FSM_P_PRE_SWITCHOVER:
     case FSM_P_DEVICE:

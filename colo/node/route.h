@@ -73,7 +73,8 @@ typedef enum {
     ROUTE_EXIT_OPEN,
 } RouteExit;
 
-RouteExit route_exit(FsmState state);
+/* `silent`: a VM that takes over may not be heard yet. */
+RouteExit route_exit(FsmState state, gboolean silent);
 
 /* ---- Input: a frame that has come for the guest ---- */
 

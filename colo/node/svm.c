@@ -240,6 +240,7 @@ static void finish_takeover(Node *node)
     figures_describe_takeover(node->figures, data);
     node_emit(node, "TAKEN_OVER", data);
     node_event(node, FSM_TAKEN_OVER);
+    traffic_let_leave(node->traffic);
     resume_report_stop(node->resume);
     primary_continue(node->primary);
 }

@@ -32,7 +32,8 @@ static TrafficWorld look(const Traffic *traffic)
 /* The last look. */
 static gboolean may_leave(const Traffic *traffic)
 {
-    switch (route_exit(look(traffic).state)) {
+    TrafficWorld world = look(traffic);
+    switch (route_exit(world.state, world.silent)) {
     case ROUTE_EXIT_CLOSED:
         return FALSE;
     case ROUTE_EXIT_FRESH:

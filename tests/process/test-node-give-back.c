@@ -400,46 +400,71 @@ static char *note_of(const Host *host)
     return g_build_filename(host->config->state_dir, "unrun", NULL);
 }
 
-/*
- * A VM without disks runs on the secondary, which can't tell the arbiter, and dies: clients may have heard
- * it. So it is the secondary's, which starts it anew; the primary's is older.
- */
-static void test_dies_heard(void)
+/* The VM, which has no disks, is about to run on the secondary. */
+static guint64 take_until_cont(Fixture *f)
 {
-    Fixture f;
-    start_held_pair(&f, 0);
-    Host *a = &f.host[0], *b = &f.host[1];
+    guint64 stop = start_held_pair(f, 0);
+    Host *a = &f->host[0], *b = &f->host[1];
     g_autofree char *note = note_of(b);
     WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
     fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
     g_assert_true(go_on(a, NULL, NULL));
     WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    g_assert_true(g_file_test(note, G_FILE_TEST_EXISTS));
+    return stop;
+}
+
+/*
+ * It runs there, which the arbiter can't be told, and the secondary dies: clients may have heard it. So it is
+ * the secondary's, which starts it anew; the primary's is older.
+ */
+static void test_dies_heard(void)
+{
+    Fixture f;
+    take_until_cont(&f);
+    Host *b = &f.host[1];
+    g_autofree char *note = note_of(b);
+    set_storage(b, FALSE);
+    fake_vm_proceed(b->vm);
+    WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_false(g_file_test(note, G_FILE_TEST_EXISTS));
     die(b);
-    WAIT_FOR(a->node->state == FSM_P_FROZEN);
+    set_storage(b, TRUE);
     start(b, "auto");
-    WAIT_FOR(b->node->state == FSM_P_NONE);
+    WAIT_FOR(fsm_is_primary(b->node->state) && b->node->state != FSM_P_ASKING);
     check_owner(&f, "beta");
     protect(&f, 1);
     tear_down(&f);
 }
 
-/* It is given back before anybody has heard it: started again, this node must know. */
-static void test_noted_again(void)
+/* It dies as QEMU is told to run the VM (data: the link was lost): the primary still holds it. */
+static void test_dies_in_cont(gconstpointer data)
 {
     Fixture f;
-    guint64 stop = start_held_pair(&f, 0);
+    guint64 stop = take_until_cont(&f);
     Host *a = &f.host[0], *b = &f.host[1];
     const Vm *before = a->vm;
-    g_autofree char *note = note_of(b);
-    WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
-    fake_vm_inject(b->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
-    g_assert_true(go_on(a, NULL, NULL));
-    WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
-    g_assert_false(g_file_test(note, G_FILE_TEST_EXISTS));
+    if (data) {
+        cut(&f);
+        WAIT_FOR(b->node->state == FSM_S_DEVICE);
+    }
+    die(b);
+    WAIT_FOR(a->node->state == FSM_P_FROZEN);
+    check_owner(&f, "beta");
+    start(b, "auto");
+    runs_on(&f, before, stop);
+    tear_down(&f);
+}
+
+/* It is given back before anybody has heard it: started again, this node must know. */
+static void test_dies_giving(void)
+{
+    Fixture f;
+    guint64 stop = take_until_cont(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    const Vm *before = a->vm;
     set_storage(b, FALSE);
     node_event(b->node, FSM_HAND_OVER_FAILED);
-    WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
     g_assert_cmpint(b->node->state, ==, FSM_S_GIVING);
     die(b);
     set_storage(b, TRUE);
@@ -561,7 +586,9 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-give-back/dies-diskless-primary", "primary", test_dies_diskless);
     add_pair_data_test("/node-give-back/dies-diskless-secondary", "secondary", test_dies_diskless);
     add_pair_test("/node-give-back/dies-heard", test_dies_heard);
-    add_pair_test("/node-give-back/noted-again", test_noted_again);
+    add_pair_data_test("/node-give-back/dies-in-cont", NULL, test_dies_in_cont);
+    add_pair_data_test("/node-give-back/dies-in-cont-cut", "cut", test_dies_in_cont);
+    add_pair_test("/node-give-back/dies-giving", test_dies_giving);
     add_pair_data_test("/node-give-back/note-stays", NULL, test_note_stays);
     add_pair_data_test("/node-give-back/note-stays-alone", "alone", test_note_stays);
     add_pair_test("/node-give-back/overruled", test_overruled);

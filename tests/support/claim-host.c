@@ -76,6 +76,11 @@ static void on_watched(const char *why, gpointer user_data)
     note(user_data, why ? "away" : "there");
 }
 
+static void on_taken(gpointer user_data)
+{
+    note(user_data, "taken");
+}
+
 static void on_disowned(gpointer user_data)
 {
     note(user_data, "released");
@@ -119,6 +124,7 @@ static void make_claim(ClaimHost *host, FsmState state)
                                              .trouble = on_trouble,
                                              .recorded = on_recorded,
                                              .watched = on_watched,
+                                             .taken = on_taken,
                                              .disowned = on_disowned};
     g_autoptr(GError) error = NULL;
     host->claim = claim_new(host->config, &callbacks, host, &error);

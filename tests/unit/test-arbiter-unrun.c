@@ -155,10 +155,28 @@ static void test_note_fails(Fixture *fixture, gconstpointer data)
     g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
 }
 
+/* But whoever owns the VM in any case needs no note: its own session, no session, one at rest. */
+static void test_note_is_not_needed(Fixture *fixture, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(g_mkdir(fixture->note, 0700), ==, 0);
+    record(fixture, "beta", NULL);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim(fixture, "alpha", ARBITER_LOOK), ==, ARBITER_DENIED);
+    record(fixture, "beta", S1);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_LOOK), ==, ARBITER_OPEN);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_CLAIM), ==, ARBITER_GRANTED);
+    g_assert_cmpint(give_back(fixture, "beta"), ==, ARBITER_GRANTED);
+    g_assert_cmpint(claim(fixture, "beta", ARBITER_CLAIM), ==, ARBITER_GRANTED);
+    g_rmdir(fixture->note);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add("/arbiter-unrun/noted", Fixture, NULL, set_up, test_noted, tear_down);
     g_test_add("/arbiter-unrun/note-fails", Fixture, NULL, set_up, test_note_fails, tear_down);
+    g_test_add("/arbiter-unrun/note-is-not-needed", Fixture, NULL, set_up, test_note_is_not_needed,
+               tear_down);
     return g_test_run();
 }

@@ -17,7 +17,8 @@ typedef struct {
     guint tries, runs, left_stopped, not_resumed, refused, copy_steps, continued, handed_over,
         stopped, resumed, done;
     char *stopped_by;
-    gboolean failed; /* what `done` was told */
+    gboolean is_unknown; /* that the VM runs */
+    gboolean failed;     /* what `done` was told */
     char *trouble;
     guint troubles;
 } Fixture;
@@ -45,6 +46,12 @@ static void on_leave_stopped(gpointer user_data)
 {
     Fixture *f = user_data;
     f->left_stopped++;
+}
+
+static gboolean on_may_be_heard(gpointer user_data)
+{
+    const Fixture *f = user_data;
+    return !f->is_unknown;
 }
 
 static void on_not_resumed(gpointer user_data)
@@ -114,6 +121,7 @@ static void set_up(Fixture *f, gconstpointer state)
                                           .activate = on_activate,
                                           .run = on_run,
                                           .leave_stopped = on_leave_stopped,
+                                          .may_be_heard = on_may_be_heard,
                                           .not_resumed = on_not_resumed,
                                           .refused = on_refused,
                                           .step_copy = on_step_copy,
@@ -167,6 +175,25 @@ static void test_activated(Fixture *f, gconstpointer state)
     /* Of a try that is over. */
     resume_activated(f->resume, NULL);
     turned_clock_pass_ms(0);
+    g_assert_cmpuint(f->done, ==, 1);
+}
+
+/* The VM runs, or stays stopped, and may not be heard yet: whoever waits for it waits. */
+static void test_heard(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->is_unknown = TRUE;
+    resume_heard(f->resume);
+    resume_vm(f->resume, on_done);
+    g_assert_cmpuint(f->runs, ==, 1);
+    resume_ran(f->resume, NULL);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->done, ==, 0);
+    g_assert_cmpuint(f->tries, ==, 1);
+    resume_heard(f->resume);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_false(f->failed);
+    resume_heard(f->resume);
     g_assert_cmpuint(f->done, ==, 1);
 }
 
@@ -449,6 +476,7 @@ int main(int argc, char **argv)
     turned_clock_us = 1000 * (gint64)G_USEC_PER_SEC;
     ADD("runs", FSM_P_COLO, test_runs);
     ADD("activated", FSM_P_COLO, test_activated);
+    ADD("heard", FSM_S_DEVICE, test_heard);
     ADD("again", FSM_P_NONE, test_again);
     ADD("spent", FSM_P_COLO, test_spent);
     ADD("final-primary", FSM_P_COLO, test_final);

@@ -152,7 +152,9 @@ static void test_walk(void)
 static void test_exit(void)
 {
     for (guint state = 0; state < FSM_STATES; state++) {
-        RouteExit exit = route_exit(state);
+        RouteExit exit = route_exit(state, FALSE);
+        g_assert_cmpint(route_exit(state, TRUE), ==,
+                        state == FSM_S_DEVICE ? ROUTE_EXIT_CLOSED : exit);
         /* Whose output can go out is checked, as long as another may have taken over. */
         if (fsm_is_contested(state))
             g_assert_cmpint(exit, !=, ROUTE_EXIT_OPEN);
@@ -164,10 +166,10 @@ static void test_exit(void)
         if (!fsm_is_primary(state) && state != FSM_S_DEVICE)
             g_assert_cmpint(exit, ==, ROUTE_EXIT_CLOSED);
     }
-    g_assert_cmpint(route_exit(FSM_S_DEVICE), ==, ROUTE_EXIT_OPEN);
-    g_assert_cmpint(route_exit(FSM_P_PAUSED), ==, ROUTE_EXIT_CLOSED);
-    g_assert_cmpint(route_exit(FSM_P_RECOVER), ==, ROUTE_EXIT_CLOSED);
-    g_assert_cmpint(route_exit(FSM_P_FROZEN), ==, ROUTE_EXIT_CLOSED);
+    g_assert_cmpint(route_exit(FSM_S_DEVICE, FALSE), ==, ROUTE_EXIT_OPEN);
+    g_assert_cmpint(route_exit(FSM_P_PAUSED, FALSE), ==, ROUTE_EXIT_CLOSED);
+    g_assert_cmpint(route_exit(FSM_P_RECOVER, FALSE), ==, ROUTE_EXIT_CLOSED);
+    g_assert_cmpint(route_exit(FSM_P_FROZEN, FALSE), ==, ROUTE_EXIT_CLOSED);
 }
 
 /* ---- Input ---- */

@@ -53,6 +53,7 @@ colo/node/answer.c on_look setup
 colo/node/claim-owner.c on_disown_timer completed
 colo/node/claim-owner.c on_record_timer active/record
 colo/node/claim-owner.c on_start_timer asking/deferred
+colo/node/claim-unrun.c on_take_limit secondary-device/note
 colo/node/claim.c on_timer secondary-paused/left
 colo/node/disks.c on_lost unit/test-disks.c
 colo/node/final.c on_patience_over colo/ending

@@ -176,6 +176,12 @@ static gboolean is_noting(void)
     return claim_noting(BETA->node->claim) == CLAIM_NOTE_REMOVING;
 }
 
+static gint64 note_ms(const Config *config)
+{
+    (void)config;
+    return 1000;
+}
+
 static void refuse_to_run(void)
 {
     waits_pair();
@@ -308,8 +314,8 @@ static const Wait rows[] = {
               {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-device/note", .what = "its own storage, to know that the VM runs here, which has no disks",
      .who = 1, .bring = note_in_vain, .let = let_notes, .state = FSM_S_DEVICE, .also = is_noting,
-     .told = {"waiting.for=to continue the VM"}, .limit = "`arbiter.timeout`: the VM runs all the same",
-     .limit_ms = waits_arbiter_ms, .then = FSM_P_NONE,
+     .told = {"waiting.for=to continue the VM"}, .limit = "1 s: it is heard all the same",
+     .limit_ms = note_ms, .then = FSM_P_NONE,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, QUIT, {WAIT_PEER_DIES, FSM_S_DEVICE, NULL}}},
     {.name = "secondary-device/refused", .what = "disks, or QEMU, that refuse to run the VM",
      .who = 1, .bring = refuse_to_run, .let = let_beta_run, .fail = waits_beta_dies,

@@ -196,7 +196,7 @@ struct WorldHost {
     guint state;            /* its node's, that was seen last */
     guint64 states;         /* a bit for each that was seen: a test clears them */
     gint64 gone_us;         /* its VM was, or its process */
-    gboolean died_unrun;    /* likewise, with a copy that was never told to take over */
+    gboolean died_unrun;    /* likewise, with a copy that nobody can have heard */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
     gboolean was_left;      /* its VM has moved, and it becomes the other's secondary */
