@@ -156,10 +156,16 @@ guint64 fake_vm_ram_digest(const Vm *vm)
 
 /* ---- The network ---- */
 
+int fake_vm_card_fd(const Vm *vm, unsigned nic)
+{
+    const GArray *fds = fake(vm)->guest_fds;
+    return nic < fds->len ? g_array_index(fds, int, nic) : -1;
+}
+
 void fake_vm_send_frame(Vm *vm, unsigned nic, const void *data, gsize len)
 {
     g_autofree guint8 *out = g_malloc0(8 + VNET_HDR_BYTES + len);
-    int fd = g_array_index(fake(vm)->guest_fds, int, nic);
+    int fd = fake_vm_card_fd(vm, nic);
     g_autoptr(GError) error = NULL;
 
     colo_put_be32(out, (guint32)len + VNET_HDR_BYTES);
@@ -173,7 +179,7 @@ GBytes *fake_vm_receive_frame(Vm *vm, unsigned nic)
 {
     FakeVm *self = fake(vm);
     GByteArray *in = g_ptr_array_index(self->guest_read, nic);
-    int fd = g_array_index(self->guest_fds, int, nic);
+    int fd = fake_vm_card_fd(vm, nic);
     guint8 buf[65536];
     ssize_t got;
 

@@ -49,6 +49,9 @@ void fake_vm_send_frame(Vm *vm, unsigned nic, const void *data, gsize len);
 /* The next frame that reached the guest, without its header; NULL if none has arrived whole. */
 GBytes *fake_vm_receive_frame(Vm *vm, unsigned nic);
 
+/* The guest's end of card `nic`: a stream socket, borrowed; -1: the VM isn't started. */
+int fake_vm_card_fd(const Vm *vm, unsigned nic);
+
 /* The guest's end of the agent's port: a stream socket, borrowed; -1: there is none. */
 int fake_vm_agent_fd(const Vm *vm);
 

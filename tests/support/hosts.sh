@@ -300,7 +300,7 @@ hosts_tails() {
 
 # Removes all that a script with this number made.
 hosts_remove() {
-    for hosts_name in client alpha beta switch probe; do
+    for hosts_name in native-alpha native-beta client alpha beta switch probe; do
         [ -e "/run/netns/colo-$1-$hosts_name" ] || continue
         while hosts_pids=$(ip netns pids "colo-$1-$hosts_name") && [ -n "$hosts_pids" ]; do
             # shellcheck disable=SC2086
