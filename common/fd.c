@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glib-unix.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,6 +29,13 @@ void colo_fd_close(int *fd)
 void colo_fd_cleanup(int *fd)
 {
     colo_fd_close(fd);
+}
+
+GSource *colo_fd_watch_new(int fd, GIOCondition condition)
+{
+    GSource *source = g_unix_fd_source_new(fd, condition);
+    g_source_set_can_recurse(source, TRUE);
+    return source;
 }
 
 gboolean colo_fd_set_nonblocking(int fd, gboolean nonblocking, GError **error)

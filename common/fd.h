@@ -23,6 +23,13 @@ static inline int colo_fd_steal(int *fd)
     return out;
 }
 
+/*
+ * A source for what is read often: as g_unix_fd_source_new(), but GLib leaves it in the loop's set while it
+ * is called. To take it out and in again costs four system calls and a turn for each call. A main loop that
+ * is run within its callback calls that again.
+ */
+GSource *colo_fd_watch_new(int fd, GIOCondition condition);
+
 /* Sets or clears O_NONBLOCK. Error: G_FILE_ERROR. */
 gboolean colo_fd_set_nonblocking(int fd, gboolean nonblocking, GError **error);
 

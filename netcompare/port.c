@@ -412,7 +412,7 @@ Port *port_new(int fd, FrameFunc output, NetErrorFunc failed, gpointer user_data
     port->buffer = g_malloc(READ_BUFFER_BYTES);
     g_queue_init(&port->queue);
     port_set_model(port, "virtio-net-pci");
-    port->in_source = g_unix_fd_source_new(fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
+    port->in_source = colo_fd_watch_new(fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
     g_source_set_callback(port->in_source, G_SOURCE_FUNC(readable), port, NULL);
     g_source_attach(port->in_source, NULL);
     return port;

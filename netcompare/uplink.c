@@ -406,7 +406,7 @@ void uplink_open(Uplink *uplink)
             break;
     }
     uplink->open = TRUE;
-    uplink->source = g_unix_fd_source_new(uplink->fd, G_IO_IN | G_IO_ERR);
+    uplink->source = colo_fd_watch_new(uplink->fd, G_IO_IN | G_IO_ERR);
     g_source_set_callback(uplink->source, G_SOURCE_FUNC(readable), uplink, NULL);
     g_source_attach(uplink->source, NULL);
 }

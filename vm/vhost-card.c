@@ -14,6 +14,7 @@
  *   kept: QEMU never sends this VM's RAM anywhere. Our log is the RamLog.
  */
 #include "common/fd.h"
+#include "common/timer.h"
 #include "vm/vhost_internal.h"
 
 #include <errno.h>
@@ -339,7 +340,7 @@ static gboolean on_connection(int fd, GIOCondition condition, gpointer user_data
 static gboolean on_turn(gpointer user_data)
 {
     VhostCard *card = user_data;
-    g_source_set_ready_time(card->turn, -1);
+    colo_timer_set_us(card->turn, -1);
     vhost_ref(card);
     for (guint i = 0; i < VHOST_RINGS && vhost_lives(card); i++)
         vhost_run_ring(&card->rings[i]);
@@ -347,18 +348,11 @@ static gboolean on_turn(gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-static gboolean dispatch_turn(GSource *source, GSourceFunc callback, gpointer user_data)
-{
-    (void)source;
-    return callback(user_data);
-}
-
+/* Others have their turns, too, however much is on its way. */
 static void add_turn_source(VhostCard *card)
 {
-    static GSourceFuncs functions = {.dispatch = dispatch_turn};
-    card->turn = g_source_new(&functions, sizeof(GSource));
-    g_source_set_callback(card->turn, on_turn, card, NULL);
-    g_source_attach(card->turn, NULL);
+    card->turn = colo_timer_new(on_turn, card);
+    g_source_set_priority(card->turn, G_PRIORITY_DEFAULT);
 }
 
 /* ---- The socket ---- */

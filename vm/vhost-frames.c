@@ -9,6 +9,7 @@
  * here, a kick is asked for, and the frames after it wait too. An owner that asks vhost_card_has_room()
  * before keeps them itself.
  */
+#include "common/timer.h"
 #include "vm/vhost_internal.h"
 
 #include <sys/eventfd.h>
@@ -53,7 +54,7 @@ void vhost_tell_broken(VhostRing *ring)
 void vhost_take_turn(VhostCard *card)
 {
     if (card->turn)
-        g_source_set_ready_time(card->turn, 0);
+        colo_timer_set_us(card->turn, 0);
 }
 
 /* ---- From the guest ---- */

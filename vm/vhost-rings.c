@@ -171,7 +171,7 @@ gboolean vhost_set_kick(VhostRing *ring, const VhostMessage *message, GError **e
     ring->kick = take_fd(ring->card, error);
     if (ring->kick < 0)
         return FALSE;
-    ring->kicked = g_unix_fd_source_new(ring->kick, G_IO_IN);
+    ring->kicked = colo_fd_watch_new(ring->kick, G_IO_IN);
     g_source_set_callback(ring->kicked, G_SOURCE_FUNC(on_kick), ring, NULL);
     g_source_attach(ring->kicked, NULL);
     if (starts)

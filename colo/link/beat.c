@@ -51,7 +51,7 @@ static gboolean on_beat(gpointer user_data)
     if (todo & HEARTBEAT_LOST)
         check_timeout(link);
     if (link->beat_source)
-        g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
+        colo_timer_set_us(link->beat_source, link->heartbeat.planned.us);
     link_unref(link);
     return G_SOURCE_CONTINUE;
 }
@@ -61,7 +61,7 @@ void link_start_beating(Link *link)
     heartbeat_start(&link->heartbeat, link->interval_ms, link->timeout_ms, colo_time_now());
     link_source_clear(&link->beat_source);
     link->beat_source = colo_timer_new(on_beat, link);
-    g_source_set_ready_time(link->beat_source, link->heartbeat.planned.us);
+    colo_timer_set_us(link->beat_source, link->heartbeat.planned.us);
 }
 
 /* ---- Echoes ---- */

@@ -23,6 +23,8 @@
 
 #define READ_BYTES  ((gsize)256 * 1024)
 #define FLUSH_BYTES ((gsize)256 * 1024)
+/* What is at least as long isn't copied behind others, if there are none. */
+#define DIRECT_BYTES ((gsize)16 * 1024)
 /* Reads in one turn of the main loop: no connection can keep the others waiting. */
 #define READS_PER_TURN 4
 /* The heartbeat is the failure detector: these are only for sockets of a host that has vanished. */
@@ -44,7 +46,7 @@ struct Channel {
     int priority;
     const ChannelHandler *handler;
     gpointer user_data;
-    GSource *in_source, *out_source;
+    GSource *in_source, *out_source, *turn_end;
     Buffer in, out;
     gsize need;
     gboolean reading;   /* in channel_read_now() */
@@ -133,6 +135,7 @@ static void shut(Channel *channel)
 {
     link_source_clear(&channel->in_source);
     link_source_clear(&channel->out_source);
+    link_source_clear(&channel->turn_end);
     channel->handler = NULL;
     colo_fd_close(&channel->fd);
 }
@@ -257,7 +260,7 @@ void channel_handle(Channel *channel, ChannelMode mode, int priority, const Chan
     link_source_clear(&channel->in_source);
     /* POLLRDHUP is no GIOCondition, but GLib hands poll() what it is given. */
     int events = mode == CHANNEL_HOLD ? POLLRDHUP : POLLIN;
-    channel->in_source = g_unix_fd_source_new(channel->fd, (GIOCondition)events);
+    channel->in_source = colo_fd_watch_new(channel->fd, (GIOCondition)events);
     g_source_set_priority(channel->in_source, priority);
     g_source_set_callback(channel->in_source, G_SOURCE_FUNC(on_readable), channel, NULL);
     g_source_attach(channel->in_source, g_main_context_get_thread_default());
@@ -279,13 +282,13 @@ void channel_need(Channel *channel, gsize bytes)
 
 static gboolean on_writable(gint fd, GIOCondition condition, gpointer user_data);
 
-static void arm(Channel *channel, GSource *source, GSourceFunc func)
+static void watch_writable(Channel *channel)
 {
-    link_source_clear(&channel->out_source);
-    channel->out_source = source;
-    g_source_set_priority(source, channel->priority);
-    g_source_set_callback(source, func, channel, NULL);
-    g_source_attach(source, g_main_context_get_thread_default());
+    channel->congested = TRUE;
+    channel->out_source = g_unix_fd_source_new(channel->fd, G_IO_OUT);
+    g_source_set_priority(channel->out_source, channel->priority);
+    g_source_set_callback(channel->out_source, G_SOURCE_FUNC(on_writable), channel, NULL);
+    g_source_attach(channel->out_source, g_main_context_get_thread_default());
 }
 
 /* Gives the kernel what it takes; the rest waits until it takes more. */
@@ -300,8 +303,7 @@ static void flush(Channel *channel)
         if (put >= 0) {
             buffer_take(out, (gsize)put);
         } else if (errno == EAGAIN) {
-            channel->congested = TRUE;
-            arm(channel, g_unix_fd_source_new(channel->fd, G_IO_OUT), G_SOURCE_FUNC(on_writable));
+            watch_writable(channel);
             return;
         } else if (errno != EINTR) {
             channel->write_error = errno;
@@ -323,29 +325,79 @@ static gboolean on_writable(gint fd, GIOCondition condition, gpointer user_data)
     return G_SOURCE_CONTINUE;
 }
 
-static gboolean on_flush(gpointer user_data)
+/* ---- The end of a turn ---- */
+
+typedef struct {
+    GSource source;
+    Channel *channel;
+} TurnEnd;
+
+/* GLib asks this before it polls. So what comes in one turn goes together, and needs no turn of its own. */
+static gboolean at_turn_end(GSource *source, gint *ret_timeout_ms)
 {
-    flush(user_data);
+    Channel *channel = ((TurnEnd *)source)->channel;
+    *ret_timeout_ms = -1;
+    if (buffer_len(&channel->out) > 0 && !channel->congested)
+        flush(channel);
+    return FALSE;
+}
+
+static gboolean never(GSource *source, GSourceFunc func, gpointer user_data)
+{
+    (void)source;
+    (void)func;
+    (void)user_data;
     return G_SOURCE_CONTINUE;
+}
+
+static void add_turn_end(Channel *channel)
+{
+    static GSourceFuncs funcs = {.prepare = at_turn_end, .dispatch = never};
+    channel->turn_end = g_source_new(&funcs, sizeof(TurnEnd));
+    ((TurnEnd *)channel->turn_end)->channel = channel;
+    /* GLib doesn't ask sources of less priority than one that is ready. */
+    g_source_set_priority(channel->turn_end, G_PRIORITY_HIGH);
+    g_source_attach(channel->turn_end, g_main_context_get_thread_default());
+}
+
+/* Offers the kernel both at once; the bytes that it took. */
+static gsize write_directly(Channel *channel, const void *head, gsize head_len, const void *body,
+                            gsize body_len)
+{
+    struct iovec parts[] = {
+        {(void *)head, head_len},
+        {(void *)body, body_len},
+    };
+    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = G_N_ELEMENTS(parts)};
+    /* What it doesn't take, or why, is found by flush(). */
+    ssize_t put = sendmsg(channel->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return put > 0 ? (gsize)put : 0;
+}
+
+static void append(Channel *channel, const guint8 *bytes, gsize len)
+{
+    memcpy(buffer_room(&channel->out, len), bytes, len);
+    channel->out.end += len;
 }
 
 void channel_write(Channel *channel, const void *head, gsize head_len, const void *body,
                    gsize body_len, gboolean now)
 {
+    gsize put = 0;
     if (!channel_is_open(channel) || channel->write_error || channel->finishing)
         return;
-    guint8 *room = buffer_room(&channel->out, head_len + body_len);
-    memcpy(room, head, head_len);
-    if (body_len)
-        memcpy(room + head_len, body, body_len);
-    channel->out.end += head_len + body_len;
+    if (body_len >= DIRECT_BYTES && buffer_len(&channel->out) == 0)
+        put = write_directly(channel, head, head_len, body, body_len);
+    gsize of_head = MIN(put, head_len), of_body = put - of_head;
+    append(channel, (const guint8 *)head + of_head, head_len - of_head);
+    if (body_len > of_body)
+        append(channel, (const guint8 *)body + of_body, body_len - of_body);
     if (channel->congested)
         return;
     if (now || buffer_len(&channel->out) >= FLUSH_BYTES)
         flush(channel);
-    else if (!channel->out_source)
-        /* Dispatched after what is being dispatched now, so what comes until then goes together. */
-        arm(channel, g_idle_source_new(), on_flush);
+    else if (!channel->turn_end)
+        add_turn_end(channel);
 }
 
 gsize channel_queued(const Channel *channel)

@@ -63,7 +63,7 @@ static void plan(Announce *announce, ColoTime now)
         next_us = colo_time_add_us(now, announce_wait_us(announce->config, announce->volleys)).us;
     else if (announce->again)
         next_us = colo_time_add_us(announce->began, AGAIN_MS * COLO_US_PER_MS).us;
-    g_source_set_ready_time(announce->timer, next_us);
+    colo_timer_set_us(announce->timer, next_us);
 }
 
 static void volley(Announce *announce)
@@ -120,12 +120,12 @@ void announce_end(Announce *announce)
 {
     announce->volleys = announce->config->announce_rounds;
     announce->again = FALSE;
-    g_source_set_ready_time(announce->timer, -1);
+    colo_timer_set_us(announce->timer, -1);
 }
 
 gboolean announce_is_planned(const Announce *announce)
 {
-    return g_source_get_ready_time(announce->timer) != -1;
+    return colo_timer_due_us(announce->timer) != -1;
 }
 
 gboolean announce_is_repeated(const Announce *announce)

@@ -73,7 +73,7 @@ gboolean clock_may_be_set(FsmState state, CyclePhase phase, gboolean runs)
 static void wait_until(GuestClock *clock, ColoTime from, gint64 ms)
 {
     clock->set.not_before = colo_time_add_us(from, ms * COLO_US_PER_MS);
-    g_source_set_ready_time(clock->timer, clock->set.not_before.us);
+    colo_timer_set_us(clock->timer, clock->set.not_before.us);
 }
 
 static void failed(GuestClock *clock, const GError *error)
@@ -114,7 +114,7 @@ static void step(GuestClock *clock)
         !clock_may_be_set(world.state, world.phase, world.runs))
         return;
     if (colo_time_diff_us(clock->set.not_before, now) > 0)
-        g_source_set_ready_time(clock->timer, clock->set.not_before.us);
+        colo_timer_set_us(clock->timer, clock->set.not_before.us);
     else if (clock->set.synced &&
              colo_time_diff_us(now, clock->set.synced_at) < SYNC_MS * COLO_US_PER_MS)
         set_time(clock);
@@ -180,7 +180,7 @@ static gboolean runs(gpointer user_data)
 static gboolean on_timer(gpointer user_data)
 {
     GuestClock *clock = user_data;
-    g_source_set_ready_time(clock->timer, -1);
+    colo_timer_set_us(clock->timer, -1);
     step(clock);
     return G_SOURCE_CONTINUE;
 }
@@ -189,7 +189,7 @@ void clock_look(GuestClock *clock)
 {
     /* From the main loop, not from within whatever has changed a fact. */
     if (clock->agent)
-        g_source_set_ready_time(clock->timer, 0);
+        colo_timer_set_us(clock->timer, 0);
 }
 
 void clock_taken_over(GuestClock *clock)
@@ -209,7 +209,7 @@ void clock_forget(GuestClock *clock)
 {
     g_clear_pointer(&clock->agent, agent_free);
     memset(&clock->set, 0, sizeof(clock->set));
-    g_source_set_ready_time(clock->timer, -1);
+    colo_timer_set_us(clock->timer, -1);
 }
 
 gboolean clock_is_unread(const GuestClock *clock)

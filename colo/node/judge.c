@@ -152,8 +152,8 @@ static void arm(Judge *judge)
     gint64 due = waits ? compare_next_deadline(judge->compare).us : G_MAXINT64;
     if (due == G_MAXINT64)
         due = -1;
-    if (due != g_source_get_ready_time(judge->timer))
-        g_source_set_ready_time(judge->timer, due);
+    if (due != colo_timer_due_us(judge->timer))
+        colo_timer_set_us(judge->timer, due);
     watch_settled(judge);
 }
 
@@ -310,7 +310,7 @@ void judge_end(Judge *judge)
 {
     step(judge, PEER_VM_LEAVES);
     flush_recorder(judge);
-    g_source_set_ready_time(judge->timer, -1);
+    colo_timer_set_us(judge->timer, -1);
 }
 
 void judge_forget(Judge *judge, gboolean release)

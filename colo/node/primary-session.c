@@ -126,13 +126,13 @@ static void look_at_schedule(Primary *primary)
     if (decision.due)
         primary_take(primary, decision.reason);
     else
-        g_source_set_ready_time(primary->schedule_timer, decision.look_again.us);
+        colo_timer_set_us(primary->schedule_timer, decision.look_again.us);
 }
 
 static gboolean on_schedule_timer(gpointer user_data)
 {
     Primary *primary = user_data;
-    g_source_set_ready_time(primary->schedule_timer, -1);
+    colo_timer_set_us(primary->schedule_timer, -1);
     look_at_schedule(primary);
     return G_SOURCE_CONTINUE;
 }
@@ -140,7 +140,7 @@ static gboolean on_schedule_timer(gpointer user_data)
 void primary_reschedule(Primary *primary)
 {
     /* From the main loop, not from within whatever has changed a fact. */
-    g_source_set_ready_time(primary->schedule_timer, 0);
+    colo_timer_set_us(primary->schedule_timer, 0);
 }
 
 static void tune_capture(const Primary *primary)
@@ -164,7 +164,7 @@ void primary_tune(Primary *primary)
 
 gboolean primary_is_scheduled(const Primary *primary)
 {
-    return g_source_get_ready_time(primary->schedule_timer) != -1;
+    return colo_timer_due_us(primary->schedule_timer) != -1;
 }
 
 /* ---- The session ---- */

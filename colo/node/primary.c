@@ -123,8 +123,8 @@ static void pause_refused(Primary *primary, const GError *error)
     Cycle *cycle = &primary->cycle;
     if (cycle->phase == CYCLE_STOPPING) {
         cycle->pause_refused = TRUE;
-        g_source_set_ready_time(primary->again_timer,
-                                colo_time_add_us(colo_time_now(), PAUSE_AGAIN_US).us);
+        colo_timer_set_us(primary->again_timer,
+                          colo_time_add_us(colo_time_now(), PAUSE_AGAIN_US).us);
         if (!cycle->refusal_told)
             primary->handler->trouble(what, error, primary->user_data);
         cycle->refusal_told = TRUE;
@@ -170,7 +170,7 @@ static void pause_again(Primary *primary)
 static gboolean on_again_timer(gpointer user_data)
 {
     Primary *primary = user_data;
-    g_source_set_ready_time(primary->again_timer, -1);
+    colo_timer_set_us(primary->again_timer, -1);
     pause_again(primary);
     return G_SOURCE_CONTINUE;
 }
@@ -433,7 +433,7 @@ static void count(Primary *primary)
 static void end_waits(Primary *primary)
 {
     settle_end(primary->settle);
-    g_source_set_ready_time(primary->again_timer, -1);
+    colo_timer_set_us(primary->again_timer, -1);
 }
 
 static void look(Primary *primary)
@@ -541,7 +541,7 @@ void primary_forget(Primary *primary)
     primary->cycle = (Cycle){0};
     primary->pause_wanted = primary->frozen = FALSE;
     primary->plan = PLAN_NONE;
-    g_source_set_ready_time(primary->schedule_timer, -1);
+    colo_timer_set_us(primary->schedule_timer, -1);
     end_waits(primary);
 }
 

@@ -23,7 +23,7 @@ static gboolean look(gpointer user_data)
 {
     Settle *settle = user_data;
     ColoTime now = colo_time_now();
-    g_source_set_ready_time(settle->timer, -1);
+    colo_timer_set_us(settle->timer, -1);
     /* What has ended this in the same turn of the main loop can't take back a timer that is due. */
     if (!settle->waits)
         return G_SOURCE_CONTINUE;
@@ -33,7 +33,7 @@ static gboolean look(gpointer user_data)
         settle->waits = FALSE;
         settle->settled(settle->user_data);
     } else {
-        g_source_set_ready_time(settle->timer, colo_time_add_us(now, LOOK_AGAIN_US).us);
+        colo_timer_set_us(settle->timer, colo_time_add_us(now, LOOK_AGAIN_US).us);
     }
     return G_SOURCE_CONTINUE;
 }
@@ -50,7 +50,7 @@ void settle_begin(Settle *settle, gint64 limit_us)
 void settle_end(Settle *settle)
 {
     settle->waits = FALSE;
-    g_source_set_ready_time(settle->timer, -1);
+    colo_timer_set_us(settle->timer, -1);
 }
 
 Settle *settle_new(SettleIsReadFunc is_read, SettledFunc settled, gpointer user_data)

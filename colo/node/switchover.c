@@ -65,7 +65,7 @@ static void set_phase(Switchover *switchover, SwitchoverPhase next)
     if (!switchover_is_limited(next))
         end_limit(switchover);
     gboolean looks = next == SWITCHOVER_ACTIVE || next == SWITCHOVER_SETUP;
-    g_source_set_ready_time(switchover->look_timer, looks ? 0 : -1);
+    colo_timer_set_us(switchover->look_timer, looks ? 0 : -1);
     if (!g_strcmp0(was, is))
         return;
     if (switchover->error && next == SWITCHOVER_FAILED)
@@ -197,7 +197,7 @@ static gboolean on_look(gpointer user_data)
     Switchover *switchover = user_data;
     SwitchoverWorld world = look(switchover);
     ColoTime again = colo_time_add_us(colo_time_now(), LOOK_MS * COLO_US_PER_MS);
-    g_source_set_ready_time(switchover->look_timer, again.us);
+    colo_timer_set_us(switchover->look_timer, again.us);
     if (switchover->is_primary) {
         if (switchover->phase == SWITCHOVER_ACTIVE)
             look_ahead(switchover, &world);

@@ -92,7 +92,7 @@ gboolean uplinks_is_in_place(const Uplinks *uplinks, guint card, const char *tap
 void uplinks_reconsider(Uplinks *uplinks)
 {
     /* From the main loop, not from within whatever has changed a fact. */
-    g_source_set_ready_time(uplinks->timer, 0);
+    colo_timer_set_us(uplinks->timer, 0);
 }
 
 static gboolean on_timer(gpointer user_data)
@@ -105,7 +105,7 @@ static gboolean on_timer(gpointer user_data)
     gint64 again = decision.look_again.us == G_MAXINT64 ? -1 : decision.look_again.us;
     if (decision.hand_over && !world.copy_is_fit)
         again = colo_time_add_us(now, TRY_AGAIN_US).us;
-    g_source_set_ready_time(uplinks->timer, again);
+    colo_timer_set_us(uplinks->timer, again);
     if (!decision.hand_over || again >= 0)
         return G_SOURCE_CONTINUE;
     log_warning("handing the VM over: the peer has carrier where this host has none");
@@ -170,7 +170,7 @@ guint64 uplinks_peer_cut(const Uplinks *uplinks)
 
 gboolean uplinks_is_deciding(const Uplinks *uplinks)
 {
-    return uplinks->decided.worse || g_source_get_ready_time(uplinks->timer) != -1;
+    return uplinks->decided.worse || colo_timer_due_us(uplinks->timer) != -1;
 }
 
 Uplinks *uplinks_new(const Config *config, const UplinksHandler *handler, gpointer user_data,
