@@ -14,17 +14,15 @@ native_root() { # HOST: what its guest sees of the file system
     echo "$HOSTS_DIR/native-$1/root"
 }
 
-# native_guest_up HOST: the host's guest, with its services; its card eth0 has to be added.
+# native_guest_up HOST: the host's guest, with the test guest's program; its card eth0 has to be added.
 native_guest_up() {
     native_name=native-$1
     ip netns add "$hosts_prefix-$native_name"
     ip -n "$hosts_prefix-$native_name" link set lo up
-    mkdir -p "$(native_root "$1")/www" "$(native_root "$1")/tmp"
-    echo "colo-guest: a small page" >"$(native_root "$1")/www/index.html"
+    mkdir -p "$(native_root "$1")"
     cp "$COLO_BUILD/guest/guestd" "$(native_root "$1")/guestd"
     # In its process namespace a guest that powers off ends itself, and not this machine.
     hosts_start "$native_name" guestd unshare --pid --fork chroot "$(native_root "$1")" /guestd 1 0 0
-    hosts_start "$native_name" httpd busybox httpd -f -h "$(native_root "$1")/www" -p 80
 }
 
 # Nothing that a kernel sends at times of its own, which two never do alike: the groups of IPv6, or ARP.
@@ -101,6 +99,7 @@ native_figures() { # VARIANT
 
 native_part() {
     native_bulk_bytes=$bulk_bytes bulk_bytes=${BENCH_BULK_BYTES:-2000000000}
+    http_port=7006 # a page without the time of day, of which two such guests say different things
     for native_variant in ${BENCH_NATIVE:-joined relayed buffered colo}; do
         case $native_variant in
         joined | relayed) native_${native_variant}_up && native_figures native_$native_variant ;;
@@ -109,5 +108,5 @@ native_part() {
         esac
         native_down
     done
-    bulk_bytes=$native_bulk_bytes
+    bulk_bytes=$native_bulk_bytes http_port=80
 }

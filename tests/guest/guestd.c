@@ -14,6 +14,7 @@
  *   TCP 7004  records, durable before they are acknowledged (recorder.h)
  *   TCP 7005  SQLite's shell on the database /srv/database, if the root file system has one; the
  *             first error ends the connection
+ *   TCP 7006  HTTP: the same page for each request, without the time of day of a web server's answers
  *   /www/counter, for the web server: what has been echoed and dirtied, rewritten when it changes
  *   TCP 7002  bulk: "get BYTES\n" is answered with that many bytes of the pattern (pattern.h);
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
@@ -51,6 +52,7 @@
 #define BULK_PORT     7002
 #define RECORDS_PORT  7004
 #define DATABASE_PORT 7005
+#define PAGE_PORT     7006
 #define BUFFER_BYTES  (64 * 1024)
 
 /* ---- Bulk ---- */
@@ -336,6 +338,24 @@ static void serve_database(int fd)
     _exit(1);
 }
 
+/* ---- A page ---- */
+
+static void serve_page(int fd)
+{
+    static const char answer[] = "HTTP/1.1 200 OK\r\n"
+                                 "Content-Length: 25\r\n"
+                                 "Connection: close\r\n"
+                                 "\r\n"
+                                 "colo-guest: a small page\n";
+    char line[NET_LINE_BYTES];
+
+    do {
+        if (!net_read_line(fd, line))
+            return;
+    } while (strcmp(line, "\r") != 0);
+    net_send_all(fd, answer, strlen(answer));
+}
+
 /* ---- Servers with a thread for each connection ---- */
 
 typedef struct {
@@ -384,6 +404,7 @@ int main(int argc, char **argv)
         {TIME_PORT,     serve_time    },
         {RECORDS_PORT,  recorder_serve},
         {DATABASE_PORT, serve_database},
+        {PAGE_PORT,     serve_page    },
     };
     enum { SERVERS = sizeof(servers) / sizeof(servers[0]) };
     struct pollfd listeners[SERVERS];

@@ -30,12 +30,12 @@
 #include "tests/support/http-client.h"
 
 static struct {
-    int seconds, record_bytes, window, http_threads, drain_s, tell_gap_ms;
+    int seconds, record_bytes, window, http_threads, http_port, drain_s, tell_gap_ms;
     double every_ms, http_every_ms;
     char *http_path;
     gint64 get_bytes, put_bytes;
     gboolean live, no_echo, nagle;
-} options = {.record_bytes = 64, .window = 1, .drain_s = 15, .tell_gap_ms = 40};
+} options = {.record_bytes = 64, .window = 1, .http_port = 80, .drain_s = 15, .tell_gap_ms = 40};
 
 static const GOptionEntry entries[] = {
     {"seconds",       0, 0, G_OPTION_ARG_INT,    &options.seconds,       "run this long [until SIGTERM]",      "N"    },
@@ -49,6 +49,7 @@ static const GOptionEntry entries[] = {
     {"http-every-ms", 0, 0, G_OPTION_ARG_DOUBLE, &options.http_every_ms,
      "pause after each HTTP request [0]",                                                                      "N"    },
     {"http-path",     0, 0, G_OPTION_ARG_STRING, &options.http_path,     "what to get [/]",                    "PATH" },
+    {"http-port",     0, 0, G_OPTION_ARG_INT,    &options.http_port,     "where to get it [80]",               "PORT" },
     {"drain-s",       0, 0, G_OPTION_ARG_INT,    &options.drain_s,
      "wait this long for the last answers [15]",                                                               "N"    },
     {"live",          0, 0, G_OPTION_ARG_NONE,   &options.live,          "tell on standard error each second", NULL   },
@@ -317,7 +318,7 @@ static int traffic_main(const char *address)
     fflush(stdout);
     run.start = run.next_tell = colo_time_now();
     if (http.threads > 0)
-        run.http = http_client_new(address, 80, &http);
+        run.http = http_client_new(address, (guint16)options.http_port, &http);
     run_traffic(&run);
     good = print_result(&run, colo_time_now());
     echo_client_free(run.echo);
