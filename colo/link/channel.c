@@ -23,8 +23,6 @@
 
 #define READ_BYTES  ((gsize)256 * 1024)
 #define FLUSH_BYTES ((gsize)256 * 1024)
-/* What is at least as long isn't copied behind others, if there are none. */
-#define DIRECT_BYTES ((gsize)16 * 1024)
 /* Reads in one turn of the main loop: no connection can keep the others waiting. */
 #define READS_PER_TURN 4
 /* The heartbeat is the failure detector: these are only for sockets of a host that has vanished. */
@@ -360,38 +358,16 @@ static void add_turn_end(Channel *channel)
     g_source_attach(channel->turn_end, g_main_context_get_thread_default());
 }
 
-/* Offers the kernel both at once; the bytes that it took. */
-static gsize write_directly(Channel *channel, const void *head, gsize head_len, const void *body,
-                            gsize body_len)
-{
-    struct iovec parts[] = {
-        {(void *)head, head_len},
-        {(void *)body, body_len},
-    };
-    const struct msghdr message = {.msg_iov = parts, .msg_iovlen = G_N_ELEMENTS(parts)};
-    /* What it doesn't take, or why, is found by flush(). */
-    ssize_t put = sendmsg(channel->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    return put > 0 ? (gsize)put : 0;
-}
-
-static void append(Channel *channel, const guint8 *bytes, gsize len)
-{
-    memcpy(buffer_room(&channel->out, len), bytes, len);
-    channel->out.end += len;
-}
-
 void channel_write(Channel *channel, const void *head, gsize head_len, const void *body,
                    gsize body_len, gboolean now)
 {
-    gsize put = 0;
     if (!channel_is_open(channel) || channel->write_error || channel->finishing)
         return;
-    if (body_len >= DIRECT_BYTES && buffer_len(&channel->out) == 0)
-        put = write_directly(channel, head, head_len, body, body_len);
-    gsize of_head = MIN(put, head_len), of_body = put - of_head;
-    append(channel, (const guint8 *)head + of_head, head_len - of_head);
-    if (body_len > of_body)
-        append(channel, (const guint8 *)body + of_body, body_len - of_body);
+    guint8 *room = buffer_room(&channel->out, head_len + body_len);
+    memcpy(room, head, head_len);
+    if (body_len)
+        memcpy(room + head_len, body, body_len);
+    channel->out.end += head_len + body_len;
     if (channel->congested)
         return;
     if (now || buffer_len(&channel->out) >= FLUSH_BYTES)
