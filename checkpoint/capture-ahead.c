@@ -47,6 +47,7 @@ typedef struct {
     unsigned stale_rounds; /* since best_left fell by a tenth */
     Pace pace;
     guint64 paced_bytes; /* of stats.bytes */
+    guint64 began_bytes; /* likewise */
 } Sync;
 
 static void update_progress(Capture *c, Sync *sync, ColoTime now)
@@ -55,8 +56,11 @@ static void update_progress(Capture *c, Sync *sync, ColoTime now)
     p->same_bytes = c->stats.same_pages * VM_PAGE_SIZE;
     p->left_bytes = page_set_count(c->pending) * VM_PAGE_SIZE;
     gint64 elapsed_us = colo_time_diff_us(now, sync->start);
-    if (elapsed_us > 0)
-        p->send_bytes_per_s = (double)p->sent_bytes * G_USEC_PER_SEC / (double)elapsed_us;
+    if (elapsed_us > 0) {
+        double per_s = (double)G_USEC_PER_SEC / (double)elapsed_us;
+        p->send_bytes_per_s = (double)p->sent_bytes * per_s;
+        p->link_bytes_per_s = (double)(c->stats.bytes - sync->began_bytes) * per_s;
+    }
     double percent = 100.0 * (double)(p->total_bytes - p->left_bytes) / (double)p->total_bytes;
     p->percent = MAX(p->percent, percent);
     double gain = p->send_bytes_per_s - p->dirty_bytes_per_s;
@@ -244,6 +248,7 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
         .best_left = G_MAXUINT64,
         .pace = {.at = now     },
         .paced_bytes = c->stats.bytes,
+        .began_bytes = c->stats.bytes,
         .progress = { .total_bytes = c->ram->size_bytes, .left_us = -1}
     };
     page_set_add_set(c->pending, c->fresh);

@@ -109,7 +109,7 @@ static void add_sync(const Node *node, json_object *status)
     if (!node->is_primary)
         return; /* the others are the sender's */
     json_object_object_add(sync, "mbps",
-                           json_object_new_double(progress->send_bytes_per_s * 8 / 1e6));
+                           json_object_new_double(progress->link_bytes_per_s * 8 / 1e6));
     json_object_object_add(sync, "pages-per-second",
                            json_object_new_double(progress->send_bytes_per_s / VM_PAGE_SIZE));
     json_object_object_add(sync, "dirty-pages-per-second",

@@ -166,6 +166,8 @@ static void test_sync_rate(void)
     g_assert_cmpfloat(progress->send_bytes_per_s, >=,
                       (double)progress->sent_bytes * G_USEC_PER_SEC / (double)took_us);
     g_assert_cmpfloat(progress->send_bytes_per_s, <=, 1.2 * 2 * RATE);
+    g_assert_cmpfloat(progress->link_bytes_per_s, >=, 0.25 * progress->send_bytes_per_s);
+    g_assert_cmpfloat(progress->link_bytes_per_s, <=, 0.6 * progress->send_bytes_per_s);
     g_assert_cmpfloat(progress->dirty_bytes_per_s, ==, 0);
     checkpoint_pair_take(pair);
     gint64 bytes = (gint64)pair->stats.bytes;
