@@ -126,16 +126,16 @@ typedef struct {
 } CaptureStats;
 
 typedef struct {
-    unsigned round;                             /* from 1 */
-    guint64 total_bytes;                        /* RAM size */
-    guint64 sent_bytes;                         /* of guest RAM (zero pages count), all rounds */
-    guint64 same_bytes;                         /* of these, what the other side had already */
-    guint64 left_bytes;                         /* still dirty */
-    double percent;                             /* 0..100, never goes back */
-    gint64 left_us;                             /* estimate; -1: unknown yet */
-    double dirty_bytes_per_s, send_bytes_per_s; /* of guest RAM: send_, as sent_bytes */
-    double
-        link_bytes_per_s; /* on the wire: zero pages, and what the other side had, take next to nothing */
+    unsigned round;      /* from 1 */
+    guint64 total_bytes; /* RAM size */
+    guint64 sent_bytes;  /* of guest RAM (zero pages count), all rounds */
+    guint64 same_bytes;  /* of these, what the other side had already */
+    guint64 left_bytes;  /* still dirty */
+    double percent;      /* 0..100, never goes back */
+    gint64 left_us;      /* estimate; -1: unknown yet */
+    double dirty_bytes_per_s;
+    double send_bytes_per_s; /* of guest RAM, as sent_bytes */
+    double link_bytes_per_s; /* on the wire, where zero pages and same_bytes take little */
 } SyncProgress;
 
 typedef struct {
