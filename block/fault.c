@@ -12,6 +12,7 @@ typedef struct {
     char *what; /* NULL: any */
     char *file, *flag_file;
     int refuse_with; /* a negative errno; 0: it hangs */
+    gboolean once;   /* and ends the fault by that */
 } Fault;
 
 struct BlockFault {
@@ -62,13 +63,20 @@ static void fault_free(gpointer data)
 static Fault *parse_one(const char *text)
 {
     g_auto(GStrv) parts = g_strsplit(text, ":", 4);
-    if (g_strv_length(parts) != 4 || !is_kind(parts[0]) || !*parts[1] ||
-        parse_errno(parts[2]) < 0 || !g_path_is_absolute(parts[3]))
+    if (g_strv_length(parts) != 4)
+        return NULL;
+    gboolean once = g_str_has_suffix(parts[2], "-once");
+    if (once)
+        parts[2][strlen(parts[2]) - strlen("-once")] = 0;
+    int refuse_with = parse_errno(parts[2]);
+    if (!is_kind(parts[0]) || !*parts[1] || refuse_with < 0 || (once && refuse_with == 0) ||
+        !g_path_is_absolute(parts[3]))
         return NULL;
     Fault *fault = g_new0(Fault, 1);
+    fault->once = once;
     fault->what = strcmp(parts[0], "any") != 0 ? g_strdup(parts[0]) : NULL;
     fault->file = g_strdup(parts[1]);
-    fault->refuse_with = -parse_errno(parts[2]);
+    fault->refuse_with = -refuse_with;
     fault->flag_file = g_strdup(parts[3]);
     return fault;
 }
@@ -88,8 +96,9 @@ BlockFault *block_fault_parse(const char *text, GError **error)
     if (is_right)
         return fault;
     g_set_error(error, BLOCK_ERROR, BLOCK_ERROR_CONFIG,
-                "COLO_BLOCK_FAULT=%s: expected WHAT:FILE:ERRNO:/FLAGFILE or "
-                "WHAT:FILE:hang:/FLAGFILE, or several with ';' between them",
+                "COLO_BLOCK_FAULT=%s: expected WHAT:FILE:ERRNO:/FLAGFILE, "
+                "WHAT:FILE:ERRNO-once:/FLAGFILE or WHAT:FILE:hang:/FLAGFILE, or several with ';' "
+                "between them",
                 text);
     block_fault_free(fault);
     return NULL;
@@ -120,7 +129,7 @@ int block_fault_hook(const char *what, const char *file, guint64 offset, gsize *
     (void)offset;
     for (guint i = 0; i < faults->faults->len; i++) {
         const Fault *fault = g_ptr_array_index(faults->faults, i);
-        if (!is_of(fault, what, file))
+        if (!is_of(fault, what, file) || (fault->once && unlink(fault->flag_file) < 0))
             continue;
         if (fault->refuse_with) {
             *len = 0;

@@ -218,6 +218,23 @@ static void test_fault(void)
     block_server_free(server);
 }
 
+/* One that is over by itself. */
+static void test_fault_once(void)
+{
+    g_autofree char *flag_file = NULL;
+    BlockServer *server = server_with_fault("write:%s:EIO-once:%s", &flag_file);
+    struct nbd_handle *nbd = block_server_connect(server, "vda");
+    for (guint8 i = 1; i <= 2; i++) {
+        g_assert_true(g_file_set_contents(flag_file, "", 0, NULL));
+        g_assert_cmpint(write_mib(nbd, i, 0), ==, -EIO);
+        g_assert_false(g_file_test(flag_file, G_FILE_TEST_EXISTS));
+        g_assert_cmpint(write_mib(nbd, i, 0), ==, 0);
+        g_assert_cmphex(byte_of_mib(nbd, 0), ==, i);
+    }
+    nbd_close(nbd);
+    block_server_free(server);
+}
+
 /* One that hangs is made when the fault is over. Nothing has answered it before. */
 static void test_fault_hangs(void)
 {
@@ -284,6 +301,8 @@ static void test_fault_wrong(void)
                                         "sync::EIO:/f",
                                         "sync:a:EWHAT:/f",
                                         "sync:a:0:/f",
+                                        "sync:a:hang-once:/f",
+                                        "sync:a:-once:/f",
                                         "sync:a:EIO:/f;",
                                         "sync:a:EIO:/f;sync"};
     for (gsize i = 0; i < G_N_ELEMENTS(wrong); i++) {
@@ -314,6 +333,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nbdkit/storage/overlay-full", test_overlay_full);
     g_test_add_func("/nbdkit/storage/filters", test_filters);
     g_test_add_func("/nbdkit/storage/fault", test_fault);
+    g_test_add_func("/nbdkit/storage/fault-once", test_fault_once);
     g_test_add_func("/nbdkit/storage/fault-hangs", test_fault_hangs);
     g_test_add_func("/nbdkit/storage/faults", test_faults);
     g_test_add_func("/nbdkit/storage/fault-wrong", test_fault_wrong);

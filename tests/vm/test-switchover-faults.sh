@@ -5,7 +5,8 @@
 # they see QEMU's requests, and not what the plugin itself writes and syncs. Ten switchovers fail in turn. Each
 # time the error names the disk, the disks are taken back, the guest goes on in the same QEMU and the same
 # session, and its client has lost nothing. The eleventh is done. Then the secondary's storage hangs as it takes the
-# VM, which it gives back; the twelfth is done. What can't be mended, a raw image that could
+# VM, which it gives back; the twelfth is done. Then the qcow2 image refuses writes until the VM has left: it is taken
+# back, too, and leaves in its next pause, of which no checkpoint can be made. What can't be mended, a raw image that could
 # not be synced, refuses once at most: the VM leaves that host. From a qcow2 image like that it leaves by itself:
 # no checkpoint can be made of it any more, so it goes on from the one before, elsewhere.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
@@ -18,11 +19,12 @@ set -u
 # What a server is told to do wrong while the file of that name is there: NAME WHAT FILE ERRNO. A persistent
 # bitmap is what QEMU writes to the qcow2 image as it gives it up, and our own bitmap before that. To the raw one
 # it writes nothing. Both are synced in the end.
-FAULTS='broken write cow.img EIO
-full write cow.img ENOSPC
+FAULTS='broken write cow.img EIO-once
+full write cow.img ENOSPC-once
 stuck write cow.img hang
-no-state write cow.dirty0 EIO
-no-state write cow.dirty1 EIO
+no-state write cow.dirty0 EIO-once
+no-state write cow.dirty1 EIO-once
+worn write cow.img EIO
 slow-cow sync cow.img hang
 slow-raw sync raw.img hang
 unsynced-raw sync raw.img EIO
@@ -44,7 +46,7 @@ begins() { # FAULT [HOST]
 }
 
 ends() { # FAULT [HOST]
-    rm "$HOSTS_DIR/${2:-$primary}/faults/$1"
+    rm -f "$HOSTS_DIR/${2:-$primary}/faults/$1"
 }
 
 flag_of() { # HOST
@@ -62,7 +64,8 @@ is_over() {
     case $(hosts_status "$primary" switchover.status) in failed | completed) ;; *) return 1 ;; esac
 }
 
-# The fault is there from the VM's pause until the switchover has failed.
+# The fault is there from the VM's pause until the switchover has failed. A write is refused once: a checkpoint follows
+# at once, whose pause it must not be there for (fails_and_leaves).
 fails_by() { # WHAT FAULT TEXT...
     what=$1 fault=$2
     shift 2
@@ -86,6 +89,30 @@ fails_by() { # WHAT FAULT TEXT...
     is "$what: the same QEMU, and the same servers" "$(processes)" "$kept"
     is "$what: the same session" "$(hosts_status "$primary" session)" "$session"
     is "$what: the first error stays" "$(hosts_status "$primary" switchover.error)" "$why"
+    client_unharmed "$what"
+}
+
+# The fault is there until the VM has left. The switchover fails, and the VM is taken back, in a checkpoint that is whole.
+# In the next pause QEMU can't write what it has of the image, so the VM goes on from that one, elsewhere.
+fails_and_leaves() { # WHAT FAULT TEXT...
+    what=$1 fault=$2
+    shift 2
+    mark
+    ok "$what: ordered" hosts_colo "$primary" switchover --pause
+    need "$what: the VM is held" is_in "$primary" primary pre-switchover
+    begins "$fault"
+    ok "$what: goes on" hosts_colo "$primary" continue
+    need "$what: it has left" hosts_status_is "$secondary" role primary
+    ends "$fault"
+    is "$what: the switchover has failed" "$(hosts_status "$primary" switchover.status)" failed
+    why=$(hosts_status "$primary" switchover.error)
+    for text; do
+        has "$what: it is told: $text" "$why" "$text"
+    done
+    ok "$what: so is why it left" grep -q "no checkpoint can be made of the disks" "$HOSTS_DIR/$primary/colod.log"
+    pair_swap
+    need "$what: protected again" is_pair "$primary" "$secondary"
+    need "$what: so are the disks" hosts_status_is "$primary" disks.in-sync true
     client_unharmed "$what"
 }
 
@@ -213,6 +240,8 @@ guest_writes_both "the twelfth"
 moves "the twelfth"
 ok "the guest's memory is what it wrote after that" guest_verifies
 
+guest_writes_both "before it leaves"
+fails_and_leaves "the qcow2 image is worn out" worn cow
 leaves "the raw image can't be synced" unsynced-raw raw
 guest_writes_both "after that"
 leaves_by_itself "the qcow2 image can't be synced" unsynced-cow
