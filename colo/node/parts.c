@@ -406,6 +406,8 @@ static ResumeWorld on_resume_look(gpointer user_data)
     return (ResumeWorld){.state = node->state,
                          .copy_is_fit = judge_copy_is_fit(node->judge),
                          .is_unsynced = disks_are_unsynced(node->disks),
+                         .still_runs =
+                             machine_vm(node->machine) && vm_is_running(machine_vm(node->machine)),
                          .images_given_up = !disks_images_are_active(node->disks),
                          .peer_name = node->peer_name};
 }

@@ -239,7 +239,7 @@ static void succeed(Resume *resume)
 static void end_try(Resume *resume, const GError *error)
 {
     ResumeDone done = resume->done;
-    if (!error) {
+    if (!error || look(resume).still_runs) {
         if (resume->handler.may_be_heard(resume->user_data))
             succeed(resume);
         return;

@@ -29,6 +29,7 @@ typedef struct {
     FsmState state;
     gboolean copy_is_fit;     /* a secondary could take a VM that is handed over */
     gboolean is_unsynced;     /* an image here could not be synced, which is final */
+    gboolean still_runs;      /* QEMU has refused to pause it: it has not stopped */
     gboolean images_given_up; /* they take no writes: the other side's may count */
     const char *peer_name;    /* NULL: not known */
 } ResumeWorld;

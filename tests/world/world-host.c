@@ -159,7 +159,10 @@ static gboolean is_in_doubt(FsmState state)
            state == FSM_S_LEAVING;
 }
 
-/* It dies in that state. What a takeover lets out leaves in its last step, when its note is gone. */
+/*
+ * It dies in that state. What a takeover lets out leaves in its last step, when its note is gone. Without a
+ * note, which its storage has not taken, it can't know (docs/ARCHITECTURE.md).
+ */
 static void note_death(WorldHost *host, FsmState state)
 {
     host->died_in_doubt = is_in_doubt(state);
@@ -167,8 +170,9 @@ static void note_death(WorldHost *host, FsmState state)
     gboolean unheard = copy_job(host->node->copy) != COPY_RESUME &&
                        traffic_route(host->node->traffic) != ROUTE_OPEN;
     gboolean silent = claim_keeps_silent(claim) && claim_noting(claim) != CLAIM_NOTE_REMOVING;
-    host->died_unrun =
-        host->died_in_doubt && !fsm_is_contested(state) && !world.disks && (unheard || silent);
+    gboolean noted = claim_noting(claim) != CLAIM_NOTE_WRITING;
+    host->died_unrun = host->died_in_doubt && !fsm_is_contested(state) && !world.disks && noted &&
+                       (unheard || silent);
 }
 
 /* Of the state that a node has just entered. */
