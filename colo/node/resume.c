@@ -239,13 +239,15 @@ static void succeed(Resume *resume)
 static void end_try(Resume *resume, const GError *error)
 {
     ResumeDone done = resume->done;
-    if (!error || look(resume).still_runs) {
+    ResumeWorld world = look(resume);
+    gboolean passes = fsm_is_primary(world.state) && error && resume_may_pass(error);
+    if (!error || (passes && world.still_runs)) {
         if (resume->handler.may_be_heard(resume->user_data))
             succeed(resume);
         return;
     }
     resume->handler.not_resumed(resume->user_data);
-    if (fsm_is_primary(look(resume).state) && resume_may_pass(error)) {
+    if (passes) {
         resume_wait(resume, "the VM can't be resumed", error);
         resume->handler.refused(resume->user_data);
         return;
