@@ -335,7 +335,7 @@ static gboolean at_turn_end(GSource *source, gint *ret_timeout_ms)
 {
     Channel *channel = ((TurnEnd *)source)->channel;
     *ret_timeout_ms = -1;
-    if (buffer_len(&channel->out) > 0 && !channel->congested)
+    if (buffer_len(&channel->out) > 0 && !channel->congested && !channel->write_error)
         flush(channel);
     return FALSE;
 }
