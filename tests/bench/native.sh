@@ -28,7 +28,7 @@ native_guest_up() {
 # Nothing that a kernel sends at times of its own, which two never do alike: the groups of IPv6, or ARP.
 native_card_up() { # HOST
     hosts_exec "native-$1" sh -c 'echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6'
-    ip -n "$hosts_prefix-native-$1" link set eth0 address $mac up
+    ip -n "$hosts_prefix-native-$1" link set eth0 address "$mac" up
     ip -n "$hosts_prefix-native-$1" addr add "$HOSTS_GUEST_IP/24" dev eth0
     ip -n "$hosts_prefix-native-$1" neigh add 10.77.0.1 dev eth0 nud permanent \
         lladdr "$(hosts_exec client cat /sys/class/net/lan0/address)"
@@ -105,10 +105,11 @@ native_part() {
     http_port=7006 # a page without the time of day, of which two such guests say different things
     for native_variant in ${BENCH_NATIVE:-joined relayed buffered colo}; do
         case $native_variant in
-        joined | relayed) native_${native_variant}_up && native_figures native_$native_variant ;;
-        colo) native_pair_up colo && native_figures native ;;
-        *) native_pair_up "$native_variant" && native_figures "native_$native_variant" ;;
+        joined | relayed) native_${native_variant}_up ;;
+        *) native_pair_up "$native_variant" ;;
         esac
+        [ "$native_variant" = colo ] && native_name=native || native_name=native_$native_variant
+        native_figures "$native_name"
         native_down
     done
     bulk_bytes=$native_bulk_bytes http_port=80
