@@ -38,9 +38,13 @@ static void add_bytes(Figures *figures, guint64 bytes, guint64 plain_bytes, gint
     figures->bytes_total += bytes;
     figures->plain_last = plain_bytes;
     figures->plain_total += plain_bytes;
-    figures->late_bytes = figures->late_bytes * LATE_KEPT + (double)plain_bytes;
-    figures->late_us = figures->late_us * LATE_KEPT + (double)MAX(transfer_us, 1);
     stats_add(figures->transfers, transfer_us);
+}
+
+static void add_rate(Figures *figures, guint64 plain_bytes, gint64 us)
+{
+    figures->late_bytes = figures->late_bytes * LATE_KEPT + (double)plain_bytes;
+    figures->late_us = figures->late_us * LATE_KEPT + (double)MAX(us, 1);
 }
 
 void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoint)
@@ -52,12 +56,14 @@ void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoin
     figures->has_codec = TRUE;
     figures->codec = checkpoint->codec;
     add_bytes(figures, checkpoint->bytes, checkpoint->plain_bytes, checkpoint->transfer_us);
+    add_rate(figures, checkpoint->late_bytes, checkpoint->arrived_us);
 }
 
 void figures_add_received(Figures *figures, guint64 bytes, guint64 plain_bytes, gint64 transfer_us)
 {
     figures->has_codec = FALSE;
     add_bytes(figures, bytes, plain_bytes, transfer_us);
+    add_rate(figures, plain_bytes, transfer_us);
 }
 
 void figures_add_applied(Figures *figures, gint64 apply_us)

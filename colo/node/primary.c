@@ -308,7 +308,10 @@ void primary_taken(const CaptureStats *stats, gpointer user_data)
     Primary *primary = user_data;
     primary->handler->taken(stats->epoch, primary->cycle.compares, primary->user_data);
     primary->cycle.stats = *stats;
-    primary->cycle.stood_us = colo_time_diff_us(colo_time_now(), primary->cycle.pause_started);
+    primary->cycle.copied = colo_time_now();
+    primary->cycle.ahead_bytes = stats->bytes;
+    primary->cycle.stood_us =
+        colo_time_diff_us(primary->cycle.copied, primary->cycle.pause_started);
     primary->pause_wanted |= primary->cycle.last;
     primary_step(primary, primary->cycle.last ? CYCLE_EVENT_KEPT : CYCLE_EVENT_TAKEN);
 }
@@ -406,6 +409,16 @@ static void release_output(Primary *primary)
     colo_fault_point("primary-released");
 }
 
+/* How much of it was sent after the copy, had nothing been packed. */
+static guint64 late_bytes(const Cycle *cycle)
+{
+    const CaptureStats *stats = &cycle->stats;
+    guint64 ahead = MIN(cycle->ahead_bytes, stats->bytes);
+    double part = stats->bytes ? (double)(stats->bytes - ahead) / (double)stats->bytes : 0;
+    return (guint64)(part * (double)stats->plain_bytes);
+}
+
+/* It is complete now. */
 static void count(Primary *primary)
 {
     const Cycle *cycle = &primary->cycle;
@@ -414,6 +427,8 @@ static void count(Primary *primary)
                                     .bytes = stats->bytes,
                                     .plain_bytes = stats->plain_bytes,
                                     .codec = stats->codec,
+                                    .late_bytes = late_bytes(cycle),
+                                    .arrived_us = colo_time_diff_us(colo_time_now(), cycle->copied),
                                     .pause_us = cycle->pause_us,
                                     .stood_us = cycle->stood_us,
                                     .transfer_us = stats->transfer_us};

@@ -21,6 +21,8 @@ typedef struct {
     gboolean gives_up;    /* the last one: the disks are marked as they are given up */
     GBytes *state;        /* device state, saved and not on its way yet; else NULL */
     CaptureStats stats;
+    ColoTime copied;                      /* RAM, into the checkpoint: from then on it is sent, */
+    guint64 ahead_bytes;                  /* but for these, which were before */
     ColoTime pause_started;               /* 0: the VM runs, or never did */
     gboolean pause_refused, refusal_told; /* no answer is to come: it is tried again */
     gint64 pause_us;                      /* the last one, */

@@ -60,9 +60,9 @@ static SwitchoverWorld on_look(gpointer user_data)
     if (!fsm_is_primary(node->state))
         return world;
     world.load = load(node);
-    world.is_busy = primary_phase(node->primary) != CYCLE_IDLE ||
-                    primary_wants(node->primary, REASON_ADMIN) ||
-                    judge_peer_vm(node->judge) == PEER_VM_LOADS;
+    world.is_busy =
+        primary_phase(node->primary) != CYCLE_IDLE || primary_wants(node->primary, REASON_ADMIN);
+    world.is_loading = judge_peer_vm(node->judge) == PEER_VM_LOADS;
     world.is_refused = !world.vm_runs && resume_refusal(node->resume) != NULL;
     return world;
 }

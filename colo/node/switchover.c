@@ -150,10 +150,12 @@ static gboolean look_at_load(Switchover *switchover, const SwitchoverWorld *worl
     switchover->load = world->load;
     switchover->load.last_us = switchover->last_us;
     switchover->expected_us = switchover_expected_us(&switchover->load);
+    guint64 limit_ms = switchover->config->downtime_limit_ms;
     /* What a checkpoint has yet to send is not in what is left. */
-    if (!world->copy_is_fit || (world->is_busy && !world->is_refused))
+    gboolean counts = !world->is_busy || world->is_refused || limit_ms == 0;
+    if (!world->copy_is_fit || !counts)
         return FALSE;
-    gboolean small = switchover_is_small(&switchover->load, switchover->config->downtime_limit_ms);
+    gboolean small = switchover_is_small(&switchover->load, limit_ms);
     if (small)
         feed(switchover, SWITCHOVER_SMALL);
     return small;
@@ -162,6 +164,7 @@ static gboolean look_at_load(Switchover *switchover, const SwitchoverWorld *worl
 static void look_ahead(Switchover *switchover, const SwitchoverWorld *world)
 {
     if (!look_at_load(switchover, world) && world->copy_is_fit && !world->is_busy &&
+        !world->is_loading &&
         switchover_may_shrink(&switchover->load, switchover->config->downtime_limit_ms))
         switchover->handler.ahead(switchover->user_data);
 }

@@ -42,6 +42,7 @@ typedef struct {
     gboolean ends;        /* this node's end, or the VM's, has begun */
     gboolean copy_is_fit; /* primary: the secondary's VM could continue */
     gboolean is_busy;     /* primary: a checkpoint is under way, or wanted */
+    gboolean is_loading;  /* primary: the secondary's VM loads one */
     gboolean is_refused;  /* primary: the VM is to run, and can't be resumed */
     guint pending;        /* secondary: SwitchoverPart bits that don't approve */
     SwitchoverLoad load;  /* primary */

@@ -91,6 +91,55 @@ static void test_too_slow(void)
     tear_down(&f);
 }
 
+/* What the guest writes in an epoch. And what passes in a second is less, however well it is packed. */
+#define EPOCH_PAGES 512
+#define LINK_RATE   (256 * 1024)
+
+typedef struct {
+    GSource source;
+    const Host *host;
+    guint64 epoch;
+} Writer;
+
+static gboolean on_turn(GSource *source, gint *ret_timeout)
+{
+    Writer *writer = (Writer *)source;
+    const Host *host = writer->host;
+    *ret_timeout = -1;
+    if (vm_is_running(host->vm) && host->node->epoch != writer->epoch) {
+        writer->epoch = host->node->epoch;
+        fake_vm_step(host->vm, EPOCH_PAGES);
+    }
+    return FALSE;
+}
+
+/* However fast the machine is: as soon as the VM runs in a new epoch, its guest has written so much. */
+static GSource *write_in_each_epoch(const Host *host)
+{
+    static GSourceFuncs functions = {.prepare = on_turn};
+    GSource *source = g_source_new(&functions, sizeof(Writer));
+    ((Writer *)source)->host = host;
+    g_source_set_priority(source, G_PRIORITY_HIGH);
+    g_source_attach(source, NULL);
+    return source;
+}
+
+/* The guest writes faster than the link takes it. */
+static void test_too_fast(void)
+{
+    Fixture f;
+    g_autoptr(Proxy) proxy = start_behind_proxy(&f);
+    Host *a = &f.host[0];
+    fake_vm_autorun(a->vm, 0, 0);
+    g_autoptr(GSource) writer = write_in_each_epoch(a);
+    proxy_do(proxy, "rate checkpoint %d", LINK_RATE);
+    WAIT_FOR(switching_expected_us(a->node) > G_USEC_PER_SEC / 5 &&
+             primary_phase(a->node->primary) == CYCLE_SENT);
+    expect_too_slow(a);
+    g_source_destroy(writer);
+    tear_down(&f);
+}
+
 /* ---- The secondary approves in all its parts ---- */
 
 static gboolean waits_for(const Host *host, const char *part)
@@ -314,6 +363,7 @@ int main(int argc, char **argv)
         command_run("ip link set lo up");
     add_pair_test("/node-switchover-ready/ahead", test_ahead);
     add_pair_test_in("buffered", "/node-switchover-ready/too-slow", test_too_slow);
+    add_pair_test("/node-switchover-ready/too-fast", test_too_fast);
     add_pair_test_in("colo", "/node-switchover-ready/checkpoint", test_checkpoint);
     add_pair_test("/node-switchover-ready/disks", test_disks);
     add_pair_test("/node-switchover-ready/uplink", test_uplink);

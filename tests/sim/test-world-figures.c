@@ -179,6 +179,32 @@ static void tell_switchover(gconstpointer data)
     expect(beta, "last-takeover.duration-ms", TAKE_MS);
 }
 
+/* Each checkpoint is due before the one before it is loaded: there is no moment without one. */
+static void expect_no_rest(guint64 limit_ms)
+{
+    world.period_ms = 10;
+    for (guint i = 0; i < WORLD_HOSTS; i++)
+        world.host[i].takes_us[VM_OP_LOAD] = world.host[i].takes_us[VM_OP_SAVE] = 30 * MS;
+    world_start_pair();
+    alpha->config->downtime_limit_ms = beta->config->downtime_limit_ms = limit_ms;
+    pass_us(3 * SECOND);
+    order(alpha, "switchover", NULL);
+    world_await(is_over, "the switchover is over", 10 * SECOND);
+    expect_text(alpha, "switchover", "status", "completed");
+}
+
+static void tell_no_rest(gconstpointer data)
+{
+    (void)data;
+    expect_no_rest(0);
+}
+
+static void tell_no_rest_limited(gconstpointer data)
+{
+    (void)data;
+    expect_no_rest(300);
+}
+
 /* What it takes in pauses is foretold, in a protected pair and before it begins. */
 static void tell_expected(gconstpointer data)
 {
@@ -516,6 +542,8 @@ int main(int argc, char **argv)
         void (*tell)(gconstpointer data);
     } tests[] = {
         {"switchover",       tell_switchover      },
+        {"no-rest",          tell_no_rest         },
+        {"no-rest-limited",  tell_no_rest_limited },
         {"expected",         tell_expected        },
         {"setup",            tell_setup           },
         {"cancelled",        tell_cancelled       },

@@ -23,6 +23,7 @@ struct Capture {
     guint64 taking, added; /* the epoch; pages */
     guint64 dirty, dirty_limit, sync_rate;
     CapturePack packing;
+    guint64 ahead_bytes; /* of a checkpoint, sent before the VM is paused for it */
 };
 
 typedef struct {
@@ -39,7 +40,8 @@ typedef struct {
     gboolean compares;     /* for decide() */
     GSource *interrupt;    /* dispatched before the primary's own timers: ends the session */
     GString *reported;
-    char *late; /* why it can't be handed over in time; NULL: it was not */
+    char *late;                  /* why it can't be handed over in time; NULL: it was not */
+    FiguresCheckpoint completed; /* the last one */
 } Fixture;
 
 /* ---- The capture ---- */
@@ -117,13 +119,13 @@ void capture_set_dirty_limit(Capture *of, guint64 pages)
 static void taken(void)
 {
     g_assert_cmpuint(capture->taking, !=, 0);
-    CaptureStats stats = {.epoch = capture->taking};
+    CaptureStats stats = {.epoch = capture->taking, .bytes = capture->ahead_bytes};
     capture->callbacks.taken(&stats, capture->user_data);
 }
 
 static void sent(void)
 {
-    CaptureStats stats = {.epoch = capture->taking, .bytes = 4096};
+    CaptureStats stats = {.epoch = capture->taking, .bytes = 4096, .plain_bytes = 8192};
     capture->taking = 0;
     capture->callbacks.sent(&stats, capture->user_data);
 }
@@ -369,7 +371,9 @@ static void on_release(guint64 epoch, gboolean compares, gpointer user_data)
 
 static void on_complete(const FiguresCheckpoint *checkpoint, gpointer user_data)
 {
+    Fixture *f = user_data;
     g_assert_cmpuint(checkpoint->bytes, ==, 4096);
+    f->completed = *checkpoint;
     report(user_data, "complete:%s", schedule_reason_name(checkpoint->reason));
 }
 

@@ -51,6 +51,20 @@ static void add_checkpoint(Fixture *f, CheckpointReason reason, guint64 bytes, g
                                                             .transfer_us = transfer_us});
 }
 
+/* What was sent ahead, and how fast the socket took it, doesn't count. */
+static void test_rate(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    g_assert_cmpint(figures_bytes_per_s(f->figures), ==, 0);
+    figures_add_checkpoint(f->figures, &(FiguresCheckpoint){.reason = REASON_PERIOD,
+                                                            .bytes = 500000,
+                                                            .plain_bytes = 2000000,
+                                                            .late_bytes = 400000,
+                                                            .transfer_us = 100,
+                                                            .arrived_us = 200000});
+    g_assert_cmpint(figures_bytes_per_s(f->figures), ==, 2000000);
+}
+
 static void test_checkpoints(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -218,6 +232,7 @@ int main(int argc, char **argv)
         void (*test)(Fixture *, gconstpointer);
     } tests[] = {
         {"/figures/checkpoints", test_checkpoints},
+        {"/figures/rate",        test_rate       },
         {"/figures/received",    test_received   },
         {"/figures/blocktime",   test_blocktime  },
         {"/figures/copy",        test_copy       },

@@ -307,6 +307,28 @@ static void test_first(Fixture *f, gconstpointer data)
     assert_reported(f, "pausing paused decide:1 content:1");
 }
 
+/*
+ * How fast the link is, is seen by what is sent after the copy, and from then until the secondary has it:
+ * a socket takes more than a link.
+ */
+static void test_measured(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    join(f);
+    turned_clock_settle();
+    capture->ahead_bytes = 1024;
+    taken();
+    turned_clock_settle();
+    sent();
+    turned_clock_pass_ms(300);
+    g_assert_true(primary_received(f->primary, f->world.epoch, NULL));
+    g_assert_nonnull(strstr(f->reported->str, "complete:initial"));
+    g_assert_cmpuint(f->completed.plain_bytes, ==, 8192);
+    g_assert_cmpuint(f->completed.late_bytes, ==, 6144);
+    g_assert_cmpint(f->completed.arrived_us, >=, 300 * 1000);
+    g_assert_cmpint(f->completed.arrived_us, <, 310 * 1000);
+}
+
 /* The last of two loads must name no page: what was named is carried by the next checkpoint. */
 static void test_proof(Fixture *f, gconstpointer data)
 {
@@ -524,6 +546,7 @@ int main(int argc, char **argv)
     ADD("dirty-limit-is-lowered", test_dirty_limit_is_lowered);
     ADD("may-not-pack", test_may_not_pack);
     ADD("first", test_first);
+    ADD("measured", test_measured);
     ADD("proof", test_proof);
     ADD("hands-over", test_hands_over);
     ADD("waits-for-the-copy", test_waits_for_the_copy);

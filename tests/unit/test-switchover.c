@@ -249,6 +249,37 @@ static void test_goes_ahead(Fixture *f, gconstpointer data)
     assert_figure(f, "downtime-ms", -1);
 }
 
+/*
+ * The secondary's VM loads what has just been sent, and the next checkpoint comes at once: nothing is left
+ * to be sent all the same. But none is ordered meanwhile.
+ */
+static void test_goes_under_load(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->world.load.left_bytes = 100000000;
+    f->world.is_loading = TRUE;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(100);
+    assert_reported(f, "[setup] ask:1 [active]");
+    f->world.load.left_bytes = 1000000;
+    switchover_checkpoint(f->switchover);
+    assert_reported(f, "plan");
+}
+
+/* However long it takes: nothing is waited for. The last checkpoint is the one after what is under way. */
+static void test_goes_without_limit(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->config.downtime_limit_ms = 0;
+    f->world.load.left_bytes = 100000000;
+    f->world.is_busy = f->world.is_loading = TRUE;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    assert_reported(f, "[setup] ask:1 [active] plan");
+}
+
 /* Why the limit has come: it isn't always the guest. */
 static void test_why_late(Fixture *f, gconstpointer data)
 {
@@ -695,6 +726,8 @@ int main(int argc, char **argv)
     ADD("goes", FSM_P_COLO, test_goes);
     ADD("waits-until-it-is-small", FSM_P_COLO, test_waits_until_it_is_small);
     ADD("goes-ahead", FSM_P_COLO, test_goes_ahead);
+    ADD("goes-under-load", FSM_P_COLO, test_goes_under_load);
+    ADD("goes-without-limit", FSM_P_COLO, test_goes_without_limit);
     ADD("why-late", FSM_P_COLO, test_why_late);
     ADD("not-resumed", FSM_P_COLO, test_not_resumed);
     ADD("too-late", FSM_P_COLO, test_too_late);

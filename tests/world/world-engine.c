@@ -155,6 +155,7 @@ static gboolean on_sent(gpointer data)
         capture_fails(capture);
         return G_SOURCE_REMOVE;
     }
+    capture->stats.bytes = capture->stats.plain_bytes = VM_PAGE_SIZE;
     capture->callbacks.sent(&capture->stats, capture->user_data);
     return G_SOURCE_REMOVE;
 }
@@ -188,7 +189,7 @@ void capture_take(Capture *capture, guint64 epoch, GBytes *device_state, GPtrArr
     parcel->state = g_bytes_ref(device_state);
     parcel->frames = frames ? g_ptr_array_ref(frames) : g_ptr_array_new();
     parcel->attachment = attachment ? g_bytes_ref(attachment) : NULL;
-    capture->stats = (CaptureStats){.epoch = epoch, .bytes = 4096, .plain_bytes = 4096};
+    capture->stats = (CaptureStats){.epoch = epoch};
     world_note_checkpoint(capture->host, epoch, capture->vm->history->position);
     capture->step = world_after(capture->host, world_between(100, 4000), on_taken, capture);
 }
