@@ -56,7 +56,7 @@ void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoin
     figures->has_codec = TRUE;
     figures->codec = checkpoint->codec;
     add_bytes(figures, checkpoint->bytes, checkpoint->plain_bytes, checkpoint->transfer_us);
-    add_rate(figures, checkpoint->late_bytes, checkpoint->arrived_us);
+    add_rate(figures, checkpoint->rest_bytes, checkpoint->rest_us);
 }
 
 void figures_add_received(Figures *figures, guint64 bytes, guint64 plain_bytes, gint64 transfer_us)

@@ -30,10 +30,10 @@ typedef struct {
     guint64 bytes;
     guint64 plain_bytes; /* what they would be, had nothing been compressed */
     PackCodec codec;     /* that pages were packed by in the end */
-    guint64 late_bytes;  /* of the plain ones, what was not sent ahead of the pause */
+    guint64 rest_bytes;  /* of the plain ones, what was not sent ahead of the pause */
     gint64 pause_us, transfer_us;
-    gint64 arrived_us; /* from the end of the copy until the secondary had all of it */
-    gint64 stood_us;   /* of the pause: until all of the checkpoint was copied */
+    gint64 rest_us;  /* from the end of the copy until the secondary had all of it */
+    gint64 stood_us; /* of the pause: until all of the checkpoint was copied */
 } FiguresCheckpoint;
 void figures_add_checkpoint(Figures *figures, const FiguresCheckpoint *checkpoint);
 /* Of a secondary. */

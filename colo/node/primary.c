@@ -410,7 +410,7 @@ static void release_output(Primary *primary)
 }
 
 /* How much of it was sent after the copy, had nothing been packed. */
-static guint64 late_bytes(const Cycle *cycle)
+static guint64 rest_bytes(const Cycle *cycle)
 {
     const CaptureStats *stats = &cycle->stats;
     guint64 ahead = MIN(cycle->ahead_bytes, stats->bytes);
@@ -427,8 +427,8 @@ static void count(Primary *primary)
                                     .bytes = stats->bytes,
                                     .plain_bytes = stats->plain_bytes,
                                     .codec = stats->codec,
-                                    .late_bytes = late_bytes(cycle),
-                                    .arrived_us = colo_time_diff_us(colo_time_now(), cycle->copied),
+                                    .rest_bytes = rest_bytes(cycle),
+                                    .rest_us = colo_time_diff_us(colo_time_now(), cycle->copied),
                                     .pause_us = cycle->pause_us,
                                     .stood_us = cycle->stood_us,
                                     .transfer_us = stats->transfer_us};

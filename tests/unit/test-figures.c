@@ -59,9 +59,9 @@ static void test_rate(Fixture *f, gconstpointer data)
     figures_add_checkpoint(f->figures, &(FiguresCheckpoint){.reason = REASON_PERIOD,
                                                             .bytes = 500000,
                                                             .plain_bytes = 2000000,
-                                                            .late_bytes = 400000,
+                                                            .rest_bytes = 400000,
                                                             .transfer_us = 100,
-                                                            .arrived_us = 200000});
+                                                            .rest_us = 200000});
     g_assert_cmpint(figures_bytes_per_s(f->figures), ==, 2000000);
 }
 
