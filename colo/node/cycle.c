@@ -23,7 +23,7 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
         [CYCLE_EVENT_START]         = TO(RESUMING, DO(START)),
         [CYCLE_EVENT_CONTINUE]      = TO(RESUMING, DO(RESUME)),
         [CYCLE_EVENT_DUE]           = TO(SYNCING, DO(SYNC)),
-        [CYCLE_EVENT_STOP]          = TO(STOPPING, DO(PAUSE)),
+        [CYCLE_EVENT_STOP]          = TO(STOP_SETTLING, DO(SETTLE)),
         [CYCLE_EVENT_SESSION_ENDED] = STAY(IDLE),
     },
     [CYCLE_SYNCING] = {
@@ -163,6 +163,12 @@ static const CycleStep table[CYCLE_PHASES][CYCLE_EVENTS] = {
         RESUME_LATER(RECEIVED), GONE, CUT_OFF,
         [CYCLE_EVENT_SENT]          = TO(IDLE, DO(COUNT) | DO(LOOK)),
     },
+    [CYCLE_STOP_SETTLING] = {
+        GONE,
+        [CYCLE_EVENT_RESUME]        = TO(IDLE, DO(GIVE_INPUT) | DO(LOOK)),
+        [CYCLE_EVENT_SETTLED]       = TO(STOPPING, DO(PAUSE)),
+        [CYCLE_EVENT_SESSION_ENDED] = STAY(STOP_SETTLING),
+    },
     [CYCLE_STOPPING] = {
         GONE,
         [CYCLE_EVENT_RESUME]        = TO(PAUSING_CANCELLED, 0),
@@ -271,6 +277,7 @@ const char *cycle_phase_name(CyclePhase phase)
         [CYCLE_SENDING] = "sending",
         [CYCLE_SENT] = "sent",
         [CYCLE_RECEIVED] = "received",
+        [CYCLE_STOP_SETTLING] = "stop-settling",
         [CYCLE_STOPPING] = "stopping",
         [CYCLE_PAUSED] = "paused",
         [CYCLE_PAUSED_SENDING] = "paused-sending",
@@ -307,6 +314,7 @@ const char *cycle_waits_for(CyclePhase phase)
         [CYCLE_SENDING] = "a checkpoint is on its way",
         [CYCLE_SENT] = "the secondary has not received all of a checkpoint",
         [CYCLE_RECEIVED] = "a checkpoint is on its way",
+        [CYCLE_STOP_SETTLING] = "QEMU has not read the guest's input",
         [CYCLE_STOPPING] = "QEMU has not paused the VM",
         [CYCLE_PAUSED_SENDING] = "a checkpoint is on its way",
         [CYCLE_PAUSED_SENT] = "the secondary has not received all of a checkpoint",

@@ -44,7 +44,7 @@
  *
  * A VM that is to be paused outside of a checkpoint (primary-pause.c):
  *
- *     IDLE --stop--> STOPPING --paused--> PAUSED --resume--> RESUMING
+ *     IDLE --stop--> STOP_SETTLING --settled--> STOPPING --paused--> PAUSED --resume--> RESUMING
  *     RESUMING... --refused--> PAUSED...   with the checkpoint that is under way, if there is one
  *
  * What always holds (tests/unit/test-cycle.c walks all of it):
@@ -84,6 +84,7 @@ typedef enum {
     CYCLE_SENDING,           /* the VM runs; waits for the last byte, and for RECEIVED */
     CYCLE_SENT,              /* the VM runs; waits for RECEIVED */
     CYCLE_RECEIVED,          /* the VM runs; waits for the last byte */
+    CYCLE_STOP_SETTLING,     /* as SETTLING, for no checkpoint */
     CYCLE_STOPPING,          /* pauses the VM, for no checkpoint */
     CYCLE_PAUSED,            /* until the pause is over; no checkpoint is under way */
     CYCLE_PAUSED_SENDING,

@@ -97,7 +97,9 @@ static void on_settled(gpointer user_data)
 /* No more input is given to the guest until it runs again. */
 static void settle(Primary *primary)
 {
-    settle_begin(primary->settle, primary->cycle.last ? SETTLE_LAST_US : SETTLE_US);
+    /* After any other pause than that of an ordinary checkpoint QEMU's process may become the copy's. */
+    gboolean runs_on = primary->cycle.phase == CYCLE_SETTLING && !primary->cycle.last;
+    settle_begin(primary->settle, runs_on ? SETTLE_US : SETTLE_LAST_US);
 }
 
 /* ---- The pause ---- */

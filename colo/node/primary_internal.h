@@ -42,7 +42,7 @@ struct Primary {
     DirtyTracker *tracker;
 
     Cycle cycle;
-    Settle *settle;       /* CYCLE_SETTLING */
+    Settle *settle;       /* CYCLE_SETTLING, CYCLE_STOP_SETTLING */
     GSource *again_timer; /* of a pause that is tried again */
 
     Capture *capture;  /* NULL: there is no session */

@@ -441,6 +441,34 @@ static void test_frozen(Fixture *f, gconstpointer data)
     assert_reported(f, ""); /* neither paused nor fenced */
 }
 
+/* A primary that stands may be the copy next: QEMU is to have read what it was given by then. */
+static void test_frozen_unread(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    f->delivered = FALSE;
+    primary_freeze(f->primary);
+    turned_clock_pass_ms(50);
+    assert_reported(f, "closed");
+    g_assert_true(vm_is_running(f->vm));
+    f->delivered = TRUE;
+    turned_clock_pass_ms(1);
+    assert_reported(f, "pausing paused renounce");
+    /* It doesn't wait for a QEMU that hangs; nor does it pause when nobody needs it any more. */
+    primary_resume(f->primary);
+    turned_clock_settle();
+    assert_reported(f, "open resume running-again");
+    f->delivered = FALSE;
+    primary_freeze(f->primary);
+    turned_clock_pass_ms(50);
+    primary_resume(f->primary);
+    turned_clock_pass_ms(500);
+    assert_reported(f, "closed open running");
+    primary_freeze(f->primary);
+    turned_clock_pass_ms(101);
+    assert_reported(f, "closed pausing paused renounce");
+    f->delivered = TRUE;
+}
+
 /* A pause that is no checkpoint's is tried again, and told once. */
 static void test_stop_refused(Fixture *f, gconstpointer data)
 {
@@ -552,6 +580,7 @@ int main(int argc, char **argv)
     ADD("waits-for-the-copy", test_waits_for_the_copy);
     ADD("hand-over-ends", test_hand_over_ends);
     ADD("frozen", test_frozen);
+    ADD("frozen-unread", test_frozen_unread);
     ADD("stop-refused", test_stop_refused);
     ADD("stop-refused-in-vain", test_stop_refused_in_vain);
     ADD("stays-paused", test_stays_paused);

@@ -293,6 +293,7 @@ static const Exempt states[] = {
 
 static const Exempt phases[] = {
     {CYCLE_SETTLING,            "5 ms (primary.c)"                           },
+    {CYCLE_STOP_SETTLING,       "100 ms (primary.c)"                         },
     {CYCLE_PAUSING_CANCELLED,   "QEMU, as in PAUSING"                        },
     {CYCLE_SAVING,              "SAVING_MARKED and MARKING together"         },
     {CYCLE_SAVING_UNMARKED,     "QEMU, as in SAVING_MARKED"                  },
