@@ -258,13 +258,14 @@ static void test_arbiter_hangs(gconstpointer data)
     guint64 stop = start_held_pair(&f, 0);
     Host *a = &f.host[0], *b = &f.host[1];
     const Vm *before = a->vm;
-    for (int i = 0; i < 2; i++) {
-        arbiter_set_limit_ms(claim_arbiter(f.host[i].node->claim), 100);
+    for (int i = 0; i < 2; i++)
         hold_attach(&storage[i], claim_arbiter(f.host[i].node->claim));
-    }
     fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
     g_assert_true(go_on(a, NULL, NULL));
     WAIT_FOR(b->node->state == FSM_S_TAKING && fake_vm_is_held(b->vm));
+    /* Only of the questions to come: on a busy machine the takeover's own takes longer. */
+    for (int i = 0; i < 2; i++)
+        arbiter_set_limit_ms(claim_arbiter(f.host[i].node->claim), 100);
     hold(&storage[1], HOLD_BEFORE);
     node_event(b->node, FSM_HAND_OVER_FAILED);
     WAIT_FOR(b->node->state == FSM_S_GIVING && hold_waiting(&storage[1]) > 0);
