@@ -87,6 +87,7 @@ native_pair_up() { # MODE
 native_datagrams() { # VARIANT
     native_line=$(hosts_exec client "$tools/steady" --seconds "$seconds" --per-second 50000 \
         --drain-s 2 "$HOSTS_GUEST_IP" | tail -n 1)
+    [ -n "$native_line" ] || die "datagrams, $1: steady says nothing"
     native_sent=$(printf '%s\n' "$native_line" | get datagrams)
     native_lost=$(printf '%s\n' "$native_line" | get lost)
     figure "datagram_rate_$1" "$(calculate "($native_sent - $native_lost) / $seconds")" 1/s \

@@ -43,6 +43,9 @@ typedef struct {
     guint autorun_source;
     void (*wrote)(guint64 page, gpointer user_data);
     gpointer wrote_data;
+    FakeVmGuest guest_does;
+    void (*guest_changed)(FakeVmGuest guest, gpointer user_data);
+    gpointer guest_data;
 } FakeVm;
 
 /* A load writes to the same pages every time, as QEMU's does. */
@@ -125,6 +128,22 @@ void fake_vm_autorun(Vm *vm, unsigned interval_ms, unsigned steps)
         g_source_remove(self->autorun_source);
     self->autorun_steps = steps;
     self->autorun_source = interval_ms ? g_timeout_add(interval_ms, autorun, self) : 0;
+}
+
+static void set_guest(FakeVm *self, FakeVmGuest guest)
+{
+    if (guest == self->guest_does)
+        return;
+    self->guest_does = guest;
+    if (self->guest_changed)
+        self->guest_changed(guest, self->guest_data);
+}
+
+void fake_vm_on_guest(Vm *vm, void (*changed)(FakeVmGuest guest, gpointer user_data),
+                      gpointer user_data)
+{
+    fake(vm)->guest_changed = changed;
+    fake(vm)->guest_data = user_data;
 }
 
 guint64 fake_vm_steps(const Vm *vm)
@@ -318,14 +337,19 @@ static void perform(FakeVm *self, FakeVmOperation operation, GBytes *given)
             error = g_error_new(VM_ERROR, VM_ERROR_START, "no memory for the fake VM");
         make_nics(self);
         make_agent(self);
+        set_guest(self, FAKE_VM_STANDS);
+    } else if (operation == FAKE_VM_PAUSE) {
+        set_guest(self, FAKE_VM_STANDS);
     } else if (operation == FAKE_VM_SAVE) {
         state = make_state(self);
     } else if (operation == FAKE_VM_LOAD) {
         error = take_state(self, given);
     } else if (operation == FAKE_VM_RESUME) {
         error = run_guest(self);
-        if (!error)
+        if (!error) {
             self->inactivated = FALSE;
+            set_guest(self, FAKE_VM_RUNS);
+        }
     }
     vm_finish(&self->vm, state, error);
 }
@@ -352,6 +376,7 @@ static void begin(Vm *vm, FakeVmOperation operation, GBytes *given)
         perform(self, operation, given);
         return;
     case FAKE_VM_DIE:
+        set_guest(self, FAKE_VM_GONE);
         vm_died(vm, "was killed by signal 9");
         return;
     case FAKE_VM_FAIL:
@@ -418,6 +443,7 @@ static void fake_kill(Vm *vm)
 {
     FakeVm *self = fake(vm);
 
+    set_guest(self, FAKE_VM_GONE);
     fake_vm_autorun(vm, 0, 0);
     for (guint i = 0; i < self->guest_fds->len; i++)
         colo_fd_close(&g_array_index(self->guest_fds, int, i));
@@ -535,5 +561,7 @@ void fake_vm_die(Vm *vm)
 
 void fake_vm_raise(Vm *vm, VmEvent event, const char *detail)
 {
+    if (event == VM_EVENT_STOPPED || event == VM_EVENT_SHUTDOWN)
+        set_guest(fake(vm), FAKE_VM_STANDS);
     vm_emit(vm, event, detail);
 }

@@ -35,6 +35,19 @@ void fake_vm_on_write(Vm *vm, void (*wrote)(guint64 page, gpointer user_data), g
 /* Takes `steps` steps every `interval_ms` from the main loop while the VM runs; 0 ends it. */
 void fake_vm_autorun(Vm *vm, unsigned interval_ms, unsigned steps);
 
+typedef enum {
+    FAKE_VM_GONE, /* not started, or ended */
+    FAKE_VM_STANDS,
+    FAKE_VM_RUNS,
+} FakeVmGuest;
+
+/*
+ * Calls `changed` with what the guest does from now on, as it changes; NULL ends it. From the thread of all other
+ * calls, before the operation's end is told. GONE is told while what the VM has is there for the last time.
+ */
+void fake_vm_on_guest(Vm *vm, void (*changed)(FakeVmGuest guest, gpointer user_data),
+                      gpointer user_data);
+
 /* Steps taken since the guest was powered on; part of the device state. */
 guint64 fake_vm_steps(const Vm *vm);
 

@@ -41,33 +41,42 @@ typedef struct {
     GMainLoop *loop;
     int tap;
     Vm *vm;
-    int card; /* the guest's end */
+    int card; /* the guest's end, from its start on */
     gboolean failed;
+    GMutex lock;
+    GCond changed;
+    FakeVmGuest guest; /* under the lock, for its threads outlive the VM */
 } NativeHost;
 
 /* ---- The guest's card ---- */
 
-static void wait_until_it_runs(const NativeHost *host)
+/* FALSE: it does so no more. That it is paused a moment later does no harm. */
+static gboolean wait_until_it_runs(NativeHost *host)
 {
-    /* Read by a thread that isn't the VM's: a word, and a look at it too late does no harm. */
-    while (!vm_is_running(host->vm))
-        g_usleep(100);
+    g_mutex_lock(&host->lock);
+    while (host->guest == FAKE_VM_STANDS)
+        g_cond_wait(&host->changed, &host->lock);
+    gboolean runs = host->guest == FAKE_VM_RUNS;
+    g_mutex_unlock(&host->lock);
+    return runs;
 }
 
 /* What the guest sends. */
 static gpointer run_output(gpointer user_data)
 {
-    const NativeHost *host = user_data;
+    NativeHost *host = user_data;
     g_autofree guint8 *buffer = g_malloc(FRAMING_BYTES + FRAME_MAX);
     for (;;) {
         ssize_t bytes = read(host->tap, buffer + FRAMING_BYTES, FRAME_MAX);
         if (bytes < VNET_HDR_BYTES)
             g_error("tap: %s", g_strerror(errno));
-        wait_until_it_runs(host);
+        if (!wait_until_it_runs(host))
+            return NULL;
         colo_put_be32(buffer, (guint32)bytes);
         colo_put_be32(buffer + 4, VNET_HDR_BYTES);
         g_autoptr(GError) error = NULL;
-        if (!colo_fd_write_all(host->card, buffer, FRAMING_BYTES + (gsize)bytes, &error))
+        if (!colo_fd_write_all(host->card, buffer, FRAMING_BYTES + (gsize)bytes, &error) &&
+            wait_until_it_runs(host))
             g_error("card: %s", error->message);
     }
     return NULL;
@@ -92,14 +101,16 @@ static gsize give(const NativeHost *host, const guint8 *data, gsize len)
 /* What the guest receives. */
 static gpointer run_input(gpointer user_data)
 {
-    const NativeHost *host = user_data;
+    NativeHost *host = user_data;
     g_autofree guint8 *buffer = g_malloc(BUFFER_BYTES);
     gsize have = 0;
     for (;;) {
         ssize_t bytes = read(host->card, buffer + have, BUFFER_BYTES - have);
+        int failed = errno;
+        if (!wait_until_it_runs(host))
+            return NULL;
         if (bytes <= 0)
-            g_error("card: %s", bytes < 0 ? g_strerror(errno) : "closed");
-        wait_until_it_runs(host);
+            g_error("card: %s", bytes < 0 ? g_strerror(failed) : "closed");
         have += (gsize)bytes;
         gsize taken = give(host, buffer, have);
         have -= taken;
@@ -161,15 +172,24 @@ static void relay(int guest, int outside)
 
 /* ---- The node ---- */
 
-static gboolean on_started(gpointer user_data)
+static void start_guest(NativeHost *host)
 {
-    NativeHost *host = user_data;
-    if (fake_vm_card_fd(host->vm, 0) < 0)
-        return G_SOURCE_CONTINUE;
     host->card = dup(fake_vm_card_fd(host->vm, 0));
+    if (host->card < 0)
+        g_error("card: %s", g_strerror(errno));
     g_thread_unref(g_thread_new("guest-output", run_output, host));
     g_thread_unref(g_thread_new("guest-input", run_input, host));
-    return G_SOURCE_REMOVE;
+}
+
+static void on_guest(FakeVmGuest guest, gpointer user_data)
+{
+    NativeHost *host = user_data;
+    g_mutex_lock(&host->lock);
+    host->guest = guest;
+    g_cond_broadcast(&host->changed);
+    g_mutex_unlock(&host->lock);
+    if (guest != FAKE_VM_GONE && host->card < 0)
+        start_guest(host);
 }
 
 static Vm *make_vm(const VmDescription *description, const VmHandler *handler, gpointer user_data)
@@ -178,7 +198,7 @@ static Vm *make_vm(const VmDescription *description, const VmHandler *handler, g
     if (host->vm)
         g_error("a host of this kind has one VM");
     host->vm = fake_vm_new(description, 1, handler);
-    g_timeout_add(1, on_started, host);
+    fake_vm_on_guest(host->vm, on_guest, host);
     return host->vm;
 }
 
@@ -193,7 +213,9 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
     if (argc != 5) {
-        fputs("usage: native-host CONFIG ROLE NETNS TAP\n", stderr);
+        fputs("usage: native-host CONFIG ROLE NETNS TAP\n"
+              "       native-host --relay HOST-TAP NETNS TAP\n",
+              stderr);
         return 2;
     }
     int guest = open_guest_tap(argv[3], argv[4]);

@@ -398,6 +398,37 @@ static void test_autorun(void)
         g_main_context_iteration(NULL, TRUE);
 }
 
+static void note_guest(FakeVmGuest guest, gpointer user_data)
+{
+    g_string_append_c(user_data, "gsr"[guest]);
+}
+
+/* What the guest does is told as it changes, and not what was to change and has not. */
+static void test_guest(void)
+{
+    Answer answer = {0};
+    g_autoptr(GString) told = g_string_new(NULL);
+    g_autoptr(VmDescription) d = fake_vm_description(2 * MIB, 1);
+    Vm *vm = fake_vm_new(d, 1, NULL);
+    fake_vm_on_guest(vm, note_guest, told);
+    vm_start(vm, done, &answer);
+    expect_ok(&answer);
+    vm_resume(vm, done, &answer);
+    expect_ok(&answer);
+    fake_vm_inject(vm, FAKE_VM_PAUSE, FAKE_VM_FAIL, 1);
+    vm_pause(vm, done, &answer);
+    wait_for(&answer);
+    answer_clear(&answer);
+    g_assert_cmpstr(told->str, ==, "sr");
+    vm_pause(vm, done, &answer);
+    expect_ok(&answer);
+    vm_resume(vm, done, &answer);
+    expect_ok(&answer);
+    fake_vm_die(vm);
+    vm_free(vm);
+    g_assert_cmpstr(told->str, ==, "srsrg");
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -415,5 +446,6 @@ int main(int argc, char **argv)
     g_test_add_func("/vm/fake/disk-is-lost", test_disk_is_lost);
     g_test_add_func("/vm/fake/inactivate-raw", test_inactivate_raw);
     g_test_add_func("/vm/fake/autorun", test_autorun);
+    g_test_add_func("/vm/fake/guest", test_guest);
     return g_test_run();
 }
