@@ -2,21 +2,12 @@
 /* Pairs of nodes whose VMs have disks: the real engine under both, and storage that fails. */
 #include "common/log.h"
 #include "tests/support/control-peer.h"
-#include "tests/support/host-pair.h"
+#include "tests/support/disk-pair.h"
 
 #include <errno.h>
 #include <string.h>
 
 #define RECORD_BYTES 4096u
-
-static void start_disk_pair(Fixture *f, VmDiskFormat format)
-{
-    set_up(f, "file");
-    set_up_disks(f, 2, format);
-    start(&f->host[0], "primary");
-    start(&f->host[1], "secondary");
-    protect(f, 0);
-}
 
 static void write_record(Host *host, const char *disk, guint number)
 {
@@ -79,17 +70,15 @@ static void test_takeover_cached(void)
 
 /* ---- Storage and QEMU that refuse: told, kept, tried again ---- */
 
-static gboolean is_told(const Host *host, const char *text)
+static gboolean is_refused(const Host *host, const char *text)
 {
-    const Node *node = host->node;
-    return resume_refusal(node->resume) && trouble_last(node->trouble) &&
-           strstr(trouble_last(node->trouble)->message, text);
+    return resume_refusal(host->node->resume) && is_told(host, text);
 }
 
 /* It has the VM, told why it doesn't run, and goes on with all records as soon as it can. */
 static void heals(Host *b, const char *text, guint records)
 {
-    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_told(b, text));
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_refused(b, text));
     g_assert_false(b->ended);
     g_assert_false(vm_is_running(b->vm));
     fake_disks_refuse(b->disks, NULL, "", 0);
@@ -204,10 +193,10 @@ static void test_load_refused(void)
 
 static void assert_says_way_out(const Host *b)
 {
-    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_told(b, "'colo quit' here"));
-    g_assert_true(is_told(b, "alpha"));
-    g_assert_true(is_told(b, "failover --force"));
-    g_assert_false(is_told(b, "tried again"));
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_refused(b, "'colo quit' here"));
+    g_assert_true(is_refused(b, "alpha"));
+    g_assert_true(is_refused(b, "failover --force"));
+    g_assert_false(is_refused(b, "tried again"));
     g_assert_false(b->ended);
 }
 
@@ -290,7 +279,7 @@ static void test_resume_fails_once(void)
     a->fault = FAKE_VM_FAIL;
     a->nth = 1;
     start(a, "primary");
-    WAIT_FOR(is_told(a, "injected failure"));
+    WAIT_FOR(is_refused(a, "injected failure"));
     g_assert_cmpint(a->node->state, ==, FSM_P_NONE);
     WAIT_FOR(vm_is_running(a->vm));
     start(b, "secondary");
@@ -316,7 +305,7 @@ static void test_resume_fails_for_long(void)
     Host *a = &f.host[0], *b = &f.host[1];
     a->config->resume_patience_ms = 1;
     fake_vm_refuse(a->vm, FAKE_VM_RESUME, TRUE);
-    WAIT_FOR(is_told(a, "injected failure"));
+    WAIT_FOR(is_refused(a, "injected failure"));
     WAIT_FOR(b->node->state == FSM_P_NONE);
     WAIT_FOR(vm_is_running(b->vm));
     for (guint i = 0; i < 5; i++)
@@ -410,7 +399,7 @@ static void test_cont_command(void)
     Host *b = &f.host[1];
     die(&f.host[0]);
     fake_disks_refuse(b->disks, "write", "", -ENOSPC);
-    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_told(b, g_strerror(ENOSPC)));
+    WAIT_FOR(b->node->state == FSM_S_DEVICE && is_refused(b, g_strerror(ENOSPC)));
     g_autoptr(ControlPeer) peer = control_peer_greeted(b->config->control_socket);
     json_object_put(answer_to(peer, "qmp_capabilities"));
     json_object *answer = answer_to(peer, "cont");
@@ -447,7 +436,7 @@ static ControlPeer *start_refused_copy(Fixture *f)
     WAIT_FOR(b->node->state == FSM_S_PAUSED && claim_is_undecided(b->node->claim));
     fake_disks_refuse(b->disks, "write", "", -EIO);
     fake_vm_proceed(b->vm);
-    WAIT_FOR(is_told(b, g_strerror(EIO)) && resume_is_waiting(b->node->resume));
+    WAIT_FOR(is_refused(b, g_strerror(EIO)) && resume_is_waiting(b->node->resume));
     /* Only `cont` tries it again. */
     g_source_set_ready_time(
         g_main_context_find_source_by_id(NULL, resume_next_try(b->node->resume)), -1);

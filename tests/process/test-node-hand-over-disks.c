@@ -5,53 +5,16 @@
  */
 #include "common/log.h"
 #include "tests/support/control-peer.h"
-#include "tests/support/host-pair.h"
+#include "tests/support/disk-pair.h"
+#include "tests/support/disks-text.h"
 
 #include <errno.h>
 #include <string.h>
 
-static guint8 record[4096];
-
-static int write_to(const Host *host, const char *disk)
-{
-    memset(record, 7, sizeof(record));
-    return disk_write(fake_disks_find(host->disks, disk), record, sizeof(record), 0, FALSE);
-}
-
-/* "flag: member=state ...", as status has it. */
-static char *describe(const Host *host)
-{
-    GString *text = g_string_new(NULL);
-    json_object *status = json_object_new_object();
-    disks_add_status(host->node->disks, status);
-    json_object *disks = json_object_object_get(status, "disks");
-    json_object *members = json_object_object_get(disks, "members");
-    g_string_append_printf(text,
-                           "%s:", json_object_get_string(json_object_object_get(disks, "flag")));
-    for (gsize i = 0; i < json_object_array_length(members); i++) {
-        json_object *member = json_object_array_get_idx(members, i);
-        g_string_append_printf(text, " %s=%s",
-                               json_object_get_string(json_object_object_get(member, "name")),
-                               json_object_get_string(json_object_object_get(member, "state")));
-    }
-    json_object_put(status);
-    return g_string_free(text, FALSE);
-}
-
 static gboolean is(const Host *host, const char *what)
 {
-    g_autofree char *text = describe(host);
+    g_autofree char *text = disks_text(host->node->disks);
     return !strcmp(text, what);
-}
-
-static void start_disk_pair(Fixture *f, VmDiskFormat format)
-{
-    set_up(f, "file");
-    split_storage(f);
-    set_up_disks(f, 2, format);
-    start(&f->host[0], "primary");
-    start(&f->host[1], "secondary");
-    protect(f, 0);
 }
 
 /* Handed over, and the secondary's VM doesn't answer yet. */
@@ -74,24 +37,18 @@ static void start_handed(Fixture *f, VmDiskFormat format)
     hand_over(f);
 }
 
-static gboolean goes_on(const Host *host)
-{
-    return fsm_is_primary(host->node->state) && vm_is_running(host->vm) &&
-           disks_are_active(host->node->disks);
-}
-
 static void handed(VmDiskFormat format)
 {
     Fixture f;
     start_handed(&f, format);
     Host *a = &f.host[0], *b = &f.host[1];
     WAIT_FOR(is(a, "inactive: vda=inactive vdb=inactive qemu=active"));
-    g_assert_cmpint(write_to(a, "vda"), ==, -EPERM);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, -EPERM);
     fake_vm_proceed(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE);
     g_assert_true(is(b, "active: vda=active vdb=active qemu=active"));
     protect(&f, 1);
-    g_assert_cmpint(write_to(b, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(b, "vda"), ==, 0);
     g_assert_false(a->ended || b->ended);
     tear_down(&f);
 }
@@ -118,7 +75,7 @@ static void test_refused(void)
     WAIT_FOR(a->node->state == FSM_P_COLO && goes_on(a));
     g_assert_true(a->vm == before);
     g_assert_true(is(a, "active: vda=active vdb=active qemu=active"));
-    g_assert_cmpint(write_to(a, "vdb"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, 0);
     g_assert_cmpint(b->node->state, ==, FSM_S_COLO);
     tear_down(&f);
 }
@@ -151,7 +108,7 @@ static void test_secondary_dies(void)
     die(&f.host[1]);
     WAIT_FOR(a->node->state == FSM_P_NONE && goes_on(a));
     WAIT_FOR(holdings_generation(a->node->holdings) != generation);
-    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, 0);
     tear_down(&f);
 }
 
@@ -168,7 +125,7 @@ static void test_storage_hangs(void)
     fake_vm_inject(b->vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
     node_event(a->node, FSM_YIELD);
     WAIT_FOR(fake_vm_is_held(a->vm));
-    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, 0);
     fake_disks_hang(a->disks, "vda.img", TRUE);
     fake_vm_proceed(a->vm);
     WAIT_FOR(a->node->state == FSM_P_HANDED && fake_vm_is_held(b->vm));
@@ -215,7 +172,7 @@ static void test_frozen(void)
     die(b);
     node_event(a->node, FSM_GRANTED);
     WAIT_FOR(a->node->state == FSM_P_NONE && goes_on(a));
-    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, 0);
     tear_down(&f);
 }
 
@@ -242,35 +199,22 @@ static void start_giving_up(Fixture *f)
     g_assert_false(vm_is_running(a->vm));
 }
 
-static gboolean has_been_written(const Host *host, const char *disk)
-{
-    guint8 there[sizeof(record)];
-    g_assert_cmpint(disk_read(fake_disks_find(host->disks, disk), there, sizeof(there), 0), ==, 0);
-    return !memcmp(there, record, sizeof(there));
-}
-
-static gboolean is_told(const Host *host, const char *text)
-{
-    const GError *last = trouble_last(host->node->trouble);
-    return last && strstr(last->message, text);
-}
-
 /* What QEMU writes as it gives them up, the bitmaps of qcow2 say, is on the other side. */
 static void test_last_writes(void)
 {
     Fixture f;
     start_giving_up(&f);
     Host *a = &f.host[0], *b = &f.host[1];
-    g_assert_cmpint(write_to(a, "vdb"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, 0);
     fake_vm_inject(b->vm, FAKE_VM_LOAD, FAKE_VM_HOLD, 1);
     fake_vm_proceed(a->vm);
     WAIT_FOR(a->node->state == FSM_P_HANDED && fake_vm_is_held(b->vm));
     g_assert_true(is(a, "inactive: vda=inactive vdb=inactive qemu=inactive"));
-    g_assert_cmpint(write_to(a, "vdb"), ==, -EPERM);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, -EPERM);
     g_assert_cmpuint(fake_vm_count(a->vm, FAKE_VM_INACTIVATE), ==, 1);
     fake_vm_proceed(b->vm);
     WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
-    g_assert_true(has_been_written(b, "vdb"));
+    g_assert_true(has_sevens(b, "vdb"));
     protect(&f, 1);
     g_assert_false(a->ended || b->ended);
     tear_down(&f);
@@ -285,12 +229,12 @@ static void goes_on_and_tries_again(Fixture *f, const Vm *before, const char *se
     g_assert_cmpstr(link_session(a->node->link), ==, session);
     g_assert_cmpint(b->node->state, ==, FSM_S_COLO);
     g_assert_true(is(a, "active: vda=active vdb=active qemu=active"));
-    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, 0);
     ask_for_checkpoint(f);
     WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE);
     switch_over(a);
     WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
-    g_assert_true(has_been_written(b, "vda"));
+    g_assert_true(has_sevens(b, "vda"));
     g_assert_cmpuint(figures_takeovers(b->node->figures), ==, 1);
 }
 
@@ -307,7 +251,7 @@ static void test_release_refused(void)
     g_autofree char *session = g_strdup(link_session(a->node->link));
     fake_vm_refuse(a->vm, FAKE_VM_INACTIVATE, TRUE);
     fake_disks_refuse(a->disks, "write", "vdb.img", -ENOSPC);
-    g_assert_cmpint(write_to(a, "vdb"), ==, -ENOSPC);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, -ENOSPC);
     fake_vm_proceed(a->vm);
     WAIT_FOR(is_told(a, "the disks can't be given up"));
     g_assert_true(is_told(a, "injected failure"));
@@ -334,8 +278,8 @@ static void test_release_unheard(void)
     const Vm *before = a->vm;
     g_autofree char *session = g_strdup(link_session(a->node->link));
     fake_disks_refuse(a->disks, "write", "vdb.img", -ENOSPC);
-    g_assert_cmpint(write_to(a, "vda"), ==, 0);
-    g_assert_cmpint(write_to(a, "vdb"), ==, -ENOSPC);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, -ENOSPC);
     fake_disks_refuse(a->disks, NULL, "", 0);
     fake_vm_proceed(a->vm);
     WAIT_FOR(is_told(a, "the disks can't be given up") || b->node->state == FSM_P_NONE);
@@ -353,7 +297,7 @@ static void test_release_after_errors(void)
     start_disk_pair(&f, VM_DISK_QCOW2);
     Host *a = &f.host[0], *b = &f.host[1];
     fake_disks_refuse(a->disks, "write", "vdb.img", -EIO);
-    g_assert_cmpint(write_to(a, "vdb"), ==, -EIO);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, -EIO);
     fake_disks_refuse(a->disks, NULL, "", 0);
     switch_over(a);
     WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
@@ -407,7 +351,7 @@ static void hand_over_unsynced(Fixture *f)
     WAIT_FOR(is_told(a, "disk vdb: vdb.img: can't sync it"));
     WAIT_FOR(b->node->state == FSM_P_NONE && goes_on(b));
     g_assert_cmpuint(b->node->epoch, ==, epoch);
-    g_assert_cmpint(write_to(b, "vdb"), ==, 0);
+    g_assert_cmpint(write_sevens(b, "vdb"), ==, 0);
     protect(f, 1);
     g_assert_false(a->ended || b->ended);
     g_assert_cmpuint(a->vms, ==, 2);
@@ -421,13 +365,13 @@ static void test_unsynced(void)
     Host *a = &f.host[0];
     if (in_colo_mode())
         quieten(&f);
-    g_assert_cmpint(write_to(a, "vda"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vda"), ==, 0);
     ask_for_checkpoint(&f);
     WAIT_FOR(primary_phase(a->node->primary) == CYCLE_IDLE);
     fake_disks_refuse(a->disks, "sync", "vdb.img", -EIO);
     g_assert_cmpint(disk_flush(fake_disks_find(a->disks, "vdb")), ==, -EIO);
     fake_disks_refuse(a->disks, NULL, "", 0);
-    g_assert_cmpint(write_to(a, "vdb"), ==, 0);
+    g_assert_cmpint(write_sevens(a, "vdb"), ==, 0);
     ask_for_checkpoint(&f);
     hand_over_unsynced(&f);
 }
@@ -571,7 +515,7 @@ static void test_to_and_fro(void)
         WAIT_FOR(to->node->state == FSM_P_NONE || to->node->state == FSM_P_SETUP ||
                  to->node->state == FSM_P_ACTIVE || to->node->state == FSM_P_COLO);
         protect(&f, (round + 1) % 2);
-        g_assert_cmpint(write_to(to, "vda"), ==, 0);
+        g_assert_cmpint(write_sevens(to, "vda"), ==, 0);
     }
     g_assert_false(f.host[0].ended || f.host[1].ended);
     tear_down(&f);

@@ -5,38 +5,15 @@
  */
 #include "common/log.h"
 #include "tests/support/control-peer.h"
-#include "tests/support/host-pair.h"
+#include "tests/support/disk-pair.h"
 
 #include <errno.h>
 #include <string.h>
 
-static int write_to(const Host *host)
-{
-    static const guint8 record[4096] = {7};
-    return disk_write(fake_disks_find(host->disks, "vdb"), record, sizeof(record), 0, FALSE);
-}
-
-static gboolean goes_on(const Host *host)
-{
-    return fsm_is_primary(host->node->state) && vm_is_running(host->vm) &&
-           disks_are_active(host->node->disks);
-}
-
-static gboolean is_told(const Host *host, const char *text)
-{
-    const GError *last = trouble_last(host->node->trouble);
-    return last && strstr(last->message, text);
-}
-
 /* The primary's VM is being paused for a checkpoint, of which the secondary has been told. */
 static void start_pausing(Fixture *f, VmDiskFormat format)
 {
-    set_up(f, "file");
-    split_storage(f);
-    set_up_disks(f, 2, format);
-    start(&f->host[0], "primary");
-    start(&f->host[1], "secondary");
-    protect(f, 0);
+    start_disk_pair(f, format);
     if (in_colo_mode())
         quieten(f);
     fake_vm_inject(f->host[0].vm, FAKE_VM_PAUSE, FAKE_VM_HOLD, 1);
@@ -47,7 +24,7 @@ static void start_pausing(Fixture *f, VmDiskFormat format)
 static void fail_to_write(const Host *host)
 {
     fake_disks_refuse(host->disks, "write", "vdb.img", -EIO);
-    g_assert_cmpint(write_to(host), ==, -EIO);
+    g_assert_cmpint(write_sevens(host, "vdb"), ==, -EIO);
     fake_disks_refuse(host->disks, NULL, "", 0);
 }
 

@@ -3,30 +3,11 @@
 #include "colo/node/node.h"
 #include "common/log.h"
 #include "tests/support/disks-by-hand.h"
-
-/* "flag: member=state ...", as status has it. */
-static char *described(const Fixture *f)
-{
-    GString *text = g_string_new(NULL);
-    json_object *status = json_object_new_object();
-    disks_add_status(f->disks, status);
-    json_object *disks = json_object_object_get(status, "disks");
-    json_object *members = json_object_object_get(disks, "members");
-    g_string_append_printf(text,
-                           "%s:", json_object_get_string(json_object_object_get(disks, "flag")));
-    for (gsize i = 0; i < json_object_array_length(members); i++) {
-        json_object *member = json_object_array_get_idx(members, i);
-        g_string_append_printf(text, " %s=%s",
-                               json_object_get_string(json_object_object_get(member, "name")),
-                               json_object_get_string(json_object_object_get(member, "state")));
-    }
-    json_object_put(status);
-    return g_string_free(text, FALSE);
-}
+#include "tests/support/disks-text.h"
 
 #define assert_described(f, what)                                                                  \
     do {                                                                                           \
-        g_autofree char *text = described(f);                                                      \
+        g_autofree char *text = disks_text((f)->disks);                                            \
         g_assert_cmpstr(text, ==, what);                                                           \
     } while (0)
 
