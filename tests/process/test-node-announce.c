@@ -46,6 +46,12 @@ static void network_open(Network *network, const Host *host)
     g_assert_cmpint(bound, ==, 0);
 }
 
+static void end(Fixture *f, const Network *network)
+{
+    close(network->fd);
+    tear_down(f);
+}
+
 /* How many announcements have come since it was opened: a guest that sent nothing has one address. */
 static unsigned count_received(Network *network)
 {
@@ -66,13 +72,23 @@ static void send_as(const Network *network, const guint8 mac[6])
     g_assert_cmpint(send(network->fd, frame, sizeof(frame), 0), ==, (ssize_t)sizeof(frame));
 }
 
-static void take_over(Fixture *f, Network *network)
+static void run_with_taps(Fixture *f)
 {
-    set_up(f, "file");
-    add_tap(f);
     start(&f->host[0], "primary");
     start(&f->host[1], "secondary");
     protect(f, 0);
+}
+
+static void start_with_taps(Fixture *f, const char *arbiter)
+{
+    set_up(f, arbiter);
+    add_tap(f);
+    run_with_taps(f);
+}
+
+static void take_over(Fixture *f, Network *network)
+{
+    start_with_taps(f, "file");
     network_open(network, &f->host[1]);
     die(&f->host[0]);
     WAIT_FOR(f->host[1].node->state == FSM_P_NONE);
@@ -88,8 +104,7 @@ static void test_rounds(void)
     const Node *node = f.host[1].node;
     WAIT_FOR(count_received(&network) == node->config->announce_rounds);
     g_assert_false(announce_is_planned(node->announce));
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
 }
 
 /* None comes before its time: they are timed from before the first, so that one is only ever late here. */
@@ -114,8 +129,7 @@ static void test_timed(void)
         WAIT_FOR(count_received(&network) > rounds + i);
         g_assert_cmpint(g_get_monotonic_time() - began_us, >=, after_ms[i] * 1000);
     }
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
 }
 
 /* A VM that moves as planned: the node that has it says so, the other doesn't; and again if told to. */
@@ -126,11 +140,7 @@ static void test_moved(void)
     guint32 id;
     if (skipped())
         return;
-    set_up(&f, "file");
-    add_tap(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_with_taps(&f, "file");
     const Host *a = &f.host[0], *b = &f.host[1];
     for (int i = 0; i < 2; i++)
         network_open(&network[i], &f.host[i]);
@@ -171,9 +181,7 @@ static void test_first_is_lost(void)
     b->config->announce_rounds = 1000;
     b->config->announce_initial_ms = 20;
     b->config->announce_step_ms = 0;
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    run_with_taps(&f);
     network_open(&network, b);
     const char *tap = uplink_ifname(cards_uplink(b->node->cards, 0));
     command_run("ip link add br0 type bridge");
@@ -185,8 +193,7 @@ static void test_first_is_lost(void)
     g_assert_false(is_learnt(tap));
     command_run("bridge link set dev %s learning on", tap);
     WAIT_FOR(is_learnt(tap));
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
     command_run("ip link del br0");
 }
 
@@ -211,8 +218,7 @@ static void test_elsewhere(void)
     send_as(&network, guest);
     WAIT_FOR(count_received(&network) == 2 * rounds);
     g_assert_false(announce_is_planned(node->announce));
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
 }
 
 /* One whose output is held doesn't say where the guest is, and stops saying it. */
@@ -222,11 +228,7 @@ static void test_silenced(void)
     Network network;
     if (skipped())
         return;
-    set_up(&f, "none");
-    add_tap(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_with_taps(&f, "none");
     network_open(&network, &f.host[0]);
     die(&f.host[1]);
     WAIT_FOR(f.host[0].node->state == FSM_P_PAUSED);
@@ -234,8 +236,7 @@ static void test_silenced(void)
     announce_start(f.host[0].node->announce);
     WAIT_FOR(!announce_is_planned(f.host[0].node->announce));
     g_assert_cmpuint(count_received(&network), ==, 0);
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
 }
 
 /* What becomes due while the VM is held for a switchover comes when that is cancelled: a carrier, say. */
@@ -246,11 +247,7 @@ static void test_held(void)
     guint32 id;
     if (skipped())
         return;
-    set_up(&f, "file");
-    add_tap(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_with_taps(&f, "file");
     const Node *node = f.host[0].node;
     network_open(&network, &f.host[0]);
     f.host[0].config->downtime_limit_ms = 0;
@@ -263,8 +260,7 @@ static void test_held(void)
     g_assert_true(announce_is_planned(node->announce));
     WAIT_FOR(count_received(&network) == node->config->announce_rounds);
     g_assert_false(announce_is_planned(node->announce));
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
 }
 
 /*
@@ -277,11 +273,7 @@ static void test_in_doubt(void)
     Network network;
     if (skipped())
         return;
-    set_up(&f, "none");
-    add_tap(&f);
-    start(&f.host[0], "primary");
-    start(&f.host[1], "secondary");
-    protect(&f, 0);
+    start_with_taps(&f, "none");
     const Host *a = &f.host[0];
     network_open(&network, a);
     die(&f.host[1]);
@@ -292,8 +284,7 @@ static void test_in_doubt(void)
     WAIT_FOR(a->node->state == FSM_P_NONE);
     WAIT_FOR(count_received(&network) == a->node->config->announce_rounds);
     g_assert_false(announce_is_planned(a->node->announce));
-    close(network.fd);
-    tear_down(&f);
+    end(&f, &network);
 }
 
 int main(int argc, char **argv)

@@ -4,7 +4,7 @@
 
 #include "tests/support/fake-front.h"
 #include "tests/support/fake-vm.h"
-#include "tests/support/wait.h"
+#include "tests/support/vm-wait.h"
 #include "vm/vm_internal.h"
 
 #include <string.h>
@@ -16,7 +16,6 @@ typedef struct {
     FakeFront front;
     Vm *vm;
     CardPort *port;
-    gboolean started;
     guint outputs, rooms, failures;
 } Fixture;
 
@@ -41,22 +40,6 @@ static void on_failed(const GError *error, gpointer user_data)
     f->failures++;
 }
 
-static void on_started(Vm *vm, const GError *error, gpointer user_data)
-{
-    Fixture *f = user_data;
-    (void)vm;
-    g_assert_no_error(error);
-    f->started = TRUE;
-}
-
-static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
-{
-    (void)vm;
-    (void)event;
-    (void)detail;
-    (void)user_data;
-}
-
 static void attach(Fixture *f)
 {
     static const VhostHandler handler = {
@@ -66,12 +49,12 @@ static void attach(Fixture *f)
 
 static void set_up(Fixture *f, gconstpointer data)
 {
-    VmHandler events = {.event = on_event};
+    g_autoptr(GError) error = NULL;
     g_autoptr(VmDescription) description = fake_vm_description(1 << 20, 1);
     fake_front_init(&f->front);
-    f->vm = fake_vm_new(description, 1, &events);
-    vm_start(f->vm, on_started, f);
-    WAIT_FOR(f->started);
+    f->vm = fake_vm_new(description, 1, NULL);
+    vm_wait_start(f->vm, &error);
+    g_assert_no_error(error);
     if (data) { /* by vhost-user: the VM owns the card */
         g_ptr_array_add(f->vm->cards, g_steal_pointer(&f->front.card));
         fake_front_greet(&f->front);

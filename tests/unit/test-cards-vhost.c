@@ -1,40 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The guest's cards that are attached by vhost-user, of a VM without QEMU, on uplinks without taps. */
-#include "colo/node/cards.h"
-
 #include "common/log.h"
 #include "tests/support/fake-front.h"
-#include "tests/support/fake-uplink.h"
-#include "tests/support/fake-vm.h"
-#include "tests/support/wait.h"
+#include "tests/support/two-cards.h"
 #include "vm/vm_internal.h"
 
 #include <sys/eventfd.h>
 
-#define CARDS       2
 #define FRAME_BYTES (VRING_HEADER_BYTES + 60u)
 
 typedef struct {
-    Config config;
-    ConfigNic nics[CARDS];
+    TwoCards two;
     FakeFront fronts[CARDS];
-    Vm *vm;
-    gboolean started;
-    Cards *cards;
-    GString *seen;
     gboolean refuses; /* output of the second card */
 } Fixture;
-
-static void saw(Fixture *f, const char *what, unsigned nic)
-{
-    g_string_append_printf(f->seen, "%s%s%u", f->seen->len ? " " : "", what, nic);
-}
 
 static void expect(Fixture *f, const char *seen)
 {
     fake_front_settle();
-    g_assert_cmpstr(f->seen->str, ==, seen);
-    g_string_truncate(f->seen, 0);
+    expect_seen(&f->two, seen);
 }
 
 static void on_output(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
@@ -49,18 +33,6 @@ static gboolean on_takes(unsigned nic, gsize len, gpointer user_data)
     const Fixture *f = user_data;
     g_assert_cmpuint(len, ==, FRAME_BYTES);
     return nic == 0 || !f->refuses;
-}
-
-static void on_input(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)data;
-    (void)len;
-    saw(user_data, "input:", nic);
-}
-
-static void on_elsewhere(unsigned nic, gpointer user_data)
-{
-    saw(user_data, "elsewhere:", nic);
 }
 
 static void on_room(unsigned nic, gpointer user_data)
@@ -80,22 +52,6 @@ static void on_failed(const GError *error, gpointer user_data)
     saw(user_data, "failed", 0);
 }
 
-static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
-{
-    (void)vm;
-    (void)event;
-    (void)detail;
-    (void)user_data;
-}
-
-static void on_started(Vm *vm, const GError *error, gpointer user_data)
-{
-    Fixture *f = user_data;
-    (void)vm;
-    g_assert_no_error(error);
-    f->started = TRUE;
-}
-
 static void set_up(Fixture *f, gconstpointer data)
 {
     static const CardsHandler handler = {.output = on_output,
@@ -106,38 +62,25 @@ static void set_up(Fixture *f, gconstpointer data)
                                          .broken = on_broken,
                                          .port_failed = on_failed,
                                          .uplink_failed = on_failed};
-    VmHandler events = {.event = on_event, .user_data = f};
     (void)data;
-    f->config.vm = fake_vm_description(1 << 20, CARDS);
-    f->config.nics = g_ptr_array_new();
-    f->nics[0] = (ConfigNic){.name = "lan0"};
-    f->nics[1] = (ConfigNic){.name = "lan1"};
-    f->seen = g_string_new(NULL);
-    f->vm = fake_vm_new(f->config.vm, 1, &events);
-    vm_start(f->vm, on_started, f);
-    WAIT_FOR(f->started);
+    two_cards_init(&f->two);
     for (guint i = 0; i < CARDS; i++) {
-        g_ptr_array_add(f->config.nics, &f->nics[i]);
         fake_front_init(&f->fronts[i]);
-        g_ptr_array_add(f->vm->cards, g_steal_pointer(&f->fronts[i].card));
+        g_ptr_array_add(f->two.vm->cards, g_steal_pointer(&f->fronts[i].card));
         fake_front_greet(&f->fronts[i]);
         fake_front_start(&f->fronts[i], 0, 0);
     }
-    f->cards = cards_new(&f->config, &handler, f, NULL);
-    cards_attach(f->cards, f->vm);
+    f->two.cards = cards_new(&f->two.config, &handler, f, NULL);
+    cards_attach(f->two.cards, f->two.vm);
     fake_front_settle();
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
 {
     (void)data;
-    cards_free(f->cards);
-    vm_free(f->vm);
+    two_cards_clear(&f->two);
     for (guint i = 0; i < CARDS; i++)
         fake_front_clear(&f->fronts[i]);
-    vm_description_free(f->config.vm);
-    g_ptr_array_unref(f->config.nics);
-    g_string_free(f->seen, TRUE);
 }
 
 static void test_ways(Fixture *f, gconstpointer data)
@@ -147,10 +90,10 @@ static void test_ways(Fixture *f, gconstpointer data)
     fake_front_guest_sends(&f->fronts[1], 0, FRAME_BYTES, 1);
     expect(f, "output:1");
     fake_front_guest_sends(&f->fronts[0], 0, FRAME_BYTES, 1);
-    cards_drain(f->cards);
+    cards_drain(f->two.cards);
     expect(f, "output:0");
     fake_front_guest_offers(&f->fronts[1], 0);
-    cards_give(f->cards, 1, frame, sizeof(frame));
+    cards_give(f->two.cards, 1, frame, sizeof(frame));
     g_autoptr(GBytes) got = fake_front_guest_got(&f->fronts[1]);
     g_assert_nonnull(got);
     g_assert_null(fake_front_guest_got(&f->fronts[0]));
@@ -164,13 +107,13 @@ static void test_not_taken(Fixture *f, gconstpointer data)
     for (guint i = 0; i < CARDS; i++)
         fake_front_guest_sends(&f->fronts[i], 0, FRAME_BYTES, 1);
     expect(f, "output:0");
-    cards_drain(f->cards);
+    cards_drain(f->two.cards);
     expect(f, "");
     f->refuses = FALSE;
-    cards_take_output(f->cards);
+    cards_take_output(f->two.cards);
     expect(f, "output:1");
-    cards_detach(f->cards);
-    cards_take_output(f->cards);
+    cards_detach(f->two.cards);
+    cards_take_output(f->two.cards);
     expect(f, "");
 }
 
@@ -180,23 +123,23 @@ static void test_room(Fixture *f, gconstpointer data)
     (void)data;
     fake_front_guest_offers(&f->fronts[1], 0);
     fake_front_settle();
-    g_assert_true(cards_have_room(f->cards, 1, sizeof(frame)));
-    g_assert_false(cards_have_room(f->cards, 0, sizeof(frame)));
+    g_assert_true(cards_have_room(f->two.cards, 1, sizeof(frame)));
+    g_assert_false(cards_have_room(f->two.cards, 0, sizeof(frame)));
     expect(f, "");
     fake_front_guest_offers(&f->fronts[0], 0);
     expect(f, "room:0");
-    cards_give(f->cards, 0, frame, sizeof(frame));
-    g_assert_true(cards_are_read(f->cards));
+    cards_give(f->two.cards, 0, frame, sizeof(frame));
+    g_assert_true(cards_are_read(f->two.cards));
     /* What waits here is in no QEMU. */
-    cards_give(f->cards, 0, frame, sizeof(frame));
-    g_assert_true(cards_are_read(f->cards));
-    g_assert_cmpuint(cards_dropped(f->cards), ==, 0);
-    cards_forget_input(f->cards);
-    cards_give(f->cards, 0, frame, 8); /* no frame */
-    g_assert_cmpuint(cards_dropped(f->cards), ==, 1);
+    cards_give(f->two.cards, 0, frame, sizeof(frame));
+    g_assert_true(cards_are_read(f->two.cards));
+    g_assert_cmpuint(cards_dropped(f->two.cards), ==, 0);
+    cards_forget_input(f->two.cards);
+    cards_give(f->two.cards, 0, frame, 8); /* no frame */
+    g_assert_cmpuint(cards_dropped(f->two.cards), ==, 1);
     /* Nobody is there: what is given is dropped, so nobody needs to wait. */
-    cards_detach(f->cards);
-    g_assert_true(cards_have_room(f->cards, 0, sizeof(frame)));
+    cards_detach(f->two.cards);
+    g_assert_true(cards_have_room(f->two.cards, 0, sizeof(frame)));
 }
 
 /* A guest can't fill the log with it. */

@@ -1,59 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The guest's cards, of a VM without QEMU, on uplinks without taps. */
-#include "colo/node/cards.h"
-
 #include "common/log.h"
-#include "tests/support/fake-uplink.h"
-#include "tests/support/fake-vm.h"
+#include "tests/support/two-cards.h"
 #include "tests/support/wait.h"
 
 #include <netinet/ether.h>
 #include <string.h>
 
-#define CARDS 2
-#define VNET  NETCOMPARE_VNET_HDR_BYTES
+#define VNET NETCOMPARE_VNET_HDR_BYTES
 /* More than QEMU ever sends as one frame. */
 #define TOO_LONG_BYTES 80000
 
-typedef struct {
-    Config config;
-    ConfigNic nics[CARDS];
-    Vm *vm;
-    gboolean started;
-    Cards *cards;
-    GString *seen;
-} Fixture;
+typedef TwoCards Fixture;
 
 /* ---- What is reported ---- */
-
-static void saw(Fixture *f, const char *what, unsigned nic)
-{
-    g_string_append_printf(f->seen, "%s%s%u", f->seen->len ? " " : "", what, nic);
-}
-
-static void expect(Fixture *f, const char *seen)
-{
-    g_assert_cmpstr(f->seen->str, ==, seen);
-    g_string_truncate(f->seen, 0);
-}
 
 static void on_output(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
 {
     (void)data;
     g_assert_cmpuint(len, ==, VNET + 60);
     saw(user_data, "output:", nic);
-}
-
-static void on_input(unsigned nic, const guint8 *data, gsize len, gpointer user_data)
-{
-    (void)data;
-    (void)len;
-    saw(user_data, "input:", nic);
-}
-
-static void on_elsewhere(unsigned nic, gpointer user_data)
-{
-    saw(user_data, "elsewhere:", nic);
 }
 
 static void on_port_failed(const GError *error, gpointer user_data)
@@ -76,49 +42,17 @@ static const CardsHandler handler = {.output = on_output,
 
 /* ---- Life ---- */
 
-static void on_event(Vm *vm, VmEvent event, const char *detail, gpointer user_data)
-{
-    (void)vm;
-    (void)event;
-    (void)detail;
-    (void)user_data;
-}
-
-static void on_started(Vm *vm, const GError *error, gpointer user_data)
-{
-    Fixture *f = user_data;
-    (void)vm;
-    g_assert_no_error(error);
-    f->started = TRUE;
-}
-
 static void set_up(Fixture *f, gconstpointer data)
 {
-    VmHandler events = {.event = on_event, .user_data = f};
     (void)data;
-    f->config.vm = fake_vm_description(1 << 20, CARDS);
-    f->config.nics = g_ptr_array_new();
-    f->nics[0] = (ConfigNic){.name = "lan0"};
-    f->nics[1] = (ConfigNic){.name = "lan1"};
-    for (guint i = 0; i < CARDS; i++)
-        g_ptr_array_add(f->config.nics, &f->nics[i]);
-    f->seen = g_string_new(NULL);
-    f->vm = fake_vm_new(f->config.vm, 1, &events);
-    vm_start(f->vm, on_started, f);
-    WAIT_FOR(f->started);
-    fake_uplink_fails = 0;
+    two_cards_init(f);
     f->cards = cards_new(&f->config, &handler, f, NULL);
 }
 
 static void tear_down(Fixture *f, gconstpointer data)
 {
     (void)data;
-    cards_free(f->cards);
-    g_assert_cmpuint(fake_uplinks, ==, 0);
-    vm_free(f->vm);
-    vm_description_free(f->config.vm);
-    g_ptr_array_unref(f->config.nics);
-    g_string_free(f->seen, TRUE);
+    two_cards_clear(f);
 }
 
 static void mac_of(const Fixture *f, unsigned nic, guint8 mac[6])
@@ -151,11 +85,11 @@ static void test_ways(Fixture *f, gconstpointer data)
     g_bytes_unref(got);
     g_assert_null(fake_vm_receive_frame(f->vm, 0));
     fake_uplink_receive(cards_uplink(f->cards, 1), frame, sizeof(frame));
-    expect(f, "input:1");
+    expect_seen(f, "input:1");
     fake_vm_send_frame(f->vm, 1, frame + VNET, 60);
     fake_vm_send_frame(f->vm, 0, frame + VNET, 60);
     cards_drain(f->cards);
-    expect(f, "output:0 output:1");
+    expect_seen(f, "output:0 output:1");
 }
 
 /* Closed at first. */
@@ -192,7 +126,7 @@ static void test_detached(Fixture *f, gconstpointer data)
     g_assert_true(cards_are_read(f->cards));
     fake_vm_send_frame(f->vm, 0, frame, 60);
     cards_drain(f->cards);
-    expect(f, "");
+    expect_seen(f, "");
 }
 
 /* A frame in the guest's name, told before it is given on. */
@@ -203,10 +137,10 @@ static void test_elsewhere(Fixture *f, gconstpointer data)
     cards_set_open(f->cards, TRUE);
     mac_of(f, 1, frame + VNET + 6);
     fake_uplink_receive(cards_uplink(f->cards, 1), frame, sizeof(frame));
-    expect(f, "elsewhere:1 input:1");
+    expect_seen(f, "elsewhere:1 input:1");
     /* The other card's is another host's to this one. */
     fake_uplink_receive(cards_uplink(f->cards, 0), frame, sizeof(frame));
-    expect(f, "input:0");
+    expect_seen(f, "input:0");
 }
 
 /* What one side has learnt, the other announces after a takeover: on the card that it is of. */
@@ -250,7 +184,7 @@ static void test_failures(Fixture *f, gconstpointer data)
     (void)data;
     const Uplink *uplink = cards_uplink(f->cards, 0);
     uplink->failed(tap, uplink->user_data);
-    expect(f, "uplink-failed0");
+    expect_seen(f, "uplink-failed0");
     cards_attach(f->cards, f->vm);
     fake_vm_send_frame(f->vm, 0, too_long, TOO_LONG_BYTES);
     fake_vm_send_frame(f->vm, 1, frame, 60);
