@@ -7,17 +7,8 @@
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
-
-steady=$COLO_BUILD/tests/tools/steady
-out=$HOSTS_DIR/client/steady.log
-
-# What the last line tells.
-told() {
-    for name in lost duplicated strange connection; do
-        printf '%s=%s ' $name "$(figure "$(tail -n 1 "$out")" $name)"
-    done
-}
-GOOD='lost=0 duplicated=0 strange=0 connection=kept '
+# shellcheck source=tests/support/steady.sh
+. "$COLO_TESTS/support/steady.sh"
 
 needed_again() {
     line=$(tail -n 1 "$out")
@@ -25,8 +16,7 @@ needed_again() {
 }
 
 echoes() { # PER-SECOND
-    : >"$out"
-    hosts_exec client "$steady" --seconds 4 --per-second "$1" "$HOSTS_GUEST_IP" >>"$out" 2>&1
+    steady_runs 4 "$1"
     diag "without a switchover, $1 in a second: $(tail -n 1 "$out")"
     [ "$(told)" = "$GOOD" ]
 }

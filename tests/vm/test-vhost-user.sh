@@ -8,16 +8,8 @@
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
-
-steady=$COLO_BUILD/tests/tools/steady
-out=$HOSTS_DIR/client/steady.log
-
-told() {
-    for name in lost duplicated strange connection; do
-        printf '%s=%s ' $name "$(figure "$(tail -n 1 "$out")" $name)"
-    done
-}
-GOOD='lost=0 duplicated=0 strange=0 connection=kept '
+# shellcheck source=tests/support/steady.sh
+. "$COLO_TESTS/support/steady.sh"
 
 epochs() {
     hosts_status "$primary" epoch
@@ -25,10 +17,8 @@ epochs() {
 
 # No datagram is lost though the VM is paused again and again.
 steady_in() { # MODE PER-SECOND
-    : >"$out"
     before=$(epochs)
-    hosts_exec client "$steady" --seconds "${STEADY_SECONDS:-10}" --per-second "$2" "$HOSTS_GUEST_IP" \
-        >>"$out" 2>&1
+    steady_runs "${STEADY_SECONDS:-10}" "$2"
     diag "$1: $(($(epochs) - before)) checkpoints, $2 datagrams in a second: $(tail -n 1 "$out")"
     is "$1: all datagrams came back, and once" "$(told)" "$GOOD"
 }

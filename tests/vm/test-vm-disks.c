@@ -147,39 +147,68 @@ static BlockServer *serve_with_fault(const char *what)
     return server;
 }
 
+/* A VM that has run, on a disk that is in step with its replica, and whose writes fail while flag_file() is there. */
+typedef struct {
+    char *flag;
+    BlockServer *server, *replica;
+    Vm *vm;
+} Failing;
+
+static void start_failing(Failing *f)
+{
+    f->flag = flag_file();
+    f->server = serve_with_fault("write");
+    f->replica = serve(FALSE);
+    block_server_pair(f->server, f->replica);
+    json_object_put(block_server_wait(f->server, "SYNCHRONISED"));
+    f->vm = start_on(f->server);
+    run(f->vm);
+}
+
+static void fail_writes(const Failing *f, gboolean fails)
+{
+    if (fails)
+        g_assert_true(g_file_set_contents(f->flag, "", 0, NULL));
+    else
+        g_assert_cmpint(unlink(f->flag), ==, 0);
+}
+
+static void end_failing(Failing *f)
+{
+    vm_free(f->vm);
+    block_server_free(f->replica);
+    block_server_free(f->server);
+    g_free(f->flag);
+}
+
 /*
  * What QEMU has to write is refused: it has not given the disk up. QEMU 7.2 says so, and QEMU 10 says that it has.
  * The server knows, whatever it says, and what is true of the next time.
  */
 static void test_refused(void)
 {
-    g_autofree char *flag = flag_file();
-    BlockServer *server = serve_with_fault("write"), *replica = serve(FALSE);
-    block_server_pair(server, replica);
-    json_object_put(block_server_wait(server, "SYNCHRONISED"));
-    Vm *vm = start_on(server);
-    run(vm);
+    Failing f;
+    start_failing(&f);
+    BlockServer *server = f.server;
     g_assert_true(is_in_use(server));
-    g_assert_true(g_file_set_contents(flag, "", 0, NULL));
+    fail_writes(&f, TRUE);
     block_server_ok(server, "watch", NULL);
     g_autoptr(GError) error = NULL;
-    vm_wait_inactivate(vm, FALSE, &error);
-    g_assert_cmpint(unlink(flag), ==, 0);
+    vm_wait_inactivate(f.vm, FALSE, &error);
+    fail_writes(&f, FALSE);
     g_test_message("QEMU: %s", error ? error->message : "done");
     g_assert_true(is_in_use(server));
     json_object *reply = block_server_command(server, "mark-written", block_server_epoch(1), -1);
     g_assert_nonnull(strstr(json_object_to_json_string(json_object_object_get(reply, "return")),
                             "vda: Input\\/output error"));
     json_object_put(reply);
-    run(vm);
+    run(f.vm);
     g_assert_true(is_in_use(server));
     block_server_ok(server, "watch", NULL);
-    give_up(vm, FALSE);
+    give_up(f.vm, FALSE);
     g_assert_false(is_in_use(server));
     block_server_ok(server, "mark-written", block_server_epoch(1));
-    vm_free(vm);
-    block_server_free(replica);
-    block_server_free(server);
+    end_failing(&f);
 }
 
 static void on_written(json_object *result, const GError *error, gpointer user_data)
@@ -236,31 +265,26 @@ static gboolean checkpoint(BlockServer *server, BlockServer *replica, guint64 ep
 static void test_unwritten(void)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *flag = flag_file();
-    BlockServer *server = serve_with_fault("write"), *replica = serve(FALSE);
-    block_server_pair(server, replica);
-    json_object_put(block_server_wait(server, "SYNCHRONISED"));
-    Vm *vm = start_on(server);
-    run(vm);
+    Failing f;
+    start_failing(&f);
+    BlockServer *server = f.server, *replica = f.replica;
     block_server_ok(server, "sync", NULL);
     g_assert_true(checkpoint(server, replica, 1));
-    vm_wait_resume(vm, &error);
+    vm_wait_resume(f.vm, &error);
     g_assert_no_error(error);
-    write_as_guest(vm, 1);
+    write_as_guest(f.vm, 1);
     block_server_ok(server, "sync", NULL);
-    g_assert_true(g_file_set_contents(flag, "", 0, NULL));
-    vm_wait_pause(vm, &error);
+    fail_writes(&f, TRUE);
+    vm_wait_pause(f.vm, &error);
     g_assert_no_error(error);
-    g_assert_cmpint(unlink(flag), ==, 0);
+    fail_writes(&f, FALSE);
     if (checkpoint(server, replica, 2))
         g_assert_true(has_pattern(replica, 1));
     block_server_ok(server, "sync", NULL);
-    run(vm);
+    run(f.vm);
     g_assert_true(checkpoint(server, replica, 3));
     g_assert_true(has_pattern(replica, 1));
-    vm_free(vm);
-    block_server_free(replica);
-    block_server_free(server);
+    end_failing(&f);
 }
 
 /* QEMU can't open it again, and has none then. It is not told to run the VM without. */
