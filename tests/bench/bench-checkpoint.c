@@ -21,7 +21,7 @@
 
 #include "checkpoint/stream_internal.h"
 #include "tests/support/bytes-reader.h"
-#include "tests/support/test-ram.h"
+#include "tests/support/capture-bench.h"
 
 #define PAGES     (512u * 256u)
 #define REPEATS   25u
@@ -29,53 +29,6 @@
 #define KNOWN     64u
 #define GIB_PAGES (256u * 1024u)
 #define MIB       (1024.0 * 1024.0)
-
-typedef struct {
-    TestRam *primary, *secondary;
-    gboolean synchronised, taken, sent, applied;
-    gint64 taken_at_us, apply_us;
-    CaptureStats stats;
-} Bench;
-
-static void on_synchronised(const SyncProgress *progress, gpointer data)
-{
-    (void)progress;
-    ((Bench *)data)->synchronised = TRUE;
-}
-
-static void on_taken(const CaptureStats *stats, gpointer data)
-{
-    Bench *b = data;
-    (void)stats;
-    b->taken_at_us = g_get_monotonic_time();
-    b->taken = TRUE;
-}
-
-static void on_sent(const CaptureStats *stats, gpointer data)
-{
-    Bench *b = data;
-    b->stats = *stats;
-    b->sent = TRUE;
-}
-
-static void on_applied(Checkpoint *checkpoint, gpointer data)
-{
-    Bench *b = data;
-    b->apply_us = checkpoint->apply_us;
-    b->applied = TRUE;
-}
-
-static void on_failed(const GError *error, gpointer data)
-{
-    (void)data;
-    g_error("bench-checkpoint: %s", error->message);
-}
-
-static void wait_for(const gboolean *flag)
-{
-    while (!*flag)
-        g_main_context_iteration(NULL, TRUE);
-}
 
 static int compare(gconstpointer a, gconstpointer b)
 {
@@ -104,19 +57,13 @@ static void dirty(TestRam *ram, guint count, guint salt)
     }
 }
 
-static void bench_checkpoints(Bench *b, Capture *capture, guint64 *epoch, guint pages)
+static void bench_checkpoints(CaptureBench *b, guint64 *epoch, guint pages)
 {
     gint64 harvest[REPEATS], copy[REPEATS], taken[REPEATS], transfer[REPEATS], apply[REPEATS];
-    g_autoptr(GBytes) state = g_bytes_new_take(g_malloc0(100 << 10), 100 << 10);
     for (guint i = 0; i < REPEATS; i++) {
         dirty(b->primary, pages, i);
-        b->taken = b->sent = b->applied = FALSE;
-        gint64 start = g_get_monotonic_time();
-        capture_take(capture, ++*epoch, state, NULL, NULL);
-        wait_for(&b->taken);
-        taken[i] = b->taken_at_us - start;
-        wait_for(&b->sent);
-        wait_for(&b->applied);
+        capture_bench_take(b, ++*epoch);
+        taken[i] = b->taken_at_us - b->began_at_us;
         harvest[i] = b->stats.harvest_us;
         copy[i] = b->stats.copy_us;
         transfer[i] = b->stats.transfer_us;
@@ -130,7 +77,7 @@ static void bench_checkpoints(Bench *b, Capture *capture, guint64 *epoch, guint 
 }
 
 /* The stream's code alone: writing and reading 256 MiB of pages, without a socket. */
-static void bench_stream(Bench *b)
+static void bench_stream(const CaptureBench *b)
 {
     g_autoptr(StreamWriter) writer = stream_writer_new("pc.ram", b->primary->ram.size_bytes);
     gint64 start = g_get_monotonic_time();
@@ -243,66 +190,33 @@ static void bench_looks(guint gib, guint used_gib)
 
 /* ---- Sessions ---- */
 
-static const CaptureCallbacks capture_callbacks = {
-    .synchronised = on_synchronised, .taken = on_taken, .sent = on_sent, .failed = on_failed};
-static const ApplyCallbacks apply_callbacks = {.applied = on_applied, .failed = on_failed};
-
-typedef struct {
-    Capture *capture;
-    Apply *apply;
-    int fds[2];
-} Session;
-
 /* Synchronises RAM that is not written to, and prints how fast. */
-static Session session_begin(Bench *b, DirtyTracker *tracker, const char *name)
+static void session_begin(CaptureBench *b, DirtyTracker *tracker, const char *name)
 {
-    Session s;
-    g_autoptr(GError) error = NULL;
-    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, s.fds), ==, 0);
-    b->synchronised = FALSE;
-    s.capture = capture_new(&b->primary->ram, tracker, s.fds[0], &capture_callbacks, b, &error);
-    g_assert_no_error(error);
-    gint64 start = g_get_monotonic_time();
-    s.apply = apply_new(&b->secondary->ram, s.fds[1], &apply_callbacks, b, &error);
-    g_assert_no_error(error);
-    /* Nothing is sent ahead: what a pause costs is the question. */
-    CaptureTuning tuning = CAPTURE_TUNING_DEFAULT;
-    tuning.ahead_pages = PAGES;
-    capture_set_tuning(s.capture, &tuning);
-    capture_synchronise(s.capture, 0);
-    wait_for(&b->synchronised);
-    double us = (double)(g_get_monotonic_time() - start);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, b->fds), ==, 0);
+    double us = (double)capture_bench_begin(b, tracker, CAPTURE_PACK_OFF);
     printf("%s %.0f MiB/s\n", name, PAGES * (double)VM_PAGE_SIZE / MIB / us * 1e6);
-    return s;
-}
-
-static void session_end(Session *s)
-{
-    capture_free(s->capture);
-    apply_free(s->apply);
-    close(s->fds[0]);
-    close(s->fds[1]);
 }
 
 int main(void)
 {
     g_autoptr(GError) error = NULL;
-    Bench b = {.primary = test_ram_new(PAGES), .secondary = test_ram_new(PAGES)};
+    CaptureBench b = {.primary = test_ram_new(PAGES), .secondary = test_ram_new(PAGES)};
     for (guint64 page = 0; page < PAGES; page++)
         memset(b.primary->guest + page * VM_PAGE_SIZE, (int)(page % 255 + 1), VM_PAGE_SIZE);
     DirtyTracker *tracker = dirty_tracker_new(&b.primary->ram, DIRTY_METHOD_AUTO, &error);
     g_assert_no_error(error);
     fprintf(stderr, "dirty pages by %s\n", dirty_method_name(dirty_tracker_method(tracker)));
-    Session session = session_begin(&b, tracker, "memory_sync_rate");
+    session_begin(&b, tracker, "memory_sync_rate");
     guint64 epoch = 0;
     static const guint counts[] = {0, 1000, 10000, 50000};
     for (gsize i = 0; i < G_N_ELEMENTS(counts); i++)
-        bench_checkpoints(&b, session.capture, &epoch, counts[i]);
+        bench_checkpoints(&b, &epoch, counts[i]);
     bench_stream(&b);
-    session_end(&session);
+    capture_bench_end(&b);
     /* The secondary has nearly all of it. */
-    session = session_begin(&b, tracker, "memory_resync_rate");
-    session_end(&session);
+    session_begin(&b, tracker, "memory_resync_rate");
+    capture_bench_end(&b);
 
     dirty_tracker_free(tracker);
     test_ram_free(b.primary);

@@ -23,8 +23,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "checkpoint/checkpoint.h"
-#include "tests/support/test-ram.h"
+#include "tests/support/capture-bench.h"
 
 #define PAGES       (256u * 256u)
 #define ROWS        32768u /* pages of them */
@@ -35,12 +34,9 @@
 #define WARM        150u /* checkpoints that don't count: some seconds, for auto to find out */
 
 typedef struct {
-    TestRam *primary, *secondary;
+    CaptureBench ends;
     GRand *random;
     guint log_page;
-    gboolean synchronised, taken, sent, received;
-    gint64 taken_at_us, received_at_us;
-    CaptureStats stats;
 } Bench;
 
 typedef struct {
@@ -78,7 +74,7 @@ static void fill_page(GRand *random, guint8 *page)
 
 static guint8 *page_of(Bench *b, guint page)
 {
-    return b->primary->guest + (gsize)page * VM_PAGE_SIZE;
+    return b->ends.primary->guest + (gsize)page * VM_PAGE_SIZE;
 }
 
 static void work(Bench *b)
@@ -96,51 +92,6 @@ static void work(Bench *b)
 }
 
 /* ---- A session ---- */
-
-static void on_synchronised(const SyncProgress *progress, gpointer data)
-{
-    (void)progress;
-    ((Bench *)data)->synchronised = TRUE;
-}
-
-static void on_taken(const CaptureStats *stats, gpointer data)
-{
-    Bench *b = data;
-    (void)stats;
-    b->taken_at_us = g_get_monotonic_time();
-    b->taken = TRUE;
-}
-
-static void on_sent(const CaptureStats *stats, gpointer data)
-{
-    Bench *b = data;
-    b->stats = *stats;
-    b->sent = TRUE;
-}
-
-static void on_received(Checkpoint *checkpoint, gpointer data)
-{
-    Bench *b = data;
-    (void)checkpoint;
-    b->received_at_us = g_get_monotonic_time();
-    b->received = TRUE;
-}
-
-static void on_failed(const GError *error, gpointer data)
-{
-    (void)data;
-    g_error("bench-compress: %s", error->message);
-}
-
-static const CaptureCallbacks capture_callbacks = {
-    .synchronised = on_synchronised, .taken = on_taken, .sent = on_sent, .failed = on_failed};
-static const ApplyCallbacks apply_callbacks = {.received = on_received, .failed = on_failed};
-
-static void wait_for(const gboolean *flag)
-{
-    while (!*flag)
-        g_main_context_iteration(NULL, TRUE);
-}
 
 static void connect_tcp(int fds[2])
 {
@@ -169,53 +120,32 @@ static double median(double *values)
     return values[CHECKPOINTS / 2];
 }
 
-static Result take_checkpoints(Bench *b, Capture *capture, guint warm)
+static Result take_checkpoints(Bench *b, guint warm)
 {
     double bytes[CHECKPOINTS] = {0}, transfer[CHECKPOINTS] = {0}, pause[CHECKPOINTS] = {0};
-    g_autoptr(GBytes) state = g_bytes_new_take(g_malloc0(100 << 10), 100 << 10);
+    CaptureBench *ends = &b->ends;
     for (guint i = 0; i < warm + CHECKPOINTS; i++) {
         work(b);
-        b->taken = b->sent = b->received = FALSE;
-        gint64 start = g_get_monotonic_time();
-        capture_take(capture, i + 1, state, NULL, NULL);
-        wait_for(&b->taken);
-        wait_for(&b->sent);
-        wait_for(&b->received);
+        capture_bench_take(ends, i + 1);
         if (i >= warm) {
-            bytes[i - warm] = (double)b->stats.bytes;
-            transfer[i - warm] = (double)(b->received_at_us - b->taken_at_us);
-            pause[i - warm] = (double)(b->taken_at_us - start);
+            bytes[i - warm] = (double)ends->stats.bytes;
+            transfer[i - warm] = (double)(ends->received_at_us - ends->taken_at_us);
+            pause[i - warm] = (double)(ends->taken_at_us - ends->began_at_us);
         }
         g_usleep(20000);
     }
     return (Result){.bytes = median(bytes),
                     .transfer_us = median(transfer),
                     .pause_us = median(pause),
-                    .codec = b->stats.codec};
+                    .codec = ends->stats.codec};
 }
 
 static Result run_session(Bench *b, DirtyTracker *tracker, CapturePack packing)
 {
-    g_autoptr(GError) error = NULL;
-    int fds[2];
-    connect_tcp(fds);
-    b->synchronised = FALSE;
-    Capture *capture =
-        capture_new(&b->primary->ram, tracker, fds[0], &capture_callbacks, b, &error);
-    g_assert_no_error(error);
-    Apply *apply = apply_new(&b->secondary->ram, fds[1], &apply_callbacks, b, &error);
-    g_assert_no_error(error);
-    CaptureTuning tuning = CAPTURE_TUNING_DEFAULT;
-    tuning.ahead_pages = PAGES;
-    capture_set_tuning(capture, &tuning);
-    capture_set_packing(capture, packing);
-    capture_synchronise(capture, 0);
-    wait_for(&b->synchronised);
-    Result result = take_checkpoints(b, capture, packing == CAPTURE_PACK_AUTO ? WARM : 20);
-    capture_free(capture);
-    apply_free(apply);
-    close(fds[0]);
-    close(fds[1]);
+    connect_tcp(b->ends.fds);
+    capture_bench_begin(&b->ends, tracker, packing);
+    Result result = take_checkpoints(b, packing == CAPTURE_PACK_AUTO ? WARM : 20);
+    capture_bench_end(&b->ends);
     return result;
 }
 
@@ -258,12 +188,13 @@ int main(void)
         fprintf(stderr, "bench-compress: not root, or no ip: left out\n");
         return 0;
     }
-    Bench b = {.primary = test_ram_new(PAGES),
-               .secondary = test_ram_new(PAGES),
-               .random = g_rand_new_with_seed(1)};
+    Bench b = {
+        .ends = {.primary = test_ram_new(PAGES), .secondary = test_ram_new(PAGES)},
+        .random = g_rand_new_with_seed(1)
+    };
     for (guint page = 0; page < ROWS + 4096; page++)
         fill_page(b.random, page_of(&b, page));
-    DirtyTracker *tracker = dirty_tracker_new(&b.primary->ram, DIRTY_METHOD_AUTO, &error);
+    DirtyTracker *tracker = dirty_tracker_new(&b.ends.primary->ram, DIRTY_METHOD_AUTO, &error);
     g_assert_no_error(error);
     bench_link(&b, tracker, "fast");
     if (system("tc qdisc add dev lo root tbf rate 1gbit burst 128k latency 100ms") == 0)
@@ -271,8 +202,8 @@ int main(void)
     else
         fprintf(stderr, "bench-compress: the loopback can't be shaped: no figures of it\n");
     dirty_tracker_free(tracker);
-    test_ram_free(b.primary);
-    test_ram_free(b.secondary);
+    test_ram_free(b.ends.primary);
+    test_ram_free(b.ends.secondary);
     g_rand_free(b.random);
     return 0;
 }
