@@ -76,6 +76,51 @@ processes() {
     done
 }
 
+# ---- Persistent bitmaps ----
+
+# For vm.extra: a monitor of the test's own, by a name that each host has for itself.
+# shellcheck disable=SC2034 # for who sources it
+DISKS_MONITOR='-chardev socket,id=test,path=colo-monitor,abstract=on,server=on,wait=off -mon chardev=test,mode=control'
+
+# monitor_answer HOST COMMAND: what QEMU returns. What socat ends with says nothing: QEMU may tell of a checkpoint's
+# pause when the answer is there, which nobody reads then.
+monitor_answer() {
+    rm -f "$HOSTS_DIR/answer"
+    cat >"$HOSTS_DIR/ask" <<EOF
+#!/bin/sh
+printf '%s\n' '{"execute": "qmp_capabilities"}' '$2'
+returned=0
+while [ \$returned -lt 2 ] && read -r line; do
+    case \$line in '{"return": '* | '{"error": '*) returned=\$((returned + 1)) ;; esac
+done
+printf '%s\n' "\$line" >$HOSTS_DIR/answer.new
+exec mv $HOSTS_DIR/answer.new $HOSTS_DIR/answer
+EOF
+    chmod +x "$HOSTS_DIR/ask"
+    hosts_exec "$1" timeout "$PATIENCE" socat -t 0 ABSTRACT-CONNECT:colo-monitor "EXEC:$HOSTS_DIR/ask" 2>/dev/null
+    cat "$HOSTS_DIR/answer"
+}
+
+# What QEMU knows of the bitmap `kept`: of one that was in use in the image it says that it is inconsistent.
+bitmap_of() { # HOST
+    monitor_answer "$1" '{"execute": "query-named-block-nodes", "arguments": {"flat": true}}' |
+        grep -o '{[^{}]*"name": "kept"[^{}]*}' | grep '"recording"'
+}
+
+bitmap_is_lost() { # HOST
+    bitmap_of "$1" | grep -q '"inconsistent": true'
+}
+
+bitmap_count() { # HOST
+    bitmap_of "$1" | "$COLO_BUILD/tests/tools/json-get" count
+}
+
+# The image's own word, whoever has it open.
+bitmap_flags() { # HOST DISK
+    qemu-img info -U --output=json "$(image_of "$1" "$2")" |
+        "$COLO_BUILD/tests/tools/json-get" format-specific.data.bitmaps.0.flags
+}
+
 # The primary's colod ends as it was asked to, then the secondary's: both have all that was written.
 ends_in_order() {
     hosts_colo "$primary" quit >/dev/null

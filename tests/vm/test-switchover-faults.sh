@@ -6,7 +6,8 @@
 # time the error names the disk, the disks are taken back, the guest goes on in the same QEMU and the same
 # session, and its client has lost nothing. The eleventh is done. Then the secondary's storage hangs as it takes the
 # VM, which it gives back; the twelfth is done. Then the qcow2 image refuses writes until the VM has left: it is taken
-# back, too, and leaves in its next pause, of which no checkpoint can be made. What can't be mended, a raw image that could
+# back, too, and leaves in its next pause, of which no checkpoint can be made. The image's persistent bitmap, which has
+# been through all that, is lost by it: what it has is right where QEMU gives the image up, and nowhere else. What can't be mended, a raw image that could
 # not be synced, refuses once at most: the VM leaves that host. From a qcow2 image like that it leaves by itself:
 # no checkpoint can be made of it any more, so it goes on from the one before, elsewhere.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
@@ -15,6 +16,8 @@ set -u
 . "$COLO_TESTS/support/pair.sh"
 # shellcheck source=tests/support/disks.sh
 . "$COLO_TESTS/support/disks.sh"
+
+command -v socat >/dev/null || tap_skip_all "no socat"
 
 # What a server is told to do wrong while the file of that name is there: NAME WHAT FILE ERRNO. A persistent
 # bitmap is what QEMU writes to the qcow2 image as it gives it up, and our own bitmap before that. To the raw one
@@ -90,6 +93,21 @@ fails_by() { # WHAT FAULT TEXT...
     is "$what: the same session" "$(hosts_status "$primary" session)" "$session"
     is "$what: the first error stays" "$(hosts_status "$primary" switchover.error)" "$why"
     client_unharmed "$what"
+}
+
+# The bitmap has something, and what it has counts.
+bitmap_counts() { # HOST
+    bitmap=$(bitmap_of "$1")
+    case $bitmap in *inconsistent*) return 1 ;; esac
+    [ "$(echo "$bitmap" | "$COLO_BUILD/tests/tools/json-get" count)" -gt 0 ]
+}
+
+# As a backup does that finds it lost, and then copies all of the disk.
+bitmap_renewed() { # HOST
+    for renewal in '-remove", "arguments": {' '-add", "arguments": {"persistent": true, '; do
+        monitor_answer "$1" "{\"execute\": \"block-dirty-bitmap$renewal\"node\": \"colo-disk1\", \"name\": \"kept\"}}" |
+            grep -F '"return": {}' || return 1
+    done
 }
 
 # The fault is there until the VM has left. The switchover fails, and the VM is taken back, in a checkpoint that is whole.
@@ -211,7 +229,7 @@ for host in alpha beta; do
     qemu-img bitmap --add "$(image_of $host cow)" kept
     truncate -s 68M "$(image_of $host cow)" # the file doesn't grow
     hosts_config $host log.log-level=debug checkpoint.mode="${MODE:-colo}" vm.resume-patience=0ms \
-        "disk raw.path=$(image_of $host raw)" \
+        "vm.extra=$DISKS_MONITOR" "disk raw.path=$(image_of $host raw)" \
         "disk cow.path=$(image_of $host cow)" "disk cow.format=qcow2" \
         "disks.state-dir=$HOSTS_DIR/$host/disks"
     faults_of $host >"$HOSTS_DIR/$host/fault"
@@ -233,18 +251,25 @@ done
 guest_writes_both "the eleventh"
 moves "the eleventh"
 is "the eleventh: the same QEMU, and the same servers" "$(processes)" "$kept"
+ok "the eleventh: the bitmap is there" bitmap_counts "$primary"
 ok "the guest's memory is what it wrote" guest_verifies
 
 gives_back "the secondary's qcow2 image hangs" slow-cow
 guest_writes_both "the twelfth"
 moves "the twelfth"
+ok "the twelfth: the bitmap is there" bitmap_counts "$primary"
 ok "the guest's memory is what it wrote after that" guest_verifies
 
 guest_writes_both "before it leaves"
 fails_and_leaves "the qcow2 image is worn out" worn cow
+ok "the qcow2 image is worn out: the bitmap is lost" bitmap_is_lost "$primary"
+ok "the qcow2 image is worn out: there is another one" bitmap_renewed "$primary"
+guest_writes_both "with another bitmap"
 leaves "the raw image can't be synced" unsynced-raw raw
+ok "the raw image can't be synced: the bitmap is there" bitmap_counts "$primary"
 guest_writes_both "after that"
 leaves_by_itself "the qcow2 image can't be synced" unsynced-cow
+ok "the qcow2 image can't be synced: the bitmap is lost" bitmap_is_lost "$primary"
 
 ok "the guest's memory is what it wrote in the end" guest_verifies
 guest_writes_both "the end"
