@@ -95,6 +95,7 @@ while read -r story; do
     status=$(hosts_status "$primary" switchover.status)
     eval "$status=\$(($status + 1))"
     diag "$ended: $story: $status"
+    [ "$status" != failed ] || diag "$(hosts_status "$primary" switchover.error)"
     [ $((ended % 25)) != 0 ] || client_unharmed "after $ended"
 done <"$HOSTS_DIR/stories"
 is "all have ended in a protected pair" "$ended" "$rounds"
