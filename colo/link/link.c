@@ -30,8 +30,6 @@
 #include "common/patience.h"
 
 #define HANDSHAKE_MS        5000u
-#define LINGER_MS           1000u
-#define LINGER_MAX          4u
 #define CONTROL_QUEUE_BYTES ((gsize)4 * 1024 * 1024)
 #define PACKETS_QUEUE_BYTES ((gsize)4 * 1024 * 1024)
 /* Reasons that are remembered as reported. */
@@ -140,93 +138,7 @@ gboolean link_pairing_is_complete(const Link *link)
     return TRUE;
 }
 
-/* ---- Closing on purpose ---- */
-
-/* A pairing that we have ended, until the peer has read what we sent last, and we what it did. */
-typedef struct {
-    Link *link;
-    Pairing *pairing;
-    GSource *timer;
-    guint open;       /* connections whose end is waited for */
-    gboolean follows; /* packets are wanted */
-} Linger;
-
-static void linger_free(gpointer data)
-{
-    Linger *linger = data;
-    link_source_clear(&linger->timer);
-    pairing_free(linger->pairing);
-    g_free(linger);
-}
-
-static gboolean on_linger_timeout(gpointer user_data)
-{
-    Linger *linger = user_data;
-    g_ptr_array_remove(linger->link->lingering, linger);
-    return G_SOURCE_REMOVE;
-}
-
-static void on_linger_ended(Channel *channel, const GError *why, gpointer user_data)
-{
-    Linger *linger = user_data;
-    Channel *packets = linger->pairing->channels[LINK_PACKETS];
-    (void)why;
-    if (--linger->open == 0)
-        g_ptr_array_remove(linger->link->lingering, linger);
-    else if (channel != packets)
-        channel_finish(packets); /* not before: its end would overtake our last words */
-}
-
-static void ignore_end(Channel *channel, const GError *why, gpointer user_data)
-{
-    (void)channel;
-    (void)why;
-    (void)user_data;
-}
-
-static gsize on_late_packets(Channel *channel, const guint8 *data, gsize len, gpointer user_data)
-{
-    Linger *linger = user_data;
-    Link *link = link_ref(linger->link);
-    LinkParsedPacket packet;
-    gsize used = 0;
-    /* A callback may free the link, and so this. What breaks the protocol is thrown away. */
-    while (channel_is_open(channel) && linger->follows) {
-        LinkParse result = link_parse_packet(data + used, len - used, &packet, NULL);
-        linger->follows = result != LINK_PARSE_BAD;
-        if (result != LINK_PARSE_WHOLE)
-            break;
-        used += packet.used;
-        link->packets.received_frames++;
-        link->packets.received_bytes += packet.len;
-        link->callbacks.late_packet(packet.nic, packet.frame, packet.len, link->user_data);
-    }
-    gboolean rest = channel_is_open(channel) && linger->follows;
-    link_unref(link);
-    return rest ? used : len;
-}
-
-static void linger_on(Link *link, Pairing *pairing)
-{
-    static const ChannelHandler last_words = {.ended = on_linger_ended};
-    static const ChannelHandler packets = {.data = on_late_packets, .ended = on_linger_ended};
-    static const ChannelHandler nothing = {.ended = ignore_end};
-    Linger *linger = g_new(Linger, 1);
-    *linger =
-        (Linger){.link = link, .pairing = pairing, .open = 2, .follows = link->packets_follow};
-    linger->timer = link_timer(LINGER_MS, on_linger_timeout, linger);
-    if (link->lingering->len >= LINGER_MAX)
-        g_ptr_array_remove_index(link->lingering, 0);
-    g_ptr_array_add(link->lingering, linger);
-    for (LinkChannel which = 0; which < link->channels; which++)
-        channel_handle(pairing->channels[which],
-                       link_is_engines(which) ? CHANNEL_HOLD : CHANNEL_READ, G_PRIORITY_DEFAULT,
-                       which == LINK_CONTROL   ? &last_words
-                       : which == LINK_PACKETS ? &packets
-                                               : &nothing,
-                       linger);
-    channel_finish(pairing->channels[LINK_CONTROL]);
-}
+/* ---- Orders ---- */
 
 /* Takes the pairing out of the link, which isn't up any more. */
 static Pairing *take_pairing(Link *link)
@@ -255,7 +167,7 @@ static void obey(Link *link, LinkEvent order, json_object *hello, const char *id
     link_source_clear(&link->handshake);
     step(link, order);
     if (was_up)
-        linger_on(link, take_pairing(link));
+        link_linger(link, take_pairing(link));
     else
         g_clear_pointer(&link->pairing, pairing_free);
     g_free(link->idle_reason);
@@ -479,7 +391,7 @@ Link *link_new(const LinkOptions *options, const LinkCallbacks *callbacks, gpoin
     link->channels = options->disks ? LINK_CHANNELS : LINK_DISKS;
     link->listener.socket = link->also.socket = UNIX_LISTEN_NONE;
     link->reported = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    link->lingering = g_ptr_array_new_with_free_func(linger_free);
+    link->lingering = link_lingering_new();
     link->idle_reason = g_strdup("it is starting");
     link->peer_address = g_strdup(options->peer);
     if (options->peer && !link_address_parse("peer", options->peer, &peer, error))
@@ -497,12 +409,8 @@ void link_free(Link *link)
     link_listen_end(link);
     link_forget_given(link);
     obey(link, LINK_EVENT_END, NULL, NULL);
-    /* There is no main loop to wait in. What has come is read, so that closing doesn't reset. */
-    for (guint i = link->lingering->len; i > 0; i--) {
-        Linger *linger = g_ptr_array_index(link->lingering, i - 1);
-        channel_read_now(linger->pairing->channels[LINK_CONTROL]);
-    }
-    g_clear_pointer(&link->lingering, g_ptr_array_unref);
+    /* There is no main loop to wait in. */
+    link_end_lingering(link);
     link_unref(link);
 }
 

@@ -12,6 +12,7 @@
  *   beat.c       heartbeats and their echoes on a link that is up
  *   accept.c     incoming connections
  *   dial.c       outgoing ones
+ *   linger.c     a pairing that this side has ended
  *   link.c            the link that is up, and the public functions
  *
  * Callbacks may call any public function, link_free() included. So whatever calls back holds a
@@ -303,7 +304,7 @@ struct Link {
     ColoTime looked;          /* when no connection had ended yet */
     GError *failing;          /* up, but about to go down from the main loop */
     GSource *failing_source;
-    GPtrArray *lingering; /* of Linger */
+    GPtrArray *lingering; /* of linger.c */
     LinkPacketStats packets;
 };
 
@@ -336,6 +337,15 @@ gboolean link_is_engines(LinkChannel which);
 void link_read_control(Link *link);
 /* Ends a link that is up; takes `why`. Only from the main loop. */
 void link_go_down(Link *link, GError *why);
+
+/* ---- A pairing that this side has ended (linger.c) ---- */
+
+/* For link->lingering. */
+GPtrArray *link_lingering_new(void);
+/* Takes a pairing that was up, until both sides have read what there is, or for a second. */
+void link_linger(Link *link, Pairing *pairing);
+/* Now. What has come on control is read, so that closing doesn't reset. */
+void link_end_lingering(Link *link);
 
 /* ---- Signs of life (beat.c) ---- */
 

@@ -46,9 +46,9 @@ colo/link/accept.c on_listen_again unit/test-link-network.c
 colo/link/dial.c on_handshake_timeout unit/test-link-dial.c
 colo/link/dial.c on_no_peer unit/test-link-dial.c
 colo/link/dial.c on_retry secondary-none
+colo/link/linger.c on_linger_timeout unit/test-link-broken.c
 colo/link/link.c - colo/silence
 colo/link/link.c on_failing unit/test-link-broken.c
-colo/link/link.c on_linger_timeout unit/test-link-broken.c
 colo/node/answer.c on_look setup
 colo/node/claim-owner.c on_disown_timer completed
 colo/node/claim-owner.c on_record_timer active/record
