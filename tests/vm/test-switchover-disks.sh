@@ -3,7 +3,7 @@
 # A guest with a raw and a qcow2 disk that an administrator has stopped, moved as planned: there, back and
 # there, though QEMU runs it on neither host meanwhile; and held, and cancelled. Then it is continued, writes,
 # and is moved while it runs. In the end both hosts' images are equal. The qcow2 image has a persistent
-# bitmap: QEMU writes it as it gives the disk up, so it moves, too, with all that is in it.
+# bitmap: QEMU writes it as it gives the disk up, so it moves, too, with all that is in it. By a failover it is lost.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
@@ -90,6 +90,12 @@ need "moved while it runs: protected again" is_pair "$primary" "$secondary"
 is "moved while it runs: the bitmap has what it had" "$(bitmap_count "$primary")" "$count"
 not_ok "moved while it runs: it is lost" bitmap_is_lost "$primary"
 both_written "it runs there" 20
+
+ok "failed over" hosts_colo "$primary" failover
+pair_swap
+need "failed over: protected again" is_pair "$primary" "$secondary"
+ok "failed over: the bitmap is lost" bitmap_is_lost "$primary"
+both_written "it runs here again" 20
 ends_in_order
 ok "the raw images are equal" equal raw
 ok "the qcow2 images are" qemu-img compare -q "$(image_of alpha cow)" "$(image_of beta cow)"
