@@ -120,6 +120,10 @@ SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEve
                    : SWITCHOVER_OVER;
     case FSM_P_HANDED:
         return SWITCHOVER_COMMITTED;
+    case FSM_P_SETUP:
+    case FSM_P_ACTIVE:
+        /* The VM that was given back doesn't run yet, and the secondary is there again. */
+        return SWITCHOVER_EVENTS;
     default:
         return event == FSM_TAKEN ? SWITCHOVER_TAKEN : SWITCHOVER_OVER;
     }

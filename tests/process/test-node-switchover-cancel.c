@@ -143,6 +143,24 @@ static void test_cancel_asked(gconstpointer data)
     tear_down(&f);
 }
 
+/* The secondary is back before the VM runs that it has given back: its storage is slow, say. That is no failure. */
+static void test_cancel_slow_way_back(void)
+{
+    Fixture f;
+    start_held(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    g_assert_true(go_on(a, NULL, NULL));
+    fake_vm_inject(a->vm, FAKE_VM_RESUME, FAKE_VM_HOLD, 1);
+    WAIT_FOR(b->node->state == FSM_S_HANDED && claim_has_asked_handed(b->node->claim));
+    cancel(b);
+    WAIT_FOR(a->node->state == FSM_P_SETUP || a->node->state == FSM_P_ACTIVE);
+    g_assert_cmpint(phase_of(a), ==, SWITCHOVER_CANCELLING);
+    fake_vm_proceed(a->vm);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_CANCELLED);
+    protect(&f, 0);
+    tear_down(&f);
+}
+
 /* It has its answer: the VM moves. */
 static void test_cancel_too_late(void)
 {
@@ -282,6 +300,7 @@ int main(int argc, char **argv)
     add_pair_data_test("/node-switchover-cancel/cancel/handed/here", NULL, test_cancel_handed);
     add_pair_data_test("/node-switchover-cancel/cancel/handed/there", "there", test_cancel_handed);
     add_pair_data_test("/node-switchover-cancel/cancel/asked/here", NULL, test_cancel_asked);
+    add_pair_test("/node-switchover-cancel/cancel/slow-way-back", test_cancel_slow_way_back);
     add_pair_data_test("/node-switchover-cancel/cancel/asked/there", "there", test_cancel_asked);
     add_pair_test("/node-switchover-cancel/cancel/too-late", test_cancel_too_late);
     add_pair_test("/node-switchover-cancel/cancel/any-time", test_cancel_any_time);
