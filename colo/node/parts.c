@@ -426,13 +426,18 @@ static gboolean on_may_be_heard(gpointer user_data)
     return !fsm_is_taking_over(node->state) || claim_take(node->claim);
 }
 
-/* Its output may leave from here on, or when it runs: the disks are those that it was produced on. */
+/*
+ * Its output may leave from here on, or when it runs: the disks are those that it was produced on. If it has
+ * none, and nothing is to be heard yet, the VM can be the primary's again until it is: then
+ * svm.c notes that it has run.
+ */
 void parts_leave_stopped(Node *node)
 {
     if (!fsm_is_taking_over(node->state) || traffic_route(node->traffic) == ROUTE_OPEN)
         return;
-    holdings_taken_over(node->holdings);
     claim_begin_take(node->claim);
+    if (!claim_keeps_silent(node->claim))
+        holdings_taken_over(node->holdings);
     secondary_release_output(node);
 }
 

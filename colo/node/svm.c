@@ -228,6 +228,7 @@ static void on_ending(const char *what, const GError *error, gpointer user_data)
 
 static void finish_takeover(Node *node)
 {
+    holdings_taken_over(node->holdings);
     /* What the primary's guest was given and ours was not, and what has come here since. */
     replay_give_all(node->replay);
     gint64 took_us = figures_add_takeover(node->figures, node->epoch);
