@@ -124,9 +124,8 @@ gboolean claim_gives_back(gboolean granted_late, FsmState state)
 
 gboolean claim_may_have(FsmState state)
 {
-    /* One that gives back, or has run, does so itself. */
-    return !fsm_is_primary(state) && !fsm_is_taking_over(state) && state != FSM_S_GIVING &&
-           state != FSM_S_LEAVING;
+    /* One that gives back does so itself. */
+    return !fsm_is_primary(state) && state != FSM_S_GIVING && state != FSM_S_LEAVING;
 }
 
 gboolean claim_looks_back(FsmState state)

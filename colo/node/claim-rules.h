@@ -101,8 +101,9 @@ gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
  */
 gboolean claim_gives_back(gboolean granted_late, FsmState state);
 /*
- * Whether what it has asked about a lost link, or a VM that was handed over, may have been granted to a side
- * that does nothing by it. When it ends, that is the primary's.
+ * Whether what it has asked about a lost link, or a VM that was handed over, may have been granted to a
+ * secondary that nobody can have heard by it. When it ends, that is the primary's. One that takes over is
+ * such a side until its VM may be heard (claim-unrun.c).
  */
 gboolean claim_may_have(FsmState state);
 /*

@@ -36,10 +36,10 @@ static void set_note(Claim *claim, ClaimNote next)
 
 static void step(Claim *claim);
 
-/* The takeover goes on. */
+/* The takeover goes on, and the VM may be heard from now on. There is no way back. */
 static void end_take(Claim *claim, const GError *error)
 {
-    claim->note.waits = claim->note.silent = FALSE;
+    claim->note.waits = claim->note.silent = claim->question.may_have = FALSE;
     g_clear_handle_id(&claim->note.timer, g_source_remove);
     if (error)
         claim_tell(claim,
@@ -85,6 +85,7 @@ static void step(Claim *claim)
 void claim_begin_take(Claim *claim)
 {
     claim->note.silent = claim->note.doing != CLAIM_NOTE_NONE;
+    claim->question.may_have &= claim->note.silent;
 }
 
 gboolean claim_keeps_silent(const Claim *claim)

@@ -124,8 +124,9 @@ void claim_overrule(Claim *claim);
 /* The VM has ended on purpose; `rest` NULL: it was not run. */
 void claim_disown(Claim *claim, const ArbiterRest *rest);
 /*
- * This node ends, and is no primary. What the arbiter may have granted to it is `to`'s: else that, denied,
- * would wait until this node is started again. FALSE: there is nothing of that. TRUE: then `disowned`.
+ * This node ends, and is no primary, or one that nobody can have heard yet. What the arbiter may have
+ * granted to it is `to`'s: else that, denied, would wait until this node is started again. FALSE: there is
+ * nothing of that. TRUE: then `disowned`.
  */
 gboolean claim_concede(Claim *claim, const char *to);
 

@@ -36,7 +36,7 @@ struct Claim {
         gboolean asked_handed; /* in that, when the VM was handed over */
         gboolean gives_back;   /* what was granted late in that: an answer is to come */
         guint back_timer;      /* then it is tried again */
-        gboolean may_have;  /* secondary: has asked in that, was not told no, does nothing by it */
+        gboolean may_have;  /* secondary: has asked in that, was not told no, can't have been heard */
         guint wait_ms;      /* before the next one */
         guint asked;        /* how many there were */
         ArbiterAnswer last; /* if has_last */

@@ -293,6 +293,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
     },
     [FSM_S_DEVICE] = {
         NO_SWITCHOVER,
+        /* If nobody can have heard it, it is the primary's again: the claim concedes it. */
         [FSM_VM_LOST]      = FAIL(0),
         [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_DROP_APPLY | FSM_DO_RECORD |
                                   FSM_DO_ACCEPT),

@@ -287,8 +287,10 @@ static void concede(const Pair *pair, int me, const Side *before, Side *side)
 {
     gboolean asked = before->claim && (before->is_asked || before->flying == before->claim ||
                                        pair->granted[before->claim] == 1 + me);
+    /* Silence isn't told apart here: a VM that runs in a takeover may be heard. */
+    gboolean heard = fsm_is_taking_over(before->state) && before->route == ROUTE_OPEN;
     side->returning |= model_is_dead(side) && !side->crashed && !side->releasing && asked &&
-                       claim_may_have(before->state);
+                       !heard && claim_may_have(before->state);
 }
 
 void model_event(Pair *pair, int me, FsmEvent what)

@@ -448,6 +448,8 @@ static const char *const rare[] = {
     "a VM that was handed over is given back",
     "a VM that was handed over is given back before its secondary ends",
     "a secondary is ended that has asked for a VM that was handed over",
+    "a secondary is ended in a takeover that was refused",
+    "a secondary loses its QEMU in a takeover",
     "a secondary's colod dies as it takes over a VM that was handed over",
     "a primary is told that it has its VM back",
     "a primary learns from the arbiter that it has its VM back",

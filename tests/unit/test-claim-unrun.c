@@ -44,6 +44,16 @@ static void test_noted_still(ClaimHost *f, gconstpointer data)
     g_assert_false(claim_host_reported(f, "taken"));
 }
 
+/* What was granted is the primary's if this node ends before the VM may be heard, and not after that. */
+static void test_conceded_unheard(ClaimHost *f, gconstpointer data)
+{
+    g_autofree char *note = take_noted(f);
+    (void)data;
+    g_assert_true(claim_concede(f->claim, "beta"));
+    WAIT_FOR(claim_host_reported(f, "taken"));
+    g_assert_false(claim_concede(f->claim, "beta"));
+}
+
 #define ADD(name, func)                                                                            \
     g_test_add("/claim-unrun/" name, ClaimHost, NULL, claim_host_set_up, func, claim_host_tear_down)
 
@@ -53,5 +63,6 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     ADD("noted-again", test_noted_again);
     ADD("noted-still", test_noted_still);
+    ADD("conceded-unheard", test_conceded_unheard);
     return g_test_run();
 }

@@ -204,13 +204,36 @@ static gboolean look_at_ended(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* Its takeover is cut off, and QEMU doesn't run the VM until the node is ended; or dies. */
+static void fail_alone(WorldHost *host)
+{
+    if (world_chance(500)) {
+        host->vm->refuse[VM_OP_RESUME] = 8;
+        world_later(host, world_between(SECOND / 10, 4 * SECOND), end_now, host);
+    } else {
+        host->vm->die_in[world_chance(500) ? VM_OP_LOAD : VM_OP_RESUME] = TRUE;
+    }
+}
+
+/* Nothing has run there in the takeover; nor are images its own, from which it could be started again. */
+static gboolean is_unheard(const WorldHost *host, FsmState before)
+{
+    gboolean is_taken = world.disks && traffic_route(host->node->traffic) == ROUTE_OPEN;
+    return before == FSM_S_DEVICE && !host->ran_in_takeover && !is_taken;
+}
+
 static void note_end(WorldHost *host, FsmState before)
 {
     gboolean held = before == FSM_S_COLO || before == FSM_S_HANDED || before == FSM_S_PAUSED ||
                     before == FSM_S_RECOVER;
+    gboolean unheard = is_unheard(host, before);
+    host->ended_unheard = unheard;
     ended_us[host->index] = 0;
-    if (!held || !world_has_arbiter() || !is_answered(host))
+    if ((!held && !unheard) || !world_has_arbiter() || !is_answered(host))
         return;
+    if (unheard)
+        world_sometimes(host->vm ? "a secondary is ended in a takeover that was refused"
+                                 : "a secondary loses its QEMU in a takeover");
     if (claim_has_asked_handed(host->node->claim))
         world_sometimes("a secondary is ended that has asked for a VM that was handed over");
     ended_us[host->index] = world.now_us;
@@ -228,7 +251,11 @@ void world_handed_moved(WorldHost *host, guint before, const char *event)
     }
     if (state == FSM_S_HANDED && before != FSM_S_HANDED && world_chance(60))
         ask_too_late(host);
-    if (state == FSM_COMPLETED)
+    if (fsm_is_taking_over(state) && !fsm_is_taking_over((FsmState)before))
+        host->ran_in_takeover = host->ended_unheard = FALSE;
+    if (state == FSM_S_DEVICE && before != FSM_S_DEVICE && host->vm && world_chance(100))
+        fail_alone(host);
+    if (state == FSM_COMPLETED || (state == FSM_FAILED && before == FSM_S_DEVICE))
         note_end(host, (FsmState)before);
     ended_in_takeover[host->index] |= state == FSM_COMPLETED && before == FSM_S_DEVICE;
     ended_in_takeover[!host->index] &= state != FSM_P_NONE;

@@ -196,6 +196,11 @@ static void look_at_state(WorldHost *host, const char *event)
                                                    : "a VM that has moved is replaced");
     host->was_left &= state == FSM_S_STARTING;
     world_handed_moved(host, before, event);
+    if (fsm_is_contested(before) && (state == FSM_P_NONE || state == FSM_P_SETUP) &&
+        world.host[!host->index].ended_unheard) {
+        world.host[!host->index].ended_unheard = FALSE;
+        world_begin_reign(host);
+    }
     switch (state) {
     case FSM_S_TAKING:
         world_stop_check_takeover(host, before);

@@ -106,7 +106,7 @@ static SimVm *sim(Vm *vm)
 
 gboolean sim_vm_is_read(const SimVm *vm)
 {
-    return !vm->vm.running || g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
+    return g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
 }
 
 /*
@@ -194,6 +194,7 @@ static void resume(SimVm *vm)
     check_disk(vm);
     g_clear_pointer(&vm->host->trouble, g_free);
     vm->loaded = FALSE;
+    vm->host->ran_in_takeover = TRUE;
     vm->vm.running = TRUE; /* it handles what waits from now on */
     run_guest(vm);
 }

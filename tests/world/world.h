@@ -196,6 +196,8 @@ struct WorldHost {
     guint state;            /* its node's, that was seen last */
     guint64 states;         /* a bit for each that was seen: a test clears them */
     gint64 gone_us;         /* its VM was, or its process */
+    gboolean ran_in_takeover; /* the VM, in the one that is under way or was last */
+    gboolean ended_unheard;   /* it was ended in that, or lost its VM, before that has run */
     gboolean died_unrun;    /* likewise, with a copy that nobody can have heard */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
