@@ -246,6 +246,27 @@ static void test_spent(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->done, ==, 0);
 }
 
+/*
+ * QEMU has refused the pause, too: a primary's VM has never stopped, and a refused `cont` is no loss. A dead
+ * QEMU is, and a copy that runs isn't the VM yet.
+ */
+static void test_still_runs(Fixture *f, gconstpointer state)
+{
+    gboolean primary = fsm_is_primary((FsmState)GPOINTER_TO_INT(state));
+    f->world.still_runs = TRUE;
+    resume_vm(f->resume, on_done);
+    refuse(f, VM_ERROR_QMP);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_true(f->failed == !primary);
+    g_assert_cmpuint(f->not_resumed, ==, !primary);
+    g_assert_cmpuint(f->refused + f->troubles, ==, 0);
+    g_assert_false(resume_is_waiting(f->resume));
+    resume_vm(f->resume, on_done);
+    refuse(f, VM_ERROR_DIED);
+    g_assert_cmpuint(f->done, ==, 2);
+    g_assert_true(f->failed);
+}
+
 /* A QEMU that is dead or hangs is the end, and so is any refusal to who is no primary. */
 static void test_final(Fixture *f, gconstpointer state)
 {
@@ -478,6 +499,8 @@ int main(int argc, char **argv)
     ADD("activated", FSM_P_COLO, test_activated);
     ADD("heard", FSM_S_DEVICE, test_heard);
     ADD("again", FSM_P_NONE, test_again);
+    ADD("still-runs", FSM_P_COLO, test_still_runs);
+    ADD("still-runs-copy", FSM_S_DEVICE, test_still_runs);
     ADD("spent", FSM_P_COLO, test_spent);
     ADD("final-primary", FSM_P_COLO, test_final);
     ADD("final-secondary", FSM_S_DEVICE, test_final);
