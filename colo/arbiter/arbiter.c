@@ -387,6 +387,7 @@ void arbiter_forget(Arbiter *arbiter)
         Question *question = g_ptr_array_index(arbiter->questions, i);
         question->forgotten |= question->work == arbiter_decide ||
                                question->work == arbiter_hand_back ||
+                               question->work == arbiter_hand_on ||
                                question->work == arbiter_read_again;
     }
 }

@@ -48,13 +48,12 @@ static void on_returned(ArbiterAnswer answer, const GError *error, gpointer user
 static void give_back(Claim *claim)
 {
     arbiter_return(claim->arbiter, claim->config->vm->uuid, claim->question.session,
-                   claim->config->name, claim->back.to, on_returned, claim);
+                   claim->config->name, claim->question.peer, on_returned, claim);
 }
 
-void claim_return(Claim *claim, const char *to)
+void claim_return(Claim *claim)
 {
-    g_free(claim->back.to);
-    claim->back.to = g_strdup(to);
+    const char *to = claim->question.peer;
     if (!to) {
         log_warning("the primary has not told its name: the VM can't be given back to it");
         return;
@@ -102,7 +101,7 @@ void claim_back_moved(Claim *claim, FsmState before, FsmState next)
     if (next == before)
         return;
     gboolean looks = claim_looks_back(next) && claim->config->arbiter != CONFIG_ARBITER_NONE;
-    gboolean gives = claim->back.to && (next == FSM_S_GIVING || next == FSM_S_LEAVING);
+    gboolean gives = next == FSM_S_GIVING || next == FSM_S_LEAVING;
     if (!gives)
         g_clear_handle_id(&claim->back.timer, g_source_remove);
     if (looks)
@@ -112,5 +111,4 @@ void claim_back_moved(Claim *claim, FsmState before, FsmState next)
 void claim_back_finalise(Claim *claim)
 {
     g_clear_handle_id(&claim->back.timer, g_source_remove);
-    g_free(claim->back.to);
 }

@@ -343,19 +343,23 @@ void claim_overrule(Claim *claim)
 static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     Claim *claim = user_data;
-    claim->owner_questions -= claim_time_of(error) != CLAIM_LATE;
+    /* Another one has been made since that was late. */
+    if (claim_time_of(error) == CLAIM_GONE)
+        return;
     if (answer == ARBITER_UNKNOWN)
         claim_tell(claim, "the record still names this node as the owner", error, TRUE);
-    if (claim_time_of(error) != CLAIM_LATE)
-        claim_given_back(claim, answer != ARBITER_UNKNOWN);
+    claim_given_back(claim, answer != ARBITER_UNKNOWN);
 }
 
+/*
+ * Of that session, so that it does no harm when it is done as late as in the next one. It waits for nothing that
+ * hangs, and nothing waits for it.
+ */
 void claim_give_back(Claim *claim)
 {
     log_info("the VM, which the arbiter gave to this node too late, is given back");
-    claim->owner_questions++;
-    arbiter_give_back(claim->arbiter, claim->config->vm->uuid, claim->config->name, NULL,
-                      on_given_back, claim);
+    arbiter_concede(claim->arbiter, claim->config->vm->uuid, claim->question.session,
+                    claim->config->name, claim->question.peer, on_given_back, claim);
 }
 
 /* ---- The end ---- */
@@ -400,8 +404,9 @@ static void on_conceded(ArbiterAnswer answer, const GError *error, gpointer user
     end_disowning(claim);
 }
 
-gboolean claim_concede(Claim *claim, const char *to)
+gboolean claim_concede(Claim *claim)
 {
+    const char *to = claim->question.peer;
     if (!claim->question.may_have || !to || claim->config->arbiter == CONFIG_ARBITER_NONE)
         return FALSE;
     log_info("the arbiter may have granted the VM to this node, which ends: it is %s's", to);

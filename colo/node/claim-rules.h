@@ -85,7 +85,7 @@ gboolean claim_doing_asks_again(ClaimDoing doing);
 /*
  * Whether it may be asked who continues. `owner_questions`: how many questions about whose the VM
  * is are still under way. One of these may give the VM back as late as after a yes, and any node
- * could start it.
+ * could start it. (What is given back of one session does nothing to another.)
  */
 gboolean claim_may_ask(guint owner_questions);
 ClaimVerdict claim_judge(const ClaimFacts *facts);

@@ -117,13 +117,13 @@ static void follow(const Claim *claim, ClaimReport report)
     }
 }
 
-/* One at a time. */
+/* One at a time, but for those that hang. */
 static void give_back(Claim *claim)
 {
-    if (!claim_gives_back(claim->question.granted_late, claim->state))
+    if (claim->question.gives_back || !claim->question.peer ||
+        !claim_gives_back(claim->question.granted_late, claim->state))
         return;
     g_clear_handle_id(&claim->question.back_timer, g_source_remove);
-    claim->question.granted_late = FALSE;
     claim->question.gives_back = TRUE;
     claim_give_back(claim);
 }
@@ -139,13 +139,10 @@ static gboolean on_give_back_again(gpointer user_data)
 /* Nobody else could do it, and the primary may be frozen for it: so it is tried until it is done. */
 void claim_given_back(Claim *claim, gboolean is_done)
 {
-    /* Another session counts by now. */
-    if (!claim->question.gives_back)
-        return;
     claim->question.gives_back = FALSE;
-    claim->question.may_have &= !is_done;
-    claim->question.granted_late = !is_done;
-    if (!is_done)
+    if (is_done)
+        claim->question.may_have = claim->question.granted_late = FALSE;
+    else if (claim->question.granted_late && !claim->question.back_timer)
         claim->question.back_timer = g_timeout_add(CLAIM_AGAIN_MS, on_give_back_again, claim);
 }
 
@@ -244,7 +241,7 @@ gboolean claim_is_yielded(const Claim *claim)
 /* ---- The node moves ---- */
 
 /* The VM is protected anew: the session before is of no interest any more. */
-static void set_session(Claim *claim, const char *session)
+static void set_session(Claim *claim, const char *session, const char *peer)
 {
     if (g_strcmp0(claim->question.session, session) == 0)
         return;
@@ -254,14 +251,16 @@ static void set_session(Claim *claim, const char *session)
     claim->question.may_have = claim->question.gives_back = FALSE;
     g_clear_handle_id(&claim->question.back_timer, g_source_remove);
     g_free(claim->question.session);
+    g_free(claim->question.peer);
     claim->question.session = g_strdup(session);
+    claim->question.peer = g_strdup(peer);
 }
 
-void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session)
+void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session, const char *peer)
 {
     FsmState before = claim->state;
     if (fsm_is_protected(next))
-        set_session(claim, session);
+        set_session(claim, session, peer);
     claim->state = next;
     claim_back_moved(claim, before, next);
     claim->question.forced &= claim_is_in_doubt(next);
@@ -340,5 +339,6 @@ void claim_free(Claim *claim)
     claim_watch_finalise(claim);
     claim_note_finalise(claim);
     g_free(claim->question.session);
+    g_free(claim->question.peer);
     g_free(claim);
 }

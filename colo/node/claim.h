@@ -57,8 +57,9 @@ void claim_free(Claim *claim);
 
 /* Looks for the arbiter, until it is seen. `state` is what the node is in. */
 void claim_begin(Claim *claim, FsmState state);
-/* The node has moved; `session` is its link's, which counts if it is protected there. */
-void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session);
+/* The node has moved; `session` is its link's, with `peer`, and counts if it is protected there. */
+void claim_moved(Claim *claim, FsmEvent event, FsmState next, const char *session,
+                 const char *peer);
 
 /* ---- The link is lost: who continues? ---- */
 
@@ -86,10 +87,10 @@ gboolean claim_is_undecided(const Claim *claim);
 gboolean claim_is_yielded(const Claim *claim);
 
 /*
- * The VM that was handed over to this node, and that the arbiter has granted, is `to`'s again: it has
+ * The VM that was handed over to this node, and that the arbiter has granted, is the peer's again: it has
  * ended here. Then GIVEN_BACK; it is tried until it can be written.
  */
-void claim_return(Claim *claim, const char *to);
+void claim_return(Claim *claim);
 /* The primary had handed the VM over when the link was lost, and doesn't know whether it runs there. */
 gboolean claim_was_handed(const Claim *claim);
 
@@ -125,10 +126,10 @@ void claim_overrule(Claim *claim);
 void claim_disown(Claim *claim, const ArbiterRest *rest);
 /*
  * This node ends, and is no primary, or one that nobody can have heard yet. What the arbiter may have
- * granted to it is `to`'s: else that, denied, would wait until this node is started again. FALSE: there is
+ * granted to it is the peer's: else that, denied, would wait until this node is started again. FALSE: there is
  * nothing of that. TRUE: then `disowned`.
  */
-gboolean claim_concede(Claim *claim, const char *to);
+gboolean claim_concede(Claim *claim);
 
 /* ---- For status and tests ---- */
 

@@ -30,13 +30,15 @@ struct Claim {
         ClaimDoing doing;
         guint timer;
         char *session;         /* NULL: none was protected */
+        char *peer;            /* in that; NULL: it has not told its name */
         gboolean granted_late; /* in that, and this side does not run the VM by it */
         gboolean forced;       /* an administrator has decided, and no answer has come since */
         gboolean yielded;      /* the peer's VM is dead for certain */
         gboolean asked_handed; /* in that, when the VM was handed over */
-        gboolean gives_back;   /* what was granted late in that: an answer is to come */
+        gboolean gives_back;   /* what was granted late in that: an answer is to come, in time */
         guint back_timer;      /* then it is tried again */
-        gboolean may_have;  /* secondary: has asked in that, was not told no, can't have been heard */
+        /* Secondary: has asked in that, was not told no, and can't have been heard. */
+        gboolean may_have;
         guint wait_ms;      /* before the next one */
         guint asked;        /* how many there were */
         ArbiterAnswer last; /* if has_last */
@@ -46,7 +48,6 @@ struct Claim {
     /* What was granted to the one side, and is the other's again. */
     struct {
         guint timer;
-        char *to;        /* this side gives it back to; NULL: it doesn't */
         gboolean looks;  /* whether the session was given back: an answer is to come, in time */
         gboolean handed; /* primary: it handed the VM over, and then lost the link */
     } back;
@@ -96,7 +97,7 @@ void claim_tell(const Claim *claim, const char *what, const GError *error, gbool
 
 /* ---- claim.c ---- */
 
-/* FALSE: that could not be written. */
+/* FALSE: that could not be written, or not in time. Of the session that counts. */
 void claim_given_back(Claim *claim, gboolean is_done);
 
 /* ---- claim-owner.c ---- */

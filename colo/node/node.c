@@ -313,7 +313,7 @@ static void carry_out(Node *node, guint actions)
         seek_wish(node->seek, SEEK_PRIMARY);
     if (actions & FSM_DO_DISOWN)
         disown_vm(node);
-    else if ((actions & FSM_DO_EXIT) && !claim_concede(node->claim, node->peer_name))
+    else if ((actions & FSM_DO_EXIT) && !claim_concede(node->claim))
         node_end(node);
 }
 
@@ -350,7 +350,7 @@ static void set_state(Node *node, FsmState next, FsmEvent event)
         !fsm_is_primary(next) && next != FSM_S_COLO && (node->gave_back || event == FSM_GIVEN_BACK);
     let_engines_end(node, next);
     node->state = next;
-    claim_moved(node->claim, event, next, link_session(node->link));
+    claim_moved(node->claim, event, next, link_session(node->link), node->peer_name);
     primary_moved(node->primary, next);
     uplinks_reconsider(node->uplinks);
     if (next == FSM_P_SETUP)

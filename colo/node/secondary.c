@@ -230,7 +230,7 @@ void secondary_send_taken(Node *node)
 /* The VM has ended here, and so has its disk server. */
 void secondary_give_back(Node *node)
 {
-    claim_return(node->claim, node->peer_name);
+    claim_return(node->claim);
 }
 
 void secondary_release_output(Node *node)

@@ -20,7 +20,7 @@ static void look_if_late(Side *side)
     if (!claim_gives_back(side->granted_late, side->state))
         return;
     side->granted_late = FALSE;
-    side->giving_back = TRUE;
+    side->giving_back = side->claim;
 }
 
 static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
@@ -77,7 +77,7 @@ void model_claim_ask(Pair *pair, int me)
     case EVENTS_ASK_NOW:
         side->has_asked |= side->state == FSM_S_HANDED;
         set_doing(pair, side, CLAIM_ASKED);
-        side->is_asked = claim_may_ask(side->inquiry + side->giving_back);
+        side->is_asked = claim_may_ask(side->inquiry);
         if (!side->is_asked)
             answered(pair, me, ARBITER_UNKNOWN, CLAIM_IN_TIME);
     }
@@ -101,7 +101,10 @@ void model_claim_moved(Pair *pair, int me, FsmEvent event, FsmState next)
     if (fsm_is_protected(next) && side->claim != pair->session) {
         if (side->is_asked && !side->flying && pair->has_arbiter)
             side->flying = side->claim;
+        if (side->giving_back && !side->landing)
+            side->landing = side->giving_back;
         side->is_asked = side->granted_late = FALSE;
+        side->giving_back = 0;
         set_doing(pair, side, CLAIM_IDLE);
         side->claim = pair->session;
     }
@@ -499,6 +502,12 @@ void model_storage_steps(Search *search, int i)
             pair->granted[side->landing] = (guint8)(2 - i);
             pair->side[i].landing = 0;
         }
+    if (side->giving_back)
+        STEP(pair, search)
+        {
+            pair->granted[side->giving_back] = (guint8)(2 - i);
+            pair->side[i].giving_back = 0;
+        }
     /* The rest is done in turn. */
     if (side->crashed || side->inquiry)
         return;
@@ -508,12 +517,6 @@ void model_storage_steps(Search *search, int i)
     }
     if (side->returning)
         return_steps(search, i);
-    else if (side->giving_back)
-        STEP(pair, search)
-        {
-            pair->side[i].giving_back = FALSE;
-            release(pair, i, FALSE);
-        }
     else if (side->releasing)
         STEP(pair, search)
         {

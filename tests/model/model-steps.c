@@ -402,7 +402,9 @@ static guint8 landing_of(const Pair *pair, int i)
 {
     const Side *before = &pair->side[i];
     const OnRecord *record = &pair->record;
-    gboolean returns = before->giving_back || (before->releasing && !before->has_run);
+    gboolean returns = before->releasing && !before->has_run;
+    if (before->giving_back)
+        return before->giving_back;
     if (before->landing || !returns || record->rests || record->writer != 2 - i ||
         !record->session || pair->granted[record->session] != 1 + i)
         return before->landing;

@@ -126,9 +126,10 @@ typedef struct {
     guint8 record_again;   /* it could not be written: tries again */
     guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
     guint8 releasing;      /* has ended, and may yet report so to storage */
-    guint8 giving_back;    /* what it was granted too late */
+    guint8 giving_back;    /* session in which it was granted the VM too late; 0: none */
     guint8 returning;      /* what was handed over to it: the decision is to be the other side's */
-    guint8 landing; /* session of which a predecessor's process has done that: it may land yet */
+    guint8
+        landing; /* session of which that was done by a predecessor, or too late: it may land yet */
 } Side;
 
 typedef struct {

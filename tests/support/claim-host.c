@@ -19,7 +19,7 @@ void claim_host_feed(ClaimHost *host, FsmEvent event)
     FsmStep step = fsm_step(host->state, event);
     g_assert_cmpint(step.verdict, ==, FSM_MOVE);
     host->state = step.next;
-    claim_moved(host->claim, event, step.next, host->session);
+    claim_moved(host->claim, event, step.next, host->session, "beta");
     if (step.actions & FSM_DO_RECORD)
         claim_record(host->claim, host->state == FSM_P_ACTIVE ? host->session : NULL);
     if ((step.actions & FSM_DO_ASK_ARBITER) && !claim_begin_wait(host->claim))

@@ -49,9 +49,9 @@ static void test_conceded_unheard(ClaimHost *f, gconstpointer data)
 {
     g_autofree char *note = take_noted(f);
     (void)data;
-    g_assert_true(claim_concede(f->claim, "beta"));
+    g_assert_true(claim_concede(f->claim));
     WAIT_FOR(claim_host_reported(f, "taken"));
-    g_assert_false(claim_concede(f->claim, "beta"));
+    g_assert_false(claim_concede(f->claim));
 }
 
 #define ADD(name, func)                                                                            \
