@@ -106,7 +106,7 @@ static SimVm *sim(Vm *vm)
 
 gboolean sim_vm_is_read(const SimVm *vm)
 {
-    return g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
+    return !vm->vm.running || g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
 }
 
 /*
