@@ -333,30 +333,30 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
     arbiter_question(arbiter, &like);
 }
 
-void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
-                    const char *to, ArbiterFunc answer, gpointer user_data)
+static void give_session(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                         const char *to, ArbiterAnswer (*work)(const Question *, GError **),
+                         ArbiterFunc answer, gpointer user_data)
 {
     Question like = {.uuid = (char *)uuid,
                      .session = (char *)session,
                      .who = (char *)who,
                      .to = (char *)to,
-                     .work = arbiter_hand_back,
+                     .work = work,
                      .answer = answer,
                      .user_data = user_data};
     arbiter_question(arbiter, &like);
 }
 
+void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
+                    const char *to, ArbiterFunc answer, gpointer user_data)
+{
+    give_session(arbiter, uuid, session, who, to, arbiter_hand_back, answer, user_data);
+}
+
 void arbiter_concede(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                      const char *to, ArbiterFunc answer, gpointer user_data)
 {
-    Question like = {.uuid = (char *)uuid,
-                     .session = (char *)session,
-                     .who = (char *)who,
-                     .to = (char *)to,
-                     .work = arbiter_hand_on,
-                     .answer = answer,
-                     .user_data = user_data};
-    arbiter_question(arbiter, &like);
+    give_session(arbiter, uuid, session, who, to, arbiter_hand_on, answer, user_data);
 }
 
 void arbiter_look_back(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
@@ -385,10 +385,9 @@ void arbiter_forget(Arbiter *arbiter)
 {
     for (guint i = 0; i < arbiter->questions->len; i++) {
         Question *question = g_ptr_array_index(arbiter->questions, i);
-        question->forgotten |= question->work == arbiter_decide ||
-                               question->work == arbiter_hand_back ||
-                               question->work == arbiter_hand_on ||
-                               question->work == arbiter_read_again;
+        question->forgotten |=
+            question->work == arbiter_decide || question->work == arbiter_hand_back ||
+            question->work == arbiter_hand_on || question->work == arbiter_read_again;
     }
 }
 

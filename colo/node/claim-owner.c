@@ -138,8 +138,8 @@ static void on_start_answer(ArbiterAnswer answer, const GError *error, gpointer 
 }
 
 /*
- * Nothing depends on it. If it hangs, this node may be the only one that can continue by then, and storage may
- * be there again by another way: so it is asked again.
+ * Nothing depends on it. If it hangs, this node may be the only one that can continue by then, and
+ * storage may be there again by another way: so it is asked again.
  */
 static void on_start_returned(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {

@@ -15,6 +15,16 @@
  * - claim_is_recorded() is asked before PROTECT is sent: a node that starts again finds the session
  *   there.
  *
+ * What is no more a side's, in these words:
+ *
+ *   return     a session that it has won by a hand-over: it goes on as a node (claim_return())
+ *   give back  a session that it was granted too late, likewise; by itself
+ *   concede    a session that it has perhaps won: it ends (claim_concede())
+ *   disown     the VM, which it owned: it ends, and the VM rests (claim_disown())
+ *
+ * The first three are written by arbiter_hand_back() and arbiter_hand_on() (arbiter_return(),
+ * arbiter_concede()), of one session, and wait for nothing. The last one is arbiter_give_back(), in turn.
+ *
  * All of it runs on the main thread; nothing blocks.
  */
 #ifndef COLO_COLO_NODE_CLAIM_H

@@ -426,11 +426,7 @@ static gboolean on_may_be_heard(gpointer user_data)
     return !fsm_is_taking_over(node->state) || claim_take(node->claim);
 }
 
-/*
- * Its output may leave from here on, or when it runs: the disks are those that it was produced on. If it has
- * none, and nothing is to be heard yet, the VM can be the primary's again until it is: then
- * svm.c notes that it has run.
- */
+/* Its output may leave now, or when it runs: from its own disks; or, without, as svm.c finishes. */
 void parts_leave_stopped(Node *node)
 {
     if (!fsm_is_taking_over(node->state) || traffic_route(node->traffic) == ROUTE_OPEN)
