@@ -189,14 +189,11 @@ static const char *peer_called(const Node *node)
 /* What a hand-over or a takeover waits for now. */
 static const char *waits_for_step(const Node *node)
 {
-    const Vm *vm = machine_vm(node->machine);
     if (node->state == FSM_P_DEVICE)
         return cycle_waits_for(primary_phase(node->primary));
     if (!fsm_is_taking_over(node->state))
         return NULL;
-    return resume_refusal(node->resume) ? resume_refusal(node->resume)
-           : vm && vm_busy_with(vm)     ? vm_busy_with(vm)
-                                        : disks_order_name(node->disks);
+    return resume_refusal(node->resume) ? resume_refusal(node->resume) : node_vm_waits_for(node);
 }
 
 static AdviceFacts advice_facts(const Node *node)

@@ -146,6 +146,8 @@ void node_vm_start(Node *node);
 void node_vm_become_replica(Node *node);
 /* A session begins: the disks' part of it. */
 void node_attach_disks(Node *node);
+/* What QEMU, the disks or a checkpoint are at; NULL: nothing. Borrowed. */
+const char *node_vm_waits_for(const Node *node);
 /* The VM can't continue here. */
 void node_vm_lost(Node *node, const char *what, const GError *error);
 /* Ends the VM's process and its output; its RAM stays, for the engines use it. */

@@ -409,7 +409,8 @@ static ResumeWorld on_resume_look(gpointer user_data)
                          .still_runs =
                              machine_vm(node->machine) && vm_is_running(machine_vm(node->machine)),
                          .images_given_up = !disks_images_are_active(node->disks),
-                         .peer_name = node->peer_name};
+                         .peer_name = node->peer_name,
+                         .step = node_vm_waits_for(node)};
 }
 
 static gboolean on_activate(gpointer user_data)

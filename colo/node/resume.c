@@ -28,11 +28,14 @@
 #include "colo/node/node.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/patience.h"
 
 #include <string.h>
 
 /* How long until what was refused is tried again. */
 #define AGAIN_MS 1000
+/* A try may hang for as long as storage does. Who has typed `cont` is told so, and not kept. */
+#define ANSWER_S 5
 
 struct Resume {
     const Config *config; /* borrowed */
@@ -45,7 +48,8 @@ struct Resume {
 
     guint activated_source; /* how activating the disks has ended is to be reported */
     GError *activation_error;
-    GPtrArray *requests; /* of ControlRequest*: to be answered by the try under way */
+    GPtrArray *requests; /* of ControlRequest*: to be answered by the try under way, */
+    guint answer_timer;  /* but by then at the latest; 0: there are none */
 
     gboolean runs;          /* the try under way: it has begun to run the VM */
     Stops stops;            /* why the guest is stopped, or is to be */
@@ -76,11 +80,26 @@ static void answer(Resume *resume, const GError *error)
 {
     g_autoptr(GPtrArray) requests = resume->requests;
     resume->requests = g_ptr_array_new();
+    g_clear_handle_id(&resume->answer_timer, g_source_remove);
     for (guint i = 0; i < requests->len; i++)
         if (error)
             control_fail(requests->pdata[i], error);
         else
             control_reply(requests->pdata[i], NULL);
+}
+
+static gboolean on_answer_limit(gpointer user_data)
+{
+    Resume *resume = user_data;
+    ResumeWorld world = look(resume);
+    g_autofree char *step = world.step ? g_strdup_printf(" (%s)", world.step) : g_strdup("");
+    g_autoptr(GError) late =
+        g_error_new(CONTROL_ERROR, CONTROL_ERROR_STATE,
+                    "not done after %d s%s: the try goes on, and 'colo status' shows how it ends",
+                    ANSWER_S, step);
+    resume->answer_timer = 0;
+    answer(resume, late);
+    return G_SOURCE_REMOVE;
 }
 
 /* What was to be tried is not this node's any more. */
@@ -463,6 +482,8 @@ gboolean resume_now(Resume *resume, ControlRequest *request)
         return FALSE;
     g_assert(stops_may_run(resume->stops, STOP_CONT));
     g_ptr_array_add(resume->requests, request);
+    if (!resume->answer_timer)
+        resume->answer_timer = patience_add(ANSWER_S * 1000, on_answer_limit, resume);
     resume->continue_due |= resume->stops != 0;
     if (resume->again_timer)
         try_again(resume);

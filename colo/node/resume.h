@@ -32,6 +32,7 @@ typedef struct {
     gboolean still_runs;      /* QEMU has refused to pause it: it has not stopped */
     gboolean images_given_up; /* they take no writes: the other side's may count */
     const char *peer_name;    /* NULL: not known */
+    const char *step;         /* what the try waits for now; NULL: not known. Borrowed */
 } ResumeWorld;
 
 /* NULL: the VM runs, or is left stopped. */
@@ -125,7 +126,10 @@ gboolean resume_may_not_run(const Resume *resume);
 /* It is to be continued as soon as no checkpoint is under way. */
 gboolean resume_is_to_continue(const Resume *resume);
 
-/* `cont`: tries now, and answers then. FALSE: there is nothing to try. */
+/*
+ * `cont`: tries now, and answers when the try has ended; or after five seconds by an error that says what
+ * the try waits for, and it goes on. FALSE: there is nothing to try.
+ */
 gboolean resume_now(Resume *resume, ControlRequest *request);
 /* The VM is about to be ended. */
 void resume_forget(Resume *resume);

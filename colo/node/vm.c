@@ -18,6 +18,17 @@ void node_vm_lost(Node *node, const char *what, const GError *error)
     node_event(node, FSM_VM_LOST);
 }
 
+const char *node_vm_waits_for(const Node *node)
+{
+    const Vm *vm = machine_vm(node->machine);
+    if (vm && vm_busy_with(vm))
+        return vm_busy_with(vm);
+    if (fsm_is_taking_over(node->state) && claim_noting(node->claim) == CLAIM_NOTE_REMOVING)
+        return "'unrun' in state-dir to be removed";
+    return disks_order_name(node->disks) ? disks_order_name(node->disks)
+                                         : cycle_waits_for(primary_phase(node->primary));
+}
+
 /*
  * What happens to a copy is news about the copy. While the arbiter is asked it can't be made again.
  * A copy that has stopped then continues where it is if this node is to continue.

@@ -23,6 +23,30 @@ typedef struct {
     guint troubles;
 } Fixture;
 
+/* ---- Who types `cont` ---- */
+
+struct ControlRequest {
+    guint answers;
+    char *error; /* NULL: it has succeeded */
+};
+
+G_DEFINE_QUARK(control_error, control_error)
+
+void control_reply(ControlRequest *request, json_object *result)
+{
+    g_assert_null(result);
+    request->answers++;
+}
+
+void control_fail(ControlRequest *request, const GError *error)
+{
+    request->answers++;
+    g_free(request->error);
+    request->error = g_strdup(error->message);
+}
+
+/* ---- The handler ---- */
+
 static ResumeWorld on_look(gpointer user_data)
 {
     const Fixture *f = user_data;
@@ -346,6 +370,32 @@ static void test_copy(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->copy_steps, ==, 2);
 }
 
+/* Storage may hang for hours, and the try with it. Who has typed `cont` learns what it waits for. */
+static void test_cont_is_answered(Fixture *f, gconstpointer state)
+{
+    ControlRequest late = {0}, second = {0};
+    (void)state;
+    f->activates = FALSE;
+    f->world.step = "takeover";
+    resume_vm(f->resume, on_done);
+    g_assert_true(resume_now(f->resume, &late));
+    turned_clock_pass_ms(4000);
+    g_assert_cmpuint(late.answers, ==, 0);
+    turned_clock_pass_ms(1000);
+    g_assert_cmpuint(late.answers, ==, 1);
+    g_assert_nonnull(strstr(late.error, "not done after 5 s (takeover)"));
+    g_assert_cmpuint(f->tries, ==, 1);
+    /* The try goes on, and has another one who waits for its end. */
+    g_assert_true(resume_now(f->resume, &second));
+    resume_activated(f->resume, NULL);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(second.answers, ==, 1);
+    g_assert_null(second.error);
+    g_assert_cmpuint(late.answers, ==, 1);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_free(late.error);
+}
+
 /* Told once for as long as it stops again at each try; only an I/O error is tried. */
 static void test_io(Fixture *f, gconstpointer state)
 {
@@ -507,6 +557,7 @@ int main(int argc, char **argv)
     ADD("hand-over", FSM_P_COLO, test_hand_over);
     ADD("hand-over-waits", FSM_P_COLO, test_hand_over_waits);
     ADD("copy", FSM_S_DEVICE, test_copy);
+    ADD("cont-is-answered", FSM_S_DEVICE, test_cont_is_answered);
     ADD("io", FSM_P_NONE, test_io);
     ADD("stop", FSM_P_COLO, test_stop);
     ADD("stop-takes-over", FALSE, test_stop_takes_over);

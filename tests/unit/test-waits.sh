@@ -60,6 +60,7 @@ colo/node/final.c on_patience_over colo/ending
 colo/node/leave.c on_too_late unit/test-leave.c
 colo/node/machine.c on_ending unit/test-machine.c
 colo/node/primary-pause.c on_hand_over_timer handed
+colo/node/resume.c on_answer_limit unit/test-resume.c
 colo/node/seek.c on_timeout secondary-none/recover
 colo/node/switchover.c on_too_late switchover/active
 colo/node/taking.c on_limit taking/refused

@@ -314,7 +314,7 @@ static const Wait rows[] = {
               {WAIT_PEER_DIES, FSM_FAILED, NULL}}},
     {.name = "secondary-device/note", .what = "its own storage, to know that the VM runs here, which has no disks",
      .who = 1, .bring = note_in_vain, .let = let_notes, .state = FSM_S_DEVICE, .also = is_noting,
-     .told = {"waiting.for=to continue the VM"}, .limit = "1 s: it is heard all the same",
+     .told = {"waiting.for=to continue the VM ('unrun' in state-dir to be removed)"}, .limit = "1 s: it is heard all the same",
      .limit_ms = note_ms, .then = FSM_P_NONE,
      .ends = {{WAIT_ANSWER, FSM_P_NONE, NULL}, QUIT, {WAIT_PEER_DIES, FSM_S_DEVICE, NULL}}},
     {.name = "secondary-device/refused", .what = "disks, or QEMU, that refuse to run the VM",

@@ -225,6 +225,11 @@ static void go(const Wait *row, const WaitEnd *end)
     case WAIT_NO_WAY:
         g_assert_not_reached();
     case WAIT_ANSWER:
+        /* However long that takes, who asks for a try is answered: world_check_answers(). */
+        if (!row->limit && fsm_is_taking_over(row->state)) {
+            waits_order(host, "cont");
+            waits_pass_ms(7000);
+        }
         row->let();
         break;
     case WAIT_FAILURE:

@@ -102,6 +102,23 @@ struct ControlRequest {
     WorldHost *host;
 };
 
+/* What a command may wait for: five seconds, of a host that runs. */
+#define ANSWERED_US (6 * G_USEC_PER_SEC)
+
+static void answered(ControlRequest *request)
+{
+    request->host->unanswered--;
+    g_free(request);
+}
+
+void world_check_answers(const WorldHost *host)
+{
+    if (host->unanswered > 0 &&
+        world.now_us > MAX(host->asked_us, host->frozen_until_us) + ANSWERED_US)
+        world_fail("%s: a command is not answered in state %s", host->name,
+                   fsm_state_name(host->state));
+}
+
 G_DEFINE_QUARK(control_error, control_error)
 
 Control *control_new(const char *path, const ControlCommand *commands, gpointer user_data,
@@ -136,14 +153,14 @@ void control_reply(ControlRequest *request, json_object *result)
     json_object_put(request->host->status);
     request->host->status = result;
     g_clear_pointer(&request->host->refusal, g_free);
-    g_free(request);
+    answered(request);
 }
 
 void control_fail(ControlRequest *request, const GError *error)
 {
     g_free(request->host->refusal);
     request->host->refusal = g_strdup(error->message);
-    g_free(request);
+    answered(request);
 }
 
 void world_begin_reign(WorldHost *host)
@@ -308,6 +325,8 @@ gboolean world_command(WorldHost *host, const char *name, json_object *arguments
     if (known) {
         Call call = {command, g_new0(ControlRequest, 1), arguments};
         call.request->host = host;
+        if (host->unanswered++ == 0)
+            host->asked_us = world.now_us;
         g_clear_pointer(&host->refusal, g_free);
         world_call(host, run_command, &call);
     }
@@ -442,6 +461,7 @@ void world_die(WorldHost *host, gboolean power)
     host->uplink = NULL;
     host->carriers = NULL;
     host->commands = NULL;
+    host->unanswered = 0;
     world_disk_death(host, power);
     world_link_death(host, power);
     world_link_look();

@@ -503,6 +503,7 @@ static gboolean turn(WorldHost *host)
     world_call(host, dispatch_all, due);
     if (host->node) {
         world_storage_check_disks(host);
+        world_check_answers(host);
         world_card_check(host);
     }
     return TRUE;

@@ -152,6 +152,8 @@ struct WorldHost {
     gboolean lives, ended; /* colod does; has reported its end */
     gboolean told_to_end;  /* by an administrator, or a signal */
     guint insistence;      /* likewise: a signal counts for one, a command for two */
+    guint unanswered;      /* commands, */
+    gint64 asked_us;       /* since then */
     gboolean failed;
     guint starts;
     gint64 frozen_until_us; /* paused until then; 0: isn't */
@@ -487,6 +489,8 @@ void world_lie(void);
 gboolean world_liar_sends(const Link *link, guint type, const void *payload, gsize len);
 /* All is well: from now on nobody has lied. */
 void world_truth(void);
+/* None of its commands has waited for an answer for too long. */
+void world_check_answers(const WorldHost *host);
 /* Of the state that a node has just entered, by which event. */
 void world_check_state(WorldHost *host, guint before, const char *event);
 void world_note_checkpoint(WorldHost *host, guint64 epoch, guint64 position);
