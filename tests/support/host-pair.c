@@ -5,6 +5,7 @@
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* ---- Modes ---- */
@@ -105,14 +106,31 @@ static void on_ended(const GError *error, gpointer user_data)
         host->error = g_error_copy(error);
 }
 
-/* A port nobody listens on at the moment, and that the kernel gives to no outgoing connection. */
+/* By a name in the abstract namespace of this network, until the process ends. FALSE: another has it. */
+static gboolean reserve_port(guint16 port)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int len = g_snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, "colo-test-port-%u", port);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(fd, >=, 0);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)len);
+    if (bind(fd, (struct sockaddr *)&name, size) == 0)
+        return TRUE;
+    close(fd);
+    return FALSE;
+}
+
+/*
+ * A port nobody listens on at the moment, and that the kernel gives to no outgoing connection. No other
+ * test gets it while this process lives: a node that is started again listens there again.
+ */
 static guint16 free_port(void)
 {
     g_autoptr(GSocketListener) listener = g_socket_listener_new();
     guint16 port;
     do {
         port = (guint16)g_test_rand_int_range(10000, 30000);
-    } while (!g_socket_listener_add_inet_port(listener, port, NULL, NULL));
+    } while (!reserve_port(port) || !g_socket_listener_add_inet_port(listener, port, NULL, NULL));
     g_socket_listener_close(listener);
     return port;
 }

@@ -108,20 +108,20 @@ static void test_closed(Fixture *f, gconstpointer data)
 
 static void on_done(Vm *vm, const GError *error, gpointer user_data)
 {
-    Fixture *f = user_data;
+    gboolean *is_done = user_data;
     (void)vm;
     g_assert_no_error(error);
-    f->started = TRUE;
+    *is_done = TRUE;
 }
 
 static void run_vm(Fixture *f, gboolean runs)
 {
-    f->started = FALSE;
+    gboolean is_done = FALSE;
     if (runs)
-        vm_resume(f->vm, on_done, f);
+        vm_resume(f->vm, on_done, &is_done);
     else
-        vm_pause(f->vm, on_done, f);
-    WAIT_FOR(f->started);
+        vm_pause(f->vm, on_done, &is_done);
+    WAIT_FOR(is_done);
 }
 
 /* What comes while the VM stands stays in QEMU, for whatever guest it runs next. */

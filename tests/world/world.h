@@ -191,17 +191,17 @@ struct WorldHost {
     CarrierWatch *carriers;
     const ControlCommand *commands;
     gpointer command_data;
-    json_object *status;    /* the last answer of the control socket */
-    char *refusal;          /* the last error of it */
-    guint reign;            /* since it runs the VM for clients: later ones have higher numbers */
-    guint fault_in;         /* it dies at the n-th fault point from now on; 0: doesn't */
-    gint64 restart_us;      /* is to be started then; 0: no */
-    guint state;            /* its node's, that was seen last */
-    guint64 states;         /* a bit for each that was seen: a test clears them */
-    gint64 gone_us;         /* its VM was, or its process */
+    json_object *status;      /* the last answer of the control socket */
+    char *refusal;            /* the last error of it */
+    guint reign;              /* since it runs the VM for clients: later ones have higher numbers */
+    guint fault_in;           /* it dies at the n-th fault point from now on; 0: doesn't */
+    gint64 restart_us;        /* is to be started then; 0: no */
+    guint state;              /* its node's, that was seen last */
+    guint64 states;           /* a bit for each that was seen: a test clears them */
+    gint64 gone_us;           /* its VM was, or its process */
     gboolean ran_in_takeover; /* the VM, in the one that is under way or was last */
     gboolean ended_unheard;   /* it was ended in that, or lost its VM, before that has run */
-    gboolean died_unrun;    /* likewise, with a copy that nobody can have heard */
+    gboolean died_unrun;      /* likewise, with a copy that nobody can have heard */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
     gboolean was_left;      /* its VM has moved, and it becomes the other's secondary */
