@@ -2,8 +2,8 @@
 /*
  * Storage that fails as a test tells it to: COLO_BLOCK_FAULT=WHAT:FILE:ERRNO:FLAGFILE makes each
  * change of kind WHAT to files named FILE fail with ERRNO for as long as FLAGFILE exists; with
- * ERRNO-once one change, which removes FLAGFILE. With "hang" instead of an errno the change waits until FLAGFILE is gone, and is then made. Several of
- * these have ';' between them.
+ * ERRNO-once one change, which removes FLAGFILE. With "hang" instead of an errno the change waits
+ * until FLAGFILE is gone, and is then made. Several of these have ';' between them.
  */
 #ifndef COLO_BLOCK_FAULT_H
 #define COLO_BLOCK_FAULT_H

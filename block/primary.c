@@ -419,8 +419,9 @@ void disk_primary_free(Primary *p)
 }
 
 /*
- * Whether QEMU has written all that it had to: as it gave its disks up, or in the pause of an ordinary checkpoint, for
- * which the release doesn't count that may have failed in it. A raw image has what was written to it, in any case.
+ * Whether QEMU has written all that it had to: as it gave its disks up, or in the pause of an
+ * ordinary checkpoint, for which the release doesn't count that may have failed in it. A raw image
+ * has what was written to it, in any case.
  */
 static gboolean has_written(DiskSet *set, gboolean released, GError **error)
 {

@@ -29,7 +29,10 @@ typedef struct {
     int address;   /* QEMU's: of a vhost-user card (vm/vhost-card.h) */
 } NicFds;
 
-/* Makes the descriptors of a card that is attached by redirectors. VM_ERROR_PERMISSION if no tap can be made: names what is missing. */
+/*
+ * Makes the descriptors of a card that is attached by redirectors. VM_ERROR_PERMISSION if no tap
+ * can be made: names what is missing.
+ */
 gboolean nic_open(NicFds *ret_fds, GError **error);
 
 /* Closes what is still there. */

@@ -35,8 +35,8 @@ typedef struct {
 #define QMP_LINE_MAX (8u * 1024u * 1024u)
 
 /*
- * Takes `fd` over. `peer` is a static string, "QEMU": errors name it. The handlers may free the client, also in the middle of a batch
- * of lines.
+ * Takes `fd` over. `peer` is a static string, "QEMU": errors name it. The handlers may free the
+ * client, also in the middle of a batch of lines.
  */
 Qmp *qmp_new(int fd, const char *peer, const QmpHandler *handler, gpointer user_data);
 

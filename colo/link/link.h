@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The room of the link. All bytes between the two hosts pass here: connecting, listening, the
- * versioned hello, framing, TCP_NODELAY, keepalive, heartbeats. A link is three connections, over TCP or unix sockets:
- * control (messages and heartbeats), checkpoint (a raw stream, given to Capture or Apply) and
- * packets (mirrored frames). If the VM has disks there is a fourth one: disks (a raw stream, given
- * to the disk server). docs/PROTOCOL.md is the specification.
+ * versioned hello, framing, TCP_NODELAY, keepalive, heartbeats. A link is three connections, over
+ * TCP or unix sockets: control (messages and heartbeats), checkpoint (a raw stream, given to
+ * Capture or Apply) and packets (mirrored frames). If the VM has disks there is a fourth one: disks
+ * (a raw stream, given to the disk server). docs/PROTOCOL.md is the specification.
  *
  * Both sides listen for their whole life; the side that wants to become secondary dials. The
  * primary accepts one peer at a time. The link ends when any of the connections ends, or when

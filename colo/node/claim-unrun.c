@@ -8,8 +8,9 @@
  * node dies costs more, as it did without a note.
  *
  * The takeover waits for the removal, but not for a disk that hangs. If it fails, the VM continues all the
- * same, for it may be the only one, and the other host may be about to end: that is told. The note does harm only if this node dies as well before the arbiter has recorded it as the owner,
- * which is next.
+ * same, for it may be the only one, and the other host may be about to end: that is told. The note
+ * does harm only if this node dies as well before the arbiter has recorded it as the owner, which
+ * is next.
  *
  * A VM that is given back after all, before anybody heard it, is noted again.
  *

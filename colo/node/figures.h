@@ -46,8 +46,9 @@ void figures_add_loaded(Figures *figures, gboolean resumed);
 gint64 figures_checkpoint_us(const Figures *figures);
 
 /*
- * Of a primary: as measured of late, 0: not yet (of pages, however they were compressed). And medians: how long the VM stands until all of a
- * checkpoint is copied; and then there, applying it, and from there until the VM runs.
+ * Of a primary: as measured of late, 0: not yet (of pages, however they were compressed). And
+ * medians: how long the VM stands until all of a checkpoint is copied; and then there, applying it,
+ * and from there until the VM runs.
  */
 gint64 figures_bytes_per_s(const Figures *figures);
 gint64 figures_stood_us(const Figures *figures);

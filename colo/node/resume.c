@@ -19,9 +19,10 @@
  * called again. A primary's caller is not called before its VM runs.
  *
  * A guest that is to stay stopped is not run by any of these: stops.h has the rule, and
- * resume_begin_run() asks it last. QEMU has stopped it for an I/O error (on-error): it is continued every io-retry, or by
- * `cont`. Or an administrator has, by `stop`: only `cont` continues it. To continue is to forget the
- * reasons and then to try like anybody else, as soon as no checkpoint is under way.
+ * resume_begin_run() asks it last. QEMU has stopped it for an I/O error (on-error): it is continued
+ * every io-retry, or by `cont`. Or an administrator has, by `stop`: only `cont` continues it. To
+ * continue is to forget the reasons and then to try like anybody else, as soon as no checkpoint is
+ * under way.
  */
 #include "colo/node/resume.h"
 

@@ -15,8 +15,8 @@
  *     handed   HANDED ------------------->  asks the arbiter; then TAKEN, or REFUSED
  *
  * WANT(id) is the order that was given to the secondary, which chooses the id then. CANCEL(id) is the
- * end by either side. It has neither the VM nor the checkpoints nor the node's state: it orders by its handler, and is told.
- * Before `device` the state machine doesn't know of it.
+ * end by either side. It has neither the VM nor the checkpoints nor the node's state: it orders by
+ * its handler, and is told. Before `device` the state machine doesn't know of it.
  *
  * Cancelling never waits for anything. It sets a wish, and the one way back to a running VM
  * (resume.h) does the rest. A VM that is handed over is the secondary's: there it is a request.

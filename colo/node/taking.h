@@ -2,8 +2,9 @@
 /*
  * A node's part that keeps a hand-over from hanging at the secondary. From the arbiter's yes on the
  * VM stands on both hosts. The primary could run it at once. So a secondary that can't, gives it
- * back: if the device state can't be loaded, if QEMU has lost a disk, or if all of it takes longer than disk-timeout. So does one that
- * was told to cancel the switchover while the arbiter had not answered yet.
+ * back: if the device state can't be loaded, if QEMU has lost a disk, or if all of it takes longer
+ * than disk-timeout. So does one that was told to cancel the switchover while the arbiter had not
+ * answered yet.
  *
  * It owns that limit, the reason, and how long a node that ends waits for the arbiter. It decides
  * nothing else: fsm.h has what follows.

@@ -20,8 +20,8 @@
  *             "put BYTES\n" takes as many and answers "ok BYTES\n" or "bad OFFSET\n"
  *
  * The dirtier (dirtier.h) writes to memory at a settable rate. The ticker (ticker.h) prints the time, if
- * TICK_MS is not 0. Arguments: ARENA_MIB PAGES_PER_SECOND TICK_MS. Statically linked, no configuration, no log but corruption on the console. Not
- * for real networks.
+ * TICK_MS is not 0. Arguments: ARENA_MIB PAGES_PER_SECOND TICK_MS. Statically linked, no
+ * configuration, no log but corruption on the console. Not for real networks.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -358,8 +358,8 @@ gboolean world_disk_serves(const WorldHost *host);
 guint64 world_disk_read(const WorldHost *host, guint block);
 void world_disk_write(WorldHost *host, guint block, guint64 value);
 /*
- * QEMU writes what it keeps of a qcow2 image in its memory: in a flush, a pause, a save and a release. 0, or the errno by
- * which it can't: it keeps it then.
+ * QEMU writes what it keeps of a qcow2 image in its memory: in a flush, a pause, a save and a
+ * release. 0, or the errno by which it can't: it keeps it then.
  */
 int world_disk_write_kept(WorldHost *host);
 /* Something that QEMU was to write was refused. */
