@@ -109,19 +109,15 @@ gboolean sim_vm_is_read(const SimVm *vm)
     return !vm->vm.running || g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
 }
 
-static guint read_by_qemu(const SimVm *vm)
-{
-    return world.now_us - vm->given_us >= READ_US ? g_queue_get_length(vm->input) : 0;
-}
-
 /*
  * It stops. What QEMU has read by then and the guest has not handled is in RAM, where the next load ends it. QEMU
  * keeps what it reads later, until the VM runs: a `stop` of a VM that stands does nothing.
  */
 static void stand(SimVm *vm)
 {
+    gboolean is_read = g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
     if (vm->vm.running)
-        vm->in_ram = read_by_qemu(vm);
+        vm->in_ram = is_read ? g_queue_get_length(vm->input) : 0;
     vm->vm.running = FALSE;
 }
 
@@ -457,7 +453,6 @@ static gboolean stops_at_error(SimVm *vm, int failed)
     world_sometimes("an error of its disk stops a guest");
     send_output(vm);
     world_disk_stops(vm);
-    vm->in_ram = MAX(1, read_by_qemu(vm)); /* with what it has begun to handle */
     vm_emit(&vm->vm, VM_EVENT_STOPPED, "io-error");
     return TRUE;
 }
