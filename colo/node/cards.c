@@ -27,8 +27,6 @@ struct Cards {
     gpointer user_data;
     GPtrArray *all; /* of Card* */
     gboolean are_open;
-    const Vm *vm;   /* borrowed; NULL: none */
-    gboolean keeps; /* its QEMU has what it was given while it stood */
 };
 
 static Card *card_at(const Cards *cards, unsigned nic)
@@ -172,8 +170,6 @@ void cards_attach(Cards *cards, Vm *vm)
                                          .room = on_room,
                                          .broken = on_broken,
                                          .failed = on_port_failed};
-    cards->vm = vm;
-    cards->keeps = FALSE;
     for (guint i = 0; i < cards->all->len; i++)
         card_at(cards, i)->port = card_port_new(vm, i, &handler, card_at(cards, i));
 }
@@ -182,7 +178,6 @@ void cards_detach(Cards *cards)
 {
     for (guint i = 0; i < cards->all->len; i++)
         g_clear_pointer(&card_at(cards, i)->port, card_port_free);
-    cards->vm = NULL;
 }
 
 void cards_set_open(Cards *cards, gboolean open)
@@ -220,15 +215,8 @@ void cards_send(Cards *cards, unsigned nic, const guint8 *data, gsize len)
 void cards_give(Cards *cards, unsigned nic, const guint8 *data, gsize len)
 {
     const Card *card = card_at(cards, nic);
-    if (!card || !card->port)
-        return;
-    cards->keeps = !vm_is_running(cards->vm) && (cards->keeps || card_port_keeps(card->port));
-    card_port_give(card->port, data, len);
-}
-
-gboolean cards_keep_input(const Cards *cards)
-{
-    return cards->keeps;
+    if (card && card->port)
+        card_port_give(card->port, data, len);
 }
 
 gboolean cards_have_room(const Cards *cards, unsigned nic, gsize len)

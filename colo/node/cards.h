@@ -76,11 +76,6 @@ void cards_forget_input(Cards *cards);
 void cards_drain(Cards *cards);
 /* takes() may be TRUE again. */
 void cards_take_output(Cards *cards);
-/*
- * Its QEMU may have input that came while the VM stood, and gives it to whatever guest it runs next. TRUE until
- * the first frame that is given when the VM has run again.
- */
-gboolean cards_keep_input(const Cards *cards);
 /* Whether QEMU has read all that was given to the guest. */
 gboolean cards_are_read(const Cards *cards);
 /* Frames for the guest that a card has dropped since there is a VM, as far as it is known. */

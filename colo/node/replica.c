@@ -24,8 +24,6 @@ const char *replica_obstacle(const ReplicaFacts *facts)
         return "a disk can't be made durable any more";
     if (facts->is_cached)
         return "QEMU has its disks open";
-    if (facts->has_input)
-        return "QEMU has frames that came while the guest was stopped";
     if (facts->is_unread)
         return "the guest's agent has not read what was sent to it";
     return NULL;

@@ -106,49 +106,6 @@ static void test_closed(Fixture *f, gconstpointer data)
         g_assert_false(cards_uplink(f->cards, i)->open);
 }
 
-static void on_done(Vm *vm, const GError *error, gpointer user_data)
-{
-    gboolean *is_done = user_data;
-    (void)vm;
-    g_assert_no_error(error);
-    *is_done = TRUE;
-}
-
-static void run_vm(Fixture *f, gboolean runs)
-{
-    gboolean is_done = FALSE;
-    if (runs)
-        vm_resume(f->vm, on_done, &is_done);
-    else
-        vm_pause(f->vm, on_done, &is_done);
-    WAIT_FOR(is_done);
-}
-
-/* What comes while the VM stands stays in QEMU, for whatever guest it runs next. */
-static void test_keeps(Fixture *f, gconstpointer data)
-{
-    const guint8 frame[VNET + 60] = {0};
-    (void)data;
-    cards_attach(f->cards, f->vm);
-    run_vm(f, TRUE);
-    cards_give(f->cards, 0, frame, sizeof(frame));
-    g_assert_false(cards_keep_input(f->cards));
-    run_vm(f, FALSE);
-    g_assert_false(cards_keep_input(f->cards));
-    cards_give(f->cards, 1, frame, sizeof(frame));
-    g_assert_true(cards_keep_input(f->cards));
-    cards_give(f->cards, 1, frame, sizeof(frame));
-    run_vm(f, TRUE);
-    cards_give(f->cards, 0, frame, sizeof(frame));
-    g_assert_false(cards_keep_input(f->cards));
-    /* Another QEMU has nothing of it. */
-    run_vm(f, FALSE);
-    cards_give(f->cards, 1, frame, sizeof(frame));
-    cards_detach(f->cards);
-    cards_attach(f->cards, f->vm);
-    g_assert_false(cards_keep_input(f->cards));
-}
-
 /* Without a VM there is nobody to give to, and nothing that could be unread. */
 static void test_detached(Fixture *f, gconstpointer data)
 {
@@ -269,7 +226,6 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     ADD("ways", test_ways);
     ADD("closed", test_closed);
-    ADD("keeps", test_keeps);
     ADD("detached", test_detached);
     ADD("elsewhere", test_elsewhere);
     ADD("addresses", test_addresses);
