@@ -65,7 +65,7 @@ static void goes_on(Handed *f)
 /* QEMU refuses to run the VM, which has no disks. The node is ended, or (data) its QEMU dies. */
 static void test_refused(gconstpointer data)
 {
-    Handed f;
+    Handed f = {0};
     take_and_cut(&f, 0);
     Host *b = &f.pair.host[1];
     fake_vm_refuse(b->vm, FAKE_VM_RESUME, TRUE);
@@ -82,7 +82,7 @@ static void test_refused(gconstpointer data)
 /* QEMU dies as it loads the VM, (data) which has disks. */
 static void test_dies_loading(gconstpointer data)
 {
-    Handed f;
+    Handed f = {0};
     take_and_cut(&f, data ? 1 : 0);
     fake_vm_die(f.pair.host[1].vm);
     goes_on(&f);
@@ -91,7 +91,7 @@ static void test_dies_loading(gconstpointer data)
 /* It runs, and QEMU dies then: clients may have heard it. */
 static void test_dies_heard(void)
 {
-    Handed f;
+    Handed f = {0};
     take_and_cut(&f, 0);
     Host *a = &f.pair.host[0], *b = &f.pair.host[1];
     fake_vm_proceed(b->vm);
