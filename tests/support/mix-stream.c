@@ -112,15 +112,19 @@ void mix_run_http(MixLane *lane)
 
 /* ---- Time ---- */
 
-/* One question; its answer must be a later time than the last one. */
+/*
+ * One question; its answer must be a later time than the last one. Not by g_ascii_string_to_unsigned(): that refuses
+ * any number when two threads call it at once for the first time (GLib 2.74: they wait for its locale, which sets errno).
+ */
 static gboolean ask_time(int fd, guint64 *last_ns, GError **error)
 {
-    char line[64];
+    char line[64], *end;
     guint64 ns;
 
     if (!colo_fd_write_all(fd, "time\n", 5, error) || !mix_read_line(fd, line, sizeof(line), error))
         return FALSE;
-    if (!g_ascii_string_to_unsigned(line, 10, *last_ns + 1, G_MAXUINT64, &ns, NULL)) {
+    ns = g_ascii_strtoull(line, &end, 10);
+    if (*end != '\0' || ns <= *last_ns) {
         g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_WRONG,
                     "time: '%s' after %" G_GUINT64_FORMAT, line, *last_ns);
         return FALSE;
