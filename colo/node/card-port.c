@@ -60,6 +60,11 @@ void card_port_take_output(const CardPort *port)
         vhost_card_take_output(port->card);
 }
 
+gboolean card_port_keeps(const CardPort *port)
+{
+    return !port->card;
+}
+
 gboolean card_port_is_read(const CardPort *port)
 {
     return port->card || port_is_read(port->port);

@@ -34,6 +34,8 @@ void card_port_give(const CardPort *port, const guint8 *data, gsize len);
 void card_port_drain(const CardPort *port);
 /* Output may be taken again (takes()). */
 void card_port_take_output(const CardPort *port);
+/* Whether frames for a VM that stands stay in its QEMU, until it runs. */
+gboolean card_port_keeps(const CardPort *port);
 /*
  * Nothing that was given waits for QEMU's reading. With vhost-user that is always so: what the guest has
  * no room for waits in this process, and no pause loses it.

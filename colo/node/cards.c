@@ -27,6 +27,7 @@ struct Cards {
     gpointer user_data;
     GPtrArray *all; /* of Card* */
     gboolean are_open;
+    const Vm *vm; /* borrowed; NULL: none */
 };
 
 static Card *card_at(const Cards *cards, unsigned nic)
@@ -170,6 +171,7 @@ void cards_attach(Cards *cards, Vm *vm)
                                          .room = on_room,
                                          .broken = on_broken,
                                          .failed = on_port_failed};
+    cards->vm = vm;
     for (guint i = 0; i < cards->all->len; i++)
         card_at(cards, i)->port = card_port_new(vm, i, &handler, card_at(cards, i));
 }
@@ -178,6 +180,7 @@ void cards_detach(Cards *cards)
 {
     for (guint i = 0; i < cards->all->len; i++)
         g_clear_pointer(&card_at(cards, i)->port, card_port_free);
+    cards->vm = NULL;
 }
 
 void cards_set_open(Cards *cards, gboolean open)
@@ -212,17 +215,23 @@ void cards_send(Cards *cards, unsigned nic, const guint8 *data, gsize len)
         uplink_send(card->uplink, data, len);
 }
 
+/* What QEMU is given for a VM that stands it keeps, for whatever guest it runs next. */
+static gboolean takes(const Card *card)
+{
+    return !card_port_keeps(card->port) || vm_is_running(card->cards->vm);
+}
+
 void cards_give(Cards *cards, unsigned nic, const guint8 *data, gsize len)
 {
     const Card *card = card_at(cards, nic);
-    if (card && card->port)
+    if (card && card->port && takes(card))
         card_port_give(card->port, data, len);
 }
 
 gboolean cards_have_room(const Cards *cards, unsigned nic, gsize len)
 {
     const Card *card = card_at(cards, nic);
-    return !card || !card->port || card_port_has_room(card->port, len);
+    return !card || !card->port || (takes(card) && card_port_has_room(card->port, len));
 }
 
 void cards_forget_input(Cards *cards)

@@ -66,9 +66,12 @@ gboolean cards_are_open(const Cards *cards);
 
 /* To the network. A frame of a card that there isn't is dropped, here and by cards_give(). */
 void cards_send(Cards *cards, unsigned nic, const guint8 *data, gsize len);
-/* To the guest; without a port it is dropped. */
+/* To the guest. Without a port it is dropped, and where QEMU would keep it for a VM that stands. */
 void cards_give(Cards *cards, unsigned nic, const guint8 *data, gsize len);
-/* Whether a frame of `len` bytes that is given now is the guest's at once, or is dropped. */
+/*
+ * Whether a frame of `len` bytes that is given now is the guest's at once. A VM that stands has no room. When it runs
+ * again that isn't reported: whoever resumes it gives what waits.
+ */
 gboolean cards_have_room(const Cards *cards, unsigned nic, gsize len);
 /* What was given and waits for room was for a guest that there is no more. */
 void cards_forget_input(Cards *cards);

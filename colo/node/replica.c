@@ -24,6 +24,8 @@ const char *replica_obstacle(const ReplicaFacts *facts)
         return "a disk can't be made durable any more";
     if (facts->is_cached)
         return "QEMU has its disks open";
+    if (facts->has_input)
+        return "QEMU has not read the guest's input";
     if (facts->is_unread)
         return "the guest's agent has not read what was sent to it";
     return NULL;

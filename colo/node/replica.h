@@ -36,6 +36,8 @@ typedef struct {
     gboolean is_unsynced; /* what was written to an image may be lost */
     gboolean
         is_cached; /* QEMU has not given up a disk of which it caches what is about to change */
+    gboolean
+        has_input; /* its cards have frames that the guest has not got: the copy would get them */
     gboolean is_unread; /* what was sent to the guest's agent: it would reach the guest in a load */
 } ReplicaFacts;
 

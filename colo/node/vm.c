@@ -193,6 +193,7 @@ static ReplicaFacts on_replica_look(gpointer user_data)
                           .is_unsynced = disks_are_unsynced(node->disks),
                           .is_cached = vm_caches_disks(machine_vm(node->machine)) &&
                                        vm_disks(machine_vm(node->machine)) != VM_DISKS_INACTIVE,
+                          .has_input = !cards_are_read(node->cards),
                           .is_unread = clock_is_unread(node->clock)};
 }
 

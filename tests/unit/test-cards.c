@@ -65,6 +65,24 @@ static void mac_of(const Fixture *f, unsigned nic, guint8 mac[6])
 
 /* ---- Tests ---- */
 
+static void on_done(Vm *vm, const GError *error, gpointer user_data)
+{
+    gboolean *is_done = user_data;
+    (void)vm;
+    g_assert_no_error(error);
+    *is_done = TRUE;
+}
+
+static void run_vm(Fixture *f, gboolean runs)
+{
+    gboolean is_done = FALSE;
+    if (runs)
+        vm_resume(f->vm, on_done, &is_done);
+    else
+        vm_pause(f->vm, on_done, &is_done);
+    WAIT_FOR(is_done);
+}
+
 static void test_ways(Fixture *f, gconstpointer data)
 {
     const guint8 frame[VNET + 60] = {[VNET + 6] = 2, [VNET + 12] = 0x88, [VNET + 13] = 0xb5};
@@ -72,6 +90,7 @@ static void test_ways(Fixture *f, gconstpointer data)
     (void)data;
     g_assert_cmpuint(cards_count(f->cards), ==, CARDS);
     cards_attach(f->cards, f->vm);
+    run_vm(f, TRUE);
     cards_set_open(f->cards, TRUE);
     /* Each card its own way, and one that there isn't none. */
     cards_send(f->cards, 1, frame, sizeof(frame));
@@ -106,6 +125,27 @@ static void test_closed(Fixture *f, gconstpointer data)
         g_assert_false(cards_uplink(f->cards, i)->open);
 }
 
+/* What QEMU is given while the VM stands it would keep, for whatever guest it runs next. */
+static void test_stands(Fixture *f, gconstpointer data)
+{
+    const guint8 frame[VNET + 60] = {0};
+    GBytes *got = NULL;
+    (void)data;
+    cards_attach(f->cards, f->vm);
+    g_assert_false(cards_have_room(f->cards, 0, sizeof(frame)));
+    cards_give(f->cards, 0, frame, sizeof(frame));
+    g_assert_true(cards_are_read(f->cards));
+    run_vm(f, TRUE);
+    g_assert_true(cards_have_room(f->cards, 0, sizeof(frame)));
+    cards_give(f->cards, 0, frame, sizeof(frame));
+    WAIT_FOR((got = fake_vm_receive_frame(f->vm, 0)));
+    g_bytes_unref(got);
+    run_vm(f, FALSE);
+    g_assert_false(cards_have_room(f->cards, 1, sizeof(frame)));
+    cards_detach(f->cards);
+    g_assert_true(cards_have_room(f->cards, 1, sizeof(frame)));
+}
+
 /* Without a VM there is nobody to give to, and nothing that could be unread. */
 static void test_detached(Fixture *f, gconstpointer data)
 {
@@ -115,6 +155,7 @@ static void test_detached(Fixture *f, gconstpointer data)
     cards_drain(f->cards);
     g_assert_true(cards_are_read(f->cards));
     cards_attach(f->cards, f->vm);
+    run_vm(f, TRUE);
     cards_give(f->cards, 1, frame, sizeof(frame));
     g_assert_false(cards_are_read(f->cards));
     GBytes *got = fake_vm_receive_frame(f->vm, 1);
@@ -226,6 +267,7 @@ int main(int argc, char **argv)
     log_init("test", LOG_LEVEL_ERROR);
     ADD("ways", test_ways);
     ADD("closed", test_closed);
+    ADD("stands", test_stands);
     ADD("detached", test_detached);
     ADD("elsewhere", test_elsewhere);
     ADD("addresses", test_addresses);

@@ -88,7 +88,7 @@ static void test_obstacles(Fixture *f, gconstpointer data)
 {
     (void)f, (void)data;
     g_assert_null(replica_obstacle(&good));
-    ReplicaFacts bad[] = {good, good, good, good, good, good, good};
+    ReplicaFacts bad[] = {good, good, good, good, good, good, good, good};
     bad[0].is_paused = FALSE;
     bad[1].is_ending = TRUE;
     bad[2].is_grown = TRUE;
@@ -96,6 +96,7 @@ static void test_obstacles(Fixture *f, gconstpointer data)
     bad[4].is_unsynced = TRUE;
     bad[5].is_cached = TRUE;
     bad[6].is_unread = TRUE;
+    bad[7].has_input = TRUE;
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_assert_nonnull(replica_obstacle(&bad[i]));
         for (gsize k = 0; k < i; k++)

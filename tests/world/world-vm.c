@@ -106,20 +106,25 @@ static SimVm *sim(Vm *vm)
 
 gboolean sim_vm_is_read(const SimVm *vm)
 {
-    return !vm->vm.running || g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
+    if (!vm->vm.running) /* it reads no more than it had */
+        return vm->in_ram >= g_queue_get_length(vm->input);
+    return g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
+}
+
+static guint read_by_qemu(const SimVm *vm)
+{
+    return world.now_us - vm->given_us >= READ_US ? g_queue_get_length(vm->input) : 0;
 }
 
 /*
- * In a pause QEMU throws away what it has read and a guest has not taken. A primary's has, for all
- * that matters here: it is in RAM. A copy's RAM is soon that of a checkpoint.
+ * It stops. What QEMU has read by then and the guest has not handled is in RAM, where the next load ends it. QEMU
+ * keeps what it reads later, until the VM runs: a `stop` of a VM that stands does nothing.
  */
-static void forget_read(SimVm *vm)
+static void stand(SimVm *vm)
 {
-    gboolean is_read = g_queue_is_empty(vm->input) || world.now_us - vm->given_us >= READ_US;
-    if (!vm->host->node || fsm_is_primary(vm->host->node->state))
-        return;
-    if (is_read)
-        g_queue_clear_full(vm->input, (GDestroyNotify)g_bytes_unref);
+    if (vm->vm.running)
+        vm->in_ram = read_by_qemu(vm);
+    vm->vm.running = FALSE;
 }
 
 typedef struct {
@@ -139,6 +144,8 @@ static void load(SimVm *vm, GBytes *bytes, GError **error)
         return;
     }
     vm->history = history_find(state->history);
+    for (; vm->in_ram > 0 && !g_queue_is_empty(vm->input); vm->in_ram--)
+        g_bytes_unref(g_queue_pop_head(vm->input));
     vm->stale = g_queue_get_length(vm->input);
     vm->digest = sim_vm_digest(vm);
     vm->loaded = vm->booted = TRUE;
@@ -248,10 +255,9 @@ static gboolean on_work(gpointer data)
     } else if (op == VM_OP_RESUME) {
         resume(vm);
     } else if (op == VM_OP_PAUSE) {
-        vm->vm.running = FALSE;
+        stand(vm);
         if (world_disk_write_kept(vm->host) != 0)
             world_sometimes("QEMU can't write what it keeps of an image, and pauses the VM");
-        forget_read(vm);
     }
     vm_finish(&vm->vm, state, error);
     return G_SOURCE_REMOVE;
@@ -453,6 +459,7 @@ static gboolean stops_at_error(SimVm *vm, int failed)
     world_sometimes("an error of its disk stops a guest");
     send_output(vm);
     world_disk_stops(vm);
+    vm->in_ram = MAX(1, read_by_qemu(vm)); /* with what it has begun to handle */
     vm_emit(&vm->vm, VM_EVENT_STOPPED, "io-error");
     return TRUE;
 }

@@ -94,6 +94,7 @@ typedef struct {
     guint64 digest;          /* then */
     GQueue *input;           /* of GBytes*: frames that the guest has not handled */
     gint64 given_us;         /* the last of them was */
+    guint in_ram;            /* of them, when it was paused */
     guint stale;             /* of them: given to a copy that was loaded since */
     GQueue *output;          /* of GBytes*: frames that nobody has read */
     struct Port *port;       /* or NULL */
