@@ -143,7 +143,7 @@ static void on_nodes(json_object *nodes, const GError *error, gpointer user_data
         gsize n = bitmaps ? json_object_array_length(bitmaps) : 0;
         for (gsize k = 0; k < n; k++) {
             json_object *bitmap = json_object_array_get_idx(bitmaps, k);
-            if (json_object_get_boolean(json_object_object_get(bitmap, "inconsistent")))
+            if (json_object_get_boolean(json_object_object_get(bitmap, "persistent")))
                 remove_bitmap(self, node, bitmap);
         }
     }
@@ -151,10 +151,11 @@ static void on_nodes(json_object *nodes, const GError *error, gpointer user_data
 }
 
 /*
- * A copy finds a persistent bitmap in use, as the primary's QEMU has it open. It keeps that in memory, also
- * while the disk is inactive. Then it can't open an image in which the bitmap is whole again
- * (qcow2_load_dirty_bitmaps, QEMU 7.2), as it is after the primary's last checkpoint. So it forgets
- * it first. What that writes is dropped with all else that a copy writes.
+ * A copy's QEMU that was started anew has read the persistent bitmaps of the image as it was then, and they are not
+ * its own. One that the primary's QEMU had in use it keeps in memory, also while the disk is inactive, and then can't
+ * open an image in which it is whole again (qcow2_load_dirty_bitmaps, QEMU 7.2). One that was whole, as in an image that
+ * nobody had open, it would write to the image that has it by now: QEMU 7.2 refuses that and fails, QEMU 10 keeps the old
+ * one. So it forgets them all first. What that writes is dropped with all else that a copy writes.
  */
 void qemu_inactivate(Vm *vm, gboolean of_copy)
 {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A guest with a raw and a qcow2 disk that an administrator has stopped, moved as planned: there, back and
-# there, though QEMU runs it on neither host meanwhile; and held, and cancelled. Then it is continued, writes,
+# there, though QEMU runs it on neither host meanwhile; and held, and cancelled; and the other host dies and comes
+# back meanwhile. Then it is continued, writes,
 # and is moved while it runs. In the end both hosts' images are equal. The qcow2 image has a persistent
 # bitmap: QEMU writes it as it gives the disk up, so it moves, too, with all that is in it. By a failover it is lost.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
@@ -71,6 +72,14 @@ for round in 1 2 3; do
     ok "round $round: the guest is stopped" is_stopped "$primary"
     images_rest "round $round"
 done
+# Its new QEMU finds the image at rest: the bitmap, too, which it must not keep.
+hosts_kill "$secondary"
+need "$secondary dies: $primary has the VM" is_in "$primary" primary none
+pair_join
+ok "$secondary died: moved there" hosts_colo "$primary" switchover --wait
+pair_swap
+need "$primary died: the pair is protected again" is_pair "$primary" "$secondary"
+images_rest "$primary died"
 ok "held" hosts_colo "$primary" switchover --pause
 need "held: so it is" is_in "$primary" primary pre-switchover
 ok "held: cancelled" hosts_colo "$secondary" cancel
