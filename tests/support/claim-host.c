@@ -237,6 +237,23 @@ void claim_host_become_secondary(ClaimHost *host)
     claim_host_forget(host);
 }
 
+void claim_host_refuse_unanswered(ClaimHost *host, HoldWhere where)
+{
+    claim_host_become_secondary(host);
+    claim_host_hold(host, where);
+    claim_host_feed(host, FSM_HANDED);
+    claim_host_feed(host, FSM_VM_FIT);
+    WAIT_FOR(host->state == FSM_S_COLO && hold_waiting(&claim_storage) > 0);
+}
+
+void claim_host_refuse_on_record(ClaimHost *host, HoldWhere where)
+{
+    claim_host_restart(host, "beta", FSM_P_ASKING);
+    claim_host_run_alone(host);
+    claim_host_protect(host, S1);
+    claim_host_refuse_unanswered(host, where);
+}
+
 static void count(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
     g_assert_no_error(error);

@@ -47,6 +47,12 @@ void claim_host_activate(ClaimHost *host, const char *session);
 void claim_host_protect(ClaimHost *host, const char *session);
 /* The next process is the secondary of a VM that is protected in S1. */
 void claim_host_become_secondary(ClaimHost *host);
+/*
+ * Likewise: the VM was handed over to it, and storage hangs. It has asked, and refuses the VM without an
+ * answer. `where` in the question. Also: beta, the primary, is on record with S1.
+ */
+void claim_host_refuse_unanswered(ClaimHost *host, HoldWhere where);
+void claim_host_refuse_on_record(ClaimHost *host, HoldWhere where);
 /* The peer, beta, has asked about S1, by another way to storage. */
 void claim_host_decide_for_peer(const ClaimHost *host);
 /* S1 is decided for this one. */

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The part of a node that deals with the arbiter, on a real arbiter's folder. */
-#include "colo/node/claim_internal.h"
 #include "common/log.h"
 #include "tests/support/claim-host.h"
 #include "tests/support/wait.h"
@@ -160,137 +159,6 @@ static void test_asked_when_handed(ClaimHost *f, gconstpointer data)
     g_assert_false(claim_has_asked_handed(f->claim));
 }
 
-/* A secondary in whose session the arbiter has not answered, as the VM was handed over to it. */
-static void refuse_unanswered(ClaimHost *f)
-{
-    claim_host_become_secondary(f);
-    claim_host_hold(f, HOLD_BEFORE);
-    claim_host_feed(f, FSM_HANDED);
-    claim_host_feed(f, FSM_VM_FIT);
-    WAIT_FOR(f->state == FSM_S_COLO && hold_waiting(&claim_storage) > 0);
-}
-
-static void end_and_concede(ClaimHost *f)
-{
-    claim_host_forget(f);
-    claim_host_feed(f, FSM_SHUTDOWN);
-    g_assert_true(claim_concede(f->claim));
-    WAIT_FOR(claim_host_reported(f, "released"));
-}
-
-/* The yes comes late, and the node ends: the primary is not to be denied for it. */
-static void test_conceded(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    refuse_unanswered(f);
-    claim_host_let_go(f);
-    WAIT_FOR(claim_host_is_decided(f, "alpha"));
-    end_and_concede(f);
-    claim_host_decide_for_peer(f);
-}
-
-/* It ends before that lands, and then that comes to nothing. */
-static void test_conceded_before(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    refuse_unanswered(f);
-    hold(&claim_storage, HOLD_NOT);
-    end_and_concede(f);
-    claim_host_decide_for_peer(f);
-    guint waiting = hold_waiting(&claim_storage);
-    g_assert_cmpuint(waiting, >, 0);
-    claim_host_let_go(f);
-    WAIT_FOR(hold_waiting(&claim_storage) == 0);
-    claim_host_decide_for_peer(f);
-}
-
-/* Storage doesn't answer: the end waits for that no longer. */
-static void test_conceded_in_vain(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    refuse_unanswered(f);
-    end_and_concede(f);
-}
-
-/* Nothing was granted to one that has not asked, or was told no. */
-static void test_nothing_to_concede(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    claim_host_become_secondary(f);
-    claim_host_feed(f, FSM_HANDED);
-    g_assert_false(claim_concede(f->claim));
-    claim_host_decide_for_peer(f);
-    claim_host_feed(f, FSM_VM_FIT);
-    WAIT_FOR(claim_host_reported(f, "denied"));
-    g_assert_false(claim_concede(f->claim));
-}
-
-/* Likewise, and beta, the primary, is on record with S1. */
-static void refuse_unanswered_on_record(ClaimHost *f)
-{
-    claim_host_restart(f, "beta", FSM_P_ASKING);
-    claim_host_run_alone(f);
-    claim_host_protect(f, S1);
-    refuse_unanswered(f);
-}
-
-/* It can't be given back, for storage is away then: it is tried until it can. */
-static void test_given_back_again(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    refuse_unanswered_on_record(f);
-    claim_host_let_go(f);
-    /* That is on storage some time before it is heard, and storage that went away in between has told nothing. */
-    WAIT_FOR(f->claim->question.granted_late);
-    claim_host_set_storage(f, FALSE);
-    claim_host_feed(f, FSM_PEER_GOODBYE);
-    g_assert_cmpint(f->state, ==, FSM_S_NONE);
-    WAIT_FOR(f->trouble && strstr(f->trouble, "still names this node"));
-    claim_host_set_storage(f, TRUE);
-    WAIT_FOR(claim_host_is_decided(f, "beta"));
-}
-
-/*
- * That hangs, and storage is there again by another way: neither it nor a question about the next session
- * waits for what hangs. What is late says nothing of another session.
- */
-static void test_give_back_hangs(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    refuse_unanswered_on_record(f);
-    claim_host_let_go(f);
-    WAIT_FOR(claim_host_is_decided(f, "alpha") && !arbiter_is_asked(claim_arbiter(f->claim)));
-    claim_host_hold(f, HOLD_BEFORE);
-    claim_host_feed(f, FSM_PEER_GOODBYE);
-    WAIT_FOR(f->trouble && strstr(f->trouble, "still names this node"));
-    hold(&claim_storage, HOLD_NOT);
-    WAIT_FOR(claim_host_is_decided(f, "beta"));
-    g_assert_cmpuint(hold_waiting(&claim_storage), >, 0);
-    f->session = S2;
-    claim_host_feed(f, FSM_LINK_UP);
-    claim_host_feed(f, FSM_PEER_RUNS);
-    claim_host_feed(f, FSM_PROTECT);
-    claim_host_feed(f, FSM_LINK_DOWN);
-    WAIT_FOR(f->state == FSM_S_DEVICE);
-    g_assert_cmpuint(hold_waiting(&claim_storage), >, 0);
-    claim_host_let_go(f);
-}
-
-/* A lost link is no hand-over. */
-static void test_asked_when_lost(ClaimHost *f, gconstpointer data)
-{
-    (void)data;
-    claim_host_become_secondary(f);
-    claim_host_feed(f, FSM_LINK_DOWN);
-    WAIT_FOR(f->state == FSM_S_DEVICE);
-    g_assert_cmpuint(claim_questions(f->claim), ==, 1);
-    g_assert_false(claim_has_asked_handed(f->claim));
-    /* Its QEMU dies before the VM runs. */
-    g_assert_true(claim_concede(f->claim));
-    WAIT_FOR(claim_host_reported(f, "released"));
-    claim_host_decide_for_peer(f);
-}
-
 static void test_without_arbiter(ClaimHost *f, gconstpointer data)
 {
     (void)data;
@@ -367,7 +235,7 @@ static void test_after_the_start(ClaimHost *f, gconstpointer data)
 /* Alpha has won S1, which it had noted that it has not run. It is started again, as secondary. */
 static void restart_unrun(ClaimHost *f)
 {
-    refuse_unanswered_on_record(f);
+    claim_host_refuse_on_record(f, HOLD_BEFORE);
     claim_host_let_go(f);
     WAIT_FOR(claim_host_is_decided(f, "alpha"));
     claim_host_restart(f, "alpha", FSM_S_STARTING);
@@ -572,13 +440,6 @@ int main(int argc, char **argv)
     ADD("contradicted", NULL, test_contradicted);
     ADD("forgotten", NULL, test_forgotten);
     ADD("asked-when-handed", NULL, test_asked_when_handed);
-    ADD("conceded", NULL, test_conceded);
-    ADD("conceded-before", NULL, test_conceded_before);
-    ADD("conceded-in-vain", NULL, test_conceded_in_vain);
-    ADD("nothing-to-concede", NULL, test_nothing_to_concede);
-    ADD("given-back-again", NULL, test_given_back_again);
-    ADD("give-back-hangs", NULL, test_give_back_hangs);
-    ADD("asked-when-lost", NULL, test_asked_when_lost);
     ADD("without-arbiter", NULL, test_without_arbiter);
     ADD("waits", NULL, test_waits);
     ADD("inherits", NULL, test_inherits);
