@@ -84,8 +84,9 @@ void arbiter_ask(Arbiter *arbiter, const char *uuid, const char *session, const 
 void arbiter_return(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                     const char *to, ArbiterFunc answer, gpointer user_data);
 /*
- * Likewise for one that ends, and has perhaps won: it has asked, and was not told no. If nobody has won
- * yet, the session is `to`'s as well: so a question of `who` that is late comes to nothing.
+ * Likewise for one that has perhaps won: it has asked, and was not told no. It ends, or has nothing any more
+ * that it could continue with. If nobody has won yet, the session is `to`'s as well: so a question of `who`
+ * that is late comes to nothing.
  */
 void arbiter_concede(Arbiter *arbiter, const char *uuid, const char *session, const char *who,
                      const char *to, ArbiterFunc answer, gpointer user_data);

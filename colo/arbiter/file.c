@@ -181,6 +181,12 @@ ArbiterAnswer arbiter_hand_back(const Question *question, GError **error)
     return made && arbiter_sync_folder(question, error) ? ARBITER_GRANTED : ARBITER_UNKNOWN;
 }
 
+/*
+ * A question of the asker may still hang, and be carried out at any moment. Whatever the order, the session is
+ * the other side's in the end, and the asker acts on no yes of it any more. A question that makes its decision
+ * before that of this function, finds its yes renamed below. One that comes later finds the place taken. If
+ * both find none, link(2) lets one of the two be first. So it needn't be known here what has become of it.
+ */
 ArbiterAnswer arbiter_hand_on(const Question *question, GError **error)
 {
     g_autoptr(GError) reading = NULL;

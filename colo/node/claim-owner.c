@@ -338,7 +338,7 @@ void claim_overrule(Claim *claim)
                   &claim->start.stake, on_overruled, claim);
 }
 
-/* ---- A yes that came too late ---- */
+/* ---- What may have been granted, for nothing ---- */
 
 static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer user_data)
 {
@@ -347,19 +347,26 @@ static void on_given_back(ArbiterAnswer answer, const GError *error, gpointer us
     if (claim_time_of(error) == CLAIM_GONE)
         return;
     if (answer == ARBITER_UNKNOWN)
-        claim_tell(claim, "the record still names this node as the owner", error, TRUE);
+        claim_tell(claim, "the VM can't be left to the primary", error, TRUE);
     claim_given_back(claim, answer != ARBITER_UNKNOWN);
+}
+
+static void concede(Claim *claim, ArbiterFunc answer)
+{
+    arbiter_concede(claim->arbiter, claim->config->vm->uuid, claim->question.session,
+                    claim->config->name, claim->question.peer, answer, claim);
 }
 
 /*
  * Of that session, so that it does no harm when it is done as late as in the next one. It waits for nothing that
- * hangs, and nothing waits for it.
+ * hangs, and nothing waits for it. In whatever order it and the question are carried out, the session is the
+ * primary's in the end: see arbiter_hand_on().
  */
 void claim_give_back(Claim *claim)
 {
-    log_info("the VM, which the arbiter gave to this node too late, is given back");
-    arbiter_concede(claim->arbiter, claim->config->vm->uuid, claim->question.session,
-                    claim->config->name, claim->question.peer, on_given_back, claim);
+    log_info("the arbiter may have granted the VM to this node, which has lost it: it is %s's",
+             claim->question.peer);
+    concede(claim, on_given_back);
 }
 
 /* ---- The end ---- */
@@ -406,13 +413,12 @@ static void on_conceded(ArbiterAnswer answer, const GError *error, gpointer user
 
 gboolean claim_concede(Claim *claim)
 {
-    const char *to = claim->question.peer;
-    if (!claim->question.may_have || !to || claim->config->arbiter == CONFIG_ARBITER_NONE)
+    const char *to = claim_concedes_to(claim);
+    if (!to)
         return FALSE;
     log_info("the arbiter may have granted the VM to this node, which ends: it is %s's", to);
     claim->disown_timer = patience_add(DISOWN_MS, on_disown_timer, claim);
-    arbiter_concede(claim->arbiter, claim->config->vm->uuid, claim->question.session,
-                    claim->config->name, to, on_conceded, claim);
+    concede(claim, on_conceded);
     return TRUE;
 }
 

@@ -31,13 +31,16 @@ static gboolean is_forced(ClaimDoing doing)
     return doing == CLAIM_FORCED || doing == CLAIM_FORCED_AGAIN;
 }
 
-/* Of a session in which this side was forced to continue, or has left the VM to the other. */
+/*
+ * Of a session in which this side was forced to continue, or has left the VM to the other: then no answer
+ * makes it continue.
+ */
 static ClaimVerdict judge_after_all(const ClaimFacts *facts)
 {
     ClaimVerdict verdict = {.next = facts->doing};
-    if (!is_forced(facts->doing)) {
-        verdict.granted_late = facts->answer == ARBITER_GRANTED && !fsm_is_primary(facts->state);
-    } else if (facts->answer != ARBITER_UNKNOWN) {
+    if (!is_forced(facts->doing))
+        return verdict;
+    if (facts->answer != ARBITER_UNKNOWN) {
         verdict.report =
             facts->answer == ARBITER_DENIED ? CLAIM_REPORT_CONTRADICTED : CLAIM_REPORT_AGREED;
         verdict.next = CLAIM_IDLE;
@@ -117,9 +120,9 @@ gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next)
     return next == FSM_S_PAUSED && (yielded || event == FSM_YIELDED);
 }
 
-gboolean claim_gives_back(gboolean granted_late, FsmState state)
+gboolean claim_gives_back(FsmState state)
 {
-    return granted_late && state == FSM_S_NONE;
+    return state == FSM_S_NONE;
 }
 
 gboolean claim_may_have(FsmState state)

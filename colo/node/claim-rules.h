@@ -71,7 +71,6 @@ typedef enum {
 
 typedef struct {
     gboolean counts; /* it is an answer to what is in doubt: for status, and no force is left */
-    gboolean granted_late; /* a yes for a side that does not run the VM by it */
     ClaimReport report;
     ClaimDoing next;
 } ClaimVerdict;
@@ -94,12 +93,13 @@ ClaimDoing claim_doing_after(ClaimDoing doing, FsmEvent event, FsmState next);
 /* Whether the peer has yielded, likewise. */
 gboolean claim_yielded_after(gboolean yielded, FsmEvent event, FsmState next);
 /*
- * Whether what the arbiter gave to this side too late is to be given back. As long as the primary
- * runs the VM, protected, the decision remains and decides the next lost link. But if the primary
- * has ended the VM, nobody could start it: for the primary it belongs to this side, which doesn't
- * know.
+ * Whether a side gives back what it may have been granted: it has asked, and was not told no. A yes in time
+ * would have made it continue. Which of the others is on storage nobody needs to know, for it has nothing to
+ * continue with. As long as the primary runs the VM, protected, a decision remains and decides the next lost
+ * link. But if the primary has ended the VM, nobody could start it: for the primary it belongs to this side,
+ * which doesn't know.
  */
-gboolean claim_gives_back(gboolean granted_late, FsmState state);
+gboolean claim_gives_back(FsmState state);
 /*
  * Whether what it has asked about a lost link, or a VM that was handed over, may have been granted to a
  * secondary that nobody can have heard by it. When it ends, that is the primary's. One that takes over is

@@ -117,11 +117,16 @@ static void follow(const Claim *claim, ClaimReport report)
     }
 }
 
+const char *claim_concedes_to(const Claim *claim)
+{
+    gboolean may = claim->question.may_have && claim->config->arbiter != CONFIG_ARBITER_NONE;
+    return may ? claim->question.peer : NULL;
+}
+
 /* One at a time, but for those that hang. */
 static void give_back(Claim *claim)
 {
-    if (claim->question.gives_back || !claim->question.peer ||
-        !claim_gives_back(claim->question.granted_late, claim->state))
+    if (claim->question.gives_back || !claim_gives_back(claim->state) || !claim_concedes_to(claim))
         return;
     g_clear_handle_id(&claim->question.back_timer, g_source_remove);
     claim->question.gives_back = TRUE;
@@ -141,8 +146,8 @@ void claim_given_back(Claim *claim, gboolean is_done)
 {
     claim->question.gives_back = FALSE;
     if (is_done)
-        claim->question.may_have = claim->question.granted_late = FALSE;
-    else if (claim->question.granted_late && !claim->question.back_timer)
+        claim->question.may_have = FALSE;
+    else if (claim->question.may_have && !claim->question.back_timer)
         claim->question.back_timer = g_timeout_add(CLAIM_AGAIN_MS, on_give_back_again, claim);
 }
 
@@ -171,10 +176,8 @@ static void on_answer(ArbiterAnswer answer, const GError *error, gpointer user_d
         log_warning("no arbiter: output stays held until an administrator decides "
                     "('colo failover' on the side that is to continue, after making sure that the "
                     "other is dead)");
-    claim->question.granted_late |= verdict.granted_late;
     set_doing(claim, verdict.next);
     follow(claim, verdict.report);
-    give_back(claim);
 }
 
 void claim_defer(Claim *claim, guint wait_ms)
@@ -247,7 +250,7 @@ static void set_session(Claim *claim, const char *session, const char *peer)
         return;
     arbiter_forget(claim->arbiter);
     set_doing(claim, CLAIM_IDLE);
-    claim->question.granted_late = claim->question.asked_handed = claim->back.looks = FALSE;
+    claim->question.asked_handed = claim->back.looks = FALSE;
     claim->question.may_have = claim->question.gives_back = FALSE;
     g_clear_handle_id(&claim->question.back_timer, g_source_remove);
     g_free(claim->question.session);

@@ -31,17 +31,16 @@ struct Claim {
         guint timer;
         char *session;         /* NULL: none was protected */
         char *peer;            /* in that; NULL: it has not told its name */
-        gboolean granted_late; /* in that, and this side does not run the VM by it */
         gboolean forced;       /* an administrator has decided, and no answer has come since */
         gboolean yielded;      /* the peer's VM is dead for certain */
         gboolean asked_handed; /* in that, when the VM was handed over */
-        gboolean gives_back;   /* what was granted late in that: an answer is to come, in time */
-        guint back_timer;      /* then it is tried again */
         /* Secondary: has asked in that, was not told no, and can't have been heard. */
         gboolean may_have;
-        guint wait_ms;      /* before the next one */
-        guint asked;        /* how many there were */
-        ArbiterAnswer last; /* if has_last */
+        gboolean gives_back; /* that, in that session: an answer is to come, in time */
+        guint back_timer;    /* then it is tried again */
+        guint wait_ms;       /* before the next one */
+        guint asked;         /* how many there were */
+        ArbiterAnswer last;  /* if has_last */
         gboolean has_last;
     } question;
 
@@ -97,12 +96,17 @@ void claim_tell(const Claim *claim, const char *what, const GError *error, gbool
 
 /* ---- claim.c ---- */
 
+/*
+ * Whose the VM is to be if this side does not continue by what it may have been granted; NULL: there is
+ * nothing of that, or nobody to have it.
+ */
+const char *claim_concedes_to(const Claim *claim);
 /* FALSE: that could not be written, or not in time. Of the session that counts. */
 void claim_given_back(Claim *claim, gboolean is_done);
 
 /* ---- claim-owner.c ---- */
 
-/* What the arbiter gave to this node too late, and nobody runs any more: then claim_given_back(). */
+/* What the arbiter may have granted to this node, which goes on without it: then claim_given_back(). */
 void claim_give_back(Claim *claim);
 void claim_owner_moved(Claim *claim, FsmState next);
 void claim_owner_finalise(Claim *claim);

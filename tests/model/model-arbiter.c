@@ -15,11 +15,11 @@ static void set_doing(Pair *pair, Side *side, ClaimDoing next)
     side->doing = (guint8)next;
 }
 
-static void look_if_late(Side *side)
+static void give_back(Side *side)
 {
-    if (!claim_gives_back(side->granted_late, side->state))
+    if (!side->may_have || !claim_gives_back(side->state))
         return;
-    side->granted_late = FALSE;
+    side->may_have = FALSE;
     side->giving_back = side->claim;
 }
 
@@ -36,7 +36,7 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
     ClaimVerdict verdict = claim_judge(&facts);
     if (verdict.counts)
         side->forced = FALSE;
-    side->granted_late |= verdict.granted_late;
+    side->may_have &= answer != ARBITER_DENIED;
     set_doing(pair, side, verdict.next);
     switch (verdict.report) {
     case CLAIM_REPORT_GRANTED:
@@ -55,7 +55,6 @@ static void answered(Pair *pair, int me, ArbiterAnswer answer, ClaimTime time)
     default:
         break;
     }
-    look_if_late(side);
 }
 
 /* The storage's answer, now or late. */
@@ -78,6 +77,7 @@ void model_claim_ask(Pair *pair, int me)
         side->has_asked |= side->state == FSM_S_HANDED;
         set_doing(pair, side, CLAIM_ASKED);
         side->is_asked = claim_may_ask(side->inquiry);
+        side->may_have |= side->is_asked && pair->has_arbiter && claim_may_have(side->state);
         if (!side->is_asked)
             answered(pair, me, ARBITER_UNKNOWN, CLAIM_IN_TIME);
     }
@@ -103,16 +103,17 @@ void model_claim_moved(Pair *pair, int me, FsmEvent event, FsmState next)
             side->flying = side->claim;
         if (side->giving_back && !side->landing)
             side->landing = side->giving_back;
-        side->is_asked = side->granted_late = FALSE;
+        side->is_asked = side->may_have = FALSE;
         side->giving_back = 0;
         set_doing(pair, side, CLAIM_IDLE);
         side->claim = pair->session;
     }
     side->forced &= claim_is_in_doubt(next);
+    side->may_have &= claim_may_have(next);
     side->yielded = claim_yielded_after(side->yielded, event, next);
     set_doing(pair, side, claim_doing_after(side->doing, event, next));
     set_start(pair, side, claim_start_after(side->start, next));
-    look_if_late(side);
+    give_back(side);
 }
 
 /* One question: storage answers or doesn't; what it doesn't answer it may have stored. */

@@ -67,7 +67,7 @@ static gboolean waits(const Side *side)
     return !model_is_dead(side) &&
            (side->state == FSM_P_FROZEN || side->start == CLAIM_START_WAITS ||
             side->start == CLAIM_START_WAITS_ASKED ||
-            (side->state == FSM_S_NONE && (side->granted_late || side->giving_back)));
+            (side->state == FSM_S_NONE && (side->may_have || side->giving_back)));
 }
 
 static gboolean both_wait(const Pair *pair)

@@ -283,14 +283,12 @@ static void check_step(const Pair *pair, int me, const Side *before, FsmEvent wh
  * It ends, and is no primary: what it may have won, the other side's is. That may land from now on, as what
  * a predecessor was about to give back.
  */
-static void concede(const Pair *pair, int me, const Side *before, Side *side)
+static void concede(const Side *before, Side *side)
 {
-    gboolean asked = before->claim && (before->is_asked || before->flying == before->claim ||
-                                       pair->granted[before->claim] == 1 + me);
     /* Silence isn't told apart here: a VM that runs in a takeover may be heard. */
     gboolean heard = fsm_is_taking_over(before->state) && before->route == ROUTE_OPEN;
-    side->returning |= model_is_dead(side) && !side->crashed && !side->releasing && asked &&
-                       !heard && claim_may_have(before->state);
+    side->returning |= model_is_dead(side) && !side->crashed && !side->releasing &&
+                       before->may_have && !heard && claim_may_have(before->state);
 }
 
 void model_event(Pair *pair, int me, FsmEvent what)
@@ -316,7 +314,7 @@ void model_event(Pair *pair, int me, FsmEvent what)
     model_claim_moved(pair, me, what, step.next);
     note_disks(side, what, step.actions);
     carry_out(pair, me, what, step.actions);
-    concede(pair, me, &before, side);
+    concede(&before, side);
     check_step(pair, me, &before, what);
 }
 
@@ -390,8 +388,8 @@ void model_tidy(Pair *pair)
         }
         gboolean holds_nothing = side->state == FSM_S_STARTING || side->state == FSM_S_NONE ||
                                  side->state == FSM_S_SETUP || side->state == FSM_S_ACTIVE;
-        if (holds_nothing && !side->is_asked && side->flying != side->claim &&
-            !side->granted_late && !side->giving_back)
+        if (holds_nothing && !side->is_asked && side->flying != side->claim && !side->may_have &&
+            !side->giving_back)
             side->claim = 0;
         if (side->start == CLAIM_START_IDLE && !side->inquiry)
             side->how = ARBITER_LOOK;

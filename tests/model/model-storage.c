@@ -55,8 +55,10 @@ static void tidy_questions(Pair *pair, int i)
         if (side->flying && pair->granted[side->flying])
             side->flying = 0;
     }
+    /* To give back what is the other's changes nothing. */
+    side->may_have &= !is_denied;
     if (is_alone) {
-        side->granted_late = FALSE;
+        side->may_have = FALSE;
         side->claim = side->claim ? 1 : 0;
     }
     if (side->flying && side->flying != side->claim && pair->granted[side->flying])

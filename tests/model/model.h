@@ -108,13 +108,13 @@ typedef struct {
     guint8 is_auto;   /* role auto */
     guint8 cancelled; /* secondary: is to leave the VM that is handed over to it */
 
-    guint8 claim;        /* session in which it was last protected; 0: none */
-    guint8 doing;        /* ClaimDoing, about that */
-    guint8 is_asked;     /* about that: an answer is to come, in time */
-    guint8 flying;       /* session of a question that is late, and may land yet; 0: none */
-    guint8 forced;       /* an administrator decides if nobody else can */
-    guint8 yielded;      /* the other side's VM is dead for certain */
-    guint8 granted_late; /* and this side doesn't run the VM by it */
+    guint8 claim;    /* session in which it was last protected; 0: none */
+    guint8 doing;    /* ClaimDoing, about that */
+    guint8 is_asked; /* about that: an answer is to come, in time */
+    guint8 flying;   /* session of a question that is late, and may land yet; 0: none */
+    guint8 forced;   /* an administrator decides if nobody else can */
+    guint8 yielded;  /* the other side's VM is dead for certain */
+    guint8 may_have; /* has asked about that, as a secondary, and was not told no */
 
     guint8 start;   /* ClaimStart */
     guint8 how;     /* ArbiterClaim */
@@ -126,8 +126,8 @@ typedef struct {
     guint8 record_again;   /* it could not be written: tries again */
     guint8 writes[WRITES]; /* records on their way to storage: 1 + session */
     guint8 releasing;      /* has ended, and may yet report so to storage */
-    guint8 giving_back;    /* session in which it was granted the VM too late; 0: none */
-    guint8 returning;      /* what was handed over to it: the decision is to be the other side's */
+    guint8 giving_back; /* session that it may have won, and has nothing to continue by; 0: none */
+    guint8 returning;   /* what was handed over to it: the decision is to be the other side's */
     guint8
         landing; /* session of which that was done by a predecessor, or too late: it may land yet */
 } Side;
