@@ -441,6 +441,7 @@ static const char *const rare[] = {
     "a guest that is stopped is handed over",
     "a guest that is stopped is taken over",
     "a write waits for the next epoch",
+    "the arbiter's yes is stored, and its answer is lost",
     "the dirty-limit is reached",
     "a host shuts down while it holds the VM for a switchover",
     "a host shuts down, and its VM is the other one's to take",

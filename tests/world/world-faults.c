@@ -141,14 +141,18 @@ static gboolean mount_again(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void unmount(void)
+void world_unmount(WorldHost *host)
 {
-    WorldHost *host = any_host();
     g_autofree char *away = g_strconcat(host->arbiter_path, ".away", NULL);
     if (rename(host->arbiter_path, away) == 0)
         world_tell("%s: the arbiter's storage is away", host->name);
     storage_is_bad(host);
     world_later(NULL, world_between(SECOND / 10, HEAL_US / 2), mount_again, host);
+}
+
+static void unmount(void)
+{
+    world_unmount(any_host());
 }
 
 static gboolean kill_qemu_now(gpointer data)

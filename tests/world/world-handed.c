@@ -4,6 +4,7 @@
  * It gives the VM back: its own has ended by then, and nothing of it was heard. Then the primary
  * continues.
  */
+#include "colo/arbiter/arbiter_internal.h"
 #include "colo/node/node_internal.h"
 #include "tests/world/world.h"
 
@@ -204,6 +205,40 @@ static gboolean look_at_ended(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* By host: the answer to what it asks in a hand-over is lost, for storage goes away when it has been stored. */
+static gboolean loses_answer[WORLD_HOSTS];
+
+static void on_asked(gboolean done, gpointer data)
+{
+    WorldHost *host = data;
+    if (!done || !loses_answer[host->index] || !host->node || host->node->state != FSM_S_HANDED)
+        return;
+    loses_answer[host->index] = FALSE;
+    world_sometimes("the arbiter's yes is stored, and its answer is lost");
+    world_unmount(host);
+}
+
+void world_handed_begins(WorldHost *host)
+{
+    arbiter_set_hook(claim_arbiter(host->node->claim), on_asked, host);
+}
+
+static gboolean quit_now(gpointer data)
+{
+    WorldHost *host = data;
+    if (host->lives && !host->ended && world_is_awake(host))
+        world_command(host, "quit", json_object_new_object());
+    return G_SOURCE_REMOVE;
+}
+
+/* It leaves the VM to its primary, which ends, and is started again. */
+static void lose_answer(WorldHost *host)
+{
+    WorldHost *peer = &world.host[!host->index];
+    loses_answer[host->index] = TRUE;
+    world_later(peer, world_between(SECOND, 8 * SECOND), quit_now, peer);
+}
+
 /* Its takeover is cut off, and QEMU doesn't run the VM until the node is ended; or dies. */
 static void fail_alone(WorldHost *host)
 {
@@ -251,6 +286,8 @@ void world_handed_moved(WorldHost *host, guint before, const char *event)
     }
     if (state == FSM_S_HANDED && before != FSM_S_HANDED && world_chance(60))
         ask_too_late(host);
+    else if (state == FSM_S_HANDED && before != FSM_S_HANDED && world_chance(60))
+        lose_answer(host);
     if (fsm_is_taking_over(state) && !fsm_is_taking_over((FsmState)before))
         host->ran_in_takeover = host->ended_unheard = FALSE;
     if (state == FSM_S_DEVICE && before != FSM_S_DEVICE && host->vm && world_chance(100))

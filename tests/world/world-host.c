@@ -421,6 +421,7 @@ static void make_node(gpointer data)
     host->node = node_new(host->config, &handler, &error);
     if (!host->node)
         g_error("%s: %s", host->name, error->message);
+    world_handed_begins(host);
 }
 
 void world_start(WorldHost *host, const char *role)

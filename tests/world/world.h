@@ -304,6 +304,8 @@ void world_print_sometimes(void);
 
 /* ---- world-handed.c ---- */
 
+/* Its node was made. */
+void world_handed_begins(WorldHost *host);
 /* SIGTERM. */
 void world_handed_terminate(WorldHost *host);
 /* A node has moved from `before` by `event`: what a hand-over means there, and what fails then. */
@@ -509,6 +511,8 @@ gboolean world_has_arbiter(void);
  * vain. */
 void world_pause_link(WorldHost *host);
 void world_recover_link(WorldHost *host, guint where);
+/* The host's way to the arbiter's storage is away for a while. */
+void world_unmount(WorldHost *host);
 /* One fault, by chance. */
 void world_something_happens(void);
 
