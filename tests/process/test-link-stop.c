@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "colo/link/link_internal.h"
 #include "tests/support/link-end.h"
 #include "tests/support/proxy.h"
 
@@ -195,7 +196,12 @@ static void test_stale(void)
     link_send(world.primary->link, LINK_MSG_ADDRESSES, "before", 6);
     link_end_wait(strstr(world.output->str, ":before\n"));
     g_assert_nonnull(strstr(world.output->str, "fresh\nmessage"));
+    /* An echo is on its way as it is stopped. */
+    guint64 beats = world.primary->link->beats_received;
+    proxy_do(world.proxy, "blackhole control down");
+    link_end_wait(world.primary->link->beats_received > beats);
     stop(&world);
+    proxy_do(world.proxy, "pass control");
     link_set_heartbeat(world.primary->link, BEAT_MS, 60000);
     link_send(world.primary->link, LINK_MSG_ADDRESSES, "meanwhile", 9);
     let_time_pass(STOPPED_MS);
