@@ -114,7 +114,7 @@ void mix_run_http(MixLane *lane)
 
 /*
  * One question; its answer must be a later time than the last one. Not by g_ascii_string_to_unsigned(): that refuses
- * any number when two threads call it at once for the first time (GLib 2.74: they wait for its locale, which sets errno).
+ * any number when two threads call it at once for the first time (GLib 2.74).
  */
 static gboolean ask_time(int fd, guint64 *last_ns, GError **error)
 {

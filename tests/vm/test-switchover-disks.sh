@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A guest with a raw and a qcow2 disk that an administrator has stopped, moved as planned: there, back and
 # there, though QEMU runs it on neither host meanwhile; and held, and cancelled; and the other host dies and comes
-# back meanwhile. Then it is continued, writes,
-# and is moved while it runs. In the end both hosts' images are equal. The qcow2 image has a persistent
+# back. Then it is continued, writes, and is moved while it runs. In the end both hosts' images are equal. The qcow2 image has a persistent
 # bitmap: QEMU writes it as it gives the disk up, so it moves, too, with all that is in it. By a failover it is lost.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u

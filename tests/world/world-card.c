@@ -180,13 +180,13 @@ void card_port_take_output(const CardPort *port)
     sim_vm_output(port->room->vm);
 }
 
-/* Its guest's buffers are no part of what is saved here: so its input is handled before, as QEMU's is. */
 gboolean card_port_keeps(const CardPort *port)
 {
     (void)port;
     return TRUE;
 }
 
+/* Its guest's buffers are no part of what is saved here: so its input is handled before, as QEMU's is. */
 gboolean card_port_is_read(const CardPort *port)
 {
     return port_is_read(port->port);
