@@ -237,8 +237,30 @@ static gboolean end_round(Capture *c, Sync *sync, GError **error)
     return TRUE;
 }
 
+static Flow await_start(Capture *c, GError **error)
+{
+    if (!c->base)
+        c->base = base_receive(page_set_limit(c->pending), capture_receive, c, error);
+    if (!c->base)
+        return FLOW_FAILED;
+    __atomic_store_n(&c->awaits_base, FALSE, __ATOMIC_RELAXED);
+    g_mutex_lock(&c->lock);
+    ColoTime start = c->start;
+    g_mutex_unlock(&c->lock);
+    while (!capture_command_waiting(c)) {
+        gint64 left_us = colo_time_diff_us(start, colo_time_now());
+        if (left_us <= 0)
+            return FLOW_OK;
+        capture_wait(c, left_us);
+    }
+    return FLOW_COMMAND;
+}
+
 Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
 {
+    Flow start = await_start(c, error);
+    if (start != FLOW_OK)
+        return start;
     ColoTime now = colo_time_now();
     Sync sync = {
         .pause_pages = pause_pages,
@@ -253,13 +275,6 @@ Flow capture_synchronise_run(Capture *c, guint64 pause_pages, GError **error)
     };
     page_set_add_set(c->pending, c->fresh);
     page_set_clear(c->fresh);
-    if (!c->base) {
-        c->base = base_receive(page_set_limit(c->pending), capture_receive, c, error);
-        if (!c->base)
-            return FLOW_FAILED;
-        sync.start = sync.best_at = colo_time_now();
-    }
-    __atomic_store_n(&c->awaits_base, FALSE, __ATOMIC_RELAXED);
     /* What was written before needs no second round. */
     if (!dirty_tracker_harvest(c->tracker, c->pending, error))
         return FLOW_FAILED;

@@ -432,6 +432,13 @@ guint64 capture_dirty_pages(const Capture *c)
     return __atomic_load_n(&c->dirty_now, __ATOMIC_RELAXED);
 }
 
+void capture_set_start(Capture *c, ColoTime start)
+{
+    g_mutex_lock(&c->lock);
+    c->start = start;
+    g_mutex_unlock(&c->lock);
+}
+
 void capture_set_sync_rate(Capture *c, guint64 bytes_per_s)
 {
     __atomic_store_n(&c->sync_rate, bytes_per_s, __ATOMIC_RELAXED);

@@ -42,6 +42,7 @@ struct Capture {
     gboolean quit;
     gboolean want_sync;
     guint64 pause_pages;
+    ColoTime start; /* of the synchronisation, at the earliest */
     TakeCommand *take;
     PageSet *added; /* by capture_add_pages(), for the next checkpoint */
     CaptureTuning tuning;

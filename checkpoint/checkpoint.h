@@ -211,6 +211,12 @@ void capture_set_dirty_limit(Capture *capture, guint64 pages);
 void capture_set_sync_rate(Capture *capture, guint64 bytes_per_s);
 
 /*
+ * A synchronisation leaves RAM and its guest alone until `start`; a checkpoint doesn't wait. Before
+ * capture_synchronise().
+ */
+void capture_set_start(Capture *capture, ColoTime start);
+
+/*
  * How pages are packed from now on. At first OFF: the other side must be known to read PACKED records.
  * At any time; counts from the next 64 pages on.
  */

@@ -231,6 +231,7 @@ void primary_synchronise(Primary *primary, int fd, gboolean may_pack)
         primary->handler->link_lost("checkpoints can't be captured", error, primary->user_data);
         return;
     }
+    capture_set_start(primary->capture, primary->warm);
     tune_capture(primary);
     primary->handler->session_began(primary->user_data);
     capture_synchronise(primary->capture, FIRST_PAUSE_PAGES);

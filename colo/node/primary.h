@@ -149,6 +149,11 @@ void primary_free(Primary *primary);
 
 /* The VM has been started; both are borrowed until primary_detach(), which comes before they go. */
 void primary_attach(Primary *primary, Vm *vm, DirtyTracker *tracker);
+/*
+ * The guest was loaded, and runs here as of now. A synchronisation spares it while it warms up: QEMU has
+ * forgotten all that it knew of the guest's code (TCG) or pages (KVM), and clients wait for its first answer.
+ */
+void primary_was_loaded(Primary *primary);
 /* The VM is about to be ended, and calls back no more: forgets the cycle. */
 void primary_forget(Primary *primary);
 /* After that and primary_end_session(). */

@@ -45,6 +45,7 @@ struct Primary {
     Settle *settle;       /* CYCLE_SETTLING, CYCLE_STOP_SETTLING */
     GSource *again_timer; /* of a pause that is tried again */
 
+    ColoTime warm;     /* before it, RAM isn't looked at: the guest was just loaded */
     Capture *capture;  /* NULL: there is no session */
     gboolean may_pack; /* of the session: the secondary reads packed pages */
     Proof proof;

@@ -234,6 +234,7 @@ static void finish_takeover(Node *node)
     gint64 took_us = figures_add_takeover(node->figures, node->epoch);
     uplinks_vm_came(node->uplinks);
     clock_taken_over(node->clock);
+    primary_was_loaded(node->primary);
     log_warning("taken over from epoch %" G_GUINT64_FORMAT " in %.1f ms; the VM %s, unprotected",
                 node->epoch, (double)took_us / COLO_US_PER_MS,
                 resume_is_stopped(node->resume) ? "is stopped, as it was there" : "runs");

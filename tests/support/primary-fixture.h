@@ -23,6 +23,7 @@ struct Capture {
     guint64 taking, added; /* the epoch; pages */
     guint64 dirty, dirty_limit, sync_rate;
     CapturePack packing;
+    ColoTime start;
     guint64 ahead_bytes; /* of a checkpoint, sent before the VM is paused for it */
 };
 
@@ -71,6 +72,12 @@ void capture_free(Capture *freed)
 void capture_synchronise(Capture *of, guint64 pause_pages)
 {
     g_assert_true(of == capture && pause_pages > 0);
+}
+
+void capture_set_start(Capture *of, ColoTime start)
+{
+    g_assert_true(of == capture);
+    of->start = start;
 }
 
 void capture_take(Capture *of, guint64 epoch, GBytes *device_state, GPtrArray *frames,

@@ -48,6 +48,31 @@ static void test_without_synchronisation(void)
     checkpoint_pair_take(pair);
 }
 
+/* A synchronisation that is to begin later sends nothing; a checkpoint, and the end, don't wait. */
+static void test_start(void)
+{
+    g_autoptr(CheckpointPair) pair = checkpoint_pair_new(DIRTY_METHOD_AUTO);
+    checkpoint_pair_fill(pair->primary);
+    capture_set_start(pair->capture, colo_time_add_us(colo_time_now(), G_TIME_SPAN_HOUR));
+    capture_synchronise(pair->capture, 0);
+    while (capture_awaits_base(pair->capture))
+        g_main_context_iteration(NULL, FALSE);
+    checkpoint_pair_take(pair);
+    g_assert_false(pair->synchronised);
+    g_assert_cmpuint(pair->stats.ahead_pages, ==, 0);
+    g_assert_cmpuint(pair->stats.dirty_pages, ==, PAGES);
+}
+
+static void test_end_before_start(void)
+{
+    g_autoptr(CheckpointPair) pair = checkpoint_pair_new(DIRTY_METHOD_AUTO);
+    capture_set_start(pair->capture, colo_time_add_us(colo_time_now(), G_TIME_SPAN_HOUR));
+    capture_synchronise(pair->capture, 0);
+    while (capture_awaits_base(pair->capture))
+        g_main_context_iteration(NULL, FALSE);
+    g_clear_pointer(&pair->capture, capture_free);
+}
+
 /* Holes in the memfd cost no memory on the secondary. */
 static void test_holes_stay(void)
 {
@@ -408,6 +433,8 @@ int main(int argc, char **argv)
     g_test_add_func("/checkpoint/dirty-limit", test_dirty_limit);
     g_test_add_func("/checkpoint/sync-rate", test_sync_rate);
     g_test_add_func("/checkpoint/without-synchronisation", test_without_synchronisation);
+    g_test_add_func("/checkpoint/start", test_start);
+    g_test_add_func("/checkpoint/end-before-start", test_end_before_start);
     g_test_add_func("/checkpoint/holes-stay", test_holes_stay);
     g_test_add_func("/checkpoint/end-at-any-moment", test_end_at_any_moment);
     g_test_add_func("/checkpoint/connection-lost", test_connection_lost);

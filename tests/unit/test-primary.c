@@ -288,6 +288,22 @@ static void test_may_not_pack(Fixture *f, gconstpointer data)
     g_assert_cmpint(capture->packing, ==, CAPTURE_PACK_LZ4);
 }
 
+/* Of all synchronisations, that of a guest that was just loaded spares it. */
+static void test_warms_up(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    primary_synchronise(f->primary, -1, TRUE);
+    assert_reported(f, "began");
+    g_assert_cmpint(colo_time_diff_us(colo_time_now(), capture->start), >=, 0);
+    primary_end_session(f->primary);
+    assert_reported(f, "ended");
+    primary_was_loaded(f->primary);
+    turned_clock_pass_ms(10);
+    primary_synchronise(f->primary, -1, TRUE);
+    assert_reported(f, "began");
+    g_assert_cmpint(colo_time_diff_us(capture->start, colo_time_now()), ==, 40 * COLO_US_PER_MS);
+}
+
 /* No pause before the session is on record and the disks are in step. */
 static void test_first(Fixture *f, gconstpointer data)
 {
@@ -573,6 +589,7 @@ int main(int argc, char **argv)
     ADD("dirty-limit", test_dirty_limit);
     ADD("dirty-limit-is-lowered", test_dirty_limit_is_lowered);
     ADD("may-not-pack", test_may_not_pack);
+    ADD("warms-up", test_warms_up);
     ADD("first", test_first);
     ADD("measured", test_measured);
     ADD("proof", test_proof);

@@ -47,6 +47,7 @@ struct Capture {
     CaptureStats stats;
     GSource *step;
     guint64 dirty_limit, sync_rate;
+    ColoTime start;
     GSource *look; /* it will be found that the limit is reached */
 };
 
@@ -141,7 +142,13 @@ void capture_synchronise(Capture *capture, guint64 pause_pages)
     if (capture->sync_rate)
         us = MAX(us, (gint64)(WORLD_PAGES * VM_PAGE_SIZE * G_USEC_PER_SEC / capture->sync_rate));
     world_stream_send(capture->stream, harvest(capture, G_MAXUINT32), parcel_free, us);
+    us = MAX(us, colo_time_diff_us(capture->start, colo_time_now()));
     capture->step = world_after(capture->host, us, on_synchronised, capture);
+}
+
+void capture_set_start(Capture *capture, ColoTime start)
+{
+    capture->start = start;
 }
 
 static gboolean on_sent(gpointer data)
