@@ -21,7 +21,7 @@
 
 /* clang-format off */
 /* What isn't listed is ignored. */
-static const SwitchoverStep table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
+static const SwitchoverStep primary_table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
     [SWITCHOVER_NONE] = {AT_REST},
     [SWITCHOVER_SETUP] = {
         UNDER_WAY, ENDS,
@@ -78,6 +78,66 @@ static const SwitchoverStep table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
     [SWITCHOVER_CANCELLED] = {AT_REST},
     [SWITCHOVER_FAILED] = {AT_REST},
 };
+
+/* The primary's ASK, and each change of the parts while the VM runs there. */
+#define ASKED                                                                                      \
+    [SWITCHOVER_ACKED]     = TO(ACTIVE, DO(SAY_ACK)),                                              \
+    [SWITCHOVER_WITHDRAWN] = TO(SETUP, DO(SAY_ACK))
+#define SECONDARY_AT_REST                                                                          \
+    ASKED, [SWITCHOVER_BEGIN] = TO(SETUP, DO(SAY_WANT)), [SWITCHOVER_GO_ON] = REFUSED
+/* The VM is the primary's, which decides. */
+#define BEFORE_HANDED(phase)                                                                       \
+    UNDER_WAY, ASKED,                                                                              \
+    [SWITCHOVER_CANCEL]          = TO(phase, DO(SAY_CANCEL)),                                      \
+    [SWITCHOVER_CANCELLED_THERE] = TO(CANCELLED, 0),                                               \
+    [SWITCHOVER_FAILED_THERE]    = TO(FAILED, 0),                                                  \
+    [SWITCHOVER_CUT]             = TO(FAILED, 0),                                                  \
+    [SWITCHOVER_OVER]            = TO(FAILED, 0)
+/* Handed over without the primary's word that its last checkpoint comes: by a failover. */
+#define OVERTAKEN [SWITCHOVER_COMMITTED] = TO(FAILED, 0)
+
+static const SwitchoverStep secondary_table[SWITCHOVER_PHASES][SWITCHOVER_EVENTS] = {
+    [SWITCHOVER_NONE] = {SECONDARY_AT_REST},
+    [SWITCHOVER_SETUP] = {
+        BEFORE_HANDED(SETUP), OVERTAKEN,
+        [SWITCHOVER_HELD]      = TO(PRE, 0),
+        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+    },
+    [SWITCHOVER_ACTIVE] = {
+        BEFORE_HANDED(ACTIVE), OVERTAKEN,
+        [SWITCHOVER_HELD]      = TO(PRE, 0),
+        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+    },
+    [SWITCHOVER_PRE] = {
+        BEFORE_HANDED(PRE), OVERTAKEN,
+        [SWITCHOVER_GOES]      = TO(DEVICE, 0),
+    },
+    [SWITCHOVER_DEVICE] = {
+        BEFORE_HANDED(DEVICE),
+        [SWITCHOVER_COMMITTED] = TO(HANDED, 0),
+    },
+    /* Cut off from the primary, it may still be this side that continues. */
+    [SWITCHOVER_HANDED] = {
+        UNDER_WAY,
+        [SWITCHOVER_CANCEL]          = TO(HANDED_CANCELLING, DO(SAY_CANCEL)),
+        [SWITCHOVER_CANCELLED_THERE] = TO(HANDED_CANCELLING, 0),
+        [SWITCHOVER_FAILED_THERE]    = TO(HANDED_CANCELLING, 0),
+        [SWITCHOVER_TAKEN]           = TO(COMPLETED, 0),
+        [SWITCHOVER_LEFT]            = TO(FAILED, 0),
+        [SWITCHOVER_OVER]            = TO(FAILED, 0),
+    },
+    [SWITCHOVER_HANDED_CANCELLING] = {
+        UNDER_WAY,
+        /* Nobody else can. */
+        [SWITCHOVER_GRANTED]         = TO(HANDED, 0),
+        [SWITCHOVER_TAKEN]           = TO(COMPLETED, 0),
+        [SWITCHOVER_LEFT]            = TO(CANCELLED, 0),
+        [SWITCHOVER_OVER]            = TO(FAILED, 0),
+    },
+    [SWITCHOVER_COMPLETED] = {SECONDARY_AT_REST},
+    [SWITCHOVER_CANCELLED] = {SECONDARY_AT_REST},
+    [SWITCHOVER_FAILED] = {SECONDARY_AT_REST},
+};
 /* clang-format on */
 
 SwitchoverStep switchover_step(SwitchoverPhase phase, SwitchoverEvent event, gboolean pause)
@@ -85,7 +145,28 @@ SwitchoverStep switchover_step(SwitchoverPhase phase, SwitchoverEvent event, gbo
     g_assert((guint)phase < SWITCHOVER_PHASES && (guint)event < SWITCHOVER_EVENTS);
     if (phase == SWITCHOVER_STOPPING && event == SWITCHOVER_HELD && pause)
         return (SwitchoverStep)TO(PRE, DO(PRE) | DO(SAY_PHASE));
-    return table[phase][event];
+    return primary_table[phase][event];
+}
+
+SwitchoverStep switchover_secondary_step(SwitchoverPhase phase, SwitchoverEvent event)
+{
+    g_assert((guint)phase < SWITCHOVER_PHASES && (guint)event < SWITCHOVER_EVENTS);
+    return secondary_table[phase][event];
+}
+
+static gboolean leads_to(SwitchoverStep step, SwitchoverPhase to)
+{
+    return step.verdict == SWITCHOVER_MOVE && step.next == to;
+}
+
+gboolean switchover_may_become(gboolean is_primary, SwitchoverPhase from, SwitchoverPhase to)
+{
+    for (SwitchoverEvent event = 0; event < SWITCHOVER_EVENTS; event++)
+        if (is_primary ? leads_to(switchover_step(from, event, FALSE), to) ||
+                             leads_to(switchover_step(from, event, TRUE), to)
+                       : leads_to(switchover_secondary_step(from, event), to))
+            return TRUE;
+    return FALSE;
 }
 
 gboolean switchover_is_under_way(SwitchoverPhase phase)
@@ -98,9 +179,14 @@ gboolean switchover_is_limited(SwitchoverPhase phase)
     return phase == SWITCHOVER_SETUP || phase == SWITCHOVER_ACTIVE || phase == SWITCHOVER_STOPPING;
 }
 
-gboolean switchover_stands(SwitchoverPhase phase)
+gboolean switchover_is_before_device(SwitchoverPhase phase)
 {
-    return phase >= SWITCHOVER_PRE && phase <= SWITCHOVER_CANCELLING;
+    return switchover_is_limited(phase) || phase == SWITCHOVER_PRE;
+}
+
+gboolean switchover_is_handed(SwitchoverPhase phase)
+{
+    return phase == SWITCHOVER_HANDED || phase == SWITCHOVER_HANDED_CANCELLING;
 }
 
 SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEvent event)
@@ -131,42 +217,29 @@ SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEve
 
 /* ---- The secondary ---- */
 
-SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, FsmEvent event)
+SwitchoverEvent switchover_of_secondary(FsmState next, FsmEvent event)
 {
-    if (!switchover_is_under_way(phase))
-        return phase;
     switch (next) {
     case FSM_S_COLO:
-        return event == FSM_VM_UNFIT || event == FSM_UNDECIDED ? SWITCHOVER_FAILED : phase;
+        return event == FSM_VM_UNFIT || event == FSM_UNDECIDED ? SWITCHOVER_LEFT
+                                                               : SWITCHOVER_EVENTS;
     case FSM_S_HANDED:
-        if (phase == SWITCHOVER_HANDED_CANCELLING)
-            return phase;
-        /* Else it is a failover, which has no last checkpoint. */
-        return phase == SWITCHOVER_DEVICE || phase == SWITCHOVER_HANDED ? SWITCHOVER_HANDED
-                                                                        : SWITCHOVER_FAILED;
+        return event == FSM_HANDED ? SWITCHOVER_COMMITTED : SWITCHOVER_EVENTS;
     case FSM_S_TAKING:
         /* It is given back if it was cancelled before. */
-        return phase == SWITCHOVER_HANDED_CANCELLING ? phase : SWITCHOVER_HANDED;
+        return SWITCHOVER_EVENTS;
     case FSM_S_DEVICE:
-        return SWITCHOVER_HANDED;
+        return SWITCHOVER_GRANTED;
     case FSM_P_NONE:
-        return SWITCHOVER_COMPLETED;
+        return SWITCHOVER_TAKEN;
+    case FSM_S_GIVING:
+        return SWITCHOVER_LEFT;
     case FSM_S_PAUSED:
     case FSM_S_RECOVER:
-        /* It was handed the VM: who continues is open, and it may be this side. */
-        return phase == SWITCHOVER_HANDED || phase == SWITCHOVER_HANDED_CANCELLING
-                   ? phase
-                   : SWITCHOVER_FAILED;
+        return SWITCHOVER_CUT;
     default:
-        return SWITCHOVER_FAILED;
+        return SWITCHOVER_OVER;
     }
-}
-
-SwitchoverPhase switchover_of_primary(SwitchoverPhase phase, FsmState state, SwitchoverPhase told)
-{
-    gboolean may = state == FSM_S_COLO && (phase == SWITCHOVER_SETUP ||
-                                           phase == SWITCHOVER_ACTIVE || phase == SWITCHOVER_PRE);
-    return may && (told == SWITCHOVER_PRE || told == SWITCHOVER_DEVICE) ? told : phase;
 }
 
 const char *switchover_refusal(FsmEvent event)
@@ -239,12 +312,22 @@ const char *switchover_phase_name(SwitchoverPhase phase)
 const char *switchover_event_name(SwitchoverEvent event)
 {
     static const char *const names[SWITCHOVER_EVENTS] = {
-        [SWITCHOVER_BEGIN] = "begin",         [SWITCHOVER_ACKED] = "acked",
-        [SWITCHOVER_WITHDRAWN] = "withdrawn", [SWITCHOVER_SMALL] = "small",
-        [SWITCHOVER_HELD] = "held",           [SWITCHOVER_GO_ON] = "continue",
-        [SWITCHOVER_CANCEL] = "cancel",       [SWITCHOVER_GOES] = "goes",
-        [SWITCHOVER_COMMITTED] = "committed", [SWITCHOVER_TAKEN] = "taken",
-        [SWITCHOVER_LEFT] = "left",           [SWITCHOVER_RUNS] = "runs",
+        [SWITCHOVER_BEGIN] = "begin",
+        [SWITCHOVER_ACKED] = "acked",
+        [SWITCHOVER_WITHDRAWN] = "withdrawn",
+        [SWITCHOVER_SMALL] = "small",
+        [SWITCHOVER_HELD] = "held",
+        [SWITCHOVER_GO_ON] = "continue",
+        [SWITCHOVER_CANCEL] = "cancel",
+        [SWITCHOVER_CANCELLED_THERE] = "cancelled-there",
+        [SWITCHOVER_FAILED_THERE] = "failed-there",
+        [SWITCHOVER_GOES] = "goes",
+        [SWITCHOVER_COMMITTED] = "committed",
+        [SWITCHOVER_CUT] = "cut",
+        [SWITCHOVER_GRANTED] = "granted",
+        [SWITCHOVER_TAKEN] = "taken",
+        [SWITCHOVER_LEFT] = "left",
+        [SWITCHOVER_RUNS] = "runs",
         [SWITCHOVER_OVER] = "over",
     };
     return names[event];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A switchover: how far it has come, and what each event means then. Pure: a table from (phase,
+ * A switchover: how far it has come, and what each event means then. Pure: tables from (phase,
  * event) to (next phase, actions), and rules about the figures. switchover.c carries the actions
  * out; primary and secondary each have a table of their own.
  *
@@ -23,11 +23,24 @@
  * Whatever else ends it (the link, a limit of time, the secondary's refusal, the guest) is `over`:
  * FAILED, with the first reason. It is left to fsm.h who runs the VM then.
  *
+ * The secondary's follows what the primary says, until the VM is handed to it. It is never in
+ * STOPPING or CANCELLING.
+ *
+ *    begin                          held       goes          handed          taken
+ *  ---------> SETUP <-----> ACTIVE ------> PRE ------> DEVICE -----> HANDED ------> COMPLETED
+ *     acked        acked      |                          ^             | ^
+ *    withdrawn   withdrawn    '----------- goes ---------'      cancel | | granted
+ *                                                                      v |      left
+ *      (SETUP to DEVICE) --cancelled-there--> CANCELLED        HANDED_CANCELLING -----> CANCELLED
+ *
+ * Before HANDED, the command `cancel` is passed on to the primary, and changes nothing here.
+ *
  * Always holds (tests/unit/test-switchover-rules.c walks all of it):
  * - Each command has an answer in each phase; `cancel` is never refused and changes nothing twice.
  * - Before DEVICE the primary's VM has had no pause of ours, but for STOPPING and PRE.
  * - In DEVICE the VM stands. Until then approval can be withdrawn, and the limit of time counts.
- * - A phase that has ended is left by `begin` only.
+ * - A phase that has ended is left by `begin` only; on the secondary also by the primary's ASK.
+ * - Before HANDED, a secondary's phase is under way in `colo` only: whatever moves the node ends it.
  */
 #ifndef COLO_COLO_NODE_SWITCHOVER_RULES_H
 #define COLO_COLO_NODE_SWITCHOVER_RULES_H
@@ -51,19 +64,23 @@ typedef enum {
 } SwitchoverPhase;
 
 typedef enum {
-    SWITCHOVER_BEGIN,     /* a command, which was checked */
-    SWITCHOVER_ACKED,     /* the secondary approves in all its parts */
-    SWITCHOVER_WITHDRAWN, /* it doesn't, or no more */
-    SWITCHOVER_SMALL,     /* what is left to send is */
-    SWITCHOVER_HELD,      /* the VM stands, and its last checkpoint waits */
-    SWITCHOVER_GO_ON,     /* the command `continue` */
-    SWITCHOVER_CANCEL,    /* the command, or the secondary's message */
-    SWITCHOVER_GOES,      /* the node is in `device` */
-    SWITCHOVER_COMMITTED, /* the secondary was told to take the VM */
-    SWITCHOVER_TAKEN,     /* it has */
-    SWITCHOVER_LEFT,      /* it has not: it refuses; the VM is resumed here */
-    SWITCHOVER_RUNS,      /* the VM does, here */
-    SWITCHOVER_OVER,      /* it can't come to its end any more */
+    SWITCHOVER_BEGIN,           /* a command, which was checked */
+    SWITCHOVER_ACKED,           /* the secondary approves in all its parts */
+    SWITCHOVER_WITHDRAWN,       /* it doesn't, or no more */
+    SWITCHOVER_SMALL,           /* primary: what is left to send is */
+    SWITCHOVER_HELD,            /* the VM stands, and its last checkpoint waits */
+    SWITCHOVER_GO_ON,           /* the command `continue` */
+    SWITCHOVER_CANCEL,          /* the command; primary: or the secondary's message */
+    SWITCHOVER_CANCELLED_THERE, /* secondary: the primary's message, of an administrator's order */
+    SWITCHOVER_FAILED_THERE,    /* likewise, with what has ended it */
+    SWITCHOVER_GOES,            /* the primary is in `device` */
+    SWITCHOVER_COMMITTED,       /* the secondary was told to take the VM */
+    SWITCHOVER_CUT,             /* secondary: it is being found out who continues */
+    SWITCHOVER_GRANTED,         /* secondary: it does, whatever was ordered */
+    SWITCHOVER_TAKEN,           /* the secondary has taken it */
+    SWITCHOVER_LEFT,            /* it has not: the VM is left to the primary */
+    SWITCHOVER_RUNS,            /* primary: the VM does, here */
+    SWITCHOVER_OVER,            /* it can't come to its end any more */
     SWITCHOVER_EVENTS
 } SwitchoverEvent;
 
@@ -75,8 +92,10 @@ typedef enum {
     SWITCHOVER_DO_GO = 1 << 3,       /* FSM_CONTINUE: the last checkpoint */
     SWITCHOVER_DO_WAY_BACK = 1 << 4, /* FSM_CANCEL */
     SWITCHOVER_DO_LET_GO = 1 << 5,   /* the last checkpoint is to be none, if it was ordered */
-    SWITCHOVER_DO_SAY_CANCEL = 1 << 6, /* to the secondary */
-    SWITCHOVER_DO_SAY_PHASE = 1 << 7,  /* likewise: PRE or DEVICE */
+    SWITCHOVER_DO_SAY_CANCEL = 1 << 6, /* to the peer */
+    SWITCHOVER_DO_SAY_PHASE = 1 << 7,  /* to the secondary: PRE or DEVICE */
+    SWITCHOVER_DO_SAY_WANT = 1 << 8,   /* to the primary: it was ordered here */
+    SWITCHOVER_DO_SAY_ACK = 1 << 9,    /* likewise: the parts that don't approve */
 } SwitchoverAction;
 
 typedef enum {
@@ -93,6 +112,10 @@ typedef struct {
 
 /* Of a primary. `pause`: the wish to hold the VM. */
 SwitchoverStep switchover_step(SwitchoverPhase phase, SwitchoverEvent event, gboolean pause);
+/* Of a secondary. */
+SwitchoverStep switchover_secondary_step(SwitchoverPhase phase, SwitchoverEvent event);
+/* Whether the table of that side has a move from one phase to the other. */
+gboolean switchover_may_become(gboolean is_primary, SwitchoverPhase from, SwitchoverPhase to);
 
 /* "setup", "device", "cancelling", ...; NULL for SWITCHOVER_NONE. */
 const char *switchover_phase_name(SwitchoverPhase phase);
@@ -101,18 +124,18 @@ const char *switchover_event_name(SwitchoverEvent event);
 gboolean switchover_is_under_way(SwitchoverPhase phase);
 /* The limit of time counts. */
 gboolean switchover_is_limited(SwitchoverPhase phase);
-/* The VM stands for it, or is about to. */
-gboolean switchover_stands(SwitchoverPhase phase);
+/* It is under way, and the last checkpoint isn't on its way yet. */
+gboolean switchover_is_before_device(SwitchoverPhase phase);
+/* The VM is the secondary's to take. */
+gboolean switchover_is_handed(SwitchoverPhase phase);
 
 /* What the change of the node to `next` by `event` means to it; SWITCHOVER_EVENTS: nothing. */
 SwitchoverEvent switchover_of_state(SwitchoverPhase phase, FsmState next, FsmEvent event);
 
 /* ---- The secondary ---- */
 
-/* In which phase a secondary shows it, after the node has moved; `phase` is the one before. */
-SwitchoverPhase switchover_of_secondary(SwitchoverPhase phase, FsmState next, FsmEvent event);
-/* The same, by the primary's word that its switchover is in PRE or DEVICE. */
-SwitchoverPhase switchover_of_primary(SwitchoverPhase phase, FsmState state, SwitchoverPhase told);
+/* The same of a secondary. */
+SwitchoverEvent switchover_of_secondary(FsmState next, FsmEvent event);
 /* Why a secondary leaves the VM to the primary: FSM_VM_UNFIT or FSM_UNDECIDED. */
 const char *switchover_refusal(FsmEvent event);
 /* A secondary that the VM is handed to: an order to cancel makes it unfit, if it has not asked. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Carries a switchover out: what follows from the table, on either side. Only set_phase() changes
- * the phase; it reports each change of the status. switchover-figures.c describes it.
+ * Carries a switchover out: what follows from the tables, on either side. Only set_phase() changes
+ * the phase; it reports each change of the status. switchover-secondary.c finds out what happens to
+ * a secondary's, and switchover-figures.c describes it.
  *
  * Timers: `look` sets a pace (what is left, which parts approve); `limit` is a wait that ends it.
  */
@@ -14,11 +15,7 @@
 
 #include <string.h>
 
-/* The flags of SWITCHOVER_PHASE. */
-enum { TOLD_HELD = 1, TOLD_GOES = 2 };
-
-#define LOOK_MS       20
-#define LASTING_LOOKS 5
+#define LOOK_MS 20
 
 static SwitchoverWorld look(const Switchover *switchover)
 {
@@ -48,7 +45,7 @@ static void note_times(Switchover *switchover, SwitchoverPhase before)
     ColoTime now = colo_time_now();
     if (before == SWITCHOVER_SETUP && switchover->phase == SWITCHOVER_ACTIVE)
         switchover->ready = now;
-    if (before < SWITCHOVER_HANDED && switchover->phase == SWITCHOVER_HANDED)
+    if (!switchover_is_handed(before) && switchover->phase == SWITCHOVER_HANDED)
         switchover->handed = now;
     if (switchover_is_under_way(before) && !switchover_is_under_way(switchover->phase))
         switchover->ended = now;
@@ -60,6 +57,10 @@ static void set_phase(Switchover *switchover, SwitchoverPhase next)
     const char *was = switchover_phase_name(before), *is = switchover_phase_name(next);
     if (next == before)
         return;
+    if (!switchover_may_become(switchover->is_primary, before, next))
+        g_error("a %s's switchover can't become %s from %s",
+                switchover->is_primary ? "primary" : "secondary", is ? is : "none",
+                was ? was : "none");
     switchover->phase = next;
     note_times(switchover, before);
     if (!switchover_is_limited(next))
@@ -99,7 +100,11 @@ static void carry_out(Switchover *switchover, guint actions)
         handler->event(FSM_HOLD, user_data);
     if (actions & SWITCHOVER_DO_SAY_PHASE)
         say(switchover, LINK_MSG_SWITCHOVER_PHASE,
-            switchover->phase == SWITCHOVER_PRE ? TOLD_HELD : TOLD_GOES, "");
+            switchover->phase == SWITCHOVER_PRE ? SWITCHOVER_TOLD_HELD : SWITCHOVER_TOLD_GOES, "");
+    if (actions & SWITCHOVER_DO_SAY_WANT)
+        say(switchover, LINK_MSG_SWITCHOVER_WANT, switchover->wants_pause ? 1 : 0, "");
+    if (actions & SWITCHOVER_DO_SAY_ACK)
+        say(switchover, LINK_MSG_SWITCHOVER_ACK, 0, switchover->pending);
     if (actions & SWITCHOVER_DO_SAY_CANCEL)
         say(switchover, LINK_MSG_SWITCHOVER_CANCEL, 0, switchover->error ? switchover->error : "");
     if (actions & SWITCHOVER_DO_LET_GO)
@@ -114,22 +119,31 @@ static void carry_out(Switchover *switchover, guint actions)
     }
 }
 
-/* The primary's. What follows may come back here from within: it is done last. */
-static void feed(Switchover *switchover, SwitchoverEvent event)
+/* What follows may come back here from within: it is done last. */
+void switchover_feed(Switchover *switchover, SwitchoverEvent event, const char *why)
 {
-    SwitchoverStep step = switchover_step(switchover->phase, event, switchover->pause);
-    if (step.verdict != SWITCHOVER_MOVE || !switchover->is_primary)
+    SwitchoverStep step = switchover->is_primary
+                              ? switchover_step(switchover->phase, event, switchover->pause)
+                              : switchover_secondary_step(switchover->phase, event);
+    if (step.verdict != SWITCHOVER_MOVE)
         return;
+    if (why && step.next == SWITCHOVER_FAILED)
+        set_error(switchover, why);
     set_phase(switchover, step.next);
     carry_out(switchover, step.actions);
 }
 
+/* Of what only a primary can see. */
+static void feed(Switchover *switchover, SwitchoverEvent event)
+{
+    if (switchover->is_primary)
+        switchover_feed(switchover, event, NULL);
+}
+
 static void end(Switchover *switchover, const char *why)
 {
-    if (!switchover->is_primary || !switchover_is_under_way(switchover->phase))
-        return;
-    set_error(switchover, why);
-    feed(switchover, SWITCHOVER_OVER);
+    if (switchover->is_primary)
+        switchover_feed(switchover, SWITCHOVER_OVER, why);
 }
 
 /* ---- The primary waits ---- */
@@ -169,32 +183,6 @@ static void look_ahead(Switchover *switchover, const SwitchoverWorld *world)
         switchover->handler.ahead(switchover->user_data);
 }
 
-/* ---- The secondary looks ---- */
-
-static void tell_parts(Switchover *switchover, guint parts)
-{
-    g_autofree char *text = switchover_parts_text(parts);
-    switchover->parts = parts;
-    g_free(switchover->pending);
-    switchover->pending = g_steal_pointer(&text);
-    set_phase(switchover, parts ? SWITCHOVER_SETUP : SWITCHOVER_ACTIVE);
-    say(switchover, LINK_MSG_SWITCHOVER_ACK, 0, switchover->pending);
-}
-
-/*
- * With each checkpoint the secondary has something to do for a moment. That counts if it lasts, or
- * was told already.
- */
-static guint lasting_parts(Switchover *switchover, const SwitchoverWorld *world)
-{
-    const guint passing = SWITCHOVER_PART_CHECKPOINT | SWITCHOVER_PART_DISKS;
-    gboolean goes_on = world->epoch == switchover->seen_epoch && (world->pending & passing);
-    switchover->looks = goes_on ? switchover->looks + 1 : 0;
-    switchover->seen_epoch = world->epoch;
-    guint counts = switchover->parts | (switchover->looks >= LASTING_LOOKS ? passing : 0);
-    return world->pending & (~passing | counts);
-}
-
 static gboolean on_look(gpointer user_data)
 {
     Switchover *switchover = user_data;
@@ -204,10 +192,8 @@ static gboolean on_look(gpointer user_data)
     if (switchover->is_primary) {
         if (switchover->phase == SWITCHOVER_ACTIVE)
             look_ahead(switchover, &world);
-    } else if (switchover->pending && world.state == FSM_S_COLO) {
-        guint parts = lasting_parts(switchover, &world);
-        if (parts != switchover->parts)
-            tell_parts(switchover, parts);
+    } else {
+        switchover_look_at_parts(switchover, &world);
     }
     return G_SOURCE_CONTINUE;
 }
@@ -215,7 +201,7 @@ static gboolean on_look(gpointer user_data)
 /* ---- Commands ---- */
 
 /* Forgets the one before. */
-static void reset(Switchover *switchover, gboolean is_primary, guint32 id, gboolean pause)
+void switchover_reset(Switchover *switchover, gboolean is_primary, guint32 id, gboolean pause)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     end_limit(switchover);
@@ -272,16 +258,13 @@ static gboolean begin(Switchover *switchover, guint32 id, gboolean pause, GError
     if (!may_begin(switchover, &world, error))
         return FALSE;
     gboolean is_primary = world.state == FSM_P_COLO;
-    reset(switchover, is_primary, id, pause || switchover->config->pause_before_switchover);
-    if (!is_primary) {
-        set_phase(switchover, SWITCHOVER_SETUP);
-        say(switchover, LINK_MSG_SWITCHOVER_WANT, pause ? 1 : 0, "");
-        return TRUE;
-    }
+    switchover_reset(switchover, is_primary, id,
+                     pause || switchover->config->pause_before_switchover);
+    switchover->wants_pause = pause;
     guint64 limit_ms = switchover->config->switchover_timeout_ms;
-    if (limit_ms)
+    if (is_primary && limit_ms)
         switchover->limit_timer = patience_add((guint)limit_ms, on_too_late, switchover);
-    feed(switchover, SWITCHOVER_BEGIN);
+    switchover_feed(switchover, SWITCHOVER_BEGIN, NULL);
     return TRUE;
 }
 
@@ -319,29 +302,14 @@ gboolean switchover_continue(Switchover *switchover, const char *status, GError 
     return FALSE;
 }
 
-/* The secondary's: the primary decides, unless the VM is handed to this side already. */
-static void cancel_here(Switchover *switchover)
-{
-    if (!switchover_is_under_way(switchover->phase))
-        return;
-    if (switchover->phase == SWITCHOVER_HANDED_CANCELLING)
-        return;
-    if (switchover->phase == SWITCHOVER_HANDED)
-        set_phase(switchover, SWITCHOVER_HANDED_CANCELLING);
-    say(switchover, LINK_MSG_SWITCHOVER_CANCEL, 0, "");
-}
-
 void switchover_cancel(Switchover *switchover)
 {
-    if (switchover->is_primary)
-        feed(switchover, SWITCHOVER_CANCEL);
-    else
-        cancel_here(switchover);
+    switchover_feed(switchover, SWITCHOVER_CANCEL, NULL);
 }
 
 /* ---- What happens ---- */
 
-static const char *why_over(FsmState next, FsmEvent event)
+const char *switchover_why_over(FsmState next, FsmEvent event)
 {
     switch (event) {
     case FSM_LINK_DOWN:
@@ -376,36 +344,20 @@ static void moved_primary(Switchover *switchover, FsmState next, FsmEvent event)
     if (follows == SWITCHOVER_OVER)
         set_error(switchover, event == FSM_HAND_OVER_FAILED && switchover->reason
                                   ? switchover->reason
-                                  : why_over(next, event));
+                                  : switchover_why_over(next, event));
     if (follows == SWITCHOVER_LEFT && switchover->phase == SWITCHOVER_HANDED)
         set_error(switchover, switchover->reason ? switchover->reason : "the secondary refuses");
     feed(switchover, follows);
-}
-
-/* Of a secondary: why it leaves the VM to the primary was told before. */
-static gboolean is_reasoned(FsmState next)
-{
-    return next == FSM_S_COLO || next == FSM_S_GIVING || next == FSM_S_LEAVING;
 }
 
 void switchover_moved(Switchover *switchover, FsmState next, FsmEvent event)
 {
     if (!switchover_is_under_way(switchover->phase))
         return;
-    if (switchover->is_primary) {
+    if (switchover->is_primary)
         moved_primary(switchover, next, event);
-        return;
-    }
-    SwitchoverPhase phase = switchover_of_secondary(switchover->phase, next, event);
-    if (phase == SWITCHOVER_FAILED && switchover->phase == SWITCHOVER_HANDED_CANCELLING &&
-        (event == FSM_VM_UNFIT || event == FSM_UNDECIDED || next == FSM_S_GIVING))
-        phase = SWITCHOVER_CANCELLED;
-    if (phase == SWITCHOVER_FAILED)
-        set_error(switchover, is_reasoned(next) && switchover->reason ? switchover->reason
-                                                                      : why_over(next, event));
-    if (phase == SWITCHOVER_COMPLETED)
-        switchover->resumed = colo_time_now();
-    set_phase(switchover, phase);
+    else
+        switchover_moved_secondary(switchover, next, event);
 }
 
 void switchover_paused(Switchover *switchover, ColoTime since)
@@ -450,7 +402,7 @@ void switchover_guest(Switchover *switchover, const char *what)
 
 void switchover_vm_ends(Switchover *switchover, const char *why)
 {
-    if (switchover->phase <= SWITCHOVER_PRE)
+    if (switchover_is_before_device(switchover->phase))
         end(switchover, why);
 }
 
@@ -478,21 +430,6 @@ gboolean switchover_is_cancelled(const Switchover *switchover)
 }
 
 /* ---- Messages ---- */
-
-static void asked(Switchover *switchover, guint32 id)
-{
-    SwitchoverWorld world = look(switchover);
-    if (world.state != FSM_S_COLO)
-        return;
-    if (switchover_is_under_way(switchover->phase) && switchover->id != id) {
-        set_error(switchover, "the primary has begun another switchover at the same time");
-        set_phase(switchover, SWITCHOVER_FAILED);
-    }
-    if (!switchover_is_under_way(switchover->phase))
-        reset(switchover, FALSE, id, FALSE);
-    switchover->seen_epoch = world.epoch;
-    tell_parts(switchover, world.pending);
-}
 
 static void acked(Switchover *switchover, const char *pending)
 {
@@ -522,35 +459,11 @@ static void wanted(Switchover *switchover, guint32 id, gboolean pause)
                              switchover->user_data);
 }
 
-/* By the primary: an administrator's if there is no text. */
-static void cancelled_there(Switchover *switchover, const char *why)
-{
-    if (switchover->phase == SWITCHOVER_HANDED) {
-        set_phase(switchover, SWITCHOVER_HANDED_CANCELLING);
-    } else if (switchover_is_under_way(switchover->phase) &&
-               switchover->phase < SWITCHOVER_HANDED) {
-        if (*why)
-            set_error(switchover, why);
-        set_phase(switchover, *why ? SWITCHOVER_FAILED : SWITCHOVER_CANCELLED);
-    }
-}
-
-/* By the primary: how far it has come. */
-static void told(Switchover *switchover, guint32 flags)
-{
-    static const SwitchoverPhase phases[] = {
-        [TOLD_HELD] = SWITCHOVER_PRE, [TOLD_GOES] = SWITCHOVER_DEVICE};
-    SwitchoverPhase phase = flags < G_N_ELEMENTS(phases) ? phases[flags] : SWITCHOVER_NONE;
-    if (!switchover->is_primary)
-        set_phase(switchover,
-                  switchover_of_primary(switchover->phase, look(switchover).state, phase));
-}
-
 void switchover_received(Switchover *switchover, const Message *message)
 {
     const MessageSwitchover *content = &message->switchover;
     if (message->type == LINK_MSG_SWITCHOVER_ASK) {
-        asked(switchover, content->id);
+        switchover_asked(switchover, content->id);
         return;
     }
     if (message->type == LINK_MSG_SWITCHOVER_WANT) {
@@ -561,13 +474,13 @@ void switchover_received(Switchover *switchover, const Message *message)
     if (content->id != switchover->id)
         return;
     if (message->type == LINK_MSG_SWITCHOVER_PHASE)
-        told(switchover, content->flags);
+        switchover_told(switchover, content->flags);
     else if (message->type == LINK_MSG_SWITCHOVER_ACK)
         acked(switchover, content->text);
     else if (switchover->is_primary)
         feed(switchover, SWITCHOVER_CANCEL);
     else
-        cancelled_there(switchover, content->text);
+        switchover_cancelled_there(switchover, content->text);
 }
 
 /* ---- Life ---- */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The table of a switchover, all of it. A model of a primary (its VM, the secondary, administrators)
- * does all that it can in each phase, in every order. What the table allows is what can be.
+ * The tables of a switchover, all of them. A model of a primary (its VM, the secondary, administrators)
+ * does all that it can in each phase, in every order; so does one of a secondary, whose primary may
+ * say anything. What a table allows is what can be.
  */
 #include "colo/node/switchover-rules.h"
 
@@ -20,7 +21,42 @@ typedef struct {
     guint8 told;  /* the secondary, that it may be asked for nothing more */
 } Model;
 
-static gboolean moved[SWITCHOVER_PHASES][SWITCHOVER_EVENTS];
+/* What the walk of a side has seen: events that move it, and from which phase to which. */
+typedef struct {
+    gboolean moved[SWITCHOVER_PHASES][SWITCHOVER_EVENTS];
+    gboolean became[SWITCHOVER_PHASES][SWITCHOVER_PHASES];
+} Seen;
+
+static Seen primary_seen, secondary_seen;
+
+static void note(Seen *seen, SwitchoverPhase phase, SwitchoverEvent event, SwitchoverPhase next)
+{
+    seen->moved[phase][event] = TRUE;
+    seen->became[phase][next] = TRUE;
+}
+
+static const char *name_of(SwitchoverPhase phase)
+{
+    const char *name = switchover_phase_name(phase);
+    return name ? name : "none";
+}
+
+/* The table is what was seen, and so is what the setter lets through. */
+static void check_seen(const Seen *seen, gboolean is_primary)
+{
+    for (SwitchoverPhase phase = 0; phase < SWITCHOVER_PHASES; phase++) {
+        for (SwitchoverEvent event = 0; event < SWITCHOVER_EVENTS; event++) {
+            SwitchoverStep step = is_primary ? switchover_step(phase, event, FALSE)
+                                             : switchover_secondary_step(phase, event);
+            if ((step.verdict == SWITCHOVER_MOVE) != seen->moved[phase][event])
+                g_error("%s in %s (%d): %s", switchover_event_name(event), name_of(phase), phase,
+                        seen->moved[phase][event] ? "can be" : "is in the table, and can't be");
+        }
+        for (SwitchoverPhase next = 0; next < SWITCHOVER_PHASES; next++)
+            if (switchover_may_become(is_primary, phase, next) != seen->became[phase][next])
+                g_error("%s (%d) from %s (%d)", name_of(next), next, name_of(phase), phase);
+    }
+}
 
 static Model feed(Model m, SwitchoverEvent event);
 
@@ -76,7 +112,7 @@ static Model feed(Model m, SwitchoverEvent event)
         return m;
     g_assert_true((step.next == SWITCHOVER_COMPLETED) ==
                   (event == SWITCHOVER_TAKEN && m.state == FSM_P_FROZEN));
-    moved[m.phase][event] = TRUE;
+    note(&primary_seen, m.phase, event, step.next);
     m.phase = (guint8)step.next;
     return act(m, step.actions);
 }
@@ -171,14 +207,7 @@ static void test_walk(void)
         visit_world(seen, queue, m);
     }
     g_test_message("%u states", g_hash_table_size(seen));
-    for (SwitchoverPhase phase = 0; phase < SWITCHOVER_PHASES; phase++)
-        for (SwitchoverEvent event = 0; event < SWITCHOVER_EVENTS; event++) {
-            SwitchoverStep step = switchover_step(phase, event, FALSE);
-            if ((step.verdict == SWITCHOVER_MOVE) != moved[phase][event])
-                g_error("%s in %s (%d): %s", switchover_event_name(event),
-                        switchover_phase_name(phase), phase,
-                        moved[phase][event] ? "can be" : "is in the table, and can't be");
-        }
+    check_seen(&primary_seen, TRUE);
 }
 
 /* ---- Commands ---- */
@@ -195,6 +224,9 @@ static void test_commands(void)
         g_assert_cmpint(cancel, !=, SWITCHOVER_REFUSE);
         gboolean is_asked = phase == SWITCHOVER_CANCELLING || phase == SWITCHOVER_HANDED_CANCELLING;
         g_assert_true((cancel == SWITCHOVER_MOVE) == (under_way && !is_asked));
+        gboolean has_vm =
+            under_way && !is_asked && phase != SWITCHOVER_DEVICE && phase != SWITCHOVER_HANDED;
+        g_assert_cmpint(switchover_is_before_device(phase), ==, has_vm);
     }
 }
 
@@ -211,41 +243,133 @@ static void test_limits(void)
 
 /* ---- The secondary ---- */
 
+typedef struct {
+    guint8 phase; /* SwitchoverPhase */
+    guint8 state; /* FsmState of the secondary */
+} There;
+
+static There feed_there(There m, SwitchoverEvent event)
+{
+    SwitchoverStep step = switchover_secondary_step(m.phase, event);
+    if (step.verdict != SWITCHOVER_MOVE)
+        return m;
+    g_assert_true((step.next == SWITCHOVER_COMPLETED) ==
+                  (event == SWITCHOVER_TAKEN && m.state == FSM_P_NONE));
+    /* It orders nothing of its node, and each ASK and change of the parts is answered. */
+    const guint says = SWITCHOVER_DO_SAY_ACK | SWITCHOVER_DO_SAY_WANT | SWITCHOVER_DO_SAY_CANCEL;
+    gboolean is_parts = event == SWITCHOVER_ACKED || event == SWITCHOVER_WITHDRAWN;
+    g_assert_cmpint(step.actions & ~says, ==, 0);
+    g_assert_cmpint((step.actions & SWITCHOVER_DO_SAY_ACK) != 0, ==, is_parts);
+    g_assert_cmpint((step.actions & SWITCHOVER_DO_SAY_WANT) != 0, ==, event == SWITCHOVER_BEGIN);
+    g_assert_cmpint((step.actions & SWITCHOVER_DO_SAY_CANCEL) != 0, ==, event == SWITCHOVER_CANCEL);
+    note(&secondary_seen, m.phase, event, step.next);
+    m.phase = (guint8)step.next;
+    return m;
+}
+
+static void found_there(GHashTable *seen, GQueue *queue, There m)
+{
+    /* The VM is the primary's until it is handed over; and then nobody's whose node is elsewhere. */
+    if (switchover_is_handed(m.phase))
+        g_assert_true(m.state == FSM_S_HANDED || m.state == FSM_S_TAKING ||
+                      m.state == FSM_S_DEVICE || m.state == FSM_S_PAUSED ||
+                      m.state == FSM_S_RECOVER);
+    else if (switchover_is_under_way(m.phase))
+        g_assert_cmpint(m.state, ==, FSM_S_COLO);
+    g_assert_true(m.phase != SWITCHOVER_STOPPING && m.phase != SWITCHOVER_CANCELLING);
+    /* A second cancel changes nothing. */
+    There once = feed_there(m, SWITCHOVER_CANCEL), twice = feed_there(once, SWITCHOVER_CANCEL);
+    g_assert_cmpint(once.phase, ==, twice.phase);
+    gpointer key = GUINT_TO_POINTER((guint)m.phase << 8 | m.state);
+    if (g_hash_table_add(seen, key))
+        g_queue_push_tail(queue, key);
+}
+
+/* Orders, the primary's messages, and what the secondary sees of itself. */
+static void visit_messages(GHashTable *seen, GQueue *queue, There m)
+{
+    found_there(seen, queue, feed_there(m, SWITCHOVER_CANCEL));
+    found_there(seen, queue, feed_there(m, SWITCHOVER_GO_ON));
+    found_there(seen, queue, feed_there(m, SWITCHOVER_CANCELLED_THERE));
+    found_there(seen, queue, feed_there(m, SWITCHOVER_FAILED_THERE));
+    if (m.state != FSM_S_COLO)
+        return;
+    static const SwitchoverEvent happens[] = {
+        SWITCHOVER_BEGIN, SWITCHOVER_ACKED, SWITCHOVER_WITHDRAWN,
+        SWITCHOVER_HELD,  SWITCHOVER_GOES,  SWITCHOVER_OVER /* ASK of another one */};
+    for (gsize i = 0; i < G_N_ELEMENTS(happens); i++)
+        found_there(seen, queue, feed_there(m, happens[i]));
+}
+
+/* All that can happen to the node: fsm.h. */
+static void visit_node(GHashTable *seen, GQueue *queue, There m)
+{
+    for (FsmEvent event = 0; event < FSM_EVENTS; event++) {
+        FsmStep step = fsm_step(m.state, event);
+        if (step.verdict != FSM_MOVE || fsm_is_primary(m.state))
+            continue;
+        There next = {.phase = m.phase, .state = (guint8)step.next};
+        SwitchoverEvent follows = switchover_of_secondary(next.state, event);
+        found_there(seen, queue, follows == SWITCHOVER_EVENTS ? next : feed_there(next, follows));
+    }
+    if (!switchover_is_under_way(m.phase)) /* some day it is the secondary of a pair again */
+        found_there(seen, queue, (There){.phase = m.phase, .state = FSM_S_COLO});
+}
+
+static void test_secondary_walk(void)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    g_autoptr(GQueue) queue = g_queue_new();
+    found_there(seen, queue, (There){.state = FSM_S_COLO});
+    while (!g_queue_is_empty(queue)) {
+        guint key = GPOINTER_TO_UINT(g_queue_pop_head(queue));
+        There m = {.phase = (guint8)(key >> 8), .state = (guint8)key};
+        visit_messages(seen, queue, m);
+        visit_node(seen, queue, m);
+    }
+    g_test_message("%u states", g_hash_table_size(seen));
+    check_seen(&secondary_seen, FALSE);
+}
+
+static SwitchoverPhase next_there(SwitchoverPhase phase, SwitchoverEvent event)
+{
+    SwitchoverStep step = switchover_secondary_step(phase, event);
+    return step.verdict == SWITCHOVER_MOVE ? step.next : phase;
+}
+
+/* What each end of it is called there. */
 static void test_secondary(void)
 {
-    /* Without the primary's word it is a failover's. */
-    SwitchoverPhase phase = switchover_of_secondary(SWITCHOVER_SETUP, FSM_S_HANDED, FSM_HANDED);
-    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
-    phase = switchover_of_secondary(SWITCHOVER_DEVICE, FSM_S_HANDED, FSM_HANDED);
-    g_assert_cmpint(phase, ==, SWITCHOVER_HANDED);
-    phase = switchover_of_secondary(phase, FSM_S_DEVICE, FSM_GRANTED);
-    phase = switchover_of_secondary(phase, FSM_P_NONE, FSM_TAKEN_OVER);
-    g_assert_cmpint(phase, ==, SWITCHOVER_COMPLETED);
-    /* It is over: what happens later doesn't change it. */
-    for (FsmState state = 0; state < FSM_STATES; state++)
-        g_assert_cmpint(switchover_of_secondary(phase, state, FSM_LINK_DOWN), ==, phase);
-
-    phase = switchover_of_secondary(SWITCHOVER_HANDED, FSM_S_COLO, FSM_VM_UNFIT);
-    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
-    phase = switchover_of_secondary(SWITCHOVER_HANDED, FSM_S_COLO, FSM_UNDECIDED);
-    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
-    phase = switchover_of_secondary(SWITCHOVER_SETUP, FSM_S_PAUSED, FSM_LINK_DOWN);
-    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
-    /* Handed and cut: it may still become this side's. */
-    phase = switchover_of_secondary(SWITCHOVER_HANDED, FSM_S_PAUSED, FSM_LINK_DOWN);
-    g_assert_cmpint(phase, ==, SWITCHOVER_HANDED);
-    phase = switchover_of_secondary(phase, FSM_S_ACTIVE, FSM_PEER_RUNS);
-    g_assert_cmpint(phase, ==, SWITCHOVER_FAILED);
-
-    /* What the primary tells counts while the VM is its own. */
-    for (phase = 0; phase < SWITCHOVER_PHASES; phase++) {
-        gboolean may = switchover_is_under_way(phase) && phase < SWITCHOVER_DEVICE &&
-                       phase != SWITCHOVER_STOPPING;
-        SwitchoverPhase device = switchover_of_primary(phase, FSM_S_COLO, SWITCHOVER_DEVICE);
-        g_assert_cmpint(device, ==, may ? SWITCHOVER_DEVICE : phase);
-        g_assert_cmpint(switchover_of_primary(phase, FSM_S_HANDED, SWITCHOVER_PRE), ==, phase);
-        g_assert_cmpint(switchover_of_primary(phase, FSM_S_COLO, SWITCHOVER_NONE), ==, phase);
+    for (SwitchoverPhase phase = 0; phase < SWITCHOVER_PHASES; phase++) {
+        gboolean under_way = switchover_is_under_way(phase) && phase != SWITCHOVER_STOPPING &&
+                             phase != SWITCHOVER_CANCELLING;
+        gboolean handed = switchover_is_handed(phase);
+        gboolean asked = phase == SWITCHOVER_SETUP || phase == SWITCHOVER_ACTIVE;
+        SwitchoverPhase before = under_way && !handed ? SWITCHOVER_FAILED : phase;
+        g_assert_cmpint(next_there(phase, SWITCHOVER_OVER), ==,
+                        under_way ? SWITCHOVER_FAILED : phase);
+        /* Handed and cut: it may still become this side's. */
+        g_assert_cmpint(next_there(phase, SWITCHOVER_CUT), ==, before);
+        /* Without the primary's word it is a failover's. */
+        g_assert_cmpint(next_there(phase, SWITCHOVER_COMMITTED), ==,
+                        phase == SWITCHOVER_DEVICE ? SWITCHOVER_HANDED : before);
+        g_assert_cmpint(next_there(phase, SWITCHOVER_TAKEN), ==,
+                        handed ? SWITCHOVER_COMPLETED : phase);
+        /* What the primary tells of it counts while the VM is its own, and never goes back. */
+        g_assert_cmpint(next_there(phase, SWITCHOVER_HELD), ==, asked ? SWITCHOVER_PRE : phase);
+        g_assert_cmpint(next_there(phase, SWITCHOVER_GOES), ==,
+                        asked || phase == SWITCHOVER_PRE ? SWITCHOVER_DEVICE : phase);
+        g_assert_cmpint(next_there(phase, SWITCHOVER_CANCELLED_THERE), ==,
+                        handed      ? SWITCHOVER_HANDED_CANCELLING
+                        : under_way ? SWITCHOVER_CANCELLED
+                                    : phase);
     }
+    /* It was left to the primary: by the order, or it failed. */
+    g_assert_cmpint(next_there(SWITCHOVER_HANDED, SWITCHOVER_LEFT), ==, SWITCHOVER_FAILED);
+    g_assert_cmpint(next_there(SWITCHOVER_HANDED_CANCELLING, SWITCHOVER_LEFT), ==,
+                    SWITCHOVER_CANCELLED);
+    g_assert_cmpint(next_there(SWITCHOVER_HANDED_CANCELLING, SWITCHOVER_GRANTED), ==,
+                    SWITCHOVER_HANDED);
 
     g_assert_cmpint(switchover_fit(TRUE, FALSE), ==, FSM_VM_FIT);
     g_assert_cmpint(switchover_fit(TRUE, TRUE), ==, FSM_VM_UNFIT);
@@ -288,6 +412,7 @@ int main(int argc, char **argv)
     g_test_add_func("/switchover-rules/walk", test_walk);
     g_test_add_func("/switchover-rules/commands", test_commands);
     g_test_add_func("/switchover-rules/limits", test_limits);
+    g_test_add_func("/switchover-rules/secondary-walk", test_secondary_walk);
     g_test_add_func("/switchover-rules/secondary", test_secondary);
     g_test_add_func("/switchover-rules/parts", test_parts);
     g_test_add_func("/switchover-rules/figures", test_figures);
