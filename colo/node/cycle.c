@@ -387,3 +387,23 @@ const char *proof_name(Proof proof)
     };
     return names[proof];
 }
+
+/* ---- Before a switchover ---- */
+
+gboolean plan_may_become(Plan from, Plan to)
+{
+    static const guint may_become[PLANS] = {
+        [PLAN_NONE] = 1u << PLAN_HELD,
+        [PLAN_HELD] = 1u << PLAN_LAST | 1u << PLAN_NONE,
+        [PLAN_LAST] = 1u << PLAN_NONE,
+    };
+    g_assert((guint)from < PLANS && (guint)to < PLANS);
+    return (may_become[from] & 1u << to) != 0;
+}
+
+const char *plan_name(Plan plan)
+{
+    static const char *const names[PLANS] = {
+        [PLAN_NONE] = "none", [PLAN_HELD] = "held", [PLAN_LAST] = "last"};
+    return names[plan];
+}

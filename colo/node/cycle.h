@@ -190,4 +190,18 @@ gboolean proof_may_become(Proof from, Proof to);
 Proof proof_after_load(unsigned loads, gsize pages);
 const char *proof_name(Proof proof);
 
+/* ---- Before a switchover ---- */
+
+/* Whether the next checkpoint is the VM's last one here. */
+typedef enum {
+    PLAN_NONE,
+    PLAN_HELD, /* it is, and waits in its pause for an order */
+    PLAN_LAST, /* it was ordered */
+    PLANS
+} Plan;
+
+/* Whether a plan may follow another one. None is ordered that was not made first. */
+gboolean plan_may_become(Plan from, Plan to);
+const char *plan_name(Plan plan);
+
 #endif

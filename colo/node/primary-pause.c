@@ -25,6 +25,7 @@
 #include "colo/node/node.h"
 #include "colo/node/primary_internal.h"
 #include "common/fault.h"
+#include "common/log.h"
 #include "common/patience.h"
 
 /*
@@ -37,6 +38,17 @@
  * gives the VM back.
  */
 #define HAND_OVER_MS 10000
+
+void primary_set_plan(Primary *primary, Plan next)
+{
+    Plan before = primary->plan;
+    if (next == before)
+        return;
+    if (!plan_may_become(before, next))
+        g_error("the plan can't become %s from %s", plan_name(next), plan_name(before));
+    log_debug("plan: %s -> %s", plan_name(before), plan_name(next));
+    primary->plan = next;
+}
 
 /* ---- Paused ---- */
 
@@ -93,7 +105,7 @@ void primary_stay_paused(Primary *primary)
 {
     if (!is_to_stay_paused(primary) || !primary->handler->give_up(primary->user_data))
         return;
-    primary->plan = PLAN_NONE;
+    primary_set_plan(primary, PLAN_NONE);
     primary->pause_wanted = TRUE;
     primary_step(primary, CYCLE_EVENT_REFUSED);
 }
@@ -121,7 +133,7 @@ static void unplan(Primary *primary)
     if (primary->plan != PLAN_NONE)
         /* The last checkpoint doesn't have the secondary's VM run, or didn't come. */
         primary_want(primary, REASON_ADMIN);
-    primary->plan = PLAN_NONE;
+    primary_set_plan(primary, PLAN_NONE);
     primary->cycle.last = FALSE;
 }
 
@@ -281,7 +293,7 @@ void primary_hand_over(Primary *primary)
         primary_pause(primary);
         return;
     }
-    primary->plan = PLAN_LAST;
+    primary_set_plan(primary, PLAN_LAST);
     if (primary->cycle.phase == CYCLE_HELD)
         primary_step(primary, CYCLE_EVENT_GO);
     else
@@ -319,7 +331,7 @@ void primary_cannot_go_on(Primary *primary, CycleEvent event, const GError *erro
 
 void primary_plan(Primary *primary)
 {
-    primary->plan = PLAN_HELD;
+    primary_set_plan(primary, PLAN_HELD);
     primary_reschedule(primary);
 }
 

@@ -568,7 +568,7 @@ void primary_forget(Primary *primary)
     g_clear_pointer(&primary->cycle.state, g_bytes_unref);
     primary->cycle = (Cycle){0};
     primary->pause_wanted = primary->frozen = FALSE;
-    primary->plan = PLAN_NONE;
+    primary_set_plan(primary, PLAN_NONE);
     colo_timer_set_us(primary->schedule_timer, -1);
     end_waits(primary);
 }
@@ -586,7 +586,7 @@ void primary_moved(Primary *primary, FsmState next)
     if (next != FSM_P_DEVICE && next != FSM_P_HANDED)
         primary_end_hand_over(primary);
     if (!fsm_is_protected(next) && next != FSM_P_HANDED) {
-        primary->plan = PLAN_NONE;
+        primary_set_plan(primary, PLAN_NONE);
         primary->cycle.last = FALSE;
     }
 }

@@ -30,9 +30,6 @@ typedef struct {
     ColoTime resumed;                     /* the last time, from a pause */
 } Cycle;
 
-/* Whether the next checkpoint is the VM's last one here. */
-typedef enum { PLAN_NONE, PLAN_HELD, PLAN_LAST } Plan;
-
 struct Primary {
     const Config *config;
     const PrimaryHandler *handler;
@@ -59,7 +56,7 @@ struct Primary {
     gboolean frozen;       /* and its uplinks are closed */
     gboolean doubted;      /* the secondary may have the arbiter's yes but not have continued */
     guint hand_over_timer, hand_over_limit_ms;
-    Plan plan;
+    Plan plan; /* changed by primary_set_plan() only */
 };
 
 PrimaryWorld primary_look(const Primary *primary);
@@ -85,6 +82,7 @@ void primary_sent(const CaptureStats *stats, gpointer primary);
 
 /* ---- primary-pause.c ---- */
 
+void primary_set_plan(Primary *primary, Plan next);
 /* Actions of the cycle: the VM is paused; the checkpoint that it is paused in is complete. */
 void primary_paused(Primary *primary);
 /* Of a checkpoint that waits for the disks: there will be none of them as they are. `event` ends the cycle for it. */

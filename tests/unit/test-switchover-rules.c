@@ -2,10 +2,11 @@
 /*
  * The tables of a switchover, all of them. A model of a primary (its VM, the secondary, administrators)
  * does all that it can in each phase, in every order; so does one of a secondary, whose primary may
- * say anything. What a table allows is what can be.
+ * say anything. What a table allows is what can be; likewise of the plan of a last checkpoint.
  */
 #include "colo/node/switchover-rules.h"
 
+#include "colo/node/cycle.h"
 #include "common/clock.h"
 
 #include <string.h>
@@ -17,7 +18,7 @@ typedef struct {
     guint8 phase; /* SwitchoverPhase */
     guint8 pause; /* the wish */
     guint8 state; /* FsmState of the primary */
-    guint8 stops; /* a last checkpoint was ordered */
+    guint8 plan;  /* Plan: whether the next checkpoint is the last */
     guint8 told;  /* the secondary, that it may be asked for nothing more */
 } Model;
 
@@ -60,6 +61,23 @@ static void check_seen(const Seen *seen, gboolean is_primary)
 
 static Model feed(Model m, SwitchoverEvent event);
 
+static gboolean planned[PLANS][PLANS];
+
+static void set_plan(Model *m, Plan next)
+{
+    planned[m->plan][next] |= next != m->plan;
+    m->plan = (guint8)next;
+}
+
+/* As a primary does when its node moves, or is about to hand its VM over or to resume it. */
+static void follow(Model *m, guint actions)
+{
+    if ((actions & FSM_DO_HAND_OVER) && m->plan != PLAN_NONE)
+        set_plan(m, PLAN_LAST);
+    if ((actions & FSM_DO_RESUME_VM) || (!fsm_is_protected(m->state) && m->state != FSM_P_HANDED))
+        set_plan(m, PLAN_NONE);
+}
+
 /* The node moves, as fsm.h has it, and that comes back. */
 static Model move(Model m, FsmEvent event)
 {
@@ -69,8 +87,7 @@ static Model move(Model m, FsmEvent event)
         return m;
     m.state = (guint8)step.next;
     SwitchoverEvent follows = switchover_of_state(m.phase, m.state, event);
-    if (step.actions & FSM_DO_RESUME_VM)
-        m.stops = FALSE;
+    follow(&m, step.actions);
     return follows == SWITCHOVER_EVENTS ? m : feed(m, follows);
 }
 
@@ -79,11 +96,11 @@ static Model act(Model m, guint actions)
     if (actions & SWITCHOVER_DO_ASK)
         m.told = FALSE;
     if (actions & SWITCHOVER_DO_HOLD) {
-        g_assert_true(!m.stops && m.state == FSM_P_COLO);
-        m.stops = TRUE;
+        g_assert_true(m.plan == PLAN_NONE && m.state == FSM_P_COLO);
+        set_plan(&m, PLAN_HELD);
     }
     if (actions & SWITCHOVER_DO_LET_GO)
-        m.stops = FALSE;
+        set_plan(&m, PLAN_NONE);
     if (actions & SWITCHOVER_DO_SAY_CANCEL) {
         g_assert_false(m.told);
         m.told = TRUE;
@@ -92,15 +109,16 @@ static Model act(Model m, guint actions)
     if (actions & SWITCHOVER_DO_PRE)
         m = move(m, FSM_HOLD);
     if (actions & SWITCHOVER_DO_GO) {
-        m.stops = TRUE;
+        g_assert_cmpint(m.plan, ==, PLAN_HELD);
         m = move(m, FSM_CONTINUE);
         g_assert_true(m.phase == SWITCHOVER_DEVICE && m.state == FSM_P_DEVICE);
+        g_assert_cmpint(m.plan, ==, PLAN_LAST);
     }
     if (actions & SWITCHOVER_DO_WAY_BACK) {
         /* The node may have left it for another reason, which has decided who runs the VM. */
         gboolean stands = m.state == FSM_P_PRE_SWITCHOVER || m.state == FSM_P_DEVICE;
         m = move(m, FSM_CANCEL);
-        g_assert_true(!stands || (m.state == FSM_P_COLO && !m.stops));
+        g_assert_true(!stands || (m.state == FSM_P_COLO && m.plan == PLAN_NONE));
     }
     return m;
 }
@@ -119,8 +137,8 @@ static Model feed(Model m, SwitchoverEvent event)
 
 static void check(const Model *m)
 {
-    if (m->stops && m->state == FSM_P_COLO)
-        g_assert_cmpint(m->phase, ==, SWITCHOVER_STOPPING);
+    if (m->plan != PLAN_NONE && m->state == FSM_P_COLO)
+        g_assert_true(m->plan == PLAN_HELD && m->phase == SWITCHOVER_STOPPING);
     /* The VM stands where the phase says that it may, and nowhere else. */
     if (m->state == FSM_P_PRE_SWITCHOVER)
         g_assert_cmpint(m->phase, ==, SWITCHOVER_PRE);
@@ -169,7 +187,7 @@ static void visit_world(GHashTable *seen, GQueue *queue, const Model *m)
     for (gsize i = 0; i < G_N_ELEMENTS(happens); i++)
         if (fsm_step(m->state, happens[i]).verdict == FSM_MOVE && fsm_is_primary(m->state))
             found(seen, queue, move(*m, happens[i]));
-    if (m->state == FSM_P_DEVICE && m->stops)
+    if (m->state == FSM_P_DEVICE && m->plan != PLAN_NONE)
         found(seen, queue, move(*m, FSM_COMMITTED));
     if (m->state == FSM_P_DEVICE)
         found(seen, queue, move(*m, FSM_HAND_OVER_FAILED));
@@ -180,7 +198,6 @@ static void visit_world(GHashTable *seen, GQueue *queue, const Model *m)
     if (!fsm_is_protected(m->state) && m->state != FSM_P_HANDED) {
         Model again = *m; /* some day it is the primary of a pair again */
         again.state = FSM_P_COLO;
-        again.stops = FALSE;
         found(seen, queue, again);
     }
     if (m->phase == SWITCHOVER_STOPPING)
@@ -208,6 +225,11 @@ static void test_walk(void)
     }
     g_test_message("%u states", g_hash_table_size(seen));
     check_seen(&primary_seen, TRUE);
+    for (Plan from = 0; from < PLANS; from++)
+        for (Plan to = 0; to < PLANS; to++)
+            if (plan_may_become(from, to) != planned[from][to])
+                g_error("the plan %s from %s: %s", plan_name(to), plan_name(from),
+                        planned[from][to] ? "can be" : "is in the table, and can't be");
 }
 
 /* ---- Commands ---- */
