@@ -2,13 +2,8 @@
 /*
  * The one way back to a running VM whose output may leave. First its disks are this side's, then it
  * is told to run. Starts, checkpoints, takeovers, the io-retry and `cont` all end in resume_vm().
- *
- *             resume_vm()               disks active, QEMU runs it
- *     nothing -----------> under way ---------------------------------> nothing
- *                           |     ^                                     (done)
- *                   refused |     | every second, or `cont`
- *                           v     |
- *                          waiting: reported, the VM and all it needs are kept
+ * resume-rules.h has the picture and the table of it. What was refused is reported, and tried again
+ * every second, or by `cont`: meanwhile the VM and all it needs are kept.
  *
  * What storage or QEMU refuses may pass: no room, an I/O error, a `cont` that doesn't open the
  * disks again. And the VM may be the only one there is. So it is never given up for that. A primary
@@ -27,6 +22,7 @@
 #include "colo/node/resume.h"
 
 #include "colo/node/node.h"
+#include "colo/node/resume-rules.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/patience.h"
@@ -42,8 +38,9 @@ struct Resume {
     const Config *config; /* borrowed */
     ResumeHandler handler;
     gpointer user_data;
-    ResumeDone done;     /* called when the VM runs; NULL: it isn't being resumed */
-    guint again_timer;   /* something was refused: until it is tried again */
+    ResumePhase phase;
+    ResumeDone done;     /* of the try: called when the VM runs; NULL: there is none */
+    guint again_timer;   /* while the phase waits: until what was refused is tried again */
     char *refused;       /* what was reported of it; NULL: nothing is */
     guint refused_waits; /* of a second, since then */
 
@@ -52,7 +49,6 @@ struct Resume {
     GPtrArray *requests; /* of ControlRequest*: to be answered by the try under way, */
     guint answer_timer;  /* but by then at the latest; 0: there are none */
 
-    gboolean runs;          /* the try under way: it has begun to run the VM */
     Stops stops;            /* why the guest is stopped, or is to be */
     gboolean stop_reported; /* that it does by `stop` */
     gboolean continue_due;
@@ -115,6 +111,35 @@ static void answer_gone(Resume *resume, const char *what)
     answer(resume, gone);
 }
 
+/* ---- The phase ---- */
+
+static gboolean on_again(gpointer user_data);
+
+static void step(Resume *resume, ResumeEvent event)
+{
+    ResumePhase before = resume->phase;
+    ResumeStep step = resume_step(before, event);
+    if (!step.legal)
+        g_error("resume: %s in %s", resume_event_name(event), resume_phase_name(before));
+    if (step.next != before)
+        log_debug("resume: %s -> %s (%s)", resume_phase_name(before), resume_phase_name(step.next),
+                  resume_event_name(event));
+    resume->phase = step.next;
+    if (!resume_waits(step.next))
+        g_clear_handle_id(&resume->again_timer, g_source_remove);
+    else if (!resume->again_timer)
+        resume->again_timer = g_timeout_add(AGAIN_MS, on_again, resume);
+}
+
+/* Whoever began the try is to be told that it has ended. */
+static ResumeDone end_with(Resume *resume, ResumeEvent event)
+{
+    ResumeDone done = resume->done;
+    resume->done = NULL;
+    step(resume, event);
+    return done;
+}
+
 /* ---- Waiting ---- */
 
 static void try_again(Resume *resume);
@@ -149,7 +174,7 @@ static gboolean on_again(gpointer user_data)
 
 gboolean resume_is_waiting(const Resume *resume)
 {
-    return resume->again_timer != 0;
+    return resume_waits(resume->phase);
 }
 
 /*
@@ -198,33 +223,32 @@ static void tell(Resume *resume, const char *what, const GError *error)
     resume->handler.trouble(what, told, resume->user_data);
 }
 
-void resume_wait(Resume *resume, const char *what, const GError *error)
+static void wait_after(Resume *resume, ResumeEvent event, const char *what, const GError *error)
 {
     if (!resume->refused)
         resume->refused_waits = 0;
     tell(resume, what, error);
-    if (!resume->again_timer)
-        resume->again_timer = g_timeout_add(AGAIN_MS, on_again, resume);
+    step(resume, event);
     answer(resume, error);
 }
 
-static void forget_waiting(Resume *resume)
+void resume_wait(Resume *resume, const char *what, const GError *error)
 {
-    g_clear_handle_id(&resume->again_timer, g_source_remove);
-    g_clear_pointer(&resume->refused, g_free);
+    wait_after(resume, RESUME_EVENT_COPY_REFUSED, what, error);
 }
 
 void resume_copy_rests(Resume *resume)
 {
-    if (resume->done || resume->again_timer)
+    if (resume->phase != RESUME_NOTHING)
         return;
-    forget_waiting(resume);
+    g_clear_pointer(&resume->refused, g_free);
     answer(resume, NULL);
 }
 
 void resume_session_over(Resume *resume)
 {
-    forget_waiting(resume);
+    step(resume, RESUME_EVENT_SESSION_OVER);
+    g_clear_pointer(&resume->refused, g_free);
     /* A guest that is to be continued is this side's by now. */
     if (!resume->continue_due)
         answer_gone(resume, "the copy of the VM is made anew meanwhile");
@@ -241,14 +265,14 @@ static void report_resumed(Resume *resume)
     resume->handler.guest_resumed(resume->user_data);
 }
 
-static void succeed(Resume *resume)
+static void succeed(Resume *resume, ResumeEvent event)
 {
-    ResumeDone done = resume->done;
-    resume->done = NULL;
+    gboolean runs = resume_runs(resume->phase);
+    ResumeDone done = end_with(resume, event);
     if (resume->refused)
-        log_info("%s", resume->runs ? "the VM runs again" : "the VM is stopped, and need not run");
-    forget_waiting(resume);
-    if (resume->runs)
+        log_info("%s", runs ? "the VM runs again" : "the VM is stopped, and need not run");
+    g_clear_pointer(&resume->refused, g_free);
+    if (runs)
         report_resumed(resume);
     /* Else who waits wants the guest to run, and that is tried next. */
     if (!resume->continue_due)
@@ -258,28 +282,28 @@ static void succeed(Resume *resume)
 
 static void end_try(Resume *resume, const GError *error)
 {
-    ResumeDone done = resume->done;
     ResumeWorld world = look(resume);
     gboolean passes = fsm_is_primary(world.state) && error && resume_may_pass(error);
     if (!error || (passes && world.still_runs)) {
+        step(resume, RESUME_EVENT_DONE);
         if (resume->handler.may_be_heard(resume->user_data))
-            succeed(resume);
+            succeed(resume, RESUME_EVENT_HEARD);
         return;
     }
     resume->handler.not_resumed(resume->user_data);
     if (passes) {
-        resume_wait(resume, "the VM can't be resumed", error);
+        wait_after(resume, RESUME_EVENT_REFUSED, "the VM can't be resumed", error);
         resume->handler.refused(resume->user_data);
         return;
     }
-    resume->done = NULL;
+    ResumeDone done = end_with(resume, RESUME_EVENT_FAILED);
     done(error, resume->user_data);
 }
 
 void resume_heard(Resume *resume)
 {
-    if (resume->done)
-        succeed(resume);
+    if (resume_is_unheard(resume->phase))
+        succeed(resume, RESUME_EVENT_HEARD);
 }
 
 void resume_ran(Resume *resume, const GError *error)
@@ -299,7 +323,7 @@ static gboolean on_activated(gpointer user_data)
 /* From the main loop: a handler that gets an error may end the VM and its disks. */
 void resume_activated(Resume *resume, const GError *error)
 {
-    if (!resume->done)
+    if (!resume_is_trying(resume->phase))
         return;
     resume->activation_error = error ? g_error_copy(error) : NULL;
     resume->activated_source = g_idle_add_full(G_PRIORITY_HIGH, on_activated, resume, NULL);
@@ -312,8 +336,9 @@ gboolean resume_may_not_run(const Resume *resume)
 
 gboolean resume_begin_run(Resume *resume)
 {
-    resume->runs = !resume_may_not_run(resume);
-    return resume->runs;
+    gboolean runs = !resume_may_not_run(resume);
+    step(resume, runs ? RESUME_EVENT_RUN : RESUME_EVENT_KEEP);
+    return runs;
 }
 
 static void go_on(Resume *resume)
@@ -328,7 +353,6 @@ static void go_on(Resume *resume)
 
 static void try_resume(Resume *resume)
 {
-    resume->runs = FALSE;
     if (resume->handler.activate(resume->user_data))
         go_on(resume);
 }
@@ -337,30 +361,31 @@ static void try_resume(Resume *resume)
 void resume_vm(Resume *resume, ResumeDone done)
 {
     ResumeWorld world = look(resume);
-    g_assert(!resume->done);
+    g_assert(!resume_has_try(resume->phase));
     if (resume_may_not_run(resume) && !fsm_is_taking_over(world.state) && !world.images_given_up) {
         done(NULL, resume->user_data);
         return;
     }
     /* What else has stopped it ends here. */
     resume->stops &= STOPS(ADMIN) | STOPS(IO_ERROR);
+    step(resume, RESUME_EVENT_BEGIN);
     resume->done = done;
     try_resume(resume);
 }
 
 gboolean resume_give_up(Resume *resume)
 {
-    if (!resume->done || !resume->again_timer)
+    if (resume->phase != RESUME_WAITING)
         return FALSE;
-    resume->done = NULL;
-    forget_waiting(resume);
+    end_with(resume, RESUME_EVENT_GIVE_UP);
+    g_clear_pointer(&resume->refused, g_free);
     return TRUE;
 }
 
 static void try_again(Resume *resume)
 {
-    g_clear_handle_id(&resume->again_timer, g_source_remove);
-    if (resume->done)
+    step(resume, RESUME_EVENT_AGAIN);
+    if (resume_has_try(resume->phase))
         try_resume(resume);
     else
         resume->handler.step_copy(resume->user_data);
@@ -438,15 +463,13 @@ void resume_stop(Resume *resume)
     answer(resume, stopped);
     /* It need not run any more: the pause that the try was to end is over. But its disks, if they
      * were given up, are to be this side's again. */
-    if (resume->done && resume->again_timer && !look(resume).images_given_up) {
-        resume->runs = FALSE;
-        succeed(resume);
-    }
+    if (resume->phase == RESUME_WAITING && !look(resume).images_given_up)
+        succeed(resume, RESUME_EVENT_NEED_NOT);
 }
 
 void resume_report_stop(Resume *resume)
 {
-    if (!resume_is_stopped(resume) || resume->stop_reported || resume->done)
+    if (!resume_is_stopped(resume) || resume->stop_reported || resume_has_try(resume->phase))
         return;
     resume->stop_reported = TRUE;
     log_info("the guest is stopped by order, until 'cont'");
@@ -467,10 +490,10 @@ Stops resume_stops(const Resume *resume)
 
 void resume_forget(Resume *resume)
 {
-    resume->done = NULL;
+    end_with(resume, RESUME_EVENT_FORGET);
     g_clear_handle_id(&resume->activated_source, g_source_remove);
     g_clear_error(&resume->activation_error);
-    forget_waiting(resume);
+    g_clear_pointer(&resume->refused, g_free);
     forget_stops(resume);
     answer_gone(resume, "the VM has been ended here, or has moved, meanwhile");
 }
@@ -479,16 +502,16 @@ void resume_forget(Resume *resume)
 
 gboolean resume_now(Resume *resume, ControlRequest *request)
 {
-    if (!resume->stops && !resume->again_timer && !resume->done)
+    if (!resume->stops && resume->phase == RESUME_NOTHING)
         return FALSE;
     g_assert(stops_may_run(resume->stops, STOP_CONT));
     g_ptr_array_add(resume->requests, request);
     if (!resume->answer_timer)
         resume->answer_timer = patience_add(ANSWER_S * 1000, on_answer_limit, resume);
     resume->continue_due |= resume->stops != 0;
-    if (resume->again_timer)
+    if (resume_waits(resume->phase))
         try_again(resume);
-    else if (resume->continue_due && !resume->done)
+    else if (resume->continue_due && !resume_has_try(resume->phase))
         resume->handler.continue_guest(resume->user_data);
     return TRUE;
 }

@@ -18,6 +18,7 @@ typedef struct {
         stopped, resumed, done;
     char *stopped_by;
     gboolean is_unknown; /* that the VM runs */
+    gboolean is_taken;   /* and is known before the question for it is answered */
     gboolean failed;     /* what `done` was told */
     char *trouble;
     guint troubles;
@@ -75,6 +76,8 @@ static void on_leave_stopped(gpointer user_data)
 static gboolean on_may_be_heard(gpointer user_data)
 {
     const Fixture *f = user_data;
+    if (f->is_taken)
+        resume_heard(f->resume);
     return !f->is_unknown;
 }
 
@@ -219,6 +222,17 @@ static void test_heard(Fixture *f, gconstpointer state)
     g_assert_false(f->failed);
     resume_heard(f->resume);
     g_assert_cmpuint(f->done, ==, 1);
+}
+
+/* What is waited for may be over at once. */
+static void test_heard_within(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    f->is_unknown = f->is_taken = TRUE;
+    resume_vm(f->resume, on_done);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_false(f->failed);
 }
 
 /* What may pass is tried each second, told once, and its caller hears nothing but that it runs. */
@@ -368,6 +382,22 @@ static void test_copy(Fixture *f, gconstpointer state)
     g_assert_null(resume_refusal(f->resume));
     turned_clock_pass_ms(10000);
     g_assert_cmpuint(f->copy_steps, ==, 2);
+}
+
+/* During a try there is one of them, as before: it ends by itself. */
+static void test_copy_in_a_try(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "a trial");
+    resume_vm(f->resume, on_done);
+    resume_wait(f->resume, "a step", error);
+    g_assert_nonnull(resume_refusal(f->resume));
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->tries, ==, 1);
+    resume_ran(f->resume, NULL);
+    g_assert_cmpuint(f->done, ==, 1);
+    g_assert_null(resume_refusal(f->resume));
+    g_assert_cmpuint(f->copy_steps, ==, 0);
 }
 
 /* Storage may hang for hours, and the try with it. Who has typed `cont` learns what it waits for. */
@@ -548,6 +578,7 @@ int main(int argc, char **argv)
     ADD("runs", FSM_P_COLO, test_runs);
     ADD("activated", FSM_P_COLO, test_activated);
     ADD("heard", FSM_S_DEVICE, test_heard);
+    ADD("heard-within", FSM_S_DEVICE, test_heard_within);
     ADD("again", FSM_P_NONE, test_again);
     ADD("still-runs", FSM_P_COLO, test_still_runs);
     ADD("still-runs-copy", FSM_S_DEVICE, test_still_runs);
@@ -557,6 +588,7 @@ int main(int argc, char **argv)
     ADD("hand-over", FSM_P_COLO, test_hand_over);
     ADD("hand-over-waits", FSM_P_COLO, test_hand_over_waits);
     ADD("copy", FSM_S_DEVICE, test_copy);
+    ADD("copy-in-a-try", FSM_S_DEVICE, test_copy_in_a_try);
     ADD("cont-is-answered", FSM_S_DEVICE, test_cont_is_answered);
     ADD("io", FSM_P_NONE, test_io);
     ADD("stop", FSM_P_COLO, test_stop);
