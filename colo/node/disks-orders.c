@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a node's disks are ordered to do: the commands of a session and of its checkpoints. */
 #include "colo/node/disks_internal.h"
+#include "common/log.h"
 
 /* ---- Orders ---- */
 
@@ -121,6 +122,17 @@ void disks_become_replica(Disks *disks, DisksAnswer done)
 
 /* ---- Sessions ---- */
 
+static void step_apply(Disks *disks, DisksApplyEvent event)
+{
+    DisksApply before = disks->apply;
+    DisksApplyStep step = disks_apply_step(before, event);
+    if (!step.legal)
+        g_error("disks, apply: %s in %s", disks_apply_event_name(event), disks_apply_name(before));
+    if (step.next != before)
+        log_debug("disks, apply: %s -> %s", disks_apply_name(before), disks_apply_name(step.next));
+    disks->apply = step.next;
+}
+
 static void on_attached(json_object *result, const GError *error, gpointer user_data)
 {
     g_autofree DiskOrder *order = disks_answered(user_data);
@@ -139,7 +151,8 @@ void disks_attach(Disks *disks, const DisksSession *session)
     if (!disks->activation)
         return;
     disks->synchronised = FALSE;
-    disks->apply_due = disks->applying = disks->applied = disks->marked = EPOCH_NONE;
+    disks->applied = disks->marked = EPOCH_NONE;
+    step_apply(disks, DISKS_APPLY_SESSION);
     disks->handler.hold_back(disks->user_data);
     disk_server_attach(disks->server, session->primary, session->id, session->fd, session->discard,
                        disks_timeout(disks), on_attached,
@@ -162,7 +175,8 @@ void disks_detach(Disks *disks)
     disks->session++;
     disks->detaching++;
     disks->synchronised = FALSE;
-    disks->apply_due = disks->applying = disks->marked = EPOCH_NONE;
+    disks->marked = EPOCH_NONE;
+    step_apply(disks, DISKS_APPLY_SESSION);
     disks_forget_lost(disks);
     /* Behind a sync it takes as long as that: what can't continue without it fails by itself. */
     disk_server_command(disks->server, "detach", NULL, 0, on_detached, disks);
@@ -182,15 +196,15 @@ static void on_applied(json_object *result, const GError *error, gpointer user_d
     (void)result;
     if (order->session != disks->session)
         return;
-    disks->applying = EPOCH_NONE;
     if (error && disks->handler.look(disks->user_data).keeps &&
         !g_error_matches(error, VM_ERROR, VM_ERROR_DIED)) {
         /* Nobody else may have the VM. It can be tried again, and nothing else is possible. */
-        disks->apply_due = epoch_some(order->epoch);
+        step_apply(disks, DISKS_APPLY_REFUSED);
         disks->handler.refused("the disks can't be made those of the checkpoint", error,
                                disks->user_data);
         return;
     }
+    step_apply(disks, DISKS_APPLY_DONE);
     if (error) {
         disks_fail(disks, error);
         return;
@@ -203,29 +217,29 @@ void disks_received(Disks *disks, guint64 epoch)
 {
     if (!disks->activation)
         return;
-    disks->apply_due = epoch_some(epoch);
+    disks->apply_epoch = epoch;
+    step_apply(disks, DISKS_APPLY_RECEIVED);
     disks->handler.step_copy(disks->user_data);
 }
 
 gboolean disks_apply_is_due(const Disks *disks)
 {
-    return disks->apply_due.is_set && !disks->applying.is_set;
+    return disks->apply == DISKS_APPLY_DUE;
 }
 
 void disks_apply(Disks *disks)
 {
     if (!disks_apply_is_due(disks))
         return;
-    guint64 epoch = disks->apply_due.number;
-    disks->applying = disks->apply_due;
-    disks->apply_due = EPOCH_NONE;
+    guint64 epoch = disks->apply_epoch;
+    step_apply(disks, DISKS_APPLY_ASK);
     disk_server_epoch_command(disks->server, "apply", epoch, disks_timeout(disks), on_applied,
                               disks_order_new(disks, "apply", epoch, NULL));
 }
 
 gboolean disks_are_applying(const Disks *disks)
 {
-    return disks->applying.is_set;
+    return disks_apply_is_asked(disks->apply);
 }
 
 gboolean disks_are_at(const Disks *disks, OptionalEpoch epoch)

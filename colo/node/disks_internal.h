@@ -7,6 +7,7 @@
 #define COLO_COLO_NODE_DISKS_INTERNAL_H
 
 #include "block/activation.h"
+#include "colo/node/disks-rules.h"
 #include "colo/node/disks.h"
 
 /* An order without an answer yet, which counts in its session only. */
@@ -56,9 +57,11 @@ struct Disks {
     guint detaching; /* orders to detach that have no answer yet: events are of before */
     guint lost_timer;
     GError *lost;
-    gboolean synchronised;                      /* primary: checkpoints may be taken */
-    OptionalEpoch marked;                       /* primary: as the disks were given up */
-    OptionalEpoch apply_due, applying, applied; /* secondary: its checkpoints */
+    gboolean synchronised; /* primary: checkpoints may be taken */
+    OptionalEpoch marked;  /* primary: as the disks were given up */
+    DisksApply apply;      /* secondary: its checkpoints */
+    guint64 apply_epoch;   /* the one that is due */
+    OptionalEpoch applied; /* the last one that was applied */
 };
 
 /* ---- disks.c ---- */

@@ -304,6 +304,23 @@ static void test_apply_refused(Fixture *f, gconstpointer state)
     g_assert_cmpuint(f->refused, ==, 1);
 }
 
+/* The server has marked the next one, and so has applied this one, whatever its answer is. */
+static void test_apply_refused_late(Fixture *f, gconstpointer state)
+{
+    (void)state;
+    begin(f);
+    f->world.keeps = TRUE;
+    disks_received(f->disks, 7);
+    disks_apply(f->disks);
+    disks_received(f->disks, 8);
+    refuse(f, "apply", "no answer in time");
+    g_assert_true(disks_apply_is_due(f->disks));
+    disks_apply(f->disks);
+    g_assert_cmpuint(find(f, "apply")->epoch, ==, 8);
+    succeed(f, "apply", "{}");
+    g_assert_true(disks_are_at(f->disks, epoch_some(8)));
+}
+
 /* ---- The activation flag ---- */
 
 static void test_takeover(Fixture *f, gconstpointer state)
@@ -485,6 +502,7 @@ int main(int argc, char **argv)
     ADD("late-apply", FSM_S_COLO, test_late_apply);
     ADD("epoch-zero", FSM_S_DEVICE, test_epoch_zero);
     ADD("apply-refused", FSM_S_DEVICE, test_apply_refused);
+    ADD("apply-refused-late", FSM_S_DEVICE, test_apply_refused_late);
     ADD("takeover", FSM_S_DEVICE, test_takeover);
     ADD("members", FSM_S_DEVICE, test_members);
     ADD("cont-refused", FSM_S_DEVICE, test_cont_refused);
