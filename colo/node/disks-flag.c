@@ -239,9 +239,9 @@ static void on_looked_at(json_object *result, const GError *error, gpointer user
     order->switched(order->ticket, told);
 }
 
-void disks_released(Disks *disks, const GError *error)
+void disks_inactivated(Disks *disks, const GError *error)
 {
-    DiskOrder *order = g_steal_pointer(&disks->releasing);
+    DiskOrder *order = g_steal_pointer(&disks->inactivating);
     if (!order)
         return;
     g_clear_error(&disks->qemu_failure);
@@ -276,8 +276,8 @@ static void on_watched(json_object *result, const GError *error, gpointer user_d
         order->switched(order->ticket, error);
         return;
     }
-    disks->releasing = switch_new(disks, "release", order->switched, order->ticket);
-    disks->handler.release(disks->user_data);
+    disks->inactivating = switch_new(disks, "release", order->switched, order->ticket);
+    disks->handler.inactivate(disks->user_data);
 }
 
 /*
@@ -287,7 +287,7 @@ static void on_watched(json_object *result, const GError *error, gpointer user_d
  * QEMU 10 says that it has given its disks up, also if it could not write what it had of them
  * (migration_block_inactivate(), whose result qmp_xen_save_devices_state() doesn't look at). The other host
  * would get images that lack it. So the server is asked whom it has refused something since before QEMU
- * was told, and QEMU's own word is not enough, whatever its version is. It counts against a release also if
+ * was told, and QEMU's own word is not enough, whatever its version is. It counts also if
  * QEMU has tried that again with success: the next switchover has it right, and nothing else could tell.
  * What failed earlier doesn't count: the guest has had its answer, and QEMU still has its metadata.
  */
@@ -402,7 +402,7 @@ char *disks_describe_wait(const Disks *disks)
     g_autofree char *names = join_names(disks);
     if (!disks->giving_up.is_set)
         return g_strdup_printf("it may wait for the disks: %s", names);
-    return g_strdup_printf(disks->releasing
+    return g_strdup_printf(disks->inactivating
                                ? "QEMU has not given up its disks, which it writes to then: %s"
                                : "the images have not been synced and given up: %s",
                            names);

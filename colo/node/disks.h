@@ -74,8 +74,8 @@ typedef struct {
 
     /* QEMU is to open its disks and run the VM: then disks_ran(); or disks_leave_stopped(). */
     void (*run)(gpointer user_data);
-    /* QEMU, which doesn't run it, is to give them up: then disks_released(). */
-    void (*release)(gpointer user_data);
+    /* QEMU, which doesn't run it, is to give them up: then disks_inactivated(). */
+    void (*inactivate)(gpointer user_data);
     /* A result that may name the generation of the disks. */
     void (*noted)(json_object *result, gpointer user_data);
     /* The flag, its members and why they have changed, for administrators; `data` is taken. */
@@ -177,7 +177,7 @@ void disks_leave_stopped(Disks *disks);
 void disks_give_up(Disks *disks, guint64 epoch, DisksDone done);
 /* What that waits for, for people, with the disks' names. The caller's. */
 char *disks_describe_wait(const Disks *disks);
-void disks_released(Disks *disks, const GError *error);
+void disks_inactivated(Disks *disks, const GError *error);
 /*
  * The same for a VM that is handed over at an earlier checkpoint: what is written from there on is
  * of no use. The flag is INACTIVE from here on, whatever becomes of the images.

@@ -34,7 +34,7 @@ struct Disks {
     char *socket;
     GPtrArray *orders;       /* of DiskOrder*: those without an answer */
     DiskOrder *resuming;     /* of them, the one to QEMU to run the VM; NULL: none */
-    DiskOrder *releasing;    /* likewise, to give its disks up */
+    DiskOrder *inactivating; /* likewise, to give its disks up */
     GError *qemu_failure;    /* of the last of these */
     OptionalEpoch giving_up; /* the epoch that giving them up ends */
     gboolean last_mark_due;  /* of that epoch: not sent yet */

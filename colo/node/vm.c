@@ -379,17 +379,17 @@ static void on_run(gpointer user_data)
     }
 }
 
-static void on_released(Vm *vm, const GError *error, gpointer user_data)
+static void on_inactivated(Vm *vm, const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
     (void)vm;
-    disks_released(node->disks, error);
+    disks_inactivated(node->disks, error);
 }
 
-static void on_release(gpointer user_data)
+static void on_inactivate(gpointer user_data)
 {
     Node *node = user_data;
-    vm_inactivate_disks(machine_vm(node->machine), FALSE, on_released, node);
+    vm_inactivate_disks(machine_vm(node->machine), FALSE, on_inactivated, node);
 }
 
 static void on_generation_noted(json_object *result, gpointer user_data)
@@ -437,7 +437,7 @@ static void make_disks(Node *node)
                                          .step_copy = on_step_copy,
                                          .refused = on_apply_refused,
                                          .run = on_run,
-                                         .release = on_release,
+                                         .inactivate = on_inactivate,
                                          .noted = on_generation_noted,
                                          .changed = on_disks_changed,
                                          .activated = on_activated};

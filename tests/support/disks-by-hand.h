@@ -100,9 +100,9 @@ typedef struct {
     guint activated;
     char *activation_error, *lost, *stream_lost, *trouble; /* the last ones */
     guint n_lost, n_troubles;
-    guint releases, given_up; /* asked of QEMU; of disks_give_up() */
-    char *given_up_error;     /* of the last one */
-    json_object *changed;     /* the last one */
+    guint inactivations, given_up; /* asked of QEMU; of disks_give_up() */
+    char *given_up_error;          /* of the last one */
+    json_object *changed;          /* the last one */
     guint changes;
 } Fixture;
 
@@ -211,10 +211,10 @@ static inline void on_run(gpointer user_data)
     f->runs++;
 }
 
-static inline void on_release(gpointer user_data)
+static inline void on_inactivate(gpointer user_data)
 {
     Fixture *f = user_data;
-    f->releases++;
+    f->inactivations++;
 }
 
 static inline void on_given_up(guint64 epoch, const GError *error, gpointer user_data)
@@ -273,7 +273,7 @@ static inline void set_up(Fixture *f, gconstpointer state)
                                          .step_copy = on_step_copy,
                                          .refused = on_refused,
                                          .run = on_run,
-                                         .release = on_release,
+                                         .inactivate = on_inactivate,
                                          .noted = on_noted,
                                          .changed = on_changed,
                                          .activated = on_activated};

@@ -14,25 +14,25 @@
 /* QEMU is told when the server has an eye on it. */
 static void watched(Fixture *f)
 {
-    guint before = f->releases;
+    guint before = f->inactivations;
     g_assert_cmpuint(find(f, "watch")->timeout_ms, ==, 7000);
     succeed(f, "watch", "{}");
-    g_assert_cmpuint(f->releases, ==, before + 1);
+    g_assert_cmpuint(f->inactivations, ==, before + 1);
 }
 
-static void released(Fixture *f)
+static void inactivated(Fixture *f)
 {
     watched(f);
     f->world.qemu = VM_DISKS_INACTIVE;
-    disks_released(f->disks, NULL);
+    disks_inactivated(f->disks, NULL);
 }
 
-static void release_fails(Fixture *f)
+static void inactivation_fails(Fixture *f)
 {
     watched(f);
     g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "I/O error");
     f->world.qemu = VM_DISKS_UNKNOWN;
-    disks_released(f->disks, error);
+    disks_inactivated(f->disks, error);
     /* The server knows more. */
     g_assert_cmpuint(f->given_up, ==, 0);
     succeed(f, "status", "{\"disks\": [{\"name\": \"vda\", \"write-error\": \"no room\"}]}");
@@ -58,7 +58,7 @@ static void test_order(Fixture *f, gconstpointer state)
     disks_give_up(f->disks, 4, on_given_up);
     assert_described(f, "inactive: vda=active qemu=unknown");
     g_assert_null(find(f, "mark-written"));
-    released(f);
+    inactivated(f);
     g_assert_cmpuint(find(f, "mark-written")->epoch, ==, 4);
     g_assert_null(find(f, "inactivate"));
     succeed(f, "mark-written", "{}");
@@ -81,12 +81,12 @@ static void test_order(Fixture *f, gconstpointer state)
 }
 
 /* The disk is named, and QEMU is told nothing twice: the way back is `cont`. */
-static void test_release_fails(Fixture *f, gconstpointer state)
+static void test_qemu_fails(Fixture *f, gconstpointer state)
 {
     (void)state;
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
-    release_fails(f);
+    inactivation_fails(f);
     g_assert_cmpuint(f->given_up, ==, 1);
     g_assert_cmpstr(f->given_up_error, ==, "QEMU can't write to them (vda: no room): I/O error");
     assert_described(f, "inactive: vda=active qemu=unknown");
@@ -98,8 +98,8 @@ static void test_release_fails(Fixture *f, gconstpointer state)
     /* It can be tried again. */
     disks_vm_paused(f->disks);
     disks_give_up(f->disks, 4, on_given_up);
-    released(f);
-    g_assert_cmpuint(f->releases, ==, 2);
+    inactivated(f);
+    g_assert_cmpuint(f->inactivations, ==, 2);
     succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     g_assert_cmpuint(f->given_up, ==, 2);
@@ -107,12 +107,12 @@ static void test_release_fails(Fixture *f, gconstpointer state)
 }
 
 /* QEMU says that it has given them up, and the server knows better. The way back is the same. */
-static void test_release_unheard(Fixture *f, gconstpointer state)
+static void test_qemu_unheard(Fixture *f, gconstpointer state)
 {
     (void)state;
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
-    released(f);
+    inactivated(f);
     succeed(f, "mark-written", "{\"refused\": \"QEMU could not write (vda: no room)\"}");
     g_assert_cmpuint(f->given_up, ==, 1);
     g_assert_nonnull(strstr(f->given_up_error, "vda: no room"));
@@ -132,7 +132,7 @@ static void test_watch_fails(Fixture *f, gconstpointer state)
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
     refuse(f, "watch", "no answer in time");
-    g_assert_cmpuint(f->releases, ==, 0);
+    g_assert_cmpuint(f->inactivations, ==, 0);
     g_assert_cmpuint(f->given_up, ==, 1);
     g_assert_nonnull(strstr(f->given_up_error, "no answer in time"));
     g_assert_null(find(f, "mark-written"));
@@ -146,7 +146,7 @@ static void test_images_fail(Fixture *f, gconstpointer state)
     (void)state;
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
-    released(f);
+    inactivated(f);
     succeed(f, "mark-written", "{}");
     refuse(f, "inactivate", "vda.img: no room");
     g_assert_nonnull(strstr(f->given_up_error, "vda.img: no room"));
@@ -168,7 +168,7 @@ static void test_session_over(Fixture *f, gconstpointer state)
     (void)state;
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
-    released(f);
+    inactivated(f);
     disks_detach(f->disks);
     succeed(f, "detach", "{}");
     succeed(f, "mark-written", "{}");
@@ -190,7 +190,7 @@ static void test_renounced(Fixture *f, gconstpointer state)
     disks_renounce(f->disks);
     disks_renounce(f->disks);
     assert_described(f, "inactive: vda=unknown qemu=active");
-    g_assert_cmpuint(f->releases, ==, 0);
+    g_assert_cmpuint(f->inactivations, ==, 0);
     g_assert_false(disks_activate(f->disks, EPOCH_NONE));
     g_assert_false(disks_activate(f->disks, EPOCH_NONE));
     g_assert_null(find(f, "activate"));
@@ -209,7 +209,7 @@ static void test_renounced_after_refusal(Fixture *f, gconstpointer state)
     g_autoptr(GError) error = g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "cont: no room");
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
-    released(f);
+    inactivated(f);
     succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     disks_activate(f->disks, EPOCH_NONE);
@@ -221,8 +221,8 @@ static void test_renounced_after_refusal(Fixture *f, gconstpointer state)
     /* Nothing of it is active in the flag's sense; but the way back begins with the images. */
     disks_give_up(f->disks, 4, on_given_up);
     g_assert_cmpuint(f->runs, ==, 1);
-    released(f);
-    g_assert_cmpuint(f->releases, ==, 2); /* the VM knows whether QEMU may be told again */
+    inactivated(f);
+    g_assert_cmpuint(f->inactivations, ==, 2); /* the VM knows whether QEMU may be told again */
     succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     disks_activate(f->disks, EPOCH_NONE);
@@ -237,7 +237,7 @@ static void test_stopped(Fixture *f, gconstpointer state)
     (void)state;
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
-    released(f);
+    inactivated(f);
     succeed(f, "mark-written", "{}");
     succeed(f, "inactivate", "{}");
     g_assert_false(disks_activate(f->disks, EPOCH_NONE));
@@ -246,7 +246,7 @@ static void test_stopped(Fixture *f, gconstpointer state)
     assert_described(f, "inactive: vda=active qemu=inactive");
     disks_vm_paused(f->disks);
     disks_give_up(f->disks, 4, on_given_up);
-    g_assert_cmpuint(f->releases, ==, 1);
+    g_assert_cmpuint(f->inactivations, ==, 1);
     g_assert_cmpuint(find(f, "mark")->epoch, ==, 4);
     g_assert_null(find(f, "inactivate"));
     succeed(f, "mark", "{}");
@@ -265,11 +265,11 @@ static void test_end(Fixture *f, gconstpointer state)
     begin(f);
     disks_give_up(f->disks, 4, on_given_up);
     if (state == GINT_TO_POINTER(FSM_P_HANDED))
-        released(f);
+        inactivated(f);
     disks_stop(f->disks, TRUE);
     turned_clock_pass_ms(2000);
     g_assert_cmpuint(f->given_up, ==, 0);
-    disks_released(f->disks, NULL);
+    disks_inactivated(f->disks, NULL);
     g_assert_cmpuint(f->given_up, ==, 0);
 }
 
@@ -281,8 +281,8 @@ int main(int argc, char **argv)
     g_test_add("/disks-given-up/" path, Fixture, GINT_TO_POINTER(state), set_up, function,         \
                tear_down)
     ADD("order", FSM_P_DEVICE, test_order);
-    ADD("release-fails", FSM_P_DEVICE, test_release_fails);
-    ADD("release-unheard", FSM_P_DEVICE, test_release_unheard);
+    ADD("qemu-fails", FSM_P_DEVICE, test_qemu_fails);
+    ADD("qemu-unheard", FSM_P_DEVICE, test_qemu_unheard);
     ADD("watch-fails", FSM_P_DEVICE, test_watch_fails);
     ADD("images-fail", FSM_P_DEVICE, test_images_fail);
     ADD("session-over", FSM_P_DEVICE, test_session_over);
