@@ -173,6 +173,8 @@ static gboolean dial_at(Seek *seek, const char *uri, GError **error)
         return FALSE;
     }
     end_attempt(seek, "there is another order now");
+    if (!is_given(uri))
+        link_forget_given(seek->link);
     seek->trying = g_strdup(uri);
     seek->timer = patience_add((guint)seek->config->recover_timeout_ms, on_timeout, seek);
     return TRUE;
