@@ -55,7 +55,7 @@ const Uplink *cards_uplink(const Cards *cards, unsigned nic);
 /* Ports come with a VM's process, which has started, and go before it is freed. */
 void cards_attach(Cards *cards, Vm *vm);
 void cards_detach(Cards *cards);
-/* Opens or silences the uplinks. */
+/* Opens or closes the uplinks. */
 void cards_set_open(Cards *cards, gboolean open);
 /* What has come from the network until now is reported, from within. */
 void cards_read_now(Cards *cards);

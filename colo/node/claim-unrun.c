@@ -40,7 +40,7 @@ static void step(Claim *claim);
 /* The takeover goes on, and the VM may be heard from now on. There is no way back. */
 static void end_take(Claim *claim, const GError *error)
 {
-    claim->note.waits = claim->note.silent = claim->question.may_have = FALSE;
+    claim->note.waits = claim->note.holds_output = claim->question.may_have = FALSE;
     g_clear_handle_id(&claim->note.timer, g_source_remove);
     if (error)
         claim_tell(claim,
@@ -85,13 +85,13 @@ static void step(Claim *claim)
 
 void claim_begin_take(Claim *claim)
 {
-    claim->note.silent = claim->note.doing != CLAIM_NOTE_NONE;
-    claim->question.may_have &= claim->note.silent;
+    claim->note.holds_output = claim->note.doing != CLAIM_NOTE_NONE;
+    claim->question.may_have &= claim->note.holds_output;
 }
 
-gboolean claim_keeps_silent(const Claim *claim)
+gboolean claim_holds_output(const Claim *claim)
 {
-    return claim->note.silent;
+    return claim->note.holds_output;
 }
 
 static void end_take_late(Claim *claim)
@@ -135,7 +135,7 @@ static void write_note(Claim *claim)
 void claim_note_moved(Claim *claim, FsmState before, FsmState next, const char *session)
 {
     claim->note.waits &= fsm_is_taking_over(next);
-    claim->note.silent &= fsm_is_taking_over(next);
+    claim->note.holds_output &= fsm_is_taking_over(next);
     if (!claim->note.waits)
         g_clear_handle_id(&claim->note.timer, g_source_remove);
     if (claim_notes_again(before, next) && claim->note.session)

@@ -111,7 +111,7 @@ void claim_begin_take(Claim *claim);
  * it is, or can't be. FALSE: `taken` is called.
  */
 gboolean claim_take(Claim *claim);
-gboolean claim_keeps_silent(const Claim *claim);
+gboolean claim_holds_output(const Claim *claim);
 
 /* ---- Whose the VM is ---- */
 

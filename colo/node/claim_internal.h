@@ -79,10 +79,10 @@ struct Claim {
         char *asked;      /* likewise, when the question that is open was asked */
         gboolean is_open; /* an answer is to come, or (is_late) has not come in time */
         gboolean is_late;
-        gboolean removes; /* what that question is for */
-        gboolean waits;   /* a takeover does, for its removal */
-        guint timer;      /* likewise, no longer */
-        gboolean silent;  /* in a takeover: nothing may be heard before that */
+        gboolean removes;      /* what that question is for */
+        gboolean waits;        /* a takeover does, for its removal */
+        guint timer;           /* likewise, no longer */
+        gboolean holds_output; /* in a takeover: output waits for that */
     } note;
 
     guint owner_questions; /* about whose the VM is: their answers are to come, or late */

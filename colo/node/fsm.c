@@ -29,9 +29,9 @@
         FSM_MOVE, FSM_S_NONE, FSM_DO_CLOSE_LINK | FSM_DO_DROP_APPLY | FSM_DO_DIAL                  \
     }
 /* A secondary that is to continue. */
-#define TAKE_OVER MOVE(S_DEVICE, FSM_DO_SPEAK | FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER)
+#define TAKE_OVER MOVE(S_DEVICE, FSM_DO_OPEN_UPLINKS | FSM_DO_CLOSE_LINK | FSM_DO_TAKE_OVER)
 /* There is no way back any more. */
-#define GO_ON MOVE(S_DEVICE, FSM_DO_SPEAK | FSM_DO_CLOSE_LINK)
+#define GO_ON MOVE(S_DEVICE, FSM_DO_OPEN_UPLINKS | FSM_DO_CLOSE_LINK)
 /* The primary's VM is as it was handed over. Of this one nothing was heard, and nothing will be. */
 #define GIVE_BACK(to) MOVE(to, FSM_DO_KILL_VM | FSM_DO_DROP_APPLY | FSM_DO_GIVE_BACK)
 #define FAIL(message)                                                                              \
@@ -304,7 +304,7 @@ static const FsmStep table[FSM_STATES][FSM_EVENTS] = {
         [FSM_VM_LOST]      = GIVE_BACK(S_GIVING),
         [FSM_HAND_OVER_FAILED] = GIVE_BACK(S_GIVING),
         [FSM_SHUTDOWN]     = GIVE_BACK(S_LEAVING),
-        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_SPEAK | FSM_DO_SEND_TAKEN | FSM_DO_DROP_APPLY |
+        [FSM_TAKEN_OVER]   = MOVE(P_NONE, FSM_DO_OPEN_UPLINKS | FSM_DO_SEND_TAKEN | FSM_DO_DROP_APPLY |
                                   FSM_DO_CLOSE_LINK | FSM_DO_RECORD | FSM_DO_ACCEPT),
         [FSM_LINK_DOWN]    = GO_ON,
         [FSM_UNFIT]        = GO_ON,

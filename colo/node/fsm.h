@@ -186,7 +186,7 @@ typedef enum {
     FSM_DO_SEND_PROTECT = 1 << 0,
     FSM_DO_SEND_RUNS = 1 << 1, /* with what the peer holds, no side may continue any more */
     FSM_DO_SEND_HANDED = 1 << 2,
-    FSM_DO_SPEAK = 1 << 3, /* opens the uplinks, and tells the network where the guest is now */
+    FSM_DO_OPEN_UPLINKS = 1 << 3, /* and tells the network where the guest is now */
     FSM_DO_SEND_REFUSED = 1 << 4,
     FSM_DO_SEND_PAUSED = 1 << 5,
     /* Before the VM is dead, which takes time: the peer needs to know only that this side won't
@@ -195,8 +195,8 @@ typedef enum {
     FSM_DO_SEND_GOODBYE = 1 << 7,
     FSM_DO_SEND_TAKEN =
         1 << 8, /* only now: until it knows, the peer forwards what the network sends it */
-    FSM_DO_FREEZE_VM = 1 << 9, /* pauses it, and silences the uplinks */
-    FSM_DO_KILL_VM = 1 << 10,  /* with its output: silences the uplinks and drops what is held */
+    FSM_DO_FREEZE_VM = 1 << 9,     /* pauses it, and closes the uplinks */
+    FSM_DO_KILL_VM = 1 << 10,      /* with its output: closes the uplinks and drops what is held */
     FSM_DO_SEND_YIELDED = 1 << 11, /* only now may the peer continue */
     FSM_DO_END_CAPTURE = 1 << 12,  /* what was sent is on its way before a connection ends */
     FSM_DO_DROP_APPLY = 1 << 13,   /* with the checkpoint it holds */

@@ -82,7 +82,7 @@ static TrafficWorld on_look(gpointer user_data)
 {
     const Node *node = user_data;
     return (TrafficWorld){.state = node->state,
-                          .silent = claim_keeps_silent(node->claim),
+                          .is_held = claim_holds_output(node->claim),
                           .epoch = node->epoch,
                           .defers_input = cycle_defers_input(primary_phase(node->primary)),
                           .has_session = primary_has_session(node->primary),
@@ -198,7 +198,7 @@ void net_set_open(Node *node, gboolean open)
     cards_set_open(node->cards, open);
 }
 
-void net_speak(Node *node)
+void net_open_and_announce(Node *node)
 {
     net_set_open(node, TRUE);
     announce_start(node->announce);

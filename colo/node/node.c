@@ -243,8 +243,8 @@ static void send_first(Node *node, guint actions)
         message_send(node->link, &(Message){.type = LINK_MSG_PAUSED});
     if (actions & FSM_DO_SEND_HANDED)
         primary_send_handed(node->primary);
-    if (actions & FSM_DO_SPEAK)
-        net_speak(node);
+    if (actions & FSM_DO_OPEN_UPLINKS)
+        net_open_and_announce(node);
     if (actions & FSM_DO_SEND_REFUSED)
         send_refused(node);
     if (actions & FSM_DO_SEND_FAILED)

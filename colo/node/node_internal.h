@@ -240,10 +240,10 @@ void svm_forget(Node *node);
 void net_init(Node *node);
 gboolean net_make_cards(Node *node, GError **error);
 void net_finalise(Node *node);
-/* Opens or silences the uplinks. */
+/* Opens or closes the uplinks. */
 void net_set_open(Node *node, gboolean open);
 /* The guest is here for good: opens the uplinks, tells the network, and lets go what has waited. */
-void net_speak(Node *node);
+void net_open_and_announce(Node *node);
 /* Tells the peer the guest's addresses; has been told of them. */
 void net_send_addresses(Node *node);
 gboolean net_receive_addresses(Node *node, const MessageAddresses *addresses, GError **error);

@@ -433,7 +433,7 @@ void parts_leave_stopped(Node *node)
     if (!fsm_is_taking_over(node->state) || traffic_route(node->traffic) == ROUTE_OPEN)
         return;
     claim_begin_take(node->claim);
-    if (!claim_keeps_silent(node->claim))
+    if (!claim_holds_output(node->claim))
         holdings_taken_over(node->holdings);
     secondary_release_output(node);
 }

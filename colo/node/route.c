@@ -139,7 +139,7 @@ const char *route_event_name(RouteEvent event)
 
 /* ---- The last look ---- */
 
-RouteExit route_exit(FsmState state, gboolean silent)
+RouteExit route_exit(FsmState state, gboolean is_held)
 {
     switch (state) {
     case FSM_P_NONE:
@@ -147,7 +147,7 @@ RouteExit route_exit(FsmState state, gboolean silent)
     case FSM_P_ACTIVE:
         return ROUTE_EXIT_OPEN;
     case FSM_S_DEVICE:
-        return silent ? ROUTE_EXIT_CLOSED : ROUTE_EXIT_OPEN;
+        return is_held ? ROUTE_EXIT_CLOSED : ROUTE_EXIT_OPEN;
     case FSM_P_COLO:
     case FSM_P_PRE_SWITCHOVER:
     case FSM_P_DEVICE:

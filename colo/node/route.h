@@ -73,8 +73,8 @@ typedef enum {
     ROUTE_EXIT_OPEN,
 } RouteExit;
 
-/* `silent`: a VM that takes over may not be heard yet. */
-RouteExit route_exit(FsmState state, gboolean silent);
+/* `is_held`: the output of a VM that takes over waits, for nothing of it may be heard yet. */
+RouteExit route_exit(FsmState state, gboolean is_held);
 
 /* ---- Input: a frame that has come for the guest ---- */
 

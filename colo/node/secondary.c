@@ -210,7 +210,7 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
  * If the primary is lost, the network is told at once where the guest is now, before the VM can run.
  * What clients send until then would go to the dead host. It would be missed for as long as TCP
  * waits before it sends it again. A primary that has handed the VM over forwards it, and may have
- * the VM back: the network is told when the VM runs here (FSM_DO_SPEAK).
+ * the VM back: the network is told when the VM runs here (FSM_DO_OPEN_UPLINKS).
  */
 void secondary_take_over(Node *node)
 {

@@ -33,7 +33,7 @@ static TrafficWorld look(const Traffic *traffic)
 static gboolean may_leave(const Traffic *traffic)
 {
     TrafficWorld world = look(traffic);
-    switch (route_exit(world.state, world.silent)) {
+    switch (route_exit(world.state, world.is_held)) {
     case ROUTE_EXIT_CLOSED:
         return FALSE;
     case ROUTE_EXIT_FRESH:

@@ -81,7 +81,7 @@ typedef struct Traffic Traffic;
 /* Facts that others own. */
 typedef struct {
     FsmState state;
-    gboolean silent;       /* of a takeover nothing may be heard yet */
+    gboolean is_held;      /* the output of a takeover waits: nothing may be heard yet */
     guint64 epoch;         /* of the last checkpoint: taken (primary) or received (secondary) */
     gboolean defers_input; /* from when the VM is about to be paused until it runs again */
     gboolean has_session;  /* there is a secondary that receives checkpoints */

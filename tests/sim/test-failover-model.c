@@ -164,8 +164,8 @@ static void test_table_is_whole(void)
                 g_assert_true(event_ == FSM_GRANTED || event_ == FSM_PEER_PAUSED);
             if (step.actions & FSM_DO_TAKE_OVER)
                 g_assert_true(fsm_is_taking_over(step.next));
-            /* Who speaks has the VM for good; and who gives it back has said nothing, and can't. */
-            if (step.actions & FSM_DO_SPEAK)
+            /* Who opens them has the VM for good. Who gives it back has not opened them. */
+            if (step.actions & FSM_DO_OPEN_UPLINKS)
                 g_assert_true(step.next == FSM_S_DEVICE || step.next == FSM_P_NONE);
             if (step.actions & FSM_DO_GIVE_BACK)
                 g_assert_true(state == FSM_S_TAKING && (step.actions & FSM_DO_KILL_VM));

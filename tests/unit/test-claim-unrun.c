@@ -15,9 +15,9 @@ static char *take_noted(ClaimHost *f)
     WAIT_FOR(f->state == FSM_S_TAKING);
     claim_host_forget(f);
     claim_begin_take(f->claim);
-    g_assert_true(claim_keeps_silent(f->claim));
+    g_assert_true(claim_holds_output(f->claim));
     g_assert_false(claim_take(f->claim));
-    g_assert_true(claim_keeps_silent(f->claim));
+    g_assert_true(claim_holds_output(f->claim));
     return note;
 }
 
@@ -27,7 +27,7 @@ static void test_noted_again(ClaimHost *f, gconstpointer data)
     g_autofree char *note = take_noted(f);
     (void)data;
     WAIT_FOR(claim_host_reported(f, "taken"));
-    g_assert_false(claim_keeps_silent(f->claim) || g_file_test(note, G_FILE_TEST_EXISTS));
+    g_assert_false(claim_holds_output(f->claim) || g_file_test(note, G_FILE_TEST_EXISTS));
     claim_host_feed(f, FSM_HAND_OVER_FAILED);
     WAIT_FOR(g_file_test(note, G_FILE_TEST_EXISTS));
     WAIT_FOR(claim_noting(f->claim) == CLAIM_NOTE_THERE);
@@ -39,7 +39,7 @@ static void test_noted_still(ClaimHost *f, gconstpointer data)
     g_autofree char *note = take_noted(f);
     (void)data;
     claim_host_feed(f, FSM_HAND_OVER_FAILED);
-    g_assert_false(claim_keeps_silent(f->claim));
+    g_assert_false(claim_holds_output(f->claim));
     WAIT_FOR(claim_noting(f->claim) == CLAIM_NOTE_THERE && g_file_test(note, G_FILE_TEST_EXISTS));
     g_assert_false(claim_host_reported(f, "taken"));
 }

@@ -186,10 +186,10 @@ static void note_death(WorldHost *host, FsmState state)
     const Claim *claim = host->node->claim;
     gboolean unheard = copy_job(host->node->copy) != COPY_RESUME &&
                        traffic_route(host->node->traffic) != ROUTE_OPEN;
-    gboolean silent = claim_keeps_silent(claim) && claim_noting(claim) != CLAIM_NOTE_REMOVING;
+    gboolean held = claim_holds_output(claim) && claim_noting(claim) != CLAIM_NOTE_REMOVING;
     gboolean noted = claim_noting(claim) != CLAIM_NOTE_WRITING;
     host->died_unrun = host->died_in_doubt && !fsm_is_contested(state) && !world.disks && noted &&
-                       (unheard || silent);
+                       (unheard || held);
 }
 
 /* Of the state that a node has just entered. */
