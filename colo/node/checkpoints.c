@@ -4,7 +4,6 @@
  * and what it has them do.
  */
 #include "colo/node/node_internal.h"
-#include "common/log.h"
 
 /* ---- What it asks for ---- */
 
@@ -259,9 +258,8 @@ static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrA
 static void on_taken(guint64 epoch, gboolean compares, gpointer user_data)
 {
     Node *node = user_data;
-    node->epoch = epoch;
+    node_set_epoch(node, epoch, FALSE);
     traffic_begin_epoch(node->traffic, compares);
-    log_set_epoch(epoch);
 }
 
 static void on_sent(gpointer user_data)

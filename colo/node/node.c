@@ -44,6 +44,13 @@ const char *node_role(const Node *node)
     return node->is_primary ? "primary" : "secondary";
 }
 
+void node_set_epoch(Node *node, guint64 epoch, gboolean is_first)
+{
+    g_assert(is_first || epoch >= node->epoch);
+    node->epoch = epoch;
+    log_set_epoch(epoch);
+}
+
 void node_emit(Node *node, const char *name, json_object *data)
 {
     if (node->control)

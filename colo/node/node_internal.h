@@ -49,6 +49,10 @@
 #include "colo/node/uplinks.h"
 #include "vm/vm.h"
 
+/*
+ * A pointer for each part, for a process may have either role in turn, and a part within a part
+ * would know the other. docs/ARCHITECTURE.md (The parts) says what follows from that.
+ */
 struct Node {
     Config *config; /* borrowed */
     NodeHandler handler;
@@ -99,6 +103,12 @@ struct Node {
 
 /* "primary" or "secondary". */
 const char *node_role(const Node *node);
+/*
+ * A checkpoint is taken or received, or the last mark is made: `epoch` begins, and is shown in each
+ * line of the log. It never goes back, except in the first checkpoint that a secondary receives in
+ * a session (`is_first`): there the peer counts.
+ */
+void node_set_epoch(Node *node, guint64 epoch, gboolean is_first);
 /* Feeds an event to the state machine and carries out what follows. */
 void node_event(Node *node, FsmEvent event);
 /* Sends a control event; `data` may be NULL. */

@@ -294,7 +294,7 @@ static void on_final_mark(guint64 epoch, gpointer user_data)
 static void on_final_announce(guint64 epoch, gpointer user_data)
 {
     Node *node = user_data;
-    node->epoch = epoch;
+    node_set_epoch(node, epoch, FALSE);
     message_send(node->link, &(Message){.type = LINK_MSG_FINAL, .epoch = epoch});
 }
 

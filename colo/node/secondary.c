@@ -86,11 +86,11 @@ static void on_intruded(const GError *error, gpointer user_data)
 static void on_received(Checkpoint *checkpoint, gpointer user_data)
 {
     Node *node = user_data;
+    gboolean is_first = !copy_epoch(node->copy).is_set;
     copy_received(node->copy, checkpoint);
     replay_received(node->replay, checkpoint->epoch);
     figures_copy_paused(node->figures, colo_time_add_us(colo_time_now(), -checkpoint->transfer_us));
-    node->epoch = checkpoint->epoch;
-    log_set_epoch(node->epoch);
+    node_set_epoch(node, checkpoint->epoch, is_first);
     message_send(node->link, &(Message){.type = LINK_MSG_RECEIVED, .epoch = checkpoint->epoch});
     colo_fault_point("secondary-received");
     disks_received(node->disks, checkpoint->epoch);
@@ -198,8 +198,7 @@ static void on_finished(Checkpoint *checkpoint, gpointer user_data)
      * It may be a later one than the last RECEIVED that was sent: as good, and nothing of it is
      * lost.
      */
-    node->epoch = checkpoint->epoch;
-    log_set_epoch(node->epoch);
+    node_set_epoch(node, checkpoint->epoch, FALSE);
     replay_release_held(node->replay, checkpoint->frames);
     if (svm_is_stopped(node))
         resume_stop(node->resume);
