@@ -19,7 +19,15 @@
 #include "common/patience.h"
 
 /* Tries of a kind are counted by themselves: looking again and again must not delay a question. */
-typedef enum { KIND_LOOK, KIND_LOOK_BACK, KIND_RETURN, KIND_NOTE, KIND_OTHER, KINDS } Kind;
+typedef enum {
+    KIND_LOOK,
+    KIND_LOOK_ONCE,
+    KIND_LOOK_BACK,
+    KIND_RETURN,
+    KIND_NOTE,
+    KIND_OTHER,
+    KINDS
+} Kind;
 
 typedef struct {
     guint late;       /* how many are */
@@ -111,7 +119,8 @@ static void learn_id(Arbiter *arbiter, Question *question)
 
 static Kind kind_of(const Question *question)
 {
-    return question->work == arbiter_look_around   ? KIND_LOOK
+    return question->once                          ? KIND_LOOK_ONCE
+           : question->work == arbiter_look_around ? KIND_LOOK
            : question->work == arbiter_read_again  ? KIND_LOOK_BACK
            : question->work == arbiter_write_unrun ? KIND_NOTE
            : question->claim == ARBITER_RETURN     ? KIND_RETURN
@@ -141,7 +150,6 @@ static void end_limit(Question *question)
 static gboolean on_limit(gpointer data)
 {
     Question *question = data;
-    Arbiter *arbiter = question->arbiter;
     end_limit(question);
     question->late = TRUE;
     question->counts = !question->in_turn;
@@ -149,20 +157,20 @@ static gboolean on_limit(gpointer data)
     if (question->forgotten)
         return G_SOURCE_REMOVE;
     g_autoptr(GError) error = g_error_new(
-        ARBITER_ERROR, ARBITER_ERROR_LATE,
-        "arbiter: %s doesn't answer for %.1f s: %s (it counts when "
-        "it does)",
-        is_local(question) ? question->state_dir : question->dir, arbiter->limit_ms / 1000.0,
-        is_local(question) ? "is its storage well" : ARBITER_WAY_OUT);
+        ARBITER_ERROR, ARBITER_ERROR_LATE, "arbiter: %s doesn't answer for %.1f s: %s%s",
+        is_local(question) ? question->state_dir : question->dir, question->limit_ms / 1000.0,
+        is_local(question) ? "is its storage well" : ARBITER_WAY_OUT,
+        question->once ? "" : " (it counts when it does)");
+    question->forgotten = question->once;
     question->answer(ARBITER_UNKNOWN, error, question->user_data);
     return G_SOURCE_REMOVE;
 }
 
 static void begin_limit(Question *question)
 {
-    if (question->arbiter->limit_ms == 0)
+    if (question->limit_ms == 0)
         return;
-    question->limit = patience_source_new(question->arbiter->limit_ms);
+    question->limit = patience_source_new(question->limit_ms);
     g_source_set_callback(question->limit, on_limit, question, NULL);
     g_source_attach(question->limit, question->context);
 }
@@ -251,7 +259,7 @@ static gboolean may_try(const Question *question)
     Tries *tries = tries_of(question);
     ColoTime now = colo_time_now();
     gint64 since_us = colo_time_diff_us(now, tries->started);
-    gint64 limit_us = (gint64)question->arbiter->limit_ms * COLO_US_PER_MS;
+    gint64 limit_us = (gint64)question->limit_ms * COLO_US_PER_MS;
     gboolean are_many = tries->late >= ARBITER_LATE_MANY;
     if (tries->late > 0 && since_us < wait_us(MIN(tries->late, ARBITER_LATE_MANY), limit_us))
         return FALSE;
@@ -296,6 +304,8 @@ void arbiter_question(Arbiter *arbiter, const Question *like)
     question->context = g_main_context_ref_thread_default();
     question->arbiter = arbiter;
     question->fd = -1;
+    if (question->limit_ms == 0)
+        question->limit_ms = arbiter->limit_ms;
     question->hook = arbiter->hook;
     question->hook_data = arbiter->hook_data;
     question->dir = g_strdup(arbiter->dir);
@@ -404,6 +414,16 @@ void arbiter_look(Arbiter *arbiter, gboolean writes, ArbiterFunc answer, gpointe
 {
     Question like = {
         .writes = writes, .work = arbiter_look_around, .answer = answer, .user_data = user_data};
+    arbiter_question(arbiter, &like);
+}
+
+void arbiter_look_within(Arbiter *arbiter, guint limit_ms, ArbiterFunc answer, gpointer user_data)
+{
+    Question like = {.once = TRUE,
+                     .limit_ms = limit_ms,
+                     .work = arbiter_look_around,
+                     .answer = answer,
+                     .user_data = user_data};
     arbiter_question(arbiter, &like);
 }
 

@@ -103,6 +103,8 @@ void arbiter_forget(Arbiter *arbiter);
  * tried whether a decision could be made; else nothing is written.
  */
 void arbiter_look(Arbiter *arbiter, gboolean writes, ArbiterFunc answer, gpointer user_data);
+/* Likewise, without writing. What has no answer for `limit_ms` is UNKNOWN, and isn't answered again. */
+void arbiter_look_within(Arbiter *arbiter, guint limit_ms, ArbiterFunc answer, gpointer user_data);
 
 /*
  * A peer has the same arbiter: from now on no other is this node's. GRANTED: that is on this host's

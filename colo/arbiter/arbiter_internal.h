@@ -37,7 +37,9 @@ struct Question {
     gboolean has_run;   /* the VM was run by the asker */
     ArbiterAnswer (*work)(const Question *question, GError **error);
     gboolean in_turn; /* after those before it that are in turn, too */
+    guint limit_ms;   /* 0: the arbiter's */
     GSource *limit;   /* runs until it is late; NULL: no more, or never */
+    gboolean once;    /* what is late is not answered again */
     gboolean late;    /* has been told so */
     gboolean tried;   /* it has a thread, and doesn't wait for its turn */
     gboolean counts;  /* it is late, and delays others of its kind */

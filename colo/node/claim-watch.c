@@ -10,6 +10,9 @@
  * Later it looks from time to time, for administrators only. A pair whose arbiter can't be asked
  * would have to wait for them if a host were lost now. So such a pair doesn't count as protected.
  * Nothing else follows: a healthy pair needs no arbiter.
+ *
+ * A switchover needs one. The secondary that is asked for its approval looks anew, and goes on looking,
+ * until the VM stands. These looks are apart from the others, and have less time.
  */
 #include "colo/node/claim_internal.h"
 #include "common/log.h"
@@ -134,6 +137,62 @@ void claim_begin(Claim *claim, FsmState state)
     }
 }
 
+/* ---- A switchover ---- */
+
+static void look_for_approval(Claim *claim);
+
+static gboolean on_approval_due(gpointer user_data)
+{
+    Claim *claim = user_data;
+    claim->approval.timer = 0;
+    look_for_approval(claim);
+    return G_SOURCE_REMOVE;
+}
+
+static void on_approval(ArbiterAnswer answer, const GError *error, gpointer user_data)
+{
+    Claim *claim = user_data;
+    (void)error;
+    claim->approval.looks = FALSE;
+    if (!claim->approval.wanted)
+        return;
+    if (claim->approval.is_stale) {
+        look_for_approval(claim);
+        return;
+    }
+    claim->approval.given = answer != ARBITER_UNKNOWN;
+    claim->approval.timer = g_timeout_add(CLAIM_AGAIN_MS, on_approval_due, claim);
+}
+
+static void look_for_approval(Claim *claim)
+{
+    claim->approval.is_stale = FALSE;
+    claim->approval.looks = TRUE;
+    arbiter_look_within(claim->arbiter, (guint)claim->config->heartbeat_timeout_ms, on_approval,
+                        claim);
+}
+
+void claim_want_approval(Claim *claim)
+{
+    g_clear_handle_id(&claim->approval.timer, g_source_remove);
+    claim->approval.wanted = TRUE;
+    claim->approval.given = FALSE;
+    claim->approval.is_stale = claim->approval.looks;
+    if (!claim->approval.looks && claim->config->arbiter != CONFIG_ARBITER_NONE)
+        look_for_approval(claim);
+}
+
+void claim_end_approval(Claim *claim)
+{
+    g_clear_handle_id(&claim->approval.timer, g_source_remove);
+    claim->approval.wanted = claim->approval.given = FALSE;
+}
+
+gboolean claim_approves(const Claim *claim)
+{
+    return claim->approval.given || claim->config->arbiter == CONFIG_ARBITER_NONE;
+}
+
 /* ---- The rest ---- */
 
 const char *claim_trouble(const Claim *claim)
@@ -149,5 +208,6 @@ gboolean claim_has_begun(const Claim *claim)
 void claim_watch_finalise(Claim *claim)
 {
     g_clear_handle_id(&claim->watch.timer, g_source_remove);
+    g_clear_handle_id(&claim->approval.timer, g_source_remove);
     g_free(claim->watch.trouble);
 }

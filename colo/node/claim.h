@@ -141,6 +141,18 @@ void claim_disown(Claim *claim, const ArbiterRest *rest);
  */
 gboolean claim_concede(Claim *claim);
 
+/* ---- May a VM be handed over to this node? ---- */
+
+/*
+ * It is asked so: it looks now, and again and again. Only what is asked of storage from now on counts. Each
+ * look has heartbeat-timeout for its answer.
+ */
+void claim_want_approval(Claim *claim);
+/* No more. */
+void claim_end_approval(Claim *claim);
+/* Storage could be read in the last of these looks; or there is no arbiter. */
+gboolean claim_approves(const Claim *claim);
+
 /* ---- For status and tests ---- */
 
 /* Borrowed. */

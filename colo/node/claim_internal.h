@@ -72,6 +72,15 @@ struct Claim {
         char *trouble; /* why it isn't there; NULL: it is */
     } watch;
 
+    /* Of a switchover to this node. */
+    struct {
+        guint timer;
+        gboolean wanted;   /* it is looked for */
+        gboolean looks;    /* an answer is to come, in time */
+        gboolean is_stale; /* that is of a look that began before it was wanted */
+        gboolean given;
+    } approval;
+
     /* That the VM, which has no disks, has not run here. */
     struct {
         ClaimNote doing;

@@ -26,7 +26,7 @@ static guint parts_pending(const Node *node)
     for (guint i = 0; i < cards_count(node->cards); i++)
         if (!uplinks_is_in_place(node->uplinks, i, uplink_ifname(cards_uplink(node->cards, i))))
             pending |= SWITCHOVER_PART_UPLINK;
-    if (claim_trouble(node->claim))
+    if (!claim_approves(node->claim))
         pending |= SWITCHOVER_PART_ARBITER;
     return pending;
 }
@@ -73,6 +73,15 @@ static void on_send(const Message *message, gpointer user_data)
 {
     const Node *node = user_data;
     message_send(node->link, message);
+}
+
+static void on_watch(gboolean begins, gpointer user_data)
+{
+    const Node *node = user_data;
+    if (begins)
+        claim_want_approval(node->claim);
+    else
+        claim_end_approval(node->claim);
 }
 
 static void on_ahead(gpointer user_data)
@@ -159,6 +168,7 @@ void switching_init(Node *node)
 {
     static const SwitchoverHandler handler = {.look = on_look,
                                               .send = on_send,
+                                              .watch = on_watch,
                                               .ahead = on_ahead,
                                               .plan = on_plan,
                                               .unplan = on_unplan,

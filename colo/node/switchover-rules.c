@@ -171,7 +171,8 @@ gboolean switchover_may_become(gboolean is_primary, SwitchoverPhase from, Switch
 
 gboolean switchover_is_under_way(SwitchoverPhase phase)
 {
-    return phase != SWITCHOVER_NONE && phase < SWITCHOVER_COMPLETED;
+    return switchover_is_before_device(phase) || phase == SWITCHOVER_DEVICE ||
+           switchover_is_handed(phase) || phase == SWITCHOVER_CANCELLING;
 }
 
 gboolean switchover_is_limited(SwitchoverPhase phase)

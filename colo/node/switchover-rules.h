@@ -148,7 +148,7 @@ typedef enum {
     SWITCHOVER_PART_DISKS = 1 << 1,      /* they are attached, and in step with it */
     SWITCHOVER_PART_VM = 1 << 2,         /* QEMU has answered of late */
     SWITCHOVER_PART_UPLINK = 1 << 3,     /* each tap is there, in its bridge */
-    SWITCHOVER_PART_ARBITER = 1 << 4,    /* its storage can be read; or there is none */
+    SWITCHOVER_PART_ARBITER = 1 << 4,    /* its storage can be read now; or there is none */
     SWITCHOVER_PARTS_ALL = (1 << 5) - 1,
 } SwitchoverPart;
 

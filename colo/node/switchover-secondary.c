@@ -71,7 +71,8 @@ void switchover_asked(Switchover *switchover, guint32 id)
     if (!switchover_is_under_way(switchover->phase))
         switchover_reset(switchover, FALSE, id, FALSE);
     switchover->seen_epoch = world.epoch;
-    tell_parts(switchover, world.pending);
+    switchover->handler.watch(TRUE, switchover->user_data);
+    tell_parts(switchover, switchover->handler.look(switchover->user_data).pending);
 }
 
 /* An administrator's if there is no text. */

@@ -67,6 +67,8 @@ static void set_phase(Switchover *switchover, SwitchoverPhase next)
         end_limit(switchover);
     gboolean looks = next == SWITCHOVER_ACTIVE || next == SWITCHOVER_SETUP;
     colo_timer_set_us(switchover->look_timer, looks ? 0 : -1);
+    if (!looks && !switchover->is_primary)
+        switchover->handler.watch(FALSE, switchover->user_data);
     if (!g_strcmp0(was, is))
         return;
     if (switchover->error && next == SWITCHOVER_FAILED)

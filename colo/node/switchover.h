@@ -52,6 +52,8 @@ typedef struct {
 typedef struct {
     SwitchoverWorld (*look)(gpointer user_data);
     void (*send)(const Message *message, gpointer user_data);
+    /* Secondary: it is asked for its approval, and what it knew of the arbiter is out of date; or no more. */
+    void (*watch)(gboolean begins, gpointer user_data);
     /* A checkpoint is to be taken now. */
     void (*ahead)(gpointer user_data);
     /* The next checkpoint is the VM's last one here, and waits in its pause; or isn't. */

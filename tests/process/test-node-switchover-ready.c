@@ -5,6 +5,7 @@
  */
 #include "common/log.h"
 #include "tests/support/bridge-pair.h"
+#include "tests/support/hold.h"
 #include "tests/support/proxy.h"
 #include "tests/support/switchover-pair.h"
 #include "tests/support/uplink-hosts.h"
@@ -238,6 +239,60 @@ static void test_uplink(void)
     bridge_remove();
 }
 
+/* ---- The arbiter ---- */
+
+static Hold storage; /* the secondary's */
+
+/* They look once at the start, and no more by themselves. */
+static void start_unwatched(Fixture *f)
+{
+    set_up_stepping(f, NULL);
+    for (int i = 0; i < 2; i++)
+        f->host[i].config->arbiter_check_ms = 3600 * 1000;
+    run_stepping(f);
+    wait_for_orders(&f->host[0]);
+}
+
+/* It could be read when it was looked at last: that is no approval. */
+static void test_arbiter_hangs(void)
+{
+    Fixture f;
+    start_unwatched(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    hold_attach(&storage, claim_arbiter(b->node->claim));
+    hold(&storage, HOLD_BEFORE);
+    begin(a, FALSE);
+    expect_waiting(&f, "arbiter");
+    g_assert_null(claim_trouble(b->node->claim));
+    hold_end(&storage);
+    expect_done(&f);
+    hold_detach(&storage);
+    tear_down(&f);
+}
+
+/* The same for one that is away; and it is looked at as long as the VM runs. */
+static void test_arbiter_goes(void)
+{
+    Fixture f;
+    start_unwatched(&f);
+    Host *a = &f.host[0], *b = &f.host[1];
+    set_storage(b, FALSE);
+    begin(a, FALSE);
+    expect_waiting(&f, "arbiter");
+    /* A pause is too long in any case. */
+    a->config->downtime_limit_ms = 1;
+    for (int i = 0; i < 50; i++)
+        figures_add_applied(a->node->figures, 5000);
+    set_storage(b, TRUE);
+    WAIT_FOR(phase_of(a) == SWITCHOVER_ACTIVE);
+    set_storage(b, FALSE);
+    expect_waiting(&f, "arbiter");
+    a->config->downtime_limit_ms = 10000;
+    set_storage(b, TRUE);
+    expect_done(&f);
+    tear_down(&f);
+}
+
 /* ---- Until the VM stands ---- */
 
 /* Its QEMU has been told to pause it for the last checkpoint, and has not answered yet. */
@@ -367,6 +422,8 @@ int main(int argc, char **argv)
     add_pair_test_in("colo", "/node-switchover-ready/checkpoint", test_checkpoint);
     add_pair_test("/node-switchover-ready/disks", test_disks);
     add_pair_test("/node-switchover-ready/uplink", test_uplink);
+    add_pair_test("/node-switchover-ready/arbiter/hangs", test_arbiter_hangs);
+    add_pair_test("/node-switchover-ready/arbiter/goes", test_arbiter_goes);
     add_pair_test("/node-switchover-ready/withdrawn", test_withdrawn);
     add_pair_data_test("/node-switchover-ready/guest/panicks", GINT_TO_POINTER(VM_EVENT_PANICKED),
                        test_guest);

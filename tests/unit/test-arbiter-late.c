@@ -294,6 +294,30 @@ static void test_gone(Fixture *fixture, gconstpointer data)
     g_assert_cmpuint(answered.answers, ==, 2);
 }
 
+/* A look of which only an answer in time is of use: it has a limit of its own, and one answer. */
+static void test_once(Fixture *fixture, gconstpointer data)
+{
+    Answered hangs = {0}, after = {0}, other = {0};
+    (void)data;
+    arbiter_set_limit_ms(fixture->arbiter, 0);
+    hold(&storage, HOLD_BEFORE);
+    arbiter_look_within(fixture->arbiter, LIMIT_MS, on_answer, &hangs);
+    WAIT_FOR(hangs.late == 1 && hold_waiting(&storage) == 1);
+    /* It delays its own kind only. */
+    hold(&storage, HOLD_NOT);
+    arbiter_look(fixture->arbiter, FALSE, on_answer, &other);
+    WAIT_FOR(other.answers == 1);
+    g_assert_cmpint(other.answer, ==, ARBITER_GRANTED);
+    hold_end(&storage);
+    WAIT_FOR(hold_waiting(&storage) == 0);
+    do {
+        after = (Answered){0};
+        arbiter_look_within(fixture->arbiter, LIMIT_MS, on_answer, &after);
+        WAIT_FOR(after.answers == 1);
+    } while (after.answer == ARBITER_UNKNOWN);
+    g_assert_cmpuint(hangs.answers, ==, 1);
+}
+
 static void test_freed(Fixture *fixture, gconstpointer data)
 {
     Answered early, late;
@@ -327,6 +351,7 @@ int main(int argc, char **argv)
     ADD("in-turn", test_in_turn, NULL);
     ADD("forgotten", test_forgotten, NULL);
     ADD("gone", test_gone, NULL);
+    ADD("once", test_once, NULL);
     ADD("freed", test_freed, NULL);
     return g_test_run();
 }

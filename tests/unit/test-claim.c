@@ -422,6 +422,61 @@ static void test_late_at_first(ClaimHost *f, gconstpointer data)
     WAIT_FOR(claim_host_reported(f, "there"));
 }
 
+/* ---- May a VM be handed over to this node? ---- */
+
+/* It has begun, and doesn't look by itself any more. */
+static void run_unwatched(ClaimHost *f)
+{
+    f->config->arbiter_check_ms = 3600 * 1000;
+    claim_host_run_alone(f);
+}
+
+static void test_approval(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    run_unwatched(f);
+    f->config->heartbeat_timeout_ms = 300;
+    g_assert_false(claim_approves(f->claim));
+    claim_want_approval(f->claim);
+    g_assert_false(claim_approves(f->claim));
+    WAIT_FOR(claim_approves(f->claim));
+    /* It is withdrawn when storage hangs, and given by another way to it, while the first still does. */
+    hold(&claim_storage, HOLD_BEFORE);
+    WAIT_FOR(!claim_approves(f->claim));
+    hold(&claim_storage, HOLD_NOT);
+    WAIT_FOR(claim_approves(f->claim));
+    g_assert_cmpuint(hold_waiting(&claim_storage), >, 0);
+    claim_host_set_storage(f, FALSE);
+    WAIT_FOR(!claim_approves(f->claim));
+    claim_host_set_storage(f, TRUE);
+    WAIT_FOR(claim_approves(f->claim));
+    claim_end_approval(f->claim);
+    g_assert_false(claim_approves(f->claim));
+    /* For status the arbiter has more time. */
+    g_assert_null(claim_trouble(f->claim));
+    claim_host_let_go(f);
+}
+
+/* What was asked of storage before is no approval, though it is answered after that. */
+static void test_stale_approval(ClaimHost *f, gconstpointer data)
+{
+    (void)data;
+    run_unwatched(f);
+    f->config->heartbeat_timeout_ms = 3600 * 1000;
+    hold(&claim_storage, HOLD_BEFORE);
+    claim_want_approval(f->claim);
+    WAIT_FOR(hold_waiting(&claim_storage) == 1);
+    claim_end_approval(f->claim);
+    claim_want_approval(f->claim);
+    hold_end(&claim_storage);
+    hold(&claim_storage, HOLD_BEFORE);
+    WAIT_FOR(hold_waiting(&claim_storage) == 0);
+    WAIT_FOR(hold_waiting(&claim_storage) == 1);
+    g_assert_false(claim_approves(f->claim));
+    claim_host_let_go(f);
+    WAIT_FOR(claim_approves(f->claim));
+}
+
 #define ADD(name, data, func)                                                                      \
     g_test_add("/claim/" name, ClaimHost, data, claim_host_set_up, func, claim_host_tear_down)
 
@@ -435,6 +490,8 @@ int main(int argc, char **argv)
     ADD("late-yes", GINT_TO_POINTER(HOLD_BEFORE), test_late_yes);
     ADD("late-yes-was-stored", GINT_TO_POINTER(HOLD_AFTER), test_late_yes);
     ADD("limit", NULL, test_limit);
+    ADD("approval", NULL, test_approval);
+    ADD("stale-approval", NULL, test_stale_approval);
     ADD("left", NULL, test_left);
     ADD("forced", NULL, test_forced);
     ADD("contradicted", NULL, test_contradicted);

@@ -16,6 +16,8 @@ typedef struct {
     Config config;
     SwitchoverWorld world;
     GString *reported;
+    guint watches; /* so often it was told to */
+    gboolean is_watched;
 } Fixture;
 
 G_GNUC_PRINTF(2, 3) static void report(Fixture *f, const char *format, ...)
@@ -49,6 +51,13 @@ static void on_send(const Message *message, gpointer user_data)
         g_string_append_printf(((Fixture *)user_data)->reported, ":%u", content->flags);
     else if (*content->text)
         g_string_append_printf(((Fixture *)user_data)->reported, ":%s", content->text);
+}
+
+static void on_watch(gboolean begins, gpointer user_data)
+{
+    Fixture *f = user_data;
+    f->watches += begins;
+    f->is_watched = begins;
 }
 
 static void on_ahead(gpointer user_data)
@@ -101,6 +110,7 @@ static void set_up(Fixture *f, gconstpointer data)
 {
     static const SwitchoverHandler handler = {.look = on_look,
                                               .send = on_send,
+                                              .watch = on_watch,
                                               .ahead = on_ahead,
                                               .plan = on_plan,
                                               .unplan = on_unplan,
@@ -567,6 +577,20 @@ static void test_approves(Fixture *f, gconstpointer data)
     assert_reported(f, "[active] ack:7");
 }
 
+/* With each question the arbiter is looked at anew, until the VM stands or there is an end. */
+static void test_watches(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    receive(f, LINK_MSG_SWITCHOVER_ASK, 1, 0, "");
+    g_assert_true(f->is_watched);
+    receive(f, LINK_MSG_SWITCHOVER_CANCEL, 1, 0, "");
+    g_assert_false(f->is_watched);
+    receive(f, LINK_MSG_SWITCHOVER_ASK, 2, 0, "");
+    g_assert_true(f->is_watched && f->watches == 2);
+    receive(f, LINK_MSG_SWITCHOVER_PHASE, 2, 1, "");
+    g_assert_false(f->is_watched);
+}
+
 /* What each checkpoint takes a moment for counts when it lasts. */
 static void test_passing_parts(Fixture *f, gconstpointer data)
 {
@@ -741,6 +765,7 @@ int main(int argc, char **argv)
     ADD("refuses", FSM_P_COLO, test_refuses);
     ADD("wanted", FSM_P_COLO, test_wanted);
     ADD("approves", FSM_S_COLO, test_approves);
+    ADD("watches", FSM_S_COLO, test_watches);
     ADD("passing-parts", FSM_S_COLO, test_passing_parts);
     ADD("takes", FSM_S_COLO, test_takes);
     ADD("leaves-it", FSM_S_COLO, test_leaves_it);
