@@ -54,15 +54,16 @@ static const Option table[] = {
      .help = "Whether colod and the first thread of its QEMU, which move the guest's frames, run with "
              "real-time priority (the lowest of SCHED_RR). It needs CAP_SYS_NICE, and is left out "
              "without. On a busy host each frame otherwise waits for its turn several times."},
-    {"node", "announce-rounds", OPTION_COUNT, CONFIG(announce_rounds), .fallback = "5",
+    {"node", "announce-rounds", OPTION_COUNT, CONFIG(announce_rounds), .fallback = "5", .live = TRUE,
      .min = 1, .max = 1000,
      .help = "How many times the guest's addresses are announced to the network after a takeover, or "
-             "when a frame shows that the network has learnt another way. The first round is at once."},
-    {"node", "announce-initial", OPTION_TIME, CONFIG(announce_initial_ms), .fallback = "50ms",
+             "when a frame shows that the network has learnt another way. The first round is at once. A change "
+             "counts from the next first round on."},
+    {"node", "announce-initial", OPTION_TIME, CONFIG(announce_initial_ms), .fallback = "50ms", .live = TRUE,
      .min = 1, .max = MIN_MS, .help = "The time until the second round."},
-    {"node", "announce-step", OPTION_TIME, CONFIG(announce_step_ms), .fallback = "100ms",
+    {"node", "announce-step", OPTION_TIME, CONFIG(announce_step_ms), .fallback = "100ms", .live = TRUE,
      .max = MIN_MS, .help = "Each wait is so much longer than the one before."},
-    {"node", "announce-max", OPTION_TIME, CONFIG(announce_max_ms), .fallback = "550ms",
+    {"node", "announce-max", OPTION_TIME, CONFIG(announce_max_ms), .fallback = "550ms", .live = TRUE,
      .min = 1, .max = MIN_MS, .help = "No wait is longer than this."},
 
     {"node", "on-sigterm", OPTION_CHOICE, CONFIG(on_sigterm), .fallback = "hand-over", .live = TRUE,
@@ -253,8 +254,8 @@ static const Option table[] = {
      .help = "Whether each switchover waits in pre-switchover, with the VM paused, for colo continue."},
     {"switchover", "abort-on-error", OPTION_YES_NO, CONFIG(abort_on_error), .live = TRUE,
      .of_pair = TRUE, .fallback = "yes",
-     .help = "Whether a switchover fails if the guest panics, reboots, powers off or has an I/O error "
-             "before it is paused for it."},
+     .help = "Whether a switchover fails if the guest panics, reboots or has an I/O error before it is "
+             "paused for it. If the guest powers off, it fails in any case."},
 
     {"link", "heartbeat-interval", OPTION_TIME, CONFIG(heartbeat_interval_ms), .live = TRUE,
      .fallback = "100ms", .min = 10, .max = MIN_MS,

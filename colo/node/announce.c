@@ -24,7 +24,7 @@ struct Announce {
     AnnounceHandler handler;
     gpointer user_data;
     GSource *timer;
-    guint64 volleys; /* of the rounds under way */
+    guint64 volleys, rounds; /* those under way: had, and to be had */
     ColoTime began;
     gboolean owed;  /* when this node's output may leave again */
     gboolean again; /* there is reason to begin again, when it is time */
@@ -59,7 +59,7 @@ static AnnounceRight look(const Announce *announce)
 static void plan(Announce *announce, ColoTime now)
 {
     gint64 next_us = -1;
-    if (announce->volleys < announce->config->announce_rounds)
+    if (announce->volleys < announce->rounds)
         next_us = colo_time_add_us(now, announce_wait_us(announce->config, announce->volleys)).us;
     else if (announce->again)
         next_us = colo_time_add_us(announce->began, AGAIN_MS * COLO_US_PER_MS).us;
@@ -77,6 +77,7 @@ static void volley(Announce *announce)
 void announce_start(Announce *announce)
 {
     announce->volleys = 0;
+    announce->rounds = announce->config->announce_rounds;
     announce->again = announce->owed = FALSE;
     announce->began = colo_time_now();
     volley(announce);
@@ -102,14 +103,14 @@ void announce_elsewhere(Announce *announce, unsigned nic)
         return;
     announce->handler.elsewhere(nic, announce->user_data);
     announce->again = TRUE;
-    if (announce->volleys >= announce->config->announce_rounds)
+    if (announce->volleys >= announce->rounds)
         plan(announce, colo_time_now());
 }
 
 static gboolean on_timer(gpointer user_data)
 {
     Announce *announce = user_data;
-    if (announce->volleys < announce->config->announce_rounds)
+    if (announce->volleys < announce->rounds)
         volley(announce);
     else
         announce_start(announce);
@@ -118,7 +119,7 @@ static gboolean on_timer(gpointer user_data)
 
 void announce_end(Announce *announce)
 {
-    announce->volleys = announce->config->announce_rounds;
+    announce->volleys = announce->rounds;
     announce->again = FALSE;
     colo_timer_set_us(announce->timer, -1);
 }

@@ -72,6 +72,28 @@ static void test_rounds(Fixture *f, gconstpointer data)
     g_assert_cmpuint(f->volleys, ==, ROUNDS);
 }
 
+/* A number that is changed is that of the next rounds; waits are as they are by then. */
+static void test_live(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    announce_start(f->announce);
+    f->config.announce_rounds = 1;
+    f->config.announce_initial_ms = f->config.announce_step_ms = 10;
+    turned_clock_pass_ms(50);
+    g_assert_cmpuint(f->volleys, ==, 2);
+    turned_clock_pass_ms(20);
+    g_assert_cmpuint(f->volleys, ==, ROUNDS);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->volleys, ==, ROUNDS);
+    announce_start(f->announce);
+    turned_clock_pass_ms(10000);
+    g_assert_cmpuint(f->volleys, ==, ROUNDS + 1);
+    f->config.announce_rounds = ROUNDS;
+    announce_elsewhere(f->announce, 1);
+    turned_clock_pass_ms(0);
+    g_assert_cmpuint(f->volleys, ==, ROUNDS + 2);
+}
+
 /* A round in which this node may not is left out, and the others come. */
 static void test_may_not(Fixture *f, gconstpointer data)
 {
@@ -163,6 +185,7 @@ int main(int argc, char **argv)
     g_test_add_func("/announce/right", test_right);
     g_test_add_func("/announce/waits", test_waits);
     ADD("rounds", test_rounds);
+    ADD("live", test_live);
     ADD("may-not", test_may_not);
     ADD("owed", test_owed);
     ADD("elsewhere", test_elsewhere);

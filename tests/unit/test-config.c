@@ -389,6 +389,12 @@ static void test_set(void)
     g_assert_true(config_set(c, "link.heartbeat-timeout", "3s", &error));
     g_assert_cmpuint(c->heartbeat_timeout_ms, ==, 3000);
     g_assert_true(config_set(c, "log-level", "debug", &error));
+    g_assert_true(config_set(c, "announce-rounds", "7", &error));
+    g_assert_cmpuint(c->announce_rounds, ==, 7);
+    g_assert_true(config_set(c, "announce-initial", "10ms", &error));
+    g_assert_true(config_set(c, "announce-step", "20ms", &error));
+    g_assert_true(config_set(c, "announce-max", "1s", &error));
+    g_assert_cmpuint(c->announce_initial_ms + c->announce_step_ms + c->announce_max_ms, ==, 1030);
     g_assert_cmpint(c->log_level, ==, LOG_LEVEL_DEBUG);
     g_assert_no_error(error);
 }
