@@ -15,7 +15,11 @@ typedef struct {
 
 #define COLO_US_PER_MS G_GINT64_CONSTANT(1000)
 
-/* The present moment. Cores don't call this: they are given `now`. */
+/*
+ * The present moment. Parts that wait or measure ask here. What only decides is given `now` instead
+ * (tests/unit/test-waits.sh has a list). A test that turns the clock puts its own in the place of the C
+ * library's, which GLib asks (tests/world/world-loop.c, tests/support/turned-clock.h).
+ */
 static inline ColoTime colo_time_now(void)
 {
     return (ColoTime){.us = g_get_monotonic_time()};

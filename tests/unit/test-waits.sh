@@ -13,6 +13,7 @@ checkpoint: none
 colo/control/control.c on_accept_retry
 colo/node/claim-back.c on_again
 colo/node/claim-back.c on_look
+colo/node/claim-watch.c on_approval_due
 colo/node/claim-watch.c on_look_again
 colo/node/claim-watch.c on_look_due
 colo/node/claim.c on_give_back_again
@@ -80,6 +81,14 @@ waits() {
             done
     done)
 }
+
+# What decides by facts alone is given the time.
+pure='colo/link/heartbeat.c colo/node/answer-watch.c colo/node/blocktime.c colo/node/copy-next.c colo/node/cycle.c
+colo/node/events.c colo/node/fsm.c colo/node/mode.c colo/node/route.c colo/node/schedule.c
+colo/node/uplinks-watch.c colo/arbiter/owner-rules.c'
+# shellcheck disable=SC2086 # a list
+asking=$(cd "$source" && grep -lE 'colo_time_now|g_get_(monotonic|real)_time|clock_gettime' $pure colo/node/*-rules.c 2>&1)
+is "what only decides doesn't ask for the time" "$asking" ""
 
 is "plain timeouts set a pace, and nothing ends by one" "$(found | sort)" "$pace"
 is "each wait is in the list" "$(waits | sort -u)" "$(printf '%s' "$limits" | cut -d ' ' -f 1,2)"
