@@ -123,6 +123,17 @@ static void release_in_vain(void)
     waits_order(ALPHA, "continue");
 }
 
+static gboolean has_failed(void)
+{
+    return ALPHA->node->state == FSM_P_COLO;
+}
+
+static void release_too_long(void)
+{
+    release_in_vain();
+    waits_await(has_failed, "the switchover fails");
+}
+
 static void inactivate_in_vain(void)
 {
     be_held();
@@ -426,10 +437,17 @@ static const Wait rows[] = {
     {.name = "device/releasing", .what = "QEMU to give up its disks", .disks = "qcow2",
      .bring = release_in_vain, .let = waits_alpha_answers, .fail = waits_alpha_dies, .state = FSM_P_DEVICE,
      .order = VM_OP_INACTIVATE, .cycle = CYCLE_GIVING_UP,
-     .told = {"waiting.for=disks have not been given up", "vm.order=inactivate"}, QEMU_LIMIT,
-     .then = FSM_FAILED,
+     .told = {"waiting.for=disks have not been given up", "vm.order=inactivate"}, DISK_LIMIT,
+     .then = FSM_P_COLO,
      .ends = {{WAIT_ANSWER, FSM_P_HANDED, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, CANCEL, QUIT,
               ALONE}},
+    {.name = "colo/releasing", .what = "QEMU to give up its disks, though the switchover has failed by it",
+     .disks = "qcow2", .bring = release_too_long, .let = waits_alpha_answers, .fail = waits_alpha_dies,
+     .state = FSM_P_COLO, .order = VM_OP_INACTIVATE, .cycle = CYCLE_GIVING_UP,
+     .told = {"vm.order=inactivate", "switchover.status=failed"},
+     .limit = "`qemu-timeout` more: the VM is lost here", .limit_ms = waits_qemu_ms, .then = FSM_FAILED,
+     .ends = {{WAIT_ANSWER, FSM_P_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL},
+              {WAIT_COMMAND, FSM_COMPLETED, "quit;quit"}, ALONE}},
     {.name = "device/inactivating", .what = "the images to be synced and given up",
      .disks = "raw", .bring = inactivate_in_vain, .let = let_alpha_disks, .fail = alpha_disks_die,
      .state = FSM_P_DEVICE, .cycle = CYCLE_GIVING_UP,

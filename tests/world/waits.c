@@ -123,6 +123,11 @@ gint64 waits_qemu_ms(const Config *config)
     return (gint64)config->qemu_timeout_ms;
 }
 
+gint64 waits_qemu_disks_ms(const Config *config)
+{
+    return (gint64)(config->qemu_timeout_ms + config->disk_timeout_ms);
+}
+
 gint64 waits_disk_ms(const Config *config)
 {
     return (gint64)config->disk_timeout_ms;

@@ -100,6 +100,8 @@ void waits_hang_arbiter(WorldHost *host);
 void waits_mend_arbiter(WorldHost *host);
 
 gint64 waits_qemu_ms(const Config *config);
+/* Of a VM that has disks. */
+gint64 waits_qemu_disks_ms(const Config *config);
 gint64 waits_disk_ms(const Config *config);
 gint64 waits_arbiter_ms(const Config *config);
 gint64 waits_answer_ms(const Config *config);

@@ -280,10 +280,12 @@ static gboolean on_hung(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* It has its own limit (vm/qmp.c). */
+/* It has its own limit (vm/qmp.c), which is as long as colod.c makes it. */
 static void hang(SimVm *vm, Work *work)
 {
-    guint64 ms = vm->stuck ? 0 : vm->host->config->qemu_timeout_ms;
+    const Config *config = vm->host->config;
+    guint64 limit_ms = config->qemu_timeout_ms + (world.disks ? config->disk_timeout_ms : 0);
+    guint64 ms = vm->stuck ? 0 : limit_ms;
     vm->source = world_after(vm->host, (gint64)ms * COLO_US_PER_MS, on_hung, work);
 }
 

@@ -110,7 +110,7 @@ typedef struct {
     GSource *source, *guest, *reader;
 } SimVm;
 
-/* As `takes_us`: it doesn't answer. After qemu-timeout it counts as hung. */
+/* As `takes_us`: it doesn't answer. After qemu-timeout, and disk-timeout with disks, it counts as hung. */
 #define WORLD_FOREVER G_MAXINT64
 
 Vm *sim_vm_new(const VmDescription *description, const VmHandler *handler, WorldHost *host);
