@@ -115,6 +115,61 @@ bitmap_count() { # HOST
     bitmap_of "$1" | "$COLO_BUILD/tests/tools/json-get" count
 }
 
+# It has something, and what it has counts.
+bitmap_counts() { # HOST
+    bitmap=$(bitmap_of "$1")
+    case $bitmap in *inconsistent*) return 1 ;; esac
+    [ "$(echo "$bitmap" | "$COLO_BUILD/tests/tools/json-get" count)" -gt 0 ]
+}
+
+# As a backup does that finds it lost, and then copies all of the disk.
+bitmap_renewed() { # HOST
+    for renewal in '-remove", "arguments": {' '-add", "arguments": {"persistent": true, '; do
+        monitor_answer "$1" "{\"execute\": \"block-dirty-bitmap$renewal\"node\": \"colo-disk1\", \"name\": \"kept\"}}" |
+            grep -F '"return": {}' || return 1
+    done
+}
+
+# Small and new ones on both hosts, a raw one and a qcow2 one with the bitmap: disks root and
+# cow (bitmap_config).
+bitmap_disks() {
+    for host in alpha beta; do
+        rm -rf "$(image_of $host root)" "$(image_of $host cow)" "$HOSTS_DIR/$host/disks"
+        truncate -s 8M "$(image_of $host root)"
+        qemu-img create -q -f qcow2 "$(image_of $host cow)" 8M
+        qemu-img bitmap --add "$(image_of $host cow)" kept
+        truncate -s 12M "$(image_of $host cow)" # the file doesn't grow
+    done
+}
+
+# bitmap_config HOST OPTION...: hosts_config() with these disks.
+bitmap_config() {
+    bitmap_host=$1
+    shift
+    hosts_config "$bitmap_host" log.log-level=debug checkpoint.mode="${MODE:-colo}" "vm.extra=$DISKS_MONITOR" \
+        "disk root.path=$(image_of "$bitmap_host" root)" \
+        "disk cow.path=$(image_of "$bitmap_host" cow)" "disk cow.format=qcow2" \
+        "disks.state-dir=$HOSTS_DIR/$bitmap_host/disks" "$@"
+}
+
+# The primary's guest writes to the qcow2 disk, so the bitmap has something that QEMU writes as it gives the disk up.
+bitmap_filled() { # WHAT
+    ! bitmap_is_lost "$primary" || ok "$1: there is another bitmap" bitmap_renewed "$primary"
+    ok "$1: the guest writes to the qcow2 disk" guest_writes vdb 20
+    ok "$1: the bitmap has that" bitmap_counts "$primary"
+}
+
+# cow_is_sound WHAT [lost|counts]: the image that the VM continues from, to which the guest writes nothing now. The bitmap
+# is as it should be, or is there.
+cow_is_sound() {
+    ok "$1: the qcow2 image is whole" qemu-img check -q -U "$(image_of "$primary" cow)"
+    case ${2:-} in
+    lost) ok "$1: the bitmap is lost" bitmap_is_lost "$primary" ;;
+    counts) ok "$1: the bitmap has what it had" bitmap_counts "$primary" ;;
+    *) ok "$1: the bitmap is there" bitmap_of "$primary" ;;
+    esac
+}
+
 # The image's own word, whoever has it open.
 bitmap_flags() { # HOST DISK
     qemu-img info -U --output=json "$(image_of "$1" "$2")" |

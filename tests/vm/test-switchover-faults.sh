@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Storage that fails as a VM's disks are given up for a switchover: a raw and a qcow2 disk, each on its own
 # image, at each thing that is still done to it then (COLO_BLOCK_FAULT). nbdkit's error and pause filters don't do:
-# they see QEMU's requests, and not what the plugin itself writes and syncs. Ten switchovers fail in turn. Each
+# they see QEMU's requests, and not what the plugin itself writes and syncs. Twelve switchovers fail in turn. Each
 # time the error names the disk, the disks are taken back, the guest goes on in the same QEMU and the same
-# session, and its client has lost nothing. The eleventh is done. Then the secondary's storage hangs as it takes the
-# VM, which it gives back; the twelfth is done. Then the qcow2 image refuses writes until the VM has left: it is taken
+# session, and its client has lost nothing. Two of them find QEMU's own release hanging, for longer than `disk-timeout`,
+# and not for so long that QEMU counts as lost. The thirteenth is done. Then the secondary's storage hangs as it takes
+# the VM, which it gives back; the fourteenth is done. Then the qcow2 image refuses writes until the VM has left: it is taken
 # back, too, and leaves in its next pause, of which no checkpoint can be made. The image's persistent bitmap, which has
 # been through all that, is lost by it: what it has is right where QEMU gives the image up, and nowhere else. What can't be mended, a raw image that could
 # not be synced, refuses once at most: the VM leaves that host. From a qcow2 image like that it leaves by itself:
-# no checkpoint can be made of it any more, so it goes on from the one before, elsewhere.
+# no checkpoint can be made of it any more, so it goes on from the one before, elsewhere. Last, a host dies in the midst
+# of QEMU's release.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
 # shellcheck source=tests/support/pair.sh
@@ -35,8 +37,8 @@ unsynced-cow sync cow.img EIO'
 
 faults_of() { # HOST
     mkdir "$HOSTS_DIR/$1/faults"
-    echo "$FAULTS" | while read -r name what file how; do
-        printf '%s' "$what:$file:$how:$HOSTS_DIR/$1/faults/$name;"
+    echo "$FAULTS" | while read -r name op file how; do
+        printf '%s' "$op:$file:$how:$HOSTS_DIR/$1/faults/$name;"
     done | sed 's/;$//'
 }
 
@@ -70,13 +72,25 @@ is_over() {
 # The fault is there from the VM's pause until the switchover has failed. A write is refused once: a checkpoint follows
 # at once, whose pause it must not be there for (fails_and_leaves).
 fails_by() { # WHAT FAULT TEXT...
-    what=$1 fault=$2
-    shift 2
+    fails_with "$((2 * hosts_patience))s" "$@"
+    is_back
+}
+
+# The same, and QEMU itself hangs: as long as no QEMU may that has no disks.
+release_hangs() { # WHAT FAULT TEXT...
+    fails_with "$((4 * hosts_patience))s" "$@"
+    is "$what: QEMU still gives up its disks" "$(hosts_status "$primary" vm.order)" "inactivate disks"
+    is_back
+}
+
+fails_with() { # LIMIT WHAT FAULT TEXT...
+    limit=$1 what=$2 fault=$3
+    shift 3
     session=$(hosts_status "$primary" session)
     mark
     ok "$what: ordered" hosts_colo "$primary" switchover --pause
     need "$what: the VM is held" is_in "$primary" primary pre-switchover
-    ok "$what: a limit for what hangs" hosts_colo "$primary" set "disk-timeout=$((2 * hosts_patience))s"
+    ok "$what: a limit for what hangs" hosts_colo "$primary" set "disk-timeout=$limit"
     begins "$fault"
     ok "$what: goes on" hosts_colo "$primary" continue
     need "$what: it ends" is_over
@@ -85,6 +99,9 @@ fails_by() { # WHAT FAULT TEXT...
     for text; do
         has "$what: it is told: $text" "$why" "$text"
     done
+}
+
+is_back() {
     ok "$what: the old limit" hosts_colo "$primary" set disk-timeout=30s
     ends "$fault"
     need "$what: all is taken back, and the VM runs" is_whole
@@ -93,21 +110,6 @@ fails_by() { # WHAT FAULT TEXT...
     is "$what: the same session" "$(hosts_status "$primary" session)" "$session"
     is "$what: the first error stays" "$(hosts_status "$primary" switchover.error)" "$why"
     client_unharmed "$what"
-}
-
-# The bitmap has something, and what it has counts.
-bitmap_counts() { # HOST
-    bitmap=$(bitmap_of "$1")
-    case $bitmap in *inconsistent*) return 1 ;; esac
-    [ "$(echo "$bitmap" | "$COLO_BUILD/tests/tools/json-get" count)" -gt 0 ]
-}
-
-# As a backup does that finds it lost, and then copies all of the disk.
-bitmap_renewed() { # HOST
-    for renewal in '-remove", "arguments": {' '-add", "arguments": {"persistent": true, '; do
-        monitor_answer "$1" "{\"execute\": \"block-dirty-bitmap$renewal\"node\": \"colo-disk1\", \"name\": \"kept\"}}" |
-            grep -F '"return": {}' || return 1
-    done
 }
 
 # The fault is there until the VM has left. The switchover fails, and the VM is taken back, in a checkpoint that is whole.
@@ -221,6 +223,26 @@ leaves_by_itself() { # WHAT FAULT
     client_unharmed "$1"
 }
 
+# A write to the image hangs that QEMU makes as it gives it up, and the host dies: the VM goes on from the other
+# image, which is whole.
+dies() { # WHAT FAULT
+    mark
+    ok "$1: ordered" hosts_colo "$primary" switchover --pause
+    need "$1: the VM is held" is_in "$primary" primary pre-switchover
+    begins "$2"
+    ok "$1: goes on" hosts_colo "$primary" continue
+    need "$1: QEMU gives up its disks" hosts_status_is "$primary" vm.order "inactivate disks"
+    hosts_kill "$primary"
+    ends "$2"
+    taken_over "$1"
+    decided_for "$primary" "$1"
+    cow_is_sound "$1" lost
+    start "$secondary" secondary
+    need "$1: protected again" is_pair "$primary" "$secondary"
+    need "$1: so are the disks" hosts_status_is "$primary" disks.in-sync true
+    client_unharmed "$1"
+}
+
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 for host in alpha beta; do
@@ -244,20 +266,21 @@ for round in 1 2; do
     guest_writes_both "round $round"
     fails_by "round $round, the qcow2 image is broken" broken cow
     fails_by "round $round, the raw image hangs" slow-raw raw
+    release_hangs "round $round, QEMU's last writes to the qcow2 image hang" stuck cow
     fails_by "round $round, the qcow2 image's host is full" full cow
     fails_by "round $round, the qcow2 image can't be flushed" slow-cow cow
     fails_by "round $round, the state folder is broken" no-state cow
 done
-guest_writes_both "the eleventh"
-moves "the eleventh"
-is "the eleventh: the same QEMU, and the same servers" "$(processes)" "$kept"
-ok "the eleventh: the bitmap is there" bitmap_counts "$primary"
+guest_writes_both "the thirteenth"
+moves "the thirteenth"
+is "the thirteenth: the same QEMU, and the same servers" "$(processes)" "$kept"
+ok "the thirteenth: the bitmap is there" bitmap_counts "$primary"
 ok "the guest's memory is what it wrote" guest_verifies
 
 gives_back "the secondary's qcow2 image hangs" slow-cow
-guest_writes_both "the twelfth"
-moves "the twelfth"
-ok "the twelfth: the bitmap is there" bitmap_counts "$primary"
+guest_writes_both "the fourteenth"
+moves "the fourteenth"
+ok "the fourteenth: the bitmap is there" bitmap_counts "$primary"
 ok "the guest's memory is what it wrote after that" guest_verifies
 
 guest_writes_both "before it leaves"
@@ -270,6 +293,9 @@ ok "the raw image can't be synced: the bitmap is there" bitmap_counts "$primary"
 guest_writes_both "after that"
 leaves_by_itself "the qcow2 image can't be synced" unsynced-cow
 ok "the qcow2 image can't be synced: the bitmap is lost" bitmap_is_lost "$primary"
+ok "the qcow2 image can't be synced: there is another one" bitmap_renewed "$primary"
+guest_writes_both "with yet another bitmap"
+dies "the host dies as QEMU gives up its disks" stuck
 
 ok "the guest's memory is what it wrote in the end" guest_verifies
 guest_writes_both "the end"
