@@ -3,10 +3,14 @@
 # colod killed at every fault point (common/fault.c), on one guest with traffic all the time, and
 # what the table says of each checked. A node carries the fault of the role it will have when its
 # turn comes: one that has taken over dies by its own as soon as it is protected again. The counts
-# are such that it happens in protection, after the checkpoints that prove it.
+# are such that it happens in protection, after the checkpoints that prove it. One disk is a qcow2 image
+# with a persistent bitmap, which QEMU writes as it gives the disk up: the image that the VM continues
+# from is whole after each point.
 set -u
 # shellcheck source=tests/support/pair.sh
 . "$COLO_TESTS/support/pair.sh"
+# shellcheck source=tests/support/disks.sh
+. "$COLO_TESTS/support/disks.sh"
 
 tested=''
 
@@ -40,28 +44,19 @@ primary_dies() { # POINT LEAST MOST [NEXT'S ENVIRONMENT]
     died "$primary" 137 "$1"
     taken_over "$1"
     decided_for "$primary" "$1"
+    cow_is_sound "$1"
     more=$(($(takeover_epoch "$primary") - $(completed_epoch "$secondary")))
     ok "$1: taken over $2 to $3 checkpoints after the last that was complete ($more)" \
         test $more -ge "$2" -a $more -le "$3"
 }
 
-command -v nbdkit >/dev/null || tap_skip_all "no nbdkit"
-
-# Nothing that has died may be in the way of what comes next.
-fresh_disks() {
-    for host in alpha beta; do
-        rm -rf "$HOSTS_DIR/$host/root.img" "$HOSTS_DIR/$host/disks"
-        truncate -s 8M "$HOSTS_DIR/$host/root.img"
-    done
-}
+command -v socat >/dev/null || tap_skip_all "no socat"
 
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
-fresh_disks
+bitmap_disks
 for host in alpha beta; do
-    hosts_config $host log.log-level=debug checkpoint.mode="${MODE:-colo}" \
-        checkpoint.checkpoint-period=100ms "disk root.path=$HOSTS_DIR/$host/root.img" \
-        "disks.state-dir=$HOSTS_DIR/$host/disks"
+    bitmap_config $host checkpoint.checkpoint-period=100ms
 done
 pair_boot
 client_start
@@ -105,11 +100,13 @@ handing_dies() { # POINT ORDER [NEXT'S ENVIRONMENT]
     mark
     node_start "$secondary" secondary ${3:+"$3"}
     need "$1: $secondary joins: protected" is_pair "$primary" "$secondary"
+    bitmap_filled "$1"
     # shellcheck disable=SC2086 # a command and its option
     ok "$1: told to $2" hosts_colo "$primary" $2
     died "$primary" 137 "$1"
     taken_over "$1"
     decided_for "$primary" "$1"
+    cow_is_sound "$1"
     more=$(($(takeover_epoch "$primary") - $(completed_epoch "$secondary")))
     ok "$1: taken over at the last complete checkpoint, or the one after it ($more)" \
         test $more -ge 0 -a $more -le 1
@@ -132,10 +129,12 @@ for order in failover switchover; do
     mark
     node_start "$secondary" secondary "COLO_FAULT=$point:1"
     need "$point: $secondary joins: protected" is_pair "$primary" "$secondary"
+    bitmap_filled "$point"
     ok "$point: told to $order" hosts_colo "$primary" $order
     died "$secondary" 137 "$point"
     continues_unprotected "$point"
     decided_for "$primary" "$point"
+    cow_is_sound "$point" counts
 done
 
 ok "the guest's memory is what it wrote" guest_verifies
@@ -158,7 +157,7 @@ takeover_dies() { # POINT
     wait_ok "$point: it doesn't run" hosts_status_is "$primary" vm.state paused
     hosts_kill "$primary"
     hosts_kill "$secondary"
-    fresh_disks
+    bitmap_disks
     rm -f "$HOSTS_DIR/arbiter/"*.owner # nobody runs it: no question whose it is
 }
 
@@ -174,7 +173,7 @@ taking_dies() { # POINT ORDER
     need "$point: the old primary's VM is frozen" is_in "$primary" primary frozen
     decided_for "$secondary" "$point"
     hosts_kill "$primary"
-    fresh_disks
+    bitmap_disks
     rm -f "$HOSTS_DIR/arbiter/"*.owner
     node_start "$primary" primary
     need "$primary runs" is_alone "$primary"
@@ -188,7 +187,7 @@ for point in handed-granted handed-activated handed-taken; do
     taking_dies "$point" switchover
 done
 hosts_kill "$primary"
-fresh_disks
+bitmap_disks
 rm -f "$HOSTS_DIR/arbiter/"*.owner
 node_start "$primary" primary
 need "$primary runs" is_alone "$primary"
