@@ -5,6 +5,7 @@
 #
 #     beta -> src.sock -> socat (a) -> TCP -> socat (b) -> dst.sock -> alpha
 #
+# Its disks are a raw and a qcow2 one: only what differs is compared and sent, of them and of RAM.
 # Then over two proxies of our own, each of which can cut, or hold up, one of the link's connections only. No clock
 # is read: what `pause` does is done when it answers, and an attempt that fails by itself is waited for.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
@@ -17,7 +18,7 @@ set -u
 
 command -v socat >/dev/null || tap_skip_all "no socat"
 PORT=9001
-RAM_MIB=256
+RAM_MIB=256 DISK_MIB=16
 src=$HOSTS_DIR/src.sock dst=$HOSTS_DIR/dst.sock
 alpha_ip=$(hosts_sync_address alpha)
 
@@ -109,10 +110,24 @@ sends_little() { # BYTES-BEFORE
     [ "$sent_since" -lt $((RAM_MIB * 1024 * 1024 / 20)) ]
 }
 
+# What the hosts' files name is compared, and nothing else of the disks.
+disks_by_difference() { # WHAT
+    need "$1: so are the disks" hosts_status_is alpha disks.in-sync true
+    is "$1: all of the disks is compared" "$(hosts_status alpha disks.sync.full)" false
+    disk_bytes=$(hosts_status alpha disks.sync.total-bytes)
+    ok "$1: $disk_bytes bytes of them are" test "$disk_bytes" -le $((DISK_MIB * 1024 * 1024 / 10))
+}
+
+both_written() { # WHAT
+    for disk in vda vdb; do
+        ok "$1: the guest writes to $disk" guest_writes $disk 4
+    done
+}
+
 protected_again() { # WHAT BYTES-BEFORE
     need "$1: protected" is_pair alpha beta
-    need "$1: so are the disks" hosts_status_is alpha disks.in-sync true
-    ok "$1: the guest writes to its disk" guest_writes vda 4
+    disks_by_difference "$1"
+    both_written "$1"
     ok "$1: less than 5 % of RAM was sent" sends_little "$2"
     client_unharmed "$1"
 }
@@ -120,11 +135,15 @@ protected_again() { # WHAT BYTES-BEFORE
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
 for host in alpha beta; do
-    truncate -s 16M "$(image_of $host raw)"
+    truncate -s ${DISK_MIB}M "$(image_of $host raw)"
+    qemu-img create -q -f qcow2 "$(image_of $host cow)" ${DISK_MIB}M
+    truncate -s $((DISK_MIB + 4))M "$(image_of $host cow)" # the file doesn't grow
     peer=''
     [ $host = alpha ] || peer="node.peer=unix:$src"
     hosts_config $host arbiter.type=none arbiter.path= vm.memory=${RAM_MIB}MiB ${peer:+"$peer"} \
-        "disk raw.path=$(image_of $host raw)" "disks.state-dir=$HOSTS_DIR/$host/disks"
+        "disk raw.path=$(image_of $host raw)" \
+        "disk cow.path=$(image_of $host cow)" "disk cow.format=qcow2" \
+        "disks.state-dir=$HOSTS_DIR/$host/disks"
 done
 way_a
 pair_boot
@@ -132,6 +151,9 @@ ok "alpha listens on a socket, too" hosts_colo alpha recover "unix:$dst"
 way_b
 client_start
 pair_join
+need "so are the disks" hosts_status_is alpha disks.in-sync true
+is "all of them was compared" "$(hosts_status alpha disks.sync.full)" true
+both_written "protected"
 
 what='the second proxy dies'
 paused beta "$what"
@@ -250,7 +272,11 @@ for host in alpha beta; do
     hosts_colo $host quit >/dev/null
     need "$host's colod ends" has_ended "$(pid_of $host)"
 done
-ok "the images are equal" cmp "$(image_of alpha raw)" "$(image_of beta raw)"
+ok "the raw images are equal" cmp "$(image_of alpha raw)" "$(image_of beta raw)"
+ok "the qcow2 images are" qemu-img compare -q "$(image_of alpha cow)" "$(image_of beta cow)"
+for host in alpha beta; do
+    ok "$host's qcow2 image is whole" qemu-img check -q "$(image_of $host cow)"
+done
 for host in alpha beta; do
     # shellcheck disable=SC2046
     kill -KILL $(hosts_running $host chaos-proxy)
