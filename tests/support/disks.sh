@@ -122,12 +122,16 @@ bitmap_counts() { # HOST
     [ "$(echo "$bitmap" | "$COLO_BUILD/tests/tools/json-get" count)" -gt 0 ]
 }
 
-# As a backup does that finds it lost, and then copies all of the disk.
+bitmap_ordered() { # HOST COMMAND ARGUMENT
+    monitor_answer "$1" "{\"execute\": \"$2\", \"arguments\": {$3\"node\": \"colo-disk1\", \"name\": \"kept\"}}" |
+        grep -F '"return": {}'
+}
+
+# As a backup does that finds it lost, or not there, and then copies all of the disk. QEMU writes the new one to the image
+# as it gives that up, and not before.
 bitmap_renewed() { # HOST
-    for renewal in '-remove", "arguments": {' '-add", "arguments": {"persistent": true, '; do
-        monitor_answer "$1" "{\"execute\": \"block-dirty-bitmap$renewal\"node\": \"colo-disk1\", \"name\": \"kept\"}}" |
-            grep -F '"return": {}' || return 1
-    done
+    [ -z "$(bitmap_of "$1")" ] || bitmap_ordered "$1" block-dirty-bitmap-remove '' || return 1
+    bitmap_ordered "$1" block-dirty-bitmap-add '"persistent": true, '
 }
 
 # Small and new ones on both hosts, a raw one and a qcow2 one with the bitmap: disks root and
@@ -154,19 +158,20 @@ bitmap_config() {
 
 # The primary's guest writes to the qcow2 disk, so the bitmap has something that QEMU writes as it gives the disk up.
 bitmap_filled() { # WHAT
-    ! bitmap_is_lost "$primary" || ok "$1: there is another bitmap" bitmap_renewed "$primary"
+    if bitmap_is_lost "$primary" || [ -z "$(bitmap_of "$primary")" ]; then
+        ok "$1: there is another bitmap" bitmap_renewed "$primary"
+    fi
     ok "$1: the guest writes to the qcow2 disk" guest_writes vdb 20
     ok "$1: the bitmap has that" bitmap_counts "$primary"
 }
 
 # cow_is_sound WHAT [lost|counts]: the image that the VM continues from, to which the guest writes nothing now. The bitmap
-# is as it should be, or is there.
+# is as it should be. By default that is not looked at: in a checkpoint of a VM that ran it is in use, or not in the image yet.
 cow_is_sound() {
     ok "$1: the qcow2 image is whole" qemu-img check -q -U "$(image_of "$primary" cow)"
     case ${2:-} in
     lost) ok "$1: the bitmap is lost" bitmap_is_lost "$primary" ;;
     counts) ok "$1: the bitmap has what it had" bitmap_counts "$primary" ;;
-    *) ok "$1: the bitmap is there" bitmap_of "$primary" ;;
     esac
 }
 

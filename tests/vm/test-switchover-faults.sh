@@ -19,7 +19,8 @@ set -u
 # shellcheck source=tests/support/disks.sh
 . "$COLO_TESTS/support/disks.sh"
 
-command -v socat >/dev/null || tap_skip_all "no socat"
+# shellcheck source=tests/support/faults.sh
+. "$COLO_TESTS/support/faults.sh"
 
 # What a server is told to do wrong while the file of that name is there: NAME WHAT FILE ERRNO. A persistent
 # bitmap is what QEMU writes to the qcow2 image as it gives it up, and our own bitmap before that. To the raw one
@@ -34,40 +35,6 @@ slow-cow sync cow.img hang
 slow-raw sync raw.img hang
 unsynced-raw sync raw.img EIO
 unsynced-cow sync cow.img EIO'
-
-faults_of() { # HOST
-    mkdir "$HOSTS_DIR/$1/faults"
-    echo "$FAULTS" | while read -r name op file how; do
-        printf '%s' "$op:$file:$how:$HOSTS_DIR/$1/faults/$name;"
-    done | sed 's/;$//'
-}
-
-start() { # HOST ROLE
-    node_start "$1" "$2" "COLO_BLOCK_FAULT=$(cat "$HOSTS_DIR/$1/fault")"
-}
-
-begins() { # FAULT [HOST]
-    : >"$HOSTS_DIR/${2:-$primary}/faults/$1"
-}
-
-ends() { # FAULT [HOST]
-    rm -f "$HOSTS_DIR/${2:-$primary}/faults/$1"
-}
-
-flag_of() { # HOST
-    hosts_colo "$1" status --json | "$COLO_BUILD/tests/tools/json-get" disks.flag
-    for member in 0 1 2; do
-        hosts_status "$1" "disks.members.$member.state"
-    done
-}
-
-is_whole() {
-    [ "$(flag_of "$primary" | sort -u)" = active ] && hosts_status_is "$primary" vm.state running
-}
-
-is_over() {
-    case $(hosts_status "$primary" switchover.status) in failed | completed) ;; *) return 1 ;; esac
-}
 
 # The fault is there from the VM's pause until the switchover has failed. A write is refused once: a checkpoint follows
 # at once, whose pause it must not be there for (fails_and_leaves).
@@ -134,21 +101,6 @@ fails_and_leaves() { # WHAT FAULT TEXT...
     need "$what: protected again" is_pair "$primary" "$secondary"
     need "$what: so are the disks" hosts_status_is "$primary" disks.in-sync true
     client_unharmed "$what"
-}
-
-guest_writes_both() { # WHAT
-    for disk in vda vdb; do
-        ok "$1: the guest writes to $disk" guest_writes $disk 20
-    done
-}
-
-moves() { # WHAT
-    mark
-    ok "$1: done" hosts_colo "$primary" switchover --wait
-    pair_swap
-    need "$1: protected again" is_pair "$primary" "$secondary"
-    need "$1: so are the disks" hosts_status_is "$primary" disks.in-sync true
-    client_unharmed "$1"
 }
 
 processes_of() { # HOST
@@ -245,17 +197,8 @@ dies() { # WHAT FAULT
 
 # shellcheck disable=SC2119 # the options are set below, for each host
 pair_setup
-for host in alpha beta; do
-    truncate -s 64M "$(image_of $host raw)"
-    qemu-img create -q -f qcow2 "$(image_of $host cow)" 64M
-    qemu-img bitmap --add "$(image_of $host cow)" kept
-    truncate -s 68M "$(image_of $host cow)" # the file doesn't grow
-    hosts_config $host log.log-level=debug checkpoint.mode="${MODE:-colo}" vm.resume-patience=0ms \
-        "vm.extra=$DISKS_MONITOR" "disk raw.path=$(image_of $host raw)" \
-        "disk cow.path=$(image_of $host cow)" "disk cow.format=qcow2" \
-        "disks.state-dir=$HOSTS_DIR/$host/disks"
-    faults_of $host >"$HOSTS_DIR/$host/fault"
-done
+# shellcheck disable=SC2119 # they need no other ones
+faults_disks
 start alpha primary
 need "the guest boots" grep -q 'colo-guest: ready' "$HOSTS_DIR/alpha/serial.log"
 client_start
@@ -295,6 +238,7 @@ leaves_by_itself "the qcow2 image can't be synced" unsynced-cow
 ok "the qcow2 image can't be synced: the bitmap is lost" bitmap_is_lost "$primary"
 ok "the qcow2 image can't be synced: there is another one" bitmap_renewed "$primary"
 guest_writes_both "with yet another bitmap"
+moves "with yet another bitmap, which is in the image then"
 dies "the host dies as QEMU gives up its disks" stuck
 
 ok "the guest's memory is what it wrote in the end" guest_verifies
