@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-or-later
 # A hundred switchovers that are cancelled at random moments, by either host, of a guest with traffic that
-# writes to a file system on a raw disk and to a database on a qcow2 one. However each ends, the pair is
-# protected again. In the end the client has lost nothing, the guest's memory is what it wrote, all that
-# was acknowledged is on the disks once, and both hosts' images are equal.
+# writes to a file system on a raw disk and to a database on a qcow2 one with a persistent bitmap, which QEMU writes as
+# it gives the disk up. However each ends, the pair is protected again. In the end the client has lost nothing, the
+# guest's memory is what it wrote, the bitmap has what it had and more, all that was acknowledged is on the disks once, and
+# both hosts' images are equal.
 # ROUNDS: how many (100). SEED: of the moments, as it was printed.
 # shellcheck disable=SC2317 # functions are called by need() and ok()
 set -u
@@ -12,6 +13,7 @@ set -u
 # shellcheck source=tests/support/disks.sh
 . "$COLO_TESTS/support/disks.sh"
 
+command -v socat >/dev/null || tap_skip_all "no socat"
 command -v sqlite3 >/dev/null || tap_skip_all "no sqlite3"
 root=$COLO_BUILD/guest/root.ext4
 [ -e "$root" ] || tap_skip_all "no root file system for the test guest (make guest)"
@@ -64,10 +66,11 @@ for host in alpha beta; do
 done
 mkfs.ext4 -q -F "$(image_of alpha data)"
 qemu-img convert -n -O qcow2 "$root" "$(image_of alpha root)"
+qemu-img bitmap --add "$(image_of alpha root)" kept
 truncate -s 68M "$(image_of alpha root)" "$(image_of beta root)"
 GUEST_ARGS="dirty_rate=500 root=vda disk=vdb"
 for host in alpha beta; do
-    hosts_config $host log.log-level=debug checkpoint.mode="${MODE:-colo}" \
+    hosts_config $host log.log-level=debug checkpoint.mode="${MODE:-colo}" "vm.extra=$DISKS_MONITOR" \
         "disk root.path=$(image_of $host root)" "disk root.format=qcow2" \
         "disk data.path=$(image_of $host data)" "disks.state-dir=$HOSTS_DIR/$host/disks"
 done
@@ -85,6 +88,8 @@ pair_join
 continues "protected" transactions 2
 continues "protected" records 2
 mark
+counted=$(bitmap_count "$primary")
+ok "the bitmap has what was written ($counted)" bitmap_counts "$primary"
 
 draw "$seed" >"$HOSTS_DIR/stories"
 ended=0 number=0 cancelled=0 completed=0 failed=0
@@ -106,6 +111,9 @@ is "none failed" "$failed" 0
 need "the pair is protected" is_pair_either_way
 client_unharmed "cancelled again and again"
 ok "the guest's memory is what it wrote" guest_verifies
+not_ok "the bitmap is lost" bitmap_is_lost "$primary"
+count=$(bitmap_count "$primary")
+ok "it has no less than before ($count)" test "$count" -ge "$counted"
 continues "in the end" transactions 1
 continues "in the end" records 1
 
