@@ -80,6 +80,25 @@ cut_at_primary() { # POINT [OPTION]
     cut_there "$1" "$primary" "${2:-}"
 }
 
+# The primary stands there until the other one has gone on: its image has what QEMU wrote last, and the other one's has not.
+overtaken_at() { # POINT
+    armed_secondary "$1"
+    ok "$1: it becomes the primary" hosts_colo "$primary" switchover --wait
+    pair_swap
+    need "$1: and is protected" is_pair "$primary" "$secondary"
+    bitmap_filled "$1, overtaken"
+    mark
+    stopped=$(pid_of "$primary")
+    ok "$1, overtaken: ordered" hosts_colo "$primary" switchover
+    need "$1, overtaken: $primary stops there" is_stopped_at "$stopped"
+    taken_over "$1, overtaken"
+    decided_for "$primary" "$1, overtaken"
+    kill -CONT "$stopped"
+    need "$1, overtaken: protected again" is_pair "$primary" "$secondary"
+    client_unharmed "$1, overtaken"
+    cow_is_sound "$1, overtaken"
+}
+
 cut_at_secondary() { # POINT
     armed_secondary "$1"
     cut_there "$1" "$secondary"
@@ -103,6 +122,9 @@ for point in switchover-saved switchover-released switchover-marked switchover-i
 done
 for point in handed-received handed-granted handed-activated handed-taken; do
     cut_at_secondary $point
+done
+for point in switchover-released switchover-inactive; do
+    overtaken_at $point
 done
 proxies_end
 pair_end
