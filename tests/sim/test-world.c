@@ -8,8 +8,9 @@
  * all is well again, clients are answered, and the pair is protected.
  *
  * Each seed is a process of its own and runs one story. SIM_SEEDS=N runs N of them (1000), from
- * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails. WORLD_SEED=S runs S, with
- * WORLD_TRACE=1 in all detail. WORLD_HOURS: of each (1).
+ * WORLD_FIRST on, and with WORLD_FIRST_FAILURE ends after one that fails, and tests nothing else.
+ * WORLD_SEED=S runs S, with WORLD_TRACE=1 in all detail. WORLD_HOURS: of each (1). Enough of them have
+ * to reach all rare states and many takeovers. The first few are told twice, which must be the same.
  */
 #include <stdio.h>
 #include <string.h>
@@ -440,6 +441,10 @@ static const char *const rare[] = {
     "a guest stops while others of its writes wait",
     "a guest that is stopped is handed over",
     "a guest that is stopped is taken over",
+    "a link is lost while the copy is stalled",
+    "a primary whose question is open is linked again",
+    "a secondary whose question is open is linked again",
+    "a takeover while a checkpoint is half received",
     "a write waits for the next epoch",
     "the arbiter's yes is stored, and its answer is lost",
     "the dirty-limit is reached",

@@ -316,8 +316,12 @@ static void apply_fails(Apply *apply, const char *why)
 static void on_arrived(gpointer item, gpointer user_data)
 {
     Apply *apply = user_data;
-    if (!item)
-        return; /* the link reports it */
+    if (!item) { /* the link reports it */
+        apply->host->cut_short = world_stream_is_under_way(apply->stream) ||
+                                 !g_queue_is_empty(apply->arrived) ||
+                                 (apply->verified && !apply->current);
+        return;
+    }
     g_queue_push_tail(apply->arrived, item);
     if (!apply->step && !apply->verified)
         next(apply);
@@ -335,7 +339,7 @@ Apply *apply_new(const VmRam *ram, int fd, const ApplyCallbacks *callbacks, gpoi
     apply->arrived = g_queue_new();
     apply->stream = world_stream(fd);
     g_assert_nonnull(apply->stream);
-    apply->host->copy_stopped = FALSE;
+    apply->host->copy_stopped = apply->host->cut_short = FALSE;
     memcpy(apply->told, apply->vm->ram, sizeof(apply->told));
     world_stream_listen(apply->stream, on_arrived, apply);
     return apply;

@@ -77,6 +77,19 @@ static void cut_both_ways(void)
     cut_way(1);
 }
 
+static gboolean cut_now(gpointer data)
+{
+    (void)data;
+    cut_both_ways();
+    return G_SOURCE_REMOVE;
+}
+
+void world_guest_stalls(const WorldHost *host)
+{
+    if (host->node->state == FSM_S_COLO && world_chance(300))
+        world_later(NULL, 0, cut_now, NULL);
+}
+
 static void reset_link(void)
 {
     world_tell("the connections are reset");

@@ -21,6 +21,11 @@
 static void print(const char *format, va_list args)
 {
     g_autofree char *text = g_strdup_vprintf(format, args);
+    /* The folder's name is by chance, and no story is told twice with the same one. */
+    g_autofree char *folder = g_path_get_basename(world.dir);
+    g_auto(GStrv) parts = g_strsplit(text, folder, -1);
+    g_free(text);
+    text = g_strjoinv("colo-world", parts);
     printf("# %12.6f %-7s %s\n", (double)world.now_us / G_USEC_PER_SEC - 1000,
            world.current ? world.current->name : "-", text);
 }
@@ -192,6 +197,21 @@ static void note_death(WorldHost *host, FsmState state)
                        (unheard || held);
 }
 
+/* How a node that had a secondary, or was one, has come to its state. */
+static void look_at_rare(const WorldHost *host, FsmState before, const char *event)
+{
+    FsmState state = host->node->state;
+    if (host->cut_short && fsm_is_taking_over(state) && !fsm_is_taking_over(before))
+        world_sometimes("a takeover while a checkpoint is half received");
+    if (before == FSM_P_PAUSED && state == FSM_P_RECOVER)
+        world_sometimes("a primary whose question is open is linked again");
+    if (before == FSM_S_PAUSED && state == FSM_S_RECOVER && !host->denied)
+        world_sometimes("a secondary whose question is open is linked again");
+    if (before == FSM_S_COLO && !strcmp(event, "link-down") &&
+        copy_condition(host->node->copy) == COPY_STALLED)
+        world_sometimes("a link is lost while the copy is stalled");
+}
+
 /* Of the state that a node has just entered. */
 static void look_at_state(WorldHost *host, const char *event)
 {
@@ -199,6 +219,7 @@ static void look_at_state(WorldHost *host, const char *event)
     host->state = (guint)state;
     host->states |= G_GUINT64_CONSTANT(1) << state;
     world_check_state(host, before, event);
+    look_at_rare(host, before, event);
     if (state == FSM_FAILED || state == FSM_COMPLETED)
         host->gone_us = world.now_us;
     if (state == FSM_FAILED) {

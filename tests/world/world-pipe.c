@@ -210,6 +210,12 @@ gboolean world_stream_is_up(const Stream *stream)
     return stream->pipe->end->link && other(stream->pipe->end)->link;
 }
 
+gboolean world_stream_is_under_way(const Stream *stream)
+{
+    const Item *head = g_queue_peek_head(stream->pipe->items);
+    return head && !head->fin;
+}
+
 gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy, gint64 us)
 {
     Item *wrapped = g_new0(Item, 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Stories in processes of their own: so many of them at a time, and what they have met, counted. */
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,11 +36,12 @@ static void report(void)
     fflush(stdout);
 }
 
-static void child_start(Child *child, WorldStory tell_story, guint64 seed, gint64 hours)
+/* TRUE: this is the child. */
+static gboolean child_fork(Child *child, guint64 seed)
 {
     int fds[2];
     fflush(stdout);
-    if (pipe(fds) != 0)
+    if (pipe2(fds, O_CLOEXEC) != 0)
         g_error("pipe");
     child->seed = seed;
     child->output = g_string_new(NULL);
@@ -48,12 +50,20 @@ static void child_start(Child *child, WorldStory tell_story, guint64 seed, gint6
         dup2(fds[1], 1);
         close(fds[0]);
         close(fds[1]);
-        tell_story(seed, hours);
-        report();
-        _exit(0);
+        return TRUE;
     }
     close(fds[1]);
     child->out = fds[0];
+    return FALSE;
+}
+
+static void child_start(Child *child, WorldStory tell_story, guint64 seed, gint64 hours)
+{
+    if (!child_fork(child, seed))
+        return;
+    tell_story(seed, hours);
+    report();
+    _exit(0);
 }
 
 /* The first that has ended, with all of its output; NULL: none runs. */
@@ -145,15 +155,20 @@ static gboolean child_end(Child *child, GHashTable *counts)
     return well;
 }
 
+/* Somebody looks for a story that fails, and for nothing else. */
+static gboolean one_will_do(void)
+{
+    return g_getenv("WORLD_FIRST_FAILURE") != NULL;
+}
+
 /* How many failed. */
 static guint tell_stories(WorldStory tell_story, guint64 first, guint64 seeds, gint64 hours,
                           GHashTable *counts)
 {
     guint jobs = (guint)number("WORLD_JOBS", g_get_num_processors()), failed = 0;
     g_autofree Child *children = g_new0(Child, jobs);
-    gboolean one_will_do = g_getenv("WORLD_FIRST_FAILURE") != NULL;
     for (guint64 seed = first;;) {
-        for (guint i = 0; i < jobs && seed < first + seeds && !(failed && one_will_do); i++)
+        for (guint i = 0; i < jobs && seed < first + seeds && !(failed && one_will_do()); i++)
             if (!children[i].pid)
                 child_start(&children[i], tell_story, seed++, hours);
         Child *child = await_any(children, jobs);
@@ -161,6 +176,90 @@ static guint tell_stories(WorldStory tell_story, guint64 first, guint64 seeds, g
             return failed;
         failed += !child_end(child, counts);
     }
+}
+
+/* ---- The same seed, the same story ---- */
+
+#define TOLD_TWICE 6u
+
+/*
+ * In all detail, by a new program: its addresses differ, too, unlike those of a process that is only
+ * forked.
+ */
+static void child_start_anew(Child *child, guint64 seed)
+{
+    if (!child_fork(child, seed))
+        return;
+    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, seed);
+    g_setenv("WORLD_SEED", text, TRUE);
+    g_setenv("WORLD_TRACE", "1", TRUE);
+    execl("/proc/self/exe", "test-world", NULL);
+    _exit(127);
+}
+
+static void print_difference(const Child *told)
+{
+    g_auto(GStrv) one = g_strsplit(told[0].output->str, "\n", -1);
+    g_auto(GStrv) other = g_strsplit(told[1].output->str, "\n", -1);
+    guint i = 0;
+    while (one[i] && !g_strcmp0(one[i], other[i]))
+        i++;
+    printf("# seed %" G_GUINT64_FORMAT " is told in two ways, from line %u on:\n# %s\n# %s\n",
+           told->seed, i + 1, one[i] ? one[i] : "(its end)", other[i] ? other[i] : "(its end)");
+}
+
+static gboolean is_told_the_same(guint64 seed)
+{
+    Child told[2] = {0};
+    gboolean well = TRUE;
+    for (guint i = 0; i < G_N_ELEMENTS(told); i++)
+        child_start_anew(&told[i], seed);
+    for (guint i = 0; i < G_N_ELEMENTS(told); i++) {
+        int status;
+        while (await_any(&told[i], 1) != &told[i])
+            ;
+        close(told[i].out);
+        waitpid(told[i].pid, &status, 0);
+        well &= status == 0 && strstr(told[i].output->str, "\nover\n") != NULL;
+    }
+    gboolean same = well && g_string_equal(told[0].output, told[1].output);
+    if (!same)
+        print_difference(told);
+    for (guint i = 0; i < G_N_ELEMENTS(told); i++)
+        g_string_free(told[i].output, TRUE);
+    return same;
+}
+
+static guint tell_twice(guint64 first, guint64 seeds)
+{
+    guint others = 0;
+    for (guint64 seed = first; seed < first + MIN(seeds, TOLD_TWICE); seed++)
+        others += !is_told_the_same(seed);
+    return others;
+}
+
+/* ---- All of it ---- */
+
+/* In so many hours the sum can't be below this by luck: it is some 26 in each. */
+#define HOURS_FOR_TAKEOVERS 1000u
+#define TAKEOVERS_AN_HOUR   20u
+
+static guint tests, not_well;
+
+static void test(gboolean well, const char *what)
+{
+    printf("%sok %u - %s\n", well ? "" : "not ", ++tests, what);
+    not_well += !well;
+}
+
+/* Of stories that were all well. */
+static void test_counts(GHashTable *counts, guint64 hours, const char *const *rare)
+{
+    if (hours >= HOURS_FOR_RARE)
+        test(print_missing(counts, rare) == 0, "rare states are met");
+    const guint64 *takeovers = g_hash_table_lookup(counts, "takeovers");
+    if (hours >= HOURS_FOR_TAKEOVERS)
+        test(*takeovers >= TAKEOVERS_AN_HOUR * hours, "takeovers are many");
 }
 
 int world_tell_stories(WorldStory tell_story, const char *const *rare)
@@ -177,11 +276,11 @@ int world_tell_stories(WorldStory tell_story, const char *const *rare)
     g_autoptr(GHashTable) counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     guint failed = tell_stories(tell_story, first, seeds, hours, counts);
     print_counts(counts);
-    gboolean enough = !failed && seeds * (guint64)hours >= HOURS_FOR_RARE;
-    guint missing = enough ? print_missing(counts, rare) : 0;
-    printf("%sok 1 - %" G_GUINT64_FORMAT " stories\n", failed ? "not " : "", seeds);
-    if (enough)
-        printf("%sok 2 - rare states are met\n", missing ? "not " : "");
-    printf("1..%d\n", enough ? 2 : 1);
-    return failed || missing ? 1 : 0;
+    test(failed == 0, "all stories are well");
+    if (!failed && !one_will_do()) {
+        test_counts(counts, seeds * (guint64)hours, rare);
+        test(tell_twice(first, seeds) == 0, "a seed tells the same story again");
+    }
+    printf("1..%u\n", tests);
+    return not_well > 0;
 }

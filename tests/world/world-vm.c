@@ -461,6 +461,7 @@ static gboolean stops_at_error(SimVm *vm, int failed)
     world_sometimes("an error of its disk stops a guest");
     send_output(vm);
     world_disk_stops(vm);
+    world_guest_stalls(vm->host);
     vm->in_ram = MAX(1, read_by_qemu(vm)); /* with what it has begun to handle */
     vm_emit(&vm->vm, VM_EVENT_STOPPED, "io-error");
     return TRUE;

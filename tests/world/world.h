@@ -204,6 +204,7 @@ struct WorldHost {
     gboolean died_unrun;      /* likewise, with a copy that nobody can have heard */
     gboolean died_in_doubt; /* its last process, while it was open who continues, or just decided */
     gboolean guest_stopped; /* its node has accepted `stop`, and no `cont` since */
+    gboolean cut_short;     /* a checkpoint was, on its way to it, as its last session ended */
     gboolean was_left;      /* its VM has moved, and it becomes the other's secondary */
     gboolean copy_stopped;  /* the last checkpoint that it has is of a guest that is stopped */
     gint64 storage_hangs_until_us;
@@ -335,6 +336,8 @@ void world_stream_listen(Stream *stream, StreamFunc func, gpointer user_data);
 /* FALSE: it has ended. `item` is freed by `destroy` if it never arrives. */
 gboolean world_stream_send(Stream *stream, gpointer item, GDestroyNotify destroy, gint64 us);
 gboolean world_stream_is_up(const Stream *stream);
+/* Something is on its way to this end. */
+gboolean world_stream_is_under_way(const Stream *stream);
 /* Nothing is read any more, and the other end finds it ended. */
 void world_stream_close(Stream *stream);
 
@@ -513,6 +516,8 @@ void world_pause_link(WorldHost *host);
 void world_recover_link(WorldHost *host, guint where);
 /* The host's way to the arbiter's storage is away for a while. */
 void world_unmount(WorldHost *host);
+/* QEMU has stopped its guest by an error. Of a copy that is perhaps not told: the link is cut. */
+void world_guest_stalls(const WorldHost *host);
 /* One fault, by chance. */
 void world_something_happens(void);
 
@@ -521,7 +526,8 @@ void world_something_happens(void);
 typedef void (*WorldStory)(guint64 seed, gint64 hours);
 /*
  * Runs the stories that the environment names, each in a process of its own. Fails if one of the
- * `rare` states (a list that NULL ends) is not met in many hours. Returns main()'s value.
+ * `rare` states (a list that NULL ends) is not met in many hours, if these have few takeovers, or if a
+ * seed is told in two ways. Returns main()'s value.
  */
 int world_tell_stories(WorldStory tell_story, const char *const *rare);
 
