@@ -314,7 +314,7 @@ static gboolean may_continue(gboolean stays)
     return world_is_protected();
 }
 
-static void until_all_is_well(void)
+static void until_all_is_well_again(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
     gint64 well_us = WELL_US;
@@ -324,6 +324,7 @@ static void until_all_is_well(void)
     world_clients_hurry();
     for (;;) {
         world_run_until(world.now_us + SECOND / 2);
+        world.guests_are_calm = world.now_us > began + WORLD_HEAL_US;
         look_at_the_unprotected();
         recover_links();
         decide_in_haste();
@@ -349,6 +350,12 @@ static void until_all_is_well(void)
                                             : "there is no protection",
                        state_of(&world.host[0]), state_of(&world.host[1]));
     }
+}
+
+static void until_all_is_well(void)
+{
+    until_all_is_well_again();
+    world.guests_are_calm = FALSE;
 }
 
 /* Perhaps one of the two has never run, or has died. */
@@ -434,6 +441,12 @@ static const char *const rare[] = {
     "a link goes over another address",
     "a guest gets an error of its disk",
     "a guest has no room for a frame",
+    "a guest panics",
+    "a guest powers off",
+    "a guest reboots",
+    "a copy's guest panics",
+    "a copy's guest powers off",
+    "a copy's guest reboots",
     "output stays in the guest",
     "a guest is continued where it was not stopped",
     "a guest is stopped",

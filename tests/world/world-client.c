@@ -71,6 +71,20 @@ static guint64 write_to_disk(SimVm *vm)
     return durable;
 }
 
+/* One thing that the guest does: its history is longer, a page is written, and a block. */
+static guint64 act(SimVm *vm, guint32 client, guint32 request, guint64 local)
+{
+    vm->history = history_next(vm->history, client, request, local);
+    guint page = (guint)(vm->history->position % (WORLD_PAGES - 8));
+    sim_vm_write(vm, page, (guint32)vm->history->id);
+    return world.disks ? write_to_disk(vm) : 0;
+}
+
+void world_guest_acts(SimVm *vm)
+{
+    act(vm, CLIENTS, 0, 0);
+}
+
 GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
 {
     Question question;
@@ -80,10 +94,7 @@ GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len)
     memcpy(&question, data + PAYLOAD, sizeof(question));
     if (!was_seen(vm->history, &question)) {
         guint64 local = world_chance(world.diverges_per_mille) ? 1 + world_random(1000) : 0;
-        vm->history = history_next(vm->history, question.client, question.request, local);
-        guint page = (guint)(vm->history->position % (WORLD_PAGES - 8));
-        sim_vm_write(vm, page, (guint32)vm->history->id);
-        flushed = world.disks ? write_to_disk(vm) : 0;
+        flushed = act(vm, question.client, question.request, local);
     }
     Reply answer = {question.client, question.request, vm->history->position, vm->history->id,
                     flushed};

@@ -77,23 +77,29 @@ static void cut_both_ways(void)
     cut_way(1);
 }
 
-static gboolean cut_now(gpointer data)
+static void reset_link(void)
+{
+    world_tell("the connections are reset");
+    world_link_reset();
+}
+
+static gboolean lose_link_now(gpointer data)
 {
     (void)data;
-    cut_both_ways();
+    if (world_chance(500))
+        cut_both_ways();
+    else
+        reset_link();
     return G_SOURCE_REMOVE;
 }
 
 void world_guest_stalls(const WorldHost *host)
 {
-    if (host->node->state == FSM_S_COLO && world_chance(300))
-        world_later(NULL, 0, cut_now, NULL);
-}
-
-static void reset_link(void)
-{
-    world_tell("the connections are reset");
-    world_link_reset();
+    if (host->node->state != FSM_S_COLO)
+        return;
+    world_sometimes("an error of its disk stalls the copy");
+    if (world_chance(500))
+        world_later(NULL, 0, lose_link_now, NULL);
 }
 
 static gboolean plug_in(gpointer data)
@@ -231,6 +237,17 @@ static void fail_disks(void)
         world_die(&world.host[!host->index], world_chance(300));
     else if (world_chance(300))
         hand_over();
+}
+
+/* What its guest writes next stops it: see world_guest_stalls(). */
+static void stall_copy(void)
+{
+    for (guint i = 0; world.disks && i < WORLD_HOSTS; i++) {
+        WorldHost *host = &world.host[i];
+        if (host->lives && host->node->state == FSM_S_COLO)
+            world_storage_fail(host, ENOSPC, world_between(SECOND / 2, 2 * SECOND));
+    }
+    world_clients_hurry();
 }
 
 /* In whatever is done then. */
@@ -461,6 +478,7 @@ static const Fault faults[] = {
     {slow_qemu,          8 },
     {hang_disks,         10},
     {fail_disks,         10},
+    {stall_copy,         6 },
     {fail_syncs,         10},
     {kill_disk_server,   3 },
     {arm_fault_point,    15},

@@ -20,6 +20,7 @@
  *   world-client.c   clients, and the one history that they may see
  *   world-faults.c   what goes wrong
  *   world-stop.c     administrators who stop the guest and continue it
+ *   world-power.c    guests that reboot, panic and power off by themselves
  *   world-liar.c     a peer that sends what is not true
  *   world-seeds.c    many stories in processes of their own, and what they have met
  *   world-case.c     a test case in a world of its own, without any chance faults
@@ -101,6 +102,8 @@ typedef struct {
     guint refuse[8];         /* by VmOp: so many of the next ones fail */
     gboolean die_in[8];      /* by VmOp: QEMU dies in the next one */
     gboolean booted;         /* its guest, from power on */
+    gboolean stopped_itself; /* and was not loaded since */
+    gboolean off;            /* it has powered off: it can't run until it is loaded */
     gboolean left;  /* what it has is of a time when its node was a primary: it must not run */
     gpointer work;  /* the operation under way */
     gboolean stuck; /* it has not answered in time, and is not asked again */
@@ -125,6 +128,8 @@ void sim_vm_die(SimVm *vm);
 void sim_vm_is_left(SimVm *vm);
 /* What its guest has sent is read soon. */
 void sim_vm_output(SimVm *vm);
+/* Its guest stops by itself, in the middle of what it does: to be reported next. */
+void sim_vm_stops(SimVm *vm);
 void sim_vm_input(SimVm *vm, const guint8 *data, gsize len);
 /* QEMU has read what it was given. */
 gboolean sim_vm_is_read(const SimVm *vm);
@@ -233,6 +238,7 @@ typedef struct {
     int port_of_guest; /* where the switch has learnt the guest to be; -1: nowhere */
 
     guint arbiter_hangs_per_mille; /* of questions: they may be answered late */
+    gboolean guests_are_calm;      /* they neither reboot nor panic nor power off */
     gboolean is_case;              /* nothing happens by world_chance() */
     guint diverges_per_mille;      /* of requests: each copy of the guest answers them otherwise */
     gint64 calm_us;                /* between two questions of a client */
@@ -428,6 +434,17 @@ gint64 world_disk_drains_us(const SimVm *vm);
 /* QEMU has stopped the guest: it may have other writes under way. */
 void world_disk_stops(SimVm *vm);
 
+/* ---- world-power.c ---- */
+
+typedef enum {
+    WORLD_GUEST_WORKS,
+    WORLD_GUEST_BOOTS, /* again: what it was about to handle is lost */
+    WORLD_GUEST_STOPS, /* QEMU has stopped it, and that is reported: the VM may be gone */
+} WorldGuest;
+
+/* What a guest does instead of the next thing that it is asked for. */
+WorldGuest world_power_next(SimVm *vm);
+
 /* ---- world-net.c ---- */
 
 /* From a client, at the switch. */
@@ -453,6 +470,8 @@ void world_clients_hurry(void);
 void world_client_frame(WorldHost *host, const guint8 *data, gsize len);
 /* What the guest does with a request: its answer; NULL: that is no request. */
 GBytes *world_guest_answer(SimVm *vm, const guint8 *data, gsize len);
+/* By itself, which is part of its history: nobody has asked for it. */
+void world_guest_acts(SimVm *vm);
 /* When a client was answered last, and how often clients were. */
 gint64 world_client_reached_us(void);
 guint64 world_client_answers(void);
@@ -516,7 +535,7 @@ void world_pause_link(WorldHost *host);
 void world_recover_link(WorldHost *host, guint where);
 /* The host's way to the arbiter's storage is away for a while. */
 void world_unmount(WorldHost *host);
-/* QEMU has stopped its guest by an error. Of a copy that is perhaps not told: the link is cut. */
+/* QEMU has stopped its guest by an error. Of a copy, the primary is perhaps not told: the link is lost. */
 void world_guest_stalls(const WorldHost *host);
 /* One fault, by chance. */
 void world_something_happens(void);
