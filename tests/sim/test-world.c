@@ -314,6 +314,20 @@ static gboolean may_continue(gboolean stays)
     return world_is_protected();
 }
 
+/* A secondary's QEMU, so far that a new one is due. */
+static gboolean has_grown(void)
+{
+    for (guint i = 0; i < WORLD_HOSTS; i++) {
+        const WorldHost *host = &world.host[i];
+        const Memory *memory = host->node ? host->node->memory : NULL;
+        if (memory && host->node->state == FSM_S_COLO && host->vm &&
+            memory_is_grown(memory_base(memory), host->vm->private_bytes,
+                            host->config->qemu_growth_limit_bytes))
+            return TRUE;
+    }
+    return FALSE;
+}
+
 static void until_all_is_well_again(void)
 {
     gint64 began = world.now_us, answers = (gint64)world_client_answers();
@@ -334,7 +348,8 @@ static void until_all_is_well_again(void)
             world_continue_the_stopped();
         if (world.now_us > began + WORLD_HEAL_US && world_storage_mend())
             world_sometimes("an administrator mends storage");
-        if (world_is_protected() && !world.lies && (gint64)world_client_answers() > answers + 2 &&
+        if (world_is_protected() && !has_grown() && !world.lies &&
+            (gint64)world_client_answers() > answers + 2 &&
             (moved || !(moved = moves_from_unsynced())))
             return;
         if (helped < 3 && world.now_us > began + WORLD_HEAL_US + (2 + helped) * WELL_US / 4)
@@ -345,9 +360,10 @@ static void until_all_is_well_again(void)
         if (world.now_us > began + WORLD_HEAL_US + well_us)
             world_fail("all is well for %d s, but %s: alpha is %s, beta is %s",
                        (int)(well_us / SECOND),
-                       world_is_protected() ? "clients have no answer"
-                       : is_stopped()       ? "there is no protection of a guest that is stopped"
-                                            : "there is no protection",
+                       has_grown()            ? "a secondary's QEMU has grown"
+                       : world_is_protected() ? "clients have no answer"
+                       : is_stopped()         ? "there is no protection of a guest that is stopped"
+                                              : "there is no protection",
                        state_of(&world.host[0]), state_of(&world.host[1]));
     }
 }
@@ -375,7 +391,7 @@ static void choose_constants(void)
     static const guint dirty_limits[] = {0, 0, 8, 20};
     static const guint epoch_writes[] = {0, 4, 8, 16};
     static const char *const on_errors[] = {"report", "stop", "enospc"};
-    world.mode = world_chance(600) ? "colo" : "buffered";
+    world.mode = !world_chance(600) ? "buffered" : world_chance(300) ? "auto" : "colo";
     world.arbiter = world_chance(150) ? "none" : "file";
     world.period_ms = world_chance(50) ? 200 : periods[world_random(G_N_ELEMENTS(periods))];
     world.delay_us = (guint)world_between(50, world_chance(200) ? 10000 : 500);
@@ -460,6 +476,8 @@ static const char *const rare[] = {
     "a takeover while a checkpoint is half received",
     "a write waits for the next epoch",
     "the arbiter's yes is stored, and its answer is lost",
+    "the VMs are compared again",
+    "the VMs differ too often: buffered mode for a while",
     "the dirty-limit is reached",
     "a host shuts down while it holds the VM for a switchover",
     "a host shuts down, and its VM is the other one's to take",
@@ -467,6 +485,7 @@ static const char *const rare[] = {
     "a VM that was handed over is given back",
     "a VM that was handed over is given back before its secondary ends",
     "a secondary is ended that has asked for a VM that was handed over",
+    "a secondary's QEMU has grown, and is replaced",
     "a secondary is ended in a takeover that was refused",
     "a secondary loses its QEMU in a takeover",
     "a secondary's colod dies as it takes over a VM that was handed over",

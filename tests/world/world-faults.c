@@ -276,18 +276,23 @@ static void arm_fault_point(void)
     host->fault_in = (guint)world_between(1, 12);
 }
 
-static void command(const char *name, const char *argument)
+static void order(const char *name, json_object *arguments)
 {
     WorldHost *host = any_host();
-    json_object *arguments = json_object_new_object();
-    if (argument)
-        json_object_object_add(arguments, argument, json_object_new_boolean(TRUE));
     if (!host->lives || host->ended || !world_is_awake(host)) {
         json_object_put(arguments);
         return;
     }
     gboolean done = world_command(host, name, arguments);
     world_tell("%s: command %s: %s", host->name, name, done ? "done" : host->refusal);
+}
+
+static void command(const char *name, const char *argument)
+{
+    json_object *arguments = json_object_new_object();
+    if (argument)
+        json_object_object_add(arguments, argument, json_object_new_boolean(TRUE));
+    order(name, arguments);
 }
 
 void world_pause_link(WorldHost *host)
@@ -456,6 +461,22 @@ static void quit(void)
     command("quit", NULL);
 }
 
+/*
+ * Of the pair, until a node starts again. A pair that begins in `buffered` mode stays in it: so all of
+ * its output is known to wait for checkpoints.
+ */
+static void change_mode(void)
+{
+    static const char *const modes[] = {"colo", "buffered", "auto"};
+    if (!strcmp(world.mode, "buffered"))
+        return;
+    json_object *set = json_object_new_object();
+    json_object_object_add(set, "name", json_object_new_string("mode"));
+    json_object_object_add(set, "value",
+                           json_object_new_string(modes[world_random(G_N_ELEMENTS(modes))]));
+    order("set", set);
+}
+
 typedef struct {
     void (*happen)(void);
     guint weight;
@@ -490,6 +511,7 @@ static const Fault faults[] = {
     {ask_for_checkpoint, 2 },
     {terminate,          4 },
     {quit,               1 },
+    {change_mode,        2 },
     {stop_guest,         8 },
     {continue_guest,     3 },
     {stop_and_fail,      3 },

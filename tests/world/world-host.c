@@ -210,6 +210,8 @@ static void look_at_rare(const WorldHost *host, FsmState before, const char *eve
     if (before == FSM_S_COLO && !strcmp(event, "link-down") &&
         copy_condition(host->node->copy) == COPY_STALLED)
         world_sometimes("a link is lost while the copy is stalled");
+    if (before == FSM_S_COLO && !strcmp(event, "recycle"))
+        world_sometimes("a secondary's QEMU has grown, and is replaced");
 }
 
 /* Of the state that a node has just entered. */
@@ -303,6 +305,14 @@ static void look_at_switchover(WorldHost *host, json_object *data)
         look_at_moved(host);
 }
 
+static void look_at_mode(json_object *data)
+{
+    const char *mode = json_object_get_string(json_object_object_get(data, "mode"));
+    world_sometimes(!strcmp(mode, "buffered")
+                        ? "the VMs differ too often: buffered mode for a while"
+                        : "the VMs are compared again");
+}
+
 void control_event(Control *control, const char *name, json_object *data)
 {
     world_tell("%s: event %s %s", control->host->name, name,
@@ -316,6 +326,8 @@ void control_event(Control *control, const char *name, json_object *data)
         control->host->unsynced_told = TRUE;
     if (!strcmp(name, "RECOVER_FAILED"))
         world_sometimes("an administrator's recover fails");
+    if (!strcmp(name, "MODE_CHANGED"))
+        look_at_mode(data);
     if (!strcmp(name, "SWITCHOVER"))
         look_at_switchover(control->host, data);
     if (!strcmp(name, "STATE_CHANGED"))

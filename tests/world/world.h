@@ -102,7 +102,8 @@ typedef struct {
     guint refuse[8];         /* by VmOp: so many of the next ones fail */
     gboolean die_in[8];      /* by VmOp: QEMU dies in the next one */
     gboolean booted;         /* its guest, from power on */
-    gboolean stopped_itself; /* and was not loaded since */
+    gboolean stopped_itself; /* and it has not run since */
+    guint64 private_bytes;   /* QEMU's own memory: each load may leave some behind */
     gboolean off;            /* it has powered off: it can't run until it is loaded */
     gboolean left;  /* what it has is of a time when its node was a primary: it must not run */
     gpointer work;  /* the operation under way */
