@@ -95,10 +95,7 @@ static gboolean lose_link_now(gpointer data)
 
 void world_guest_stalls(const WorldHost *host)
 {
-    if (host->node->state != FSM_S_COLO)
-        return;
-    world_sometimes("an error of its disk stalls the copy");
-    if (world_chance(500))
+    if (host->node->state == FSM_S_COLO && world_chance(500))
         world_later(NULL, 0, lose_link_now, NULL);
 }
 

@@ -35,6 +35,7 @@ static WorldGuest panic(SimVm *vm)
 {
     world_sometimes(is_the_vm(vm->host) ? "a guest panics" : "a copy's guest panics");
     sim_vm_stops(vm);
+    world_guest_stalls(vm->host);
     vm_emit(&vm->vm, VM_EVENT_PANICKED, "pause");
     vm_emit(&vm->vm, VM_EVENT_STOPPED, "guest-panicked");
     return WORLD_GUEST_STOPS;
@@ -60,6 +61,7 @@ static WorldGuest power_off(SimVm *vm)
         world_later(vm->host, ENDS_US, look_at_end, vm->host);
     vm->off = TRUE;
     sim_vm_stops(vm);
+    world_guest_stalls(vm->host);
     vm_emit(&vm->vm, VM_EVENT_SHUTDOWN, "guest-shutdown");
     return WORLD_GUEST_STOPS;
 }

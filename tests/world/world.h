@@ -536,7 +536,7 @@ void world_pause_link(WorldHost *host);
 void world_recover_link(WorldHost *host, guint where);
 /* The host's way to the arbiter's storage is away for a while. */
 void world_unmount(WorldHost *host);
-/* QEMU has stopped its guest by an error. Of a copy, the primary is perhaps not told: the link is lost. */
+/* QEMU has stopped its guest. Of a copy, the primary is perhaps not told: the link is lost. */
 void world_guest_stalls(const WorldHost *host);
 /* One fault, by chance. */
 void world_something_happens(void);
