@@ -3,7 +3,8 @@
 # Parts move and recover of the benchmarks (run). Move: how long the VM and a client wait when a protected VM
 # is moved as planned (switchover), each time to the other host; and with _migration the same guest, without
 # protection, moved by QEMU's own live migration, which is the baseline. Recover: what a link costs that an
-# administrator ended and has looked for again; the first synchronisation of the same run is the baseline.
+# administrator ended and has looked for again; the first synchronisation over the same link is the baseline.
+# _1g: over a link of 1 Gbit/s.
 # shellcheck disable=SC2154 # of run
 
 move_rounds=${BENCH_MOVES:-20}
@@ -104,10 +105,11 @@ sync_ms() {
         END { print end - begin }'
 }
 
-# With a guest that has something to send (GUEST_ARGS).
+# recover_figures [SUFFIX]: with a guest that has something to send (GUEST_ARGS).
 recover_figures() {
     pair_up buffered
-    first_ms=$(sync_ms) first_bytes=$(hosts_status alpha bytes.total)
+    figure "recover_sync_time${1:-}" "$(sync_ms)" ms
+    first_bytes=$(hosts_status alpha bytes.total)
     : >"$HOSTS_DIR/recoveries"
     round=0
     while [ $round -lt 5 ]; do
@@ -120,6 +122,31 @@ recover_figures() {
         echo "$(sync_ms) $(($(hosts_status alpha bytes.total) - before_bytes))" \
             >>"$HOSTS_DIR/recoveries"
     done
-    figure recover_time "$(cut -d ' ' -f 1 "$HOSTS_DIR/recoveries" | percentile 50)" ms "$first_ms"
-    figure recover_bytes "$(cut -d ' ' -f 2 "$HOSTS_DIR/recoveries" | percentile 50)" bytes "$first_bytes"
+    figure "recover_time${1:-}" "$(cut -d ' ' -f 1 "$HOSTS_DIR/recoveries" | percentile 50)" ms \
+        "$(known "recover_sync_time${1:-}")"
+    figure "recover_bytes${1:-}" "$(cut -d ' ' -f 2 "$HOSTS_DIR/recoveries" | percentile 50)" bytes \
+        "$first_bytes"
+}
+
+# From now on the nodes send each other 1 Gbit/s at most. Without that the link is as fast as memory.
+link_shaped() {
+    for host in alpha beta; do
+        hosts_exec $host tc qdisc replace dev sync0 root tbf rate 1gbit burst 128k latency 100ms || return 1
+    done
+}
+
+link_unshaped() {
+    for host in alpha beta; do
+        hosts_exec $host tc qdisc delete dev sync0 root 2>/dev/null || true
+    done
+}
+
+recover_part() {
+    recover_figures
+    if link_shaped; then
+        recover_figures _1g
+    else
+        echo "bench: the link can't be shaped: no figures of a recovery over 1 Gbit/s" >&2
+    fi
+    link_unshaped
 }
