@@ -62,6 +62,16 @@ EOF2
     is "after $ending nothing is left" "$(left_of $player)" ""
 done
 
+# A wait whose command waits, too.
+cat >"$work/nested" <<EOF2
+. "$COLO_TESTS/support/hosts.sh"
+HOSTS_QUIET=yes
+both() { hosts_wait 1 "the inner one" true; false; }
+hosts_wait 1 "the outer one" both
+EOF2
+is "a wait ends in its own time, though its command waits" "$(timeout 20 sh "$work/nested" 2>&1)" \
+    "waited in vain for the outer one"
+
 ip -n "$hosts_prefix-alpha" addr add "$HOSTS_GUEST_IP/24" dev br0
 ip -n "$hosts_prefix-alpha" addr add "$HOSTS_GUEST_IP6/64" dev br0
 # shellcheck disable=SC2317 # called by name

@@ -266,20 +266,28 @@ hosts_guest() {
 # waited for WHAT, shows the ends of all logs (not with HOSTS_QUIET) and fails; at once if a process of
 # HOSTS_WATCH (process numbers) has ended.
 hosts_wait() {
-    hosts_deadline=$(($(hosts_uptime_ms) + $1 * 1000 * hosts_patience)) hosts_what=$2
-    shift 2
-    until "$@"; do
+    hosts_wait_until $(($(hosts_uptime_ms) + $1 * 1000 * hosts_patience)) "$@"
+}
+
+# hosts_wait_until MILLISECONDS SECONDS WHAT COMMAND...: the command may wait, too, so all is in the arguments.
+hosts_wait_until() {
+    until hosts_fourth "$@"; do
         hosts_gone=''
         for hosts_pid in ${HOSTS_WATCH:-}; do
             kill -0 "$hosts_pid" 2>/dev/null || hosts_gone="process $hosts_pid has ended"
         done
-        if [ -n "$hosts_gone" ] || [ "$(hosts_uptime_ms)" -ge $hosts_deadline ]; then
-            echo "waited in vain for $hosts_what${hosts_gone:+: $hosts_gone}" >&2
+        if [ -n "$hosts_gone" ] || [ "$(hosts_uptime_ms)" -ge "$1" ]; then
+            echo "waited in vain for $3${hosts_gone:+: $hosts_gone}" >&2
             [ -n "${HOSTS_QUIET:-}" ] || hosts_tails >&2
             return 1
         fi
         sleep 0.05
     done
+}
+
+hosts_fourth() {
+    shift 3
+    "$@"
 }
 
 # Milliseconds of the monotonic clock.
