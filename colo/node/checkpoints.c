@@ -242,7 +242,7 @@ static void on_late(const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
     g_autofree char *why = g_strdup_printf("the VM could not be handed over: %s", error->message);
-    switchover_refused(node->switchover, why);
+    switchover_cannot(node->switchover, why);
 }
 
 static void on_content(guint64 epoch, gboolean compares, gboolean stopped, GPtrArray **ret_frames,

@@ -122,7 +122,7 @@ typedef struct {
     void (*renounce_disks)(gpointer user_data);
     /* What keeps them from being given up, for people. The caller's. */
     char *(*disks_wait_for)(gpointer user_data);
-    /* The VM can't be handed over, or not in time: FSM_HAND_OVER_FAILED follows. */
+    /* The VM can't be handed over, or not in time. In `device` FSM_HAND_OVER_FAILED follows. */
     void (*late)(const GError *error, gpointer user_data);
     /*
      * The service's part of the checkpoint: held frames (HeldFrame*) and attachment, to be freed.

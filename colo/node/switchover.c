@@ -414,6 +414,14 @@ void switchover_node_ends(Switchover *switchover)
         end(switchover, "this node ends");
 }
 
+void switchover_cannot(Switchover *switchover, const char *why)
+{
+    if (switchover_is_limited(switchover->phase))
+        end(switchover, why);
+    else
+        switchover_refused(switchover, why);
+}
+
 void switchover_refused(Switchover *switchover, const char *why)
 {
     g_free(switchover->reason);

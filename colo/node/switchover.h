@@ -100,6 +100,11 @@ void switchover_vm_ends(Switchover *switchover, const char *why);
  * node has moved.
  */
 void switchover_refused(Switchover *switchover, const char *why);
+/*
+ * There will be no last checkpoint. In `device` that is a reason like those, for the node moves then. Before
+ * it the switchover ends here: if the VM is handed over next, by an earlier checkpoint, that is a failover.
+ */
+void switchover_cannot(Switchover *switchover, const char *why);
 /* Primary: the VM runs at the secondary, `took_us` after that was told to take it; likewise. */
 void switchover_taken(Switchover *switchover, guint64 took_us);
 /* Secondary: the VM is to be left to the primary. */

@@ -451,6 +451,21 @@ static void test_overtaken(Fixture *f, gconstpointer data)
     g_assert_nonnull(strstr(switchover_error(f->switchover), "failover"));
 }
 
+/* What it was to be moved by can't be made. What comes next is a failover, and not its end. */
+static void test_no_last_checkpoint(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    begin(f, FALSE);
+    receive(f, LINK_MSG_SWITCHOVER_ACK, 1, 0, "");
+    turned_clock_pass_ms(0);
+    g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_STOPPING);
+    switchover_cannot(f->switchover, "a disk can't be synced");
+    g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
+    move(f, FSM_YIELD);
+    g_assert_cmpint(switchover_phase(f->switchover), ==, SWITCHOVER_FAILED);
+    g_assert_cmpstr(switchover_error(f->switchover), ==, "a disk can't be synced");
+}
+
 static void test_refuses(Fixture *f, gconstpointer data)
 {
     (void)data;
@@ -762,6 +777,7 @@ int main(int argc, char **argv)
     ADD("refused", FSM_P_COLO, test_refused);
     ADD("parted", FSM_P_COLO, test_parted);
     ADD("overtaken", FSM_P_COLO, test_overtaken);
+    ADD("no-last-checkpoint", FSM_P_COLO, test_no_last_checkpoint);
     ADD("refuses", FSM_P_COLO, test_refuses);
     ADD("wanted", FSM_P_COLO, test_wanted);
     ADD("approves", FSM_S_COLO, test_approves);
