@@ -314,13 +314,18 @@ static gboolean may_continue(gboolean stays)
     return world_is_protected();
 }
 
-/* A secondary's QEMU, so far that a new one is due. */
+/*
+ * A secondary's QEMU, so far that a new one is due. It isn't while the secondary may have the arbiter's
+ * yes: the primary can't do without it until their session is over.
+ */
 static gboolean has_grown(void)
 {
     for (guint i = 0; i < WORLD_HOSTS; i++) {
         const WorldHost *host = &world.host[i];
         const Memory *memory = host->node ? host->node->memory : NULL;
-        if (memory && host->node->state == FSM_S_COLO && host->vm &&
+        const Node *peer = world.host[!i].node;
+        gboolean may_leave = peer && !primary_is_doubted(peer->primary);
+        if (memory && host->node->state == FSM_S_COLO && host->vm && may_leave &&
             memory_is_grown(memory_base(memory), host->vm->private_bytes,
                             host->config->qemu_growth_limit_bytes))
             return TRUE;
