@@ -128,15 +128,13 @@ static void remove_bitmap(QemuVm *self, json_object *node, json_object *bitmap)
     qemu_execute(self, "block-dirty-bitmap-remove", arguments, on_bitmap_removed);
 }
 
-static void on_nodes(json_object *nodes, const GError *error, gpointer user_data)
+typedef void (*BitmapFunc)(QemuVm *self, json_object *node, json_object *bitmap);
+
+/* Of each persistent bitmap. */
+static void each_bitmap(QemuVm *self, json_object *nodes, BitmapFunc func)
 {
-    QemuVm *self = user_data;
     gsize count = json_object_is_type(nodes, json_type_array) ? json_object_array_length(nodes) : 0;
 
-    if (error && !g_error_matches(error, VM_ERROR, VM_ERROR_QMP)) {
-        qemu_fail(self, error);
-        return;
-    }
     for (gsize i = 0; i < count; i++) {
         json_object *node = json_object_array_get_idx(nodes, i);
         json_object *bitmaps = json_object_object_get(node, "dirty-bitmaps");
@@ -144,10 +142,43 @@ static void on_nodes(json_object *nodes, const GError *error, gpointer user_data
         for (gsize k = 0; k < n; k++) {
             json_object *bitmap = json_object_array_get_idx(bitmaps, k);
             if (json_object_get_boolean(json_object_object_get(bitmap, "persistent")))
-                remove_bitmap(self, node, bitmap);
+                func(self, node, bitmap);
         }
     }
+}
+
+static void query_nodes(QemuVm *self, QmpReply done)
+{
+    json_object *arguments = json_object_new_object();
+
+    colo_json_add_bool(arguments, "flat", TRUE);
+    qemu_execute(self, "query-named-block-nodes", arguments, done);
+}
+
+static void on_nodes(json_object *nodes, const GError *error, gpointer user_data)
+{
+    QemuVm *self = user_data;
+
+    if (error && !g_error_matches(error, VM_ERROR, VM_ERROR_QMP)) {
+        qemu_fail(self, error);
+        return;
+    }
+    each_bitmap(self, nodes, remove_bitmap);
     inactivate(self);
+}
+
+static void note_kept(QemuVm *self, json_object *node, json_object *bitmap)
+{
+    (void)node, (void)bitmap;
+    self->vm.keeps_bitmaps = TRUE;
+}
+
+static void on_nodes_after(json_object *nodes, const GError *error, gpointer user_data)
+{
+    QemuVm *self = user_data;
+
+    self->vm.keeps_bitmaps = error != NULL; /* then it isn't known */
+    each_bitmap(self, nodes, note_kept);
 }
 
 /*
@@ -159,15 +190,15 @@ static void on_nodes(json_object *nodes, const GError *error, gpointer user_data
  */
 void qemu_inactivate(Vm *vm, gboolean of_copy)
 {
-    json_object *arguments = json_object_new_object();
+    QemuVm *self = qemu_vm(vm);
 
-    if (!of_copy) {
-        json_object_put(arguments);
-        inactivate(qemu_vm(vm));
+    if (of_copy) {
+        query_nodes(self, on_nodes);
         return;
     }
-    colo_json_add_bool(arguments, "flat", TRUE);
-    qemu_execute(qemu_vm(vm), "query-named-block-nodes", arguments, on_nodes);
+    inactivate(self);
+    /* Nobody waits for it: it is answered after that, and before what is ordered next. */
+    query_nodes(self, on_nodes_after);
 }
 
 /* ---- In ---- */

@@ -229,6 +229,11 @@ void vm_inactivate_disks(Vm *vm, gboolean of_copy, VmDone done, gpointer user_da
     vm->in_call = FALSE;
 }
 
+gboolean vm_keeps_bitmaps(const Vm *vm)
+{
+    return vm->keeps_bitmaps;
+}
+
 VmDisks vm_disks(const Vm *vm)
 {
     if (!vm->inactivated)

@@ -263,6 +263,13 @@ VmDisks vm_disks(const Vm *vm);
 /* Whether QEMU caches of a disk what another host may change: the metadata of qcow2. */
 gboolean vm_caches_disks(const Vm *vm);
 
+/*
+ * Whether QEMU has kept bitmaps of disks that it gave up as its own: those that it had found in use. It can't open
+ * an image again that has one of that name which is whole, as another host may make one. Known with the
+ * answer to the next order.
+ */
+gboolean vm_keeps_bitmaps(const Vm *vm);
+
 /* SIGKILL, at once; no event and no way back. Returns when the process is reaped (it is quick). */
 void vm_kill(Vm *vm);
 

@@ -57,7 +57,8 @@ struct Vm {
      * certain. After one that failed, too, some are active and some are not.
      */
     gboolean inactivated, inactivate_failed;
-    GError *disk_lost; /* by a resume: this QEMU can't open it any more; NULL: none is */
+    gboolean keeps_bitmaps; /* in memory, of disks that it gave up as its own */
+    GError *disk_lost;      /* by a resume: this QEMU can't open it any more; NULL: none is */
 
     /* What was found out at start, for the identity. */
     char *qemu_version; /* "7.2.22" */

@@ -303,11 +303,34 @@ void copy_taken_over(Copy *copy, const GError *error)
 
 /* ---- All of them ---- */
 
+static void on_may_begin(Vm *vm, const GError *error, gpointer user_data)
+{
+    Copy *copy = user_data;
+    (void)vm;
+    copy_set_job(copy, COPY_NOTHING);
+    if (error) {
+        refuse(copy, "the VM can't give up its disks", error);
+        return;
+    }
+    if (copy->session == COPY_SESSION_DUE) { /* else it is over before it began */
+        copy_set_session(copy, COPY_SESSION);
+        load_guard_reset(copy->guard);
+        copy->handler->begin(copy->user_data);
+    }
+    copy_step(copy);
+}
+
+/*
+ * The VM gives its disks up before the session changes them. QEMU has read where a qcow2 image has its
+ * directory of bitmaps. It looks there again as it gives the image up, and refuses if another one is there
+ * by then (qcow2_store_persistent_dirty_bitmaps, QEMU 7.2).
+ */
 static void begin(Copy *copy)
 {
-    copy_set_session(copy, COPY_SESSION);
-    load_guard_reset(copy->guard);
-    copy->handler->begin(copy->user_data);
+    if (vm_caches_disks(copy->vm))
+        vm_inactivate_disks(copy->vm, TRUE, on_may_begin, copy);
+    else
+        on_may_begin(copy->vm, NULL, copy);
 }
 
 static void tell_fit(Copy *copy)
@@ -336,6 +359,9 @@ void copy_begin_job(Copy *copy, CopyJob job)
     case COPY_INACTIVATE:
         vm_inactivate_disks(copy->vm, TRUE, on_inactivated, copy);
         return;
+    case COPY_BEGIN:
+        begin(copy);
+        return;
     case COPY_RESUME:
         copy->handler->take_over(copy->user_data);
         return;
@@ -344,9 +370,7 @@ void copy_begin_job(Copy *copy, CopyJob job)
     }
     /* Done at once. */
     copy_set_job(copy, COPY_NOTHING);
-    if (job == COPY_BEGIN)
-        begin(copy);
-    else if (job == COPY_TELL_FIT)
+    if (job == COPY_TELL_FIT)
         tell_fit(copy);
     else if (job == COPY_GIVE_UP)
         give_up(copy);

@@ -103,7 +103,7 @@ typedef enum {
     COPY_NOTHING,
     COPY_CHECK, /* it is told to pause, which it has: does QEMU answer? */
     COPY_PAUSE,
-    COPY_BEGIN,  /* the session begins */
+    COPY_BEGIN,  /* it gives up its disks, and the session begins */
     COPY_LOOK,   /* which pages has it written? */
     COPY_KEEP,   /* a load: the pages that it is known to write to are kept aside, */
     COPY_LOAD,   /* the device state is loaded, */

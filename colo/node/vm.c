@@ -102,21 +102,6 @@ static void on_vm_event(VmEvent event, const char *detail, gpointer user_data)
     }
 }
 
-static void on_copy_at_rest(Vm *vm, const GError *error, gpointer user_data)
-{
-    Node *node = user_data;
-    (void)vm;
-    if (error)
-        node_vm_lost(node, "the VM can't give up its disks", error);
-    else
-        node_event(node, FSM_VM_STARTED);
-}
-
-/*
- * A copy gives its disks up before a session changes them. QEMU has read where an image has its directory of
- * bitmaps. It looks there again as it gives the image up, and refuses if that has another one by then
- * (qcow2_store_persistent_dirty_bitmaps, QEMU 7.2).
- */
 static void on_vm_started(gpointer user_data)
 {
     Node *node = user_data;
@@ -127,10 +112,7 @@ static void on_vm_started(gpointer user_data)
     copy_attach(node->copy, vm, machine_tracker(node->machine));
     cards_attach(node->cards, vm);
     clock_attach(node->clock, vm_agent_fd(vm));
-    if (!fsm_is_primary(node->state) && vm_caches_disks(vm))
-        vm_inactivate_disks(vm, TRUE, on_copy_at_rest, node);
-    else
-        node_event(node, FSM_VM_STARTED);
+    node_event(node, FSM_VM_STARTED);
 }
 
 static Vm *on_make(const VmHandler *handler, gpointer user_data)
@@ -230,8 +212,9 @@ static void on_replica_forget(gpointer user_data)
 static void on_replica_checked(Vm *vm, const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
-    (void)vm;
-    replica_checked(node->becoming, error);
+    g_autoptr(GError) keeps =
+        g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "QEMU has kept a bitmap that it can't forget");
+    replica_checked(node->becoming, !error && vm_keeps_bitmaps(vm) ? keeps : error);
 }
 
 /* It is paused: that it answers shows that it lives, and that all it had to write has been written. */

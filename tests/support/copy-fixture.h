@@ -51,7 +51,8 @@ static inline void note_orders(Fixture *f)
         for (; f->noted[i] < fake_vm_count(f->vm, i); f->noted[i]++) {
             if (!names[i])
                 continue;
-            g_assert_cmpuint(orders++, ==, 0); /* their order would not be known */
+            /* The order of others would not be known. It gives its disks up when it is paused. */
+            g_assert_true(orders++ == 0 || i == FAKE_VM_INACTIVATE);
             g_string_append_printf(f->reported, "%s%s", f->reported->len > 0 ? " " : "", names[i]);
         }
 }
@@ -479,6 +480,14 @@ static inline void run(Fixture *f)
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_RUNNING);
 }
 
+/* The same, paused for the next one: QEMU has its disks open. */
+static inline void run_and_pause(Fixture *f)
+{
+    run(f);
+    g_assert_true(copy_prepare(f->copy, 3));
+    forget_reported(f);
+}
+
 static inline void hold_vm(Fixture *f, FakeVmOperation operation)
 {
     fake_vm_inject(f->vm, operation, FAKE_VM_HOLD, 1);
@@ -511,7 +520,7 @@ static inline void reach(Fixture *f, CopyJob job)
         [COPY_RESUME] = { .operation = FAKE_VM_RESUME,            .to_run = TRUE},
         [COPY_INACTIVATE] = { .operation = FAKE_VM_INACTIVATE,            .to_run = TRUE},
     };
-    (ways[job].from_run ? run : protect)(f);
+    (job == COPY_INACTIVATE ? run_and_pause : ways[job].from_run ? run : protect)(f);
     guard_script.held = ways[job].order;
     if (!guard_script.held)
         hold_vm(f, ways[job].operation);

@@ -159,7 +159,7 @@ static void test_fit(Fixture *f, gconstpointer data)
 static void test_fit_waits(Fixture *f, gconstpointer data)
 {
     gboolean to_run = data != NULL;
-    protect(f);
+    run_and_pause(f);
     receive_only(f);
     f->world.duty = COPY_HAND_OVER;
     copy_check_fit(f->copy);
@@ -169,7 +169,7 @@ static void test_fit_waits(Fixture *f, gconstpointer data)
     assert_reported(f, "vm-inactivate inactivated");
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
-    assert_reported(f, to_run ? "keep vm-load repair enter:2 pausing vm-pause fit"
+    assert_reported(f, to_run ? "keep vm-load repair enter:3 pausing vm-pause fit"
                               : "pausing vm-pause fit");
     g_assert_false(vm_is_running(f->vm));
 }

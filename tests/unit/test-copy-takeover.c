@@ -123,7 +123,9 @@ static void test_disks(Fixture *f, gconstpointer data)
 
 /* ---- It is loaded first ---- */
 
-#define LAST_LOAD "keep-last vm-load repair enter:2 take-over vm-resume taken-over"
+#define LAST_LOAD_OF(epoch)                                                                        \
+    "keep-last vm-load repair enter:" epoch " take-over vm-resume taken-over"
+#define LAST_LOAD LAST_LOAD_OF("2")
 
 /* A checkpoint that wasn't to be run from: every page that this load writes to is put back. */
 static void test_waits(Fixture *f, gconstpointer data)
@@ -218,7 +220,7 @@ static void test_lost(Fixture *f, gconstpointer data)
 {
     static const FakeVmOperation operations[] = {FAKE_VM_LOAD, FAKE_VM_INACTIVATE, FAKE_VM_RESUME};
     FakeVmOperation operation = operations[GPOINTER_TO_UINT(data)];
-    protect(f);
+    run_and_pause(f);
     receive(f, FALSE);
     f->world.disks = operation == FAKE_VM_INACTIVATE ? COPY_DISKS_DUE : COPY_DISKS_THERE;
     fake_vm_inject(f->vm, operation, FAKE_VM_TIMEOUT, 1);
@@ -310,7 +312,7 @@ static void test_refused_running(Fixture *f, gconstpointer data)
 static void test_release_refused(Fixture *f, gconstpointer data)
 {
     CopyDuty duty = data ? COPY_HOLD : COPY_TAKE_OVER;
-    protect(f);
+    run_and_pause(f);
     receive_only(f);
     f->world.disks = COPY_DISKS_DUE;
     f->world.duty = duty;
@@ -325,7 +327,7 @@ static void test_release_refused(Fixture *f, gconstpointer data)
     f->world.disks = COPY_DISKS_THERE;
     f->world.duty = COPY_TAKE_OVER;
     again(f);
-    assert_reported(f, LAST_LOAD);
+    assert_reported(f, LAST_LOAD_OF("3"));
     assert_alone(f);
 }
 
@@ -333,7 +335,7 @@ static void test_release_refused(Fixture *f, gconstpointer data)
 static void test_refused_protecting(Fixture *f, gconstpointer data)
 {
     gboolean disks = data != NULL;
-    protect(f);
+    run_and_pause(f);
     receive_only(f);
     fake_vm_inject(f->vm, disks ? FAKE_VM_INACTIVATE : FAKE_VM_LOAD, FAKE_VM_FAIL, 1);
     f->world.disks = disks ? COPY_DISKS_DUE : COPY_DISKS_THERE;

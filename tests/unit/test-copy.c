@@ -13,7 +13,7 @@ static void test_start(Fixture *f, gconstpointer data)
     g_assert_true(copy_start(f->copy, NULL));
     assert_reported(f, "pausing vm-pause");
     proceed(f);
-    assert_reported(f, "reset begin");
+    assert_reported(f, "vm-inactivate reset begin");
     turned_clock_pass_ms(5000);
     assert_reported(f, "");
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_EMPTY);
@@ -29,8 +29,36 @@ static void test_start_running(Fixture *f, gconstpointer data)
     run(f);
     end_session(f);
     g_assert_true(copy_start(f->copy, NULL));
-    assert_reported(f, "pausing vm-pause paused drain reset begin");
+    assert_reported(f, "pausing vm-pause paused drain vm-inactivate reset begin");
     g_assert_false(vm_is_running(f->vm));
+}
+
+/* What it can't give up must not change under it. */
+static void test_keeps_its_disks(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    fake_vm_inject(f->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
+    f->world.duty = COPY_JOIN;
+    g_assert_true(copy_start(f->copy, NULL));
+    assert_reported(f, "pausing vm-pause vm-inactivate lost");
+}
+
+/* The session is over before it gave them up: the next one begins with that done. */
+static void test_over_before_it_began(Fixture *f, gconstpointer data)
+{
+    (void)data;
+    hold_vm(f, FAKE_VM_INACTIVATE);
+    f->world.duty = COPY_JOIN;
+    g_assert_true(copy_start(f->copy, NULL));
+    assert_reported(f, "pausing vm-pause vm-inactivate");
+    end_session(f);
+    proceed(f);
+    assert_reported(f, "");
+    turned_clock_pass_ms(2000);
+    g_assert_true(copy_start(f->copy, NULL));
+    forget_reported(f);
+    receive(f, FALSE);
+    assert_reported(f, "keep vm-load repair proven:0");
 }
 
 static void test_no_guard(Fixture *f, gconstpointer data)
@@ -171,7 +199,7 @@ static void test_not_to_run(Fixture *f, gconstpointer data)
 static void test_disks(Fixture *f, gconstpointer data)
 {
     (void)data;
-    protect(f);
+    run_and_pause(f);
     receive_only(f);
     f->world.disks = COPY_DISKS_DUE;
     hold_vm(f, FAKE_VM_INACTIVATE);
@@ -182,7 +210,7 @@ static void test_disks(Fixture *f, gconstpointer data)
     g_assert_cmpint(copy_condition(f->copy), ==, COPY_TO_LOAD);
     f->world.disks = COPY_DISKS_THERE;
     copy_step(f->copy);
-    assert_reported(f, "keep vm-load repair enter:2 drain may-run vm-resume resumed:2");
+    assert_reported(f, "keep vm-load repair enter:3 drain may-run vm-resume resumed:3");
 }
 
 /* Maps that can't be used, or disks that may not: it isn't run from. */
@@ -389,8 +417,9 @@ static void test_killed(Fixture *f, gconstpointer data)
 static void test_ends_within(Fixture *f, gconstpointer data)
 {
     const char *where = data;
+    gboolean disks = !strcmp(where, "vm-inactivate");
+    (disks ? run_and_pause : join)(f);
     f->ends_vm = TRUE;
-    join(f);
     f->world.duty = strcmp(where, "proven:0") ? COPY_PROTECT : COPY_JOIN;
     f->cant_prove = f->cant_enter = TRUE;
     if (!strcmp(where, "may-run")) {
@@ -398,7 +427,7 @@ static void test_ends_within(Fixture *f, gconstpointer data)
         f->cant_run = TRUE;
     } else if (!strcmp(where, "vm-load")) {
         fake_vm_inject(f->vm, FAKE_VM_LOAD, FAKE_VM_FAIL, 1);
-    } else if (!strcmp(where, "vm-inactivate")) {
+    } else if (disks) {
         fake_vm_inject(f->vm, FAKE_VM_INACTIVATE, FAKE_VM_FAIL, 1);
         f->world.disks = COPY_DISKS_DUE;
     }
@@ -417,36 +446,38 @@ static void test_ends_within(Fixture *f, gconstpointer data)
 #define JOB(job) GUINT_TO_POINTER(job)
 
 static const FixtureTest tests[] = {
-    {"/copy/start",                  NULL,             test_start          },
-    {"/copy/start-running",          NULL,             test_start_running  },
-    {"/copy/no-guard",               NULL,             test_no_guard       },
-    {"/copy/no-answer",              NULL,             test_no_answer      },
-    {"/copy/proof",                  NULL,             test_proof          },
-    {"/copy/proof-ends",             NULL,             test_proof_ends     },
-    {"/copy/proof-ends-not",         "new",            test_proof_ends     },
-    {"/copy/not-proven",             NULL,             test_not_proven     },
-    {"/copy/runs",                   NULL,             test_runs           },
-    {"/copy/not-to-run",             NULL,             test_not_to_run     },
-    {"/copy/disks",                  NULL,             test_disks          },
-    {"/copy/may-not-enter",          NULL,             test_may_not        },
-    {"/copy/may-not-run",            "disks",          test_may_not        },
-    {"/copy/wrong",                  NULL,             test_wrong          },
-    {"/copy/ending-keep",            JOB(COPY_KEEP),   test_ending         },
-    {"/copy/ending-repair",          JOB(COPY_REPAIR), test_ending         },
-    {"/copy/ending-look",            JOB(COPY_LOOK),   test_ending         },
-    {"/copy/check",                  NULL,             test_check          },
-    {"/copy/stops",                  NULL,             test_stops          },
-    {"/copy/stops-twice",            "io-error",       test_stops          },
-    {"/copy/stops-paused",           NULL,             test_stops_paused   },
-    {"/copy/stops-resuming",         NULL,             test_stops_resuming },
-    {"/copy/io-error-resuming",      "io-error",       test_stops_resuming },
-    {"/copy/forgotten-start",        NULL,             test_forgotten_start},
-    {"/copy/forgotten-stop",         NULL,             test_forgotten_stop },
-    {"/copy/ends-within-proof",      "proven:0",       test_ends_within    },
-    {"/copy/ends-within-enter",      "enter:1",        test_ends_within    },
-    {"/copy/ends-within-run",        "may-run",        test_ends_within    },
-    {"/copy/ends-within-load",       "vm-load",        test_ends_within    },
-    {"/copy/ends-within-inactivate", "vm-inactivate",  test_ends_within    },
+    {"/copy/start",                  NULL,             test_start               },
+    {"/copy/start-running",          NULL,             test_start_running       },
+    {"/copy/keeps-its-disks",        NULL,             test_keeps_its_disks     },
+    {"/copy/over-before-it-began",   NULL,             test_over_before_it_began},
+    {"/copy/no-guard",               NULL,             test_no_guard            },
+    {"/copy/no-answer",              NULL,             test_no_answer           },
+    {"/copy/proof",                  NULL,             test_proof               },
+    {"/copy/proof-ends",             NULL,             test_proof_ends          },
+    {"/copy/proof-ends-not",         "new",            test_proof_ends          },
+    {"/copy/not-proven",             NULL,             test_not_proven          },
+    {"/copy/runs",                   NULL,             test_runs                },
+    {"/copy/not-to-run",             NULL,             test_not_to_run          },
+    {"/copy/disks",                  NULL,             test_disks               },
+    {"/copy/may-not-enter",          NULL,             test_may_not             },
+    {"/copy/may-not-run",            "disks",          test_may_not             },
+    {"/copy/wrong",                  NULL,             test_wrong               },
+    {"/copy/ending-keep",            JOB(COPY_KEEP),   test_ending              },
+    {"/copy/ending-repair",          JOB(COPY_REPAIR), test_ending              },
+    {"/copy/ending-look",            JOB(COPY_LOOK),   test_ending              },
+    {"/copy/check",                  NULL,             test_check               },
+    {"/copy/stops",                  NULL,             test_stops               },
+    {"/copy/stops-twice",            "io-error",       test_stops               },
+    {"/copy/stops-paused",           NULL,             test_stops_paused        },
+    {"/copy/stops-resuming",         NULL,             test_stops_resuming      },
+    {"/copy/io-error-resuming",      "io-error",       test_stops_resuming      },
+    {"/copy/forgotten-start",        NULL,             test_forgotten_start     },
+    {"/copy/forgotten-stop",         NULL,             test_forgotten_stop      },
+    {"/copy/ends-within-proof",      "proven:0",       test_ends_within         },
+    {"/copy/ends-within-enter",      "enter:1",        test_ends_within         },
+    {"/copy/ends-within-run",        "may-run",        test_ends_within         },
+    {"/copy/ends-within-load",       "vm-load",        test_ends_within         },
+    {"/copy/ends-within-inactivate", "vm-inactivate",  test_ends_within         },
 };
 
 static void add_for_jobs(const char *name, void (*test)(Fixture *, gconstpointer))

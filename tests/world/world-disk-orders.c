@@ -40,7 +40,7 @@ static gboolean is_at(const DiskServer *server, guint64 epoch)
            server->medium->applied == epoch && server->medium->lineage.epoch == epoch;
 }
 
-static void check_vm(const DiskServer *server)
+void disk_check_vm(const DiskServer *server)
 {
     const SimVm *vm = server->host->vm;
     if (vm && vm->vm.running)
@@ -65,7 +65,7 @@ static gboolean apply(DiskServer *server, guint64 epoch, GError **error)
     if (!can_apply(server, epoch))
         return refuse(error, BLOCK_ERROR_MODE, "the checkpoint can't be applied");
     if (!server->final)
-        check_vm(server);
+        disk_check_vm(server);
     server->overlay = (Changes){0};
     if (server->sync_error)
         return refuse_io(error, server->sync_error, "sync it");
@@ -331,7 +331,7 @@ gint64 disk_order_begin(DiskServer *server, const char *name, json_object *argum
     server->final |= ends;
     if ((applies || ends) && can_apply(server, epoch)) {
         if (applies)
-            check_vm(server);
+            disk_check_vm(server);
         server->step_error = world_storage_error(server->host, STORAGE_NEEDS_ROOM);
         begin_apply(server);
         us = world_between(100, 20000);

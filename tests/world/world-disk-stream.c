@@ -195,6 +195,7 @@ static void on_start(DiskServer *server)
     WorldHost *host = server->host, *peer = &world.host[!host->index];
     if (host->split && peer->split && !server->discard)
         world_fail("%s: its disks are overwritten, and no administrator has said so", host->name);
+    disk_check_vm(server);
     host->split = peer->split = FALSE;
     server->synced = server->discard = server->final = FALSE;
     server->complete_epoch = 0;

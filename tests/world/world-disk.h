@@ -89,6 +89,8 @@ gboolean disk_has_order(const DiskServer *server, const char *name);
 
 /* ---- world-disk-orders.c: `arguments` are as of a disk server's command ---- */
 
+/* Its image changes: no VM may run on it, and no QEMU may cache it. */
+void disk_check_vm(const DiskServer *server);
 /* What a death can cut short begins; returns after how long disk_order_run() is due. */
 gint64 disk_order_begin(DiskServer *server, const char *name, json_object *arguments);
 gboolean disk_order_run(DiskServer *server, const char *name, json_object *arguments,
