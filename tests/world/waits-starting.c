@@ -186,6 +186,13 @@ static void hold_runs(void)
     hold_message(LINK_MSG_RUNS);
 }
 
+static void hold_session(void)
+{
+    world_start(ALPHA, "primary");
+    world_start(BETA, "secondary");
+    waits_hold_qemu(BETA, VM_OP_INACTIVATE);
+}
+
 static void hold_ready(void)
 {
     hold_message(LINK_MSG_READY);
@@ -311,6 +318,14 @@ static const Wait rows[] = {
      .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_COMMAND, FSM_S_NONE, "pause"},
               {WAIT_PEER_TOLD, FSM_S_NONE, "pause"}, QUIT, {WAIT_PEER_DIES, FSM_S_NONE, NULL},
               {WAIT_PEER_VANISHES, FSM_S_NONE, NULL}}},
+    {.name = "secondary-active/inactivating", .what = "QEMU to give up its disks", .disks = "qcow2", .who = 1,
+     .bring = hold_session, .let = waits_beta_answers, .fail = waits_beta_dies, .state = FSM_S_ACTIVE,
+     .order = VM_OP_INACTIVATE, .told = {"vm.order=inactivate"},
+     .limit = "`qemu-timeout` + `disk-timeout`: the VM is lost here", .limit_ms = waits_qemu_disks_ms,
+     .then = FSM_FAILED,
+     .ends = {{WAIT_ANSWER, FSM_S_COLO, NULL}, {WAIT_FAILURE, FSM_FAILED, NULL}, QUIT,
+              {WAIT_COMMAND, FSM_S_NONE, "pause"}, {WAIT_PEER_TOLD, FSM_S_NONE, "pause"},
+              {WAIT_PEER_DIES, FSM_S_NONE, NULL}, {WAIT_PEER_VANISHES, FSM_S_NONE, NULL}}},
     {.name = "active/ready", .what = "its secondary to show that it can load the VM",
      .bring = hold_ready, .let = world_link_let, .state = FSM_P_ACTIVE, .also = alpha_awaits_ready,
      .told = {"waiting.for=can load the VM"}, .limit = "3 `qemu-timeout` + `heartbeat-timeout`, and `disk-timeout` if there are disks",
