@@ -420,17 +420,17 @@ void disk_primary_free(Primary *p)
 
 /*
  * Whether QEMU has written all that it had to: as it gave its disks up, or in the pause of an
- * ordinary checkpoint, for which the release doesn't count that may have failed in it. A raw image
- * has what was written to it, in any case.
+ * ordinary checkpoint. Giving them up may have failed in that pause, which doesn't count for it. A raw
+ * image has what was written to it, in any case.
  */
-static gboolean has_written(DiskSet *set, gboolean released, GError **error)
+static gboolean has_written(DiskSet *set, gboolean given_up, GError **error)
 {
     g_autoptr(GString) refused = g_string_new(NULL);
     for (guint i = 0; i < set->n_disks; i++) {
         const Disk *disk = &set->disks[i];
-        guint since = released ? disk->refused_watched : disk->refused_synced;
-        guint until = !released && set->watched ? disk->refused_watched : disk_refused(disk);
-        if (until != since && (released || disk_has_metadata(disk)))
+        guint since = given_up ? disk->refused_watched : disk->refused_synced;
+        guint until = !given_up && set->watched ? disk->refused_watched : disk_refused(disk);
+        if (until != since && (given_up || disk_has_metadata(disk)))
             g_string_append_printf(refused, "%s%s: %s", refused->len ? ", " : "", disk->config.name,
                                    g_strerror(-g_atomic_int_get(&disk->refused_with)));
     }

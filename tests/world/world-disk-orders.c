@@ -218,19 +218,19 @@ static gboolean become_replica(DiskServer *server, GError **error)
     return TRUE;
 }
 
-/* In the release, or in the pause before it: of an image with metadata. */
-static gboolean has_written(const DiskServer *server, gboolean released)
+/* As it gave its disks up, or in the pause before that: of an image with metadata. */
+static gboolean has_written(const DiskServer *server, gboolean given_up)
 {
-    guint since = released ? server->refused_watched : server->refused_synced;
-    guint until = !released && server->watched ? server->refused_watched : server->refused;
-    return since == until || (!released && strcmp(world.disks, "qcow2") != 0);
+    guint since = given_up ? server->refused_watched : server->refused_synced;
+    guint until = !given_up && server->watched ? server->refused_watched : server->refused;
+    return since == until || (!given_up && strcmp(world.disks, "qcow2") != 0);
 }
 
 /* Storage refuses by an answer, not by an error. */
-static gboolean mark(DiskServer *server, json_object *arguments, gboolean released, GError **error)
+static gboolean mark(DiskServer *server, json_object *arguments, gboolean given_up, GError **error)
 {
-    if (!has_written(server, released)) {
-        if (released)
+    if (!has_written(server, given_up)) {
+        if (given_up)
             server->unheard = FALSE;
         else
             world_sometimes("no checkpoint is made of what QEMU could not write in its pause");
