@@ -58,6 +58,12 @@ files_of() {
         debugfs -R "rdump / $files" "$plain" >/dev/null 2>&1
 }
 
+# /data, and the root when that is not mounted any more. It is busy for as long as a writer that has just
+# ended has its file open.
+guest_unmounts() {
+    test "$(hosts_guest umount)" = ok
+}
+
 # The guest itself writes to so many blocks of 64 KiB, from its disk's beginning, never the same.
 guest_writes() { # DISK BLOCKS
     case $(hosts_guest "disk $1 write 65536 1 0 0 $2") in

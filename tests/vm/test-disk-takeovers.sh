@@ -83,7 +83,7 @@ quiesce() { # WHAT
     writer_ends "$1" records "$records"
     pair_join
     for disk in $disks; do
-        is "$1: the guest writes no more" "$(hosts_guest umount)" ok
+        wait_ok "$1: the guest writes no more" guest_unmounts
     done
     epoch=$(($(hosts_status "$primary" epoch) + 2))
     need "$1: all is applied" is_applied $epoch

@@ -98,7 +98,7 @@ kept_through() { # FORMAT MODE
     need "$what: the writer ends" has_ended "$writer_pid"
     wait "$writer_pid"
     is "$what: it has lost nothing" $? 0
-    is "$what: the guest writes no more" "$(hosts_guest umount)" ok
+    wait_ok "$what: the guest writes no more" guest_unmounts
     nothing_left
     check_image "$what" "$1"
 }

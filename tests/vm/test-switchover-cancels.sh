@@ -122,7 +122,7 @@ client_end
 writer_ends "the end" transactions "$transactions"
 writer_ends "the end" records "$records_pid"
 for disk in data root; do
-    is "the guest writes no more to $disk" "$(hosts_guest umount)" ok
+    wait_ok "the guest writes no more to $disk" guest_unmounts
 done
 ends_in_order
 ok "the raw images are equal" cmp "$(image_of alpha data)" "$(image_of beta data)"
