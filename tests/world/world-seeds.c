@@ -193,6 +193,8 @@ static void child_start_anew(Child *child, guint64 seed)
     g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, seed);
     g_setenv("WORLD_SEED", text, TRUE);
     g_setenv("WORLD_TRACE", "1", TRUE);
+    /* What a world has at its end is left as it is. */
+    g_setenv("ASAN_OPTIONS", "detect_leaks=0", TRUE);
     execl("/proc/self/exe", "test-world", NULL);
     _exit(127);
 }
@@ -270,8 +272,7 @@ int world_tell_stories(WorldStory tell_story, const char *const *rare)
         tell_story(number("WORLD_SEED", 1), hours);
         report();
         printf("ok 1 - the story of this seed\n1..1\n");
-        fflush(NULL);
-        _exit(0); /* what the world has then is left as it is, as by each of many stories */
+        return 0;
     }
     g_autoptr(GHashTable) counts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     guint failed = tell_stories(tell_story, first, seeds, hours, counts);
