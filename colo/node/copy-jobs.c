@@ -83,15 +83,21 @@ void copy_pause_settled(gpointer user_data)
 
 /* ---- Disks ---- */
 
+/* FALSE: it has not, and nothing is left to do. */
+static gboolean has_given_up(Copy *copy, const GError *error)
+{
+    copy_set_job(copy, COPY_NOTHING);
+    if (error)
+        refuse(copy, "the VM can't give up its disks", error);
+    return !error;
+}
+
 static void on_inactivated(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy_set_job(copy, COPY_NOTHING);
-    if (error) {
-        refuse(copy, "the VM can't give up its disks", error);
+    if (!has_given_up(copy, error))
         return;
-    }
     copy->handler->inactivated(copy->user_data);
     copy_step(copy);
 }
@@ -307,11 +313,8 @@ static void on_may_begin(Vm *vm, const GError *error, gpointer user_data)
 {
     Copy *copy = user_data;
     (void)vm;
-    copy_set_job(copy, COPY_NOTHING);
-    if (error) {
-        refuse(copy, "the VM can't give up its disks", error);
+    if (!has_given_up(copy, error))
         return;
-    }
     if (copy->session == COPY_SESSION_DUE) { /* else it is over before it began */
         copy_set_session(copy, COPY_SESSION);
         load_guard_reset(copy->guard);

@@ -212,9 +212,11 @@ static void on_replica_forget(gpointer user_data)
 static void on_replica_checked(Vm *vm, const GError *error, gpointer user_data)
 {
     const Node *node = user_data;
-    g_autoptr(GError) keeps =
-        g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "QEMU has kept a bitmap that it can't forget");
-    replica_checked(node->becoming, !error && vm_keeps_bitmaps(vm) ? keeps : error);
+    g_autoptr(GError) failed = error ? g_error_copy(error) : NULL;
+    if (!error && vm_keeps_bitmaps(vm))
+        failed =
+            g_error_new_literal(VM_ERROR, VM_ERROR_QMP, "QEMU keeps a bitmap that it can't forget");
+    replica_checked(node->becoming, failed);
 }
 
 /* It is paused: that it answers shows that it lives, and that all it had to write has been written. */
